@@ -1,0 +1,51 @@
+# Each target does all that it needs on a machine with only Python 3.11+, make and gcc. Repeating one takes seconds.
+SHELL := /bin/bash
+PORT ?= 8000
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
+
+.PHONY: help serve test test-all check fix lint types contract bench clean
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+serve: $(VENV)/.cpu ## install what serving needs and start the server (PORT=8000)
+	@$(BIN)/twinlens serve --port $(PORT) $(ARGS)
+
+test: $(VENV)/.dev ## install what the tests need and run them
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(VENV)/.dev ## the slow tests too
+	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+check: lint types contract test ## format, lint, types, import contract, tests: what CI runs
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+types: $(VENV)/.dev
+	$(BIN)/mypy
+contract: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev ## format and mend what a tool can mend
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## remake the measured tables, quickly (FULL=1: in full)
+	$(BIN)/python -m benchmarks $(if $(FULL),,--quick)
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+
+# The stamps are newer than pyproject.toml exactly when what they name is installed.
+$(BIN)/uv:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV) && break; fi; done
+	@test -x $(BIN)/python || { echo "twinlens needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/one"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+$(VENV)/.cpu: pyproject.toml | $(BIN)/uv
+	@test -f $(VENV)/.dev || echo "installing twinlens[cpu]"
+	@$(UV) -e '.[cpu]' && touch $@
+$(VENV)/.dev: pyproject.toml | $(BIN)/uv
+	@echo "installing twinlens[cpu,train,dev] (torch is large: a minute or more)"
+	@$(UV) -e '.[cpu,train,dev]' && touch $@ $(VENV)/.cpu

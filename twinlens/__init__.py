@@ -1,0 +1,26 @@
+"""Twinlens: train an encoder, export it as a bundle, index with it, serve it.
+
+The face of the library is small; the names below load their room when first used, so that
+`import twinlens` is fast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twinlens.version import __version__
+
+if TYPE_CHECKING:
+    from twinlens.bundle.encoder import Encoder, open_bundle
+
+__all__ = ["Encoder", "__version__", "open_bundle"]
+
+_HOME = {"Encoder": "twinlens.bundle.encoder", "open_bundle": "twinlens.bundle.encoder"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'twinlens' has no attribute {name!r}; it has {__all__}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

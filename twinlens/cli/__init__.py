@@ -1,0 +1,1 @@
+"""The command line: one command group a file; each command imports its room when it runs."""

@@ -1,0 +1,1 @@
+"""Collections on disk, their search and the offline indexer. Never reaches torch."""

@@ -1,0 +1,1 @@
+"""The server: HTTP in front of bundles and collections. Never reaches torch."""
