@@ -39,6 +39,8 @@ class ImageSpec:
     std: tuple[float, float, float]
     fill: int = 0  # grey level of the padding
     channels: Literal["rgb"] = "rgb"
+    # When CMYK, alpha or palette become RGB: for timm first of all, for open_clip last of all.
+    convert: Literal["before_resize", "after_resize"] = "before_resize"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class TextSpec:
     tokenizer_kind: Literal["clip", "huggingface"]
     context_length: int
     pad_id: int = 0
+    # What is done to a text before a `huggingface` tokenizer; kind `clip` always cleans as `lower`.
+    clean: Literal["none", "whitespace", "lower", "canonicalize"] = "none"
     cut_to_longest: bool = (
         False  # True only where the export proved that what follows the text cannot matter
     )
