@@ -1,13 +1,15 @@
-"""What a session needs to run the similarity node: its names, and its compiled library if any.
+"""What a session needs to run the similarity node: its names, and its compiled kernels if any.
 
 The node carries its own definition (a function body in the file), so stock ONNX Runtime runs it
-with nothing registered. A registered library always wins over the body, even where it offers no
-kernel for the session's device and the run then fails; so it is registered only for a session that
-was seen to run on CUDA. Imports neither onnx nor torch.
+with nothing registered. A registered library always wins over the body; so it is registered only
+where the session will really run on CUDA. Imports neither onnx nor torch.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,7 +22,8 @@ OP_TYPES: Final[dict[Kind, str]] = {
     "sigmoid": "NormalizedSimilaritySigmoid",
 }
 LIBRARY_NAME: Final = "libtwinlens_similarity.so"
-CUDA_PROVIDER: Final = "CUDAExecutionProvider"
+_CUDA_PROVIDER: Final = "CUDAExecutionProvider"
+_CUDA_DRIVER: Final = "libcuda.so.1"
 
 
 def find_library(folder: Path | None = None) -> Path | None:
@@ -29,15 +32,29 @@ def find_library(folder: Path | None = None) -> Path | None:
     return path if path.is_file() else None
 
 
-def register_library(options: Any, provider: str, *, folder: Path | None = None) -> Path | None:
+def register_kernels(
+    options: Any, providers: Sequence[str], *, folder: Path | None = None
+) -> Path | None:
     """Register the compiled kernels with the `SessionOptions`; return the library, or None.
 
-    `provider` is the one that a session of this process really got (`session.get_providers()[0]`):
-    ONNX Runtime lists CUDA on machines that have no GPU. On any other provider nothing is
-    registered, since there the inlined body is at least as fast.
+    `providers` are those that the session is about to ask for. ONNX Runtime lists CUDA on machines
+    that have no GPU and then falls back in silence, hence the question to the driver itself: on a
+    CPU the inlined body is the faster one.
     """
     library = find_library(folder)
-    if library is None or provider != CUDA_PROVIDER:
+    if library is None or _CUDA_PROVIDER not in providers or not has_cuda_device():
         return None
     options.register_custom_ops_library(str(library))
     return library
+
+
+@functools.cache
+def has_cuda_device() -> bool:
+    """Return whether the CUDA driver starts here and finds a device."""
+    try:
+        driver = ctypes.CDLL(_CUDA_DRIVER)
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    succeeded = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return succeeded and count.value > 0
