@@ -1,0 +1,67 @@
+"""Where the pixels of an image land in the frame that a tower sees: sizes and offsets, no pixels.
+
+The rules are those of torchvision's `Resize` and `CenterCrop` and of the keep-ratio resize that
+open_clip and timm share. Must stay true: the same integers as theirs for every size, down to where
+they cut off and where they round half to even.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinlens.bundle.manifest import ImageSpec
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis: the image is resized to `resized`; `length` pixels of it from `skip` are seen.
+
+    They begin at `offset` of the frame; what is left of the frame is padding.
+    """
+
+    resized: int
+    skip: int
+    length: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Both axes of one image."""
+
+    x: Span
+    y: Span
+
+
+def frame(spec: ImageSpec, width: int, height: int) -> Framing:
+    """Return where an upright image of this size lands in the frame of `spec`."""
+    resized_width, resized_height = _resized_size(spec, width, height)
+    return Framing(_centre(resized_width, spec.width), _centre(resized_height, spec.height))
+
+
+def _resized_size(spec: ImageSpec, width: int, height: int) -> tuple[int, int]:
+    # `resize_to` belongs to the shorter side of the frame; the longer is in proportion.
+    shorter = min(spec.width, spec.height)
+    target_width = round(spec.resize_to * spec.width / shorter)
+    target_height = round(spec.resize_to * spec.height / shorter)
+    if spec.resize == "squash":
+        return target_width, target_height
+    if spec.resize == "shortest" and target_width == target_height:
+        return _shortest(spec.resize_to, width, height)
+    ratios = width / target_width, height / target_height
+    ratio = max(ratios) if spec.resize == "longest" else min(ratios)
+    # At least one pixel, where the references fail.
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def _shortest(side: int, width: int, height: int) -> tuple[int, int]:
+    # torchvision cuts the longer side down to an integer, it does not round.
+    if width <= height:
+        return side, int(side * height / width)
+    return int(side * width / height), side
+
+
+def _centre(resized: int, seen: int) -> Span:
+    if resized < seen:
+        return Span(resized, 0, resized, (seen - resized) // 2)
+    return Span(resized, round((resized - seen) / 2), seen, 0)

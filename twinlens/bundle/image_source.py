@@ -1,0 +1,212 @@
+"""Whatever a caller calls an image, opened within limits: bytes, a path, a PIL image, an array.
+
+Must stay true: bytes and pixels are checked against the limits before anything is decoded; only
+the formats listed here are ever parsed; every fault of a file is an `ImageError`, never a Pillow
+exception or a warning.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from twinlens.errors import ImageError, InputError, NotFoundError, TooLargeError
+
+ImageSource = (
+    bytes | bytearray | memoryview | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
+)
+
+FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF")
+_MEGA = 1 << 20
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What one image may cost. The defaults admit a 64-megapixel photograph."""
+
+    max_bytes: int = 64 * _MEGA
+    max_pixels: int = 64 * _MEGA
+
+
+def open_image(source: ImageSource, limits: ImageLimits) -> Image.Image:
+    """Return the image, its header read and within the limits, its pixels not yet decoded."""
+    if isinstance(source, Image.Image):
+        image = source
+    elif isinstance(source, np.ndarray):
+        image = _wrap_array(source, limits)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        image = _open_bytes(bytes(source), "image", limits)
+    elif isinstance(source, (str, os.PathLike)):
+        image = _open_bytes(_read_file(Path(source), limits), str(source), limits)
+    else:
+        raise InputError(
+            f"image is of type {type(source).__name__}; expected encoded bytes, a path, "
+            "a PIL image or a uint8 array",
+            field="image",
+        )
+    _check_pixels(*image.size, "image", limits)
+    return image
+
+
+@contextmanager
+def decoding(name: str = "image") -> Iterator[None]:
+    """Turn whatever Pillow raises on a bad file into an `ImageError`."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # its plugins raise what struct, zlib and their C code happen to
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"{name} cannot be decoded: {reason}", field="image") from error
+
+
+class _QuietJpeg(JpegImagePlugin.JpegImageFile):
+    """A JPEG whose resolution is not looked up in EXIF, where a damaged block makes Pillow warn."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Leave the resolution unknown: nothing here asks for it."""
+
+
+def _open_bytes(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
+    if len(data) > limits.max_bytes:
+        raise TooLargeError(
+            f"{name} has {len(data)} bytes; the limit is {limits.max_bytes}", field="image"
+        )
+    opener = _choose_opener(data)
+    if opener is None:
+        raise ImageError(
+            f"{name} is not one of {', '.join(FORMATS)}"
+            + (f": it begins with {data[:8]!r}" if data else ": it is empty"),
+            field="image",
+        )
+    if opener is WebPImagePlugin.WebPImageFile or opener is GifImagePlugin.GifImageFile:
+        # These two allocate on opening, from sizes that only their headers bound.
+        size = _read_webp_size(data) if data[:1] == b"R" else _read_gif_size(data)
+        _check_pixels(*size, name, limits)
+    if opener is PngImagePlugin.PngImageFile and b"acTL" in data:
+        data = _drop_animation(data)
+    with decoding(name):
+        return opener(BytesIO(data))
+
+
+def _choose_opener(data: bytes) -> type[ImageFile.ImageFile] | None:
+    """Return the class that reads this format, by the first bytes alone.
+
+    Not `Image.open`: it tries every installed plugin, and warns by a limit that is not ours.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return _QuietJpeg
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImagePlugin.PngImageFile
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    if data.startswith(b"BM"):
+        return BmpImagePlugin.BmpImageFile
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return GifImagePlugin.GifImageFile
+    return None
+
+
+def _check_pixels(width: int, height: int, name: str, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise TooLargeError(
+            f"{name} has {width} x {height} pixels; the limit is {limits.max_pixels} in all",
+            field="image",
+        )
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} has {width} x {height} pixels; it is empty", field="image")
+
+
+def _read_webp_size(data: bytes) -> tuple[int, int]:
+    """Return the size of the canvas, (1, 1) where libwebp has to find the fault."""
+    chunk, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return 1, 1
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    bits = int.from_bytes(body[6:10], "little")
+    return max(1, bits & 0x3FFF), max(1, bits >> 16 & 0x3FFF)
+
+
+def _read_gif_size(data: bytes) -> tuple[int, int]:
+    """Return the size that the first frame needs: it may reach beyond its screen."""
+    if len(data) < 13:
+        return 1, 1
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    place = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while data[place : place + 1] == b"!":  # extensions: a label, then blocks up to an empty one
+        place += 2
+        while place < len(data) and data[place]:
+            place += data[place] + 1
+        place += 1
+    if data[place : place + 1] == b"," and len(data) >= place + 9:
+        x, y, w, h = (
+            int.from_bytes(data[place + i : place + i + 2], "little") for i in (1, 3, 5, 7)
+        )
+        width, height = max(width, x + w), max(height, y + h)
+    return max(1, width), max(1, height)
+
+
+def _drop_animation(data: bytes) -> bytes:
+    """Return a PNG without the marks of an animation: what is left is its first picture."""
+    kept, place = [data[:8]], 8
+    while place + 8 <= len(data) and (kind := data[place + 4 : place + 8]) != b"IDAT":
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if kind not in (b"acTL", b"fcTL"):
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, data[place:]])
+
+
+def _wrap_array(array: npt.NDArray[np.uint8], limits: ImageLimits) -> Image.Image:
+    shape = " x ".join(map(str, array.shape))
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"image is an array of {array.dtype}; expected uint8, grey levels 0 to 255",
+            field="image",
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise InputError(
+            f"image is an array of shape {shape}; expected (height, width), "
+            "(height, width, 3) or (height, width, 4)",
+            field="image",
+        )
+    _check_pixels(array.shape[1], array.shape[0], "image", limits)
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _read_file(path: Path, limits: ImageLimits) -> bytes:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # A pipe or a device has no size: read one byte over the limit, not to its end.
+            data = file.read(limits.max_bytes + 1) if size <= limits.max_bytes else b""
+    except FileNotFoundError:
+        raise NotFoundError(f"image {path} does not exist", field="image") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"image {path} cannot be read: {error}", field="image") from error
+    if max(size, len(data)) > limits.max_bytes:
+        raise TooLargeError(
+            f"{path} has more than {limits.max_bytes} bytes, which is the limit", field="image"
+        )
+    return data
