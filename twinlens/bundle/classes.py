@@ -1,0 +1,56 @@
+"""Class banks: class names and prompt templates turned into one unit row a class.
+
+A class is the mean of its templates' embeddings, normalised again, as CLIP's own zero-shot protocol
+does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.errors import InputError
+
+Rows = NDArray[np.float32]
+
+
+def build_class_bank(
+    embed: Callable[[list[str]], Rows], classes: Sequence[str], templates: Sequence[str]
+) -> Rows:
+    """Return one unit row a class (m, d): the mean over its templates, normalised again."""
+    prompts = fill_templates(classes, templates)
+    rows = embed(prompts).reshape(len(classes), len(templates), -1)
+    return normalise_rows(rows.mean(axis=1))
+
+
+def fill_templates(classes: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Return every prompt, class by class; refuse what cannot be a class set."""
+    if isinstance(classes, str) or not classes:
+        raise InputError(
+            "classes is empty; give at least one class name in a list", field="classes"
+        )
+    for i, name in enumerate(classes):
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(
+                f"classes[{i}] is {name!r}; a class needs a name", field=f"classes[{i}]"
+            )
+    if isinstance(templates, str) or not templates:
+        raise InputError(
+            "templates is empty; give a list such as ['a photo of a {}']", field="templates"
+        )
+    for i, template in enumerate(templates):
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise InputError(
+                f"templates[{i}] is {template!r}; it must hold {{}} exactly once, where the "
+                "name goes",
+                field=f"templates[{i}]",
+            )
+    return [template.replace("{}", name) for name in classes for template in templates]
+
+
+def normalise_rows(rows: Rows) -> Rows:
+    """Return `rows` with unit length; a row of zeros stays zero."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.maximum(norms, 1e-12), dtype=np.float32)

@@ -1,0 +1,317 @@
+"""The encoder: a verified bundle behind a few methods; all that embeds, embeds through it.
+
+What must stay true: rows are float32 and of unit length; an item's embedding does not depend on the
+batch it came in (to 1e-5); an encoder is either whole or was never returned. Safe to call from
+several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.bundle.classes import Rows, build_class_bank, normalise_rows
+from twinlens.bundle.golden import Replay, replay_golden
+from twinlens.bundle.manifest import Manifest
+from twinlens.bundle.preprocessing import ImageLimits, ImageSource, Preprocessor
+from twinlens.bundle.processors import count_physical_cores
+from twinlens.bundle.session import Graph, Runtime
+from twinlens.bundle.store import verify_bundle
+from twinlens.bundle.token_batches import pad_rows
+from twinlens.bundle.tokenizer import Tokenizer, open_tokenizer
+from twinlens.errors import BundleError, InputError
+
+BUILTIN = "builtin"
+IMAGE_BATCH = 8  # more buys nothing on a CPU and adds latency
+TEXT_BATCH = 32
+_KEPT_BANKS = 16
+
+
+def open_bundle(
+    path_or_name: str | Path = BUILTIN,
+    *,
+    precision: str = "fp32",
+    device: str = "auto",
+    threads: int | None = None,
+    verify: bool = True,
+    fast: bool = False,
+    limits: ImageLimits | None = None,
+) -> Encoder:
+    """Open the bundle at a path, or the one that ships with the package (`builtin`).
+
+    `precision` picks a variant where the bundle has it; `fast` decodes large JPEG files at reduced
+    size. `verify` checks every file's hash first; turn it off only for a folder that this program
+    verified before.
+    """
+    folder = find_bundle(path_or_name)
+    manifest = verify_bundle(folder, hashes=verify)
+    return Encoder(folder, manifest, precision, Runtime(device, threads), fast=fast, limits=limits)
+
+
+def find_bundle(path_or_name: str | Path) -> Path:
+    """Return the folder of a bundle given by path or by the name `builtin`."""
+    if str(path_or_name) == BUILTIN and not Path(BUILTIN, "bundle.json").exists():
+        return Path(__file__).parent / BUILTIN
+    return Path(path_or_name).expanduser()
+
+
+class Encoder:
+    """An opened bundle: `embed_*` and `zero_shot` are its face, the stages serve other rooms."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        precision: str = "fp32",
+        runtime: Runtime | None = None,
+        *,
+        fast: bool = False,
+        limits: ImageLimits | None = None,
+    ) -> None:
+        """Load every part of a verified bundle; use `open_bundle` instead."""
+        runtime = runtime or Runtime()
+        self.folder = folder
+        self.manifest = manifest
+        self.runtime = runtime
+        self.precisions: dict[str, str] = {}
+        self._preprocessor: Preprocessor | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._towers: dict[str, Graph] = {}
+        if manifest.image:
+            limits = limits or ImageLimits()
+            self._preprocessor = Preprocessor(manifest.image, fast=fast, limits=limits)
+            self._open_tower("image", "pixels", manifest.image.file, precision)
+        if manifest.text:
+            self._tokenizer = open_tokenizer(manifest.text, folder)
+            self._open_tower("text", "tokens", manifest.text.file, precision)
+        if precision not in self.precisions.values():
+            have = sorted({v.precision for v in manifest.variants} | {"fp32"})
+            raise InputError(
+                f"precision {precision!r} is not in bundle {manifest.name!r}; it has "
+                f"{', '.join(have)}",
+                field="precision",
+            )
+        self._similarity = Graph(
+            folder / manifest.similarity.file,
+            runtime,
+            inputs=("embeddings", "classes"),
+            output="scores",
+        )
+        self._attention: Graph | None = None
+        self._banks: dict[tuple[tuple[str, ...], tuple[str, ...]], Rows] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The bundle's name."""
+        return self.manifest.name
+
+    @property
+    def revision(self) -> str:
+        """The identity that every embedding of this encoder carries."""
+        return self.manifest.revision
+
+    @property
+    def embedding_dim(self) -> int:
+        """The full length of an embedding."""
+        return self.manifest.embedding_dim
+
+    @property
+    def provider(self) -> str:
+        """The ONNX Runtime provider that the sessions really run on."""
+        return next(iter(self._towers.values())).provider
+
+    def embed_images(self, images: Sequence[ImageSource], *, dimensions: int | None = None) -> Rows:
+        """Return the embeddings (n, d) of encoded bytes, paths, PIL images or uint8 arrays."""
+        self._require("image")
+        if isinstance(images, str | bytes | Path) or not isinstance(images, Sequence):
+            raise InputError(
+                "images must be a list; wrap a single image as [image]", field="images"
+            )
+        rows = [self.encode_pixels(pixels) for pixels in self._decode_batches(images)]
+        return self.shorten(self._stack(rows), dimensions)
+
+    def embed_texts(self, texts: Sequence[str], *, dimensions: int | None = None) -> Rows:
+        """Return the embeddings (n, d) of strings."""
+        if isinstance(texts, str):
+            raise InputError("texts must be a list; wrap a single text as [text]", field="texts")
+        return self.shorten(self.encode_tokens(self.tokenize(texts)), dimensions)
+
+    def zero_shot(
+        self,
+        images: Sequence[ImageSource],
+        classes: Sequence[str],
+        templates: Sequence[str] | None = None,
+    ) -> Rows:
+        """Return the score of every class for every image (n, classes), by the similarity node.
+
+        Softmax bundles answer probabilities that sum to 1 over the classes; sigmoid bundles
+        (SigLIP) answer one independent probability a class.
+        """
+        bank = self.class_bank(classes, templates)
+        return self.classify(self.embed_images(images), bank)[0]
+
+    def class_bank(self, classes: Sequence[str], templates: Sequence[str] | None = None) -> Rows:
+        """Return one unit row a class (m, d); `templates` None means the bundle's own."""
+        self._require("text")
+        chosen = tuple(self.manifest.templates if templates is None else templates)
+        key = (tuple(classes), chosen)
+        with self._lock:
+            bank = self._banks.get(key)
+        if bank is None:
+            bank = build_class_bank(self.embed_texts, classes, chosen)
+            bank.setflags(write=False)
+            with self._lock:
+                self._banks[key] = bank
+                while len(self._banks) > _KEPT_BANKS:
+                    self._banks.pop(next(iter(self._banks)))
+        return bank
+
+    def classify(self, embeddings: Rows, bank: Rows) -> tuple[Rows, Rows]:
+        """Return (scores, cosines), both (n, m), of embeddings (n, d) against a bank (m, d)."""
+        if embeddings.ndim != 2 or bank.ndim != 2 or embeddings.shape[1] != bank.shape[1]:
+            raise InputError(
+                f"embeddings {embeddings.shape} and class bank {bank.shape} do not fit: "
+                "both must be two-dimensional with rows of one length"
+            )
+        if not len(embeddings) or not len(bank):
+            empty = np.zeros((len(embeddings), len(bank)), np.float32)
+            return empty, empty.copy()
+        feeds = {"embeddings": embeddings.astype(np.float32, copy=False), "classes": bank}
+        scores, similarities = self._similarity.run(["scores", "similarities"], feeds)
+        return scores, similarities
+
+    def preprocess(self, image: ImageSource) -> NDArray[np.uint8]:
+        """Return the pixels (height, width, 3) that the image tower sees of one image."""
+        self._require("image")
+        assert self._preprocessor is not None
+        return self._preprocessor(image)
+
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
+        """Return the embeddings (n, d) of preprocessed pixels (n, height, width, 3)."""
+        self._require("image")
+        tower = self._towers["image"]
+        batches = [pixels[i : i + IMAGE_BATCH] for i in range(0, len(pixels), IMAGE_BATCH)]
+        return self._stack([tower.run(["embedding"], {"pixels": batch})[0] for batch in batches])
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, without padding."""
+        self._require("text")
+        assert self._tokenizer is not None
+        return self._tokenizer.encode(texts) if len(texts) else []
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Rows:
+        """Return the embeddings (n, d) of token lists; texts of like length share a batch."""
+        self._require("text")
+        rows = np.empty((len(tokens), self.embedding_dim), np.float32)
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        for start in range(0, len(order), TEXT_BATCH):
+            chosen = order[start : start + TEXT_BATCH]
+            batch = self._pad([tokens[i] for i in chosen])
+            rows[chosen] = self._towers["text"].run(["embedding"], {"tokens": batch})[0]
+        return rows
+
+    def attention(self, pixels: NDArray[np.uint8]) -> Rows:
+        """Return the last layer's [CLS] attention (n, heads, rows, columns) of pixels."""
+        spec = self.manifest.attention
+        if spec is None:
+            raise InputError(
+                f"bundle {self.name!r} has no attention output; only ViT image towers can be "
+                "exported with one"
+            )
+        with self._lock:
+            if self._attention is None:
+                path = self.folder / spec.file
+                self._attention = Graph(path, self.runtime, inputs=("pixels",), output="attention")
+        return self._attention.run(["attention"], {"pixels": pixels})[0]
+
+    def shorten(self, rows: Rows, dimensions: int | None) -> Rows:
+        """Return the first `dimensions` of each row, normalised again; None keeps all."""
+        if dimensions is None or dimensions == self.embedding_dim:
+            return rows
+        manifest = self.manifest
+        fits = 1 <= dimensions < self.embedding_dim
+        if not fits or not (manifest.any_dimension or dimensions in manifest.matryoshka_dims):
+            allowed = sorted({*manifest.matryoshka_dims, self.embedding_dim})
+            choice = f"1 to {self.embedding_dim}" if manifest.any_dimension else allowed
+            raise InputError(
+                f"dimensions {dimensions} is not allowed for bundle {self.name!r}; it allows "
+                f"{choice}",
+                field="dimensions",
+            )
+        return normalise_rows(rows[:, :dimensions])
+
+    def check(self) -> Replay:
+        """Replay the golden vectors; raise if the answers are not the exported ones."""
+        return replay_golden(self)
+
+    def _open_tower(self, tower: str, input_name: str, file: str, precision: str) -> None:
+        """Open one tower at `precision`, or at fp32 where the bundle has no such variant of it."""
+        variants = {v.precision: v.file for v in self.manifest.variants if v.tower == tower} | {
+            "fp32": file
+        }
+        chosen = precision if precision in variants else "fp32"
+        graph = Graph(
+            self.folder / variants[chosen], self.runtime, inputs=(input_name,), output="embedding"
+        )
+        graph.check_dim("embedding", 1, self.embedding_dim)
+        if self.manifest.image and tower == "image":
+            graph.check_dim("pixels", 1, self.manifest.image.height)
+            graph.check_dim("pixels", 2, self.manifest.image.width)
+        self._towers[tower] = graph
+        self.precisions[tower] = chosen
+
+    def _require(self, tower: str) -> None:
+        if tower not in self._towers:
+            raise InputError(
+                f"bundle {self.name!r} has no {tower} tower; it embeds "
+                f"{' and '.join(self._towers)}s only"
+            )
+
+    def _stack(self, rows: list[Rows]) -> Rows:
+        return np.concatenate(rows) if rows else np.zeros((0, self.embedding_dim), np.float32)
+
+    def _pad(self, tokens: list[Sequence[int]]) -> NDArray[np.int64]:
+        """Return the token lists as one array, padded as far as this text tower needs it."""
+        spec = self.manifest.text
+        assert spec is not None
+        length = max(map(len, tokens)) if spec.cut_to_longest else spec.context_length
+        return pad_rows(tokens, spec.pad_id, length)
+
+    def _decode_batches(self, images: Sequence[ImageSource]) -> Iterator[NDArray[np.uint8]]:
+        """Yield stacked pixels by batch; the next decodes while the caller encodes this one."""
+        if len(images) <= 1:
+            for image in images:
+                yield self._decode(image, 0)[None]
+            return
+        with ThreadPoolExecutor(count_physical_cores(), "decode") as pool:
+            ahead: list[Future[Any]] = []
+            for start in range(0, len(images), IMAGE_BATCH):
+                current = ahead or self._submit(pool, images, start)
+                ahead = self._submit(pool, images, start + IMAGE_BATCH)
+                yield np.stack([future.result() for future in current])
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, images: Sequence[ImageSource], start: int
+    ) -> list[Future[Any]]:
+        stop = min(start + IMAGE_BATCH, len(images))
+        return [pool.submit(self._decode, images[i], i) for i in range(start, stop)]
+
+    def _decode(self, image: ImageSource, position: int) -> NDArray[np.uint8]:
+        """Preprocess one image of a list; an error says which."""
+        try:
+            return self.preprocess(image)
+        except InputError as error:
+            error.field = f"images[{position}]"
+            error.args = (f"images[{position}]: {error.message}",)
+            error.message = error.args[0]
+            raise
+
+
+__all__ = ["BundleError", "Encoder", "find_bundle", "open_bundle"]
