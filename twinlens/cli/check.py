@@ -1,0 +1,48 @@
+"""`twinlens check`: is this bundle whole, and does it still answer what was exported?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from twinlens.cli.options import Device, Json, open_encoder
+from twinlens.cli.terminal import print_json
+
+
+def check(
+    bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Verify every hash of a bundle and replay its golden vectors, at each precision that it holds.
+
+    [bold]Example:[/] twinlens check my-bundle
+    """
+    encoder = open_encoder(bundle, device=device)
+    precisions = dict.fromkeys(["fp32", *(v.precision for v in encoder.manifest.variants)])
+    rows = []
+    for precision in precisions:
+        replay = open_encoder(bundle, precision=precision, device=device).check()
+        rows.append(
+            {
+                "precision": precision,
+                "image_cosine": replay.image_cosine,
+                "text_cosine": replay.text_cosine,
+                "inputs": replay.count,
+            }
+        )
+    if json:
+        print_json(
+            {"model": encoder.name, "revision": encoder.revision, "ok": True, "golden": rows}
+        )
+        return
+    typer.echo(f"{encoder.name}: {len(encoder.manifest.files)} files match their hashes")
+    for row in rows:
+        cosines = ", ".join(
+            f"{tower} cosine {row[f'{tower}_cosine']:.7f}"
+            for tower in ("image", "text")
+            if row[f"{tower}_cosine"] is not None
+        )
+        typer.echo(f"  {row['precision']}: {row['inputs']} golden inputs replayed, {cosines}")
+    typer.echo(f"ok: revision {encoder.revision[:12]}")

@@ -1,0 +1,86 @@
+"""`twinlens classify`: zero-shot probabilities of class names for image files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinlens.cli.options import Bundle, Device, Json, Precision, Threads, open_encoder
+from twinlens.cli.terminal import print_json, track
+from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.bundle.classes import Rows
+
+_CHUNK = 32
+
+
+def classify(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    classes: Annotated[
+        list[str], typer.Option("--classes", "-c", help="Class names, comma-separated or repeated.")
+    ],
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="A prompt with {} for the name; repeat for more. Default: the bundle's."),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Labels to show.", min=1)] = 5,
+    bundle: Bundle = "builtin",
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Say which of the classes each image shows, best first.
+
+    [bold]Example:[/] twinlens classify photo.jpg --classes "a cat,a dog"
+    """
+    names = [name.strip() for entry in classes for name in entry.split(",") if name.strip()]
+    if not names:
+        raise InputError("--classes is empty; give names such as --classes 'a cat,a dog'")
+    encoder = open_encoder(bundle, precision, device, threads)
+    bank = encoder.class_bank(names, template)
+    starts = range(0, len(images), _CHUNK)
+    results = []
+    for start in track(starts, f"classifying {len(images)} images", len(starts)):
+        chunk = images[start : start + _CHUNK]
+        scores, similarities = encoder.classify(encoder.embed_images(chunk), bank)
+        results += [
+            {"image": str(path), "labels": _rank(names, score, similarity, top_k)}
+            for path, score, similarity in zip(chunk, scores, similarities, strict=True)
+        ]
+    if json:
+        print_json({"model": encoder.name, "revision": encoder.revision, "data": results})
+    else:
+        _print_bars(results)
+
+
+def _rank(
+    names: list[str], scores: Rows, similarities: Rows, top_k: int
+) -> list[dict[str, object]]:
+    """Return the best labels of one image, best first."""
+    order = (-scores).argsort(kind="stable")[:top_k]
+    return [
+        {
+            "label": names[i],
+            "index": int(i),
+            "score": float(scores[i]),
+            "similarity": float(similarities[i]),
+        }
+        for i in order
+    ]
+
+
+def _print_bars(results: Sequence[Mapping[str, object]]) -> None:
+    """Print one line a label with a bar as long as its score."""
+    for result in results:
+        labels = result["labels"]
+        assert isinstance(labels, list)
+        typer.secho(str(result["image"]), bold=True)
+        width = max(len(label["label"]) for label in labels)
+        for label in labels:
+            bar = "█" * round(30 * label["score"])
+            typer.echo(f"  {label['label']:{width}}  {label['score']:6.1%}  {bar}")

@@ -1,0 +1,107 @@
+"""The `twinlens` command: a table of commands, and the one place that makes exit codes.
+
+Exit codes: 0 all well, 1 our mistake, 2 the user's, 130 interrupted; a command may define more.
+What must stay true: `twinlens --help` imports no room (each command does that when it runs).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from twinlens.cli.terminal import print_error
+from twinlens.errors import InputError, TwinlensError
+from twinlens.version import __version__
+
+# command -> (module, attribute, panel of the help). A function is a command; a typer app is a
+# group.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "embed": ("twinlens.cli.embed", "embed", "Use an encoder"),
+    "classify": ("twinlens.cli.classify", "classify", "Use an encoder"),
+    "check": ("twinlens.cli.check", "check", "Bundles"),
+    "info": ("twinlens.cli.info", "info", "Bundles"),
+}
+
+_HELP = """Train encoders, export them as bundles, index with them, serve them.
+
+Every command answers --help with an example. Add --debug to any of them for a traceback."""
+
+
+def build_app() -> typer.Typer:
+    """Return the application with every command of the table."""
+    app = typer.Typer(
+        name="twinlens",
+        help=_HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name, (module, attribute, panel) in COMMANDS.items():
+        target = getattr(import_module(module), attribute)
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(target)
+    return app
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code; the entry point of the package."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given or bool(os.environ.get("TWINLENS_DEBUG"))
+    given = [argument for argument in given if argument != "--debug"]
+    sys.exit(_guard(lambda: build_app()(given), debug))
+
+
+def _guard(action: Callable[[], object], debug: bool) -> int:
+    """Run `action` and return its exit code; every error becomes one line unless `debug`."""
+    try:
+        action()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except TwinlensError as error:
+        if debug:
+            raise
+        print_error(error.message)
+        return 2 if isinstance(error, InputError) else 1
+    except Exception as error:
+        if debug:
+            raise
+        print_error(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
+        return 1
+    return 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """Hold the options that stand before any command."""
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,31 @@
+"""Options that several commands share: one idea has one name, one help, one default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from twinlens.bundle.encoder import Encoder
+
+Bundle = Annotated[
+    str, typer.Option("--bundle", "-b", help="Path of a bundle, or `builtin`.", metavar="PATH")
+]
+Precision = Annotated[
+    str, typer.Option(help="A precision that the bundle holds: fp32, int8, fp16, bf16.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of the encoder; default one a physical core.", min=1)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def open_encoder(
+    bundle: str, precision: str = "fp32", device: str = "auto", threads: int | None = None
+) -> Encoder:
+    """Open the bundle that the options name."""
+    from twinlens.bundle.encoder import open_bundle
+
+    return open_bundle(bundle, precision=precision, device=device, threads=threads)

@@ -1,0 +1,77 @@
+"""What every command prints with: progress, one-line errors, JSON for scripts.
+
+Results go to standard output, everything else to standard error, so that a pipe carries only the
+answer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from typing import TypeVar
+
+import orjson
+import typer
+
+Item = TypeVar("Item")
+
+_QUIET_SECONDS = 2.0  # work shorter than this shows nothing
+_LINE_SECONDS = 10.0  # off a terminal: at most one line in this time
+
+
+def print_error(message: str) -> None:
+    """Print one line to standard error."""
+    prefix = typer.style("error:", fg="red", bold=True) if sys.stderr.isatty() else "error:"
+    typer.echo(f"{prefix} {message}", err=True)
+
+
+def print_note(message: str) -> None:
+    """Print one line that is not part of the answer."""
+    typer.echo(message, err=True)
+
+
+def print_json(value: object) -> None:
+    """Print `value` as JSON; NumPy arrays and scalars are welcome."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    typer.echo(orjson.dumps(value, option=options).decode())
+
+
+def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """Yield `items` with progress on standard error: a bar on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        yield from _track_with_bar(items, what, total)
+    else:
+        yield from _track_with_lines(items, what, total)
+
+
+def _track_with_bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    started = monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total, visible=False)
+        for item in items:
+            yield item
+            progress.update(task, advance=1, visible=monotonic() - started > _QUIET_SECONDS)
+
+
+def _track_with_lines(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    started = said = monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = monotonic()
+        if now - started > _QUIET_SECONDS and (now - said > _LINE_SECONDS or done == total):
+            said = now
+            rate = done / (now - started)
+            print_note(
+                f"{what}: {done} of {total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
+            )
