@@ -31,7 +31,7 @@ fix: $(VENV)/.dev ## format and mend what a tool can mend
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev ## remake the measured tables, quickly (FULL=1: in full)
-	$(BIN)/python -m benchmarks $(if $(FULL),,--quick)
+	$(BIN)/python benchmarks $(if $(FULL),,--quick)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
