@@ -1,0 +1,127 @@
+"""The public face of the losses: one function, and the five names under which papers know it.
+
+All are exact, need memory linear in the number of embeddings, normalise inside, and give gradients
+by both sides, the scale and the bias. Embeddings may be float64, float32, float16 or bfloat16.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from twinlens.errors import InputError
+from twinlens.kernels import ops
+from twinlens.kernels.pairs import Pairs
+
+__all__ = [
+    "Pairs",
+    "clip_loss",
+    "contrastive_loss",
+    "moco_loss",
+    "nt_xent_loss",
+    "siglip_loss",
+    "supcon_loss",
+]
+
+Number = Tensor | float
+
+
+def contrastive_loss(
+    x: Tensor,
+    y: Tensor,
+    scale: Number,
+    pairs: Pairs | None = None,
+    *,
+    bias: Number | None = None,
+    kind: Literal["softmax", "sigmoid"] = "softmax",
+    symmetric: bool = True,
+    engine: str = "auto",
+) -> Tensor:
+    """Return the contrastive loss of rows x (n, d) against columns y (m, d).
+
+    `reference.contrastive_loss` is the specification. The logits are scale * cosine (+ bias, only
+    with the sigmoid; a softmax does not feel one). `pairs` says who is whose positive, by default
+    the diagonal. `symmetric` averages the softmax over rows with that over columns.
+    """
+    pairs = pairs or Pairs()
+    _check(x, y, pairs, kind, bias)
+    scale = _scalar(scale, x)
+    masks = (pairs.row_labels, pairs.column_labels, pairs.offset, pairs.exclude_self, pairs.private)
+    value: Tensor
+    if kind == "sigmoid":
+        bias = _scalar(0.0 if bias is None else bias, x)
+        value = ops.sigmoid_contrast(x, y, scale, bias, *masks, engine)
+    else:
+        value, *_ = ops.softmax_contrast(x, y, scale, *masks, symmetric, engine)
+    return value
+
+
+def clip_loss(x: Tensor, y: Tensor, scale: Number) -> Tensor:
+    """Return CLIP's symmetric InfoNCE: row i of x belongs to row i of y.
+
+    Radford et al. 2021, https://arxiv.org/abs/2103.00020.
+    """
+    return contrastive_loss(x, y, scale)
+
+
+def siglip_loss(x: Tensor, y: Tensor, scale: Number, bias: Number) -> Tensor:
+    """Return the sigmoid loss: each pair by itself, summed over all pairs, divided by n.
+
+    Zhai et al. 2023, https://arxiv.org/abs/2303.15343.
+    """
+    return contrastive_loss(x, y, scale, bias=bias, kind="sigmoid")
+
+
+def nt_xent_loss(first: Tensor, second: Tensor, scale: Number) -> Tensor:
+    """Return SimCLR's loss: each of the 2n views against the 2n - 1 others. `scale` = 1 / T.
+
+    Chen et al. 2020, https://arxiv.org/abs/2002.05709.
+    """
+    images = torch.arange(len(first), device=first.device)
+    return supcon_loss(torch.cat([first, second]), images.repeat(2), scale)
+
+
+def supcon_loss(views: Tensor, labels: Tensor, scale: Number) -> Tensor:
+    """Return the supervised contrastive loss: the mean over positives stands outside the log.
+
+    Views without another of their label are candidates for the rest but ask nothing themselves.
+    Khosla et al. 2020, https://arxiv.org/abs/2004.11362.
+    """
+    pairs = Pairs(row_labels=labels, column_labels=labels, exclude_self=True)
+    return contrastive_loss(views, views, scale, pairs, symmetric=False)
+
+
+def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, scale: Number) -> Tensor:
+    """Return MoCo's loss: query i against its own key (n, d) and the queue (k, d), no other key.
+
+    He et al. 2019, https://arxiv.org/abs/1911.05722.
+    """
+    pairs = Pairs(private=len(keys))
+    return contrastive_loss(queries, torch.cat([keys, queue]), scale, pairs, symmetric=False)
+
+
+def _scalar(value: Number, like: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+        return torch.full((), value, dtype=wide, device=like.device)
+    return value.reshape(())
+
+
+def _check(x: Tensor, y: Tensor, pairs: Pairs, kind: str, bias: Number | None) -> None:
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise InputError(
+            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; they must be (n, d) and (m, d)",
+            field="x",
+        )
+    if x.dtype != y.dtype or x.device != y.device:
+        raise InputError(
+            f"x is {x.dtype} on {x.device} and y {y.dtype} on {y.device}; they must agree",
+            field="y",
+        )
+    if kind not in ("softmax", "sigmoid"):
+        raise InputError(f"kind is {kind!r}; it must be 'softmax' or 'sigmoid'", field="kind")
+    if kind == "softmax" and bias is not None:
+        raise InputError("a softmax does not feel a bias: leave it out", field="bias")
+    pairs.check(len(x), len(y))
