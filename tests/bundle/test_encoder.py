@@ -217,6 +217,16 @@ def test_the_provider_is_the_one_that_the_session_got(encoder: Encoder) -> None:
     assert encoder.provider == "CPUExecutionProvider"
 
 
+def test_an_encoder_says_what_it_is(encoder: Encoder) -> None:
+    expected = f"<Encoder toy {encoder.revision[:12]}: 16 dimensions, image fp32, text fp32, on "
+    assert repr(encoder).startswith(expected)
+
+
+def test_warming_up_needs_no_input(make_toy: Make) -> None:
+    open_bundle(make_toy()).warm_up()
+    open_bundle(make_toy("images", text=None)).warm_up()
+
+
 def test_attention_is_refused_where_there_is_none(encoder: Encoder) -> None:
     with pytest.raises(InputError, match="no attention output"):
         encoder.attention(np.zeros((1, 8, 8, 3), np.uint8))

@@ -107,6 +107,13 @@ class Encoder:
         self._banks: dict[tuple[tuple[str, ...], tuple[str, ...]], Rows] = {}
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        towers = ", ".join(f"{tower} {precision}" for tower, precision in self.precisions.items())
+        return (
+            f"<Encoder {self.name} {self.revision[:12]}: {self.embedding_dim} dimensions, "
+            f"{towers}, on {self.provider}>"
+        )
+
     @property
     def name(self) -> str:
         """The bundle's name."""
@@ -246,6 +253,14 @@ class Encoder:
                 field="dimensions",
             )
         return normalise_rows(rows[:, :dimensions])
+
+    def warm_up(self) -> None:
+        """Run each tower once, so that the first real request does not pay for memory and plans."""
+        if self.manifest.image:
+            spec = self.manifest.image
+            self.encode_pixels(np.zeros((1, spec.height, spec.width, 3), np.uint8))
+        if self.manifest.text:
+            self.embed_texts(["warm"])
 
     def check(self) -> Replay:
         """Replay the golden vectors; raise if the answers are not the exported ones."""
