@@ -8,19 +8,17 @@ several threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.classes import Rows, build_class_bank, normalise_rows
+from twinlens.bundle.decoding import decode_batches
 from twinlens.bundle.golden import Replay, replay_golden
 from twinlens.bundle.manifest import Manifest
 from twinlens.bundle.preprocessing import ImageLimits, ImageSource, Preprocessor
-from twinlens.bundle.processors import count_physical_cores
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
 from twinlens.bundle.token_batches import pad_rows
@@ -141,7 +139,10 @@ class Encoder:
             raise InputError(
                 "images must be a list; wrap a single image as [image]", field="images"
             )
-        rows = [self.encode_pixels(pixels) for pixels in self._decode_batches(images)]
+        rows = [
+            self.encode_pixels(pixels)
+            for pixels in decode_batches(self.preprocess, images, IMAGE_BATCH)
+        ]
         return self.shorten(self._stack(rows), dimensions)
 
     def embed_texts(self, texts: Sequence[str], *, dimensions: int | None = None) -> Rows:
@@ -298,35 +299,6 @@ class Encoder:
         assert spec is not None
         length = max(map(len, tokens)) if spec.cut_to_longest else spec.context_length
         return pad_rows(tokens, spec.pad_id, length)
-
-    def _decode_batches(self, images: Sequence[ImageSource]) -> Iterator[NDArray[np.uint8]]:
-        """Yield stacked pixels by batch; the next decodes while the caller encodes this one."""
-        if len(images) <= 1:
-            for image in images:
-                yield self._decode(image, 0)[None]
-            return
-        with ThreadPoolExecutor(count_physical_cores(), "decode") as pool:
-            ahead: list[Future[Any]] = []
-            for start in range(0, len(images), IMAGE_BATCH):
-                current = ahead or self._submit(pool, images, start)
-                ahead = self._submit(pool, images, start + IMAGE_BATCH)
-                yield np.stack([future.result() for future in current])
-
-    def _submit(
-        self, pool: ThreadPoolExecutor, images: Sequence[ImageSource], start: int
-    ) -> list[Future[Any]]:
-        stop = min(start + IMAGE_BATCH, len(images))
-        return [pool.submit(self._decode, images[i], i) for i in range(start, stop)]
-
-    def _decode(self, image: ImageSource, position: int) -> NDArray[np.uint8]:
-        """Preprocess one image of a list; an error says which."""
-        try:
-            return self.preprocess(image)
-        except InputError as error:
-            error.field = f"images[{position}]"
-            error.args = (f"images[{position}]: {error.message}",)
-            error.message = error.args[0]
-            raise
 
 
 __all__ = ["BundleError", "Encoder", "find_bundle", "open_bundle"]
