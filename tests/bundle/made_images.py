@@ -1,0 +1,50 @@
+"""Images of every mode, format and shape that the tests of preprocessing ask for, made here."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+SHAPES = [
+    (1, 1), (1, 5000), (5000, 1), (2, 3), (7, 1000), (223, 225), (224, 224), (225, 224),
+    (224, 300), (301, 777), (640, 480), (481, 641), (33, 32), (448, 448), (1000, 999), (100, 61),
+]  # fmt: skip
+MODES = ["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "I;16", "I", "YCbCr"]
+
+
+def pixels(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Return RGB pixels with slopes, hard edges and noise, the last two being the hard ones."""
+    rng = np.random.default_rng((seed, width, height))
+    y, x = np.mgrid[0:height, 0:width]
+    slopes = np.stack([x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), (x + y) % 256])
+    image = slopes.transpose(1, 2, 0).astype(np.uint8)
+    image[(x // 5 + y // 7) % 3 == 0] = (255, 0, 0)
+    image[(x // 11 + y // 3) % 4 == 1] = (0, 0, 255)
+    noisy = rng.random((height, width)) < 0.3
+    image[noisy] = rng.integers(0, 256, (int(noisy.sum()), 3))
+    return image
+
+
+def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """Return the picture in a mode of Pillow's, alpha and black channel varied too."""
+    image = Image.fromarray(pixels(width, height, seed))
+    if mode in ("I;16", "I"):
+        grey = np.asarray(image.convert("L")).astype(np.uint16) * 257
+        return Image.fromarray(grey if mode == "I;16" else grey.astype(np.int32))
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(pixels(width, height, seed + 1)[..., 2]))
+        return image.convert(mode)
+    if mode == "CMYK":
+        channels = [*image.split(), Image.fromarray(pixels(width, height, seed + 1)[..., 0])]
+        return Image.merge("CMYK", channels)
+    return image.convert(mode)
+
+
+def encode(image: Image.Image, format: str, **options: object) -> bytes:
+    """Return the image's file."""
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
