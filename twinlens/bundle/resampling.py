@@ -35,12 +35,10 @@ def resample(
         image = _to_rgb_or_grey(image)
     if filter == Image.Resampling.NEAREST:
         return _pick_nearest(image, framing)
-    whole = framing.x.resized * framing.y.resized
-    if image.mode in ("RGB", "L") or whole > _LARGE:
+    if framing.x.resized * framing.y.resized > _LARGE:
         return _to_array(_resize_part(image, framing, filter))
-    # Undoing an alpha or a black channel magnifies a difference of one level: no short cut here.
-    resized = image.resize((framing.x.resized, framing.y.resized), filter)
     x, y = framing.x, framing.y
+    resized = image.resize((x.resized, y.resized), filter)
     return _to_array(resized.crop((x.skip, y.skip, x.skip + x.length, y.skip + y.length)))
 
 
