@@ -1,1 +1,1 @@
-"""The server: HTTP in front of bundles and collections. Never reaches torch."""
+"""The server: HTTP around bundles. It never reaches torch, and training never reaches it."""

@@ -1,0 +1,86 @@
+"""The application: routers, the surrounding layer, and how errors become answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from twinlens.errors import InputError, TwinlensError
+from twinlens.serving.failures import answer_error, error_response, kind_of
+from twinlens.serving.middleware import Surround
+from twinlens.serving.routes import embed, health, models, openai, zeroshot
+from twinlens.serving.service import Service
+from twinlens.version import __version__
+
+# One router a file; another room joins by adding its module here.
+ROUTES = (embed, zeroshot, openai, models, health)
+
+
+def build_app(service: Service) -> FastAPI:
+    """Return the application around a service, as FastAPI knows it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watcher = asyncio.create_task(service.watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
+            service.close()
+
+    app = FastAPI(
+        title="Twinlens",
+        version=__version__,
+        summary="Embeddings and zero-shot inference",
+        lifespan=lifespan,
+    )
+    for module in ROUTES:
+        app.include_router(module.build_router(service))
+    app.add_exception_handler(TwinlensError, _answer_ours)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    origins = service.settings.cors_origins
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.state.service = service
+    return app
+
+
+def surround(app: FastAPI) -> ASGIApp:
+    """Return the application with the layer that every request passes first."""
+    return Surround(app, app.state.service)
+
+
+async def _answer_ours(_: Request, error: Exception) -> Response:
+    return answer_error(error)
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return answer_error(InputError(f"{where}: {first['msg']}", field=where))
+
+
+async def _answer_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    body = {
+        "message": f"{error.detail}; GET /docs lists the paths",
+        "type": kind_of(status),
+        "param": None,
+        "code": str(error.detail).lower().replace(" ", "_"),
+    }
+    return error_response(status, body, headers=dict(error.headers or {}))

@@ -1,0 +1,277 @@
+"""Micro-batches of one tower: a queue with two lanes from which a worker takes what is there.
+
+Knows no model and no HTTP; time comes from a clock that is passed in. What must stay true: an item
+that was put in is answered exactly once, and one that nobody waits for is never run.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from twinlens.errors import OverloadedError
+from twinlens.serving.clock import Clock
+from twinlens.serving.failures import DeadlineError
+
+# A wait shorter than this is not worth a look at the clock (and rounding could make it endless).
+_INSTANT = 1e-5
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Ticket(Generic[Answer]):
+    """The answers of one request, filled item by item from any thread.
+
+    `notify` runs once, when the last is in.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_notify",
+        "_remaining",
+        "abandoned",
+        "answers",
+        "deadline",
+        "ended",
+        "queued",
+        "started",
+    )
+
+    def __init__(
+        self, size: int, notify: Callable[[], None], *, deadline: float = math.inf
+    ) -> None:
+        self.answers: list[Answer | Exception | None] = [None] * size
+        self.deadline = deadline
+        self.abandoned = False
+        self.queued = math.inf  # when the first item was put in
+        self.started = math.inf  # when the first batch with an item of it began
+        self.ended = 0.0  # when the last one ended
+        self._remaining = size
+        self._notify = notify
+        self._lock = threading.Lock()
+
+    def resolve(self, index: int, answer: Answer | Exception) -> None:
+        """Set one answer; a second one for the same item is dropped."""
+        with self._lock:
+            if self.answers[index] is not None:
+                return
+            self.answers[index] = answer
+            self._remaining -= 1
+            is_last = self._remaining == 0
+        if is_last and not self.abandoned:
+            self._notify()
+
+    def abandon(self) -> None:
+        """Say that nobody waits any more: what has not begun never will."""
+        self.abandoned = True
+
+
+class Entry(Generic[Item, Answer]):
+    """One item on its way."""
+
+    __slots__ = ("bucket", "index", "item", "order", "ticket")
+
+    def __init__(self, ticket: Ticket[Answer], index: int, item: Item, bucket: int = 0) -> None:
+        self.ticket = ticket
+        self.index = index
+        self.item = item
+        self.bucket = bucket
+        self.order = 0
+
+    def is_wanted(self, now: float) -> bool:
+        """Return whether to run it; one whose time is over is answered so here."""
+        if self.ticket.abandoned:
+            return False
+        if now > self.ticket.deadline:
+            self.ticket.resolve(self.index, DeadlineError("the request's time ended in the queue"))
+            return False
+        return True
+
+
+class Window(Protocol):
+    """How long a free worker waits for a batch to grow."""
+
+    def delay(self, queued: int, waited: float) -> float:
+        """Return the seconds still to wait, given the items queued and the oldest one's wait."""
+        ...
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Learn from a batch that ran."""
+        ...
+
+
+class NoWindow:
+    """Go at once: on a CPU the running batch is window enough, and a timer only adds latency."""
+
+    def delay(self, queued: int, waited: float) -> float:
+        """Return zero."""
+        return 0.0
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Learn nothing."""
+
+
+class LatencyWindow:
+    """For devices on which a larger batch is almost free: wait for one under concurrent load.
+
+    A lone client never waits, and nobody so long that waiting and running pass the target.
+    """
+
+    def __init__(self, most: float, *, target: float = math.inf, full: int = 64) -> None:
+        self._most = most
+        self._target = target
+        self._full = full
+        self._batch_seconds = 0.0
+        self._last_items = 0
+
+    def delay(self, queued: int, waited: float) -> float:
+        """Return what is left of the window; none for a lone client or a full batch."""
+        if queued >= self._full or (queued <= 1 and self._last_items <= 1):
+            return 0.0
+        return max(0.0, min(self._most, self._target - self._batch_seconds) - waited)
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Keep a moving average of how long a batch takes."""
+        weight = 1.0 if self._batch_seconds == 0 else 0.2
+        self._batch_seconds += weight * (seconds - self._batch_seconds)
+        self._last_items = items
+
+
+class _Lane(Generic[Item, Answer]):
+    """Entries in order of arrival, apart by bucket, so that a batch holds items of like size."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, deque[tuple[float, Entry[Item, Answer]]]] = {}
+        self.count = 0
+
+    def put(self, entry: Entry[Item, Answer], now: float) -> None:
+        self._buckets.setdefault(entry.bucket, deque()).append((now, entry))
+        self.count += 1
+
+    def oldest(self) -> deque[tuple[float, Entry[Item, Answer]]]:
+        """Return the bucket that holds the entry which waits longest; only when not empty."""
+        filled = (bucket for bucket in self._buckets.values() if bucket)
+        return min(filled, key=lambda bucket: bucket[0][1].order)
+
+    def take(self, most: int, now: float) -> list[Entry[Item, Answer]]:
+        """Remove and return up to `most` wanted entries like the oldest; drop unwanted ones."""
+        batch: list[Entry[Item, Answer]] = []
+        while self.count and not batch:
+            bucket = self.oldest()
+            while bucket and len(batch) < most:
+                entry = bucket.popleft()[1]
+                self.count -= 1
+                if entry.is_wanted(now):
+                    batch.append(entry)
+        return batch
+
+
+class Batcher(Generic[Item, Answer]):
+    """A bounded queue in front of one worker.
+
+    `hold` counts items from acceptance to answer, so that the bound covers decoding too.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        max_batch: int,
+        name: str = "items",
+        window: Window | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.capacity = capacity
+        self.max_batch = max_batch
+        self.name = name
+        self.held = 0
+        self._window = window or NoWindow()
+        self._clock = clock or Clock()
+        self._live: _Lane[Item, Answer] = _Lane()
+        self._background: _Lane[Item, Answer] = _Lane()
+        self._changed = threading.Condition()
+        self._order = 0
+        self._closed = False
+        self._item_seconds = 0.01
+
+    def hold(self, count: int) -> None:
+        """Count items in, or refuse them all at once when they do not fit."""
+        with self._changed:
+            if self.held + count > self.capacity:
+                raise OverloadedError(
+                    f"{self.held} of {self.capacity} places for {self.name} are taken and "
+                    f"{count} more were asked for; try again later",
+                    retry_after=self.backlog_seconds,
+                )
+            self.held += count
+
+    def release(self, count: int) -> None:
+        """Count items out again."""
+        with self._changed:
+            self.held -= count
+
+    @property
+    def depth(self) -> int:
+        """Items that wait for a worker."""
+        return self._live.count + self._background.count
+
+    @property
+    def backlog_seconds(self) -> float:
+        """How long what is held will take, by the rate seen of late."""
+        return min(30.0, max(0.05, self.held * self._item_seconds))
+
+    def put(self, entries: Iterable[Entry[Item, Answer]], *, background: bool = False) -> None:
+        """Queue entries; background ones are taken only when no live one waits."""
+        now = self._clock.now()
+        lane = self._background if background else self._live
+        with self._changed:
+            for entry in entries:
+                self._order += 1
+                entry.order = self._order
+                entry.ticket.queued = min(entry.ticket.queued, now)
+                lane.put(entry, now)
+            self._changed.notify()
+
+    def take(self, is_retired: Callable[[], bool] = lambda: False) -> list[Entry[Item, Answer]]:
+        """Return the next batch, waiting for one; empty when closed or the taker is retired."""
+        with self._changed:
+            while not self._closed and not is_retired():
+                now = self._clock.now()
+                lane = self._live if self._live.count else self._background
+                if not lane.count:
+                    self._clock.wait(self._changed, None)
+                    continue
+                waited = now - lane.oldest()[0][0]
+                delay = self._window.delay(lane.count, waited)
+                if delay > _INSTANT:
+                    self._clock.wait(self._changed, delay)
+                    continue
+                batch = lane.take(self.max_batch, now)
+                if batch:
+                    return batch
+        return []
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Learn how fast batches run, for the window and for Retry-After."""
+        self._window.observe(items, seconds)
+        self._item_seconds += 0.2 * (seconds / max(1, items) - self._item_seconds)
+
+    def wake(self) -> None:
+        """Let waiting takers look again whether they are retired."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End: takers return empty."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def choose_bucket(size: int, bounds: Sequence[int]) -> int:
+    """Return the smallest bound that holds `size`, or the largest."""
+    return next((bound for bound in bounds if size <= bound), bounds[-1])

@@ -1,0 +1,86 @@
+"""Embeddings of texts that were asked before, kept by revision, precision, tokenizer and text.
+
+Bounded in bytes; the least recently used goes first. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.serving.contracts import Row
+
+Value = TypeVar("Value")
+_OVERHEAD = 200  # bytes of the objects around a row
+
+
+class TextCache:
+    """Rows and token counts by (space, text); a space is all that a row depends on but the text."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity = capacity_bytes
+        self._rows: OrderedDict[tuple[str, str], tuple[Row, int]] = OrderedDict()
+        self._lock = threading.Lock()
+        self.used_bytes = 0
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, space: str, text: str) -> tuple[Row, int] | None:
+        """Return the row and the number of tokens, or None."""
+        key = (space, text)
+        with self._lock:
+            found = self._rows.get(key)
+            if found is None:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self._rows.move_to_end(key)
+            return found
+
+    def put(self, space: str, text: str, row: Row, tokens: int) -> None:
+        """Keep a copy of `row`, dropping old ones for it; one too large for all is not kept."""
+        size = _size(text, row)
+        if size > self._capacity:
+            return
+        kept = np.array(row, dtype=np.float32)
+        kept.flags.writeable = False
+        with self._lock:
+            old = self._rows.pop((space, text), None)
+            if old is not None:
+                self.used_bytes -= _size(text, old[0])
+            self._rows[(space, text)] = (kept, tokens)
+            self.used_bytes += size
+            while self.used_bytes > self._capacity:
+                (_, oldest), (dropped, _) = self._rows.popitem(last=False)
+                self.used_bytes -= _size(oldest, dropped)
+
+
+class RecentlyUsed(Generic[Value]):
+    """The last few values by key; for the event loop's thread alone."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+
+    def get(self, key: Hashable) -> Value | None:
+        """Return the value kept for `key`, or None."""
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def put(self, key: Hashable, value: Value) -> None:
+        """Keep `value`, dropping the one unused for longest."""
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > self._capacity:
+            self._values.popitem(last=False)
+
+
+def _size(text: str, row: NDArray[np.float32]) -> int:
+    return row.nbytes + 2 * len(text) + _OVERHEAD

@@ -1,0 +1,63 @@
+"""What the server needs of an encoder; `twinlens.bundle.encoder.Encoder` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.bundle.manifest import Manifest
+
+Row = NDArray[np.float32]  # (d,), of unit length
+Rows = NDArray[np.float32]  # (n, d)
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+
+
+class StagedEncoder(Protocol):
+    """An encoder taken apart into the stages that the server runs in different threads."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return what the bundle says of itself."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Return the identity that every embedding carries."""
+        ...
+
+    @property
+    def embedding_dim(self) -> int:
+        """Return d."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """Return where the graphs really run."""
+        ...
+
+    def preprocess(self, image: Any) -> Pixels:
+        """Decode, resize and crop one image."""
+        ...
+
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
+        """Return unit rows for pixels (n, height, width, 3)."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, cut to the context but not padded."""
+        ...
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Rows:
+        """Return unit rows for tokenized texts."""
+        ...
+
+    def classify(self, embeddings: Rows, bank: Rows) -> tuple[Rows, Rows]:
+        """Return scores and similarities (n, m) of embeddings (n, d) and a bank (m, d)."""
+        ...
+
+    def attention(self, pixels: NDArray[np.uint8]) -> Rows:
+        """Return the attention (n, heads, rows, columns) of pixels, where the bundle has it."""
+        ...

@@ -1,0 +1,71 @@
+"""From what a client sent to bytes of an image that is fit to be decoded: base64, format, size.
+
+Everything here runs in a worker thread of the decode pool and touches no pixel before the header
+has passed the limits.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import warnings
+
+from PIL import Image
+
+from twinlens.errors import ImageError, TooLargeError
+from twinlens.serving.call import Call
+from twinlens.serving.settings import Limits
+
+Encoded = bytes | str  # an image's bytes, or base64 or a data URI that holds them
+
+
+def read_image(image: Encoded, limits: Limits, call: Call) -> bytes:
+    """Return the bytes of an acceptable image; what is wrong is an `InputError` of some kind."""
+    content = unwrap(image, limits) if isinstance(image, str) else image
+    if not content:
+        raise ImageError("the image is empty (0 bytes)")
+    if len(content) > limits.image_bytes:
+        raise TooLargeError(
+            f"the image has {len(content)} bytes; the limit is {limits.image_bytes}"
+        )
+    pixels = _count_pixels(content, limits)
+    call.spend_pixels(pixels)
+    return content
+
+
+def unwrap(text: str, limits: Limits) -> bytes:
+    """Return the bytes in base64, bare or in a data URI."""
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise ImageError("a data URI must be of the form data:image/...;base64,...")
+    if len(text) > limits.image_bytes * 4 // 3 + 4:
+        raise TooLargeError(f"the image has more than {limits.image_bytes} bytes, the limit")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError(
+            "the image is neither a data URI nor base64 (URLs start with http:// or https://)"
+        ) from None
+
+
+def _count_pixels(content: bytes, limits: Limits) -> int:
+    """Return width x height from the header, or refuse the image by its format or size."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of sizes that are refused below
+            with Image.open(io.BytesIO(content), formats=limits.image_formats) as header:
+                width, height = header.size
+    except Image.DecompressionBombError:
+        raise TooLargeError(
+            f"the image has more pixels than the limit of {limits.image_pixels}"
+        ) from None
+    except Exception:  # Pillow's readers raise nearly anything on hostile headers
+        known = ", ".join(limits.image_formats)
+        raise ImageError(f"the bytes are not an image that is read here ({known})") from None
+    if width * height > limits.image_pixels:
+        raise TooLargeError(
+            f"the image has {width} x {height} pixels; the limit is {limits.image_pixels}"
+        )
+    return int(width * height)

@@ -1,0 +1,142 @@
+"""Failures as answers: the server's own errors, their status, and the shape in which they leave.
+
+The status is chosen here and nowhere else; the shape is OpenAI's. What must stay true: no text that
+leaves holds a path, a traceback or another internal.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from twinlens import errors
+
+
+class DeadlineError(errors.TwinlensError):
+    """The time that this request had is over."""
+
+    code = "deadline_exceeded"
+
+
+class UnavailableError(errors.TwinlensError):
+    """The part that would answer is starting, stopping or being restarted; try again."""
+
+    code = "unavailable"
+
+
+class EncodeError(errors.TwinlensError):
+    """The encoder failed on this item alone; its batch mates did not notice."""
+
+    code = "encode_failed"
+
+
+class UnauthorizedError(errors.TwinlensError):
+    """No key, or one that is not known."""
+
+    code = "invalid_api_key"
+
+
+class ForbiddenError(errors.TwinlensError):
+    """A known key without the scope that this takes, or a thing that is switched off."""
+
+    code = "forbidden"
+
+
+class MediaTypeError(errors.InputError):
+    """A body of a type that this path does not read."""
+
+    code = "unsupported_media_type"
+
+
+class SlowBodyError(errors.InputError):
+    """The body did not arrive in time."""
+
+    code = "body_timeout"
+
+
+class ClientGoneError(errors.TwinlensError):
+    """Nobody waits for the answer any more."""
+
+    code = "client_gone"
+
+
+# The nearest class in the error's line of descent decides.
+STATUS: dict[type[Exception], int] = {
+    errors.InputError: 400,
+    errors.BundleError: 422,
+    errors.TooLargeError: 413,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.MissingDependencyError: 501,
+    errors.OverloadedError: 429,
+    MediaTypeError: 415,
+    SlowBodyError: 408,
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
+    ClientGoneError: 499,
+    EncodeError: 500,
+    UnavailableError: 503,
+    DeadlineError: 504,
+    errors.TwinlensError: 500,
+    Exception: 500,
+}
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def status_of(error: Exception) -> int:
+    """Return the HTTP status for `error`."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def describe(error: Exception, *, where: str | None = None) -> dict[str, str | None]:
+    """Return the error as the four keys that clients read; never with internals in it."""
+    status = status_of(error)
+    if isinstance(error, errors.TwinlensError):
+        message, code, param = error.message, error.code, where or error.field
+    else:
+        message, code, param = "internal error", "internal_error", where
+    return {"message": message, "type": kind_of(status), "param": param, "code": code}
+
+
+def kind_of(status: int) -> str:
+    """Return OpenAI's word for the sort of error that a status is."""
+    return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
+def answer_error(error: Exception, *, where: str | None = None) -> Response:
+    """Return the response for a request that failed as a whole."""
+    status = status_of(error)
+    return error_response(status, describe(error, where=where), headers=_headers(error, status))
+
+
+def error_response(
+    status: int, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> Response:
+    """Return `body` in the error envelope."""
+    return Response(
+        orjson.dumps({"error": body}), status, headers=headers, media_type="application/json"
+    )
+
+
+def _headers(error: Exception, status: int) -> dict[str, str]:
+    """Tell the client's retry logic what it may do; the SDKs retry 408, 409, 429 and >= 500."""
+    headers: dict[str, str] = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.OverloadedError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
+    elif status == 503:
+        headers["Retry-After"] = "1"
+    elif status in (409, 500, 501, 504):
+        headers["x-should-retry"] = "false"  # the same request would fail, or wait, again
+    return headers

@@ -1,0 +1,103 @@
+"""Starting and stopping: open the bundles, prove them, listen, and on SIGTERM drain.
+
+The socket opens only after every bundle has replayed its golden vectors, so a server that answers
+at all answers rightly.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+import uvicorn
+
+from twinlens.bundle.encoder import open_bundle
+from twinlens.bundle.preprocessing import ImageLimits
+from twinlens.serving.app import build_app, surround
+from twinlens.serving.contracts import StagedEncoder
+from twinlens.serving.service import Opener, Service
+from twinlens.serving.settings import Settings
+
+log = logging.getLogger("twinlens.serving")
+
+
+def build_opener(
+    settings: Settings, *, device: str = "auto", threads: int | None = None, fast: bool = False
+) -> Opener:
+    """Return what opens a bundle for this server: verified, and proven by its golden vectors."""
+    limits = ImageLimits(
+        max_bytes=settings.limits.image_bytes, max_pixels=settings.limits.image_pixels
+    )
+
+    def open_encoder(source: str, precision: str) -> StagedEncoder:
+        encoder = open_bundle(
+            source, precision=precision, device=device, threads=threads, fast=fast, limits=limits
+        )
+        encoder.check()
+        return encoder
+
+    return open_encoder
+
+
+def run_server(service: Service, *, host: str, port: int) -> None:
+    """Serve until a signal says to stop; return when all is drained."""
+    watch = service.settings.watch
+    config = uvicorn.Config(
+        surround(build_app(service)),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(watch.drain_seconds)),
+        backlog=2048,
+    )
+    DrainingServer(config, service).run()
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that says that it is going before it goes.
+
+    The first signal turns readiness off at once and keeps serving for the notice, so that a
+    balancer can look away; then the socket closes and what is in flight is finished, within the
+    limit. A second signal ends the wait.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._timer: threading.Timer | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or, when that was asked before, end."""
+        if self._service.is_draining or sig == signal.SIGINT:
+            super().handle_exit(sig, frame)
+            return
+        self._service.is_draining = True
+        log.info("draining: readiness is off")
+        self._timer = threading.Timer(
+            self._service.settings.watch.drain_notice, self._stop_listening
+        )
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop_listening(self) -> None:
+        self.should_exit = True
+
+
+def announce(service: Service, host: str, port: int) -> list[str]:
+    """Return the lines that tell a user where the server is and how to ask it something."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    lines = [
+        f"{name}: {served.default.encoder.manifest.name} "
+        f"{served.default.revision[:12]} on {served.default.encoder.provider}"
+        for name, served in ((n, service.registry.find(n)) for n in service.registry.names)
+    ]
+    lines.append(f"listening on http://{shown}:{port}  (/docs, /metrics, /readyz)")
+    lines.append(
+        f'try: curl http://{shown}:{port}/zeroshot -F images=@photo.jpg -F "classes=a cat" '
+        '-F "classes=a dog"'
+    )
+    return lines

@@ -1,0 +1,118 @@
+"""What the server counts, for Prometheus; labels are never made of what a client sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The counters of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "twinlens_requests", "Requests answered", ["path", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "twinlens_request_seconds",
+            "Time from the first byte to the answer",
+            ["path"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "twinlens_stage_seconds",
+            "Time a request spent in one stage",
+            ["model", "stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "twinlens_batch_items",
+            "Items in a batch",
+            ["model", "tower"],
+            buckets=_BATCHES,
+            registry=self.registry,
+        )
+        self._encode = Histogram(
+            "twinlens_batch_seconds",
+            "Time a batch took to encode",
+            ["model", "tower"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            "twinlens_failed_items", "Items that failed", ["model", "code"], registry=self.registry
+        )
+        self._rejects = Counter(
+            "twinlens_rejects", "Requests refused for want of room", registry=self.registry
+        )
+        self.in_flight = Gauge(
+            "twinlens_requests_in_flight", "Requests being answered", registry=self.registry
+        )
+
+    def count_request(self, path: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+        if status == 429:
+            self._rejects.inc()
+
+    def count_stages(self, model: str, stages: dict[str, float]) -> None:
+        """Count where one request's time went."""
+        for stage, seconds in stages.items():
+            self._stages.labels(model, stage).observe(seconds)
+
+    def count_batch(self, model: str, tower: str, items: int, seconds: float) -> None:
+        """Count one batch."""
+        self._batches.labels(model, tower).observe(items)
+        self._encode.labels(model, tower).observe(seconds)
+
+    def count_failure(self, model: str, code: str) -> None:
+        """Count one item that failed."""
+        self._failures.labels(model, code).inc()
+
+    def watch(self, read: Callable[[], Iterable[Metric]]) -> None:
+        """Ask `read` for more metrics each time they are collected."""
+        self.registry.register(_Reader(read))
+
+    def render(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Reader:
+    """Values that others keep, read when asked for."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        return self._read()
+
+
+def gauge(
+    name: str, text: str, labels: list[str], values: Iterable[tuple[list[str], float]]
+) -> GaugeMetricFamily:
+    """Return a gauge with a value for each set of labels."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for names, value in values:
+        family.add_metric(names, value)
+    return family
+
+
+def counter(
+    name: str, text: str, labels: list[str], values: Iterable[tuple[list[str], float]]
+) -> CounterMetricFamily:
+    """Return a counter with a value for each set of labels."""
+    family = CounterMetricFamily(name, text, labels=labels)
+    for names, value in values:
+        family.add_metric(names, value)
+    return family

@@ -1,0 +1,134 @@
+"""What surrounds every request: its id, admission, security headers, the last catch, metrics, log.
+
+One plain ASGI layer: it costs microseconds, and refusing work when the server is full happens here,
+before a byte of the body is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twinlens.errors import OverloadedError
+from twinlens.serving.failures import answer_error
+from twinlens.serving.service import Service
+
+log = logging.getLogger("twinlens.serving")
+access = logging.getLogger("twinlens.access")
+
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Surround:
+    """The outermost layer."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(self._service, scope, send)
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._run(exchange, scope, receive)
+            return
+        if self._in_flight >= self._service.settings.limits.requests_in_flight:
+            await exchange.fail(scope, receive, self._full())
+            exchange.finish(scope)
+            return
+        self._in_flight += 1
+        self._service.metrics.in_flight.inc()
+        try:
+            await self._run(exchange, scope, receive)
+        finally:
+            self._in_flight -= 1
+            self._service.metrics.in_flight.dec()
+
+    async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+        try:
+            await self._app(scope, receive, exchange.send)
+        except Exception as error:
+            log.exception("request %s failed", exchange.request_id)
+            if exchange.status:  # the answer has begun; the server will cut the connection
+                raise
+            await exchange.fail(scope, receive, error)
+        finally:
+            exchange.finish(scope)
+
+    def _full(self) -> OverloadedError:
+        most = self._service.settings.limits.requests_in_flight
+        towers = [tower for model in self._service.registry.models() for tower in model.towers]
+        backlog = max((tower.batcher.backlog_seconds for tower in towers), default=1.0)
+        return OverloadedError(
+            f"{most} requests are being answered, the limit; try again later", retry_after=backlog
+        )
+
+
+class _Exchange:
+    """One request and its answer as they pass."""
+
+    def __init__(self, service: Service, scope: Scope, send: Send) -> None:
+        self.request_id = _request_id(scope)
+        self.status = 0
+        self._service = service
+        self._send = send
+        self._began = service.clock.now()
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"]
+            headers.append((b"x-request-id", self.request_id.encode()))
+            headers.extend(_SECURITY)
+            if self._service.is_draining:
+                headers.append((b"connection", b"close"))
+        await self._send(message)
+
+    async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
+        """Answer with an error."""
+        await answer_error(error)(scope, receive, self.send)
+
+    def finish(self, scope: Scope) -> None:
+        """Count and log the request."""
+        seconds = self._service.clock.now() - self._began
+        route = scope.get("route")
+        path = getattr(route, "path", "unmatched")
+        self._service.metrics.count_request(path, self.status, seconds)
+        if access.isEnabledFor(logging.INFO):
+            access.info(
+                "%s %s %d %.1f ms",
+                scope["method"],
+                path,
+                self.status,
+                seconds * 1000,
+                extra={
+                    "request_id": self.request_id,
+                    "method": scope["method"],
+                    "path": path,
+                    "status": self.status,
+                    "milliseconds": round(seconds * 1000, 2),
+                },
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    """Return the client's request id where it is harmless, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
+            return str(value.decode())
+    return os.urandom(8).hex()

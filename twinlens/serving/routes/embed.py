@@ -1,0 +1,146 @@
+"""`POST /embed`: images and texts to embeddings; raw body, form or JSON in, JSON or bytes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import InputError, TooLargeError
+from twinlens.serving.answers import JSON, OUTPUTS, Shape, choose_media, pack_bytes, pack_json
+from twinlens.serving.call import Call
+from twinlens.serving.failures import MediaTypeError
+from twinlens.serving.fields import Fields, check_text, parse_object
+from twinlens.serving.items import Item, embed_items, read_item
+from twinlens.serving.multipart import Form, parse_form
+from twinlens.serving.service import Service
+from twinlens.serving.settings import Limits
+
+_MOST_DIMENSIONS = 65_536
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """What a client asks of `/embed`, whichever way it was sent."""
+
+    items: Sequence[Item]
+    shape: Shape
+    model: str | None = None
+    precision: str | None = None
+
+
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["embeddings"])
+
+    @router.post("/embed")
+    async def embed(request: Request) -> Response:
+        """Embed one image (raw body), several (form), or images and texts (JSON)."""
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            asked = read_request(body, request, service.settings.limits)
+            return await _answer(service, asked, request.headers.get("accept", ""), call)
+
+    return router
+
+
+def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
+    """Return what is asked, by the type of the body; options of a raw body are in the query."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
+        return _read_options(Fields(_from_query(request)), [Item(image=body)])
+    if content_type.startswith("multipart/form-data"):
+        return _read_form(parse_form(body, content_type), limits)
+    if content_type.startswith("application/json") or not content_type:
+        return _read_json(parse_object(body), limits)
+    raise MediaTypeError(
+        f"a body of type {content_type[:80]!r} is not read here; send image/*, "
+        "multipart/form-data or application/json"
+    )
+
+
+async def _answer(service: Service, asked: EmbedRequest, accept: str, call: Call) -> Response:
+    """Embed and answer in the form that the client accepts."""
+    with service.registry.lease(asked.model, asked.precision) as model:
+        model.check_dimensions(asked.shape.dimensions)
+        dim = model.encoder.embedding_dim
+        asked.shape.check(dim)
+        embedded = await embed_items(model, asked.items, call, service.fetcher)
+        service.check_items(model, embedded.answers, call, "inputs")
+        media = choose_media(accept)
+        began = call.clock.now()
+        headers: dict[str, str] = {}
+        if media == JSON:
+            extra = {
+                "model": model.name,
+                "revision": model.revision,
+                "usage": {"total_tokens": embedded.tokens},
+            }
+            content = pack_json(embedded.answers, asked.shape, dim, extra)
+        else:
+            content, headers = pack_bytes(embedded.answers, asked.shape, dim, media)
+        call.add("answer", call.clock.now() - began)
+        return service.reply(content, model, call, media=media, headers=headers)
+
+
+def _read_json(fields: Fields, limits: Limits) -> EmbedRequest:
+    fields.only("model", "precision", "dimensions", "output", "inputs", "texts", "images")
+    given = [name for name in ("inputs", "texts", "images") if fields.has(name)]
+    if len(given) != 1:
+        raise InputError(
+            "give exactly one of inputs (objects with text or image), texts or images",
+            field="inputs",
+        )
+    name = given[0]
+    values = fields.values(name, limits.items) or []
+    if name == "images":
+        values = [{"image": value} for value in values]
+    longest = limits.text_characters
+    items = [_read_one(value, f"{name}[{i}]", longest) for i, value in enumerate(values)]
+    return _read_options(fields, items)
+
+
+def _read_one(value: object, where: str, longest: int) -> Item:
+    """Return the item; a text too long is that item's fault, a wrong shape the request's."""
+    try:
+        return read_item(value, where, longest)
+    except TooLargeError as error:
+        return Item(error=error)
+
+
+def _read_form(form: Form, limits: Limits) -> EmbedRequest:
+    """Read files of any field as images and the values of `texts` as texts, images first."""
+    files = [content for contents in form.files.values() for content in contents]
+    texts = form.values.pop("texts", [])
+    if not files and not texts:
+        raise InputError("the form holds neither a file nor a field texts", field="images")
+    if len(files) + len(texts) > limits.items:
+        raise TooLargeError(f"the form holds more than {limits.items} items, the limit")
+    for i, text in enumerate(texts):
+        check_text(text, f"texts[{i}]", limits.text_characters)
+    fields = Fields(_as_options({name: values[-1] for name, values in form.values.items()}))
+    return _read_options(
+        fields, [*(Item(image=file) for file in files), *(Item(text=text) for text in texts)]
+    )
+
+
+def _read_options(fields: Fields, items: Sequence[Item]) -> EmbedRequest:
+    shape = Shape(
+        dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
+        output=fields.text("output", OUTPUTS) or "float32",
+    )
+    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"))
+
+
+def _from_query(request: Request) -> dict[str, object]:
+    return _as_options(dict(request.query_params))
+
+
+def _as_options(values: dict[str, str]) -> dict[str, object]:
+    """Return options that came as text in their own types."""
+    return {
+        name: int(value) if name == "dimensions" and value.isdigit() else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,40 @@
+"""`/healthz` (the process answers), `/readyz` (it would answer well), `/metrics`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from twinlens.serving.answers import dump
+from twinlens.serving.service import Service
+
+
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def healthz() -> Response:
+        """Answer 200 as long as the event loop turns."""
+        return _json(200, {"status": "alive"})
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        """Answer 200 when every worker is well, else 503 with what is wrong."""
+        faults = service.find_faults()
+        if faults:
+            return _json(503, {"status": "not ready", "faults": faults})
+        models = {m.name: m.revision for m in service.registry.models()}
+        return _json(200, {"status": "ready", "models": models})
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Answer in Prometheus' text format."""
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _json(status: int, body: dict[str, object]) -> Response:
+    return Response(dump(body), status, media_type="application/json")

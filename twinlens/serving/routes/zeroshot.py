@@ -1,0 +1,213 @@
+"""`POST /zeroshot`: images and class names to labels, best first, as a form or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import InputError, TooLargeError
+from twinlens.serving.answers import dump
+from twinlens.serving.banks import ClassBank, build_bank, check_prompts
+from twinlens.serving.call import Call
+from twinlens.serving.failures import MediaTypeError, describe
+from twinlens.serving.fields import Fields, check_text, parse_object
+from twinlens.serving.items import Item, embed_items
+from twinlens.serving.model import Answers, ServedModel
+from twinlens.serving.multipart import Form, parse_form
+from twinlens.serving.scoring import Scoring, score
+from twinlens.serving.service import Service
+from twinlens.serving.settings import Limits
+from twinlens.serving.templates import choose_templates
+
+_OPTIONS = ("model", "precision", "classifier", "top_k", "multi_label", "none_of_these")
+_CLASSES = ("classes", "candidate_labels", "labels")
+_TEMPLATES = ("templates", "hypothesis_template")
+_TRUE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class ZeroShotRequest:
+    """What a client asks of `/zeroshot`, whichever way it was sent."""
+
+    images: Sequence[Item]
+    classes: Sequence[str] | None = None
+    classifier: str | None = None
+    templates: str | Sequence[str] | None = None
+    scoring: Scoring = field(default_factory=Scoring)
+    model: str | None = None
+    precision: str | None = None
+
+
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["zero-shot"])
+
+    @router.post("/zeroshot")
+    async def zeroshot(request: Request) -> Response:
+        """Score images against class names or a stored classifier."""
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            asked = read_request(
+                body, request.headers.get("content-type", ""), service.settings.limits
+            )
+            with service.registry.lease(asked.model, asked.precision) as model:
+                return await _answer(service, model, asked, call)
+
+    return router
+
+
+def read_request(body: bytes, content_type: str, limits: Limits) -> ZeroShotRequest:
+    """Return what is asked, by the type of the body."""
+    if content_type.startswith("multipart/form-data"):
+        return _read_form(parse_form(body, content_type), limits)
+    if content_type.startswith("application/json") or not content_type:
+        return _read_json(parse_object(body), limits)
+    raise MediaTypeError(
+        f"a body of type {content_type[:80]!r} is not read here; send multipart/form-data or "
+        "application/json"
+    )
+
+
+async def _answer(
+    service: Service, model: ServedModel, asked: ZeroShotRequest, call: Call
+) -> Response:
+    """Find the bank, embed the images, score them."""
+    bank = await find_bank(service, model, asked, call)
+    embedded = await embed_items(model, asked.images, call, service.fetcher)
+    service.check_items(model, embedded.answers, call, "images")
+    began = call.clock.now()
+    data = label(model, embedded.answers, bank, asked.scoring)
+    call.add("score", call.clock.now() - began)
+    content = dump(
+        {"object": "list", "data": data, "model": model.name, "revision": model.revision}
+    )
+    return service.reply(content, model, call)
+
+
+async def find_bank(
+    service: Service, model: ServedModel, asked: ZeroShotRequest, call: Call
+) -> ClassBank:
+    """Return the stored classifier, or the bank of the classes, kept from before or built now."""
+    if asked.classifier is not None:
+        raise InputError(f"classifier {asked.classifier!r} is not stored", field="classifier")
+    classes = tuple(asked.classes or ())
+    templates = choose_templates(asked.templates, model.encoder.manifest.templates)
+    key = (model.space, classes, templates)
+    bank = service.banks.get(key)
+    if bank is None:
+        check_prompts(len(classes), len(templates), service.settings.limits.prompts)
+        bank = await build_bank(model, classes, templates, call)
+        service.banks.put(key, bank)
+    return bank
+
+
+def label(
+    model: ServedModel, answers: Answers, bank: ClassBank, scoring: Scoring
+) -> list[dict[str, Any]]:
+    """Return an entry for each image: its labels, or the error in its place."""
+    good = [answer for answer in answers if not isinstance(answer, Exception)]
+    labelled = iter(score(model, np.stack(good), bank, scoring))
+    return [
+        {"index": i, "error": describe(answer, where=f"images[{i}]")}
+        if isinstance(answer, Exception)
+        else {"index": i, **next(labelled)}
+        for i, answer in enumerate(answers)
+    ]
+
+
+def _read_json(fields: Fields, limits: Limits) -> ZeroShotRequest:
+    fields.only("images", *_CLASSES, *_TEMPLATES, *_OPTIONS)
+    images = fields.values("images", limits.items)
+    if images is None:
+        raise InputError("images is missing: a list of data URIs", field="images")
+    return _read_options(fields, [_read_image(x, i) for i, x in enumerate(images)], limits)
+
+
+def _read_image(value: object, index: int) -> Item:
+    if isinstance(value, dict):
+        value = value.get("image")
+    if not isinstance(value, str):
+        raise InputError(f"images[{index}] must be a data URI or base64", field=f"images[{index}]")
+    return Item(image=value)
+
+
+def _read_form(form: Form, limits: Limits) -> ZeroShotRequest:
+    """Read files as images; repeated fields are lists, single ones options."""
+    files = [content for contents in form.files.values() for content in contents]
+    if not files:
+        raise InputError("the form holds no file; send images as files", field="images")
+    if len(files) > limits.items:
+        raise TooLargeError(f"the form holds more than {limits.items} images, the limit")
+    raw: dict[str, object] = {}
+    for name, values in form.values.items():
+        raw[name] = values if name in (*_CLASSES, "templates") else _read_value(name, values[-1])
+    if raw.get("templates") and len(form.values["templates"]) == 1:
+        raw["templates"] = form.values["templates"][0]
+    fields = Fields(raw)
+    fields.only(*_CLASSES, *_TEMPLATES, *_OPTIONS)
+    return _read_options(fields, [Item(image=file) for file in files], limits)
+
+
+def _read_options(fields: Fields, images: Sequence[Item], limits: Limits) -> ZeroShotRequest:
+    classes = _read_classes(fields, limits)
+    classifier = fields.text("classifier")
+    if (classes is None) == (classifier is None):
+        raise InputError("give either classes or classifier", field="classes")
+    return ZeroShotRequest(
+        images=images,
+        classes=classes,
+        classifier=classifier,
+        templates=read_templates(fields, limits),
+        scoring=read_scoring(fields),
+        model=fields.text("model"),
+        precision=fields.text("precision"),
+    )
+
+
+def _read_classes(fields: Fields, limits: Limits) -> list[str] | None:
+    for name in _CLASSES:
+        if fields.has(name):
+            return fields.texts(name, limits.classes, limits.text_characters)
+    return None
+
+
+def read_templates(fields: Fields, limits: Limits) -> str | list[str] | None:
+    """Return the name of a set, one template, a list of templates, or None."""
+    for name in _TEMPLATES:
+        value = fields.any(name)
+        if isinstance(value, str):
+            return check_text(value, name, limits.text_characters)
+        if value is not None:
+            return fields.texts(name, limits.templates, limits.text_characters)
+    return None
+
+
+def read_scoring(fields: Fields) -> Scoring:
+    """Return how the answer is to be made."""
+    threshold = fields.any("none_of_these")
+    if not isinstance(threshold, bool):
+        threshold = fields.number("none_of_these", -1.0, 1.0)
+    return Scoring(
+        top_k=fields.integer("top_k", 1, 1_000_000),
+        multi_label=fields.flag("multi_label"),
+        none_of_these=threshold,
+    )
+
+
+def _read_value(name: str, value: str) -> object:
+    """Return an option that came as text in its own type."""
+    if name == "top_k" and value.isdigit():
+        return int(value)
+    if name in ("multi_label", "none_of_these") and value.lower() in _TRUE:
+        return _TRUE[value.lower()]
+    if name == "none_of_these":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,237 @@
+"""The parts of one server, put together, and what every route needs of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import numpy as np
+from prometheus_client.metrics_core import Metric
+from starlette.requests import Request
+from starlette.responses import Response
+
+from twinlens.errors import TwinlensError
+from twinlens.serving.banks import ClassBank
+from twinlens.serving.batcher import Entry, Ticket
+from twinlens.serving.body import BodyReader
+from twinlens.serving.cache import RecentlyUsed, TextCache
+from twinlens.serving.call import Call
+from twinlens.serving.clock import Clock
+from twinlens.serving.contracts import StagedEncoder
+from twinlens.serving.fetch import Fetcher
+from twinlens.serving.metrics import Metrics, counter, gauge
+from twinlens.serving.model import Answers, ServedModel
+from twinlens.serving.registry import Registry
+from twinlens.serving.settings import Settings
+
+log = logging.getLogger("twinlens.serving")
+
+Opener = Callable[[str, str], StagedEncoder]  # (source, precision) -> encoder
+
+
+class Service:
+    """Everything that lives as long as the server does."""
+
+    def __init__(self, settings: Settings, opener: Opener, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.metrics = Metrics()
+        self.cache = TextCache(settings.batching.cache_bytes)
+        self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
+        self.bodies = BodyReader(settings.limits)
+        self.fetcher = Fetcher(settings.fetching)
+        self.is_draining = False
+        self.pool = ThreadPoolExecutor(
+            settings.batching.decode_threads or os.cpu_count() or 1, thread_name_prefix="decode"
+        )
+        self._background = ThreadPoolExecutor(2, thread_name_prefix="background")
+        self._opener = opener
+        self.registry = Registry(close=self._close_later)
+        self.metrics.watch(self._read_metrics)
+
+    def load(self, name: str, source: str) -> None:
+        """Open the bundle at `source` at every precision and serve it as `name`."""
+        self.registry.serve(
+            name, self.open_models(name, source), source=source, created=int(time.time())
+        )
+
+    def open_models(self, name: str, source: str) -> dict[str, ServedModel]:
+        """Open a bundle without serving it yet; slow, so not for the event loop's thread."""
+        return {
+            precision: ServedModel(
+                name,
+                self._opener(source, precision),
+                self.settings,
+                pool=self.pool,
+                cache=self.cache,
+                precision=precision,
+                clock=self.clock,
+                observe=self.metrics.count_batch,
+            )
+            for precision in self.settings.precisions
+        }
+
+    def find_faults(self) -> list[str]:
+        """Return why the server is not ready; empty when it is."""
+        if self.is_draining:
+            return ["the server is shutting down"]
+        models = self.registry.models()
+        if not models:
+            return ["no bundle is loaded"]
+        watch = self.settings.watch
+        faults = (tower.find_fault(watch) for model in models for tower in model.towers)
+        return [fault for fault in faults if fault]
+
+    async def watch(self) -> None:
+        """Replace dead workers and probe sick ones, for ever."""
+        while True:
+            await asyncio.sleep(self.settings.watch.interval)
+            for model in self.registry.models():
+                for tower in model.towers:
+                    if tower.find_fault(self.settings.watch):
+                        tower.mend(self.settings.watch)
+                        _probe(model)
+
+    def begin(self, request: Request) -> Call:
+        """Return the call that carries this request through the stages."""
+        limits = self.settings.limits
+        seconds = limits.request_seconds
+        asked = request.headers.get("twinlens-timeout", "")
+        if asked.replace(".", "", 1).isdigit():
+            seconds = min(seconds, float(asked))
+        return Call(
+            self.clock,
+            deadline=self.clock.now() + seconds,
+            pixels_left=limits.request_pixels,
+            wait_gone=lambda: _wait_gone(request),
+        )
+
+    @asynccontextmanager
+    async def receive(self, request: Request, call: Call) -> AsyncIterator[bytes]:
+        """Read the body and count its bytes as held until the request is over."""
+        began = self.clock.now()
+        try:
+            body = await self.bodies.read(request)
+            call.add("receive", self.clock.now() - began)
+            yield body
+        finally:
+            self.bodies.release(request)
+
+    def check_items(self, model: ServedModel, answers: Answers, call: Call, where: str) -> None:
+        """Count the items that failed; where none succeeded, the request fails with the first."""
+        failed = [(i, answer) for i, answer in enumerate(answers) if isinstance(answer, Exception)]
+        if not failed:
+            return
+        for _, error in failed:
+            code = error.code if isinstance(error, TwinlensError) else "internal_error"
+            self.metrics.count_failure(model.name, code)
+        call.failed_items = len(failed)
+        if len(failed) == len(answers):
+            raise place(*failed[0], where)
+
+    def reply(
+        self,
+        content: bytes,
+        model: ServedModel,
+        call: Call,
+        *,
+        media: str = "application/json",
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        """Return the answer with the headers that every answer of a model has."""
+        self.metrics.count_stages(model.name, call.seconds)
+        named = {
+            "Twinlens-Model": model.name,
+            "Twinlens-Revision": model.revision,
+            "Server-Timing": call.server_timing(),
+        }
+        if call.failed_items:
+            named["Twinlens-Failed-Items"] = str(call.failed_items)
+        return Response(content, headers={**named, **(headers or {})}, media_type=media)
+
+    def close(self) -> None:
+        """Stop every thread."""
+        for model in self.registry.models():
+            model.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._background.shutdown(wait=False, cancel_futures=True)
+
+    def _close_later(self, model: ServedModel) -> None:
+        """Stop a model's workers without making the event loop wait for their last batch."""
+        self._background.submit(model.close)
+
+    def _read_metrics(self) -> Iterable[Metric]:
+        towers = [(model.name, tower) for model in self.registry.models() for tower in model.towers]
+        labels = ["model", "tower"]
+        names = [([name, tower.name.rsplit("/", 1)[-1]], tower) for name, tower in towers]
+        yield gauge(
+            "twinlens_queue_items",
+            "Items that wait for a worker",
+            labels,
+            [(label, tower.batcher.depth) for label, tower in names],
+        )
+        yield gauge(
+            "twinlens_held_items",
+            "Items between acceptance and answer",
+            labels,
+            [(label, tower.batcher.held) for label, tower in names],
+        )
+        yield counter(
+            "twinlens_worker_restarts",
+            "Workers that the watchdog replaced",
+            labels,
+            [(label, tower.restarts) for label, tower in names],
+        )
+        yield counter(
+            "twinlens_text_cache_lookups",
+            "Texts looked up in the cache",
+            ["result"],
+            [(["hit"], self.cache.hits), (["miss"], self.cache.misses)],
+        )
+        yield gauge(
+            "twinlens_text_cache_bytes",
+            "Bytes that the text cache holds",
+            [],
+            [([], self.cache.used_bytes)],
+        )
+        yield gauge(
+            "twinlens_ready", "Whether /readyz says yes", [], [([], float(not self.find_faults()))]
+        )
+
+
+def place(index: int, error: Exception, where: str) -> Exception:
+    """Return `error` naming the item that it belongs to."""
+    if isinstance(error, TwinlensError):
+        error.field = f"{where}[{index}]"
+    return error
+
+
+def first_failure(answers: Sequence[object]) -> tuple[int, Exception] | None:
+    """Return the first item that failed, for dialects in which one failure fails the request."""
+    return next(((i, a) for i, a in enumerate(answers) if isinstance(a, Exception)), None)
+
+
+async def _wait_gone(request: Request) -> None:
+    """Return when the client has closed the connection; only once the body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _probe(model: ServedModel) -> None:
+    """Give each tower one harmless item, so that a worker which recovered is seen to."""
+    image = model.encoder.manifest.image
+    if model.images is not None and image is not None and not model.images.batcher.depth:
+        pixels = np.zeros((image.height, image.width, 3), dtype=np.uint8)
+        model.images.batcher.put([Entry(Ticket(1, _ignore), 0, pixels)])
+    if model.texts is not None and not model.texts.batcher.depth:
+        tokens = model.encoder.tokenize(["a probe"])[0]
+        model.texts.batcher.put([Entry(Ticket(1, _ignore), 0, tokens)])
+
+
+def _ignore() -> None:
+    """Do nothing: a probe's answer is read off the worker."""

@@ -1,0 +1,84 @@
+"""All that can be set of a server, in one frozen object, built once at the edge and passed down.
+
+Inner code gets values from here and never reads the environment. docs/serve.md lists every field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for; each is checked before the work that it bounds."""
+
+    body_bytes: int = 32 * MIB
+    items: int = 256  # per request
+    classes: int = 2048  # per request; a stored classifier may hold more
+    stored_classes: int = 20_000
+    templates: int = 128
+    prompts: int = 4096  # classes x templates that one request may have built
+    image_bytes: int = 16 * MIB
+    image_pixels: int = 50_000_000
+    request_pixels: int = 200_000_000
+    text_characters: int = 8192
+    image_formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+    requests_in_flight: int = 256
+    bytes_in_flight: int = 256 * MIB  # bodies held at once, over all requests
+    image_queue: int = 256  # items between acceptance and answer, per bundle
+    text_queue: int = 4096
+    request_seconds: float = 30.0
+    body_seconds: float = 30.0  # to receive a body in
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How items become batches. A window of zero: the running batch is the window."""
+
+    image_batch: int = 8
+    text_batch: int = 32
+    text_buckets: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
+    window_seconds: float = 0.0
+    decode_threads: int = 0  # 0: one per core
+    cache_bytes: int = 64 * MIB  # text embeddings
+
+
+@dataclass(frozen=True)
+class Watch:
+    """When a worker counts as dead, and how a shutdown is bounded."""
+
+    interval: float = 0.5
+    stall_seconds: float = 60.0
+    failures_in_a_row: int = 3
+    drain_notice: float = 1.0  # /readyz says no this long before the socket closes
+    drain_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """Whether and how images may be fetched from URLs."""
+
+    enabled: bool = False
+    hosts: tuple[str, ...] = ()  # empty: any public host
+    ports: tuple[int, ...] = (80, 443)
+    redirects: int = 3
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One server."""
+
+    limits: Limits = field(default_factory=Limits)
+    batching: Batching = field(default_factory=Batching)
+    watch: Watch = field(default_factory=Watch)
+    fetching: Fetching = field(default_factory=Fetching)
+    data: Path | None = None  # where classifiers and jobs are kept over restarts
+    bundles: Path | None = None  # folder from which an admin may load bundles by name
+    cors_origins: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)  # the first is the default
+    log_format: str = "text"  # or "json"
+    tracing: bool = False
