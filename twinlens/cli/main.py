@@ -21,6 +21,7 @@ from twinlens.version import __version__
 # command -> (module, attribute, panel of the help). A function is a command; a typer app is a
 # group.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "serve": ("twinlens.cli.serve", "serve", "Use an encoder"),
     "embed": ("twinlens.cli.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.classify", "classify", "Use an encoder"),
     "check": ("twinlens.cli.check", "check", "Bundles"),

@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError
-from twinlens.serving.banks import normalise
 from twinlens.serving.contracts import Row, Rows
 from twinlens.serving.failures import describe
 from twinlens.serving.model import Answers
@@ -66,7 +66,7 @@ def stack(answers: Answers, dim: int) -> Rows:
 def shape_rows(rows: Rows, shape: Shape) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Return the rows as asked, and for int8 what each must be multiplied by."""
     if shape.dimensions is not None and shape.dimensions < rows.shape[1]:
-        rows = normalise(rows[:, : shape.dimensions])
+        rows = normalise_rows(rows[:, : shape.dimensions])
     if shape.output == "int8":
         return quantise(rows)
     if shape.output in ("ubinary", "binary"):

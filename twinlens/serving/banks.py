@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import TooLargeError, TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Row, Rows
@@ -59,13 +60,7 @@ async def embed_classes(
                 raise _blame(answer, i // len(templates))
             rows.append(answer)
     stacked = np.stack(rows).reshape(len(classes), len(templates), -1)
-    return normalise(stacked.mean(axis=1))
-
-
-def normalise(rows: Rows) -> Rows:
-    """Return rows of unit length; a zero row stays zero."""
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-12), dtype=np.float32)
+    return normalise_rows(stacked.mean(axis=1))
 
 
 def check_prompts(classes: int, templates: int, most: int) -> None:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
-import warnings
 
-from PIL import Image
-
+from twinlens.bundle.image_source import ImageLimits, open_image
 from twinlens.errors import ImageError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.settings import Limits
@@ -25,12 +22,8 @@ def read_image(image: Encoded, limits: Limits, call: Call) -> bytes:
     content = unwrap(image, limits) if isinstance(image, str) else image
     if not content:
         raise ImageError("the image is empty (0 bytes)")
-    if len(content) > limits.image_bytes:
-        raise TooLargeError(
-            f"the image has {len(content)} bytes; the limit is {limits.image_bytes}"
-        )
-    pixels = _count_pixels(content, limits)
-    call.spend_pixels(pixels)
+    with open_image(content, ImageLimits(limits.image_bytes, limits.image_pixels)) as header:
+        call.spend_pixels(header.width * header.height)
     return content
 
 
@@ -48,24 +41,3 @@ def unwrap(text: str, limits: Limits) -> bytes:
         raise ImageError(
             "the image is neither a data URI nor base64 (URLs start with http:// or https://)"
         ) from None
-
-
-def _count_pixels(content: bytes, limits: Limits) -> int:
-    """Return width x height from the header, or refuse the image by its format or size."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of sizes that are refused below
-            with Image.open(io.BytesIO(content), formats=limits.image_formats) as header:
-                width, height = header.size
-    except Image.DecompressionBombError:
-        raise TooLargeError(
-            f"the image has more pixels than the limit of {limits.image_pixels}"
-        ) from None
-    except Exception:  # Pillow's readers raise nearly anything on hostile headers
-        known = ", ".join(limits.image_formats)
-        raise ImageError(f"the bytes are not an image that is read here ({known})") from None
-    if width * height > limits.image_pixels:
-        raise TooLargeError(
-            f"the image has {width} x {height} pixels; the limit is {limits.image_pixels}"
-        )
-    return int(width * height)

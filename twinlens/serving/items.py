@@ -63,9 +63,7 @@ async def fetch_items(items: Sequence[Item], call: Call, fetcher: Fetcher) -> Se
     call.add("fetch", call.clock.now() - began)
     found = list(items)
     for i, content in zip(wanted, fetched, strict=True):
-        found[i] = (
-            Item(error=content) if isinstance(content, Exception) else Item(image=content)
-        )
+        found[i] = Item(error=content) if isinstance(content, Exception) else Item(image=content)
     return found
 
 

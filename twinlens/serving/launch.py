@@ -36,6 +36,7 @@ def build_opener(
             source, precision=precision, device=device, threads=threads, fast=fast, limits=limits
         )
         encoder.check()
+        encoder.warm_up()
         return encoder
 
     return open_encoder

@@ -6,11 +6,15 @@ python-multipart does the parsing; nothing is spooled to disk and no file name i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from twinlens.errors import InputError, TooLargeError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 10_000
 _MAX_HEADER = 8192

@@ -25,7 +25,6 @@ class Limits:
     image_pixels: int = 50_000_000
     request_pixels: int = 200_000_000
     text_characters: int = 8192
-    image_formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
     requests_in_flight: int = 256
     bytes_in_flight: int = 256 * MIB  # bodies held at once, over all requests
     image_queue: int = 256  # items between acceptance and answer, per bundle
