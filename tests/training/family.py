@@ -1,0 +1,115 @@
+"""Every method in a size that a test can afford, for the standing proofs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from twinlens.training.assembly import build_network
+from twinlens.training.config import Config, Settings
+from twinlens.training.network import Network
+from twinlens.training.objective import Batch
+from twinlens.training.objectives import METHODS, find_method
+from twinlens.training.seeds import generator
+from twinlens.training.views.crops import Crops
+
+SIDE = 16
+CLASSES = 3
+VOCABULARY = 50
+SMALL: dict[str, dict[str, Any]] = {
+    "simclr": {"hidden": 16, "dim": 8},
+    "moco": {"hidden": 16, "dim": 8, "queue": 24},
+    "mocov3": {"hidden": 16, "dim": 8},
+    "byol": {"hidden": 16, "dim": 8},
+    "supcon": {"hidden": 16, "dim": 8},
+    "dino": {
+        "hidden": 16,
+        "narrow": 8,
+        "prototypes": 12,
+        "frozen_epochs": 0.0,
+        "local": Crops(2, size_ratio=0.5, scale_min=0.1, scale_max=0.4),
+    },
+    "clip": {"dim": 8},
+    "siglip": {"dim": 8},
+}
+ALL = sorted(METHODS)
+
+
+def small_config(method: str, **settings: Any) -> Config:
+    """Return a method with narrow heads on a tiny encoder."""
+    objective = find_method(method)(**SMALL[method])
+    chosen: dict[str, Any] = {
+        "encoder": "vit-nano/4",
+        "image_size": SIDE,
+        "batch": 8,
+        "steps": 4,
+        "lr": 0.05,
+        "lr_scaling": "none",
+        "text_width": 16,
+        "text_depth": 1,
+        "text_heads": 2,
+        "vocabulary": VOCABULARY,
+        "context": 8,
+        "threads": 1,
+        "device": "cpu",
+    }
+    return Config(method, objective, Settings(**(chosen | settings)))
+
+
+def small_network(config: Config, *, norms: bool = True) -> Network:
+    """Return the network of a config; without `norms`, one whose rows never see each other."""
+    net = build_network(config, vocabulary=VOCABULARY)
+    if not norms:
+        for parent in list(net.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                    setattr(parent, name, nn.Identity())
+    return net
+
+
+def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Batch:
+    """Return random views, labels and tokens."""
+    draws = generator(seed, 1)
+    views = {}
+    for name, crops in config.objective.views().items():
+        side = crops.side(SIDE)
+        shape = (n, crops.count, 3, side, side)
+        views[name] = torch.randn(shape, generator=draws).to(dtype)
+    tokens = torch.randint(3, VOCABULARY, (n, 6), generator=draws)
+    tokens[:, 4:] *= torch.randint(0, 2, (n, 1), generator=draws)  # some texts are shorter
+    labels = torch.arange(n) % CLASSES
+    return Batch(views, {"labels": labels, "tokens": tokens})
+
+
+def write_images(folder: Path, n: int, *, side: int = SIDE, captions: bool = True) -> Path:
+    """Write n small images of CLASSES colours into class folders, each with a caption."""
+    draws = np.random.default_rng(0)
+    for index in range(n):
+        label = index % CLASSES
+        pixels = draws.integers(0, 90, (side, side, 3), dtype=np.uint8)
+        pixels[..., label] += 120
+        place = folder / ["red", "green", "blue"][label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{index:03}.png")
+        if captions:
+            (place / f"{index:03}.txt").write_text(f"a {place.name} square number {index}\n")
+    return folder
+
+
+def gradients(net: Network) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield each parameter's gradient."""
+    for name, parameter in net.parts.named_parameters():
+        assert parameter.grad is not None, f"{name} got no gradient"
+        yield name, parameter.grad
+
+
+def with_settings(config: Config, **settings: Any) -> Config:
+    """Return the config with other settings."""
+    return dataclasses.replace(config, settings=dataclasses.replace(config.settings, **settings))

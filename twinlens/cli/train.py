@@ -1,0 +1,57 @@
+"""`twinlens train METHOD DATA --out RUN`: from a folder of images to a trained encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinlens.errors import InputError
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="one of --list")] = "",
+    where: Annotated[
+        str, typer.Argument(metavar="DATA", help="image folder, .zip, .tar shards, .csv, .parquet")
+    ] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder of the run")] = None,
+    recipe: Annotated[str, typer.Option(help="named settings to start from")] = "default",
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="print the methods and recipes")] = False,
+    show: Annotated[bool, typer.Option("--show", help="print the settings and stop")] = False,
+) -> None:
+    """Train an encoder; the same command again goes on where a stopped run left off."""
+    from twinlens.training.config import apply_sets
+    from twinlens.training.recipes import describe_methods, open_recipe
+
+    if listing:
+        typer.echo("\n".join(describe_methods()))
+        return
+    if not method:
+        raise InputError("name a method; twinlens train --list shows them", field="METHOD")
+    config = apply_sets(open_recipe(method, recipe), sets or [])
+    if show:
+        typer.echo(config.to_json(), nl=False)
+        return
+    if not where or out is None:
+        raise InputError("give the data and --out RUN", field="--out" if where else "DATA")
+    _run(config, where, out)
+
+
+def _run(config: object, where: str, out: Path) -> None:
+    from twinlens.training.config import Config
+    from twinlens.training.loop import train as train_run
+    from twinlens.training.progress import open_display
+
+    assert isinstance(config, Config)
+    display = open_display()
+    try:
+        finished = train_run(config, where, out, display)
+    finally:
+        display.close()
+    typer.echo(
+        f"trained {config.method} for {finished.step} steps in {finished.seconds:.0f} s; run: {out}"
+    )

@@ -1,0 +1,55 @@
+"""From settings to a network: towers by name, the method's heads, BatchNorm in its mode."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from twinlens.training.batchnorm import convert_batchnorm
+from twinlens.training.config import Config
+from twinlens.training.encoders.catalogue import open_image_tower
+from twinlens.training.encoders.text import TextTransformer
+from twinlens.training.network import Network
+from twinlens.training.objective import Batch, Objective, Rows
+from twinlens.training.seeds import mix
+
+
+def build_network(config: Config, *, vocabulary: int = 0, pad_id: int = 0) -> Network:
+    """Return the network of a run, initialised from its seed alone."""
+    settings, objective = config.settings, config.objective
+    with torch.random.fork_rng():
+        torch.manual_seed(mix(settings.seed, 3))
+        parts: dict[str, nn.Module] = {
+            "image": open_image_tower(
+                settings.encoder, settings.image_size, pretrained=settings.pretrained
+            )
+        }
+        if "text" in objective.paths:
+            parts["text"] = TextTransformer(
+                vocabulary,
+                settings.context,
+                settings.text_width,
+                settings.text_depth,
+                settings.text_heads,
+                pad_id,
+            )
+        widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
+        parts |= objective.heads(widths)
+    return Network(parts, Pass(objective))
+
+
+class Pass:
+    """The objective's forward pass: the student's rows, and the parameters that the loss uses."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def __call__(self, net: Network, batch: Batch) -> tuple[Rows, Rows]:
+        """Run it."""
+        return self.objective.student(net, batch), self.objective.shared(net)
+
+
+def synchronise_norms(net: Network, config: Config, world: int) -> None:
+    """Put the network's BatchNorm layers into the mode of the run."""
+    settings = config.settings
+    convert_batchnorm(net, settings.batchnorm, splits=settings.splits, world=world)

@@ -1,0 +1,193 @@
+"""The settings of a run: one frozen dataclass, and the way from `--set key=value` to it.
+
+An unknown key is an error that guesses the typo; a run saves its resolved settings beside itself,
+and resumes only with the same ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from twinlens.errors import InputError
+
+Instance = TypeVar("Instance")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything but the method's own settings."""
+
+    encoder: str = "resnet18"
+    pretrained: bool = False  # timm and open_clip: start from released weights
+    image_size: int = 32
+    stored_size: int = 0  # side at which images are kept before cropping; 0 = image_size * 1.15
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    text_width: int = 256
+    text_depth: int = 2
+    text_heads: int = 4
+    tokenizer: str = "captions"  # learn one from the captions, or `clip`, or a tokenizer.json
+    vocabulary: int = 8000
+    context: int = 32
+
+    steps: int = 0  # optimizer steps; 0 = by `epochs`
+    epochs: float = 100.0
+    batch: int = 256  # images per optimizer step, over all ranks
+    accumulate: int = 1  # micro-batches per step
+    chunk: int = 0  # cached gradients: images per forward; 0 = off
+
+    optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
+    lr: float = 0.06  # for a batch of 256, see lr_scaling
+    lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
+    lr_floor: float = 0.0  # last learning rate, as a share of the first
+    warmup: int = 0  # optimizer steps
+    momentum: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 5e-4
+    weight_decay_end: float = -1.0  # negative = constant
+    clip: float = 0.0  # largest gradient norm; 0 = off
+
+    batchnorm: Literal["sync", "local", "split"] = "sync"
+    splits: int = 8  # of the batch, for `split`
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    fsdp: bool = False
+    device: str = "auto"
+    threads: int = 0  # CPU threads; 0 = torch's choice
+    memory_gb: float = 4.0  # decoded images are kept in memory up to this
+    seed: int = 0
+
+    save_every: int = 0  # optimizer steps; 0 = ten times a run
+    keep: int = 2  # checkpoints
+    log_every: int = 10
+    monitor_share: float = 0.02  # of the step time at most goes to monitors; 0 = off
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: the method with its own settings (`objective`), and the rest."""
+
+    method: str
+    objective: Any
+    settings: Settings
+
+    def to_json(self) -> str:
+        """Return the text of `config.json`."""
+        content = {
+            "method": self.method,
+            "objective": dataclasses.asdict(self.objective),
+            "settings": dataclasses.asdict(self.settings),
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+
+def apply_sets(config: Config, pairs: Sequence[str]) -> Config:
+    """Return the config with `key=value` pairs applied; the method's own keys win over the rest."""
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair!r}: write key=value", field="--set")
+        config = _set(config, key.strip(), text.strip())
+    return config
+
+
+def known_keys(instance: Any, prefix: str = "") -> list[str]:
+    """Return the keys that may be set on a dataclass instance, nested ones with dots."""
+    keys = []
+    for spec in dataclasses.fields(instance):
+        value = getattr(instance, spec.name)
+        if dataclasses.is_dataclass(value):
+            keys += known_keys(value, f"{prefix}{spec.name}.")
+        else:
+            keys.append(prefix + spec.name)
+    return keys
+
+
+def build(cls: type[Instance], content: Mapping[str, Any]) -> Instance:
+    """Return the dataclass that `dataclasses.asdict` was taken of."""
+    hints = typing.get_type_hints(cls)
+    unknown = set(content) - set(hints)
+    if unknown:
+        raise InputError(f"{cls.__name__}: unknown key {sorted(unknown)[0]!r}")
+    values = {key: _rebuild(value, hints[key]) for key, value in content.items()}
+    return cls(**values)
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """Return the keys in which two dataclass instances differ."""
+    return [
+        f"{key} ({_get(one, key)} before, {_get(other, key)} now)"
+        for key in known_keys(one)
+        if _get(one, key) != _get(other, key)
+    ]
+
+
+def _set(config: Config, key: str, text: str) -> Config:
+    own, rest = known_keys(config.objective), known_keys(config.settings)
+    if key in own:
+        return dataclasses.replace(config, objective=_replace(config.objective, key, text))
+    if key in rest:
+        return dataclasses.replace(config, settings=_replace(config.settings, key, text))
+    close = difflib.get_close_matches(key, own + rest, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"{config.method} knows {', '.join(own)}"
+    raise InputError(f"--set {key}: unknown key; {hint}", field="--set")
+
+
+def _replace(instance: Any, key: str, text: str) -> Any:
+    name, _, inner = key.partition(".")
+    if inner:
+        value = _replace(getattr(instance, name), inner, text)
+    else:
+        value = _parse(text, typing.get_type_hints(type(instance))[name], key)
+    return dataclasses.replace(instance, **{name: value})
+
+
+def _get(instance: Any, key: str) -> Any:
+    for name in key.split("."):
+        instance = getattr(instance, name)
+    return instance
+
+
+def _parse(text: str, hint: Any, key: str) -> Any:
+    """Return `text` in the type of the field, or say what the field wants."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    try:
+        if origin is Literal:
+            if text not in args:
+                raise ValueError(f"one of {', '.join(map(str, args))}")
+            return text
+        if origin is tuple:
+            return tuple(_parse(part, args[0], key) for part in text.split(","))
+        if hint is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return hint(text)
+    except KeyError:
+        raise InputError(f"--set {key}={text}: expected true or false", field="--set") from None
+    except ValueError as error:
+        wanted = str(error) if origin is Literal else getattr(hint, "__name__", str(hint))
+        raise InputError(f"--set {key}={text}: expected {wanted}", field="--set") from None
+
+
+def _rebuild(value: Any, hint: Any) -> Any:
+    if typing.get_origin(hint) is types.UnionType:
+        hint = next(
+            (
+                arg
+                for arg in typing.get_args(hint)
+                if dataclasses.is_dataclass(arg)
+                and isinstance(value, dict)
+                and set(value) == {spec.name for spec in dataclasses.fields(arg)}
+            ),
+            type(value),
+        )
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast("type[Any]", hint), value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,84 @@
+"""The batch of a step: images in this rank's order, views of them, labels and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from twinlens.training.data.order import Order
+from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.training.objective import Batch
+from twinlens.training.parallel import Ranks
+from twinlens.training.seeds import generator
+from twinlens.training.views.maker import ViewMaker
+
+
+class Tokenize(Protocol):
+    """Texts to padded tokens (n, length)."""
+
+    def __call__(self, texts: list[str]) -> NDArray[np.int64]:
+        """Return the tokens."""
+        ...
+
+
+@dataclass
+class Feeder:
+    """Makes batches; a pure function of the step, but for reading ahead."""
+
+    store: PixelStore
+    order: Order
+    maker: ViewMaker
+    ranks: Ranks
+    device: torch.device
+    seed: int
+    classes: Sequence[str] = ()
+    tokenize: Tokenize | None = None
+    _ahead: dict[int, Future[tuple[Pixels, list[int]]]] = field(default_factory=dict, init=False)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
+
+    def __post_init__(self) -> None:
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        found = [numbers.get(record.label or "", -1) for record in self.store.source.records]
+        self._labels = torch.tensor(found)
+
+    def batch(self, step: int) -> Batch:
+        """Return this rank's part of the batch of `step`, on the device."""
+        pixels, records = self._fetched(step)
+        draws = generator(self.seed, step, self.ranks.rank, 5)
+        images = torch.from_numpy(pixels).to(self.device, non_blocking=True)
+        extra: dict[str, Tensor] = {"labels": self._labels[records].to(self.device)}
+        if self.tokenize is not None:
+            texts = self._captions(records, draws)
+            extra["tokens"] = torch.from_numpy(self.tokenize(texts)).to(self.device)
+        return Batch(self.maker(images, draws), extra)
+
+    def close(self) -> None:
+        """End the threads that read ahead."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.store.close()
+
+    def _fetched(self, step: int) -> tuple[Pixels, list[int]]:
+        """Return the images of `step`, and begin to read those of the next."""
+        now = self._ahead.pop(step, None) or self._begin(step)
+        self._ahead = {step + 1: self._begin(step + 1)}
+        return now.result()
+
+    def _begin(self, step: int) -> Future[tuple[Pixels, list[int]]]:
+        positions = self.order.positions(step, self.ranks.rank, self.ranks.world)
+        return self._pool.submit(self.store.fetch, positions)
+
+    def _captions(self, records: Sequence[int], draws: torch.Generator) -> list[str]:
+        """Return one caption of each image, drawn anew each time."""
+        picks = torch.rand(len(records), generator=draws).tolist()
+        found = []
+        for record, pick in zip(records, picks, strict=True):
+            captions = self.store.source.records[record].captions
+            found.append(captions[int(pick * len(captions))])
+        return found

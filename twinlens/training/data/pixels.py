@@ -1,0 +1,122 @@
+"""Decoded images of one size: kept in memory where they fit, else decoded ahead by threads.
+
+An image that cannot be decoded is left out and listed; in its place, when streaming, stands the
+next good one, whatever was decoded before: so the same step always sees the same images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.bundle.manifest import ImageSpec
+from twinlens.errors import InputError, TwinlensError
+from twinlens.training.data.records import Source
+
+Pixels = NDArray[np.uint8]
+
+
+def stored_spec(side: int) -> ImageSpec:
+    """Return how an image is stored for training: shortest side to `side`, centre crop, square."""
+    white = (0.0, 0.0, 0.0)
+    return ImageSpec("", side, side, "shortest", side, "bilinear", white, (1.0, 1.0, 1.0))
+
+
+class Preprocessor:
+    """Stand-in until bundle.preprocessing lands."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        self.spec = spec
+
+    def __call__(self, content: bytes) -> Pixels:
+        """Decode."""
+        import io
+
+        from PIL import Image
+
+        from twinlens.errors import ImageError
+
+        try:
+            image = Image.open(io.BytesIO(content)).convert("RGB")
+        except OSError as error:
+            raise ImageError(f"not an image: {error}") from None
+        scale = self.spec.resize_to / min(image.size)
+        w, h = (max(self.spec.resize_to, round(side * scale)) for side in image.size)
+        size = (w, h)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        left, top = (image.width - self.spec.width) // 2, (image.height - self.spec.height) // 2
+        return np.asarray(image.crop((left, top, left + self.spec.width, top + self.spec.height)))
+
+
+class PixelStore:
+    """The images of a source as uint8 (side, side, 3), by position among the good ones."""
+
+    def __init__(self, source: Source, spec: ImageSpec, *, memory_bytes: float) -> None:
+        self.source = source
+        self.bad: dict[int, str] = {}  # record -> why
+        self._decode = Preprocessor(spec)
+        self._shape = (spec.height, spec.width, 3)
+        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        fits = len(source.records) * spec.height * spec.width * 3 <= memory_bytes
+        self._resident: Pixels | None = None
+        self.indices = list(range(len(source.records)))  # position -> record
+        self._fits = fits
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def load(self, tick: Callable[[int], None] = lambda done: None) -> None:
+        """Decode everything now if it fits in memory; `tick` hears how many are done."""
+        if not self._fits:
+            return
+        kept = np.empty((len(self.indices), *self._shape), np.uint8)
+        good: list[int] = []
+        for index, pixels in enumerate(self._pool.map(self._try, self.indices)):
+            if pixels is not None:
+                kept[len(good)] = pixels
+                good.append(index)
+            tick(index + 1)
+        self._resident, self.indices = kept[: len(good)], good
+        self._check_any()
+
+    def fetch(self, positions: Sequence[int]) -> tuple[Pixels, list[int]]:
+        """Return images (n, side, side, 3) and the records that they are."""
+        if self._resident is not None:
+            return self._resident[np.asarray(positions)], [self.indices[p] for p in positions]
+        found = list(self._pool.map(self._nearest, positions))
+        return np.stack([pixels for pixels, _ in found]), [record for _, record in found]
+
+    def close(self) -> None:
+        """End the decoding threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _nearest(self, position: int) -> tuple[Pixels, int]:
+        """Return the image at `position`, or the next one after it that can be decoded."""
+        for record in self._following(position):
+            pixels = self._try(record)
+            if pixels is not None:
+                return pixels, record
+        self._check_any()
+        raise RuntimeError("an image was decoded and then was not. This is a bug")
+
+    def _following(self, position: int) -> Iterator[int]:
+        count = len(self.indices)
+        return (self.indices[(position + step) % count] for step in range(count))
+
+    def _try(self, record: int) -> Pixels | None:
+        try:
+            return self._decode(self.source.read(record))
+        except (TwinlensError, OSError, KeyError) as error:
+            self.bad[record] = str(error)
+            return None
+
+    def _check_any(self) -> None:
+        if len(self.bad) == len(self.source.records):
+            record, why = next(iter(self.bad.items()))
+            key = self.source.records[record].key
+            raise InputError(f"none of the {len(self.bad)} images can be decoded; {key}: {why}")

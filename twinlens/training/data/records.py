@@ -1,0 +1,48 @@
+"""A record: one image of a source with its label and captions, and the source that reads it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: `key` names it within the source; the rest is absent where unknown."""
+
+    key: str
+    size: int  # bytes, as listed by the source; part of the fingerprint
+    label: str | None = None
+    captions: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Records in a stable order, and their bytes. Reading is safe from several threads."""
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """All records."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image of record `index`."""
+        ...
+
+
+def fingerprint(records: Sequence[Record]) -> str:
+    """Return a hash of what the data is: keys, sizes, labels and captions, in order."""
+    digest = hashlib.sha256()
+    for record in records:
+        line = repr((record.key, record.size, record.label, record.captions))
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file name looks like an image that is not hidden."""
+    leaf = name.rsplit("/", 1)[-1].lower()
+    return leaf.endswith(IMAGE_SUFFIXES) and not leaf.startswith(".")

@@ -1,0 +1,5 @@
+"""Encoders by name: own ResNets and ViTs, any timm or open_clip image model, a text transformer.
+
+A tower maps normalised images (n, 3, h, w) or tokens (n, length) to representations (n, width) and
+says its `width`.
+"""

@@ -1,0 +1,119 @@
+"""Image towers by name: `resnet18`, `vit-tiny/4`, `timm:NAME`, `open_clip:ARCH[/TAG or path]`."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.errors import InputError, MissingDependencyError, NotFoundError
+from twinlens.training.encoders import resnet, vit
+
+SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
+
+
+def open_image_tower(name: str, image_size: int, *, pretrained: bool = False) -> nn.Module:
+    """Return the tower called `name`, with its `width`; unknown names list the known ones."""
+    if name.startswith("timm:"):
+        return TimmTower(name.removeprefix("timm:"), image_size, pretrained)
+    if name.startswith("open_clip:"):
+        return open_clip_tower(name.removeprefix("open_clip:"))
+    if pretrained:
+        raise InputError(
+            f"pretrained is set, but {name} has no weights to load; name a timm: or open_clip: one"
+        )
+    stem_name, _, option = name.partition("/")
+    if stem_name in resnet.SHAPES:
+        return resnet.ResNet(resnet.SHAPES[stem_name], _stem(stem_name, option, image_size))
+    if stem_name in vit.SHAPES:
+        patch = _patch(name, option, image_size)
+        return vit.VisionTransformer(vit.SHAPES[stem_name], patch, image_size)
+    known = [*resnet.SHAPES, *vit.SHAPES]
+    close = difflib.get_close_matches(stem_name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise NotFoundError(
+        f"encoder {name!r} is unknown{hint} Known: {', '.join(known)}, timm:NAME, open_clip:ARCH"
+    )
+
+
+class TimmTower(nn.Module):
+    """Any timm model without its classifier."""
+
+    def __init__(self, name: str, image_size: int, pretrained: bool) -> None:
+        super().__init__()
+        try:
+            import timm
+        except ImportError:
+            raise MissingDependencyError("timm is absent; pip install timm") from None
+        options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+        if any(word in name for word in ("vit", "deit", "swin", "eva", "beit", "mixer")):
+            options["img_size"] = image_size
+        try:
+            self.model = timm.create_model(name, **options)
+        except RuntimeError as error:
+            raise NotFoundError(f"encoder 'timm:{name}': {error}") from None
+        self.width = measure_width(self.model, image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return representations (n, width)."""
+        return self.model(images)  # type: ignore[no-any-return]
+
+
+class OpenClipTower(nn.Module):
+    """The image tower of an open_clip model, its projection included."""
+
+    def __init__(self, visual: nn.Module, image_size: int) -> None:
+        super().__init__()
+        self.model = visual
+        self.width = measure_width(visual, image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return representations (n, width)."""
+        return self.model(images)  # type: ignore[no-any-return]
+
+
+def open_clip_tower(name: str) -> OpenClipTower:
+    """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`."""
+    try:
+        import open_clip
+    except ImportError:
+        raise MissingDependencyError("open_clip is absent; pip install open_clip_torch") from None
+    arch, _, weights = name.partition("/")
+    if arch not in open_clip.list_models():
+        raise NotFoundError(f"encoder 'open_clip:{arch}' is unknown to open_clip")
+    model = open_clip.create_model(arch, pretrained=weights or None)
+    size = model.visual.image_size
+    return OpenClipTower(model.visual, size if isinstance(size, int) else size[0])
+
+
+def measure_width(model: nn.Module, image_size: int) -> int:
+    """Return the width of what the model answers, found by asking it."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        out = model(torch.zeros(1, 3, image_size, image_size))
+    model.train(was_training)
+    if out.ndim != 2:
+        raise InputError(f"the encoder answers {tuple(out.shape)}; a pooled (n, width) is needed")
+    return int(out.shape[1])
+
+
+def _stem(name: str, option: str, image_size: int) -> resnet.Stem:
+    if option in ("cifar", "stride2", "imagenet"):
+        return option  # type: ignore[return-value]
+    if option:
+        raise NotFoundError(f"{name}/{option}: the stem is one of cifar, stride2, imagenet")
+    if name == "resnet-tiny":
+        return "stride2"
+    return "cifar" if image_size <= SMALL_IMAGE else "imagenet"
+
+
+def _patch(name: str, option: str, image_size: int) -> int:
+    patch = int(option) if option.isdigit() else (4 if image_size <= SMALL_IMAGE else 16)
+    if option and not option.isdigit():
+        raise NotFoundError(f"encoder {name!r}: what follows the slash is the patch side, say /4")
+    if image_size % patch:
+        raise InputError(f"encoder {name!r}: image_size {image_size} is no multiple of {patch}")
+    return patch

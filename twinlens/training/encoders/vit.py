@@ -1,0 +1,109 @@
+"""Vision transformers (Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929).
+
+Positions are fixed 2-D sines over coordinates relative to the training size, so that smaller crops
+(multi-crop) span the same range without interpolating anything learned.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Width, depth and heads."""
+
+    width: int
+    depth: int
+    heads: int
+
+
+SHAPES = {
+    "vit-nano": Shape(64, 2, 2),
+    "vit-tiny": Shape(192, 12, 3),
+    "vit-small": Shape(384, 12, 6),
+    "vit-base": Shape(768, 12, 12),
+}
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; `mask` (n, 1, 1, length) holds True where a key may be seen."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the attended tokens (n, length, width)."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_mix, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the block's output (n, length, width)."""
+        x = x + self.attention(self.norm_mix(x), mask)
+        return x + self.feed(self.norm_feed(x))  # type: ignore[no-any-return]
+
+
+class VisionTransformer(nn.Module):
+    """Images (n, 3, h, w) to the class token's representation (n, width)."""
+
+    def __init__(self, shape: Shape, patch: int, image_size: int) -> None:
+        super().__init__()
+        self.width, self.patch, self.grid = shape.width, patch, image_size // patch
+        self.embed = nn.Conv2d(3, shape.width, patch, patch)
+        self.token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
+        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(shape.width)
+        self.apply(initialise_linear)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return representations (n, width)."""
+        return self.tokens(images)[:, 0]
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return the class token and the patch tokens (n, 1 + patches, width), normed."""
+        x = self.embed(images)
+        x = x.flatten(2).mT + sines(x.shape[-2], x.shape[-1], self.grid, self.width).to(x)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+def sines(rows: int, columns: int, grid: int, width: int) -> Tensor:
+    """Return positions (rows * columns, width): sines of both coordinates, scaled to `grid`."""
+    quarter = width // 4
+    omega = torch.exp(-math.log(10000.0) * torch.arange(quarter) / quarter)
+    y = (torch.arange(rows) + 0.5) * grid / rows - 0.5
+    x = (torch.arange(columns) + 0.5) * grid / columns - 0.5
+    wave_y, wave_x = y[:, None] * omega, x[:, None] * omega
+    down = torch.cat([wave_y.sin(), wave_y.cos()], dim=1)[:, None].expand(-1, columns, -1)
+    across = torch.cat([wave_x.sin(), wave_x.cos()], dim=1)[None].expand(rows, -1, -1)
+    return torch.cat([down, across], dim=2).flatten(0, 1)
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Give linear layers the usual small weights and zero biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,57 @@
+"""Heads: the small networks between a tower's representation and the loss.
+
+They are thrown away at export; what is served is the representation under them.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(
+    sizes: tuple[int, ...], *, norm: bool = True, last_norm: bool = False, affine: bool = True
+) -> nn.Sequential:
+    """Return Linear layers of these sizes with BatchNorm and ReLU between them.
+
+    With `last_norm` a BatchNorm ends it, with `affine` or without learned scale.
+    """
+    layers: list[nn.Module] = []
+    for index, (narrow, wide) in enumerate(itertools.pairwise(sizes)):
+        last = index == len(sizes) - 2
+        normed = last_norm if last else norm
+        layers.append(nn.Linear(narrow, wide, bias=not normed))
+        if normed:
+            layers.append(nn.BatchNorm1d(wide, affine=affine or not last))
+        if not last:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class PrototypeHead(nn.Module):
+    """DINO's head: MLP with GELU, a narrow unit layer, and unit prototypes; logits (n, k).
+
+    The prototypes are a weight-normed layer whose gain is fixed at 1: cosines, in effect.
+    """
+
+    def __init__(self, width: int, hidden: int, narrow: int, prototypes: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, narrow),
+        )
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, narrow) * narrow**-0.5)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return cosines (n, k) of the narrow rows with the prototypes."""
+        narrow = nn.functional.normalize(self.mlp(rows), dim=-1)
+        return narrow @ nn.functional.normalize(self.prototypes, dim=-1).mT

@@ -1,0 +1,67 @@
+"""Where numbers go: `log.jsonl` always, TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LOG = "log.jsonl"
+
+
+class Log:
+    """Appends rows of numbers; rows of steps that a resume will repeat are dropped first."""
+
+    def __init__(self, folder: Path, *, from_step: int) -> None:
+        self.path = folder / LOG
+        rows = [row for row in read_log(folder) if row["step"] <= from_step]
+        self._file = self.path.open("w", encoding="utf-8")
+        for row in rows:
+            self._write(row)
+        self._board = _open_board(folder, from_step)
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write one row."""
+        self._write({"step": step, **numbers})
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+
+class NoLog:
+    """Keeps nothing: the log of all ranks but the first."""
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Forget the row."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's log; a last line cut by a crash is left out."""
+    path = folder / LOG
+    rows = []
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    for line in lines[:-1]:
+        rows.append(json.loads(line))
+    return rows
+
+
+def _open_board(folder: Path, from_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)

@@ -1,0 +1,118 @@
+"""The one loop: views, encode, loss, step, post-step; for every method.
+
+It owns device, precision, ranks, schedules, checkpoints, monitors and progress. A run is a pure
+function of (config, data): killed at any moment and started again, it ends with the same bytes (on
+a CPU with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from twinlens.errors import TwinlensError
+from twinlens.training.checkpoints import find_checkpoint
+from twinlens.training.config import Config
+from twinlens.training.gradients import Outcome
+from twinlens.training.optimizers import drop_frozen, schedule_rates
+from twinlens.training.progress import Display, Silent
+from twinlens.training.run import CHECKPOINTS
+from twinlens.training.schedules import Progress
+from twinlens.training.seeds import mix
+from twinlens.training.session import Session, open_session
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended."""
+
+    folder: Path
+    step: int
+    loss: float
+    seconds: float
+
+
+class NotFiniteError(TwinlensError):
+    """A loss or gradient that is no number; the run stops and keeps its last good checkpoint."""
+
+    code = "loss_not_finite"
+
+
+def train(config: Config, where: str, out: Path, display: Display | None = None) -> Finished:
+    """Train the run `out` to its end, from its latest checkpoint if there is one."""
+    display = display or Silent()
+    began = time.monotonic()
+    session = open_session(config, where, out, display)
+    loss = float("nan")
+    try:
+        for step in range(session.step, session.total):
+            loss = _one_step(session, step, display)
+        if session.step > session.saved:
+            session.save()
+    except KeyboardInterrupt:
+        session.save()
+        display.say(f"stopped after step {session.step}; the same command goes on from there")
+        raise
+    finally:
+        session.close()
+    return Finished(out, session.step, loss, time.monotonic() - began)
+
+
+def _one_step(session: Session, step: int, display: Display) -> float:
+    """Take one optimizer step and all that belongs to it; return its loss."""
+    started = time.perf_counter()
+    settings = session.config.settings
+    progress = Progress(step, session.total, session.per_epoch)
+    torch.manual_seed(mix(settings.seed, step, session.ranks.rank, 7))
+    batch = session.feeder.batch(step)
+    lr = schedule_rates(session.optimizer, settings, progress)
+    session.optimizer.zero_grad(set_to_none=True)
+    outcome = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
+    drop_frozen(session.optimizer, progress)
+    norm = torch.nn.utils.clip_grad_norm_(
+        session.net.parameters(), settings.clip or float("inf"), foreach=True
+    )
+    due = (step + 1) % settings.log_every == 0 or step + 1 == session.total
+    checked = due or session.save_due(step + 1) or session.device.type == "cpu"
+    if checked:
+        _check_finite(session, outcome, norm, step)
+    session.optimizer.step()
+    session.state.renew(session.net, outcome.taught, progress, session.ranks)
+    session.step = step + 1
+    session.observe(outcome.representation, batch.extra["labels"])
+    if session.save_due(step + 1):
+        session.save()
+    if due:
+        numbers = _numbers(session, outcome, norm, lr, time.perf_counter() - started)
+        session.log.add(step + 1, numbers | session.take_observations())
+        shown = {name: numbers[name] for name in ("loss", "images/s")}
+        display.advance(session.config.method, step + 1, session.total, shown)
+    return float(outcome.terms["loss"]) if checked else float("nan")
+
+
+def _numbers(
+    session: Session, outcome: Outcome, norm: torch.Tensor, lr: float, seconds: float
+) -> dict[str, float]:
+    """Return what the log keeps of a step."""
+    terms = {name: float(value) for name, value in outcome.terms.items()}
+    speed = session.config.settings.batch / seconds
+    return {**terms, "lr": lr, "gradient": float(norm), "images/s": round(speed, 1)}
+
+
+def _check_finite(session: Session, outcome: Outcome, norm: torch.Tensor, step: int) -> None:
+    """Stop before a step that would spoil the weights, and say which term was at fault."""
+    wrong = [name for name, value in outcome.terms.items() if not torch.isfinite(value)]
+    if not wrong and not torch.isfinite(norm):
+        wrong = ["the gradient"]
+    if not wrong:
+        return
+    parts = [name for name in wrong if name != "loss"] or wrong
+    last = find_checkpoint(session.folder / CHECKPOINTS)
+    kept = f"the last good checkpoint is {last}" if last else "no checkpoint was due before it"
+    raise NotFiniteError(
+        f"step {step + 1}: {', '.join(parts)} is not finite; stopped, and {kept}."
+        " A smaller lr, a longer warmup or clip=1 usually cures it"
+    )

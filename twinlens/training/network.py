@@ -1,0 +1,56 @@
+"""The network of a run: towers, heads and loss parameters as named parts, and its EMA twin.
+
+The objective writes its forward pass in terms of parts (`net["image"]`); the whole network is one
+module, so that DDP, FSDP, `torch.compile` and checkpoints see a single thing. A twin is always a
+deep copy: a teacher that aliases its student is a collapse that no loss curve explains.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """Named parts under one roof; calling it runs the pass that the objective gave."""
+
+    def __init__(
+        self, parts: Mapping[str, nn.Module], run: Callable[[Network, Any], Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        self._run = run
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.parts[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.parts
+
+    def forward(self, batch: Any) -> Any:
+        """Run the objective's pass over `batch`."""
+        assert self._run is not None, "this network has no pass of its own. This is a bug"
+        return self._run(self, batch)
+
+    def twin(self, names: tuple[str, ...]) -> Network:
+        """Return a deep copy of the named parts that takes no gradient."""
+        parts = {name: copy.deepcopy(self.parts[name]) for name in names}
+        twin = Network(parts)
+        twin.requires_grad_(False)
+        return twin
+
+
+class Scalar(nn.Module):
+    """A learned number (a logit scale, a bias) as a part of the network."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self) -> Tensor:
+        """Return the number, as a tensor without dimensions."""
+        return self.value

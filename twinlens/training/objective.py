@@ -1,0 +1,182 @@
+"""What a training method is: an `Objective`, which declares everything and owns nothing.
+
+An objective says which views it wants, which heads it adds, which state it needs (EMA twins, rings,
+centres), how parameters are grouped, what its loss is worth by chance; and its loss is a pure
+function of tensors. The loop owns all the rest. What must stay true: no objective holds a tensor,
+so that the loop can shard, chunk, checkpoint and replay any of them in the same way.
+
+Rows: whatever `student` and `teacher` return is a dict of tensors whose first dimension is the
+image of the batch, (n, ...) or (n, views, ...). Cached gradients cut along it and ranks gather
+along it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.training.network import Network
+from twinlens.training.schedules import Cosine, Linear, Progress
+from twinlens.training.views.crops import Crops
+
+Rows = dict[str, Tensor]
+REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on the device: views by group (n, views, 3, s, s), and labels, tokens, indices."""
+
+    views: Mapping[str, Tensor]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.views.values())))
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the rows `start` to `stop`."""
+        cut = slice(start, stop)
+        return Batch(
+            {name: views[cut] for name, views in self.views.items()},
+            {name: rows[cut] for name, rows in self.extra.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Ema:
+    """A twin of the named parts that follows them: twin <- m * twin + (1 - m) * part."""
+
+    parts: tuple[str, ...]
+    momentum: Cosine
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The last `size` rows named `source` of the teacher, as unit rows (size, dim)."""
+
+    name: str
+    size: int
+    dim: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Centre:
+    """The running mean (dim,) of the teacher's rows named `source`."""
+
+    name: str
+    dim: int
+    momentum: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """Keep a parameter of the network within bounds, in place, after each step."""
+
+    parameter: str
+    low: float
+    high: float
+
+
+Declaration = Ema | Ring | Centre | Clamp
+
+
+@dataclass(frozen=True)
+class Group:
+    """How the parameters whose names start with `prefix` differ from the rest."""
+
+    prefix: str
+    schedule: Literal["cosine", "constant"] = "cosine"
+    lr_factor: float = 1.0
+    decay: bool = True
+    frozen_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that a loss may look at: rows of the student and the teacher, parameters, state, time.
+
+    If the objective is `coupled`, the rows are those of the whole global batch, on every rank.
+    """
+
+    student: Rows
+    teacher: Rows
+    shared: Rows
+    state: Mapping[str, Tensor]
+    extra: Mapping[str, Tensor]
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Objective(abc.ABC):
+    """A method. Subclasses are frozen dataclasses; their fields are the method's settings."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    coupled: ClassVar[bool]  # does a row's loss depend on the other rows of the batch?
+    needs: ClassVar[tuple[str, ...]] = ()  # of "labels", "captions"
+    paths: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("image",)}  # what is served
+    served: ClassVar[Literal["student", "teacher"]] = "student"
+
+    @abc.abstractmethod
+    def views(self) -> Mapping[str, Crops]:
+        """Return the groups of views."""
+
+    @abc.abstractmethod
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """Return the parts on top of the towers, whose output widths are given."""
+
+    @abc.abstractmethod
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return the rows that carry gradient, and `REPRESENTATION`."""
+
+    @abc.abstractmethod
+    def loss(self, given: Given) -> Rows:
+        """Return the scalar `loss`, and any further named terms to log."""
+
+    @abc.abstractmethod
+    def chance(self, batch: int) -> float:
+        """Return the loss that an encoder which tells nothing apart would have."""
+
+    def teacher(self, net: Network, batch: Batch) -> Rows:
+        """Return the rows of the EMA twin; called without gradient."""
+        return {}
+
+    def shared(self, net: Network) -> Rows:
+        """Return the parameters that the loss itself uses."""
+        return {}
+
+    def state(self) -> tuple[Declaration, ...]:
+        """Return what must be kept between steps, and how it is renewed."""
+        return ()
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return the exceptions among the parameters; vectors never decay in any case."""
+        return ()
+
+
+Schedule = Cosine | Linear
+
+
+def per_view(net: Network, path: tuple[str, ...], views: Tensor) -> tuple[Tensor, Tensor]:
+    """Run views (n, v, 3, s, s) along `path` in one forward: representation and result, (n, v, d).
+
+    The representation is the output of the first part of the path, without gradient.
+    """
+    n, v = views.shape[:2]
+    representation = net[path[0]](views.flatten(0, 1))
+    out = representation
+    for part in path[1:]:
+        out = net[part](out)
+    return representation.detach().unflatten(0, (n, v)), out.unflatten(0, (n, v))
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Return the rows on the unit sphere of the last dimension."""
+    return torch.nn.functional.normalize(rows, dim=-1)

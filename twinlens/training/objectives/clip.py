@@ -1,0 +1,108 @@
+"""CLIP: images and their captions find each other (Radford et al. 2021).
+
+https://arxiv.org/abs/2103.00020. With unit rows x, y and a learned scale s <= 100,
+    loss = [CE(s x y^T, diagonal) + CE(s y x^T, diagonal)] / 2.
+The scale is learned as a logarithm and clamped in place after each step, never in the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from twinlens.training.contrast import clip_loss
+from twinlens.training.network import Network, Scalar
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    Clamp,
+    Declaration,
+    Given,
+    Objective,
+    Rows,
+    per_view,
+)
+from twinlens.training.views.crops import Crops
+
+CLIP_MAX_SCALE = 100.0
+PATHS = {"image": ("image", "image_projection"), "text": ("text", "text_projection")}
+
+
+@dataclass(frozen=True)
+class CLIP(Objective):
+    """Symmetric InfoNCE between two towers."""
+
+    name: ClassVar[str] = "clip"
+    summary: ClassVar[str] = "images and captions find each other among the batch"
+    coupled: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("captions",)
+    paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
+
+    dim: int = 256
+    scale_init: float = 1 / 0.07
+    crops: Crops = field(default_factory=lambda: gentle_crops())
+
+    def views(self) -> Mapping[str, Crops]:
+        """One mild crop."""
+        return {"global": self.crops}
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """A linear projection for each tower, and the learned scale."""
+        return project_towers(widths, self.dim) | {"scale": Scalar(math.log(self.scale_init))}
+
+    def state(self) -> tuple[Declaration, ...]:
+        """The bounds of the scale."""
+        return (Clamp("scale.value", 0.0, math.log(CLIP_MAX_SCALE)),)
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return image rows x and text rows y (n, dim)."""
+        return embed_pairs(net, batch)
+
+    def shared(self, net: Network) -> Rows:
+        """Return the scale."""
+        return {"scale": net["scale"]().exp()}
+
+    def loss(self, given: Given) -> Rows:
+        """Return the symmetric InfoNCE."""
+        scale = given.shared["scale"]
+        loss = clip_loss(given.student["x"], given.student["y"], scale)
+        return {"loss": loss, "scale": scale}
+
+    def chance(self, batch: int) -> float:
+        """Ln n: every caption is as likely."""
+        return math.log(batch)
+
+
+def gentle_crops() -> Crops:
+    """Return a view that keeps what a caption may speak of: left and right, colours, the whole."""
+    return Crops(
+        1,
+        scale_min=0.6,
+        flip=0.0,
+        jitter=0.5,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=0.0,
+        grey=0.0,
+        blur=(0.0,),
+    )
+
+
+def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
+    """Return a linear projection without bias for each tower."""
+    return {
+        f"{side}_projection": nn.Linear(width, dim, bias=False) for side, width in widths.items()
+    }
+
+
+def embed_pairs(net: Network, batch: Batch) -> Rows:
+    """Return image rows x and text rows y (n, dim) of a batch."""
+    seen, x = per_view(net, PATHS["image"], batch.views["global"][:, :1])
+    tower, projection = PATHS["text"]
+    y: Tensor = net[projection](net[tower](batch.extra["tokens"]))
+    return {REPRESENTATION: seen, "x": x[:, 0], "y": y}

@@ -1,0 +1,101 @@
+"""DINO: all crops predict the momentum twin's soft assignment of the large ones.
+
+Caron et al. 2021, https://arxiv.org/abs/2104.14294. With student logits S, twin logits T, centre c,
+    loss = mean over pairs (t, v), t != v, of CE(softmax((T_t - c) / tau_t), softmax(S_v / tau_s)).
+The centre is moved after it was used, by the mean of the raw twin logits over all ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from twinlens.training.heads import PrototypeHead
+from twinlens.training.network import Network
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    Centre,
+    Declaration,
+    Ema,
+    Given,
+    Group,
+    Objective,
+    Rows,
+    per_view,
+)
+from twinlens.training.schedules import Cosine, Linear
+from twinlens.training.views.crops import Crops
+
+
+@dataclass(frozen=True)
+class DINO(Objective):
+    """Self-distillation with centring, sharpening and multi-crop."""
+
+    name: ClassVar[str] = "dino"
+    summary: ClassVar[str] = "crops predict the momentum twin's soft assignment of large ones"
+    coupled: ClassVar[bool] = False
+    served: ClassVar[Literal["student", "teacher"]] = "teacher"
+
+    prototypes: int = 1024
+    hidden: int = 512
+    narrow: int = 128
+    student_temperature: float = 0.1
+    teacher_temperature: Linear = Linear(0.04, 0.07, 0.3)
+    centre_momentum: float = 0.9
+    frozen_epochs: float = 1.0  # of the prototypes
+    follow: Cosine = Cosine(0.996, 1.0)
+    crops: Crops = field(
+        default_factory=lambda: Crops(scale_min=0.4, blur=(1.0, 0.1), solarize=(0.0, 0.2))
+    )
+    local: Crops = field(
+        default_factory=lambda: Crops(6, size_ratio=0.5, scale_min=0.05, scale_max=0.4)
+    )
+
+    def views(self) -> Mapping[str, Crops]:
+        """Two large crops and some small ones."""
+        local = {"local": self.local} if self.local.count else {}
+        return {"global": self.crops, **local}
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """The prototype head."""
+        head = PrototypeHead(widths["image"], self.hidden, self.narrow, self.prototypes)
+        return {"projector": head}
+
+    def groups(self) -> tuple[Group, ...]:
+        """Prototypes stand still at first, until the rest has found its feet."""
+        return (Group("projector.prototypes", frozen_epochs=self.frozen_epochs),)
+
+    def state(self) -> tuple[Declaration, ...]:
+        """The twin and the centre of its logits."""
+        centre = Centre("centre", self.prototypes, self.centre_momentum, "logits")
+        return Ema(("image", "projector"), self.follow), centre
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return logits (n, crops, prototypes): the large crops first; one forward a size."""
+        pairs = [per_view(net, ("image", "projector"), views) for views in batch.views.values()]
+        return {REPRESENTATION: pairs[0][0], "logits": torch.cat([out for _, out in pairs], dim=1)}
+
+    def teacher(self, net: Network, batch: Batch) -> Rows:
+        """Return logits (n, 2, prototypes) of the large crops."""
+        return {"logits": per_view(net, ("image", "projector"), batch.views["global"])[1]}
+
+    def loss(self, given: Given) -> Rows:
+        """Return the mean cross-entropy over pairs of different crops, and the targets' entropy."""
+        sharp = self.teacher_temperature.at(given.progress)
+        centred = (given.teacher["logits"] - given.state["centre"]) / sharp
+        target = centred.softmax(dim=-1)
+        log_odds = (given.student["logits"] / self.student_temperature).log_softmax(dim=-1)
+        pairs = -torch.einsum("ntk,nvk->ntv", target, log_odds).mean(dim=0)  # (t, v)
+        other = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)
+        entropy = -(target * centred.log_softmax(dim=-1)).sum(dim=-1).mean()
+        return {"loss": (pairs * other).sum() / other.sum(), "teacher_entropy": entropy}
+
+    def chance(self, batch: int) -> float:
+        """Ln K: both sides uniform."""
+        return math.log(self.prototypes)

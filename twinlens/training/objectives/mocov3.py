@@ -1,0 +1,81 @@
+"""MoCo v3: two views find each other's momentum keys in the batch; no queue, a predictor.
+
+Chen et al. 2021, https://arxiv.org/abs/2104.02057. With q of predictor(projector(student)) and k of
+the twin's projector, loss = 2 T [CE(q1 k2 / T) + CE(q2 k1 / T)], columns over the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import nn
+
+from twinlens.training.contrast import one_way_loss
+from twinlens.training.heads import mlp
+from twinlens.training.network import Network
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    Declaration,
+    Ema,
+    Given,
+    Objective,
+    Rows,
+    per_view,
+)
+from twinlens.training.schedules import Cosine
+from twinlens.training.views.crops import Crops
+
+
+@dataclass(frozen=True)
+class MoCoV3(Objective):
+    """In-batch InfoNCE against momentum keys."""
+
+    name: ClassVar[str] = "mocov3"
+    summary: ClassVar[str] = "two views find each other's momentum keys in the batch"
+    coupled: ClassVar[bool] = True
+
+    temperature: float = 0.2
+    hidden: int = 1024
+    dim: int = 256
+    follow: Cosine = Cosine(0.99, 1.0)
+    crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
+
+    def views(self) -> Mapping[str, Crops]:
+        """Two views, blurred and solarized unequally."""
+        return {"global": self.crops}
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """Projector (last BatchNorm without scale), and the predictor of the student alone."""
+        sizes = (widths["image"], self.hidden, self.dim)
+        return {
+            "projector": mlp(sizes, last_norm=True, affine=False),
+            "predictor": mlp((self.dim, self.hidden, self.dim)),
+        }
+
+    def state(self) -> tuple[Declaration, ...]:
+        """The twin; it has no predictor."""
+        return (Ema(("image", "projector"), self.follow),)
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return queries q (n, 2, dim)."""
+        seen, q = per_view(net, ("image", "projector", "predictor"), batch.views["global"])
+        return {REPRESENTATION: seen, "q": q}
+
+    def teacher(self, net: Network, batch: Batch) -> Rows:
+        """Return keys k (n, 2, dim)."""
+        return {"k": per_view(net, ("image", "projector"), batch.views["global"])[1]}
+
+    def loss(self, given: Given) -> Rows:
+        """Return the symmetric loss, with the paper's factor 2 T."""
+        (q1, q2), (k1, k2) = given.student["q"].unbind(1), given.teacher["k"].unbind(1)
+        scale = 1 / self.temperature
+        both = one_way_loss(q1, k2, scale) + one_way_loss(q2, k1, scale)
+        return {"loss": 2 * self.temperature * both}
+
+    def chance(self, batch: int) -> float:
+        """4 T ln n: every key of the batch is as likely."""
+        return 4 * self.temperature * math.log(batch)

@@ -1,0 +1,63 @@
+"""SigLIP: each pair of image and caption is judged by itself (Zhai et al. 2023).
+
+https://arxiv.org/abs/2303.15343. With unit rows, learned scale t and bias b, +1 on the diagonal,
+    loss = -(1/n) sum over pairs of log sigmoid(+-(t x y^T + b)):   over n, not over n squared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import nn
+
+from twinlens.training.contrast import siglip_loss
+from twinlens.training.network import Network, Scalar
+from twinlens.training.objective import Batch, Given, Objective, Rows
+from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
+from twinlens.training.views.crops import Crops
+
+
+@dataclass(frozen=True)
+class SigLIP(Objective):
+    """Sigmoid contrast between two towers."""
+
+    name: ClassVar[str] = "siglip"
+    summary: ClassVar[str] = "each image-caption pair judged by itself"
+    coupled: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("captions",)
+    paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
+
+    dim: int = 256
+    scale_init: float = 10.0
+    bias_init: float = -10.0  # about -ln(batch) starts small batches near the chance value
+    crops: Crops = field(default_factory=gentle_crops)
+
+    def views(self) -> Mapping[str, Crops]:
+        """One mild crop."""
+        return {"global": self.crops}
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """A linear projection for each tower, the learned scale and bias."""
+        numbers = {"scale": Scalar(math.log(self.scale_init)), "bias": Scalar(self.bias_init)}
+        return project_towers(widths, self.dim) | numbers
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return image rows x and text rows y (n, dim)."""
+        return embed_pairs(net, batch)
+
+    def shared(self, net: Network) -> Rows:
+        """Return scale and bias."""
+        return {"scale": net["scale"]().exp(), "bias": net["bias"]()}
+
+    def loss(self, given: Given) -> Rows:
+        """Return the sigmoid loss."""
+        scale, bias = given.shared["scale"], given.shared["bias"]
+        loss = siglip_loss(given.student["x"], given.student["y"], scale, bias)
+        return {"loss": loss, "scale": scale, "bias": bias}
+
+    def chance(self, batch: int) -> float:
+        """The least loss of a constant logit: one positive among n, sigmoid = 1/n."""
+        return math.log(batch) + (batch - 1) * math.log(batch / (batch - 1))

@@ -1,0 +1,56 @@
+"""SimCLR: two views of an image find each other among all views of the batch.
+
+Chen et al. 2020, https://arxiv.org/abs/2002.05709. For each of the 2n views, with unit rows z,
+    loss = -log exp(z_i z_j / T) / sum over k != i of exp(z_i z_k / T)    (j: the other view).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import nn
+
+from twinlens.training.contrast import nt_xent_loss
+from twinlens.training.heads import mlp
+from twinlens.training.network import Network
+from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows, per_view
+from twinlens.training.views.crops import Crops
+
+
+@dataclass(frozen=True)
+class SimCLR(Objective):
+    """NT-Xent over two views."""
+
+    name: ClassVar[str] = "simclr"
+    summary: ClassVar[str] = "two views find each other among the batch"
+    coupled: ClassVar[bool] = True
+
+    temperature: float = 0.2
+    hidden: int = 512
+    dim: int = 128
+    crops: Crops = field(default_factory=Crops)
+
+    def views(self) -> Mapping[str, Crops]:
+        """Two equal views."""
+        return {"global": self.crops}
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """A two-layer projector."""
+        return {"projector": mlp((widths["image"], self.hidden, self.dim))}
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return z (n, 2, dim)."""
+        seen, z = per_view(net, ("image", "projector"), batch.views["global"])
+        return {REPRESENTATION: seen, "z": z}
+
+    def loss(self, given: Given) -> Rows:
+        """Return NT-Xent."""
+        first, second = given.student["z"].unbind(1)
+        return {"loss": nt_xent_loss(first, second, 1 / self.temperature)}
+
+    def chance(self, batch: int) -> float:
+        """ln(2n - 1): every other view is as likely."""
+        return math.log(2 * batch - 1)

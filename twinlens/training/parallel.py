@@ -1,0 +1,74 @@
+"""Ranks: what a process is among its equals, and a gather that carries the gradient.
+
+Convention: gradients are averaged over ranks (as DDP does). A coupled loss is computed on the
+gathered rows by every rank alike, so the gather hands each rank the gradient of its own rows times
+the number of ranks; then the average over ranks is the gradient of the one global loss.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `world`."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return all ranks' rows, in rank order; the gradient flows into this rank's own."""
+        if self.world == 1:
+            return rows
+        gathered: Tensor = _Gather.apply(rows, self)
+        return gathered
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Return the mean over ranks, without gradient."""
+        if self.world == 1:
+            return tensor
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks, ctx.count = ranks, len(rows)
+        parts = [torch.empty_like(rows) for _ in range(ranks.world)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        start = ctx.ranks.rank * ctx.count
+        return grads[0][start : start + ctx.count] * ctx.ranks.world, None
+
+
+def join_ranks(device: torch.device) -> Ranks:
+    """Join the group that `torchrun` set up, or be alone."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Ranks()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,0 +1,31 @@
+"""Recipes of BYOL."""
+
+from __future__ import annotations
+
+from twinlens.training.config import Config, Settings
+from twinlens.training.objectives.byol import BYOL
+from twinlens.training.views.crops import Crops
+
+
+def default() -> Config:
+    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+
+    twinlens train byol DATA --out RUN
+    """
+    settings = Settings(
+        encoder="resnet-tiny", epochs=10, lr=0.3, warmup=10, weight_decay=1e-4, clip=5.0
+    )
+    crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))
+    return Config("byol", BYOL(crops=crops), settings)
+
+
+def cifar10() -> Config:
+    """ResNet-18, 200 epochs, batch 512.
+
+    twinlens train byol cifar10/train.zip --recipe cifar10 --out RUN
+    """
+    settings = Settings(
+        stored_size=32, epochs=200, batch=512, lr=0.06, weight_decay=5e-4, precision="bf16"
+    )
+    crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))
+    return Config("byol", BYOL(hidden=4096, crops=crops), settings)

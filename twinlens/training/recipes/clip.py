@@ -1,0 +1,55 @@
+"""Recipes of CLIP."""
+
+from __future__ import annotations
+
+from twinlens.training.config import Config, Settings
+from twinlens.training.objectives.clip import CLIP
+
+
+def default() -> Config:
+    """Small captioned images on whatever machine there is: a small ResNet and text transformer.
+
+    twinlens train clip DATA --out RUN
+    """
+    settings = Settings(
+        encoder="resnet10/stride2",
+        image_size=64,
+        epochs=10,
+        optimizer="adamw",
+        lr=1e-3,
+        lr_scaling="none",
+        warmup=100,
+        momentum=0.9,
+        beta2=0.98,
+        weight_decay=0.05,
+        clip=1.0,
+    )
+    return Config("clip", CLIP(), settings)
+
+
+def vit() -> Config:
+    """ViT-S/16 at 224 pixels, in the manner of the papers.
+
+    twinlens train clip SHARDS --recipe vit --out RUN
+    """
+    settings = Settings(
+        encoder="vit-small/16",
+        image_size=224,
+        text_width=384,
+        text_depth=12,
+        text_heads=6,
+        tokenizer="clip",
+        context=77,
+        epochs=32,
+        batch=4096,
+        chunk=512,
+        optimizer="adamw",
+        lr=5e-4,
+        lr_scaling="none",
+        warmup=10000,
+        momentum=0.9,
+        beta2=0.98,
+        weight_decay=0.2,
+        precision="bf16",
+    )
+    return Config("clip", CLIP(dim=384), settings)

@@ -1,0 +1,50 @@
+"""Recipes of DINO."""
+
+from __future__ import annotations
+
+from twinlens.training.config import Config, Settings
+from twinlens.training.objectives.dino import DINO
+from twinlens.training.views.crops import Crops
+
+
+def default() -> Config:
+    """Small images on whatever machine there is: a tiny ResNet, ten epochs, 2 + 4 crops.
+
+    twinlens train dino DATA --out RUN
+    """
+    settings = Settings(
+        encoder="resnet-tiny",
+        epochs=10,
+        batch=128,
+        optimizer="adamw",
+        lr=2e-3,
+        lr_scaling="none",
+        warmup=20,
+        weight_decay=0.04,
+        weight_decay_end=0.2,
+        clip=3.0,
+    )
+    crops = Crops(scale_min=0.4, blur=(0.0,), solarize=(0.0, 0.2))
+    local = Crops(4, size_ratio=0.5, scale_min=0.1, scale_max=0.4, blur=(0.0,))
+    return Config("dino", DINO(frozen_epochs=0.1, crops=crops, local=local), settings)
+
+
+def vit() -> Config:
+    """A small ViT as in the paper, batch 256.
+
+    twinlens train dino DATA --recipe vit --out RUN
+    """
+    settings = Settings(
+        encoder="vit-small",
+        image_size=128,
+        epochs=100,
+        optimizer="adamw",
+        lr=5e-4,
+        lr_floor=2e-3,
+        warmup=2000,
+        weight_decay=0.04,
+        weight_decay_end=0.4,
+        clip=3.0,
+        precision="bf16",
+    )
+    return Config("dino", DINO(prototypes=4096, hidden=2048, narrow=256), settings)

@@ -1,0 +1,57 @@
+"""Recipes of SimCLR."""
+
+from __future__ import annotations
+
+from twinlens.training.config import Config, Settings
+from twinlens.training.objectives.simclr import SimCLR
+from twinlens.training.views.crops import Crops
+
+
+def default() -> Config:
+    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+
+    twinlens train simclr DATA --out RUN
+    """
+    settings = Settings(
+        encoder="resnet-tiny", epochs=10, batch=256, lr=0.5, warmup=10, weight_decay=1e-4, clip=5.0
+    )
+    return Config("simclr", SimCLR(crops=Crops(blur=(0.0,))), settings)
+
+
+def cifar10() -> Config:
+    """ResNet-18, 100 epochs, batch 512, T 0.5: the setting of the public 100-epoch reference.
+
+    twinlens train simclr cifar10/train.zip --recipe cifar10 --out RUN
+    """
+    settings = Settings(
+        encoder="resnet18",
+        stored_size=32,
+        epochs=100,
+        batch=512,
+        lr=0.06,
+        warmup=500,
+        weight_decay=5e-4,
+        precision="bf16",
+    )
+    crops = Crops(blur=(0.0,), grey=0.1)
+    return Config("simclr", SimCLR(temperature=0.5, hidden=512, crops=crops), settings)
+
+
+def cifar10_resnet50() -> Config:
+    """ResNet-50, 80 epochs, batch 512.
+
+    twinlens train simclr cifar10/train.zip --recipe cifar10_resnet50 --out RUN
+    """
+    settings = Settings(
+        encoder="resnet50",
+        stored_size=32,
+        epochs=80,
+        batch=512,
+        optimizer="lars",
+        lr=1.0,
+        warmup=970,
+        weight_decay=1e-6,
+        precision="bf16",
+    )
+    crops = Crops(blur=(0.0,))
+    return Config("simclr", SimCLR(temperature=0.5, hidden=2048, crops=crops), settings)

@@ -1,0 +1,128 @@
+"""A run on disk: settings, data card, log and checkpoints; and how to open one again.
+
+RUN/config.json        the resolved settings
+RUN/data.json          where the data was, its fingerprint, labels, images left out
+RUN/bad_images.jsonl   each image that was left out, and why
+RUN/tokenizer.json     two-tower methods: the tokenizer
+RUN/log.jsonl          numbers by step
+RUN/checkpoints/       weights, state, optimizer
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.errors import ConflictError, NotFoundError
+from twinlens.training.assembly import build_network
+from twinlens.training.checkpoints import STATE, WEIGHTS, find_checkpoint, load_checkpoint
+from twinlens.training.config import Config, Settings, build, differences
+from twinlens.training.data.tokens import TOKENIZER, open_run_tokenizer
+from twinlens.training.network import Network
+from twinlens.training.objectives import find_method
+
+CONFIG, DATA, BAD, CHECKPOINTS = "config.json", "data.json", "bad_images.jsonl", "checkpoints"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished (or paused) run: its towers without the heads, in eval mode on the CPU."""
+
+    folder: Path
+    config: Config
+    data: Mapping[str, Any]
+    step: int
+    towers: Mapping[str, nn.Module]  # "image" and perhaps "text": to embeddings, not yet unit
+    dim: int
+    learned: Mapping[str, float]  # numbers of the loss: a two-tower method's `scale` and `bias`
+
+
+def read_config(folder: Path) -> Config:
+    """Return the settings of the run in `folder`."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise NotFoundError(f"{folder} is no training run: it has no {CONFIG}")
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    objective = build(find_method(raw["method"]), raw["objective"])
+    return Config(raw["method"], objective, build(Settings, raw["settings"]))
+
+
+def open_run(folder: Path) -> TrainedRun:
+    """Return what the latest checkpoint of a run serves."""
+    config = read_config(folder)
+    found = find_checkpoint(folder / CHECKPOINTS)
+    if found is None:
+        raise NotFoundError(f"{folder} has no checkpoint yet; train it further first")
+    checkpoint = load_checkpoint(found)
+    objective = config.objective
+    has_text = "text" in objective.paths
+    vocabulary = open_run_tokenizer(config.settings, folder).size if has_text else 0
+    net = build_network(config, vocabulary=vocabulary)
+    net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
+    if objective.served == "teacher":
+        _load_twin(net, checkpoint.tensors[STATE])
+    net.eval().requires_grad_(False)
+    towers = {
+        side: nn.Sequential(*(net[part] for part in path)) for side, path in objective.paths.items()
+    }
+    numbers = {
+        name: float(value) for name, value in objective.shared(net).items() if value.ndim == 0
+    }
+    data = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    side = config.settings.image_size
+    with torch.no_grad():
+        dim = int(towers["image"](torch.zeros(1, 3, side, side)).shape[1])
+    return TrainedRun(folder, config, data, int(checkpoint.facts["step"]), towers, dim, numbers)
+
+
+def _load_twin(net: Network, state: Mapping[str, Tensor]) -> None:
+    """Overwrite the parts that have an EMA twin with the twin."""
+    prefix = "twin.parts."
+    twin = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+    net.parts.load_state_dict(twin, strict=False)
+
+
+def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
+    """Write the run's cards, or check that those which stand there are the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / CONFIG).is_file():
+        _check_same(folder, config, data)
+        return
+    foreign = [path.name for path in folder.iterdir() if path.name != TOKENIZER]
+    if foreign:
+        raise ConflictError(
+            f"{folder} exists and is no training run (it holds {foreign[0]}); choose another --out",
+            field="--out",
+        )
+    (folder / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(config.to_json(), encoding="utf-8")
+
+
+def _check_same(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
+    before = read_config(folder)
+    changed = differences(before.settings, config.settings)
+    if before.method != config.method:
+        changed = [f"method ({before.method} before, {config.method} now)"]
+    else:
+        changed += differences(before.objective, config.objective)
+    if changed:
+        raise ConflictError(
+            f"{folder} holds a run with other settings: {'; '.join(changed)}."
+            " Give the same settings to go on with it, or another --out",
+            field="--out",
+        )
+    known = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    if known["fingerprint"] != data["fingerprint"]:
+        raise ConflictError(
+            f"the data is not what {folder} was trained on: its fingerprint changed."
+            " Give the same data, or another --out",
+            field="DATA",
+        )

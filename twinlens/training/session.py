@@ -1,0 +1,281 @@
+"""All that a run holds while it trains, and how it is opened, resumed and saved."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from twinlens.errors import InputError
+from twinlens.training.assembly import build_network, synchronise_norms
+from twinlens.training.checkpoints import (
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from twinlens.training.config import Config
+from twinlens.training.data.feeder import Feeder
+from twinlens.training.data.order import Order
+from twinlens.training.data.pixels import PixelStore, stored_spec
+from twinlens.training.data.records import Source, fingerprint
+from twinlens.training.data.sources import open_source
+from twinlens.training.data.tokens import TOKENIZER, open_run_tokenizer, provide_tokenizer
+from twinlens.training.gradients import Differentiator
+from twinlens.training.logs import Log, NoLog
+from twinlens.training.monitors import Monitors
+from twinlens.training.network import Network
+from twinlens.training.optimizers import open_optimizer
+from twinlens.training.parallel import Ranks, join_ranks
+from twinlens.training.progress import Display
+from twinlens.training.run import BAD, CHECKPOINTS, prepare_folder
+from twinlens.training.state import State
+from twinlens.training.views.maker import ViewMaker
+
+SAVES_PER_RUN = 10
+
+
+@dataclass
+class Session:
+    """A run in memory. `step` optimizer steps are done."""
+
+    config: Config
+    folder: Path
+    ranks: Ranks
+    device: torch.device
+    feeder: Feeder
+    net: Network
+    state: State
+    optimizer: torch.optim.Optimizer
+    differentiator: Differentiator
+    monitors: Monitors
+    log: Log | NoLog
+    total: int
+    step: int = 0
+    saved: int = 0
+    _observed: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return self.feeder.order.per_epoch
+
+    def save_due(self, step: int) -> bool:
+        """Tell whether a checkpoint belongs after `step`."""
+        every = self.config.settings.save_every or max(1, math.ceil(self.total / SAVES_PER_RUN))
+        return step % every == 0 or step == self.total
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment; the first rank does."""
+        if self.ranks.first:
+            tensors = {
+                WEIGHTS: self.net.parts.state_dict(),
+                STATE: self.state.state_dict(),
+                OPTIMIZER: optimizer_tensors(self.optimizer, self.net.parts),
+            }
+            found = Checkpoint(tensors, {"step": self.step, "world": self.ranks.world})
+            save_checkpoint(self.folder / CHECKPOINTS, found, keep=self.config.settings.keep)
+            _write_bad(self.folder, self.feeder.store)
+        self.saved = self.step
+        self.ranks.wait()
+
+    def observe(self, representation: Tensor, labels: Tensor) -> None:
+        """Let the monitors look, on the first rank."""
+        if self.ranks.first and self.config.settings.monitor_share > 0:
+            self._observed |= self.monitors.observe(representation, labels)
+
+    def take_observations(self) -> dict[str, float]:
+        """Return what the monitors found since the last time."""
+        found, self._observed = self._observed, {}
+        return found
+
+    def close(self) -> None:
+        """Close files and threads."""
+        self.log.close()
+        self.feeder.close()
+
+
+def open_session(config: Config, where: str, folder: Path, display: Display) -> Session:
+    """Open data, network and state of a run, at its latest checkpoint if it has one."""
+    settings = config.settings
+    device = pick_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    ranks = join_ranks(device)
+    if device.type == "cuda":
+        device = torch.device("cuda", ranks.local)
+    source = open_source(where)
+    classes = check_needs(source, config)
+    folder_ready = _prepare(config, where, folder, source, classes, ranks)
+    store = _load_pixels(source, config, display)
+    order = Order(len(store), settings.batch, settings.seed)
+    _check_division(config, ranks)
+    tokenizer = open_run_tokenizer(settings, folder_ready) if _has_text(config) else None
+    net = build_network(config, vocabulary=tokenizer.size if tokenizer else 0)
+    synchronise_norms(net, config, ranks.world)
+    net.to(device)
+    state = State(config.objective.state(), net, settings.seed).to(device)
+    optimizer = open_optimizer(net, config.objective.groups(), settings)
+    step = _resume(folder, net, state, optimizer)
+    side = settings.image_size
+    maker = ViewMaker(config.objective.views(), side, settings.mean, settings.std)
+    batch_text = tokenizer.batch if tokenizer else None
+    feeder = Feeder(store, order, maker, ranks, device, settings.seed, classes, batch_text)
+    total = settings.steps or max(1, round(settings.epochs * order.per_epoch))
+    return Session(
+        config=config,
+        folder=folder,
+        ranks=ranks,
+        device=device,
+        feeder=feeder,
+        net=net,
+        state=state,
+        optimizer=optimizer,
+        differentiator=_differentiator(config, net, state, ranks, device),
+        monitors=Monitors(len(classes), settings.monitor_share),
+        log=Log(folder, from_step=step) if ranks.first else NoLog(),
+        total=total,
+        step=step,
+        saved=step,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` is a GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: {error}", field="device") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is cuda, but torch sees no GPU; set device=cpu", field="device")
+    return device
+
+
+def check_needs(source: Source, config: Config) -> list[str]:
+    """Return the labels in order; refuse data that lack what the method needs."""
+    records = source.records
+    if "labels" in config.objective.needs:
+        _check_all(records, [bool(record.label) for record in records], config, "a label", LABELS)
+    if "captions" in config.objective.needs:
+        has = [bool(record.captions) for record in records]
+        _check_all(records, has, config, "a caption", CAPTIONS)
+    return sorted({record.label for record in records if record.label})
+
+
+LABELS = "folders named by class, or `cls` in the index"
+CAPTIONS = "`caption` or `captions` in the index, or NAME.txt beside NAME.jpg"
+
+
+def _check_all(records: Any, has: list[bool], config: Config, what: str, remedy: str) -> None:
+    missing = len(has) - sum(has)
+    if missing:
+        first = records[has.index(False)].key
+        raise InputError(
+            f"{config.method} needs {what} for each image, but {missing} of {len(has)} have none"
+            f" (the first is {first}); give {remedy}",
+            field="DATA",
+        )
+
+
+def _prepare(
+    config: Config, where: str, folder: Path, source: Source, classes: list[str], ranks: Ranks
+) -> Path:
+    """Write the run's cards and tokenizer on the first rank; return the folder."""
+    card: Mapping[str, Any] = {
+        "where": where,
+        "count": len(source.records),
+        "fingerprint": fingerprint(source.records),
+        "classes": classes,
+    }
+    if ranks.first:
+        prepare_folder(folder, config, card)
+        if _has_text(config):
+            captions = (text for record in source.records for text in record.captions)
+            settings = config.settings
+            path = folder / TOKENIZER
+            provide_tokenizer(settings.tokenizer, captions, settings.vocabulary, path)
+    ranks.wait()
+    return folder
+
+
+def _load_pixels(source: Source, config: Config, display: Display) -> PixelStore:
+    settings = config.settings
+    side = settings.stored_size or round(settings.image_size * 1.15)
+    spec = stored_spec(side)
+    store = PixelStore(source, spec, memory_bytes=settings.memory_gb * 1e9)
+    count = len(source.records)
+    store.load(lambda done: display.advance("decoding", done, count, {}))
+    if store.bad:
+        display.say(
+            f"{len(store.bad)} of {count} images cannot be read and are left out; see {BAD}"
+        )
+    return store
+
+
+def _check_division(config: Config, ranks: Ranks) -> None:
+    settings = config.settings
+    parts = ranks.world * settings.accumulate
+    if settings.batch % parts:
+        raise InputError(
+            f"batch {settings.batch} does not divide into {ranks.world} ranks x"
+            f" {settings.accumulate} micro-batches",
+            field="batch",
+        )
+
+
+def _has_text(config: Config) -> bool:
+    return "text" in config.objective.paths
+
+
+def _resume(folder: Path, net: Network, state: State, optimizer: torch.optim.Optimizer) -> int:
+    """Load the latest checkpoint, if any, and return its step."""
+    found = find_checkpoint(folder / CHECKPOINTS)
+    if found is None:
+        return 0
+    checkpoint = load_checkpoint(found)
+    net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
+    state.load_state_dict(checkpoint.tensors[STATE])
+    restore_optimizer(optimizer, net.parts, checkpoint.tensors[OPTIMIZER])
+    return int(checkpoint.facts["step"])
+
+
+def _differentiator(
+    config: Config, net: Network, state: State, ranks: Ranks, device: torch.device
+) -> Differentiator:
+    settings = config.settings
+    passes: nn.Module = net
+    if settings.compile:
+        passes = torch.compile(net)  # type: ignore[assignment]
+    if ranks.world > 1:
+        where = [device.index] if device.type == "cuda" else None
+        passes = DistributedDataParallel(passes, device_ids=where, broadcast_buffers=False)
+    precision = torch.bfloat16 if settings.precision == "bf16" else None
+    return Differentiator(
+        config.objective, net, passes, state, ranks, precision, settings.chunk // ranks.world
+    )
+
+
+def _write_bad(folder: Path, store: PixelStore) -> None:
+    rows = [
+        json.dumps({"file": store.source.records[record].key, "error": why})
+        for record, why in sorted(store.bad.items())
+    ]
+    with contextlib.suppress(FileNotFoundError):
+        (folder / BAD).unlink()
+    if rows:
+        (folder / BAD).write_text("\n".join(rows) + "\n", encoding="utf-8")
