@@ -7,15 +7,18 @@ cancellation); all that is needed is that f is written with analytic functions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = dict[str, NDArray[np.complex128]]
+Array = NDArray[np.complex128]
+Number = Any  # a complex scalar: NumPy types them too loosely to help
+Rows = dict[str, Array]
 STEP = 1e-30
 
 
-def slopes(loss: Callable[[Rows], np.complex128], rows: Rows) -> dict[str, NDArray[np.float64]]:
+def slopes(loss: Callable[[Rows], Number], rows: Rows) -> dict[str, NDArray[np.float64]]:
     """Return d loss / d rows, by complex steps."""
     found = {}
     for name, values in rows.items():
@@ -28,30 +31,29 @@ def slopes(loss: Callable[[Rows], np.complex128], rows: Rows) -> dict[str, NDArr
     return found
 
 
-def unit(rows: NDArray[np.complex128]) -> NDArray[np.complex128]:
+def unit(rows: Array) -> Array:
     # Not abs or norm: those are not analytic.
-    return rows / np.sqrt((rows * rows).sum(axis=-1, keepdims=True))
+    out: Array = rows / np.sqrt((rows * rows).sum(axis=-1, keepdims=True))
+    return out
 
 
-def log_sum_exp(values: NDArray[np.complex128]) -> np.complex128:
+def log_sum_exp(values: Array) -> Number:
     top = values.real.max()
-    total: np.complex128 = np.log(np.exp(values - top).sum()) + top
+    total: Number = np.log(np.exp(values - top).sum()) + top
     return total
 
 
-def softplus(value: np.complex128) -> np.complex128:
-    grown: np.complex128 = (
-        value + np.log1p(np.exp(-value)) if value.real > 0 else np.log1p(np.exp(value))
-    )
+def softplus(value: Number) -> Number:
+    grown: Number = value + np.log1p(np.exp(-value)) if value.real > 0 else np.log1p(np.exp(value))
     return grown
 
 
-def cross_entropy(logits: NDArray[np.complex128], target: int) -> np.complex128:
-    found: np.complex128 = log_sum_exp(logits) - logits[target]
+def cross_entropy(logits: Array, target: int) -> Number:
+    found: Number = log_sum_exp(logits) - logits[target]
     return found
 
 
-def nt_xent(z: NDArray[np.complex128], temperature: float) -> np.complex128:
+def nt_xent(z: Array, temperature: float) -> Number:
     """z (n, 2, d)."""
     n = len(z)
     views = [unit(z[i, v]) for v in range(2) for i in range(n)]
@@ -63,9 +65,7 @@ def nt_xent(z: NDArray[np.complex128], temperature: float) -> np.complex128:
     return total / (2 * n)
 
 
-def supcon(
-    z: NDArray[np.complex128], labels: list[int], temperature: float, base: float
-) -> np.complex128:
+def supcon(z: Array, labels: list[int], temperature: float, base: float) -> Number:
     """z (n, 2, d)."""
     views = [(unit(row), label) for pair, label in zip(z, labels, strict=True) for row in pair]
     asked = []
@@ -75,29 +75,27 @@ def supcon(
         positives = [at for at, b in enumerate(others) if views[b][1] == label]
         if positives:
             asked.append(np.mean([cross_entropy(logits, at) for at in positives]))
-    found: np.complex128 = temperature / base * np.mean(asked)
+    found: Number = temperature / base * np.mean(asked)
     return found
 
 
 def moco(
-    q: NDArray[np.complex128],
-    k: NDArray[np.complex128],
+    q: Array,
+    k: Array,
     queue: NDArray[np.float64],
     temperature: float,
-) -> np.complex128:
+) -> Number:
     """q, k (n, v, d); queue (size, d)."""
     losses = []
     for query, key in zip(q.reshape(-1, q.shape[-1]), k.reshape(-1, k.shape[-1]), strict=True):
         candidates = [unit(key), *(unit(row.astype(complex)) for row in queue)]
         logits = np.array([unit(query) @ row / temperature for row in candidates])
         losses.append(cross_entropy(logits, 0))
-    found: np.complex128 = np.mean(losses)
+    found: Number = np.mean(losses)
     return found
 
 
-def mocov3(
-    q: NDArray[np.complex128], k: NDArray[np.complex128], temperature: float
-) -> np.complex128:
+def mocov3(q: Array, k: Array, temperature: float) -> Number:
     """q, k (n, 2, d)."""
     total = np.complex128(0)
     for asking, answering in ((0, 1), (1, 0)):
@@ -109,7 +107,7 @@ def mocov3(
     return total
 
 
-def byol(p: NDArray[np.complex128], z: NDArray[np.complex128]) -> np.complex128:
+def byol(p: Array, z: Array) -> Number:
     """p, z (n, 2, d)."""
     total = np.complex128(0)
     for i in range(len(p)):
@@ -120,12 +118,12 @@ def byol(p: NDArray[np.complex128], z: NDArray[np.complex128]) -> np.complex128:
 
 
 def dino(
-    student: NDArray[np.complex128],
-    teacher: NDArray[np.complex128],
+    student: Array,
+    teacher: Array,
     centre: NDArray[np.float64],
     cold: float,
     warm: float,
-) -> np.complex128:
+) -> Number:
     """student (n, v, k), teacher (n, 2, k)."""
     terms = []
     for i in range(len(student)):
@@ -136,33 +134,31 @@ def dino(
                 if v != t:
                     odds = student[i, v] / warm
                     terms.append(-(target * (odds - log_sum_exp(odds))).sum())
-    found: np.complex128 = np.mean(terms)
+    found: Number = np.mean(terms)
     return found
 
 
-def clip(
-    x: NDArray[np.complex128], y: NDArray[np.complex128], scale: np.complex128
-) -> np.complex128:
+def clip(x: Array, y: Array, scale: Number) -> Number:
     """x, y (n, d)."""
     n = len(x)
     logits = np.array([[scale * (unit(a) @ unit(b)) for b in y] for a in x])
     rows = sum(cross_entropy(logits[i], i) for i in range(n))
     columns = sum(cross_entropy(logits[:, i], i) for i in range(n))
-    found: np.complex128 = (rows + columns) / (2 * n)
+    found: Number = (rows + columns) / (2 * n)
     return found
 
 
 def siglip(
-    x: NDArray[np.complex128],
-    y: NDArray[np.complex128],
-    scale: np.complex128,
-    bias: np.complex128,
-) -> np.complex128:
+    x: Array,
+    y: Array,
+    scale: Number,
+    bias: Number,
+) -> Number:
     """x, y (n, d)."""
     total = np.complex128(0)
     for i, a in enumerate(x):
         for j, b in enumerate(y):
             logit = scale * (unit(a) @ unit(b)) + bias
             total += softplus(-logit if i == j else logit)
-    found: np.complex128 = total / len(x)
+    found: Number = total / len(x)
     return found

@@ -106,12 +106,12 @@ CASES: Mapping[str, Callable[[str], Case]] = {
 }
 
 
-def ask_oracle(method: str, case: Case) -> Callable[[oracle.Rows], np.complex128]:
+def ask_oracle(method: str, case: Case) -> Callable[[oracle.Rows], oracle.Number]:
     objective: Any = find_method(method)(**case.settings)
     teacher = {name: rows.astype(complex) for name, rows in case.teacher.items()}
     state = case.state
 
-    def loss(rows: oracle.Rows) -> np.complex128:
+    def loss(rows: oracle.Rows) -> oracle.Number:
         if method == "simclr":
             return oracle.nt_xent(rows["z"], objective.temperature)
         if method == "supcon":
@@ -180,7 +180,7 @@ def test_an_anchor_without_positive_asks_nothing_and_gives_no_nan() -> None:
     assert torch.isfinite(loss) and rows.grad is not None and torch.isfinite(rows.grad).all()
 
 
-CHANCE = {
+CHANCE: Mapping[str, Callable[[int], float]] = {
     "simclr": lambda n: math.log(2 * n - 1),
     "moco": lambda n: math.log(4097),
     "mocov3": lambda n: 0.8 * math.log(n),

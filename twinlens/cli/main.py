@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "classify": ("twinlens.cli.classify", "classify", "Use an encoder"),
     "check": ("twinlens.cli.check", "check", "Bundles"),
     "info": ("twinlens.cli.info", "info", "Bundles"),
+    "train": ("twinlens.cli.train", "train", "Train an encoder"),
+    "eval": ("twinlens.cli.evaluate", "evaluate", "Train an encoder"),
 }
 
 _HELP = """Train encoders, export them as bundles, index with them, serve them.

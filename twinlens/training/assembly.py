@@ -7,6 +7,7 @@ from torch import nn
 
 from twinlens.training.batchnorm import convert_batchnorm
 from twinlens.training.config import Config
+from twinlens.training.data.tokens import RunTokenizer
 from twinlens.training.encoders.catalogue import open_image_tower
 from twinlens.training.encoders.text import TextTransformer
 from twinlens.training.network import Network
@@ -36,6 +37,13 @@ def build_network(config: Config, *, vocabulary: int = 0, pad_id: int = 0) -> Ne
         widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
         parts |= objective.heads(widths)
     return Network(parts, Pass(objective))
+
+
+def open_network(config: Config, tokenizer: RunTokenizer | None) -> Network:
+    """Return the network of a run whose text tower, if any, speaks the tokenizer's ids."""
+    if tokenizer is None:
+        return build_network(config)
+    return build_network(config, vocabulary=tokenizer.size, pad_id=tokenizer.spec.pad_id)
 
 
 class Pass:

@@ -10,6 +10,7 @@ RUN/checkpoints/       weights, state, optimizer
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import ConflictError, NotFoundError
-from twinlens.training.assembly import build_network
+from twinlens.training.assembly import open_network
 from twinlens.training.checkpoints import STATE, WEIGHTS, find_checkpoint, load_checkpoint
 from twinlens.training.config import Config, Settings, build, differences
-from twinlens.training.data.tokens import TOKENIZER, open_run_tokenizer
+from twinlens.training.data.pixels import square_spec
+from twinlens.training.data.tokens import CLIP, LEARNED, RunTokenizer
 from twinlens.training.network import Network
 from twinlens.training.objectives import find_method
 
@@ -62,8 +65,8 @@ def open_run(folder: Path) -> TrainedRun:
     checkpoint = load_checkpoint(found)
     objective = config.objective
     has_text = "text" in objective.paths
-    vocabulary = open_run_tokenizer(config.settings, folder).size if has_text else 0
-    net = build_network(config, vocabulary=vocabulary)
+    tokenizer = RunTokenizer(config.settings, folder) if has_text else None
+    net = open_network(config, tokenizer)
     net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
     if objective.served == "teacher":
         _load_twin(net, checkpoint.tensors[STATE])
@@ -81,6 +84,12 @@ def open_run(folder: Path) -> TrainedRun:
     return TrainedRun(folder, config, data, int(checkpoint.facts["step"]), towers, dim, numbers)
 
 
+def image_spec(settings: Settings) -> ImageSpec:
+    """Return how an image is prepared for the encoder: what evaluation, export and server do."""
+    spec = square_spec(settings.image_size)
+    return dataclasses.replace(spec, mean=settings.mean, std=settings.std)
+
+
 def _load_twin(net: Network, state: Mapping[str, Tensor]) -> None:
     """Overwrite the parts that have an EMA twin with the twin."""
     prefix = "twin.parts."
@@ -96,7 +105,7 @@ def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> Non
     if (folder / CONFIG).is_file():
         _check_same(folder, config, data)
         return
-    foreign = [path.name for path in folder.iterdir() if path.name != TOKENIZER]
+    foreign = [path.name for path in folder.iterdir() if path.name not in (CLIP, LEARNED)]
     if foreign:
         raise ConflictError(
             f"{folder} exists and is no training run (it holds {foreign[0]}); choose another --out",

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from twinlens.bundle.preprocessing import Preprocessor
 from twinlens.errors import InputError
-from twinlens.training.assembly import build_network, synchronise_norms
+from twinlens.training.assembly import open_network, synchronise_norms
 from twinlens.training.checkpoints import (
     OPTIMIZER,
     STATE,
@@ -30,10 +31,10 @@ from twinlens.training.checkpoints import (
 from twinlens.training.config import Config
 from twinlens.training.data.feeder import Feeder
 from twinlens.training.data.order import Order
-from twinlens.training.data.pixels import PixelStore, stored_spec
+from twinlens.training.data.pixels import PixelStore, square_spec
 from twinlens.training.data.records import Source, fingerprint
 from twinlens.training.data.sources import open_source
-from twinlens.training.data.tokens import TOKENIZER, open_run_tokenizer, provide_tokenizer
+from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
 from twinlens.training.gradients import Differentiator
 from twinlens.training.logs import Log, NoLog
 from twinlens.training.monitors import Monitors
@@ -119,12 +120,12 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         device = torch.device("cuda", ranks.local)
     source = open_source(where)
     classes = check_needs(source, config)
-    folder_ready = _prepare(config, where, folder, source, classes, ranks)
+    _prepare(config, where, folder, source, classes, ranks)
     store = _load_pixels(source, config, display)
     order = Order(len(store), settings.batch, settings.seed)
     _check_division(config, ranks)
-    tokenizer = open_run_tokenizer(settings, folder_ready) if _has_text(config) else None
-    net = build_network(config, vocabulary=tokenizer.size if tokenizer else 0)
+    tokenizer = RunTokenizer(settings, folder) if _has_text(config) else None
+    net = open_network(config, tokenizer)
     synchronise_norms(net, config, ranks.world)
     net.to(device)
     state = State(config.objective.state(), net, settings.seed).to(device)
@@ -194,8 +195,8 @@ def _check_all(records: Any, has: list[bool], config: Config, what: str, remedy:
 
 def _prepare(
     config: Config, where: str, folder: Path, source: Source, classes: list[str], ranks: Ranks
-) -> Path:
-    """Write the run's cards and tokenizer on the first rank; return the folder."""
+) -> None:
+    """Write the run's cards and tokenizer on the first rank."""
     card: Mapping[str, Any] = {
         "where": where,
         "count": len(source.records),
@@ -206,18 +207,15 @@ def _prepare(
         prepare_folder(folder, config, card)
         if _has_text(config):
             captions = (text for record in source.records for text in record.captions)
-            settings = config.settings
-            path = folder / TOKENIZER
-            provide_tokenizer(settings.tokenizer, captions, settings.vocabulary, path)
+            provide_tokenizer(config.settings, captions, folder)
     ranks.wait()
-    return folder
 
 
 def _load_pixels(source: Source, config: Config, display: Display) -> PixelStore:
     settings = config.settings
     side = settings.stored_size or round(settings.image_size * 1.15)
-    spec = stored_spec(side)
-    store = PixelStore(source, spec, memory_bytes=settings.memory_gb * 1e9)
+    decode = Preprocessor(square_spec(side), fast=True)
+    store = PixelStore(source, decode, memory_bytes=settings.memory_gb * 1e9)
     count = len(source.records)
     store.load(lambda done: display.advance("decoding", done, count, {}))
     if store.bad:

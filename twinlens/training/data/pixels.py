@@ -14,52 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.manifest import ImageSpec
+from twinlens.bundle.preprocessing import Preprocessor
 from twinlens.errors import InputError, TwinlensError
 from twinlens.training.data.records import Source
 
 Pixels = NDArray[np.uint8]
 
 
-def stored_spec(side: int) -> ImageSpec:
-    """Return how an image is stored for training: shortest side to `side`, centre crop, square."""
-    white = (0.0, 0.0, 0.0)
-    return ImageSpec("", side, side, "shortest", side, "bilinear", white, (1.0, 1.0, 1.0))
-
-
-class Preprocessor:
-    """Stand-in until bundle.preprocessing lands."""
-
-    def __init__(self, spec: ImageSpec) -> None:
-        self.spec = spec
-
-    def __call__(self, content: bytes) -> Pixels:
-        """Decode."""
-        import io
-
-        from PIL import Image
-
-        from twinlens.errors import ImageError
-
-        try:
-            image = Image.open(io.BytesIO(content)).convert("RGB")
-        except OSError as error:
-            raise ImageError(f"not an image: {error}") from None
-        scale = self.spec.resize_to / min(image.size)
-        w, h = (max(self.spec.resize_to, round(side * scale)) for side in image.size)
-        size = (w, h)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.BILINEAR)
-        left, top = (image.width - self.spec.width) // 2, (image.height - self.spec.height) // 2
-        return np.asarray(image.crop((left, top, left + self.spec.width, top + self.spec.height)))
+def square_spec(side: int) -> ImageSpec:
+    """Return how an image becomes a square: shortest side to `side`, then the centre."""
+    zeros, ones = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return ImageSpec("", side, side, "shortest", side, "bicubic", zeros, ones)
 
 
 class PixelStore:
     """The images of a source as uint8 (side, side, 3), by position among the good ones."""
 
-    def __init__(self, source: Source, spec: ImageSpec, *, memory_bytes: float) -> None:
+    def __init__(self, source: Source, decode: Preprocessor, *, memory_bytes: float) -> None:
+        spec = decode.spec
         self.source = source
         self.bad: dict[int, str] = {}  # record -> why
-        self._decode = Preprocessor(spec)
+        self._decode = decode
         self._shape = (spec.height, spec.width, 3)
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         fits = len(source.records) * spec.height * spec.width * 3 <= memory_bytes
@@ -90,6 +65,14 @@ class PixelStore:
             return self._resident[np.asarray(positions)], [self.indices[p] for p in positions]
         found = list(self._pool.map(self._nearest, positions))
         return np.stack([pixels for pixels, _ in found]), [record for _, record in found]
+
+    def fetch_good(self, positions: Sequence[int]) -> tuple[Pixels, list[int]]:
+        """Return those of the images that can be decoded (at most n), and their records."""
+        records = [self.indices[position] for position in positions]
+        found = list(zip(self._pool.map(self._try, records), records, strict=True))
+        kept = [(pixels, record) for pixels, record in found if pixels is not None]
+        stacked = np.stack([pixels for pixels, _ in kept]) if kept else np.empty((0, *self._shape))
+        return stacked.astype(np.uint8, copy=False), [record for _, record in kept]
 
     def close(self) -> None:
         """End the decoding threads."""

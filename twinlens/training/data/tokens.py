@@ -13,40 +13,58 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.clip_vocabulary import write_merges
 from twinlens.bundle.manifest import TextSpec
-from twinlens.errors import NotFoundError
+from twinlens.bundle.tokenizer import open_tokenizer
+from twinlens.errors import MissingDependencyError, NotFoundError
 from twinlens.training.config import Settings
 
 PAD, UNKNOWN, CLASS = "[PAD]", "[UNK]", "[CLS]"
-CLIP_VOCABULARY = 49408
-TOKENIZER = "tokenizer.json"
+LEARNED, CLIP = "tokenizer.json", "tokenizer.clip.gz"  # the run's file, by kind
+CLIP_SIZE = 49408  # its ids; the next one is the padding, since id 0 is a word of its own
 
 
-def text_spec(settings_tokenizer: str, context: int, file: str) -> TextSpec:
-    """Return how the run's texts are read."""
-    kind = "clip" if settings_tokenizer == "clip" else "huggingface"
+def text_spec(settings: Settings) -> TextSpec:
+    """Return how the run's texts are read; the export fills in the file of the tower."""
+    is_clip = settings.tokenizer == "clip"
     return TextSpec(
         file="",
-        tokenizer=file,
-        tokenizer_kind=kind,  # type: ignore[arg-type]
-        context_length=context,
-        pad_id=0,
+        tokenizer=CLIP if is_clip else LEARNED,
+        tokenizer_kind="clip" if is_clip else "huggingface",
+        context_length=settings.context,
+        pad_id=CLIP_SIZE if is_clip else 0,
         cut_to_longest=True,
     )
 
 
-def provide_tokenizer(choice: str, captions: Iterable[str], size: int, path: Path) -> None:
-    """Put the tokenizer file of a run at `path`, unless a resumed run has it already."""
-    if path.is_file() or choice == "clip":
+def provide_tokenizer(settings: Settings, captions: Iterable[str], folder: Path) -> None:
+    """Put the tokenizer file into the run's folder, unless a resumed run has it already."""
+    path, choice = folder / text_spec(settings).tokenizer, settings.tokenizer
+    if path.is_file():
         return
     if choice == "captions":
-        learn_tokenizer(captions, size, path)
+        learn_tokenizer(captions, settings.vocabulary, path)
+    elif choice == "clip":
+        write_merges(path, read_clip_merges())
     elif Path(choice).is_file():
         shutil.copyfile(choice, path)
     else:
         raise NotFoundError(
-            f"tokenizer {choice!r}: no such file; give captions, clip, or a tokenizer.json"
+            f"tokenizer {choice!r}: no such file; give captions, clip, or a tokenizer.json",
+            field="tokenizer",
         )
+
+
+def read_clip_merges() -> list[tuple[str, str]]:
+    """Return the merges of CLIP's vocabulary, which open_clip brings along."""
+    try:
+        from open_clip.tokenizer import SimpleTokenizer
+    except ImportError:
+        raise MissingDependencyError(
+            "tokenizer=clip reads the vocabulary that open_clip brings; pip install open_clip_torch"
+        ) from None
+    ranks: dict[tuple[str, str], int] = SimpleTokenizer().bpe_ranks
+    return sorted(ranks, key=lambda merge: ranks[merge])
 
 
 def learn_tokenizer(captions: Iterable[str], size: int, path: Path) -> None:
@@ -66,28 +84,21 @@ def learn_tokenizer(captions: Iterable[str], size: int, path: Path) -> None:
 
 
 class RunTokenizer:
-    """The tokenizer of a run, as the bundle reads it."""
+    """The tokenizer of a run, read as the bundle will read it."""
 
-    def __init__(self, spec: TextSpec, folder: Path) -> None:
-        from twinlens.bundle.tokenizer import open_tokenizer
-
-        self.spec = spec
-        self._tokenizer = open_tokenizer(spec, folder)
-        self.size = CLIP_VOCABULARY if spec.tokenizer_kind == "clip" else _size(folder, spec)
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.spec = text_spec(settings)
+        self._tokenizer = open_tokenizer(self.spec, folder)
+        is_clip = self.spec.tokenizer_kind == "clip"
+        self.size = CLIP_SIZE + 1 if is_clip else _count_ids(folder / self.spec.tokenizer)
 
     def batch(self, texts: list[str]) -> NDArray[np.int64]:
         """Return tokens (n, length), padded to the longest text."""
-        tokens: NDArray[np.int64] = self._tokenizer.batch(texts, cut=True)
-        return tokens
+        return self._tokenizer.batch(texts, cut=True)
 
 
-def open_run_tokenizer(settings: Settings, folder: Path) -> RunTokenizer:
-    """Return the tokenizer of the run in `folder`."""
-    return RunTokenizer(text_spec(settings.tokenizer, settings.context, TOKENIZER), folder)
-
-
-def _size(folder: Path, spec: TextSpec) -> int:
+def _count_ids(path: Path) -> int:
     from tokenizers import Tokenizer
 
-    size: int = Tokenizer.from_file(str(folder / spec.tokenizer)).get_vocab_size()
-    return size
+    count: int = Tokenizer.from_file(str(path)).get_vocab_size()
+    return count

@@ -1,0 +1,117 @@
+"""All that can be measured of an encoder on some data, as one flat table of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from twinlens.errors import InputError
+from twinlens.training.data.records import Record
+from twinlens.training.evaluation.embeddings import (
+    Embedded,
+    Embedder,
+    embed_source,
+    embed_texts,
+    open_embedder,
+)
+from twinlens.training.evaluation.few_shot import few_shot_accuracy
+from twinlens.training.evaluation.knn import knn_accuracy
+from twinlens.training.evaluation.linear import probe_accuracy
+from twinlens.training.evaluation.retrieval import retrieval_recalls, zero_shot_accuracy
+from twinlens.training.evaluation.spectrum import measure_spectrum
+from twinlens.training.progress import Display
+
+SHOTS = (1, 5, 10)
+SPECTRUM_ROWS = 5000
+TEMPLATE = "a photo of a {}"
+
+Numbers = dict[str, float | int]
+
+
+def evaluate_encoder(
+    encoder: str, where: str, *, bank: str, limit: int, display: Display
+) -> Numbers:
+    """Return what the encoder is worth on `where`; kNN and probes learn from `bank`.
+
+    Without a bank every second image of `where` is one.
+    """
+    embedder = open_embedder(encoder)
+    found = embed_source(embedder, where, limit, display)
+    numbers: Numbers = {"images": len(found.records)}
+    if found.bad:
+        numbers["unreadable"] = found.bad
+    spectrum = measure_spectrum(found.rows[:SPECTRUM_ROWS])
+    numbers |= {
+        "dim": found.rows.shape[1],
+        "effective_rank": round(spectrum.effective_rank, 2),
+        "spread": round(spectrum.spread, 4),
+    }
+    if bank:
+        learned = embed_source(embedder, bank, limit, display)
+        numbers |= judge_labels(learned, found)
+    else:
+        numbers |= judge_labels(_half(found, 0), _half(found, 1))
+    if embedder.has_text:
+        numbers |= judge_texts(embedder, found)
+    return numbers
+
+
+def judge_labels(bank: Embedded, queries: Embedded) -> Numbers:
+    """Return kNN, probe and few-shot accuracies in per cent; nothing where labels are missing."""
+    classes = sorted({record.label for record in bank.records if record.label})
+    known, labels = _labelled(bank, classes)
+    asked, truth = _labelled(queries, classes)
+    if len(classes) < 2 or not len(truth):
+        return {}
+    accuracies = {
+        "knn": knn_accuracy(known, labels, asked, truth),
+        "linear": probe_accuracy(known, labels, asked, truth),
+    }
+    for shots in SHOTS:
+        accuracy = few_shot_accuracy(known, labels, asked, truth, shots=shots)
+        if accuracy is not None:
+            accuracies[f"few_shot_{shots}"] = accuracy
+    counts = {"classes": len(classes), "bank": len(labels), "queries": len(truth)}
+    return counts | _per_cent(accuracies)
+
+
+def judge_texts(embedder: Embedder, found: Embedded) -> Numbers:
+    """Return zero-shot accuracy by class names, and retrieval recalls by captions, in per cent."""
+    numbers: dict[str, float] = {}
+    classes = sorted({record.label for record in found.records if record.label})
+    if len(classes) > 1:
+        asked, truth = _labelled(found, classes)
+        bank = embed_texts(embedder, [TEMPLATE.format(name) for name in classes])
+        numbers["zero_shot"] = zero_shot_accuracy(asked, bank, truth)
+    captioned = [place for place, record in enumerate(found.records) if record.captions]
+    if captioned:
+        captions = [found.records[place].captions for place in captioned]
+        texts = sorted({text for own in captions for text in own})
+        rows = embed_texts(embedder, texts)
+        numbers |= retrieval_recalls(found.rows[captioned], captions, texts, rows)
+    return dict(_per_cent(numbers))
+
+
+def _labelled(found: Embedded, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the rows whose label is among the classes, and their numbers."""
+    number = {name: place for place, name in enumerate(classes)}
+    places = [place for place, record in enumerate(found.records) if record.label in number]
+    labels = [number[_label(found.records[place])] for place in places]
+    return found.rows[places], torch.tensor(labels, dtype=torch.int64)
+
+
+def _label(record: Record) -> str:
+    assert record.label is not None
+    return record.label
+
+
+def _half(found: Embedded, start: int) -> Embedded:
+    if len(found.records) < 2:
+        raise InputError("evaluation compares images; give at least two")
+    return Embedded(found.rows[start::2], found.records[start::2], 0)
+
+
+def _per_cent(shares: dict[str, float]) -> Numbers:
+    return {name: round(100 * value, 2) for name, value in shares.items()}
