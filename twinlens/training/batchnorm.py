@@ -124,7 +124,7 @@ def _convert(module: nn.Module, mode: str, splits: int) -> nn.Module:
     if not isinstance(module, nn.modules.batchnorm._BatchNorm):
         return module
     if mode == "sync" and next(module.buffers()).is_cuda:
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call, unused-ignore]
         return converted
     fresh = SplitNorm(1) if mode == "split" else SyncNorm(1)
     fresh.__dict__.update(module.__dict__)
