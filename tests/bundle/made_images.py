@@ -1,18 +1,39 @@
-"""Images of every mode, format and shape that the tests of preprocessing ask for, made here."""
+"""Images of every mode, format and shape that the tests of preprocessing ask for; no tests."""
 
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from twinlens.bundle.manifest import ImageSpec
+
 SHAPES = [
     (1, 1), (1, 5000), (5000, 1), (2, 3), (7, 1000), (223, 225), (224, 224), (225, 224),
     (224, 300), (301, 777), (640, 480), (481, 641), (33, 32), (448, 448), (1000, 999), (100, 61),
 ]  # fmt: skip
+FEW_SHAPES = [(1, 1), (2, 3), (1, 300), (223, 225), (61, 100), (301, 207)]
+ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 MODES = ["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "I;16", "I", "YCbCr"]
+
+
+def spec(**changes: Any) -> ImageSpec:
+    """Return a small frame, with open_clip's rules where nothing else is said."""
+    values: dict[str, Any] = {
+        "file": "image.onnx",
+        "height": 64,
+        "width": 64,
+        "resize": "shortest",
+        "resize_to": 64,
+        "interpolation": "bicubic",
+        "mean": ZERO,
+        "std": ONE,
+        "convert": "after_resize",
+    }
+    return ImageSpec(**(values | changes))
 
 
 def pixels(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -43,7 +64,7 @@ def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.
     return image.convert(mode)
 
 
-def encode(image: Image.Image, format: str, **options: object) -> bytes:
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:
     """Return the image's file."""
     file = BytesIO()
     image.save(file, format, **options)

@@ -168,14 +168,14 @@ def _read_gif_size(data: bytes) -> tuple[int, int]:
 
 
 def _drop_animation(data: bytes) -> bytes:
-    """Return a PNG without the marks of an animation: what is left is its first picture."""
+    """Return a PNG without the chunks of an animation: what is left is its first picture."""
     kept, place = [data[:8]], 8
-    while place + 8 <= len(data) and (kind := data[place + 4 : place + 8]) != b"IDAT":
+    while place + 8 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
-        if kind not in (b"acTL", b"fcTL"):
+        if data[place + 4 : place + 8] not in (b"acTL", b"fcTL", b"fdAT"):
             kept.append(data[place:end])
         place = end
-    return b"".join([*kept, data[place:]])
+    return b"".join(kept)
 
 
 def _wrap_array(array: npt.NDArray[np.uint8], limits: ImageLimits) -> Image.Image:
