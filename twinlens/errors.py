@@ -61,6 +61,18 @@ class BundleError(InputError):
     code = "bundle_invalid"
 
 
+class CollectionError(InputError):
+    """A collection that must not be used: damaged, of unknown format, or not what it says it is."""
+
+    code = "collection_invalid"
+
+
+class LockedError(ConflictError):
+    """A collection that another process writes to; one writer at a time."""
+
+    code = "locked"
+
+
 class MissingDependencyError(InputError):
     """An optional library is absent; the message holds the install line."""
 

@@ -1,0 +1,75 @@
+"""Run as a program: writes to a collection for ever, telling each operation after it returned.
+
+The n-th operation follows from n alone, so that whoever knows how many were told can replay them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+DIM = 8
+SEAL_ROWS = 24
+Model = dict[str, tuple[int, npt.NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step: what to upsert, what to delete, and which upkeep to run."""
+
+    ids: list[str]
+    rows: npt.NDArray[np.float32]
+    gone: list[str]
+    upkeep: str
+
+
+def operation(number: int) -> Operation:
+    """Return the n-th operation."""
+    rng = np.random.default_rng(number)
+    kind = rng.choice(["upsert", "upsert", "bulk", "delete", "seal", "compact"])
+    count = {"upsert": int(rng.integers(1, 10)), "bulk": 40}.get(kind, 0)
+    names = [f"i{n}" for n in rng.choice(150, 40, replace=False)]
+    rows = rng.standard_normal((count, DIM)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return Operation(
+        names[:count],
+        rows,
+        names[:10] if kind == "delete" else [],
+        kind if kind in {"seal", "compact"} else "",
+    )
+
+
+def apply(model: Model, number: int) -> None:
+    """Do the n-th operation to a dict."""
+    step = operation(number)
+    for name, row in zip(step.ids, step.rows, strict=True):
+        model[name] = (number, row)
+    for name in step.gone:
+        model.pop(name, None)
+
+
+def main(folder: str, start: int) -> None:
+    """Write until killed."""
+    from twinlens.index.writer import Writer
+
+    writer = Writer(folder, seal_rows=SEAL_ROWS)
+    number = start
+    while True:
+        step = operation(number)
+        if step.ids:
+            told = [{"n": number}] * len(step.ids)
+            writer.upsert(step.ids, step.rows, told, [str(number)] * len(step.ids))
+        if step.gone:
+            writer.delete(step.gone)
+        if step.upkeep:
+            getattr(writer, step.upkeep)()
+        sys.stdout.write(f"{number}\n")
+        sys.stdout.flush()
+        number += 1
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

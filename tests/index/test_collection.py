@@ -1,0 +1,240 @@
+"""The collection on disk: what is written is found, by this process and by others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from twinlens.errors import (
+    CollectionError,
+    ConflictError,
+    InputError,
+    LockedError,
+    NotFoundError,
+)
+from twinlens.index.collection import Collection
+from twinlens.index.durable import refuse_network
+from twinlens.index.lock import WriterLock
+from twinlens.index.writer import Writer, create_collection
+
+Rows = npt.NDArray[np.float32]
+Make = Callable[[int], Rows]
+
+
+def test_an_upserted_item_is_found_at_once(writer: Writer, rows: Make) -> None:
+    table = rows(5)
+    assert writer.upsert(list("abcde"), table, [{"n": n} for n in range(5)]) == 5
+    hits = writer.collection.search(table[2], k=3)[0]
+    assert hits[0].id == "c"
+    assert hits[0].metadata == {"n": 2}
+    assert hits[0].score == pytest.approx(1, abs=1e-3)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@pytest.mark.parametrize("count", [10, 60, 500])
+def test_a_second_reader_sees_what_a_writer_commits(
+    folder: Path, writer: Writer, rows: Make, count: int
+) -> None:
+    with Collection(folder) as reader:
+        table = rows(count)
+        writer.upsert([f"i{n}" for n in range(count)], table)
+        reader.refresh()
+        assert len(reader) == reader.count() == count
+        assert reader.search(table[-1], k=1)[0][0].id == f"i{count - 1}"
+        writer.delete([f"i{count - 1}"])
+        assert reader.search(table[-1], k=1)[0][0].id != f"i{count - 1}"
+
+
+def test_upsert_replaces_and_the_last_of_equal_ids_counts(writer: Writer, rows: Make) -> None:
+    table = rows(4)
+    writer.upsert(["a", "b"], table[:2])
+    assert writer.upsert(["a", "c", "a"], table[[2, 3, 3]]) == 2
+    assert writer.collection.count() == 3
+    np.testing.assert_allclose(writer.collection.embedding("a"), table[3], atol=1e-3)
+
+
+def test_items_survive_seal_compaction_and_reopening(folder: Path, rows: Make) -> None:
+    table = rows(300)
+    ids = [f"i{n:03}" for n in range(300)]
+    with Writer(folder, seal_rows=20) as writer:
+        for start in range(0, 300, 15):
+            writer.upsert(ids[start : start + 15], table[start : start + 15])
+        assert len(writer.catalog.segments()) < 8  # small ones were merged on the way
+        writer.delete(ids[:100])
+        writer.upsert(ids[100:110], -table[100:110], [{"new": True}] * 10)
+        writer.compact()
+        assert len(writer.catalog.segments()) == 1
+        assert not len(writer.catalog.changes(0, 0).tombstones)
+        folders = [path.name for path in folder.iterdir() if path.is_dir()]
+        assert folders == [writer.catalog.segments()[0].name]
+    with Collection(folder) as reader:
+        assert reader.count() == 200
+        assert reader.count("new = true") == 10
+        for n in (100, 109, 110, 299):
+            sign = -1 if n < 110 else 1
+            assert reader.search(sign * table[n], k=1)[0][0].id == ids[n]
+        with pytest.raises(NotFoundError, match="i000"):
+            reader.get("i000")
+
+
+def test_a_filter_narrows_to_exactly_the_matches_there_are(writer: Writer, rows: Make) -> None:
+    table = rows(120)
+    writer.upsert([str(n) for n in range(100)], table[:100], [{"n": n} for n in range(100)])
+    writer.upsert(
+        [str(n) for n in range(100, 120)], table[100:], [{"n": n} for n in range(100, 120)]
+    )
+    hits = writer.collection.search(table[0], k=10, filter="n >= 98 and n < 103")[0]
+    assert {hit.id for hit in hits} == {"98", "99", "100", "101", "102"}
+    assert writer.collection.search(table[0], k=3, filter="n >= 90")[0][0].metadata["n"] >= 90
+    assert writer.collection.search(table[0], k=3, filter="n > 1000") == [[]]
+
+
+def test_a_threshold_drops_what_scores_below_it(writer: Writer, rows: Make) -> None:
+    table = rows(40)
+    writer.upsert([str(n) for n in range(40)], table)
+    scores = (table @ table[0])[1:]
+    hits = writer.collection.search(table[0], k=40, threshold=0.2)[0]
+    assert len(hits) == 1 + int((scores >= 0.2).sum())
+    assert all(hit.score >= 0.2 for hit in hits)
+
+
+def test_a_batch_of_queries_answers_as_each_alone(writer: Writer, rows: Make) -> None:
+    table = rows(130)
+    writer.upsert([str(n) for n in range(130)], table)
+    together = writer.collection.search(table[:7], k=5)
+    for query, hits in zip(table[:7], together, strict=True):
+        assert [hit.id for hit in writer.collection.search(query, k=5)[0]] == [h.id for h in hits]
+
+
+def test_an_empty_collection_answers_nothing(writer: Writer, rows: Make) -> None:
+    assert writer.collection.search(rows(2), k=5) == [[], []]
+    assert writer.collection.count() == 0
+    writer.compact()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: w.upsert(["a"], np.zeros((1, 16))), "has length 0"),
+        (lambda w: w.upsert(["a"], np.full((1, 16), np.nan)), "not finite"),
+        (lambda w: w.upsert(["a"], np.ones((1, 8))), "dimension 16"),
+        (lambda w: w.upsert(["a", "b"], np.ones((1, 16))), "2 ids but 1 embeddings"),
+        (lambda w: w.upsert([""], np.ones((1, 16))), "not usable"),
+        (lambda w: w.upsert(["\ud800"], np.ones((1, 16))), "not valid Unicode"),
+        (lambda w: w.upsert(["a"], np.ones((1, 16)), [{"x": object()}]), "JSON"),
+        (lambda w: w.collection.search(np.ones(16), k=0), "between 1 and"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_and_changes_nothing(
+    writer: Writer, call: Callable[[Writer], object], message: str
+) -> None:
+    epoch = writer.catalog.head().epoch
+    with pytest.raises(InputError, match=message):
+        call(writer)
+    assert writer.catalog.head().epoch == epoch
+    assert writer.collection.count() == 0
+
+
+def test_a_second_writer_is_refused_and_told_who_writes(folder: Path, writer: Writer) -> None:
+    with pytest.raises(LockedError, match=r"process \d+ on") as caught:
+        Writer(folder)
+    assert caught.value.code == "locked"
+    writer.close()
+    Writer(folder).close()
+
+
+def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from twinlens.index.lock import WriterLock;"
+        "lock = WriterLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(LockedError):
+        WriterLock(tmp_path)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    WriterLock(tmp_path).release()
+
+
+def test_another_bundle_is_refused_by_revision(folder: Path) -> None:
+    with Collection(folder) as reader:
+        reader.require_bundle("r1")
+        with pytest.raises(ConflictError, match="'fake' revision r1") as caught:
+            reader.require_bundle("r2")
+    assert caught.value.code == "bundle_mismatch"
+
+
+def test_a_folder_that_is_not_a_collection_is_named(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(CollectionError, match="is not a collection"):
+        Collection(tmp_path)
+    with pytest.raises(CollectionError, match="is not a collection"):
+        Writer(tmp_path)
+    with pytest.raises(InputError, match="not an empty folder"):
+        create_collection(folder, dim=4)
+
+
+def test_a_network_file_system_is_refused_for_writing(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n")
+    with pytest.raises(InputError, match="nfs4"):
+        refuse_network(tmp_path / "photos", mounts)
+    mounts.write_text(f"server:/x / nfs4 rw 0 0\n/dev/a {tmp_path} ext4 rw 0 0\n")
+    refuse_network(tmp_path / "photos", mounts)
+
+
+def test_searches_go_on_without_a_fault_while_segments_change(folder: Path, rows: Make) -> None:
+    """Readers in threads see every acknowledged item and no deleted one, whatever upkeep runs."""
+    table = rows(400)
+    ids = [f"i{n}" for n in range(400)]
+    faults: list[str] = []
+    done = threading.Event()
+    with Writer(folder, seal_rows=32) as writer, Collection(folder) as other:
+        writer.upsert(ids[:100], table[:100])
+        other.refresh()
+
+        def look(collection: Collection) -> None:
+            turn = 0
+            while not done.is_set():
+                turn = (turn + 1) % 100
+                hits = collection.search(table[turn], k=3)[0]
+                if len(hits) != 3 or hits[0].id != ids[turn]:
+                    faults.append(f"{turn}: {hits}")
+
+        threads = [threading.Thread(target=look, args=(one,)) for one in (writer.collection, other)]
+        for thread in threads:
+            thread.start()
+        for start in range(100, 400, 20):
+            writer.upsert(ids[start : start + 20], table[start : start + 20])
+            assert writer.collection.search(table[start], k=1)[0][0].id == ids[start]
+        writer.delete(ids[200:])
+        writer.compact()
+        time.sleep(0.05)
+        done.set()
+        for thread in threads:
+            thread.join()
+        other.refresh()
+        assert other.count() == writer.collection.count() == 200
+    assert faults == []
+
+
+def test_a_folder_without_write_permission_is_searched(folder: Path, rows: Make) -> None:
+    table = rows(60)
+    with Writer(folder, seal_rows=50) as writer:
+        writer.upsert([str(n) for n in range(60)], table)
+    folder.chmod(0o555)
+    try:
+        with Collection(folder) as reader:
+            assert reader.search(table[7], k=1)[0][0].id == "7"
+    finally:
+        folder.chmod(0o755)

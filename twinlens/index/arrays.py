@@ -1,0 +1,49 @@
+"""The array types that the index speaks of, and the checks at its edge.
+
+An embedding that passed `unit_rows` is finite and of length one; nothing behind it checks again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.errors import InputError
+
+Floats = npt.NDArray[np.float32]  # embeddings and scores in memory
+Halves = npt.NDArray[np.float16]  # embeddings on disk
+Rids = npt.NDArray[np.int64]  # row identities, ascending within a segment
+Rows = npt.NDArray[np.int64]  # positions within one segment
+Mask = npt.NDArray[np.bool_]  # one flag a row
+
+MIN_NORM = 1e-6
+
+
+def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") -> Floats:
+    """Return `embeddings` as unit rows (n, dim) in float32; refuse what cannot be one."""
+    try:
+        rows = np.asarray(embeddings, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{field} is not an array of numbers: {error}", field=field) from None
+    if rows.ndim == 1 and rows.size:
+        rows = rows[None]
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise InputError(
+            f"{field} has shape {rows.shape}; this collection holds embeddings of dimension {dim}",
+            field=field,
+        )
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > MIN_NORM)))
+    if bad.size:
+        raise InputError(
+            f"{field}[{bad[0]}] is not finite or has length 0; an embedding must have a direction",
+            field=field,
+        )
+    return np.ascontiguousarray(rows / norms, dtype=np.float32)
+
+
+def as_float32(rows: npt.NDArray[Any]) -> Floats:
+    """Return `rows` in contiguous float32, without a copy where they are that already."""
+    return np.ascontiguousarray(rows, dtype=np.float32)

@@ -1,0 +1,255 @@
+"""A collection, open for search: follows what a writer commits, in this process or another.
+
+Every search first asks SQLite, in microseconds, whether anything was committed. New items and
+deletions are taken in at once; a new set of segments is opened and checked in the background and
+then swapped in, while searches go on with the old one. A search runs on one snapshot throughout.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
+from twinlens.index.arrays import Floats, unit_rows
+from twinlens.index.catalog import Catalog
+from twinlens.index.delta import Delta
+from twinlens.index.derived import Derived
+from twinlens.index.filters import Filter, parse_filter
+from twinlens.index.records import Changes, Head, Item, SegmentRow
+from twinlens.index.segment import Segment
+from twinlens.index.snapshot import Part, Snapshot
+
+MAX_K = 10_000
+RESIDENT_BYTES = 1 << 30
+OPEN_ATTEMPTS = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search."""
+
+    id: str
+    score: float
+    metadata: dict[str, Any]
+
+
+class Collection:
+    """A collection on disk, open for reading; any number of threads and processes may."""
+
+    def __init__(self, folder: str | Path, *, resident_bytes: int = RESIDENT_BYTES) -> None:
+        self.folder = Path(folder)
+        self._resident_bytes = resident_bytes
+        self._catalog = Catalog(self.folder)
+        self._swap = threading.Lock()
+        self._loading = threading.Lock()
+        self._loader: threading.Thread | None = None
+        self._failed_generation = -1
+        self._seen = self._catalog.version()
+        self._snapshot = self._load(None)
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._catalog.count()
+
+    @property
+    def head(self) -> Head:
+        """The head of the current state: dimension, bundle, epoch."""
+        return self._catalog.head()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog behind the collection."""
+        return self._catalog
+
+    def require_bundle(self, revision: str, name: str = "this bundle") -> None:
+        """Refuse a bundle whose embeddings cannot be compared with those stored here."""
+        head = self.head
+        if head.bundle_revision != revision:
+            raise ConflictError(
+                f"{self.folder} was built with bundle {head.bundle_name!r} revision"
+                f" {head.bundle_revision[:12]}; {name} has revision {revision[:12]}: use that"
+                f" bundle ({head.bundle_source or 'path unknown'}), or build the collection again",
+                field="bundle",
+                code="bundle_mismatch",
+            )
+
+    def search(
+        self,
+        embeddings: npt.ArrayLike,
+        k: int = 10,
+        *,
+        filter: str | Filter | None = None,
+        threshold: float | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        """Return the k best items of each query embedding, best first.
+
+        Of the items that satisfy `filter` exactly min(k, matches) come back; `threshold` then
+        drops those that score below it.
+        """
+        if not 1 <= k <= MAX_K:
+            raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
+        tree = parse_filter(filter) if isinstance(filter, str) else filter
+        queries = unit_rows(embeddings, self._snapshot.head.dim, "query")
+        for _ in range(OPEN_ATTEMPTS):
+            snapshot = self.snapshot()
+            scores, rids = snapshot.search(queries, k, tree, exact=exact)
+            items = self._catalog.by_rid([rid for rid in np.unique(rids).tolist() if rid >= 0])
+            if all(rid in items for rid in rids[rids >= 0].tolist()):
+                return _hits(scores, rids, items, threshold)
+            # An item went away between the search and the look-up: search what is there now.
+            self.refresh()
+        raise CollectionError(f"{self.folder}: a row has no item; run `twinlens index verify`")
+
+    def get(self, id: str) -> Item:
+        """Return one item."""
+        found = self._catalog.by_id([id]).get(id)
+        if found is None:
+            raise NotFoundError(f"{self.folder} has no item {id!r}", field="id")
+        return found
+
+    def embedding(self, id: str) -> Floats:
+        """Return the embedding of one item, as stored: float16 precision."""
+        for _ in range(OPEN_ATTEMPTS):
+            row = self.snapshot().embedding(self.get(id).rid)
+            if row is not None:
+                return row
+            self.refresh()
+        raise CollectionError(f"{self.folder}: item {id!r} has no embedding; run verify")
+
+    def count(self, filter: str | Filter | None = None) -> int:
+        """Return the number of items, or of those that satisfy the filter."""
+        if filter is None:
+            return self.snapshot().live_count
+        tree = parse_filter(filter) if isinstance(filter, str) else filter
+        return sum(int(np.count_nonzero(mask)) for _, mask in self.snapshot().select(tree))
+
+    def snapshot(self) -> Snapshot:
+        """Return the newest state that is ready to be searched."""
+        if self._catalog.version() != self._seen:
+            self._advance()
+        return self._snapshot
+
+    def refresh(self) -> None:
+        """Wait until the newest committed state is the one that is searched."""
+        with self._loading:
+            self._advance(load=False)
+            if self._catalog.head().generation != self._snapshot.head.generation:
+                self._install(self._load(self._snapshot, check=True))
+
+    def warm(self) -> None:
+        """Check and load all that a search touches, so that the first one is not slow."""
+        snapshot = self.snapshot()
+        for part in snapshot.parts:
+            part.segment.verify()
+        snapshot.search(np.eye(1, snapshot.head.dim, dtype=np.float32), 1)
+
+    def close(self) -> None:
+        """Release files and the connection."""
+        if self._loader is not None:
+            self._loader.join()
+        self._catalog.close()
+
+    # --- following the writer --------------------------------------------------------------
+
+    def _advance(self, load: bool = True) -> None:
+        """Take in new items and tombstones; have new segments loaded in the background."""
+        with self._swap:
+            version = self._catalog.version()
+            old = self._snapshot
+            changes = self._catalog.changes(old.last_rid, old.last_seq)
+            self._snapshot = old.absorb(changes)
+            # Only now, and to what was true before: nobody may pass by what is still being read.
+            self._seen = version
+            generation = changes.head.generation
+            moved = generation not in {old.head.generation, self._failed_generation}
+            busy = self._loader is not None and self._loader.is_alive()
+            if moved and load and not busy:
+                self._loader = threading.Thread(
+                    target=self._follow, args=(generation,), name="collection-loader", daemon=True
+                )
+                self._loader.start()
+
+    def _follow(self, generation: int) -> None:
+        try:
+            self.refresh()
+        except CollectionError as error:
+            # The old segments still answer; a newer generation will be tried again.
+            self._failed_generation = generation
+            log.error("generation %d of %s: %s", generation, self.folder, error.message)
+
+    def _install(self, snapshot: Snapshot) -> None:
+        with self._swap:
+            changes = self._catalog.changes(snapshot.last_rid, snapshot.last_seq)
+            self._snapshot = snapshot.absorb(changes)
+
+    def _load(self, old: Snapshot | None, check: bool = False) -> Snapshot:
+        """Open the newest state; a compaction may remove a folder in between, so try again."""
+        for attempt in range(OPEN_ATTEMPTS):
+            changes = self._catalog.changes(0, 0, with_segments=True)
+            try:
+                return self._open(changes, old, check)
+            except CollectionError:
+                newest = self._catalog.head().generation
+                if newest == changes.head.generation or attempt == OPEN_ATTEMPTS - 1:
+                    raise
+        raise RuntimeError("unreachable: the last attempt returns or raises")
+
+    def _open(self, changes: Changes, old: Snapshot | None, check: bool) -> Snapshot:
+        known = {part.segment.name: part for part in (old.parts if old else ())}
+        left = self._resident_bytes
+        parts = []
+        for row in changes.segments:
+            part = known.get(row.name)
+            segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
+            if check:
+                segment.verify()
+            derived = _derived(self.folder, row, part)
+            size = 4 * changes.head.dim * row.rows
+            resident = size <= left
+            left -= size if resident else 0
+            parts.append(Part(segment, None, derived, resident))
+        empty = Snapshot(changes.head, tuple(parts), Delta.empty(changes.head.dim), 0, 0)
+        return empty.absorb(changes)
+
+
+def open_collection(folder: str | Path) -> Collection:
+    """Open a collection for search."""
+    return Collection(folder)
+
+
+def _derived(folder: Path, row: SegmentRow, part: Part | None) -> Derived | None:
+    """Return the index of a segment, the open one where it is still the same."""
+    if row.index is None:
+        return None
+    if part and part.derived and part.derived.row.name == row.index.name:
+        return part.derived
+    return Derived(folder, row.index)
+
+
+def _hits(
+    scores: Floats, rids: npt.NDArray[np.int64], items: dict[int, Item], threshold: float | None
+) -> list[list[Hit]]:
+    lowest = -np.inf if threshold is None else threshold
+    return [
+        [
+            Hit(items[rid].id, score, items[rid].metadata)
+            for score, rid in zip(row_scores, row_rids, strict=True)
+            if rid >= 0 and score >= lowest
+        ]
+        for row_scores, row_rids in zip(scores.tolist(), rids.tolist(), strict=True)
+    ]

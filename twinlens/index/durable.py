@@ -1,0 +1,108 @@
+"""Files that survive a crash: written beside, flushed to disk, hashed, then renamed into place.
+
+A published folder is immutable: it is never written to again, so a reader may map its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinlens.errors import CollectionError, InputError
+
+PENDING = "tmp-"
+NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "afs"})
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What the catalog knows of a file: enough to notice any change of it."""
+
+    bytes: int
+    sha256: str
+
+
+def fresh_name(kind: str) -> str:
+    """Return a name never used before, sorting by time: `seg-0192f3a1c2d4-9f3c11`."""
+    return f"{kind}-{time.time_ns() // 1000:014x}-{secrets.token_hex(4)}"
+
+
+def hash_file(path: Path) -> FileRecord:
+    """Return size and sha256 of a file."""
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256")
+        return FileRecord(handle.tell(), digest.hexdigest())
+
+
+def check_sizes(folder: Path, files: dict[str, FileRecord]) -> None:
+    """Refuse a folder in which a file is missing or cut: cheap enough for every opening."""
+    for name, record in files.items():
+        try:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:
+            raise CollectionError(f"{folder / name} is missing") from None
+        if size != record.bytes:
+            raise CollectionError(
+                f"{folder / name} has {size} bytes; {record.bytes} were published: it is damaged"
+            )
+
+
+def check_hashes(folder: Path, files: dict[str, FileRecord]) -> None:
+    """Refuse a folder in which any byte differs from what was published."""
+    check_sizes(folder, files)
+    for name, record in files.items():
+        if hash_file(folder / name).sha256 != record.sha256:
+            raise CollectionError(
+                f"{folder / name} is damaged: its sha256 is not the published one"
+            )
+
+
+def publish_folder(root: Path, name: str, fill: Callable[[Path], None]) -> dict[str, FileRecord]:
+    """Let `fill` write into a fresh folder, make it durable and rename it to `root/name`."""
+    pending = root / (PENDING + name)
+    pending.mkdir()
+    try:
+        fill(pending)
+        files = {path.name: hash_file(path) for path in sorted(pending.iterdir())}
+        for path in pending.iterdir():
+            sync(path)
+        sync(pending)
+        pending.rename(root / name)
+    except BaseException:
+        shutil.rmtree(pending, ignore_errors=True)
+        raise
+    sync(root)
+    return files
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder entry to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> None:
+    """Refuse a folder on a network file system: SQLite's locks do not hold there."""
+    if not mounts.exists():
+        return
+    place = folder.resolve()
+    best, kind = Path("/"), ""
+    for line in mounts.read_text(errors="replace").splitlines():
+        _, mount, filesystem = line.split()[:3]
+        point = Path(mount.replace("\\040", " "))
+        if place.is_relative_to(point) and len(point.parts) >= len(best.parts):
+            best, kind = point, filesystem
+    if kind in NETWORK_FILESYSTEMS:
+        raise InputError(
+            f"{folder} lies on {kind}, where file locks do not hold; keep a collection that is"
+            " written to on a local disk (a copy of it may be read anywhere)"
+        )

@@ -1,0 +1,144 @@
+"""One state of a collection, immutable: what a search runs on from its first byte to its last.
+
+Segments answer through their index where one is worth it and exactly otherwise; the delta always
+exactly. A filter or a tombstone only ever narrows the set of rows that may answer, so nothing is
+filtered after the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from twinlens.index.arrays import Floats, Mask, Rids
+from twinlens.index.delta import Delta
+from twinlens.index.derived import Derived
+from twinlens.index.exact import best, top_k
+from twinlens.index.filters import Filter
+from twinlens.index.records import Changes, Head
+from twinlens.index.segment import Segment
+
+EXACT_SHARE = 0.02  # of a segment's rows: a narrower filter is searched exactly
+EXACT_ROWS = 2048  # and so are this few rows, whatever their share
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment as one snapshot sees it."""
+
+    segment: Segment
+    live: Mask | None  # None: all rows live
+    derived: Derived | None
+    resident: bool  # whether to keep its rows in memory as float32
+
+    def bury(self, rids: Rids) -> Part:
+        """Return the part without the rows of these rids."""
+        places = self.segment.place_of(rids)
+        places = places[places >= 0]
+        if not len(places):
+            return self
+        live = np.ones(len(self.segment), dtype=bool) if self.live is None else self.live.copy()
+        live[places] = False
+        return replace(self, live=live)
+
+    def search(
+        self, queries: Floats, k: int, tree: Filter | None, exact: bool
+    ) -> tuple[Floats, Rids]:
+        """Return the k best living rows that satisfy the filter: scores (n, k), rids (n, k)."""
+        allowed = self.live
+        if tree is not None:
+            chosen = self.segment.select(tree)
+            allowed = chosen if allowed is None else chosen & allowed
+        count = len(self.segment) if allowed is None else int(np.count_nonzero(allowed))
+        if not count:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        k = min(k, count)
+        narrow = count <= max(EXACT_ROWS, EXACT_SHARE * len(self.segment))
+        found = None
+        if self.derived is not None and not exact and not narrow:
+            found = self.derived.search(
+                self.segment, queries, k, allowed, filtered=tree is not None
+            )
+        if found is None:
+            # A few scattered rows are read from the map; a copy of all in memory is not made.
+            rows = self.segment.matrix(self.resident and (not narrow or self.derived is None))
+            found = top_k(queries, rows, k, allowed)
+        scores, places = found
+        return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a search needs."""
+
+    head: Head
+    parts: tuple[Part, ...]
+    delta: Delta
+    last_rid: int
+    last_seq: int
+
+    def absorb(self, changes: Changes) -> Snapshot:
+        """Return the snapshot with new delta rows and tombstones; the segments stay as they are."""
+        delta = self.delta.extend(changes.rids, changes.embeddings, changes.metadata)
+        parts = self.parts
+        if len(changes.tombstones):
+            delta = delta.bury(changes.tombstones)
+            parts = tuple(part.bury(changes.tombstones) for part in parts)
+        return replace(
+            self,
+            delta=delta,
+            parts=parts,
+            last_rid=int(changes.rids[-1]) if len(changes.rids) else self.last_rid,
+            last_seq=changes.head.last_seq,
+        )
+
+    def search(
+        self, queries: Floats, k: int, tree: Filter | None = None, *, exact: bool = False
+    ) -> tuple[Floats, Rids]:
+        """Return the k best rows of each query, best first; -inf and -1 where there are fewer."""
+        found = [part.search(queries, k, tree, exact) for part in self.parts]
+        found.append(self._search_delta(queries, k, tree))
+        scores = np.concatenate([one[0] for one in found], axis=1)
+        return best(scores, np.concatenate([one[1] for one in found], axis=1), k)
+
+    def select(self, tree: Filter | None) -> Iterator[tuple[Rids, Mask]]:
+        """Yield the rids of each part with a flag a row: living and satisfying the filter."""
+        for part in self.parts:
+            live = np.ones(len(part.segment), bool) if part.live is None else part.live
+            yield part.segment.rids, live if tree is None else live & part.segment.select(tree)
+        if self.delta.count:
+            live = self.delta.live
+            yield self.delta.rids, live if tree is None else live & self.delta.select(tree)
+
+    def embedding(self, rid: int) -> Floats | None:
+        """Return the embedding of a living row."""
+        wanted = np.array([rid])
+        for part in self.parts:
+            place = int(part.segment.place_of(wanted)[0])
+            if place >= 0:
+                row: Floats = part.segment.matrix(False)[place].astype(np.float32)
+                return row
+        place = int(np.searchsorted(self.delta.rids, rid))
+        if place < self.delta.count and self.delta.rids[place] == rid:
+            found: Floats = self.delta.embeddings[place]
+            return found
+        return None
+
+    @property
+    def live_count(self) -> int:
+        """The number of items that a search can find."""
+        delta = int(np.count_nonzero(self.delta.live))
+        return delta + sum(
+            len(part.segment) if part.live is None else int(np.count_nonzero(part.live))
+            for part in self.parts
+        )
+
+    def _search_delta(self, queries: Floats, k: int, tree: Filter | None) -> tuple[Floats, Rids]:
+        delta = self.delta
+        if not delta.count:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        allowed = delta.live if tree is None else delta.live & delta.select(tree)
+        scores, places = top_k(queries, delta.embeddings, min(k, delta.count), allowed)
+        return scores, np.where(places < 0, -1, delta.rids[np.maximum(places, 0)])

@@ -1,0 +1,90 @@
+"""Read all of a collection and compare it with what was published: nothing damaged goes unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from twinlens.errors import CollectionError
+from twinlens.index.arrays import Rids
+from twinlens.index.catalog import Catalog
+from twinlens.index.durable import check_hashes
+from twinlens.index.records import Changes, SegmentRow
+from twinlens.index.segment import Segment
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found: `faults` concern what cannot be remade, `derived` what can."""
+
+    items: int
+    files: int
+    faults: tuple[str, ...]
+    derived: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing at all is wrong."""
+        return not self.faults and not self.derived
+
+
+def verify_collection(folder: str | Path) -> Verdict:
+    """Check every byte that the catalog names, and that each item is in exactly one place."""
+    root = Path(folder)
+    try:
+        catalog = Catalog(root)
+    except CollectionError as error:
+        return Verdict(0, 0, (error.message,), ())
+    try:
+        return _verify(root, catalog)
+    except CollectionError as error:
+        return Verdict(0, 0, (error.message,), ())
+    finally:
+        catalog.close()
+
+
+def _verify(root: Path, catalog: Catalog) -> Verdict:
+    with catalog.reading():
+        catalog.verify()
+        changes = catalog.changes(0, 0, with_segments=True)
+        rids = np.array([item.rid for item in catalog.items()], dtype=np.int64)
+    faults: list[str] = []
+    derived: list[str] = []
+    for row in changes.segments:
+        faults += _faults_of(root / row.name, row)
+        if row.index:
+            derived += _faults_of(root / row.index.name, row)
+    if not faults:
+        faults += _misplaced(root, changes, rids)
+    files = sum(
+        len(row.files) + len(row.index.files if row.index else ()) for row in changes.segments
+    )
+    return Verdict(len(rids), 1 + files, tuple(faults), tuple(derived))
+
+
+def _faults_of(folder: Path, row: SegmentRow) -> Iterator[str]:
+    files = row.files if folder.name == row.name else (row.index.files if row.index else {})
+    try:
+        check_hashes(folder, files)
+    except CollectionError as error:
+        yield error.message
+
+
+def _misplaced(root: Path, changes: Changes, rids: Rids) -> Iterator[str]:
+    """Compare the rids that a search can find with those of the items."""
+    held = [changes.rids]
+    for row in changes.segments:
+        stored = np.asarray(Segment(root, row, changes.head.dim).rids)
+        if np.any(np.diff(stored) <= 0):
+            yield f"{root / row.name}: rids do not ascend"
+        held.append(stored[~np.isin(stored, changes.tombstones)])
+    found = np.sort(np.concatenate(held))
+    if not np.array_equal(found, rids):
+        missing = len(np.setdiff1d(rids, found))
+        yield (
+            f"{root}: {len(found)} rows can be found for {len(rids)} items"
+            f" ({missing} items have no row)"
+        )

@@ -1,0 +1,296 @@
+"""The one writer of a collection: upsert, delete, seal, compact.
+
+What a method returned from is on disk. Large files are written outside of any transaction, beside
+the collection's own; a transaction of milliseconds then makes them part of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.errors import InputError
+from twinlens.index.arrays import Floats, Halves, Mask, Rids, unit_rows
+from twinlens.index.catalog import Catalog
+from twinlens.index.collection import Collection
+from twinlens.index.durable import PENDING, fresh_name, refuse_network, sync
+from twinlens.index.lock import WriterLock
+from twinlens.index.records import Head, SegmentRow, dump_metadata, now
+from twinlens.index.segment import Content, Segment, write_segment
+
+SEAL_ROWS = 8192  # delta rows that become a segment; so many at once skip the delta
+MERGE_COUNT = 8  # small segments that a seal merges into one
+SMALL_ROWS = 65_536
+BLOCK = 4096
+MAX_ID = 4096
+
+
+def create_collection(
+    folder: str | Path,
+    *,
+    dim: int,
+    bundle_name: str = "",
+    bundle_revision: str = "",
+    bundle_source: str = "",
+) -> None:
+    """Make an empty collection at `folder`, which must not exist or be empty."""
+    place = Path(folder)
+    if dim < 1:
+        raise InputError(f"dim is {dim}; it must be at least 1", field="dim")
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise InputError(f"{place} exists and is not an empty folder", field="folder")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    refuse_network(place.parent)
+    pending = place.parent / fresh_name(f"{PENDING}{place.name}")
+    pending.mkdir()
+    try:
+        head = Head(dim, bundle_name, bundle_revision, bundle_source, created=now())
+        Catalog.create(pending, head)
+        sync(pending)
+        pending.rename(place)
+    except BaseException:
+        shutil.rmtree(pending, ignore_errors=True)
+        raise
+    sync(place.parent)
+
+
+class Writer:
+    """Holds a collection's writer lock; `collection` searches it and sees each write at once."""
+
+    def __init__(self, folder: str | Path, *, seal_rows: int = SEAL_ROWS) -> None:
+        self.folder = Path(folder)
+        self._seal_rows = seal_rows
+        self._catalog: Catalog | None = None
+        if not (self.folder / "catalog.sqlite").is_file():
+            Catalog(self.folder)  # raises, saying what is missing
+        refuse_network(self.folder)
+        self._lock = WriterLock(self.folder)
+        self._upkeep = threading.RLock()  # one seal, merge or index build at a time
+        try:
+            self._catalog = Catalog(self.folder, write=True)
+            self._sweep()
+            self.collection = Collection(self.folder)
+        except BaseException:
+            self._release()
+            raise
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The connection that may write."""
+        if self._catalog is None:
+            raise RuntimeError("the writer is closed")
+        return self._catalog
+
+    def upsert(
+        self,
+        ids: Sequence[str],
+        embeddings: npt.ArrayLike,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        versions: Sequence[str] | None = None,
+    ) -> int:
+        """Insert items, replacing those of the same ids; durable and searchable on return.
+
+        Of an id given twice the last counts. Returns the number of items written.
+        """
+        rows = unit_rows(embeddings, self.catalog.head().dim)
+        metadata = [{}] * len(ids) if metadata is None else metadata
+        versions = [""] * len(ids) if versions is None else versions
+        self._check_lengths(ids, rows, metadata, versions)
+        last = {_check_id(name): place for place, name in enumerate(ids)}
+        places = sorted(last.values())
+        batch = _Batch(
+            [ids[place] for place in places],
+            rows[places],
+            [dict(metadata[place]) for place in places],
+            [versions[place] for place in places],
+        )
+        if len(batch.ids) >= self._seal_rows:
+            self._write_directly(batch)
+        elif batch.ids:
+            with self.catalog.writing() as transaction:
+                rids = transaction.replace_items(batch.ids, batch.versions, batch.metadata)
+                transaction.insert_delta(rids, batch.rows)
+            if self.catalog.delta_count() >= self._seal_rows:
+                self.seal()
+        return len(batch.ids)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete items; gone on return. Ids that do not exist are passed over."""
+        with self.catalog.writing() as transaction:
+            return transaction.delete_items(ids)
+
+    def seal(self) -> None:
+        """Move the delta into a segment of its own, and merge small segments when many."""
+        with self._upkeep:
+            self.collection.refresh()
+            changes = self.catalog.changes(0, 0)
+            if len(changes.rids):
+                content = Content(
+                    changes.rids,
+                    changes.head.dim,
+                    lambda: iter([changes.embeddings]),
+                    lambda: changes.metadata,
+                )
+                row = write_segment(self.folder, content)
+                with self.catalog.writing(new_generation=True) as transaction:
+                    transaction.insert_segment(row)
+                    transaction.clear_delta(int(changes.rids[-1]))
+                self.collection.refresh()
+            small = [row for row in self.catalog.segments() if row.rows < SMALL_ROWS]
+            if len(small) >= MERGE_COUNT:
+                self._merge(small)
+
+    def compact(self) -> None:
+        """Write all living rows into one segment, dropping what was deleted."""
+        with self._upkeep:
+            self.seal()
+            segments = self.catalog.segments()
+            if len(segments) > 1 or (segments and self._has_dead(segments[0])):
+                self._merge(segments)
+
+    def close(self) -> None:
+        """Let go of the collection."""
+        self.collection.close()
+        self._release()
+
+    # --- private ---------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        if self._catalog is not None:
+            self._catalog.close()
+            self._catalog = None
+        self._lock.release()
+
+    def _check_lengths(self, ids: Sequence[str], *others: Any) -> None:
+        for name, other in zip(("embeddings", "metadata", "versions"), others, strict=True):
+            if len(other) != len(ids):
+                raise InputError(f"{len(ids)} ids but {len(other)} {name}", field=name)
+
+    def _write_directly(self, batch: _Batch) -> None:
+        """Write a large batch as a segment, its rids known before they are committed.
+
+        Nobody else writes, so the rids that the next transaction will give are known here.
+        """
+        with self._upkeep, self.catalog.holding():
+            first = self.catalog.head().next_rid
+            rids = np.arange(first, first + len(batch.ids), dtype=np.int64)
+            bodies = [dump_metadata(one) for one in batch.metadata]  # refuse before writing
+            if len(bodies) != len(rids):
+                raise RuntimeError("as many bodies as rids: this is a bug")
+            content = Content(
+                rids, batch.rows.shape[1], lambda: iter([batch.rows]), lambda: batch.metadata
+            )
+            row = write_segment(self.folder, content)
+            with self.catalog.writing(new_generation=True) as transaction:
+                given = transaction.replace_items(batch.ids, batch.versions, batch.metadata)
+                if given[0] != first:
+                    raise RuntimeError("the rids moved under the writer lock: this is a bug")
+                transaction.insert_segment(row)
+        self.collection.refresh()
+
+    def _merge(self, rows: list[SegmentRow]) -> None:
+        """Replace segments by one that holds their living rows."""
+        changes = self.catalog.changes(0, 0)
+        segments = [Segment(self.folder, row, changes.head.dim) for row in rows]
+        for segment in segments:
+            segment.verify()  # never copy a damaged row into a file with a fresh hash
+        rids = np.concatenate([np.asarray(segment.rids) for segment in segments])
+        owner = np.repeat(np.arange(len(segments)), [len(segment) for segment in segments])
+        place = np.concatenate([np.arange(len(segment)) for segment in segments])
+        live = ~np.isin(rids, changes.tombstones)
+        order = np.flatnonzero(live)[np.argsort(rids[live], kind="stable")]
+        content = Content(
+            rids[order],
+            changes.head.dim,
+            lambda: _gather(segments, owner[order], place[order]),
+            lambda: self._metadata_of(rids[order]),
+        )
+        row = write_segment(self.folder, content) if len(order) else None
+        everything = len(self.catalog.segments())
+        with self.catalog.writing(new_generation=True) as transaction:
+            if row:
+                transaction.insert_segment(row)
+            for old in rows:
+                transaction.drop_segment(old.name)
+            if len(rows) == everything:
+                transaction.forget_all_tombstones(changes.head.last_seq)
+            else:
+                transaction.forget_tombstones(rids[~live].tolist(), changes.head.last_seq)
+        self.collection.refresh()
+        self._sweep()
+
+    def _metadata_of(self, rids: Rids) -> Iterator[dict[str, Any]]:
+        """Yield the metadata of rids in order; of one deleted meanwhile, nothing is known."""
+        for start in range(0, len(rids), BLOCK):
+            chunk = rids[start : start + BLOCK].tolist()
+            items = self.catalog.by_rid(chunk)
+            for rid in chunk:
+                yield items[rid].metadata if rid in items else {}
+
+    def _has_dead(self, row: SegmentRow) -> bool:
+        changes = self.catalog.changes(0, 0)
+        segment = Segment(self.folder, row, changes.head.dim)
+        dead: Mask = np.isin(segment.rids, changes.tombstones)
+        return bool(dead.any())
+
+    def _sweep(self) -> None:
+        """Remove folders that no commit names: leftovers of a crash, or merged away."""
+        named = set()
+        for row in self.catalog.segments():
+            named.add(row.name)
+            if row.index:
+                named.add(row.index.name)
+        for path in self.folder.iterdir():
+            ours = path.name.startswith(("seg-", "idx-", PENDING))
+            if path.is_dir() and ours and path.name not in named:
+                shutil.rmtree(path)
+
+
+class _Batch:
+    """The checked content of one upsert."""
+
+    def __init__(
+        self, ids: list[str], rows: Floats, metadata: list[dict[str, Any]], versions: list[str]
+    ) -> None:
+        self.ids = ids
+        self.rows = rows
+        self.metadata = metadata
+        self.versions = versions
+
+
+def _gather(
+    segments: list[Segment], owner: npt.NDArray[np.int64], place: npt.NDArray[np.int64]
+) -> Iterator[Halves]:
+    """Yield the rows (owner, place) in order, in blocks."""
+    for start in range(0, len(owner), BLOCK):
+        owners, places = owner[start : start + BLOCK], place[start : start + BLOCK]
+        block = np.empty((len(owners), segments[0].embeddings.shape[1]), dtype=np.float16)
+        for number in np.unique(owners):
+            chosen = owners == number
+            block[chosen] = segments[number].embeddings[places[chosen]]
+        yield block
+
+
+def _check_id(name: str) -> str:
+    if not isinstance(name, str) or not name or len(name) > MAX_ID or "\0" in name:
+        raise InputError(
+            f"id {name!r:.80} is not usable; an id is a string of 1 to {MAX_ID} characters",
+            field="id",
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"id {name!r:.80} is not valid Unicode", field="id") from None
+    return name
