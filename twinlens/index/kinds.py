@@ -1,0 +1,94 @@
+"""The kinds of index, in one table: to add one, add a row.
+
+Every kind proposes candidates that are then scored again by their full embeddings; so a kind is
+a FAISS factory string, the space in which it works, and the two dials that the tuner turns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from twinlens.errors import InputError
+
+PROJECTED_DIM = 128
+PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+# Candidates for each answer: few where the codes are fine, many where they are rough.
+FINE = (1, 2, 3, 5, 10)
+ROUGH = (2, 3, 5, 10, 20, 30, 50, 100)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to find candidates."""
+
+    factory: Callable[[int, int], str]  # (rows, dim) to FAISS's name of the index
+    summary: str
+    space: Literal["full", "centred", "projected"] = "full"
+    dial: Literal["", "nprobe", "efSearch"] = ""
+    probes: tuple[int, ...] = (0,)  # values of the dial, from cheap to thorough
+    expansions: tuple[int, ...] = ROUGH
+    bytes_per_row: Callable[[int], float] = lambda dim: dim
+
+
+def _lists(rows: int) -> int:
+    """Return how many lists an inverted file of so many rows has: about 4 sqrt(rows)."""
+    return max(16, min(65_536, 1 << int(math.log2(4 * math.sqrt(rows)))))
+
+
+KINDS: dict[str, Kind] = {
+    "sq8": Kind(lambda rows, dim: "SQ8", "all rows at 8 bits a value", expansions=FINE),
+    "projected-sq8": Kind(
+        lambda rows, dim: "SQ8",
+        "all rows at 8 bits, in the 128 dimensions that the queries weigh most",
+        space="projected",
+        bytes_per_row=lambda dim: min(dim, PROJECTED_DIM),
+    ),
+    "ivf-sq8": Kind(
+        lambda rows, dim: f"IVF{_lists(rows)},SQ8",
+        "the nearest of ~4 sqrt(n) lists, at 8 bits a value",
+        space="centred",
+        dial="nprobe",
+        probes=PROBES,
+        expansions=FINE,
+    ),
+    "ivf-rabitq": Kind(
+        lambda rows, dim: f"IVF{_lists(rows)},RaBitQfs",
+        "the nearest lists at 1 bit a value: for more rows than memory",
+        space="centred",
+        dial="nprobe",
+        probes=PROBES,
+        bytes_per_row=lambda dim: dim / 8 + 8,
+    ),
+    "ivf-pq": Kind(
+        lambda rows, dim: f"IVF{_lists(rows)},PQ{_quarter(dim)}x4fs",
+        "the nearest lists at 4 bits for every 4 dimensions: for more rows than memory",
+        space="centred",
+        dial="nprobe",
+        probes=PROBES,
+        bytes_per_row=lambda dim: dim / 8,
+    ),
+    "hnsw": Kind(
+        lambda rows, dim: "HNSW32,Flat",
+        "a graph: the lowest latency, five times the build and four times the memory",
+        dial="efSearch",
+        probes=(16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
+        expansions=FINE,
+        bytes_per_row=lambda dim: 4 * dim + 272,
+    ),
+}
+
+
+def find_kind(name: str) -> Kind:
+    """Return a kind by name; an unknown one is refused with the list of those there are."""
+    if name not in KINDS:
+        known = ", ".join(["auto", "exact", *KINDS])
+        raise InputError(f"kind {name!r} is unknown; known: {known}", field="kind")
+    return KINDS[name]
+
+
+def _quarter(dim: int) -> int:
+    """Return the number of sub-quantisers: the largest divisor of `dim` up to a quarter of it."""
+    return next(count for count in range(max(1, dim // 4), 0, -1) if dim % count == 0)
