@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serve", "serve", "Use an encoder"),
     "embed": ("twinlens.cli.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.classify", "classify", "Use an encoder"),
+    "export": ("twinlens.cli.export", "export", "Bundles"),
     "check": ("twinlens.cli.check", "check", "Bundles"),
     "info": ("twinlens.cli.info", "info", "Bundles"),
     "train": ("twinlens.cli.train", "train", "Train an encoder"),

@@ -1,0 +1,173 @@
+"""`twinlens export`: a torch model becomes a verified bundle, or nothing is written."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinlens.cli.options import Json
+from twinlens.cli.terminal import print_json, print_note
+from twinlens.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from twinlens.bundle.manifest import Manifest
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="open_clip:ARCH[/TAG or /path], timm:NAME[/path], or the folder of a training run."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="An untrained model, for tests and timing.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="A tokenizer.json, for text towers other than CLIP's.", metavar="FILE"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model; default: its own.")] = None,
+    precisions: Annotated[
+        str, typer.Option(help="What to write, comma-separated; fp32 always is.")
+    ] = "fp32,int8,fp16",
+    no_attention: Annotated[
+        bool, typer.Option("--no-attention", help="Leave out the attention map.")
+    ] = False,
+    templates: Annotated[
+        Path | None,
+        typer.Option(help="Zero-shot prompts, one a line, {} for the class.", metavar="FILE"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    json: Json = False,
+) -> None:
+    """Export an encoder as a bundle, judged against torch before it is written.
+
+    [bold]Example:[/] twinlens export open_clip:ViT-B-32 --random-weights -o b32
+    """
+    prompts = _read_templates(templates)
+    wanted = tuple(part.strip() for part in precisions.split(",") if part.strip())
+    with _show_progress() as progress:
+        progress.stage("loading torch")
+        _require_training()
+        from twinlens.training.export import SourceOptions, export_encoder, load_source
+
+        progress.stage(f"loading {source}")
+        options = SourceOptions(random_weights, seed, tokenizer, name, prompts)
+        description = load_source(source, options)
+        manifest = export_encoder(
+            description,
+            out,
+            precisions=wanted,
+            attention=not no_attention,
+            force=force,
+            progress=progress,
+        )
+    _print_result(manifest, out, progress.notes, json)
+
+
+class TerminalProgress:
+    """Shows the stage that runs and keeps the notes: a spinner on a terminal, lines elsewhere."""
+
+    def __init__(self, status: Status | None) -> None:
+        self.notes: list[str] = []
+        self._status = status
+        self._begun = time.monotonic()
+
+    def stage(self, text: str) -> None:
+        """Show what runs from now on."""
+        if self._status is not None:
+            self._status.update(text)
+        else:
+            print_note(f"[{time.monotonic() - self._begun:5.1f} s] {text}")
+
+    def note(self, text: str) -> None:
+        """Keep and show one fact."""
+        self.notes.append(text)
+        if self._status is not None:
+            self._status.console.print(f"  {text}", markup=False, highlight=False)
+        else:
+            print_note(f"          {text}")
+
+
+@contextmanager
+def _show_progress() -> Iterator[TerminalProgress]:
+    """Show progress on standard error until the block ends."""
+    if not sys.stderr.isatty():
+        yield TerminalProgress(None)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield TerminalProgress(status)
+
+
+def _require_training() -> None:
+    """Say how to install what the export needs, before anything else fails on it."""
+    try:
+        import onnx
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the export needs {error.name}; run: pip install 'twinlens[cpu,train]'"
+        ) from None
+    del onnx
+
+
+def _read_templates(path: Path | None) -> tuple[str, ...] | None:
+    """Return the prompts in the file, one a line."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError(f"--templates {str(path)!r} is not a file", field="templates")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    prompts = tuple(line for line in lines if line)
+    wrong = [line for line in prompts if line.count("{}") != 1]
+    if wrong or not prompts:
+        shown = repr(wrong[0]) if wrong else "nothing"
+        raise InputError(
+            f"--templates {path} holds {shown}; each line needs {{}} exactly once, for the class",
+            field="templates",
+        )
+    return prompts
+
+
+def _print_result(manifest: Manifest, out: Path, notes: list[str], as_json: bool) -> None:
+    """Say what was written."""
+    size = sum(entry.bytes for entry in manifest.files)
+    if as_json:
+        variants = [
+            {
+                "tower": variant.tower,
+                "precision": variant.precision,
+                "cosine": variant.cosine,
+                "speed": variant.speed,
+            }
+            for variant in manifest.variants
+        ]
+        print_json(
+            {
+                "bundle": str(out),
+                "name": manifest.name,
+                "revision": manifest.revision,
+                "embedding_dim": manifest.embedding_dim,
+                "bytes": size,
+                "variants": variants,
+                "notes": notes,
+            }
+        )
+        return
+    typer.echo(
+        f"{out}: {manifest.name}, {manifest.embedding_dim} dimensions, {size / 1e6:.0f} MB, "
+        f"revision {manifest.revision[:12]}"
+    )

@@ -1,0 +1,224 @@
+"""From a described encoder to a verified bundle: trace, save, judge, reduce, write.
+
+What must stay true: a bundle appears only after each of its towers passed the parity gate, and
+nothing is left on disk when one does not, or when the work is interrupted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from twinlens.bundle.golden import write_golden
+from twinlens.bundle.manifest import (
+    AttentionSpec,
+    ImageSpec,
+    Manifest,
+    SimilaritySpec,
+    TextSpec,
+    Variant,
+)
+from twinlens.bundle.store import write_bundle
+from twinlens.bundle.tokenizer import open_tokenizer
+from twinlens.errors import ConflictError, InputError
+from twinlens.kernels.onnx.attach import build_similarity
+from twinlens.training.export.description import (
+    IMAGE_FILE,
+    SIMILARITY_FILE,
+    Description,
+    ImageTower,
+    TextTower,
+)
+from twinlens.training.export.gate import check_parity
+from twinlens.training.export.graphs import save_graphs, trace
+from twinlens.training.export.progress import LoggedProgress, Progress
+from twinlens.training.export.provenance import describe_versions
+from twinlens.training.export.samples import golden_images, golden_texts
+from twinlens.training.export.towers import (
+    Tower,
+    prepare_attention,
+    prepare_image,
+    prepare_text,
+    write_tokenizer,
+)
+from twinlens.training.export.variants import PRECISIONS, add_variants
+
+Rows = NDArray[np.float32]
+
+
+@dataclass
+class _Parts:
+    """What the export gathers on its way to the manifest."""
+
+    image: ImageSpec | None = None
+    text: TextSpec | None = None
+    attention: AttentionSpec | None = None
+    variants: list[Variant] = field(default_factory=list)
+    rows: dict[str, Rows] = field(default_factory=dict)
+
+
+def export_encoder(
+    description: Description,
+    out: Path | str,
+    *,
+    precisions: Sequence[str] = PRECISIONS,
+    attention: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write `description` as the bundle `out` and return its manifest.
+
+    Raises `ParityError`, leaving nothing on disk, if ONNX Runtime does not give torch's embeddings.
+    fp32 is always written; int8 is dropped, with a note, where it is too far from it.
+    """
+    out = Path(out)
+    _check_request(description, out, precisions, force)
+    told = progress or LoggedProgress()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.export-", dir=out.parent))
+    try:
+        parts = _Parts()
+        if description.image is not None:
+            _export_image(description.image, workshop, tuple(precisions), attention, parts, told)
+        if description.text is not None:
+            _export_text(description.text, workshop, tuple(precisions), parts, told)
+        told.stage("writing the bundle")
+        _write_rest(description, workshop, parts)
+        manifest = _build_manifest(description, parts)
+        return write_bundle(out, manifest, lambda folder: _move(workshop, folder), force=force)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _check_request(
+    description: Description, out: Path, precisions: Sequence[str], force: bool
+) -> None:
+    """Refuse before any work what cannot end well."""
+    unknown = sorted(set(precisions) - set(PRECISIONS))
+    if unknown:
+        raise InputError(
+            f"precision {unknown[0]!r} is unknown; choose from {', '.join(PRECISIONS)}",
+            field="precisions",
+        )
+    if description.image is None and description.text is None:
+        raise InputError(f"{description.name!r} has no tower; give an image or a text tower")
+    if out.exists() and not force:
+        raise ConflictError(
+            f"{out} exists already; choose another name or overwrite it with --force"
+        )
+
+
+def _export_image(
+    image: ImageTower,
+    folder: Path,
+    precisions: tuple[str, ...],
+    attention: bool,
+    parts: _Parts,
+    told: Progress,
+) -> None:
+    """Write the image tower with its attention map and variants."""
+    told.stage("computing the golden image embeddings in torch")
+    tower = prepare_image(image, golden_images(), told.note)
+    told.stage("tracing the image tower")
+    graphs = {folder / IMAGE_FILE: _trace(tower)}
+    if attention and image.attention is not None:
+        told.stage("tracing the attention map")
+        mapped = prepare_attention(image.attention, image, tower.batch)
+        graphs[folder / mapped.file] = _trace(mapped, "attention")
+        sizes = image.attention
+        parts.attention = AttentionSpec(mapped.file, sizes.heads, sizes.rows, sizes.columns)
+    save_graphs(graphs, (folder / IMAGE_FILE).with_suffix(".data"))
+    parts.image = image.spec
+    _finish(tower, folder, precisions, parts, told)
+
+
+def _export_text(
+    text: TextTower, folder: Path, precisions: tuple[str, ...], parts: _Parts, told: Progress
+) -> None:
+    """Write the text tower with its tokenizer and variants."""
+    told.stage("computing the golden text embeddings in torch")
+    write_tokenizer(text, folder)
+    tokenizer = open_tokenizer(text.spec, folder)
+    tower, spec = prepare_text(text, tokenizer, golden_texts(), told.note)
+    told.stage("tracing the text tower")
+    path = folder / tower.file
+    save_graphs({path: _trace(tower)}, path.with_suffix(".data"))
+    parts.text = spec
+    _finish(tower, folder, precisions, parts, told)
+
+
+def _trace(tower: Tower, output: str = "embedding") -> ir.Model:
+    return trace(tower.face, tower.example, (tower.input_name, output), tower.dims)
+
+
+def _finish(
+    tower: Tower, folder: Path, precisions: tuple[str, ...], parts: _Parts, told: Progress
+) -> None:
+    """Let the written tower through the gate, then add its variants."""
+    told.stage(f"comparing the {tower.name} tower with torch")
+    gap = check_parity(tower.name, folder / tower.file, tower.feed, tower.reference)
+    told.note(f"{tower.name}: ONNX Runtime agrees with torch to 1 - cosine = {gap:.1e}")
+    others = [precision for precision in precisions if precision != "fp32"]
+    if others:
+        told.stage(f"making the {tower.name} tower's {' and '.join(others)}")
+    parts.variants += add_variants(tower, folder, precisions, told.note)
+    parts.rows[tower.name] = tower.reference
+
+
+def _write_rest(description: Description, folder: Path, parts: _Parts) -> None:
+    """Write the similarity file and the golden vectors."""
+    similarity = description.similarity
+    model = build_similarity(similarity.kind, scale=similarity.scale, bias=similarity.bias)
+    onnx.save(model, str(folder / SIMILARITY_FILE))
+    none = np.zeros((0, _width(parts)), np.float32)
+    write_golden(
+        folder,
+        golden_images() if "image" in parts.rows else [],
+        parts.rows.get("image", none),
+        golden_texts() if "text" in parts.rows else [],
+        parts.rows.get("text", none),
+    )
+
+
+def _build_manifest(description: Description, parts: _Parts) -> Manifest:
+    """Return the manifest, all but what the writing of the bundle adds."""
+    similarity = description.similarity
+    return Manifest(
+        name=description.name,
+        embedding_dim=_width(parts),
+        similarity=SimilaritySpec(
+            similarity.kind, similarity.scale, similarity.bias, SIMILARITY_FILE
+        ),
+        image=parts.image,
+        text=parts.text,
+        matryoshka_dims=description.matryoshka_dims,
+        any_dimension=description.any_dimension,
+        variants=tuple(parts.variants),
+        attention=parts.attention,
+        templates=description.templates,
+        provenance={**description.provenance, "versions": describe_versions()},
+    )
+
+
+def _width(parts: _Parts) -> int:
+    """Return the embedding's dimension, which both towers must share."""
+    widths = {name: int(rows.shape[1]) for name, rows in parts.rows.items()}
+    if len(set(widths.values())) != 1:
+        raise InputError(
+            f"the towers' embeddings differ in dimension: {widths}; both must be projected to one"
+        )
+    return next(iter(widths.values()))
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move every file of `source` into `target`."""
+    for path in source.iterdir():
+        path.rename(target / path.name)

@@ -1,0 +1,51 @@
+"""Reaching the model hub quickly, or saying within seconds what to pass instead.
+
+Left alone, the hub's client retries for a minute before it gives up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import httpx
+
+from twinlens.errors import InputError
+
+Result = TypeVar("Result")
+
+_PATIENCE: Final = 4.0  # seconds to wait for a sign of life
+
+
+def fetch(what: str, remedy: str, download: Callable[[], Result]) -> Result:
+    """Return what `download` gives, from the network or the local cache.
+
+    Where neither has it, an `InputError` names `what` and the `remedy`.
+    """
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = offline or not is_reachable(constants.ENDPOINT)
+    try:
+        return download()
+    except (OSError, RuntimeError, httpx.HTTPError) as error:
+        reason = "the model hub cannot be reached" if constants.HF_HUB_OFFLINE else _shorten(error)
+        raise InputError(f"{what} cannot be fetched: {reason}; {remedy}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+def is_reachable(address: str) -> bool:
+    """Return whether the hub answers at all; proxies set in the environment are used."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    try:
+        httpx.head(address, timeout=_PATIENCE)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _shorten(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,32 @@
+"""How an export tells what it is doing: stages that take time, and facts worth a line."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+_logger = logging.getLogger("twinlens.export")
+
+
+class Progress(Protocol):
+    """What the export reports to."""
+
+    def stage(self, text: str) -> None:
+        """Begin something that takes a while; it lasts until the next."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say something that the user should know."""
+        ...
+
+
+class LoggedProgress:
+    """Reports to the log, for those who call the export from their own program."""
+
+    def stage(self, text: str) -> None:
+        """Log the stage."""
+        _logger.info(text)
+
+    def note(self, text: str) -> None:
+        """Log the fact."""
+        _logger.info(text)
