@@ -58,6 +58,7 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
         raise
     finally:
         session.close()
+    session.leave()
     return Finished(out, session.step, loss, time.monotonic() - began)
 
 

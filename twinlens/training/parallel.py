@@ -72,3 +72,10 @@ def join_ranks(device: torch.device) -> Ranks:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def leave_ranks(ranks: Ranks) -> None:
+    """Leave the group together: a peer that vanishes early would be taken for a crash."""
+    if ranks.world > 1 and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()

@@ -40,7 +40,7 @@ from twinlens.training.logs import Log, NoLog
 from twinlens.training.monitors import Monitors
 from twinlens.training.network import Network
 from twinlens.training.optimizers import open_optimizer
-from twinlens.training.parallel import Ranks, join_ranks
+from twinlens.training.parallel import Ranks, join_ranks, leave_ranks
 from twinlens.training.progress import Display
 from twinlens.training.run import BAD, CHECKPOINTS, prepare_folder
 from twinlens.training.state import State
@@ -107,6 +107,10 @@ class Session:
         """Close files and threads."""
         self.log.close()
         self.feeder.close()
+
+    def leave(self) -> None:
+        """Leave the other ranks, at the end of a run that went well."""
+        leave_ranks(self.ranks)
 
 
 def open_session(config: Config, where: str, folder: Path, display: Display) -> Session:
