@@ -6,7 +6,6 @@ Headers are read once; then a sample is a seek away, so that shuffling and resum
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,6 @@ class TarSource:
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
-        self._files = [path.open("rb") for path in paths]
         self._places: list[tuple[int, int, int]] = []  # shard, offset, size
         self.records: list[Record] = []
         for shard, path in enumerate(paths):
@@ -40,15 +38,17 @@ class TarSource:
                 self.records.append(Record(f"{path.name}/{stem}", sample.size, label, captions))
 
     def read(self, index: int) -> bytes:
-        """Return the bytes of image `index`; `pread` shares no position between threads."""
+        """Return the bytes of image `index`; opened anew, so that threads share no position."""
         shard, offset, size = self._places[index]
-        return os.pread(self._files[shard].fileno(), size, offset)
+        with self.paths[shard].open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
 
 
 def _scan(path: Path) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.isfile():
                     _add(samples, tar, member)

@@ -1,0 +1,172 @@
+"""What a user can do wrong: each a clear error, and nothing lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from safetensors.torch import save_file
+from tests.training.family import small_config, with_settings, write_images
+from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
+from twinlens.training import checkpoints
+from twinlens.training.checkpoints import find_checkpoint
+from twinlens.training.loop import NotFiniteError, train
+from twinlens.training.objective import Given, Rows
+from twinlens.training.objectives.simclr import SimCLR
+from twinlens.training.run import read_config
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "data", 20)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        train(small_config("simclr"), str(tmp_path / "empty"), tmp_path / "run")
+
+
+def test_a_single_image(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "one", 1)
+    with pytest.raises(InputError, match="holds 1 usable image"):
+        train(small_config("simclr"), str(folder), tmp_path / "run")
+
+
+def test_captions_missing_for_a_two_tower_method(tmp_path: Path, data: Path) -> None:
+    next(data.rglob("*.txt")).unlink()
+    with pytest.raises(InputError, match=r"clip needs a caption for each image, but 1 of 20"):
+        train(small_config("clip"), str(data), tmp_path / "run")
+
+
+def test_labels_missing_for_supcon(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match=r"supcon needs a label.*folders named by class"):
+        train(small_config("supcon"), str(data / "red"), tmp_path / "run")
+
+
+def test_a_batch_larger_than_the_data_names_one_that_fits(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="--set batch=16"):
+        train(small_config("simclr", batch=32), str(data), tmp_path / "run")
+
+
+def test_accumulating_a_coupled_loss(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="fewer negatives"):
+        train(small_config("simclr", accumulate=2), str(data), tmp_path / "run")
+
+
+def test_a_batch_that_does_not_divide(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="does not divide"):
+        train(small_config("byol", accumulate=3), str(data), tmp_path / "run")
+
+
+def test_splits_that_do_not_divide_the_batch(tmp_path: Path, data: Path) -> None:
+    config = small_config("moco", encoder="resnet-tiny", batchnorm="split", splits=5)
+    with pytest.raises(InputError, match=r"splits is 5.*--set splits"):
+        train(config, str(data), tmp_path / "run")
+
+
+def test_a_gpu_that_is_not_there(tmp_path: Path, data: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(InputError, match=r"sees no GPU; set device=cpu"):
+        train(small_config("simclr", device="cuda"), str(data), tmp_path / "run")
+
+
+def test_an_encoder_that_is_not_known_guesses_the_typo(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(NotFoundError, match="did you mean 'resnet18'"):
+        train(small_config("simclr", encoder="resnet81"), str(data), tmp_path / "run")
+
+
+def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path, data: Path) -> None:
+    config = small_config("simclr", steps=2)
+    train(config, str(data), tmp_path / "run")
+    with pytest.raises(ConflictError, match=r"other settings: lr \(0\.05 before, 0\.1 now\)"):
+        train(with_settings(config, lr=0.1), str(data), tmp_path / "run")
+    with pytest.raises(ConflictError, match=r"method \(simclr before, byol now\)"):
+        train(small_config("byol", steps=2), str(data), tmp_path / "run")
+    (data / "red/000.txt").write_text("another caption")
+    with pytest.raises(ConflictError, match="fingerprint changed"):
+        train(config, str(data), tmp_path / "run")
+
+
+def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(ConflictError, match="is no training run"):
+        train(small_config("simclr"), str(data), data)
+
+
+def test_a_finished_run_started_again_stays_as_it_is(tmp_path: Path, data: Path) -> None:
+    config = small_config("simclr", steps=2)
+    train(config, str(data), tmp_path / "run")
+    before = find_checkpoint(tmp_path / "run/checkpoints")
+    assert train(config, str(data), tmp_path / "run").step == 2
+    assert find_checkpoint(tmp_path / "run/checkpoints") == before
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoiled(SimCLR):
+    """SimCLR with a further term that turns to NaN at a step."""
+
+    at_step: int = 3
+
+    def loss(self, given: Given) -> Rows:
+        terms = super().loss(given)
+        if given.progress.step >= self.at_step:
+            bad = terms["loss"] * float("nan")
+            return {"loss": terms["loss"] + bad, "penalty": bad}
+        return terms
+
+
+def test_a_nan_stops_the_run_keeps_the_last_good_checkpoint_and_names_the_term(
+    tmp_path: Path, data: Path
+) -> None:
+    config = small_config("simclr", steps=6, save_every=2)
+    spoiled = dataclasses.replace(config, objective=Spoiled(hidden=16, dim=8))
+    with pytest.raises(NotFiniteError, match=r"step 4: penalty is not finite.*step-00000002"):
+        train(spoiled, str(data), tmp_path / "run")
+    found = find_checkpoint(tmp_path / "run/checkpoints")
+    assert found is not None and found.name == "step-00000002"
+    tensors = checkpoints.load_checkpoint(found).tensors["weights"]
+    assert all(torch.isfinite(value).all() for value in tensors.values())
+
+
+def test_a_full_disk_while_saving_leaves_the_last_good_checkpoint(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("simclr", steps=6, save_every=2)
+    real, calls = save_file, []
+
+    def fill_up(tensors: Any, path: Path) -> None:
+        calls.append(path)
+        if len(calls) > 4:  # the second checkpoint, in its second file
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_file", fill_up)
+    with pytest.raises(TwinlensError, match=r"No space left.*last good one is .*step-00000002"):
+        train(config, str(data), tmp_path / "run")
+    kept = [path.name for path in (tmp_path / "run/checkpoints").iterdir()]
+    assert kept == ["step-00000002"]
+    monkeypatch.undo()
+    assert train(config, str(data), tmp_path / "run").step == 6
+
+
+def test_bad_images_are_listed_beside_the_run(tmp_path: Path, data: Path) -> None:
+    (data / "red/000.png").write_bytes(b"no image")
+    train(small_config("simclr", steps=2), str(data), tmp_path / "run")
+    (row,) = (tmp_path / "run/bad_images.jsonl").read_text().splitlines()
+    assert json.loads(row)["file"] == "red/000.png"
+
+
+def test_the_resolved_settings_lie_beside_the_run(tmp_path: Path, data: Path) -> None:
+    config = small_config("dino", steps=2)
+    train(config, str(data), tmp_path / "run")
+    assert read_config(tmp_path / "run") == config
+    card = json.loads((tmp_path / "run/data.json").read_text())
+    assert card["count"] == 20 and card["classes"] == ["blue", "green", "red"]
