@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from safetensors.torch import save_file
+
 from tests.training.family import small_config, with_settings, write_images
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.training import checkpoints
