@@ -1,8 +1,8 @@
-"""Pixels of a decoded image, resized and cropped in one step.
+"""Pixels of a decoded image, resized and cropped.
 
-Resizing a whole image to then throw its edges away is work for nothing: Pillow is asked for the
-part that is seen. Must stay true: at most one grey level from resizing first and cropping then;
-and memory in proportion to what is seen, also for an image of 1 x 50,000 pixels.
+Must stay true: the exact way makes the very calls to Pillow that the references make, so that it
+agrees with them whatever Pillow's version does inside (docs/decisions/0012); and memory stays in
+proportion to what is seen, also for an image of 1 x 50,000 pixels.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ _LARGE = 1 << 22  # pixels: no larger image is built for the sake of its middle
 
 
 def resample(
-    image: Image.Image, framing: Framing, filter: Image.Resampling, *, rgb_first: bool
+    image: Image.Image,
+    framing: Framing,
+    filter: Image.Resampling,
+    *,
+    rgb_first: bool,
+    crop_inside: bool,
 ) -> Pixels:
     """Return the part of the resized image that is seen, as RGB (height, width, 3).
 
     `rgb_first` says whether other modes become RGB before the resize or after it. Grey stays one
-    channel until the end either way: that changes nothing but the time.
+    channel until the end either way: that changes nothing but the time. `crop_inside` resizes only
+    the part that is seen: quicker, and mostly within a level of resizing all of it, but not always.
     """
     if image.mode in ("1", "P") and not rgb_first:
         filter = Image.Resampling.NEAREST  # palettes do not mix; Pillow decides the same
@@ -35,7 +41,7 @@ def resample(
         image = _to_rgb_or_grey(image)
     if filter == Image.Resampling.NEAREST:
         return _pick_nearest(image, framing)
-    if framing.x.resized * framing.y.resized > _LARGE:
+    if crop_inside or framing.x.resized * framing.y.resized > _LARGE:
         return _to_array(_resize_part(image, framing, filter))
     x, y = framing.x, framing.y
     resized = image.resize((x.resized, y.resized), filter)
