@@ -11,6 +11,7 @@ from torch import Tensor
 
 from twinlens.errors import InputError
 from twinlens.kernels import chunked, loss, reference
+from twinlens.kernels.contrastive import LOG2_E
 from twinlens.kernels.pairs import Pairs
 
 Kind = Literal["softmax", "sigmoid"]
@@ -165,8 +166,8 @@ def _hold_to_plain_torch(inputs: dict[str, Tensor]) -> None:
 def test_the_guard_is_really_needed_by_the_opposed_clusters() -> None:
     x, y = _guard_cases()["opposed clusters"]()
     unit = torch.nn.functional.normalize
-    s2 = torch.tensor(100.0 * chunked.LOG2_E)
-    sums, _ = chunked.softmax_sums(unit(x, dim=1), unit(y, dim=1), s2, Pairs())
+    s2 = torch.tensor(100.0 * LOG2_E)
+    sums, _ = chunked.softmax_sums(unit(x, dim=1), unit(y, dim=1), s2, Pairs(), columns=False)
     assert (sums < 2.0**-100).all()
 
 

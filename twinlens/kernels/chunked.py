@@ -1,13 +1,9 @@
-"""The tile sweeps in plain torch: exact, memory-flat, on any device. This is the CPU path.
+"""The tile sweeps in plain torch: exact, memory-flat, on any device.
 
 Every sweep visits the n x m logits tile by tile and keeps one tile alive. What must stay true: no
 allocation grows with n * m, and every number comes out as `reference` has it.
 
-Softmax works in bits (base 2) with a constant shift. Cosines are at most 1, so with
-s2 = scale * log2(e) the logit in bits is at most |s2|, and e = 2^(cos * s2 - |s2| + 100) neither
-overflows nor needs a running maximum: rows and columns are summed in the same sweep. What is lost
-is below 2^-126; a sum under `count * 2^-102` might miss it, and such a row ("faint") is done again
-by the exact, slower formula.
+Softmax works in bits (base 2) with a constant shift; see `contrastive.find_shift`.
 """
 
 from __future__ import annotations
@@ -19,46 +15,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from twinlens.kernels.contrastive import LOG2_E, PerSide, blocks, find_shift
 from twinlens.kernels.pairs import Pairs
 
-HEADROOM = 100.0  # bits by which the shift lifts the largest term above 1
-FLOOR = -102.0  # a sum under count * 2^FLOOR may have lost terms that count
 ROWS, COLUMNS = 1024, 4096  # one tile: 16 MB in float32; smaller ones starve the matrix product
-LOG2_E = math.log2(math.e)
 
 # Which of the given columns are hidden from the few rows of an exact pass: (k, columns), or None.
 Hidden = Callable[[Tensor], Tensor]
 
 
-def find_shift(s2: Tensor) -> Tensor:
-    """Return what is added to a logit in bits before the exponential."""
-    return HEADROOM - s2.abs()
-
-
-def softmax_sums(x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Return the sums of e over each unit row of x (n,) and each unit row of y (m,)."""
-    rows_sum, columns_sum = x.new_zeros(len(x)), x.new_zeros(len(y))
-    for rows, columns, e in _exponentials(x, y, s2, pairs):
-        rows_sum[rows] += e.sum(1)
-        columns_sum[columns] += e.sum(0)
-    return rows_sum, columns_sum
+def softmax_sums(
+    x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs, *, columns: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of e over each unit row of x (n,) and, if asked, of y (m,)."""
+    row_sums, column_sums = x.new_zeros(len(x)), x.new_zeros(len(y))
+    for i, j, e in _exponentials(x, y, s2, pairs):
+        row_sums[i] += e.sum(1)
+        if columns:
+            column_sums[j] += e.sum(0)
+    return row_sums, column_sums
 
 
 def softmax_gradient(
-    x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs, row_gain: Tensor, column_gain: Tensor
+    x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs, gain: PerSide, *, needs_y: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return G y (n, d) and G^T x (m, d) for G = e * (row_gain + column_gain), in one sweep.
+    """Return G y (n, d) and G^T x (m, d) for G = e * (row gain + column gain), in one sweep.
 
-    With gain = weight / sum, G holds both directions' probabilities for one exponential.
+    With gain = share / sum, G holds both directions' probabilities for one exponential.
     """
-    dx, dy = torch.zeros_like(x), torch.zeros_like(y)
-    gain = x.new_empty(min(ROWS, len(x)) * min(COLUMNS, len(y)))
-    for rows, columns, e in _exponentials(x, y, s2, pairs):
-        both = gain[: e.numel()].view_as(e)
-        torch.add(row_gain[rows, None], column_gain[columns], out=both)
-        g = e.mul_(both)
-        dx[rows].addmm_(g, y[columns])
-        dy[columns].addmm_(g.T, x[rows])
+    dx, dy = torch.zeros_like(x), torch.zeros_like(y if needs_y else y[:0])
+    buffer = _tile_buffer(x, y)
+    for i, j, e in _exponentials(x, y, s2, pairs):
+        both = buffer[: e.numel()].view_as(e)
+        torch.add(gain.rows[i, None], gain.columns[j], out=both)
+        _multiply(e.mul_(both), x, y, dx, dy, i, j)
     return dx, dy
 
 
@@ -74,10 +64,11 @@ def sigmoid_total(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pair
 
 
 def sigmoid_gradient(
-    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs, *, needs_y: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return G y (n, d), G^T x (m, d) and sum(G) for G = sigmoid(logit) - positive."""
-    dx, dy, total = torch.zeros_like(x), torch.zeros_like(y), x.new_zeros(())
+    dx, dy = torch.zeros_like(x), torch.zeros_like(y if needs_y else y[:0])
+    total = x.new_zeros(())
     for rows, columns, z in _logits(x, y, scale, bias):
         at = _positives(pairs, rows, columns, x.device)
         # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose all digits of a solved pair.
@@ -86,8 +77,7 @@ def sigmoid_gradient(
         g[at] = solved
         _hide(g, pairs, rows, columns, 0.0)
         total += g.sum()
-        dx[rows].addmm_(g, y[columns])
-        dy[columns].addmm_(g.T, x[rows])
+        _multiply(g, x, y, dx, dy, rows, columns)
     return dx, dy, total
 
 
@@ -111,10 +101,12 @@ def exact_gradient(
     return dx, dy
 
 
-def blocks(length: int, size: int) -> Iterator[slice]:
-    """Cut 0..length into slices of at most `size`."""
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))
+def _multiply(
+    g: Tensor, x: Tensor, y: Tensor, dx: Tensor, dy: Tensor, rows: slice, columns: slice
+) -> None:
+    dx[rows].addmm_(g, y[columns])
+    if len(dy):
+        dy[columns].addmm_(g.T, x[rows])
 
 
 def _tiles(n: int, m: int) -> Iterator[tuple[slice, slice]]:
@@ -123,11 +115,15 @@ def _tiles(n: int, m: int) -> Iterator[tuple[slice, slice]]:
             yield rows, columns
 
 
+def _tile_buffer(x: Tensor, y: Tensor) -> Tensor:
+    return x.new_empty(min(ROWS, len(x)) * min(COLUMNS, len(y)))
+
+
 def _logits(
     x: Tensor, y: Tensor, factor: Tensor, shift: Tensor
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield each tile of factor * cosine + shift; all tiles share one buffer."""
-    buffer = x.new_empty(min(ROWS, len(x)) * min(COLUMNS, len(y)))
+    buffer = _tile_buffer(x, y)
     scaled, at = x[:0], slice(0, 0)
     for rows, columns in _tiles(len(x), len(y)):
         if rows != at:

@@ -19,10 +19,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from twinlens.kernels import chunked
 from twinlens.kernels.pairs import Pairs
 
 EPSILON = 1e-12  # of torch.nn.functional.normalize: shorter rows are divided by this
+HEADROOM = 100.0  # bits by which the shift lifts the largest possible term above 1
+FLOOR = -102.0  # a sum under count * 2^FLOOR may have lost terms that count
+LOG2_E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,24 @@ class Side:
     raw: Tensor  # (n, d)
     inverse_norm: Tensor  # (n,) float32, or float64 for float64
 
+    @staticmethod
+    def measure(raw: Tensor) -> Side:
+        """Return the side with its norms, in float32 or better."""
+        wide = torch.float64 if raw.dtype == torch.float64 else torch.float32
+        norm = torch.linalg.vector_norm(raw, dim=1, dtype=wide)
+        return Side(raw, norm.clamp_min_(EPSILON).reciprocal_())
+
+    def rows(self, at: slice) -> Tensor:
+        """Return some of the unit rows, in the precision of the norms."""
+        return self.raw[at].to(self.inverse_norm.dtype) * self.inverse_norm[at, None]
+
     @cached_property
     def unit(self) -> Tensor:
-        """Return the unit rows in the precision of the norms."""
-        return self.raw.to(self.inverse_norm.dtype) * self.inverse_norm[:, None]
+        """Return all unit rows, and keep them."""
+        return self.rows(slice(None))
+
+    def __len__(self) -> int:
+        return len(self.raw)
 
 
 @dataclass(frozen=True)
@@ -46,86 +62,98 @@ class PerSide:
     columns: Tensor  # (m,)
 
 
-class Engine(Protocol):
-    """The sweeps over tiles: `chunked` in torch, or Triton."""
+class Across(Protocol):
+    """The processes among which the rows are dealt out; every one holds all columns."""
 
-    def measure(self, raw: Tensor) -> Side:
-        """Return the side with its norms."""
+    def sum(self, partial: Tensor) -> Tensor:
+        """Return the sum of all processes' tensors."""
         ...
 
-    def softmax_sums(self, x: Side, y: Side, s2: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return the sums of 2^(logit + shift) of rows and of columns."""
+    def logaddexp2(self, partial: Tensor) -> Tensor:
+        """Return log2 of the sum of 2 to the power of all processes' tensors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows against columns, and what is wanted of them."""
+
+    x: Side
+    y: Side
+    factor: Tensor  # logit = factor * cosine + constant; in bits for a softmax
+    pairs: Pairs
+    symmetric: bool = False  # a softmax over columns too
+    needs_y: bool = True  # the gradient by y, in a backward
+    across: Across | None = None
+
+
+# Takes the finished rows of G y, block by block; the engine is done with them.
+Emit = Callable[[slice, Tensor], None]
+
+
+class Engine(Protocol):
+    """The sweeps over tiles: in torch (`ChunkedEngine`), or in Triton (`TritonEngine`)."""
+
+    def softmax_lse(self, problem: Problem, shares: PerSide) -> PerSide:
+        """Return the log-sum-exp of each row and column that has a share, in bits and float64.
+
+        float64, since a loss is a difference of such numbers: 144 - 144 at scale 100. They are few.
+        """
         ...
 
     def softmax_gradient(
-        self, x: Side, y: Side, s2: Tensor, pairs: Pairs, gain: PerSide, pull: PerSide
-    ) -> tuple[Tensor, Tensor]:
-        """Return G y and G^T x for G = 2^(logit + shift) * gain - positive * pull."""
+        self, problem: Problem, lse: PerSide, shares: PerSide, pull: PerSide, emit: Emit
+    ) -> Tensor:
+        """Emit G y, return G^T x for G = share * probability - positive * pull, over both sides."""
         ...
 
-    def sigmoid_total(self, x: Side, y: Side, scale: Tensor, bias: Tensor, pairs: Pairs) -> Tensor:
+    def sigmoid_total(self, problem: Problem, bias: Tensor) -> Tensor:
         """Return the sum of softplus(-+ logit) over all pairs that are compared."""
         ...
 
     def sigmoid_gradient(
-        self, x: Side, y: Side, scale: Tensor, bias: Tensor, pairs: Pairs
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return G y, G^T x and sum(G) for G = sigmoid(logit) - positive."""
+        self, problem: Problem, bias: Tensor, emit: Emit
+    ) -> tuple[Tensor, Tensor]:
+        """Emit G y, return G^T x and sum(G) for G = sigmoid(logit) - positive."""
         ...
 
 
-class ChunkedEngine:
-    """Unit rows are made once; tiles are torch operations."""
+def find_shift(s2: Tensor) -> Tensor:
+    """Return what is added to a softmax's logit in bits before the exponential.
 
-    def measure(self, raw: Tensor) -> Side:
-        """Return the side with its norms, in float32 or better."""
-        wide = raw if raw.dtype == torch.float64 else raw.float()
-        return Side(raw, wide.norm(dim=1).clamp_min(EPSILON).reciprocal())
-
-    def softmax_sums(self, x: Side, y: Side, s2: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """See `chunked.softmax_sums`."""
-        return chunked.softmax_sums(x.unit, y.unit, s2, pairs)
-
-    def softmax_gradient(
-        self, x: Side, y: Side, s2: Tensor, pairs: Pairs, gain: PerSide, pull: PerSide
-    ) -> tuple[Tensor, Tensor]:
-        """See `chunked.softmax_gradient`; the positives are pulled in linear time."""
-        dx, dy = chunked.softmax_gradient(x.unit, y.unit, s2, pairs, gain.rows, gain.columns)
-        _subtract_pull(dx, dy, x.unit, y.unit, pairs, pull)
-        return dx, dy
-
-    def sigmoid_total(self, x: Side, y: Side, scale: Tensor, bias: Tensor, pairs: Pairs) -> Tensor:
-        """See `chunked.sigmoid_total`."""
-        return chunked.sigmoid_total(x.unit, y.unit, scale, bias, pairs)
-
-    def sigmoid_gradient(
-        self, x: Side, y: Side, scale: Tensor, bias: Tensor, pairs: Pairs
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `chunked.sigmoid_gradient`."""
-        return chunked.sigmoid_gradient(x.unit, y.unit, scale, bias, pairs)
+    Cosines are at most 1, so |s2| bounds the logit and 2^(cos * s2 - |s2| + 100) can neither
+    overflow nor need a running maximum: rows and columns are summed in the same sweep.
+    """
+    return HEADROOM - s2.abs()
 
 
-@dataclass(frozen=True)
-class Gradients:
-    """Of the loss by its inputs, in the inputs' own types."""
+def is_faint(sums: Tensor, shares: Tensor, terms: int) -> Tensor:
+    """Tell which shifted log-sums may have lost terms under 2^-126 that count.
 
-    x: Tensor
-    y: Tensor
-    scale: Tensor
-    bias: Tensor
+    Even if all `terms` terms were lost, they would be 2^-24 of a sum at the bar.
+    """
+    return (sums < math.log2(max(terms, 1)) + FLOOR) & (shares > 0)
 
 
-def weigh(pairs: Pairs, x: Side, y: Side, *, symmetric: bool) -> tuple[PerSide, PerSide]:
+def find_gain(sums: Tensor, shares: Tensor) -> Tensor:
+    """Return share / sum from shifted log-sums: what turns an exponential into its part of G."""
+    return torch.where(shares > 0, shares * torch.exp2(-sums), 0.0).to(shares.dtype)
+
+
+def weigh(problem: Problem) -> tuple[PerSide, PerSide]:
     """Return each row's and column's share of the mean, and the pull on each of its positives.
 
     Rows without a positive have no share: they would ask for the mean of nothing.
     """
-    n, m = len(x.raw), len(y.raw)
-    row_counts, column_counts = pairs.counts(n, m, x.raw.device)
-    half = 0.5 if symmetric else 1.0
+    n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
+    row_counts, column_counts = problem.pairs.counts(n, m, like.device)
+    anchors = (row_counts > 0).sum()
+    if problem.across is not None:
+        column_counts, anchors = problem.across.sum(column_counts), problem.across.sum(anchors)
+    half = 0.5 if problem.symmetric else 1.0
     shares = PerSide(
-        _share(row_counts, half, x.inverse_norm),
-        _share(column_counts, 1.0 - half, x.inverse_norm),
+        _share(row_counts, anchors, half, like),
+        _share(column_counts, (column_counts > 0).sum(), 1.0 - half, like),
     )
     pull = PerSide(
         shares.rows / row_counts.clamp_min(1), shares.columns / column_counts.clamp_min(1)
@@ -133,191 +161,41 @@ def weigh(pairs: Pairs, x: Side, y: Side, *, symmetric: bool) -> tuple[PerSide, 
     return shares, pull
 
 
-def softmax_statistics(
-    engine: Engine, x: Side, y: Side, s2: Tensor, pairs: Pairs, shares: PerSide
-) -> PerSide:
-    """Return the log-sum-exp of each row and column, in bits and float64.
-
-    float64, since the loss is a difference of such numbers: 144 - 144 at scale 100. They are few.
-    """
-    shift = chunked.find_shift(s2)
-    lse = PerSide(*(s.double().log2() - shift for s in engine.softmax_sums(x, y, s2, pairs)))
-    faint = find_faint(lse, s2, shares)
-    if len(faint.rows):
-        exact = chunked.exact_lse(x.unit[faint.rows], y.unit, s2, _hidden_of_rows(pairs, faint))
-        lse.rows[faint.rows] = exact
-    if len(faint.columns):
-        exact = chunked.exact_lse(
-            y.unit[faint.columns], x.unit, s2, _hidden_of_columns(pairs, faint)
-        )
-        lse.columns[faint.columns] = exact
-    return lse
-
-
-def softmax_loss(
-    x: Side, y: Side, s2: Tensor, pairs: Pairs, lse: PerSide, shares: PerSide, pull: PerSide
-) -> Tensor:
-    """Return sum shares * lse - sum pull * logit of positives."""
+def softmax_loss(lse: PerSide, shares: PerSide, attraction: Tensor, s2: Tensor) -> Tensor:
+    """Return sum shares * lse - sum pull * logit of positives, in natural units."""
     repulsion = _weighted(shares.rows, lse.rows) + _weighted(shares.columns, lse.columns)
-    loss = math.log(2) * (repulsion - _attraction(x.unit, y.unit, pairs, pull) * s2)
-    return loss.to(s2.dtype)
+    return (math.log(2) * (repulsion - attraction * s2)).to(s2.dtype)
 
 
-def softmax_gradient(
-    engine: Engine,
-    x: Side,
-    y: Side,
-    s2: Tensor,
-    pairs: Pairs,
-    lse: PerSide,
-    shares: PerSide,
-    pull: PerSide,
-) -> tuple[Tensor, Tensor]:
-    """Return G y and G^T x for the gradient G of the softmax loss by the logits."""
-    faint, shift = find_faint(lse, s2, shares), chunked.find_shift(s2)
-    gain = PerSide(
-        _gain(shares.rows, lse.rows + shift, faint.rows),
-        _gain(shares.columns, lse.columns + shift, faint.columns),
-    )
-    dx, dy = engine.softmax_gradient(x, y, s2, pairs, gain, pull)
-    if len(at := faint.rows):
-        hidden = _hidden_of_rows(pairs, faint)
-        p = chunked.exact_gradient(x.unit[at], y.unit, s2, hidden, lse.rows[at], shares.rows[at])
-        dx[at] += p[0]
-        dy += p[1]
-    if len(at := faint.columns):
-        hidden = _hidden_of_columns(pairs, faint)
-        lse_at, share_at = lse.columns[at], shares.columns[at]
-        p = chunked.exact_gradient(y.unit[at], x.unit, s2, hidden, lse_at, share_at)
-        dy[at] += p[0]
-        dx += p[1]
-    return dx, dy
+class InputGradient:
+    """Collects unit rows' gradients and turns them into the raw rows' and the scale's."""
+
+    def __init__(self, side: Side, factor: Tensor) -> None:
+        self.side, self.factor = side, factor
+        self.raw = torch.empty_like(side.raw)
+        self.slope = side.inverse_norm.new_zeros(())
+
+    def take(self, rows: slice, unit_gradient: Tensor) -> None:
+        """Project off what points outwards and divide by the norm, some rows at a time."""
+        start = rows.start or 0
+        for b in blocks(len(unit_gradient), 1024):
+            at = slice(start + b.start, start + b.stop)
+            unit, d = self.side.rows(at), unit_gradient[b]
+            slope = (unit * d).sum(1)
+            self.slope += slope.sum()
+            d = torch.addcmul(d, unit, slope[:, None], value=-1)
+            self.raw[at] = d.mul_((self.side.inverse_norm[at] * self.factor)[:, None])
 
 
-def finish(
-    x: Side, y: Side, scale: Tensor, dx: Tensor, dy: Tensor, factor: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn G y and G^T x into the gradients of x, y and scale: through the normalisation.
-
-    `factor` is the upstream gradient. dx and dy are overwritten.
-    """
-    slope = torch.linalg.vecdot(dx, x.unit)
-    dscale = slope.sum() * factor
-    _through_norm(dx, x, slope, scale * factor)
-    _through_norm(dy, y, torch.linalg.vecdot(dy, y.unit), scale * factor)
-    return dx.to(x.raw.dtype), dy.to(y.raw.dtype), dscale
+def blocks(length: int, size: int) -> list[slice]:
+    """Cut 0..length into slices of at most `size`."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def find_faint(lse: PerSide, s2: Tensor, shares: PerSide) -> PerSide:
-    """Return the numbers of rows and of columns whose constant-shift sum may have lost terms."""
-    shift, m, n = chunked.find_shift(s2), len(lse.columns), len(lse.rows)
-    return PerSide(
-        _faint(lse.rows + shift, shares.rows, terms=m),
-        _faint(lse.columns + shift, shares.columns, terms=n),
-    )
-
-
-def _share(counts: Tensor, total: float, like: Tensor) -> Tensor:
-    some = (counts > 0).to(like.dtype)
-    return some * (total / some.sum().clamp_min(1))
+def _share(counts: Tensor, anchors: Tensor, total: float, like: Tensor) -> Tensor:
+    return (counts > 0).to(like.dtype) * (total / anchors.clamp_min(1).to(like.dtype))
 
 
 def _weighted(shares: Tensor, lse: Tensor) -> Tensor:
     # A row without share may see nothing and have lse = -inf; 0 * -inf would be NaN.
     return torch.where(shares > 0, shares * lse, 0.0).sum()
-
-
-def _gain(shares: Tensor, sums: Tensor, faint: Tensor) -> Tensor:
-    gain = torch.where(shares > 0, shares * torch.exp2(-sums), 0.0).to(shares.dtype)
-    return gain.index_fill_(0, faint, 0.0)
-
-
-def _faint(sums: Tensor, shares: Tensor, terms: int) -> Tensor:
-    bar = math.log2(max(terms, 1)) + chunked.FLOOR
-    return ((sums < bar) & (shares > 0)).nonzero()[:, 0]
-
-
-def _hidden_of_rows(pairs: Pairs, faint: PerSide) -> Callable[[Tensor], Tensor]:
-    return lambda columns: pairs.hidden(faint.rows[:, None], columns[None, :])
-
-
-def _hidden_of_columns(pairs: Pairs, faint: PerSide) -> Callable[[Tensor], Tensor]:
-    return lambda rows: pairs.hidden(rows[None, :], faint.columns[:, None])
-
-
-def _row_dots(x: Tensor, y: Tensor) -> Tensor:
-    """Return <x_i, y_i> for each i, without a product of the inputs' size."""
-    return torch.cat([(x[b] * y[b]).sum(1) for b in chunked.blocks(len(x), 1024)])
-
-
-def _through_norm(d: Tensor, side: Side, slope: Tensor, factor: Tensor) -> None:
-    """Overwrite the gradient by unit rows with that by raw rows: drop what points outwards."""
-    for b in chunked.blocks(len(d), 1024):
-        d[b].addcmul_(side.unit[b], slope[b, None], value=-1)
-        d[b].mul_((side.inverse_norm[b] * factor)[:, None])
-
-
-def _own(pairs: Pairs, n: int) -> slice:
-    return slice(pairs.offset, pairs.offset + n)
-
-
-def _attraction(x: Tensor, y: Tensor, pairs: Pairs, pull: PerSide) -> Tensor:
-    """Return the sum over positives of pull * cosine, in linear time and float64."""
-    if pairs.row_labels is None:
-        own = _own(pairs, len(x))
-        u = pull.rows + pull.columns[own]
-        return torch.dot(u.double(), _row_dots(x, y[own]).double())
-    return _row_dots(x, _targets(y, pairs, pull)).double().sum()
-
-
-def _targets(y: Tensor, pairs: Pairs, pull: PerSide) -> Tensor:
-    """Return for each row the sum of its positives, each times the pair's pull: (n, d).
-
-    sum_j (r_i + c_j) y_j over a group is r_i * (sum of y_j) + (sum of c_j y_j): two sums a group
-    serve all its rows, whatever the group's size.
-    """
-    rows, columns, k = pairs.groups()
-    target = _group_sums(y, columns, rows, k, pull.columns, pull.rows)
-    if pairs.exclude_self:
-        own = _own(pairs, len(rows))
-        target.addcmul_(y[own], _own_pull(pairs, pull)[:, None], value=-1)
-    return target
-
-
-def _targets_of_columns(x: Tensor, pairs: Pairs, pull: PerSide) -> Tensor:
-    rows, columns, k = pairs.groups()
-    target = _group_sums(x, rows, columns, k, pull.rows, pull.columns)
-    if pairs.exclude_self:
-        own = _own(pairs, len(rows))
-        target[own].addcmul_(x, _own_pull(pairs, pull)[:, None], value=-1)
-    return target
-
-
-def _group_sums(
-    source: Tensor, group: Tensor, wanted: Tensor, k: int, inner: Tensor, outer: Tensor
-) -> Tensor:
-    """Return for each wanted group the sum over its sources of (outer + inner) * source."""
-    plain = source.new_zeros(k, source.shape[1]).index_add_(0, group, source)
-    pulled = source.new_zeros(k, source.shape[1]).index_add_(0, group, source * inner[:, None])
-    return outer[:, None] * plain[wanted] + pulled[wanted]
-
-
-def _own_pull(pairs: Pairs, pull: PerSide) -> Tensor:
-    """Return the pull that the group sums wrongly count for a row and itself: (n,)."""
-    rows, columns, _ = pairs.groups()
-    own = _own(pairs, len(rows))
-    return (pull.rows + pull.columns[own]) * (rows == columns[own])
-
-
-def _subtract_pull(
-    dx: Tensor, dy: Tensor, x: Tensor, y: Tensor, pairs: Pairs, pull: PerSide
-) -> None:
-    """Subtract the positives' part of G y and G^T x, in linear time."""
-    if pairs.row_labels is None:
-        own = _own(pairs, len(x))
-        u = (pull.rows + pull.columns[own])[:, None]
-        dx.addcmul_(y[own], u, value=-1)
-        dy[own].addcmul_(x, u, value=-1)
-        return
-    dx -= _targets(y, pairs, pull)
-    dy -= _targets_of_columns(x, pairs, pull)

@@ -1,20 +1,25 @@
 """The torch operators `twinlens::*`: what autograd, `torch.compile` and dispatch by device see.
 
 An operator is opaque to the compiler (data decide in it whether a row needs the exact formula), so
-each has a fake that knows shapes alone. Importing this registers everything and needs no GPU.
+each has a fake that knows shapes alone. Importing this registers everything and needs no GPU: the
+Triton engine is imported by the first call that runs on one.
 """
 
 from __future__ import annotations
 
-import math
+import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from twinlens.kernels import contrastive
-from twinlens.kernels.contrastive import ChunkedEngine, Engine, PerSide, Side
+from twinlens.errors import InputError, MissingDependencyError
+from twinlens.kernels import contrastive, positives
+from twinlens.kernels.chunked_engine import ChunkedEngine
+from twinlens.kernels.contrastive import LOG2_E, Engine, InputGradient, PerSide, Problem, Side
 from twinlens.kernels.pairs import Pairs
+
+ENGINES = ("auto", "chunked", "triton")
 
 
 @torch.library.custom_op("twinlens::softmax_contrast", mutates_args=())
@@ -32,11 +37,11 @@ def softmax_contrast(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the softmax contrastive loss, and the log-sum-exps that its gradient needs."""
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    run, a, b, s = _prepare(engine, x, y, scale)
-    s2 = s * math.log2(math.e)
-    shares, pull = contrastive.weigh(pairs, a, b, symmetric=symmetric)
-    lse = contrastive.softmax_statistics(run, a, b, s2, pairs, shares)
-    loss = contrastive.softmax_loss(a, b, s2, pairs, lse, shares, pull)
+    problem = _pose(x, y, scale, pairs, bits=True, symmetric=symmetric)
+    shares, pull = contrastive.weigh(problem)
+    lse = choose_engine(engine, x).softmax_lse(problem, shares)
+    attraction = positives.attraction(problem, pull)
+    loss = contrastive.softmax_loss(lse, shares, attraction, problem.factor)
     return loss, lse.rows, lse.columns
 
 
@@ -55,16 +60,19 @@ def softmax_contrast_backward(
     private: int,
     symmetric: bool,
     engine: str,
+    needs_y: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients by x, y and scale."""
+    """Return the gradients by x, y (empty unless needed) and scale."""
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    run, a, b, s = _prepare(engine, x, y, scale)
-    shares, pull = contrastive.weigh(pairs, a, b, symmetric=symmetric)
-    lse = PerSide(row_lse, column_lse)
-    s2 = s * math.log2(math.e)
-    dx, dy = contrastive.softmax_gradient(run, a, b, s2, pairs, lse, shares, pull)
-    gx, gy, gscale = contrastive.finish(a, b, s, dx, dy, upstream)
-    return gx, gy, gscale.to(scale.dtype)
+    problem = _pose(x, y, scale, pairs, bits=True, symmetric=symmetric, needs_y=needs_y)
+    shares, pull = contrastive.weigh(problem)
+    wide = problem.factor.dtype
+    by_x = InputGradient(problem.x, scale.to(wide) * upstream.to(wide))
+    dy = choose_engine(engine, x).softmax_gradient(
+        problem, PerSide(row_lse, column_lse), shares, pull, by_x.take
+    )
+    gy = _gradient_of_y(problem, by_x.factor, dy)
+    return by_x.raw, gy, (by_x.slope * upstream).to(scale.dtype)
 
 
 @torch.library.custom_op("twinlens::sigmoid_contrast", mutates_args=())
@@ -82,8 +90,9 @@ def sigmoid_contrast(
 ) -> Tensor:
     """Return the sigmoid contrastive loss."""
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    run, a, b, s = _prepare(engine, x, y, scale)
-    return run.sigmoid_total(a, b, s, bias.to(s.dtype), pairs) / len(x)
+    problem = _pose(x, y, scale, pairs, bits=False)
+    total = choose_engine(engine, x).sigmoid_total(problem, bias.to(problem.factor.dtype))
+    return total / len(x)
 
 
 @torch.library.custom_op("twinlens::sigmoid_contrast_backward", mutates_args=())
@@ -99,38 +108,67 @@ def sigmoid_contrast_backward(
     exclude_self: bool,
     private: int,
     engine: str,
+    needs_y: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients by x, y, scale and bias."""
+    """Return the gradients by x, y (empty unless needed), scale and bias."""
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    run, a, b, s = _prepare(engine, x, y, scale)
-    dx, dy, total = run.sigmoid_gradient(a, b, s, bias.to(s.dtype), pairs)
-    factor = upstream / len(x)
-    gx, gy, gscale = contrastive.finish(a, b, s, dx, dy, factor)
-    return gx, gy, gscale.to(scale.dtype), (total * factor).to(bias.dtype)
+    problem = _pose(x, y, scale, pairs, bits=False, needs_y=needs_y)
+    wide = problem.factor.dtype
+    share = upstream.to(wide) / len(x)
+    by_x = InputGradient(problem.x, scale.to(wide) * share)
+    dy, total = choose_engine(engine, x).sigmoid_gradient(problem, bias.to(wide), by_x.take)
+    gy = _gradient_of_y(problem, by_x.factor, dy)
+    return by_x.raw, gy, (by_x.slope * share).to(scale.dtype), (total * share).to(bias.dtype)
 
 
-def _prepare(name: str, x: Tensor, y: Tensor, scale: Tensor) -> tuple[Engine, Side, Side, Tensor]:
-    engine = _engine(name, x)
-    a, b = engine.measure(x), engine.measure(y)
-    return engine, a, b, scale.to(a.inverse_norm.dtype)
+def choose_engine(name: str, x: Tensor) -> Engine:
+    """Return the engine of that name; "auto" takes Triton for what it can do on a GPU."""
+    if name not in ENGINES:
+        raise InputError(f"engine is {name!r}; known are {', '.join(ENGINES)}", field="engine")
+    able = x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
+    if name == "chunked" or (name == "auto" and not able):
+        return ChunkedEngine()
+    if importlib.util.find_spec("triton") is None:
+        raise MissingDependencyError("engine 'triton' needs triton: pip install 'triton>=3.6'")
+    from twinlens.kernels.triton_engine import TritonEngine
+
+    return TritonEngine()
 
 
-def _engine(name: str, x: Tensor) -> Engine:
-    return ChunkedEngine()
+def _pose(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    pairs: Pairs,
+    *,
+    bits: bool,
+    symmetric: bool = False,
+    needs_y: bool = True,
+) -> Problem:
+    a, b = Side.measure(x), Side.measure(y)
+    factor = scale.to(a.inverse_norm.dtype) * (LOG2_E if bits else 1.0)
+    return Problem(a, b, factor, pairs, symmetric, needs_y)
+
+
+def _gradient_of_y(problem: Problem, factor: Tensor, dy: Tensor) -> Tensor:
+    if not problem.needs_y:
+        return problem.y.raw.new_empty(0)
+    by_y = InputGradient(problem.y, factor)
+    by_y.take(slice(0, len(dy)), dy)
+    return by_y.raw
 
 
 @softmax_contrast.register_fake
 def _(x: Tensor, y: Tensor, scale: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    like = x.new_empty((), dtype=_wide(x))
-    lse = [like.new_empty(len(t), dtype=torch.float64) for t in (x, y)]
-    return like, lse[0], lse[1]
+    lse = [t.new_empty(len(t), dtype=torch.float64) for t in (x, y)]
+    return x.new_empty((), dtype=_wide(x)), lse[0], lse[1]
 
 
 @softmax_contrast_backward.register_fake
 def _(
     upstream: Tensor, x: Tensor, y: Tensor, scale: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(y), torch.empty_like(scale)
+    return torch.empty_like(x), _like_y(y, rest[-1]), torch.empty_like(scale)
 
 
 @sigmoid_contrast.register_fake
@@ -142,7 +180,16 @@ def _(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, *rest: Any) -> Tensor:
 def _(
     upstream: Tensor, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return tuple(torch.empty_like(t) for t in (x, y, scale, bias))  # type: ignore[return-value]
+    return (
+        torch.empty_like(x),
+        _like_y(y, rest[-1]),
+        torch.empty_like(scale),
+        torch.empty_like(bias),
+    )
+
+
+def _like_y(y: Tensor, needed: bool) -> Tensor:
+    return torch.empty_like(y) if needed else y.new_empty(0)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -157,18 +204,24 @@ def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 
 
 def _softmax_backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    gradients = softmax_contrast_backward(upstream, *ctx.saved_tensors, *ctx.settings)
-    return *gradients, *([None] * 7)
+    needs_y = ctx.needs_input_grad[1]
+    gx, gy, gscale = softmax_contrast_backward(
+        upstream, *ctx.saved_tensors, *ctx.settings, needs_y
+    )
+    return gx, gy if needs_y else None, gscale, *([None] * 7)
 
 
 def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.settings = *inputs[:6], inputs[6:]
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*inputs[:6])
+    ctx.settings = inputs[6:]
 
 
 def _sigmoid_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = sigmoid_contrast_backward(upstream, *ctx.saved_tensors, *ctx.settings)
-    return *gradients, *([None] * 6)
+    needs_y = ctx.needs_input_grad[1]
+    gx, gy, gscale, gbias = sigmoid_contrast_backward(
+        upstream, *ctx.saved_tensors, *ctx.settings, needs_y
+    )
+    return gx, gy if needs_y else None, gscale, gbias, *([None] * 6)
 
 
 softmax_contrast.register_autograd(_softmax_backward, setup_context=_keep_softmax)

@@ -1,0 +1,188 @@
+"""The losses with the rows dealt out among processes: each does its rows against all columns.
+
+One side is gathered; since every process uses the same constant shift, the columns' sums merge by
+one plain sum of N numbers, with no exchange of maxima; gradients of the gathered side are summed
+back to their owners. Every rank must bring equally many rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from twinlens.errors import InputError
+from twinlens.kernels import contrastive, ops, positives
+from twinlens.kernels.contrastive import LOG2_E, InputGradient, PerSide, Problem, Side
+from twinlens.kernels.pairs import Pairs
+
+
+def sharded_contrastive_loss(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    *,
+    labels: Tensor | None = None,
+    bias: Tensor | None = None,
+    kind: Literal["softmax", "sigmoid"] = "softmax",
+    symmetric: bool = True,
+    combine: Literal["mean", "sum"] = "mean",
+    group: dist.ProcessGroup | None = None,
+    engine: str = "auto",
+) -> Tensor:
+    """Return the loss over all ranks' rows, the same number on each rank.
+
+    x and y (n, d) are this rank's rows, which belong together. With `labels` (n,) y must hold the
+    same items as x (SupCon, NT-Xent): a row is not compared with itself.
+
+    `combine` is how the caller will merge the ranks' parameter gradients. DistributedDataParallel
+    takes the mean; the gradients by x and y are then world-size times larger, so that the mean is
+    the single-process gradient. Those by scale and bias are complete on every rank either way.
+    """
+    if len(x) != len(y):
+        raise InputError(
+            f"this rank has {len(x)} rows of x and {len(y)} of y; they must belong together",
+            field="y",
+        )
+    shard = Shard(group)
+    pairs = shard.pairs(len(x), labels)
+    boost = float(shard.size) if combine == "mean" else 1.0
+    settings = _Settings(shard, pairs, symmetric, boost, engine)
+    if kind == "sigmoid":
+        if bias is None:
+            raise InputError("the sigmoid loss needs a bias", field="bias")
+        value: Tensor = _Sigmoid.apply(x, y, scale, bias, settings)
+    else:
+        value = _Softmax.apply(x, y, scale, settings)
+    return value
+
+
+class Shard:
+    """This process's place in a group, and the few exchanges that the losses need."""
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self.group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+
+    def pairs(self, n: int, labels: Tensor | None) -> Pairs:
+        """Return the pairs of this rank's rows with all columns."""
+        if labels is None:
+            return Pairs(offset=self.rank * n)
+        return Pairs(self.rank * n, labels, self.gather(labels), exclude_self=True)
+
+    def gather(self, local: Tensor) -> Tensor:
+        """Return all ranks' tensors, one behind the other."""
+        out = local.new_empty(self.size * len(local), *local.shape[1:])
+        dist.all_gather_into_tensor(out, local.contiguous(), group=self.group)
+        return out
+
+    def scatter_sum(self, whole: Tensor) -> Tensor:
+        """Return this rank's part of the sum of all ranks' tensors."""
+        n = len(whole) // self.size
+        if dist.get_backend(self.group) == "nccl":
+            out = whole.new_empty(n, *whole.shape[1:])
+            dist.reduce_scatter_tensor(out, whole, group=self.group)
+            return out
+        return self.sum(whole)[self.rank * n : (self.rank + 1) * n]
+
+    def sum(self, partial: Tensor) -> Tensor:
+        """Return the sum of all ranks' tensors."""
+        out = partial.clone()
+        dist.all_reduce(out, group=self.group)
+        return out
+
+    def logaddexp2(self, partial: Tensor) -> Tensor:
+        """Return log2 of the sum of 2 to the power of all ranks' tensors."""
+        parts = self.gather(partial[None])
+        return torch.logsumexp(parts * math.log(2), 0) * LOG2_E
+
+
+@dataclass(frozen=True)
+class _Settings:
+    shard: Shard
+    pairs: Pairs
+    symmetric: bool
+    boost: float
+    engine: str
+
+    def pose(self, x: Tensor, y: Tensor, scale: Tensor, *, bits: bool, needs_y: bool) -> Problem:
+        """Return this rank's rows against all columns."""
+        a, b = Side.measure(x), Side.measure(self.shard.gather(y))
+        factor = scale.to(a.inverse_norm.dtype) * (LOG2_E if bits else 1.0)
+        return Problem(a, b, factor, self.pairs, self.symmetric, needs_y, self.shard)
+
+    def gradient_of_y(self, problem: Problem, y: Tensor, factor: Tensor, dy: Tensor) -> Tensor:
+        """Sum the ranks' gradients of this rank's own columns, and go through the norm."""
+        by_y = InputGradient(Side.measure(y), factor)
+        own = self.shard.scatter_sum(dy)
+        by_y.take(slice(0, len(own)), own)
+        return by_y.raw
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, settings: _Settings) -> Tensor:
+        problem = settings.pose(x, y, scale, bits=True, needs_y=False)
+        shares, pull = contrastive.weigh(problem)
+        lse = ops.choose_engine(settings.engine, x).softmax_lse(problem, shares)
+        ctx.save_for_backward(x, y, scale, lse.rows, lse.columns)
+        ctx.settings = settings
+        # Every rank knows all columns' lse; each adds those of its own, once.
+        own = slice(settings.pairs.offset, settings.pairs.offset + len(x))
+        mine = PerSide(shares.rows, shares.columns[own])
+        few = PerSide(lse.rows, lse.columns[own])
+        attraction = positives.attraction(problem, pull)
+        return settings.shard.sum(
+            contrastive.softmax_loss(few, mine, attraction, problem.factor)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, y, scale, row_lse, column_lse = ctx.saved_tensors
+        settings: _Settings = ctx.settings
+        needs_y = ctx.needs_input_grad[1]
+        problem = settings.pose(x, y, scale, bits=True, needs_y=needs_y)
+        shares, pull = contrastive.weigh(problem)
+        factor = scale.to(problem.factor.dtype) * upstream * settings.boost
+        by_x = InputGradient(problem.x, factor)
+        dy = ops.choose_engine(settings.engine, x).softmax_gradient(
+            problem, PerSide(row_lse, column_lse), shares, pull, by_x.take
+        )
+        gy = settings.gradient_of_y(problem, y, factor, dy) if needs_y else None
+        gscale = settings.shard.sum(by_x.slope) * upstream
+        return by_x.raw, gy, gscale.to(scale.dtype), None
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, settings: _Settings
+    ) -> Tensor:
+        problem = settings.pose(x, y, scale, bits=False, needs_y=False)
+        ctx.save_for_backward(x, y, scale, bias)
+        ctx.settings = settings
+        engine = ops.choose_engine(settings.engine, x)
+        total = engine.sigmoid_total(problem, bias.to(problem.factor.dtype))
+        return settings.shard.sum(total) / len(problem.y)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, y, scale, bias = ctx.saved_tensors
+        settings: _Settings = ctx.settings
+        needs_y = ctx.needs_input_grad[1]
+        problem = settings.pose(x, y, scale, bits=False, needs_y=needs_y)
+        wide = problem.factor.dtype
+        share = upstream.to(wide) / len(problem.y)
+        factor = scale.to(wide) * share * settings.boost
+        by_x = InputGradient(problem.x, factor)
+        dy, total = ops.choose_engine(settings.engine, x).sigmoid_gradient(
+            problem, bias.to(wide), by_x.take
+        )
+        gy = settings.gradient_of_y(problem, y, factor, dy) if needs_y else None
+        gscale = settings.shard.sum(by_x.slope) * share
+        gbias = settings.shard.sum(total) * share
+        return by_x.raw, gy, gscale.to(scale.dtype), gbias.to(bias.dtype), None

@@ -1,0 +1,77 @@
+"""The sizes of tiles, by kernel, architecture, element width and embedding width: a static table.
+
+No autotuning: it would time inside training, choose differently from run to run, and needs a GPU
+to import. An entry is changed by a measurement of `benchmarks/kernels_gpu.py`, which prints them.
+All present entries were chosen ahead of time, by the compiler's report alone: no spilled register,
+shared memory within the limit, matrix instructions of the architecture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+KernelName = Literal["sweep", "sweep_tma", "gradient", "gradient_rows", "faint", "softmax", "topk"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """BM rows x BN columns, BK at a time along the embedding; the warps and the pipeline's depth."""
+
+    BM: int
+    BN: int
+    BK: int
+    warps: int
+    stages: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return the three sizes under the names that kernels give them."""
+        return {"BM": self.BM, "BN": self.BN, "BK": self.BK}
+
+
+# (kernel, architecture, bytes an element): the first is for 16-bit types, the second for float32.
+_TABLE: dict[tuple[KernelName, int, int], Tile] = {
+    ("sweep", 90, 2): Tile(128, 128, 64, 8, 3),
+    ("sweep", 90, 4): Tile(128, 64, 32, 8, 3),
+    ("sweep", 80, 2): Tile(128, 128, 32, 8, 3),
+    ("sweep", 80, 4): Tile(64, 64, 32, 8, 3),
+    ("sweep_tma", 90, 2): Tile(128, 128, 64, 8, 3),
+    ("sweep_tma", 90, 4): Tile(128, 64, 32, 8, 3),
+    ("gradient", 90, 2): Tile(128, 128, 64, 8, 3),
+    ("gradient", 90, 4): Tile(128, 64, 32, 8, 3),
+    ("gradient", 80, 2): Tile(128, 128, 32, 8, 3),
+    ("gradient", 80, 4): Tile(64, 64, 32, 8, 3),
+    ("gradient_rows", 90, 2): Tile(64, 64, 64, 8, 2),
+    ("gradient_rows", 90, 4): Tile(64, 32, 32, 8, 2),
+    ("gradient_rows", 80, 2): Tile(64, 64, 32, 8, 2),
+    ("gradient_rows", 80, 4): Tile(32, 32, 32, 8, 2),
+    ("faint", 90, 2): Tile(64, 64, 64, 8, 2),
+    ("faint", 90, 4): Tile(64, 64, 32, 8, 2),
+    ("faint", 80, 2): Tile(64, 64, 32, 8, 2),
+    ("faint", 80, 4): Tile(64, 64, 32, 8, 2),
+    ("softmax", 90, 2): Tile(16, 64, 64, 4, 4),
+    ("softmax", 90, 4): Tile(16, 64, 32, 4, 4),
+    ("softmax", 80, 2): Tile(16, 64, 64, 4, 3),
+    ("softmax", 80, 4): Tile(16, 64, 32, 4, 3),
+    ("topk", 90, 2): Tile(32, 128, 64, 4, 4),
+    ("topk", 90, 4): Tile(32, 128, 32, 4, 4),
+    ("topk", 80, 2): Tile(32, 128, 64, 4, 3),
+    ("topk", 80, 4): Tile(32, 128, 32, 4, 3),
+}
+
+# The interpreter's cost is per operation on a tile, whatever its size: few, large tiles.
+_INTERPRETED = Tile(64, 128, 64, 4, 1)
+
+
+def find_tile(kernel: KernelName, arch: int, element_bytes: int, d: int) -> Tile:
+    """Return the tile for a kernel on an architecture (80, 90, ...; 0 means interpreted).
+
+    A newer architecture takes the entries of the newest one below it.
+    """
+    if arch == 0:
+        return replace(_INTERPRETED, BN=32) if kernel == "topk" else _INTERPRETED
+    known = 90 if arch >= 90 else 80
+    tile = _TABLE[kernel, known, 2 if element_bytes <= 2 else 4]
+    # A step longer than the embedding would multiply zeros; the product wants at least 16.
+    return replace(tile, BK=max(16, min(tile.BK, 1 << (d - 1).bit_length())))

@@ -1,0 +1,116 @@
+"""The forward sweep: one pass over the n x m logits gives the sums of rows and of columns.
+
+A program owns every P-th band of BM rows and runs along all columns of its split. It keeps its row
+sums in registers and adds its column sums to a line of its own, so nothing is atomic: the result is
+the same bits each time, and the extra memory is (P * m + S * n) floats for P programs, S splits.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from twinlens.kernels.triton_tiles import (
+    is_positive,
+    is_seen,
+    product_tile,
+    product_tile_tma,
+    softplus,
+)
+
+
+@triton.jit
+def sweep_kernel(
+    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, row_sum_ptr, column_sum_ptr,
+    row_label_ptr, column_label_ptr, n, m, d, stride_x, stride_y, offset, private,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
+    SIGMOID: tl.constexpr, COLUMNS: tl.constexpr, LABELS: tl.constexpr,
+    EXCLUDE_SELF: tl.constexpr, PRIVATE: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Sum 2^(factor * cosine + shift), or softplus(-+ (factor * cosine + shift)) for the sigmoid.
+
+    Grid (P, S). row_sum (S, n); column_sum (P, m) must come as zeros, and only if COLUMNS.
+    """
+    program, split = tl.program_id(0), tl.program_id(1)
+    bands, columns_of = tl.cdiv(n, BM), tl.cdiv(tl.cdiv(m, BN), tl.num_programs(1))
+    factor, shift = tl.load(factor_ptr), tl.load(shift_ptr)
+    if TMA:
+        x_desc = tl.make_tensor_descriptor(x_ptr, [n, d], [stride_x, 1], [BM, BK])
+        y_desc = tl.make_tensor_descriptor(y_ptr, [m, d], [stride_y, 1], [BN, BK])
+    for band in range(program, bands, tl.num_programs(0)):
+        i = band * BM + tl.arange(0, BM)
+        rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * factor
+        total = tl.zeros([BM], tl.float32)
+        for tile in range(split * columns_of, min((split + 1) * columns_of, tl.cdiv(m, BN))):
+            j = tile * BN + tl.arange(0, BN)
+            if TMA:
+                dots = product_tile_tma(
+                    x_desc, y_desc, band * BM, tile * BN, d, BM, BN, BK, UP, PRECISION
+                )
+            else:
+                dots = product_tile(
+                    x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y,
+                    BM, BN, BK, EVEN_K, UP, PRECISION,
+                )  # fmt: skip
+            ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
+            z = dots * rx[:, None] * ry[None, :] + shift
+            seen = is_seen(
+                i, j, row_label_ptr, column_label_ptr, n, m, offset, private,
+                LABELS, EXCLUDE_SELF, PRIVATE, False,
+            )  # fmt: skip
+            if SIGMOID:
+                positive = is_positive(
+                    i, j, row_label_ptr, column_label_ptr, n, m, offset,
+                    LABELS, EXCLUDE_SELF, False,
+                )  # fmt: skip
+                e = softplus(tl.where(positive, -z, z))
+            else:
+                e = tl.exp2(z)
+            e = tl.where(seen, e, 0.0)
+            total += tl.sum(e, 1)
+            if COLUMNS:
+                line = column_sum_ptr + program.to(tl.int64) * m + j
+                before = tl.load(line, mask=j < m, other=0.0)
+                tl.store(line, before + tl.sum(e, 0), mask=j < m)
+        tl.store(row_sum_ptr + split.to(tl.int64) * n + i, total, mask=i < n)
+
+
+@triton.jit
+def faint_lse_kernel(
+    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, faint_ptr, lse_ptr,
+    row_label_ptr, column_label_ptr, n, m, d, stride_x, stride_y, offset, private,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, PRIVATE: tl.constexpr,
+    SWAP: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Overwrite the log2-sum of the faint rows by the exact one, with a running maximum.
+
+    It is always launched, so that the host need not ask; a band without a faint row ends at once.
+    SWAP: the rows here are the columns of the problem.
+    """
+    i = tl.program_id(0) * BM + tl.arange(0, BM)
+    rows = m if SWAP else n
+    columns = n if SWAP else m
+    faint = tl.load(faint_ptr + i, mask=i < rows, other=0)
+    if tl.max(faint, 0) > 0:
+        rx = tl.load(rx_ptr + i, mask=i < rows, other=0.0) * tl.load(factor_ptr)
+        top = tl.full([BM], -1e30, tl.float32)
+        total = tl.zeros([BM], tl.float32)
+        for start in range(0, columns, BN):
+            j = start + tl.arange(0, BN)
+            dots = product_tile(
+                x_ptr, y_ptr, i, j, rows, columns, d, stride_x, stride_y,
+                BM, BN, BK, EVEN_K, UP, PRECISION,
+            )  # fmt: skip
+            ry = tl.load(ry_ptr + j, mask=j < columns, other=0.0)
+            seen = is_seen(
+                i, j, row_label_ptr, column_label_ptr, n, m, offset, private,
+                LABELS, EXCLUDE_SELF, PRIVATE, SWAP,
+            )  # fmt: skip
+            z = tl.where(seen, dots * rx[:, None] * ry[None, :], -1e30)
+            above = tl.maximum(top, tl.max(z, 1))
+            terms = tl.where(seen, tl.exp2(z - above[:, None]), 0.0)
+            total = total * tl.exp2(top - above) + tl.sum(terms, 1)
+            top = above
+        lse = top.to(tl.float64) + tl.log2(tl.where(total > 0, total, 1.0)).to(tl.float64)
+        tl.store(lse_ptr + i, lse, mask=(i < rows) & (faint > 0))
