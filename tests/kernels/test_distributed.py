@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from twinlens.kernels import reference
@@ -52,8 +52,8 @@ def _work(rank: int, port: int, folder: str) -> None:
             inputs.append(given["bias"])
         if "labels" in given:
             given["labels"] = given["labels"][mine]
-        combine = "sum" if name != "siglip" else "mean"
-        value = sharded_contrastive_loss(*inputs[:3], combine=combine, **given)
+        given["combine"] = "sum" if name != "siglip" else "mean"
+        value = sharded_contrastive_loss(inputs[0], inputs[1], inputs[2], **given)
         results[name] = (value.detach(), torch.autograd.grad(value, inputs))
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -65,7 +65,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_work, args=(port, str(folder)), nprocs=RANKS)
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=_work, args=(r, port, str(folder))) for r in range(RANKS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * RANKS
     return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
 
 
@@ -97,4 +103,4 @@ def test_three_ranks_equal_one_process(name: str, ranks: list[dict[str, Any]]) -
 
 
 def _error(got: Tensor, want: Tensor) -> float:
-    return ((got.double() - want).norm() / want.norm()).item()
+    return float((got.double() - want).norm() / want.norm())

@@ -71,7 +71,9 @@ def test_a_loss_compiles_into_one_graph() -> None:
 def test_inference_compiles_into_one_graph() -> None:
     x, y, scale = [*_given((4, 8), (30, 8)), torch.tensor(9.0)]
     compiled = torch.compile(similarity.similarity_topk, fullgraph=True, backend="aot_eager")
-    for a, b in zip(compiled(x, y, scale, 3), similarity.similarity_topk(x, y, scale, 3), strict=True):
+    for a, b in zip(
+        compiled(x, y, scale, 3), similarity.similarity_topk(x, y, scale, 3), strict=True
+    ):
         torch.testing.assert_close(a, b)
 
 

@@ -23,25 +23,21 @@ def _inputs(n: int, m: int, d: int, dtype: torch.dtype, device: torch.device) ->
     return [x.to(device, dtype), y.to(device, dtype), torch.tensor(50.0, device=device)]
 
 
-def _exact(inputs: list[Tensor]) -> list[Tensor]:
-    return [t.double() for t in inputs]
-
-
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize(("n", "m", "d"), [(20, 203, 70), (1, 1, 3)])
 def test_the_fused_softmax_is_exact(
     n: int, m: int, d: int, dtype: torch.dtype, device: torch.device, poisoned: None
 ) -> None:
-    x, y, scale = inputs = _inputs(n, m, d, dtype, device)
-    want = reference.similarity_softmax(*_exact(inputs))
+    x, y, scale = _inputs(n, m, d, dtype, device)
+    want = reference.similarity_softmax(x.double(), y.double(), scale.double())
     got = triton_inference.similarity(x, y, scale, None)
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=2e-6)
 
 
 def test_the_fused_sigmoid_is_exact(device: torch.device, poisoned: None) -> None:
-    x, y, scale = inputs = _inputs(20, 203, 70, torch.float32, device)
+    x, y, scale = _inputs(20, 203, 70, torch.float32, device)
     bias = torch.tensor(-7.0, device=device)
-    want = reference.similarity_sigmoid(*_exact(inputs), bias.double())
+    want = reference.similarity_sigmoid(x.double(), y.double(), scale.double(), bias.double())
     got = triton_inference.similarity(x, y, scale, bias)
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=2e-6)
 
@@ -58,10 +54,10 @@ def test_a_zero_embedding_finds_all_classes_alike(device: torch.device) -> None:
 def test_the_two_phase_top_k_is_exact(
     path: str, n: int, m: int, k: int, device: torch.device, poisoned: None
 ) -> None:
-    x, y, scale = inputs = _inputs(n, m, 70, torch.float32, device)
+    x, y, scale = _inputs(n, m, 70, torch.float32, device)
     y[m // 2] = y[3]  # of equal classes the first must win
     y[m - 1] = y[m // 3]
-    p, index = reference.similarity_topk(*_exact(inputs), k)
+    p, index = reference.similarity_topk(x.double(), y.double(), scale.double(), k)
     find = triton_inference.topk if path == "triton" else similarity.blocked_topk
     got_p, got_index = find(x, y, scale, k)
     assert torch.equal(got_index, index)
@@ -72,16 +68,17 @@ def test_blocks_do_not_show_in_the_top_k(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(similarity, "BLOCK", 256)
     inputs = _inputs(6, 1000, 16, torch.float64, torch.device("cpu"))
     inputs[1][900] = inputs[1][100]
-    p, index = reference.similarity_topk(*inputs, 5)
-    got_p, got_index = similarity.similarity_topk(*inputs, 5)
+    p, index = reference.similarity_topk(inputs[0], inputs[1], inputs[2], 5)
+    x, y, scale = inputs
+    got_p, got_index = similarity.similarity_topk(x, y, scale, 5)
     assert torch.equal(got_index, index)
     torch.testing.assert_close(got_p, p, rtol=1e-6, atol=1e-12)
 
 
 def test_k_beyond_the_classes_is_refused() -> None:
-    inputs = _inputs(2, 5, 4, torch.float32, torch.device("cpu"))
+    x, y, scale = _inputs(2, 5, 4, torch.float32, torch.device("cpu"))
     with pytest.raises(InputError, match="k is 6"):
-        similarity.similarity_topk(*inputs, 6)
+        similarity.similarity_topk(x, y, scale, 6)
 
 
 def test_gradients_pass_through_the_probabilities() -> None:

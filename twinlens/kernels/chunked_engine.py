@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from twinlens.kernels import chunked, contrastive, positives
@@ -66,9 +65,7 @@ class ChunkedEngine:
             problem.x.unit, problem.y.unit, problem.factor, bias, problem.pairs
         )
 
-    def sigmoid_gradient(
-        self, problem: Problem, bias: Tensor, emit: Emit
-    ) -> tuple[Tensor, Tensor]:
+    def sigmoid_gradient(self, problem: Problem, bias: Tensor, emit: Emit) -> tuple[Tensor, Tensor]:
         """Emit G y, return G^T x and sum(G); see `contrastive.Engine`."""
         dx, dy, total = chunked.sigmoid_gradient(
             problem.x.unit,

@@ -111,9 +111,7 @@ class Engine(Protocol):
         """Return the sum of softplus(-+ logit) over all pairs that are compared."""
         ...
 
-    def sigmoid_gradient(
-        self, problem: Problem, bias: Tensor, emit: Emit
-    ) -> tuple[Tensor, Tensor]:
+    def sigmoid_gradient(self, problem: Problem, bias: Tensor, emit: Emit) -> tuple[Tensor, Tensor]:
         """Emit G y, return G^T x and sum(G) for G = sigmoid(logit) - positive."""
         ...
 

@@ -136,12 +136,10 @@ class _Softmax(torch.autograd.Function):
         mine = PerSide(shares.rows, shares.columns[own])
         few = PerSide(lse.rows, lse.columns[own])
         attraction = positives.attraction(problem, pull)
-        return settings.shard.sum(
-            contrastive.softmax_loss(few, mine, attraction, problem.factor)
-        )
+        return settings.shard.sum(contrastive.softmax_loss(few, mine, attraction, problem.factor))
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, y, scale, row_lse, column_lse = ctx.saved_tensors
         settings: _Settings = ctx.settings
         needs_y = ctx.needs_input_grad[1]
@@ -170,7 +168,7 @@ class _Sigmoid(torch.autograd.Function):
         return settings.shard.sum(total) / len(problem.y)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, y, scale, bias = ctx.saved_tensors
         settings: _Settings = ctx.settings
         needs_y = ctx.needs_input_grad[1]

@@ -205,9 +205,7 @@ def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 
 def _softmax_backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     needs_y = ctx.needs_input_grad[1]
-    gx, gy, gscale = softmax_contrast_backward(
-        upstream, *ctx.saved_tensors, *ctx.settings, needs_y
-    )
+    gx, gy, gscale = softmax_contrast_backward(upstream, *ctx.saved_tensors, *ctx.settings, needs_y)
     return gx, gy if needs_y else None, gscale, *([None] * 7)
 
 

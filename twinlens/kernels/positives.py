@@ -28,7 +28,9 @@ def attraction(problem: Problem, pull: PerSide) -> Tensor:
     return total
 
 
-def subtract_pull(dx: Tensor, dy: Tensor | None, x: Side, y: Side, pairs: Pairs, pull: PerSide) -> None:
+def subtract_pull(
+    dx: Tensor, dy: Tensor | None, x: Side, y: Side, pairs: Pairs, pull: PerSide
+) -> None:
     """Subtract the positives' part of G y and G^T x."""
     if pairs.row_labels is None:
         own = _own(pairs, slice(0, len(x)))

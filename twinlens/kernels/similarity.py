@@ -35,11 +35,12 @@ def similarity_sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Ten
 def similarity_topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k likeliest classes, best first: probabilities (n, k), indices (n, k).
 
-    The probabilities are those among all m classes. Equal classes come in the order of their index.
+    The probabilities are those among all m classes, and carry no gradient. Equal
+    classes come in the order of their index.
     """
     if not 1 <= k <= len(y):
         raise InputError(f"k is {k}; it must be between 1 and the {len(y)} classes", field="k")
-    p, index = _topk(x, y, scale, k)
+    p, index = _topk(x.detach(), y.detach(), scale.detach(), k)
     return p, index
 
 

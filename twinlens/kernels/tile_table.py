@@ -16,7 +16,7 @@ KernelName = Literal["sweep", "sweep_tma", "gradient", "gradient_rows", "faint",
 
 @dataclass(frozen=True)
 class Tile:
-    """BM rows x BN columns, BK at a time along the embedding; the warps and the pipeline's depth."""
+    """BM rows x BN columns, BK at a time along the embedding; warps and the pipeline's depth."""
 
     BM: int
     BN: int

@@ -106,9 +106,7 @@ class TritonEngine:
         rows, _ = self._sweep(problem, bias, sigmoid=True)
         return rows.double().sum().float()
 
-    def sigmoid_gradient(
-        self, problem: Problem, bias: Tensor, emit: Emit
-    ) -> tuple[Tensor, Tensor]:
+    def sigmoid_gradient(self, problem: Problem, bias: Tensor, emit: Emit) -> tuple[Tensor, Tensor]:
         """Emit G y, return G^T x and sum(G); see `contrastive.Engine`."""
         unused = problem.x.inverse_norm
         nothing = PerSide(unused, unused)

@@ -39,6 +39,7 @@ def gradient_tile(
             log_j = tl.load(log_j_ptr + j, mask=j < columns, other=float("inf"))
             share_i = tl.load(share_i_ptr + i, mask=i < rows, other=0.0)
             share_j = tl.load(share_j_ptr + j, mask=j < columns, other=0.0)
+            z = tl.where(seen, z, -1e30)  # what is hidden may exceed every sum
             g = tl.where(share_i[:, None] > 0, tl.exp2(z - log_i[:, None]) * share_i[:, None], 0.0)
             g += tl.where(share_j[None, :] > 0, tl.exp2(z - log_j[None, :]) * share_j[None, :], 0.0)
         else:

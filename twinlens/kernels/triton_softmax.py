@@ -1,7 +1,7 @@
 """Zero-shot in one launch: norms, product, softmax (or sigmoid) of n embeddings against m classes.
 
 A program owns BM rows. It writes logits while it sums them with a running maximum, then reads them
-back from cache and turns them into probabilities: exact at any scale, and the classes are read once.
+back from cache and turns them into probabilities: exact at any scale, the classes read once.
 """
 
 from __future__ import annotations

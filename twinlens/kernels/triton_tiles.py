@@ -68,10 +68,9 @@ def is_positive(
     if LABELS:
         a = tl.load(row_label_ptr + row, mask=row < n, other=-1)
         b = tl.load(column_label_ptr + column, mask=column < m, other=-2)
+        same = a == b
         if EXCLUDE_SELF:
-            same = (a == b) & (row + offset != column)
-        else:
-            same = a == b
+            same = same & (row + offset != column)
     return same
 
 
@@ -102,7 +101,9 @@ def softplus(z):
     u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
     w = 1.0 + u
     # log(w) alone forgets all of u below 1e-7, and a row has thousands of such terms.
-    small = tl.where(w == 1.0, u, tl.log2(w) * 0.6931471805599453 * (u / tl.where(w == 1.0, 1.0, w - 1.0)))
+    small = tl.where(
+        w == 1.0, u, tl.log2(w) * 0.6931471805599453 * (u / tl.where(w == 1.0, 1.0, w - 1.0))
+    )
     return tl.maximum(z, 0.0) + small
 
 

@@ -19,7 +19,7 @@ def tile_maxima_kernel(
     x_ptr, y_ptr, scale_ptr, best_ptr, top_ptr, total_ptr, n, m, d, stride_x, stride_y, tiles,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write best (n, tiles), and per split (n, S) the maximum and the sum beside it. Grid (., S)."""
+    """Write best (n, tiles), and per split (n, S) the maximum and the sum to it. Grid (., S)."""
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     split, splits = tl.program_id(1), tl.num_programs(1)
     each = tl.cdiv(tiles, splits)
@@ -78,7 +78,9 @@ def select_kernel(
         yy = tl.zeros([BN], tl.float32)
         for start in range(0, d, BK):
             c = start + tl.arange(0, BK)
-            x = tl.load(x_ptr + row.to(tl.int64) * stride_x + c, mask=c < d, other=0.0).to(tl.float32)
+            x = tl.load(x_ptr + row.to(tl.int64) * stride_x + c, mask=c < d, other=0.0).to(
+                tl.float32
+            )
             y = tl.load(
                 y_ptr + j.to(tl.int64)[:, None] * stride_y + c[None, :],
                 mask=(j < m)[:, None] & (c < d)[None, :], other=0.0,
