@@ -36,6 +36,17 @@ SMALL: dict[str, dict[str, Any]] = {
         "frozen_epochs": 0.0,
         "local": Crops(2, size_ratio=0.5, scale_min=0.1, scale_max=0.4),
     },
+    "simsiam": {"hidden": 16, "dim": 8, "bottleneck": 4},
+    "barlow": {"hidden": 16, "dim": 8},
+    "vicreg": {"hidden": 16, "dim": 8},
+    "swav": {
+        "hidden": 16,
+        "dim": 8,
+        "prototypes": 12,
+        "queue": 24,
+        "frozen_epochs": 0.0,
+        "local": Crops(2, size_ratio=0.5, scale_min=0.1, scale_max=0.4),
+    },
     "clip": {"dim": 8},
     "siglip": {"dim": 8},
 }

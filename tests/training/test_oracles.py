@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,31 +13,16 @@ import torch
 from torch import Tensor
 
 from tests.training import oracle
+from tests.training.cases import FAMILY, Case, D, K, N, draw
 from tests.training.family import ALL
 from twinlens.training.objective import Given
 from twinlens.training.objectives import find_method
 from twinlens.training.schedules import Progress
 
-N, D, K = 5, 4, 7
-
-
-@dataclass(frozen=True)
-class Case:
-    """Inputs of a loss: float64 arrays by name."""
-
-    student: dict[str, Any]
-    teacher: dict[str, Any] = field(default_factory=dict)
-    shared: dict[str, Any] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
-    labels: tuple[int, ...] = (0, 1, 0, 1, 0)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-def draw(*shape: int, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).standard_normal(shape)
-
 
 def plain(method: str) -> Case:
+    if method in FAMILY:
+        return FAMILY[method].plain()
     two = draw(N, 2, D)
     if method == "moco":
         return Case({"q": two}, {"k": draw(N, 2, D, seed=1)}, state={"queue": draw(K, D, seed=2)})
@@ -64,11 +49,15 @@ def duplicated(method: str) -> Case:
         {name: np.repeat(rows[:1], N, axis=0) for name, rows in case.teacher.items()},
         case.shared,
         case.state,
+        settings=case.settings,
+        extra=case.extra,
     )
 
 
 def extreme(method: str) -> Case:
     """Logits of about +-60 and more: exponentials that fp16 and naive sums cannot hold."""
+    if method in FAMILY:
+        return FAMILY[method].extreme()
     case = plain(method)
     if method in ("clip", "siglip"):
         shared = {**case.shared, "scale": np.array(100.0)}
@@ -82,7 +71,7 @@ def extreme(method: str) -> Case:
 def lonely(method: str) -> Case:
     """One image alone in its class: where a loss asks by class, it has only its other view."""
     case = plain(method)
-    return Case(case.student, case.teacher, case.shared, case.state, labels=(0, 1, 1, 1, 2))
+    return dataclasses.replace(case, labels=(0, 1, 1, 1, 2))
 
 
 def smallest(method: str) -> Case:
@@ -94,6 +83,8 @@ def smallest(method: str) -> Case:
         case.shared,
         case.state,
         labels=(0, 1),
+        settings=case.settings,
+        extra={name: rows[:2] for name, rows in case.extra.items()},
     )
 
 
@@ -112,6 +103,8 @@ def ask_oracle(method: str, case: Case) -> Callable[[oracle.Rows], oracle.Number
     state = case.state
 
     def loss(rows: oracle.Rows) -> oracle.Number:
+        if method in FAMILY:
+            return FAMILY[method].ask(objective, case, rows)
         if method == "simclr":
             return oracle.nt_xent(rows["z"], objective.temperature)
         if method == "supcon":
@@ -141,12 +134,15 @@ def ask_objective(method: str, case: Case, dtype: torch.dtype) -> tuple[float, d
     moved = {**student, **shared}
     for tensor in moved.values():
         tensor.requires_grad_()
-    labels = {"labels": torch.tensor(case.labels)}
+    extra = {name: torch.tensor(values) for name, values in case.extra.items()}
+    extra["labels"] = torch.tensor(case.labels)
     at = Progress(9, 10)  # DINO's teacher temperature has reached its last value
-    given = Given(student, tensors(case.teacher), shared, tensors(case.state), labels, at)
+    given = Given(student, tensors(case.teacher), shared, tensors(case.state), extra, at)
     loss = find_method(method)(**case.settings).loss(given)["loss"]
     torch.autograd.backward(loss)
-    return float(loss.detach()), {name: t.grad for name, t in moved.items() if t.grad is not None}
+    # No gradient at all is a gradient of zero: where a method stops it, so must its oracle.
+    grads = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in moved.items()}
+    return float(loss.detach()), grads
 
 
 @pytest.mark.parametrize("case_name", CASES)
@@ -189,6 +185,7 @@ CHANCE: Mapping[str, Callable[[int], float]] = {
     "dino": lambda n: math.log(1024),
     "clip": lambda n: math.log(n),
     "siglip": lambda n: math.log(n) + (n - 1) * math.log(n / (n - 1)),
+    **{name: entry.chance for name, entry in FAMILY.items()},
 }
 
 
@@ -197,7 +194,7 @@ def test_the_chance_value_is_what_the_formula_says(method: str) -> None:
     assert find_method(method)().chance(128) == pytest.approx(CHANCE[method](128))
 
 
-@pytest.mark.parametrize("method", ["simclr", "supcon", "mocov3", "clip"])
+@pytest.mark.parametrize("method", ["simclr", "supcon", "mocov3", "clip", "vicreg"])
 def test_the_chance_value_is_the_loss_of_equal_rows(method: str) -> None:
     """An encoder that answers the same to everything sits exactly on the plateau."""
     case = plain(method)

@@ -32,7 +32,7 @@ class Outcome:
 
     terms: Rows
     representation: Tensor
-    taught: tuple[Rows, ...]  # by micro-batch
+    taught: tuple[Rows, ...]  # by micro-batch: what rings and centres are renewed from
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Differentiator:
         rows, shared = self._student(batch)
         terms = self._loss(rows, taught, shared, batch, progress)
         torch.autograd.backward(terms["loss"] * weight)
-        return Outcome(_plain(terms), rows[REPRESENTATION].detach(), (taught,))
+        return Outcome(_plain(terms), rows[REPRESENTATION].detach(), (self._kept(taught, rows),))
 
     def _cached(self, batch: Batch, progress: Progress) -> Outcome:
         parts = [
@@ -103,7 +103,13 @@ class Differentiator:
                 ends_of, slopes = zip(*pairs, strict=True)
                 torch.autograd.backward(ends_of, slopes)
             start += len(part)
-        return Outcome(_plain(terms), rows[REPRESENTATION].detach(), (taught,))
+        kept = self._kept(taught, rows)
+        return Outcome(_plain(terms), rows[REPRESENTATION].detach(), (kept,))
+
+    def _kept(self, taught: Rows, rows: Rows) -> Rows:
+        """Return the teacher's rows, and those of the student's that the state asks for."""
+        own = self.state.sources - taught.keys()
+        return taught | {name: rows[name].detach() for name in own}
 
     def _rows_without_graph(self, parts: Sequence[Batch], progress: Progress) -> tuple[Rows, Rows]:
         """Return all rows, forwarded chunk by chunk; running statistics stay as they were."""

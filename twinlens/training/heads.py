@@ -12,17 +12,23 @@ from torch import Tensor, nn
 
 
 def mlp(
-    sizes: tuple[int, ...], *, norm: bool = True, last_norm: bool = False, affine: bool = True
+    sizes: tuple[int, ...],
+    *,
+    norm: bool = True,
+    last_norm: bool = False,
+    affine: bool = True,
+    last_bias: bool = True,
 ) -> nn.Sequential:
     """Return Linear layers of these sizes with BatchNorm and ReLU between them.
 
-    With `last_norm` a BatchNorm ends it, with `affine` or without learned scale.
+    With `last_norm` a BatchNorm ends it, with `affine` or without learned scale; without it the
+    last layer has a bias if `last_bias`.
     """
     layers: list[nn.Module] = []
     for index, (narrow, wide) in enumerate(itertools.pairwise(sizes)):
         last = index == len(sizes) - 2
         normed = last_norm if last else norm
-        layers.append(nn.Linear(narrow, wide, bias=not normed))
+        layers.append(nn.Linear(narrow, wide, bias=not normed and (last_bias or not last)))
         if normed:
             layers.append(nn.BatchNorm1d(wide, affine=affine or not last))
         if not last:

@@ -57,7 +57,10 @@ class Ema:
 
 @dataclass(frozen=True)
 class Ring:
-    """The last `size` rows named `source` of the teacher, as unit rows (size, dim)."""
+    """The last `size` rows (size, dim) named `source`, the teacher's or, detached, the student's.
+
+    Until it was written to, it holds random unit rows.
+    """
 
     name: str
     size: int
@@ -84,7 +87,14 @@ class Clamp:
     high: float
 
 
-Declaration = Ema | Ring | Centre | Clamp
+@dataclass(frozen=True)
+class UnitRows:
+    """Keep the rows of a parameter on the unit sphere, in place, from the start."""
+
+    parameter: str
+
+
+Declaration = Ema | Ring | Centre | Clamp | UnitRows
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What lives between steps: EMA twins, rings and centres, renewed in one place after each step.
 
 The order is fixed and the same for all: optimizer step, then twin, then ring, then centre, then
-clamps. So a loss never meets a key of its own batch in the queue, and a centre is used before it is
-moved.
+clamps and unit rows. So a loss never meets a key of its own batch in the queue, and a centre is
+used before it is moved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.training.network import Network
-from twinlens.training.objective import Centre, Clamp, Declaration, Ema, Ring, Rows
+from twinlens.training.objective import Centre, Clamp, Declaration, Ema, Ring, Rows, UnitRows
 from twinlens.training.parallel import Ranks
 from twinlens.training.schedules import Progress
 from twinlens.training.seeds import generator
@@ -28,6 +28,9 @@ class State(nn.Module):
         self.rings = [item for item in declared if isinstance(item, Ring)]
         self.centres = [item for item in declared if isinstance(item, Centre)]
         self.clamps = [item for item in declared if isinstance(item, Clamp)]
+        self.units = [item for item in declared if isinstance(item, UnitRows)]
+        self.sources = {ring.source for ring in self.rings} | {it.source for it in self.centres}
+        self._make_unit(net)
         parts = tuple(dict.fromkeys(name for ema in self.emas for name in ema.parts))
         self.twin = net.twin(parts) if parts else None
         for number, ring in enumerate(self.rings):
@@ -44,7 +47,7 @@ class State(nn.Module):
 
     @torch.no_grad()
     def renew(self, net: Network, taught: Sequence[Rows], progress: Progress, ranks: Ranks) -> None:
-        """Move everything on by one optimizer step; `taught` holds each micro-batch's rows."""
+        """Move everything on by one optimizer step; `taught` holds each micro-batch's sources."""
         for ema in self.emas:
             self._follow(net, ema, progress)
         for ring in self.rings:
@@ -55,6 +58,13 @@ class State(nn.Module):
             self.get_buffer(centre.name).lerp_(mean, 1 - centre.momentum)
         for clamp in self.clamps:
             net.parts.get_parameter(clamp.parameter).clamp_(clamp.low, clamp.high)
+        self._make_unit(net)
+
+    @torch.no_grad()
+    def _make_unit(self, net: Network) -> None:
+        for item in self.units:
+            rows = net.parts.get_parameter(item.parameter)
+            rows.copy_(nn.functional.normalize(rows, dim=-1))
 
     def _follow(self, net: Network, ema: Ema, progress: Progress) -> None:
         assert self.twin is not None, "an Ema was declared without a twin. This is a bug"

@@ -20,8 +20,12 @@ METHODS = {
     "moco": "moco:MoCo",
     "mocov3": "mocov3:MoCoV3",
     "byol": "byol:BYOL",
-    "supcon": "supcon:SupCon",
+    "simsiam": "simsiam:SimSiam",
+    "swav": "swav:SwAV",
     "dino": "dino:DINO",
+    "barlow": "barlow:BarlowTwins",
+    "vicreg": "vicreg:VICReg",
+    "supcon": "supcon:SupCon",
     "clip": "clip:CLIP",
     "siglip": "siglip:SigLIP",
 }

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from twinlens.training.assignment import cross_view_entropy, mean_entropy
 from twinlens.training.heads import PrototypeHead
 from twinlens.training.network import Network
 from twinlens.training.objective import (
@@ -91,10 +92,8 @@ class DINO(Objective):
         centred = (given.teacher["logits"] - given.state["centre"]) / sharp
         target = centred.softmax(dim=-1)
         log_odds = (given.student["logits"] / self.student_temperature).log_softmax(dim=-1)
-        pairs = -torch.einsum("ntk,nvk->ntv", target, log_odds).mean(dim=0)  # (t, v)
-        other = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)
-        entropy = -(target * centred.log_softmax(dim=-1)).sum(dim=-1).mean()
-        return {"loss": (pairs * other).sum() / other.sum(), "teacher_entropy": entropy}
+        loss = cross_view_entropy(target, log_odds)
+        return {"loss": loss, "teacher_entropy": mean_entropy(target)}
 
     def chance(self, batch: int) -> float:
         """Ln K: both sides uniform."""

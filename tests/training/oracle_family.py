@@ -1,0 +1,87 @@
+"""Oracles of the younger methods, from the papers alone; `.real` is where a gradient stops."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.training.oracle import Array, Number, log_sum_exp, unit
+
+
+def simsiam(p: Array, z: Array) -> Number:
+    """p, z (n, 2, d)."""
+    total = np.complex128(0)
+    for i in range(len(p)):
+        for view in range(2):
+            target = unit(z[i, 1 - view].real.astype(complex))
+            total -= (unit(p[i, view]) * target).sum() / 2
+    return total / len(p)
+
+
+def barlow(z: Array, off_diagonal: float) -> Number:
+    """z (n, 2, d)."""
+    n, _, d = z.shape
+    columns = [[z[:, view, j] for j in range(d)] for view in range(2)]
+    for view in range(2):
+        for j in range(d):
+            centred = columns[view][j] - columns[view][j].mean()
+            columns[view][j] = centred / np.sqrt((centred * centred).sum() / n + 1e-5)
+    total = np.complex128(0)
+    for i in range(d):
+        for j in range(d):
+            c = (columns[0][i] * columns[1][j]).sum() / n
+            total += (1 - c) ** 2 if i == j else off_diagonal * c * c
+    return total
+
+
+def vicreg(z: Array) -> Number:
+    """z (n, 2, d)."""
+    n, _, d = z.shape
+    gaps = z[:, 0] - z[:, 1]
+    total = 25 * (gaps * gaps).sum() / (n * d)
+    for view in range(2):
+        centred = z[:, view] - z[:, view].mean(axis=0)
+        covariance = np.array(
+            [[(centred[:, i] * centred[:, j]).sum() / (n - 1) for j in range(d)] for i in range(d)]
+        )
+        for i in range(d):
+            short = 1 - np.sqrt(covariance[i, i] + 1e-4)
+            total += 25 / 2 * (short if short.real > 0 else 0) / d
+            total += sum(covariance[i, j] ** 2 for j in range(d) if j != i) / d
+    found: Number = total
+    return found
+
+
+def sinkhorn(scores: NDArray[np.float64], rounds: int = 3) -> NDArray[np.float64]:
+    """scores (n, k), already divided by the temperature; sums in plain exponentials."""
+    q = np.exp(scores - scores.max())
+    for _ in range(rounds):
+        q = q / q.sum(axis=0, keepdims=True)
+        q = q / q.sum(axis=1, keepdims=True)
+    found: NDArray[np.float64] = q
+    return found
+
+
+def swav(
+    z: Array,
+    small: Array,
+    prototypes: Array,
+    queue: NDArray[np.float64],
+    temperature: float,
+    sharpness: float,
+) -> Number:
+    """z (n, 2, d), small (n, v, d), queue (m, d)."""
+    n = len(z)
+    crops = [z[:, 0], z[:, 1], *(small[:, v] for v in range(small.shape[1]))]
+    terms = []
+    for t in range(2):
+        rows = np.concatenate([unit(queue.astype(complex)).real, unit(crops[t]).real])
+        q = sinkhorn(rows @ prototypes.real.T / sharpness)[-n:]
+        for v, crop in enumerate(crops):
+            if v == t:
+                continue
+            for i in range(n):
+                odds = prototypes @ unit(crop[i]) / temperature
+                terms.append(-(q[i] * (odds - log_sum_exp(odds))).sum())
+    found: Number = np.mean(terms)
+    return found

@@ -1,0 +1,54 @@
+"""Balanced assignments: what Sinkhorn promises, and what naive exponentials cannot hold."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from tests.training.oracle_family import sinkhorn
+from twinlens.training.assignment import balance_assignments, cross_view_entropy, mean_entropy
+
+
+def scores(n: int = 24, k: int = 6, scale: float = 5.0) -> torch.Tensor:
+    return scale * torch.randn(n, k, generator=torch.Generator().manual_seed(0)).double()
+
+
+def test_three_rounds_equal_plain_exponentials() -> None:
+    np.testing.assert_allclose(balance_assignments(scores()), sinkhorn(scores().numpy()), rtol=1e-9)
+
+
+def test_rows_are_distributions_and_prototypes_share_alike() -> None:
+    found = balance_assignments(scores(), 200)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(24).double())
+    torch.testing.assert_close(
+        found.sum(dim=0), torch.full((6,), 24 / 6).double(), rtol=1e-3, atol=0
+    )
+
+
+def test_scores_that_overflow_fp32_are_balanced_all_the_same() -> None:
+    """exp(3.6 / 0.04) is infinite in fp32."""
+    found = balance_assignments(scores(scale=90.0).float())
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(
+        found.double(), balance_assignments(scores(scale=90.0)), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_equal_rows_are_spread_evenly_instead_of_all_taking_one_prototype() -> None:
+    same = scores()[:1].repeat(24, 1)
+    torch.testing.assert_close(balance_assignments(same), torch.full((24, 6), 1 / 6).double())
+
+
+def test_a_view_never_answers_for_itself() -> None:
+    """A prediction that equals its own target gains nothing; one that equals the other's does."""
+    targets = torch.eye(2)[None]  # view 0 is in cluster 0, view 1 in cluster 1
+    own = torch.tensor([[[0.0, -9.0], [-9.0, 0.0]]])
+    assert float(cross_view_entropy(targets, own)) == 9
+    assert float(cross_view_entropy(targets, own.flip(1))) == 0
+
+
+def test_the_entropy_of_flat_targets_is_ln_k_and_of_sharp_ones_is_zero() -> None:
+    assert math.isclose(float(mean_entropy(torch.full((3, 8), 1 / 8))), math.log(8), rel_tol=1e-6)
+    assert float(mean_entropy(torch.eye(8))) == 0

@@ -1,0 +1,69 @@
+"""Barlow Twins: the cross-correlation of two views' embeddings becomes the identity.
+
+Zbontar et al. 2021, https://arxiv.org/abs/2103.03230. With columns standardised over the batch,
+    C = z_1^T z_2 / n,    loss = sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.training.heads import mlp
+from twinlens.training.network import Network
+from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows, per_view
+from twinlens.training.views.crops import Crops
+
+EPS = 1e-5  # added to a column's variance, as BatchNorm does
+
+
+@dataclass(frozen=True)
+class BarlowTwins(Objective):
+    """Redundancy reduction over two views."""
+
+    name: ClassVar[str] = "barlow"
+    summary: ClassVar[str] = "the correlation of two views' features becomes the identity"
+    coupled: ClassVar[bool] = True
+
+    off_diagonal: float = 0.0051  # lambda
+    hidden: int = 512
+    dim: int = 512
+    crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
+
+    def views(self) -> Mapping[str, Crops]:
+        """Two views, blurred and solarized unequally."""
+        return {"global": self.crops}
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """A wide three-layer projector."""
+        sizes = (widths["image"], self.hidden, self.hidden, self.dim)
+        return {"projector": mlp(sizes, last_bias=False)}
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return z (n, 2, dim)."""
+        seen, z = per_view(net, ("image", "projector"), batch.views["global"])
+        return {REPRESENTATION: seen, "z": z}
+
+    def loss(self, given: Given) -> Rows:
+        """Return the distance of the cross-correlation from the identity, and its two parts."""
+        first, second = (standardise(z) for z in given.student["z"].unbind(1))
+        correlation = first.mT @ second / len(first)
+        own = torch.eye(len(correlation), dtype=torch.bool, device=correlation.device)
+        invariance = (1 - correlation.diagonal()).square().sum()
+        redundancy = correlation.masked_fill(own, 0).square().sum()
+        loss = invariance + self.off_diagonal * redundancy
+        return {"loss": loss, "invariance": invariance, "redundancy": redundancy}
+
+    def chance(self, batch: int) -> float:
+        """D: features that do not vary correlate with nothing."""
+        return float(self.dim)
+
+
+def standardise(rows: Tensor) -> Tensor:
+    """Return rows (n, d) whose columns have mean 0 and variance 1; a constant column stays 0."""
+    var, mean = torch.var_mean(rows, dim=0, correction=0)
+    return (rows - mean) * (var + EPS).rsqrt()

@@ -1,0 +1,120 @@
+"""SwAV: each view predicts the cluster that the other view was assigned to.
+
+Caron et al. 2020, https://arxiv.org/abs/2006.09882. With unit rows z and unit prototypes C,
+    q_t = Sinkhorn(z_t C / eps),    loss = mean over pairs (t, v), t != v, of CE(q_t, z_v C / T).
+Assignments are balanced over the whole global batch, and over a queue of earlier embeddings once it
+is full; these are compared with the prototypes of today.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.training.assignment import balance_assignments, cross_view_entropy, mean_entropy
+from twinlens.training.heads import mlp
+from twinlens.training.network import Network
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    Declaration,
+    Given,
+    Group,
+    Objective,
+    Ring,
+    Rows,
+    UnitRows,
+    per_view,
+    unit,
+)
+from twinlens.training.views.crops import Crops
+
+
+@dataclass(frozen=True)
+class SwAV(Objective):
+    """Swapped prediction of balanced assignments, with multi-crop."""
+
+    name: ClassVar[str] = "swav"
+    summary: ClassVar[str] = "views predict each other's balanced cluster assignment"
+    coupled: ClassVar[bool] = True
+
+    prototypes: int = 512
+    hidden: int = 512
+    dim: int = 128
+    temperature: float = 0.1
+    sharpness: float = 0.05  # eps of Sinkhorn
+    iterations: int = 3
+    queue: int = 0  # embeddings; for batches too small to balance over
+    queue_from: float = 0.0  # epochs
+    frozen_epochs: float = 0.1  # of the prototypes
+    crops: Crops = field(default_factory=lambda: Crops(scale_min=0.3))
+    local: Crops = field(
+        default_factory=lambda: Crops(4, size_ratio=0.5, scale_min=0.1, scale_max=0.4)
+    )
+
+    def views(self) -> Mapping[str, Crops]:
+        """Two large crops, which are assigned, and small ones, which only predict."""
+        return {"global": self.crops} | ({"local": self.local} if self.local.count else {})
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """A two-layer projector, and the prototypes."""
+        return {
+            "projector": mlp((widths["image"], self.hidden, self.dim)),
+            "prototypes": nn.Linear(self.dim, self.prototypes, bias=False),
+        }
+
+    def groups(self) -> tuple[Group, ...]:
+        """Prototypes stand still at first, and never decay: their length is fixed."""
+        return (Group("prototypes", decay=False, frozen_epochs=self.frozen_epochs),)
+
+    def state(self) -> tuple[Declaration, ...]:
+        """The prototypes' length, and the queue of both large crops' embeddings."""
+        ring = (Ring("queue", self.queue, self.dim, "z"),) if self.queue else ()
+        return UnitRows("prototypes.weight"), *ring
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return z (n, 2, dim) of the large crops, and `small` ones of the others."""
+        pairs = {
+            name: per_view(net, ("image", "projector"), views)
+            for name, views in batch.views.items()
+        }
+        small = {"small": pairs["local"][1]} if "local" in pairs else {}
+        return {REPRESENTATION: pairs["global"][0], "z": pairs["global"][1], **small}
+
+    def shared(self, net: Network) -> Rows:
+        """Return the prototypes (k, dim)."""
+        return {"prototypes": net["prototypes"].get_parameter("weight")}
+
+    def loss(self, given: Given) -> Rows:
+        """Return the mean swapped cross-entropy, and the assignments' entropy."""
+        views = torch.cat(
+            [given.student[name] for name in ("z", "small") if name in given.student], 1
+        )
+        prototypes = given.shared["prototypes"]
+        scores = unit(views) @ prototypes.mT  # (n, v, k)
+        earlier = self._earlier(given) @ prototypes.mT
+        targets = torch.stack([self._assign(scores[:, view], earlier) for view in range(2)], dim=1)
+        loss = cross_view_entropy(targets, (scores / self.temperature).log_softmax(dim=-1))
+        return {"loss": loss, "teacher_entropy": mean_entropy(targets)}
+
+    def chance(self, batch: int) -> float:
+        """Ln K: every prototype is as likely."""
+        return math.log(self.prototypes)
+
+    def _assign(self, scores: Tensor, earlier: Tensor) -> Tensor:
+        """Return assignments (n, k), balanced together with those of the queue."""
+        together = torch.cat([earlier, scores]) / self.sharpness
+        return balance_assignments(together, self.iterations)[-len(scores) :].to(scores.dtype)
+
+    def _earlier(self, given: Given) -> Tensor:
+        """Return the queue as unit rows, or no rows while it is not due or not full."""
+        z = given.student["z"]
+        due = self.queue > 0 and given.progress.epoch >= self.queue_from
+        if due and given.progress.step * z.shape[0] * z.shape[1] >= self.queue:
+            return unit(given.state["queue"].to(z.dtype))
+        return z.new_empty(0, z.shape[2])
