@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "hidden": 16,
         "dim": 8,
         "prototypes": 12,
-        "queue": 24,
+        "queue": 16,
         "frozen_epochs": 0.0,
         "local": Crops(2, size_ratio=0.5, scale_min=0.1, scale_max=0.4),
     },
