@@ -1,0 +1,117 @@
+"""What is said of an image in a training step: two texts, drawn anew each time.
+
+The first is English (label, keywords, template), the second another language where there is one;
+the ten others are drawn evenly, since a language that is drawn rarely is learned badly.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from twinlens.training.builtin.corpus import Corpus, subgroup
+from twinlens.training.builtin.words import ENGLISH, LANGUAGES, OTHERS, Words
+
+
+class Captioner:
+    """Draws texts for the images of a corpus; indices run over emoji, icons, clothes in turn."""
+
+    def __init__(self, corpus: Corpus, words: Words, dice: random.Random) -> None:
+        self._corpus, self._words, self._dice = corpus, words, dice
+        self._starts = (len(corpus.emoji), len(corpus.emoji) + len(corpus.icons))
+        self.groups = sorted(words.groups)
+        self.subgroups = sorted({subgroup(c) for c in corpus.emoji.concepts.values()})
+        self.clothes = sorted(words.clothes)
+
+    def english(self, index: int) -> str:
+        """Return an English text of the image."""
+        part, row = self._find(index)
+        if part == "emoji":
+            return self._english_emoji(self._corpus.emoji.concept(row))
+        if part == "icons":
+            return self._icon(self._corpus.icons.rows[row])
+        names = self._words.clothes_in_english[self._corpus.clothes.rows[row]["cls"]]
+        return self._fill(self._dice.choice(names), ENGLISH, 0.5)
+
+    def other(self, index: int) -> str:
+        """Return a text of the image in another language, or a second English one."""
+        part, row = self._find(index)
+        if part == "emoji":
+            return self._other_emoji(self._corpus.emoji.concept(row))
+        if part == "icons":
+            return self._fill(self._corpus.icons.rows[row]["caption"], ENGLISH, 0.3)
+        return self._clothes(self._corpus.clothes.rows[row]["cls"], self._dice.choice(LANGUAGES))
+
+    def bank(self) -> list[str]:
+        """Return one text for each group, each subgroup and each clothing class, in that order."""
+        return [
+            *(self._group(group) for group in self.groups),
+            *(self._fill(name, ENGLISH, 0.2) for name in self.subgroups),
+            *(self._clothes_of_bank(name) for name in self.clothes),
+        ]
+
+    def _find(self, index: int) -> tuple[str, int]:
+        icons, clothes = self._starts
+        if index < icons:
+            return "emoji", index
+        return ("icons", index - icons) if index < clothes else ("clothes", index - clothes)
+
+    def _english_emoji(self, concept: dict[str, Any]) -> str:
+        label, tags, die = concept["label"], concept.get("tags") or [], self._dice.random()
+        if tags and die < 0.25:
+            return " ".join(self._dice.sample(tags, min(len(tags), self._dice.randint(1, 3))))
+        if tags and die < 0.35:
+            return f"{label} {self._dice.choice(tags)}"
+        return self._fill(label, ENGLISH, 0.35)
+
+    def _other_emoji(self, concept: dict[str, Any]) -> str:
+        language = self._dice.choice(OTHERS)
+        label = concept["labels"].get(language)
+        if label is None:
+            return self._fill(concept["label"], ENGLISH, 0.3)
+        return self._fill(label, language, 0.15)
+
+    def _icon(self, row: dict[str, Any]) -> str:
+        categories = row.get("categories") or []
+        if categories and self._dice.random() < 0.1:
+            return f"{row['caption']} {self._dice.choice(categories).lower()}"
+        return self._fill(row["caption"], ENGLISH, 0.3)
+
+    def _group(self, group: str) -> str:
+        if self._dice.random() < 0.2:
+            return group.replace("-", " ")
+        language = self._dice.choice(LANGUAGES) if self._dice.random() < 0.5 else ENGLISH
+        return self._fill(self._words.groups[group][language], language, 0.4)
+
+    def _clothes_of_bank(self, name: str) -> str:
+        if self._dice.random() < 0.5:
+            return self._fill(self._dice.choice(self._words.clothes_in_english[name]), ENGLISH, 0.5)
+        return self._clothes(name, self._dice.choice(LANGUAGES))
+
+    def _clothes(self, name: str, language: str) -> str:
+        return self._fill(self._words.clothes[name][language], language, 0.3)
+
+    def _fill(self, text: str, language: str, chance: float) -> str:
+        return self._words.fill(text, language, chance, self._dice)
+
+
+def list_texts(corpus: Corpus, words: Words) -> list[str]:
+    """Return the texts that the tokenizer is trained on, frequent ones repeated."""
+    texts: list[str] = []
+    for concept in corpus.emoji.concepts.values():
+        texts += [concept["label"]] * 6 + (concept.get("tags") or []) * 2 + [subgroup(concept)]
+        texts += list(concept["labels"].values()) * 5
+    texts += [row["caption"] for row in corpus.icons.rows]
+    for named in (*words.clothes.values(), *words.groups.values()):
+        texts += list(named.values()) * 20
+    for names in words.clothes_in_english.values():
+        texts += names * 20
+    for templates in words.templates.values():
+        texts += [template.replace("{}", "") for template in templates] * 50
+    return texts + _letters()
+
+
+def _letters() -> list[str]:
+    """Return single letters of the scripts, so that a rare name can still be spelled."""
+    spans = ((33, 127), (0xA1, 0x180), (0x410, 0x450), (0x3041, 0x30FF))
+    return [chr(code) for first, last in spans for code in range(first, last)]

@@ -1,0 +1,124 @@
+"""The images and words that the builtin encoder learns from, read into memory as plain arrays.
+
+Three sets: emoji artwork, icons, photographs of clothes. What must stay true: share-alike artwork
+never enters (`SHARE_ALIKE`), since these weights ship under a permissive licence.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from twinlens.errors import InputError
+from twinlens.training.builtin.towers import IMAGE_SIZE
+
+SHARE_ALIKE = ("openmoji_color", "openmoji_black")
+COLOURED_ICONS = ("flat-color-icons", "fluent-color", "meteocons")
+EMOJI, ICONS, CLOTHES = "emoji64", "icons64", "clothing96"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One set: pixels (n, 64, 64, 3) uint8, a row of facts per image, and facts per concept."""
+
+    pixels: NDArray[np.uint8]
+    rows: list[dict[str, Any]]
+    concepts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pick(self, wanted: Callable[[dict[str, Any]], bool]) -> Part:
+        """Return the images whose row is wanted."""
+        chosen = [i for i, row in enumerate(self.rows) if wanted(row)]
+        return Part(self.pixels[chosen], [self.rows[i] for i in chosen], self.concepts)
+
+    def concept(self, index: int) -> dict[str, Any]:
+        """Return what is known of the concept that image `index` shows (emoji only)."""
+        return self.concepts[self.rows[index]["hexcode"]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The three sets of one split."""
+
+    emoji: Part
+    icons: Part
+    clothes: Part
+
+
+def find_data() -> Path:
+    """Return the folder that `TWINLENS_DATA` names, or say how to get it."""
+    named = os.environ.get("TWINLENS_DATA")
+    if not named:
+        raise InputError(
+            "TWINLENS_DATA is not set; docs/builtin.md says where each set comes from and how to "
+            "lay it out",
+            field="TWINLENS_DATA",
+        )
+    return Path(named)
+
+
+def read_corpus(folder: Path, split: str, without_styles: Iterable[str] = ()) -> Corpus:
+    """Return the `train` or `test` split, less the share-alike styles and `without_styles`."""
+    unwanted = {*SHARE_ALIKE, *without_styles}
+    return Corpus(
+        emoji=read_part(folder / EMOJI / f"{split}.zip", lambda row: row["style"] not in unwanted),
+        icons=read_part(folder / ICONS / f"{split}.zip"),
+        clothes=read_part(folder / CLOTHES / f"{split}.zip", lambda row: row["cls"] is not None),
+    )
+
+
+def read_part(path: Path, wanted: Callable[[dict[str, Any]], bool] = lambda row: True) -> Part:
+    """Return the wanted images of one archive."""
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist; docs/builtin.md says how to lay out the data",
+            field="TWINLENS_DATA",
+        )
+    with zipfile.ZipFile(path) as archive:
+        rows = [row for row in _read_lines(archive, "index.jsonl") if wanted(row)]
+        pixels = np.zeros((len(rows), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        for i, row in enumerate(rows):
+            pixels[i] = _read_square(archive.read(row["file"]))
+        concepts = {}
+        if "meta.jsonl" in archive.namelist():
+            concepts = {c["hexcode"]: c for c in _read_lines(archive, "meta.jsonl")}
+    return Part(pixels, rows, concepts)
+
+
+def subgroup(concept: dict[str, Any]) -> str:
+    """Return the concept's subgroup in words: `animal mammal`."""
+    return str(concept["subgroup"]).replace("-", " ")
+
+
+def is_monochrome(row: dict[str, Any]) -> bool:
+    """Say whether an emoji or icon is drawn in one colour, so that its negative means the same."""
+    if "mono" in row:
+        return bool(row["mono"])
+    return "caption" in row and row["style"] not in COLOURED_ICONS
+
+
+def _read_lines(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in archive.read(name).decode().splitlines()]
+
+
+def _read_square(encoded: bytes) -> NDArray[np.uint8]:
+    """Return the middle square of an image at the size of the tower."""
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(image)

@@ -1,0 +1,79 @@
+"""The loss of the builtin encoder, term by term, as pure functions of rows.
+
+Images against English and against other-language texts at three lengths (so that an embedding may
+be cut), the two texts against each other, styles of one concept against each other, and images
+against the names of all groups, subgroups and clothing classes. Rows of one label are positives of
+each other: with the same emoji in eight styles, a loss with one positive would push them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LENGTHS = {256: 1.0, 128: 0.3, 64: 0.4}  # embedding length -> weight
+_TEXT_TEXT, _IMAGE_IMAGE = 0.4, 0.3
+_BANKS = {"groups": 0.3, "subgroups": 0.3, "clothes": 0.5}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the towers made of a batch: rows not yet normalised."""
+
+    images: Tensor  # (n, d)
+    english: Tensor  # (n, d)
+    other: Tensor  # (n, d)
+    banks: Mapping[str, Tensor]  # name -> (classes, d)
+
+
+def measure_loss(
+    encoded: Encoded, labels: Tensor, classes: Mapping[str, Tensor], scales: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the weighted terms by name; the loss is their sum.
+
+    `labels` (n,) name what each image shows; `classes` hold, per bank, each image's class or -1.
+    """
+    same = (labels[:, None] == labels[None]).float()
+    terms = {}
+    for length, weight in LENGTHS.items():
+        images = cut(encoded.images, length)
+        for name, texts in (("english", encoded.english), ("other", encoded.other)):
+            value = contrast(images, cut(texts, length), same, scales["image_text"])
+            terms[f"{name}_{length}"] = weight * value
+    images, english, other = map(cut, (encoded.images, encoded.english, encoded.other))
+    terms["texts"] = _TEXT_TEXT * contrast(english, other, same, scales["text_text"])
+    terms["styles"] = _IMAGE_IMAGE * contrast_within(images, same, scales["image_image"])
+    for name, weight in _BANKS.items():
+        known = classes[name] >= 0
+        logits = images[known] @ cut(encoded.banks[name]).T * scales["groups"]
+        terms[name] = weight * F.cross_entropy(logits, classes[name][known])
+    return terms
+
+
+def cut(rows: Tensor, length: int = 256) -> Tensor:
+    """Return the first `length` columns as unit rows."""
+    return F.normalize(rows[:, :length], dim=-1)
+
+
+def contrast(one: Tensor, two: Tensor, same: Tensor, scale: Tensor) -> Tensor:
+    """Return the symmetric contrastive loss; `same` (n, n) marks all positives of a row."""
+    logits = one @ two.T * scale
+    forward = -(same / same.sum(1, keepdim=True) * F.log_softmax(logits, 1)).sum(1).mean()
+    backward = -(same / same.sum(0, keepdim=True) * F.log_softmax(logits, 0)).sum(0).mean()
+    return (forward + backward) / 2
+
+
+def contrast_within(rows: Tensor, same: Tensor, scale: Tensor) -> Tensor:
+    """Return the contrastive loss of rows among themselves; rows without a partner do not count."""
+    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    logits = (rows @ rows.T * scale).masked_fill(itself, -1e4)
+    partners = same.masked_fill(itself, 0.0)
+    paired = partners.sum(1) > 0
+    if not paired.any():
+        return rows.sum() * 0.0
+    share = partners[paired] / partners[paired].sum(1, keepdim=True)
+    return -(share * F.log_softmax(logits[paired], 1)).sum(1).mean()

@@ -1,0 +1,193 @@
+"""From trained towers to the bundle that ships: norms folded, weights in half precision, described.
+
+The bundle must stay small, so weights are stored as fp16 and cast up inside the graph; ONNX Runtime
+folds the casts when it opens the file, and computes in fp32. What must stay true: the rounding
+happens here, once, on the torch side, so that torch and the exported graph hold the same numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from twinlens.bundle.manifest import ImageSpec, TextSpec
+from twinlens.training.builtin import towers
+from twinlens.training.builtin.evaluation import TEMPLATES
+from twinlens.training.builtin.tokens import TRAINED_LENGTH, TextReader, embed_tokens
+from twinlens.training.builtin.trainer import CHECKPOINT, PROGRESS, TOKENIZER
+from twinlens.training.export.description import (
+    IMAGE_FILE,
+    TEXT_FILE,
+    Description,
+    ImageTower,
+    Similarity,
+    TextTower,
+)
+
+NAME = "builtin"
+_SOURCES = Path(__file__).with_name("sources.json")
+
+
+class Shipped:
+    """The trained encoder as it ships, in torch; embeds, and describes itself for the export."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._reader = TextReader(run / TOKENIZER)
+        model = towers.TwoTowers(towers.TextShape(vocabulary=self._reader.vocabulary))
+        tensors = load_file(run / CHECKPOINT)
+        kept = "average."
+        model.load_state_dict(
+            {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
+        )
+        self.image = store_half(fold_norms(model.image))
+        self.text = store_half(copy.deepcopy(model.text).eval())
+        self.scale = float(model.scales()["image_text"])
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return unit rows of pixels (n, 64, 64, 3)."""
+        batches = torch.from_numpy(pixels).split(256)
+        rows = torch.cat([self.image(towers.normalise_pixels(batch)) for batch in batches])
+        return F.normalize(rows, dim=-1).numpy()
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit rows of texts."""
+        assert isinstance(self.text, towers.TextTower)
+        rows = embed_tokens(self.text, self._reader.tokenize(texts))
+        return F.normalize(rows, dim=-1).numpy()
+
+    def describe(self, metrics: Mapping[str, float]) -> Description:
+        """Return what the export needs."""
+        return Description(
+            name=NAME,
+            image=ImageTower(self.image, _image_spec()),
+            text=TextTower(self.text, _text_spec(), self._write_tokenizer),
+            similarity=Similarity("softmax", self.scale),
+            templates=TEMPLATES,
+            matryoshka_dims=(64, 128, 256),
+            provenance=self._provenance(metrics),
+        )
+
+    def _write_tokenizer(self, path: Path) -> None:
+        shutil.copyfile(self._run / TOKENIZER, path)
+
+    def _provenance(self, metrics: Mapping[str, float]) -> dict[str, Any]:
+        run = json.loads((self._run / PROGRESS).read_text())
+        sources = json.loads(_SOURCES.read_text(encoding="utf-8"))
+        return {
+            "method": "two towers, contrastive, trained from scratch; see docs/builtin.md",
+            "licence": "Apache-2.0; trained on the artwork named under `data`, see NOTICE",
+            "data": sources,
+            "recipe": run,
+            "metrics": dict(metrics),
+        }
+
+
+def fold_norms(tower: towers.ImageTower) -> towers.ImageTower:
+    """Return a copy in evaluation mode whose batch norms are folded into the convolutions."""
+    tower = copy.deepcopy(tower).eval()
+    tower.stem, tower.stem_norm = _fold(tower.stem, tower.stem_norm), nn.Identity()
+    for block in tower.blocks:
+        assert isinstance(block, towers.Block)
+        block.conv1, block.norm1 = _fold(block.conv1, block.norm1), nn.Identity()
+        block.conv2, block.norm2 = _fold(block.conv2, block.norm2), nn.Identity()
+        if isinstance(block.shortcut, nn.Sequential):
+            block.shortcut = _fold(*block.shortcut)
+    return tower
+
+
+def store_half(module: nn.Module) -> nn.Module:
+    """Replace, in place, every convolution, linear and embedding by a twin that stores fp16."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d):
+            setattr(module, name, _HalfConv(child))
+        elif isinstance(child, nn.Linear):
+            setattr(module, name, _HalfLinear(child))
+        elif isinstance(child, nn.Embedding):
+            setattr(module, name, _HalfEmbedding(child))
+        else:
+            store_half(child)
+    return module
+
+
+class _HalfConv(nn.Module):
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.stride, self.padding = conv.stride, conv.padding
+        self.register_buffer("weight", conv.weight.detach().half())
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight.float(), self.bias, self.stride, self.padding)
+
+
+class _HalfLinear(nn.Module):
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", linear.weight.detach().half())
+        self.register_buffer("bias", linear.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.float(), self.bias)
+
+
+class _HalfEmbedding(nn.Module):
+    weight: Tensor
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.register_buffer("weight", embedding.weight.detach().half())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.weight).float()
+
+
+def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        return fuse_conv_bn_eval(conv, norm)
+
+
+def _image_spec() -> ImageSpec:
+    return ImageSpec(
+        file=IMAGE_FILE,
+        height=towers.IMAGE_SIZE,
+        width=towers.IMAGE_SIZE,
+        resize="shortest",
+        resize_to=towers.IMAGE_SIZE,
+        interpolation="bicubic",
+        mean=(towers.PIXEL_MEAN,) * 3,
+        std=(towers.PIXEL_STD,) * 3,
+        fill=255,
+    )
+
+
+def _text_spec() -> TextSpec:
+    return TextSpec(
+        file=TEXT_FILE,
+        tokenizer=TOKENIZER,
+        tokenizer_kind="huggingface",
+        context_length=TRAINED_LENGTH,
+        pad_id=towers.PAD_ID,
+    )

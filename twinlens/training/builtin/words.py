@@ -1,0 +1,38 @@
+"""Words that the data sets do not hold: templates, and names of groups and clothes, by language.
+
+They are written for this project and kept in `words.json`; labels of single emoji come from Unicode
+CLDR through the data.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "ru", "ja", "zh", "ko", "hi")
+ENGLISH, *OTHERS = LANGUAGES
+
+
+@dataclass(frozen=True)
+class Words:
+    """Templates by language; names by group or clothing class, then by language."""
+
+    templates: dict[str, list[str]]
+    groups: dict[str, dict[str, str]]  # the nine groups of Unicode's emoji
+    clothes: dict[str, dict[str, str]]  # the seventeen classes of the photographs
+    clothes_in_english: dict[str, list[str]]  # the first names the class in evaluation
+
+    def fill(self, text: str, language: str, chance: float, dice: random.Random) -> str:
+        """Return `text`, with the given chance inside a template of its language."""
+        if dice.random() >= chance:
+            return text
+        return dice.choice(self.templates[language]).format(text)
+
+
+@cache
+def read_words() -> Words:
+    """Return the words; read once."""
+    return Words(**json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8")))
