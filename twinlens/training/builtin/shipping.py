@@ -1,9 +1,4 @@
-"""From trained towers to the bundle that ships: norms folded, weights in half precision, described.
-
-The bundle must stay small, so weights are stored as fp16 and cast up inside the graph; ONNX Runtime
-folds the casts when it opens the file, and computes in fp32. What must stay true: the rounding
-happens here, once, on the torch side, so that torch and the exported graph hold the same numbers.
-"""
+"""From a training run to the encoder that ships, and to what the export must know of it."""
 
 from __future__ import annotations
 
@@ -18,13 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from twinlens.bundle.manifest import ImageSpec, TextSpec
 from twinlens.training.builtin import towers
 from twinlens.training.builtin.evaluation import TEMPLATES
+from twinlens.training.builtin.storage import fold_norms, store_half
 from twinlens.training.builtin.tokens import TRAINED_LENGTH, TextReader, embed_tokens
 from twinlens.training.builtin.trainer import CHECKPOINT, PROGRESS, TOKENIZER
 from twinlens.training.export.description import (
@@ -95,78 +89,6 @@ class Shipped:
             "recipe": run,
             "metrics": dict(metrics),
         }
-
-
-def fold_norms(tower: towers.ImageTower) -> towers.ImageTower:
-    """Return a copy in evaluation mode whose batch norms are folded into the convolutions."""
-    tower = copy.deepcopy(tower).eval()
-    tower.stem, tower.stem_norm = _fold(tower.stem, tower.stem_norm), nn.Identity()
-    for block in tower.blocks:
-        assert isinstance(block, towers.Block)
-        block.conv1, block.norm1 = _fold(block.conv1, block.norm1), nn.Identity()
-        block.conv2, block.norm2 = _fold(block.conv2, block.norm2), nn.Identity()
-        if isinstance(block.shortcut, nn.Sequential):
-            block.shortcut = _fold(*block.shortcut)
-    return tower
-
-
-def store_half(module: nn.Module) -> nn.Module:
-    """Replace, in place, every convolution, linear and embedding by a twin that stores fp16."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d):
-            setattr(module, name, _HalfConv(child))
-        elif isinstance(child, nn.Linear):
-            setattr(module, name, _HalfLinear(child))
-        elif isinstance(child, nn.Embedding):
-            setattr(module, name, _HalfEmbedding(child))
-        else:
-            store_half(child)
-    return module
-
-
-class _HalfConv(nn.Module):
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.stride, self.padding = conv.stride, conv.padding
-        self.register_buffer("weight", conv.weight.detach().half())
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight.float(), self.bias, self.stride, self.padding)
-
-
-class _HalfLinear(nn.Module):
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.register_buffer("weight", linear.weight.detach().half())
-        self.register_buffer("bias", linear.bias.detach().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.float(), self.bias)
-
-
-class _HalfEmbedding(nn.Module):
-    weight: Tensor
-
-    def __init__(self, embedding: nn.Embedding) -> None:
-        super().__init__()
-        self.register_buffer("weight", embedding.weight.detach().half())
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return F.embedding(tokens, self.weight).float()
-
-
-def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    assert isinstance(conv, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    with torch.no_grad():
-        return fuse_conv_bn_eval(conv, norm)
 
 
 def _image_spec() -> ImageSpec:

@@ -122,7 +122,7 @@ class Trainer:
         self._optimizer.step(self._rate())
         self.step += 1
         self._renew_average()
-        return {name: float(value) for name, value in terms.items()}
+        return {name: value.detach().item() for name, value in terms.items()}
 
     def save(self) -> None:
         """Write the checkpoint whole or not at all."""

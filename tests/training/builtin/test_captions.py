@@ -1,0 +1,58 @@
+"""Texts drawn for images: true to the image, and even over languages."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from twinlens.training.builtin.captions import Captioner, list_texts
+from twinlens.training.builtin.corpus import Corpus
+from twinlens.training.builtin.words import LANGUAGES, OTHERS, read_words
+
+
+def _captioner(corpus: Corpus) -> Captioner:
+    return Captioner(corpus, read_words(), random.Random(0))
+
+
+def test_every_table_of_words_has_all_languages() -> None:
+    words = read_words()
+    assert set(words.templates) == set(LANGUAGES)
+    for names in (*words.groups.values(), *words.clothes.values()):
+        assert set(names) == set(LANGUAGES)
+    assert all(template.count("{}") == 1 for ts in words.templates.values() for template in ts)
+
+
+def test_the_ten_other_languages_are_drawn_evenly(corpus: Corpus) -> None:
+    captioner, drawn = _captioner(corpus), Counter[str]()
+    for _ in range(3000):
+        text = captioner.other(0)
+        drawn[next(language for language in OTHERS if f"{language} 1" in text)] += 1
+    assert min(drawn[language] for language in OTHERS) > 200
+
+
+def test_english_texts_speak_of_their_own_concept(corpus: Corpus) -> None:
+    captioner = _captioner(corpus)
+    for _ in range(200):
+        text = captioner.english(3)  # the first style of the second concept
+        assert "thing 2" in text or "tag2" in text or text == "common"
+
+
+def test_icons_and_clothes_keep_their_names(corpus: Corpus) -> None:
+    captioner = _captioner(corpus)
+    icons = len(corpus.emoji)
+    assert "icon 4" in captioner.english(icons + 4)
+    names = read_words().clothes_in_english[corpus.clothes.rows[1]["cls"]]
+    assert any(name in captioner.english(icons + len(corpus.icons) + 1) for name in names)
+
+
+def test_the_bank_names_groups_then_subgroups_then_clothes(corpus: Corpus) -> None:
+    captioner = _captioner(corpus)
+    assert captioner.subgroups == ["even things", "odd things"]
+    bank = captioner.bank()
+    assert len(bank) == len(captioner.groups) + 2 + len(captioner.clothes)
+    assert "even things" in bank[len(captioner.groups)]
+
+
+def test_the_tokenizer_sees_every_label(corpus: Corpus) -> None:
+    texts = set(list_texts(corpus, read_words()))
+    assert {"thing 7", "ja 7", "icon 19", "even things"} <= texts

@@ -1,0 +1,81 @@
+"""The loss: against a plain loop, and in the cases that decide what is learned."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from twinlens.training.builtin.loss import (
+    LENGTHS,
+    Encoded,
+    contrast,
+    contrast_within,
+    cut,
+    measure_loss,
+)
+
+SCALE = torch.tensor(10.0)
+
+
+def _rows(count: int, seed: int = 0) -> Tensor:
+    return cut(torch.randn(count, 256, generator=torch.Generator().manual_seed(seed)))
+
+
+def _same(labels: list[int]) -> Tensor:
+    tensor = torch.tensor(labels)
+    return (tensor[:, None] == tensor[None]).float()
+
+
+def test_contrast_equals_a_plain_loop_over_positives() -> None:
+    one, two, labels = _rows(5), _rows(5, 1), [0, 1, 1, 2, 0]
+    expected = 0.0
+    for left, right in ((one, two), (two, one)):
+        for i in range(5):
+            logits = [10.0 * float(left[i] @ right[j]) for j in range(5)]
+            total = math.log(sum(math.exp(value) for value in logits))
+            partners = [j for j in range(5) if labels[j] == labels[i]]
+            expected -= sum(logits[j] - total for j in partners) / len(partners) / 10
+    found = float(contrast(one, two, _same(labels), SCALE))
+    assert math.isclose(found, expected, rel_tol=1e-5)
+
+
+def test_contrast_of_unrelated_rows_is_about_chance() -> None:
+    value = contrast(_rows(64), _rows(64, 1), torch.eye(64), torch.tensor(1.0))
+    assert abs(float(value) - math.log(64)) < 0.05
+
+
+def test_a_row_without_partner_does_not_count_among_styles() -> None:
+    rows = _rows(6)
+    alone = contrast_within(rows, _same([0, 0, 1, 1, 2, 3]), SCALE)
+    assert torch.isfinite(alone)
+    nobody = contrast_within(rows, _same([0, 1, 2, 3, 4, 5]), SCALE)
+    assert float(nobody) == 0.0
+
+
+def test_styles_of_one_concept_pull_together() -> None:
+    apart, together = _rows(4), _rows(4)
+    together = torch.stack([together[0], together[0], together[1], together[1]])
+    same = _same([0, 0, 1, 1])
+    assert contrast_within(together, same, SCALE) < contrast_within(apart, same, SCALE)
+
+
+def test_every_length_and_every_bank_has_a_term() -> None:
+    n = 6
+    encoded = Encoded(
+        _rows(n),
+        _rows(n, 1),
+        _rows(n, 2),
+        {k: _rows(3, 3) for k in ("groups", "subgroups", "clothes")},
+    )
+    classes = {
+        "groups": torch.tensor([0, 1, 2, -1, -1, -1]),
+        "subgroups": torch.tensor([0, 1, 2, -1, -1, -1]),
+        "clothes": torch.tensor([-1, -1, -1, -1, 0, 1]),
+    }
+    scales = dict.fromkeys(("image_text", "text_text", "image_image", "groups"), SCALE)
+    terms = measure_loss(encoded, torch.arange(n), classes, scales)
+    assert {f"english_{length}" for length in LENGTHS} <= set(terms)
+    assert {"texts", "styles", "groups", "subgroups", "clothes"} <= set(terms)
+    assert all(torch.isfinite(value) for value in terms.values())

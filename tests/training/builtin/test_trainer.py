@@ -1,0 +1,119 @@
+"""The run: batches as declared, one step learns, and a stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from twinlens.errors import InputError
+from twinlens.training.builtin.captions import Captioner
+from twinlens.training.builtin.corpus import Corpus, find_data, read_corpus
+from twinlens.training.builtin.evaluation import evaluate, rank, recall
+from twinlens.training.builtin.optimizer import Optimizer, orthogonalise
+from twinlens.training.builtin.sampling import Mix, Sampler
+from twinlens.training.builtin.trainer import Recipe, Trainer, gather_facts
+from twinlens.training.builtin.words import read_words
+
+MIX = Mix(concepts=6, icons=6, clothes=4, crowds=1, crowd=3)
+RECIPE = Recipe(minutes=1.0, mix=MIX, small=32, full=32, warmup=1)
+
+
+def _trainer(corpus: Corpus, out: Path) -> Trainer:
+    return Trainer(corpus, out, RECIPE, tell=lambda line: None)
+
+
+def test_a_batch_holds_two_styles_of_each_concept_then_icons_then_clothes(corpus: Corpus) -> None:
+    batch = Sampler(corpus, MIX, random.Random(0)).batch()
+    emoji = [corpus.emoji.rows[i]["hexcode"] for i in batch[:12]]
+    assert len(set(emoji)) == 6
+    assert all(emoji.count(hexcode) == 2 for hexcode in emoji)
+    icons = len(corpus.emoji)
+    assert all(icons <= i < icons + 20 for i in batch[12:18])
+    assert all(i >= icons + 20 for i in batch[18:])
+
+
+def test_every_image_is_drawn_in_time(corpus: Corpus) -> None:
+    sampler = Sampler(corpus, MIX, random.Random(0))
+    seen = {i for _ in range(60) for i in sampler.batch()}
+    assert len(seen) == len(corpus.emoji) + len(corpus.icons) + len(corpus.clothes)
+
+
+def test_facts_line_up_with_images(corpus: Corpus) -> None:
+    facts = gather_facts(corpus, Captioner(corpus, read_words(), random.Random(0)))
+    emoji, icons = len(corpus.emoji), len(corpus.icons)
+    assert facts.labels[0] == facts.labels[1] != facts.labels[3]  # styles of one concept
+    assert facts.monochrome[:3].tolist() == [False, False, True]
+    assert facts.monochrome[emoji : emoji + icons].all()
+    assert facts.photos.tolist() == [False] * (emoji + icons) + [True] * len(corpus.clothes)
+    assert (facts.classes["groups"][emoji:] == -1).all()
+    assert (facts.classes["clothes"][: emoji + icons] == -1).all()
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    for shape in ((32, 64), (64, 32)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert values.min() > 0.5
+        assert values.max() < 1.4
+
+
+def test_a_few_steps_lower_the_loss(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = _trainer(corpus, tmp_path)
+    first = sum(trainer.take_step().values())
+    for _ in range(12):
+        last = sum(trainer.take_step().values())
+    assert last < 0.9 * first
+
+
+def test_a_saved_run_goes_on_with_equal_weights_moments_and_time(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    trainer = _trainer(corpus, tmp_path)
+    for _ in range(2):
+        trainer.take_step()
+    trainer.seconds = 7.5
+    trainer.save()
+    again = _trainer(corpus, tmp_path)
+    assert (again.step, again.seconds) == (2, 7.5)
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+        assert torch.equal(trainer.average[name], again.average[name]), name
+    kept = again._optimizer.state()
+    for name, value in trainer._optimizer.state().items():
+        assert torch.equal(value, kept[name]), name
+    again.take_step()
+    assert again.step == 3
+
+
+def test_a_parameter_without_gradient_stays(corpus: Corpus, tmp_path: Path) -> None:
+    layer = torch.nn.Linear(4, 4)
+    before = layer.weight.detach().clone()
+    Optimizer(layer).step(0.1)
+    assert torch.equal(layer.weight, before)
+
+
+def test_ties_count_against_the_encoder() -> None:
+    same = np.ones((3, 4), np.float32) / 2
+    assert recall(rank(same, same, np.arange(3)), 1) == 0.0
+    apart = np.eye(3, 4, dtype=np.float32)
+    assert recall(rank(apart, apart, np.arange(3)), 1) == 1.0
+
+
+@pytest.mark.slow
+def test_a_minute_of_training_beats_chance_by_far(tmp_path: Path) -> None:
+    from twinlens.training.builtin.shipping import Shipped
+
+    try:
+        folder = find_data()
+    except InputError as missing:
+        pytest.skip(str(missing))
+    train, test = read_corpus(folder, "train"), read_corpus(folder, "test")
+    Trainer(train, tmp_path, Recipe(minutes=1.0), tell=lambda line: None).run()
+    found = evaluate(Shipped(tmp_path), train, test, read_words())
+    chance = 100 * 5 / 1279
+    assert found["seen_noto_r5"] > 8 * chance
+    assert found["clothes_zero_shot"] > 25
+    assert found["icons_all_families_r5"] > 4 * 100 * 5 / 1608
