@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from twinlens.training.builtin.captions import Captioner, list_texts
+from twinlens.training.builtin.captions import LANGUAGES_A_STEP, Captioner, list_texts
 from twinlens.training.builtin.corpus import Corpus
 from twinlens.training.builtin.words import LANGUAGES, OTHERS, read_words
 
@@ -24,10 +24,20 @@ def test_every_table_of_words_has_all_languages() -> None:
 
 def test_the_ten_other_languages_are_drawn_evenly(corpus: Corpus) -> None:
     captioner, drawn = _captioner(corpus), Counter[str]()
-    for _ in range(3000):
-        text = captioner.other(0)
-        drawn[next(language for language in OTHERS if f"{language} 1" in text)] += 1
-    assert min(drawn[language] for language in OTHERS) > 200
+    for _ in range(600):
+        said = captioner.others([0, 1, 2])  # three styles of one concept
+        assert len(said) == LANGUAGES_A_STEP
+        for index, text in said:
+            assert index == 0
+            drawn[next(language for language in OTHERS if f"{language} 1" in text)] += 1
+    assert min(drawn[language] for language in OTHERS) > 240
+
+
+def test_clothes_get_a_text_each_and_icons_none_in_other_languages(corpus: Corpus) -> None:
+    icons = len(corpus.emoji)
+    clothes = icons + len(corpus.icons)
+    said = _captioner(corpus).others([icons, icons + 1, clothes, clothes + 1])
+    assert [index for index, _ in said] == [clothes, clothes + 1]
 
 
 def test_english_texts_speak_of_their_own_concept(corpus: Corpus) -> None:

@@ -41,6 +41,13 @@ def test_contrast_equals_a_plain_loop_over_positives() -> None:
     assert math.isclose(found, expected, rel_tol=1e-5)
 
 
+def test_contrast_takes_several_texts_of_one_image() -> None:
+    rows = _rows(3)
+    texts, meant = rows[[0, 0, 1, 2]], torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    right = contrast(rows, texts, meant, SCALE)
+    assert right < contrast(rows, texts[[3, 2, 1, 0]], meant, SCALE)
+
+
 def test_contrast_of_unrelated_rows_is_about_chance() -> None:
     value = contrast(_rows(64), _rows(64, 1), torch.eye(64), torch.tensor(1.0))
     assert abs(float(value) - math.log(64)) < 0.05
@@ -66,8 +73,8 @@ def test_every_length_and_every_bank_has_a_term() -> None:
     encoded = Encoded(
         _rows(n),
         _rows(n, 1),
-        _rows(n, 2),
-        {k: _rows(3, 3) for k in ("groups", "subgroups", "clothes")},
+        _rows(7, 2),
+        {name: _rows(3, 3) for name in ("groups", "subgroups", "clothes")},
     )
     classes = {
         "groups": torch.tensor([0, 1, 2, -1, -1, -1]),
@@ -75,7 +82,9 @@ def test_every_length_and_every_bank_has_a_term() -> None:
         "clothes": torch.tensor([-1, -1, -1, -1, 0, 1]),
     }
     scales = dict.fromkeys(("image_text", "text_text", "image_image", "groups"), SCALE)
-    terms = measure_loss(encoded, torch.arange(n), classes, scales)
+    terms = measure_loss(
+        encoded, torch.arange(n), torch.tensor([0, 0, 0, 2, 2, 5, 5]), classes, scales
+    )
     assert {f"english_{length}" for length in LENGTHS} <= set(terms)
     assert {"texts", "styles", "groups", "subgroups", "clothes"} <= set(terms)
     assert all(torch.isfinite(value) for value in terms.values())

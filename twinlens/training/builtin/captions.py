@@ -1,16 +1,20 @@
-"""What is said of an image in a training step: two texts, drawn anew each time.
+"""What is said of an image in a training step, drawn anew each time.
 
-The first is English (label, keywords, template), the second another language where there is one;
-the ten others are drawn evenly, since a language that is drawn rarely is learned badly.
+Each image gets an English text (label, keywords, template); each emoji concept in a batch gets
+texts in several of the ten other languages, drawn evenly, since a language that is drawn rarely is
+learned badly.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from twinlens.training.builtin.corpus import Corpus, subgroup
 from twinlens.training.builtin.words import ENGLISH, LANGUAGES, OTHERS, Words
+
+LANGUAGES_A_STEP = 5  # of the ten others, for each emoji concept of a batch
 
 
 class Captioner:
@@ -33,14 +37,23 @@ class Captioner:
         names = self._words.clothes_in_english[self._corpus.clothes.rows[row]["cls"]]
         return self._fill(self._dice.choice(names), ENGLISH, 0.5)
 
-    def other(self, index: int) -> str:
-        """Return a text of the image in another language, or a second English one."""
-        part, row = self._find(index)
-        if part == "emoji":
-            return self._other_emoji(self._corpus.emoji.concept(row))
-        if part == "icons":
-            return self._fill(self._corpus.icons.rows[row]["caption"], ENGLISH, 0.3)
-        return self._clothes(self._corpus.clothes.rows[row]["cls"], self._dice.choice(LANGUAGES))
+    def others(self, indices: Sequence[int]) -> list[tuple[int, str]]:
+        """Return texts in other languages, each with the index of an image that it is true of."""
+        first: dict[str, int] = {}  # styles of one concept share their texts
+        said = []
+        for index in indices:
+            part, row = self._find(index)
+            if part == "emoji":
+                first.setdefault(self._corpus.emoji.rows[row]["hexcode"], index)
+            elif part == "clothes":
+                name = self._corpus.clothes.rows[row]["cls"]
+                said.append((index, self._clothes(name, self._dice.choice(LANGUAGES))))
+        for hexcode, index in first.items():
+            labels = self._corpus.emoji.concepts[hexcode]["labels"]
+            for language in self._dice.sample(OTHERS, LANGUAGES_A_STEP):
+                if language in labels:
+                    said.append((index, self._fill(labels[language], language, 0.15)))
+        return said
 
     def bank(self) -> list[str]:
         """Return one text for each group, each subgroup and each clothing class, in that order."""
@@ -63,13 +76,6 @@ class Captioner:
         if tags and die < 0.35:
             return f"{label} {self._dice.choice(tags)}"
         return self._fill(label, ENGLISH, 0.35)
-
-    def _other_emoji(self, concept: dict[str, Any]) -> str:
-        language = self._dice.choice(OTHERS)
-        label = concept["labels"].get(language)
-        if label is None:
-            return self._fill(concept["label"], ENGLISH, 0.3)
-        return self._fill(label, language, 0.15)
 
     def _icon(self, row: dict[str, Any]) -> str:
         categories = row.get("categories") or []

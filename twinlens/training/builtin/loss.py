@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LENGTHS = {256: 1.0, 128: 0.3, 64: 0.4}  # embedding length -> weight
-_TEXT_TEXT, _IMAGE_IMAGE = 0.4, 0.3
+_TEXT_TEXT, _IMAGE_IMAGE = 0.6, 0.3
 _BANKS = {"groups": 0.3, "subgroups": 0.3, "clothes": 0.5}
 
 
@@ -25,27 +25,35 @@ class Encoded:
     """What the towers made of a batch: rows not yet normalised."""
 
     images: Tensor  # (n, d)
-    english: Tensor  # (n, d)
-    other: Tensor  # (n, d)
+    english: Tensor  # (n, d), one for each image
+    other: Tensor  # (m, d), in other languages, of some of the images
     banks: Mapping[str, Tensor]  # name -> (classes, d)
 
 
 def measure_loss(
-    encoded: Encoded, labels: Tensor, classes: Mapping[str, Tensor], scales: Mapping[str, Tensor]
+    encoded: Encoded,
+    labels: Tensor,
+    other_labels: Tensor,
+    classes: Mapping[str, Tensor],
+    scales: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Return the weighted terms by name; the loss is their sum.
 
-    `labels` (n,) name what each image shows; `classes` hold, per bank, each image's class or -1.
+    `labels` (n,) and `other_labels` (m,) name what is shown and said; `classes` hold, per bank,
+    each image's class or -1.
     """
     same = (labels[:, None] == labels[None]).float()
+    meant = labels[:, None] == other_labels[None]
+    spoken = meant.any(1)  # images of which another language says something
+    said = meant[spoken].float()
     terms = {}
     for length, weight in LENGTHS.items():
-        images = cut(encoded.images, length)
-        for name, texts in (("english", encoded.english), ("other", encoded.other)):
-            value = contrast(images, cut(texts, length), same, scales["image_text"])
-            terms[f"{name}_{length}"] = weight * value
+        images, scale = cut(encoded.images, length), scales["image_text"]
+        english, other = cut(encoded.english, length), cut(encoded.other, length)
+        terms[f"english_{length}"] = weight * contrast(images, english, same, scale)
+        terms[f"other_{length}"] = weight * contrast(images[spoken], other, said, scale)
     images, english, other = map(cut, (encoded.images, encoded.english, encoded.other))
-    terms["texts"] = _TEXT_TEXT * contrast(english, other, same, scales["text_text"])
+    terms["texts"] = _TEXT_TEXT * contrast(english[spoken], other, said, scales["text_text"])
     terms["styles"] = _IMAGE_IMAGE * contrast_within(images, same, scales["image_image"])
     for name, weight in _BANKS.items():
         known = classes[name] >= 0
@@ -60,7 +68,10 @@ def cut(rows: Tensor, length: int = 256) -> Tensor:
 
 
 def contrast(one: Tensor, two: Tensor, same: Tensor, scale: Tensor) -> Tensor:
-    """Return the symmetric contrastive loss; `same` (n, n) marks all positives of a row."""
+    """Return the symmetric contrastive loss of rows (n, d) and (m, d).
+
+    `same` (n, m) marks the positives; each row and each column has one.
+    """
     logits = one @ two.T * scale
     forward = -(same / same.sum(1, keepdim=True) * F.log_softmax(logits, 1)).sum(1).mean()
     backward = -(same / same.sum(0, keepdim=True) * F.log_softmax(logits, 0)).sum(0).mean()

@@ -32,7 +32,7 @@ from twinlens.training.builtin.views import make_views
 from twinlens.training.builtin.words import read_words
 
 CHECKPOINT, PROGRESS, TOKENIZER = "last.safetensors", "progress.json", "tokenizer.json"
-_AVERAGE = 0.998
+_AVERAGE = 0.997
 Tell = Callable[[str], None]
 
 
@@ -112,10 +112,12 @@ class Trainer:
         facts, recipe = self._facts, self.recipe
         size = recipe.full if self.share >= 1 - recipe.fine else recipe.small
         views = make_views(facts.pixels[rows], facts.photos[rows], facts.monochrome[rows], size)
+        others = self._captions.others(indices)
         with torch.autocast("cpu", torch.bfloat16):
-            encoded = self._encode(views, indices)
+            encoded = self._encode(views, indices, [text for _, text in others])
+        labels, said = facts.labels[rows], facts.labels[torch.tensor([i for i, _ in others])]
         classes = {name: values[rows] for name, values in facts.classes.items()}
-        terms = measure_loss(encoded, facts.labels[rows], classes, self.model.scales())
+        terms = measure_loss(encoded, labels, said, classes, self.model.scales())
         self._optimizer.clear()
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         clip(self.model.parameters())
@@ -137,19 +139,19 @@ class Trainer:
         recipe = {"recipe": dataclasses.asdict(self.recipe)}
         (self.out / PROGRESS).write_text(json.dumps(progress | recipe, indent=1) + "\n")
 
-    def _encode(self, views: Tensor, indices: list[int]) -> Encoded:
+    def _encode(self, views: Tensor, indices: list[int], others: list[str]) -> Encoded:
         """Run both towers over the views and over freshly drawn texts, in one pass of texts."""
-        n = len(indices)
+        n, m = len(indices), len(others)
         loosely = [self._dice.random() < 0.5 for _ in range(2)]
         ids = self.reader.tokenize([self._captions.english(i) for i in indices], loosely=loosely[0])
-        ids += self.reader.tokenize([self._captions.other(i) for i in indices], loosely=loosely[1])
+        ids += self.reader.tokenize(others, loosely=loosely[1])
         ids += self.reader.tokenize(self._captions.bank())
         texts = embed_tokens(self.model.text, ids).float()
         names = ("groups", "subgroups", "clothes")
         sizes = [len(getattr(self._captions, name)) for name in names]
-        banks = dict(zip(names, torch.split(texts[2 * n :], sizes), strict=True))
+        banks = dict(zip(names, torch.split(texts[n + m :], sizes), strict=True))
         images = self.model.image(views).float()
-        return Encoded(images, texts[:n], texts[n : 2 * n], banks)
+        return Encoded(images, texts[:n], texts[n : n + m], banks)
 
     def _rate(self) -> float:
         warm = min(1.0, (self.step + 1) / self.recipe.warmup)
