@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 
@@ -19,6 +20,8 @@ def test_every_table_of_words_has_all_languages() -> None:
     assert set(words.templates) == set(LANGUAGES)
     for names in (*words.groups.values(), *words.clothes.values()):
         assert set(names) == set(LANGUAGES)
+    for keyword, names in words.keywords.items():
+        assert set(names) == set(OTHERS), keyword
     assert all(template.count("{}") == 1 for ts in words.templates.values() for template in ts)
 
 
@@ -66,3 +69,11 @@ def test_the_bank_names_groups_then_subgroups_then_clothes(corpus: Corpus) -> No
 def test_the_tokenizer_sees_every_label(corpus: Corpus) -> None:
     texts = set(list_texts(corpus, read_words()))
     assert {"thing 7", "ja 7", "icon 19", "even things"} <= texts
+
+
+def test_a_keyword_with_translations_is_said_in_the_other_language(corpus: Corpus) -> None:
+    concept = {**corpus.emoji.concepts["1"], "tags": ["dog"]}
+    emoji = dataclasses.replace(corpus.emoji, concepts={**corpus.emoji.concepts, "1": concept})
+    captioner = _captioner(dataclasses.replace(corpus, emoji=emoji))
+    said = {text for _ in range(200) for _, text in captioner.others([0])}
+    assert {"Hund", "chien", "perro", "犬"} <= said

@@ -18,7 +18,7 @@ from twinlens.training.builtin.evaluation import evaluate
 from twinlens.training.builtin.shipping import NAME, Shipped
 from twinlens.training.builtin.trainer import Recipe, Trainer
 from twinlens.training.builtin.words import read_words
-from twinlens.training.export.export import export_encoder
+from twinlens.training.export import export_encoder
 
 _log = logging.getLogger(__name__)
 _HOME = Path(twinlens.bundle.__file__).parent / NAME

@@ -49,10 +49,10 @@ class Captioner:
                 name = self._corpus.clothes.rows[row]["cls"]
                 said.append((index, self._clothes(name, self._dice.choice(LANGUAGES))))
         for hexcode, index in first.items():
-            labels = self._corpus.emoji.concepts[hexcode]["labels"]
             for language in self._dice.sample(OTHERS, LANGUAGES_A_STEP):
-                if language in labels:
-                    said.append((index, self._fill(labels[language], language, 0.15)))
+                text = self._translate(self._corpus.emoji.concepts[hexcode], language)
+                if text:
+                    said.append((index, self._fill(text, language, 0.15)))
         return said
 
     def bank(self) -> list[str]:
@@ -76,6 +76,15 @@ class Captioner:
         if tags and die < 0.35:
             return f"{label} {self._dice.choice(tags)}"
         return self._fill(label, ENGLISH, 0.35)
+
+    def _translate(self, concept: dict[str, Any], language: str) -> str | None:
+        """Return the label in a language, or now and then one of its keywords."""
+        known = self._words.keywords
+        keywords = [word for word in _list_words(concept) if word in known]
+        if keywords and self._dice.random() < 0.25:
+            return known[self._dice.choice(keywords)][language]
+        label: str | None = concept["labels"].get(language)
+        return label
 
     def _icon(self, row: dict[str, Any]) -> str:
         categories = row.get("categories") or []
@@ -115,6 +124,12 @@ def list_texts(corpus: Corpus, words: Words) -> list[str]:
     for templates in words.templates.values():
         texts += [template.replace("{}", "") for template in templates] * 50
     return texts + _letters()
+
+
+def _list_words(concept: dict[str, Any]) -> list[str]:
+    """Return the keywords of a concept and the words of its label, each once."""
+    label = str(concept["label"]).replace(":", " ").split()
+    return list(dict.fromkeys([*(concept.get("tags") or []), *label]))
 
 
 def _letters() -> list[str]:

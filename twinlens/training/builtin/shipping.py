@@ -21,14 +21,7 @@ from twinlens.training.builtin.evaluation import TEMPLATES
 from twinlens.training.builtin.storage import fold_norms, store_half
 from twinlens.training.builtin.tokens import TRAINED_LENGTH, TextReader, embed_tokens
 from twinlens.training.builtin.trainer import CHECKPOINT, PROGRESS, TOKENIZER
-from twinlens.training.export.description import (
-    IMAGE_FILE,
-    TEXT_FILE,
-    Description,
-    ImageTower,
-    Similarity,
-    TextTower,
-)
+from twinlens.training.export import Description, ImageTower, Similarity, TextTower
 
 NAME = "builtin"
 _SOURCES = Path(__file__).with_name("sources.json")
@@ -48,7 +41,7 @@ class Shipped:
         )
         self.image = store_half(fold_norms(model.image))
         self.text = store_half(copy.deepcopy(model.text).eval())
-        self.scale = float(model.scales()["image_text"])
+        self.scale = model.scales()["image_text"].detach().item()
 
     @torch.no_grad()
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -93,7 +86,7 @@ class Shipped:
 
 def _image_spec() -> ImageSpec:
     return ImageSpec(
-        file=IMAGE_FILE,
+        file="image.onnx",
         height=towers.IMAGE_SIZE,
         width=towers.IMAGE_SIZE,
         resize="shortest",
@@ -107,7 +100,7 @@ def _image_spec() -> ImageSpec:
 
 def _text_spec() -> TextSpec:
     return TextSpec(
-        file=TEXT_FILE,
+        file="text.onnx",
         tokenizer=TOKENIZER,
         tokenizer_kind="huggingface",
         context_length=TRAINED_LENGTH,

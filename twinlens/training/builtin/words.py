@@ -1,4 +1,4 @@
-"""Words that the data sets do not hold: templates, and names of groups and clothes, by language.
+"""Words that the data sets do not hold: templates, groups, clothes and keywords, by language.
 
 They are written for this project and kept in `words.json`; labels of single emoji come from Unicode
 CLDR through the data.
@@ -24,6 +24,7 @@ class Words:
     groups: dict[str, dict[str, str]]  # the nine groups of Unicode's emoji
     clothes: dict[str, dict[str, str]]  # the seventeen classes of the photographs
     clothes_in_english: dict[str, list[str]]  # the first names the class in evaluation
+    keywords: dict[str, dict[str, str]]  # common English keywords in the ten other languages
 
     def fill(self, text: str, language: str, chance: float, dice: random.Random) -> str:
         """Return `text`, with the given chance inside a template of its language."""
