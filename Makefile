@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help serve test test-all check fix lint types contract bench clean
+.PHONY: help serve test test-all check fix lint types contract bench builtin clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -32,6 +32,9 @@ fix: $(VENV)/.dev ## format and mend what a tool can mend
 
 bench: $(VENV)/.dev ## remake the measured tables, quickly (FULL=1: in full)
 	$(BIN)/python benchmarks $(if $(FULL),,--quick)
+
+builtin: $(VENV)/.dev ## train, evaluate and export the builtin encoder anew (needs TWINLENS_DATA; hours)
+	$(BIN)/python -m twinlens.training.builtin runs/builtin $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

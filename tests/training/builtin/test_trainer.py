@@ -96,7 +96,7 @@ def test_a_parameter_without_gradient_stays(corpus: Corpus, tmp_path: Path) -> N
 
 
 def test_ties_count_against_the_encoder() -> None:
-    same = np.ones((3, 4), np.float32) / 2
+    same = np.full((3, 4), 0.5, np.float32)
     assert recall(rank(same, same, np.arange(3)), 1) == 0.0
     apart = np.eye(3, 4, dtype=np.float32)
     assert recall(rank(apart, apart, np.arange(3)), 1) == 1.0

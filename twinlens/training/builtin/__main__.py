@@ -20,7 +20,7 @@ from twinlens.training.builtin.trainer import Recipe, Trainer
 from twinlens.training.builtin.words import read_words
 from twinlens.training.export import export_encoder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("twinlens.training.builtin")
 _HOME = Path(twinlens.bundle.__file__).parent / NAME
 
 
@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--without-style", action="append", default=[], metavar="STYLE")
     parser.add_argument("--out", type=Path, default=_HOME, help="where the bundle goes")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("twinlens").setLevel(logging.INFO)  # the exporter of torch says too much
     folder = find_data()
     if given.minutes:
         corpus = read_corpus(folder, "train", given.without_style)
