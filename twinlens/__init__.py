@@ -12,10 +12,16 @@ from twinlens.version import __version__
 
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder, open_bundle
+    from twinlens.index.collection import Collection, open_collection
 
-__all__ = ["Encoder", "__version__", "open_bundle"]
+__all__ = ["Collection", "Encoder", "__version__", "open_bundle", "open_collection"]
 
-_HOME = {"Encoder": "twinlens.bundle.encoder", "open_bundle": "twinlens.bundle.encoder"}
+_HOME = {
+    "Collection": "twinlens.index.collection",
+    "Encoder": "twinlens.bundle.encoder",
+    "open_bundle": "twinlens.bundle.encoder",
+    "open_collection": "twinlens.index.collection",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import shutil
 import subprocess
@@ -12,28 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.index import drill_writer as drill
 from twinlens.errors import CollectionError
 from twinlens.index.collection import Collection
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
-DRILL = Path(__file__).with_name("drill_writer.py")
-
-
-def _load_drill() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("drill_writer", DRILL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["drill_writer"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+DRILL = Path(drill.__file__)
 
 
 def _write_and_kill(folder: Path, start: int, seconds: float) -> int:
@@ -59,8 +48,8 @@ def _content(collection: Collection) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def _expected(drill: ModuleType, count: int) -> dict[str, tuple[int, bytes]]:
-    model: dict[str, tuple[int, npt.NDArray[np.float32]]] = {}
+def _expected(count: int) -> dict[str, tuple[int, bytes]]:
+    model: drill.Model = {}
     for number in range(count):
         drill.apply(model, number)
     return {name: (n, row.astype(np.float16).tobytes()) for name, (n, row) in model.items()}
@@ -91,7 +80,7 @@ def _reading(folder: Path) -> Iterator[list[str]]:
 
 
 def _drill(folder: Path, rounds: int) -> None:
-    drill, luck = _load_drill(), random.Random(rounds)
+    luck = random.Random(rounds)
     create_collection(folder, dim=drill.DIM)
     following = 0
     with _reading(folder) as faults:
@@ -103,9 +92,9 @@ def _drill(folder: Path, rounds: int) -> None:
                 assert leftovers == {row.name for row in writer.catalog.segments()}
             assert verify_collection(folder).faults == ()
             # The operation after the last that was told may have been committed, or not.
-            if found != _expected(drill, following):
+            if found != _expected(following):
                 following += 1
-                assert found == _expected(drill, following)
+                assert found == _expected(following)
     assert faults == []
 
 

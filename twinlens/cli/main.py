@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serve", "serve", "Use an encoder"),
     "embed": ("twinlens.cli.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.classify", "classify", "Use an encoder"),
+    "search": ("twinlens.cli.search", "search", "Use an encoder"),
+    "index": ("twinlens.cli.index", "app", "Collections"),
     "export": ("twinlens.cli.export", "export", "Bundles"),
     "check": ("twinlens.cli.check", "check", "Bundles"),
     "info": ("twinlens.cli.info", "info", "Bundles"),

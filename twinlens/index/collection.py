@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from twinlens.index.catalog import Catalog
 from twinlens.index.delta import Delta
 from twinlens.index.derived import Derived
 from twinlens.index.filters import Filter, parse_filter
+from twinlens.index.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.records import Changes, Head, Item, SegmentRow
 from twinlens.index.segment import Segment
 from twinlens.index.snapshot import Part, Snapshot
 
 MAX_K = 10_000
+GROUP_DEPTH = 4
 RESIDENT_BYTES = 1 << 30
 OPEN_ATTEMPTS = 5
 
@@ -40,6 +42,7 @@ class Hit:
     id: str
     score: float
     metadata: dict[str, Any]
+    duplicates: tuple[str, ...] = ()  # ids of near-duplicates folded into this one
 
 
 class Collection:
@@ -114,6 +117,33 @@ class Collection:
             # An item went away between the search and the look-up: search what is there now.
             self.refresh()
         raise CollectionError(f"{self.folder}: a row has no item; run `twinlens index verify`")
+
+    def search_grouped(
+        self,
+        embedding: npt.ArrayLike,
+        k: int = 10,
+        *,
+        similarity: float = DUPLICATE_SIMILARITY,
+        filter: str | Filter | None = None,
+        threshold: float | None = None,
+    ) -> list[Hit]:
+        """Return the k best items that are not near-duplicates of a better one, which names them.
+
+        Looks at `GROUP_DEPTH` times as many items; more copies than that leave fewer groups.
+        """
+        deep = min(MAX_K, GROUP_DEPTH * k)
+        hits = self.search(embedding, deep, filter=filter, threshold=threshold)[0]
+        snapshot = self.snapshot()
+        items = self._catalog.by_id([hit.id for hit in hits])
+        found = [(hit, snapshot.embedding(items[hit.id].rid)) for hit in hits if hit.id in items]
+        kept = [(hit, row) for hit, row in found if row is not None]
+        if not kept:
+            return []
+        groups = group_duplicates(np.stack([row for _, row in kept]), similarity)
+        return [
+            replace(kept[group[0]][0], duplicates=tuple(kept[place][0].id for place in group[1:]))
+            for group in groups[:k]
+        ]
 
     def get(self, id: str) -> Item:
         """Return one item."""

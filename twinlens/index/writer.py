@@ -71,10 +71,10 @@ class Writer:
             Catalog(self.folder)  # raises, saying what is missing
         refuse_network(self.folder)
         self._lock = WriterLock(self.folder)
-        self._upkeep = threading.RLock()  # one seal, merge or index build at a time
+        self.upkeep = threading.RLock()  # one seal, merge or index build at a time
         try:
             self._catalog = Catalog(self.folder, write=True)
-            self._sweep()
+            self.sweep()
             self.collection = Collection(self.folder)
         except BaseException:
             self._release()
@@ -133,7 +133,7 @@ class Writer:
 
     def seal(self) -> None:
         """Move the delta into a segment of its own, and merge small segments when many."""
-        with self._upkeep:
+        with self.upkeep:
             self.collection.refresh()
             changes = self.catalog.changes(0, 0)
             if len(changes.rids):
@@ -154,7 +154,7 @@ class Writer:
 
     def compact(self) -> None:
         """Write all living rows into one segment, dropping what was deleted."""
-        with self._upkeep:
+        with self.upkeep:
             self.seal()
             segments = self.catalog.segments()
             if len(segments) > 1 or (segments and self._has_dead(segments[0])):
@@ -183,7 +183,7 @@ class Writer:
 
         Nobody else writes, so the rids that the next transaction will give are known here.
         """
-        with self._upkeep, self.catalog.holding():
+        with self.upkeep, self.catalog.holding():
             first = self.catalog.head().next_rid
             rids = np.arange(first, first + len(batch.ids), dtype=np.int64)
             bodies = [dump_metadata(one) for one in batch.metadata]  # refuse before writing
@@ -229,7 +229,7 @@ class Writer:
             else:
                 transaction.forget_tombstones(rids[~live].tolist(), changes.head.last_seq)
         self.collection.refresh()
-        self._sweep()
+        self.sweep()
 
     def _metadata_of(self, rids: Rids) -> Iterator[dict[str, Any]]:
         """Yield the metadata of rids in order; of one deleted meanwhile, nothing is known."""
@@ -245,7 +245,7 @@ class Writer:
         dead: Mask = np.isin(segment.rids, changes.tombstones)
         return bool(dead.any())
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove folders that no commit names: leftovers of a crash, or merged away."""
         named = set()
         for row in self.catalog.segments():

@@ -1,0 +1,122 @@
+"""`twinlens index` and `twinlens search` from end to end, with the toy bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from twinlens.cli.main import run
+from twinlens.index.writer import create_collection
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command line: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        code = stop.value.code
+        return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def photos(tmp_path: Path, squares: dict[str, bytes]) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for colour, raw in squares.items():
+        (folder / f"{colour}.png").write_bytes(raw)
+    (folder / "broken.png").write_bytes(b"nothing")
+    return folder
+
+
+@pytest.fixture
+def built(cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path) -> Path:
+    out = tmp_path / "photos.index"
+    code, text, err = cli("index", "build", photos, "-o", out, "--bundle", toy_bundle, "--json")
+    assert code == 0, err
+    told = json.loads(text)
+    assert told["count"] == told["embedded"] == len(list(photos.iterdir())) - 1
+    assert told["failed"] == 1
+    assert told["recall"] == {"image": 1.0, "text": 1.0}
+    return out
+
+
+def test_a_folder_is_built_and_searched_by_words(cli: Run, built: Path) -> None:
+    code, text, _ = cli("search", built, "a photo of a blue square", "-k", 2, "--json")
+    hits = json.loads(text)
+    assert code == 0
+    assert len(hits) == 2
+    assert hits[0]["id"] == "blue.png"
+    assert set(hits[0]) == {"id", "score", "metadata"}
+    assert hits[0]["score"] >= hits[1]["score"]
+
+
+def test_a_search_by_image_finds_that_image(cli: Run, built: Path, photos: Path) -> None:
+    _, text, _ = cli("search", built, "--image", photos / "red.png", "-k", 1)
+    assert text.split()[1] == "red.png"
+
+
+def test_filters_and_sheets(cli: Run, built: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.html"
+    code, text, _ = cli(
+        "search", built, "red", "--filter", 'path contains "blue"', "--sheet", sheet, "--json"
+    )
+    assert code == 0
+    assert [hit["id"] for hit in json.loads(text)] == ["blue.png"]
+    assert "data:image/webp;base64," in sheet.read_text()
+    code, _, err = cli("search", built, "red", "--filter", "path =")
+    assert code == 2
+    assert "filter: expected a number" in err
+
+
+def test_running_a_build_again_takes_in_what_changed(
+    cli: Run, built: Path, photos: Path, squares: dict[str, bytes]
+) -> None:
+    (photos / "broken.png").write_bytes(squares["red"])
+    (photos / "blue.png").unlink()
+    code, text, _ = cli("index", "build", photos, "-o", built, "--json")
+    told = json.loads(text)
+    assert code == 0
+    assert (told["embedded"], told["removed"], told["failed"]) == (1, 1, 0)
+
+
+def test_stats_verify_compact_export_and_import(
+    cli: Run, built: Path, tmp_path: Path, toy_bundle: Path
+) -> None:
+    count = json.loads(cli("index", "stats", built, "--json")[1])["count"]
+    assert f"{count} items" in cli("index", "stats", built)[1]
+    assert cli("index", "verify", built)[0] == 0
+    assert cli("index", "compact", built)[0] == 0
+    assert cli("index", "export", built, "-o", tmp_path / "out")[0] == 0
+    again = tmp_path / "again"
+    code, _, err = cli("index", "import", tmp_path / "out", "-o", again, "--bundle", toy_bundle)
+    assert (code, f"{count} items" in err) == (0, True)
+    hits = json.loads(cli("search", again, "blue", "-k", 1, "--json")[1])
+    assert hits[0]["id"] == "blue.png"
+
+
+def test_damage_ends_verify_with_2(cli: Run, built: Path) -> None:
+    cli("index", "compact", built)
+    path = next(built.glob("seg-*/embeddings.npy"))
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    code, _, err = cli("index", "verify", built)
+    assert code == 2
+    assert "sha256" in err
+
+
+def test_another_bundle_is_refused_with_2(cli: Run, tmp_path: Path, toy_bundle: Path) -> None:
+    create_collection(tmp_path / "c", dim=16, bundle_name="older", bundle_revision="f00")
+    code, _, err = cli("search", tmp_path / "c", "red", "--bundle", toy_bundle)
+    assert code == 2
+    assert "was built with bundle 'older' revision f00" in err

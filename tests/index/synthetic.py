@@ -1,0 +1,60 @@
+"""Images and texts of one world: texts lie aside of the images, as those of CLIP models do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class World:
+    """Concepts in topics; `gap` is how far texts lie from images, `noise` what only texts have."""
+
+    dim: int = 48
+    topics: int = 20
+    concepts: int = 400
+    gap: float = 0.9
+    noise: float = 0.5
+    detail: float = 0.6
+    decay: float = 0.5
+    seed: int = 0
+
+    def images(self, count: int, seed: int) -> Rows:
+        """Return image rows (count, dim)."""
+        rng = np.random.default_rng([self.seed, seed, 1])
+        means, centres, popularity = self._frame()
+        chosen = rng.choice(self.concepts, count, p=popularity)
+        return _unit(self.gap * means[0] + centres[chosen] + self.detail * self._draw(rng, count))
+
+    def texts(self, count: int, seed: int) -> Rows:
+        """Return text rows (count, dim)."""
+        rng = np.random.default_rng([self.seed, seed, 2])
+        means, centres, popularity = self._frame()
+        chosen = rng.choice(self.concepts, count, p=popularity)
+        only = rng.standard_normal((count, self.dim)) * self.noise / np.sqrt(self.dim)
+        meaning = 0.7 * centres[chosen] + 0.25 * self._draw(rng, count)
+        return _unit(self.gap * means[1] + 0.75 * meaning + only)
+
+    def _frame(self) -> tuple[Rows, Rows, npt.NDArray[np.float64]]:
+        rng = np.random.default_rng([self.seed, 0])
+        means = _unit(rng.standard_normal((2, self.dim)))
+        means[1] = _unit((means[1] - means[1] @ means[0] * means[0])[None])[0]
+        topics = self._draw(rng, self.topics)
+        centres = 0.65 * topics[rng.integers(0, self.topics, self.concepts)]
+        centres = centres + 0.55 * self._draw(rng, self.concepts)
+        popularity = 1 / np.arange(1, self.concepts + 1) ** 0.6
+        return means, centres.astype(np.float32), popularity / popularity.sum()
+
+    def _draw(self, rng: np.random.Generator, count: int) -> Rows:
+        spectrum = np.arange(1, self.dim + 1) ** -self.decay
+        spectrum /= np.sqrt((spectrum**2).sum())
+        return (rng.standard_normal((count, self.dim)) * spectrum).astype(np.float32)
+
+
+def _unit(rows: npt.NDArray[np.floating]) -> Rows:
+    unit: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit

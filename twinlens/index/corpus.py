@@ -1,0 +1,269 @@
+"""Where items come from: an image folder, a glob, tar shards, a zip, a CSV or Parquet table.
+
+A corpus yields entries in a stable order, each with an id that is the same on every run. Reading
+an entry may fail, which is that entry's matter alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from twinlens.errors import InputError, MissingDependencyError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "image_path")
+TEXT_SUFFIXES = {".txt": "caption", ".cls": "label", ".caption": "caption"}
+ZIP_TABLE = "index.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item to index; `read` returns the bytes of its image."""
+
+    id: str
+    read: Callable[[], bytes]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is to be indexed. `count` is None where only reading through would tell."""
+
+    name: str
+    kind: str
+    entries: Callable[[], Iterator[Entry]]
+    count: int | None
+
+
+def open_corpus(
+    source: str | Path, *, id_column: str | None = None, path_column: str | None = None
+) -> Corpus:
+    """Recognise a corpus by what lies at `source`."""
+    text = str(source)
+    path = Path(text).expanduser()
+    table = path.suffix.lower() in {".csv", ".tsv", ".parquet", ".jsonl"}
+    if (id_column or path_column) and not table:
+        raise InputError(
+            f"{text} is not a table; --id-column and --path-column are for CSV, JSONL and Parquet",
+            field="id_column",
+        )
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file():
+        if table:
+            return _from_table(path, id_column, path_column)
+        if path.suffix.lower() == ".zip":
+            return _from_zip(path)
+        if path.suffix.lower() == ".tar":
+            return _from_tars(path.parent, [path])
+        return _from_images(path.parent, [path])
+    if glob.has_magic(text):
+        return _from_glob(path)
+    raise InputError(f"{text} does not exist; give a folder, a glob, a tar, a zip or a table")
+
+
+def _from_folder(folder: Path) -> Corpus:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    tars = [path for path in found if path.suffix.lower() == ".tar"]
+    if tars and not images:
+        return _from_tars(folder, tars)
+    if not images:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{folder} holds no image ({kinds}) and no .tar")
+    return _from_images(folder, images)
+
+
+def _from_glob(pattern: Path) -> Corpus:
+    parts = pattern.parts
+    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    files = sorted(path for path in root.glob(str(Path(*parts[fixed:]))) if path.is_file())
+    if not files:
+        raise InputError(f"{pattern} matches no file")
+    if all(path.suffix.lower() == ".tar" for path in files):
+        return _from_tars(root, files)
+    return _from_images(root, files)
+
+
+def _from_images(root: Path, paths: list[Path]) -> Corpus:
+    def entries() -> Iterator[Entry]:
+        for path in paths:
+            name = path.relative_to(root).as_posix()
+            yield Entry(name, path.read_bytes, {"path": str(path.resolve())})
+
+    return Corpus(str(root.resolve()), "images", entries, len(paths))
+
+
+def _from_zip(path: Path) -> Corpus:
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if _is_image(name))
+        rows = _zip_rows(archive)
+    if not names:
+        raise InputError(f"{path} holds no image")
+
+    def entries() -> Iterator[Entry]:
+        with zipfile.ZipFile(path) as archive:  # its reads may be made from any thread
+            for name in names:
+                yield Entry(name, _reader(archive, name), rows.get(name, {}))
+
+    return Corpus(str(path.resolve()), "zip", entries, len(names))
+
+
+def _reader(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
+    return lambda: archive.read(name)
+
+
+def _zip_rows(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
+    """Return the rows of `index.jsonl` by the file that each names."""
+    if ZIP_TABLE not in archive.namelist():
+        return {}
+    rows = {}
+    for number, line in enumerate(archive.read(ZIP_TABLE).decode().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows[row["file"]] = {key: value for key, value in row.items() if key != "file"}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{archive.filename}: {ZIP_TABLE} line {number} is not an object with `file`"
+            ) from None
+    return rows
+
+
+def _from_tars(root: Path, paths: list[Path]) -> Corpus:
+    """Read WebDataset shards: members that share a key are one sample."""
+
+    def entries() -> Iterator[Entry]:
+        for path in paths:
+            shard = path.relative_to(root).as_posix()
+            for key, members in _samples(path):
+                image = next((name for name in members if _is_image(name)), None)
+                if image is not None:
+                    yield Entry(f"{shard}/{key}", _holder(members[image]), _sidecars(members))
+
+    return Corpus(str(root.resolve()), "tar", entries, None)
+
+
+def _holder(raw: bytes) -> Callable[[], bytes]:
+    return lambda: raw
+
+
+def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield the samples of a shard in order: key, and bytes by member name."""
+    key, members = "", dict[str, bytes]()
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if not member.isfile():
+                    continue
+                pure = PurePosixPath(member.name)
+                own = str(pure.with_name(pure.name.split(".")[0]))
+                if own != key and members:
+                    yield key, members
+                    members = {}
+                key = own
+                file = archive.extractfile(member)
+                members[member.name] = file.read() if file else b""
+    except tarfile.TarError as error:
+        raise InputError(f"{path} is not a tar that can be read to its end: {error}") from error
+    if members:
+        yield key, members
+
+
+def _sidecars(members: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the metadata that lies beside an image: .json, .txt, .cls."""
+    metadata: dict[str, Any] = {}
+    for name, raw in members.items():
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix == ".json":
+            try:
+                held = json.loads(raw)
+            except ValueError:
+                continue  # the image is still worth indexing
+            metadata.update(held if isinstance(held, dict) else {"json": held})
+        elif suffix in TEXT_SUFFIXES:
+            metadata[TEXT_SUFFIXES[suffix]] = raw.decode(errors="replace").strip()
+    return metadata
+
+
+def _from_table(path: Path, id_column: str | None, path_column: str | None) -> Corpus:
+    rows = list(_read_table(path))
+    columns = list(rows[0]) if rows else []
+    chosen = path_column or next((name for name in PATH_COLUMNS if name in columns), None)
+    for column in (chosen, id_column):
+        if column is not None and column not in columns:
+            raise InputError(f"{path} has no column {column!r}; it has {columns}")
+    if chosen is None:
+        raise InputError(
+            f"{path} has no column named {', '.join(PATH_COLUMNS)}; name it with --path-column"
+        )
+
+    def entries() -> Iterator[Entry]:
+        for row in rows:
+            name = str(row[chosen])
+            place = path.parent / name
+            rest = {key: value for key, value in row.items() if key != chosen}
+            yield Entry(
+                str(row[id_column]) if id_column else name,
+                place.read_bytes,
+                {**rest, "path": str(place.resolve())},
+            )
+
+    return Corpus(str(path.resolve()), "table", entries, len(rows))
+
+
+def _read_table(path: Path) -> Iterable[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    if suffix == ".jsonl":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle, delimiter="\t" if suffix == ".tsv" else ",")
+        return [{key: _scalar(value) for key, value in row.items()} for row in reader]
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingDependencyError(
+            f"{path}: Parquet needs pyarrow; install it with `pip install 'twinlens[parquet]'`"
+        ) from None
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    return rows
+
+
+def _scalar(text: str | None) -> Any:
+    """Return a CSV cell as a number or a flag where it reads as one."""
+    if text is None or text == "":
+        return None
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        # "007" and "1_000" are names, not numbers; nan and inf have no place in JSON.
+        return value if text.strip("+-").replace(".", "").isdigit() and not _padded(text) else text
+    return text
+
+
+def _padded(text: str) -> bool:
+    digits = text.strip("+-")
+    return len(digits) > 1 and digits[0] == "0" and digits[1] != "."
+
+
+def _is_image(name: str) -> bool:
+    pure = PurePosixPath(name)
+    return pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")

@@ -1,0 +1,72 @@
+"""What a collection says of itself: how much it holds and how good its search is, as measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twinlens.index.collection import Collection
+from twinlens.index.snapshot import Part, Snapshot
+
+MODALITIES = ("image", "text")
+
+
+def read_stats(collection: Collection) -> dict[str, Any]:
+    """Return count, sizes, segments and the measured recall by modality."""
+    snapshot = collection.snapshot()
+    head = collection.head
+    folder: Path = collection.folder
+    return {
+        "path": str(folder),
+        "count": snapshot.live_count,
+        "dim": head.dim,
+        "bundle": {
+            "name": head.bundle_name,
+            "revision": head.bundle_revision,
+            "source": head.bundle_source,
+        },
+        "created": head.created,
+        "epoch": head.epoch,
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "recall": measured_recall(snapshot),
+        "exact": all(part.derived is None for part in snapshot.parts),
+        "delta": int(snapshot.delta.live.sum()),
+        "segments": [_describe(part) for part in snapshot.parts],
+    }
+
+
+def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
+    """Return the recall@10 of a search by modality of query; None where it was never measured.
+
+    Of several segments the mean by rows: true answers lie in them in proportion. What is searched
+    exactly has recall 1.
+    """
+    total = snapshot.live_count
+    recall: dict[str, float | None] = {}
+    for modality in MODALITIES:
+        missed: float | None = 0.0
+        for part in snapshot.parts:
+            if part.derived is None or part.derived.damage:
+                continue
+            measured = part.derived.tuning.recall.get(modality)
+            if measured is None or missed is None:
+                missed = None
+            else:
+                missed += len(part.segment) * (1 - measured.value)
+        recall[modality] = None if missed is None else round(1 - missed / max(1, total), 4)
+    return recall
+
+
+def _describe(part: Part) -> dict[str, Any]:
+    row = part.segment.row
+    described: dict[str, Any] = {
+        "name": row.name,
+        "rows": row.rows,
+        "dead": 0 if part.live is None else int((~part.live).sum()),
+        "index": "exact",
+    }
+    if part.derived:
+        index = part.derived.row
+        described |= {"index": index.kind, "settings": index.settings, "tuning": index.tuning}
+        described["damage"] = part.derived.damage
+    return described
