@@ -22,6 +22,7 @@ from twinlens.version import __version__
 # group.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serve", "serve", "Use an encoder"),
+    "demo": ("twinlens.cli.demo", "demo", "Use an encoder"),
     "embed": ("twinlens.cli.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.classify", "classify", "Use an encoder"),
     "search": ("twinlens.cli.search", "search", "Use an encoder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from twinlens.errors import ConflictError
-from twinlens.index.demo import DemoCorpus, draw_corpus
+from twinlens.index.demo import DemoCorpus, draw_corpus, find_cache
+from twinlens.index.demo.drawings import count_drawings
+from twinlens.index.demo.picture import Picture
 
 
 def _draw(folder: Path) -> DemoCorpus:
@@ -29,7 +32,7 @@ def _read(corpus: DemoCorpus) -> list[dict[str, str]]:
 
 def test_every_row_of_the_table_names_a_picture_that_opens(drawn: DemoCorpus) -> None:
     rows = _read(drawn)
-    assert len(rows) == drawn.count > 100
+    assert len(rows) == drawn.count == count_drawings() > 100
     for row in rows:
         with Image.open(drawn.folder / row["path"]) as image:
             assert image.size == (128, 128)
@@ -72,9 +75,15 @@ def test_a_damaged_mark_is_told(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path) -> None:
-    def stop(pictures: object) -> list[object]:
+    def stop(pictures: object, total: int) -> list[Picture]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw_corpus(tmp_path / "demo", find=lambda: None, track=stop)  # type: ignore[arg-type]
+        draw_corpus(tmp_path / "demo", find=lambda: None, track=stop)
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG is of other systems")
+def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert find_cache() == tmp_path / "twinlens"

@@ -4,6 +4,7 @@ With a colour emoji font in the system, every emoji of it; else shapes, letters,
 that this code draws. No picture ships with Twinlens.
 """
 
-from twinlens.index.demo.corpus import DemoCorpus, draw_corpus
+from twinlens.index.demo.corpus import DemoCorpus, draw_corpus, find_cache
+from twinlens.index.demo.emoji import find_font
 
-__all__ = ["DemoCorpus", "draw_corpus"]
+__all__ = ["DemoCorpus", "draw_corpus", "find_cache", "find_font"]

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from twinlens.errors import ConflictError
-from twinlens.index.demo.drawings import draw_all
-from twinlens.index.demo.emoji import EmojiFont, find_font
+from twinlens.index.demo.drawings import count_drawings, draw_all
+from twinlens.index.demo.emoji import EmojiFont, find_font, list_characters
 from twinlens.index.demo.picture import Picture
 
 SIDE = 128
@@ -54,11 +56,11 @@ def draw_corpus(
     folder: Path,
     *,
     find: Callable[[], EmojiFont | None] = find_font,
-    track: Callable[[Iterable[Picture]], Iterable[Picture]] = iter,
+    track: Callable[[Iterable[Picture], int], Iterable[Picture]] = lambda pictures, total: pictures,
 ) -> DemoCorpus:
     """Draw the demo corpus into `folder`, or keep the one that is there.
 
-    `find` looks for the emoji font; `track` may report progress over the pictures.
+    `find` looks for the emoji font; `track` may report progress over about so many.
     """
     font = find()
     source = _describe(font)
@@ -69,8 +71,22 @@ def draw_corpus(
         if kept is None and any(folder.iterdir()):
             raise ConflictError(f"{folder} holds something else; name another folder for the demo")
         shutil.rmtree(folder)
-    pictures = draw_all(SIDE) if font is None else font.draw_all(SIDE)
-    return DemoCorpus(folder, _write(folder, source, track(pictures)), source, kept=False)
+    if font is None:
+        pictures, total = draw_all(SIDE), count_drawings()
+    else:
+        pictures, total = font.draw_all(SIDE), len(list_characters())
+    return DemoCorpus(folder, _write(folder, source, track(pictures, total)), source, kept=False)
+
+
+def find_cache() -> Path:
+    """Return the folder in which this user's programs keep what they can make again."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData/Local")))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library/Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "twinlens"
 
 
 def _describe(font: EmojiFont | None) -> Source:

@@ -21,8 +21,14 @@ COLOURS = {
     "brown": "#a0522d",
     "black": "#31373d",
 }
+_SIGNS = string.ascii_uppercase + string.digits
 Draw = Callable[[Pen], object]
 Paint = Callable[[Pen, str], object]
+
+
+def count_drawings() -> int:
+    """Return how many drawings there are."""
+    return len(SHAPES) * len(COLOURS) + len(_SIGNS) + len(ANIMALS) + len(THINGS)
 
 
 def draw_all(side: int) -> Iterator[Picture]:
@@ -32,7 +38,7 @@ def draw_all(side: int) -> Iterator[Picture]:
             pen = Pen(side)
             paint(pen, value)
             yield Picture(f"{colour} {shape}", "shape", pen.finish())
-    for letter in string.ascii_uppercase + string.digits:
+    for letter in _SIGNS:
         kind = "digit" if letter.isdigit() else "letter"
         yield Picture(f"{kind} {letter}", kind, Pen(side).letter(letter, BLACK).finish())
     for kind, drawings in (("animal", ANIMALS), ("thing", THINGS)):
