@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import threading
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -178,3 +180,36 @@ def make_client(encoder: FakeEncoder) -> Iterator[Callable[..., TestClient]]:
 @pytest.fixture
 def client(make_client: Callable[..., TestClient]) -> TestClient:
     return make_client()
+
+
+Asking = Callable[..., Any]
+
+
+@pytest.fixture
+def run_server(encoder: FakeEncoder) -> Callable[..., Any]:
+    """Run a coroutine against a server in the same event loop: for what happens at once."""
+
+    def run(
+        scenario: Callable[[httpx.AsyncClient, Service], Any],
+        settings: Settings | None = None,
+        opener: Any = None,
+        names: Sequence[str] = ("colours",),
+    ) -> Any:
+        async def main() -> Any:
+            service = Service(settings or Settings(), opener or (lambda source, precision: encoder))
+            for name in names:
+                service.load(name, name)
+            app = build_app(service)
+            transport = httpx.ASGITransport(surround(app))
+            async with (
+                app.router.lifespan_context(app),
+                httpx.AsyncClient(transport=transport, base_url="http://server") as http,
+            ):
+                try:
+                    return await asyncio.wait_for(scenario(http, service), 30)
+                finally:
+                    encoder.gate.set()
+
+        return asyncio.run(main())
+
+    return run

@@ -91,3 +91,46 @@ def test_a_missing_bundle_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_sigterm_turns_readiness_off_finishes_what_runs_and_exits(
+    start: Callable[..., Live], toy_bundle: Path, squares: dict[str, bytes]
+) -> None:
+    live = start(str(toy_bundle), "--drain-notice", "0.3")
+    with httpx.Client(base_url=live.url) as client:
+        sock = socket.create_connection(("127.0.0.1", live.port))
+        content = squares["red"]
+        head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(content)}\r\n\r\n"
+        sock.sendall(head.encode() + content[:-5])  # a request that has begun
+        time.sleep(0.1)
+        live.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+        time.sleep(0.4)  # the notice is over: the door is closed
+        with pytest.raises(httpx.TransportError), httpx.Client(base_url=live.url) as late:
+            late.get("/healthz")
+        sock.sendall(content[-5:])
+        answer = b""
+        while chunk := sock.recv(65536):
+            answer += chunk
+        sock.close()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert live.process.wait(10) == 0
+
+
+def test_a_killed_server_loses_no_classifier_that_it_acknowledged(
+    start: Callable[..., Live], toy_bundle: Path, tmp_path: Path
+) -> None:
+    arguments = (f"toy={toy_bundle}", "--data", str(tmp_path))
+    live = start(*arguments)
+    made = [
+        httpx.put(f"{live.url}/classifiers/c{i}", json={"classes": ["red", f"thing {i}"]})
+        for i in range(5)
+    ]
+    live.process.kill()
+    live.process.wait(5)
+    assert [answer.status_code for answer in made] == [201] * 5
+    again = start(*arguments)
+    found = httpx.get(f"{again.url}/classifiers").json()["data"]
+    assert [entry["name"] for entry in found] == [f"c{i}" for i in range(5)]

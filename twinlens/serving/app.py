@@ -16,12 +16,21 @@ from starlette.types import ASGIApp
 from twinlens.errors import InputError, TwinlensError
 from twinlens.serving.failures import answer_error, error_response, kind_of
 from twinlens.serving.middleware import Surround
-from twinlens.serving.routes import embed, health, models, openai, zeroshot
+from twinlens.serving.routes import (
+    attention,
+    classifiers,
+    embed,
+    health,
+    models,
+    openai,
+    similarity,
+    zeroshot,
+)
 from twinlens.serving.service import Service
 from twinlens.version import __version__
 
 # One router a file; another room joins by adding its module here.
-ROUTES = (embed, zeroshot, openai, models, health)
+ROUTES = (embed, zeroshot, classifiers, similarity, attention, openai, models, health)
 
 
 def build_app(service: Service) -> FastAPI:
@@ -30,12 +39,15 @@ def build_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watcher = asyncio.create_task(service.watch())
+        service.jobs.resume()
         try:
             yield
         finally:
             watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await watcher
+            await service.jobs.close()
+            await service.fetcher.close()
             service.close()
 
     app = FastAPI(
@@ -49,6 +61,7 @@ def build_app(service: Service) -> FastAPI:
     app.add_exception_handler(TwinlensError, _answer_ours)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_ours)
     origins = service.settings.cors_origins
     if origins:
         app.add_middleware(

@@ -22,7 +22,7 @@ class BodyReader:
         """Return the whole body. `release` gives its bytes back when the request is over."""
         limit = self._limits.body_bytes
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > limit:
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
             raise self._too_large()
         try:
             async with asyncio.timeout(self._limits.body_seconds):

@@ -1,26 +1,208 @@
-"""The one place from which images are fetched by URL. Off unless the settings allow it."""
+"""The one place from which images are fetched by URL. Off unless the settings allow it.
+
+A host is resolved once, every address that it resolves to must be public, and that address is
+dialled: what was checked is what is connected to. Each redirect passes the same checks. What must
+stay true: no byte is sent to an address that is not global.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import httpx
+
+from twinlens.errors import ImageError, TooLargeError, TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.failures import ForbiddenError
 from twinlens.serving.settings import Fetching
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\.?")
+# 0x7f.1, 017700000001, 2130706433: numbers that resolvers read as addresses, each in its own way.
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+# Anything a parser might read in two ways: controls, spaces, backslashes, and all beyond ASCII.
+_PLAIN = re.compile(r"[!-\[\]-~]{1,4096}")
+# IPv6 ranges that stand for IPv4 addresses behind a translator: NAT64, 6to4, Teredo.
+_TRANSLATED = [
+    ipaddress.IPv6Network(text)
+    for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+]
+
 
 def is_url(image: object) -> bool:
     """Return whether an image is given by an address instead of by its bytes."""
-    return isinstance(image, str) and image[:8].lower().startswith(("http://", "https://"))
+    return isinstance(image, str) and "://" in image[:16]
 
 
 class Fetcher:
     """Fetches images, or says why not; an error is returned, since it is one item's alone."""
 
-    def __init__(self, settings: Fetching) -> None:
+    def __init__(
+        self,
+        settings: Fetching,
+        limit_bytes: int,
+        *,
+        resolve: Resolve | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self._settings = settings
+        self._limit = limit_bytes
+        self._resolve = resolve or _resolve
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
 
     async def fetch(self, url: str, call: Call) -> bytes | Exception:
         """Return the bytes behind `url`, or the error that stands in the item's place."""
-        return ForbiddenError(
-            "this server fetches no URLs; send the image itself, as a data URI or a file",
-            code="url_not_allowed",
+        if not self._settings.enabled:
+            return _refuse("this server fetches no URLs; send the image itself, as a data URI")
+        try:
+            async with asyncio.timeout(min(self._settings.seconds, call.remaining)):
+                return await self._follow(url)
+        except TwinlensError as error:
+            return error
+        except TimeoutError:
+            return ImageError("the URL did not answer in time", code="url_timeout")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+            # The reason would tell a prober what is open behind us.
+            return ImageError("the URL could not be fetched", code="url_failed")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _follow(self, url: str) -> bytes:
+        """Fetch `url`, checking each hop as if it were the first."""
+        for _ in range(self._settings.redirects + 1):
+            parts = self.check_url(url)
+            address = await self._find_address(str(parts.hostname), _port(parts))
+            found = await self._get(parts, address)
+            if isinstance(found, bytes):
+                return found
+            url = urljoin(url, found)
+        raise ImageError("the URL redirects too often", code="url_failed")
+
+    def check_url(self, url: str) -> SplitResult:
+        """Return the parts of an acceptable URL; nothing here touches the network."""
+        if not _PLAIN.fullmatch(url):
+            raise _refuse("the URL holds characters that are not plain ASCII")
+        try:
+            parts = urlsplit(url)
+            port, host = _port(parts), parts.hostname or ""
+        except ValueError:
+            raise _refuse("the URL cannot be read") from None
+        if parts.scheme not in ("http", "https"):
+            raise _refuse("only http and https URLs are fetched")
+        is_number = _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2])
+        is_name = _HOST.fullmatch(host) and not is_number
+        if "@" in parts.netloc or not (is_name or _as_address(host)):
+            raise _refuse("the URL's host is not a plain name")
+        if port not in self._settings.ports:
+            raise _refuse("the URL's port is not allowed")
+        allowed = self._settings.hosts
+        if allowed and host.rstrip(".").lower() not in allowed:
+            raise _refuse("the URL's host is not on this server's list")
+        return parts
+
+    async def _find_address(self, host: str, port: int) -> Address:
+        """Return the address to dial; every one that the name has must be public."""
+        literal = _as_address(host)
+        try:
+            found = [str(literal)] if literal else list(await self._resolve(host, port))
+        except OSError:
+            raise ImageError("the URL's host is not known", code="url_failed") from None
+        addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in found]
+        if not addresses or not all(is_public(address) for address in addresses):
+            raise _refuse("the URL's host is not a public one")
+        return addresses[0]
+
+    async def _get(self, parts: SplitResult, address: Address) -> bytes | str:
+        """Return the body, or where a redirect points to."""
+        shown = f"[{address}]" if address.version == 6 else str(address)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        request = self._open().build_request(
+            "GET",
+            f"{parts.scheme}://{shown}:{_port(parts)}{path}",
+            headers={"Host": parts.netloc, "Accept": "image/*", "User-Agent": "twinlens"},
+            # TLS must prove the name that was asked for, not the number that is dialled.
+            extensions={"sni_hostname": str(parts.hostname)},
         )
+        response = await self._open().send(request, stream=True)
+        try:
+            if response.is_redirect:
+                return str(response.headers.get("location", ""))
+            if response.status_code != 200:
+                raise ImageError("the URL did not answer with an image", code="url_failed")
+            return await self._read(response)
+        finally:
+            await response.aclose()
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        """Return the body, cut off as soon as it is over the limit; never decompressed."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > self._limit:
+                raise TooLargeError(f"the URL's image has more than {self._limit} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _open(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                transport=self._transport,
+                follow_redirects=False,
+                trust_env=False,  # a proxy from the environment would dial for us, unchecked
+                timeout=self._settings.seconds,
+                # Kept connections are keyed by address, and a name checked now must be dialled now.
+                limits=httpx.Limits(max_keepalive_connections=0, max_connections=32),
+            )
+        return self._client
+
+
+def is_public(address: Address) -> bool:
+    """Return whether an address, and the one that it may stand for, is of the public internet."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return False  # a public host has no reason to be named so
+        if any(address in network for network in _TRANSLATED):
+            return False
+        if int(address) >> 32 == 0:  # ::a.b.c.d, deprecated
+            return False
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not address.is_unspecified
+    )
+
+
+def _as_address(host: str) -> Address | None:
+    """Return the address that `host` is written as, in the one usual way; None if it is a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
+
+
+def _refuse(reason: str) -> ForbiddenError:
+    return ForbiddenError(reason, code="url_not_allowed")
+
+
+async def _resolve(host: str, port: int) -> Sequence[str]:
+    """Return every address of a name, by the system's resolver."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]

@@ -62,9 +62,10 @@ class Surround:
             await self._app(scope, receive, exchange.send)
         except Exception as error:
             log.exception("request %s failed", exchange.request_id)
-            if exchange.status:  # the answer has begun; the server will cut the connection
-                raise
-            await exchange.fail(scope, receive, error)
+            if not exchange.status:
+                await exchange.fail(scope, receive, error)
+            elif not exchange.is_complete:
+                raise  # half an answer is out: the connection has to be cut
         finally:
             exchange.finish(scope)
 
@@ -83,6 +84,7 @@ class _Exchange:
     def __init__(self, service: Service, scope: Scope, send: Send) -> None:
         self.request_id = _request_id(scope)
         self.status = 0
+        self.is_complete = False
         self._service = service
         self._send = send
         self._began = service.clock.now()
@@ -98,6 +100,8 @@ class _Exchange:
             if self._service.is_draining:
                 headers.append((b"connection", b"close"))
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.is_complete = True
 
     async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
         """Answer with an error."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import numpy as np
 from prometheus_client.metrics_core import Metric
@@ -21,15 +23,20 @@ from twinlens.serving.batcher import Entry, Ticket
 from twinlens.serving.body import BodyReader
 from twinlens.serving.cache import RecentlyUsed, TextCache
 from twinlens.serving.call import Call
+from twinlens.serving.classifiers import ClassifierStore
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.fetch import Fetcher
+from twinlens.serving.jobs import JobBook
+from twinlens.serving.keys import Keyring, Scope
 from twinlens.serving.metrics import Metrics, counter, gauge
 from twinlens.serving.model import Answers, ServedModel
 from twinlens.serving.registry import Registry
 from twinlens.serving.settings import Settings
 
 log = logging.getLogger("twinlens.serving")
+
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 Opener = Callable[[str, str], StagedEncoder]  # (source, precision) -> encoder
 
@@ -44,7 +51,10 @@ class Service:
         self.cache = TextCache(settings.batching.cache_bytes)
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits)
-        self.fetcher = Fetcher(settings.fetching)
+        self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
+        self.keys = Keyring(settings.keys)
+        self.classifiers = ClassifierStore(_subfolder(settings, "classifiers"))
+        self.jobs = JobBook(_subfolder(settings, "jobs"))
         self.is_draining = False
         self.pool = ThreadPoolExecutor(
             settings.batching.decode_threads or os.cpu_count() or 1, thread_name_prefix="decode"
@@ -76,6 +86,15 @@ class Service:
             for precision in self.settings.precisions
         }
 
+    async def swap(self, name: str, source: str) -> None:
+        """Open a bundle beside the live traffic, then serve it as `name`.
+
+        Until it is open nothing changes, and if it does not open, nothing does.
+        """
+        loop = asyncio.get_running_loop()
+        models = await loop.run_in_executor(self._background, self.open_models, name, source)
+        self.registry.serve(name, models, source=source, created=int(time.time()))
+
     def find_faults(self) -> list[str]:
         """Return why the server is not ready; empty when it is."""
         if self.is_draining:
@@ -97,12 +116,17 @@ class Service:
                         tower.mend(self.settings.watch)
                         _probe(model)
 
-    def begin(self, request: Request) -> Call:
-        """Return the call that carries this request through the stages."""
+    def authorize(self, request: Request, scope: Scope) -> None:
+        """Return if the request's key, where keys are needed, has the scope."""
+        self.keys.check(request, scope)
+
+    def begin(self, request: Request, scope: Scope = "read") -> Call:
+        """Authorize, and return the call that carries this request through the stages."""
+        self.authorize(request, scope)
         limits = self.settings.limits
         seconds = limits.request_seconds
         asked = request.headers.get("twinlens-timeout", "")
-        if asked.replace(".", "", 1).isdigit():
+        if _SECONDS.fullmatch(asked):
             seconds = min(seconds, float(asked))
         return Call(
             self.clock,
@@ -124,15 +148,18 @@ class Service:
 
     def check_items(self, model: ServedModel, answers: Answers, call: Call, where: str) -> None:
         """Count the items that failed; where none succeeded, the request fails with the first."""
-        failed = [(i, answer) for i, answer in enumerate(answers) if isinstance(answer, Exception)]
-        if not failed:
-            return
-        for _, error in failed:
+        call.failed_items = self.count_failures(model, answers)
+        failed = first_failure(answers)
+        if failed is not None and call.failed_items == len(answers):
+            raise place(*failed, where)
+
+    def count_failures(self, model: ServedModel, answers: Answers) -> int:
+        """Return how many items failed, and count them by their codes."""
+        failed = [answer for answer in answers if isinstance(answer, Exception)]
+        for error in failed:
             code = error.code if isinstance(error, TwinlensError) else "internal_error"
             self.metrics.count_failure(model.name, code)
-        call.failed_items = len(failed)
-        if len(failed) == len(answers):
-            raise place(*failed[0], where)
+        return len(failed)
 
     def reply(
         self,
@@ -141,6 +168,7 @@ class Service:
         call: Call,
         *,
         media: str = "application/json",
+        status: int = 200,
         headers: dict[str, str] | None = None,
     ) -> Response:
         """Return the answer with the headers that every answer of a model has."""
@@ -152,7 +180,7 @@ class Service:
         }
         if call.failed_items:
             named["Twinlens-Failed-Items"] = str(call.failed_items)
-        return Response(content, headers={**named, **(headers or {})}, media_type=media)
+        return Response(content, status, {**named, **(headers or {})}, media_type=media)
 
     def close(self) -> None:
         """Stop every thread."""
@@ -214,6 +242,10 @@ def place(index: int, error: Exception, where: str) -> Exception:
 def first_failure(answers: Sequence[object]) -> tuple[int, Exception] | None:
     """Return the first item that failed, for dialects in which one failure fails the request."""
     return next(((i, a) for i, a in enumerate(answers) if isinstance(a, Exception)), None)
+
+
+def _subfolder(settings: Settings, name: str) -> Path | None:
+    return None if settings.data is None else settings.data / name
 
 
 async def _wait_gone(request: Request) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from twinlens.serving.keys import Key
+
 MIB = 1024 * 1024
 
 
@@ -77,6 +79,7 @@ class Settings:
     fetching: Fetching = field(default_factory=Fetching)
     data: Path | None = None  # where classifiers and jobs are kept over restarts
     bundles: Path | None = None  # folder from which an admin may load bundles by name
+    keys: tuple[Key, ...] = ()  # none: everybody reads and writes, nobody administers
     cors_origins: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)  # the first is the default
     log_format: str = "text"  # or "json"

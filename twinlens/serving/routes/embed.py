@@ -61,6 +61,25 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     )
 
 
+def read_image_request(body: bytes, request: Request) -> tuple[Item, Fields]:
+    """Return the one image of a request, and its options."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("image/"):
+        return Item(image=body), Fields(_from_query(request))
+    if content_type.startswith("multipart/form-data"):
+        form = parse_form(body, content_type)
+        files = [content for contents in form.files.values() for content in contents]
+        if len(files) != 1:
+            raise InputError(f"the form holds {len(files)} files; send one", field="image")
+        values = {name: values[-1] for name, values in form.values.items()}
+        return Item(image=files[0]), Fields(_as_options(values))
+    fields = parse_object(body)
+    image = fields.text("image")
+    if image is None:
+        raise InputError("image is missing: a data URI or base64", field="image")
+    return Item(image=image), fields
+
+
 async def _answer(service: Service, asked: EmbedRequest, accept: str, call: Call) -> Response:
     """Embed and answer in the form that the client accepts."""
     with service.registry.lease(asked.model, asked.precision) as model:
@@ -138,9 +157,14 @@ def _from_query(request: Request) -> dict[str, object]:
     return _as_options(dict(request.query_params))
 
 
+def is_whole(text: str) -> bool:
+    """Return whether a text is a whole number of a sane length."""
+    return text.isdecimal() and len(text) <= 9
+
+
 def _as_options(values: dict[str, str]) -> dict[str, object]:
     """Return options that came as text in their own types."""
     return {
-        name: int(value) if name == "dimensions" and value.isdigit() else value
+        name: int(value) if name in ("dimensions", "head") and is_whole(value) else value
         for name, value in values.items()
     }

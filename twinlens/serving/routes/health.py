@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
@@ -29,8 +29,9 @@ def build_router(service: Service) -> APIRouter:
         return _json(200, {"status": "ready", "models": models})
 
     @router.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         """Answer in Prometheus' text format."""
+        service.authorize(request, "read")
         return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router

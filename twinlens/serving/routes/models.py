@@ -1,35 +1,90 @@
-"""`/v1/models`: what is served, in OpenAI's shape with Twinlens' own facts beside it."""
+"""`/v1/models`: what is served, in OpenAI's shape with Twinlens' own facts beside it.
+
+An admin key may load, swap and unload. A bundle is named, never addressed: it is one of the folder
+that the server was started with, the builtin one, or the one that the name stands for already.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.serving.answers import dump
+from twinlens.serving.classifiers import check_name
+from twinlens.serving.fields import parse_object
 from twinlens.serving.registry import Served
 from twinlens.serving.service import Service
+
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["models"])
+    loading = asyncio.Lock()
 
     @router.get("/v1/models")
-    async def models() -> Response:
+    async def models(request: Request) -> Response:
         """List the models, default first."""
-        data = [
-            describe_model(name, service.registry.find(name)) for name in service.registry.names
-        ]
+        service.authorize(request, "read")
+        names = service.registry.names
+        data = [describe_model(name, service.registry.find(name)) for name in names]
         return _json({"object": "list", "data": data})
 
     @router.get("/v1/models/{name}")
-    async def model(name: str) -> Response:
+    async def model(name: str, request: Request) -> Response:
         """Describe one model."""
+        service.authorize(request, "read")
         return _json(describe_model(name, service.registry.find(name)))
 
+    @router.put("/v1/models/{name}")
+    async def put(name: str, request: Request) -> Response:
+        """Load a bundle under a name, or swap the one that is there, with no request failing."""
+        call = service.begin(request, "admin")
+        check_name(name)
+        async with service.receive(request, call) as body:
+            fields = parse_object(body or b"{}")
+        fields.only("bundle")
+        source = find_source(service, name, fields.text("bundle"))
+        async with loading:  # two bundles at once could take twice the memory
+            await service.swap(name, source)
+        return _json(describe_model(name, service.registry.find(name)))
+
+    @router.delete("/v1/models/{name}")
+    async def delete(name: str, request: Request) -> Response:
+        """Unload; requests that run finish."""
+        service.authorize(request, "admin")
+        if service.registry.names == [name]:
+            raise ConflictError(f"{name!r} is the only model; load another before", field="name")
+        service.registry.remove(name)
+        return _json({"id": name, "object": "model", "deleted": True})
+
     return router
+
+
+def find_source(service: Service, name: str, bundle: str | None) -> str:
+    """Return where to open a bundle from; what a client sends only ever selects, as a name."""
+    if bundle is None:
+        return service.registry.find(name).source
+    if bundle == "builtin":
+        return bundle
+    folder = service.settings.bundles
+    if folder is None:
+        raise InputError(
+            "this server was started without a folder of bundles (--bundles DIR); leave bundle "
+            "out to open the same path again, or write builtin",
+            field="bundle",
+        )
+    if not _FOLDER.fullmatch(bundle):
+        raise InputError("bundle must be the plain name of a folder", field="bundle")
+    if not (folder / bundle / "bundle.json").is_file():
+        raise NotFoundError(f"there is no bundle {bundle!r} to load", field="bundle")
+    return str(folder / bundle)
 
 
 def describe_model(name: str, served: Served) -> dict[str, Any]:
@@ -43,7 +98,7 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         "bundle": manifest.name,
         "revision": manifest.revision,
         "embedding_dim": manifest.embedding_dim,
-        "dimensions": [*manifest.matryoshka_dims, manifest.embedding_dim],
+        "dimensions": sorted({*manifest.matryoshka_dims, manifest.embedding_dim}),
         "any_dimension": manifest.any_dimension,
         "modalities": [
             kind

@@ -1,19 +1,26 @@
-"""`POST /v1/embeddings` as OpenAI's clients speak it: base64 is always little-endian float32."""
+"""`POST /v1/embeddings` as OpenAI's clients speak it, and infinity's, Jina's and vLLM's.
+
+base64 is always little-endian float32 unless the client itself names another type (vLLM's
+`embed_dtype`): the SDKs ask for base64 when their caller asks for nothing, and decode it so.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from fastapi import APIRouter, Request
+from numpy.typing import NDArray
 from starlette.responses import Response
 
-from twinlens.errors import InputError
-from twinlens.serving.answers import Shape, dump, shape_rows, stack, to_base64
+from twinlens.errors import TwinlensError
+from twinlens.serving.answers import RAW, Shape, dump, shape_rows, stack, to_base64
 from twinlens.serving.call import Call
-from twinlens.serving.fields import Fields, check_text, parse_object
-from twinlens.serving.items import Item, embed_items
-from twinlens.serving.service import Service, first_failure, place
-from twinlens.serving.settings import Limits
-
-_MOST_DIMENSIONS = 65_536
+from twinlens.serving.dialects import OpenAIRequest, read_openai
+from twinlens.serving.fields import parse_object
+from twinlens.serving.items import embed_items
+from twinlens.serving.model import ServedModel
+from twinlens.serving.service import Service, first_failure
 
 
 def build_router(service: Service) -> APIRouter:
@@ -24,61 +31,78 @@ def build_router(service: Service) -> APIRouter:
         """Embed in OpenAI's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            return await _answer(service, parse_object(body), call)
+            asked = read_openai(parse_object(body), service.settings.limits)
+            with service.registry.lease(asked.model) as model:
+                return await _answer(service, model, asked, call)
 
     router.add_api_route("/v1/embeddings", embeddings, methods=["POST"])
     router.add_api_route("/embeddings", embeddings, methods=["POST"], include_in_schema=False)
     return router
 
 
-async def _answer(service: Service, fields: Fields, call: Call) -> Response:
-    items = _read_input(fields, service.settings.limits)
-    dimensions = fields.integer("dimensions", 1, _MOST_DIMENSIONS)
-    form = fields.text("encoding_format", ("float", "base64")) or "float"
-    with service.registry.lease(fields.text("model")) as model:
-        model.check_dimensions(dimensions)
-        embedded = await embed_items(model, items, call, service.fetcher)
-        failed = first_failure(embedded.answers)
-        if failed is not None:
-            raise place(*failed, "input")
-        began = call.clock.now()
-        rows, _ = shape_rows(
-            stack(embedded.answers, model.encoder.embedding_dim), Shape(dimensions)
-        )
-        data = [
-            {
-                "object": "embedding",
-                "index": i,
-                "embedding": to_base64(row) if form == "base64" else row,
-            }
-            for i, row in enumerate(rows)
-        ]
-        content = dump(
-            {
-                "object": "list",
-                "data": data,
-                "model": model.name,
-                "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
-            }
-        )
-        call.add("answer", call.clock.now() - began)
-        return service.reply(content, model, call)
-
-
-def _read_input(fields: Fields, limits: Limits) -> list[Item]:
-    value = fields.any("input")
-    if isinstance(value, str):
-        return [Item(text=check_text(value, "input", limits.text_characters))]
-    values = fields.values("input", limits.items)
-    if values is None:
-        raise InputError("input is missing", field="input")
-    if isinstance(values[0], int | list):
-        raise InputError(
-            "input holds token ids, which belong to another tokenizer; send strings (LangChain: "
-            "check_embedding_ctx_length=False)",
-            field="input",
-        )
-    return [
-        Item(text=check_text(value, f"input[{i}]", limits.text_characters))
-        for i, value in enumerate(values)
+async def _answer(
+    service: Service, model: ServedModel, asked: OpenAIRequest, call: Call
+) -> Response:
+    """Embed all items, or fail naming the first that fails."""
+    shape = Shape(asked.dimensions, asked.output)
+    model.check_dimensions(shape.dimensions)
+    shape.check(model.encoder.embedding_dim)
+    embedded = await embed_items(model, asked.items, call, service.fetcher)
+    failed = first_failure(embedded.answers)
+    if failed is not None:
+        service.count_failures(model, embedded.answers)
+        raise _place(asked.names[failed[0]], failed[1])
+    began = call.clock.now()
+    rows, _ = shape_rows(stack(embedded.answers, model.encoder.embedding_dim), shape)
+    if asked.output == "float32":
+        rows = rows.astype(np.dtype(asked.dtype).newbyteorder(asked.byte_order))
+    usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
+    if asked.form.startswith("bytes"):
+        return _answer_bytes(service, model, asked, rows, usage, call)
+    data = [
+        {"object": "embedding", "index": i, "embedding": row}
+        for i, row in enumerate(_write(rows, asked.form))
     ]
+    content = dump({"object": "list", "data": data, "model": model.name, "usage": usage})
+    call.add("answer", call.clock.now() - began)
+    return service.reply(content, model, call)
+
+
+def _write(rows: NDArray[Any], form: str) -> list[Any]:
+    """Return rows as base64 or as what JSON turns into lists of numbers."""
+    if form == "base64":
+        return [to_base64(row) for row in rows]
+    return list(rows.astype(np.float32) if rows.dtype.kind == "f" else rows)
+
+
+def _answer_bytes(
+    service: Service,
+    model: ServedModel,
+    asked: OpenAIRequest,
+    rows: NDArray[Any],
+    usage: dict[str, int],
+    call: Call,
+) -> Response:
+    """Answer as vLLM's `bytes` does: rows end to end, and their places in a header."""
+    size = rows.shape[1] * rows.itemsize
+    order = "big" if asked.byte_order == ">" else "little"
+    data = [
+        {
+            "index": i,
+            "embed_dtype": asked.dtype,
+            "endianness": order,
+            "start": i * size,
+            "end": (i + 1) * size,
+            "shape": [rows.shape[1]],
+        }
+        for i in range(len(rows))
+    ]
+    metadata = dump({"model": model.name, "data": data, "usage": usage}).decode()
+    headers = {"metadata": metadata} if asked.form == "bytes" else {}
+    return service.reply(rows.tobytes(), model, call, media=RAW, headers=headers)
+
+
+def _place(where: str, error: Exception) -> Exception:
+    if isinstance(error, TwinlensError):
+        error.field = where
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from twinlens.serving.fields import Fields, check_text, parse_object
 from twinlens.serving.items import Item, embed_items
 from twinlens.serving.model import Answers, ServedModel
 from twinlens.serving.multipart import Form, parse_form
+from twinlens.serving.routes.embed import is_whole
 from twinlens.serving.scoring import Scoring, score
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -27,7 +29,9 @@ from twinlens.serving.templates import choose_templates
 _OPTIONS = ("model", "precision", "classifier", "top_k", "multi_label", "none_of_these")
 _CLASSES = ("classes", "candidate_labels", "labels")
 _TEMPLATES = ("templates", "hypothesis_template")
-_TRUE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_TYPED = ("top_k", "multi_label", "none_of_these")
+_TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
+_NUMBER = re.compile(r"[+-]?[0-9]{0,9}\.[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ async def find_bank(
 ) -> ClassBank:
     """Return the stored classifier, or the bank of the classes, kept from before or built now."""
     if asked.classifier is not None:
-        raise InputError(f"classifier {asked.classifier!r} is not stored", field="classifier")
+        return service.classifiers.get(asked.classifier, model.revision).bank
     classes = tuple(asked.classes or ())
     templates = choose_templates(asked.templates, model.encoder.manifest.templates)
     key = (model.space, classes, templates)
@@ -145,7 +149,10 @@ def _read_form(form: Form, limits: Limits) -> ZeroShotRequest:
         raise TooLargeError(f"the form holds more than {limits.items} images, the limit")
     raw: dict[str, object] = {}
     for name, values in form.values.items():
-        raw[name] = values if name in (*_CLASSES, "templates") else _read_value(name, values[-1])
+        raw[name] = values if name in (*_CLASSES, "templates") else values[-1]
+    for name in _TYPED:
+        if name in raw:
+            raw[name] = read_value(form.values[name][-1])
     if raw.get("templates") and len(form.values["templates"]) == 1:
         raw["templates"] = form.values["templates"][0]
     fields = Fields(raw)
@@ -199,15 +206,10 @@ def read_scoring(fields: Fields) -> Scoring:
     )
 
 
-def _read_value(name: str, value: str) -> object:
-    """Return an option that came as text in its own type."""
-    if name == "top_k" and value.isdigit():
+def read_value(value: str) -> object:
+    """Return a form's text as the truth value or number that it spells, else as it is."""
+    if value.lower() in _TRUTHS:
+        return _TRUTHS[value.lower()]
+    if is_whole(value):
         return int(value)
-    if name in ("multi_label", "none_of_these") and value.lower() in _TRUE:
-        return _TRUE[value.lower()]
-    if name == "none_of_these":
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    return float(value) if _NUMBER.fullmatch(value) else value

@@ -1,0 +1,73 @@
+"""API keys: scopes, and that no path is open by oversight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from twinlens.errors import InputError
+from twinlens.serving.keys import parse_keys
+from twinlens.serving.settings import Settings
+
+READ, WRITE, ADMIN = "reader-key", "writer-key", "admin-key"
+# What may be asked without a key, since it tells nothing but that the server is there.
+OPEN = {"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"}
+
+
+@pytest.fixture
+def guarded(make_client: Callable[..., TestClient]) -> TestClient:
+    text = f"read:{READ}  # the shop\nwrite:{WRITE}, admin:{ADMIN}\n"
+    return make_client(Settings(keys=parse_keys(text)))
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_a_key_opens_by_bearer_or_by_header(guarded: TestClient) -> None:
+    body = {"texts": ["red"]}
+    assert guarded.post("/embed", json=body).status_code == 401
+    assert guarded.post("/embed", json=body, headers=bearer(READ)).status_code == 200
+    assert guarded.post("/embed", json=body, headers={"x-api-key": READ}).status_code == 200
+    answer = guarded.post("/embed", json=body, headers=bearer("wrong-key"))
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "wrong-key" not in answer.text
+
+
+def test_a_scope_includes_the_lower_ones_only(guarded: TestClient) -> None:
+    body = {"classes": ["red"]}
+    assert guarded.put("/classifiers/x", json=body, headers=bearer(READ)).status_code == 403
+    assert guarded.put("/classifiers/x", json=body, headers=bearer(WRITE)).status_code == 201
+    assert guarded.put("/v1/models/x", json={}, headers=bearer(WRITE)).status_code == 403
+    assert guarded.get("/classifiers", headers=bearer(ADMIN)).status_code == 200
+
+
+def test_no_path_is_open_by_oversight(guarded: TestClient) -> None:
+    paths: dict[str, Any] = guarded.get("/openapi.json").json()["paths"]
+    asked = 0
+    for path, methods in paths.items():
+        for method in methods:
+            if path in OPEN:
+                continue
+            asked += 1
+            answer = guarded.request(method, path.replace("{", "").replace("}", ""))
+            assert answer.status_code == 401, (method, path)
+    assert asked >= 12
+
+
+def test_without_keys_nobody_administers(client: TestClient) -> None:
+    assert client.post("/embed", json={"texts": ["a"]}).status_code == 200
+    answer = client.put("/v1/models/colours", json={})
+    assert answer.status_code == 403
+    assert "admin key" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("text", ["read", "root:longenough", "read:short", "read: spaced-key"])
+def test_a_malformed_key_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_keys(text)
+    assert "longenough" not in caught.value.message

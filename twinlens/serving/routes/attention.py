@@ -1,0 +1,93 @@
+"""`POST /attention`: where the image tower looked, as numbers or, to who accepts PNG, drawn."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import InputError, OverloadedError
+from twinlens.serving.answers import dump
+from twinlens.serving.attention import choose_head, compute_attention, draw_overlay
+from twinlens.serving.call import Call
+from twinlens.serving.contracts import Pixels, Rows
+from twinlens.serving.failures import DeadlineError
+from twinlens.serving.fields import Fields
+from twinlens.serving.items import Item, fetch_items
+from twinlens.serving.model import ServedModel
+from twinlens.serving.routes.embed import read_image_request
+from twinlens.serving.service import Service
+
+_WAITING = 16  # a slow extra: few at a time, and a short queue
+
+
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["attention"])
+    turns = asyncio.Semaphore(1)
+    waiting = 0
+
+    @router.post("/attention")
+    async def attention(request: Request) -> Response:
+        """Answer the last layer's attention of one image."""
+        nonlocal waiting
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            image, fields = read_image_request(body, request)
+            if waiting >= _WAITING:
+                raise OverloadedError(f"{_WAITING} attention maps are waiting already")
+            waiting += 1
+            try:
+                with service.registry.lease(fields.text("model")) as model:
+                    return await _answer(service, model, image, fields, request, call, turns)
+            finally:
+                waiting -= 1
+
+    return router
+
+
+async def _answer(
+    service: Service,
+    model: ServedModel,
+    image: Item,
+    fields: Fields,
+    request: Request,
+    call: Call,
+    turns: asyncio.Semaphore,
+) -> Response:
+    head = fields.integer("head", 0, 4096)
+    (item,) = await fetch_items([image], call, service.fetcher)
+    if item.error is not None:
+        raise item.error
+    if model.encoder.manifest.attention is None:
+        raise InputError(f"{model.name!r} was exported without attention", field="model")
+    try:
+        async with asyncio.timeout(call.remaining), turns:
+            pixels, maps = await asyncio.get_running_loop().run_in_executor(
+                service.pool, _run, model, item, call
+            )
+    except TimeoutError:
+        raise DeadlineError("the request's time is over") from None
+    chosen = choose_head(maps, head)
+    if "image/png" in request.headers.get("accept", ""):
+        return service.reply(draw_overlay(pixels, chosen), model, call, media="image/png")
+    body = {
+        "attention": chosen,
+        "rows": maps.shape[1],
+        "columns": maps.shape[2],
+        "heads": maps.shape[0],
+        "head": head,
+        "model": model.name,
+        "revision": model.revision,
+    }
+    return service.reply(dump(body), model, call)
+
+
+def _run(model: ServedModel, item: Item, call: Call) -> tuple[Pixels, Rows]:
+    """Decode and look; in the decode pool."""
+    pixels = model.decode(item.image or b"", call)
+    began = call.clock.now()
+    maps = compute_attention(model, pixels)
+    call.add("encode", call.clock.now() - began)
+    return pixels, maps

@@ -1,0 +1,91 @@
+"""`POST /similarity`: cosines of pairs, or of every item of one list with every item of another."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import InputError, TwinlensError
+from twinlens.serving.answers import dump, stack
+from twinlens.serving.call import Call
+from twinlens.serving.contracts import Rows
+from twinlens.serving.fields import Fields, parse_object
+from twinlens.serving.items import Item, embed_items, read_item
+from twinlens.serving.model import ServedModel
+from twinlens.serving.service import Service, first_failure
+from twinlens.serving.settings import Limits
+
+
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["similarity"])
+
+    @router.post("/similarity")
+    async def similarity(request: Request) -> Response:
+        """Compare texts and images in any combination."""
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            fields = parse_object(body)
+            fields.only("model", "precision", "pairs", "left", "right")
+            lease = service.registry.lease(fields.text("model"), fields.text("precision"))
+            with lease as model:
+                return await _answer(service, model, fields, call)
+
+    return router
+
+
+async def _answer(service: Service, model: ServedModel, fields: Fields, call: Call) -> Response:
+    limits = service.settings.limits
+    if fields.has("pairs"):
+        items, names = _read_pairs(fields, limits)
+        rows = await _embed(service, model, items, names, call)
+        values = (rows[0::2] * rows[1::2]).sum(axis=1)
+    else:
+        left, left_names = _read_side(fields, "left", limits)
+        right, right_names = _read_side(fields, "right", limits)
+        if len(left) + len(right) > limits.items:
+            raise InputError(f"left and right hold more than {limits.items} items", field="left")
+        names = [*left_names, *right_names]
+        rows = await _embed(service, model, [*left, *right], names, call)
+        values = rows[: len(left)] @ rows[len(left) :].T
+    body = {"similarities": values, "model": model.name, "revision": model.revision}
+    return service.reply(dump(body), model, call)
+
+
+async def _embed(
+    service: Service, model: ServedModel, items: list[Item], names: list[str], call: Call
+) -> Rows:
+    """Return a row for each item; one that fails fails the request, under its own name."""
+    embedded = await embed_items(model, items, call, service.fetcher)
+    failed = first_failure(embedded.answers)
+    if failed is not None:
+        service.count_failures(model, embedded.answers)
+        raise name_error(failed[1], names[failed[0]])
+    return stack(embedded.answers, model.encoder.embedding_dim)
+
+
+def name_error(error: Exception, where: str) -> Exception:
+    """Return `error` with the item that it belongs to."""
+    if isinstance(error, TwinlensError):
+        error.field = where
+    return error
+
+
+def _read_pairs(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
+    items, names = [], []
+    for i, pair in enumerate(fields.values("pairs", limits.items // 2) or []):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise InputError(f"pairs[{i}] must be a list of two items", field=f"pairs[{i}]")
+        for j, value in enumerate(pair):
+            names.append(f"pairs[{i}][{j}]")
+            items.append(read_item(value, names[-1], limits.text_characters))
+    return items, names
+
+
+def _read_side(fields: Fields, side: str, limits: Limits) -> tuple[list[Item], list[str]]:
+    values = fields.values(side, limits.items)
+    if values is None:
+        raise InputError("give pairs, or left and right", field=side)
+    names = [f"{side}[{i}]" for i in range(len(values))]
+    longest = limits.text_characters
+    return [read_item(v, n, longest) for v, n in zip(values, names, strict=True)], names
