@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.serving.settings import Settings
+    from twinlens.serving.tracing import Tracer
 
 
 def serve(
@@ -37,6 +38,23 @@ def serve(
     window: Annotated[
         float, typer.Option(help="Milliseconds a batch may wait to grow; for GPUs.", min=0)
     ] = 0.0,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, SCOPE:KEY a line; else TWINLENS_KEYS holds them."),
+    ] = None,
+    bundle_folder: Annotated[
+        Path | None,
+        typer.Option("--bundles", help="Folder from which an admin key may load bundles by name."),
+    ] = None,
+    allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
+    drain_notice: Annotated[
+        float, typer.Option(help="Seconds between readiness off and the door closed.", min=0)
+    ] = 1.0,
+    log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as limits.items=64; docs/serve.md lists them."),
+    ] = None,
 ) -> None:
     """Serve bundles over HTTP.
 
@@ -45,8 +63,17 @@ def serve(
     from twinlens.serving.launch import announce, build_opener, run_server
     from twinlens.serving.service import Service
 
-    settings = _build_settings(data, precision, window)
-    service = Service(settings, build_opener(settings, device=device, threads=threads, fast=fast))
+    options = [
+        f"precisions={precision}",
+        f"batching.window_seconds={window / 1000}",
+        f"fetching.enabled={allow_urls}",
+        f"watch.drain_notice={drain_notice}",
+        f"log_format={log_format}",
+        *(set_ or []),
+    ]
+    settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    opener = build_opener(settings, device=device, threads=threads, fast=fast)
+    service = Service(settings, opener, tracer=_start_tracer(settings))
     for name, path in read_bundles(bundles or []).items():
         service.load(name, path)
     for line in announce(service, host, port):
@@ -71,11 +98,38 @@ def read_bundles(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _build_settings(data: Path | None, precision: str, window: float) -> Settings:
-    from twinlens.serving.settings import Settings
+def build_settings(
+    options: list[str], *, data: Path | None, bundles: Path | None, keys: str
+) -> Settings:
+    """Return the settings that NAME=VALUE options and folders make."""
+    from twinlens.serving.keys import parse_keys
+    from twinlens.serving.settings import Settings, override
 
-    precisions = tuple(part.strip() for part in precision.split(",") if part.strip())
-    if not precisions:
+    settings = Settings(data=data, bundles=bundles, keys=parse_keys(keys))
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not sign:
+            raise InputError(f"--set {option!r} has no value; write NAME=VALUE")
+        settings = override(settings, name.strip(), value.strip())
+    if not settings.precisions:
         raise InputError("--precision is empty; write fp32, int8 or fp32,int8")
-    settings = Settings(data=data, precisions=precisions)
-    return replace(settings, batching=replace(settings.batching, window_seconds=window / 1000))
+    if settings.log_format not in ("text", "json"):
+        raise InputError(f"--log-format is {settings.log_format!r}; it must be text or json")
+    return settings
+
+
+def _read_keys(path: Path | None) -> str:
+    """Return the text of the keys: from the file, else from the environment."""
+    if path is None:
+        return os.environ.get("TWINLENS_KEYS", "")
+    if not path.is_file():
+        raise InputError(f"--keys {str(path)!r} is not a file")
+    return path.read_text()
+
+
+def _start_tracer(settings: Settings) -> Tracer | None:
+    if not settings.tracing:
+        return None
+    from twinlens.serving.tracing import Tracer, start_exporting
+
+    return Tracer(start_exporting())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -29,12 +29,12 @@ from twinlens.serving.routes import (
 from twinlens.serving.service import Service
 from twinlens.version import __version__
 
-# One router a file; another room joins by adding its module here.
+# One router a file.
 ROUTES = (embed, zeroshot, classifiers, similarity, attention, openai, models, health)
 
 
-def build_app(service: Service) -> FastAPI:
-    """Return the application around a service, as FastAPI knows it."""
+def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
+    """Return the application around a service; `more` are routers of other rooms."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +58,8 @@ def build_app(service: Service) -> FastAPI:
     )
     for module in ROUTES:
         app.include_router(module.build_router(service))
+    for router in more:
+        app.include_router(router)
     app.add_exception_handler(TwinlensError, _answer_ours)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)

@@ -12,14 +12,16 @@ import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
-
-import httpx
 
 from twinlens.errors import ImageError, TooLargeError, TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.failures import ForbiddenError
 from twinlens.serving.settings import Fetching
+
+if TYPE_CHECKING:
+    import httpx  # slow to import, and most servers fetch nothing
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -62,6 +64,8 @@ class Fetcher:
         """Return the bytes behind `url`, or the error that stands in the item's place."""
         if not self._settings.enabled:
             return _refuse("this server fetches no URLs; send the image itself, as a data URI")
+        import httpx
+
         try:
             async with asyncio.timeout(min(self._settings.seconds, call.remaining)):
                 return await self._follow(url)
@@ -156,6 +160,8 @@ class Fetcher:
         return b"".join(chunks)
 
     def _open(self) -> httpx.AsyncClient:
+        import httpx
+
         if self._client is None:
             self._client = httpx.AsyncClient(
                 transport=self._transport,

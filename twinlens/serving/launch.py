@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
+from fastapi import APIRouter
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.preprocessing import ImageLimits
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.contracts import StagedEncoder
+from twinlens.serving.logs import configure_logs
 from twinlens.serving.service import Opener, Service
 from twinlens.serving.settings import Settings
 
@@ -42,11 +45,12 @@ def build_opener(
     return open_encoder
 
 
-def run_server(service: Service, *, host: str, port: int) -> None:
+def run_server(service: Service, *, host: str, port: int, more: Sequence[APIRouter] = ()) -> None:
     """Serve until a signal says to stop; return when all is drained."""
+    configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
     config = uvicorn.Config(
-        surround(build_app(service)),
+        surround(build_app(service, more)),
         host=host,
         port=port,
         log_config=None,

@@ -113,6 +113,13 @@ class _Exchange:
         route = scope.get("route")
         path = getattr(route, "path", "unmatched")
         self._service.metrics.count_request(path, self.status, seconds)
+        call = scope["state"].get("call")
+        stages = call.seconds if call is not None else {}
+        if self._service.tracer is not None:
+            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+            attributes = {"http.route": path, "http.response.status_code": self.status}
+            name = f"{scope['method']} {path}"
+            self._service.tracer.record(name, seconds, stages, attributes, headers)
         if access.isEnabledFor(logging.INFO):
             access.info(
                 "%s %s %d %.1f ms",
@@ -126,6 +133,7 @@ class _Exchange:
                     "path": path,
                     "status": self.status,
                     "milliseconds": round(seconds * 1000, 2),
+                    "stages": {name: round(s * 1000, 2) for name, s in stages.items()},
                 },
             )
 

@@ -33,6 +33,7 @@ from twinlens.serving.metrics import Metrics, counter, gauge
 from twinlens.serving.model import Answers, ServedModel
 from twinlens.serving.registry import Registry
 from twinlens.serving.settings import Settings
+from twinlens.serving.tracing import Tracer
 
 log = logging.getLogger("twinlens.serving")
 
@@ -44,10 +45,18 @@ Opener = Callable[[str, str], StagedEncoder]  # (source, precision) -> encoder
 class Service:
     """Everything that lives as long as the server does."""
 
-    def __init__(self, settings: Settings, opener: Opener, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        opener: Opener,
+        *,
+        clock: Clock | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
         self.metrics = Metrics()
+        self.tracer = tracer
         self.cache = TextCache(settings.batching.cache_bytes)
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits)
@@ -128,12 +137,14 @@ class Service:
         asked = request.headers.get("twinlens-timeout", "")
         if _SECONDS.fullmatch(asked):
             seconds = min(seconds, float(asked))
-        return Call(
+        call = Call(
             self.clock,
             deadline=self.clock.now() + seconds,
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
         )
+        request.state.call = call
+        return call
 
     @asynccontextmanager
     async def receive(self, request: Request, call: Call) -> AsyncIterator[bytes]:

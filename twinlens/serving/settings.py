@@ -5,12 +5,16 @@ Inner code gets values from here and never reads the environment. docs/serve.md 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from twinlens.errors import InputError
 from twinlens.serving.keys import Key
 
 MIB = 1024 * 1024
+_WHOLE = ("fetching.ports", "batching.text_buckets")
 
 
 @dataclass(frozen=True)
@@ -83,4 +87,53 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)  # the first is the default
     log_format: str = "text"  # or "json"
-    tracing: bool = False
+    log_requests: bool = True
+    tracing: bool = False  # OpenTelemetry
+
+
+def override(settings: Settings, name: str, value: str) -> Settings:
+    """Return settings with one field set from text: `limits.items=64`, `log_format=json`."""
+    if name not in list_names(settings):
+        raise _unknown(name)
+    part, _, rest = name.partition(".")
+    group: Any = getattr(settings, part)
+    if rest:
+        changed = replace(group, **{rest: _convert(name, getattr(group, rest), value)})
+    else:
+        changed = _convert(name, group, value)
+    changes: dict[str, Any] = {part: changed}
+    return replace(settings, **changes)
+
+
+def list_names(settings: Settings) -> list[str]:
+    """Return every field that `override` can set."""
+    names = []
+    for field_ in fields(settings):
+        value = getattr(settings, field_.name)
+        if is_dataclass(value):
+            names += [f"{field_.name}.{inner.name}" for inner in fields(value)]
+        elif field_.name not in ("keys", "data", "bundles"):
+            names.append(field_.name)
+    return names
+
+
+def _convert(name: str, old: Any, text: str) -> Any:
+    """Return `text` as a value of the kind that the field holds."""
+    if isinstance(old, bool):
+        if text.lower() not in ("true", "false"):
+            raise InputError(f"{name} is {text!r}; it must be true or false", field=name)
+        return text.lower() == "true"
+    if isinstance(old, tuple):
+        parts = [part for part in text.split(",") if part]
+        return tuple(_convert(name, 0 if name in _WHOLE else "", part) for part in parts)
+    try:
+        return type(old)(text)
+    except ValueError:
+        wanted = "a whole number" if isinstance(old, int) else "a number"
+        raise InputError(f"{name} is {text!r}; it must be {wanted}", field=name) from None
+
+
+def _unknown(name: str) -> InputError:
+    close = get_close_matches(name, list_names(Settings()), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return InputError(f"{name!r} is not a setting{hint} (docs/serve.md lists them)", field=name)
