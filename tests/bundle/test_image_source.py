@@ -140,6 +140,18 @@ def test_a_device_without_an_end_is_read_to_the_limit_only() -> None:
         open_image("/dev/zero", ImageLimits(max_bytes=1000))
 
 
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    data = encode(picture(90, 70), "PNG")
+    for content in (data[: len(data) // 2], data[:20], b"text", b""):
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match=r"photo\.png "):
+            Preprocessor(spec())(path)
+    path.write_bytes(data)
+    with pytest.raises(TooLargeError, match=r"photo\.png has 90 x 70"):
+        Preprocessor(spec(), limits=ImageLimits(max_pixels=100))(str(path))
+
+
 def test_a_truncated_image_of_a_caller_is_an_image_error() -> None:
     data = encode(picture(90, 70), "PNG")
     with pytest.raises(ImageError, match="cannot be decoded"):
@@ -148,7 +160,8 @@ def test_a_truncated_image_of_a_caller_is_an_image_error() -> None:
 
 def test_damaged_exif_means_upright_and_warns_of_nothing() -> None:
     plain = encode(picture(90, 70), "JPEG")
-    expected = Preprocessor(spec())(plain)
+    preprocess = Preprocessor(spec(), fast=True)  # which asks before the pixels are there
+    expected = preprocess(plain)
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x011A] = 72.0
@@ -158,7 +171,7 @@ def test_damaged_exif_means_upright_and_warns_of_nothing() -> None:
         b"Exif\x00\x00garbage",
         b"Exif\x00\x00",
     ]:
-        given = Preprocessor(spec(), fast=True)(encode(picture(90, 70), "JPEG", exif=block))
+        given = preprocess(encode(picture(90, 70), "JPEG", exif=block))
         assert (given == expected).all()
     for end in range(40, len(whole)):  # the entry is whole, what follows is not: Pillow would warn
         Preprocessor(spec())(encode(picture(90, 70), "JPEG", exif=whole[:end]))

@@ -278,9 +278,19 @@ def test_integers_beyond_sixteen_bits_are_refused(level: int) -> None:
         Preprocessor(spec())(image)
 
 
-def test_floats_are_refused() -> None:
-    with pytest.raises(ImageError, match="mode F"):
-        Preprocessor(spec())(Image.fromarray(np.zeros((9, 9), np.float32)))
+@pytest.mark.parametrize("mode", ["F", "La", "RGBa"])
+def test_a_mode_without_a_known_range_is_refused(mode: str) -> None:
+    with pytest.raises(ImageError, match=f"mode {mode}; convert it to RGB"):
+        Preprocessor(spec())(Image.new(mode, (9, 9)))
+
+
+@pytest.mark.parametrize("mode", ["PA", "RGBX", "LAB", "HSV"])
+@pytest.mark.parametrize("convert", ["before_resize", "after_resize"])
+def test_the_rarer_modes_are_seen_too(mode: str, convert: str) -> None:
+    image = Image.new("RGB", (90, 70), (204, 51, 51))  # of the web palette
+    image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    given = Preprocessor(spec(convert=convert))(image)
+    assert np.abs(given.astype(int) - np.array([204, 51, 51])).max() <= 6
 
 
 def test_fast_is_near_on_a_photograph_and_decodes_less() -> None:

@@ -45,6 +45,11 @@ class ImageLimits:
     max_pixels: int = 64 * _MEGA
 
 
+def name_source(source: object) -> str:
+    """Return what to call an image in an error: its path, or just "image"."""
+    return str(source) if isinstance(source, (str, os.PathLike)) else "image"
+
+
 def open_image(source: ImageSource, limits: ImageLimits) -> Image.Image:
     """Return the image, its header read and within the limits, its pixels not yet decoded."""
     if isinstance(source, Image.Image):
@@ -54,14 +59,14 @@ def open_image(source: ImageSource, limits: ImageLimits) -> Image.Image:
     elif isinstance(source, (bytes, bytearray, memoryview)):
         image = _open_bytes(bytes(source), "image", limits)
     elif isinstance(source, (str, os.PathLike)):
-        image = _open_bytes(_read_file(Path(source), limits), str(source), limits)
+        image = _open_bytes(_read_file(Path(source), limits), name_source(source), limits)
     else:
         raise InputError(
             f"image is of type {type(source).__name__}; expected encoded bytes, a path, "
             "a PIL image or a uint8 array",
             field="image",
         )
-    _check_pixels(*image.size, "image", limits)
+    _check_pixels(*image.size, name_source(source), limits)
     return image
 
 

@@ -11,7 +11,13 @@ import numpy as np
 from PIL import Image
 
 from twinlens.bundle.framing import Framing, frame
-from twinlens.bundle.image_source import ImageLimits, ImageSource, decoding, open_image
+from twinlens.bundle.image_source import (
+    ImageLimits,
+    ImageSource,
+    decoding,
+    name_source,
+    open_image,
+)
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.bundle.orientation import read_orientation, turn_upright, turns_sideways
 from twinlens.bundle.resampling import Pixels, resample, to_eight_bits
@@ -54,19 +60,17 @@ class Preprocessor:
         """Return the pixels (height, width, 3), C-contiguous and the caller's own."""
         image = open_image(source, self.limits)
         width, height = image.size
-        with decoding():
+        with decoding(name_source(source)):
             if self.fast and image is not source and image.format == "JPEG":
                 self._shrink_on_load(image)
             image.load()
-            orientation = read_orientation(image)  # PNG may tell only after its pixels
-            if turns_sideways(orientation):
-                width, height = height, width
-            framing = frame(self.spec, width, height)
-            image = turn_upright(to_eight_bits(image), orientation)
-            rgb_first = self.spec.convert == "before_resize"
-            seen = resample(
-                image, framing, self._filter, rgb_first=rgb_first, crop_inside=self.fast
-            )
+        orientation = read_orientation(image)  # after load: PNG may tell it behind its pixels
+        if turns_sideways(orientation):
+            width, height = height, width
+        framing = frame(self.spec, width, height)
+        image = turn_upright(to_eight_bits(image), orientation)
+        rgb_first = self.spec.convert == "before_resize"
+        seen = resample(image, framing, self._filter, rgb_first=rgb_first, crop_inside=self.fast)
         return self._pad(seen, framing)
 
     def _shrink_on_load(self, image: Image.Image) -> None:

@@ -17,6 +17,8 @@ from twinlens.errors import ImageError
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
+# Not F, floats of any range, and not the premultiplied La and RGBa, which Pillow uses inside.
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _REACH = 3  # pixels beside its centre that the widest filter, lanczos, looks at
 _LARGE = 1 << 22  # pixels: no larger image is built for the sake of its middle
 
@@ -35,7 +37,7 @@ def resample(
     channel until the end either way: that changes nothing but the time. `crop_inside` resizes only
     the part that is seen: quicker, and mostly within a level of resizing all of it, but not always.
     """
-    if image.mode in ("1", "P") and not rgb_first:
+    if image.mode in ("1", "P", "PA") and not rgb_first:
         filter = Image.Resampling.NEAREST  # palettes do not mix; Pillow decides the same
     if rgb_first or filter == Image.Resampling.NEAREST:
         image = _to_rgb_or_grey(image)
@@ -49,15 +51,18 @@ def resample(
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image of 16-bit or 32-bit integers as 8-bit grey, any other as it is."""
+    """Return an image of 16-bit or 32-bit integers as 8-bit grey, any other as it is.
+
+    A mode whose levels have no known meaning is refused.
+    """
     if image.mode.startswith("I;16"):
         # The high byte, as Pillow itself reads 16-bit RGB. Its own way from I;16 clips at 255.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "I":
         return Image.fromarray(_scale_integers(np.asarray(image)))
-    if image.mode == "F":
+    if image.mode not in _MODES:
         raise ImageError(
-            "image has mode F, floats without a fixed range; convert it to 8-bit levels first",
+            f"image has Pillow's mode {image.mode}; convert it to RGB with 8-bit levels first",
             field="image",
         )
     return image
