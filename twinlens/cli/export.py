@@ -25,7 +25,11 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            help="open_clip:ARCH[/TAG or /path], timm:NAME[/path], or the folder of a training run."
+            # \[ since the help is rich markup, where a bare [/...] closes a tag.
+            help=(
+                "open_clip:ARCH\\[/TAG or /path], timm:NAME\\[/path], or the folder of a training "
+                "run."
+            )
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],

@@ -23,7 +23,10 @@ def train(
     listing: Annotated[bool, typer.Option("--list", help="print the methods and recipes")] = False,
     show: Annotated[bool, typer.Option("--show", help="print the settings and stop")] = False,
 ) -> None:
-    """Train an encoder; the same command again goes on where a stopped run left off."""
+    """Train an encoder; the same command again goes on where a stopped run left off.
+
+    [bold]Example:[/] twinlens train simclr photos/ --out run --set steps=1000
+    """
     from twinlens.training.config import apply_sets
     from twinlens.training.recipes import describe_methods, open_recipe
 
