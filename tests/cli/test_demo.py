@@ -1,31 +1,43 @@
-"""`twinlens demo` draws once, says where, and keeps."""
+"""`twinlens demo` draws once, indexes once, and what it drew is found by words."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from twinlens.cli.main import run
 
 
-def _call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+def _call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
     with pytest.raises(SystemExit) as stop:
-        run(["demo", *arguments])
+        run([str(argument) for argument in arguments])
     assert stop.value.code == 0
     told = capsys.readouterr()
     return told.out, told.err
 
 
-def test_it_prints_the_table_and_keeps_the_pictures(
+def test_without_an_index_it_prints_the_table(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "demo"
-    out, err = _call(capsys, "--folder", str(folder), "--no-emoji")
-    assert Path(out.strip()) == folder / "index.csv"
+    out, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--no-index")
+    assert Path(out.strip()) == tmp_path / "drawings" / "index.csv"
     assert "drawn from drawings" in err
-    out, _ = _call(capsys, "--folder", str(folder), "--no-emoji", "--json")
-    told = json.loads(out)
-    assert told["kept"] is True
-    assert told["count"] == len(list(folder.rglob("*.png")))
+
+
+def test_what_was_drawn_is_found_by_words_and_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("faiss")
+    demo = ("demo", "--folder", tmp_path, "--no-emoji", "--json")
+    first: dict[str, Any] = json.loads(_call(capsys, *demo)[0])
+    second = json.loads(_call(capsys, *demo)[0])
+    assert not first["kept"]
+    assert second["kept"]
+    assert second["collection"] == first["collection"]
+    stats = json.loads(_call(capsys, "index", "stats", first["collection"], "--json")[0])
+    assert stats["count"] == first["count"]
+    found = json.loads(_call(capsys, "search", first["collection"], "red heart", "--json")[0])
+    assert "red heart" in [hit["id"] for hit in found[:3]]

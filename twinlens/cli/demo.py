@@ -1,4 +1,4 @@
-"""`twinlens demo`: draw a picture corpus on this machine, to try an index and a search on."""
+"""`twinlens demo`: draw a picture corpus on this machine and make it searchable, in seconds."""
 
 from __future__ import annotations
 
@@ -13,46 +13,69 @@ from twinlens.cli.terminal import print_json, print_note, track
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from twinlens.index.demo import DemoCorpus
     from twinlens.index.demo.picture import Picture
+
+BUNDLE = "builtin"
 
 
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where the pictures go; default a folder in the user's cache."),
+        typer.Option(help="Where pictures and collection go; default the user's cache."),
     ] = None,
     emoji: Annotated[
         bool, typer.Option(help="Draw the system's colour emoji, where a font is found.")
     ] = True,
+    index: Annotated[bool, typer.Option(help="Index what was drawn.")] = True,
     json: Json = False,
 ) -> None:
-    """Draw the demo corpus: the system's colour emoji, else shapes, letters, animals and things.
+    """Draw the demo corpus and index it: the system's colour emoji, else drawings made by code.
 
-    Drawn once and kept; a second call takes no time.
+    Both are kept; a second call takes up what is there.
 
     [bold]Example:[/] twinlens demo
     """
     from twinlens.index.demo import draw_corpus, find_cache, find_font
 
+    home = folder or find_cache() / "demo"
     corpus = draw_corpus(
-        folder or find_cache() / ("demo" if emoji else "demo-drawings"),
+        home / ("emoji" if emoji else "drawings"),
         find=find_font if emoji else lambda: None,
         track=_show_progress,
     )
-    if json:
-        print_json(
-            {
-                "folder": str(corpus.folder),
-                "table": str(corpus.table),
-                "count": corpus.count,
-                "source": corpus.source.what,
-                "kept": corpus.kept,
-            }
-        )
-        return
     state = "kept" if corpus.kept else "drawn"
-    print_note(f"{corpus.count} pictures {state} from {corpus.source.what}")
-    typer.echo(str(corpus.table))
+    print_note(f"{corpus.count} pictures {state} from {corpus.source.what}: {corpus.table}")
+    collection = _index(corpus) if index else None
+    if json:
+        print_json(_tell(corpus, collection))
+    elif collection is not None:
+        typer.echo(f'twinlens search {collection} "a red heart"')
+    else:
+        typer.echo(str(corpus.table))
+
+
+def _index(corpus: DemoCorpus) -> Path:
+    """Index the corpus beside its folder. One collection for each revision of the encoder."""
+    from twinlens.bundle.encoder import find_bundle
+    from twinlens.bundle.store import read_manifest
+    from twinlens.cli.index import build
+
+    revision = read_manifest(find_bundle(BUNDLE)).revision
+    collection = corpus.folder.with_name(f"{corpus.folder.name}-{revision[:12]}")
+    build(str(corpus.table), collection, bundle=BUNDLE, id_column="name")
+    return collection
+
+
+def _tell(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:
+    return {
+        "folder": str(corpus.folder),
+        "table": str(corpus.table),
+        "count": corpus.count,
+        "source": corpus.source.what,
+        "kept": corpus.kept,
+        "collection": None if collection is None else str(collection),
+    }
 
 
 def _show_progress(pictures: Iterable[Picture], total: int) -> Iterable[Picture]:
