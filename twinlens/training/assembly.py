@@ -15,14 +15,22 @@ from twinlens.training.objective import Batch, Objective, Rows
 from twinlens.training.seeds import mix
 
 
-def build_network(config: Config, *, vocabulary: int = 0, pad_id: int = 0) -> Network:
-    """Return the network of a run, initialised from its seed alone."""
+def build_network(
+    config: Config, *, vocabulary: int = 0, pad_id: int = 0, released: bool = True
+) -> Network:
+    """Return the network of a run, initialised from its seed, or from released weights if asked.
+
+    `released` False leaves those out: a checkpoint is about to replace them.
+    """
     settings, objective = config.settings, config.objective
     with torch.random.fork_rng():
         torch.manual_seed(mix(settings.seed, 3))
         parts: dict[str, nn.Module] = {
             "image": open_image_tower(
-                settings.encoder, settings.image_size, pretrained=settings.pretrained
+                settings.encoder,
+                settings.image_size,
+                pretrained=settings.pretrained and released,
+                tagged=released,
             )
         }
         if "text" in objective.paths:
@@ -39,11 +47,15 @@ def build_network(config: Config, *, vocabulary: int = 0, pad_id: int = 0) -> Ne
     return Network(parts, Pass(objective))
 
 
-def open_network(config: Config, tokenizer: RunTokenizer | None) -> Network:
+def open_network(
+    config: Config, tokenizer: RunTokenizer | None, *, released: bool = True
+) -> Network:
     """Return the network of a run whose text tower, if any, speaks the tokenizer's ids."""
     if tokenizer is None:
-        return build_network(config)
-    return build_network(config, vocabulary=tokenizer.size, pad_id=tokenizer.spec.pad_id)
+        return build_network(config, released=released)
+    return build_network(
+        config, vocabulary=tokenizer.size, pad_id=tokenizer.spec.pad_id, released=released
+    )
 
 
 class Pass:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from twinlens.bundle.manifest import ImageSpec
@@ -31,6 +30,7 @@ from twinlens.training.network import Network
 from twinlens.training.objectives import find_method
 
 CONFIG, DATA, BAD, CHECKPOINTS = "config.json", "data.json", "bad_images.jsonl", "checkpoints"
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class TrainedRun:
     data: Mapping[str, Any]
     step: int
     towers: Mapping[str, nn.Module]  # "image" and perhaps "text": to embeddings, not yet unit
-    dim: int
+    checkpoint: Path
+    image_encoder: nn.Module  # the image tower alone, before any projection
     learned: Mapping[str, float]  # numbers of the loss: a two-tower method's `scale` and `bias`
 
 
@@ -66,7 +67,7 @@ def open_run(folder: Path) -> TrainedRun:
     objective = config.objective
     has_text = "text" in objective.paths
     tokenizer = RunTokenizer(config.settings, folder) if has_text else None
-    net = open_network(config, tokenizer)
+    net = open_network(config, tokenizer, released=False)
     net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
     if objective.served == "teacher":
         _load_twin(net, checkpoint.tensors[STATE])
@@ -78,10 +79,16 @@ def open_run(folder: Path) -> TrainedRun:
         name: float(value) for name, value in objective.shared(net).items() if value.ndim == 0
     }
     data = json.loads((folder / DATA).read_text(encoding="utf-8"))
-    side = config.settings.image_size
-    with torch.no_grad():
-        dim = int(towers["image"](torch.zeros(1, 3, side, side)).shape[1])
-    return TrainedRun(folder, config, data, int(checkpoint.facts["step"]), towers, dim, numbers)
+    return TrainedRun(
+        folder=folder,
+        config=config,
+        data=data,
+        step=int(checkpoint.facts["step"]),
+        checkpoint=found,
+        towers=towers,
+        image_encoder=net["image"],
+        learned=numbers,
+    )
 
 
 def image_spec(settings: Settings) -> ImageSpec:

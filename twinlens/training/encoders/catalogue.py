@@ -14,12 +14,17 @@ from twinlens.training.encoders import resnet, vit
 SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
 
 
-def open_image_tower(name: str, image_size: int, *, pretrained: bool = False) -> nn.Module:
-    """Return the tower called `name`, with its `width`; unknown names list the known ones."""
+def open_image_tower(
+    name: str, image_size: int, *, pretrained: bool = False, tagged: bool = True
+) -> nn.Module:
+    """Return the tower called `name`, with its `width`; unknown names list the known ones.
+
+    `pretrained` asks timm for released weights; `tagged` False ignores open_clip's TAG.
+    """
     if name.startswith("timm:"):
         return TimmTower(name.removeprefix("timm:"), image_size, pretrained)
     if name.startswith("open_clip:"):
-        return open_clip_tower(name.removeprefix("open_clip:"))
+        return open_clip_tower(name.removeprefix("open_clip:"), tagged)
     if pretrained:
         raise InputError(
             f"pretrained is set, but {name} has no weights to load; name a timm: or open_clip: one"
@@ -74,7 +79,7 @@ class OpenClipTower(nn.Module):
         return self.model(images)  # type: ignore[no-any-return]
 
 
-def open_clip_tower(name: str) -> OpenClipTower:
+def open_clip_tower(name: str, tagged: bool) -> OpenClipTower:
     """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`."""
     try:
         import open_clip
@@ -83,7 +88,7 @@ def open_clip_tower(name: str) -> OpenClipTower:
     arch, _, weights = name.partition("/")
     if arch not in open_clip.list_models():
         raise NotFoundError(f"encoder 'open_clip:{arch}' is unknown to open_clip")
-    model = open_clip.create_model(arch, pretrained=weights or None)
+    model = open_clip.create_model(arch, pretrained=weights if weights and tagged else None)
     size = model.visual.image_size
     return OpenClipTower(model.visual, size if isinstance(size, int) else size[0])
 

@@ -31,7 +31,8 @@ class TextTransformer(nn.Module):
         """Return representations (n, width)."""
         seen = tokens != self.pad_id  # (n, length)
         x = self.embed(tokens) + self.position[: tokens.shape[1]]
-        mask = seen[:, None, None, :]
+        # A row for each query, all alike: ONNX Runtime's attention does not broadcast it.
+        mask = seen[:, None, None, :].expand(-1, -1, tokens.shape[1], -1)
         for block in self.blocks:
             x = block(x, mask)
         weight = seen.to(x.dtype)[..., None]

@@ -39,6 +39,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
+    def first_weights(self, x: Tensor) -> Tensor:
+        """Return how the first token weighs each token (n, heads, length)."""
+        q, k, _ = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = (q[:, :, :1] @ k.mT)[:, :, 0] / q.shape[-1] ** 0.5
+        return scores.softmax(dim=-1)  # type: ignore[no-any-return]
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the attended tokens (n, length, width)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -69,6 +75,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, shape: Shape, patch: int, image_size: int) -> None:
         super().__init__()
         self.width, self.patch, self.grid = shape.width, patch, image_size // patch
+        self.heads = shape.heads
         self.embed = nn.Conv2d(3, shape.width, patch, patch)
         self.token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
         self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth))
@@ -81,12 +88,31 @@ class VisionTransformer(nn.Module):
 
     def tokens(self, images: Tensor) -> Tensor:
         """Return the class token and the patch tokens (n, 1 + patches, width), normed."""
-        x = self.embed(images)
-        x = x.flatten(2).mT + sines(x.shape[-2], x.shape[-1], self.grid, self.width).to(x)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)
+        x = self._start(images)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)  # type: ignore[no-any-return]
+
+    def look(self, images: Tensor) -> Tensor:
+        """Return how the class token looks at each patch in the last layer (n, heads, r, c).
+
+        The class token itself is left out and each head's map sums to 1.
+        """
+        x = self._start(images)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x)
+        maps = last.attention.first_weights(last.norm_mix(x))[:, :, 1:]  # type: ignore[operator, union-attr]
+        maps = maps / maps.sum(dim=-1, keepdim=True)
+        rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
+        return maps.unflatten(-1, (rows, columns))  # type: ignore[no-any-return]
+
+    def _start(self, images: Tensor) -> Tensor:
+        """Return the class token and the patches with their positions."""
+        x = self.embed(images)
+        x = x.flatten(2).mT + sines(x.shape[-2], x.shape[-1], self.grid, self.width).to(x)
+        # Not len(x): the export would take it for a constant.
+        return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
 
 
 def sines(rows: int, columns: int, grid: int, width: int) -> Tensor:

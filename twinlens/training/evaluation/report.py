@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ from twinlens.training.evaluation.linear import probe_accuracy
 from twinlens.training.evaluation.retrieval import retrieval_recalls, zero_shot_accuracy
 from twinlens.training.evaluation.spectrum import measure_spectrum
 from twinlens.training.progress import Display
+from twinlens.training.run import CONFIG, EVALUATION
 
 SHOTS = (1, 5, 10)
 SPECTRUM_ROWS = 5000
@@ -55,6 +58,7 @@ def evaluate_encoder(
         numbers |= judge_labels(_half(found, 0), _half(found, 1))
     if embedder.has_text:
         numbers |= judge_texts(embedder, found)
+    _keep(encoder, where, numbers)
     return numbers
 
 
@@ -92,6 +96,13 @@ def judge_texts(embedder: Embedder, found: Embedded) -> Numbers:
         rows = embed_texts(embedder, texts)
         numbers |= retrieval_recalls(found.rows[captioned], captions, texts, rows)
     return dict(_per_cent(numbers))
+
+
+def _keep(encoder: str, where: str, numbers: Numbers) -> None:
+    """Leave the numbers beside a run, for the export to put into the bundle's provenance."""
+    if (Path(encoder) / CONFIG).is_file():
+        content = {"data": Path(where).name, **numbers}
+        (Path(encoder) / EVALUATION).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def _labelled(found: Embedded, classes: Sequence[str]) -> tuple[Tensor, Tensor]:

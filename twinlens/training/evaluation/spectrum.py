@@ -23,8 +23,8 @@ class Spectrum:
 
 @torch.no_grad()
 def measure_spectrum(embeddings: Tensor) -> Spectrum:
-    """Return the spectrum of the centred rows; the spread is about 1 where it is healthy."""
-    rows = embeddings.float()
+    """Return the spectrum of the rows, made unit and centred; a healthy spread is near 1."""
+    rows = torch.nn.functional.normalize(embeddings.float(), dim=1)
     centred = rows - rows.mean(dim=0)
     # Eigenvalues of the smaller Gram matrix: exact enough, and far faster than an SVD.
     gram = centred @ centred.mT if len(rows) < rows.shape[1] else centred.mT @ centred
@@ -32,6 +32,5 @@ def measure_spectrum(embeddings: Tensor) -> Spectrum:
     total = singular.sum()
     share = singular / total if total > 0 else torch.ones_like(singular[:1])
     entropy = -(share * share.clamp(min=1e-30).log()).sum()
-    unit = torch.nn.functional.normalize(rows, dim=1)
-    spread = unit.std(dim=0).mean() * rows.shape[1] ** 0.5
+    spread = rows.std(dim=0).mean() * rows.shape[1] ** 0.5
     return Spectrum(singular.float(), float(entropy.exp()), float(spread))

@@ -1,0 +1,93 @@
+"""RUN folder of `twinlens train`: its latest checkpoint, without the heads, as it was evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from twinlens.training.checkpoints import WEIGHTS
+from twinlens.training.data.tokens import text_spec
+from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.export.description import (
+    IMAGE_FILE,
+    AttentionMap,
+    Description,
+    ImageTower,
+    Similarity,
+    TextTower,
+)
+from twinlens.training.export.provenance import describe_checkpoint
+from twinlens.training.export.sources import SourceOptions
+from twinlens.training.run import EVALUATION, TrainedRun, image_spec, open_run
+
+
+def load(rest: str, options: SourceOptions) -> Description:
+    """Return the encoder of the run in the folder `rest`."""
+    run = open_run(Path(rest))
+    spec = dataclasses.replace(image_spec(run.config.settings), file=IMAGE_FILE)
+    return Description(
+        name=options.name or f"{run.config.method}-{run.config.settings.encoder}".replace("/", "-"),
+        image=ImageTower(run.towers["image"], spec, attention=find_attention(run)),
+        text=_text_tower(run) if "text" in run.towers else None,
+        similarity=read_similarity(run.learned),
+        templates=options.templates or ("{}",),
+        provenance=describe_run(run),
+    )
+
+
+def describe_run(run: TrainedRun) -> dict[str, Any]:
+    """Return where the encoder comes from: method, settings, data, checkpoint, evaluation."""
+    config = json.loads(run.config.to_json())
+    measured = run.folder / EVALUATION
+    return {
+        **config,
+        "steps": run.step,
+        "data": {key: run.data[key] for key in ("count", "fingerprint")},
+        "checkpoint": describe_checkpoint(run.checkpoint / f"{WEIGHTS}.safetensors"),
+        "evaluation": json.loads(measured.read_text()) if measured.is_file() else None,
+    }
+
+
+def read_similarity(learned: Mapping[str, float]) -> Similarity:
+    """Return how scores follow from cosines, by the numbers that the loss learned."""
+    if "bias" in learned:
+        return Similarity("sigmoid", learned["scale"], learned["bias"])
+    return Similarity("softmax", learned["scale"]) if "scale" in learned else Similarity()
+
+
+def find_attention(run: TrainedRun) -> AttentionMap | None:
+    """Return the class token's attention, where the image tower is our own transformer."""
+    tower = run.image_encoder
+    if not isinstance(tower, VisionTransformer):
+        return None
+    side = run.config.settings.image_size // tower.patch
+    return AttentionMap(ClassAttention(tower), tower.heads, side, side)
+
+
+class ClassAttention(nn.Module):
+    """How the class token looks at each patch in the last layer: (n, heads, rows, columns)."""
+
+    def __init__(self, tower: VisionTransformer) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return maps that sum to 1 a head."""
+        maps: Tensor = self.tower.look(images)
+        return maps
+
+
+def _text_tower(run: TrainedRun) -> TextTower:
+    spec = text_spec(run.config.settings)
+    source = run.folder / spec.tokenizer
+
+    def write(target: Path) -> None:
+        shutil.copyfile(source, target)
+
+    return TextTower(run.towers["text"], spec, write)
