@@ -88,8 +88,13 @@ def _describe_embedding(manifest: Manifest) -> str:
 
 
 def _describe_value(value: object) -> str:
+    """Return a value of the provenance in words; of a list of things with names, the names."""
     if isinstance(value, dict):
         return ", ".join(f"{k} {_describe_value(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_describe_value, value))
+        return ", ".join(_describe_value(_find_name(item)) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _find_name(item: object) -> object:
+    return item.get("name", item) if isinstance(item, dict) else item

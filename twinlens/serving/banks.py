@@ -17,6 +17,7 @@ from twinlens.serving.call import Call
 from twinlens.serving.contracts import Row, Rows
 from twinlens.serving.model import ServedModel
 
+_NO_CLASS = "something"  # stands for no class where the templates have no words of their own
 _SLICE = 256  # prompts in flight at once: bounded, and enough to fill batches
 
 
@@ -43,8 +44,17 @@ async def build_bank(
     for start in range(0, len(classes), per_slice):
         rows.append(await embed_classes(model, classes[start : start + per_slice], templates, call))
         report(min(start + per_slice, len(classes)))
-    neutral = await embed_classes(model, ("",), templates, call)
+    neutral = await embed_classes(model, (_NO_CLASS,), name_nothing(templates), call)
     return ClassBank(tuple(classes), np.concatenate(rows), neutral[0])
+
+
+def name_nothing(templates: Sequence[str]) -> list[str]:
+    """Return the templates without their class: what is left of "a photo of a {}" and its like.
+
+    A bare "{}" leaves no words at all, which no tokenizer takes; it is passed over.
+    """
+    worded = [t for t in templates if t.replace("{}", "").strip()]
+    return [t.replace("{}", "") for t in worded] or [_NO_CLASS]
 
 
 async def embed_classes(
