@@ -35,26 +35,42 @@ class SelfAttention(nn.Module):
         self.norm_k = norm_k or nn.Identity()
         self.norm_out = norm_out or nn.Identity()
         self.out = out
-        self.inner = weight.shape[0] // 3
 
     def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """Return what every token gathers from all, or from those before it: (n, length, width)."""
         q, k, v = F.linear(x, self.weight, self.bias).chunk(3, dim=-1)
         mixed = F.scaled_dot_product_attention(
-            self.norm_q(self._split(q)),
-            self.norm_k(self._split(k)),
-            self._split(v),
+            self.norm_q(split_heads(q, self.heads)),
+            self.norm_k(split_heads(k, self.heads)),
+            split_heads(v, self.heads),
             is_causal=causal,
         )
-        return self._join(mixed)
+        return cast("Tensor", self.out(self.norm_out(join_heads(mixed))))
 
-    def gather(self, x: Tensor, pooled: Tensor, keep: Tensor | None = None) -> Tensor:
+
+class OneQueryAttention(nn.Module):
+    """The same attention for one token of each row, which looks at all of them."""
+
+    def __init__(self, full: SelfAttention) -> None:
+        super().__init__()
+        inner = full.weight.shape[0] // 3
+        # Parameters of their own, cut once here: a slice in the graph would hide a constant weight
+        # from quantisation. They share the memory of the whole.
+        self.weight_q, self.weight_kv = _cut(full.weight, inner)
+        cut = (None, None) if full.bias is None else _cut(full.bias, inner)
+        self.bias_q: Tensor | None = cut[0]
+        self.bias_kv: Tensor | None = cut[1]
+        self.heads, self.out = full.heads, full.out
+        self.norm_q, self.norm_k, self.norm_out = full.norm_q, full.norm_k, full.norm_out
+
+    def forward(self, x: Tensor, pooled: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return what the `pooled` tokens (n, 1, width) gather from `x`: (n, 1, width).
 
         `keep` (n, 1, 1, length) is true where a token may be looked at.
         """
         q, k, v = self._project(x, pooled)
-        return self._join(F.scaled_dot_product_attention(q, k, v, attn_mask=keep))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+        return cast("Tensor", self.out(self.norm_out(join_heads(mixed))))
 
     def look(self, x: Tensor, pooled: Tensor) -> Tensor:
         """Return how much the pooled token looks at each token of `x`: (n, heads, 1, length)."""
@@ -62,20 +78,9 @@ class SelfAttention(nn.Module):
         return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1), dim=-1)
 
     def _project(self, x: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        d = self.inner
-        bias_q = self.bias[:d] if self.bias is not None else None
-        bias_kv = self.bias[d:] if self.bias is not None else None
-        q = self.norm_q(self._split(F.linear(pooled, self.weight[:d], bias_q)))
-        k, v = F.linear(x, self.weight[d:], bias_kv).chunk(2, dim=-1)
-        return q, self.norm_k(self._split(k)), self._split(v)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(n, length, width) -> (n, heads, length, width of a head)."""
-        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return heads
-
-    def _join(self, x: Tensor) -> Tensor:
-        return cast("Tensor", self.out(self.norm_out(x.transpose(1, 2).flatten(2))))
+        q = split_heads(F.linear(pooled, self.weight_q, self.bias_q), self.heads)
+        k, v = F.linear(x, self.weight_kv, self.bias_kv).chunk(2, dim=-1)
+        return self.norm_q(q), self.norm_k(split_heads(k, self.heads)), split_heads(v, self.heads)
 
 
 class PreNormBlock(nn.Module):
@@ -102,9 +107,19 @@ class PreNormBlock(nn.Module):
         x = x + self.scale_1(self.attention(self.norm_1(x), causal=causal))
         return cast("Tensor", x + self.scale_2(self.mlp(self.norm_2(x))))
 
-    def pool(self, x: Tensor, pooled: Tensor, keep: Tensor | None = None) -> Tensor:
+
+class PooledBlock(nn.Module):
+    """A `PreNormBlock` for one token of each row."""
+
+    def __init__(self, block: PreNormBlock) -> None:
+        super().__init__()
+        self.attention, self.mlp = OneQueryAttention(block.attention), block.mlp
+        self.norm_1, self.norm_2 = block.norm_1, block.norm_2
+        self.scale_1, self.scale_2 = block.scale_1, block.scale_2
+
+    def forward(self, x: Tensor, pooled: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the block's output for the tokens `pooled` (n, 1, width) of `x` alone."""
-        inner = self.attention.gather(self.norm_1(x), self.norm_1(pooled), keep)
+        inner = self.attention(self.norm_1(x), self.norm_1(pooled), keep)
         y = pooled + self.scale_1(inner)
         return cast("Tensor", y + self.scale_2(self.mlp(self.norm_2(y))))
 
@@ -119,11 +134,31 @@ class FirstToken(nn.Module):
 
     def __init__(self, block: PreNormBlock) -> None:
         super().__init__()
-        self.block = block
+        self.block = PooledBlock(block)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Return the block's output for the first token."""
-        return self.block.pool(x, x[:, :1])
+        return cast("Tensor", self.block(x, x[:, :1]))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(n, length, width) -> (n, heads, length, width of a head)."""
+    split: Tensor = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return split
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(n, heads, length, width of a head) -> (n, length, width)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def share_parameter(view: Tensor) -> nn.Parameter:
+    """Return a view of a weight as a parameter that shares its memory."""
+    return nn.Parameter(view.detach(), requires_grad=False)
+
+
+def _cut(tensor: Tensor, first: int) -> tuple[nn.Parameter, nn.Parameter]:
+    return share_parameter(tensor[:first]), share_parameter(tensor[first:])
 
 
 def read_block(block: nn.Module) -> PreNormBlock | None:

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twinlens.training.export.blocks import FirstToken, PreNormBlock, read_blocks
+from twinlens.training.export.blocks import (
+    FirstToken,
+    join_heads,
+    read_blocks,
+    share_parameter,
+    split_heads,
+)
 from twinlens.training.export.description import AttentionMap
 
 
@@ -57,7 +63,7 @@ class FirstTokenAttention(nn.Module):
         *blocks, last = tower.blocks
         self.module = tower.module
         self.stem = tower.embed
-        self.blocks, self.last = nn.ModuleList(blocks), cast("PreNormBlock", last.block)
+        self.blocks, self.last = nn.ModuleList(blocks), cast("FirstToken", last).block
         self.prefix, self.grid = tower.prefix, tower.grid
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,14 +128,15 @@ class PatchProjection(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight, self.bias = share_parameter(conv.weight.flatten(1)), conv.bias
+        self.patch = conv.weight.shape[2:]
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) -> (n, width of a token, rows, columns)."""
-        _, _, high, wide = self.weight.shape
+        high, wide = self.patch
         x = x.unflatten(3, (-1, wide)).unflatten(2, (-1, high))  # n, c, rows, high, columns, wide
         patches = x.permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return F.linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        return F.linear(patches, self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 def project_patches(conv: nn.Module) -> nn.Module:
@@ -158,9 +165,9 @@ class PooledAttentionPool(nn.Module):
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([x.mean(1, keepdim=True), x], 1) + self.positional_embedding
         q, k, v = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
-        heads = [y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v)]
-        mixed = F.scaled_dot_product_attention(*heads)
-        return cast("Tensor", self.c_proj(mixed.transpose(1, 2).flatten(2))[:, 0])
+        q, k, v = (split_heads(y, self.heads) for y in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return cast("Tensor", self.c_proj(join_heads(mixed))[:, 0])
 
 
 def find_vision_transformer(tower: Any) -> VisionTransformer | None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.export.blocks import PreNormBlock, read_blocks
+from twinlens.training.export.blocks import PooledBlock, PreNormBlock, read_blocks
 
 _POOLS = ("argmax", "eos", "first", "last")
 
@@ -24,7 +24,7 @@ class LeanText(nn.Module):
         super().__init__()
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
-        self.blocks, self.last = nn.ModuleList(blocks[:-1]), blocks[-1]
+        self.blocks, self.last = nn.ModuleList(blocks[:-1]), PooledBlock(blocks[-1])
         self.norm = tower.ln_final
         self.projection = tower.text_projection
         self.causal = tower.attn_mask is not None
@@ -41,7 +41,7 @@ class LeanText(nn.Module):
         keep = None
         if self.causal:
             keep = (torch.arange(length, device=x.device) <= position[:, None])[:, None, None]
-        pooled = self.norm(self.last.pool(x, torch.gather(x, 1, index), keep))[:, 0]
+        pooled = self.norm(self.last(x, torch.gather(x, 1, index), keep))[:, 0]
         return self._project(pooled)
 
     def _find_position(self, tokens: Tensor) -> Tensor:

@@ -97,6 +97,7 @@ def _rename_data(graph: onnx.ModelProto, written: Path, path: Path) -> None:
     if not written.exists():
         return
     written.rename(_data_of(path))
+    _data_of(path).chmod(0o644)  # the quantiser writes it for its own user only
     for tensor in graph.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
