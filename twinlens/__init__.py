@@ -12,11 +12,22 @@ from twinlens.version import __version__
 
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder, open_bundle
+    from twinlens.client import AsyncClient, Client
     from twinlens.index.collection import Collection, open_collection
 
-__all__ = ["Collection", "Encoder", "__version__", "open_bundle", "open_collection"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Collection",
+    "Encoder",
+    "__version__",
+    "open_bundle",
+    "open_collection",
+]
 
 _HOME = {
+    "AsyncClient": "twinlens.client",
+    "Client": "twinlens.client",
     "Collection": "twinlens.index.collection",
     "Encoder": "twinlens.bundle.encoder",
     "open_bundle": "twinlens.bundle.encoder",

@@ -147,7 +147,7 @@ def uri() -> Callable[..., str]:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_encoder() -> type[FakeEncoder]:
     return FakeEncoder
 

@@ -17,6 +17,7 @@ import openai
 import pytest
 
 from twinlens.bundle.encoder import open_bundle
+from twinlens.client import Client
 from twinlens.serving.classifiers import ClassifierStore
 
 
@@ -176,3 +177,11 @@ def test_a_killed_server_loses_no_classifier_that_it_acknowledged(
     assert [answer.status_code for answer in made] == [201] * 5
     found = ClassifierStore(tmp_path / "classifiers").all()
     assert [classifier.name for classifier in found] == [f"c{i}" for i in range(5)]
+
+
+def test_the_project_s_own_client_asks_a_real_server(live: Live, squares: dict[str, bytes]) -> None:
+    with Client(live.url, part=2) as client:
+        rows = client.embed_images(list(squares.values()))
+        entries = client.zero_shot([squares["green"]], classes=["red", "green"])
+        assert rows.shape == (3, 16)
+        assert entries[0]["labels"][0]["label"] == "green"

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from twinlens.errors import InputError, TwinlensError
 from twinlens.serving.failures import answer_error, error_response, kind_of
 from twinlens.serving.middleware import Surround
+from twinlens.serving.openapi import describe_api
 from twinlens.serving.routes import (
     attention,
     classifiers,
@@ -70,6 +71,7 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
             CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]
         )
     app.state.service = service
+    app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
     return app
 
 

@@ -215,6 +215,11 @@ class Batcher(Generic[Item, Answer]):
             self.held -= count
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing will be taken any more."""
+        return self._closed
+
+    @property
     def depth(self) -> int:
         """Items that wait for a worker."""
         return self._live.count + self._background.count

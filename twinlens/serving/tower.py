@@ -48,7 +48,8 @@ class Tower(Generic[Item, Answer]):
     def mend(self, watch: Watch) -> None:
         """Replace a worker that is dead or hangs."""
         worker = self._worker
-        if worker.is_alive and worker.busy_seconds <= watch.stall_seconds:
+        is_well = worker.is_alive and worker.busy_seconds <= watch.stall_seconds
+        if is_well or self.batcher.is_closed:
             return
         log.error("%s: worker replaced", self.name)
         self.restarts += 1

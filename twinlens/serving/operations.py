@@ -1,0 +1,196 @@
+"""What each path reads and answers, with examples; tests replay them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinlens.serving.schemas import Schema, loose, many, record, ref
+
+# A red square of two pixels a side.
+PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR42mP4z8AARAwQCg"
+    "Af7gP9Y167WwAAAABJRU5ErkJggg=="
+)
+Operation = dict[str, Any]
+
+_FILES: Schema = many({"type": "string", "contentMediaType": "image/*"})
+
+
+def _json(schema: str, **examples: Any) -> Operation:
+    """Return a JSON content with examples."""
+    content: Operation = {"schema": ref(schema)}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": content}
+
+
+def _body(*contents: Operation) -> Operation:
+    joined: Operation = {}
+    for content in contents:
+        joined |= content
+    return {"required": True, "content": joined}
+
+
+def _answer(schema: str | Schema, text: str, **others: Operation) -> Operation:
+    shown = ref(schema) if isinstance(schema, str) else schema
+    return {"description": text, "content": {"application/json": {"schema": shown}, **others}}
+
+
+def _list(schema: str) -> Schema:
+    return loose(["object", "data"], object={"const": "list"}, data=many(ref(schema)))
+
+
+_RAW_IMAGE: Operation = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/*"}}}
+_BYTES: Operation = {
+    "application/octet-stream": {"schema": {"type": "string"}},
+    "application/x-npy": {"schema": {"type": "string"}},
+}
+_CLASSIFIER_MADE = {
+    "200": _answer("Classifier", "Replaced"),
+    "201": _answer("Classifier", "Stored"),
+    "202": _answer(record(["job"], job=ref("Job")), "Large: being built as a job"),
+}
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("post", "/embed"): {
+        "requestBody": _body(
+            _json(
+                "EmbedRequest",
+                texts={"texts": ["a red square", "a blue square"]},
+                mixed={"inputs": [{"text": "a red square"}, {"image": PICTURE}]},
+                whole_numbers={"images": [PICTURE], "output": "int8"},
+            ),
+            _RAW_IMAGE,
+            {"multipart/form-data": {"schema": loose([], images=_FILES)}},
+        ),
+        "responses": {"200": _answer("EmbedAnswer", "A row for each item, or its error", **_BYTES)},
+    },
+    ("post", "/v1/embeddings"): {
+        "requestBody": _body(
+            _json(
+                "OpenAIRequest",
+                openai={"input": ["a red square"], "encoding_format": "base64"},
+                infinity={"input": [PICTURE], "modality": "image"},
+                jina={"input": [{"text": "a red square"}, {"image": PICTURE}]},
+                vllm={
+                    "messages": [
+                        {
+                            "role": "user",
+                            "content": [{"type": "image_url", "image_url": {"url": PICTURE}}],
+                        }
+                    ]
+                },
+            )
+        ),
+        "responses": {
+            "200": _answer(
+                "OpenAIAnswer",
+                "An embedding for each input",
+                **{"application/octet-stream": {"schema": {"type": "string"}}},
+            )
+        },
+    },
+    ("post", "/zeroshot"): {
+        "requestBody": _body(
+            _json(
+                "ZeroShotRequest",
+                names={"images": [PICTURE], "classes": ["red", "green", "blue"]},
+                one_by_one={
+                    "images": [PICTURE],
+                    "classes": ["red", "blue"],
+                    "templates": ["a photo of a {}", "{}"],
+                    "multi_label": True,
+                    "none_of_these": True,
+                },
+                aliases={
+                    "images": [PICTURE],
+                    "candidate_labels": ["red", "green"],
+                    "hypothesis_template": "a photo of a {}",
+                    "top_k": 1,
+                },
+            ),
+            {
+                "multipart/form-data": {
+                    "schema": loose(["images"], images=_FILES, classes=many({"type": "string"}))
+                }
+            },
+        ),
+        "responses": {"200": _answer("ZeroShotAnswer", "Labels for each image, best first")},
+    },
+    ("put", "/classifiers/{name}"): {
+        "requestBody": _body(
+            _json(
+                "ClassifierRequest",
+                names={"classes": ["red", "green"], "templates": "plain"},
+                examples={
+                    "classes": [{"name": "red", "examples": [PICTURE]}, "green"],
+                    "text_weight": 0.3,
+                },
+                job={"classes": ["red", "green"], "background": True},
+            ),
+            {"multipart/form-data": {"schema": {"type": "object"}}},
+        ),
+        "responses": _CLASSIFIER_MADE,
+    },
+    ("get", "/classifiers"): {"responses": {"200": _answer(_list("Classifier"), "All")}},
+    ("get", "/classifiers/{name}"): {"responses": {"200": _answer("Classifier", "It")}},
+    ("delete", "/classifiers/{name}"): {"responses": {"200": _answer("Deleted", "Gone")}},
+    ("get", "/jobs"): {"responses": {"200": _answer(_list("Job"), "Newest first")}},
+    ("get", "/jobs/{id}"): {"responses": {"200": _answer("Job", "How far it is")}},
+    ("post", "/similarity"): {
+        "requestBody": _body(
+            _json(
+                "SimilarityRequest",
+                pairs={"pairs": [["red", {"image": PICTURE}]]},
+                matrix={"left": ["red", "green"], "right": [{"image": PICTURE}, "blue"]},
+            )
+        ),
+        "responses": {"200": _answer("SimilarityAnswer", "Cosines")},
+    },
+    ("post", "/attention"): {
+        "requestBody": _body(
+            {
+                "application/json": {
+                    "schema": record(
+                        ["image"],
+                        image={"type": "string"},
+                        head={"type": "integer", "minimum": 0},
+                        model={"type": "string"},
+                    )
+                }
+            },
+            _RAW_IMAGE,
+        ),
+        "responses": {
+            "200": _answer(
+                "AttentionAnswer",
+                "Where it looked",
+                **{"image/png": {"schema": {"type": "string"}}},
+            )
+        },
+    },
+    ("get", "/v1/models"): {"responses": {"200": _answer(_list("Model"), "Default first")}},
+    ("get", "/v1/models/{name}"): {"responses": {"200": _answer("Model", "It")}},
+    ("put", "/v1/models/{name}"): {
+        "requestBody": {
+            "content": {"application/json": {"schema": record([], bundle={"type": "string"})}}
+        },
+        "responses": {"200": _answer("Model", "Loaded")},
+    },
+    ("delete", "/v1/models/{name}"): {"responses": {"200": _answer("Deleted", "Unloaded")}},
+    ("get", "/healthz"): {"responses": {"200": _answer("Health", "The process answers")}},
+    ("get", "/readyz"): {
+        "responses": {
+            "200": _answer("Health", "Ready"),
+            "503": _answer("Health", "Not ready, and why"),
+        }
+    },
+    ("get", "/metrics"): {
+        "responses": {
+            "200": {
+                "description": "Prometheus' text format",
+                "content": {"text/plain": {"schema": {"type": "string"}}},
+            }
+        }
+    },
+}
