@@ -51,6 +51,13 @@ def serve(
         float, typer.Option(help="Seconds between readiness off and the door closed.", min=0)
     ] = 1.0,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(help="A collection to search; repeat for more.", metavar="NAME=DIR"),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="A corpus to index first, then serve as `images`.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, as limits.items=64; docs/serve.md lists them."),
@@ -60,7 +67,9 @@ def serve(
 
     [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
     """
+    from twinlens.cli.shelf import open_shelf
     from twinlens.serving.launch import announce, build_opener, run_server
+    from twinlens.serving.routes.collections import build_routers
     from twinlens.serving.service import Service
 
     options = [
@@ -74,11 +83,16 @@ def serve(
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
     opener = build_opener(settings, device=device, threads=threads, fast=fast)
     service = Service(settings, opener, tracer=_start_tracer(settings))
-    for name, path in read_bundles(bundles or []).items():
+    named = read_bundles(bundles or [])
+    shelf = open_shelf(collection or [], images, data, next(iter(named.values())))
+    for name, path in named.items():
         service.load(name, path)
     for line in announce(service, host, port):
         typer.echo(line, err=True)
-    run_server(service, host=host, port=port)
+    try:
+        run_server(service, host=host, port=port, more=build_routers(service, shelf))
+    finally:
+        shelf.close()
 
 
 def read_bundles(given: list[str]) -> dict[str, str]:

@@ -1,0 +1,183 @@
+"""`/collections/{name}/items`: what a collection holds, one by one, and its thumbnails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import ImageError, InputError, NotFoundError
+from twinlens.index.records import Item as StoredItem
+from twinlens.serving.answers import dump
+from twinlens.serving.call import Call
+from twinlens.serving.decode import unwrap
+from twinlens.serving.failures import describe
+from twinlens.serving.fields import Fields, check_text, parse_object
+from twinlens.serving.items import Item, embed_items, fetch_items
+from twinlens.serving.model import ServedModel
+from twinlens.serving.routes.search import Part, model_for, read_part, shown_metadata
+from twinlens.serving.service import Service
+from twinlens.serving.shelf import Shelf, ShelvedCollection
+
+MOST_DELETED = 10_000
+ID_LENGTH = 1024
+UPSERTED = "api:"  # the version of an item that a client wrote
+
+
+@dataclass(frozen=True)
+class Upsert:
+    """One item to write."""
+
+    id: str
+    part: Part
+    metadata: dict[str, Any]
+
+
+def build_router(service: Service, shelf: Shelf) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["collections"])
+
+    @router.post("/collections/{name}/items")
+    async def upsert(name: str, request: Request) -> Response:
+        """Insert or replace items by image, text or vector; a bad one fails in its place."""
+        call = service.begin(request, "write")
+        async with service.receive(request, call) as body:
+            return await _upsert(service, shelf.find(name), parse_object(body), call)
+
+    @router.delete("/collections/{name}/items")
+    async def delete_items(name: str, request: Request) -> Response:
+        """Delete items by id; ids that do not exist are passed over."""
+        call = service.begin(request, "write")
+        async with service.receive(request, call) as body:
+            fields = parse_object(body)
+            fields.only("ids")
+            ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
+            if ids is None:
+                raise InputError("ids is missing: a list of strings", field="ids")
+            gone = await shelf.find(name).write(lambda writer: writer.delete(ids))
+        return _answer({"object": "collection.items", "deleted": gone})
+
+    @router.get("/collections/{name}/items/{id:path}")
+    async def get_item(name: str, id: str, request: Request) -> Response:
+        """Return one item's metadata."""
+        service.authorize(request, "read")
+        held = shelf.find(name)
+        item = await held.read(lambda collection: collection.get(id))
+        shown = shown_metadata(item.metadata)
+        return _answer({"object": "item", "id": item.id, "metadata": shown})
+
+    @router.get("/collections/{name}/thumbnails/{id:path}")
+    async def get_thumbnail(name: str, id: str, request: Request) -> Response:
+        """Return a small WebP of an item's image."""
+        service.authorize(request, "read")
+        held = shelf.find(name)
+        item = await held.read(lambda collection: collection.get(id))
+        small = await held.read(lambda _: _thumbnail(held, item))
+        if small is None:
+            raise NotFoundError(f"item {id[:80]!r} has no image that can be read", field="id")
+        headers = {"Cache-Control": "private, max-age=86400"}
+        return Response(small, media_type="image/webp", headers=headers)
+
+    return router
+
+
+async def _upsert(
+    service: Service, held: ShelvedCollection, fields: Fields, call: Call
+) -> Response:
+    fields.only("items", "model")
+    limits = service.settings.limits
+    raws = fields.values("items", limits.items) or []
+    if not raws:
+        raise InputError("items is missing: a list of objects", field="items")
+    model_name = model_for(service, held, fields.text("model"))
+    asked = [_read_upsert(raw, f"items[{i}]", limits.text_characters) for i, raw in enumerate(raws)]
+    with service.registry.lease(model_name) as model:
+        rows, images = await _embed_upserts(service, model, held, asked, call)
+        good = [i for i, row in enumerate(rows) if not isinstance(row, Exception)]
+        service.check_items(model, rows, call, "items")
+        ids = [asked[i].id for i in good]
+        versions = [_version(asked[i].id, images[i]) for i in good]
+        matrix = np.stack([np.asarray(rows[i], np.float32) for i in good])
+        metadata = [asked[i].metadata for i in good]
+        await held.write(lambda writer: writer.upsert(ids, matrix, metadata, versions))
+        pictures = [images[i] for i in good]
+        await held.read(lambda _: _keep_thumbnails(held, ids, versions, pictures))
+        data = [
+            {"index": i, "id": one.id}
+            if not isinstance(rows[i], Exception)
+            else {"index": i, "id": one.id, "error": describe(_error(rows[i]))}
+            for i, one in enumerate(asked)
+        ]
+        told = {"object": "collection.items", "upserted": len(good), "data": data}
+        return service.reply(dump(told), model, call)
+
+
+def _read_upsert(raw: object, where: str, longest: int) -> Upsert:
+    fields = Fields(raw, where)
+    fields.only("id", "text", "image", "vector", "metadata")
+    body = {name: fields.any(name) for name in ("text", "image", "vector") if fields.has(name)}
+    metadata = fields.any("metadata") if fields.has("metadata") else {}
+    if not isinstance(metadata, dict):
+        raise InputError(f"{where}.metadata must be an object", field=f"{where}.metadata")
+    name = check_text(fields.any("id"), f"{where}.id", ID_LENGTH)
+    return Upsert(name, read_part(body, where, longest), metadata)
+
+
+async def _embed_upserts(
+    service: Service,
+    model: ServedModel,
+    held: ShelvedCollection,
+    asked: Sequence[Upsert],
+    call: Call,
+) -> tuple[list[Any], list[bytes | None]]:
+    """Return a row or an error for each item, and the bytes of its image where it is one."""
+    places = [i for i, one in enumerate(asked) if one.part.item is not None]
+    items = await fetch_items([asked[i].part.item or Item() for i in places], call, service.fetcher)
+    embedded = await embed_items(model, items, call, service.fetcher) if items else None
+    rows: list[Any] = [one.part.vector for one in asked]
+    images: list[bytes | None] = [None] * len(asked)
+    for n, i in enumerate(places):
+        assert embedded is not None
+        rows[i] = embedded.answers[n]
+        image = items[n].image
+        if image is not None and not isinstance(rows[i], Exception):
+            images[i] = unwrap(image, service.settings.limits) if isinstance(image, str) else image
+    dim = held.collection.snapshot().head.dim
+    for i, one in enumerate(asked):
+        vector = one.part.vector
+        if vector is not None and (len(vector) != dim or not np.linalg.norm(vector) > 0):
+            rows[i] = InputError(f"vector must have {dim} numbers and a length above 0")
+    return rows, images
+
+
+def _version(id: str, image: bytes | None) -> str:
+    return UPSERTED + hashlib.sha256(image or id.encode()).hexdigest()[:24]
+
+
+def _keep_thumbnails(
+    held: ShelvedCollection, ids: list[str], versions: list[str], images: list[bytes | None]
+) -> None:
+    for name, version, image in zip(ids, versions, images, strict=True):
+        if image is not None:
+            held.thumbnails.put(name, version, image)
+
+
+def _error(answer: Any) -> Exception:
+    assert isinstance(answer, Exception)
+    return answer
+
+
+def _thumbnail(held: ShelvedCollection, item: StoredItem) -> bytes | None:
+    try:
+        return held.thumbnails.get(item)
+    except ImageError:
+        return None  # the file is no longer the image that was indexed
+
+
+def _answer(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(dump(body), status, media_type="application/json")

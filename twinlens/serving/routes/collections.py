@@ -1,0 +1,120 @@
+"""`/collections`: which there are, what they hold and how good their search is; their maps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.index.plane import MOST_POINTS, Plane, project_to_plane
+from twinlens.index.stats import read_stats
+from twinlens.serving.answers import dump
+from twinlens.serving.fields import parse_object
+from twinlens.serving.routes import collection_items, search
+from twinlens.serving.service import Service
+from twinlens.serving.shelf import Shelf, ShelvedCollection
+
+
+def build_routers(service: Service, shelf: Shelf) -> list[APIRouter]:
+    """Return every router that collections need."""
+    return [
+        search.build_router(service, shelf),
+        build_router(service, shelf),
+        collection_items.build_router(service, shelf),
+    ]
+
+
+def build_router(service: Service, shelf: Shelf) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["collections"])
+
+    @router.get("/collections")
+    async def get_all(request: Request) -> Response:
+        """List the collections."""
+        service.authorize(request, "read")
+        return _answer({"object": "list", "data": [await _describe(one) for one in shelf.all()]})
+
+    @router.put("/collections/{name}")
+    async def put(name: str, request: Request) -> Response:
+        """Create an empty collection for a model's embeddings."""
+        call = service.begin(request, "write")
+        async with service.receive(request, call) as body:
+            fields = parse_object(body or b"{}")
+            fields.only("model")
+            with service.registry.lease(fields.text("model")) as model:
+                encoder = model.encoder
+                held = await asyncio.to_thread(
+                    shelf.create,
+                    name,
+                    dim=encoder.embedding_dim,
+                    bundle=model.name,
+                    revision=model.revision,
+                    source=service.registry.find(model.name).source,
+                )
+        return _answer(await _describe(held), 201)
+
+    @router.get("/collections/{name}")
+    async def get(name: str, request: Request) -> Response:
+        """Describe a collection: how much it holds, and the recall that it measured."""
+        service.authorize(request, "read")
+        return _answer(await _describe(shelf.find(name)))
+
+    @router.delete("/collections/{name}")
+    async def delete(name: str, request: Request) -> Response:
+        """Delete a collection that was created here; stop serving one given by folder."""
+        service.authorize(request, "write")
+        shelf.find(name)
+        await asyncio.to_thread(shelf.remove, name)
+        return _answer({"object": "collection", "name": name, "deleted": True})
+
+    @router.get("/collections/{name}/map")
+    async def get_map(name: str, request: Request, points: int = 2000) -> Response:
+        """Return items as points in a plane (principal components of a sample)."""
+        service.authorize(request, "read")
+        held = shelf.find(name)
+        most = max(1, min(points, MOST_POINTS))
+        plane = await held.read(lambda _: _plane(held, most))
+        return _answer(
+            {
+                "object": "map",
+                "collection": name,
+                "method": "pca",
+                "variance_share": round(plane.share, 4),
+                "total": plane.total,
+                "ids": plane.ids,
+                "points": plane.points,
+            }
+        )
+
+    return router
+
+
+def _plane(held: ShelvedCollection, most: int) -> Plane:
+    """Return the map, computed once for each state of the collection."""
+    key = (held.collection.head.epoch, most)
+    if held.map_cache is None or held.map_cache[0] != key:
+        held.map_cache = (key, project_to_plane(held.collection, most))
+    plane: Plane = held.map_cache[1]
+    return plane
+
+
+async def _describe(held: ShelvedCollection) -> dict[str, Any]:
+    told = await held.read(read_stats)
+    head = told["bundle"]
+    return {
+        "object": "collection",
+        "name": held.name,
+        "count": told["count"],
+        "dim": told["dim"],
+        "bundle": {"name": head["name"], "revision": head["revision"]},
+        "recall": told["recall"],
+        "exact": told["exact"],
+        "bytes": told["bytes"],
+        "epoch": told["epoch"],
+    }
+
+
+def _answer(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(dump(body), status, media_type="application/json")

@@ -1,0 +1,209 @@
+"""`POST /search`: items found by words, an image, a vector, or a weighted sum of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from twinlens.errors import ConflictError, InputError
+from twinlens.index.collection import Hit
+from twinlens.index.filters import parse_filter
+from twinlens.index.query import QueryPart, embed_query
+from twinlens.index.stats import measured_recall
+from twinlens.serving.answers import dump
+from twinlens.serving.call import Call
+from twinlens.serving.fields import Fields, check_text, parse_object
+from twinlens.serving.items import Item, embed_items
+from twinlens.serving.model import ServedModel
+from twinlens.serving.service import Service
+from twinlens.serving.shelf import Ask, Shelf, ShelvedCollection
+
+MOST_HITS = 1000
+MOST_PARTS = 32
+
+
+@dataclass(frozen=True)
+class Part:
+    """One term of a query, as it came."""
+
+    item: Item | None
+    vector: tuple[float, ...] | None
+    weight: float
+
+
+def build_router(service: Service, shelf: Shelf) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["collections"])
+
+    @router.post("/search")
+    async def search(request: Request) -> Response:
+        """Search a collection by text, image, vector, or a weighted sum; JSON, or a raw image."""
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            fields, parts = _read_search(body, request, service)
+            return await _search(service, shelf, fields, parts, call)
+
+    return router
+
+
+def read_part(raw: object, where: str, longest: int) -> Part:
+    """Return one term: a bare text, or an object with text, image or vector, and a weight."""
+    if isinstance(raw, str):
+        return Part(Item(text=check_text(raw, where, longest)), None, 1.0)
+    fields = Fields(raw, where)
+    fields.only("text", "image", "vector", "weight")
+    weight = fields.number("weight", -100.0, 100.0)
+    weight = 1.0 if weight is None else weight
+    given = [name for name in ("text", "image", "vector") if fields.has(name)]
+    if len(given) != 1:
+        raise InputError(f"{where} must hold one of text, image, vector", field=where)
+    if given[0] == "vector":
+        return Part(None, _read_vector(fields, where), weight)
+    if given[0] == "text":
+        text = check_text(fields.any("text"), f"{where}.text", longest)
+        return Part(Item(text=text), None, weight)
+    return Part(Item(image=fields.text("image")), None, weight)
+
+
+def model_for(service: Service, held: ShelvedCollection, asked: str | None) -> str:
+    """Return the served model that made the collection's embeddings; another is refused."""
+    head = held.collection.head
+    fitting = [m.name for m in service.registry.models() if m.revision == head.bundle_revision]
+    if asked is not None:
+        service.registry.find(asked)  # an unknown name is 404
+    chosen = asked if asked in fitting else next(iter(fitting), None) if asked is None else None
+    if chosen is None:
+        raise ConflictError(
+            f"collection {held.name!r} was built with bundle {head.bundle_name!r} revision"
+            f" {head.bundle_revision[:12]}, which {asked or 'no model served here'} is not;"
+            " serve that bundle beside it",
+            field="model",
+            code="bundle_mismatch",
+        )
+    return chosen
+
+
+def shown_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata without the place of the file on this machine."""
+    return {key: value for key, value in metadata.items() if key != "path"}
+
+
+async def _search(
+    service: Service, shelf: Shelf, fields: Fields, parts: list[Part], call: Call
+) -> Response:
+    held = shelf.find(fields.text("collection"))
+    ask = _read_ask(fields)
+    model_name = model_for(service, held, fields.text("model"))
+    with service.registry.lease(model_name) as model:
+        row = await _embed_parts(service, held, model, parts, call)
+        began = call.clock.now()
+        hits = await held.search(row, ask)
+        call.add("search", call.clock.now() - began)
+        content = dump(
+            {
+                "object": "list",
+                "collection": held.name,
+                "model": model.name,
+                "revision": model.revision,
+                "recall": measured_recall(held.collection.snapshot()),
+                "data": [_show_hit(held, hit) for hit in hits],
+            }
+        )
+        return service.reply(content, model, call)
+
+
+def _read_search(body: bytes, request: Request, service: Service) -> tuple[Fields, list[Part]]:
+    """Return the options and the terms; a raw image has its options in the query string."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("image/"):
+        raw: dict[str, Any] = dict(request.query_params)
+        raw |= {name: _number(raw[name]) for name in ("k", "threshold", "group") if name in raw}
+        return Fields(raw), [Part(Item(image=body), None, 1.0)]
+    fields = parse_object(body)
+    fields.only(
+        "collection", "model", "query", "text", "image", "vector",
+        "k", "filter", "threshold", "group", "exact",
+    )  # fmt: skip
+    return fields, _read_parts(fields, service.settings.limits.text_characters)
+
+
+def _read_parts(fields: Fields, longest: int) -> list[Part]:
+    given = [name for name in ("query", "text", "image", "vector") if fields.has(name)]
+    if len(given) != 1:
+        raise InputError(
+            "give exactly one of query (a text, or a list of weighted parts), text, image, vector",
+            field="query",
+        )
+    name = given[0]
+    if name != "query":
+        return [read_part({name: fields.any(name)}, name, longest)]
+    value = fields.any("query")
+    if not isinstance(value, list):
+        return [read_part(value, "query", longest)]
+    values = fields.values("query", MOST_PARTS) or []
+    return [read_part(one, f"query[{i}]", longest) for i, one in enumerate(values)]
+
+
+def _read_vector(fields: Fields, where: str) -> tuple[float, ...]:
+    values = fields.values("vector", 65_536) or []
+    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in values):
+        raise InputError(f"{where}.vector must be numbers", field=f"{where}.vector")
+    return tuple(map(float, values))
+
+
+def _read_ask(fields: Fields) -> Ask:
+    text = fields.text("filter")
+    if text is not None:
+        parse_filter(text)  # refuse it before any work
+    return Ask(
+        k=fields.integer("k", 1, MOST_HITS) or 10,
+        filter=text,
+        threshold=fields.number("threshold", -1.0, 1.0),
+        group=fields.number("group", -1.0, 1.0),
+        exact=fields.flag("exact"),
+    )
+
+
+async def _embed_parts(
+    service: Service, held: ShelvedCollection, model: ServedModel, parts: list[Part], call: Call
+) -> NDArray[np.float32]:
+    """Embed the terms through the model's batches and add them up."""
+    items = [part.item for part in parts if part.item is not None]
+    rows: Iterator[Any] = iter(())
+    if items:
+        embedded = await embed_items(model, items, call, service.fetcher)
+        service.check_items(model, embedded.answers, call, "query")
+        failed = [answer for answer in embedded.answers if isinstance(answer, Exception)]
+        if failed:
+            raise failed[0]  # a sum that lacks a term is another question
+        rows = iter(embedded.answers)
+    terms = [
+        QueryPart(vector=part.vector or tuple(map(float, next(rows))), weight=part.weight)
+        for part in parts
+    ]
+    return embed_query(terms, None, held.collection.snapshot().head.dim)
+
+
+def _show_hit(held: ShelvedCollection, hit: Hit) -> dict[str, Any]:
+    name = quote(hit.id)
+    shown = {
+        "id": hit.id,
+        "score": hit.score,
+        "metadata": shown_metadata(hit.metadata),
+        "thumbnail": f"/collections/{held.name}/thumbnails/{name}",
+    }
+    return shown | ({"duplicates": list(hit.duplicates)} if hit.duplicates else {})
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        return text  # Fields will say what it should be
