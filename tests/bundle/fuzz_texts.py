@@ -70,11 +70,11 @@ def _joined(rng: random.Random) -> str:
 
 
 def _rare_length(rng: random.Random) -> str:
-    """Mostly short; one in twenty a very long word, or far more words than any context holds."""
+    """Mostly short; now and then a very long word, or more words than a context holds."""
     draw = rng.random()
-    if draw < 0.025:
+    if draw < 0.004:
         return "".join(rng.choices(string.ascii_lowercase + "é", k=rng.randint(100, 400)))
-    if draw < 0.05:
+    if draw < 0.03:
         return " ".join(rng.choices(WORDS, k=rng.randint(80, 250)))
     return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(1, 25)))
 
