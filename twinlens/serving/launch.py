@@ -10,6 +10,7 @@ import logging
 import signal
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -24,6 +25,8 @@ from twinlens.serving.service import Opener, Service
 from twinlens.serving.settings import Settings
 
 log = logging.getLogger("twinlens.serving")
+
+_EXAMPLE = Path("examples/heart.png")  # of a checkout, where `make serve` runs
 
 
 def build_opener(
@@ -101,8 +104,16 @@ def announce(service: Service, host: str, port: int) -> list[str]:
         for name, served in ((n, service.registry.find(n)) for n in service.registry.names)
     ]
     lines.append(f"listening on http://{shown}:{port}  (/docs, /metrics, /readyz)")
-    lines.append(
-        f'try: curl http://{shown}:{port}/zeroshot -F images=@photo.jpg -F "classes=a cat" '
-        '-F "classes=a dog"'
-    )
+    lines.append(f"try: {suggest_call(f'http://{shown}:{port}', _EXAMPLE)}")
     return lines
+
+
+def suggest_call(url: str, picture: Path) -> str:
+    """Return a curl line that works as it stands: with `picture` where it exists, else with text.
+
+    `picture` exists where the server was started from a checkout.
+    """
+    if picture.is_file():
+        return f'curl {url}/zeroshot -F images=@{picture} -F "classes=red heart" -F classes=sun'
+    body = '{"inputs": [{"text": "a red heart"}]}'
+    return f"curl {url}/embed -H 'content-type: application/json' -d '{body}'"
