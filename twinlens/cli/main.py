@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "search": ("twinlens.cli.search", "search", "Use an encoder"),
     "index": ("twinlens.cli.index", "app", "Collections"),
     "export": ("twinlens.cli.export", "export", "Bundles"),
+    "kernels": ("twinlens.cli.kernels", "app", "Bundles"),
     "check": ("twinlens.cli.check", "check", "Bundles"),
     "info": ("twinlens.cli.info", "info", "Bundles"),
     "train": ("twinlens.cli.train", "train", "Train an encoder"),

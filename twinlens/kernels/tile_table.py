@@ -60,11 +60,19 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("topk", 80, 4): Tile(32, 128, 32, 4, 3),
 }
 
+# Addresses that are not multiples of 16 bytes load element by element and eat registers: smaller.
+_GENERIC: dict[KernelName, Tile] = {
+    "softmax": Tile(16, 32, 32, 4, 2),
+    "topk": Tile(16, 64, 32, 8, 2),
+}
+
 # The interpreter's cost is per operation on a tile, whatever its size: few, large tiles.
 _INTERPRETED = Tile(64, 128, 64, 4, 1)
 
 
-def find_tile(kernel: KernelName, arch: int, element_bytes: int, d: int) -> Tile:
+def find_tile(
+    kernel: KernelName, arch: int, element_bytes: int, d: int, *, aligned: bool = True
+) -> Tile:
     """Return the tile for a kernel on an architecture (80, 90, ...; 0 means interpreted).
 
     A newer architecture takes the entries of the newest one below it.
@@ -73,5 +81,7 @@ def find_tile(kernel: KernelName, arch: int, element_bytes: int, d: int) -> Tile
         return replace(_INTERPRETED, BN=32) if kernel == "topk" else _INTERPRETED
     known = 90 if arch >= 90 else 80
     tile = _TABLE[kernel, known, 2 if element_bytes <= 2 else 4]
+    if not aligned:
+        tile = _GENERIC.get(kernel, tile)
     # A step longer than the embedding would multiply zeros; the product wants at least 16.
     return replace(tile, BK=max(16, min(tile.BK, 1 << (d - 1).bit_length())))

@@ -38,9 +38,10 @@ class Launch:
         properties = torch.cuda.get_device_properties(device)
         return Launch(properties.major * 10 + properties.minor, properties.multi_processor_count)
 
-    def tile(self, kernel: KernelName, like: Tensor) -> Tile:
+    def tile(self, kernel: KernelName, x: Tensor, y: Tensor) -> Tile:
         """Return the table's tile for this device and these embeddings."""
-        return find_tile(kernel, self.arch, like.element_size(), like.shape[1])
+        d, size = x.shape[1], x.element_size()
+        return find_tile(kernel, self.arch, size, d, aligned=are_aligned(x, y))
 
     def options(self, tile: Tile, like: Tensor) -> dict[str, Any]:
         """Return the constants that every kernel takes."""
@@ -123,7 +124,7 @@ class TritonEngine:
         tma = _can_use_tma(launch, x.raw, y.raw) if self.use_tma is None else self.use_tma
         if tma:
             _provide_descriptor_memory()
-        tile = launch.tile("sweep_tma" if tma else "sweep", x.raw)
+        tile = launch.tile("sweep_tma" if tma else "sweep", x.raw, y.raw)
         bands = triton.cdiv(len(x), tile.BM)
         programs = min(bands, launch.processors)
         splits = max(1, min(launch.processors // programs, triton.cdiv(len(y), tile.BN)))
@@ -147,7 +148,7 @@ class TritonEngine:
         x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
         faint = contrastive.is_faint(lse + shift, shares, len(y)).int()
         launch = Launch.on(x.raw.device)
-        tile = launch.tile("faint", x.raw)
+        tile = launch.tile("faint", x.raw, y.raw)
         faint_lse_kernel[(triton.cdiv(len(x), tile.BM),)](
             *_sides(x, y), problem.factor, faint, lse, *_labels(problem),
             len(problem.x), len(problem.y), x.raw.shape[1], x.raw.stride(0), y.raw.stride(0),
@@ -195,7 +196,7 @@ def _gradient_by_chunks(c: _Common, emit: Emit, chunk_bytes: int) -> tuple[Tenso
     """Write G some rows at a time; two matrix products use each chunk."""
     x, y = c.problem.x, c.problem.y
     launch = Launch.on(x.raw.device)
-    tile = launch.tile("gradient", x.raw)
+    tile = launch.tile("gradient", x.raw, y.raw)
     height = chunk_bytes // (len(y) * x.raw.element_size()) // tile.BM * tile.BM
     height = min(len(x), max(tile.BM, height))
     g = x.raw.new_empty(height, len(y))
@@ -234,7 +235,7 @@ def _rows_gradient(c: _Common, *, swap: bool) -> tuple[Tensor, Tensor]:
     problem = c.problem
     x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
     launch = Launch.on(x.raw.device)
-    tile = launch.tile("gradient_rows", x.raw)
+    tile = launch.tile("gradient_rows", x.raw, y.raw)
     d = x.raw.shape[1]
     dx, sums = x.inverse_norm.new_empty(len(x), d), x.inverse_norm.new_zeros(len(x))
     gradient_rows_kernel[(triton.cdiv(len(x), tile.BM),)](
@@ -278,10 +279,12 @@ def _unit_rows(side: Side, rows: slice = slice(None)) -> Tensor:
 
 def _can_use_tma(launch: Launch, x: Tensor, y: Tensor) -> bool:
     """Tell whether the tensor memory accelerator takes these: it wants 16-byte lines."""
-    aligned = all(
-        t.data_ptr() % 16 == 0 and t.stride(0) * t.element_size() % 16 == 0 for t in (x, y)
-    )
-    return launch.arch >= 90 and aligned
+    return launch.arch >= 90 and are_aligned(x, y)
+
+
+def are_aligned(x: Tensor, y: Tensor) -> bool:
+    """Tell whether every row of both starts at a multiple of 16 bytes."""
+    return all(t.data_ptr() % 16 == 0 and t.stride(0) * t.element_size() % 16 == 0 for t in (x, y))
 
 
 def _provide_descriptor_memory() -> None:

@@ -14,7 +14,7 @@ from twinlens.kernels.triton_topk import select_kernel, tile_maxima_kernel
 def similarity(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     """Return softmax, or with a bias sigmoid, of scale * cosine in one launch: (n, m) float32."""
     launch = Launch.on(x.device)
-    tile = launch.tile("softmax", x)
+    tile = launch.tile("softmax", x, y)
     out = torch.empty(len(x), len(y), dtype=torch.float32, device=x.device)
     similarity_kernel[(triton.cdiv(len(x), tile.BM),)](
         x, y, scale, scale if bias is None else bias, out,
@@ -27,7 +27,7 @@ def similarity(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor | None) -> Tens
 def topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k likeliest of all classes, best first: probabilities (n, k), indices (n, k)."""
     launch = Launch.on(x.device)
-    tile = launch.tile("topk", x)
+    tile = launch.tile("topk", x, y)
     n, m, d = len(x), len(y), x.shape[1]
     tiles, bands = triton.cdiv(m, tile.BN), triton.cdiv(n, tile.BM)
     picks = min(k, tiles)
@@ -45,6 +45,7 @@ def topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor, Tensor]:
     select_kernel[(n,)](
         x, y, scale, best, top, total, scratch, p, index,
         m, d, x.stride(0), y.stride(0), tiles, splits, picks, k,
-        BN=tile.BN, BK=tile.BK, SCAN=1024, SPLITS=triton.next_power_of_2(splits), num_warps=4,
+        BN=tile.BN, BK=tile.BK, SCAN=1024, SPLITS=triton.next_power_of_2(splits),
+        num_warps=tile.warps,
     )  # fmt: skip
     return p, index

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from twinlens.kernels.onnx.functions import OPSET, add_function
-from twinlens.kernels.onnx.register import DOMAIN, OP_TYPES, Kind
+from twinlens.kernels.onnx.functions import OPSET, add_function, similarity_function, topk_function
+from twinlens.kernels.onnx.register import DOMAIN, OP_TYPES, TOP_K, Kind
 
 IR_VERSION: Final = 10
 
@@ -39,6 +39,42 @@ def build_similarity(kind: Kind, *, scale: float, bias: float = 0.0) -> onnx.Mod
         producer_name="twinlens",
     )
     attach_similarity(model, kind, "embeddings", "classes", "scores", scale=scale, bias=bias)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def build_topk(*, scale: float) -> onnx.ModelProto:
+    """Return a model that keeps the k best of very many classes.
+
+    Inputs `embeddings` (n, d), `classes` (m, d) and `k` int64 (1,); outputs `scores` (n, k), best
+    first, and `indices` (n, k) of the classes. The scores are probabilities among all m classes.
+    """
+    node = helper.make_node(
+        TOP_K,
+        ["embeddings", "classes", "scale", "k"],
+        ["scores", "indices"],
+        domain=DOMAIN,
+        name="topk_node",
+    )
+    graph = helper.make_graph(
+        [node],
+        "topk",
+        [
+            _rows("embeddings", "n", "d"),
+            _rows("classes", "m", "d"),
+            helper.make_tensor_value_info("k", TensorProto.INT64, [1]),
+        ],
+        [
+            _rows("scores", "n", "k"),
+            helper.make_tensor_value_info("indices", TensorProto.INT64, ["n", "k"]),
+        ],
+        [numpy_helper.from_array(np.asarray(scale, np.float32), "scale")],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(
+        graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="twinlens"
+    )
+    add_function(model, topk_function())
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -72,7 +108,7 @@ def attach_similarity(
         )
     )
     model.graph.output.insert(0, _rows(scores, "n", "m"))
-    add_function(model, kind)
+    add_function(model, similarity_function(kind))
 
 
 def _rows(name: str, rows: str, columns: str) -> onnx.ValueInfoProto:

@@ -2,10 +2,12 @@
 
     NormalizedSimilaritySoftmax(X, Y, scale)       = softmax over j of scale * cos(X_i, Y_j)
     NormalizedSimilaritySigmoid(X, Y, scale, bias) = sigmoid(scale * cos(X_i, Y_j) + bias)
+    NormalizedSimilarityTopK(X, Y, scale, k)       = the k largest of the softmax, best first, and
+                                                     their columns; of equals the lower column first
 
-X is (n, d), Y (m, d), scale and bias are scalars, the result (n, m). Rows are normalised inside; a
-row of zeros has cosine 0 to everything and never gives NaN. A change of meaning here is a new
-`VERSION`: files with the old body stay valid.
+X is (n, d), Y (m, d), scale and bias are scalars, k is int64 (1,), the results (n, m) or (n, k).
+Rows are normalised inside; a row of zeros has cosine 0 to everything and never gives NaN. A change
+of meaning here is a new `VERSION`: files with the old body stay valid.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Final
 import onnx
 import onnx.parser
 
-from twinlens.kernels.onnx.register import DOMAIN, OP_TYPES, VERSION, Kind
+from twinlens.kernels.onnx.register import DOMAIN, OP_TYPES, TOP_K, VERSION, Kind
 
 OPSET: Final = 18
 
@@ -42,15 +44,17 @@ _ENDINGS: Final[dict[Kind, str]] = {
 
 def similarity_function(kind: Kind) -> onnx.FunctionProto:
     """Return the function body of the node `kind`."""
-    return onnx.parser.parse_function(
-        f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n'
-        f"{OP_TYPES[kind]} ({_INPUTS[kind]}) => (P) {{{_COSINES}{_ENDINGS[kind]}\n}}"
-    )
+    return _parse(f"{OP_TYPES[kind]} ({_INPUTS[kind]}) => (P)", _ENDINGS[kind])
 
 
-def add_function(model: onnx.ModelProto, kind: Kind) -> None:
-    """Give `model` the body of the node `kind` and the opset of its domain, once."""
-    function = similarity_function(kind)
+def topk_function() -> onnx.FunctionProto:
+    """Return the function body of the node that keeps the k best: probabilities and columns."""
+    ending = "  all = Softmax <axis = -1> (logits)\n  P, I = TopK (all, k)"
+    return _parse(f"{TOP_K} (X, Y, scale, k) => (P, I)", ending)
+
+
+def add_function(model: onnx.ModelProto, function: onnx.FunctionProto) -> None:
+    """Give `model` the body of a node and the opset of its domain, once."""
     for opset in model.opset_import:
         if opset.domain == "":
             function.opset_import[0].version = opset.version
@@ -58,3 +62,9 @@ def add_function(model: onnx.ModelProto, kind: Kind) -> None:
         model.functions.append(function)
     if DOMAIN not in {opset.domain for opset in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+
+
+def _parse(head: str, ending: str) -> onnx.FunctionProto:
+    return onnx.parser.parse_function(
+        f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n{head} {{{_COSINES}{ending}\n}}'
+    )

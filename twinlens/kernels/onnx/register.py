@@ -21,6 +21,7 @@ OP_TYPES: Final[dict[Kind, str]] = {
     "softmax": "NormalizedSimilaritySoftmax",
     "sigmoid": "NormalizedSimilaritySigmoid",
 }
+TOP_K: Final = "NormalizedSimilarityTopK"
 LIBRARY_NAME: Final = "libtwinlens_similarity.so"
 _CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 _CUDA_DRIVER: Final = "libcuda.so.1"

@@ -1,0 +1,172 @@
+"""CLIP's loss, forward and backward on the CPU, over the batch size: memory, CPU time, exactness.
+
+Contenders: ours; `plain`, the same formula with one logits matrix in torch; `vanilla`, with both
+matrices, as the paper's pseudo-code has it; and open_clip's own loss where it is installed. Each
+measurement is a process of its own, because the peak of a process's memory never falls again; the
+contenders take turns, because the machine's speed drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from report import Report, parse_arguments
+from torch import Tensor
+
+from twinlens.kernels import loss, reference
+
+DIM = 512
+BAR_N, EXTRA_MB = 8192, 260.0
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "img" / "loss.svg"
+
+
+def main() -> None:
+    """Measure all contenders over n, print the table, draw the curves, judge the bars."""
+    arguments = parse_arguments(__doc__)
+    sizes = [512, 2048] if arguments.quick else [512, 1024, 2048, 4096, BAR_N]
+    rounds = 1 if arguments.quick else 3
+    names = [name for name in CONTENDERS if name != "open_clip" or find_spec("open_clip")]
+    report = Report("loss")
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for n in sizes:
+        turns = [{name: _measure_apart(name, n) for name in names} for _ in range(rounds)]
+        for name in names:
+            found[name, n] = _middle([turn[name] for turn in turns])
+            report.row(n=n, contender=name, **found[name, n])
+    largest = sizes[-1]
+    ours, plain = found["twinlens", largest], found["plain", largest]
+    if largest == BAR_N:
+        report.bar("extra MB at n=8192", ours["extra_mb"], EXTRA_MB, ours["extra_mb"] <= EXTRA_MB)
+    for name in names[2:]:
+        ratio = ours["cpu_s"] / found[name, largest]["cpu_s"]
+        report.bar(f"CPU time / {name}'s at n={largest}", ratio, 1.0, ratio <= 1.0)
+    off = abs(ours["loss"] - plain["loss"]) / plain["loss"]
+    report.bar("relative difference of the loss", off, 1e-6, off <= 1e-6)
+    off = abs(ours["grad_norm"] - plain["grad_norm"]) / plain["grad_norm"]
+    report.bar("relative difference of the gradient's norm", off, 1e-5, off <= 1e-5)
+    if not arguments.quick:
+        draw(found, names, sizes, PICTURE)
+    report.finish(arguments.json)
+
+
+def measure(contender: str, n: int) -> dict[str, float]:
+    """Return what one symmetric forward and backward costs in this process."""
+    torch.manual_seed(0)
+    run = CONTENDERS[contender]
+    warm = [torch.randn(64, DIM, requires_grad=True) for _ in range(2)]
+    torch.autograd.backward(run(*warm, torch.tensor(100.0, requires_grad=True)))
+    x, y = (torch.randn(n, DIM, requires_grad=True) for _ in range(2))
+    scale = torch.tensor(100.0, requires_grad=True)
+    before, start = _peak(), time.process_time()
+    value = run(x, y, scale)
+    torch.autograd.backward(value)
+    seconds = time.process_time() - start
+    assert x.grad is not None
+    return {
+        "extra_mb": (_peak() - before) / 1024,
+        "cpu_s": seconds,
+        "loss": value.item(),
+        "grad_norm": x.grad.norm().item(),
+    }
+
+
+def draw(
+    found: dict[tuple[str, int], dict[str, float]], names: list[str], sizes: list[int], path: Path
+) -> None:
+    """Write two plots over n as one SVG: extra memory and CPU seconds, both axes logarithmic."""
+    colours = ["#0b6e4f", "#999999", "#c44536", "#3d5a80"]
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="760" height="330" font-size="12"']
+    parts.append(' font-family="sans-serif"><rect width="760" height="330" fill="white"/>')
+    plots = (("extra_mb", "extra memory (MB)", 60), ("cpu_s", "CPU seconds", 430))
+    for key, title, left in plots:
+        values = [max(found[name, n][key], 1e-3) for name in names for n in sizes]
+        x_of = _axis(float(min(sizes)), float(max(sizes)), left, left + 300)
+        y_of = _axis(min(values), max(values), 280, 40)
+        parts.append(f'<text x="{left}" y="22">{title}, forward and backward</text>')
+        parts += [f'<text x="{x_of(n):.0f}" y="300" text-anchor="middle">{n}</text>' for n in sizes]
+        for value in (min(values), max(values)):
+            at = f'x="{left - 6}" y="{y_of(value):.0f}" text-anchor="end"'
+            parts.append(f"<text {at}>{value:.3g}</text>")
+        for name, colour in zip(names, colours, strict=False):
+            points = [(x_of(n), y_of(max(found[name, n][key], 1e-3))) for n in sizes]
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            parts.append(
+                f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            )
+    for place, (name, colour) in enumerate(zip(names, colours, strict=False)):
+        parts.append(f'<text x="{60 + 120 * place}" y="322" fill="{colour}">{name}</text>')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*parts, "</svg>", ""]), encoding="utf-8")
+
+
+def _axis(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """Return the map from a value to its place on a logarithmic axis."""
+    span = torch.tensor(high / low).log().item() or 1.0
+    return lambda value: start + (end - start) * torch.tensor(value / low).log().item() / span
+
+
+def _measure_apart(contender: str, n: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--contender", contender, str(n)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    content: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return content
+
+
+def _middle(turns: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+
+
+def _vanilla(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    u, v = F.normalize(x, dim=1), F.normalize(y, dim=1)
+    labels = torch.arange(len(u))
+    to_y, to_x = scale * u @ v.T, scale * v @ u.T
+    return (F.cross_entropy(to_y, labels) + F.cross_entropy(to_x, labels)) / 2
+
+
+def _plain(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    logits = scale * reference.similarity(x, y)
+    labels = torch.arange(len(x))
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def _open_clip(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    from open_clip import ClipLoss
+
+    value: Tensor = ClipLoss()(F.normalize(x, dim=1), F.normalize(y, dim=1), scale)
+    return value
+
+
+def _peak() -> float:
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+CONTENDERS: dict[str, Callable[..., Tensor]] = {
+    "twinlens": loss.clip_loss,
+    "plain": _plain,
+    "vanilla": _vanilla,
+    "open_clip": _open_clip,
+}
+
+
+def _child() -> None:
+    parser: Any = argparse.ArgumentParser()
+    parser.add_argument("--contender", choices=list(CONTENDERS))
+    parser.add_argument("n", type=int)
+    arguments = parser.parse_args()
+    print(json.dumps(measure(arguments.contender, arguments.n)))
+
+
+if __name__ == "__main__":
+    _child() if "--contender" in sys.argv else main()

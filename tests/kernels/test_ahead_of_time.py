@@ -1,0 +1,119 @@
+"""The kernels compile for GPUs that are not here, and their machine code is what was meant.
+
+In a process of its own: this one may have them interpreted. Hot kernels must keep everything in
+registers; on Hopper, tiles of 64 rows and more must use its matrix instructions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may use
+
+_PROGRAM = """
+import json, sys
+from twinlens.kernels.ahead_of_time import compile_variant, inspect_cubin, list_variants
+variants = list_variants()
+if sys.argv[1] == "list":
+    print(json.dumps([v.name for v in variants]))
+    sys.exit()
+out = []
+for v in variants:
+    if v.name in sys.argv[2:]:
+        made = compile_variant(v)
+        seen = inspect_cubin(made.cubin)
+        out.append(dict(
+            name=v.name, arch=v.arch, hot=v.hot, kernel=v.kernel, rows=v.sizes.BM, dtype=v.dtype,
+            tma=("TMA", True) in v.constants, shared=made.shared_bytes, ptx=made.ptx[:400],
+            parameters=made.parameters, arguments=made.arguments, bytes=len(made.cubin),
+            spills=seen.spills, stack=seen.stack_bytes, instructions=sorted(seen.instructions)))
+print(json.dumps(out))
+"""
+
+# One of each kind; the rest are slow.
+SOME = (
+    "sweep_kernel_columns_bf16_sm90_aligned",
+    "sweep_kernel_columns_tma_bf16_sm90_aligned",
+    "sweep_kernel_sigmoid_fp32_sm80_generic",
+    "faint_lse_kernel_swap_fp32_sm90_aligned",
+    "gradient_chunk_kernel_bf16_sm90_aligned",
+    "gradient_rows_kernel_fp16_sm80_aligned",
+    "similarity_kernel_fp32_sm90_generic",
+    "tile_maxima_kernel_bf16_sm90_aligned",
+    "select_kernel_fp32_sm80_generic",
+)
+
+
+def _ask(*arguments: str) -> Any:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def _hold_to_the_rules(made: dict[str, Any]) -> None:
+    assert made["parameters"] == made["arguments"] + 2
+    assert made["shared"] <= SHARED_LIMIT[made["arch"]]
+    assert ".version 8.7" in made["ptx"]
+    if made["hot"]:
+        assert made["spills"] == 0
+        assert made["stack"] == 0
+    instructions = set(made["instructions"])
+    multiplies = made["kernel"] != "select_kernel" and made["dtype"] != "fp32"
+    if multiplies and made["arch"] >= 90 and made["rows"] >= 64:
+        assert "HGMMA" in instructions
+    elif multiplies:
+        assert "HMMA" in instructions
+    assert ("UTMALDG" in instructions) == made["tma"]
+
+
+@pytest.fixture(scope="module")
+def some() -> dict[str, dict[str, Any]]:
+    return {made["name"]: made for made in _ask("make", *SOME)}
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_the_machine_code_is_what_was_meant(name: str, some: dict[str, dict[str, Any]]) -> None:
+    _hold_to_the_rules(some[name])
+
+
+@pytest.mark.slow
+def test_every_variant_follows_the_rules() -> None:
+    names = _ask("list")
+    assert len(set(names)) == len(names)
+    for made in _ask("make", *names):
+        _hold_to_the_rules(made)
+
+
+@pytest.mark.slow
+def test_the_whole_library_builds_and_names_what_it_holds(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", "from twinlens.cli.main import run; run()", "kernels"]
+    subprocess.run([*command, "build", "--out", str(tmp_path)], env=environment, check=True)
+    library = tmp_path / "libtwinlens_similarity.so"
+    manifest = json.loads(library.with_suffix(".json").read_text())
+    assert library.stat().st_size < 2 << 20
+    assert {k["architecture"] for k in manifest["kernels"]} == {0, 80, 90}
+    assert {k["aligned"] for k in manifest["kernels"]} == {True, False}
+    answer = subprocess.run(
+        [*command, "status", "--in", str(tmp_path), "--json"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(answer.stdout)["state"] == "current"
