@@ -239,6 +239,17 @@ def test_pixels_are_the_callers_own_and_in_order() -> None:
         assert not np.shares_memory(given, array)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])
+@pytest.mark.parametrize("resize", ["shortest", "longest"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_pixels_are_in_order_by_whatever_way_they_came(mode: str, resize: str, fast: bool) -> None:
+    for name in ("nearest", "bicubic"):
+        preprocess = Preprocessor(spec(resize=resize, interpolation=name), fast=fast)
+        given = preprocess(picture(90, 70, mode))
+        assert given.flags.c_contiguous
+        assert given.flags.writeable
+
+
 def test_a_callers_image_is_left_as_it_was() -> None:
     image = Image.open(BytesIO(encode(picture(900, 700, "P"), "PNG", transparency=b"\x00\x80")))
     before = image.mode, image.size, dict(image.info)

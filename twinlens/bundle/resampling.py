@@ -114,7 +114,7 @@ def _source_span(span: Span, size: int) -> tuple[float, float, int, int]:
 def _pick_nearest(image: Image.Image, framing: Framing) -> Pixels:
     rows = _nearest_indices(framing.y, image.height)
     columns = _nearest_indices(framing.x, image.width)
-    picked = np.asarray(image)[rows][:, columns]
+    picked = np.asarray(image).take(rows, axis=0).take(columns, axis=1)
     return np.repeat(picked[:, :, None], 3, axis=2) if picked.ndim == 2 else picked
 
 
