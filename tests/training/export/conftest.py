@@ -190,3 +190,9 @@ def export_family(family: str, factory: pytest.TempPathFactory) -> Exported:
         )
         _DONE[family] = Exported(description, folder / "bundle", manifest, progress.notes)
     return _DONE[family]
+
+
+@pytest.fixture(scope="session")
+def families() -> dict[str, Callable[[Path], Description]]:
+    """What describes each family, given a folder for its files."""
+    return FAMILIES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import pickle
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,6 +13,7 @@ from typing import Any, Final, Literal
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
+from timm.models import load_checkpoint
 
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import InputError
@@ -113,11 +115,22 @@ def _build(name: str, path: Path | None, options: SourceOptions) -> Any:
 
 
 def _load_file(name: str, path: Path) -> Any:
-    """Return the model with the weights in `path`, which timm converts where it knows the kind."""
+    """Return the model with the weights in `path`, converted where timm knows their kind.
+
+    Every weight of the model must come from the file; what the file holds beyond (a classifier, a
+    decoder) is left. timm itself would pass over what is missing, and keep it random.
+    """
+    model = timm.create_model(name, pretrained=False, num_classes=0)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
-        return timm.create_model(
-            name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(path)}
-        ).eval()
-    except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"the weights {path.name!r} do not fit {name}: {reason}") from error
+        found = load_checkpoint(model, str(path), strict=False, filter_fn=convert)
+    except (RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError) as error:
+        raise _misfit(name, path, " ".join(str(error).split())[:300]) from error
+    missing = list(found.missing_keys) if found is not None else []
+    if missing:
+        raise _misfit(name, path, f"it lacks {len(missing)} weights, {missing[0]!r} first")
+    return model.eval()
+
+
+def _misfit(name: str, path: Path, reason: str) -> InputError:
+    return InputError(f"the weights {path.name!r} do not fit {name}: {reason}", field="source")

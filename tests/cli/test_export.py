@@ -1,0 +1,72 @@
+"""`twinlens export` from the command line: a bundle that checks, and errors of one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from twinlens.cli.main import run
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+def test_an_exported_bundle_checks_and_the_stages_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    templates = tmp_path / "templates.txt"
+    templates.write_text("a drawing of {}\n\n{}\n")
+    out = tmp_path / "bundle"
+    code, said, told = call(
+        capsys, "export", "timm:test_vit", "--random-weights", "-o", out, "--precisions", "int8",
+        "--templates", templates, "--name", "mine", "--no-attention", "--json",
+    )  # fmt: skip
+    assert code == 0, told
+    answer = json.loads(said)
+    assert (answer["name"], answer["embedding_dim"]) == ("mine", 64)
+    assert answer["variants"][0]["precision"] == "fp32"
+    assert "tracing the image tower" in told
+    assert "agrees with torch" in told
+    assert any("agrees with torch" in note for note in answer["notes"])
+    assert not (out / "attention.onnx").exists()
+    code, said, _ = call(capsys, "check", out, "--device", "cpu")
+    assert code == 0
+    assert "ok: revision " + answer["revision"][:12] in said
+    code, _, told = call(capsys, "export", "timm:test_vit", "--random-weights", "-o", out)
+    assert code == 2
+    assert told.splitlines()[-1].startswith("error: ")
+    assert "--force" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["timm:test_vitt", "--random-weights"], "did you mean"),
+        (["open_clip:RN50"], "--random-weights"),
+        (["timm:test_vit", "--random-weights", "--precisions", "int3"], "'int3' is unknown"),
+        (["timm:test_vit", "--templates", "nowhere.txt"], "'nowhere.txt' is not a file"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, said, told = call(capsys, "export", *arguments, "-o", tmp_path / "bundle")
+    assert (code, said) == (2, "")
+    assert message in told.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_template_without_a_place_for_the_class_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    templates = tmp_path / "templates.txt"
+    templates.write_text("a photo of a {}\na photo\n")
+    code, _, told = call(capsys, "export", "timm:x", "-o", tmp_path / "b", "--templates", templates)
+    assert code == 2
+    assert "holds 'a photo'; each line needs {} exactly once" in told
