@@ -46,8 +46,9 @@ def main() -> None:
 
 def measure_speed(report: Report, encoder: Encoder, rounds: int) -> None:
     """Add items per CPU second of both towers at several batch sizes."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (max(BATCHES), 64, 64, 3), dtype=np.uint8)
+    assert encoder.manifest.image is not None
+    rng, side = np.random.default_rng(0), encoder.manifest.image.height
+    pixels = rng.integers(0, 256, (max(BATCHES), side, side, 3), dtype=np.uint8)
     tokens = encoder.tokenize([WORDS[i % len(WORDS)] for i in range(max(BATCHES))])
     contenders = {f"image {n}": lambda n=n: encoder.encode_pixels(pixels[:n]) for n in BATCHES}
     contenders |= {f"text {n}": lambda n=n: encoder.encode_tokens(tokens[:n]) for n in BATCHES}
@@ -64,9 +65,10 @@ def measure_quality(report: Report, encoder: Encoder, folder: Path) -> None:
     """Add every metric of the evaluation, and the aims as bars."""
     from twinlens.training.builtin.corpus import read_corpus
     from twinlens.training.builtin.evaluation import evaluate
+    from twinlens.training.builtin.towers import IMAGE_SIZE
     from twinlens.training.builtin.words import read_words
 
-    train, test = (read_corpus(folder, split) for split in ("train", "test"))
+    train, test = (read_corpus(folder, split, side=IMAGE_SIZE) for split in ("train", "test"))
     found = evaluate(encoder, train, test, read_words())
     for name, value in found.items():
         report.row(what=name, batch="", value=value)

@@ -15,11 +15,12 @@ from twinlens.training.builtin.corpus import Corpus, find_data, read_corpus
 from twinlens.training.builtin.evaluation import evaluate, rank, recall
 from twinlens.training.builtin.optimizer import Optimizer, orthogonalise
 from twinlens.training.builtin.sampling import Mix, Sampler
+from twinlens.training.builtin.towers import IMAGE_SIZE
 from twinlens.training.builtin.trainer import Recipe, Trainer, gather_facts
 from twinlens.training.builtin.words import read_words
 
 MIX = Mix(concepts=6, icons=6, clothes=4, crowds=1, crowd=3)
-RECIPE = Recipe(minutes=1.0, mix=MIX, small=32, full=32, warmup=1)
+RECIPE = Recipe(minutes=1.0, mix=MIX, size=32, warmup=1)
 
 
 def _trainer(corpus: Corpus, out: Path) -> Trainer:
@@ -110,8 +111,10 @@ def test_a_minute_of_training_beats_chance_by_far(tmp_path: Path) -> None:
         folder = find_data()
     except InputError as missing:
         pytest.skip(str(missing))
-    train, test = read_corpus(folder, "train"), read_corpus(folder, "test")
-    Trainer(train, tmp_path, Recipe(minutes=1.0), tell=lambda line: None).run()
+    Trainer(
+        read_corpus(folder, "train"), tmp_path, Recipe(minutes=1.0), tell=lambda line: None
+    ).run()
+    train, test = (read_corpus(folder, split, side=IMAGE_SIZE) for split in ("train", "test"))
     found = evaluate(Shipped(tmp_path), train, test, read_words())
     chance = 100 * 5 / 1279
     assert found["seen_noto_r5"] > 8 * chance

@@ -16,6 +16,7 @@ import twinlens.bundle
 from twinlens.training.builtin.corpus import find_data, read_corpus
 from twinlens.training.builtin.evaluation import evaluate
 from twinlens.training.builtin.shipping import NAME, Shipped
+from twinlens.training.builtin.towers import IMAGE_SIZE
 from twinlens.training.builtin.trainer import Recipe, Trainer
 from twinlens.training.builtin.words import read_words
 from twinlens.training.export import export_encoder
@@ -36,11 +37,11 @@ def main() -> None:
     logging.getLogger("twinlens").setLevel(logging.INFO)  # the exporter of torch says too much
     folder = find_data()
     if given.minutes:
-        corpus = read_corpus(folder, "train", given.without_style)
+        corpus = read_corpus(folder, "train", without_styles=given.without_style)
         recipe = dataclasses.replace(Recipe(), minutes=given.minutes)
         Trainer(corpus, given.run, recipe, tell=_log.info).run()
     shipped = Shipped(given.run)
-    train, test = (read_corpus(folder, split) for split in ("train", "test"))
+    train, test = (read_corpus(folder, split, side=IMAGE_SIZE) for split in ("train", "test"))
     metrics = evaluate(shipped, train, test, read_words())
     _log.info("%s", json.dumps(metrics, indent=1))
     manifest = export_encoder(

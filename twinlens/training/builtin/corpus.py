@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twinlens.errors import InputError
-from twinlens.training.builtin.towers import IMAGE_SIZE
 
 SHARE_ALIKE = ("openmoji_color", "openmoji_black")
 COLOURED_ICONS = ("flat-color-icons", "fluent-color", "meteocons")
+STORED_SIZE = 64  # side at which the sets are kept; views are cut from this
 EMOJI, ICONS, CLOTHES = "emoji64", "icons64", "clothing96"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One set: pixels (n, 64, 64, 3) uint8, a row of facts per image, and facts per concept."""
+    """One set: pixels (n, side, side, 3) uint8, a row of facts per image, and facts per concept."""
 
     pixels: NDArray[np.uint8]
     rows: list[dict[str, Any]]
@@ -69,18 +69,24 @@ def find_data() -> Path:
     return Path(named)
 
 
-def read_corpus(folder: Path, split: str, without_styles: Iterable[str] = ()) -> Corpus:
+def read_corpus(
+    folder: Path, split: str, *, side: int = STORED_SIZE, without_styles: Iterable[str] = ()
+) -> Corpus:
     """Return the `train` or `test` split, less the share-alike styles and `without_styles`."""
     unwanted = {*SHARE_ALIKE, *without_styles}
+
+    def read(name: str, wanted: Callable[[dict[str, Any]], bool] = lambda row: True) -> Part:
+        return read_part(folder / name / f"{split}.zip", side, wanted)
+
     return Corpus(
-        emoji=read_part(folder / EMOJI / f"{split}.zip", lambda row: row["style"] not in unwanted),
-        icons=read_part(folder / ICONS / f"{split}.zip"),
-        clothes=read_part(folder / CLOTHES / f"{split}.zip", lambda row: row["cls"] is not None),
+        emoji=read(EMOJI, lambda row: row["style"] not in unwanted),
+        icons=read(ICONS),
+        clothes=read(CLOTHES, lambda row: row["cls"] is not None),
     )
 
 
-def read_part(path: Path, wanted: Callable[[dict[str, Any]], bool] = lambda row: True) -> Part:
-    """Return the wanted images of one archive."""
+def read_part(path: Path, side: int, wanted: Callable[[dict[str, Any]], bool]) -> Part:
+    """Return the wanted images of one archive as squares of the given side."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; docs/builtin.md says how to lay out the data",
@@ -88,9 +94,9 @@ def read_part(path: Path, wanted: Callable[[dict[str, Any]], bool] = lambda row:
         )
     with zipfile.ZipFile(path) as archive:
         rows = [row for row in _read_lines(archive, "index.jsonl") if wanted(row)]
-        pixels = np.zeros((len(rows), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        pixels = np.zeros((len(rows), side, side, 3), np.uint8)
         for i, row in enumerate(rows):
-            pixels[i] = _read_square(archive.read(row["file"]))
+            pixels[i] = _read_square(archive.read(row["file"]), side)
         concepts = {}
         if "meta.jsonl" in archive.namelist():
             concepts = {c["hexcode"]: c for c in _read_lines(archive, "meta.jsonl")}
@@ -113,12 +119,12 @@ def _read_lines(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in archive.read(name).decode().splitlines()]
 
 
-def _read_square(encoded: bytes) -> NDArray[np.uint8]:
-    """Return the middle square of an image at the size of the tower."""
+def _read_square(encoded: bytes, side: int) -> NDArray[np.uint8]:
+    """Return the middle square of an image at the given side."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
-    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
-        image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC, box=box)
+    if image.size != (side, side):
+        edge = min(image.size)
+        left, top = (image.width - edge) / 2, (image.height - edge) / 2
+        box = (left, top, left + edge, top + edge)
+        image = image.resize((side, side), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image)

@@ -22,7 +22,7 @@ _STYLE_PAIRS = (("fluent_3d", "noto"), ("fluent_flat", "noto"), ("emojitwo", "no
 
 
 class Encoder(Protocol):
-    """What is evaluated: unit rows of pixels (n, 64, 64, 3) and of texts."""
+    """What is evaluated: unit rows of pixels (n, side, side, 3) and of texts."""
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return unit rows (n, d)."""

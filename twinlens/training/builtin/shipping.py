@@ -45,7 +45,7 @@ class Shipped:
 
     @torch.no_grad()
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return unit rows of pixels (n, 64, 64, 3)."""
+        """Return unit rows of pixels (n, side, side, 3)."""
         batches = torch.from_numpy(pixels).split(256)
         rows = torch.cat([self.image(towers.normalise_pixels(batch)) for batch in batches])
         return F.normalize(rows, dim=-1).numpy()

@@ -27,7 +27,7 @@ from twinlens.training.builtin.loss import Encoded, measure_loss
 from twinlens.training.builtin.optimizer import Optimizer, clip
 from twinlens.training.builtin.sampling import Mix, Sampler
 from twinlens.training.builtin.tokens import TextReader, embed_tokens, train_tokenizer
-from twinlens.training.builtin.towers import TextShape, TwoTowers
+from twinlens.training.builtin.towers import IMAGE_SIZE, TextShape, TwoTowers
 from twinlens.training.builtin.views import make_views
 from twinlens.training.builtin.words import read_words
 
@@ -42,11 +42,9 @@ class Recipe:
 
     minutes: float = 150.0  # of training, over all its starts
     cooldown: float = 0.3  # share of the time in which the learning rate falls
-    fine: float = 0.3  # share of the time, at the end, in which images have their full size
     lr: float = 2e-3
     warmup: int = 150  # steps
-    small: int = 48  # image side before that: two thirds of the cost
-    full: int = 64
+    size: int = IMAGE_SIZE
     seed: int = 7
     save_every: float = 90.0  # seconds
     mix: Mix = dataclasses.field(default_factory=Mix)
@@ -109,8 +107,7 @@ class Trainer:
         """Make one optimizer step; return the terms of the loss."""
         indices = self._sampler.batch()
         rows = torch.tensor(indices)
-        facts, recipe = self._facts, self.recipe
-        size = recipe.full if self.share >= 1 - recipe.fine else recipe.small
+        facts, size = self._facts, self.recipe.size
         views = make_views(facts.pixels[rows], facts.photos[rows], facts.monochrome[rows], size)
         others = self._captions.others(indices)
         with torch.autocast("cpu", torch.bfloat16):
