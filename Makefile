@@ -9,8 +9,8 @@ UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-serve: $(VENV)/.cpu ## install what serving needs and start the server (PORT=8000)
-	@$(BIN)/twinlens serve --port $(PORT) $(ARGS)
+serve: $(VENV)/.cpu ## install what serving needs and start the server (PORT=8000), with the demo unless ARGS are given
+	@$(BIN)/twinlens $(if $(ARGS),serve $(ARGS),demo) --port $(PORT)
 
 test: $(VENV)/.dev ## install what the tests need and run them
 	$(BIN)/python -m pytest $(ARGS)

@@ -27,6 +27,18 @@ def test_without_an_index_it_prints_the_table(
     assert "drawn from drawings" in err
 
 
+def test_it_opens_the_server_on_the_collection(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[dict[str, Any]] = []
+    monkeypatch.setattr("twinlens.cli.serve.serve", lambda **given: served.append(given))
+    monkeypatch.setattr("twinlens.cli.demo._index", lambda corpus: tmp_path / "collection")
+    _, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--port", 8123)
+    assert served[0]["collection"] == [f"demo={tmp_path / 'collection'}"]
+    assert served[0]["port"] == 8123
+    assert "http://127.0.0.1:8123/search" in err
+
+
 def test_what_was_drawn_is_found_by_words_and_kept(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

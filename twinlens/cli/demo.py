@@ -1,4 +1,4 @@
-"""`twinlens demo`: draw a picture corpus on this machine and make it searchable, in seconds."""
+"""`twinlens demo`: draw a picture corpus on this machine, index it, and open the server on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Json
 from twinlens.cli.terminal import print_json, print_note, track
 
 if TYPE_CHECKING:
@@ -28,13 +27,21 @@ def demo(
         bool, typer.Option(help="Draw the system's colour emoji, where a font is found.")
     ] = True,
     index: Annotated[bool, typer.Option(help="Index what was drawn.")] = True,
-    json: Json = False,
+    serve: Annotated[bool, typer.Option(help="Open the server on it.")] = True,
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that keeps classifiers and jobs over restarts.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for a script; opens no server.")
+    ] = False,
 ) -> None:
-    """Draw the demo corpus and index it: the system's colour emoji, else drawings made by code.
+    """Draw pictures, index them and serve: the system's colour emoji, else drawings made by code.
 
-    Both are kept; a second call takes up what is there.
+    Pictures and collection are kept; a second call takes up what is there.
 
-    [bold]Example:[/] twinlens demo
+    [bold]Example:[/] twinlens demo --port 8000
     """
     from twinlens.index.demo import draw_corpus, find_cache, find_font
 
@@ -49,10 +56,12 @@ def demo(
     collection = _index(corpus) if index else None
     if json:
         print_json(_tell(corpus, collection))
-    elif collection is not None:
+    elif collection is None:
+        typer.echo(str(corpus.table))
+    elif not serve:
         typer.echo(f'twinlens search {collection} "a red heart"')
     else:
-        typer.echo(str(corpus.table))
+        _serve(collection, host, port, data)
 
 
 def _index(corpus: DemoCorpus) -> Path:
@@ -65,6 +74,17 @@ def _index(corpus: DemoCorpus) -> Path:
     collection = corpus.folder.with_name(f"{corpus.folder.name}-{revision[:12]}")
     build(str(corpus.table), collection, bundle=BUNDLE, id_column="name")
     return collection
+
+
+def _serve(collection: Path, host: str, port: int, data: Path | None) -> None:
+    """Open the server with the collection `demo`, having said how to ask it."""
+    from twinlens.cli.serve import serve
+
+    if port:
+        query = '{"collection": "demo", "text": "a red heart", "k": 5}'
+        address = f"http://{host}:{port}/search"
+        print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
+    serve(collection=[f"demo={collection}"], host=host, port=port, data=data)
 
 
 def _tell(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:
