@@ -142,7 +142,7 @@ def test_a_text_never_depends_on_its_neighbours(tokenizer: ClipTokenizer) -> Non
 @pytest.mark.parametrize(
     ("texts", "field"),
     [("a cat", "texts"), ([], "texts"), (["a", ""], "texts[1]"), (["a", "b", 3], "texts[2]"),
-     ([None], "texts[0]"), ([b"a"], "texts[0]")],
+     ([None], "texts[0]"), (iter(["a"]), "texts"), (None, "texts"), ([b"a"], "texts[0]")],
 )  # fmt: skip
 def test_a_bad_input_is_refused_by_its_place(
     texts: list[str], field: str, tokenizer: ClipTokenizer

@@ -21,6 +21,10 @@ def check_texts(texts: Sequence[str]) -> None:
             f"texts is one {type(texts).__name__}; expected a list of strings: wrap it in [ ]",
             field="texts",
         )
+    if not hasattr(texts, "__len__"):
+        raise InputError(
+            f"texts is of type {type(texts).__name__}; expected a list of strings", field="texts"
+        )
     if len(texts) == 0:
         raise InputError("texts is empty; give at least one string", field="texts")
     for i, text in enumerate(texts):
