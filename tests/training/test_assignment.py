@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tests.training.oracle_family import sinkhorn
-from twinlens.training.assignment import balance_assignments, cross_view_entropy, mean_entropy
+from twinlens.training.assignment import balance_assignments, cross_view_entropy, describe_targets
 
 
 def scores(n: int = 24, k: int = 6, scale: float = 5.0) -> torch.Tensor:
@@ -49,6 +49,10 @@ def test_a_view_never_answers_for_itself() -> None:
     assert float(cross_view_entropy(targets, own.flip(1))) == 0
 
 
-def test_the_entropy_of_flat_targets_is_ln_k_and_of_sharp_ones_is_zero() -> None:
-    assert math.isclose(float(mean_entropy(torch.full((3, 8), 1 / 8))), math.log(8), rel_tol=1e-6)
-    assert float(mean_entropy(torch.eye(8))) == 0
+def test_entropies_tell_flat_targets_from_those_that_agree() -> None:
+    flat = describe_targets(torch.full((3, 8), 1 / 8))
+    assert math.isclose(float(flat["teacher_entropy"]), math.log(8), rel_tol=1e-6)
+    apart, agreed = describe_targets(torch.eye(8)), describe_targets(torch.eye(8)[:1].repeat(8, 1))
+    assert float(apart["teacher_entropy"]) == float(agreed["teacher_entropy"]) == 0
+    assert math.isclose(float(apart["shared_entropy"]), math.log(8), rel_tol=1e-6)
+    assert float(agreed["shared_entropy"]) == 0

@@ -33,7 +33,14 @@ def cross_view_entropy(targets: Tensor, log_odds: Tensor) -> Tensor:
     return (pairs * other).sum() / other.sum()
 
 
-def mean_entropy(targets: Tensor) -> Tensor:
-    """Return the mean entropy of distributions (..., k): ln k where they are flat."""
-    each: Tensor = torch.special.entr(targets).sum(dim=-1)
-    return each.mean()
+@torch.no_grad()
+def describe_targets(targets: Tensor) -> dict[str, Tensor]:
+    """Return two entropies of targets (..., k) to log; the doctor reads them together.
+
+    That of each (ln k: they say nothing) and that of their mean (0: one prototype takes all).
+    """
+    mean = targets.flatten(0, -2).mean(dim=0)
+    return {
+        "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
+        "shared_entropy": torch.special.entr(mean).sum(),
+    }

@@ -68,6 +68,7 @@ class Settings:
     save_every: int = 0  # optimizer steps; 0 = ten times a run
     keep: int = 2  # checkpoints
     log_every: int = 10
+    doctor: bool = True  # measure vitals when logging, and say at once what is wrong
     monitor_share: float = 0.02  # of the step time at most goes to monitors; 0 = off
 
 

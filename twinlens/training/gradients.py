@@ -9,7 +9,7 @@ encoders whose rows do not see each other; BatchNorm's statistics become those o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ class Differentiator:
     ranks: Ranks
     autocast: torch.dtype | None = None
     chunk: int = 0
+    witness: Callable[[Given], None] | None = None  # looks at what the loss is given
 
     def backward(self, batch: Batch, progress: Progress, *, accumulate: int = 1) -> Outcome:
         """Add the gradient of the mean loss over `batch` to the parameters."""
@@ -154,6 +155,8 @@ class Differentiator:
                 for group in (rows, taught, extra)
             )
         given = Given(rows, taught, shared, self.state.tensors(), extra, progress)
+        if self.witness is not None:
+            self.witness(given)
         return self.objective.loss(given)
 
     def _precision(self, batch: Batch) -> contextlib.AbstractContextManager[Any]:

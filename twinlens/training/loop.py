@@ -70,17 +70,20 @@ def _one_step(session: Session, step: int, display: Display) -> float:
     torch.manual_seed(mix(settings.seed, step, session.ranks.rank, 7))
     batch = session.feeder.batch(step)
     lr = schedule_rates(session.optimizer, settings, progress)
+    due = (step + 1) % settings.log_every == 0 or step + 1 == session.total
+    session.rounds.open_step(due)
     session.optimizer.zero_grad(set_to_none=True)
     outcome = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
     drop_frozen(session.optimizer, progress)
+    session.rounds.see_gradients(session.net, session.state)
     norm = torch.nn.utils.clip_grad_norm_(
         session.net.parameters(), settings.clip or float("inf"), foreach=True
     )
-    due = (step + 1) % settings.log_every == 0 or step + 1 == session.total
     checked = due or session.save_due(step + 1) or session.device.type == "cpu"
     if checked:
         _check_finite(session, outcome, norm, step)
     session.optimizer.step()
+    session.rounds.see_step(session.net, outcome.representation)
     session.state.renew(session.net, outcome.taught, progress, session.ranks)
     session.step = step + 1
     session.observe(outcome.representation, batch.extra["labels"])
@@ -88,10 +91,19 @@ def _one_step(session: Session, step: int, display: Display) -> float:
         session.save()
     if due:
         numbers = _numbers(session, outcome, norm, lr, time.perf_counter() - started)
-        session.log.add(step + 1, numbers | session.take_observations())
-        shown = {name: numbers[name] for name in ("loss", "images/s")}
-        display.advance(session.config.method, step + 1, session.total, shown)
+        _report(session, numbers, display)
     return float(outcome.terms["loss"]) if checked else float("nan")
+
+
+def _report(session: Session, numbers: dict[str, float], display: Display) -> None:
+    """Log a step, show it, and say what the doctor makes of it."""
+    row = numbers | session.take_observations() | session.rounds.take()
+    session.log.add(session.step, row)
+    shown = {name: numbers[name] for name in ("loss", "images/s")}
+    display.advance(session.config.method, session.step, session.total, shown)
+    if session.ranks.first:
+        for line in session.rounds.alarm({"step": session.step, **row}):
+            display.say(line)
 
 
 def _numbers(
@@ -110,6 +122,7 @@ def _check_finite(session: Session, outcome: Outcome, norm: torch.Tensor, step: 
         wrong = ["the gradient"]
     if not wrong:
         return
+    session.log.add(step + 1, {"not_finite": 1.0})
     parts = [name for name in wrong if name != "loss"] or wrong
     last = find_checkpoint(session.folder / CHECKPOINTS)
     kept = f"the last good checkpoint is {last}" if last else "no checkpoint was due before it"

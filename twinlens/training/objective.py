@@ -124,6 +124,16 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Anatomy:
+    """What must be so in a healthy run of a method; the doctor checks it, the loop does not."""
+
+    head: str = ""  # the student's rows that must stay spread out
+    unit: tuple[str, ...] = ()  # the student's rows whose length must not matter to the loss
+    stopped: tuple[str, ...] = ()  # the student's rows that are targets: no gradient into them
+    needed: tuple[str, ...] = ()  # parts without which the method collapses
+
+
+@dataclass(frozen=True)
 class Objective(abc.ABC):
     """A method. Subclasses are frozen dataclasses; their fields are the method's settings."""
 
@@ -133,6 +143,7 @@ class Objective(abc.ABC):
     needs: ClassVar[tuple[str, ...]] = ()  # of "labels", "captions"
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("image",)}  # what is served
     served: ClassVar[Literal["student", "teacher"]] = "student"
+    anatomy: ClassVar[Anatomy] = Anatomy()
 
     @abc.abstractmethod
     def views(self) -> Mapping[str, Crops]:

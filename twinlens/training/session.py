@@ -35,8 +35,9 @@ from twinlens.training.data.pixels import PixelStore, square_spec
 from twinlens.training.data.records import Source, fingerprint
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
+from twinlens.training.doctor.rounds import Rounds
 from twinlens.training.gradients import Differentiator
-from twinlens.training.logs import Log, NoLog
+from twinlens.training.logs import Log, NoLog, read_log
 from twinlens.training.monitors import Monitors
 from twinlens.training.network import Network
 from twinlens.training.optimizers import open_optimizer
@@ -63,6 +64,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     differentiator: Differentiator
     monitors: Monitors
+    rounds: Rounds
     log: Log | NoLog
     total: int
     step: int = 0
@@ -139,6 +141,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     maker = ViewMaker(config.objective.views(), side, settings.mean, settings.std)
     batch_text = tokenizer.batch if tokenizer else None
     feeder = Feeder(store, order, maker, ranks, device, settings.seed, classes, batch_text)
+    known = [row for row in read_log(folder) if row["step"] <= step]
+    rounds = Rounds(config, store, known)
     total = settings.steps or max(1, round(settings.epochs * order.per_epoch))
     return Session(
         config=config,
@@ -149,7 +153,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         net=net,
         state=state,
         optimizer=optimizer,
-        differentiator=_differentiator(config, net, state, ranks, device),
+        differentiator=_differentiator(config, net, state, ranks, device, rounds),
+        rounds=rounds,
         monitors=Monitors(len(classes), settings.monitor_share),
         log=Log(folder, from_step=step) if ranks.first else NoLog(),
         total=total,
@@ -257,7 +262,12 @@ def _resume(folder: Path, net: Network, state: State, optimizer: torch.optim.Opt
 
 
 def _differentiator(
-    config: Config, net: Network, state: State, ranks: Ranks, device: torch.device
+    config: Config,
+    net: Network,
+    state: State,
+    ranks: Ranks,
+    device: torch.device,
+    rounds: Rounds,
 ) -> Differentiator:
     settings = config.settings
     passes: nn.Module = net
@@ -267,9 +277,8 @@ def _differentiator(
         where = [device.index] if device.type == "cuda" else None
         passes = DistributedDataParallel(passes, device_ids=where, broadcast_buffers=False)
     precision = torch.bfloat16 if settings.precision == "bf16" else None
-    return Differentiator(
-        config.objective, net, passes, state, ranks, precision, settings.chunk // ranks.world
-    )
+    chunk, witness = settings.chunk // ranks.world, rounds.witness
+    return Differentiator(config.objective, net, passes, state, ranks, precision, chunk, witness)
 
 
 def _write_bad(folder: Path, store: PixelStore) -> None:

@@ -18,6 +18,7 @@ class Spectrum:
 
     singular: Tensor  # descending
     effective_rank: float
+    rank_me: float  # the same of the rows as they are, not centred (Garrido et al. 2022)
     spread: float  # mean over dimensions of the standard deviation of unit rows, times sqrt(d)
 
 
@@ -25,12 +26,22 @@ class Spectrum:
 def measure_spectrum(embeddings: Tensor) -> Spectrum:
     """Return the spectrum of the rows, made unit and centred; a healthy spread is near 1."""
     rows = torch.nn.functional.normalize(embeddings.float(), dim=1)
-    centred = rows - rows.mean(dim=0)
+    singular = singular_values(rows - rows.mean(dim=0))
+    spread = rows.std(dim=0).mean() * rows.shape[1] ** 0.5
+    rank_me = effective_rank(singular_values(rows))
+    return Spectrum(singular.float(), effective_rank(singular), rank_me, float(spread))
+
+
+def singular_values(rows: Tensor) -> Tensor:
+    """Return the singular values of rows (n, d), largest first, float64."""
     # Eigenvalues of the smaller Gram matrix: exact enough, and far faster than an SVD.
-    gram = centred @ centred.mT if len(rows) < rows.shape[1] else centred.mT @ centred
-    singular = torch.linalg.eigvalsh(gram.double()).clamp(min=0).sqrt().flip(0)
+    gram = rows @ rows.mT if len(rows) < rows.shape[1] else rows.mT @ rows
+    values: Tensor = torch.linalg.eigvalsh(gram.double())
+    return values.clamp(min=0).sqrt().flip(0)
+
+
+def effective_rank(singular: Tensor) -> float:
+    """Return the exponential of the entropy of the singular values' shares."""
     total = singular.sum()
     share = singular / total if total > 0 else torch.ones_like(singular[:1])
-    entropy = -(share * share.clamp(min=1e-30).log()).sum()
-    spread = rows.std(dim=0).mean() * rows.shape[1] ** 0.5
-    return Spectrum(singular.float(), float(entropy.exp()), float(spread))
+    return float(torch.special.entr(share).sum().exp())

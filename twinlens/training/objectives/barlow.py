@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from twinlens.training.heads import mlp
 from twinlens.training.network import Network
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows, per_view
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Anatomy,
+    Batch,
+    Given,
+    Objective,
+    Rows,
+    per_view,
+)
 from twinlens.training.views.crops import Crops
 
 EPS = 1e-5  # added to a column's variance, as BatchNorm does
@@ -28,6 +36,7 @@ class BarlowTwins(Objective):
     name: ClassVar[str] = "barlow"
     summary: ClassVar[str] = "the correlation of two views' features becomes the identity"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="z")
 
     off_diagonal: float = 0.0051  # lambda
     hidden: int = 512

@@ -16,6 +16,7 @@ from twinlens.training.heads import mlp
 from twinlens.training.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
+    Anatomy,
     Batch,
     Declaration,
     Ema,
@@ -36,6 +37,7 @@ class BYOL(Objective):
     name: ClassVar[str] = "byol"
     summary: ClassVar[str] = "predict the momentum twin's view; no negatives"
     coupled: ClassVar[bool] = False
+    anatomy: ClassVar[Anatomy] = Anatomy(head="p", unit=("p",), needed=("predictor",))
 
     hidden: int = 1024
     dim: int = 256

@@ -18,6 +18,7 @@ from twinlens.training.contrast import clip_loss
 from twinlens.training.network import Network, Scalar
 from twinlens.training.objective import (
     REPRESENTATION,
+    Anatomy,
     Batch,
     Clamp,
     Declaration,
@@ -39,6 +40,7 @@ class CLIP(Objective):
     name: ClassVar[str] = "clip"
     summary: ClassVar[str] = "images and captions find each other among the batch"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y"))
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 

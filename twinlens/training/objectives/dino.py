@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from twinlens.training.assignment import cross_view_entropy, mean_entropy
+from twinlens.training.assignment import cross_view_entropy, describe_targets
 from twinlens.training.heads import PrototypeHead
 from twinlens.training.network import Network
 from twinlens.training.objective import (
@@ -87,13 +87,13 @@ class DINO(Objective):
         return {"logits": per_view(net, ("image", "projector"), batch.views["global"])[1]}
 
     def loss(self, given: Given) -> Rows:
-        """Return the mean cross-entropy over pairs of different crops, and the targets' entropy."""
+        """Return the cross-entropy, mean over pairs of different crops; the targets' entropies."""
         sharp = self.teacher_temperature.at(given.progress)
         centred = (given.teacher["logits"] - given.state["centre"]) / sharp
         target = centred.softmax(dim=-1)
         log_odds = (given.student["logits"] / self.student_temperature).log_softmax(dim=-1)
         loss = cross_view_entropy(target, log_odds)
-        return {"loss": loss, "teacher_entropy": mean_entropy(target)}
+        return {"loss": loss, **describe_targets(target)}
 
     def chance(self, batch: int) -> float:
         """Ln K: both sides uniform."""

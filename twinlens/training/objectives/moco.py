@@ -22,6 +22,7 @@ from twinlens.training.heads import mlp
 from twinlens.training.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
+    Anatomy,
     Batch,
     Declaration,
     Ema,
@@ -43,6 +44,7 @@ class MoCo(Objective):
     name: ClassVar[str] = "moco"
     summary: ClassVar[str] = "a view finds its twin's key among a queue of earlier keys"
     coupled: ClassVar[bool] = False
+    anatomy: ClassVar[Anatomy] = Anatomy(head="q", unit=("q",))
 
     temperature: float = 0.2
     queue: int = 4096

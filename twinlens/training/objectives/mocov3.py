@@ -18,6 +18,7 @@ from twinlens.training.heads import mlp
 from twinlens.training.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
+    Anatomy,
     Batch,
     Declaration,
     Ema,
@@ -37,6 +38,7 @@ class MoCoV3(Objective):
     name: ClassVar[str] = "mocov3"
     summary: ClassVar[str] = "two views find each other's momentum keys in the batch"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="q", unit=("q",))
 
     temperature: float = 0.2
     hidden: int = 1024

@@ -15,7 +15,7 @@ from torch import nn
 
 from twinlens.training.contrast import siglip_loss
 from twinlens.training.network import Network, Scalar
-from twinlens.training.objective import Batch, Given, Objective, Rows
+from twinlens.training.objective import Anatomy, Batch, Given, Objective, Rows
 from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
 from twinlens.training.views.crops import Crops
 
@@ -27,6 +27,7 @@ class SigLIP(Objective):
     name: ClassVar[str] = "siglip"
     summary: ClassVar[str] = "each image-caption pair judged by itself"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y"))
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 

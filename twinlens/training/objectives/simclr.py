@@ -16,7 +16,15 @@ from torch import nn
 from twinlens.training.contrast import nt_xent_loss
 from twinlens.training.heads import mlp
 from twinlens.training.network import Network
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows, per_view
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Anatomy,
+    Batch,
+    Given,
+    Objective,
+    Rows,
+    per_view,
+)
 from twinlens.training.views.crops import Crops
 
 
@@ -27,6 +35,7 @@ class SimCLR(Objective):
     name: ClassVar[str] = "simclr"
     summary: ClassVar[str] = "two views find each other among the batch"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
 
     temperature: float = 0.2
     hidden: int = 512

@@ -17,6 +17,7 @@ from twinlens.training.heads import mlp
 from twinlens.training.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
+    Anatomy,
     Batch,
     Given,
     Group,
@@ -35,6 +36,7 @@ class SimSiam(Objective):
     name: ClassVar[str] = "simsiam"
     summary: ClassVar[str] = "predict the other view, which takes no gradient; no twin"
     coupled: ClassVar[bool] = False
+    anatomy: ClassVar[Anatomy] = Anatomy("z", unit=("p",), stopped=("z",), needed=("predictor",))
 
     hidden: int = 512
     dim: int = 512

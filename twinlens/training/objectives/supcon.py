@@ -17,7 +17,15 @@ from torch import nn
 from twinlens.training.contrast import supcon_loss
 from twinlens.training.heads import mlp
 from twinlens.training.network import Network
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows, per_view
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Anatomy,
+    Batch,
+    Given,
+    Objective,
+    Rows,
+    per_view,
+)
 from twinlens.training.views.crops import Crops
 
 
@@ -28,6 +36,7 @@ class SupCon(Objective):
     name: ClassVar[str] = "supcon"
     summary: ClassVar[str] = "views of the same class find each other; needs labels"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
     needs: ClassVar[tuple[str, ...]] = ("labels",)
 
     temperature: float = 0.1

@@ -16,11 +16,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.assignment import balance_assignments, cross_view_entropy, mean_entropy
+from twinlens.training.assignment import balance_assignments, cross_view_entropy, describe_targets
 from twinlens.training.heads import mlp
 from twinlens.training.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
+    Anatomy,
     Batch,
     Declaration,
     Given,
@@ -42,6 +43,7 @@ class SwAV(Objective):
     name: ClassVar[str] = "swav"
     summary: ClassVar[str] = "views predict each other's balanced cluster assignment"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
 
     prototypes: int = 512
     hidden: int = 512
@@ -91,7 +93,7 @@ class SwAV(Objective):
         return {"prototypes": net["prototypes"].get_parameter("weight")}
 
     def loss(self, given: Given) -> Rows:
-        """Return the mean swapped cross-entropy, and the assignments' entropy."""
+        """Return the swapped cross-entropy, and what the doctor reads."""
         views = torch.cat(
             [given.student[name] for name in ("z", "small") if name in given.student], 1
         )
@@ -100,7 +102,8 @@ class SwAV(Objective):
         earlier = self._earlier(given) @ prototypes.mT
         targets = torch.stack([self._assign(scores[:, view], earlier) for view in range(2)], dim=1)
         loss = cross_view_entropy(targets, (scores / self.temperature).log_softmax(dim=-1))
-        return {"loss": loss, "teacher_entropy": mean_entropy(targets)}
+        length = prototypes.detach().norm(dim=1).mean()
+        return {"loss": loss, "prototype_length": length, **describe_targets(targets)}
 
     def chance(self, batch: int) -> float:
         """Ln K: every prototype is as likely."""

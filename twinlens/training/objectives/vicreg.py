@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from twinlens.training.heads import mlp
 from twinlens.training.network import Network
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows, per_view
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Anatomy,
+    Batch,
+    Given,
+    Objective,
+    Rows,
+    per_view,
+)
 from twinlens.training.views.crops import Crops
 
 EPS = 1e-4
@@ -31,6 +39,7 @@ class VICReg(Objective):
     name: ClassVar[str] = "vicreg"
     summary: ClassVar[str] = "views agree while features vary and do not repeat each other"
     coupled: ClassVar[bool] = True
+    anatomy: ClassVar[Anatomy] = Anatomy(head="z")
 
     invariance: float = 25.0
     variance: float = 25.0

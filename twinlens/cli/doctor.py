@@ -1,0 +1,44 @@
+"""`twinlens doctor RUN`: is this training run healthy, and if not, why and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a training run")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Say whether a run is healthy. Exit code 0: healthy, 3: sick, 4: too early to tell.
+
+    twinlens doctor runs/first
+    """
+    from twinlens.cli.terminal import print_json
+    from twinlens.training.doctor.examination import describe, examine
+
+    diagnosis = examine(run)
+    if as_json:
+        print_json(describe(diagnosis))
+    else:
+        typer.echo("\n".join(_lines(run, diagnosis)))
+    raise typer.Exit(diagnosis.exit_code)
+
+
+def _lines(run: Path, diagnosis: object) -> list[str]:
+    from twinlens.training.doctor.verdicts import Diagnosis
+
+    assert isinstance(diagnosis, Diagnosis)
+    lines = [f"{run}: {diagnosis.state}, after {diagnosis.step} steps"]
+    for verdict in diagnosis.verdicts:
+        lines += [
+            "",
+            f"{verdict.severity}: {verdict.name}",
+            f"  seen    {verdict.what}",
+            f"  cause   {verdict.cause}",
+            f"  remedy  {verdict.remedy}",
+        ]
+    readings = [f"  {name:<20} {value:.5g}" for name, value in diagnosis.readings.items()]
+    return [*lines, "", "readings", *readings]

@@ -1,0 +1,85 @@
+"""The log of a run as the doctor reads it: latest values, windows, and what the method promises."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twinlens.training.config import Config
+from twinlens.training.objective import Objective
+from twinlens.training.schedules import Progress
+
+WINDOW = 3  # logged rows that a judgement rests on: one odd step convicts nobody
+READINGS = (
+    "loss",
+    "rank",
+    "rank_me",
+    "spread",
+    "head_rank",
+    "head_spread",
+    "teacher_entropy",
+    "shared_entropy",
+    "twin_gap",
+    "gradient",
+    "probe",
+    "knn",
+)
+
+
+class History:
+    """Rows of a log, oldest first."""
+
+    def __init__(self, config: Config, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.config, self.rows = config, rows
+        self.objective: Objective = config.objective
+        self.chance = config.objective.chance(config.settings.batch)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that are done."""
+        return int(self.rows[-1]["step"]) if self.rows else 0
+
+    def series(self, name: str) -> list[float]:
+        """Return all values of a number, in order."""
+        return [float(row[name]) for row in self.rows if name in row]
+
+    def last(self, name: str) -> float | None:
+        """Return the latest value of a number."""
+        values = self.series(name)
+        return values[-1] if values else None
+
+    def recent(self, name: str) -> float | None:
+        """Return the median over the last rows, or nothing while there are too few."""
+        values = self.series(name)[-WINDOW:]
+        return statistics.median(values) if len(values) == WINDOW else None
+
+    def all_recent(self, name: str) -> list[float]:
+        """Return the last rows' values, or none while there are too few."""
+        values = self.series(name)[-WINDOW:]
+        return values if len(values) == WINDOW else []
+
+    def progress(self) -> Progress:
+        """Return where the run stands."""
+        return Progress(self.step, max(self.step, self.config.settings.steps))
+
+    def readings(self) -> dict[str, float]:
+        """Return the latest vital numbers, and what they are to be compared with."""
+        found = {name: value for name in READINGS if (value := self.last(name)) is not None}
+        found |= {name: value for name in self._parts() if (value := self.last(name)) is not None}
+        return {"chance": self.chance, **found}
+
+    def at_chance(self, tolerance: float = 0.01) -> bool:
+        """Tell whether the loss stands on its chance plateau."""
+        loss = self.recent("loss")
+        return loss is not None and math.isclose(
+            loss, self.chance, rel_tol=tolerance, abs_tol=tolerance
+        )
+
+    def _parts(self) -> list[str]:
+        names = self.rows[-1] if self.rows else {}
+        return [name for name in names if name.startswith(("grad/", "update/"))]
