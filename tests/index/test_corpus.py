@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from twinlens.errors import InputError
-from twinlens.index.corpus import open_corpus
+from twinlens.index.corpus import open_corpus, read_path
 
 
 def png(colour: int) -> bytes:
@@ -70,10 +70,14 @@ def test_a_zip_brings_its_table(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
     corpus = open_corpus(path)
-    found = {entry.id: (entry.read(), entry.metadata) for entry in corpus.entries()}
+    entries = list(corpus.entries())  # decoders read behind the scan, so after its end too
+    found = {entry.id: (entry.read(), entry.metadata) for entry in entries}
     assert {name: raw for name, (raw, _) in found.items()} == IMAGES
-    assert found["a.png"][1] == {"label": "red"}
-    assert found["sub/b.PNG"][1] == {}
+    assert found["a.png"][1] == {"label": "red", "path": f"{path}!a.png"}
+    for name, (raw, metadata) in found.items():
+        assert read_path(metadata["path"]) == raw, name
+    with pytest.raises(OSError, match="gone"):
+        read_path(f"{path}!gone")
 
 
 def test_tar_shards_join_the_members_of_a_sample(tmp_path: Path) -> None:
@@ -92,8 +96,11 @@ def test_tar_shards_join_the_members_of_a_sample(tmp_path: Path) -> None:
                 archive.addfile(info, io.BytesIO(raw))
     found = read(tmp_path)
     assert list(found) == [f"00{s}.tar/x/000{n}" for s in (0, 1) for n in (1, 2)]
-    assert found["000.tar/x/0001"] == (png(0), {"caption": "a red square", "year": 2020})
-    assert found["001.tar/x/0002"] == (png(9), {"label": "3"})
+    raw, metadata = found["000.tar/x/0001"]
+    assert (raw, read_path(metadata.pop("path"))) == (png(0), png(0))
+    assert metadata == {"caption": "a red square", "year": 2020}
+    assert found["001.tar/x/0002"][0] == png(9)
+    assert found["001.tar/x/0002"][1]["label"] == "3"
     assert set(read(tmp_path / "000.tar")) == {"000.tar/x/0001", "000.tar/x/0002"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from twinlens.index.upkeep import IndexPlan, optimise
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.routes.collections import build_routers
@@ -223,6 +225,30 @@ def test_the_servers_writer_lets_go_when_idle(
     assert held._idle is not None
     held._idle.join()
     Writer(tmp_path / "c").close()
+
+
+def test_a_damaged_index_is_rebuilt_while_searches_go_on(
+    client: TestClient, shelf: Shelf, tmp_path: Path
+) -> None:
+    folder = tmp_path / "c"
+    create_collection(folder, dim=16, bundle_revision="a" * 64)
+    rows = np.random.default_rng(0).standard_normal((2500, 16))
+    with Writer(folder) as writer:
+        writer.upsert([f"i{n}" for n in range(2500)], rows)
+        optimise(writer, IndexPlan("ivf-sq8", 0.9))
+    path = next(folder.glob("idx-*/index.faiss"))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    held = shelf.add("c", folder)
+    body = {"vector": rows[7].tolist(), "k": 1}
+    for _ in range(200):
+        assert client.post("/search", json=body).json()["data"][0]["id"] == "i7"
+        if not held.collection.snapshot().damaged and not path.exists():
+            break
+        time.sleep(0.05)
+    assert not path.exists()  # another index has taken its place
+    assert client.get("/collections/c").json()["exact"] is False
 
 
 def test_searches_that_wait_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

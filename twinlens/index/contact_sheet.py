@@ -13,6 +13,7 @@ from PIL import ImageOps
 from twinlens.bundle.image_source import ImageLimits, decoding, open_image
 from twinlens.errors import InputError
 from twinlens.index.collection import Hit
+from twinlens.index.corpus import read_path
 
 SIDE = 224
 QUALITY = 80
@@ -57,7 +58,7 @@ def _read(hit: Hit) -> bytes | None:
     if not isinstance(path, str):
         return None
     try:
-        return make_thumbnail(Path(path).read_bytes())
+        return make_thumbnail(read_path(path))
     except (OSError, InputError):
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "image_path")
 TEXT_SUFFIXES = {".txt": "caption", ".cls": "label", ".caption": "caption"}
 ZIP_TABLE = "index.jsonl"
+_IN_TAR = re.compile(r"(.*\.tar)@(\d+)\+(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,26 @@ def open_corpus(
     raise InputError(f"{text} does not exist; give a folder, a glob, a tar, a zip or a table")
 
 
+def read_path(path: str) -> bytes:
+    """Return the bytes behind an item's `path`: a file, or a place within a zip or a tar.
+
+    Every failure is an `OSError`: the file has moved, or is no longer what was indexed.
+    """
+    inside = _IN_TAR.fullmatch(path)
+    if inside and not Path(path).exists():
+        with Path(inside[1]).open("rb") as handle:
+            handle.seek(int(inside[2]))
+            return handle.read(int(inside[3]))
+    archive, sign, name = path.partition(".zip!")
+    if sign and not Path(path).exists():
+        try:
+            with zipfile.ZipFile(archive + ".zip") as opened:
+                return opened.read(name)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise OSError(f"{path}: {error}") from error
+    return Path(path).read_bytes()
+
+
 def _from_folder(folder: Path) -> Corpus:
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -111,9 +133,11 @@ def _from_zip(path: Path) -> Corpus:
         raise InputError(f"{path} holds no image")
 
     def entries() -> Iterator[Entry]:
-        with zipfile.ZipFile(path) as archive:  # its reads may be made from any thread
-            for name in names:
-                yield Entry(name, _reader(archive, name), rows.get(name, {}))
+        # Closed when the last entry is let go: entries are read after this loop has ended.
+        archive = zipfile.ZipFile(path)  # its reads may be made from any thread
+        for name in names:
+            place = {"path": f"{path.resolve()}!{name}"}
+            yield Entry(name, _reader(archive, name), {**rows.get(name, {}), **place})
 
     return Corpus(str(path.resolve()), "zip", entries, len(names))
 
@@ -147,7 +171,10 @@ def _from_tars(root: Path, paths: list[Path]) -> Corpus:
             for key, members in _samples(path):
                 image = next((name for name in members if _is_image(name)), None)
                 if image is not None:
-                    yield Entry(f"{shard}/{key}", _holder(members[image]), _sidecars(members))
+                    raw, offset = members[image]
+                    place = {"path": f"{path.resolve()}@{offset}+{len(raw)}"}
+                    sides = {name: held for name, (held, _) in members.items()}
+                    yield Entry(f"{shard}/{key}", _holder(raw), {**_sidecars(sides), **place})
 
     return Corpus(str(root.resolve()), "tar", entries, None)
 
@@ -156,9 +183,9 @@ def _holder(raw: bytes) -> Callable[[], bytes]:
     return lambda: raw
 
 
-def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the samples of a shard in order: key, and bytes by member name."""
-    key, members = "", dict[str, bytes]()
+def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[bytes, int]]]]:
+    """Yield the samples of a shard in order: key, and (bytes, offset) by member name."""
+    key, members = "", dict[str, tuple[bytes, int]]()
     try:
         with tarfile.open(path) as archive:
             for member in archive:
@@ -171,7 +198,7 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
                     members = {}
                 key = own
                 file = archive.extractfile(member)
-                members[member.name] = file.read() if file else b""
+                members[member.name] = (file.read() if file else b"", member.offset_data)
     except tarfile.TarError as error:
         raise InputError(f"{path} is not a tar that can be read to its end: {error}") from error
     if members:

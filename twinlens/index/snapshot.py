@@ -127,6 +127,11 @@ class Snapshot:
         return None
 
     @property
+    def damaged(self) -> bool:
+        """Whether an index was found damaged, so that its segment is searched exactly."""
+        return any(part.derived is not None and part.derived.damage for part in self.parts)
+
+    @property
     def live_count(self) -> int:
         """The number of items that a search can find."""
         delta = int(np.count_nonzero(self.delta.live))

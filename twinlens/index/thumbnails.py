@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from twinlens.index.contact_sheet import make_thumbnail
+from twinlens.index.corpus import read_path
 from twinlens.index.records import Item
 
 THUMBNAILS_NAME = "thumbnails.sqlite"
@@ -49,7 +50,7 @@ class ThumbnailStore:
         if not isinstance(path, str) or BUILT_MARK not in item.version:
             return None
         try:
-            raw = Path(path).read_bytes()
+            raw = read_path(path)
         except OSError:
             return None
         return self.put(item.id, item.version, raw)

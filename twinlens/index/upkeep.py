@@ -94,7 +94,6 @@ def repair(writer: Writer) -> list[str]:
             if row.index is None or _is_intact(writer, row.index):
                 continue
             plan = IndexPlan(row.index.kind, float(row.index.tuning["target"]))
-            _publish(writer, dataclasses.replace(row, index=None), None)
             _index_segment(writer, dataclasses.replace(row, index=None), plan, lambda stage: None)
             rebuilt.append(row.index.name)
     return rebuilt
@@ -120,8 +119,10 @@ def _index_segment(
         kinds = choose_kinds(row.rows, head.dim, text_sample=text is not None, memory=plan.memory)
     else:
         kinds = [] if plan.kind == "exact" else [plan.kind]
-    if row.index and (row.index.kind in kinds and row.index.tuning["target"] == plan.target):
-        return
+    if row.index and row.index.kind in kinds and row.index.tuning["target"] == plan.target:
+        if _is_intact(writer, row.index):
+            return
+        observe(f"rebuilding a damaged {row.index.kind}")
     if not kinds:
         if row.index:
             _publish(writer, row, None)

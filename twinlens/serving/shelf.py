@@ -7,6 +7,7 @@ is held only while writes come in, so that a build on the command line may follo
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shutil
 import threading
@@ -26,9 +27,11 @@ from twinlens.errors import (
     LockedError,
     NotFoundError,
     OverloadedError,
+    TwinlensError,
 )
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.thumbnails import ThumbnailStore
+from twinlens.index.upkeep import repair
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.failures import UnavailableError
 
@@ -38,6 +41,7 @@ WRITER_IDLE_SECONDS = 2.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Result = TypeVar("Result")
+log = logging.getLogger("twinlens.serving")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class ShelvedCollection:
         self._writing = threading.Lock()
         self._writer: Writer | None = None
         self._idle: threading.Timer | None = None
+        self._is_mending = False
 
     async def search(self, row: NDArray[np.float32], ask: Ask) -> list[Hit]:
         """Search as part of the next batch."""
@@ -120,6 +125,24 @@ class ShelvedCollection:
                     future.set_result(hits)
 
     def _search(self, ask: Ask, rows: NDArray[np.float32]) -> list[list[Hit]]:
+        try:
+            return self._search_now(ask, rows)
+        finally:
+            if not self._is_mending and self.collection.snapshot().damaged:
+                self._is_mending = True
+                self._pool.submit(self._mend)
+
+    def _mend(self) -> None:
+        """Rebuild damaged indexes; their segments are searched exactly meanwhile."""
+        try:
+            names = self._write(repair)
+            log.warning("rebuilt %s of collection %s", ", ".join(names), self.name)
+        except TwinlensError as error:
+            log.error("cannot rebuild the index of collection %s: %s", self.name, error.message)
+            return  # and do not try again: somebody else writes, or the disk is at fault
+        self._is_mending = False
+
+    def _search_now(self, ask: Ask, rows: NDArray[np.float32]) -> list[list[Hit]]:
         if ask.group is None:
             return self.collection.search(
                 rows, ask.k, filter=ask.filter, threshold=ask.threshold, exact=ask.exact
