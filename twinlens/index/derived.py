@@ -25,7 +25,7 @@ from twinlens.index.kinds import PROJECTED_DIM, Kind, find_kind
 from twinlens.index.records import IndexRow
 from twinlens.index.segment import Segment
 from twinlens.index.space import Space, centred_space, projected_space, whole_space
-from twinlens.index.tuner import Recall, Sample, Tuning, tune
+from twinlens.index.tuner import Recall, Sample, Tuning, fitting_part, tune
 
 TRAIN_ROWS_PER_LIST = 100  # more does not place the centres better; fewer does
 TRAIN_ROUNDS = 10
@@ -100,7 +100,7 @@ def build_index(
     kind, rows = find_kind(kind_name), segment.matrix(False)
     space = _fit_space(kind, rows, samples)
     index = Candidates(kind_name, _train_and_add(kind, rows, space), space)
-    tuning = tune(index, rows, samples, target)
+    tuning = tune(index, rows, samples, target, fitted=kind.space == "projected")
     if tuning is None:
         return None
 
@@ -131,8 +131,7 @@ def _fit_space(kind: Kind, rows: npt.NDArray[Any], samples: Mapping[str, Sample]
     sample = as_float32(rows[_draw(len(rows), 50_000)])
     if kind.space == "centred":
         return centred_space(sample)
-    # Only the half that chooses may shape the space: the other half reports.
-    queries = np.concatenate([one.half(0).queries for one in samples.values()])
+    queries = np.concatenate([fitting_part(one).queries for one in samples.values()])
     return projected_space(sample, queries, min(PROJECTED_DIM, rows.shape[1]))
 
 

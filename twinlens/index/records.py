@@ -78,11 +78,9 @@ class Changes:
 
 def checksum(*fields: int | str | bytes) -> int:
     """Return the CRC-32 of a row's fields."""
-    crc = 0
-    for field in fields:
-        raw = field if isinstance(field, bytes) else str(field).encode()
-        crc = zlib.crc32(b"\0", zlib.crc32(raw, crc))
-    return crc
+    if isinstance(fields[-1], bytes):  # an embedding or a note, never joined to a copy
+        return zlib.crc32(fields[-1], checksum(*fields[:-1]))
+    return zlib.crc32("\0".join(map(str, fields)).encode())
 
 
 def dump_metadata(metadata: dict[str, Any]) -> str:

@@ -99,7 +99,10 @@ class Snapshot:
     ) -> tuple[Floats, Rids]:
         """Return the k best rows of each query, best first; -inf and -1 where there are fewer."""
         found = [part.search(queries, k, tree, exact) for part in self.parts]
-        found.append(self._search_delta(queries, k, tree))
+        if self.delta.count or not found:
+            found.append(self._search_delta(queries, k, tree))
+        if len(found) == 1 and found[0][0].shape[1] == k:
+            return found[0]  # in order already
         scores = np.concatenate([one[0] for one in found], axis=1)
         return best(scores, np.concatenate([one[1] for one in found], axis=1), k)
 

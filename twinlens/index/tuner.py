@@ -75,9 +75,18 @@ def tune(
     rows: npt.NDArray[Any],
     samples: Mapping[str, Sample],
     target: float = DEFAULT_TARGET,
+    *,
+    fitted: bool = False,
 ) -> Tuning | None:
-    """Return the cheapest dials that reach `target` for every modality, or None if none do."""
-    search = _Search(index, {name: sample.half(0) for name, sample in samples.items()})
+    """Return the cheapest dials that reach `target` for every modality, or None if none do.
+
+    `fitted` says that the index was shaped by `fitting_part` of the samples: those queries do not
+    choose, since it serves them better than any others.
+    """
+    choosing = {name: one.half(0) for name, one in samples.items()}
+    if fitted:
+        choosing = {name: one.half(1) for name, one in choosing.items()}
+    search = _Search(index, choosing)
     timed = next(iter(samples.values())).queries[:TIMED_QUERIES]
 
     def cheapest(target: float) -> tuple[float, Dials] | None:
@@ -90,6 +99,11 @@ def tune(
     milliseconds, dials = chosen
     recall = {name: recall_of(index, one.half(1), dials) for name, one in samples.items()}
     return Tuning(dials, careful[1] if careful else None, target, recall, milliseconds)
+
+
+def fitting_part(sample: Sample) -> Sample:
+    """Return the queries that may shape an index: they neither choose nor report."""
+    return sample.half(0).half(0)
 
 
 def recall_of(index: Candidates, sample: Sample, dials: Dials) -> Recall:
