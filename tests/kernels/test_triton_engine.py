@@ -148,7 +148,7 @@ def test_the_tensor_memory_accelerator_changes_nothing(bias: bool, device: torch
 
 
 def test_a_small_chunk_is_as_exact_as_one(device: torch.device) -> None:
-    _compare(_inputs(device, n=150), Pairs(), TritonEngine(chunk_bytes=64 * M * 4))
+    _compare(_inputs(device, n=150), Pairs(), TritonEngine(chunk_bytes=64 * 128 * 4))
 
 
 @pytest.mark.parametrize("scale", [1.0, 70.0, 100.0])

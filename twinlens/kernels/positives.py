@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twinlens.kernels.contrastive import PerSide, Problem, Side, blocks
+from twinlens.kernels.contrastive import PerSide, Problem, Side, linear_blocks
 from twinlens.kernels.pairs import Pairs
 
 
@@ -18,7 +18,7 @@ def attraction(problem: Problem, pull: PerSide) -> Tensor:
     x, y, pairs = problem.x, problem.y, problem.pairs
     total = x.inverse_norm.new_zeros((), dtype=torch.float64)
     targets = None if pairs.row_labels is None else _targets(y.unit, pairs, pull)
-    for b in blocks(len(x), 1024):
+    for b in linear_blocks(x.raw):
         if targets is None:
             own = _own(pairs, b)
             u = pull.rows[b] + pull.columns[own]

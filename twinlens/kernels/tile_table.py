@@ -43,7 +43,7 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("gradient", 80, 2): Tile(128, 128, 32, 8, 3),
     ("gradient", 80, 4): Tile(64, 64, 32, 8, 3),
     ("gradient_rows", 90, 2): Tile(64, 64, 64, 8, 2),
-    ("gradient_rows", 90, 4): Tile(64, 32, 32, 8, 2),
+    ("gradient_rows", 90, 4): Tile(32, 32, 32, 8, 2),
     ("gradient_rows", 80, 2): Tile(64, 64, 32, 8, 2),
     ("gradient_rows", 80, 4): Tile(32, 32, 32, 8, 2),
     ("faint", 90, 2): Tile(64, 64, 64, 8, 2),
@@ -61,9 +61,16 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
 }
 
 # Addresses that are not multiples of 16 bytes load element by element and eat registers: smaller.
-_GENERIC: dict[KernelName, Tile] = {
-    "softmax": Tile(16, 32, 32, 4, 2),
-    "topk": Tile(16, 64, 32, 8, 2),
+_GENERIC: dict[tuple[KernelName, int, int], Tile] = {
+    ("sweep", 90, 4): Tile(64, 64, 32, 8, 3),
+    ("softmax", 90, 2): Tile(16, 32, 32, 4, 2),
+    ("softmax", 90, 4): Tile(16, 32, 16, 4, 2),
+    ("softmax", 80, 2): Tile(16, 32, 32, 4, 2),
+    ("softmax", 80, 4): Tile(16, 32, 16, 4, 2),
+    ("topk", 90, 2): Tile(16, 64, 32, 8, 2),
+    ("topk", 90, 4): Tile(16, 64, 32, 8, 2),
+    ("topk", 80, 2): Tile(16, 64, 32, 8, 2),
+    ("topk", 80, 4): Tile(16, 64, 16, 8, 2),
 }
 
 # The interpreter's cost is per operation on a tile, whatever its size: few, large tiles.
@@ -80,8 +87,9 @@ def find_tile(
     if arch == 0:
         return replace(_INTERPRETED, BN=32) if kernel == "topk" else _INTERPRETED
     known = 90 if arch >= 90 else 80
-    tile = _TABLE[kernel, known, 2 if element_bytes <= 2 else 4]
+    size = 2 if element_bytes <= 2 else 4
+    tile = _TABLE[kernel, known, size]
     if not aligned:
-        tile = _GENERIC.get(kernel, tile)
+        tile = _GENERIC.get((kernel, known, size), tile)
     # A step longer than the embedding would multiply zeros; the product wants at least 16.
     return replace(tile, BK=max(16, min(tile.BK, 1 << (d - 1).bit_length())))

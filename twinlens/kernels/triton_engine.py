@@ -1,13 +1,14 @@
 """The engine on GPUs: checks, allocates, chooses tiles, launches; the kernels only compute.
 
-What must stay true: no launch waits for the host to look at a number, no memory grows with n * m
-beyond the one chunk of G, and equal inputs give equal bits (nothing is atomic).
+What must stay true: no launch waits for the host to look at a number (labels aside, which torch
+must count), no memory grows with n * m beyond the one chunk of G, and equal inputs give equal bits
+(nothing is atomic).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -15,45 +16,13 @@ from torch import Tensor
 
 from twinlens.kernels import contrastive
 from twinlens.kernels.contrastive import Emit, PerSide, Problem, Side, blocks
-from twinlens.kernels.tile_table import KernelName, Tile, find_tile
+from twinlens.kernels.tile_table import Tile
 from twinlens.kernels.triton_gradient import gradient_chunk_kernel, gradient_rows_kernel
+from twinlens.kernels.triton_launch import Launch, can_use_tma, provide_descriptor_memory
 from twinlens.kernels.triton_sweep import faint_lse_kernel, sweep_kernel
 
-CHUNK_BYTES = 128 << 20  # of G; larger makes longer products, smaller saves memory
+CHUNK_BYTES = 64 << 20  # of G; larger moves fewer bytes, smaller saves memory
 HALF_BOOST = 4096.0  # lifts a float16 G above the subnormal numbers
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What all launches on one device have in common."""
-
-    arch: int  # 80, 90, ...; 0 when interpreted
-    processors: int
-
-    @staticmethod
-    def on(device: torch.device) -> Launch:
-        """Return the settings for a device; the CPU means the interpreter."""
-        if device.type != "cuda":
-            return Launch(0, 2)
-        properties = torch.cuda.get_device_properties(device)
-        return Launch(properties.major * 10 + properties.minor, properties.multi_processor_count)
-
-    def tile(self, kernel: KernelName, x: Tensor, y: Tensor) -> Tile:
-        """Return the table's tile for this device and these embeddings."""
-        d, size = x.shape[1], x.element_size()
-        return find_tile(kernel, self.arch, size, d, aligned=are_aligned(x, y))
-
-    def options(self, tile: Tile, like: Tensor) -> dict[str, Any]:
-        """Return the constants that every kernel takes."""
-        up = self.arch == 0 and like.dtype != torch.float32
-        precision = "ieee" if like.dtype == torch.float32 else "tf32"
-        return {
-            **tile.sizes,
-            "UP": up,
-            "PRECISION": "ieee" if up else precision,
-            "num_warps": tile.warps,
-            "num_stages": tile.stages,
-        }
 
 
 class TritonEngine:
@@ -121,9 +90,9 @@ class TritonEngine:
         """Return the sums over rows (n,) and over columns (m,), the latter if asked for."""
         x, y = problem.x, problem.y
         launch = Launch.on(x.raw.device)
-        tma = _can_use_tma(launch, x.raw, y.raw) if self.use_tma is None else self.use_tma
+        tma = can_use_tma(launch, x.raw, y.raw) if self.use_tma is None else self.use_tma
         if tma:
-            _provide_descriptor_memory()
+            provide_descriptor_memory()
         tile = launch.tile("sweep_tma" if tma else "sweep", x.raw, y.raw)
         bands = triton.cdiv(len(x), tile.BM)
         programs = min(bands, launch.processors)
@@ -193,33 +162,52 @@ class _Common:
 
 
 def _gradient_by_chunks(c: _Common, emit: Emit, chunk_bytes: int) -> tuple[Tensor, Tensor]:
-    """Write G some rows at a time; two matrix products use each chunk."""
+    """Write G a square at a time; two matrix products use each square.
+
+    Squares, since each costs reading and writing the gradients of its rows and of its columns: at
+    64k x 512 and 64 MB, squares move 8 GB in all, and strips of full rows 43 GB.
+    """
     x, y = c.problem.x, c.problem.y
-    launch = Launch.on(x.raw.device)
-    tile = launch.tile("gradient", x.raw, y.raw)
-    height = chunk_bytes // (len(y) * x.raw.element_size()) // tile.BM * tile.BM
-    height = min(len(x), max(tile.BM, height))
-    g = x.raw.new_empty(height, len(y))
+    tile = Launch.on(x.raw.device).tile("gradient", x.raw, y.raw)
+    height, width = _chunk_shape(len(x), len(y), chunk_bytes // x.raw.element_size(), tile)
+    g = x.raw.new_empty(height, width)
     unit_y = _unit_rows(y)
     dy = x.inverse_norm.new_zeros(len(y) if c.problem.needs_y else 0, x.raw.shape[1])
     total = x.inverse_norm.new_zeros(())
     for rows in blocks(len(x), height):
-        filled = g[: rows.stop - rows.start]
-        grid = triton.cdiv(len(filled), tile.BM) * triton.cdiv(len(y), tile.BN)
-        sums = x.inverse_norm.new_zeros(grid if c.sigmoid else 1)
-        gradient_chunk_kernel[(grid,)](
-            *_sides(x, y), c.problem.factor, c.shift, filled, sums,
-            *c.weights.pointers(swap=False), c.faint, *_labels(c.problem), c.boost,
-            rows.start, rows.stop, *_sizes(x, y), g.stride(0),
-            c.problem.pairs.offset, c.problem.pairs.private,
-            GROUP=8, EVEN_K=x.raw.shape[1] % tile.BK == 0, SIGMOID=c.sigmoid,
-            **_masks(c.problem), **launch.options(tile, x.raw),
-        )  # fmt: skip
-        emit(rows, (filled @ unit_y).float().div_(c.boost))
-        if c.problem.needs_y:
-            dy += (filled.T @ _unit_rows(x, rows)).float().div_(c.boost)
-        total += sums.sum()
-    return dy, total
+        dx = x.inverse_norm.new_zeros(rows.stop - rows.start, x.raw.shape[1])
+        unit_x = _unit_rows(x, rows)
+        for columns in blocks(len(y), width):
+            filled = g[: rows.stop - rows.start, : columns.stop - columns.start]
+            total += _fill_chunk(c, tile, filled, rows, columns)
+            dx += filled @ unit_y[columns]
+            if c.problem.needs_y:
+                dy[columns] += filled.T @ unit_x
+        emit(rows, dx.div_(c.boost))
+    return dy.div_(c.boost), total
+
+
+def _chunk_shape(n: int, m: int, elements: int, tile: Tile) -> tuple[int, int]:
+    """Return the height and width of the largest chunk: a square, unless one side is shorter."""
+    width = min(m, max(tile.BN, math.isqrt(elements) // tile.BN * tile.BN))
+    height = min(n, max(tile.BM, elements // width // tile.BM * tile.BM))
+    return height, width
+
+
+def _fill_chunk(c: _Common, tile: Tile, g: Tensor, rows: slice, columns: slice) -> Tensor:
+    """Write G for these rows and columns; return its sum, if that is wanted."""
+    x, y = c.problem.x, c.problem.y
+    grid = triton.cdiv(len(g), tile.BM) * triton.cdiv(g.shape[1], tile.BN)
+    sums = x.inverse_norm.new_zeros(grid if c.sigmoid else 1)
+    gradient_chunk_kernel[(grid,)](
+        *_sides(x, y), c.problem.factor, c.shift, g, sums,
+        *c.weights.pointers(swap=False), c.faint, *_labels(c.problem), c.boost,
+        rows.start, rows.stop, columns.start, columns.stop, *_sizes(x, y), g.stride(0),
+        c.problem.pairs.offset, c.problem.pairs.private,
+        GROUP=8, EVEN_K=x.raw.shape[1] % tile.BK == 0, SIGMOID=c.sigmoid,
+        **_masks(c.problem), **Launch.on(x.raw.device).options(tile, x.raw),
+    )  # fmt: skip
+    return sums.sum()
 
 
 def _gradient_by_registers(c: _Common, emit: Emit) -> tuple[Tensor, Tensor]:
@@ -275,20 +263,3 @@ def _masks(problem: Problem) -> dict[str, bool]:
 
 def _unit_rows(side: Side, rows: slice = slice(None)) -> Tensor:
     return (side.raw[rows] * side.inverse_norm[rows, None]).to(side.raw.dtype)
-
-
-def _can_use_tma(launch: Launch, x: Tensor, y: Tensor) -> bool:
-    """Tell whether the tensor memory accelerator takes these: it wants 16-byte lines."""
-    return launch.arch >= 90 and are_aligned(x, y)
-
-
-def are_aligned(x: Tensor, y: Tensor) -> bool:
-    """Tell whether every row of both starts at a multiple of 16 bytes."""
-    return all(t.data_ptr() % 16 == 0 and t.stride(0) * t.element_size() % 16 == 0 for t in (x, y))
-
-
-def _provide_descriptor_memory() -> None:
-    """Let kernels that build their own TMA descriptors have the bytes for them."""
-    triton.set_allocator(
-        lambda size, align, stream: torch.empty(size, dtype=torch.int8, device="cuda")
-    )

@@ -58,23 +58,25 @@ def gradient_chunk_kernel(
     x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr, total_ptr,
     gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
     faint_ptr, row_label_ptr, column_label_ptr,
-    boost_ptr, first, last, n, m, d, stride_x, stride_y, stride_g, offset, private,
+    boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g, offset, private,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
     EVEN_K: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
     PRIVATE: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write boost * G for rows first..last, in g's own type: (last - first, m). One tile each.
+    """Write boost * G for rows first..last and columns left..right, in g's own type.
 
-    Tiles go in groups of GROUP bands, so that neighbours in time share rows and columns in L2.
+    A program makes one tile. Tiles go in groups of GROUP bands, so that neighbours in time share
+    rows and columns in L2.
     """
     program = tl.program_id(0)
-    bands, across = tl.cdiv(last - first, BM), tl.cdiv(m, BN)
+    bands, across = tl.cdiv(last - first, BM), tl.cdiv(right - left, BN)
     group = program // (GROUP * across)
     height = min(bands - group * GROUP, GROUP)
     band = group * GROUP + (program % (GROUP * across)) % height
     tile = (program % (GROUP * across)) // height
     local = band * BM + tl.arange(0, BM)
-    i, j = first + local, tile * BN + tl.arange(0, BN)
+    beside = tile * BN + tl.arange(0, BN)
+    i, j = first + local, left + beside
     dots = product_tile(
         x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y, BM, BN, BK, EVEN_K, UP, PRECISION
     )
@@ -86,10 +88,10 @@ def gradient_chunk_kernel(
         share_i_ptr, share_j_ptr, faint_ptr, row_label_ptr, column_label_ptr,
         n, m, n, m, offset, private, SIGMOID, LABELS, EXCLUDE_SELF, PRIVATE, False,
     )  # fmt: skip
-    inside = (i < last)[:, None] & (j < m)[None, :]
+    inside = (i < last)[:, None] & (j < right)[None, :]
     if SIGMOID:
         tl.store(total_ptr + program, tl.sum(tl.sum(tl.where(inside, g, 0.0), 1), 0))
-    at = g_ptr + local.to(tl.int64)[:, None] * stride_g + j[None, :]
+    at = g_ptr + local.to(tl.int64)[:, None] * stride_g + beside[None, :]
     g = g * tl.load(boost_ptr)
     tl.store(at, g.to(g_ptr.dtype.element_ty), mask=inside)
 

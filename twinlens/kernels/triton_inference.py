@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from twinlens.kernels.triton_engine import Launch
+from twinlens.kernels.triton_launch import Launch
 from twinlens.kernels.triton_softmax import similarity_kernel
 from twinlens.kernels.triton_topk import select_kernel, tile_maxima_kernel
 

@@ -41,6 +41,8 @@ def sweep_kernel(
         i = band * BM + tl.arange(0, BM)
         rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * factor
         total = tl.zeros([BM], tl.float32)
+        # Other threads may have stored the last band's column sums than now add to them.
+        tl.debug_barrier()
         for tile in range(split * columns_of, min((split + 1) * columns_of, tl.cdiv(m, BN))):
             j = tile * BN + tl.arange(0, BN)
             if TMA:
