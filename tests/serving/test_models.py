@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.testclient import TestClient
 
 from twinlens.errors import BundleError
 from twinlens.serving.keys import parse_keys
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import Settings, Watch
 
 ADMIN = {"authorization": "Bearer admin-key"}
 KEYS = parse_keys("admin:admin-key")
@@ -133,3 +134,20 @@ def test_a_swap_under_load_fails_no_request_and_mixes_no_answer(
         raise AssertionError("the old model was not closed")
 
     run_server(scenario, Settings(keys=KEYS, bundles=bundles), opener=opener)
+
+
+def test_a_replaced_model_is_freed(
+    run_server: Callable[..., Any], opener: Any, bundles: Path
+) -> None:
+    async def scenario(http: Any, service: Any) -> None:
+        await http.post("/embed", json={"texts": ["red"]}, headers=ADMIN)
+        old = weakref.ref(service.registry.models()[0])
+        await http.put("/v1/models/colours", json={"bundle": "blue-1"}, headers=ADMIN)
+        for _ in range(200):
+            if old() is None:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("the old model is still in memory")
+
+    settings = Settings(keys=KEYS, bundles=bundles, watch=Watch(interval=0.05))
+    run_server(scenario, settings, opener=opener)

@@ -75,6 +75,46 @@ def test_too_many_requests_are_refused_before_their_bodies_are_read(
     run_server(scenario, Settings(limits=Limits(requests_in_flight=2)))
 
 
+def test_an_image_is_refused_before_its_body_is_read_when_the_queue_is_full(
+    run_server: Callable[..., Any], encoder: Any, image: Callable[..., bytes]
+) -> None:
+    async def scenario(http: Any, service: Any) -> None:
+        encoder.gate.clear()
+        headers = {"content-type": "image/png"}
+        waiting = asyncio.create_task(http.post("/embed", content=image(), headers=headers))
+        await until(lambda: service.registry.models()[0].images.batcher.is_full)
+        read = False
+
+        async def body() -> Any:
+            nonlocal read
+            read = True
+            yield image()
+
+        refused = await http.post("/embed", content=body(), headers=headers)
+        assert refused.status_code == 429
+        assert not read
+        encoder.gate.set()
+        assert (await waiting).status_code == 200
+
+    run_server(scenario, Settings(limits=Limits(image_queue=1)))
+
+
+def test_a_body_that_does_not_arrive_is_a_408(run_server: Callable[..., Any]) -> None:
+    async def scenario(http: Any, service: Any) -> None:
+        async def body() -> Any:
+            yield b"{"
+            await asyncio.sleep(20)
+
+        answer = await http.post("/embed", content=body())
+        assert answer.status_code == 408
+        assert answer.json()["error"]["code"] == "body_timeout"
+        assert service.bodies.held_bytes == 0
+        assert (await post(http, "next")).status_code == 200
+
+    settings = Settings(limits=Limits(body_seconds=0.1), watch=Watch(interval=0.05))
+    run_server(scenario, settings)
+
+
 def test_bodies_held_at_once_are_bounded(run_server: Callable[..., Any], encoder: Any) -> None:
     async def scenario(http: Any, service: Any) -> None:
         encoder.gate.clear()

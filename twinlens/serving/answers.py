@@ -51,6 +51,8 @@ def choose_media(accept: str) -> str:
 
 def stack(answers: Answers, dim: int) -> Rows:
     """Return (n, d) with rows of NaN where an item failed."""
+    if len(answers) == 1 and not isinstance(answers[0], Exception):
+        return answers[0][None]
     blank: Row | None = None
     rows: list[Row] = []
     for answer in answers:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
@@ -30,8 +31,9 @@ from twinlens.serving.routes import (
 from twinlens.serving.service import Service
 from twinlens.version import __version__
 
+HOT = (embed, zeroshot, openai, similarity)
 # One router a file.
-ROUTES = (embed, zeroshot, classifiers, similarity, attention, openai, models, health)
+ROUTES = (classifiers, attention, models, health)
 
 
 def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
@@ -57,6 +59,11 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
         summary="Embeddings and zero-shot inference",
         lifespan=lifespan,
     )
+    app.router.routes[:0] = [
+        Route(path, module.build_endpoint(service), methods=["POST"])
+        for module in HOT
+        for path in module.PATHS
+    ]
     for module in ROUTES:
         app.include_router(module.build_router(service))
     for router in more:
@@ -77,7 +84,8 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
 
 def surround(app: FastAPI) -> ASGIApp:
     """Return the application with the layer that every request passes first."""
-    return Surround(app, app.state.service)
+    hot = frozenset(path for module in HOT for path in module.PATHS)
+    return Surround(app, app.state.service, hot)
 
 
 async def _answer_ours(_: Request, error: Exception) -> Response:

@@ -215,6 +215,11 @@ class Batcher(Generic[Item, Answer]):
             self.held -= count
 
     @property
+    def is_full(self) -> bool:
+        """Whether not one more item fits."""
+        return self.held >= self.capacity
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing will be taken any more."""
         return self._closed

@@ -29,6 +29,7 @@ class Call:
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
     is_background: bool = False
     failed_items: int = 0
+    body_bytes: int = 0  # held for this request
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -17,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
         self._requests = Counter(
             "twinlens_requests", "Requests answered", ["path", "status"], registry=self.registry
         )
@@ -60,15 +62,15 @@ class Metrics:
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        self._requests.labels(path, str(status)).inc()
-        self._seconds.labels(path).observe(seconds)
+        self._child(self._requests, path, str(status)).inc()
+        self._child(self._seconds, path).observe(seconds)
         if status == 429:
             self._rejects.inc()
 
     def count_stages(self, model: str, stages: dict[str, float]) -> None:
         """Count where one request's time went."""
         for stage, seconds in stages.items():
-            self._stages.labels(model, stage).observe(seconds)
+            self._child(self._stages, model, stage).observe(seconds)
 
     def count_batch(self, model: str, tower: str, items: int, seconds: float) -> None:
         """Count one batch."""
@@ -78,6 +80,14 @@ class Metrics:
     def count_failure(self, model: str, code: str) -> None:
         """Count one item that failed."""
         self._failures.labels(model, code).inc()
+
+    def _child(self, family: Any, *labels: str) -> Any:
+        """Return the counter for these labels; the library's own look-up is slow."""
+        key = (id(family), labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = family.labels(*labels)
+        return child
 
     def watch(self, read: Callable[[], Iterable[Metric]]) -> None:
         """Ask `read` for more metrics each time they are collected."""

@@ -31,8 +31,11 @@ _SECURITY = (
 class Surround:
     """The outermost layer."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Service, hot_paths: frozenset[str] = frozenset()
+    ) -> None:
         self._app = app
+        self._hot_paths = hot_paths
         self._service = service
         self._in_flight = 0
 
@@ -41,7 +44,7 @@ class Surround:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(self._service, scope, send)
+        exchange = _Exchange(self._service, scope, send, self._hot_paths)
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._run(exchange, scope, receive)
             return
@@ -81,7 +84,10 @@ class Surround:
 class _Exchange:
     """One request and its answer as they pass."""
 
-    def __init__(self, service: Service, scope: Scope, send: Send) -> None:
+    def __init__(
+        self, service: Service, scope: Scope, send: Send, hot_paths: frozenset[str]
+    ) -> None:
+        self._hot_paths = hot_paths
         self.request_id = _request_id(scope)
         self.status = 0
         self.is_complete = False
@@ -110,8 +116,9 @@ class _Exchange:
     def finish(self, scope: Scope) -> None:
         """Count and log the request."""
         seconds = self._service.clock.now() - self._began
-        route = scope.get("route")
-        path = getattr(route, "path", "unmatched")
+        path = scope["path"]
+        if path not in self._hot_paths:  # a label is a route, never what a client made up
+            path = getattr(scope.get("route"), "path", "unmatched")
         self._service.metrics.count_request(path, self.status, seconds)
         call = scope["state"].get("call")
         stages = call.seconds if call is not None else {}

@@ -53,6 +53,8 @@ _CLASSIFIER_MADE = {
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/embed"): {
+        "tags": ["embeddings"],
+        "summary": "Embed images and texts",
         "requestBody": _body(
             _json(
                 "EmbedRequest",
@@ -66,6 +68,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "responses": {"200": _answer("EmbedAnswer", "A row for each item, or its error", **_BYTES)},
     },
     ("post", "/v1/embeddings"): {
+        "tags": ["openai"],
+        "summary": "Embed in OpenAI's shape, or in infinity's, Jina's or vLLM's",
         "requestBody": _body(
             _json(
                 "OpenAIRequest",
@@ -91,6 +95,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         },
     },
     ("post", "/zeroshot"): {
+        "tags": ["zero-shot"],
+        "summary": "Score images against class names or a stored classifier",
         "requestBody": _body(
             _json(
                 "ZeroShotRequest",
@@ -138,6 +144,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/jobs"): {"responses": {"200": _answer(_list("Job"), "Newest first")}},
     ("get", "/jobs/{id}"): {"responses": {"200": _answer("Job", "How far it is")}},
     ("post", "/similarity"): {
+        "tags": ["similarity"],
+        "summary": "Compare texts and images in any combination",
         "requestBody": _body(
             _json(
                 "SimilarityRequest",

@@ -29,6 +29,7 @@ from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.fetch import Fetcher
 from twinlens.serving.jobs import JobBook
 from twinlens.serving.keys import Keyring, Scope
+from twinlens.serving.memory import release_memory
 from twinlens.serving.metrics import Metrics, counter, gauge
 from twinlens.serving.model import Answers, ServedModel
 from twinlens.serving.registry import Registry
@@ -59,12 +60,13 @@ class Service:
         self.tracer = tracer
         self.cache = TextCache(settings.batching.cache_bytes)
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
-        self.bodies = BodyReader(settings.limits)
+        self.bodies = BodyReader(settings.limits, self.clock)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
         self.keys = Keyring(settings.keys)
         self.classifiers = ClassifierStore(_subfolder(settings, "classifiers"))
         self.jobs = JobBook(_subfolder(settings, "jobs"))
         self.is_draining = False
+        self._has_closed = False
         self.pool = ThreadPoolExecutor(
             settings.batching.decode_threads or os.cpu_count() or 1, thread_name_prefix="decode"
         )
@@ -116,9 +118,13 @@ class Service:
         return [fault for fault in faults if fault]
 
     async def watch(self) -> None:
-        """Replace dead workers and probe sick ones, for ever."""
+        """Replace dead workers, probe sick ones, end bodies that do not come; for ever."""
         while True:
             await asyncio.sleep(self.settings.watch.interval)
+            self.bodies.expire()
+            if self._has_closed:
+                self._has_closed = False
+                self._background.submit(release_memory)
             for model in self.registry.models():
                 for tower in model.towers:
                     if tower.find_fault(self.settings.watch):
@@ -143,19 +149,29 @@ class Service:
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
         )
-        request.state.call = call
+        request.scope["state"]["call"] = call
         return call
 
     @asynccontextmanager
     async def receive(self, request: Request, call: Call) -> AsyncIterator[bytes]:
         """Read the body and count its bytes as held until the request is over."""
         began = self.clock.now()
+        self._refuse_early(request)
         try:
-            body = await self.bodies.read(request)
+            body = await self.bodies.read(request, call)
             call.add("receive", self.clock.now() - began)
             yield body
         finally:
-            self.bodies.release(request)
+            self.bodies.release(call)
+
+    def _refuse_early(self, request: Request) -> None:
+        """Refuse images before their bytes are read when no bundle has room for one."""
+        if not request.headers.get("content-type", "").startswith(("image/", "multipart/")):
+            return
+        batchers = [model.images.batcher for model in self.registry.models() if model.images]
+        if batchers and all(batcher.is_full for batcher in batchers):
+            batchers[0].hold(1)
+            batchers[0].release(1)  # room came up in this very moment
 
     def check_items(self, model: ServedModel, answers: Answers, call: Call, where: str) -> None:
         """Count the items that failed; where none succeeded, the request fails with the first."""
@@ -202,7 +218,11 @@ class Service:
 
     def _close_later(self, model: ServedModel) -> None:
         """Stop a model's workers without making the event loop wait for their last batch."""
-        self._background.submit(model.close)
+        self._background.submit(model.close).add_done_callback(self._note_closed)
+
+    def _note_closed(self, _: object) -> None:
+        """Have the watchdog give the memory back at its next look, when nobody refers to it."""
+        self._has_closed = True
 
     def _read_metrics(self) -> Iterable[Metric]:
         towers = [(model.name, tower) for model in self.registry.models() for tower in model.towers]

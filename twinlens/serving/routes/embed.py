@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
@@ -15,6 +15,7 @@ from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.fields import Fields, check_text, parse_object
 from twinlens.serving.items import Item, embed_items, read_item
 from twinlens.serving.multipart import Form, parse_form
+from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
@@ -31,11 +32,12 @@ class EmbedRequest:
     precision: str | None = None
 
 
-def build_router(service: Service) -> APIRouter:
-    """Return the router of this file."""
-    router = APIRouter(tags=["embeddings"])
+PATHS = ("/embed",)
 
-    @router.post("/embed")
+
+def build_endpoint(service: Service) -> Endpoint:
+    """Return the handler of this file's paths."""
+
     async def embed(request: Request) -> Response:
         """Embed one image (raw body), several (form), or images and texts (JSON)."""
         call = service.begin(request)
@@ -43,7 +45,7 @@ def build_router(service: Service) -> APIRouter:
             asked = read_request(body, request, service.settings.limits)
             return await _answer(service, asked, request.headers.get("accept", ""), call)
 
-    return router
+    return embed
 
 
 def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:

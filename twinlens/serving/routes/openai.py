@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
@@ -20,12 +20,17 @@ from twinlens.serving.dialects import OpenAIRequest, read_openai
 from twinlens.serving.fields import parse_object
 from twinlens.serving.items import embed_items
 from twinlens.serving.model import ServedModel
+from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service, first_failure
 
+PATHS = (
+    "/v1/embeddings",
+    "/embeddings",
+)
 
-def build_router(service: Service) -> APIRouter:
-    """Return the router of this file, with and without the /v1 prefix."""
-    router = APIRouter(tags=["openai"])
+
+def build_endpoint(service: Service) -> Endpoint:
+    """Return the handler of this file's paths."""
 
     async def embeddings(request: Request) -> Response:
         """Embed in OpenAI's shape."""
@@ -35,9 +40,7 @@ def build_router(service: Service) -> APIRouter:
             with service.registry.lease(asked.model) as model:
                 return await _answer(service, model, asked, call)
 
-    router.add_api_route("/v1/embeddings", embeddings, methods=["POST"])
-    router.add_api_route("/embeddings", embeddings, methods=["POST"], include_in_schema=False)
-    return router
+    return embeddings
 
 
 async def _answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TwinlensError
@@ -12,15 +12,16 @@ from twinlens.serving.contracts import Rows
 from twinlens.serving.fields import Fields, parse_object
 from twinlens.serving.items import Item, embed_items, read_item
 from twinlens.serving.model import ServedModel
+from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service, first_failure
 from twinlens.serving.settings import Limits
 
+PATHS = ("/similarity",)
 
-def build_router(service: Service) -> APIRouter:
-    """Return the router of this file."""
-    router = APIRouter(tags=["similarity"])
 
-    @router.post("/similarity")
+def build_endpoint(service: Service) -> Endpoint:
+    """Return the handler of this file's paths."""
+
     async def similarity(request: Request) -> Response:
         """Compare texts and images in any combination."""
         call = service.begin(request)
@@ -31,7 +32,7 @@ def build_router(service: Service) -> APIRouter:
             with lease as model:
                 return await _answer(service, model, fields, call)
 
-    return router
+    return similarity
 
 
 async def _answer(service: Service, model: ServedModel, fields: Fields, call: Call) -> Response:

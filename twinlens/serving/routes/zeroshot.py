@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
@@ -21,6 +21,7 @@ from twinlens.serving.items import Item, embed_items
 from twinlens.serving.model import Answers, ServedModel
 from twinlens.serving.multipart import Form, parse_form
 from twinlens.serving.routes.embed import is_whole
+from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.scoring import Scoring, score
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -47,11 +48,12 @@ class ZeroShotRequest:
     precision: str | None = None
 
 
-def build_router(service: Service) -> APIRouter:
-    """Return the router of this file."""
-    router = APIRouter(tags=["zero-shot"])
+PATHS = ("/zeroshot",)
 
-    @router.post("/zeroshot")
+
+def build_endpoint(service: Service) -> Endpoint:
+    """Return the handler of this file's paths."""
+
     async def zeroshot(request: Request) -> Response:
         """Score images against class names or a stored classifier."""
         call = service.begin(request)
@@ -62,7 +64,7 @@ def build_router(service: Service) -> APIRouter:
             with service.registry.lease(asked.model, asked.precision) as model:
                 return await _answer(service, model, asked, call)
 
-    return router
+    return zeroshot
 
 
 def read_request(body: bytes, content_type: str, limits: Limits) -> ZeroShotRequest:

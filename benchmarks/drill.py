@@ -1,0 +1,43 @@
+"""Drills: poison, overload, drain, hot swap, a dead worker; each on a real server, with a verdict.
+
+python benchmarks/drill.py [--quick] [--bundle PATH] [--json FILE] [NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from drills import drain, overload, poison, swap, worker
+from report import Report
+
+DRILLS = {
+    "poison": poison.drill,
+    "overload": overload.drill,
+    "drain": drain.drill,
+    "swap": swap.drill,
+    "worker": worker.drill,
+}
+
+
+def main() -> None:
+    """Run the drills that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--bundle", default="builtin", help="what to serve")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DRILLS)}")
+    arguments = parser.parse_args()
+    report = Report("drill")
+    for name in arguments.names or DRILLS:
+        if name not in DRILLS:
+            parser.error(f"there is no drill {name!r}; there are {', '.join(DRILLS)}")
+        before = set(report.bars)
+        DRILLS[name](report, arguments.bundle, quick=arguments.quick)
+        has_passed = all(report.bars[bar]["holds"] for bar in set(report.bars) - before)
+        print(f"{name}: {'passed' if has_passed else 'FAILED'}", flush=True)
+    report.finish(arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The server beside a bare encode loop, and beside peers that serve the same weights.
+
+    python benchmarks/serve.py [--quick] [--bundle PATH] [--json FILE]
+        [--infinity URL,PID] [--clip-server URL,PID]
+
+Server and clients are processes (CPUs apart where there are two). What counts is items a CPU second
+of the server, so that a busy machine and a slow client change little; contenders take turns. Peers
+are servers that run already, with the bundle's weights; before anything is timed, their embeddings
+are compared with ours. Without --bundle the builtin one is served: its encoder is so small that
+HTTP weighs as much, so ratios to the bare loop and to peers are judged on larger ones only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from drills.bare import BareLoop
+from drills.peers import ClipServer, Infinity, Ours, Peer
+from drills.stage import Server, count_cpu_seconds, make_photo, percentile, split_cpus
+from report import Report
+
+TEXTS = [f"a photo of thing number {i} in a garden" for i in range(32)]
+LARGE = 384  # dimensions from which a bundle counts as large enough to be compared
+
+
+def main() -> None:
+    """Start, compare, measure, report."""
+    arguments = _parse()
+    rounds, seconds = (2, 1.0) if arguments.quick else (5, 4.0)
+    photos = [make_photo(seed=i) for i in range(16)]
+    report = Report("serve")
+    cpus, _ = split_cpus()
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            Server(
+                f"model={arguments.bundle}",
+                "--precision",
+                arguments.precisions,
+                "--threads",
+                "1",
+                "--set",
+                "batching.cache_bytes=0",
+                cpus=cpus,
+            )
+        )
+        bare = stack.enter_context(BareLoop(arguments.bundle, cpus=cpus))
+        ours = Ours(f"http://127.0.0.1:{server.port}", server.pid)
+        peers: list[Peer] = [ours]
+        peers += [Infinity(*_split(arguments.infinity))] if arguments.infinity else []
+        peers += [ClipServer(*_split(arguments.clip_server))] if arguments.clip_server else []
+        report.row(
+            what="cold start to ready, s", contender="twinlens", value=server.seconds_to_ready
+        )
+        is_large = ours.embed_texts(TEXTS[:1]).shape[1] >= LARGE
+        _compare(report, peers, photos)
+        rates = measure_throughput(report, peers, bare, photos, rounds, seconds)
+        _judge(report, rates, is_large)
+        measure_latency(report, ours, photos, seconds)
+        measure_overhead(report, seconds)
+        if "int8" in arguments.precisions:
+            measure_int8(report, ours, rates, photos, rounds, seconds, is_large)
+    report.finish(arguments.json)
+
+
+def measure_throughput(
+    report: Report,
+    peers: list[Peer],
+    bare: BareLoop,
+    photos: list[bytes],
+    rounds: int,
+    seconds: float,
+) -> dict[tuple[str, str], float]:
+    """Return items a server CPU second by (contender, what), the median of rounds in turn."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for peer in peers:
+            for what, ask, items in (
+                ("images, 16 a request", lambda p=peer: p.embed_images(photos), 16),
+                ("texts, 32 a request", lambda p=peer: p.embed_texts(TEXTS), 32),
+            ):
+                rate = _rate(peer.pid, ask, items, seconds)
+                found.setdefault((peer.name, what), []).append(rate)
+        for what, rate in (
+            ("images, 16 a request", bare.images(photos, seconds)),
+            ("texts, 32 a request", bare.texts(TEXTS, seconds)),
+        ):
+            found.setdefault(("bare loop", what), []).append(rate)
+    rates = {key: statistics.median(values) for key, values in found.items()}
+    for (name, what), rate in sorted(rates.items(), key=lambda entry: entry[0][::-1]):
+        report.row(what=f"{what}, per CPU s", contender=name, value=rate)
+    return rates
+
+
+def measure_latency(report: Report, ours: Ours, photos: list[bytes], seconds: float) -> None:
+    """Add p50 and p99 of single images at 1, 4 and 16 clients, and of an image pair."""
+    for clients in (1, 4, 16):
+        times = _crowd(clients, lambda: ours.embed_images(photos[:1]), seconds)
+        for share in (0.5, 0.99):
+            value = 1000 * percentile(times, share)
+            report.row(
+                what=f"one image, {clients} clients, p{share * 100:g}, ms",
+                contender="twinlens",
+                value=value,
+            )
+    alone = percentile(_crowd(1, lambda: ours.embed_images(photos[:1]), seconds), 0.5)
+    pair = percentile(_crowd(1, lambda: ours.compare(photos[0], photos[1]), seconds), 0.5)
+    report.row(
+        what="/similarity of an image pair, p50, ms", contender="twinlens", value=1000 * pair
+    )
+    extra = 1000 * (pair - 2 * alone)
+    report.bar("similarity_pair_over_two_embeds_ms", extra, 5.0, extra <= 5.0)
+
+
+def measure_overhead(report: Report, seconds: float) -> None:
+    """Add the server's CPU time for a text in its cache: HTTP and nothing else."""
+    cpus, _ = split_cpus()
+    with Server("model=builtin", "--threads", "1", cpus=cpus) as server:
+        ours = Ours(f"http://127.0.0.1:{server.port}", server.pid)
+        ours.embed_texts(TEXTS[:1])
+        rate = _rate(server.pid, lambda: ours.embed_texts(TEXTS[:1]), 1, seconds)
+    micros = 1e6 / rate
+    report.row(what="HTTP of one text, CPU us", contender="twinlens", value=micros)
+    report.bar("http_cpu_us_per_text", micros, 150.0, micros <= 150.0)
+
+
+def measure_int8(
+    report: Report,
+    ours: Ours,
+    rates: dict[tuple[str, str], float],
+    photos: list[bytes],
+    rounds: int,
+    seconds: float,
+    is_large: bool,
+) -> None:
+    """Add images in int8, against clip-server where it is there."""
+    found = [
+        _rate(ours.pid, lambda: ours.embed_images(photos, precision="int8"), 16, seconds)
+        for _ in range(rounds)
+    ]
+    rate = statistics.median(found)
+    report.row(what="images int8, 16 a request, per CPU s", contender="twinlens", value=rate)
+    other = rates.get(("clip-server", "images, 16 a request"))
+    if other and is_large:
+        report.bar("images_int8_over_clip_server", rate / other, 2.5, rate / other >= 2.5)
+
+
+def _judge(report: Report, rates: dict[tuple[str, str], float], is_large: bool) -> None:
+    """Add the bars that need a large bundle, and peers where there are any."""
+    if not is_large:
+        return
+    images, texts = "images, 16 a request", "texts, 32 a request"
+    tax = 1 - rates["twinlens", images] / rates["bare loop", images]
+    report.bar("server_tax_images", tax, 0.15, tax <= 0.15)
+    for name, bar, what, target in (
+        ("clip-server", "images_over_clip_server", images, 1.15),
+        ("infinity", "images_over_infinity", images, 3.0),
+        ("clip-server", "texts_over_clip_server", texts, 6.0),
+        ("infinity", "texts_over_infinity", texts, 6.0),
+    ):
+        if (name, what) in rates:
+            ratio = rates["twinlens", what] / rates[name, what]
+            report.bar(bar, ratio, target, ratio >= target)
+
+
+def _compare(report: Report, peers: list[Peer], photos: list[bytes]) -> None:
+    """Check that peers embed as we do; timing other weights would say nothing."""
+    ours = peers[0]
+    for peer in peers[1:]:
+        for what, mine, other in (
+            ("image", ours.embed_images(photos[:4]), peer.embed_images(photos[:4])),
+            ("text", ours.embed_texts(TEXTS[:4]), peer.embed_texts(TEXTS[:4])),
+        ):
+            other = other / np.linalg.norm(other, axis=1, keepdims=True)
+            cosine = float((mine * other).sum(axis=1).min())
+            report.bar(f"{what}_cosine_to_{peer.name}", cosine, 0.999, cosine >= 0.999)
+
+
+def _rate(pid: int, ask: Callable[[], object], items: int, seconds: float) -> float:
+    """Return items a CPU second of process `pid` while it answers for about so long."""
+    ask()
+    began, done = count_cpu_seconds(pid), 0
+    while count_cpu_seconds(pid) - began < seconds:
+        ask()
+        done += items
+    return done / (count_cpu_seconds(pid) - began)
+
+
+def _crowd(clients: int, ask: Callable[[], object], seconds: float) -> list[float]:
+    """Return sorted seconds of requests by so many clients at once."""
+    import time
+
+    times: list[float] = []
+    end = time.monotonic() + seconds
+
+    def run() -> None:
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            ask()
+            times.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=run) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(times)
+
+
+def _split(text: str) -> tuple[str, int]:
+    url, _, pid = text.rpartition(",")
+    if not url or not pid.isdecimal():
+        raise SystemExit(f"{text!r} is not URL,PID")
+    return url, int(pid)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller inputs, fewer rounds")
+    parser.add_argument("--bundle", default="builtin", help="what to serve")
+    parser.add_argument("--precisions", default="fp32", help="fp32, or fp32,int8")
+    parser.add_argument("--infinity", metavar="URL,PID", help="a running infinity server")
+    parser.add_argument("--clip-server", metavar="URL,PID", help="a running clip-server")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
