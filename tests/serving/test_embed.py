@@ -254,3 +254,9 @@ def test_server_timing_names_the_stages(client: TestClient, image: Callable[...,
         "encode",
         "answer",
     ]
+
+
+def test_another_method_is_a_405(client: TestClient) -> None:
+    answer = client.get("/embed")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"

@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
@@ -28,6 +27,7 @@ from twinlens.serving.routes import (
     similarity,
     zeroshot,
 )
+from twinlens.serving.routes.endpoint import Dispatch
 from twinlens.serving.service import Service
 from twinlens.version import __version__
 
@@ -59,11 +59,6 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
         summary="Embeddings and zero-shot inference",
         lifespan=lifespan,
     )
-    app.router.routes[:0] = [
-        Route(path, module.build_endpoint(service), methods=["POST"])
-        for module in HOT
-        for path in module.PATHS
-    ]
     for module in ROUTES:
         app.include_router(module.build_router(service))
     for router in more:
@@ -72,20 +67,22 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_ours)
-    origins = service.settings.cors_origins
-    if origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]
-        )
     app.state.service = service
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
     return app
 
 
 def surround(app: FastAPI) -> ASGIApp:
-    """Return the application with the layer that every request passes first."""
-    hot = frozenset(path for module in HOT for path in module.PATHS)
-    return Surround(app, app.state.service, hot)
+    """Return the application with its hot paths and the layers that every request passes first."""
+    service: Service = app.state.service
+    hot = {path: module.build_endpoint(service) for module in HOT for path in module.PATHS}
+    served: ASGIApp = Dispatch(app, hot)
+    origins = service.settings.cors_origins
+    if origins:
+        served = CORSMiddleware(
+            served, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    return Surround(served, service, frozenset(hot))
 
 
 async def _answer_ours(_: Request, error: Exception) -> Response:

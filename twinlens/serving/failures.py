@@ -51,6 +51,12 @@ class MediaTypeError(errors.InputError):
     code = "unsupported_media_type"
 
 
+class MethodError(errors.InputError):
+    """A path that exists, asked by a method that it does not answer."""
+
+    code = "method_not_allowed"
+
+
 class SlowBodyError(errors.InputError):
     """The body did not arrive in time."""
 
@@ -74,6 +80,7 @@ STATUS: dict[type[Exception], int] = {
     errors.OverloadedError: 429,
     MediaTypeError: 415,
     SlowBodyError: 408,
+    MethodError: 405,
     UnauthorizedError: 401,
     ForbiddenError: 403,
     ClientGoneError: 499,
@@ -135,6 +142,8 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     if isinstance(error, errors.OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
+    elif status == 405:
+        headers["Allow"] = "POST"
     elif status == 503:
         headers["Retry-After"] = "1"
     elif status in (409, 500, 501, 504):

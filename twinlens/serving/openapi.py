@@ -23,7 +23,7 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
-        for method, path in OPERATIONS:  # hot paths are not FastAPI's
+        for method, path in OPERATIONS:  # the hot paths are not FastAPI's
             document["paths"].setdefault(path, {}).setdefault(method, {})
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
