@@ -6,6 +6,7 @@ one entry; the parametrised proofs do the rest.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,7 @@ def scaled(plain: Callable[[], Case], factor: float) -> Callable[[], Case]:
     def build() -> Case:
         case = plain()
         rows = {name: factor * values for name, values in case.student.items()}
-        return Case(rows, case.teacher, case.shared, case.state, settings=case.settings)
+        return dataclasses.replace(case, student=rows)
 
     return build
 
@@ -79,6 +80,38 @@ def swav_sharp() -> Case:
     return Case(case.student, {}, case.shared, case.state, settings={**case.settings, **sharp})
 
 
+def hidden(views: int = 1, patches: int = 6) -> Any:
+    """Return a mask of half of the patches, in another place for each image and view."""
+    order = np.random.default_rng(5).permuted(np.tile(np.arange(patches), (N, views, 1)), axis=-1)
+    return order < patches // 2
+
+
+def painting() -> Case:
+    rows = {"pixels": draw(N, 6, 12), "target": draw(N, 6, 12, seed=1)}
+    return Case(rows, extra={"mask": hidden()})
+
+
+def ibot() -> Case:
+    teacher = {"logits": draw(N, 2, K, seed=1), "patches": draw(N, 2, 6, K, seed=2)}
+    state = {"centre": draw(K, seed=3) * 0.1, "patch_centre": draw(K, seed=4) * 0.1}
+    mask = hidden(2)
+    mask[1, 0] = False  # a crop that is not masked at all
+    student = {"logits": draw(N, 4, K), "patches": draw(N, 2, 6, K, seed=6), "x": draw(N, 2, D)}
+    return Case(student, teacher, state=state, extra={"mask": mask})
+
+
+def ibot_sharp() -> Case:
+    case = ibot()
+    teacher = {name: rows * 2 for name, rows in case.teacher.items()}
+    return dataclasses.replace(case, teacher=teacher)
+
+
+def ask_ibot(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
+    taught = {name: values.astype(complex) for name, values in case.teacher.items()}
+    mask, warm = case.extra["mask"], objective.student_temperature
+    return oracle_family.ibot(rows["logits"], rows["patches"], taught, case.state, mask, 0.07, warm)
+
+
 FAMILY = {
     "simsiam": Entry(
         simsiam,
@@ -97,6 +130,31 @@ FAMILY = {
         scaled(two_views, 60),
         lambda objective, case, rows: oracle_family.vicreg(rows["z"]),
         lambda n: 24.75,
+    ),
+    "mae": Entry(
+        painting,
+        scaled(painting, 30),
+        lambda objective, case, rows: oracle_family.painted(
+            rows["pixels"], rows["target"], case.extra["mask"], 2
+        ),
+        lambda n: 1.0,
+    ),
+    "simmim": Entry(
+        painting,
+        scaled(painting, 30),
+        lambda objective, case, rows: oracle_family.painted(
+            rows["pixels"], rows["target"], case.extra["mask"], 1
+        ),
+        lambda n: float(np.sqrt(2 / np.pi)),
+    ),
+    "ibot": Entry(ibot, ibot_sharp, ask_ibot, lambda n: 1.5 * float(np.log(1024))),
+    "dinov2": Entry(
+        ibot,
+        ibot_sharp,
+        lambda objective, case, rows: (
+            ask_ibot(objective, case, rows) + objective.koleo * oracle_family.koleo(rows["x"])
+        ),
+        lambda n: 1.5 * float(np.log(1024)),
     ),
     "swav": Entry(
         swav,

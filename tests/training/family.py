@@ -19,10 +19,19 @@ from twinlens.training.objective import Batch
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.seeds import generator
 from twinlens.training.views.crops import Crops
+from twinlens.training.views.masks import draw_masks
 
 SIDE = 16
+PATCH = 4
 CLASSES = 3
 VOCABULARY = 50
+TINY_DINO: dict[str, Any] = {
+    "hidden": 16,
+    "narrow": 8,
+    "prototypes": 12,
+    "frozen_epochs": 0.0,
+    "local": Crops(2, size_ratio=0.5, scale_min=0.1, scale_max=0.4),
+}
 SMALL: dict[str, dict[str, Any]] = {
     "simclr": {"hidden": 16, "dim": 8},
     "moco": {"hidden": 16, "dim": 8, "queue": 24},
@@ -47,6 +56,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "frozen_epochs": 0.0,
         "local": Crops(2, size_ratio=0.5, scale_min=0.1, scale_max=0.4),
     },
+    "mae": {"width": 16, "depth": 1, "attention_heads": 2},
+    "simmim": {},
+    "ibot": TINY_DINO,
+    "dinov2": TINY_DINO,
     "clip": {"dim": 8},
     "siglip": {"dim": 8},
 }
@@ -71,7 +84,10 @@ def small_config(method: str, **settings: Any) -> Config:
         "threads": 1,
         "device": "cpu",
     }
-    return Config(method, objective, Settings(**(chosen | settings)))
+    chosen |= settings
+    if objective.masks() is not None:  # only a vit has patches to hide
+        chosen["encoder"] = f"vit-nano/{PATCH}"
+    return Config(method, objective, Settings(**chosen))
 
 
 def small_network(config: Config, *, norms: bool = True) -> Network:
@@ -96,7 +112,11 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
     tokens = torch.randint(3, VOCABULARY, (n, 6), generator=draws)
     tokens[:, 4:] *= torch.randint(0, 2, (n, 1), generator=draws)  # some texts are shorter
     labels = torch.arange(n) % CLASSES
-    return Batch(views, {"labels": labels, "tokens": tokens})
+    extra = {"labels": labels, "tokens": tokens}
+    if (masks := config.objective.masks()) is not None:
+        cells = SIDE // PATCH
+        extra["mask"] = draw_masks(draws, masks, (n, views["global"].shape[1], cells, cells))
+    return Batch(views, extra)
 
 
 def write_images(folder: Path, n: int, *, side: int = SIDE, captions: bool = True) -> Path:

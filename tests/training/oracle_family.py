@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.training.oracle import Array, Number, log_sum_exp, unit
+from tests.training.oracle import Array, Number, dino, log_sum_exp, unit
 
 
 def simsiam(p: Array, z: Array) -> Number:
@@ -85,3 +85,57 @@ def swav(
                 terms.append(-(q[i] * (odds - log_sum_exp(odds))).sum())
     found: Number = np.mean(terms)
     return found
+
+
+Mask = NDArray[np.bool_]
+
+
+def painted(pixels: Array, target: Array, mask: Mask, power: int) -> Number:
+    """pixels, target (n, p, values), mask (n, 1, p); power 2: MAE, 1: SimMIM."""
+    per_image = []
+    for i in range(len(pixels)):
+        errors = []
+        for place in np.flatnonzero(mask[i, 0]):
+            gap = pixels[i, place] - target[i, place]
+            errors.append((gap * np.sign(gap.real) if power == 1 else gap * gap).mean())
+        per_image.append(np.mean(errors))
+    found: Number = np.mean(per_image)
+    return found
+
+
+def ibot(
+    logits: Array,
+    patches: Array,
+    taught: dict[str, Array],
+    centres: dict[str, NDArray[np.float64]],
+    mask: Mask,
+    cold: float,
+    warm: float,
+) -> Number:
+    """logits (n, v, k), patches (n, 2, p, k), mask (n, 2, p)."""
+    crops = dino(logits, taught["logits"], centres["centre"], cold, warm)
+    terms = []
+    for i in range(len(patches)):
+        for view in range(2):
+            errors = []
+            for place in np.flatnonzero(mask[i, view]):
+                sharp = (taught["patches"][i, view, place] - centres["patch_centre"]) / cold
+                target = np.exp(sharp - log_sum_exp(sharp))
+                odds = patches[i, view, place] / warm
+                errors.append(-(target * (odds - log_sum_exp(odds))).sum())
+            terms.append(sum(errors) / max(1, len(errors)))
+    found: Number = crops + np.mean(terms)
+    return found
+
+
+def koleo(x: Array) -> Number:
+    """x (n, 2, d)."""
+    total = np.complex128(0)
+    for view in range(2):
+        rows = [unit(row) for row in x[:, view]]
+        for i, own in enumerate(rows):
+            gaps = [((own - other) ** 2).sum() for j, other in enumerate(rows) if j != i]
+            squared = min(gaps, key=lambda gap: float(gap.real))
+            root = np.sqrt(squared) if squared.real > 1e-16 else 1e-8
+            total -= np.log(root + 1e-8) / len(x)
+    return total

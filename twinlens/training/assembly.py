@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Callable
 
+import torch
+from torch import Tensor, nn
+
+from twinlens.errors import InputError
 from twinlens.training.batchnorm import convert_batchnorm
 from twinlens.training.config import Config
 from twinlens.training.data.tokens import RunTokenizer
 from twinlens.training.encoders.catalogue import open_image_tower
 from twinlens.training.encoders.text import TextTransformer
+from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.network import Network
 from twinlens.training.objective import Batch, Objective, Rows
 from twinlens.training.seeds import mix
+from twinlens.training.views.masks import draw_masks
 
 
 def build_network(
@@ -43,8 +48,31 @@ def build_network(
                 pad_id,
             )
         widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
+        check_patches(config, parts["image"])
+        if isinstance(parts["image"], VisionTransformer):
+            widths["patch"] = parts["image"].patch
         parts |= objective.heads(widths)
     return Network(parts, Pass(objective))
+
+
+def check_patches(config: Config, tower: nn.Module) -> None:
+    """Refuse to mask patches of a tower that has none."""
+    if config.objective.masks() is not None and not isinstance(tower, VisionTransformer):
+        raise InputError(
+            f"{config.method} hides patches, and encoder {config.settings.encoder!r} has none;"
+            " --set encoder=vit-tiny, or another of our own vit-*",
+            field="encoder",
+        )
+
+
+def mask_drawer(config: Config, net: Network) -> Callable[[int, torch.Generator], Tensor] | None:
+    """Return what draws the masks (n, views, patches) of a batch, if the method wants masks."""
+    masks, tower = config.objective.masks(), net["image"]
+    if masks is None or not isinstance(tower, VisionTransformer):
+        return None
+    crops = config.objective.views()["global"]
+    cells = crops.side(config.settings.image_size) // tower.patch
+    return lambda n, draws: draw_masks(draws, masks, (n, crops.count, cells, cells))
 
 
 def open_network(

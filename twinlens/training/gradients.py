@@ -94,7 +94,7 @@ class Differentiator:
                 pairs = [
                     (again[name], leaf.grad[start : start + len(part)])
                     for name, leaf in leaves.items()
-                    if leaf.grad is not None
+                    if leaf.grad is not None and again[name].requires_grad
                 ]
                 pairs += [
                     (shared[name], end.grad * last)

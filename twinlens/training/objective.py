@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from twinlens.training.network import Network
 from twinlens.training.schedules import Cosine, Linear, Progress
 from twinlens.training.views.crops import Crops
+from twinlens.training.views.masks import Masks
 
 Rows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
@@ -151,7 +152,10 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """Return the parts on top of the towers, whose output widths are given."""
+        """Return the parts on top of the towers, whose output widths are given.
+
+        `widths["patch"]` is the side of a patch in pixels, if the image tower has patches.
+        """
 
     @abc.abstractmethod
     def student(self, net: Network, batch: Batch) -> Rows:
@@ -164,6 +168,10 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def chance(self, batch: int) -> float:
         """Return the loss that an encoder which tells nothing apart would have."""
+
+    def masks(self) -> Masks | None:
+        """Return how the views `global` are masked: `extra["mask"]` (n, views, patches)."""
+        return None
 
     def teacher(self, net: Network, batch: Batch) -> Rows:
         """Return the rows of the EMA twin; called without gradient."""

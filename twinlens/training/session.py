@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from twinlens.bundle.preprocessing import Preprocessor
 from twinlens.errors import InputError
-from twinlens.training.assembly import open_network, synchronise_norms
+from twinlens.training.assembly import mask_drawer, open_network, synchronise_norms
 from twinlens.training.checkpoints import (
     OPTIMIZER,
     STATE,
@@ -140,7 +140,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     side = settings.image_size
     maker = ViewMaker(config.objective.views(), side, settings.mean, settings.std)
     batch_text = tokenizer.batch if tokenizer else None
-    feeder = Feeder(store, order, maker, ranks, device, settings.seed, classes, batch_text)
+    mask = mask_drawer(config, net)
+    feeder = Feeder(store, order, maker, ranks, device, settings.seed, classes, batch_text, mask)
     known = [row for row in read_log(folder) if row["step"] <= step]
     rounds = Rounds(config, store, known)
     total = settings.steps or max(1, round(settings.epochs * order.per_epoch))

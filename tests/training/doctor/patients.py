@@ -29,7 +29,17 @@ from twinlens.training.objectives.simsiam import SimSiam
 from twinlens.training.objectives.swav import SwAV
 
 SIDE = 16
-ADAPTIVE = ("dino", "barlow", "vicreg", "clip", "siglip")  # trained by AdamW in their recipes
+ADAPTIVE = (
+    "dino",
+    "ibot",
+    "dinov2",
+    "mae",
+    "simmim",
+    "barlow",
+    "vicreg",
+    "clip",
+    "siglip",
+)  # trained by AdamW in their recipes
 Settled = dict[str, Any]
 
 
@@ -90,6 +100,8 @@ def as_patient(objective: Any, steps: int, **settings: Any) -> Config:
         "log_every": 5,
         "monitor_share": 0.0,
     }
+    if objective.masks() is not None:
+        chosen["encoder"] = "vit-nano/4"
     return Config(objective.name, objective, Settings(**(chosen | settings)))
 
 

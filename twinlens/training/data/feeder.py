@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -40,6 +40,7 @@ class Feeder:
     seed: int
     classes: Sequence[str] = ()
     tokenize: Tokenize | None = None
+    mask: Callable[[int, torch.Generator], Tensor] | None = None
     _ahead: dict[int, Future[tuple[Pixels, list[int]]]] = field(default_factory=dict, init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
@@ -57,7 +58,10 @@ class Feeder:
         if self.tokenize is not None:
             texts = self._captions(records, draws)
             extra["tokens"] = torch.from_numpy(self.tokenize(texts)).to(self.device)
-        return Batch(self.maker(images, draws), extra)
+        views = self.maker(images, draws)
+        if self.mask is not None:
+            extra["mask"] = self.mask(len(images), draws).to(self.device)
+        return Batch(views, extra)
 
     def close(self) -> None:
         """End the threads that read ahead."""

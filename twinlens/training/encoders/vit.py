@@ -86,9 +86,22 @@ class VisionTransformer(nn.Module):
         """Return representations (n, width)."""
         return self.tokens(images)[:, 0]
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """Return the class token and the patch tokens (n, 1 + patches, width), normed."""
-        x = self._start(images)
+    def tokens(
+        self,
+        images: Tensor,
+        *,
+        hidden: Tensor | None = None,
+        stand_in: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> Tensor:
+        """Return the class token and the patch tokens (n, 1 + patches, width), normed.
+
+        Patches that are `hidden` (n, patches) are replaced by `stand_in` (width,). With `keep`
+        (n, k), the numbers of some patches, only these are seen and returned, in that order.
+        """
+        x = self._start(images, hidden, stand_in)
+        if keep is not None:
+            x = torch.cat([x[:, :1], pick(x[:, 1:], keep)], dim=1)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)  # type: ignore[no-any-return]
@@ -107,12 +120,23 @@ class VisionTransformer(nn.Module):
         rows, columns = images.shape[-2] // self.patch, images.shape[-1] // self.patch
         return maps.unflatten(-1, (rows, columns))  # type: ignore[no-any-return]
 
-    def _start(self, images: Tensor) -> Tensor:
+    def _start(
+        self, images: Tensor, hidden: Tensor | None = None, stand_in: Tensor | None = None
+    ) -> Tensor:
         """Return the class token and the patches with their positions."""
         x = self.embed(images)
-        x = x.flatten(2).mT + sines(x.shape[-2], x.shape[-1], self.grid, self.width).to(x)
+        rows, columns = x.shape[-2:]
+        x = x.flatten(2).mT
+        if hidden is not None and stand_in is not None:
+            x = torch.where(hidden[..., None], stand_in.to(x), x)
+        x = x + sines(rows, columns, self.grid, self.width).to(x)
         # Not len(x): the export would take it for a constant.
         return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
+
+
+def pick(tokens: Tensor, places: Tensor) -> Tensor:
+    """Return the tokens (n, k, width) of (n, length, width) at places (n, k)."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def sines(rows: int, columns: int, grid: int, width: int) -> Tensor:

@@ -26,6 +26,10 @@ METHODS = {
     "barlow": "barlow:BarlowTwins",
     "vicreg": "vicreg:VICReg",
     "supcon": "supcon:SupCon",
+    "mae": "mae:MAE",
+    "simmim": "simmim:SimMIM",
+    "ibot": "ibot:IBOT",
+    "dinov2": "dinov2:DINOv2",
     "clip": "clip:CLIP",
     "siglip": "siglip:SigLIP",
 }

@@ -97,9 +97,7 @@ def gentle_crops() -> Crops:
 
 def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
     """Return a linear projection without bias for each tower."""
-    return {
-        f"{side}_projection": nn.Linear(width, dim, bias=False) for side, width in widths.items()
-    }
+    return {f"{side}_projection": nn.Linear(widths[side], dim, bias=False) for side in PATHS}
 
 
 def embed_pairs(net: Network, batch: Batch) -> Rows:

@@ -1,0 +1,84 @@
+"""MAE: from a quarter of its patches, paint the rest of an image (He et al. 2021).
+
+https://arxiv.org/abs/2111.06377. The encoder sees the kept patches alone; a small decoder predicts
+the hidden ones, each standardised by its own mean and unbiased deviation:
+    loss = mean over hidden patches of mean (prediction - target)^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.network import Network
+from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.reconstruction import (
+    Decoder,
+    cut_patches,
+    masked_mean,
+    standardise_patches,
+)
+from twinlens.training.views.crops import Crops
+from twinlens.training.views.masks import Masks
+
+
+@dataclass(frozen=True)
+class MAE(Objective):
+    """Masked autoencoding of pixels."""
+
+    name: ClassVar[str] = "mae"
+    summary: ClassVar[str] = "paint the hidden three quarters of an image; needs a vit"
+    coupled: ClassVar[bool] = False
+
+    ratio: float = 0.75
+    width: int = 128  # of the decoder
+    depth: int = 2
+    attention_heads: int = 4
+    crops: Crops = field(default_factory=lambda: plain_crop())
+
+    def views(self) -> Mapping[str, Crops]:
+        """One crop; colours stay as they are."""
+        return {"global": self.crops}
+
+    def masks(self) -> Masks:
+        """Single patches at random, equally many in each image."""
+        return Masks("random", self.ratio, self.ratio)
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """The decoder."""
+        values = 3 * widths["patch"] ** 2
+        decoder = Decoder(widths["image"], self.width, self.depth, self.attention_heads, values)
+        return {"decoder": decoder}
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return predicted `pixels` and their `target`, (n, patches, values)."""
+        images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
+        tower = net["image"]
+        assert isinstance(tower, VisionTransformer)
+        patches = mask.shape[1]
+        kept = patches - self.masks().count(patches)
+        keep: Tensor = mask.int().argsort(dim=1, stable=True)[:, :kept]
+        tokens = tower.tokens(images, keep=keep)
+        return {
+            REPRESENTATION: tokens[:, :1].detach(),
+            "pixels": net["decoder"](tokens, keep, patches),
+            "target": standardise_patches(cut_patches(images, tower.patch)),
+        }
+
+    def loss(self, given: Given) -> Rows:
+        """Return the squared error on hidden patches."""
+        error = (given.student["pixels"] - given.student["target"]).square().mean(dim=-1)
+        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+
+    def chance(self, batch: int) -> float:
+        """1: a decoder that answers 0. Exactly (P - 1) / P for patches of P values."""
+        return 1.0
+
+
+def plain_crop() -> Crops:
+    """Return a crop with a flip and nothing else."""
+    return Crops(1, jitter=0.0, grey=0.0, blur=(0.0,))

@@ -1,0 +1,69 @@
+"""SimMIM: the encoder sees stand-ins for hidden patches, a linear layer predicts their pixels.
+
+Xie et al. 2021, https://arxiv.org/abs/2111.09886.
+    loss = sum over hidden pixels |prediction - pixel| / number of hidden values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import nn
+
+from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.network import Network
+from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objectives.mae import plain_crop
+from twinlens.training.reconstruction import Token, cut_patches, masked_mean
+from twinlens.training.views.crops import Crops
+from twinlens.training.views.masks import Masks
+
+
+@dataclass(frozen=True)
+class SimMIM(Objective):
+    """Masked image modelling with a linear head."""
+
+    name: ClassVar[str] = "simmim"
+    summary: ClassVar[str] = "predict hidden pixels by a linear layer; needs a vit"
+    coupled: ClassVar[bool] = False
+
+    ratio: float = 0.6
+    unit: int = 2  # patches along the side of what hides together
+    crops: Crops = field(default_factory=lambda: plain_crop())
+
+    def views(self) -> Mapping[str, Crops]:
+        """One crop; colours stay as they are."""
+        return {"global": self.crops}
+
+    def masks(self) -> Masks:
+        """Squares of patches at random, equally many in each image."""
+        return Masks("random", self.ratio, self.ratio, unit=self.unit)
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """The stand-in and the linear layer back to pixels."""
+        values = 3 * widths["patch"] ** 2
+        return {"mask_token": Token(widths["image"]), "pixels": nn.Linear(widths["image"], values)}
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return predicted `pixels` and their `target`, (n, patches, values)."""
+        images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
+        tower = net["image"]
+        assert isinstance(tower, VisionTransformer)
+        tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
+        return {
+            REPRESENTATION: tokens[:, :1].detach(),
+            "pixels": net["pixels"](tokens[:, 1:]),
+            "target": cut_patches(images, tower.patch),
+        }
+
+    def loss(self, given: Given) -> Rows:
+        """Return the absolute error on hidden patches."""
+        error = (given.student["pixels"] - given.student["target"]).abs().mean(dim=-1)
+        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+
+    def chance(self, batch: int) -> float:
+        """sqrt(2 / pi): grey for pixels that are normally distributed."""
+        return math.sqrt(2 / math.pi)

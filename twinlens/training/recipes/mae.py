@@ -1,0 +1,49 @@
+"""Recipes of MAE."""
+
+from __future__ import annotations
+
+from twinlens.training.config import Config, Settings
+from twinlens.training.objectives.mae import MAE
+
+
+def default() -> Config:
+    """Small images on whatever machine there is: a tiny ViT of 4-pixel patches, ten epochs.
+
+    twinlens train mae DATA --out RUN
+    """
+    settings = Settings(
+        encoder="vit-nano/4",
+        epochs=10,
+        optimizer="adamw",
+        lr=1.5e-3,
+        lr_scaling="none",
+        warmup=20,
+        momentum=0.9,
+        beta2=0.95,
+        weight_decay=0.05,
+        clip=5.0,
+    )
+    return Config("mae", MAE(), settings)
+
+
+def vit() -> Config:
+    """ViT-B/16 at 224 pixels, in the manner of the paper.
+
+    twinlens train mae DATA --recipe vit --out RUN
+    """
+    settings = Settings(
+        encoder="vit-base/16",
+        image_size=224,
+        epochs=400,
+        batch=4096,
+        accumulate=8,
+        optimizer="adamw",
+        lr=1.5e-4,
+        warmup=12500,
+        momentum=0.9,
+        beta2=0.95,
+        weight_decay=0.05,
+        clip=0.0,
+        precision="bf16",
+    )
+    return Config("mae", MAE(width=512, depth=8, attention_heads=16), settings)

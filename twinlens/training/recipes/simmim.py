@@ -1,0 +1,49 @@
+"""Recipes of SimMIM."""
+
+from __future__ import annotations
+
+from twinlens.training.config import Config, Settings
+from twinlens.training.objectives.simmim import SimMIM
+
+
+def default() -> Config:
+    """Small images on whatever machine there is: a tiny ViT of 4-pixel patches, ten epochs.
+
+    twinlens train simmim DATA --out RUN
+    """
+    settings = Settings(
+        encoder="vit-nano/4",
+        epochs=10,
+        optimizer="adamw",
+        lr=1.5e-3,
+        lr_scaling="none",
+        warmup=20,
+        momentum=0.9,
+        beta2=0.95,
+        weight_decay=0.05,
+        clip=5.0,
+    )
+    return Config("simmim", SimMIM(), settings)
+
+
+def vit() -> Config:
+    """ViT-B/16 at 224 pixels, in the manner of the paper.
+
+    twinlens train simmim DATA --recipe vit --out RUN
+    """
+    settings = Settings(
+        encoder="vit-base/16",
+        image_size=224,
+        epochs=100,
+        batch=2048,
+        accumulate=8,
+        optimizer="adamw",
+        lr=1e-4,
+        warmup=6250,
+        momentum=0.9,
+        beta2=0.999,
+        weight_decay=0.05,
+        clip=5.0,
+        precision="bf16",
+    )
+    return Config("simmim", SimMIM(), settings)
