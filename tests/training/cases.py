@@ -86,6 +86,18 @@ def hidden(views: int = 1, patches: int = 6) -> Any:
     return order < patches // 2
 
 
+def two_towers() -> Case:
+    return Case({"x": draw(N, D), "y": draw(N, D, seed=1)})
+
+
+def cpc() -> Case:
+    return Case({"p": draw(N, 9, D), "z": draw(N, 9, D, seed=1)})
+
+
+def cpc_sharp() -> Case:
+    return dataclasses.replace(cpc(), settings={"temperature": 0.015})
+
+
 def painting() -> Case:
     rows = {"pixels": draw(N, 6, 12), "target": draw(N, 6, 12, seed=1)}
     return Case(rows, extra={"mask": hidden()})
@@ -130,6 +142,28 @@ FAMILY = {
         scaled(two_views, 60),
         lambda objective, case, rows: oracle_family.vicreg(rows["z"]),
         lambda n: 24.75,
+    ),
+    "devise": Entry(
+        two_towers,
+        scaled(two_towers, 1e3),
+        lambda objective, case, rows: oracle_family.devise(rows["x"], rows["y"], objective.margin),
+        lambda n: 0.1 * (n - 1),
+    ),
+    "margin": Entry(
+        two_views,
+        scaled(two_views, 1e3),
+        lambda objective, case, rows: oracle_family.margin_contrast(
+            rows["z"], list(case.labels), objective.margin
+        ),
+        lambda n: 1.0,
+    ),
+    "cpc": Entry(
+        cpc,
+        cpc_sharp,
+        lambda objective, case, rows: oracle_family.cpc(
+            rows["p"], rows["z"], objective.grid, objective.ahead, objective.temperature
+        ),
+        lambda n: float(np.log(6 * n) + np.log(3 * n)) / 2,
     ),
     "mae": Entry(
         painting,

@@ -139,3 +139,44 @@ def koleo(x: Array) -> Number:
             root = np.sqrt(squared) if squared.real > 1e-16 else 1e-8
             total -= np.log(root + 1e-8) / len(x)
     return total
+
+
+def devise(x: Array, y: Array, margin: float) -> Number:
+    """x, y (n, d)."""
+    total: Number = np.complex128(0)
+    for i, image in enumerate(x):
+        own = unit(image) @ unit(y[i])
+        for j, text in enumerate(y):
+            short = margin - own + unit(image) @ unit(text)
+            if j != i and short.real > 0:
+                total += short / len(x)
+    return total
+
+
+def margin_contrast(z: Array, labels: list[int], margin: float) -> Number:
+    """z (n, 2, d)."""
+    views = [(unit(row), label) for pair, label in zip(z, labels, strict=True) for row in pair]
+    terms = []
+    for a, (own, label) in enumerate(views):
+        for other, another in views[a + 1 :]:
+            squared = ((own - other) ** 2).sum()
+            short = margin - np.sqrt(squared + 1e-12)
+            if label == another:
+                terms.append(squared)
+            else:
+                terms.append(short**2 if short.real > 0 else 0 * short)
+    found: Number = np.mean(terms)
+    return found
+
+
+def cpc(p: Array, z: Array, grid: int, ahead: int, temperature: float) -> Number:
+    """p, z (n, questions, d), the questions by distance, row and column."""
+    losses, start = [], 0
+    for k in range(1, ahead + 1):
+        stop = start + (grid - k) * grid
+        asked, answers = (unit(rows[:, start:stop].reshape(-1, rows.shape[-1])) for rows in (p, z))
+        start = stop
+        logits = asked @ answers.T / temperature
+        losses.append(np.mean([log_sum_exp(row) - row[i] for i, row in enumerate(logits)]))
+    found: Number = np.mean(losses)
+    return found

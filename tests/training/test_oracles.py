@@ -194,7 +194,9 @@ def test_the_chance_value_is_what_the_formula_says(method: str) -> None:
     assert find_method(method)().chance(128) == pytest.approx(CHANCE[method](128))
 
 
-@pytest.mark.parametrize("method", ["simclr", "supcon", "mocov3", "clip", "vicreg"])
+@pytest.mark.parametrize(
+    "method", ["simclr", "supcon", "mocov3", "clip", "vicreg", "cpc", "devise"]
+)
 def test_the_chance_value_is_the_loss_of_equal_rows(method: str) -> None:
     """An encoder that answers the same to everything sits exactly on the plateau."""
     case = plain(method)

@@ -29,17 +29,20 @@ from twinlens.training.objectives.simsiam import SimSiam
 from twinlens.training.objectives.swav import SwAV
 
 SIDE = 16
-ADAPTIVE = (
+ADAPTIVE = [
     "dino",
     "ibot",
     "dinov2",
     "mae",
     "simmim",
+    "beit",
+    "cpc",
     "barlow",
     "vicreg",
     "clip",
     "siglip",
-)  # trained by AdamW in their recipes
+    "devise",
+]  # trained by AdamW in their recipes
 Settled = dict[str, Any]
 
 

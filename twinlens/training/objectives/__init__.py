@@ -26,12 +26,15 @@ METHODS = {
     "barlow": "barlow:BarlowTwins",
     "vicreg": "vicreg:VICReg",
     "supcon": "supcon:SupCon",
+    "margin": "margin:Margin",
+    "cpc": "cpc:CPC",
     "mae": "mae:MAE",
     "simmim": "simmim:SimMIM",
     "ibot": "ibot:IBOT",
     "dinov2": "dinov2:DINOv2",
     "clip": "clip:CLIP",
     "siglip": "siglip:SigLIP",
+    "devise": "devise:DeViSE",
 }
 
 
