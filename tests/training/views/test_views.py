@@ -15,13 +15,18 @@ from torch import Tensor
 from twinlens.training.seeds import generator
 from twinlens.training.views.colours import apply_colours, rotate, saturate
 from twinlens.training.views.crops import Crops, blurring, draw_boxes, resampling
-from twinlens.training.views.maker import ViewMaker, make_view
+from twinlens.training.views.maker import ViewMaker, make_view, resample
 
 N, SIDE = 1200, 32
 SIDE_OF_BOXES = 5000  # so large that torchvision's rounding to whole pixels cannot show
 PLAIN = Crops(
     1, flip=0.0, jitter=0.0, grey=0.0, blur=(0.0,), scale_min=1.0, ratio_min=1.0, ratio_max=1.0
 )
+
+
+def view_of(planes: Tensor, crops: Crops, side: int, draws: torch.Generator) -> Tensor:
+    """Return a view of planes (n, 3, S, S) as planes."""
+    return make_view(planes.permute(0, 2, 3, 1), crops, side, 0, draws).permute(0, 3, 1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def usual(planes: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def ours(planes: Tensor) -> Tensor:
     crops = Crops(1, solarize=(0.2,), blur_max=2.0 * 224 / SIDE, blur_min=0.1 * 224 / SIDE)
-    return make_view(planes, crops, SIDE, 0, generator(4))
+    return view_of(planes, crops, SIDE, generator(4))
 
 
 STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -76,7 +81,7 @@ def test_views_are_distributed_as_torchvisions(name: str, ours: Tensor, usual: T
 
 def test_the_comparison_would_notice_a_missing_jitter(planes: Tensor, usual: Tensor) -> None:
     crops = Crops(1, jitter=0.0, grey=0.0, solarize=(0.2,))
-    views = make_view(planes, crops, SIDE, 0, generator(4))
+    views = view_of(planes, crops, SIDE, generator(4))
     measure = STATISTICS["colourfulness"]
     assert ks_2samp(measure(views).numpy(), measure(usual).numpy()).pvalue < 1e-4
 
@@ -103,13 +108,12 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
 def test_a_box_resamples_as_pillow_crops_and_resizes() -> None:
     """Shrinking (antialiased) and growing; the borders as well."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    planes = torch.from_numpy(pixels).permute(2, 0, 1).float()[None]
     for left, top, width, height in ((0, 0, 40, 40), (5, 8, 30, 20), (10, 2, 7, 9)):
         box = torch.tensor([[left, top, width, height]], dtype=torch.float32)
         no = torch.tensor([False])
         columns = resampling(box[:, 0], box[:, 2], 40, 16, no)
         rows = resampling(box[:, 1], box[:, 3], 40, 16, no)
-        view = (rows[:, None] @ planes @ columns.mT[:, None])[0].permute(1, 2, 0).numpy()
+        view = resample(torch.from_numpy(pixels).float()[None], rows, columns)[0].numpy()
         crop = Image.fromarray(pixels).crop((left, top, left + width, top + height))
         expected = np.asarray(crop.resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float32)
         assert np.abs(view - expected).max() < 1.01  # Pillow rounds to integers twice on the way
@@ -118,19 +122,19 @@ def test_a_box_resamples_as_pillow_crops_and_resizes() -> None:
 def test_a_flip_mirrors() -> None:
     planes = torch.rand(2, 3, 16, 16, generator=generator(0))
     flipped = dataclasses.replace(PLAIN, flip=1.0)
-    view = make_view(planes, flipped, 16, 0, generator(1))
+    view = view_of(planes, flipped, 16, generator(1))
     torch.testing.assert_close(view, planes.flip(-1), atol=1e-5, rtol=0)
 
 
 def test_without_any_chance_a_view_is_the_image() -> None:
     planes = torch.rand(4, 3, 16, 16, generator=generator(0))
-    view = make_view(planes, PLAIN, 16, 0, generator(1))
+    view = view_of(planes, PLAIN, 16, generator(1))
     torch.testing.assert_close(view, planes, atol=1e-5, rtol=0)
 
 
 def test_solarize_mirrors_the_bright_half() -> None:
     planes = torch.rand(4, 3, 8, 8, generator=generator(0))
-    view = make_view(planes, dataclasses.replace(PLAIN, solarize=(1.0,)), 8, 0, generator(1))
+    view = view_of(planes, dataclasses.replace(PLAIN, solarize=(1.0,)), 8, generator(1))
     expected = torch.where(planes >= 0.5, 1 - planes, planes)
     torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
 
@@ -154,8 +158,8 @@ def test_contrast_blends_with_the_mean_luminance_as_torchvision_does() -> None:
     for contrast in (0.6, 1.4):
         expected = functional.adjust_contrast(image, contrast)
         matrix = (torch.eye(3) * contrast)[None]
-        ours = apply_colours(image.flatten(1)[None], matrix, torch.tensor([contrast]))
-        torch.testing.assert_close(ours.view(3, 12, 12), expected, atol=2e-3, rtol=0)
+        ours = apply_colours(image.flatten(1).mT[None], matrix, torch.tensor([contrast]))
+        torch.testing.assert_close(ours[0].mT.reshape(3, 12, 12), expected, atol=2e-3, rtol=0)
 
 
 def test_a_blur_of_zero_is_the_identity_and_others_average() -> None:

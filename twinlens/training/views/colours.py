@@ -19,6 +19,8 @@ TO_YIQ = torch.tensor(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
 )
 
+FROM_YIQ = torch.linalg.inv(TO_YIQ)
+
 
 def draw_colours(generator: torch.Generator, n: int, crops: Crops) -> tuple[Tensor, Tensor]:
     """Return colour matrices (n, 3, 3) and contrasts (n,).
@@ -51,16 +53,16 @@ def rotate(turn: Tensor) -> Tensor:
     one = torch.ones_like(angle)
     rows = [one, zero, zero, zero, cos, -sin, zero, sin, cos]
     plane = torch.stack(rows, dim=1).view(-1, 3, 3)
-    turned: Tensor = torch.linalg.inv(TO_YIQ) @ plane @ TO_YIQ
+    turned: Tensor = FROM_YIQ @ plane @ TO_YIQ
     return turned
 
 
 def apply_colours(pixels: Tensor, matrix: Tensor, contrast: Tensor) -> Tensor:
-    """Return pixels (n, 3, p) of 0..1 under their colour matrices, clipped to 0..1."""
-    mean = (matrix @ pixels.mean(dim=2, keepdim=True))[..., 0]  # (n, 3)
+    """Return pixels (n, p, 3) of 0..1 under their colour matrices, clipped to 0..1."""
+    mean = (matrix @ pixels.mean(dim=1)[..., None])[..., 0]  # (n, 3)
     grey = mean @ LUMINANCE.to(pixels)
     offset = ((1 - contrast) / contrast.clamp(min=1e-3) * grey)[:, None, None]
-    view: Tensor = torch.baddbmm(offset, matrix, pixels).clamp_(0, 1)
+    view: Tensor = torch.baddbmm(offset, pixels, matrix.mT).clamp_(0, 1)
     return view
 
 

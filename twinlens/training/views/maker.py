@@ -26,36 +26,44 @@ class ViewMaker:
 
         All draws come from `generator`, on the CPU, so that a seed means the same on any device.
         """
-        planes = images.permute(0, 3, 1, 2).float().div_(255)  # (n, 3, S, S)
-        return {name: self._group(planes, crops, generator) for name, crops in self.groups.items()}
+        pixels = images.float().div_(255)
+        return {name: self._group(pixels, crops, generator) for name, crops in self.groups.items()}
 
-    def _group(self, planes: Tensor, crops: Crops, generator: torch.Generator) -> Tensor:
+    def _group(self, pixels: Tensor, crops: Crops, generator: torch.Generator) -> Tensor:
         side = crops.side(self.image_size)
-        views = [
-            make_view(planes, crops, side, turn, generator).sub_(self._row(self.mean, planes))
-            for turn in range(crops.count)
-        ]
-        return torch.stack(views, dim=1).div_(self._row(self.std, planes))
-
-    def _row(self, values: tuple[float, float, float], like: Tensor) -> Tensor:
-        return torch.tensor(values, device=like.device)[:, None, None]
+        mean, std = (torch.tensor(row, device=pixels.device) for row in (self.mean, self.std))
+        views = pixels.new_empty(len(pixels), crops.count, 3, side, side)
+        for turn in range(crops.count):
+            view = make_view(pixels, crops, side, turn, generator)  # (n, side, side, 3)
+            views[:, turn] = view.sub_(mean).div_(std).permute(0, 3, 1, 2)
+        return views
 
 
 def make_view(
-    planes: Tensor, crops: Crops, side: int, turn: int, generator: torch.Generator
+    pixels: Tensor, crops: Crops, side: int, turn: int, generator: torch.Generator
 ) -> Tensor:
-    """Return view number `turn` of each image: planes (n, 3, S, S) to (n, 3, side, side), 0..1."""
-    n, device = len(planes), planes.device
-    rows, columns = _geometry(n, planes.shape[-1], crops, side, turn, generator)
+    """Return view number `turn` of each image: (n, S, S, 3) to (n, side, side, 3), 0..1."""
+    n, device = len(pixels), pixels.device
+    rows, columns = _geometry(n, pixels.shape[1], crops, side, turn, generator)
     matrix, contrast = draw_colours(generator, n, crops)
-    rows, columns = rows.to(device), columns.to(device)
-    view = rows[:, None] @ planes @ columns.mT[:, None]  # (n, 3, side, side)
-    view = apply_colours(view.flatten(2), matrix.to(device), contrast.to(device))
+    view = resample(pixels, rows.to(device), columns.to(device))
+    view = apply_colours(view.flatten(1, 2), matrix.to(device), contrast.to(device))
     chance = crops.solarize[turn % len(crops.solarize)]
     if chance > 0:
         solarized = (uniform(generator, 0, 1, n) < chance).to(device)[:, None, None]
         view = torch.where(solarized & (view >= 0.5), 1 - view, view)
-    return view.view(n, 3, side, side)
+    return view.view(n, side, side, 3)
+
+
+def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return rows @ pixels @ columns^T for each channel: (n, S, S, 3) to (n, s, s, 3).
+
+    Channels stay last, so that each of the two products is one plain batched one.
+    """
+    n, full, side = len(pixels), pixels.shape[1], rows.shape[1]
+    wide = (columns @ pixels.transpose(1, 2).reshape(n, full, full * 3)).view(n, side, full, 3)
+    tall = rows @ wide.transpose(1, 2).reshape(n, full, side * 3)
+    return tall.view(n, side, side, 3)
 
 
 def _geometry(

@@ -1,0 +1,120 @@
+"""What each method reaches on two CPU cores: kNN over the same network untrained, effective rank.
+
+    python benchmarks/train_cpu.py [--quick] [--methods simclr,byol] [--budget 1200] --json FILE
+
+Trains the default recipe on CIFAR-10 (JPEG) under $TWINLENS_DATA/cifar10_jpeg for `budget` CPU
+seconds a method (1200 = ten minutes of two cores, counted in CPU time since machines are shared).
+The untrained network has settled BatchNorm statistics (lr 0), which is the stronger baseline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from report import Report
+
+from twinlens.training.config import Config, apply_sets
+from twinlens.training.evaluation.report import evaluate_encoder
+from twinlens.training.loop import train
+from twinlens.training.progress import open_display
+from twinlens.training.recipes import open_recipe
+
+METHODS = "simclr,moco,mocov3,byol,dino,supcon"
+SETTLING, TIMED = 12, 12  # steps
+GAIN = 20.0  # points of kNN that SimCLR must add
+
+
+def main() -> None:
+    """Train and judge each method; print the table."""
+    arguments = parse()
+    folder = os.environ.get("TWINLENS_DATA")
+    if folder is None:
+        print("skipped: TWINLENS_DATA is not set, and CIFAR-10 (JPEG) is not part of the project")
+        return
+    data = Path(folder) / "cifar10_jpeg"
+    report = Report("train_cpu")
+    for method in arguments.methods.split(","):
+        with tempfile.TemporaryDirectory() as work:
+            measure(report, method, data, Path(work), arguments)
+    report.finish(arguments.json)
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a minute of CPU time a method")
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--budget", type=float, default=0.0, help="CPU seconds a method")
+    parser.add_argument("--bank", type=int, default=0, help="images that kNN learns from; 0 = all")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    arguments.budget = arguments.budget or (60.0 if arguments.quick else 1200.0)
+    arguments.bank = arguments.bank or (5000 if arguments.quick else 0)
+    return arguments
+
+
+def measure(
+    report: Report, method: str, data: Path, work: Path, arguments: argparse.Namespace
+) -> None:
+    """Add the row of one method."""
+    config = apply_sets(open_recipe(method, "default"), ["stored_size=32", "device=cpu"])
+    began = time.process_time()
+    seconds = time_steps(config, data, work)
+    settled = apply_sets(config, ["lr=0", "weight_decay=0", f"steps={SETTLING}"])
+    before = judge(settled, data, work / "untrained", arguments.bank)
+    steps = max(TIMED, round(arguments.budget / seconds))
+    after = judge(apply_sets(config, [f"steps={steps}"]), data, work / "trained", arguments.bank)
+    batch = config.settings.batch
+    gain = float(after["knn"]) - float(before["knn"])
+    report.row(
+        method=method,
+        steps=steps,
+        epochs=round(steps * batch / 50_000, 2),
+        images_per_cpu_second=round(batch / seconds, 1),
+        knn_untrained=before["knn"],
+        knn=after["knn"],
+        gain=round(gain, 2),
+        linear=after["linear"],
+        rank_untrained=before["effective_rank"],
+        rank=after["effective_rank"],
+        cpu_seconds=round(time.process_time() - began),
+    )
+    if method == "simclr":
+        report.bar("simclr_knn_gain", round(gain, 2), GAIN, gain >= GAIN)
+        ratio = float(after["effective_rank"]) / float(before["effective_rank"])
+        report.bar("simclr_rank_ratio", round(ratio, 3), 1.0, ratio > 1)
+
+
+def time_steps(config: Config, data: Path, work: Path) -> float:
+    """Return the CPU seconds of one step, decoding and starting left out."""
+    found = []
+    for steps in (1, 1 + TIMED):
+        timed = apply_sets(config, [f"steps={steps}", "save_every=1000000"])
+        began = time.process_time()
+        train(timed, str(data / "test.zip"), work / f"timing-{steps}")
+        found.append(time.process_time() - began)
+    return max(1e-3, (found[1] - found[0]) / TIMED)
+
+
+def judge(config: Config, data: Path, out: Path, bank: int) -> dict[str, float | int]:
+    """Train a run and return what it is worth on the test half."""
+    display = open_display()
+    try:
+        train(config, str(data / "train.zip"), out, display)
+        return evaluate_encoder(
+            str(out),
+            str(data / "test.zip"),
+            bank=str(data / "train.zip"),
+            limit=bank,
+            display=display,
+        )
+    finally:
+        display.close()
+
+
+if __name__ == "__main__":
+    main()
