@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--budget", type=float, default=0.0, help="CPU seconds a method")
     parser.add_argument("--bank", type=int, default=0, help="images that kNN learns from; 0 = all")
+    parser.add_argument("--precision", default="fp32", help="bf16 where the CPU has AVX512-BF16")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     arguments.budget = arguments.budget or (60.0 if arguments.quick else 1200.0)
@@ -61,7 +62,10 @@ def measure(
     report: Report, method: str, data: Path, work: Path, arguments: argparse.Namespace
 ) -> None:
     """Add the row of one method."""
-    config = apply_sets(open_recipe(method, "default"), ["stored_size=32", "device=cpu"])
+    config = apply_sets(
+        open_recipe(method, "default"),
+        ["stored_size=32", "device=cpu", f"precision={arguments.precision}"],
+    )
     began = time.process_time()
     seconds = time_steps(config, data, work)
     settled = apply_sets(config, ["lr=0", "weight_decay=0", f"steps={SETTLING}"])

@@ -133,7 +133,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     tokenizer = RunTokenizer(settings, folder) if _has_text(config) else None
     net = open_network(config, tokenizer)
     synchronise_norms(net, config, ranks.world)
-    net.to(device)
+    # Convolutions are up to half as fast again with channels last in memory, on CPU and GPU.
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = State(config.objective.state(), net, settings.seed).to(device)
     optimizer = open_optimizer(net, config.objective.groups(), settings)
     step = _resume(folder, net, state, optimizer)

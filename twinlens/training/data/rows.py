@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 FILE_KEYS = ("file", "path", "image", "filepath", "file_name", "filename", "url")
-LABEL_KEYS = ("cls", "class", "label", "category")
-CAPTION_KEYS = ("captions", "caption", "text", "title")
+LABEL_KEYS = ("cls", "class", "label", "category", "kind")
+CAPTION_KEYS = ("captions", "caption", "text", "title", "name")
 
 
 def first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:

@@ -32,11 +32,13 @@ class ViewMaker:
     def _group(self, pixels: Tensor, crops: Crops, generator: torch.Generator) -> Tensor:
         side = crops.side(self.image_size)
         mean, std = (torch.tensor(row, device=pixels.device) for row in (self.mean, self.std))
-        views = pixels.new_empty(len(pixels), crops.count, 3, side, side)
+        views = pixels.new_empty(len(pixels), crops.count, side, side, 3)
         for turn in range(crops.count):
             view = make_view(pixels, crops, side, turn, generator)  # (n, side, side, 3)
-            views[:, turn] = view.sub_(mean).div_(std).permute(0, 3, 1, 2)
-        return views
+            torch.sub(view, mean, out=views[:, turn])
+        return views.div_(std).permute(
+            0, 1, 4, 2, 3
+        )  # channels last in memory: as convolutions like it
 
 
 def make_view(
