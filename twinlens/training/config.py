@@ -59,7 +59,6 @@ class Settings:
     splits: int = 8  # of the batch, for `split`
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
-    fsdp: bool = False
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 = torch's choice
     memory_gb: float = 4.0  # decoded images are kept in memory up to this

@@ -35,6 +35,7 @@ from twinlens.training.data.pixels import PixelStore, square_spec
 from twinlens.training.data.records import Source, fingerprint
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
+from twinlens.training.devices import pick_device
 from twinlens.training.doctor.rounds import Rounds
 from twinlens.training.gradients import Differentiator
 from twinlens.training.logs import Log, NoLog, read_log
@@ -163,19 +164,6 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         step=step,
         saved=step,
     )
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` is a GPU if there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r}: {error}", field="device") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda, but torch sees no GPU; set device=cpu", field="device")
-    return device
 
 
 def check_needs(source: Source, config: Config) -> list[str]:

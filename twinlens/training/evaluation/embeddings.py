@@ -18,6 +18,7 @@ from twinlens.training.data.pixels import Pixels, PixelStore
 from twinlens.training.data.records import Record
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer
+from twinlens.training.devices import pick_device
 from twinlens.training.progress import Display
 from twinlens.training.run import CONFIG, TrainedRun, image_spec, open_run
 from twinlens.training.seeds import generator
@@ -58,30 +59,32 @@ def open_embedder(where: str) -> Embedder:
 
 
 class RunEmbedder:
-    """A run's towers, in torch."""
+    """A run's towers, in torch, on the run's device; embeddings come back to the CPU."""
 
     def __init__(self, run: TrainedRun) -> None:
         settings = run.config.settings
-        self._run = run
+        self._device = pick_device("auto")
+        self._towers = {name: tower.to(self._device) for name, tower in run.towers.items()}
         self.preprocessor = Preprocessor(image_spec(settings))
         self.has_text = "text" in run.towers
-        self._mean = torch.tensor(settings.mean)[:, None, None]
-        self._std = torch.tensor(settings.std)[:, None, None]
+        self._mean = torch.tensor(settings.mean, device=self._device)[:, None, None]
+        self._std = torch.tensor(settings.std, device=self._device)[:, None, None]
         self._tokenizer = RunTokenizer(settings, run.folder) if self.has_text else None
 
     @torch.no_grad()
     def images(self, pixels: Pixels) -> Tensor:
         """Return embeddings of uint8 pixels (n, h, w, 3)."""
-        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-        rows: Tensor = self._run.towers["image"]((planes - self._mean) / self._std)
-        return rows
+        moved = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+        rows: Tensor = self._towers["image"]((moved.float() / 255 - self._mean) / self._std)
+        return rows.cpu()
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
         """Return embeddings of texts."""
         assert self._tokenizer is not None, "this run has no text tower. This is a bug"
-        rows: Tensor = self._run.towers["text"](torch.from_numpy(self._tokenizer.batch(texts)))
-        return rows
+        tokens = torch.from_numpy(self._tokenizer.batch(texts)).to(self._device)
+        rows: Tensor = self._towers["text"](tokens)
+        return rows.cpu()
 
 
 class BundleEmbedder:

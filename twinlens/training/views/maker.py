@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch import device as Device
 
 from twinlens.training.views.colours import apply_colours, draw_colours
 from twinlens.training.views.crops import Crops, blurring, draw_boxes, resampling, uniform
@@ -46,9 +47,9 @@ def make_view(
 ) -> Tensor:
     """Return view number `turn` of each image: (n, S, S, 3) to (n, side, side, 3), 0..1."""
     n, device = len(pixels), pixels.device
-    rows, columns = _geometry(n, pixels.shape[1], crops, side, turn, generator)
+    rows, columns = _geometry(n, pixels.shape[1], crops, side, turn, generator, device)
     matrix, contrast = draw_colours(generator, n, crops)
-    view = resample(pixels, rows.to(device), columns.to(device))
+    view = resample(pixels, rows, columns)
     view = apply_colours(view.flatten(1, 2), matrix.to(device), contrast.to(device))
     chance = crops.solarize[turn % len(crops.solarize)]
     if chance > 0:
@@ -69,18 +70,21 @@ def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _geometry(
-    n: int, full: int, crops: Crops, side: int, turn: int, generator: torch.Generator
+    n: int, full: int, crops: Crops, side: int, turn: int, draws: torch.Generator, device: Device
 ) -> tuple[Tensor, Tensor]:
-    """Return row and column matrices (n, side, full): crop, resize, flip and blur in one."""
-    left, top, width, height = draw_boxes(generator, n, crops, full).unbind(1)
-    flip = uniform(generator, 0, 1, n) < crops.flip
+    """Return row and column matrices (n, side, full): crop, resize, flip and blur in one.
+
+    Drawn on the CPU, a few numbers an image; the matrices are made where they are used.
+    """
+    left, top, width, height = draw_boxes(draws, n, crops, full).to(device).unbind(1)
+    flip = (uniform(draws, 0, 1, n) < crops.flip).to(device)
     columns = resampling(left, width, full, side, flip)
     rows = resampling(top, height, full, side, torch.zeros_like(flip))
     chance = crops.blur[turn % len(crops.blur)]
     if chance > 0:
-        blurred = uniform(generator, 0, 1, n) < chance
+        blurred = uniform(draws, 0, 1, n) < chance
         scale = side / 224  # the usual 0.1 to 2 pixels are meant for a side of 224
-        sigma = uniform(generator, crops.blur_min * scale, crops.blur_max * scale, n) * blurred
-        blur = blurring(sigma, side)
+        sigma = uniform(draws, crops.blur_min * scale, crops.blur_max * scale, n) * blurred
+        blur = blurring(sigma.to(device), side)
         rows, columns = blur @ rows, blur @ columns
     return rows, columns

@@ -1,0 +1,50 @@
+"""The benchmarks of this room run: small, and saying so where they cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_benchmark(name: str, *arguments: str, **environment: str) -> str:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    clean = {key: value for key, value in os.environ.items() if key != "TWINLENS_DATA"}
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
+    done = subprocess.run(
+        command,
+        env={**clean, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return done.stdout
+
+
+def test_the_gpu_benchmark_is_one_call_that_runs_dry_anywhere(tmp_path: Path) -> None:
+    out = run_benchmark("train_gpu.py", "--dry-run", "--json", str(tmp_path / "gpu.json"))
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert [row["recipe"] for row in content["rows"]] == ["cifar10", "cifar10_resnet50"]
+    assert all(row["steps"] == 2 for row in content["rows"])
+    assert content["bars"] == {} and "mean nothing" in out
+
+
+@pytest.mark.slow
+def test_without_data_the_cpu_benchmark_says_so() -> None:
+    assert "TWINLENS_DATA is not set" in run_benchmark("train_cpu.py", "--quick")
+
+
+@pytest.mark.slow
+def test_the_views_benchmark_compares_and_holds_at_the_size_that_cpus_train_on(
+    tmp_path: Path,
+) -> None:
+    run_benchmark("views.py", "--quick", "--json", str(tmp_path / "views.json"))
+    bars = json.loads((tmp_path / "views.json").read_text())["bars"]
+    assert bars["ratio_at_32"]["value"] > 2
