@@ -103,6 +103,11 @@ def painting() -> Case:
     return Case(rows, extra={"mask": hidden()})
 
 
+def beit() -> Case:
+    codes = np.random.default_rng(7).integers(0, K, (N, 6))
+    return Case({"odds": draw(N, 6, K)}, extra={"mask": hidden(), "codes": codes})
+
+
 def ibot() -> Case:
     teacher = {"logits": draw(N, 2, K, seed=1), "patches": draw(N, 2, 6, K, seed=2)}
     state = {"centre": draw(K, seed=3) * 0.1, "patch_centre": draw(K, seed=4) * 0.1}
@@ -180,6 +185,14 @@ FAMILY = {
             rows["pixels"], rows["target"], case.extra["mask"], 1
         ),
         lambda n: float(np.sqrt(2 / np.pi)),
+    ),
+    "beit": Entry(
+        beit,
+        scaled(beit, 60),
+        lambda objective, case, rows: oracle_family.beit(
+            rows["odds"], case.extra["codes"], case.extra["mask"]
+        ),
+        lambda n: float(np.log(512)),
     ),
     "ibot": Entry(ibot, ibot_sharp, ask_ibot, lambda n: 1.5 * float(np.log(1024))),
     "dinov2": Entry(

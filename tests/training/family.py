@@ -61,6 +61,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cpc": {"dim": 8},
     "mae": {"width": 16, "depth": 1, "attention_heads": 2},
     "simmim": {},
+    "beit": {"size": 12, "tokenizer_steps": 3},
     "ibot": TINY_DINO,
     "dinov2": TINY_DINO,
     "clip": {"dim": 8},
@@ -119,6 +120,8 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
     if (masks := config.objective.masks()) is not None:
         cells = SIDE // PATCH
         extra["mask"] = draw_masks(draws, masks, (n, views["global"].shape[1], cells, cells))
+    if (codes := config.objective.codes()) is not None:
+        extra["codes"] = torch.randint(codes.size, (n, extra["mask"].shape[2]), generator=draws)
     return Batch(views, extra)
 
 

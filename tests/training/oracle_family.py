@@ -180,3 +180,18 @@ def cpc(p: Array, z: Array, grid: int, ahead: int, temperature: float) -> Number
         losses.append(np.mean([log_sum_exp(row) - row[i] for i, row in enumerate(logits)]))
     found: Number = np.mean(losses)
     return found
+
+
+def beit(odds: Array, codes: NDArray[np.int64], mask: Mask) -> Number:
+    """odds (n, p, k), codes (n, p), mask (n, 1, p)."""
+    per_image = [
+        np.mean(
+            [
+                log_sum_exp(odds[i, place]) - odds[i, place, codes[i, place]]
+                for place in np.flatnonzero(mask[i, 0])
+            ]
+        )
+        for i in range(len(odds))
+    ]
+    found: Number = np.mean(per_image)
+    return found

@@ -24,6 +24,7 @@ from twinlens.training.network import Network
 from twinlens.training.schedules import Cosine, Linear, Progress
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
+from twinlens.training.visual_tokenizer import Codes
 
 Rows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
@@ -171,6 +172,10 @@ class Objective(abc.ABC):
 
     def masks(self) -> Masks | None:
         """Return how the views `global` are masked: `extra["mask"]` (n, views, patches)."""
+        return None
+
+    def codes(self) -> Codes | None:
+        """Return which visual tokenizer codes the views `global`: `extra["codes"]` (n, patches)."""
         return None
 
     def teacher(self, net: Network, batch: Batch) -> Rows:

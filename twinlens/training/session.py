@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
 from twinlens.training.devices import pick_device
 from twinlens.training.doctor.rounds import Rounds
+from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.gradients import Differentiator
 from twinlens.training.logs import Log, NoLog, read_log
 from twinlens.training.monitors import Monitors
@@ -47,6 +48,12 @@ from twinlens.training.progress import Display
 from twinlens.training.run import BAD, CHECKPOINTS, prepare_folder
 from twinlens.training.state import State
 from twinlens.training.views.maker import ViewMaker
+from twinlens.training.visual_tokenizer import (
+    FILE,
+    TRAIN,
+    provide_visual_tokenizer,
+    read_visual_tokenizer,
+)
 
 SAVES_PER_RUN = 10
 
@@ -144,6 +151,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     batch_text = tokenizer.batch if tokenizer else None
     mask = mask_drawer(config, net)
     feeder = Feeder(store, order, maker, ranks, device, settings.seed, classes, batch_text, mask)
+    feeder.code = _visual_codes(config, net, folder, feeder, display)
     known = [row for row in read_log(folder) if row["step"] <= step]
     rounds = Rounds(config, store, known)
     total = settings.steps or max(1, round(settings.epochs * order.per_epoch))
@@ -222,6 +230,22 @@ def _load_pixels(source: Source, config: Config, display: Display) -> PixelStore
             f"{len(store.bad)} of {count} images cannot be read and are left out; see {BAD}"
         )
     return store
+
+
+def _visual_codes(
+    config: Config, net: Network, folder: Path, feeder: Feeder, display: Display
+) -> Callable[[Tensor], Tensor] | None:
+    """Return what codes views, after the first rank has provided the tokenizer's file."""
+    codes, tower = config.objective.codes(), net["image"]
+    if codes is None or not isinstance(tower, VisionTransformer):
+        return None
+    if feeder.ranks.first:
+        if codes.tokenizer == TRAIN and not (folder / FILE).is_file():
+            display.say(f"training a visual tokenizer of {codes.size} codes first")
+        provide_visual_tokenizer(codes, tower.patch, folder, config.settings.seed, feeder.samples)
+    feeder.ranks.wait()
+    tokenizer = read_visual_tokenizer(folder / FILE, tower.patch, codes.size)
+    return tokenizer.to(feeder.device).codes
 
 
 def _check_division(config: Config, ranks: Ranks) -> None:

@@ -29,20 +29,20 @@ from twinlens.training.objectives.simsiam import SimSiam
 from twinlens.training.objectives.swav import SwAV
 
 SIDE = 16
-ADAPTIVE = [
-    "dino",
-    "ibot",
-    "dinov2",
-    "mae",
-    "simmim",
-    "beit",
-    "cpc",
+ADAPTIVE = {  # trained by AdamW in their recipes
     "barlow",
-    "vicreg",
+    "beit",
     "clip",
-    "siglip",
+    "cpc",
     "devise",
-]  # trained by AdamW in their recipes
+    "dino",
+    "dinov2",
+    "ibot",
+    "mae",
+    "siglip",
+    "simmim",
+    "vicreg",
+}
 Settled = dict[str, Any]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,6 +18,8 @@ from twinlens.training.objective import Batch
 from twinlens.training.parallel import Ranks
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
+
+SAMPLES = 64  # images in a batch of the visual tokenizer
 
 
 class Tokenize(Protocol):
@@ -41,6 +43,7 @@ class Feeder:
     classes: Sequence[str] = ()
     tokenize: Tokenize | None = None
     mask: Callable[[int, torch.Generator], Tensor] | None = None
+    code: Callable[[Tensor], Tensor] | None = None
     _ahead: dict[int, Future[tuple[Pixels, list[int]]]] = field(default_factory=dict, init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
@@ -61,7 +64,18 @@ class Feeder:
         views = self.maker(images, draws)
         if self.mask is not None:
             extra["mask"] = self.mask(len(images), draws).to(self.device)
+        if self.code is not None:
+            extra["codes"] = self.code(views["global"][:, 0])
         return Batch(views, extra)
+
+    def samples(self, steps: int) -> Iterator[Tensor]:
+        """Yield single views of images drawn at random: what a visual tokenizer learns from."""
+        size = min(SAMPLES, len(self.store))
+        for step in range(steps):
+            draws = generator(self.seed, step, 43)
+            positions = torch.randint(len(self.store), (size,), generator=draws).tolist()
+            pixels, _ = self.store.fetch(positions)
+            yield self.maker(torch.from_numpy(pixels).to(self.device), draws)["global"][:, 0]
 
     def close(self) -> None:
         """End the threads that read ahead."""

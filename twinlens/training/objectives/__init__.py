@@ -30,6 +30,7 @@ METHODS = {
     "cpc": "cpc:CPC",
     "mae": "mae:MAE",
     "simmim": "simmim:SimMIM",
+    "beit": "beit:BEiT",
     "ibot": "ibot:IBOT",
     "dinov2": "dinov2:DINOv2",
     "clip": "clip:CLIP",

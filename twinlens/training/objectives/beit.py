@@ -1,0 +1,74 @@
+"""BEiT: tell the visual codes of hidden patches (Bao et al. 2021).
+
+https://arxiv.org/abs/2106.08254. A tokenizer, trained first and then fixed, gives each patch one of
+K codes; the encoder sees the image with stand-ins for hidden patches, and a linear layer tells
+their codes:    loss = mean over hidden patches of CE(prediction, code).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import nn
+
+from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.network import Network
+from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objectives.mae import plain_crop
+from twinlens.training.reconstruction import Token, masked_mean
+from twinlens.training.views.crops import Crops
+from twinlens.training.views.masks import Masks
+from twinlens.training.visual_tokenizer import TRAIN, Codes
+
+
+@dataclass(frozen=True)
+class BEiT(Objective):
+    """Masked image modelling over visual codes."""
+
+    name: ClassVar[str] = "beit"
+    summary: ClassVar[str] = "tell the visual codes of hidden patches; needs a vit"
+    coupled: ClassVar[bool] = False
+
+    size: int = 512  # codes
+    ratio: float = 0.4
+    tokenizer: str = TRAIN  # or the visual_tokenizer.safetensors of another run
+    tokenizer_steps: int = 500
+    crops: Crops = field(default_factory=lambda: plain_crop())
+
+    def views(self) -> Mapping[str, Crops]:
+        """One crop; colours stay as they are."""
+        return {"global": self.crops}
+
+    def masks(self) -> Masks:
+        """Blocks, equally many patches in each image."""
+        return Masks("blocks", self.ratio, self.ratio)
+
+    def codes(self) -> Codes:
+        """The tokenizer's codes."""
+        return Codes(self.size, self.tokenizer, self.tokenizer_steps)
+
+    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
+        """The stand-in and the linear layer to codes."""
+        width = widths["image"]
+        return {"mask_token": Token(width), "codes": nn.Linear(width, self.size)}
+
+    def student(self, net: Network, batch: Batch) -> Rows:
+        """Return the odds of each code (n, patches, size)."""
+        images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
+        tower = net["image"]
+        assert isinstance(tower, VisionTransformer)
+        tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
+        return {REPRESENTATION: tokens[:, :1].detach(), "odds": net["codes"](tokens[:, 1:])}
+
+    def loss(self, given: Given) -> Rows:
+        """Return the cross-entropy on hidden patches."""
+        logs = given.student["odds"].log_softmax(dim=-1)
+        error = -logs.gather(-1, given.extra["codes"][..., None])[..., 0]
+        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+
+    def chance(self, batch: int) -> float:
+        """Ln K: every code is as likely."""
+        return math.log(self.size)
