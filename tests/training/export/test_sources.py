@@ -152,6 +152,31 @@ def test_a_local_file_gives_its_weights_and_its_hash(
     assert described.provenance["random_weights"] is False
 
 
+def write_folder(folder: Path) -> Path:
+    """Write a folder that open_clip reads: a configuration, without weights."""
+    config = {"model_cfg": TINY, "preprocess_cfg": {"mean": [0.5] * 3, "resize_mode": "squash"}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_local_folder_gives_model_weights_and_preprocessing(tiny: str, tmp_path: Path) -> None:
+    weights = module_of(f"open_clip:{tiny}").model.state_dict()
+    path = write_folder(tmp_path) / "open_clip_model.safetensors"
+    save_file({k: v.contiguous() for k, v in weights.items()}, path)
+    described = load_source(f"open_clip:local-dir:{tmp_path}", SourceOptions(seed=5))
+    assert described.image is not None
+    found: Any = described.image.module
+    assert torch.equal(found.model.visual.proj, weights["visual.proj"])
+    assert (described.image.spec.resize, described.image.spec.mean) == ("squash", (0.5,) * 3)
+    assert described.provenance["checkpoint"]["sha256"] == hash_file(path)
+    assert str(tmp_path.parent) not in str(described.provenance)
+
+
+def test_a_local_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="could not be loaded"):
+        load_source(f"open_clip:local-dir:{write_folder(tmp_path)}", SourceOptions())
+
+
 def test_weights_of_another_model_are_refused_by_name(tiny: str, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"visual.proj": torch.zeros(3, 3), "logit_scale": torch.zeros(())}, path)

@@ -22,6 +22,7 @@ from torch.export import Dim
 # 23 is the first opset with Attention: ONNX Runtime runs it as fast as the nine nodes that spell it
 # out, and after int8 quantisation faster.
 OPSET: Final = 23
+_CHATTERING: Final = ("torch.onnx", "onnxscript.optimizer._constant_folding")
 _INLINE_BYTES: Final = 1024  # smaller tensors stay in the graph file
 _ALIGNMENT: Final = 4096  # a page, so that a runtime can map a tensor rather than read it
 
@@ -124,13 +125,15 @@ def _strip_notes(model: ir.Model) -> None:
 @contextmanager
 def _quiet_tracer() -> Iterator[None]:
     """Silence what the tracer says on every model and no user can act on."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _CHATTERING]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.|onnx")
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|copyreg")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -62,9 +62,10 @@ def load(rest: str, options: SourceOptions) -> Description:
         )
     config = _read_config(arch)
     model, checkpoint = _build(arch, weights, config, options)
+    label = f"{schema}{arch.rsplit('/', 1)[-1]}" if schema == "local-dir:" else arch
     provenance: dict[str, Any] = {
         "method": "open_clip",
-        "source": f"open_clip:{arch}" + (f"/{weights.tag}" if weights.tag else ""),
+        "source": f"open_clip:{label}" + (f"/{weights.tag}" if weights.tag else ""),
         "checkpoint": checkpoint,
         "random_weights": options.random_weights,
         "licence": None,
@@ -171,7 +172,7 @@ def _build(
             "export does not read; choose an architecture with open_clip's own text tower",
             field="source",
         )
-    path = weights.path
+    path = weights.path or _find_local_weights(arch)
     quick = False
     if weights.tag and not options.random_weights:
         tag = open_clip.pretrained.get_pretrained_cfg(arch, weights.tag)
@@ -186,7 +187,16 @@ def _build(
             )
         )
     model = _create(arch, weights, quick, options)
-    return model.eval(), describe_checkpoint(path) if path else None
+    return model.eval(), describe_checkpoint(path) if path and not options.random_weights else None
+
+
+def _find_local_weights(arch: str) -> Path | None:
+    """Return the weights in the folder of a `local-dir:` name, where that holds one file."""
+    if not arch.startswith("local-dir:"):
+        return None
+    folder = Path(arch.removeprefix("local-dir:"))
+    found = [path for path in folder.glob("*") if path.suffix in (".safetensors", ".bin", ".pth")]
+    return found[0] if len(found) == 1 else None
 
 
 def _create(arch: str, weights: _Weights, quick: bool, options: SourceOptions) -> Any:
@@ -199,14 +209,17 @@ def _create(arch: str, weights: _Weights, quick: bool, options: SourceOptions) -
                 arch,
                 pretrained=weights.argument if load_weights else None,
                 load_weights=load_weights,
+                # A folder or repository without weights would otherwise stay random.
+                require_pretrained=load_weights,
                 force_quick_gelu=quick,
                 pretrained_text=False,
                 weights_only=True,
             )
         except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:300]
+            given = weights.argument or arch
             raise InputError(
-                f"the weights {weights.argument!r} do not fit {arch}: {reason}", field="source"
+                f"the weights {given!r} do not fit {arch}: {reason}", field="source"
             ) from error
 
 
