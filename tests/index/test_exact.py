@@ -27,11 +27,10 @@ def test_top_k_is_the_head_of_a_full_sort(
     table = rng.standard_normal((rows, 8)).astype(np.float16 if half else np.float32)
     wanted = rng.standard_normal((queries, 8)).astype(np.float32)
     allowed = None if share is None else rng.random(rows) < share
-    before, exact.BLOCK_BYTES = exact.BLOCK_BYTES, 4 * 8 * block
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "BLOCK_BYTES", 4 * 8 * block)
+        patch.setattr(exact, "SEED_ROWS", 20)
         scores, places = exact.top_k(wanted, table, k, allowed)
-    finally:
-        exact.BLOCK_BYTES = before
     truth = wanted @ table.astype(np.float32).T
     if allowed is not None:
         truth[:, ~allowed] = -np.inf
