@@ -15,6 +15,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is loaded
 
+import dataclasses
 import functools
 import importlib.util
 import itertools
@@ -28,6 +29,7 @@ import numpy as np
 from report import Report, parse_arguments, time_interleaved
 from search_world import Rows, World, make_world
 
+from twinlens.index.candidates import Dials
 from twinlens.index.collection import Collection
 from twinlens.index.derived import _draw
 from twinlens.index.faiss_setup import load_faiss
@@ -149,7 +151,24 @@ def _indexes(report: Report, writer: Writer, world: World, truth: list[set[str]]
             least = 12.0 if target == 0.99 else 25.0
             holds = ratio >= least and recall >= target - 0.005
             report.bar(f"text_recall_{target}_over_flat", ratio, least, holds)
+    _sweep(report, writer.collection, texts, truth)
     _build_costs(report, world)
+
+
+def _sweep(report: Report, collection: Collection, texts: Rows, truth: list[set[str]]) -> None:
+    """Turn the dials of the inverted lists, for the plot of recall against queries a second."""
+    derived = collection.snapshot().parts[0].derived
+    if derived is None:
+        return
+    tuned = derived.tuning
+    for probe in (2, 4, 8, 16, 32, 64, 128, 256):
+        derived.tuning = dataclasses.replace(tuned, dials=Dials(probe, tuned.dials.expansion))
+        start = time.process_time()
+        found = [{hit.id for hit in collection.search(text, K)[0]} for text in texts]
+        cost = (time.process_time() - start) / len(texts)
+        recall = float(np.mean([len(a & b) / K for a, b in zip(found, truth, strict=True)]))
+        report.row(what=f"twinlens ivf-sq8, probe {probe}", ms=1000 * cost, recall=recall)
+    derived.tuning = tuned
 
 
 def _build_costs(report: Report, world: World) -> None:
