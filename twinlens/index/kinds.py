@@ -35,7 +35,8 @@ class Kind:
 
 def _lists(rows: int) -> int:
     """Return how many lists an inverted file of so many rows has: about 4 sqrt(rows)."""
-    return max(16, min(65_536, 1 << int(math.log2(4 * math.sqrt(rows)))))
+    most = max(16, min(65_536, rows // 40))  # k-means wants some 40 rows a list
+    return min(most, 1 << int(math.log2(4 * math.sqrt(rows))))
 
 
 KINDS: dict[str, Kind] = {

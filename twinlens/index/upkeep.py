@@ -28,6 +28,7 @@ SOURCE_NOTE = "sample source:"
 SAMPLE_QUERIES = 1000  # a modality: half of them choose, half report
 LOOSE_SHARE = 0.25  # of all rows outside the largest segment: worth a compaction
 DEAD_SHARE = 0.2
+MIN_ROWS = 1000  # fewer are scanned faster than any index is asked
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _is_loose(writer: Writer) -> bool:
     if not total:
         return False
     largest = max(row.rows for row in rows)
-    dead = total - writer.catalog.count() - writer.catalog.delta_count()
+    dead = total - (writer.catalog.count() - writer.catalog.delta_count())
     return total - largest > LOOSE_SHARE * total or dead > DEAD_SHARE * total
 
 
@@ -119,6 +120,9 @@ def _index_segment(
         kinds = choose_kinds(row.rows, head.dim, text_sample=text is not None, memory=plan.memory)
     else:
         kinds = [] if plan.kind == "exact" else [plan.kind]
+    if kinds and row.rows < MIN_ROWS:
+        observe(f"{row.rows} rows are searched exactly: an index is for {MIN_ROWS} or more")
+        kinds = []
     if row.index and row.index.kind in kinds and row.index.tuning["target"] == plan.target:
         if _is_intact(writer, row.index):
             return

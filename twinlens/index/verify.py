@@ -15,6 +15,8 @@ from twinlens.index.durable import check_hashes
 from twinlens.index.records import Changes, SegmentRow
 from twinlens.index.segment import Segment
 
+ATTEMPTS = 5
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -39,11 +41,24 @@ def verify_collection(folder: str | Path) -> Verdict:
     except CollectionError as error:
         return Verdict(0, 0, (error.message,), ())
     try:
-        return _verify(root, catalog)
+        for _ in range(ATTEMPTS):
+            generation = catalog.head().generation
+            verdict = _verify_once(root, catalog)
+            if verdict.is_sound or catalog.head().generation == generation:
+                break
+            # A compaction took folders away while we looked at them: look at what is there now.
+        return verdict
     except CollectionError as error:
         return Verdict(0, 0, (error.message,), ())
     finally:
         catalog.close()
+
+
+def _verify_once(root: Path, catalog: Catalog) -> Verdict:
+    try:
+        return _verify(root, catalog)
+    except CollectionError as error:
+        return Verdict(0, 0, (error.message,), ())
 
 
 def _verify(root: Path, catalog: Catalog) -> Verdict:
