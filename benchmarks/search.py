@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from report import Report, parse_arguments, time_interleaved
-from search_world import Rows, World, make_world
+from worlds.embeddings import Rows, World, make_world
 
 from twinlens.index.candidates import Dials
 from twinlens.index.collection import Collection
