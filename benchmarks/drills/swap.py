@@ -25,13 +25,14 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
     environment = {"TWINLENS_KEYS": f"admin:{KEY}"}
     with Server(f"model={bundle}", environment=environment) as server:
         swaps, seconds = 3 if quick else 20, []
-        _swap(server, bearer)  # what loading leaves behind once is no leak
         with Crowd(4, ask, server.port) as tally:
-            time.sleep(0.5)
+            for _ in range(3):  # what loading beside traffic leaves behind once is no leak
+                _swap(server, bearer)
+                time.sleep(1)
             memory = count_memory(server.pid)
             for _ in range(swaps):
                 seconds.append(_swap(server, bearer))
-                time.sleep(0.3)
+                time.sleep(1)  # the watchdog gives memory back at its next look
             grown = count_memory(server.pid) / memory - 1
     failed = len(tally.answers) - tally.count(200)
     report.row(drill="swap", what="swaps", value=swaps)
