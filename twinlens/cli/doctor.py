@@ -11,6 +11,9 @@ import typer
 def doctor(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a training run")],
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="also write RUN/report.html: curves, views, maps")
+    ] = False,
 ) -> None:
     """Say whether a run is healthy. Exit code 0: healthy, 3: sick, 4: too early to tell.
 
@@ -24,6 +27,11 @@ def doctor(
         print_json(describe(diagnosis))
     else:
         typer.echo("\n".join(_lines(run, diagnosis)))
+    if report:
+        from twinlens.cli.terminal import print_note
+        from twinlens.training.report.page import write_report
+
+        print_note(f"wrote {write_report(run)}")
     raise typer.Exit(diagnosis.exit_code)
 
 

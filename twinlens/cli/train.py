@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,7 @@ def _run(config: object, where: str, out: Path) -> None:
     from twinlens.training.config import Config
     from twinlens.training.loop import train as train_run
     from twinlens.training.progress import open_display
+    from twinlens.training.report.page import write_report
 
     assert isinstance(config, Config)
     display = open_display()
@@ -55,6 +57,8 @@ def _run(config: object, where: str, out: Path) -> None:
         finished = train_run(config, where, out, display)
     finally:
         display.close()
+    if os.environ.get("RANK", "0") == "0":
+        write_report(out)
     typer.echo(
         f"trained {config.method} for {finished.step} steps in {finished.seconds:.0f} s; run: {out}"
     )

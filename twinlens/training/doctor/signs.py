@@ -207,7 +207,7 @@ def steps_are_too_large(history: History) -> Verdict | None:
         "learning rate too high",
         ", ".join(seen if largest else seen[1:]),
         f"lr={settings.lr:g} is too high for {settings.optimizer} at batch {settings.batch}",
-        f"try lr={settings.lr / 10:.2g}, a longer warmup, or twinlens train ... --find-lr",
+        f"try lr={settings.lr / 10:.2g} or a longer warmup",
     )
 
 

@@ -145,7 +145,10 @@ def update_vitals(net: Network, before: Mapping[str, list[Tensor]]) -> Vitals:
 def representation_vitals(representation: Tensor) -> Vitals:
     """Return rank and spread of representations (n, views, d)."""
     spectrum = measure_spectrum(first_rows(representation)[:SPECTRUM_ROWS])
+    singular = spectrum.singular / spectrum.singular[0].clamp(min=1e-30)
+    places = [2**power for power in range(1, 10) if 2**power <= len(singular)]
     return {
+        **{f"singular/{place}": float(singular[place - 1]) for place in places},
         "rank": spectrum.effective_rank,
         "rank_me": spectrum.rank_me,
         "spread": spectrum.spread,

@@ -1,0 +1,98 @@
+"""The page itself."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twinlens.training.checkpoints import find_checkpoint
+from twinlens.training.doctor.examination import examine
+from twinlens.training.doctor.verdicts import Diagnosis
+from twinlens.training.logs import read_log
+from twinlens.training.report.charts import Points, draw_lines
+from twinlens.training.report.pictures import draw_pictures
+from twinlens.training.run import CHECKPOINTS, CONFIG, DATA, open_run, read_config
+
+REPORT = "report.html"
+ACCURACIES = ("knn", "probe")
+RANKS = ("rank", "rank_me", "head_rank")
+SPREADS = ("spread", "head_spread")
+ENTROPIES = ("teacher_entropy", "shared_entropy")
+OTHERS = {"step", "lr", "gradient", "images/s", "variety", "not_finite", "loss"}
+STYLE = """
+body{font:15px/1.45 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}
+figure{display:inline-block;width:440px;margin:0 12px 18px 0;vertical-align:top}
+figure.wide{width:100%}figcaption{font-weight:600;margin-bottom:4px}svg{width:100%}
+svg text{font-size:10px;fill:#666}.axis{stroke:#999;fill:none}.level{stroke:#999;stroke-dasharray:4}
+.sick{border-left:4px solid #c8553d;padding-left:12px}.note{border-left:4px solid #b58900;
+padding-left:12px}pre{background:#f4f4f4;padding:10px;overflow:auto}img{margin:2px;
+image-rendering:pixelated}
+"""
+
+
+def write_report(folder: Path) -> Path:
+    """Write the report of a run into its folder, and return its path."""
+    config, rows, diagnosis = read_config(folder), read_log(folder), examine(folder)
+    data = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    title = f"{config.method}: {folder.name}"
+    trained = find_checkpoint(folder / CHECKPOINTS) is not None
+    pictures = draw_pictures(open_run(folder)) if trained else []
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{config.method} after {diagnosis.step} steps on {html.escape(str(data['where']))}:"
+        f" {data['count']} images, fingerprint <code>{html.escape(data['fingerprint'])}</code></p>",
+        *tell_verdict(diagnosis),
+        *draw_numbers(rows, diagnosis.readings["chance"]),
+        *pictures,
+        "<h2>Recipe</h2>",
+        f"<pre>{html.escape((folder / CONFIG).read_text(encoding='utf-8'))}</pre>",
+    ]
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    text = f"<!doctype html><html><head>{head}</head><body>{''.join(body)}</body></html>"
+    path = folder / REPORT
+    beside = path.with_suffix(".part")
+    beside.write_text(text, encoding="utf-8")
+    beside.rename(path)
+    return path
+
+
+def tell_verdict(diagnosis: Diagnosis) -> list[str]:
+    """Return what the doctor says."""
+    told = [f"<h2>Doctor: {diagnosis.state}</h2>"]
+    for verdict in diagnosis.verdicts:
+        words = (verdict.name, verdict.what, verdict.cause, verdict.remedy)
+        name, what, cause, remedy = map(html.escape, words)
+        told.append(
+            f'<div class="{verdict.severity}"><b>{name}</b><p>{what}.<br>Likely cause: {cause}.'
+            f"<br>Remedy: {remedy}.</p></div>"
+        )
+    return told
+
+
+def draw_numbers(rows: Sequence[Mapping[str, Any]], chance: float) -> list[str]:
+    """Return the charts of a log."""
+    logged = dict.fromkeys(name for row in rows for name in row)
+    known = {*OTHERS, *ACCURACIES, *RANKS, *SPREADS, *ENTROPIES}
+    terms = [name for name in logged if name not in known and "/" not in name]
+
+    def take(names: Sequence[str]) -> dict[str, Points]:
+        return {n: [(row["step"], row[n]) for row in rows if n in row] for n in names}
+
+    def under(prefix: str) -> list[str]:
+        return [name for name in logged if name.startswith(prefix)]
+
+    return [
+        draw_lines("loss (dashed: chance)", take(["loss"]), chance),
+        draw_lines("online accuracy", take(ACCURACIES)),
+        draw_lines("effective rank", take(RANKS)),
+        draw_lines("spread of unit embeddings", take(SPREADS), 1.0),
+        draw_lines("singular values over the largest", take(under("singular/"))),
+        draw_lines("entropy of assignments", take(ENTROPIES)),
+        draw_lines("gradient norm by part", take(under("grad/"))),
+        draw_lines("step over weights, by part", take(under("update/"))),
+        draw_lines("learning rate", take(["lr"])),
+        *(draw_lines(name, take([name])) for name in terms),
+    ]

@@ -1,0 +1,110 @@
+"""Images as the run sees them: its views, a map of its embeddings, where its ViT looks."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from twinlens.bundle.preprocessing import Preprocessor
+from twinlens.errors import TwinlensError
+from twinlens.training.data.pixels import PixelStore
+from twinlens.training.data.sources import open_source
+from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.report.charts import draw_points
+from twinlens.training.run import TrainedRun, image_spec
+from twinlens.training.seeds import generator
+from twinlens.training.views.maker import ViewMaker
+
+MAPPED = 300  # images on the map
+SHOWN = 6  # images whose views are shown
+SCALE = 2
+
+
+def draw_pictures(run: TrainedRun) -> list[str]:
+    """Return figures of views, map and attention; one that says why, if the data is gone."""
+    try:
+        source = open_source(run.data["where"])
+    except TwinlensError as error:
+        return [f"<p>No pictures: {error}</p>"]
+    settings = run.config.settings
+    store = PixelStore(source, Preprocessor(image_spec(settings)), memory_bytes=0)
+    places = np.linspace(0, len(store) - 1, min(MAPPED, len(store))).astype(int).tolist()
+    pixels, records = store.fetch_good(places)
+    store.close()
+    images = torch.from_numpy(pixels)
+    labels = [source.records[record].label or "" for record in records]
+    return [draw_views(run, images), draw_map(run, images, labels), draw_attention(run, images)]
+
+
+def draw_views(run: TrainedRun, images: Tensor) -> str:
+    """Return the training views of a few images."""
+    settings = run.config.settings
+    maker = ViewMaker(
+        run.config.objective.views(), settings.image_size, settings.mean, settings.std
+    )
+    made = maker(images[:: max(1, len(images) // SHOWN)][:SHOWN], generator(0))
+    rows = ""
+    for image in zip(*made.values(), strict=True):
+        views = [view for group in image for view in group]
+        rows += f"<div>{''.join(_picture(view, run) for view in views)}</div>"
+    return f'<figure class="wide"><figcaption>views</figcaption>{rows}</figure>'
+
+
+@torch.no_grad()
+def draw_map(run: TrainedRun, images: Tensor, labels: list[str]) -> str:
+    """Return the two main directions of the embeddings."""
+    rows = torch.cat([run.towers["image"](part) for part in _normal(run, images).split(64)])
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    centred = rows - rows.mean(dim=0)
+    axes = torch.linalg.eigh((centred.mT @ centred).double()).eigenvectors[:, -2:].float()
+    points = [(float(x), float(y)) for x, y in (centred @ axes.flip(1)).tolist()]
+    return draw_points("embeddings, two main directions", points, labels)
+
+
+@torch.no_grad()
+def draw_attention(run: TrainedRun, images: Tensor) -> str:
+    """Return where the class token looks, head by head; nothing for other encoders."""
+    tower = run.towers["image"]
+    vit = tower[0] if isinstance(tower, torch.nn.Sequential) else tower
+    if not isinstance(vit, VisionTransformer):
+        return ""
+    some = _normal(run, images[:: max(1, len(images) // SHOWN)][:SHOWN])
+    maps = vit.look(some)
+    maps = maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-8)
+    rows = ""
+    for image, heads in zip(some, maps, strict=True):
+        wide = torch.nn.functional.interpolate(heads[:, None], some.shape[-1])
+        grey = "".join(_encode(head.expand(3, -1, -1)) for head in wide)
+        rows += f"<div>{_picture(image, run)}{grey}</div>"
+    return f'<figure class="wide"><figcaption>attention by head</figcaption>{rows}</figure>'
+
+
+def _normal(run: TrainedRun, images: Tensor) -> Tensor:
+    mean, std = (
+        torch.tensor(values)[:, None, None]
+        for values in (run.config.settings.mean, run.config.settings.std)
+    )
+    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def _picture(view: Tensor, run: TrainedRun) -> str:
+    mean, std = (
+        torch.tensor(values)[:, None, None]
+        for values in (run.config.settings.mean, run.config.settings.std)
+    )
+    return _encode(view * std + mean)
+
+
+def _encode(planes: Tensor) -> str:
+    """Return planes (3, h, w) of 0..1 as an image inside the page."""
+    pixels = (planes.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    side = SCALE * pixels.shape[1]
+    text = base64.b64encode(file.getvalue()).decode()
+    return f'<img width="{side}" alt="" src="data:image/png;base64,{text}">'
