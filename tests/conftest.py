@@ -7,6 +7,7 @@ that shares no code with the runtime.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,12 @@ from twinlens.bundle.golden import write_golden
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
 from twinlens.bundle.store import write_bundle
 from twinlens.kernels.onnx.attach import build_similarity
+from twinlens.kernels.onnx.register import has_cuda_device
+
+# Whether a kernel is interpreted is decided when it is defined, and importing torch may define
+# some: so before any test module is imported. Nothing but Triton reads the variable.
+if not has_cuda_device():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 SIDE = 8
 DIM = 16

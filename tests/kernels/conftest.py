@@ -1,19 +1,11 @@
-"""Kernels run on the GPU where there is one, and in Triton's interpreter where there is none.
-
-The interpreter is chosen when a kernel is defined, so the variable must stand before any test
-imports one; nothing but Triton reads it.
-"""
+"""Kernels run on the GPU where there is one, else in Triton's interpreter (see the root's)."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture
