@@ -37,7 +37,7 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("sweep", 80, 2): Tile(128, 128, 32, 8, 3),
     ("sweep", 80, 4): Tile(64, 64, 32, 8, 3),
     ("sweep_tma", 90, 2): Tile(128, 128, 64, 8, 3),
-    ("sweep_tma", 90, 4): Tile(128, 64, 32, 8, 3),
+    ("sweep_tma", 90, 4): Tile(64, 64, 32, 8, 3),
     ("gradient", 90, 2): Tile(128, 128, 64, 8, 3),
     ("gradient", 90, 4): Tile(128, 64, 32, 8, 3),
     ("gradient", 80, 2): Tile(128, 128, 32, 8, 3),
@@ -62,7 +62,9 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
 
 # Addresses that are not multiples of 16 bytes load element by element and eat registers: smaller.
 _GENERIC: dict[tuple[KernelName, int, int], Tile] = {
+    ("sweep", 90, 2): Tile(128, 64, 32, 8, 3),
     ("sweep", 90, 4): Tile(64, 64, 32, 8, 3),
+    ("gradient", 90, 2): Tile(128, 64, 32, 8, 3),
     ("softmax", 90, 2): Tile(16, 32, 32, 4, 2),
     ("softmax", 90, 4): Tile(16, 32, 16, 4, 2),
     ("softmax", 80, 2): Tile(16, 32, 32, 4, 2),
