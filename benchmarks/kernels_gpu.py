@@ -410,7 +410,7 @@ def _captured(action: Callable[[], object], sizes: Sizes) -> Callable[[], object
 @contextmanager
 def _triton_inference() -> Iterator[None]:
     """Take the Triton kernels on the CPU too, for the dry run."""
-    with mock.patch.object(similarity, "_wants_triton", lambda x: True):
+    with mock.patch.object(similarity, "suits_triton", lambda x: True):
         yield
 
 

@@ -125,14 +125,18 @@ def choose_engine(name: str, x: Tensor) -> Engine:
     """Return the engine of that name; "auto" takes Triton for what it can do on a GPU."""
     if name not in ENGINES:
         raise InputError(f"engine is {name!r}; known are {', '.join(ENGINES)}", field="engine")
-    able = x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
-    if name == "chunked" or (name == "auto" and not able):
+    if name == "chunked" or (name == "auto" and not suits_triton(x)):
         return ChunkedEngine()
     if importlib.util.find_spec("triton") is None:
         raise MissingDependencyError("engine 'triton' needs triton: pip install 'triton>=3.6'")
     from twinlens.kernels.triton_engine import TritonEngine
 
     return TritonEngine()
+
+
+def suits_triton(x: Tensor) -> bool:
+    """Tell whether the Triton kernels can take such embeddings, here."""
+    return x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
 
 
 def _pose(

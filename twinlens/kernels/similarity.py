@@ -15,6 +15,7 @@ from torch import Tensor
 from twinlens.errors import InputError
 from twinlens.kernels import reference
 from twinlens.kernels.contrastive import LOG2_E, blocks
+from twinlens.kernels.ops import suits_triton
 
 TILE = 128  # classes whose best logit is remembered together
 BLOCK = 64 * TILE  # classes scored at once
@@ -46,7 +47,7 @@ def similarity_topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor
 
 @torch.library.custom_op("twinlens::similarity_softmax", mutates_args=())
 def _softmax(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    if _wants_triton(x):
+    if suits_triton(x):
         from twinlens.kernels import triton_inference
 
         return triton_inference.similarity(x, y, scale, None)
@@ -55,7 +56,7 @@ def _softmax(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
 
 @torch.library.custom_op("twinlens::similarity_sigmoid", mutates_args=())
 def _sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    if _wants_triton(x):
+    if suits_triton(x):
         from twinlens.kernels import triton_inference
 
         return triton_inference.similarity(x, y, scale, bias)
@@ -64,7 +65,7 @@ def _sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 @torch.library.custom_op("twinlens::similarity_topk", mutates_args=())
 def _topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    if _wants_triton(x):
+    if suits_triton(x):
         from twinlens.kernels import triton_inference
 
         return triton_inference.topk(x, y, scale, k)
@@ -151,7 +152,3 @@ _sigmoid.register_autograd(_sigmoid_backward, setup_context=_keep)
 
 def _widen(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
-
-
-def _wants_triton(x: Tensor) -> bool:
-    return x.is_cuda and x.dtype != torch.float64
