@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.training.family import write_images
 from twinlens.cli.main import run
+from twinlens.training.checkpoints import find_checkpoint
 
 SMALL = ["--set", "encoder=vit-nano/4", "--set", "image_size=16", "--set", "batch=8"]
 
@@ -64,3 +68,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_torchrun_divides_the_batch_and_one_rank_speaks(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", 30)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", "-m", "twinlens.cli.main", "train", "supcon", str(data)]
+    command += ["--out", str(tmp_path / "run"), *SMALL, "--set", "steps=3", "--set", "device=cpu"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.count("trained supcon for 3 steps") == 1
+    assert find_checkpoint(tmp_path / "run/checkpoints") is not None

@@ -14,13 +14,12 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from tests.training.family import ALL, small_batch, small_config, small_network
 from twinlens.training.assembly import synchronise_norms
 from twinlens.training.gradients import Differentiator
 from twinlens.training.objectives import find_method
-from twinlens.training.parallel import Ranks, leave_ranks
+from twinlens.training.parallel import Ranks, leave_ranks, share_gradients
 from twinlens.training.schedules import Progress
 from twinlens.training.state import State
 
@@ -50,7 +49,7 @@ def differentiate(
     state = State(config.objective.state(), net, 0).to(DTYPES[dtype])
     passes: nn.Module = net
     if ranks.world > 1:
-        passes = DistributedDataParallel(net, broadcast_buffers=False)
+        passes = share_gradients(net, torch.device("cpu"))
     local = N // ranks.world
     batch = small_batch(config, N, DTYPES[dtype]).part(ranks.rank * local, (ranks.rank + 1) * local)
     way = Differentiator(config.objective, net, passes, state, ranks, None, chunk)

@@ -24,7 +24,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("ranks")
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/training/rank_worker.py")]
+    command = [sys.executable, str(ROOT / "tests/training/rank_worker.py")]
     ranks = [
         subprocess.Popen([*command, str(rank), "2", str(out / "meet"), str(out)], env=environment)
         for rank in range(2)

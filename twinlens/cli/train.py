@@ -48,17 +48,19 @@ def train(
 def _run(config: object, where: str, out: Path) -> None:
     from twinlens.training.config import Config
     from twinlens.training.loop import train as train_run
-    from twinlens.training.progress import open_display
+    from twinlens.training.progress import Silent, open_display
     from twinlens.training.report.page import write_report
 
     assert isinstance(config, Config)
-    display = open_display()
+    is_first = os.environ.get("RANK", "0") == "0"  # torchrun starts this command once a rank
+    display = open_display() if is_first else Silent()
     try:
         finished = train_run(config, where, out, display)
     finally:
         display.close()
-    if os.environ.get("RANK", "0") == "0":
-        write_report(out)
+    if not is_first:
+        return
+    write_report(out)
     typer.echo(
         f"trained {config.method} for {finished.step} steps in {finished.seconds:.0f} s; run: {out}"
     )

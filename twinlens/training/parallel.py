@@ -7,13 +7,15 @@ the number of ranks; then the average over ranks is the gradient of the one glob
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,19 @@ def join_ranks(device: torch.device) -> Ranks:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def share_gradients(module: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Return the module under DDP: gradients are averaged, buffers are each rank's own business.
+
+    SyncBN keeps statistics equal by itself; torch renamed the option that says so.
+    """
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {option: False}
+    if device.type == "cuda":
+        options["device_ids"] = [device.index]
+    return DistributedDataParallel(module, **options)
 
 
 def leave_ranks(ranks: Ranks) -> None:

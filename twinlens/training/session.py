@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from twinlens.bundle.preprocessing import Preprocessor
 from twinlens.errors import InputError
@@ -43,7 +42,7 @@ from twinlens.training.logs import Log, NoLog, read_log
 from twinlens.training.monitors import Monitors
 from twinlens.training.network import Network
 from twinlens.training.optimizers import open_optimizer
-from twinlens.training.parallel import Ranks, join_ranks, leave_ranks
+from twinlens.training.parallel import Ranks, join_ranks, leave_ranks, share_gradients
 from twinlens.training.progress import Display
 from twinlens.training.run import BAD, CHECKPOINTS, prepare_folder
 from twinlens.training.state import State
@@ -288,8 +287,7 @@ def _differentiator(
     if settings.compile:
         passes = torch.compile(net)  # type: ignore[assignment]
     if ranks.world > 1:
-        where = [device.index] if device.type == "cuda" else None
-        passes = DistributedDataParallel(passes, device_ids=where, broadcast_buffers=False)
+        passes = share_gradients(passes, device)
     precision = torch.bfloat16 if settings.precision == "bf16" else None
     chunk, witness = settings.chunk // ranks.world, rounds.witness
     return Differentiator(config.objective, net, passes, state, ranks, precision, chunk, witness)
