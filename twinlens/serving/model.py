@@ -7,7 +7,6 @@ no other item anything.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.errors import ImageError, InputError, TooLargeError, TwinlensError
+from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.batcher import (
     Batcher,
     Entry,
@@ -26,6 +25,7 @@ from twinlens.serving.batcher import (
 )
 from twinlens.serving.cache import TextCache
 from twinlens.serving.call import Call, Settlement
+from twinlens.serving.chunk import Chunk
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Pixels, Row, Rows, StagedEncoder
 from twinlens.serving.decode import Encoded, read_image
@@ -117,7 +117,7 @@ class ServedModel:
             began = call.clock.now()
             size = self._settings.batching.image_batch
             for start in range(0, len(images), size):
-                _Chunk(self, ticket, call, images, range(start, min(start + size, len(images))))
+                Chunk(self, ticket, call, images, range(start, min(start + size, len(images))))
             await settlement.wait(ticket, call)
             _count_stages(call, ticket, began, "decode")
         return Embedded(_settled(ticket))
@@ -218,53 +218,6 @@ class ServedModel:
     def _window(self, full: int) -> NoWindow | LatencyWindow:
         seconds = self._settings.batching.window_seconds
         return LatencyWindow(seconds, full=full) if seconds > 0 else NoWindow()
-
-
-class _Chunk:
-    """Images that are decoded apart and join the queue together.
-
-    So a lone request is batched the same way each time, and a bad image changes no batch but by its
-    absence.
-    """
-
-    def __init__(
-        self,
-        model: ServedModel,
-        ticket: Ticket[Row],
-        call: Call,
-        images: Sequence[Encoded],
-        indices: range,
-    ) -> None:
-        self._model = model
-        self._ticket = ticket
-        self._call = call
-        self._images = images
-        self._decoded: dict[int, Pixels] = {}
-        self._left = len(indices)
-        self._lock = threading.Lock()
-        for index in indices:
-            model.submit(self._decode, index)
-
-    def _decode(self, index: int) -> None:
-        """Decode one image; the last of the chunk queues them all."""
-        pixels: Pixels | None = None
-        try:
-            if not self._ticket.abandoned:
-                pixels = self._model.decode(self._images[index], self._call)
-        except TwinlensError as error:
-            self._ticket.resolve(index, error)
-        except Exception:  # whatever a decoder raises, it is this image's fault alone
-            self._ticket.resolve(index, ImageError("the image is damaged and cannot be decoded"))
-        with self._lock:
-            if pixels is not None:
-                self._decoded[index] = pixels
-            self._left -= 1
-            is_last = self._left == 0
-        if is_last and self._decoded and self._model.images is not None:
-            self._model.images.batcher.put(
-                [Entry(self._ticket, i, self._decoded[i]) for i in sorted(self._decoded)],
-                background=self._call.is_background,
-            )
 
 
 class _Held:
