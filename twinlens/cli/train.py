@@ -22,6 +22,9 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="print the methods and recipes")] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="try rising rates, print the one to set, and stop")
+    ] = False,
     show: Annotated[bool, typer.Option("--show", help="print the settings and stop")] = False,
 ) -> None:
     """Train an encoder; the same command again goes on where a stopped run left off.
@@ -40,9 +43,29 @@ def train(
     if show:
         typer.echo(config.to_json(), nl=False)
         return
+    if find_lr and where:
+        _find(config, where, out)
+        return
     if not where or out is None:
         raise InputError("give the data and --out RUN", field="--out" if where else "DATA")
     _run(config, where, out)
+
+
+def _find(config: object, where: str, out: Path | None) -> None:
+    from twinlens.training.config import Config
+    from twinlens.training.finder import find_rate
+    from twinlens.training.progress import open_display
+
+    assert isinstance(config, Config)
+    display = open_display()
+    try:
+        rate, trial = find_rate(config, where, display)
+    finally:
+        display.close()
+    if out is not None:
+        plot = out.with_name(f"{out.name}.find-lr.html")
+        plot.write_text(trial.page(), encoding="utf-8")
+    typer.echo(f"lr={rate:.3g}")
 
 
 def _run(config: object, where: str, out: Path) -> None:

@@ -82,7 +82,7 @@ def schedule_rates(
     optimizer: torch.optim.Optimizer, settings: Settings, progress: Progress
 ) -> float:
     """Set learning rates and decays for this step; return the plain learning rate."""
-    base = settings.lr * _scaling(settings)
+    base = settings.lr * rate_scale(settings)
     factor = warmed_cosine(progress, settings.warmup, settings.lr_floor)
     decay = settings.weight_decay
     if settings.weight_decay_end >= 0:
@@ -104,6 +104,7 @@ def drop_frozen(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
                 parameter.grad = None
 
 
-def _scaling(settings: Settings) -> float:
+def rate_scale(settings: Settings) -> float:
+    """Return what `lr` is multiplied by for this batch."""
     ratio = settings.batch / REFERENCE_BATCH
     return {"linear": ratio, "sqrt": float(ratio**0.5), "none": 1.0}[settings.lr_scaling]
