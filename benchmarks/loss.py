@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -113,8 +114,8 @@ def draw(
 
 def _axis(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     """Return the map from a value to its place on a logarithmic axis."""
-    span = torch.tensor(high / low).log().item() or 1.0
-    return lambda value: start + (end - start) * torch.tensor(value / low).log().item() / span
+    span = math.log(high / low) or 1.0
+    return lambda value: start + (end - start) * math.log(value / low) / span
 
 
 def _measure_apart(contender: str, sizes: list[int]) -> list[dict[str, float]]:
