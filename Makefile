@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PORT ?= 8000
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
+# A file stays with one worker, since its tests share costly fixtures; one thread each, or they wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
 .PHONY: help serve test test-all check fix lint types contract bench builtin clean
@@ -12,11 +15,11 @@ help: ## list the targets
 serve: $(VENV)/.cpu ## install what serving needs and start the server (PORT=8000), with the demo unless ARGS are given
 	@$(BIN)/twinlens $(if $(ARGS),serve $(ARGS),demo) --port $(PORT)
 
-test: $(VENV)/.dev ## install what the tests need and run them
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## install what the tests need and run them (JOBS=2 at a time)
+	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/.dev ## the slow tests too
-	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+	$(PYTEST) -m "not gpu" $(ARGS)
 
 check: lint types contract test ## format, lint, types, import contract, tests: what CI runs
 

@@ -15,7 +15,7 @@ from typing import Any
 
 _HERE = Path(__file__).resolve().parent
 _NOT_BENCHMARKS = {"__main__", "report"}
-_QUICK_SECONDS, _FULL_SECONDS = 240, 3600
+_QUICK_SECONDS, _FULL_SECONDS = 480, 3600
 
 
 def main() -> int:
