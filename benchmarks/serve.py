@@ -62,6 +62,7 @@ def main() -> None:
         rates = measure_throughput(report, peers, bare, photos, rounds, seconds)
         _judge(report, rates, is_large)
         measure_latency(report, ours, photos, seconds)
+        measure_zero_shot(report, ours, photos, rounds, seconds, is_large)
         measure_overhead(report, seconds)
         if "int8" in arguments.precisions:
             measure_int8(report, ours, rates, photos, rounds, seconds, is_large)
@@ -115,6 +116,23 @@ def measure_latency(report: Report, ours: Ours, photos: list[bytes], seconds: fl
     )
     extra = 1000 * (pair - 2 * alone)
     report.bar("similarity_pair_over_two_embeds_ms", extra, 5.0, extra <= 5.0)
+
+
+def measure_zero_shot(
+    report: Report, ours: Ours, photos: list[bytes], rounds: int, seconds: float, is_large: bool
+) -> None:
+    """Add what a stored classifier of 1000 classes costs over a bare embed."""
+    ours.put_classifier("thousand", [f"thing number {i}" for i in range(1000)])
+    ratios = []
+    for _ in range(rounds):
+        bare = _rate(ours.pid, lambda: ours.embed_images(photos), 16, seconds)
+        warm = _rate(ours.pid, lambda: ours.classify(photos, "thousand"), 16, seconds)
+        ratios.append(bare / warm)
+    cost = statistics.median(ratios) - 1
+    what = "zero-shot, 1000 stored classes, over embed"
+    report.row(what=what, contender="twinlens", value=cost)
+    if is_large:
+        report.bar("zero_shot_over_embed", cost, 0.05, cost <= 0.05)
 
 
 def measure_overhead(report: Report, seconds: float) -> None:

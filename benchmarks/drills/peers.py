@@ -53,6 +53,18 @@ class Ours:
         """Return a row for each text."""
         return _rows(self._http.post("/embed", json={"texts": texts}))
 
+    def put_classifier(self, name: str, classes: list[str]) -> None:
+        """Store a class set."""
+        body = {"classes": classes, "templates": "plain"}
+        self._http.put(f"/classifiers/{name}", json=body).raise_for_status()
+
+    def classify(self, images: list[bytes], classifier: str) -> int:
+        """Return how many images got labels from a stored class set."""
+        files = [("images", image) for image in images]
+        form = {"classifier": classifier, "top_k": "5"}
+        answer = self._http.post("/zeroshot", files=files, data=form).raise_for_status()
+        return len(answer.json()["data"])
+
     def compare(self, left: bytes, right: bytes) -> float:
         """Return the cosine of two images."""
         pair = [{"image": _to_uri(left)}, {"image": _to_uri(right)}]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from twinlens.bundle.encoder import open_bundle
 from twinlens.serving.banks import ClassBank
 from twinlens.serving.classifiers import Classifier, ClassifierStore, pack, unpack
 from twinlens.serving.jobs import Job
@@ -269,3 +270,23 @@ def test_a_wrong_field_is_named(client: TestClient, body: dict[str, Any], param:
     answer = client.put("/classifiers/x", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("templates", ["plain", "icon", None])
+def test_the_builtin_bundle_stores_classifiers_with_any_templates(
+    make_client: Callable[..., TestClient],
+    squares: dict[str, bytes],
+    templates: str | None,
+    background: bool,
+) -> None:
+    client = make_client(opener=lambda source, precision: open_bundle(threads=1, verify=False))
+    body = {"classes": ["red square", "blue square"], "background": background}
+    made = client.put("/classifiers/c", json={**body, "templates": templates})
+    assert made.status_code in (201, 202), made.text
+    if background:
+        assert wait_for_job(client, made.json()["job"]["id"])["state"] == "done"
+    form = {"classifier": "c", "multi_label": "true", "none_of_these": "true"}
+    answer = client.post("/zeroshot", files=[("images", squares["red"])], data=form)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"][0]["labels"]) == 2

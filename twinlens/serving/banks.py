@@ -44,8 +44,15 @@ async def build_bank(
     for start in range(0, len(classes), per_slice):
         rows.append(await embed_classes(model, classes[start : start + per_slice], templates, call))
         report(min(start + per_slice, len(classes)))
-    neutral = await embed_classes(model, (_NO_CLASS,), name_nothing(templates), call)
-    return ClassBank(tuple(classes), np.concatenate(rows), neutral[0])
+    neutral = await embed_neutral(model, templates, call)
+    return ClassBank(tuple(classes), np.concatenate(rows), neutral)
+
+
+async def embed_neutral(model: ServedModel, templates: Sequence[str], call: Call) -> Row:
+    """Return the row (d,) of the prompt that names no class."""
+    rows = await embed_classes(model, (_NO_CLASS,), name_nothing(templates), call)
+    neutral: Row = rows[0]
+    return neutral
 
 
 def name_nothing(templates: Sequence[str]) -> list[str]:

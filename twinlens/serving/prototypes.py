@@ -17,7 +17,7 @@ import numpy as np
 
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError, OverloadedError, TwinlensError
-from twinlens.serving.banks import ClassBank, embed_classes
+from twinlens.serving.banks import ClassBank, embed_classes, embed_neutral
 from twinlens.serving.call import Call
 from twinlens.serving.classifiers import Classifier
 from twinlens.serving.contracts import Row, Rows
@@ -60,7 +60,7 @@ async def build_classifier(
     rows, neutral = None, None
     if has_text and (text_weight > 0 or any(p is None for p in prototypes)):
         rows = await embed_classes(model, names, templates, call)
-        neutral = (await embed_classes(model, ("",), templates, call))[0]
+        neutral = await embed_neutral(model, templates, call)
     bank = merge(names, rows, neutral, prototypes, text_weight)
     count = sum(len(spec.examples) for spec in classes)
     return Classifier(name, model.revision, bank, time.time(), tuple(templates), count)
@@ -134,8 +134,8 @@ class ClassifierJobs:
                 raise InputError("the model was replaced by another revision; PUT it again")
             call = Call(model.clock, float("inf"), pixels_left=0, is_background=True)
             rows = await self._build_rows(model, job, call)
-            neutral = await embed_classes(model, ("",), spec["templates"], call)
-            bank = ClassBank(tuple(spec["classes"]), rows, neutral[0])
+            neutral = await embed_neutral(model, spec["templates"], call)
+            bank = ClassBank(tuple(spec["classes"]), rows, neutral)
             classifier = Classifier(
                 spec["name"], model.revision, bank, time.time(), tuple(spec["templates"])
             )
