@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -122,6 +123,21 @@ def test_bad_files_are_listed_and_never_fatal(writer: Writer, images: Path) -> N
     run(writer, images)
     assert not (writer.folder / "failures.jsonl").exists()
     assert "003.png" in writer.catalog.versions()
+
+
+def test_names_that_cannot_be_ids_are_listed_and_never_fatal(writer: Writer, images: Path) -> None:
+    odd = os.fsencode(images) + b"/caf\xe9.png"
+    Path(os.fsdecode(odd)).write_bytes((images / "001.png").read_bytes())
+    progress, _ = run(writer, images)
+    assert (progress.embedded, progress.failed) == (50, 1)
+    failure = json.loads((writer.folder / "failures.jsonl").read_text())
+    assert failure["id"] == "caf\\udce9.png"
+    table = images / "t.csv"
+    table.write_text("sku,file\n,001.png\n2,002.png\n")
+    create_collection(writer.folder.parent / "d", dim=DIM)
+    with Writer(writer.folder.parent / "d") as other:
+        progress = build(other, open_corpus(table, id_column="sku"), PixelEncoder())
+        assert (progress.embedded, progress.failed) == (1, 1)
 
 
 def test_an_id_given_twice_is_listed_and_the_first_counts(writer: Writer, images: Path) -> None:

@@ -228,6 +228,21 @@ def test_searches_go_on_without_a_fault_while_segments_change(folder: Path, rows
     assert faults == []
 
 
+def test_a_segment_compacted_away_before_its_first_search_still_answers(
+    folder: Path, rows: Make
+) -> None:
+    table = rows(120)
+    with Writer(folder, seal_rows=50) as writer:
+        writer.upsert([str(n) for n in range(60)], table[:60])
+        with Collection(folder) as reader:
+            snapshot = reader.snapshot()  # open, and no byte of it read yet
+            writer.upsert([str(n) for n in range(60, 120)], table[60:])
+            writer.compact()
+            assert len(list(folder.glob("seg-*"))) == 1
+            scores, rids = snapshot.search(table[3:4], 1)
+            assert (round(float(scores[0, 0]), 2), int(rids[0, 0])) == (1.0, 4)
+
+
 def test_a_folder_without_write_permission_is_searched(folder: Path, rows: Make) -> None:
     table = rows(60)
     with Writer(folder, seal_rows=50) as writer:

@@ -24,7 +24,7 @@ import orjson
 from twinlens.errors import InputError, TwinlensError
 from twinlens.index.corpus import Corpus, Entry
 from twinlens.index.durable import sync
-from twinlens.index.writer import Writer
+from twinlens.index.writer import Writer, check_id
 
 FAILURES_NAME = "failures.jsonl"
 CORPUS_NOTE = "corpus"
@@ -167,6 +167,7 @@ def _decode_ahead(
 def _decode(entry: Entry, encoder: ImageEncoder, known: str) -> _Decoded:
     """Read one entry; whatever goes wrong with it is its own matter."""
     try:
+        check_id(entry.id)
         raw = entry.read()
         version = content_version(raw, entry.metadata)
         if version == known:
@@ -195,7 +196,7 @@ def _take(
         repeated = name in taken or name in present
         if one.failure or repeated:
             reason = one.failure or "the corpus has this id already; the first one counts"
-            failures.append({"id": name, "error": reason})
+            failures.append({"id": _printable(name), "error": _printable(reason)})
         else:
             taken[name] = one
     fresh = [one for one in taken.values() if one.pixels is not None]
@@ -212,6 +213,11 @@ def _take(
     progress.unchanged += len(taken) - len(fresh)
     progress.failed = len(failures)
     return set(taken)
+
+
+def _printable(text: str) -> str:
+    """Return text that is Unicode: the name of a file may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Pending:

@@ -239,7 +239,7 @@ def _from_table(path: Path, id_column: str | None, path_column: str | None) -> C
             place = path.parent / name
             rest = {key: value for key, value in row.items() if key != chosen}
             yield Entry(
-                str(row[id_column]) if id_column else name,
+                name if not id_column else "" if row[id_column] is None else str(row[id_column]),
                 place.read_bytes,
                 {**rest, "path": str(place.resolve())},
             )

@@ -57,7 +57,11 @@ def check_hashes(folder: Path, files: dict[str, FileRecord]) -> None:
     """Refuse a folder in which any byte differs from what was published."""
     check_sizes(folder, files)
     for name, record in files.items():
-        if hash_file(folder / name).sha256 != record.sha256:
+        try:
+            found = hash_file(folder / name).sha256
+        except OSError as error:
+            raise CollectionError(f"{folder / name} cannot be read: {error}") from error
+        if found != record.sha256:
             raise CollectionError(
                 f"{folder / name} is damaged: its sha256 is not the published one"
             )

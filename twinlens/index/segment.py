@@ -6,6 +6,7 @@ reader. No byte reaches an answer before the sha256 of its file was checked once
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import threading
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from twinlens.errors import CollectionError
 from twinlens.index.arrays import Floats, Halves, Mask, Rids, Rows, as_float32
 from twinlens.index.columns import COLUMNS_NAME, Columns
-from twinlens.index.durable import check_hashes, check_sizes, fresh_name, publish_folder
+from twinlens.index.durable import FileRecord, check_sizes, fresh_name, publish_folder
 from twinlens.index.filters import Filter
 from twinlens.index.records import SegmentRow
 
@@ -71,9 +72,10 @@ class Segment:
         self.name = row.name
         self._folder = root / row.name
         check_sizes(self._folder, row.files)
-        self.rids: Rids = _map(self._folder / RIDS_NAME, "<i8", (row.rows,))
-        self.embeddings: Halves = _map(self._folder / EMBEDDINGS_NAME, "<f2", (row.rows, dim))
-        self._columns_bytes = np.memmap(self._folder / COLUMNS_NAME, np.uint8, "r")
+        # Checked and read through these maps alone: the names may be gone before the first search.
+        self._maps = {name: _map(self._folder / name, record) for name, record in row.files.items()}
+        self.rids: Rids = self._view(RIDS_NAME, "<i8", (row.rows,))
+        self.embeddings: Halves = self._view(EMBEDDINGS_NAME, "<f2", (row.rows, dim))
         self._lock = threading.Lock()
         self._verified = False
         self._columns: Columns | None = None
@@ -87,7 +89,11 @@ class Segment:
         with self._lock:
             if self._verified:
                 return
-            check_hashes(self._folder, self.row.files)
+            for name, record in self.row.files.items():
+                if hashlib.sha256(self._maps[name].data).hexdigest() != record.sha256:
+                    raise CollectionError(
+                        f"{self._folder / name} is damaged: its sha256 is not the published one"
+                    )
             self._verified = True
 
     def select(self, tree: Filter) -> Mask:
@@ -95,7 +101,7 @@ class Segment:
         self.verify()
         with self._lock:
             if self._columns is None:
-                self._columns = Columns.load(io.BytesIO(self._columns_bytes.tobytes()))
+                self._columns = Columns.load(io.BytesIO(self._maps[COLUMNS_NAME].tobytes()))
         return self._columns.select(tree)
 
     def matrix(self, resident: bool) -> Floats | Halves:
@@ -115,13 +121,25 @@ class Segment:
         places = np.minimum(np.searchsorted(self.rids, rids), len(self.rids) - 1)
         return np.where(self.rids[places] == rids, places, -1)
 
+    def _view(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return the array at the end of an .npy file.
 
-def _map(path: Path, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map the array at the end of an .npy file.
+        Shape and type come from the catalog: the file's own header is not read, for it is
+        unchecked.
+        """
+        raw = self._maps[name]
+        offset = len(raw) - np.dtype(dtype).itemsize * math.prod(shape)
+        if offset < 0:
+            raise CollectionError(
+                f"{self._folder / name} is too short for {shape} of {dtype}: it is damaged"
+            )
+        return raw[offset:].view(dtype).reshape(shape)
 
-    Shape and type come from the catalog: the file's own header is not read, for it is unchecked.
-    """
-    offset = path.stat().st_size - np.dtype(dtype).itemsize * math.prod(shape)
-    if offset < 0:
-        raise CollectionError(f"{path} is too short for {shape} of {dtype}: it is damaged")
-    return np.memmap(path, dtype, "r", offset, shape)
+
+def _map(path: Path, record: FileRecord) -> npt.NDArray[np.uint8]:
+    """Map a whole file; one that a compaction has just taken away is a `CollectionError`."""
+    try:
+        raw: npt.NDArray[np.uint8] = np.memmap(path, np.uint8, "r", shape=(record.bytes,))
+    except (OSError, ValueError) as error:
+        raise CollectionError(f"{path} cannot be mapped: {error}") from error
+    return raw

@@ -108,7 +108,7 @@ class Writer:
         metadata = [{}] * len(ids) if metadata is None else metadata
         versions = [""] * len(ids) if versions is None else versions
         self._check_lengths(ids, rows, metadata, versions)
-        last = {_check_id(name): place for place, name in enumerate(ids)}
+        last = {check_id(name): place for place, name in enumerate(ids)}
         places = sorted(last.values())
         batch = _Batch(
             [ids[place] for place in places],
@@ -283,7 +283,8 @@ def _gather(
         yield block
 
 
-def _check_id(name: str) -> str:
+def check_id(name: str) -> str:
+    """Return `name` if it can be an item's id, else refuse it."""
     if not isinstance(name, str) or not name or len(name) > MAX_ID or "\0" in name:
         raise InputError(
             f"id {name!r:.80} is not usable; an id is a string of 1 to {MAX_ID} characters",
