@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("twinlens.cli.check", "check", "Bundles"),
     "info": ("twinlens.cli.info", "info", "Bundles"),
     "train": ("twinlens.cli.train", "train", "Train an encoder"),
+    "study": ("twinlens.cli.study", "study", "Train an encoder"),
     "doctor": ("twinlens.cli.doctor", "doctor", "Train an encoder"),
     "eval": ("twinlens.cli.evaluate", "evaluate", "Train an encoder"),
 }

@@ -241,7 +241,9 @@ def _visual_codes(
     if feeder.ranks.first:
         if codes.tokenizer == TRAIN and not (folder / FILE).is_file():
             display.say(f"training a visual tokenizer of {codes.size} codes first")
-        provide_visual_tokenizer(codes, tower.patch, folder, config.settings.seed, feeder.samples)
+        provide_visual_tokenizer(
+            codes, tower.patch, folder, config.settings.seed, feeder.samples, feeder.device
+        )
     feeder.ranks.wait()
     tokenizer = read_visual_tokenizer(folder / FILE, tower.patch, codes.size)
     return tokenizer.to(feeder.device).codes

@@ -122,7 +122,12 @@ def fit_tokenizer(tokenizer: VisualTokenizer, batches: Iterable[Tensor], seed: i
 
 
 def provide_visual_tokenizer(
-    codes: Codes, patch: int, folder: Path, seed: int, batches: Callable[[int], Iterable[Tensor]]
+    codes: Codes,
+    patch: int,
+    folder: Path,
+    seed: int,
+    batches: Callable[[int], Iterable[Tensor]],
+    device: torch.device,
 ) -> Path:
     """Return the run's tokenizer file: the one it has, a copy of the one named, or a new one."""
     path = folder / FILE
@@ -132,7 +137,7 @@ def provide_visual_tokenizer(
         torch.manual_seed(generator(seed, 41).initial_seed())
         tokenizer = VisualTokenizer(patch, codes.size)
     if codes.tokenizer == TRAIN:
-        fit_tokenizer(tokenizer, batches(codes.steps), seed)
+        fit_tokenizer(tokenizer.to(device), batches(codes.steps), seed)
     else:
         tokenizer = read_visual_tokenizer(Path(codes.tokenizer), patch, codes.size)
     beside = path.with_suffix(".part")
