@@ -6,18 +6,18 @@ they then measure is themselves.
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from report import Report
 
 from drills.stage import (
     Server,
-    Tally,
     count_cpu_seconds,
     count_memory,
     make_photo,
+    make_request,
     percentile,
+    press,
     split_cpus,
 )
 
@@ -28,16 +28,17 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
     """Measure the peak with as many clients as there are places, then offer five times as much."""
     seconds = 5.0 if quick else 60.0
     photo = make_photo()
+    asking = make_request("/embed", photo, "image/jpeg")
     cpus, _ = split_cpus()
     with Server(bundle, "--set", f"limits.image_queue={QUEUE}", cpus=cpus) as server:
-        press(server.port, 5 * QUEUE, photo, 2.0)  # what a first crowd leaves behind is no growth
+        press(server.port, 5 * QUEUE, asking, 2.0)  # what a first crowd leaves behind is no growth
         began = count_cpu_seconds(server.pid)
-        peak = press(server.port, QUEUE, photo, seconds)
+        peak = press(server.port, QUEUE, asking, seconds)
         at_peak = count_cpu_seconds(server.pid) - began
         memory = count_memory(server.pid)
         began = count_cpu_seconds(server.pid)
         offered = 5 * peak.count(200) / seconds
-        pressed = press(server.port, 5 * QUEUE, photo, seconds, rate=offered)
+        pressed = press(server.port, 5 * QUEUE, asking, seconds, rate=offered)
         at_5x = count_cpu_seconds(server.pid) - began
         grown = count_memory(server.pid) / memory - 1
         recovery = _recover(server, photo)
@@ -63,47 +64,6 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
     report.bar("overload_memory_growth", grown, 0.05, grown <= 0.05)
     report.bar("overload_other_answers", others, 0, others == 0)
     report.bar("overload_recovery_seconds", recovery, 1.0, recovery < 1.0)
-
-
-def press(port: int, clients: int, photo: bytes, seconds: float, rate: float = 0.0) -> Tally:
-    """Return what clients saw that asked for so long.
-
-    They send `rate` requests a second in all, or, with 0, each as soon as it was answered.
-    """
-    tally = Tally()
-    head = (
-        "POST /embed HTTP/1.1\r\nHost: server\r\nContent-Type: image/jpeg\r\n"
-        f"Content-Length: {len(photo)}\r\n\r\n"
-    )
-    request = head.encode() + photo
-    pause = clients / rate if rate else 0.0
-
-    async def run() -> None:
-        end = time.monotonic() + seconds
-        await asyncio.gather(
-            *(_ask_until(end, port, request, pause, i / clients, tally) for i in range(clients))
-        )
-
-    asyncio.run(run())
-    return tally
-
-
-async def _ask_until(
-    end: float, port: int, request: bytes, pause: float, phase: float, tally: Tally
-) -> None:
-    """Ask again and again, `pause` seconds from one request to the next."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    await asyncio.sleep(pause * phase)
-    while time.monotonic() < end:
-        began = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        await reader.readexactly(length)
-        taken = time.perf_counter() - began
-        tally.answers.append((time.monotonic(), int(head.split(b" ", 2)[1]), taken))
-        await asyncio.sleep(max(0.0, pause - taken))
-    writer.close()
 
 
 def _recover(server: Server, photo: bytes) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import os
@@ -152,6 +153,51 @@ class Crowd:
                 self.tally.answers.append((time.monotonic(), answer.status, answer.seconds))
                 if answer.status == 429:  # clients that heed Retry-After press less than this
                     time.sleep(0.02)
+
+
+def make_request(path: str, body: bytes, content_type: str, accept: str = "*/*") -> bytes:
+    """Return the bytes of a POST."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: server\r\nContent-Type: {content_type}\r\n"
+        f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def press(port: int, clients: int, request: bytes, seconds: float, rate: float = 0.0) -> Tally:
+    """Return what clients saw that asked for so long.
+
+    They send `rate` requests a second in all, or, with 0, each as soon as it was answered.
+    """
+    tally = Tally()
+    pause = clients / rate if rate else 0.0
+
+    async def run() -> None:
+        end = time.monotonic() + seconds
+        await asyncio.gather(
+            *(_ask_until(end, port, request, pause, i / clients, tally) for i in range(clients))
+        )
+
+    asyncio.run(run())
+    return tally
+
+
+async def _ask_until(
+    end: float, port: int, request: bytes, pause: float, phase: float, tally: Tally
+) -> None:
+    """Ask again and again, `pause` seconds from one request to the next."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await asyncio.sleep(pause * phase)
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        await reader.readexactly(length)
+        taken = time.perf_counter() - began
+        tally.answers.append((time.monotonic(), int(head.split(b" ", 2)[1]), taken))
+        await asyncio.sleep(max(0.0, pause - taken))
+    writer.close()
 
 
 def percentile(values: list[float], share: float) -> float:
