@@ -72,6 +72,14 @@ def test_equal_embeddings_are_a_collapse_whatever_the_loss_says() -> None:
     assert found.state == SICK and [v.name for v in found.verdicts] == ["collapse"]
 
 
+def test_alike_embeddings_are_no_collapse_while_the_rate_still_rises() -> None:
+    config = patient("simclr", 100)
+    slow = type(config.settings)(**{**vars(config.settings), "warmup": 60})
+    rows = log_of(100, head_spread=1e-4)
+    assert diagnose(type(config)("simclr", config.objective, slow), rows).state == HEALTHY
+    assert diagnose(config, rows).state == SICK
+
+
 def test_a_cause_stands_in_front_of_the_collapse_that_it_makes() -> None:
     rows = log_of(100, head_spread=1e-4, radial_gradient=0.4)
     assert [v.name for v in diagnose(patient("simclr", 100), rows).verdicts] == ["missing L2 norm"]

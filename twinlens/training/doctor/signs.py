@@ -138,7 +138,7 @@ def queue_holds_the_batch(history: History) -> Verdict | None:
 def variance_is_not_paid_for(history: History) -> Verdict | None:
     """Look whether features without spread cost anything (methods that log `variance`)."""
     short, loss = history.recent("variance"), history.recent("loss")
-    if short is None or loss is None or history.step < SETTLED // 2:
+    if short is None or loss is None or _early(history, SETTLED // 2):
         return None
     # By the weight of the invariance: the variance's own may be what is missing.
     weight: float = getattr(history.objective, "invariance", 0.0)
@@ -157,7 +157,7 @@ def variance_is_not_paid_for(history: History) -> Verdict | None:
 def targets_are_flat(history: History) -> Verdict | None:
     """Look whether the teacher's assignments say anything."""
     entropy, most = history.recent("teacher_entropy"), _log_prototypes(history)
-    if entropy is None or most is None or history.step < SETTLED:
+    if entropy is None or most is None or _early(history, SETTLED):
         return None
     hot = _teacher_heat(history)
     missing = 1 - entropy / most
@@ -178,7 +178,7 @@ def targets_agree(history: History) -> Verdict | None:
     """Look whether all images are assigned alike, sharply."""
     own, together = history.recent("teacher_entropy"), history.recent("shared_entropy")
     most = _log_prototypes(history)
-    if own is None or together is None or most is None or history.step < SETTLED:
+    if own is None or together is None or most is None or _early(history, SETTLED):
         return None
     room = min(most - own, math.log(2 * history.config.settings.batch))
     if own > 0.9 * most or together - own > AGREED * room:
@@ -200,7 +200,7 @@ def steps_are_too_large(history: History) -> Verdict | None:
     if not broke and largest < LARGE_UPDATE:
         return None
     settings = history.config.settings
-    seen = [f"one step moved the encoder by {largest:.1%} of its weights (usual: under 2%)"]
+    seen = [f"one step moved the encoder by {largest:.1%} of its weights (usual: up to 2%)"]
     if broke:
         seen.append("then the loss was no finite number")
     return Verdict(
@@ -224,7 +224,7 @@ def embeddings_collapsed(history: History) -> Verdict | None:
         )
         if value is not None and value < least
     ]
-    if not low or history.step < SETTLED // 2:
+    if not low or _early(history, SETTLED // 2):
         return None
     return Verdict(
         "collapse",
@@ -248,6 +248,11 @@ def flat_yet_alive(history: History) -> Verdict | None:
         "go on, and watch knn and rank; if they stand still too, lower the temperature or raise lr",
         NOTE,
     )
+
+
+def _early(history: History, steps: int) -> bool:
+    """Tell whether the rate is still rising, or fewer than `steps` are done."""
+    return history.step < max(steps, 2 * history.config.settings.warmup)
 
 
 def _log_prototypes(history: History) -> float | None:
