@@ -70,6 +70,20 @@ def test_texts_images_vectors_and_mixes_are_searched(filled: TestClient, uri: Ur
     assert found(filled, query=against)[0] == "blue"
 
 
+def test_an_item_of_the_collection_is_a_term(filled: TestClient) -> None:
+    assert found(filled, query=[{"item": "green/1"}], k=1) == ["green/1"]
+    assert found(filled, query={"item": "blue"}, k=1) == ["blue"]
+    mix = [{"item": "red"}, {"item": "blue", "weight": 3}]
+    assert found(filled, query=mix, k=1) == ["blue"]
+    body = {"collection": "photos", "query": [{"item": "nothing"}]}
+    answer = filled.post("/search", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    both = {"collection": "photos", "query": [{"item": "red", "text": "red"}]}
+    assert filled.post("/search", json=both).status_code == 400
+    stored = {"items": [{"id": "copy", "item": "red"}]}
+    assert filled.post("/collections/photos/items", json=stored).status_code == 400
+
+
 def test_a_raw_image_is_a_query(filled: TestClient, image: Callable[..., bytes]) -> None:
     answer = filled.post(
         "/search?collection=photos&k=1",

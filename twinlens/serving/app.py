@@ -24,6 +24,7 @@ from twinlens.serving.routes import (
     health,
     models,
     openai,
+    page,
     similarity,
     zeroshot,
 )
@@ -61,6 +62,7 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
     )
     for module in ROUTES:
         app.include_router(module.build_router(service))
+    app.include_router(page.build_router())
     for router in more:
         app.include_router(router)
     app.add_exception_handler(TwinlensError, _answer_ours)

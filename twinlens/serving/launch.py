@@ -103,7 +103,7 @@ def announce(service: Service, host: str, port: int) -> list[str]:
         f"{served.default.revision[:12]} on {served.default.encoder.provider}"
         for name, served in ((n, service.registry.find(n)) for n in service.registry.names)
     ]
-    lines.append(f"listening on http://{shown}:{port}  (/docs, /metrics, /readyz)")
+    lines.append(f"listening on http://{shown}:{port}  (the page; /docs, /metrics, /readyz)")
     lines.append(f"try: {suggest_call(f'http://{shown}:{port}', _EXAMPLE)}")
     return lines
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from twinlens.errors import ConflictError, InputError
-from twinlens.index.collection import Hit
+from twinlens.index.collection import Collection, Hit
 from twinlens.index.filters import parse_filter
 from twinlens.index.query import QueryPart, embed_query
 from twinlens.index.stats import measured_recall
@@ -36,6 +37,7 @@ class Part:
     item: Item | None
     vector: tuple[float, ...] | None
     weight: float
+    stored: str | None = None  # the id of an item of the collection
 
 
 def build_router(service: Service, shelf: Shelf) -> APIRouter:
@@ -53,17 +55,23 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
     return router
 
 
-def read_part(raw: object, where: str, longest: int) -> Part:
-    """Return one term: a bare text, or an object with text, image or vector, and a weight."""
+def read_part(raw: object, where: str, longest: int, *, stored: bool = False) -> Part:
+    """Return one term: a bare text, or an object with text, image or vector, and a weight.
+
+    `stored` allows an `item` too: the id of one of the collection.
+    """
     if isinstance(raw, str):
         return Part(Item(text=check_text(raw, where, longest)), None, 1.0)
     fields = Fields(raw, where)
-    fields.only("text", "image", "vector", "weight")
+    kinds = ("text", "image", "vector", *(("item",) if stored else ()))
+    fields.only(*kinds, "weight")
     weight = fields.number("weight", -100.0, 100.0)
     weight = 1.0 if weight is None else weight
-    given = [name for name in ("text", "image", "vector") if fields.has(name)]
+    given = [name for name in kinds if fields.has(name)]
     if len(given) != 1:
-        raise InputError(f"{where} must hold one of text, image, vector", field=where)
+        raise InputError(f"{where} must hold one of {', '.join(kinds)}", field=where)
+    if given[0] == "item":
+        return Part(None, None, weight, check_text(fields.any("item"), f"{where}.item", longest))
     if given[0] == "vector":
         return Part(None, _read_vector(fields, where), weight)
     if given[0] == "text":
@@ -146,9 +154,9 @@ def _read_parts(fields: Fields, longest: int) -> list[Part]:
         return [read_part({name: fields.any(name)}, name, longest)]
     value = fields.any("query")
     if not isinstance(value, list):
-        return [read_part(value, "query", longest)]
+        return [read_part(value, "query", longest, stored=True)]
     values = fields.values("query", MOST_PARTS) or []
-    return [read_part(one, f"query[{i}]", longest) for i, one in enumerate(values)]
+    return [read_part(one, f"query[{i}]", longest, stored=True) for i, one in enumerate(values)]
 
 
 def _read_vector(fields: Fields, where: str) -> tuple[float, ...]:
@@ -184,10 +192,14 @@ async def _embed_parts(
         if failed:
             raise failed[0]  # a sum that lacks a term is another question
         rows = iter(embedded.answers)
-    terms = [
-        QueryPart(vector=part.vector or tuple(map(float, next(rows))), weight=part.weight)
-        for part in parts
-    ]
+    terms = []
+    for part in parts:
+        row: Iterable[float] = part.vector or ()
+        if part.stored is not None:
+            row = await held.read(partial(Collection.embedding, id=part.stored))
+        elif part.item is not None:
+            row = next(rows)
+        terms.append(QueryPart(vector=tuple(map(float, row)), weight=part.weight))
     return embed_query(terms, None, held.collection.snapshot().head.dim)
 
 

@@ -1,0 +1,158 @@
+"""A server with a small collection, and Chromium to look at its page; skips where there is none."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image, ImageDraw
+
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+KEY = "open-sesame-42"
+HOSTILE = '<img src=x onerror="window.attacked=1"><script>window.attacked=1</script>'
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, as the system has it."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        found = None
+    if found is None:
+        pytest.skip("no browser: install Debian's chromium and PyPI's playwright")
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A tab that fails the test if the page complained, or asked anything of another host."""
+    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.extend(_complaint(message.text)))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda request: complaints.extend(_strange(request.url)))
+    tab.set_default_timeout(10_000)
+    yield tab
+    tab.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the builtin bundle and the collection `shapes`."""
+    with _Running(tmp_path_factory.mktemp("data"), {}) as url:
+        _fill(url, {})
+        yield url
+
+
+@pytest.fixture(scope="session")
+def locked_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same behind an API key."""
+    keys = {"TWINLENS_KEYS": f"write:{KEY}"}
+    with _Running(tmp_path_factory.mktemp("locked"), keys) as url:
+        _fill(url, {"Authorization": f"Bearer {KEY}"})
+        yield url
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Drawn pictures by name."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, content in _draw_all().items():
+        (folder / f"{name}.png").write_bytes(content)
+    return {name: folder / f"{name}.png" for name in _draw_all()}
+
+
+class _Running:
+    """A server in a process of its own."""
+
+    def __init__(self, data: Path, environment: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "twinlens.cli.main", "serve", "--data", str(data)]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(port), "--set", "watch.drain_notice=0"],
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+        )
+
+    def __enter__(self) -> str:
+        end = time.monotonic() + 30
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return self.url
+            except httpx.TransportError:
+                time.sleep(0.05)
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError("the server was not ready within 30 s")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def _fill(url: str, headers: dict[str, str]) -> None:
+    metadata: dict[str, dict[str, Any]] = {name: {"kind": "shape"} for name in _draw_all()}
+    metadata["blue square"] = {"title": HOSTILE, HOSTILE: HOSTILE, "kind": "hostile"}
+    items = [
+        {
+            "id": name,
+            "image": "data:image/png;base64," + base64.b64encode(content).decode(),
+            "metadata": metadata[name],
+        }
+        for name, content in _draw_all().items()
+    ]
+    with httpx.Client(base_url=url, headers=headers, timeout=30) as client:
+        assert client.put("/collections/shapes", json={}).status_code == 201
+        answer = client.post("/collections/shapes/items", json={"items": items})
+        assert answer.json()["upserted"] == len(items), answer.text
+
+
+def _draw_all() -> dict[str, bytes]:
+    return {
+        f"{colour} {shape}": _draw(colour, shape)
+        for colour in ("red", "green", "blue")
+        for shape in ("circle", "square")
+    }
+
+
+def _draw(colour: str, shape: str) -> bytes:
+    image = Image.new("RGB", (96, 96), "white")
+    draw = ImageDraw.Draw(image)
+    (draw.ellipse if shape == "circle" else draw.rectangle)((12, 12, 84, 84), fill=colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _complaint(text: str) -> list[str]:
+    """Return what counts: a browser writes down by itself that a request was refused as wrong."""
+    return [] if "status of 400 (Bad Request)" in text else [text]
+
+
+def _strange(url: str) -> list[str]:
+    is_ours = url.startswith(("http://127.0.0.1:", "blob:", "data:"))
+    return [] if is_ours else [f"asked {url}"]

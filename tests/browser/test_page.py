@@ -1,0 +1,185 @@
+"""The page in a real browser, with a real server and the builtin encoder behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HITS = "#search-results .hit"
+HOSTILE_TITLE = '<img src=x onerror="window.attacked=1">'
+KEY = "open-sesame-42"
+Pictures = dict[str, Path]
+
+
+def names(page: Any) -> list[str]:
+    page.wait_for_selector(HITS)
+    found: list[str] = page.locator(f"{HITS} strong").all_inner_texts()
+    return found
+
+
+def wait_for_text(page: Any, selector: str, text: str) -> str:
+    page.locator(selector, has_text=text).wait_for()
+    return str(page.inner_text(selector))
+
+
+def search(page: Any, text: str) -> list[str]:
+    page.fill("#search-text", text)
+    page.keyboard.press("Enter")
+    wait_for_text(page, "#search-status", "results in")
+    return names(page)
+
+
+def test_words_find_pictures_and_the_page_tells_time_and_recall(page: Any, server: str) -> None:
+    page.goto(server)
+    assert search(page, "a green circle")[0] == "green circle"
+    told = page.inner_text("#search-status")
+    assert "encode" in told and "Recall 1: searched exactly." in told
+    loaded = f"{HITS} img"
+    page.wait_for_selector(loaded)
+    page.wait_for_timeout(300)
+    assert page.locator(loaded).first.evaluate("image => image.naturalWidth") > 0
+    assert "green circle" in page.text_content("#search-curl")
+
+
+def test_a_picture_a_filter_and_more_like_this(page: Any, server: str, pictures: Pictures) -> None:
+    page.goto(server)
+    page.locator("#search-more summary").click()
+    page.set_input_files("#search-image input", pictures["red square"])
+    assert names(page)[0] == "red square"
+    assert "base64 -w0 FILE1" in page.text_content("#search-curl")
+    page.fill("#search-filter", 'kind = "hostile"')
+    page.locator("#search-filter").press("Enter")
+    wait_for_text(page, "#search-status", "1 result ")
+    page.fill("#search-filter", "kind = ")
+    page.locator("#search-filter").press("Enter")
+    page.wait_for_selector("#search-status.error")
+    page.fill("#search-filter", "")
+    page.locator("#search-filter").press("Enter")
+    wait_for_text(page, "#search-status", "6 results")
+    page.get_by_role("button", name="More like green square").click()
+    wait_for_text(page, "#search-status", "like green square")
+    assert names(page)[0] == "green square"
+
+
+def test_metadata_that_is_markup_stays_text(page: Any, server: str) -> None:
+    page.goto(server)
+    assert any(name.startswith(HOSTILE_TITLE) for name in search(page, "blue square"))
+    assert page.locator(f"{HITS} dt", has_text=HOSTILE_TITLE).count() == 1
+    assert page.locator(f"{HITS} dd", has_text=HOSTILE_TITLE).count() == 1
+    assert page.locator(f"{HITS} script").count() == 0
+    assert page.locator(f"{HITS} img[src=x]").count() == 0
+    assert page.evaluate("window.attacked") is None
+
+
+def test_pictures_are_classified_and_a_class_is_taught(
+    page: Any, server: str, pictures: Pictures
+) -> None:
+    page.goto(f"{server}/#classify")
+    page.fill("#classify-classes", "red circle\nblue square")
+    page.set_input_files("#classify-images input", [pictures["blue square"]])
+    first = page.locator("#classify-results .labels li").first
+    first.wait_for()
+    assert first.inner_text().split("\n")[0] == "blue square"
+    page.fill("#classify-classes", "first thing\nsecond thing")
+    page.locator("#teach summary").click()
+    for name, lesson in (("first thing", "red circle"), ("second thing", "blue square")):
+        page.select_option("#teach-class", name)
+        page.set_input_files("#teach-images input", [pictures[lesson]])
+        page.click("#teach-add")
+    page.fill("#teach-name", "taught")
+    page.click("#teach-save")
+    wait_for_text(page, "#teach-told", "Saved as taught")
+    assert page.input_value("#classify-stored") == "taught"
+    page.locator("#classify-results .labels li", has_text="second thing").first.wait_for()
+    page.wait_for_timeout(200)
+    assert first.inner_text().startswith("second thing")
+
+
+def test_two_lists_are_compared(page: Any, server: str, pictures: Pictures) -> None:
+    page.goto(f"{server}/#compare")
+    page.fill("#compare-left", "a red circle\na blue square")
+    page.fill("#compare-right", "")
+    both = [pictures["red circle"], pictures["blue square"]]
+    page.set_input_files("#compare-right-images input", both)
+    page.click("#compare button.primary")
+    page.wait_for_selector(".heat td:not(:empty)")
+    cells = [float(text) for text in page.locator(".heat tbody td").all_inner_texts()]
+    assert len(cells) == 4
+    assert cells[0] > cells[1] and cells[3] > cells[2]
+
+
+def test_the_map_shows_what_is_pointed_at(page: Any, server: str) -> None:
+    page.goto(f"{server}/#inside")
+    wait_for_text(page, "#map-status", "6 of 6 items")
+    page.focus("#map")
+    box = page.locator("#map").bounding_box()
+    for _ in range(12):  # points come within reach of the middle, which the keyboard points with
+        page.keyboard.press("-")
+    wait_for_text(page, "#map-name", " ")
+    name = page.inner_text("#map-name")
+    page.keyboard.press("0")
+    page.keyboard.down("Shift")
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    wait_for_text(page, "#map-selection", "6 selected")
+    page.click("#map-like")
+    wait_for_text(page, "#search-status", f"like {name}")
+
+
+def test_status_shows_bundles_collections_and_stages(page: Any, server: str) -> None:
+    page.goto(server)
+    search(page, "red")
+    page.click("#tab-status")
+    wait_for_text(page, "#status-models", "builtin")
+    wait_for_text(page, "#status-collections", "shapes")
+    wait_for_text(page, "#status-stages", "encode")
+    wait_for_text(page, "#status-queues", "builtin image")
+
+
+def test_tabs_work_by_keyboard(page: Any, server: str) -> None:
+    page.goto(server)
+    page.focus("#tab-search")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#classify").is_visible() and not page.locator("#search").is_visible()
+    page.keyboard.press("End")
+    assert page.get_attribute("#tab-status", "aria-selected") == "true"
+    assert page.evaluate("document.activeElement.id") == "tab-status"
+
+
+@pytest.mark.parametrize("name", ["search", "classify", "compare", "inside", "status"])
+def test_no_panel_is_wider_than_a_phone(page: Any, server: str, name: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"{server}/#{name}")
+    if name == "search":
+        search(page, "a red circle")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_server_with_keys_asks_for_one_and_keeps_it_in_the_tab(
+    browser: Any, locked_server: str
+) -> None:
+    page = browser.new_page()  # the refusals are in its console, as a browser writes them there
+    page.set_default_timeout(10_000)
+    page.goto(locked_server)
+    page.locator("#key-dialog").wait_for()
+    page.fill("#key", "wrong-wrong")
+    page.click("#key-form .primary")
+    page.locator("#key-told", has_text="not known").wait_for()
+    page.fill("#key", KEY)
+    page.click("#key-form .primary")
+    page.locator("#search-collection option", has_text="shapes").wait_for(state="attached")
+    assert search(page, "a red circle")[0] == "red circle"
+    page.wait_for_timeout(500)
+    image = page.locator(f"{HITS} img").first
+    assert image.get_attribute("src").startswith("blob:")
+    assert image.evaluate("image => image.naturalWidth") > 0
+    assert page.evaluate("sessionStorage.length") == 1
+    assert page.evaluate("localStorage.length") == 0
+    assert KEY not in page.content()
+    page.close()

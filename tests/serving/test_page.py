@@ -1,0 +1,145 @@
+"""The page at `/`: what is served, under what policy, and that it keeps to itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+from starlette.testclient import TestClient
+
+from twinlens.serving.keys import parse_keys
+from twinlens.serving.routes.page import POLICY, read_page
+from twinlens.serving.settings import Settings
+
+BUDGET = 150_000
+PAGE = read_page()
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+class Reader(HTMLParser):
+    """What a page's markup refers to and carries."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.attributes: set[str] = set()
+        self.ids: list[str] = []
+        self.controls: list[tuple[str, bool]] = []
+        self.bare: list[str] = []  # scripts and styles with a body
+        self._labels = 0
+        self._open: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.attributes |= set(given)
+        self.links += [given[name] or "" for name in ("src", "href") if name in given]
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self._open = tag if tag in ("script", "style") else None
+        self._labels += tag == "label"
+        if tag in ("input", "select", "textarea"):
+            self.controls.append((str(given.get("id")), self._labels > 0))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._labels -= tag == "label"
+        self._open = None
+
+    def handle_data(self, data: str) -> None:
+        if self._open and data.strip():
+            self.bare.append(data)
+
+
+INDEX = Reader(PAGE["index.html"].content.decode())
+
+
+def test_the_page_is_served_at_the_root(client: TestClient) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<title>Twinlens</title>" in answer.text
+    assert client.head("/").status_code == 200
+
+
+@pytest.mark.parametrize("name", sorted(PAGE))
+def test_every_file_has_its_type_and_the_policy(client: TestClient, name: str) -> None:
+    answer = client.get(f"/page/{name}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(TYPES[name.rpartition(".")[2]])
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.content == PAGE[name].content
+
+
+def test_the_policy_allows_nothing_inline_and_nothing_from_elsewhere() -> None:
+    rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+    assert rules["require-trusted-types-for"] == "'script'"
+    assert not re.search(r"unsafe|https?:|\*", POLICY)
+
+
+def test_a_copy_that_still_holds_is_not_sent_again(client: TestClient) -> None:
+    first = client.get("/page/app.js")
+    tag = first.headers["etag"]
+    again = client.get("/page/app.js", headers={"if-none-match": f'"other", W/{tag}'})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == tag
+    assert client.get("/page/app.js", headers={"if-none-match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["nope.js", "..%2f__init__.py", "../app.py", "%2e%2e", "app.py"])
+def test_only_files_of_the_page_are_served(client: TestClient, name: str) -> None:
+    answer = client.get(f"/page/{name}")
+    assert answer.status_code == 404
+    assert "error" in answer.json()
+
+
+def test_the_page_is_small() -> None:
+    assert sum(len(file.content) for file in PAGE.values()) < BUDGET
+
+
+def test_markup_has_no_inline_script_style_or_handler() -> None:
+    assert INDEX.bare == []
+    assert not [name for name in INDEX.attributes if name.startswith("on") or name == "style"]
+
+
+def test_everything_that_the_page_refers_to_is_served_here(client: TestClient) -> None:
+    links = [link for link in INDEX.links if not link.startswith("#")]
+    assert links
+    for link in links:
+        assert link.startswith("/") and client.get(link).status_code == 200, link
+    for name, file in PAGE.items():
+        for imported in re.findall(r'from "\./([^"]+)"', file.content.decode()):
+            assert imported in PAGE, f"{name} imports {imported}"
+
+
+def test_no_file_names_another_host() -> None:
+    for name, file in PAGE.items():
+        text = file.content.decode().replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|\burl\(|@import", text), name
+
+
+def test_no_script_turns_text_into_markup_or_code() -> None:
+    markup = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc"
+    for name, file in PAGE.items():
+        assert not re.search(markup + r"|\beval\(|new Function", file.content.decode()), name
+
+
+def test_every_control_has_a_label_and_every_id_is_one() -> None:
+    assert [name for name, is_labelled in INDEX.controls if not is_labelled] == []
+    assert len(INDEX.ids) == len(set(INDEX.ids))
+    known = set(INDEX.ids)
+    for name, file in PAGE.items():
+        for used in re.findall(r'byId\("([^"]+)"\)', file.content.decode()):
+            assert used in known, f"{name} looks for #{used}"
+
+
+def test_the_page_is_served_without_a_key_and_the_api_is_not(
+    make_client: Callable[..., TestClient],
+) -> None:
+    client = make_client(Settings(keys=parse_keys("read:open-sesame")))
+    assert client.get("/").status_code == 200
+    assert client.get("/page/app.js").status_code == 200
+    assert client.get("/v1/models").status_code == 401

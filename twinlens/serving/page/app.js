@@ -1,0 +1,73 @@
+// The frame: tabs, copying, and what the server has, shared by the panels.
+import { ask } from "./api.js";
+import { byId, say } from "./dom.js";
+import * as classify from "./classify.js";
+import * as compare from "./compare.js";
+import * as inside from "./inside.js";
+import * as search from "./search.js";
+import * as status from "./status.js";
+
+const panels = { search, classify, compare, inside, status };
+const tabs = [...document.querySelectorAll("[role=tab]")];
+const opened = new Set();
+
+function select(name, focus = false) {
+  for (const tab of tabs) {
+    const chosen = tab.getAttribute("aria-controls") === name;
+    tab.setAttribute("aria-selected", String(chosen));
+    tab.tabIndex = chosen ? 0 : -1;
+    byId(tab.getAttribute("aria-controls")).hidden = !chosen;
+    if (chosen && focus) tab.focus();
+  }
+  history.replaceState(null, "", `#${name}`);
+  for (const [other, panel] of Object.entries(panels)) if (other !== name) panel.close?.();
+  openPanel(name);
+}
+
+/* A panel reads what it needs when it is opened; one that failed tries again the next time. */
+async function openPanel(name) {
+  try {
+    await panels[name].open?.(!opened.has(name));
+    opened.add(name);
+  } catch (error) {
+    say(byId(`${name === "inside" ? "map" : name}-status`), error.message, true);
+  }
+}
+
+function moveAlong(event) {
+  const at = tabs.indexOf(document.activeElement);
+  const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+  if (at < 0 || next === undefined) return;
+  event.preventDefault();
+  select(tabs[(next + tabs.length) % tabs.length].getAttribute("aria-controls"), true);
+}
+
+async function copy(button) {
+  const source = byId(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {
+    // Clipboards are for secure origins; selecting lets the person copy by hand.
+    getSelection().selectAllChildren(source);
+    button.textContent = "Selected: press Ctrl+C";
+  }
+  setTimeout(() => (button.textContent = "Copy"), 2000);
+}
+
+for (const tab of tabs) tab.addEventListener("click", () => select(tab.getAttribute("aria-controls")));
+byId("tabs").addEventListener("keydown", moveAlong);
+for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
+// A picture dropped beside its field would otherwise replace the page.
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+addEventListener("twinlens-like", (event) => {
+  select("search");
+  search.findLike(event.detail.collection, event.detail.id);
+});
+addEventListener("hashchange", () => {
+  const asked = location.hash.slice(1);
+  if (asked in panels) select(asked);
+});
+
+for (const panel of Object.values(panels)) panel.start(ask);
+select(location.hash.slice(1) in panels ? location.hash.slice(1) : "search");

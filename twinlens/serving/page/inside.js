@@ -1,0 +1,88 @@
+// Look inside: the collection as a map, and where the image tower looks in a picture.
+import { ask, curl, show, stages } from "./api.js";
+import { byId, el, fill, milliseconds, percent, runner } from "./dom.js";
+import { PlaneView } from "./plane.js";
+import { fillModels } from "./models.js";
+import { PictureField, picture } from "./pictures.js";
+
+const MOST_SHOWN = 30;
+
+let view;
+let field;
+let run;
+let drawn = ""; // the collection that the map shows
+let pointed = null;
+
+export function start() {
+  const draw = runner(byId("map-status"), drawMap);
+  view = new PlaneView(byId("map"), { point: pointAt, select: showSelection });
+  run = runner(byId("attention-status"), look);
+  field = new PictureField(byId("attention-image"), { label: "Image to look into", changed: (files) => files.length && run() });
+  byId("map-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    draw();
+  });
+  byId("map-whole").addEventListener("click", () => view.whole());
+  byId("map-like").addEventListener("click", () => dispatchEvent(new CustomEvent("twinlens-like", { detail: { collection: drawn, id: pointed } })));
+  byId("attention-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    run();
+  });
+}
+
+export async function open(isFirst) {
+  const { body } = await ask("/collections");
+  fill(byId("map-collection"), body.data.map(({ name }) => [name, name]));
+  const models = await fillModels(byId("attention-model"), (model) => model.has_attention);
+  const can = models.some((model) => model.has_attention);
+  byId("attention-form").hidden = !can;
+  if (!can) byId("attention-status").textContent = "No bundle served here has an attention graph; `twinlens export` writes one for vision transformers.";
+  if (isFirst && body.data.length) byId("map-form").requestSubmit();
+  else view.draw();
+}
+
+async function drawMap(signal) {
+  const name = byId("map-collection").value;
+  if (!name) throw new Error("There is no collection to draw.");
+  const path = `/collections/${encodeURIComponent(name)}/map?points=${byId("map-points").value}`;
+  byId("map-curl").textContent = curl(path);
+  const { body } = await ask(path, { signal });
+  drawn = name;
+  byId("map-item").hidden = true;
+  byId("map-selection").replaceChildren();
+  view.load(body.ids, body.points);
+  return `${body.ids.length.toLocaleString("en")} of ${body.total.toLocaleString("en")} items; the two axes hold ${percent(body.variance_share)} of the variance.`;
+}
+
+const thumbnail = (id) => `/collections/${encodeURIComponent(drawn)}/thumbnails/${id.split("/").map(encodeURIComponent).join("/")}`;
+
+function pointAt(id) {
+  if (id === pointed && !byId("map-item").hidden) return;
+  pointed = id;
+  byId("map-item").hidden = false;
+  byId("map-name").textContent = id;
+  byId("map-picture").alt = id;
+  show(byId("map-picture"), thumbnail(id));
+}
+
+function showSelection(ids) {
+  const shown = ids.slice(0, MOST_SHOWN).map((id) => {
+    const image = el("img", { alt: id, title: id });
+    show(image, thumbnail(id));
+    return el("span", { className: "preview" }, image);
+  });
+  const told = ids.length > MOST_SHOWN ? `${ids.length} selected, ${MOST_SHOWN} shown` : `${ids.length} selected`;
+  byId("map-selection").replaceChildren(el("p", { className: "hint", text: told }), ...shown);
+}
+
+async function look(signal) {
+  const [file] = field.files;
+  if (!file) throw new Error("Drop an image.");
+  const path = `/attention?model=${encodeURIComponent(byId("attention-model").value)}`;
+  byId("attention-curl").textContent = `${curl(path, { accept: "image/png" })} \\\n  -H 'Content-Type: ${file.type}' --data-binary @FILE -o map.png`;
+  const { body, response, took } = await ask(path, { raw: file, accept: "image/png", blob: true, signal });
+  const overlay = picture(new File([body], "attention over the image", { type: body.type }));
+  const seen = [picture(file), overlay].map((image) => el("article", { className: "card wide" }, image));
+  byId("attention-result").replaceChildren(...seen);
+  return `Last layer, mean of the heads, in ${milliseconds(took)} (in the server: ${stages(response)} ms)`;
+}

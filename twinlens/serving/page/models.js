@@ -1,0 +1,10 @@
+// The bundles that the server serves, for the pickers of several panels.
+import { ask } from "./api.js";
+import { fill } from "./dom.js";
+
+/* Fill a picker with the models that can do what `fits` asks; return all of them. */
+export async function fillModels(select, fits = () => true) {
+  const { body } = await ask("/v1/models");
+  fill(select, body.data.filter(fits).map(({ id }) => [id, id]));
+  return body.data;
+}

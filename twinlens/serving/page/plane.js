@@ -1,0 +1,163 @@
+// A scatter of points on a canvas: hover, zoom, move, select; by mouse, touch and keyboard.
+
+const REACH = 14; // pixels within which a point counts as pointed at
+const STEP = 40;
+
+export class PlaneView {
+  constructor(canvas, { point, select }) {
+    Object.assign(this, { canvas, point, select, ids: [], points: [], near: -1, frame: null, rectangle: null });
+    this.pointers = new Map();
+    this.whole();
+    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    canvas.addEventListener("pointerdown", (event) => this.#down(event));
+    canvas.addEventListener("pointermove", (event) => this.#move(event));
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.#up(event));
+    canvas.addEventListener("keydown", (event) => this.#key(event));
+    new ResizeObserver(() => this.draw()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+  }
+
+  load(ids, points) {
+    Object.assign(this, { ids, points, near: -1, rectangle: null });
+    this.whole();
+  }
+
+  /* Show every point. */
+  whole() {
+    Object.assign(this, { zoom: 1, x: 0, y: 0 });
+    this.draw();
+  }
+
+  draw() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.#paint();
+    });
+  }
+
+  get #scale() {
+    return (Math.min(this.canvas.clientWidth, this.canvas.clientHeight) / 2 - 16) * this.zoom;
+  }
+
+  #place([x, y]) {
+    return [this.canvas.clientWidth / 2 + (x - this.x) * this.#scale, this.canvas.clientHeight / 2 - (y - this.y) * this.#scale];
+  }
+
+  #paint() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    if (!width) return;
+    const ratio = devicePixelRatio;
+    this.canvas.width = width * ratio;
+    this.canvas.height = height * ratio;
+    const context = this.canvas.getContext("2d");
+    const style = getComputedStyle(this.canvas);
+    context.scale(ratio, ratio);
+    context.fillStyle = style.getPropertyValue("--strong");
+    context.globalAlpha = this.points.length > 5000 ? 0.5 : 0.8;
+    const size = this.points.length > 5000 ? 3 : 5;
+    for (const point of this.points) {
+      const [x, y] = this.#place(point);
+      if (x > -size && y > -size && x < width && y < height) context.fillRect(x - size / 2, y - size / 2, size, size);
+    }
+    context.globalAlpha = 1;
+    context.strokeStyle = style.color;
+    context.lineWidth = 2;
+    if (this.near >= 0) {
+      const [x, y] = this.#place(this.points[this.near]);
+      context.beginPath();
+      context.arc(x, y, 8, 0, 2 * Math.PI);
+      context.stroke();
+    }
+    if (this.rectangle) {
+      const [x, y, right, bottom] = this.rectangle;
+      context.strokeRect(x, y, right - x, bottom - y);
+    }
+  }
+
+  #hover(x, y) {
+    let nearest = -1;
+    let best = REACH ** 2;
+    this.points.forEach((point, i) => {
+      const [px, py] = this.#place(point);
+      const distance = (px - x) ** 2 + (py - y) ** 2;
+      if (distance < best) [nearest, best] = [i, distance];
+    });
+    if (nearest < 0 || nearest === this.near) return;
+    this.near = nearest;
+    this.point(this.ids[nearest]);
+    this.draw();
+  }
+
+  /* Zoom so that what is under (x, y) stays there. */
+  #zoomAt(x, y, factor) {
+    const before = this.#scale;
+    this.zoom = Math.min(200, Math.max(0.02, this.zoom * factor));
+    const change = 1 / before - 1 / this.#scale;
+    this.x += (x - this.canvas.clientWidth / 2) * change;
+    this.y -= (y - this.canvas.clientHeight / 2) * change;
+    this.draw();
+  }
+
+  #pan(x, y) {
+    this.x -= x / this.#scale;
+    this.y += y / this.#scale;
+    this.draw();
+  }
+
+  #wheel(event) {
+    event.preventDefault();
+    this.#zoomAt(event.offsetX, event.offsetY, Math.exp(-event.deltaY / 400));
+  }
+
+  #down(event) {
+    this.canvas.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+    if (event.shiftKey) this.rectangle = [event.offsetX, event.offsetY, event.offsetX, event.offsetY];
+    this.#hover(event.offsetX, event.offsetY);
+  }
+
+  #move(event) {
+    const { offsetX: x, offsetY: y } = event;
+    const held = this.pointers.get(event.pointerId);
+    if (!held) return this.#hover(x, y);
+    if (this.rectangle) {
+      this.rectangle.splice(2, 2, x, y);
+      return this.draw();
+    }
+    if (this.pointers.size === 2) {
+      const [other] = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
+      const apart = (at) => Math.hypot(at[0] - other[0], at[1] - other[1]) || 1;
+      this.#zoomAt((x + other[0]) / 2, (y + other[1]) / 2, apart([x, y]) / apart(held));
+    } else this.#pan(x - held[0], y - held[1]);
+    this.pointers.set(event.pointerId, [x, y]);
+  }
+
+  #up(event) {
+    this.pointers.delete(event.pointerId);
+    if (!this.rectangle) return;
+    const [x0, y0, x1, y1] = this.rectangle;
+    this.rectangle = null;
+    const isWithin = ([x, y]) => (x - x0) * (x - x1) <= 0 && (y - y0) * (y - y1) <= 0;
+    this.select(this.ids.filter((_, i) => isWithin(this.#place(this.points[i]))));
+    this.draw();
+  }
+
+  #key(event) {
+    const middle = [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+    const acts = {
+      ArrowLeft: () => this.#pan(STEP, 0),
+      ArrowRight: () => this.#pan(-STEP, 0),
+      ArrowUp: () => this.#pan(0, STEP),
+      ArrowDown: () => this.#pan(0, -STEP),
+      "+": () => this.#zoomAt(...middle, 1.3),
+      "=": () => this.#zoomAt(...middle, 1.3),
+      "-": () => this.#zoomAt(...middle, 1 / 1.3),
+      0: () => this.whole(),
+    };
+    const act = acts[event.key];
+    if (!act || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    act();
+    this.#hover(...middle);
+  }
+}

@@ -1,0 +1,100 @@
+"""`GET /`: the web page. Plain files of the package, read once, served under a strict policy.
+
+What must stay true: only names that are files of the package at start are ever served; the policy
+allows no inline script or style and nothing from elsewhere, so metadata that looks like markup
+stays text; the page works with no network but the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import NotFoundError
+
+INDEX = "index.html"
+# Trusted types make the browser itself refuse strings where markup is expected.
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """One file of the page as it goes out."""
+
+    content: bytes
+    media: str
+    tag: str
+
+
+def read_page() -> dict[str, PageFile]:
+    """Return the files of the page by name."""
+    found = {}
+    for entry in files("twinlens.serving").joinpath("page").iterdir():
+        media = _TYPES.get(entry.name.rpartition(".")[2])
+        if media is not None:
+            content = entry.read_bytes()
+            tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
+            found[entry.name] = PageFile(content, media, tag)
+    return found
+
+
+def build_router() -> APIRouter:
+    """Return the router of this file. The page is no part of the API, so OpenAPI leaves it out."""
+    router = APIRouter(include_in_schema=False)
+    page = read_page()
+
+    @router.api_route("/", methods=["GET", "HEAD"])
+    async def index(request: Request) -> Response:
+        """Answer the page."""
+        return _answer(page[INDEX], request)
+
+    @router.api_route("/page/{name}", methods=["GET", "HEAD"])
+    async def part(name: str, request: Request) -> Response:
+        """Answer a script, the style, the icon."""
+        if name not in page:
+            raise NotFoundError(f"the page has no file {name[:40]!r}", field="name")
+        return _answer(page[name], request)
+
+    return router
+
+
+def _answer(file: PageFile, request: Request) -> Response:
+    """Answer a file, or that the browser's copy still holds: it asks each time, for a few bytes."""
+    headers = {
+        "Content-Security-Policy": POLICY,
+        "Cache-Control": "no-cache",
+        "ETag": file.tag,
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    }
+    known = [tag.strip().removeprefix("W/") for tag in _header(request).split(",")]
+    if file.tag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media, headers=headers)
+
+
+def _header(request: Request) -> str:
+    return str(request.headers.get("if-none-match", ""))
