@@ -26,7 +26,7 @@ KEY = "open-sesame-42"
 HOSTILE = '<img src=x onerror="window.attacked=1"><script>window.attacked=1</script>'
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, its event loop keeps others off this thread
 def browser() -> Iterator[Any]:
     """Chromium, as the system has it."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
