@@ -50,7 +50,7 @@ def test_help_names_every_command_and_each_has_an_example(cli: Run) -> None:
         assert name in out
         code, text, _ = cli(name, "--help")
         assert code == 0
-        assert "twinlens" in text
+        assert f"Example: twinlens {name}" in " ".join(text.replace("│", " ").split())
 
 
 def test_classify_prints_the_best_first(

@@ -29,7 +29,12 @@ class Live:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "twinlens.cli.main", "serve", *arguments]
+        # A parent that runs in the background of a shell hands its children a deaf ear for SIGINT.
+        start = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+            "from twinlens.cli.main import run; run()"
+        )
+        command = [sys.executable, "-c", start, "serve", *arguments]
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port)], stderr=subprocess.PIPE, env=dict(os.environ)
         )

@@ -17,7 +17,7 @@ def doctor(
 ) -> None:
     """Say whether a run is healthy. Exit code 0: healthy, 3: sick, 4: too early to tell.
 
-    twinlens doctor runs/first
+    [bold]Example:[/] twinlens doctor runs/first
     """
     from twinlens.cli.terminal import print_json
     from twinlens.training.doctor.examination import describe, examine

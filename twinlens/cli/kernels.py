@@ -10,7 +10,10 @@ import typer
 from twinlens.cli.options import Json
 from twinlens.cli.terminal import print_json
 
-app = typer.Typer(help="Build the similarity operators for CUDA.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build the similarity operators for CUDA.\n\n[bold]Example:[/] twinlens kernels build",
+    no_args_is_help=True,
+)
 
 
 @app.command()
