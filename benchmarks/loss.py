@@ -95,11 +95,12 @@ def draw(
         values = [max(found[name, n][key], 1e-3) for name in names for n in sizes]
         x_of = _axis(float(min(sizes)), float(max(sizes)), left, left + 300)
         y_of = _axis(min(values), max(values), 280, 40)
-        parts.append(f'<text x="{left}" y="22">{title}, forward and backward</text>')
+        parts.append(f'<text x="{left}" y="22">{title}, forward and backward (log scales)</text>')
         parts += [f'<text x="{x_of(n):.0f}" y="300" text-anchor="middle">{n}</text>' for n in sizes]
         for value in (min(values), max(values)):
             at = f'x="{left - 6}" y="{y_of(value):.0f}" text-anchor="end"'
-            parts.append(f"<text {at}>{value:.3g}</text>")
+            words = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+            parts.append(f"<text {at}>{words}</text>")
         for name, colour in zip(names, colours, strict=False):
             points = [(x_of(n), y_of(max(found[name, n][key], 1e-3))) for n in sizes]
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
