@@ -9,7 +9,7 @@ import numpy as np
 from twinlens.index.arrays import Floats
 from twinlens.index.collection import Collection
 
-MOST_POINTS = 5000
+MOST_POINTS = 20_000
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ export function start() {
     event.preventDefault();
     draw();
   });
+  byId("map-picture").addEventListener("error", () => (byId("map-picture").hidden = true)); // a text, or a file that is gone
   byId("map-whole").addEventListener("click", () => view.whole());
   byId("map-like").addEventListener("click", () => dispatchEvent(new CustomEvent("twinlens-like", { detail: { collection: drawn, id: pointed } })));
   byId("attention-form").addEventListener("submit", (event) => {
@@ -35,7 +36,7 @@ export async function open(isFirst) {
   fill(byId("map-collection"), body.data.map(({ name }) => [name, name]));
   const models = await fillModels(byId("attention-model"), (model) => model.has_attention);
   const can = models.some((model) => model.has_attention);
-  byId("attention-form").hidden = !can;
+  byId("attention-form").hidden = byId("attention-call").hidden = !can;
   if (!can) byId("attention-status").textContent = "No bundle served here has an attention graph; `twinlens export` writes one for vision transformers.";
   if (isFirst && body.data.length) byId("map-form").requestSubmit();
   else view.draw();
@@ -62,6 +63,7 @@ function pointAt(id) {
   byId("map-item").hidden = false;
   byId("map-name").textContent = id;
   byId("map-picture").alt = id;
+  byId("map-picture").hidden = false;
   show(byId("map-picture"), thumbnail(id));
 }
 
