@@ -141,6 +141,15 @@ def test_status_shows_bundles_collections_and_stages(page: Any, server: str) -> 
     wait_for_text(page, "#status-queues", "builtin image")
 
 
+def test_the_api_is_described_without_a_network(page: Any, server: str) -> None:
+    page.goto(f"{server}/docs")
+    wait_for_text(page, "#docs-status", "Version")
+    page.locator("summary", has_text="/zeroshot").first.click()
+    page.get_by_role("link", name="ZeroShotRequest").first.click()
+    assert page.locator("#schema-ZeroShotRequest pre").is_visible()
+    page.locator("summary", has_text="/collections/{name}/map").wait_for()
+
+
 def test_tabs_work_by_keyboard(page: Any, server: str) -> None:
     page.goto(server)
     page.focus("#tab-search")

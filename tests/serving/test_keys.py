@@ -14,7 +14,7 @@ from twinlens.serving.settings import Settings
 
 READ, WRITE, ADMIN = "reader-key", "writer-key", "admin-key"
 # What may be asked without a key, since it tells nothing but that the server is there.
-OPEN = {"/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"}
+OPEN = {"/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ class Reader(HTMLParser):
 
 
 INDEX = Reader(PAGE["index.html"].content.decode())
+DOCS = Reader(PAGE["docs.html"].content.decode())
 
 
 def test_the_page_is_served_at_the_root(client: TestClient) -> None:
@@ -60,6 +61,7 @@ def test_the_page_is_served_at_the_root(client: TestClient) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "<title>Twinlens</title>" in answer.text
     assert client.head("/").status_code == 200
+    assert "<title>Twinlens API</title>" in client.get("/docs").text
 
 
 @pytest.mark.parametrize("name", sorted(PAGE))
@@ -101,12 +103,13 @@ def test_the_page_is_small() -> None:
 
 
 def test_markup_has_no_inline_script_style_or_handler() -> None:
-    assert INDEX.bare == []
-    assert not [name for name in INDEX.attributes if name.startswith("on") or name == "style"]
+    for markup in (INDEX, DOCS):
+        assert markup.bare == []
+        assert not [name for name in markup.attributes if name.startswith("on") or name == "style"]
 
 
 def test_everything_that_the_page_refers_to_is_served_here(client: TestClient) -> None:
-    links = [link for link in INDEX.links if not link.startswith("#")]
+    links = [link for link in INDEX.links + DOCS.links if not link.startswith("#")]
     assert links
     for link in links:
         assert link.startswith("/") and client.get(link).status_code == 200, link
@@ -130,7 +133,7 @@ def test_no_script_turns_text_into_markup_or_code() -> None:
 def test_every_control_has_a_label_and_every_id_is_one() -> None:
     assert [name for name, is_labelled in INDEX.controls if not is_labelled] == []
     assert len(INDEX.ids) == len(set(INDEX.ids))
-    known = set(INDEX.ids)
+    known = {*INDEX.ids, *DOCS.ids}
     for name, file in PAGE.items():
         for used in re.findall(r'byId\("([^"]+)"\)', file.content.decode()):
             assert used in known, f"{name} looks for #{used}"

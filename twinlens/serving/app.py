@@ -59,6 +59,8 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
         version=__version__,
         summary="Embeddings and zero-shot inference",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own load scripts from elsewhere; the page brings its own
+        redoc_url=None,
     )
     for module in ROUTES:
         app.include_router(module.build_router(service))

@@ -1,4 +1,6 @@
-"""`GET /`: the web page. Plain files of the package, read once, served under a strict policy.
+"""`GET /`, `/docs`: the web page and the API's description.
+
+Plain files of the package, read once, served under a strict policy.
 
 What must stay true: only names that are files of the package at start are ever served; the policy
 allows no inline script or style and nothing from elsewhere, so metadata that looks like markup
@@ -17,6 +19,7 @@ from starlette.responses import Response
 from twinlens.errors import NotFoundError
 
 INDEX = "index.html"
+DOCS = "docs.html"
 # Trusted types make the browser itself refuse strings where markup is expected.
 POLICY = "; ".join(
     (
@@ -70,6 +73,11 @@ def build_router() -> APIRouter:
     async def index(request: Request) -> Response:
         """Answer the page."""
         return _answer(page[INDEX], request)
+
+    @router.api_route("/docs", methods=["GET", "HEAD"])
+    async def docs(request: Request) -> Response:
+        """Answer the description of the API, drawn from /openapi.json."""
+        return _answer(page[DOCS], request)
 
     @router.api_route("/page/{name}", methods=["GET", "HEAD"])
     async def part(name: str, request: Request) -> Response:
