@@ -38,7 +38,8 @@ export async function open(isFirst) {
   const can = models.some((model) => model.has_attention);
   byId("attention-form").hidden = byId("attention-call").hidden = !can;
   if (!can) byId("attention-status").textContent = "No bundle served here has an attention graph; `twinlens export` writes one for vision transformers.";
-  if (isFirst && body.data.length) byId("map-form").requestSubmit();
+  if (!body.data.length) byId("map-status").textContent = "This server has no collection to draw.";
+  else if (isFirst) byId("map-form").requestSubmit();
   else view.draw();
 }
 
