@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,11 @@ from typing import Any, Final
 import pytest
 
 from twinlens.kernels.onnx import build
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None,
+    reason="building the library needs g++ (apt-get install g++); serving on a CPU does not",
+)
 
 _DRIVER: Final = r"""
 #include <stdio.h>

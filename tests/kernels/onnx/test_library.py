@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,11 @@ from twinlens.errors import InputError
 from twinlens.kernels.onnx.attach import build_similarity, build_topk
 from twinlens.kernels.onnx.build import build_library
 from twinlens.kernels.onnx.register import DOMAIN, OP_TYPES, Kind
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None,
+    reason="building the library needs g++ (apt-get install g++); serving on a CPU does not",
+)
 
 Array = npt.NDArray[Any]
 CPU: Final = ["CPUExecutionProvider"]
