@@ -49,6 +49,7 @@ def build_library(folder: Path | None = None, *, architectures: Sequence[int] = 
 
     Without architectures only the CPU kernels are in it: enough to test, useless to serve.
     """
+    variants = [v for arch in sorted(set(architectures)) for v in _list_variants(arch)]
     compiler = shutil.which("g++")
     if compiler is None:
         raise MissingDependencyError("building the kernels needs g++: apt-get install g++")
@@ -56,7 +57,7 @@ def build_library(folder: Path | None = None, *, architectures: Sequence[int] = 
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / LIBRARY_NAME
     with tempfile.TemporaryDirectory() as work:
-        kernels = _compile_kernels(Path(work), architectures)
+        kernels = _compile_kernels(Path(work), variants)
         _write_table(Path(work), kernels)
         fresh = Path(work) / LIBRARY_NAME
         _link(compiler, Path(work), fresh)
@@ -87,12 +88,12 @@ def is_current(library: Path) -> bool:
     return bool(content["sources"] == hash_sources())
 
 
-def _compile_kernels(work: Path, architectures: Sequence[int]) -> list[dict[str, Any]]:
+def _compile_kernels(work: Path, variants: Sequence[Any]) -> list[dict[str, Any]]:
     """Compile all variants; write their images into `work`; return the table's rows."""
+    oldest = min((variant.arch for variant in variants), default=0)
     rows = []
-    for arch in sorted(set(architectures)):
-        for variant in _list_variants(arch):
-            rows += _compile_one(work, variant, with_ptx=arch == min(architectures))
+    for variant in variants:
+        rows += _compile_one(work, variant, with_ptx=variant.arch == oldest)
     return rows
 
 
