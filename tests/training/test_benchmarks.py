@@ -37,8 +37,19 @@ def test_the_gpu_benchmark_is_one_call_that_runs_dry_anywhere(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_without_data_the_cpu_benchmark_says_so() -> None:
-    assert "TWINLENS_DATA is not set" in run_benchmark("train_cpu.py", "--quick")
+@pytest.mark.parametrize("name", ["train_cpu.py", "find_lr.py"])
+def test_without_data_a_training_benchmark_says_so(name: str) -> None:
+    assert "TWINLENS_DATA is not set" in run_benchmark(name, "--quick")
+
+
+@pytest.mark.slow
+def test_the_doctors_benchmark_runs_on_drawings_and_counts_alarms(tmp_path: Path) -> None:
+    path = tmp_path / "doctor.json"
+    run_benchmark("doctor.py", "--quick", "--methods", "simclr,mae", "--json", str(path))
+    content = json.loads(path.read_text())
+    assert [row["method"] for row in content["rows"]] == ["simclr", "mae"]
+    assert {row["data"] for row in content["rows"]} == {"drawings"}
+    assert content["bars"]["false_alarms"] == {"value": 0, "target": 0, "holds": True}
 
 
 @pytest.mark.slow
