@@ -14,7 +14,7 @@ from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
 from twinlens.training.studies import STUDIES, Study, Variant, find_study, format_table, run_study
 
-TINY = ("image_size=16", "batch=16", "steps=2", "hidden=8", "dim=8", "device=cpu", "threads=1")
+TINY = ("image_size=16", "batch=16", "steps=3", "hidden=8", "dim=8", "device=cpu", "threads=1")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -34,8 +34,35 @@ def test_a_study_trains_judges_tabulates_and_plots(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "study.json").read_text()) == rows
     assert (tmp_path / "out" / "study.html").read_text().count("<circle") == 2
     table = format_table(rows)
-    assert table[0].split() == ["run", "knn", "linear", "effective_rank", "top_eigenvalue"]
-    assert len(table) == 3
+    columns = ["run", "knn", "linear", "effective_rank", "top_eigenvalue", "doctor"]
+    assert table[0].split() == columns and len(table) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "ails"),
+    [
+        ("head", "no head", "too early to tell"),
+        ("stop-gradient", "without stop", "missing stop-gradient"),
+        ("predictor", "without predictor", "missing predictor"),
+    ],
+)
+def test_what_a_method_lacks_in_a_study_is_named_by_the_doctor(
+    name: str, label: str, ails: str, tmp_path: Path
+) -> None:
+    data = str(draw_shapes(tmp_path / "data", 32))
+    (variant,) = (v for v in STUDIES[name].variants if v.label == label)
+    tiny = [*TINY, "log_every=1"]
+    (row,) = run_study(Study("?", (variant,)), data, tmp_path / "out", tiny, Silent())
+    assert row["doctor"] == ails and float(row["knn"]) >= 0
+
+
+def test_a_variant_that_breaks_costs_its_own_row_alone(tmp_path: Path) -> None:
+    data = str(draw_shapes(tmp_path / "data", 32))
+    study = Study("?", (Variant("broken", "simclr", ("lr=1e30",)), Variant("sound", "simclr")))
+    tiny = [*TINY, "clip=0", "warmup=0", "save_every=100", "log_every=1"]
+    rows = run_study(study, data, tmp_path / "out", tiny, Silent())
+    assert rows[0] == {"run": "broken", "doctor": "learning rate too high"}
+    assert "linear" in rows[1] and len(format_table(rows)) == 3
 
 
 def test_an_unknown_study_guesses_the_typo() -> None:

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinlens.errors import NotFoundError
+from twinlens.training.checkpoints import find_checkpoint
 from twinlens.training.config import apply_sets
+from twinlens.training.doctor.examination import examine
+from twinlens.training.doctor.verdicts import SICK
 from twinlens.training.evaluation.embeddings import embed_source, open_embedder
 from twinlens.training.evaluation.report import evaluate_encoder
 from twinlens.training.evaluation.spectrum import measure_spectrum
-from twinlens.training.loop import train
+from twinlens.training.loop import NotFiniteError, train
 from twinlens.training.progress import Display
 from twinlens.training.recipes import open_recipe
 from twinlens.training.report.charts import draw_points
+from twinlens.training.run import CHECKPOINTS
 
 LIMIT = 2000  # images that an encoder is judged by
-COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue")
+COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "doctor")
 TABLE, PLOT = "study.json", "study.html"
 
 Row = dict[str, float | str]
@@ -57,6 +61,28 @@ STUDIES = {
             *(Variant(f"queue {size}", "moco", (f"queue={size}",)) for size in (256, 1024, 4096)),
         ),
     ),
+    "head": Study(
+        "What does SimCLR's projection head bring? The encoder under it is judged.",
+        (
+            Variant("no head", "simclr", ("layers=0",)),
+            Variant("linear head", "simclr", ("layers=1",)),
+            Variant("head of two layers", "simclr"),
+        ),
+    ),
+    "stop-gradient": Study(
+        "What does SimSiam's stop-gradient bring?",
+        (
+            Variant("with stop", "simsiam"),
+            Variant("without stop", "simsiam", ("stop_gradient=false",)),
+        ),
+    ),
+    "predictor": Study(
+        "What does SimSiam's predictor bring?",
+        (
+            Variant("with predictor", "simsiam"),
+            Variant("without predictor", "simsiam", ("predictor=false",)),
+        ),
+    ),
     "batch": Study(
         "What does a larger batch bring SimCLR, whole and by cached gradients?",
         (
@@ -87,7 +113,10 @@ def run_study(
         display.say(f"{variant.label}: {variant.method} {' '.join(variant.sets)}")
         config = apply_sets(open_recipe(variant.method, "default"), [*sets, *variant.sets])
         run = out / variant.label.replace(" ", "-").replace(",", "")
-        train(config, where, run, display)
+        try:
+            train(config, where, run, display)
+        except NotFiniteError as error:  # what a variant breaks by is an answer, too
+            display.say(str(error))
         rows.append({"run": variant.label, **judge_run(run, where, display)})
     (out / TABLE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (out / PLOT).write_text(plot_study(study, rows), encoding="utf-8")
@@ -95,12 +124,17 @@ def run_study(
 
 
 def judge_run(run: Path, where: str, display: Display) -> Row:
-    """Return accuracies, effective rank, and the largest eigenvalue's share of the variance."""
+    """Return accuracies, rank, the largest eigenvalue's share of the variance, and what ails it."""
+    diagnosis = examine(run)
+    ails = ", ".join(verdict.name for verdict in diagnosis.verdicts if verdict.severity == SICK)
+    if find_checkpoint(run / CHECKPOINTS) is None:
+        return {"doctor": ails}
     numbers = evaluate_encoder(str(run), where, bank="", limit=LIMIT, display=display)
     rows = embed_source(open_embedder(str(run)), where, LIMIT, display).rows
     variance = measure_spectrum(rows).singular.square()
     numbers["top_eigenvalue"] = round(float(variance[0] / variance.sum().clamp(min=1e-30)), 4)
-    return {name: numbers[name] for name in COLUMNS if name in numbers}
+    judged: Row = {name: numbers[name] for name in COLUMNS if name in numbers}
+    return judged | {"doctor": ails or diagnosis.state}
 
 
 def plot_study(study: Study, rows: Sequence[Row]) -> str:

@@ -69,8 +69,10 @@ class Witness:
         name = self.objective.anatomy.head
         if name not in given.student:
             return {}
-        rows = given.student[name].detach()
-        spectrum = measure_spectrum(first_rows(rows)[:SPECTRUM_ROWS])
+        rows = first_rows(given.student[name].detach())[:SPECTRUM_ROWS]
+        if not torch.isfinite(rows).all():
+            return {}  # the loop stops such a step and says so
+        spectrum = measure_spectrum(rows)
         return {"head_rank": spectrum.effective_rank, "head_spread": spectrum.spread}
 
     def _queues(self, given: Given) -> Vitals:

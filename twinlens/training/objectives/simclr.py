@@ -40,6 +40,7 @@ class SimCLR(Objective):
     temperature: float = 0.2
     hidden: int = 512
     dim: int = 128
+    layers: int = 2  # of the projector; 0 = none: the encoder's own output is compared
     crops: Crops = field(default_factory=Crops)
 
     def views(self) -> Mapping[str, Crops]:
@@ -47,8 +48,11 @@ class SimCLR(Objective):
         return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """A two-layer projector."""
-        return {"projector": mlp((widths["image"], self.hidden, self.dim))}
+        """The projector."""
+        if self.layers < 1:
+            return {"projector": nn.Identity()}
+        sizes = (widths["image"], *[self.hidden] * (self.layers - 1), self.dim)
+        return {"projector": mlp(sizes)}
 
     def student(self, net: Network, batch: Batch) -> Rows:
         """Return z (n, 2, dim)."""

@@ -41,6 +41,8 @@ class SimSiam(Objective):
     hidden: int = 512
     dim: int = 512
     bottleneck: int = 128  # of the predictor
+    predictor: bool = True  # without it, or without the stop, the method collapses: for studies
+    stop_gradient: bool = True
     crops: Crops = field(default_factory=Crops)
 
     def views(self) -> Mapping[str, Crops]:
@@ -52,7 +54,9 @@ class SimSiam(Objective):
         sizes = (widths["image"], self.hidden, self.hidden, self.dim)
         return {
             "projector": mlp(sizes, last_norm=True, affine=False),
-            "predictor": mlp((self.dim, self.bottleneck, self.dim)),
+            "predictor": mlp((self.dim, self.bottleneck, self.dim))
+            if self.predictor
+            else nn.Identity(),
         }
 
     def groups(self) -> tuple[Group, ...]:
@@ -67,7 +71,10 @@ class SimSiam(Objective):
 
     def loss(self, given: Given) -> Rows:
         """Return the negative cosine of each prediction with the other view's projection."""
-        p, z = unit(given.student["p"]), unit(given.student["z"].detach()).flip(1)
+        target = given.student["z"]
+        if self.stop_gradient:
+            target = target.detach()
+        p, z = unit(given.student["p"]), unit(target).flip(1)
         return {"loss": -(p * z).sum(dim=-1).mean()}
 
     def chance(self, batch: int) -> float:
