@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,13 +35,19 @@ from drills.stage import (
 from report import Report
 
 TEXTS = [f"a photo of thing number {i} in a garden" for i in range(32)]
+# Search words beside captions: three short texts to one that fills the context.
+_LONG = " and beside it a small red wooden house with a door, a window and a chimney"
+MIXED = [f"thing number {i}" + (4 * _LONG if i % 4 == 0 else "") for i in range(32)]
+IMAGES_16, TEXTS_32, MIXED_32 = "images, 16 a request", "texts, 32 a request", "texts, mixed"
+GEMM = "float32 product 2048^3, GFLOP"
+Rates = dict[tuple[str, str], float]  # items a CPU second by (contender, what)
 LARGE = 384  # dimensions from which a bundle counts as large enough to be compared
 
 
 def main() -> None:
     """Start, compare, measure, report."""
     arguments = _parse()
-    rounds, seconds = (2, 1.0) if arguments.quick else (5, 4.0)
+    rounds, seconds = (2, 1.0) if arguments.quick else (4, 3.0)
     photos = [make_photo(seed=i) for i in range(16)]
     report = Report("serve")
     cpus, _ = split_cpus()
@@ -69,11 +76,12 @@ def main() -> None:
         _compare(report, peers, photos)
         rates = measure_throughput(report, peers, bare, photos, rounds, seconds)
         _judge(report, rates, is_large)
-        measure_latency(report, ours, photos, seconds)
-        measure_zero_shot(report, ours, photos, rounds, seconds, is_large)
-        measure_overhead(report, seconds)
         if "int8" in arguments.precisions:
             measure_int8(report, ours, rates, photos, rounds, seconds, is_large)
+        if not arguments.rates_only:
+            measure_latency(report, ours, photos, seconds)
+            measure_zero_shot(report, ours, photos, rounds, seconds, is_large)
+            measure_overhead(report, seconds)
     report.finish(arguments.json)
 
 
@@ -84,20 +92,24 @@ def measure_throughput(
     photos: list[bytes],
     rounds: int,
     seconds: float,
-) -> dict[tuple[str, str], float]:
+) -> Rates:
     """Return items a server CPU second by (contender, what), the median of rounds in turn."""
     found: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for peer in peers:
             for what, ask, items in (
-                ("images, 16 a request", lambda p=peer: p.embed_images(photos), 16),
-                ("texts, 32 a request", lambda p=peer: p.embed_texts(TEXTS), 32),
+                (IMAGES_16, lambda p=peer: p.embed_images(photos), 16),
+                (TEXTS_32, lambda p=peer: p.embed_texts(TEXTS), 32),
+                (MIXED_32, lambda p=peer: p.embed_texts(MIXED), 32),
             ):
                 rate = _rate(peer.pid, ask, items, seconds)
                 found.setdefault((peer.name, what), []).append(rate)
         for what, rate in (
-            ("images, 16 a request", bare.images(photos, seconds)),
-            ("texts, 32 a request", bare.texts(TEXTS, seconds)),
+            (IMAGES_16, bare.images(photos, seconds)),
+            ("images, encoded alone", bare.pixels(photos, seconds)),
+            (TEXTS_32, bare.texts(TEXTS, seconds)),
+            (MIXED_32, bare.texts(MIXED, seconds)),
+            (GEMM, bare.gemm(seconds / 2)),
         ):
             found.setdefault(("bare loop", what), []).append(rate)
     rates = {key: statistics.median(values) for key, values in found.items()}
@@ -117,13 +129,30 @@ def measure_latency(report: Report, ours: Ours, photos: list[bytes], seconds: fl
                 contender="twinlens",
                 value=value,
             )
-    alone = percentile(_crowd(1, lambda: ours.embed_images(photos[:1]), seconds), 0.5)
-    pair = percentile(_crowd(1, lambda: ours.compare(photos[0], photos[1]), seconds), 0.5)
-    report.row(
-        what="/similarity of an image pair, p50, ms", contender="twinlens", value=1000 * pair
-    )
+    measure_pair(report, ours, photos, seconds, "fp32")
+
+
+def measure_pair(
+    report: Report, ours: Ours, photos: list[bytes], seconds: float, precision: str
+) -> None:
+    """Add `/similarity` of an image pair, and what it takes beyond two embeds of one image.
+
+    One image and a pair take turns, so that both see the machine at the same speed.
+    """
+    singles, pairs = [], []
+    end = time.monotonic() + 2 * seconds
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        ours.embed_images(photos[:1], precision=precision)
+        middle = time.perf_counter()
+        ours.compare(photos[0], photos[1], precision=precision)
+        pairs.append(time.perf_counter() - middle)
+        singles.append(middle - began)
+    alone, pair = statistics.median(singles), statistics.median(pairs)
+    for what, value in (("one image", alone), ("/similarity of an image pair", pair)):
+        report.row(what=f"{what}, {precision}, p50, ms", contender="twinlens", value=1000 * value)
     extra = 1000 * (pair - 2 * alone)
-    report.bar("similarity_pair_over_two_embeds_ms", extra, 5.0, extra <= 5.0)
+    report.bar(f"similarity_{precision}_over_two_embeds_ms", extra, 5.0, extra <= 5.0)
 
 
 def measure_zero_shot(
@@ -160,36 +189,38 @@ def measure_overhead(report: Report, seconds: float) -> None:
 def measure_int8(
     report: Report,
     ours: Ours,
-    rates: dict[tuple[str, str], float],
+    rates: Rates,
     photos: list[bytes],
     rounds: int,
     seconds: float,
     is_large: bool,
 ) -> None:
-    """Add images in int8, against clip-server where it is there."""
+    """Add images in int8, against clip-server where it is there, and a pair of them compared."""
     found = [
         _rate(ours.pid, lambda: ours.embed_images(photos, precision="int8"), 16, seconds)
         for _ in range(rounds)
     ]
     rate = statistics.median(found)
     report.row(what="images int8, 16 a request, per CPU s", contender="twinlens", value=rate)
-    other = rates.get(("clip-server", "images, 16 a request"))
+    other = rates.get(("clip-server", IMAGES_16))
     if other and is_large:
         report.bar("images_int8_over_clip_server", rate / other, 2.5, rate / other >= 2.5)
+    measure_pair(report, ours, photos, seconds, "int8")
 
 
-def _judge(report: Report, rates: dict[tuple[str, str], float], is_large: bool) -> None:
+def _judge(report: Report, rates: Rates, is_large: bool) -> None:
     """Add the bars that need a large bundle, and peers where there are any."""
     if not is_large:
         return
-    images, texts = "images, 16 a request", "texts, 32 a request"
-    tax = 1 - rates["twinlens", images] / rates["bare loop", images]
-    report.bar("server_tax_images", tax, 0.15, tax <= 0.15)
+    for what, bar in ((IMAGES_16, "images"), (TEXTS_32, "texts"), (MIXED_32, "texts_mixed")):
+        tax = 1 - rates["twinlens", what] / rates["bare loop", what]
+        report.bar(f"server_tax_{bar}", tax, 0.15, tax <= 0.15)
     for name, bar, what, target in (
-        ("clip-server", "images_over_clip_server", images, 1.15),
-        ("infinity", "images_over_infinity", images, 3.0),
-        ("clip-server", "texts_over_clip_server", texts, 6.0),
-        ("infinity", "texts_over_infinity", texts, 6.0),
+        ("clip-server", "images_over_clip_server", IMAGES_16, 1.15),
+        ("infinity", "images_over_infinity", IMAGES_16, 3.0),
+        ("clip-server", "texts_over_clip_server", TEXTS_32, 6.0),
+        ("infinity", "texts_over_infinity", TEXTS_32, 6.0),
+        ("infinity", "texts_mixed_over_infinity", MIXED_32, 6.0),
     ):
         if (name, what) in rates:
             ratio = rates["twinlens", what] / rates[name, what]
@@ -221,8 +252,6 @@ def _rate(pid: int, ask: Callable[[], object], items: int, seconds: float) -> fl
 
 def _crowd(clients: int, ask: Callable[[], object], seconds: float) -> list[float]:
     """Return sorted seconds of requests by so many clients at once."""
-    import time
-
     times: list[float] = []
     end = time.monotonic() + seconds
 
@@ -254,6 +283,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--precisions", default="fp32", help="fp32, or fp32,int8")
     parser.add_argument("--infinity", metavar="URL,PID", help="a running infinity server")
     parser.add_argument("--clip-server", metavar="URL,PID", help="a running clip-server")
+    parser.add_argument("--rates-only", action="store_true", help="leave out latency and the rest")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     return parser.parse_args()
 

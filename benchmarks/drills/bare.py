@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -9,24 +10,39 @@ from typing import Self
 
 import orjson
 
+# Asked by lines of JSON; answers each with items a CPU second (with GFLOP/s for "gemm").
 _LOOP = """
-import base64, os, sys, time
+import base64, sys, time
 import numpy as np, orjson
 from twinlens import open_bundle
 encoder = open_bundle(sys.argv[1], threads=1)
 encoder.warm_up()
+left, right = np.random.default_rng(0).standard_normal((2, 2048, 2048), dtype=np.float32)
+def gemm(asked):
+    np.matmul(left, right)
+    return 2 * 2048 ** 3 / 1e9
+def images(asked):
+    for start in range(0, len(asked["items"]), 8):
+        pixels = [encoder.preprocess(image) for image in asked["items"][start : start + 8]]
+        encoder.encode_pixels(np.stack(pixels))
+    return len(asked["items"])
+def pixels(asked):
+    if "pixels" not in asked:
+        asked["pixels"] = np.stack([encoder.preprocess(image) for image in asked["items"][:8]])
+    encoder.encode_pixels(asked["pixels"])
+    return len(asked["pixels"])
+def texts(asked):
+    encoder.encode_tokens(encoder.tokenize(asked["items"]))
+    return len(asked["items"])
 for line in sys.stdin.buffer:
     asked = orjson.loads(line)
-    images = [base64.b64decode(text) for text in asked.get("images", ())]
-    texts, done, began = asked.get("texts", []), 0, time.process_time()
+    if asked["work"] in ("images", "pixels"):
+        asked["items"] = [base64.b64decode(text) for text in asked["items"]]
+    work, done = globals()[asked["work"]], 0
+    work(asked)
+    began = time.process_time()
     while time.process_time() - began < asked["seconds"]:
-        if images:
-            for start in range(0, len(images), 8):
-                batch = [encoder.preprocess(image) for image in images[start : start + 8]]
-                encoder.encode_pixels(np.stack(batch))
-        else:
-            encoder.encode_tokens(encoder.tokenize(texts))
-        done += len(images) or len(texts)
+        done += work(asked)
     print(done / (time.process_time() - began), flush=True)
 """
 
@@ -39,23 +55,31 @@ class BareLoop:
             [sys.executable, "-c", _LOOP, bundle],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
 
     def images(self, images: list[bytes], seconds: float) -> float:
-        """Return images a CPU second."""
-        import base64
+        """Return images a CPU second, decoded and encoded."""
+        return self._ask("images", [base64.b64encode(i).decode() for i in images], seconds)
 
-        return self._ask({"images": [base64.b64encode(i).decode() for i in images]}, seconds)
+    def pixels(self, images: list[bytes], seconds: float) -> float:
+        """Return images a CPU second, encoded alone."""
+        return self._ask("pixels", [base64.b64encode(i).decode() for i in images], seconds)
 
     def texts(self, texts: list[str], seconds: float) -> float:
         """Return texts a CPU second."""
-        return self._ask({"texts": texts}, seconds)
+        return self._ask("texts", texts, seconds)
 
-    def _ask(self, work: dict[str, list[str]], seconds: float) -> float:
+    def gemm(self, seconds: float) -> float:
+        """Return GFLOP a CPU second of a large float32 matrix product: what the core can do."""
+        return self._ask("gemm", [], seconds)
+
+    def _ask(self, work: str, items: list[str], seconds: float) -> float:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(orjson.dumps({**work, "seconds": seconds}) + b"\n")
+        asked = orjson.dumps({"work": work, "items": items, "seconds": seconds})
+        self._process.stdin.write(asked + b"\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
 

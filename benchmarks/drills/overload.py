@@ -17,6 +17,7 @@ from drills.stage import (
     make_photo,
     make_request,
     percentile,
+    pin,
     press,
     split_cpus,
 )
@@ -29,8 +30,9 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
     seconds = 5.0 if quick else 60.0
     photo = make_photo()
     asking = make_request("/embed", photo, "image/jpeg")
-    cpus, _ = split_cpus()
-    with Server(bundle, "--set", f"limits.image_queue={QUEUE}", cpus=cpus) as server:
+    cpus, rest = split_cpus()
+    setting = f"limits.image_queue={QUEUE}"
+    with Server(bundle, "--set", setting, cpus=cpus) as server, pin(rest):
         press(server.port, 5 * QUEUE, asking, 2.0)  # what a first crowd leaves behind is no growth
         began = count_cpu_seconds(server.pid)
         peak = press(server.port, QUEUE, asking, seconds)

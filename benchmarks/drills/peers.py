@@ -65,10 +65,11 @@ class Ours:
         answer = self._http.post("/zeroshot", files=files, data=form).raise_for_status()
         return len(answer.json()["data"])
 
-    def compare(self, left: bytes, right: bytes) -> float:
+    def compare(self, left: bytes, right: bytes, precision: str | None = None) -> float:
         """Return the cosine of two images."""
         pair = [{"image": _to_uri(left)}, {"image": _to_uri(right)}]
-        answer = self._http.post("/similarity", json={"pairs": [pair]}).raise_for_status()
+        body = {"pairs": [pair], "precision": precision}
+        answer = self._http.post("/similarity", json=body).raise_for_status()
         return float(answer.json()["similarities"][0])
 
 

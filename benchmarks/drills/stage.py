@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,6 +28,17 @@ def split_cpus() -> tuple[set[int], set[int]]:
     cpus = sorted(os.sched_getaffinity(0))
     half = max(1, len(cpus) // 2)
     return (set(cpus[:half]), set(cpus[half:])) if len(cpus) > 1 else (set(cpus), set(cpus))
+
+
+@contextmanager
+def pin(cpus: set[int]) -> Iterator[None]:
+    """Keep this thread on some CPUs for a while, so that a client takes none of the server's."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Server:

@@ -71,6 +71,9 @@ def shape_rows(rows: Rows, shape: Shape) -> tuple[NDArray[Any], NDArray[np.float
         rows = normalise_rows(rows[:, : shape.dimensions])
     if shape.output == "int8":
         return quantise(rows)
+    if shape.output == "uint8":
+        whole, scales = quantise(rows)
+        return (whole.astype(np.int16) + 128).astype(np.uint8), scales
     if shape.output in ("ubinary", "binary"):
         bits = np.packbits(rows >= 0, axis=1)
         return (

@@ -20,19 +20,21 @@ from twinlens.serving.openapi import describe_api
 from twinlens.serving.routes import (
     attention,
     classifiers,
+    cohere,
     embed,
     health,
     models,
     openai,
     page,
     similarity,
+    voyage,
     zeroshot,
 )
 from twinlens.serving.routes.endpoint import Dispatch
 from twinlens.serving.service import Service
 from twinlens.version import __version__
 
-HOT = (embed, zeroshot, openai, similarity)
+HOT = (embed, zeroshot, openai, cohere, voyage, similarity)
 # One router a file.
 ROUTES = (classifiers, attention, models, health)
 

@@ -1,7 +1,8 @@
 """The ways in which clients of other servers ask for embeddings, read into one request.
 
 OpenAI (`input` of strings), infinity (`modality: image`), Jina (`input` of objects), vLLM
-(`messages`). Fields that a dialect has and Twinlens does not need are ignored, as those servers do.
+(`messages`), Voyage (`output_dimension`, `output_dtype`). Fields that a dialect has and Twinlens
+does not need are ignored, as those servers do.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any, Literal
 from twinlens.errors import InputError
 from twinlens.serving.fields import Fields, check_text
 from twinlens.serving.items import Item
+from twinlens.serving.parts import read_content, take_one
 from twinlens.serving.settings import Limits
 
 _FORMATS = ("float", "base64", "bytes", "bytes_only")
 _JINA_FORMATS = ("float", "base64", "binary", "ubinary")
+_VOYAGE_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
 _DTYPES = ("float32", "float16")
 _MOST_DIMENSIONS = 65_536
 
@@ -29,7 +32,7 @@ class OpenAIRequest:
     names: Sequence[str]  # of the items, for errors
     dimensions: int | None
     form: str  # how embeddings are written
-    output: str = "float32"  # or binary, ubinary
+    output: str = "float32"  # or int8, uint8, binary, ubinary
     dtype: str = "float32"
     byte_order: Literal["<", ">"] = "<"
     model: str | None = None
@@ -43,7 +46,7 @@ def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
     return OpenAIRequest(
         items=items,
         names=names,
-        dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
+        dimensions=read_dimensions(fields),
         form=form,
         output=output,
         dtype=fields.text("embed_dtype", _DTYPES) or "float32",
@@ -93,7 +96,19 @@ def _read_format(fields: Fields) -> tuple[str, str]:
     if fields.has("embedding_type"):
         jina = fields.text("embedding_type", _JINA_FORMATS) or "float"
         return ("float", jina) if jina in ("binary", "ubinary") else (jina, "float32")
-    return fields.text("encoding_format", _FORMATS) or "float", "float32"
+    return fields.text("encoding_format", _FORMATS) or "float", read_voyage_type(fields)
+
+
+def read_voyage_type(fields: Fields) -> str:
+    """Return our name for the numbers that a Voyage client asks for."""
+    asked = fields.text("output_dtype", _VOYAGE_TYPES) or "float"
+    return "float32" if asked == "float" else asked
+
+
+def read_dimensions(fields: Fields) -> int | None:
+    """Return the length asked for; Cohere and Voyage call it `output_dimension`."""
+    name = "output_dimension" if fields.has("output_dimension") else "dimensions"
+    return fields.integer(name, 1, _MOST_DIMENSIONS)
 
 
 def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
@@ -111,30 +126,6 @@ def _read_conversation(messages: Any, where: str, limits: Limits) -> Item:
         raise InputError(f"{where} must be a list of messages", field=where)
     parts: list[Item] = []
     for i, message in enumerate(messages):
-        path = f"{where}[{i}].content"
         content = Fields(message, f"{where}[{i}]").any("content")
-        if isinstance(content, str):
-            parts.append(Item(text=check_text(content, path, limits.text_characters)))
-            continue
-        if not isinstance(content, list):
-            raise InputError(f"{path} must be a string or a list of parts", field=path)
-        parts += [_read_part(part, f"{path}[{j}]", limits) for j, part in enumerate(content)]
-    if len(parts) != 1:
-        raise InputError(
-            f"{where} holds {len(parts)} texts and images; an embedding is made of exactly one",
-            field=where,
-        )
-    return parts[0]
-
-
-def _read_part(part: object, where: str, limits: Limits) -> Item:
-    fields = Fields(part, where)
-    kind = fields.text("type", ("text", "image_url"))
-    if kind == "text":
-        return Item(text=check_text(fields.any("text"), f"{where}.text", limits.text_characters))
-    url = fields.any("image_url")
-    if isinstance(url, dict):
-        url = url.get("url")
-    if kind != "image_url" or not isinstance(url, str):
-        raise InputError(f"{where} must be a text or an image_url", field=where)
-    return Item(image=url)
+        parts += read_content(content, f"{where}[{i}].content", limits)
+    return take_one(parts, where)

@@ -98,6 +98,14 @@ _TYPES = {
     429: "rate_limit_error",
 }
 
+# Where SDKs other than OpenAI's read the message of an error; one that finds none there reports an
+# answer that it cannot read, and does not retry.
+_SPOKEN = {
+    "/v2/embed": "message",
+    "/v1/embeddings": "detail",
+    "/v1/multimodalembeddings": "detail",
+}
+
 
 def status_of(error: Exception) -> int:
     """Return the HTTP status for `error`."""
@@ -119,19 +127,20 @@ def kind_of(status: int) -> str:
     return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
-def answer_error(error: Exception, *, where: str | None = None) -> Response:
-    """Return the response for a request that failed as a whole."""
+def answer_error(error: Exception, *, path: str = "") -> Response:
+    """Return the response for a request to `path` that failed as a whole."""
     status = status_of(error)
-    return error_response(status, describe(error, where=where), headers=_headers(error, status))
+    return error_response(status, describe(error), headers=_headers(error, status), path=path)
 
 
 def error_response(
-    status: int, body: dict[str, Any], headers: dict[str, str] | None = None
+    status: int, body: dict[str, Any], headers: dict[str, str] | None = None, *, path: str = ""
 ) -> Response:
-    """Return `body` in the error envelope."""
-    return Response(
-        orjson.dumps({"error": body}), status, headers=headers, media_type="application/json"
-    )
+    """Return `body` in the error envelope, and its message where `path`'s clients look for it."""
+    content: dict[str, Any] = {"error": body}
+    if path in _SPOKEN:
+        content[_SPOKEN[path]] = body["message"]
+    return Response(orjson.dumps(content), status, headers=headers, media_type="application/json")
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:

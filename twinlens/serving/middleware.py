@@ -1,7 +1,6 @@
-"""What surrounds every request: its id, admission, security headers, the last catch, metrics, log.
+"""What surrounds every request: its id, the door, security headers, the last catch, metrics, log.
 
-One plain ASGI layer: it costs microseconds, and refusing work when the server is full happens here,
-before a byte of the body is read.
+One plain ASGI layer that costs microseconds, so that what is refused at the door costs little more.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twinlens.errors import OverloadedError
+from twinlens.serving.door import Door
 from twinlens.serving.failures import answer_error
 from twinlens.serving.service import Service
 
@@ -37,7 +36,7 @@ class Surround:
         self._app = app
         self._hot_paths = hot_paths
         self._service = service
-        self._in_flight = 0
+        self._door = Door(service.registry, service.settings.limits.requests_in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -45,19 +44,20 @@ class Surround:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(self._service, scope, send, self._hot_paths)
-        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if self._door.is_free(scope):
             await self._run(exchange, scope, receive)
             return
-        if self._in_flight >= self._service.settings.limits.requests_in_flight:
-            await exchange.fail(scope, receive, self._full())
+        refusal = self._door.refuse(scope)
+        if refusal is not None:
+            await exchange.fail(scope, receive, refusal)
             exchange.finish(scope)
             return
-        self._in_flight += 1
+        self._door.in_flight += 1
         self._service.metrics.in_flight.inc()
         try:
             await self._run(exchange, scope, receive)
         finally:
-            self._in_flight -= 1
+            self._door.in_flight -= 1
             self._service.metrics.in_flight.dec()
 
     async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
@@ -71,14 +71,6 @@ class Surround:
                 raise  # half an answer is out: the connection has to be cut
         finally:
             exchange.finish(scope)
-
-    def _full(self) -> OverloadedError:
-        most = self._service.settings.limits.requests_in_flight
-        towers = [tower for model in self._service.registry.models() for tower in model.towers]
-        backlog = max((tower.batcher.backlog_seconds for tower in towers), default=1.0)
-        return OverloadedError(
-            f"{most} requests are being answered, the limit; try again later", retry_after=backlog
-        )
 
 
 class _Exchange:
@@ -111,7 +103,7 @@ class _Exchange:
 
     async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
         """Answer with an error."""
-        await answer_error(error)(scope, receive, self.send)
+        await answer_error(error, path=scope["path"])(scope, receive, self.send)
 
     def finish(self, scope: Scope) -> None:
         """Count and log the request."""

@@ -11,10 +11,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from twinlens.serving.operations import OPERATIONS
-from twinlens.serving.schemas import SCHEMAS, ref
+from twinlens.serving import collection_description, kin_description, operations, schemas
+from twinlens.serving.schemas import ref
 
 _OPEN = ("/healthz", "/readyz")
+ALWAYS = operations.OPERATIONS | kin_description.OPERATIONS
+# Of routers that a server may or may not have.
+AT_TIMES = collection_description.OPERATIONS
+SCHEMAS = schemas.SCHEMAS | kin_description.SCHEMAS | collection_description.SCHEMAS
 
 
 def describe_api(app: FastAPI) -> dict[str, Any]:
@@ -23,11 +27,11 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
-        for method, path in OPERATIONS:  # the hot paths are not FastAPI's
+        for method, path in ALWAYS:  # the hot paths are not FastAPI's
             document["paths"].setdefault(path, {}).setdefault(method, {})
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
-                _complete(operation, path, OPERATIONS.get((method, path)))
+                _complete(operation, path, (ALWAYS | AT_TIMES).get((method, path)))
         components = document.setdefault("components", {})
         # FastAPI describes its own validation errors, which never leave this server.
         components["schemas"] = {

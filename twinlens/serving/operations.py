@@ -16,7 +16,7 @@ Operation = dict[str, Any]
 _FILES: Schema = many({"type": "string", "contentMediaType": "image/*"})
 
 
-def _json(schema: str, **examples: Any) -> Operation:
+def json_of(schema: str, **examples: Any) -> Operation:
     """Return a JSON content with examples."""
     content: Operation = {"schema": ref(schema)}
     if examples:
@@ -24,19 +24,22 @@ def _json(schema: str, **examples: Any) -> Operation:
     return {"application/json": content}
 
 
-def _body(*contents: Operation) -> Operation:
+def body(*contents: Operation) -> Operation:
+    """Return a request body that may be any of these contents."""
     joined: Operation = {}
     for content in contents:
         joined |= content
     return {"required": True, "content": joined}
 
 
-def _answer(schema: str | Schema, text: str, **others: Operation) -> Operation:
+def answer(schema: str | Schema, text: str, **others: Operation) -> Operation:
+    """Return a response: JSON of a shape, or one of other types where the client accepts them."""
     shown = ref(schema) if isinstance(schema, str) else schema
     return {"description": text, "content": {"application/json": {"schema": shown}, **others}}
 
 
-def _list(schema: str) -> Schema:
+def list_of(schema: str) -> Schema:
+    """Return the shape of a list in OpenAI's envelope."""
     return loose(["object", "data"], object={"const": "list"}, data=many(ref(schema)))
 
 
@@ -46,17 +49,17 @@ _BYTES: Operation = {
     "application/x-npy": {"schema": {"type": "string"}},
 }
 _CLASSIFIER_MADE = {
-    "200": _answer("Classifier", "Replaced"),
-    "201": _answer("Classifier", "Stored"),
-    "202": _answer(record(["job"], job=ref("Job")), "Large: being built as a job"),
+    "200": answer("Classifier", "Replaced"),
+    "201": answer("Classifier", "Stored"),
+    "202": answer(record(["job"], job=ref("Job")), "Large: being built as a job"),
 }
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/embed"): {
         "tags": ["embeddings"],
         "summary": "Embed images and texts",
-        "requestBody": _body(
-            _json(
+        "requestBody": body(
+            json_of(
                 "EmbedRequest",
                 texts={"texts": ["a red square", "a blue square"]},
                 mixed={"inputs": [{"text": "a red square"}, {"image": PICTURE}]},
@@ -65,13 +68,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             _RAW_IMAGE,
             {"multipart/form-data": {"schema": loose([], images=_FILES)}},
         ),
-        "responses": {"200": _answer("EmbedAnswer", "A row for each item, or its error", **_BYTES)},
+        "responses": {"200": answer("EmbedAnswer", "A row for each item, or its error", **_BYTES)},
     },
     ("post", "/v1/embeddings"): {
         "tags": ["openai"],
         "summary": "Embed in OpenAI's shape, or in infinity's, Jina's or vLLM's",
-        "requestBody": _body(
-            _json(
+        "requestBody": body(
+            json_of(
                 "OpenAIRequest",
                 openai={"input": ["a red square"], "encoding_format": "base64"},
                 infinity={"input": [PICTURE], "modality": "image"},
@@ -87,7 +90,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             )
         ),
         "responses": {
-            "200": _answer(
+            "200": answer(
                 "OpenAIAnswer",
                 "An embedding for each input",
                 **{"application/octet-stream": {"schema": {"type": "string"}}},
@@ -97,8 +100,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/zeroshot"): {
         "tags": ["zero-shot"],
         "summary": "Score images against class names or a stored classifier",
-        "requestBody": _body(
-            _json(
+        "requestBody": body(
+            json_of(
                 "ZeroShotRequest",
                 names={"images": [PICTURE], "classes": ["red", "green", "blue"]},
                 one_by_one={
@@ -121,11 +124,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 }
             },
         ),
-        "responses": {"200": _answer("ZeroShotAnswer", "Labels for each image, best first")},
+        "responses": {"200": answer("ZeroShotAnswer", "Labels for each image, best first")},
     },
     ("put", "/classifiers/{name}"): {
-        "requestBody": _body(
-            _json(
+        "requestBody": body(
+            json_of(
                 "ClassifierRequest",
                 names={"classes": ["red", "green"], "templates": "plain"},
                 examples={
@@ -138,25 +141,25 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         ),
         "responses": _CLASSIFIER_MADE,
     },
-    ("get", "/classifiers"): {"responses": {"200": _answer(_list("Classifier"), "All")}},
-    ("get", "/classifiers/{name}"): {"responses": {"200": _answer("Classifier", "It")}},
-    ("delete", "/classifiers/{name}"): {"responses": {"200": _answer("Deleted", "Gone")}},
-    ("get", "/jobs"): {"responses": {"200": _answer(_list("Job"), "Newest first")}},
-    ("get", "/jobs/{id}"): {"responses": {"200": _answer("Job", "How far it is")}},
+    ("get", "/classifiers"): {"responses": {"200": answer(list_of("Classifier"), "All")}},
+    ("get", "/classifiers/{name}"): {"responses": {"200": answer("Classifier", "It")}},
+    ("delete", "/classifiers/{name}"): {"responses": {"200": answer("Deleted", "Gone")}},
+    ("get", "/jobs"): {"responses": {"200": answer(list_of("Job"), "Newest first")}},
+    ("get", "/jobs/{id}"): {"responses": {"200": answer("Job", "How far it is")}},
     ("post", "/similarity"): {
         "tags": ["similarity"],
         "summary": "Compare texts and images in any combination",
-        "requestBody": _body(
-            _json(
+        "requestBody": body(
+            json_of(
                 "SimilarityRequest",
                 pairs={"pairs": [["red", {"image": PICTURE}]]},
                 matrix={"left": ["red", "green"], "right": [{"image": PICTURE}, "blue"]},
             )
         ),
-        "responses": {"200": _answer("SimilarityAnswer", "Cosines")},
+        "responses": {"200": answer("SimilarityAnswer", "Cosines")},
     },
     ("post", "/attention"): {
-        "requestBody": _body(
+        "requestBody": body(
             {
                 "application/json": {
                     "schema": record(
@@ -164,33 +167,34 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                         image={"type": "string"},
                         head={"type": "integer", "minimum": 0},
                         model={"type": "string"},
-                    )
+                    ),
+                    "examples": {"one_head": {"value": {"image": PICTURE, "head": 0}}},
                 }
             },
             _RAW_IMAGE,
         ),
         "responses": {
-            "200": _answer(
+            "200": answer(
                 "AttentionAnswer",
                 "Where it looked",
                 **{"image/png": {"schema": {"type": "string"}}},
             )
         },
     },
-    ("get", "/v1/models"): {"responses": {"200": _answer(_list("Model"), "Default first")}},
-    ("get", "/v1/models/{name}"): {"responses": {"200": _answer("Model", "It")}},
+    ("get", "/v1/models"): {"responses": {"200": answer(list_of("Model"), "Default first")}},
+    ("get", "/v1/models/{name}"): {"responses": {"200": answer("Model", "It")}},
     ("put", "/v1/models/{name}"): {
         "requestBody": {
             "content": {"application/json": {"schema": record([], bundle={"type": "string"})}}
         },
-        "responses": {"200": _answer("Model", "Loaded")},
+        "responses": {"200": answer("Model", "Loaded")},
     },
-    ("delete", "/v1/models/{name}"): {"responses": {"200": _answer("Deleted", "Unloaded")}},
-    ("get", "/healthz"): {"responses": {"200": _answer("Health", "The process answers")}},
+    ("delete", "/v1/models/{name}"): {"responses": {"200": answer("Deleted", "Unloaded")}},
+    ("get", "/healthz"): {"responses": {"200": answer("Health", "The process answers")}},
     ("get", "/readyz"): {
         "responses": {
-            "200": _answer("Health", "Ready"),
-            "503": _answer("Health", "Not ready, and why"),
+            "200": answer("Health", "Ready"),
+            "503": answer("Health", "Not ready, and why"),
         }
     },
     ("get", "/metrics"): {

@@ -40,10 +40,10 @@ def either(*schemas: Schema) -> Schema:
     return {"anyOf": list(schemas)}
 
 
-_MODEL: Schema = {"type": "string", "description": "Name of a served bundle; none: the first"}
-_PRECISION: Schema = {"type": "string", "description": "One of those loaded, as fp32 or int8"}
-_IMAGE: Schema = {"type": "string", "description": "data URI, base64, or URL where allowed"}
-_COUNT: Schema = {"type": "integer", "minimum": 0}
+MODEL: Schema = {"type": "string", "description": "Name of a served bundle; none: the first"}
+PRECISION: Schema = {"type": "string", "description": "One of those loaded, as fp32 or int8"}
+IMAGE: Schema = {"type": "string", "description": "data URI, base64, or URL where allowed"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
 _TEMPLATES = either(
     {"type": "string", "description": "A template with {} or the name of a set"},
     many({"type": "string", "pattern": r"\{\}"}, minItems=1),
@@ -52,17 +52,17 @@ _CLASSES = many(TEXT, minItems=1)
 _ITEM = either(
     TEXT,
     record(["text"], text=TEXT),
-    record(["image"], image=_IMAGE),
+    record(["image"], image=IMAGE),
 )
 _EMBED_OPTIONS: dict[str, Schema] = {
-    "model": _MODEL,
-    "precision": _PRECISION,
+    "model": MODEL,
+    "precision": PRECISION,
     "dimensions": {"type": "integer", "minimum": 1},
     "output": {"enum": ["float32", "int8", "ubinary"]},
 }
 _ZERO_SHOT: dict[str, Schema] = {
-    "model": _MODEL,
-    "precision": _PRECISION,
+    "model": MODEL,
+    "precision": PRECISION,
     "classes": _CLASSES,
     "classifier": {"type": "string"},
     "templates": _TEMPLATES,
@@ -74,7 +74,12 @@ _ZERO_SHOT: dict[str, Schema] = {
 }
 
 SCHEMAS: dict[str, Schema] = {
-    "Error": record(["error"], error=ref("ErrorBody")),
+    "Error": record(
+        ["error"],
+        error=ref("ErrorBody"),
+        message={"type": "string", "description": "On Cohere's path"},
+        detail={"type": "string", "description": "On Voyage's paths"},
+    ),
     "ErrorBody": record(
         ["message", "type", "param", "code"],
         message={"type": "string"},
@@ -87,7 +92,7 @@ SCHEMAS: dict[str, Schema] = {
         [],
         inputs=many(ref("Item"), minItems=1),
         texts=many(TEXT, minItems=1),
-        images=many(_IMAGE, minItems=1),
+        images=many(IMAGE, minItems=1),
         **_EMBED_OPTIONS,
     ),
     "EmbedAnswer": record(
@@ -96,18 +101,18 @@ SCHEMAS: dict[str, Schema] = {
         scales=NUMBERS,
         model={"type": "string"},
         revision={"type": "string"},
-        usage=loose(["total_tokens"], total_tokens=_COUNT),
+        usage=loose(["total_tokens"], total_tokens=COUNT),
     ),
     "OpenAIRequest": loose(
         [],
-        model=_MODEL,
+        model=MODEL,
         input=either(
             TEXT,
             many(
                 either(
                     TEXT,
                     loose(["text"], text=TEXT),
-                    loose(["image"], image=_IMAGE),
+                    loose(["image"], image=IMAGE),
                 ),
                 minItems=1,
             ),
@@ -116,6 +121,8 @@ SCHEMAS: dict[str, Schema] = {
         modality={"enum": ["text", "image"]},
         dimensions={"type": "integer", "minimum": 1},
         encoding_format={"enum": ["float", "base64", "bytes", "bytes_only"]},
+        output_dimension={"type": "integer", "minimum": 1},
+        output_dtype={"enum": ["float", "int8", "uint8", "binary", "ubinary"]},
         embedding_type={"enum": ["float", "base64", "binary", "ubinary"]},
         embed_dtype={"enum": ["float32", "float16"]},
         endianness={"enum": ["native", "little", "big"]},
@@ -128,22 +135,22 @@ SCHEMAS: dict[str, Schema] = {
             record(
                 ["object", "index", "embedding"],
                 object={"const": "embedding"},
-                index=_COUNT,
+                index=COUNT,
                 embedding=either(NUMBERS, {"type": "string"}),
             )
         ),
         model={"type": "string"},
-        usage=record(["prompt_tokens", "total_tokens"], prompt_tokens=_COUNT, total_tokens=_COUNT),
+        usage=record(["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT),
     ),
     "ZeroShotRequest": record(
         ["images"],
-        images=many(either(_IMAGE, record(["image"], image=_IMAGE)), minItems=1),
+        images=many(either(IMAGE, record(["image"], image=IMAGE)), minItems=1),
         **_ZERO_SHOT,
     ),
     "Label": record(
         ["label", "index", "score", "similarity"],
         label={"type": "string"},
-        index=_COUNT,
+        index=COUNT,
         score={"type": "number"},
         similarity={"type": "number"},
     ),
@@ -154,11 +161,11 @@ SCHEMAS: dict[str, Schema] = {
             either(
                 record(
                     ["index", "labels"],
-                    index=_COUNT,
+                    index=COUNT,
                     labels=many(ref("Label")),
                     none_of_these={"type": "boolean"},
                 ),
-                record(["index", "error"], index=_COUNT, error=ref("ErrorBody")),
+                record(["index", "error"], index=COUNT, error=ref("ErrorBody")),
             )
         ),
         model={"type": "string"},
@@ -167,10 +174,10 @@ SCHEMAS: dict[str, Schema] = {
     "ClassifierRequest": record(
         ["classes"],
         classes=many(
-            either(TEXT, record(["name"], name=TEXT, examples=many(_IMAGE, minItems=1))),
+            either(TEXT, record(["name"], name=TEXT, examples=many(IMAGE, minItems=1))),
             minItems=1,
         ),
-        model=_MODEL,
+        model=MODEL,
         templates=_TEMPLATES,
         hypothesis_template={"type": "string"},
         text_weight={"type": "number", "minimum": 0, "maximum": 1},
@@ -182,9 +189,9 @@ SCHEMAS: dict[str, Schema] = {
         name={"type": "string"},
         revision={"type": "string"},
         classes=many({"type": "string"}),
-        num_classes=_COUNT,
+        num_classes=COUNT,
         templates=many({"type": "string"}),
-        examples=_COUNT,
+        examples=COUNT,
         created={"type": "number"},
     ),
     "Job": loose(
@@ -193,8 +200,8 @@ SCHEMAS: dict[str, Schema] = {
         id={"type": "string"},
         kind={"type": "string"},
         state={"enum": ["queued", "running", "done", "failed"]},
-        done=_COUNT,
-        total=_COUNT,
+        done=COUNT,
+        total=COUNT,
         progress={"type": "number"},
         error={"type": ["string", "null"]},
     ),
@@ -203,8 +210,8 @@ SCHEMAS: dict[str, Schema] = {
         pairs=many(many(ref("Item"), minItems=2, maxItems=2), minItems=1),
         left=many(ref("Item"), minItems=1),
         right=many(ref("Item"), minItems=1),
-        model=_MODEL,
-        precision=_PRECISION,
+        model=MODEL,
+        precision=PRECISION,
     ),
     "SimilarityAnswer": record(
         ["similarities", "model", "revision"],
@@ -215,20 +222,20 @@ SCHEMAS: dict[str, Schema] = {
     "AttentionAnswer": loose(
         ["attention", "rows", "columns", "heads"],
         attention=many(NUMBERS),
-        rows=_COUNT,
-        columns=_COUNT,
-        heads=_COUNT,
+        rows=COUNT,
+        columns=COUNT,
+        heads=COUNT,
         head={"type": ["integer", "null"]},
     ),
     "Model": loose(
         ["id", "object", "created", "owned_by", "revision", "embedding_dim"],
         id={"type": "string"},
         object={"const": "model"},
-        created=_COUNT,
+        created=COUNT,
         owned_by={"type": "string"},
         revision={"type": "string"},
-        embedding_dim=_COUNT,
-        dimensions=many(_COUNT),
+        embedding_dim=COUNT,
+        dimensions=many(COUNT),
         modalities=many({"enum": ["image", "text"]}),
         precisions=many({"type": "string"}),
     ),

@@ -156,22 +156,12 @@ class Service:
     async def receive(self, request: Request, call: Call) -> AsyncIterator[bytes]:
         """Read the body and count its bytes as held until the request is over."""
         began = self.clock.now()
-        self._refuse_early(request)
         try:
             body = await self.bodies.read(request, call)
             call.add("receive", self.clock.now() - began)
             yield body
         finally:
             self.bodies.release(call)
-
-    def _refuse_early(self, request: Request) -> None:
-        """Refuse images before their bytes are read when no bundle has room for one."""
-        if not request.headers.get("content-type", "").startswith(("image/", "multipart/")):
-            return
-        batchers = [model.images.batcher for model in self.registry.models() if model.images]
-        if batchers and all(batcher.is_full for batcher in batchers):
-            batchers[0].hold(1)
-            batchers[0].release(1)  # room came up in this very moment
 
     def check_items(self, model: ServedModel, answers: Answers, call: Call, where: str) -> None:
         """Count the items that failed; where none succeeded, the request fails with the first."""

@@ -36,5 +36,5 @@ class Dispatch:
                 raise MethodError(f"{scope['path']} answers POST only")
             response = await endpoint(Request(scope, receive, send))
         except TwinlensError as error:
-            response = answer_error(error)
+            response = answer_error(error, path=scope["path"])
         await response(scope, receive, send)

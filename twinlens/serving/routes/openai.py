@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` as OpenAI's clients speak it, and infinity's, Jina's and vLLM's.
+"""`POST /v1/embeddings` as OpenAI's clients speak it, and infinity's, Jina's, vLLM's and Voyage's.
 
 base64 is always little-endian float32 unless the client itself names another type (vLLM's
 `embed_dtype`): the SDKs ask for base64 when their caller asks for nothing, and decode it so.
@@ -13,15 +13,14 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from twinlens.errors import TwinlensError
-from twinlens.serving.answers import RAW, Shape, dump, shape_rows, stack, to_base64
+from twinlens.serving.answers import RAW, Shape, dump, shape_rows, to_base64
 from twinlens.serving.call import Call
 from twinlens.serving.dialects import OpenAIRequest, read_openai
 from twinlens.serving.fields import parse_object
-from twinlens.serving.items import embed_items
 from twinlens.serving.model import ServedModel
 from twinlens.serving.routes.endpoint import Endpoint
-from twinlens.serving.service import Service, first_failure
+from twinlens.serving.routes.whole import embed_whole
+from twinlens.serving.service import Service
 
 PATHS = (
     "/v1/embeddings",
@@ -50,16 +49,12 @@ async def _answer(
     shape = Shape(asked.dimensions, asked.output)
     model.check_dimensions(shape.dimensions)
     shape.check(model.encoder.embedding_dim)
-    embedded = await embed_items(model, asked.items, call, service.fetcher)
-    failed = first_failure(embedded.answers)
-    if failed is not None:
-        service.count_failures(model, embedded.answers)
-        raise _place(asked.names[failed[0]], failed[1])
+    embedded, tokens = await embed_whole(service, model, asked.items, asked.names, call)
     began = call.clock.now()
-    rows, _ = shape_rows(stack(embedded.answers, model.encoder.embedding_dim), shape)
+    rows, _ = shape_rows(embedded, shape)
     if asked.output == "float32":
         rows = rows.astype(np.dtype(asked.dtype).newbyteorder(asked.byte_order))
-    usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     if asked.form.startswith("bytes"):
         return _answer_bytes(service, model, asked, rows, usage, call)
     data = [
@@ -103,9 +98,3 @@ def _answer_bytes(
     metadata = dump({"model": model.name, "data": data, "usage": usage}).decode()
     headers = {"metadata": metadata} if asked.form == "bytes" else {}
     return service.reply(rows.tobytes(), model, call, media=RAW, headers=headers)
-
-
-def _place(where: str, error: Exception) -> Exception:
-    if isinstance(error, TwinlensError):
-        error.field = where
-    return error

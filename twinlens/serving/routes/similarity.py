@@ -5,15 +5,15 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twinlens.errors import InputError, TwinlensError
-from twinlens.serving.answers import dump, stack
+from twinlens.errors import InputError
+from twinlens.serving.answers import dump
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Rows
 from twinlens.serving.fields import Fields, parse_object
-from twinlens.serving.items import Item, embed_items, read_item
+from twinlens.serving.items import Item, read_item
 from twinlens.serving.model import ServedModel
 from twinlens.serving.routes.endpoint import Endpoint
-from twinlens.serving.service import Service, first_failure
+from twinlens.serving.routes.whole import embed_whole
+from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
 PATHS = ("/similarity",)
@@ -39,7 +39,7 @@ async def _answer(service: Service, model: ServedModel, fields: Fields, call: Ca
     limits = service.settings.limits
     if fields.has("pairs"):
         items, names = _read_pairs(fields, limits)
-        rows = await _embed(service, model, items, names, call)
+        rows, _ = await embed_whole(service, model, items, names, call)
         values = (rows[0::2] * rows[1::2]).sum(axis=1)
     else:
         left, left_names = _read_side(fields, "left", limits)
@@ -47,29 +47,10 @@ async def _answer(service: Service, model: ServedModel, fields: Fields, call: Ca
         if len(left) + len(right) > limits.items:
             raise InputError(f"left and right hold more than {limits.items} items", field="left")
         names = [*left_names, *right_names]
-        rows = await _embed(service, model, [*left, *right], names, call)
+        rows, _ = await embed_whole(service, model, [*left, *right], names, call)
         values = rows[: len(left)] @ rows[len(left) :].T
     body = {"similarities": values, "model": model.name, "revision": model.revision}
     return service.reply(dump(body), model, call)
-
-
-async def _embed(
-    service: Service, model: ServedModel, items: list[Item], names: list[str], call: Call
-) -> Rows:
-    """Return a row for each item; one that fails fails the request, under its own name."""
-    embedded = await embed_items(model, items, call, service.fetcher)
-    failed = first_failure(embedded.answers)
-    if failed is not None:
-        service.count_failures(model, embedded.answers)
-        raise name_error(failed[1], names[failed[0]])
-    return stack(embedded.answers, model.encoder.embedding_dim)
-
-
-def name_error(error: Exception, where: str) -> Exception:
-    """Return `error` with the item that it belongs to."""
-    if isinstance(error, TwinlensError):
-        error.field = where
-    return error
 
 
 def _read_pairs(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:

@@ -1,0 +1,157 @@
+"""Cohere's and Voyage's shapes: golden requests as their clients send them, golden answers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+Uri = Callable[..., str]
+
+
+def ask(client: TestClient, path: str, **body: Any) -> dict[str, Any]:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def embed(client: TestClient, *texts: str) -> np.ndarray[Any, Any]:
+    return np.array(client.post("/embed", json={"texts": texts}).json()["embeddings"], np.float32)
+
+
+def test_cohere_gets_every_kind_that_it_asks_for_of_one_encode(client: TestClient) -> None:
+    body = ask(
+        client,
+        "/v2/embed",
+        model="colours",
+        input_type="search_document",
+        texts=["red", "blue"],
+        embedding_types=["float", "int8", "uint8", "binary", "ubinary", "base64"],
+        truncate="END",
+    )
+    assert set(body) == {"id", "response_type", "embeddings", "meta"}
+    assert body["response_type"] == "embeddings_by_type"
+    assert body["meta"]["billed_units"] == {"input_tokens": 11}
+    assert body["meta"]["api_version"] == {"version": "2"}
+    found = {kind: body["embeddings"][kind] for kind in body["embeddings"]}
+    rows = np.array(found["float"], np.float32)
+    assert np.array_equal(rows, embed(client, "red", "blue"))
+    int8 = np.array(found["int8"])
+    assert (np.abs(int8).max(axis=1) == 127).all()
+    assert np.array_equal(np.array(found["uint8"]), int8 + 128)
+    packed = np.packbits(rows >= 0, axis=1).astype(int)
+    assert found["ubinary"] == packed.tolist()
+    assert found["binary"] == (packed - 128).tolist()
+    decoded = [np.frombuffer(base64.b64decode(text), "<f4") for text in found["base64"]]
+    assert np.array_equal(decoded, rows)
+
+
+def test_cohere_gets_floats_when_it_names_no_kind(client: TestClient) -> None:
+    body = ask(client, "/v2/embed", input_type="search_query", texts=["red"])
+    assert list(body["embeddings"]) == ["float"]
+
+
+def test_cohere_sends_images_alone_or_as_content(client: TestClient, uri: Uri) -> None:
+    alone = ask(client, "/v2/embed", input_type="image", images=[uri()], output_dimension=8)
+    part = {"type": "image_url", "image_url": {"url": uri()}}
+    content = ask(
+        client,
+        "/v2/embed",
+        input_type="search_document",
+        inputs=[{"content": [part]}, {"content": [{"type": "text", "text": "red"}]}],
+        output_dimension=8,
+    )
+    assert alone["meta"]["billed_units"]["images"] == 1
+    assert len(alone["embeddings"]["float"][0]) == 8
+    assert content["embeddings"]["float"][0] == alone["embeddings"]["float"][0]
+    assert np.linalg.norm(content["embeddings"]["float"][1]) == pytest.approx(1, abs=1e-6)
+
+
+def test_voyage_sends_content_and_gets_its_own_usage(client: TestClient, uri: Uri) -> None:
+    body = ask(
+        client,
+        "/v1/multimodalembeddings",
+        model="colours",
+        inputs=[
+            {"content": [{"type": "text", "text": "red"}]},
+            {"content": [{"type": "image_base64", "image_base64": uri()}]},
+            {"content": [{"type": "image_url", "image_url": uri()}]},
+        ],
+        input_type="document",
+        truncation=True,
+        encoding_format="base64",
+    )
+    assert body["usage"] == {
+        "text_tokens": 5,
+        "image_pixels": 2 * 20 * 16,
+        "video_pixels": 0,
+        "total_tokens": 5,
+    }
+    assert [entry["index"] for entry in body["data"]] == [0, 1, 2]
+    rows = [np.frombuffer(base64.b64decode(e["embedding"]), "<f4") for e in body["data"]]
+    assert np.array_equal(rows[0], embed(client, "red")[0])
+    assert np.array_equal(rows[1], rows[2])
+    assert rows[0] @ rows[1] > 0.99
+
+
+def test_voyage_s_texts_go_to_openai_s_path_with_its_own_fields(client: TestClient) -> None:
+    row = embed(client, "red")[0]
+    for kind, dtype in (("int8", "i1"), ("uint8", "u1"), ("binary", "i1"), ("ubinary", "u1")):
+        body = ask(
+            client,
+            "/v1/embeddings",
+            model="colours",
+            input=["red"],
+            input_type="query",
+            truncation=True,
+            output_dtype=kind,
+            output_dimension=8,
+            encoding_format="base64",
+        )
+        found = np.frombuffer(base64.b64decode(body["data"][0]["embedding"]), dtype)
+        plain = ask(client, "/v1/embeddings", input=["red"], output_dtype=kind, dimensions=8)
+        assert found.tolist() == plain["data"][0]["embedding"]
+        if kind == "int8":
+            short = row[:8] / np.linalg.norm(row[:8])
+            assert np.allclose(found / 127 * np.abs(short).max(), short, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body", "param"),
+    [
+        ("/v2/embed", "message", {"texts": ["a"]}, "input_type"),
+        ("/v2/embed", "message", {"texts": ["a"], "input_type": "x"}, "input_type"),
+        ("/v2/embed", "message", {"input_type": "image"}, "texts"),
+        ("/v2/embed", "message", {"input_type": "image", "images": [5]}, "images[0]"),
+        ("/v2/embed", "message", {"input_type": "image", "images": ["AAAA"]}, "images[0]"),
+        ("/v2/embed", "message", {"input_type": "image", "inputs": [{}]}, "inputs[0].content"),
+        (
+            "/v2/embed",
+            "message",
+            {"input_type": "image", "texts": ["a"], "embedding_types": ["f"]},
+            "embedding_types[0]",
+        ),
+        ("/v1/multimodalembeddings", "detail", {}, "inputs"),
+        ("/v1/multimodalembeddings", "detail", {"inputs": [{"content": []}]}, "inputs[0]"),
+        (
+            "/v1/multimodalembeddings",
+            "detail",
+            {"inputs": [{"content": [{"type": "text", "text": "a"}] * 2}]},
+            "inputs[0]",
+        ),
+        ("/v1/embeddings", "detail", {"input": ["a"], "output_dtype": "f4"}, "output_dtype"),
+        ("/v1/embeddings", "detail", {"input": ["a"], "output_dimension": 0}, "output_dimension"),
+    ],
+)
+def test_an_error_stands_where_each_client_looks_for_it(
+    client: TestClient, path: str, key: str, body: dict[str, Any], param: str
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param
+    assert answer.json()[key] == answer.json()["error"]["message"]

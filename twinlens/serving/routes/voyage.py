@@ -1,0 +1,98 @@
+"""`POST /v1/multimodalembeddings`: texts and images as Voyage's clients send them.
+
+Their texts-only calls go to `/v1/embeddings`, where `output_dtype` and `output_dimension` are read
+too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from twinlens.errors import InputError
+from twinlens.serving.answers import Shape, dump, shape_rows, to_base64
+from twinlens.serving.call import Call
+from twinlens.serving.dialects import read_dimensions, read_voyage_type
+from twinlens.serving.fields import Fields, parse_object
+from twinlens.serving.items import Item
+from twinlens.serving.model import ServedModel
+from twinlens.serving.parts import read_content, take_one
+from twinlens.serving.routes.endpoint import Endpoint
+from twinlens.serving.routes.whole import embed_whole
+from twinlens.serving.service import Service
+from twinlens.serving.settings import Limits
+
+PATHS = ("/v1/multimodalembeddings",)
+
+
+@dataclass(frozen=True)
+class VoyageRequest:
+    """What a client asks of `/v1/multimodalembeddings`."""
+
+    items: Sequence[Item]
+    names: Sequence[str]
+    shape: Shape
+    is_base64: bool
+    model: str | None
+
+
+def build_endpoint(service: Service) -> Endpoint:
+    """Return the handler of this file's paths."""
+
+    async def embed(request: Request) -> Response:
+        """Embed in Voyage's shape."""
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            asked = read_request(parse_object(body), service.settings.limits)
+            with service.registry.lease(asked.model) as model:
+                return await _answer(service, model, asked, call)
+
+    return embed
+
+
+def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
+    """Return what is asked; `input_type` and `truncation` change nothing here."""
+    values = fields.values("inputs", limits.items)
+    if values is None:
+        raise InputError("inputs is missing: a list of objects with content", field="inputs")
+    names = [f"inputs[{i}]" for i in range(len(values))]
+    form = "encoding_format" if fields.has("encoding_format") else "output_encoding"
+    return VoyageRequest(
+        items=[_read_item(v, n, limits) for v, n in zip(values, names, strict=True)],
+        names=names,
+        shape=Shape(read_dimensions(fields), read_voyage_type(fields)),
+        is_base64=fields.text(form, ("float", "base64")) == "base64",
+        model=fields.text("model"),
+    )
+
+
+def _read_item(value: object, where: str, limits: Limits) -> Item:
+    content = Fields(value, where).any("content")
+    return take_one(read_content(content, f"{where}.content", limits), where)
+
+
+async def _answer(
+    service: Service, model: ServedModel, asked: VoyageRequest, call: Call
+) -> Response:
+    model.check_dimensions(asked.shape.dimensions)
+    asked.shape.check(model.encoder.embedding_dim)
+    given = call.pixels_left
+    rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)
+    began = call.clock.now()
+    shaped, _ = shape_rows(rows, asked.shape)
+    usage = {
+        "text_tokens": tokens,
+        "image_pixels": given - call.pixels_left,
+        "video_pixels": 0,
+        "total_tokens": tokens,
+    }
+    data = [
+        {"object": "embedding", "index": i, "embedding": to_base64(r) if asked.is_base64 else r}
+        for i, r in enumerate(shaped)
+    ]
+    content = dump({"object": "list", "data": data, "model": model.name, "usage": usage})
+    call.add("answer", call.clock.now() - began)
+    return service.reply(content, model, call)
