@@ -1,37 +1,13 @@
-"""The README says what is true: its Python prints what stands beside it, its links exist."""
+"""The README is short, shows code early, and names commands that exist (`test_docs` runs it)."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-
-
-def test_the_python_prints_what_stands_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    shown = 0
-    for i, (language, code) in enumerate(BLOCKS):
-        if language != "python":
-            continue
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, "README.md", "exec"), {})
-        if BLOCKS[i + 1][0] == "text":
-            assert printed.getvalue() == BLOCKS[i + 1][1]
-            shown += 1
-    assert shown >= 1
-
-
-def test_the_links_and_pictures_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+BLOCKS = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_every_command_that_is_shown_exists() -> None:

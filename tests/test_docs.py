@@ -1,0 +1,138 @@
+"""README and docs: their code runs and prints what they show, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs import blocks
+from docs.stage import Stage
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [page for page in blocks.list_pages() if blocks.read_blocks(page)]
+TEXTS = [*blocks.list_pages(), ROOT / "CONTRIBUTING.md", ROOT / "docs" / "log.md"]
+TEXTS += sorted((ROOT / "docs" / "decisions").glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Stage.build() as built:
+        yield built
+
+
+def has(page: Path, *, slow: bool) -> bool:
+    return any(("slow" in b.code.tags) == slow and not b.reasons for b in blocks.read_blocks(page))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if has(p, slow=False)], ids=lambda p: p.name)
+def test_the_code_of_a_page_runs_and_prints_what_it_shows(page: Path, stage: Stage) -> None:
+    assert "\n".join(blocks.run_page(page, stage, slow=False)) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if has(p, slow=True)], ids=lambda p: p.name)
+def test_the_slow_code_of_a_page_runs_too(page: Path, stage: Stage) -> None:
+    assert "\n".join(blocks.run_page(page, stage)) == ""
+
+
+def test_no_code_hides_from_this() -> None:
+    """Every fence says what it is, and no code is indented where a fence belongs."""
+    known = {*blocks.RUN, *blocks.SHOWN, "toml", "yaml"}
+    for page in blocks.list_pages():
+        text = page.read_text(encoding="utf-8")
+        assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(blocks.read_fences(page)), (
+            f"{page.name}: a fence without a language"
+        )
+        for fence in blocks.read_fences(page):
+            assert fence.language in known, f"{page.name}: ```{fence.language}"
+            assert set(fence.tags) <= {*blocks.REASONS, "slow", "varies"}, (page.name, fence.tags)
+            text = text.replace(fence.text, "")
+        assert not re.search(r"^    \S", text, re.MULTILINE), f"{page.name}: indented code"
+
+
+def test_what_is_not_run_is_listed_with_its_reason() -> None:
+    told = blocks.tell_untested()
+    tagged = [b for p in PAGES for b in blocks.read_blocks(p) if b.reasons]
+    assert len(told) == len(tagged) > 0
+    assert all(any(reason in line for reason in blocks.REASONS.values()) for line in told)
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that a heading gets."""
+    words = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+
+
+def read_prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def list_anchors(page: Path) -> set[str]:
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", read_prose(page), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", read_prose(page)):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = page if not path else (page.parent / path).resolve()
+        assert found.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in list_anchors(found), f"{page.name}: {target}"
+
+
+def test_an_anchor_is_made_as_the_readers_do() -> None:
+    assert slug("Every setting") == "every-setting"
+    assert slug("OpenAI's API, and its dialects") == "openais-api-and-its-dialects"
+    assert slug("`twinlens serve`: a server") == "twinlens-serve-a-server"
+
+
+def shown(text: str, *tags: str, language: str = "text") -> blocks.Fence:
+    return blocks.Fence(language, tags, text, 0, len(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "printed", "agrees"),
+    [
+        ("score 0.95\n", "score 0.93\n", True),
+        ("score 0.95\n", "score 0.45\n", False),
+        ("12 items\n", "13 items\n", False),
+        ("a cat 0.9\n", "a dog 0.9\n", False),
+        ("one\n...\nfour\n", "one\ntwo\nthree\nfour\n", True),
+        ("revision b5aa4e0c0aa1\n", "revision 0123456789ab\n", True),
+        ("[[1.   0.  ]]\n", "[[0.98 0.02]]\n", True),
+    ],
+)
+def test_what_is_shown_is_held_to_what_is_printed(text: str, printed: str, agrees: bool) -> None:
+    assert (blocks.compare(shown(text), printed) is None) == agrees
+
+
+def test_only_an_output_that_varies_may_hold_any_number() -> None:
+    assert blocks.compare(shown("trained in 88 s\n", "varies"), "trained in 12 s\n") is None
+    assert blocks.compare(shown("trained in 88 s\n", "varies"), "stopped in 12 s\n") is not None
+
+
+def test_json_is_compared_whatever_its_spaces() -> None:
+    text = '{"a": [1, 0.52],\n "revision": "7d3c992d7a29..."}\n'
+    printed = '{"a":[1,0.5],"revision":"aaaaaaaaaaaaaaaa0"}'
+    assert blocks.compare(shown(text, language="json"), printed) is None
+
+
+def test_outputs_are_refreshed_in_place_and_only_where_words_agree() -> None:
+    text = "sun 0.95 of 12, revision 7d3c992d7a29...\n"
+    new = blocks.refresh(shown(text), "sun 0.712 of 13, revision aaaaaaaaaaaaaaaaaaa0\n")
+    assert new == "sun 0.71 of 13, revision aaaaaaaaaaaa...\n"
+    assert blocks.refresh(shown(text), "moon 0.7 of 13, revision aaaaaaaaaaaa0\n") is None
+
+
+def test_a_transcript_is_taken_apart() -> None:
+    fence = shown("$ echo 1\n1\n$ echo 2\n", language="console")
+    assert [(c, s and s.text) for c, s in blocks.split_console(fence)] == [
+        ("echo 1", "1\n"),
+        ("echo 2", None),
+    ]
