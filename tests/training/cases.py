@@ -117,6 +117,23 @@ def ibot() -> Case:
     return Case(student, teacher, state=state, extra={"mask": mask})
 
 
+def with_negatives() -> Case:
+    rows = {"x": draw(N, D), "y": draw(N, D, seed=1), "wrong": draw(N, 2, D, seed=2)}
+    return Case(rows, shared={"scale": np.array(14.0)})
+
+
+def with_negatives_sharp() -> Case:
+    return dataclasses.replace(with_negatives(), shared={"scale": np.array(100.0)})
+
+
+def ask_sinkhorn(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
+    mask, warm = case.extra["mask"], objective.student_temperature
+    loss = oracle_family.ibot_balanced(
+        rows["logits"], rows["patches"], case.teacher, mask, 0.07, warm
+    )
+    return loss + objective.koleo * oracle_family.koleo(rows["x"])
+
+
 def ibot_sharp() -> Case:
     case = ibot()
     teacher = {name: rows * 2 for name, rows in case.teacher.items()}
@@ -202,6 +219,15 @@ FAMILY = {
             ask_ibot(objective, case, rows) + objective.koleo * oracle_family.koleo(rows["x"])
         ),
         lambda n: 1.5 * float(np.log(1024)),
+    ),
+    "dinov2-sinkhorn": Entry(ibot, ibot_sharp, ask_sinkhorn, lambda n: 1.5 * float(np.log(1024))),
+    "clip-negatives": Entry(
+        with_negatives,
+        with_negatives_sharp,
+        lambda objective, case, rows: oracle_family.clip_with_negatives(
+            rows["x"], rows["y"], rows["wrong"], rows["scale"][()]
+        ),
+        lambda n: float(np.log(3 * n) + np.log(n)) / 2,
     ),
     "swav": Entry(
         swav,

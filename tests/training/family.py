@@ -68,11 +68,29 @@ SMALL: dict[str, dict[str, Any]] = {
     "siglip": {"dim": 8},
 }
 ALL = sorted(METHODS)
+# Other losses of a method, under the same proofs: its name, and what is set.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "clip-negatives": ("clip", {"hard_negatives": 2}),
+    "dinov2-sinkhorn": ("dinov2", {"centring": "sinkhorn"}),
+}
+PROVEN = [*ALL, *VARIANTS]
 
 
-def small_config(method: str, **settings: Any) -> Config:
+def split_name(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the method of a name in `PROVEN`, and its small size with what the variant sets."""
+    method, fields = VARIANTS.get(name, (name, {}))
+    return method, SMALL[method] | fields
+
+
+def is_coupled(name: str) -> bool:
+    """Tell whether a loss compares the images of a batch."""
+    return find_method(split_name(name)[0]).coupled
+
+
+def small_config(name: str, **settings: Any) -> Config:
     """Return a method with narrow heads on a tiny encoder."""
-    objective = find_method(method)(**SMALL[method])
+    method, fields = split_name(name)
+    objective = find_method(method)(**fields)
     chosen: dict[str, Any] = {
         "encoder": "vit-nano/4",
         "image_size": SIDE,
@@ -115,8 +133,13 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
         views[name] = torch.randn(shape, generator=draws).to(dtype)
     tokens = torch.randint(3, VOCABULARY, (n, 6), generator=draws)
     tokens[:, 4:] *= torch.randint(0, 2, (n, 1), generator=draws)  # some texts are shorter
+    tokens[: n // 2, 5:] = 0  # and those of a first rank are shorter than those of a second
     labels = torch.arange(n) % CLASSES
     extra = {"labels": labels, "tokens": tokens}
+    if count := config.objective.negatives():
+        wrong = torch.randint(3, VOCABULARY, (n, count, 5), generator=draws)
+        wrong[: n // 2, :, 4:] = 0
+        extra["negatives"] = wrong
     if (masks := config.objective.masks()) is not None:
         cells = SIDE // PATCH
         extra["mask"] = draw_masks(draws, masks, (n, views["global"].shape[1], cells, cells))

@@ -128,6 +128,48 @@ def ibot(
     return found
 
 
+def ibot_balanced(
+    logits: Array,
+    patches: Array,
+    taught: dict[str, NDArray[np.float64]],
+    mask: Mask,
+    cold: float,
+    warm: float,
+) -> Number:
+    """Targets by Sinkhorn: class tokens of both crops together, hidden patches together."""
+    n, views = len(logits), logits.shape[1]
+    crops = taught["logits"]
+    q = sinkhorn(crops.reshape(-1, crops.shape[-1]) / cold).reshape(crops.shape)
+    terms = []
+    for i in range(n):
+        for t in range(2):
+            for v in range(views):
+                if v != t:
+                    odds = logits[i, v] / warm
+                    terms.append(-(q[i, t] * (odds - log_sum_exp(odds))).sum())
+    places = np.argwhere(mask)
+    hidden = sinkhorn(np.array([taught["patches"][tuple(place)] for place in places]) / cold)
+    errors = np.zeros(mask.shape, dtype=complex)
+    for target, place in zip(hidden, map(tuple, places), strict=True):
+        odds = patches[place] / warm
+        errors[place] = -(target * (odds - log_sum_exp(odds))).sum()
+    per_crop = errors.sum(axis=-1) / np.maximum(1, mask.sum(axis=-1))
+    found: Number = np.mean(terms) + per_crop.mean()
+    return found
+
+
+def clip_with_negatives(x: Array, y: Array, wrong: Array, scale: Number) -> Number:
+    """x, y (n, d), wrong (n, h, d): an image chooses among all texts, a text among the images."""
+    total: Number = np.complex128(0)
+    images, texts = [unit(row) for row in x], [unit(row) for row in y]
+    lures = [unit(row) for own in wrong for row in own]
+    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+        chosen = scale * np.array([image @ other for other in [*texts, *lures]])
+        found = scale * np.array([text @ other for other in images])
+        total += log_sum_exp(chosen) - chosen[i] + log_sum_exp(found) - found[i]
+    return total / (2 * len(x))
+
+
 def koleo(x: Array) -> Number:
     """x (n, 2, d)."""
     total = np.complex128(0)

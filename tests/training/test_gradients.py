@@ -5,17 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.training.family import ALL, gradients, small_batch, small_config, small_network
+from tests.training.family import (
+    PROVEN,
+    gradients,
+    is_coupled,
+    small_batch,
+    small_config,
+    small_network,
+)
 from twinlens.errors import InputError
 from twinlens.training.gradients import Differentiator, Outcome
 from twinlens.training.network import Network
-from twinlens.training.objectives import find_method
 from twinlens.training.parallel import Ranks
 from twinlens.training.schedules import Progress
 from twinlens.training.state import State
 
-COUPLED = [name for name in ALL if find_method(name).coupled]
-ALONE = [name for name in ALL if not find_method(name).coupled]
+COUPLED = [name for name in PROVEN if is_coupled(name)]
+ALONE = [name for name in PROVEN if not is_coupled(name)]
 
 
 def differentiate(
@@ -36,7 +42,7 @@ def largest_difference(one: Network, other: Network) -> float:
 
 
 @pytest.mark.parametrize("chunk", [3, 4, 8])
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", PROVEN)
 def test_cached_gradients_equal_the_whole_batch_where_rows_do_not_mix(
     method: str, chunk: int
 ) -> None:
@@ -46,7 +52,7 @@ def test_cached_gradients_equal_the_whole_batch_where_rows_do_not_mix(
     assert float(whole_outcome.terms["loss"]) == pytest.approx(float(cached_outcome.terms["loss"]))
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", PROVEN)
 def test_cached_gradients_with_batchnorm_equal_a_forward_in_chunks(method: str) -> None:
     """The reference keeps the graph of every chunk and takes one backward pass."""
     config = small_config(method, encoder="resnet-tiny")
@@ -66,7 +72,7 @@ def test_cached_gradients_with_batchnorm_equal_a_forward_in_chunks(method: str) 
     assert largest_difference(net, cached) < 1e-9
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", PROVEN)
 def test_cached_gradients_move_running_statistics_once(method: str) -> None:
     cached, _ = differentiate(method, norms=True, chunk=8, encoder="resnet-tiny")
     whole, _ = differentiate(method, norms=True, encoder="resnet-tiny")

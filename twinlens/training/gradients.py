@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from twinlens.errors import InputError
 from twinlens.training.network import Network
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objective import REPRESENTATION, TEXTS, Batch, Given, Objective, Rows
 from twinlens.training.parallel import Ranks
 from twinlens.training.schedules import Progress
 from twinlens.training.seeds import mix
@@ -147,7 +147,7 @@ class Differentiator:
     def _loss(
         self, rows: Rows, taught: Rows, shared: Rows, batch: Batch, progress: Progress
     ) -> Rows:
-        extra = dict(batch.extra)
+        extra = {name: value for name, value in batch.extra.items() if name not in TEXTS}
         rows = {name: value for name, value in rows.items() if name != REPRESENTATION}
         if self.objective.coupled:
             rows, taught, extra = (

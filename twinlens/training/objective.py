@@ -28,6 +28,9 @@ from twinlens.training.visual_tokenizer import Codes
 
 Rows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
+# Of a batch's extras, what encoders read and no loss sees. Padded to the longest text of a rank, so
+# not to be gathered over ranks.
+TEXTS = ("tokens", "negatives")
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,10 @@ class Objective(abc.ABC):
     def masks(self) -> Masks | None:
         """Return how the views `global` are masked: `extra["mask"]` (n, views, patches)."""
         return None
+
+    def negatives(self) -> int:
+        """Return how many hard-negative captions an image gets: `extra["negatives"]`."""
+        return 0
 
     def codes(self) -> Codes | None:
         """Return which visual tokenizer codes the views `global`: `extra["codes"]` (n, patches)."""

@@ -29,6 +29,7 @@ from twinlens.training.checkpoints import (
 )
 from twinlens.training.config import Config
 from twinlens.training.data.feeder import Feeder
+from twinlens.training.data.negatives import Negatives
 from twinlens.training.data.order import Order
 from twinlens.training.data.pixels import PixelStore, square_spec
 from twinlens.training.data.records import Source, fingerprint
@@ -151,6 +152,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     mask = mask_drawer(config, net)
     feeder = Feeder(store, order, maker, ranks, device, settings.seed, classes, batch_text, mask)
     feeder.code = _visual_codes(config, net, folder, feeder, display)
+    if count := config.objective.negatives():
+        feeder.negatives = Negatives(source.records, count)
     known = [row for row in read_log(folder) if row["step"] <= step]
     rounds = Rounds(config, store, known)
     total = settings.steps or max(1, round(settings.epochs * order.per_epoch))

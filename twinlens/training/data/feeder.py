@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from twinlens.training.data.negatives import Negatives
 from twinlens.training.data.order import Order
 from twinlens.training.data.pixels import Pixels, PixelStore
 from twinlens.training.objective import Batch
@@ -44,6 +45,7 @@ class Feeder:
     tokenize: Tokenize | None = None
     mask: Callable[[int, torch.Generator], Tensor] | None = None
     code: Callable[[Tensor], Tensor] | None = None
+    negatives: Negatives | None = None
     _ahead: dict[int, Future[tuple[Pixels, list[int]]]] = field(default_factory=dict, init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
@@ -61,6 +63,8 @@ class Feeder:
         if self.tokenize is not None:
             texts = self._captions(records, draws)
             extra["tokens"] = torch.from_numpy(self.tokenize(texts)).to(self.device)
+            if self.negatives is not None:
+                extra["negatives"] = self._negatives(self.negatives, records, texts, step)
         views = self.maker(images, draws)
         if self.mask is not None:
             extra["mask"] = self.mask(len(images), draws).to(self.device)
@@ -91,6 +95,21 @@ class Feeder:
     def _begin(self, step: int) -> Future[tuple[Pixels, list[int]]]:
         positions = self.order.positions(step, self.ranks.rank, self.ranks.world)
         return self._pool.submit(self.store.fetch, positions)
+
+    def _negatives(
+        self, negatives: Negatives, records: Sequence[int], texts: Sequence[str], step: int
+    ) -> Tensor:
+        """Return tokens (n, count, length) of captions that are nearly true of the images."""
+        assert self.tokenize is not None
+        # Draws of their own, so that everything else of a step is as it is without negatives.
+        draws = generator(self.seed, step, self.ranks.rank, 47)
+        wrong = [
+            text
+            for record, own in zip(records, texts, strict=True)
+            for text in negatives.of(self.store.source.records[record], own, draws)
+        ]
+        tokens = torch.from_numpy(self.tokenize(wrong)).to(self.device)
+        return tokens.view(len(records), negatives.count, -1)
 
     def _captions(self, records: Sequence[int], draws: torch.Generator) -> list[str]:
         """Return one caption of each image, drawn anew each time."""

@@ -1,4 +1,7 @@
-"""An image folder: `class/image.jpg`, or images alone; `image.txt` beside one is its caption."""
+"""An image folder: `class/image.jpg`, or images alone; `image.txt` beside one is its caption.
+
+`image.negatives.txt` holds captions that are nearly true of it.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,17 @@ class FolderSource:
 
     def _record(self, path: Path) -> Record:
         parts = path.relative_to(self.folder).parts
-        caption = path.with_suffix(".txt")
-        lines = caption.read_text(encoding="utf-8").splitlines() if caption.is_file() else []
-        captions = tuple(line.strip() for line in lines if line.strip())
         label = parts[0] if len(parts) > 1 else None
-        return Record("/".join(parts), path.stat().st_size, label, captions)
+        captions = _lines(path.with_suffix(".txt"))
+        negatives = _lines(path.with_suffix(".negatives.txt"))
+        return Record("/".join(parts), path.stat().st_size, label, captions, negatives)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _walk(folder: Path) -> list[Path]:

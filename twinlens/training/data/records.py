@@ -18,6 +18,7 @@ class Record:
     size: int  # bytes, as listed by the source; part of the fingerprint
     label: str | None = None
     captions: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()  # captions that are nearly true of the image, but not quite
 
 
 class Source(Protocol):
@@ -34,10 +35,12 @@ class Source(Protocol):
 
 
 def fingerprint(records: Sequence[Record]) -> str:
-    """Return a hash of what the data is: keys, sizes, labels and captions, in order."""
+    """Return a hash of what the data is: keys, sizes, labels, captions, negatives, in order."""
     digest = hashlib.sha256()
     for record in records:
-        line = repr((record.key, record.size, record.label, record.captions))
+        known = (record.key, record.size, record.label, record.captions)
+        # Left out where there are none, so that data of old keep their fingerprint.
+        line = repr((*known, record.negatives) if record.negatives else known)
         digest.update(line.encode())
     return digest.hexdigest()
 

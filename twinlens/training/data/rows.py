@@ -8,6 +8,7 @@ from typing import Any
 FILE_KEYS = ("file", "path", "image", "filepath", "file_name", "filename", "url")
 LABEL_KEYS = ("cls", "class", "label", "category", "kind")
 CAPTION_KEYS = ("captions", "caption", "text", "title", "name")
+NEGATIVE_KEYS = ("negatives", "negative", "hard_negatives")
 
 
 def first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
@@ -26,7 +27,25 @@ def read_label(row: Mapping[str, Any]) -> str | None:
 
 def read_captions(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the row's captions."""
-    value = first(row, CAPTION_KEYS)
+    return _texts(row, CAPTION_KEYS)
+
+
+def read_negatives(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the captions that are told to be nearly true of the row's image."""
+    return _texts(row, NEGATIVE_KEYS)
+
+
+def read_texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return label, captions and negatives, by the names that a record has for them."""
+    return {
+        "label": read_label(row),
+        "captions": read_captions(row),
+        "negatives": read_negatives(row),
+    }
+
+
+def _texts(row: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
+    value = first(row, keys)
     if value is None:
         return ()
     texts = value if isinstance(value, list) else [value]

@@ -9,7 +9,7 @@ from typing import Any
 
 from twinlens.errors import InputError, MissingDependencyError
 from twinlens.training.data.records import Record
-from twinlens.training.data.rows import FILE_KEYS, first, read_captions, read_label
+from twinlens.training.data.rows import FILE_KEYS, first, read_texts
 
 
 class TableSource:
@@ -32,7 +32,7 @@ def _record(table: Path, folder: Path, row: Mapping[str, Any]) -> Record:
         raise InputError(f"{table}: no path among the columns {columns}; name one of {wanted}")
     path = folder / str(name)
     size = path.stat().st_size if path.is_file() else 0
-    return Record(str(name), size, read_label(row), read_captions(row))
+    return Record(str(name), size, **read_texts(row))
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:

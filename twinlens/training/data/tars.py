@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twinlens.errors import InputError
 from twinlens.training.data.records import Record, is_image
-from twinlens.training.data.rows import read_captions, read_label
+from twinlens.training.data.rows import read_texts
 
 
 @dataclass
@@ -34,8 +34,8 @@ class TarSource:
                 if sample.offset < 0:
                     continue
                 self._places.append((shard, sample.offset, sample.size))
-                label, captions = read_label(sample.row), read_captions(sample.row)
-                self.records.append(Record(f"{path.name}/{stem}", sample.size, label, captions))
+                name = f"{path.name}/{stem}"
+                self.records.append(Record(name, sample.size, **read_texts(sample.row)))
 
     def read(self, index: int) -> bytes:
         """Return the bytes of image `index`; opened anew, so that threads share no position."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twinlens.errors import InputError
 from twinlens.training.data.records import Record, is_image
-from twinlens.training.data.rows import FILE_KEYS, first, read_captions, read_label
+from twinlens.training.data.rows import FILE_KEYS, first, read_texts
 
 INDEX = "index.jsonl"
 
@@ -40,7 +40,7 @@ class ZipSource:
                 name = str(first(row, FILE_KEYS))
             except (ValueError, AttributeError) as error:
                 raise InputError(f"{self.path}: {INDEX} line {number}: {error}") from None
-            records.append(Record(name, sizes.get(name, 0), read_label(row), read_captions(row)))
+            records.append(Record(name, sizes.get(name, 0), **read_texts(row)))
         return records
 
 

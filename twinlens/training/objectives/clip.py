@@ -3,6 +3,9 @@
 https://arxiv.org/abs/2103.00020. With unit rows x, y and a learned scale s <= 100,
     loss = [CE(s x y^T, diagonal) + CE(s y x^T, diagonal)] / 2.
 The scale is learned as a logarithm and clamped in place after each step, never in the loss.
+With `hard_negatives`, captions that are nearly true of the images stand as further columns among
+the texts that an image chooses from (Yuksekgonul et al. 2023, https://arxiv.org/abs/2210.01936);
+no image is asked for by them.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from twinlens.training.contrast import clip_loss
+from twinlens.training.contrast import clip_loss, one_way_loss
 from twinlens.training.network import Network, Scalar
 from twinlens.training.objective import (
     REPRESENTATION,
@@ -40,11 +44,12 @@ class CLIP(Objective):
     name: ClassVar[str] = "clip"
     summary: ClassVar[str] = "images and captions find each other among the batch"
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y"))
+    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y", "wrong"))
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
     dim: int = 256
+    hard_negatives: int = 0  # captions nearly true of an image: its own `negatives`, or made
     scale_init: float = 1 / 0.07
     crops: Crops = field(default_factory=lambda: gentle_crops())
 
@@ -61,8 +66,17 @@ class CLIP(Objective):
         return (Clamp("scale.value", 0.0, math.log(CLIP_MAX_SCALE)),)
 
     def student(self, net: Network, batch: Batch) -> Rows:
-        """Return image rows x and text rows y (n, dim)."""
-        return embed_pairs(net, batch)
+        """Return image rows x and text rows y (n, dim); of hard negatives `wrong` (n, h, dim)."""
+        rows = embed_pairs(net, batch)
+        if not self.hard_negatives:
+            return rows
+        tokens = batch.extra["negatives"]
+        wrong = embed_texts(net, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        return rows | {"wrong": wrong}
+
+    def negatives(self) -> int:
+        """As many as are set."""
+        return self.hard_negatives
 
     def shared(self, net: Network) -> Rows:
         """Return the scale."""
@@ -70,13 +84,17 @@ class CLIP(Objective):
 
     def loss(self, given: Given) -> Rows:
         """Return the symmetric InfoNCE."""
-        scale = given.shared["scale"]
-        loss = clip_loss(given.student["x"], given.student["y"], scale)
-        return {"loss": loss, "scale": scale}
+        scale, rows = given.shared["scale"], given.student
+        x, y = rows["x"], rows["y"]
+        if "wrong" not in rows:
+            return {"loss": clip_loss(x, y, scale), "scale": scale}
+        texts = torch.cat([y, rows["wrong"].flatten(0, 1)])
+        ways = (one_way_loss(x, texts, scale) + one_way_loss(y, x, scale)) / 2
+        return {"loss": ways, "scale": scale}
 
     def chance(self, batch: int) -> float:
-        """Ln n: every caption is as likely."""
-        return math.log(batch)
+        """Ln n: every caption is as likely; each hard negative is one more in one direction."""
+        return math.log(batch) + math.log(1 + self.hard_negatives) / 2
 
 
 def gentle_crops() -> Crops:
@@ -103,6 +121,11 @@ def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
 def embed_pairs(net: Network, batch: Batch) -> Rows:
     """Return image rows x and text rows y (n, dim) of a batch."""
     seen, x = per_view(net, PATHS["image"], batch.views["global"][:, :1])
+    return {REPRESENTATION: seen, "x": x[:, 0], "y": embed_texts(net, batch.extra["tokens"])}
+
+
+def embed_texts(net: Network, tokens: Tensor) -> Tensor:
+    """Return rows (n, dim) of tokens (n, length)."""
     tower, projection = PATHS["text"]
-    y: Tensor = net[projection](net[tower](batch.extra["tokens"]))
-    return {REPRESENTATION: seen, "x": x[:, 0], "y": y}
+    y: Tensor = net[projection](net[tower](tokens))
+    return y

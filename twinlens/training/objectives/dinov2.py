@@ -3,18 +3,22 @@
 Oquab et al. 2023, https://arxiv.org/abs/2304.07193; KoLeo: Sablayrolles et al. 2018,
 https://arxiv.org/abs/1806.03198. With unit class tokens x of each large crop,
     KoLeo = -mean_i log(min over j != i of |x_i - x_j| + 1e-8),    loss = iBOT + 0.1 KoLeo.
+Targets are sharpened and centred as in DINO, or balanced by three rounds of Sinkhorn-Knopp: class
+tokens of both large crops together, and the hidden patches of all crops together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from twinlens.training.objective import Given, Rows, unit
+from twinlens.training.assignment import balance_assignments
+from twinlens.training.objective import Centre, Declaration, Given, Rows, unit
 from twinlens.training.objectives.ibot import IBOT
+from twinlens.training.schedules import Linear
 
 EPS = 1e-8
 
@@ -25,16 +29,35 @@ class DINOv2(IBOT):
 
     name: ClassVar[str] = "dinov2"
     summary: ClassVar[str] = "iBOT, and images keep their distance (KoLeo); needs a vit"
-    coupled: ClassVar[bool] = True  # by KoLeo
+    coupled: ClassVar[bool] = True  # by KoLeo, and by Sinkhorn
 
     separate: bool = True
     koleo: float = 0.1
+    centring: Literal["mean", "sinkhorn"] = "mean"
+    iterations: int = 3  # of Sinkhorn
+
+    def state(self) -> tuple[Declaration, ...]:
+        """The twin, and the centres where targets are centred by their mean."""
+        items = super().state()
+        if self.centring == "mean":
+            return items
+        return tuple(item for item in items if not isinstance(item, Centre))
 
     def loss(self, given: Given) -> Rows:
         """Return iBOT's loss and KoLeo, summed over the two large crops."""
         terms = super().loss(given)
         koleo = torch.stack([crowding(x) for x in given.student["x"].unbind(1)]).sum()
         return {**terms, "loss": terms["loss"] + self.koleo * koleo, "koleo": koleo}
+
+    def _targets(self, given: Given, rows: str, centre: str, temperature: Linear) -> Tensor:
+        if self.centring == "mean":
+            return super()._targets(given, rows, centre, temperature)
+        scores = given.teacher[rows] / temperature.at(given.progress)
+        mask = given.extra["mask"] if rows == "patches" else torch.ones_like(scores[..., 0]).bool()
+        targets = torch.zeros_like(scores)  # shown patches are asked for nothing
+        balanced = balance_assignments(scores[mask], self.iterations)
+        targets[mask] = balanced.to(targets.dtype)
+        return targets
 
 
 def crowding(x: Tensor) -> Tensor:
