@@ -1,4 +1,4 @@
-"""Drills: poison, overload, drain, hot swap, a dead worker; each on a real server, with a verdict.
+"""Drills: poison, overload, drain, hot swap, a dead worker, a long job; each with a verdict.
 
 python benchmarks/drill.py [--quick] [--bundle PATH] [--json FILE] [NAME ...]
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from drills import drain, overload, poison, swap, worker
+from drills import drain, job, overload, poison, swap, worker
 from report import Report
 
 DRILLS = {
@@ -17,6 +17,7 @@ DRILLS = {
     "drain": drain.drill,
     "swap": swap.drill,
     "worker": worker.drill,
+    "job": job.drill,
 }
 
 

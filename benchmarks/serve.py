@@ -29,6 +29,7 @@ from drills.stage import (
     make_photo,
     make_request,
     percentile,
+    pin,
     press,
     split_cpus,
 )
@@ -47,11 +48,12 @@ LARGE = 384  # dimensions from which a bundle counts as large enough to be compa
 def main() -> None:
     """Start, compare, measure, report."""
     arguments = _parse()
-    rounds, seconds = (2, 1.0) if arguments.quick else (4, 3.0)
+    rounds, seconds = (2, 1.0) if arguments.quick else (4, 2.0)
     photos = [make_photo(seed=i) for i in range(16)]
     report = Report("serve")
-    cpus, _ = split_cpus()
+    cpus, rest = split_cpus()
     with ExitStack() as stack:
+        stack.enter_context(pin(rest))
         server = stack.enter_context(
             Server(
                 f"model={arguments.bundle}",

@@ -10,12 +10,13 @@ from twinlens.errors import OverloadedError
 from twinlens.serving.batcher import (
     Batcher,
     Entry,
-    LatencyWindow,
     Ticket,
     choose_bucket,
 )
 from twinlens.serving.clock import Clock
 from twinlens.serving.failures import DeadlineError
+from twinlens.serving.pace import Pace
+from twinlens.serving.window import LatencyWindow
 
 
 class HandClock(Clock):
@@ -85,6 +86,42 @@ def test_background_items_wait_for_live_ones() -> None:
     put(batcher, "xy", background=True)
     put(batcher, "a")
     assert [taken(batcher), taken(batcher)] == ["a", "xy"]
+
+
+def test_background_work_rests_and_is_small_while_live_items_are_anywhere() -> None:
+    pace = Pace()
+    batcher, clock = make(pace=pace)
+    put(batcher, "abcdefghij", background=True)
+    assert taken(batcher) == "abcd"  # nobody waits: whole batches, end to end
+    batcher.observe(4, 0.5)
+    assert taken(batcher) == "efgh"
+    batcher.observe(4, 0.5)
+    pace.enter(1)  # an image, say, in another tower
+    began = clock.time
+    assert taken(batcher) == "i"
+    assert clock.time - began == pytest.approx(2.0)  # four times as long as the batch before it
+    batcher.observe(1, 0.1)
+    assert taken(batcher) == "j"
+    assert clock.time - began == pytest.approx(2.4)
+
+
+def test_background_work_goes_on_at_once_when_the_last_live_item_is_answered() -> None:
+    pace = Pace()
+    batcher, clock = make(pace=pace)
+    put(batcher, "ab", background=True)
+    pace.enter(1)
+    assert taken(batcher) == "a"
+    batcher.observe(1, 100.0)
+    wait = clock.wait
+
+    def answered(condition: threading.Condition, seconds: float | None) -> None:
+        wait(condition, seconds)
+        pace.leave(1)
+
+    clock.wait = answered  # type: ignore[method-assign]
+    began = clock.time
+    assert taken(batcher) == "b"
+    assert clock.time - began < 0.1
 
 
 def test_an_abandoned_request_is_never_run() -> None:

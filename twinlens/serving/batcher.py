@@ -10,12 +10,15 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from twinlens.errors import OverloadedError
 from twinlens.serving.clock import Clock
 from twinlens.serving.failures import DeadlineError
+from twinlens.serving.pace import Pace
+from twinlens.serving.window import NoWindow, Window
 
+_LOOK = 0.02  # seconds between looks whether background work may go
 # A wait shorter than this is not worth a look at the clock (and rounding could make it endless).
 _INSTANT = 1e-5
 
@@ -92,55 +95,6 @@ class Entry(Generic[Item, Answer]):
         return True
 
 
-class Window(Protocol):
-    """How long a free worker waits for a batch to grow."""
-
-    def delay(self, queued: int, waited: float) -> float:
-        """Return the seconds still to wait, given the items queued and the oldest one's wait."""
-        ...
-
-    def observe(self, items: int, seconds: float) -> None:
-        """Learn from a batch that ran."""
-        ...
-
-
-class NoWindow:
-    """Go at once: on a CPU the running batch is window enough, and a timer only adds latency."""
-
-    def delay(self, queued: int, waited: float) -> float:
-        """Return zero."""
-        return 0.0
-
-    def observe(self, items: int, seconds: float) -> None:
-        """Learn nothing."""
-
-
-class LatencyWindow:
-    """For devices on which a larger batch is almost free: wait for one under concurrent load.
-
-    A lone client never waits, and nobody so long that waiting and running pass the target.
-    """
-
-    def __init__(self, most: float, *, target: float = math.inf, full: int = 64) -> None:
-        self._most = most
-        self._target = target
-        self._full = full
-        self._batch_seconds = 0.0
-        self._last_items = 0
-
-    def delay(self, queued: int, waited: float) -> float:
-        """Return what is left of the window; none for a lone client or a full batch."""
-        if queued >= self._full or (queued <= 1 and self._last_items <= 1):
-            return 0.0
-        return max(0.0, min(self._most, self._target - self._batch_seconds) - waited)
-
-    def observe(self, items: int, seconds: float) -> None:
-        """Keep a moving average of how long a batch takes."""
-        weight = 1.0 if self._batch_seconds == 0 else 0.2
-        self._batch_seconds += weight * (seconds - self._batch_seconds)
-        self._last_items = items
-
-
 class _Lane(Generic[Item, Answer]):
     """Entries in order of arrival, apart by bucket, so that a batch holds items of like size."""
 
@@ -184,6 +138,7 @@ class Batcher(Generic[Item, Answer]):
         name: str = "items",
         window: Window | None = None,
         clock: Clock | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.capacity = capacity
         self.max_batch = max_batch
@@ -191,6 +146,8 @@ class Batcher(Generic[Item, Answer]):
         self.held = 0
         self._window = window or NoWindow()
         self._clock = clock or Clock()
+        self._pace = pace or Pace()
+        self._took_background = False
         self._live: _Lane[Item, Answer] = _Lane()
         self._background: _Lane[Item, Answer] = _Lane()
         self._changed = threading.Condition()
@@ -251,22 +208,32 @@ class Batcher(Generic[Item, Answer]):
         with self._changed:
             while not self._closed and not is_retired():
                 now = self._clock.now()
-                lane = self._live if self._live.count else self._background
-                if not lane.count:
-                    self._clock.wait(self._changed, None)
+                pause = self._pause(now)
+                if pause is None or pause > _INSTANT:
+                    self._clock.wait(self._changed, pause)
                     continue
-                waited = now - lane.oldest()[0][0]
-                delay = self._window.delay(lane.count, waited)
-                if delay > _INSTANT:
-                    self._clock.wait(self._changed, delay)
-                    continue
-                batch = lane.take(self.max_batch, now)
+                self._took_background = not self._live.count
+                if self._took_background:
+                    batch = self._background.take(self._pace.size(self.max_batch), now)
+                else:
+                    batch = self._live.take(self.max_batch, now)
                 if batch:
                     return batch
         return []
 
+    def _pause(self, now: float) -> float | None:
+        """Return how long to wait before a batch is taken; None: until something changes."""
+        if self._live.count:
+            waited = now - self._live.oldest()[0][0]
+            return self._window.delay(self._live.count, waited)
+        if self._background.count:
+            return min(_LOOK, self._pace.delay(now))
+        return None
+
     def observe(self, items: int, seconds: float) -> None:
-        """Learn how fast batches run, for the window and for Retry-After."""
+        """Learn how fast batches run, for the window, for Retry-After, and for who goes next."""
+        if self._took_background:
+            self._pace.ran(self._clock.now(), seconds)
         self._window.observe(items, seconds)
         self._item_seconds += 0.2 * (seconds / max(1, items) - self._item_seconds)
 

@@ -7,8 +7,9 @@ no other item anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,6 @@ from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.batcher import (
     Batcher,
     Entry,
-    LatencyWindow,
-    NoWindow,
     Ticket,
     choose_bucket,
 )
@@ -30,8 +29,10 @@ from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Pixels, Row, Rows, StagedEncoder
 from twinlens.serving.decode import Encoded, read_image
 from twinlens.serving.failures import EncodeError
+from twinlens.serving.pace import Pace
 from twinlens.serving.settings import Settings
 from twinlens.serving.tower import Tower
+from twinlens.serving.window import LatencyWindow, NoWindow
 
 # Characters; well under a millisecond of tokenizing.
 _TOKENIZE_INLINE = 4000
@@ -62,6 +63,7 @@ class ServedModel:
         precision: str = "fp32",
         clock: Clock | None = None,
         observe: Observe | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.name = name
         self.encoder = encoder
@@ -71,6 +73,7 @@ class ServedModel:
         self._settings = settings
         self._pool = pool
         self._cache = cache
+        self._pace = pace or Pace()
         self._observe = observe or (lambda model, tower, items, seconds: None)
         text = encoder.manifest.text
         kind = text.tokenizer_kind if text else ""
@@ -111,7 +114,7 @@ class ServedModel:
         tower = self.images
         if tower is None:
             raise InputError(f"{self.name!r} has no image tower; send texts, or name another model")
-        with _Held(tower.batcher, len(images)):
+        with self._hold(tower.batcher, len(images), call):
             settlement = Settlement()
             ticket: Ticket[Row] = Ticket(len(images), settlement.notify, deadline=call.deadline)
             began = call.clock.now()
@@ -144,7 +147,7 @@ class ServedModel:
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts through the tower and remember their rows."""
         bounds = self._settings.batching.text_buckets
-        with _Held(tower.batcher, len(texts)):
+        with self._hold(tower.batcher, len(texts), call):
             began = call.clock.now()
             tokens = await self._tokenize(texts)
             settlement = Settlement()
@@ -181,6 +184,22 @@ class ServedModel:
         """Run `action(index)` in the decode pool."""
         self._pool.submit(action, index)
 
+    @contextmanager
+    def _hold(
+        self, batcher: Batcher[Pixels, Row] | Batcher[list[int], Row], count: int, call: Call
+    ) -> Iterator[None]:
+        """Take places in a queue for as long as the items are under way, whatever happens."""
+        if count > batcher.capacity:
+            raise TooLargeError(f"{count} {batcher.name} in one request; {batcher.capacity} fit")
+        live = 0 if call.is_background else count
+        batcher.hold(count)
+        self._pace.enter(live)
+        try:
+            yield
+        finally:
+            self._pace.leave(live)
+            batcher.release(count)
+
     def _build_image_tower(self) -> Tower[Pixels, Row]:
         batching, limits = self._settings.batching, self._settings.limits
         batcher: Batcher[Pixels, Row] = Batcher(
@@ -189,6 +208,7 @@ class ServedModel:
             name="images",
             window=self._window(batching.image_batch),
             clock=self.clock,
+            pace=self._pace,
         )
         return Tower(
             f"{self.name}/image",
@@ -206,6 +226,7 @@ class ServedModel:
             name="texts",
             window=self._window(batching.text_batch),
             clock=self.clock,
+            pace=self._pace,
         )
         return Tower(
             f"{self.name}/text",
@@ -218,22 +239,6 @@ class ServedModel:
     def _window(self, full: int) -> NoWindow | LatencyWindow:
         seconds = self._settings.batching.window_seconds
         return LatencyWindow(seconds, full=full) if seconds > 0 else NoWindow()
-
-
-class _Held:
-    """Places in a batcher's queue, given back whatever happens."""
-
-    def __init__(self, batcher: Batcher[Pixels, Row] | Batcher[list[int], Row], n: int) -> None:
-        if n > batcher.capacity:
-            raise TooLargeError(f"{n} {batcher.name} in one request; {batcher.capacity} fit")
-        self._batcher = batcher
-        self._n = n
-
-    def __enter__(self) -> None:
-        self._batcher.hold(self._n)
-
-    def __exit__(self, *exc: object) -> None:
-        self._batcher.release(self._n)
 
 
 def _settled(ticket: Ticket[Row]) -> Answers:

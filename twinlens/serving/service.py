@@ -32,6 +32,7 @@ from twinlens.serving.keys import Keyring, Scope
 from twinlens.serving.memory import release_memory
 from twinlens.serving.metrics import Metrics, counter, gauge
 from twinlens.serving.model import Answers, ServedModel
+from twinlens.serving.pace import Pace
 from twinlens.serving.registry import Registry
 from twinlens.serving.settings import Settings
 from twinlens.serving.tracing import Tracer
@@ -59,6 +60,7 @@ class Service:
         self.metrics = Metrics()
         self.tracer = tracer
         self.cache = TextCache(settings.batching.cache_bytes)
+        self.pace = Pace()
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits, self.clock)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
@@ -93,6 +95,7 @@ class Service:
                 precision=precision,
                 clock=self.clock,
                 observe=self.metrics.count_batch,
+                pace=self.pace,
             )
             for precision in self.settings.precisions
         }

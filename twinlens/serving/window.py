@@ -1,0 +1,55 @@
+"""How long a free worker waits for a batch to grow."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+
+class Window(Protocol):
+    """How long a free worker waits for a batch to grow."""
+
+    def delay(self, queued: int, waited: float) -> float:
+        """Return the seconds still to wait, given the items queued and the oldest one's wait."""
+        ...
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Learn from a batch that ran."""
+        ...
+
+
+class NoWindow:
+    """Go at once: on a CPU the running batch is window enough, and a timer only adds latency."""
+
+    def delay(self, queued: int, waited: float) -> float:
+        """Return zero."""
+        return 0.0
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Learn nothing."""
+
+
+class LatencyWindow:
+    """For devices on which a larger batch is almost free: wait for one under concurrent load.
+
+    A lone client never waits, and nobody so long that waiting and running pass the target.
+    """
+
+    def __init__(self, most: float, *, target: float = math.inf, full: int = 64) -> None:
+        self._most = most
+        self._target = target
+        self._full = full
+        self._batch_seconds = 0.0
+        self._last_items = 0
+
+    def delay(self, queued: int, waited: float) -> float:
+        """Return what is left of the window; none for a lone client or a full batch."""
+        if queued >= self._full or (queued <= 1 and self._last_items <= 1):
+            return 0.0
+        return max(0.0, min(self._most, self._target - self._batch_seconds) - waited)
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Keep a moving average of how long a batch takes."""
+        weight = 1.0 if self._batch_seconds == 0 else 0.2
+        self._batch_seconds += weight * (seconds - self._batch_seconds)
+        self._last_items = items
