@@ -89,7 +89,7 @@ def test_a_length_that_the_bundle_does_not_offer_is_refused_with_those_it_does(
     answer = client.post("/embed", json={"texts": ["red"], "dimensions": 9})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "dimensions"
-    assert "[8, 16]" in answer.json()["error"]["message"]
+    assert "offers 8, 16" in answer.json()["error"]["message"]
 
 
 def test_int8_rows_point_the_same_way(client: TestClient) -> None:

@@ -104,7 +104,8 @@ class ServedModel:
         if dimensions > full or not (
             manifest.any_dimension or dimensions in manifest.matryoshka_dims
         ):
-            known = f"1 to {full}" if manifest.any_dimension else [*manifest.matryoshka_dims, full]
+            lengths = sorted({*manifest.matryoshka_dims, full})
+            known = f"1 to {full}" if manifest.any_dimension else ", ".join(map(str, lengths))
             raise InputError(
                 f"dimensions is {dimensions}; {self.name!r} offers {known}", field="dimensions"
             )
