@@ -6,6 +6,7 @@ text 0.09, and a text's ten best images 0.32. Numbers from it tell of the index,
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
 TOPICS, CONCEPTS = 400, 20_000
+PIECE = 20_000  # rows drawn at once, so that a part of the world is what it is in the whole
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,20 @@ class World:
 
 def make_world(count: int, queries: int, dim: int = 512) -> World:
     """Return the same world each time."""
-    frame = _Frame(dim)
-    images = np.concatenate(
-        [frame.images(min(20_000, count - at), 100 + at) for at in range(0, count, 20_000)]
-    )
-    return World(images, frame.images(queries, 9), frame.texts(queries, 10))
+    return World(draw_images(count, 0, dim), *make_queries(queries, dim))
+
+
+def draw_images(count: int, start: int, dim: int = 512) -> Rows:
+    """Return `count` rows of the world from row `start` on, a multiple of `PIECE`."""
+    frame = _frame(dim)
+    ends = range(start, start + count, PIECE)
+    return np.concatenate([frame.images(min(PIECE, start + count - at), 100 + at) for at in ends])
+
+
+def make_queries(count: int, dim: int = 512) -> tuple[Rows, Rows]:
+    """Return image queries and text queries of the world."""
+    frame = _frame(dim)
+    return frame.images(count, 9), frame.texts(count, 10)
 
 
 class _Frame:
@@ -73,6 +84,11 @@ class _Frame:
         dim = len(self._spectrum)
         drawn: Rows = rng.standard_normal((count, dim), dtype=np.float32) * self._spectrum
         return drawn
+
+
+@functools.cache
+def _frame(dim: int) -> _Frame:
+    return _Frame(dim)
 
 
 def _unit(rows: npt.NDArray[np.floating]) -> Rows:

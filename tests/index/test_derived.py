@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from twinlens.errors import InputError
 from twinlens.index import candidates, derived, faiss_setup, tuner
 from twinlens.index.candidates import Dials
 from twinlens.index.collection import Collection
+from twinlens.index.filtered_dials import FilteredDials, choose_dials
 from twinlens.index.kinds import KINDS, find_kind
 from twinlens.index.policy import choose_kinds
 from twinlens.index.space import centred_space, projected_space, whole_space
@@ -26,6 +28,14 @@ from twinlens.index.writer import Writer, create_collection
 
 WORLD = World()
 COUNT = 6000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quicker_tuning() -> Iterator[None]:
+    """Tune filters on fewer queries: the confidence bound then asks for more of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuner, "FILTERED_QUERIES", 120)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -285,5 +295,43 @@ def _plain_index(kind_name: str, rows: Rows) -> candidates.Candidates:
 
 
 def test_tuning_comes_back_from_json_as_it_was() -> None:
-    one = tuner.Tuning(Dials(8, 3), None, 0.95, {"image": tuner.Recall(0.97, 0.96, 0.98, 500)}, 0.2)
-    assert derived.tuning_from(dataclasses.asdict(one)) == one
+    filtered = (FilteredDials(1.0, Dials(8, 3)), FilteredDials(0.5, None))
+    recall = {"image": tuner.Recall(0.97, 0.96, 0.98, 500)}
+    one = tuner.Tuning(Dials(8, 3), 0.95, recall, 0.2, filtered)
+    raw = json.loads(json.dumps(dataclasses.asdict(one)))
+    assert derived.tuning_from(raw) == one
+    del raw["filtered"]
+    assert (
+        derived.tuning_from(raw).filtered == ()
+    )  # of an older index: filters are searched exactly
+
+
+def test_filtered_searches_use_dials_between_those_that_were_measured() -> None:
+    tuned = (
+        FilteredDials(1.0, Dials(16, 2)),
+        FilteredDials(0.5, Dials(32, 3)),
+        FilteredDials(0.1, Dials(128, 2)),
+        FilteredDials(0.02, None),
+    )
+    assert choose_dials(tuned, 0.5) == Dials(32, 3)
+    assert choose_dials(tuned, 0.1) == Dials(128, 2)
+    between = choose_dials(tuned, 0.22)
+    assert between is not None
+    assert 32 < between.probe < 128
+    assert between.expansion == 3
+    assert choose_dials(tuned, 0.05) is None  # the narrower end is out of reach
+    assert choose_dials(tuned, 0.001) is None
+    assert choose_dials(tuned[:3], 0.001) == Dials(128, 2)
+    assert choose_dials((), 0.5) is None
+
+
+def test_a_narrower_filter_is_given_more_lists(shared: Writer) -> None:
+    optimise(shared, IndexPlan("ivf-sq8", 0.9))
+    held = shared.collection.snapshot().parts[0].derived
+    assert held is not None
+    tuned = held.tuning.filtered
+    assert [one.share for one in tuned] == [1.0, 0.5, 0.1, 0.02]
+    probes = [one.dials.probe for one in tuned if one.dials]
+    assert len(probes) >= 2
+    assert probes == sorted(probes)
+    assert probes[-1] > held.tuning.dials.probe

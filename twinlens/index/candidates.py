@@ -79,18 +79,21 @@ class Candidates:
         return scores, places
 
     def probe_for(self, queries: Floats, probe: int, allowed: Mask, enough: int) -> int:
-        """Return how many lists to look at so that each query sees `enough` allowed rows.
+        """Return how many lists to look at so that `probe` of them are worth it, and not dry.
 
-        A filter against the query's own direction leaves its nearest lists almost empty.
+        Where the allowed rows lie everywhere those are the nearest `probe`. A filter against the
+        query's own direction leaves its nearest lists almost empty: such lists do not count, and
+        all lists together must hold `enough` allowed rows.
         """
         if self.kind.dial != "nprobe":
             return probe
         held = np.bincount(self._list_of_row[allowed], minlength=self.index.nlist)
         _, lists = self.index.quantizer.search(self.space.map_queries(queries), self.index.nlist)
+        fair = 0.5 * held.mean()  # a list with half of its part counts in full
+        worth = np.cumsum(np.minimum(1.0, held / fair)[lists], axis=1)
         seen = np.cumsum(held[lists], axis=1)
-        enough = min(enough, int(seen[0, -1]))
-        needed = int(np.max(np.argmax(seen >= enough, axis=1))) + 1
-        return max(probe, needed)
+        there = (worth >= min(probe, 0.999 * worth[0, -1])) & (seen >= min(enough, seen[0, -1]))
+        return max(probe, int(np.max(np.argmax(there, axis=1))) + 1)
 
     @functools.cached_property
     def _list_of_row(self) -> npt.NDArray[np.int32]:

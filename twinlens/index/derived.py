@@ -21,6 +21,7 @@ from twinlens.index.arrays import Floats, Mask, Rows, as_float32
 from twinlens.index.candidates import INDEX_NAME, TUNED_K, Candidates, Dials
 from twinlens.index.durable import check_hashes, fresh_name, publish_folder
 from twinlens.index.faiss_setup import load_faiss, num_gpus
+from twinlens.index.filtered_dials import FilteredDials, choose_dials
 from twinlens.index.kinds import PROJECTED_DIM, Kind, find_kind
 from twinlens.index.records import IndexRow
 from twinlens.index.segment import Segment
@@ -30,7 +31,6 @@ from twinlens.index.tuner import Recall, Sample, Tuning, fitting_part, tune
 TRAIN_ROWS_PER_LIST = 100  # more does not place the centres better; fewer does
 TRAIN_ROUNDS = 10
 BLOCK = 16_384
-ENOUGH_ROWS = 2000  # allowed rows that a filtered query sees at least
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +79,13 @@ class Derived:
         farther = max(1.0, k / TUNED_K) ** 0.5
         if not filtered or allowed is None:
             return Dials(round(self.tuning.dials.probe * farther), self.tuning.dials.expansion)
-        careful = self.tuning.careful
-        if careful is None:
-            return None
         share = np.count_nonzero(allowed) / len(allowed)
-        wider = float(np.clip((0.5 / share) ** 0.5, 1, 5))
-        probe = round(careful.probe * farther * wider)
-        enough = max(ENOUGH_ROWS, k * careful.expansion)
-        return Dials(index.probe_for(queries, probe, allowed, enough), careful.expansion)
+        dials = choose_dials(self.tuning.filtered, share)
+        if dials is None:
+            return None
+        probe = round(dials.probe * farther)
+        probe = index.probe_for(queries, probe, allowed, k * dials.expansion)
+        return Dials(probe, dials.expansion)
 
 
 def build_index(
@@ -118,10 +117,13 @@ def tuning_from(raw: Mapping[str, Any]) -> Tuning:
     """Return the tuning that `dataclasses.asdict` wrote down."""
     return Tuning(
         Dials(**raw["dials"]),
-        Dials(**raw["careful"]) if raw["careful"] else None,
         raw["target"],
         {name: Recall(**recall) for name, recall in raw["recall"].items()},
         raw["milliseconds"],
+        tuple(
+            FilteredDials(one["share"], Dials(**one["dials"]) if one["dials"] else None)
+            for one in raw.get("filtered", ())  # without them filtered searches are exact
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,12 @@ import numpy.typing as npt
 from twinlens.index.arrays import Floats, Mask, Rows
 from twinlens.index.candidates import TUNED_K, Candidates, Dials
 from twinlens.index.exact import top_k
+from twinlens.index.filtered_dials import FilteredDials
 
 DEFAULT_TARGET = 0.95
-CAREFUL_TARGET = 0.99  # for filtered searches, whose neighbours lie farther apart
+FILTERED_TARGET = 0.99
+FILTERED_SHARES = (0.5, 0.1, 0.02)  # of rows that a filter keeps; fewer are searched exactly
+FILTERED_QUERIES = 400  # a modality
 CONFIDENCE_Z = 1.645  # one-sided 95 %
 TIMED_QUERIES = 24
 QUERY_BLOCK = 64
@@ -53,13 +56,13 @@ class Recall:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Dials, and what they deliver by modality; `careful` is for filtered searches."""
+    """Dials, and what they deliver by modality; `filtered` says which to use under a filter."""
 
     dials: Dials
-    careful: Dials | None
     target: float
     recall: dict[str, Recall]
     milliseconds: float  # thread CPU time of one query
+    filtered: tuple[FilteredDials, ...] = ()
 
 
 def true_sample(
@@ -86,19 +89,28 @@ def tune(
     choosing = {name: one.half(0) for name, one in samples.items()}
     if fitted:
         choosing = {name: one.half(1) for name, one in choosing.items()}
-    search = _Search(index, choosing)
-    timed = next(iter(samples.values())).queries[:TIMED_QUERIES]
-
-    def cheapest(target: float) -> tuple[float, Dials] | None:
-        found = [(_time(index, rows, dials, timed), dials) for dials in search.reaching(target)]
-        return min(found, key=lambda one: one[0], default=None)
-
-    chosen, careful = cheapest(target), cheapest(max(target, CAREFUL_TARGET))
+    search = _Search(index, rows, choosing)
+    chosen = search.cheapest(target)
     if chosen is None:
         return None
     milliseconds, dials = chosen
     recall = {name: recall_of(index, one.half(1), dials) for name, one in samples.items()}
-    return Tuning(dials, careful[1] if careful else None, target, recall, milliseconds)
+    filtered = tuple(_tune_filters(search, max(target, FILTERED_TARGET)))
+    return Tuning(dials, target, recall, milliseconds, filtered)
+
+
+def _tune_filters(search: _Search, target: float) -> Iterator[FilteredDials]:
+    """Yield the cheapest dials by the share of rows that a filter keeps, from all to few.
+
+    Under a filter the neighbours lie farther apart, by how much only a measurement tells: each
+    share is tuned on answers that lie among rows drawn for it.
+    """
+    found = search.cheapest(target)
+    yield FilteredDials(1.0, found[1] if found else None)
+    for share in FILTERED_SHARES:
+        # What a wider filter needs, a narrower one needs at least.
+        found = search.under(share, found[1].probe if found else 0).cheapest(target)
+        yield FilteredDials(share, found[1] if found else None)
 
 
 def fitting_part(sample: Sample) -> Sample:
@@ -143,25 +155,53 @@ def _trials(shares: npt.NDArray[np.float64]) -> float:
 class _Search:
     """Recall over the grid of dials; one pass at a probe tells it for every expansion."""
 
-    def __init__(self, index: Candidates, samples: Mapping[str, Sample]) -> None:
+    def __init__(
+        self,
+        index: Candidates,
+        rows: npt.NDArray[Any],
+        samples: Mapping[str, Sample],
+        allowed: Mask | None = None,
+        least: int = 0,
+    ) -> None:
         self._index = index
+        self._rows = rows
         self._samples = samples
+        self._allowed = allowed
+        self._probes = tuple(probe for probe in index.probes if probe >= least)
         self._known: dict[int, dict[int, float]] = {}
 
-    def reaching(self, target: float) -> list[Dials]:
+    def under(self, share: float, least: int) -> _Search:
+        """Return the search among a drawn share of the rows, from the probe `least` on."""
+        allowed = np.random.default_rng(2).random(len(self._rows)) < share
+        samples = {
+            name: true_sample(
+                one.queries[:FILTERED_QUERIES],
+                self._rows,
+                None if one.own is None else one.own[:FILTERED_QUERIES],
+                allowed,
+            )
+            for name, one in self._samples.items()
+        }
+        return _Search(self._index, self._rows, samples, allowed, least)
+
+    def cheapest(self, target: float) -> tuple[float, Dials] | None:
+        """Return the dials that reach the target soonest, after their milliseconds."""
+        timed = [(self._time(dials), dials) for dials in self._reaching(target)]
+        return min(timed, key=lambda one: one[0], default=None)
+
+    def _reaching(self, target: float) -> list[Dials]:
         """Return, for each expansion that can, the smallest probe that reaches the target."""
-        probes = self._index.probes
         found = []
         for expansion in self._index.kind.expansions:
-            low, high = 0, len(probes)
+            low, high = 0, len(self._probes)
             while low < high:
                 middle = (low + high) // 2
-                if self._bound(probes[middle], expansion) >= target:
+                if self._bound(self._probes[middle], expansion) >= target:
                     high = middle
                 else:
                     low = middle + 1
-            if low < len(probes):
-                found.append(Dials(probes[low], expansion))
+            if low < len(self._probes):
+                found.append(Dials(self._probes[low], expansion))
         return found
 
     def _bound(self, probe: int, expansion: int) -> float:
@@ -169,7 +209,8 @@ class _Search:
         if probe not in self._known:
             expansions = self._index.kind.expansions
             shares = [
-                _shares(self._index, one, probe, expansions) for one in self._samples.values()
+                _shares(self._index, one, probe, expansions, self._allowed)
+                for one in self._samples.values()
             ]
             self._known[probe] = {
                 expansion: min(_lower(one[:, place]) for one in shares)
@@ -177,23 +218,26 @@ class _Search:
             }
         return self._known[probe][expansion]
 
+    def _time(self, dials: Dials) -> float:
+        """Return the median of thread CPU milliseconds of a query."""
+        spent = []
+        for query in next(iter(self._samples.values())).queries[:TIMED_QUERIES]:
+            start = time.thread_time()
+            self._index.find(query[None], self._rows, TUNED_K, dials, self._allowed)
+            spent.append(time.thread_time() - start)
+        return 1000 * float(np.median(spent))
+
 
 def _lower(shares: npt.NDArray[np.float64]) -> float:
     return wilson(float(np.mean(shares)), _trials(shares), CONFIDENCE_Z)[0]
 
 
-def _time(index: Candidates, rows: npt.NDArray[Any], dials: Dials, queries: Floats) -> float:
-    """Return the median of thread CPU milliseconds of a query."""
-    spent = []
-    for query in queries:
-        start = time.thread_time()
-        index.find(query[None], rows, TUNED_K, dials)
-        spent.append(time.thread_time() - start)
-    return 1000 * float(np.median(spent))
-
-
 def _shares(
-    index: Candidates, sample: Sample, probe: int, expansions: tuple[int, ...]
+    index: Candidates,
+    sample: Sample,
+    probe: int,
+    expansions: tuple[int, ...],
+    allowed: Mask | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the share of true answers found, by query and expansion: (n, expansions).
 
@@ -204,7 +248,7 @@ def _shares(
     shares = np.empty((len(sample.queries), len(expansions)))
     for start in range(0, len(sample.queries), QUERY_BLOCK):
         part = slice(start, start + QUERY_BLOCK)
-        _, places = index.propose(sample.queries[part], count + extra, probe)
+        _, places = index.propose(sample.queries[part], count + extra, probe, allowed)
         if sample.own is not None:
             places = _without(places, sample.own[part])
         truth = sample.truth[part]

@@ -1,0 +1,1 @@
+"""The parts of `python benchmarks/search.py`: each adds its rows and bars to one report."""

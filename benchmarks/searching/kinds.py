@@ -1,0 +1,130 @@
+"""Exact search against FAISS as it comes; the kinds of index, tuned; what building one costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from report import Report, time_interleaved
+from worlds.embeddings import World
+
+from searching.stage import STOCK_THRESHOLD, K, Stage, ask_each, measure_recall, searcher
+from twinlens.index.candidates import Dials
+from twinlens.index.derived import _draw
+from twinlens.index.faiss_setup import load_faiss
+from twinlens.index.stats import read_stats
+from twinlens.index.upkeep import IndexPlan, optimise
+
+PLANS = [("sq8", 0.95), ("projected-sq8", 0.95), ("ivf-sq8", 0.99), ("ivf-sq8", 0.95)]
+PROBES = (2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def compare_exact(stage: Stage) -> None:
+    """Time exact search, by batch, against FAISS with its own settings."""
+    faiss = load_faiss()
+    own = faiss.cvar.distance_compute_blas_threshold
+    flat = faiss.IndexFlatIP(stage.world.images.shape[1])
+    flat.add(stage.world.images)
+
+    def stock(batch: int) -> Callable[[], object]:
+        def call() -> None:
+            faiss.cvar.distance_compute_blas_threshold = STOCK_THRESHOLD
+            flat.search(stage.texts[:batch], K)
+            faiss.cvar.distance_compute_blas_threshold = own
+
+        return call
+
+    for batch, target in ((1, None), (16, 4.0), (64, 8.0)):
+        ours = functools.partial(stage.collection.search, stage.texts[:batch], K, exact=True)
+        times = time_interleaved({"stock": stock(batch), "ours": ours}, rounds=5)
+        ratio = times["stock"] / times["ours"]
+        stage.report.row(
+            what=f"exact, batch {batch}",
+            ms=1000 * times["ours"] / batch,
+            stock_ms=1000 * times["stock"] / batch,
+            ratio=ratio,
+        )
+        if target:
+            name = f"exact_batch_{batch}_over_stock_faiss"
+            stage.report.bar(name, ratio, target, ratio >= target)
+
+
+def compare_kinds(stage: Stage) -> None:
+    """Build, tune and time the kinds; the last one built stays."""
+    faiss = load_faiss()
+    flat = faiss.IndexFlatIP(stage.world.images.shape[1])
+    flat.add(stage.world.images)
+    for kind, target in PLANS:
+        start = time.process_time()
+        optimise(stage.writer, IndexPlan(kind, target))
+        spent = time.process_time() - start
+        told = read_stats(stage.collection)["recall"]["text"]
+        turn = itertools.count()
+
+        def ours(turn: Iterator[int] = turn) -> object:
+            at = next(turn) % len(stage.texts)
+            return stage.collection.search(stage.texts[at : at + 1], K)
+
+        def stock() -> object:
+            return flat.search(stage.texts[:1], K)
+
+        times = time_interleaved({"ours": ours, "flat": stock}, rounds=60)
+        recall = measure_recall(map(searcher(stage.collection), stage.texts), stage.truth)
+        ratio = times["flat"] / times["ours"]
+        stage.report.row(
+            what=f"{kind} for {target}",
+            ms=1000 * times["ours"],
+            stock_ms=1000 * times["flat"],
+            ratio=ratio,
+            recall=recall,
+            reported=told,
+            cpu_s=spent,
+        )
+        off = abs(recall - told)
+        stage.report.bar(f"{kind}_{target}_reported_recall_off_by", off, 0.01, off <= 0.01)
+        if kind == "ivf-sq8":
+            least = 12.0 if target == 0.99 else 25.0
+            holds = ratio >= least and recall >= target - 0.005
+            stage.report.bar(f"text_recall_{target}_over_flat", ratio, least, holds)
+    _sweep(stage)
+    _compare_builds(stage.report, stage.world)
+
+
+def _sweep(stage: Stage) -> None:
+    """Turn the dial of the inverted lists, for the plot of recall against queries a second."""
+    derived = stage.collection.snapshot().parts[0].derived
+    if derived is None:
+        return
+    tuned = derived.tuning
+    for probe in PROBES:
+        derived.tuning = dataclasses.replace(tuned, dials=Dials(probe, tuned.dials.expansion))
+        found, cost = ask_each(searcher(stage.collection), stage.texts)
+        recall = measure_recall(found, stage.truth)
+        stage.report.row(what=f"twinlens ivf-sq8, probe {probe}", ms=cost, recall=recall)
+    derived.tuning = tuned
+
+
+def _compare_builds(report: Report, world: World) -> None:
+    """Compare the CPU of building alone: tuning is measured above."""
+    faiss = load_faiss()
+    images = world.images
+    start = time.process_time()
+    graph = faiss.IndexHNSWFlat(images.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = 120
+    part = images[:60_000]
+    graph.add(part)
+    hnsw = (time.process_time() - start) * len(images) / len(part)
+    start = time.process_time()
+    lists = 1 << int(np.log2(4 * np.sqrt(len(images))))
+    inverted = faiss.index_factory(images.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    inverted.cp.niter = 10
+    inverted.cp.max_points_per_centroid = 100
+    inverted.train(images[_draw(len(images), 100 * lists)])
+    inverted.add(images)
+    ratio = (time.process_time() - start) / hnsw
+    report.row(what="build ivf-sq8 against hnsw32 (scaled from 60k)", ratio=ratio, cpu_s=hnsw)
+    report.bar("build_cpu_share_of_hnsw32", ratio, 0.25, ratio <= 0.25)
