@@ -7,7 +7,7 @@ the world nor the build is in the memory that is told.
 from __future__ import annotations
 
 import multiprocessing
-import resource
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def _build(report: Report, folder: Path, count: int, sample: Any) -> None:
             what=f"{count:,} rows: {stats['segments'][0]['index']} built and tuned",
             cpu_s=time.process_time() - spent,
             wall_s=time.perf_counter() - wall,
-            rss_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+            rss_gb=_peak_gb(),
             disk_gb=stats["bytes"] / 1e9,
         )
 
@@ -84,7 +84,7 @@ def _ask(folder: Path, images: Any, texts: Any) -> dict[str, float]:
             wall.append(1000 * (time.perf_counter() - begun))
             cpu.append(1000 * (time.process_time() - spent))
             found.append({hit.id for hit in hits})
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        peak = _peak_gb()
         shown = read_stats(reader)["recall"]
         unseen = images[:ASKED]
         seen = [{hit.id for hit in reader.search(row, K)[0]} for row in unseen]
@@ -100,3 +100,9 @@ def _ask(folder: Path, images: Any, texts: Any) -> dict[str, float]:
             "image_reported": shown["image"],
             "rss_gb": peak,
         }
+
+
+def _peak_gb() -> float:
+    """Return the most memory that this process held, the maps that it touched included."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1e6 if found else float("nan")

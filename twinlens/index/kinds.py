@@ -45,6 +45,7 @@ KINDS: dict[str, Kind] = {
         lambda rows, dim: "SQ8",
         "all rows at 8 bits, in the 128 dimensions that the queries weigh most",
         space="projected",
+        expansions=(*ROUGH, 200, 400),  # what filters need where the projection is tight
         bytes_per_row=lambda dim: min(dim, PROJECTED_DIM),
     ),
     "ivf-sq8": Kind(

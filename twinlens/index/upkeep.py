@@ -20,6 +20,7 @@ from twinlens.index.kinds import find_kind
 from twinlens.index.policy import choose_kinds
 from twinlens.index.records import IndexRow, SegmentRow
 from twinlens.index.segment import Segment
+from twinlens.index.snapshot import EXACT_ROWS
 from twinlens.index.tuner import DEFAULT_TARGET, Sample, true_sample
 from twinlens.index.writer import Writer
 
@@ -28,7 +29,7 @@ SOURCE_NOTE = "sample source:"
 SAMPLE_QUERIES = 1000  # a modality: half of them choose, half report
 LOOSE_SHARE = 0.25  # of all rows outside the largest segment: worth a compaction
 DEAD_SHARE = 0.2
-MIN_ROWS = 1000  # fewer are scanned faster than any index is asked
+MIN_ROWS = EXACT_ROWS + 1  # fewer are searched exactly, whatever index they have
 
 
 @dataclass(frozen=True)
