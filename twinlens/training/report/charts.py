@@ -27,7 +27,7 @@ def draw_lines(title: str, series: Mapping[str, Points], level: float | None = N
         path = " ".join(f"{box.x(x)},{box.y(y)}" for x, y in points)
         colour = COLOURS[number % len(COLOURS)]
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}"/>')
-    return _figure(title, "".join(parts), list(shown))
+    return _figure(title, "".join(parts), list(shown) if len(shown) > 1 else [])
 
 
 def draw_points(title: str, points: Points, kinds: Sequence[str]) -> str:
@@ -63,8 +63,8 @@ class _Box:
         """Return the axes' ends as text."""
         foot, top, edge = HEIGHT - FOOT, 8, LEFT - 4
         return (
-            f'<text x="{edge}" y="{foot}" text-anchor="end">{self.low:.4g}</text>'
-            f'<text x="{edge}" y="{top + 8}" text-anchor="end">{self.low + self.up:.4g}</text>'
+            f'<text x="{edge}" y="{foot}" text-anchor="end">{self.low:.3g}</text>'
+            f'<text x="{edge}" y="{top + 8}" text-anchor="end">{self.low + self.up:.3g}</text>'
             f'<text x="{LEFT}" y="{HEIGHT - 6}">{self.left:g}</text>'
             f'<text x="{WIDTH}" y="{HEIGHT - 6}" text-anchor="end">{self.left + self.across:g}'
             f'</text><path d="M{LEFT} {top}V{foot}H{WIDTH}" class="axis"/>'

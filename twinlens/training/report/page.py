@@ -21,7 +21,7 @@ ACCURACIES = ("knn", "probe")
 RANKS = ("rank", "rank_me", "head_rank")
 SPREADS = ("spread", "head_spread")
 ENTROPIES = ("teacher_entropy", "shared_entropy")
-OTHERS = {"step", "lr", "gradient", "images/s", "variety", "not_finite", "loss"}
+OTHERS = {"step", "lr", "gradient", "images/s", "variety", "not_finite", "loss", "twin_shared"}
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}
 figure{display:inline-block;width:440px;margin:0 12px 18px 0;vertical-align:top}
@@ -29,7 +29,8 @@ figure.wide{width:100%}figcaption{font-weight:600;margin-bottom:4px}svg{width:10
 svg text{font-size:10px;fill:#666}.axis{stroke:#999;fill:none}.level{stroke:#999;stroke-dasharray:4}
 .sick{border-left:4px solid #c8553d;padding-left:12px}.note{border-left:4px solid #b58900;
 padding-left:12px}pre{background:#f4f4f4;padding:10px;overflow:auto}img{margin:2px;
-image-rendering:pixelated}
+image-rendering:pixelated}table{border-collapse:collapse}td{padding:1px 14px 1px 0}
+td+td{text-align:right;font-variant-numeric:tabular-nums}summary{cursor:pointer}
 """
 
 
@@ -45,10 +46,12 @@ def write_report(folder: Path) -> Path:
         f"<p>{config.method} after {diagnosis.step} steps on {html.escape(str(data['where']))}:"
         f" {data['count']} images, fingerprint <code>{html.escape(data['fingerprint'])}</code></p>",
         *tell_verdict(diagnosis),
+        tell_readings(diagnosis),
         *draw_numbers(rows, diagnosis.readings["chance"]),
         *pictures,
         "<h2>Recipe</h2>",
-        f"<pre>{html.escape((folder / CONFIG).read_text(encoding='utf-8'))}</pre>",
+        "<details><summary>all settings</summary>"
+        f"<pre>{html.escape((folder / CONFIG).read_text(encoding='utf-8'))}</pre></details>",
     ]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     text = f"<!doctype html><html><head>{head}</head><body>{''.join(body)}</body></html>"
@@ -70,6 +73,15 @@ def tell_verdict(diagnosis: Diagnosis) -> list[str]:
             f"<br>Remedy: {remedy}.</p></div>"
         )
     return told
+
+
+def tell_readings(diagnosis: Diagnosis) -> str:
+    """Return the numbers that the verdict rests on, folded away."""
+    cells = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{value:.5g}</td></tr>"
+        for name, value in diagnosis.readings.items()
+    )
+    return f"<details><summary>readings</summary><table>{cells}</table></details>"
 
 
 def draw_numbers(rows: Sequence[Mapping[str, Any]], chance: float) -> list[str]:

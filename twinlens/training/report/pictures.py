@@ -22,7 +22,7 @@ from twinlens.training.views.maker import ViewMaker
 
 MAPPED = 300  # images on the map
 SHOWN = 6  # images whose views are shown
-SCALE = 2
+WIDTH = 88  # pixels on the page that a picture takes at least
 
 
 def draw_pictures(run: TrainedRun) -> list[str]:
@@ -75,13 +75,16 @@ def draw_attention(run: TrainedRun, images: Tensor) -> str:
         return ""
     some = _normal(run, images[:: max(1, len(images) // SHOWN)][:SHOWN])
     maps = vit.look(some)
-    maps = maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-8)
+    low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
+    shares = (maps - low) / (high - low).clamp(min=1e-8)
     rows = ""
-    for image, heads in zip(some, maps, strict=True):
+    for image, heads in zip(some, shares, strict=True):
         wide = torch.nn.functional.interpolate(heads[:, None], some.shape[-1])
-        grey = "".join(_encode(head.expand(3, -1, -1)) for head in wide)
-        rows += f"<div>{_picture(image, run)}{grey}</div>"
-    return f'<figure class="wide"><figcaption>attention by head</figcaption>{rows}</figure>'
+        seen = _planes(image, run)
+        drawn = "".join(_encode(_glow(seen, head[0])) for head in wide)
+        rows += f"<div>{_encode(seen)}{drawn}</div>"
+    title = "attention by head: where the class token looks, least to most of each map"
+    return f'<figure class="wide"><figcaption>{title}</figcaption>{rows}</figure>'
 
 
 def _normal(run: TrainedRun, images: Tensor) -> Tensor:
@@ -92,12 +95,23 @@ def _normal(run: TrainedRun, images: Tensor) -> Tensor:
     return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
+def _glow(image: Tensor, share: Tensor) -> Tensor:
+    """Return an image (3, h, w) in grey with a map (h, w) of 0..1 over it, in red."""
+    grey = (0.25 + 0.5 * image.mean(dim=0)) * (1 - share)
+    return torch.stack([grey + share, grey + 0.25 * share, grey])
+
+
 def _picture(view: Tensor, run: TrainedRun) -> str:
+    return _encode(_planes(view, run))
+
+
+def _planes(view: Tensor, run: TrainedRun) -> Tensor:
+    """Return a view as planes (3, h, w) of 0..1."""
     mean, std = (
         torch.tensor(values)[:, None, None]
         for values in (run.config.settings.mean, run.config.settings.std)
     )
-    return _encode(view * std + mean)
+    return view * std + mean
 
 
 def _encode(planes: Tensor) -> str:
@@ -105,6 +119,6 @@ def _encode(planes: Tensor) -> str:
     pixels = (planes.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    side = SCALE * pixels.shape[1]
+    side = max(1, round(WIDTH / pixels.shape[1])) * pixels.shape[1]
     text = base64.b64encode(file.getvalue()).decode()
     return f'<img width="{side}" alt="" src="data:image/png;base64,{text}">'
