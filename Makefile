@@ -36,7 +36,7 @@ fix: $(VENV)/.dev ## format and mend what a tool can mend
 bench: $(VENV)/.dev ## remake the measured tables, quickly (FULL=1: in full)
 	$(BIN)/python benchmarks $(if $(FULL),,--quick)
 
-builtin: $(VENV)/.dev ## train, evaluate and export the builtin encoder anew (needs TWINLENS_DATA; hours)
+builtin: $(VENV)/.dev ## train, evaluate and export the builtin encoder anew (needs TWINLENS_DATA; about 80 minutes of one core)
 	$(BIN)/python -m twinlens.training.builtin runs/builtin $(ARGS)
 
 clean: ## remove the environment and every cache

@@ -1,15 +1,24 @@
-"""The builtin encoder: speed on one core, decode apart, and quality where the data is.
+"""The builtin encoder: speed on one core, served on the demo collection, quality where the data is.
 
 Run: `python benchmarks/builtin.py [--quick] --json FILE`. Quality wants the folder that
 `TWINLENS_DATA` names (docs/builtin.md says how to lay it out) and is left out, saying so, without.
+The server runs in a process of its own, on the collection that `twinlens demo` makes here: emoji
+where the system has a colour font, else drawings.
 """
 
 from __future__ import annotations
 
+import base64
+import csv
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+from drills.stage import Answer, Connection, Server, percentile, split_cpus
 from report import Report, parse_arguments, time_interleaved
 
 import twinlens
@@ -27,6 +36,8 @@ AIMS = {
     "clothes_zero_shot": 72.0,
     "clothes_probe": 80.0,
 }
+SERVED_MS = 20.0
+DOGS = {"en": "dog", "de": "Hund", "fr": "chien", "es": "perro", "ja": "犬"}
 LANGUAGE_GAP = 15.0  # points of R@1 that a language may be behind English
 
 
@@ -36,6 +47,7 @@ def main() -> None:
     report = Report("builtin")
     encoder = twinlens.open_bundle("builtin", threads=1)
     measure_speed(report, encoder, rounds=5 if arguments.quick else 50)
+    measure_served(report, requests=20 if arguments.quick else 300)
     data = os.environ.get("TWINLENS_DATA")
     if arguments.quick or not data:
         print("quality left out: it wants TWINLENS_DATA and a run without --quick")
@@ -59,6 +71,58 @@ def measure_speed(report: Report, encoder: Encoder, rounds: int) -> None:
         report.row(what=f"{tower}s a CPU second", batch=batch, value=rate)
     report.bar("images_per_second_batch_8", rates["image 8"], 500, rates["image 8"] >= 500)
     report.bar("texts_per_second_batch_8", rates["text 8"], 2000, rates["text 8"] >= 2000)
+
+
+def measure_served(report: Report, requests: int) -> None:
+    """Add the median time of a search by new words and of a picture's zero-shot, one client."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [sys.executable, "-m", "twinlens.cli.main", "demo", "--folder", home, "--json"]
+        told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        with Path(told["table"]).open(encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+        source = f"{told['count']} pictures, {told['source']}"
+        arguments = ("--collection", f"demo={told['collection']}", "--threads", "1")
+        with Server(*arguments, cpus=split_cpus()[0]) as server, Connection(server.port) as wire:
+            words = [f"{row['name']}, please" for row in rows]  # new words: none is cached
+            pictures = [(Path(told["folder"]) / row["path"]).read_bytes() for row in rows[:50]]
+            times = {
+                "/search": [search(wire, words[i % len(words)]) for i in range(requests)],
+                "/zeroshot": [classify(wire, pictures[i % 50]) for i in range(requests)],
+            }
+            found = {word: list_first(wire, word) for word in DOGS.values()}
+    for path, answers in times.items():
+        assert all(answer.status == 200 for answer in answers), path
+        median = 1000 * percentile([answer.seconds for answer in answers[3:]], 0.5)
+        report.row(what=f"{path}, p50, ms ({source})", batch=1, value=median)
+        report.bar(f"{path[1:]}_p50_ms", median, SERVED_MS, median < SERVED_MS)
+    for word, names in found.items():
+        report.row(what=f"{word}: the first three", batch=1, value=", ".join(names))
+    if told["source"] != "drawings":
+        right = sum(names[0] in ("dog", "dog face") for names in found.values())
+        report.bar("words_that_find_the_dog", right, len(found), right == len(found))
+
+
+def search(wire: Connection, text: str) -> Answer:
+    """Return the answer to a search of the demo collection."""
+    body = json.dumps({"collection": "demo", "text": text, "k": 5}).encode()
+    return wire.ask("POST", "/search", body, content_type="application/json")
+
+
+def list_first(wire: Connection, text: str) -> list[str]:
+    """Return the names of the three pictures found first."""
+    hits = json.loads(search(wire, text).body)["data"]
+    return [str(hit["id"]) for hit in hits[:3]]
+
+
+def classify(wire: Connection, picture: bytes) -> Answer:
+    """Return the answer to a zero-shot of one picture among five classes."""
+    body = json.dumps(
+        {
+            "images": [f"data:image/png;base64,{base64.b64encode(picture).decode()}"],
+            "classes": ["dog", "red heart", "house", "car", "apple"],
+        }
+    ).encode()
+    return wire.ask("POST", "/zeroshot", body, content_type="application/json")
 
 
 def measure_quality(report: Report, encoder: Encoder, folder: Path) -> None:

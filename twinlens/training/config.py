@@ -91,12 +91,19 @@ class Config:
 
 def apply_sets(config: Config, pairs: Sequence[str]) -> Config:
     """Return the config with `key=value` pairs applied; the method's own keys win over the rest."""
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set {pair!r}: write key=value", field="--set")
-        config = _set(config, key.strip(), text.strip())
+    for key, text in map(_split, pairs):
+        config = _set(config, key, text)
     return config
+
+
+def set_keys(instance: Instance, pairs: Sequence[str], owner: str) -> Instance:
+    """Return a settings dataclass with `key=value` pairs applied; `owner` names it in errors."""
+    for key, text in map(_split, pairs):
+        known = known_keys(instance)
+        if key not in known:
+            raise _unknown(key, known, f"{owner} knows {', '.join(known)}")
+        instance = _replace(instance, key, text)
+    return instance
 
 
 def known_keys(instance: Any, prefix: str = "") -> list[str]:
@@ -136,9 +143,20 @@ def _set(config: Config, key: str, text: str) -> Config:
         return dataclasses.replace(config, objective=_replace(config.objective, key, text))
     if key in rest:
         return dataclasses.replace(config, settings=_replace(config.settings, key, text))
-    close = difflib.get_close_matches(key, own + rest, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"{config.method} knows {', '.join(own)}"
-    raise InputError(f"--set {key}: unknown key; {hint}", field="--set")
+    raise _unknown(key, own + rest, f"{config.method} knows {', '.join(own)}")
+
+
+def _split(pair: str) -> tuple[str, str]:
+    key, equals, text = pair.partition("=")
+    if not equals:
+        raise InputError(f"--set {pair!r}: write key=value", field="--set")
+    return key.strip(), text.strip()
+
+
+def _unknown(key: str, known: Sequence[str], otherwise: str) -> InputError:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else otherwise
+    return InputError(f"--set {key}: unknown key; {hint}", field="--set")
 
 
 def _replace(instance: Any, key: str, text: str) -> Any:

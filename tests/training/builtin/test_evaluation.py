@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from twinlens.training.builtin.corpus import Corpus, Part
 from twinlens.training.builtin.evaluation import evaluate, rank
-from twinlens.training.builtin.words import OTHERS, read_words
+from twinlens.training.builtin.words import LANGUAGES, OTHERS, read_words
 
 STYLES = ("noto", "fluent_3d", "fluent_flat", "emojitwo", "blobmoji")
 COUNT = 18
+DOG = 5  # the concept that a common word names
 DIM = 256  # 0..63: what an image shows; from 64 on: its group
 Rows = NDArray[np.float32]
 
@@ -23,7 +24,7 @@ def _concept(number: int) -> dict[str, Any]:
     groups = sorted(read_words().groups)
     return {
         "hexcode": str(number),
-        "label": f"thing {number}",
+        "label": f"thing {number}" if number != DOG else f"thing {number} dog",
         "group": groups[number % len(groups)],
         "labels": {language: f"{language} thing {number}" for language in OTHERS},
     }
@@ -81,6 +82,8 @@ def _find_number(text: str) -> int:
     words = read_words()
     if "thing " in text:
         return int(text.split("thing ")[1].split()[0])
+    if text in {words.say("dog", language) for language in LANGUAGES}:
+        return DOG
     named = {names["en"]: 64 + i for i, (_, names) in enumerate(sorted(words.groups.items()))}
     named |= {names["en"]: 40 + i for i, (_, names) in enumerate(sorted(words.clothes.items()))}
     return named[max((name for name in named if name in text), key=len)]
@@ -94,6 +97,7 @@ def test_an_encoder_that_knows_all_scores_100_everywhere(corpus: Corpus) -> None
     found = evaluate(Knowing(), corpus, corpus, read_words())
     assert {name: value for name, value in found.items() if value != 100.0} == {}
     assert {"seen_noto_ja_r1", "seen_noto_dim64_r1", "icons_r5", "clothes_probe"} <= set(found)
+    assert {f"words_noto_{language}" for language in LANGUAGES} <= set(found)
 
 
 def test_an_encoder_that_says_the_same_of_all_scores_nothing(corpus: Corpus) -> None:

@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from twinlens.training.builtin.lexicon import Said
 from twinlens.training.builtin.loss import (
     LENGTHS,
     Encoded,
+    Meaning,
     contrast,
     contrast_within,
     cut,
@@ -68,23 +70,45 @@ def test_styles_of_one_concept_pull_together() -> None:
     assert contrast_within(together, same, SCALE) < contrast_within(apart, same, SCALE)
 
 
-def test_every_length_and_every_bank_has_a_term() -> None:
+def _measure(said: Said, words: Tensor) -> dict[str, Tensor]:
     n = 6
-    encoded = Encoded(
-        _rows(n),
-        _rows(n, 1),
-        _rows(7, 2),
-        {name: _rows(3, 3) for name in ("groups", "subgroups", "clothes")},
-    )
+    banks = {name: _rows(3, 3) for name in ("groups", "subgroups", "clothes")}
+    encoded = Encoded(_rows(n), _rows(n, 1), _rows(7, 2), banks, words)
     classes = {
         "groups": torch.tensor([0, 1, 2, -1, -1, -1]),
         "subgroups": torch.tensor([0, 1, 2, -1, -1, -1]),
         "clothes": torch.tensor([-1, -1, -1, -1, 0, 1]),
     }
-    scales = dict.fromkeys(("image_text", "text_text", "image_image", "groups"), SCALE)
-    terms = measure_loss(
-        encoded, torch.arange(n), torch.tensor([0, 0, 0, 2, 2, 5, 5]), classes, scales
-    )
+    other = torch.tensor([0, 0, 0, 2, 2, 5, 5])
+    meaning = Meaning(torch.arange(n), torch.arange(n), other, classes, said)
+    comparisons = ("image_text", "text_text", "image_image", "groups", "words")
+    return measure_loss(encoded, meaning, dict.fromkeys(comparisons, SCALE))
+
+
+def _two_words() -> Said:
+    """Return two words, each in English and another language; images 0 and 1 show the first."""
+    truth = torch.zeros(6, 4)
+    truth[0, [0, 2]], truth[1, [0, 2]], truth[4, [1, 3]] = 1.0, 0.25, 0.5
+    return Said(["dog", "cat", "Hund", "Katze"], torch.tensor([0, 1, 0, 1]), 2, truth)
+
+
+def test_every_length_and_every_bank_has_a_term() -> None:
+    terms = _measure(_two_words(), _rows(4, 5))
     assert {f"english_{length}" for length in LENGTHS} <= set(terms)
     assert {"texts", "styles", "groups", "subgroups", "clothes"} <= set(terms)
+    assert {"word_images", "word_words"} <= set(terms)
     assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_a_word_is_pulled_to_what_it_is_true_of_and_to_its_translation() -> None:
+    images = _rows(6)
+    right, wrong = images[[0, 4, 0, 4]], images[[4, 0, 0, 4]]
+    good, bad = _measure(_two_words(), right), _measure(_two_words(), wrong)
+    assert good["word_images"] < bad["word_images"]
+    assert good["word_words"] < bad["word_words"]
+    assert good["english_256"] == bad["english_256"]
+
+
+def test_a_batch_without_common_words_has_no_such_term() -> None:
+    nothing = Said([], torch.zeros(0, dtype=torch.long), 0, torch.zeros(6, 0))
+    assert "word_images" not in _measure(nothing, torch.zeros(0, 256))

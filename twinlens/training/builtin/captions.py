@@ -14,7 +14,8 @@ from typing import Any
 from twinlens.training.builtin.corpus import Corpus, subgroup
 from twinlens.training.builtin.words import ENGLISH, LANGUAGES, OTHERS, Words
 
-LANGUAGES_A_STEP = 5  # of the ten others, for each emoji concept of a batch
+LANGUAGES_A_STEP = 4  # of the ten others, for each emoji concept of a batch
+CLOTHES_LANGUAGES_A_STEP = 2
 
 
 class Captioner:
@@ -41,13 +42,16 @@ class Captioner:
         """Return texts in other languages, each with the index of an image that it is true of."""
         first: dict[str, int] = {}  # styles of one concept share their texts
         said = []
+        worn: dict[str, int] = {}
         for index in indices:
             part, row = self._find(index)
             if part == "emoji":
                 first.setdefault(self._corpus.emoji.rows[row]["hexcode"], index)
             elif part == "clothes":
-                name = self._corpus.clothes.rows[row]["cls"]
-                said.append((index, self._clothes(name, self._dice.choice(LANGUAGES))))
+                worn.setdefault(self._corpus.clothes.rows[row]["cls"], index)
+        for name, index in worn.items():
+            for language in self._dice.sample(OTHERS, CLOTHES_LANGUAGES_A_STEP):
+                said.append((index, self._clothes(name, language)))
         for hexcode, index in first.items():
             for language in self._dice.sample(OTHERS, LANGUAGES_A_STEP):
                 text = self._translate(self._corpus.emoji.concepts[hexcode], language)
@@ -62,6 +66,12 @@ class Captioner:
             *(self._fill(name, ENGLISH, 0.2) for name in self.subgroups),
             *(self._clothes_of_bank(name) for name in self.clothes),
         ]
+
+    def icon_group(self, row: dict[str, Any]) -> int:
+        """Return the place of the group of emoji that an icon's categories tell, or -1."""
+        known = self._words.icon_groups
+        found = {known[name] for name in row.get("categories") or [] if name in known}
+        return self.groups.index(found.pop()) if len(found) == 1 else -1
 
     def _find(self, index: int) -> tuple[str, int]:
         icons, clothes = self._starts
@@ -81,7 +91,7 @@ class Captioner:
         """Return the label in a language, or now and then one of its keywords."""
         known = self._words.keywords
         keywords = [word for word in _list_words(concept) if word in known]
-        if keywords and self._dice.random() < 0.25:
+        if keywords and self._dice.random() < 0.15:
             return known[self._dice.choice(keywords)][language]
         label: str | None = concept["labels"].get(language)
         return label
@@ -117,6 +127,8 @@ def list_texts(corpus: Corpus, words: Words) -> list[str]:
         texts += [concept["label"]] * 6 + (concept.get("tags") or []) * 2 + [subgroup(concept)]
         texts += list(concept["labels"].values()) * 5
     texts += [row["caption"] for row in corpus.icons.rows]
+    for word, named in words.keywords.items():
+        texts += [word, *named.values()] * 10
     for named in (*words.clothes.values(), *words.groups.values()):
         texts += list(named.values()) * 20
     for names in words.clothes_in_english.values():

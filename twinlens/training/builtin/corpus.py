@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def find_data() -> Path:
 
 
 def read_corpus(
-    folder: Path, split: str, *, side: int = STORED_SIZE, without_styles: Iterable[str] = ()
+    folder: Path, split: str, *, side: int = STORED_SIZE, without_styles: Sequence[str] = ()
 ) -> Corpus:
     """Return the `train` or `test` split, less the share-alike styles and `without_styles`."""
     unwanted = {*SHARE_ALIKE, *without_styles}
@@ -78,6 +78,13 @@ def read_corpus(
     def read(name: str, wanted: Callable[[dict[str, Any]], bool] = lambda row: True) -> Part:
         return read_part(folder / name / f"{split}.zip", side, wanted)
 
+    styles = {row["style"] for row in read_rows(folder / EMOJI / f"{split}.zip")}
+    for style in without_styles:
+        if style not in styles:
+            raise InputError(
+                f"held_out={style}: no such style; the data has {', '.join(sorted(styles))}",
+                field="held_out",
+            )
     return Corpus(
         emoji=read(EMOJI, lambda row: row["style"] not in unwanted),
         icons=read(ICONS),
@@ -85,15 +92,21 @@ def read_corpus(
     )
 
 
-def read_part(path: Path, side: int, wanted: Callable[[dict[str, Any]], bool]) -> Part:
-    """Return the wanted images of one archive as squares of the given side."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return what an archive says of its images."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; docs/builtin.md says how to lay out the data",
             field="TWINLENS_DATA",
         )
     with zipfile.ZipFile(path) as archive:
-        rows = [row for row in _read_lines(archive, "index.jsonl") if wanted(row)]
+        return _read_lines(archive, "index.jsonl")
+
+
+def read_part(path: Path, side: int, wanted: Callable[[dict[str, Any]], bool]) -> Part:
+    """Return the wanted images of one archive as squares of the given side."""
+    rows = [row for row in read_rows(path) if wanted(row)]
+    with zipfile.ZipFile(path) as archive:
         pixels = np.zeros((len(rows), side, side, 3), np.uint8)
         for i, row in enumerate(rows):
             pixels[i] = _read_square(archive.read(row["file"]), side)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from twinlens.training.builtin.corpus import Corpus, Part
+from twinlens.training.builtin.lexicon import NAMED, Lexicon
 from twinlens.training.builtin.words import LANGUAGES, OTHERS, Words
 
 Rows = NDArray[np.float32]
@@ -36,6 +38,7 @@ def evaluate(encoder: Encoder, train: Corpus, test: Corpus, words: Words) -> dic
     found: dict[str, float] = {}
     found |= _seen(encoder, train.emoji)
     found |= _across_styles(encoder, train.emoji)
+    found |= _plain_words(encoder, train, words)
     found |= _unseen(encoder, test.emoji, words)
     found |= _icons(encoder, test.icons)
     found |= _clothes(encoder, train.clothes, test.clothes, words)
@@ -81,6 +84,26 @@ def _seen(encoder: Encoder, emoji: Part) -> dict[str, float]:
                     found[f"seen_{name}_dim{length}_r1"] = recall(ranks, 1)
     rest = [found[f"seen_noto_{language}_r1"] for language in OTHERS]
     return found | {"seen_noto_worst_language_r1": min(rest)}
+
+
+def _plain_words(encoder: Encoder, train: Corpus, words: Words) -> dict[str, float]:
+    """Common words, said alone in each language: is the first noto picture one they name?"""
+    emoji = train.emoji.pick(_is("noto"))
+    lexicon = Lexicon(Corpus(emoji, train.icons.pick(_none), train.clothes.pick(_none)), words)
+    named = torch.stack([lexicon.weigh(emoji.concept(i)) for i in range(len(emoji))]) >= NAMED
+    asked = [name for i, name in enumerate(lexicon.names) if named[:, i].any()]
+    if not asked:
+        return {}
+    right = named.numpy()[:, [lexicon.names.index(name) for name in asked]].T
+    images, found = encoder.encode_pixels(emoji.pixels), {}
+    for language in LANGUAGES:
+        texts = encoder.embed_texts([words.say(name, language) for name in asked])
+        scores = texts @ images.T
+        best, other = (np.where(mask, scores, -2.0).max(1) for mask in (right, ~right))
+        found[f"words_noto_{language}"] = float((best > other).mean())
+        if "dog" in asked:
+            found[f"dog_noto_{language}"] = float((best > other)[asked.index("dog")])
+    return found
 
 
 def _across_styles(encoder: Encoder, emoji: Part) -> dict[str, float]:
@@ -151,6 +174,10 @@ def _label(part: Part, index: int, language: str) -> str:
     """Return the label in a language, or the English one where there is none."""
     labels: Mapping[str, str] = part.concept(index)["labels"]
     return labels.get(language) or str(part.rows[index]["label"])
+
+
+def _none(row: Mapping[str, Any]) -> bool:
+    return False
 
 
 def _is(style: str) -> Callable[[dict[str, Any]], bool]:

@@ -1,8 +1,9 @@
 """The loss of the builtin encoder, term by term, as pure functions of rows.
 
 Images against English and against other-language texts at three lengths (so that an embedding may
-be cut), the two texts against each other, styles of one concept against each other, and images
-against the names of all groups, subgroups and clothing classes. Rows of one label are positives of
+be cut), the two texts against each other, styles of one concept against each other, images against
+the names of all groups, subgroups and clothing classes, and common words against images and their
+translations. Rows of one label are positives of
 each other: with the same emoji in eight styles, a loss with one positive would push them apart.
 """
 
@@ -15,9 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from twinlens.training.builtin.lexicon import Said
+
 LENGTHS = {256: 1.0, 128: 0.3, 64: 0.4}  # embedding length -> weight
-_TEXT_TEXT, _IMAGE_IMAGE = 0.6, 0.3
-_BANKS = {"groups": 0.3, "subgroups": 0.3, "clothes": 0.5}
+_TEXT_TEXT, _IMAGE_IMAGE = 0.6, 0.4
+_BANKS = {"groups": 0.5, "subgroups": 0.3, "clothes": 0.6}
+_WORD_IMAGES, _WORD_WORDS = 0.3, 0.3
 
 
 @dataclass(frozen=True)
@@ -25,41 +29,70 @@ class Encoded:
     """What the towers made of a batch: rows not yet normalised."""
 
     images: Tensor  # (n, d)
-    english: Tensor  # (n, d), one for each image
+    english: Tensor  # (k, d), one for each label
     other: Tensor  # (m, d), in other languages, of some of the images
     banks: Mapping[str, Tensor]  # name -> (classes, d)
+    words: Tensor  # (w, d), common words, the English ones first
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the rows of a batch show and say."""
+
+    images: Tensor  # (n,) label of each image
+    english: Tensor  # (k,) label of each English text; every image's label is among them
+    other: Tensor  # (m,) label of each text in another language
+    classes: Mapping[str, Tensor]  # bank -> (n,) class of each image, or -1
+    said: Said  # the common words
 
 
 def measure_loss(
-    encoded: Encoded,
-    labels: Tensor,
-    other_labels: Tensor,
-    classes: Mapping[str, Tensor],
-    scales: Mapping[str, Tensor],
+    encoded: Encoded, meaning: Meaning, scales: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the weighted terms by name; the loss is their sum.
-
-    `labels` (n,) and `other_labels` (m,) name what is shown and said; `classes` hold, per bank,
-    each image's class or -1.
-    """
-    same = (labels[:, None] == labels[None]).float()
-    meant = labels[:, None] == other_labels[None]
+    """Return the weighted terms by name; the loss is their sum."""
+    named = _equal(meaning.images, meaning.english)
+    meant = _equal(meaning.images, meaning.other)
     spoken = meant.any(1)  # images of which another language says something
-    said = meant[spoken].float()
+    said = meant[spoken]
     terms = {}
     for length, weight in LENGTHS.items():
         images, scale = cut(encoded.images, length), scales["image_text"]
         english, other = cut(encoded.english, length), cut(encoded.other, length)
-        terms[f"english_{length}"] = weight * contrast(images, english, same, scale)
+        terms[f"english_{length}"] = weight * contrast(images, english, named, scale)
         terms[f"other_{length}"] = weight * contrast(images[spoken], other, said, scale)
     images, english, other = map(cut, (encoded.images, encoded.english, encoded.other))
-    terms["texts"] = _TEXT_TEXT * contrast(english[spoken], other, said, scales["text_text"])
+    terms["texts"] = _TEXT_TEXT * _compare_texts(english, other, meaning, scales["text_text"])
+    same = _equal(meaning.images, meaning.images)
     terms["styles"] = _IMAGE_IMAGE * contrast_within(images, same, scales["image_image"])
     for name, weight in _BANKS.items():
-        known = classes[name] >= 0
+        known = meaning.classes[name] >= 0
         logits = images[known] @ cut(encoded.banks[name]).T * scales["groups"]
-        terms[name] = weight * F.cross_entropy(logits, classes[name][known])
-    return terms
+        terms[name] = weight * F.cross_entropy(logits, meaning.classes[name][known])
+    return terms | _measure_words(images, cut(encoded.words), meaning.said, scales)
+
+
+def _compare_texts(english: Tensor, other: Tensor, meaning: Meaning, scale: Tensor) -> Tensor:
+    """Return the contrast of English with other languages, over labels that both speak of."""
+    meant = _equal(meaning.english, meaning.other)
+    spoken = meant.any(1)
+    return contrast(english[spoken], other, meant[spoken], scale)
+
+
+def _measure_words(
+    images: Tensor, words: Tensor, said: Said, scales: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the terms of common words: with all images they are true of, and with each other."""
+    if not said.english:
+        return {}
+    spoken = said.truth.any(1)
+    shown = contrast(images[spoken], words, said.truth[spoken], scales["words"])
+    equal = _equal(said.words[: said.english], said.words[said.english :])
+    translated = contrast(words[: said.english], words[said.english :], equal, scales["text_text"])
+    return {"word_images": _WORD_IMAGES * shown, "word_words": _WORD_WORDS * translated}
+
+
+def _equal(one: Tensor, two: Tensor) -> Tensor:
+    return (one[:, None] == two[None]).float()
 
 
 def cut(rows: Tensor, length: int = 256) -> Tensor:

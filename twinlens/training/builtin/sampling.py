@@ -1,4 +1,4 @@
-"""Which images form a batch: emoji in pairs of styles, many among their likes; icons; clothes.
+"""Which images form a batch: emoji in several designs, many among their likes; icons; clothes.
 
 Concepts of one subgroup in one batch are the hard negatives: telling a fox from a wolf is learned
 only where both are present.
@@ -21,9 +21,10 @@ Item = TypeVar("Item")
 class Mix:
     """How many of each a batch holds."""
 
-    concepts: int = 144  # emoji concepts; two styles of each
+    concepts: int = 112  # emoji concepts
+    styles: int = 3  # of each, each by another designer
     icons: int = 160
-    clothes: int = 64
+    clothes: int = 80
     crowds: int = 3  # subgroups from which many concepts come
     crowd: int = 16  # concepts from each of those
 
@@ -33,9 +34,9 @@ class Sampler:
 
     def __init__(self, corpus: Corpus, mix: Mix, dice: random.Random) -> None:
         self._mix, self._dice = mix, dice
-        self._styles: dict[str, list[int]] = defaultdict(list)
+        self._styles: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for index, row in enumerate(corpus.emoji.rows):
-            self._styles[row["hexcode"]].append(index)
+            self._styles[row["hexcode"]][design(row["style"])].append(index)
         self._crowds: dict[str, list[str]] = defaultdict(list)
         for hexcode in self._styles:
             self._crowds[subgroup(corpus.emoji.concepts[hexcode])].append(hexcode)
@@ -49,8 +50,9 @@ class Sampler:
         """Return the indices of one batch."""
         chosen: list[int] = []
         for hexcode in self._draw_concepts():
-            styles = self._styles[hexcode]
-            chosen += self._dice.sample(styles, min(2, len(styles)))
+            designs = list(self._styles[hexcode].values())
+            drawn = self._dice.sample(designs, min(self._mix.styles, len(designs)))
+            chosen += [self._dice.choice(drawings) for drawings in drawn]
         chosen += [next(self._icons) for _ in range(self._mix.icons)]
         return chosen + [next(self._clothes) for _ in range(self._mix.clothes)]
 
@@ -66,6 +68,11 @@ class Sampler:
         while len(chosen) < wanted:
             chosen[next(self._concepts)] = None
         return list(chosen)
+
+
+def design(style: str) -> str:
+    """Return whose drawing a style is: `fluent_flat` and `fluent_3d` hardly differ in shape."""
+    return style.split("_", maxsplit=1)[0]
 
 
 def _cycle(items: list[Item], dice: random.Random) -> Iterator[Item]:

@@ -57,7 +57,7 @@ class Shipped:
         rows = embed_tokens(self.text, self._reader.tokenize(texts))
         return F.normalize(rows, dim=-1).numpy()
 
-    def describe(self, metrics: Mapping[str, float]) -> Description:
+    def describe(self, metrics: Mapping[str, Mapping[str, float]]) -> Description:
         """Return what the export needs."""
         return Description(
             name=NAME,
@@ -72,7 +72,7 @@ class Shipped:
     def _write_tokenizer(self, path: Path) -> None:
         shutil.copyfile(self._run / TOKENIZER, path)
 
-    def _provenance(self, metrics: Mapping[str, float]) -> dict[str, Any]:
+    def _provenance(self, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
         run = json.loads((self._run / PROGRESS).read_text())
         sources = json.loads(_SOURCES.read_text(encoding="utf-8"))
         return {
@@ -80,7 +80,7 @@ class Shipped:
             "licence": "Apache-2.0; trained on the artwork named under `data`, see NOTICE",
             "data": sources,
             "recipe": run,
-            "metrics": dict(metrics),
+            "metrics": {name: dict(values) for name, values in metrics.items()},
         }
 
 

@@ -1,8 +1,10 @@
-"""The training run: resumable at any moment, and as long as it is given.
+"""Training the builtin encoder: batches, steps, a running average of the weights, checkpoints.
 
-The learning rate warms up, stays, and falls to zero over the last part of the run; what ships is
-the running average of the weights. What must stay true: stopped at any step and started again, a
-run goes on from its last checkpoint with all state but the random draws.
+A run has two parts: in the first, one style is held out, so that what the encoder makes of a style
+never seen can be measured; in the second, all styles are trained on, for shipping. What must stay
+true: the schedule goes by steps, never by the clock, so that a run that was paused, or shares its
+machine, loses nothing; and stopped at any step and started again, it goes on from its last
+checkpoint with all state but the random draws.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import dataclasses
 import json
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,31 +24,20 @@ from torch import Tensor
 
 from twinlens.training.builtin.captions import Captioner, list_texts
 from twinlens.training.builtin.corpus import Corpus, is_monochrome, subgroup
-from twinlens.training.builtin.loss import Encoded, measure_loss
+from twinlens.training.builtin.lexicon import Lexicon
+from twinlens.training.builtin.loss import Encoded, Meaning, measure_loss
 from twinlens.training.builtin.optimizer import Optimizer, clip
-from twinlens.training.builtin.sampling import Mix, Sampler
+from twinlens.training.builtin.recipe import Recipe
+from twinlens.training.builtin.sampling import Sampler
 from twinlens.training.builtin.tokens import TextReader, embed_tokens, train_tokenizer
-from twinlens.training.builtin.towers import IMAGE_SIZE, TextShape, TwoTowers
+from twinlens.training.builtin.towers import TextShape, TwoTowers
 from twinlens.training.builtin.views import make_views
 from twinlens.training.builtin.words import read_words
+from twinlens.training.progress import Display
 
 CHECKPOINT, PROGRESS, TOKENIZER = "last.safetensors", "progress.json", "tokenizer.json"
-_AVERAGE = 0.997
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a run is made."""
-
-    minutes: float = 150.0  # of training, over all its starts
-    cooldown: float = 0.3  # share of the time in which the learning rate falls
-    lr: float = 2e-3
-    warmup: int = 150  # steps
-    size: int = IMAGE_SIZE
-    seed: int = 7
-    save_every: float = 90.0  # seconds
-    mix: Mix = dataclasses.field(default_factory=Mix)
+LOG, _LOG_EVERY = "log.jsonl", 50  # steps
+_AVERAGE = 0.995
 
 
 @dataclass(frozen=True)
@@ -64,13 +54,14 @@ class Facts:
 class Trainer:
     """One run in the folder `out`."""
 
-    def __init__(self, corpus: Corpus, out: Path, recipe: Recipe, tell: Tell = print) -> None:
-        self.recipe, self.out, self._tell = recipe, out, tell
+    def __init__(self, corpus: Corpus, out: Path, recipe: Recipe, display: Display) -> None:
+        self.recipe, self.out, self._display = recipe, out, display
         out.mkdir(parents=True, exist_ok=True)
         words = read_words()
         if not (out / TOKENIZER).exists():
             train_tokenizer(list_texts(corpus, words)).save(str(out / TOKENIZER))
-        self.step, self.seconds = 0, 0.0
+        self.step, self.views = 0, 0
+        self.seconds = 0.0  # of this processor, not of the clock
         _seed(recipe.seed)
         self.reader = TextReader(out / TOKENIZER)
         self.model = TwoTowers(TextShape(vocabulary=self.reader.vocabulary))
@@ -80,46 +71,40 @@ class Trainer:
             self._resume()
         self._dice = random.Random(recipe.seed + self.step)
         self._captions = Captioner(corpus, words, self._dice)
+        self._lexicon = Lexicon(corpus, words, self._dice)
         self._sampler = Sampler(corpus, recipe.mix, self._dice)
         self._facts = gather_facts(corpus, self._captions)
 
-    def run(self) -> None:
-        """Train until the time is up; save now and then, and at the end."""
-        saved = time.monotonic()
-        while self.share < 1.0:
-            started = time.monotonic()
+    def run(self, until: int | None = None) -> None:
+        """Train up to a step, by default the last; save now and then, and at the end."""
+        last = self.recipe.total if until is None else until
+        saved, began = time.monotonic(), time.process_time() - self.seconds
+        while self.step < last:
             terms = self.take_step()
-            self.seconds += time.monotonic() - started
-            if self.step % 50 == 0:
-                total = sum(terms.values())
-                self._tell(f"step {self.step}: loss {total:.3f}, {self.share:.0%} of the time")
+            self.seconds = time.process_time() - began
+            self._report(terms)
             if time.monotonic() - saved > self.recipe.save_every:
                 self.save()
                 saved = time.monotonic()
         self.save()
-
-    @property
-    def share(self) -> float:
-        """The share of its time that the run has used."""
-        return self.seconds / (60.0 * self.recipe.minutes)
 
     def take_step(self) -> dict[str, float]:
         """Make one optimizer step; return the terms of the loss."""
         indices = self._sampler.batch()
         rows = torch.tensor(indices)
         facts, size = self._facts, self.recipe.size
-        views = make_views(facts.pixels[rows], facts.photos[rows], facts.monochrome[rows], size)
-        others = self._captions.others(indices)
+        labels, photos = facts.labels[rows], facts.photos[rows]
+        mono, twins = facts.monochrome[rows], find_twins(labels, photos)
+        views = make_views(facts.pixels[rows], photos, mono, size, twins)
         with torch.autocast("cpu", torch.bfloat16):
-            encoded = self._encode(views, indices, [text for _, text in others])
-        labels, said = facts.labels[rows], facts.labels[torch.tensor([i for i, _ in others])]
-        classes = {name: values[rows] for name, values in facts.classes.items()}
-        terms = measure_loss(encoded, labels, said, classes, self.model.scales())
+            encoded, meaning = self._encode(views, indices, rows)
+        terms = measure_loss(encoded, meaning, self.model.scales())
         self._optimizer.clear()
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         clip(self.model.parameters())
-        self._optimizer.step(self._rate())
+        self._optimizer.step(self.recipe.rate(self.step))
         self.step += 1
+        self.views += len(indices)
         self._renew_average()
         return {name: value.detach().item() for name, value in terms.items()}
 
@@ -129,31 +114,58 @@ class Trainer:
         tensors |= {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= self._optimizer.state()
         beside = self.out / f"{CHECKPOINT}.new"
-        meta = {"step": str(self.step), "seconds": str(self.seconds)}
+        progress = {"step": self.step, "views": self.views, "seconds": self.seconds}
+        recipe = dataclasses.asdict(self.recipe)
+        meta = {name: str(value) for name, value in progress.items()}
+        meta["recipe"] = json.dumps(recipe)
         save_file({name: t.contiguous() for name, t in tensors.items()}, beside, metadata=meta)
         beside.replace(self.out / CHECKPOINT)
-        progress = {"step": self.step, "seconds": self.seconds, "images": self._images()}
-        recipe = {"recipe": dataclasses.asdict(self.recipe)}
-        (self.out / PROGRESS).write_text(json.dumps(progress | recipe, indent=1) + "\n")
+        text = json.dumps(progress | {"recipe": recipe}, indent=1) + "\n"
+        (self.out / PROGRESS).write_text(text)
 
-    def _encode(self, views: Tensor, indices: list[int], others: list[str]) -> Encoded:
+    def _encode(self, views: Tensor, indices: list[int], rows: Tensor) -> tuple[Encoded, Meaning]:
         """Run both towers over the views and over freshly drawn texts, in one pass of texts."""
-        n, m = len(indices), len(others)
-        loosely = [self._dice.random() < 0.5 for _ in range(2)]
-        ids = self.reader.tokenize([self._captions.english(i) for i in indices], loosely=loosely[0])
-        ids += self.reader.tokenize(others, loosely=loosely[1])
-        ids += self.reader.tokenize(self._captions.bank())
-        texts = embed_tokens(self.model.text, ids).float()
+        labels = self._facts.labels
+        first = {labels[i].item(): i for i in reversed(indices)}  # one English text a label
+        english, others = list(first.values()), self._captions.others(indices)
+        said = self._lexicon.say(indices)
+        texts = self._embed(
+            [self._captions.english(i) for i in english],
+            [text for _, text in others],
+            said.texts,
+            self._captions.bank(),
+        )
         names = ("groups", "subgroups", "clothes")
         sizes = [len(getattr(self._captions, name)) for name in names]
-        banks = dict(zip(names, torch.split(texts[n + m :], sizes), strict=True))
+        banks = dict(zip(names, torch.split(texts[3], sizes), strict=True))
         images = self.model.image(views).float()
-        return Encoded(images, texts[:n], texts[n : n + m], banks)
+        meaning = Meaning(
+            images=labels[rows],
+            english=labels[torch.tensor(english)],
+            other=labels[torch.tensor([i for i, _ in others])],
+            classes={name: values[rows] for name, values in self._facts.classes.items()},
+            said=said,
+        )
+        return Encoded(images, texts[0], texts[1], banks, texts[2]), meaning
 
-    def _rate(self) -> float:
-        warm = min(1.0, (self.step + 1) / self.recipe.warmup)
-        cool = min(1.0, max(0.0, 1.0 - self.share) / self.recipe.cooldown)
-        return self.recipe.lr * warm * cool
+    def _embed(self, *lists: list[str]) -> tuple[Tensor, ...]:
+        """Return rows for each list; each list but the last has merges left out half the time."""
+        ids: list[list[int]] = []
+        for texts in lists:
+            loosely = texts is not lists[-1] and self._dice.random() < 0.5
+            ids += self.reader.tokenize(texts, loosely=loosely)
+        rows = embed_tokens(self.model.text, ids).float()
+        return torch.split(rows, [len(texts) for texts in lists])
+
+    def _report(self, terms: dict[str, float]) -> None:
+        """Show the step; now and then write its terms down."""
+        loss, pace = sum(terms.values()), self.views / self.seconds
+        numbers = {"loss": loss, "images/s": pace}
+        self._display.advance("builtin", self.step, self.recipe.total, numbers)
+        if self.step % _LOG_EVERY == 0:
+            line = {"step": self.step, "views": self.views, "seconds": self.seconds, **terms}
+            with (self.out / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({k: round(v, 4) for k, v in line.items()}) + "\n")
 
     @torch.no_grad()
     def _renew_average(self) -> None:
@@ -164,20 +176,27 @@ class Trainer:
             else:
                 self.average[name] = value.clone()
 
-    def _images(self) -> int:
-        mix = self.recipe.mix
-        return self.step * (2 * mix.concepts + mix.icons + mix.clothes)
-
     def _resume(self) -> None:
         tensors = load_file(self.out / CHECKPOINT)
         with safe_open(self.out / CHECKPOINT, framework="pt") as file:
             meta = file.metadata()
-        self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
+        self.step, self.views = int(meta["step"]), int(meta["views"])
+        self.seconds = float(meta["seconds"])
         self.model.load_state_dict(_strip(tensors, "model."))
         self.average = _strip(tensors, "average.")
         self._optimizer.restore(tensors, self.step)
         _seed(self.recipe.seed + self.step)
-        self._tell(f"resumed at step {self.step}")
+        self.recipe.check_resumable(json.loads(meta["recipe"]), self.step)
+        self._display.say(f"going on from step {self.step}")
+
+
+def find_twins(labels: Tensor, photos: Tensor) -> Tensor:
+    """Return for each drawing a neighbour in the batch of the same label, or itself."""
+    at = torch.arange(len(labels))
+    following, preceding = (at + 1).clamp(max=len(at) - 1), (at - 1).clamp(min=0)
+    twins = torch.where(labels[following] == labels, following, at)
+    twins = torch.where((twins == at) & (labels[preceding] == labels), preceding, twins)
+    return torch.where(photos, at, twins)
 
 
 def gather_facts(corpus: Corpus, captions: Captioner) -> Facts:
@@ -208,10 +227,11 @@ def _gather_classes(corpus: Corpus, captions: Captioner) -> dict[str, Tensor]:
     none_icons, none_clothes = [-1] * len(corpus.icons), [-1] * len(corpus.clothes)
     concepts = [corpus.emoji.concept(i) for i in range(len(corpus.emoji))]
     groups = [captions.groups.index(concept["group"]) for concept in concepts]
+    icons = [captions.icon_group(row) for row in corpus.icons.rows]
     subgroups = [captions.subgroups.index(subgroup(concept)) for concept in concepts]
     clothes = [captions.clothes.index(row["cls"]) for row in corpus.clothes.rows]
     return {
-        "groups": torch.tensor(groups + none_icons + none_clothes),
+        "groups": torch.tensor(groups + icons + none_clothes),
         "subgroups": torch.tensor(subgroups + none_icons + none_clothes),
         "clothes": torch.tensor([-1] * len(concepts) + none_icons + clothes),
     }

@@ -24,7 +24,13 @@ class Words:
     groups: dict[str, dict[str, str]]  # the nine groups of Unicode's emoji
     clothes: dict[str, dict[str, str]]  # the seventeen classes of the photographs
     clothes_in_english: dict[str, list[str]]  # the first names the class in evaluation
-    keywords: dict[str, dict[str, str]]  # common English keywords in the ten other languages
+    keywords: dict[str, dict[str, str]]  # common English words in the ten other languages
+    aliases: dict[str, str]  # other words and forms -> the common word that is true of the same
+    icon_groups: dict[str, str]  # categories of icons -> the group of emoji of the same kind
+
+    def say(self, keyword: str, language: str) -> str:
+        """Return a common English word in a language."""
+        return keyword if language == ENGLISH else self.keywords[keyword][language]
 
     def fill(self, text: str, language: str, chance: float, dice: random.Random) -> str:
         """Return `text`, with the given chance inside a template of its language."""
