@@ -1,36 +1,103 @@
-"""Draw docs/img/page.png: the page of a running `twinlens demo --no-emoji`, after one search.
+"""Draw the pictures of the page, docs/img/page-*.webp: every panel by day, by night, on a phone.
 
-python docs/draw_page.py http://127.0.0.1:8000
+twinlens demo                                          # in another terminal
+python docs/draw_page.py http://127.0.0.1:8000         # --png FOLDER: keeps the raw pictures
 """
 
 from __future__ import annotations
 
+import argparse
+import io
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
-OUT = Path(__file__).parent / "img" / "page.png"
+OUT = Path(__file__).parent / "img"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PICTURES = [str(EXAMPLES / f"{name}.png") for name in ("heart", "sun", "leaf")]
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SIZES = {"light": (1200, 800), "dark": (1200, 800), "phone": (390, 780)}
 
 
-def draw(url: str) -> None:
-    """Search once to warm the server, then search and draw."""
+def draw(url: str, raw: Path | None) -> None:
+    """Draw every panel in every guise, each after its own scene."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1200, "height": 760})
-        page.goto(url)
-        for words, first in (("a green square", "green square"), ("a red heart", "red heart")):
-            page.fill("#search-text", words)
-            page.keyboard.press("Enter")
-            page.locator(".hit strong").first.filter(has_text=first).wait_for()
-            page.wait_for_load_state("networkidle")
-        page.locator("#search-text").blur()
-        page.screenshot(path=OUT)
+        for guise, (width, height) in SIZES.items():
+            scheme = "dark" if guise == "dark" else "light"
+            page = browser.new_page(
+                viewport={"width": width, "height": height},
+                color_scheme=scheme,
+                device_scale_factor=1.5 if guise == "phone" else 1,
+            )
+            for name, play in SCENES.items():
+                page.goto(f"{url}/#{name}")
+                page.reload()
+                play(page)
+                page.wait_for_load_state("networkidle")
+                page.wait_for_timeout(500)
+                page.evaluate("document.activeElement?.blur(); scrollTo(0, 0)")
+                _save(page.screenshot(), OUT / f"page-{name}-{guise}.webp", raw)
+            page.close()
         browser.close()
 
 
+def _search(page: Any) -> None:
+    for words in ("a green square", "a red heart"):  # the first warms the server
+        page.fill("#search-text", words)
+        page.keyboard.press("Enter")
+        page.locator("#search-status", has_text="results in").wait_for()
+        page.wait_for_load_state("networkidle")
+
+
+def _classify(page: Any) -> None:
+    page.set_input_files("#classify-images input", PICTURES)
+    page.locator("#classify-results .labels li").first.wait_for()
+
+
+def _compare(page: Any) -> None:
+    page.set_input_files("#compare-right-images input", PICTURES)
+    page.click("#compare button.primary")
+    page.locator(".heat td:not(:empty)").first.wait_for()
+
+
+def _inside(page: Any) -> None:
+    page.locator("#map-status", has_text="items").wait_for()
+    box = page.locator("#map").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(500)
+
+
+def _status(page: Any) -> None:
+    page.locator("#status-stages", has_text="encode").wait_for()
+
+
+SCENES: dict[str, Callable[[Any], None]] = {
+    "search": _search,
+    "classify": _classify,
+    "compare": _compare,
+    "inside": _inside,
+    "status": _status,
+}
+
+
+def _save(content: bytes, target: Path, raw: Path | None) -> None:
+    if raw is not None:
+        raw.mkdir(parents=True, exist_ok=True)
+        (raw / f"{target.stem}.png").write_bytes(content)
+
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.convert("RGB").save(target, quality=82, method=6)
+
+
 if __name__ == "__main__":
-    draw(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url", nargs="?", default="http://127.0.0.1:8000")
+    parser.add_argument("--png", type=Path)
+    given = parser.parse_args()
+    draw(given.url, given.png)

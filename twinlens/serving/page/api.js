@@ -1,5 +1,5 @@
 // Talking to the server: keys, errors in words, times, and the same call as a curl line.
-import { byId } from "./dom.js";
+import { byId, el } from "./dom.js";
 
 const KEY = "twinlens-key"; // in sessionStorage: gone with the tab
 
@@ -20,7 +20,7 @@ export async function ask(path, options = {}) {
   }
 }
 
-async function send(path, { method, json, form, raw, accept, signal }) {
+async function send(path, { method, json, form, raw, accept, signal, keepalive }) {
   const headers = {};
   const key = sessionStorage.getItem(KEY);
   if (key !== null) headers["Authorization"] = `Bearer ${key}`;
@@ -29,7 +29,7 @@ async function send(path, { method, json, form, raw, accept, signal }) {
   if (accept !== undefined) headers["Accept"] = accept;
   const body = json !== undefined ? JSON.stringify(json) : form ?? raw;
   try {
-    return await fetch(path, { method: method ?? (body === undefined ? "GET" : "POST"), headers, body, signal });
+    return await fetch(path, { method: method ?? (body === undefined ? "GET" : "POST"), headers, body, signal, keepalive });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
@@ -86,10 +86,20 @@ function askForKey() {
   return asking;
 }
 
-/* Return the stages of the answer, as "encode 3.1 ms, search 0.4 ms". */
-export function stages(response) {
+/* Show where the server spent the time of an answer: a bar, and the same in words. */
+export function showTimes(node, response) {
   const header = response.headers.get("server-timing") ?? "";
-  return [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, time]) => `${name} ${Number(time).toFixed(1)}`).join(", ");
+  const stages = [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, time]) => [name, Number(time)]);
+  const bar = el("div", { className: "spans", "aria-hidden": "true" }, ...stages.map(([name, time]) => span(name, time)));
+  const words = stages.map(([name, time]) => el("span", { className: "key" }, el("i", { className: `at-${name}`, "aria-hidden": "true" }), `${name} ${time.toFixed(1)}`));
+  node.replaceChildren(bar, el("p", {}, "ms in the server: ", ...words));
+  node.hidden = stages.length === 0;
+}
+
+function span(name, time) {
+  const part = el("i", { className: `at-${name}`, title: `${name} ${time.toFixed(1)} ms` });
+  part.style.flexGrow = String(Math.max(time, 0.01));
+  return part;
 }
 
 /* Set what an <img> shows. With a key the picture has to be fetched, since an <img> sends none. */
@@ -110,19 +120,26 @@ export async function show(image, path) {
 const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /* Return the call as a line for a shell; pictures are named FILE1, FILE2 rather than spelt out. */
-export function curl(path, { json, fields, files, accept } = {}) {
+export function curl(path, { json, fields, files, accept, body, method } = {}) {
   const parts = [`curl -s ${quote(location.origin + path)}`];
+  if (method) parts.push(`-X ${method}`);
   if (hasKey()) parts.push('-H "Authorization: Bearer $TWINLENS_KEY"');
   if (accept) parts.push(`-H ${quote(`Accept: ${accept}`)}`);
   for (const file of files ?? []) parts.push(`-F ${quote(`images=@${file}`)}`);
   for (const [name, value] of fields ?? []) parts.push(`--form-string ${quote(`${name}=${value}`)}`);
-  if (json !== undefined) {
-    let count = 0;
-    const body = quote(JSON.stringify(json)).replace(
-      /data:image\/[\w.+-]+;base64,[\w+/=]*/g,
-      (uri) => `${uri.slice(0, uri.indexOf(",") + 1)}'"$(base64 -w0 FILE${++count})"'`,
-    );
-    parts.push("-H 'Content-Type: application/json'", `-d ${body}`);
-  }
+  if (body) parts.push(`-H ${quote(`Content-Type: ${body.type}`)}`, `--data-binary ${quote(`@${body.name}`)}`);
+  if (json === undefined) return parts.join(" \\\n  ");
+  parts.push("-H 'Content-Type: application/json'", withPictures(JSON.stringify(json)));
   return parts.join(" \\\n  ");
+}
+
+const DATA_URI = /data:image\/[\w.+-]+;base64,[\w+/=]*/g;
+
+/* Pictures go in by standard input: a command's arguments may not be as long as a photograph. */
+function withPictures(text) {
+  if (text.search(DATA_URI) < 0) return `-d ${quote(text)}`;
+  let count = 0;
+  const safe = text.replaceAll(/[\\$`]/g, (sign) => `\\${sign}`);
+  const filled = safe.replace(DATA_URI, (uri) => `${uri.slice(0, uri.indexOf(",") + 1)}$(base64 < FILE${++count} | tr -d '\\n')`);
+  return `-d @- <<END\n${filled}\nEND`;
 }

@@ -1,21 +1,24 @@
 // Classify: pictures against classes in words, stored classes, or classes taught by examples.
-import { ask, curl, stages } from "./api.js";
-import { byId, el, fill, lines, milliseconds, percent, runner } from "./dom.js";
+import { ask, curl, showTimes } from "./api.js";
+import { byId, el, fill, lines, milliseconds, percent, runner, say } from "./dom.js";
 import { fillModels } from "./models.js";
-import { PictureField, encode, picture } from "./pictures.js";
+import { PictureField, picture } from "./pictures.js";
+import { Lessons } from "./lessons.js";
 
 const TEMPLATES = [["", "the bundle's own"], ["plain", "plain: the bare name"], ["photo", "photo"], ["artwork", "artwork"], ["icon", "icon"], ["product", "product"], ["broad", "broad: 80 of them"]];
 const MOST_BARS = 8;
 
-const examples = new Map(); // class -> files
 let images;
+let shown; // the field of examples
 let lessons;
+let models = [];
 let run;
 
 export function start() {
   run = runner(byId("classify-status"), classify);
   images = new PictureField(byId("classify-images"), { label: "Images to classify", many: true, changed: (files) => files.length && run() });
-  lessons = new PictureField(byId("teach-images"), { label: "Example images of a class", many: true });
+  shown = new PictureField(byId("teach-images"), { label: "Example images of a class", many: true });
+  lessons = new Lessons();
   fill(byId("classify-templates"), TEMPLATES);
   byId("classify-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -28,17 +31,18 @@ export function start() {
   byId("classify-stored").addEventListener("change", () => (byId("classify-classes").disabled = byId("classify-stored").value !== ""));
   byId("teach-add").addEventListener("click", addExamples);
   byId("teach-save").addEventListener("click", () => runner(byId("teach-told"), save)());
+  addEventListener("pagehide", () => lessons.forget());
   listClasses();
 }
 
 export async function open() {
-  const models = byId("classify-model");
-  await Promise.all([fillModels(models, (model) => model.modalities.includes("image")), listStored()]);
+  [models] = await Promise.all([fillModels(byId("classify-model"), (model) => model.modalities.includes("image")), listStored()]);
+  for (const field of [images, shown]) field.offer();
 }
 
 async function listStored(chosen) {
   const { body } = await ask("/classifiers");
-  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.map(({ name }) => [name, name])], chosen);
+  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !lessons.isDraft(name)).map(({ name }) => [name, name])], chosen);
   byId("classify-classes").disabled = byId("classify-stored").value !== "";
 }
 
@@ -46,73 +50,104 @@ function listClasses() {
   fill(byId("teach-class"), lines(byId("classify-classes").value).map((name) => [name, name]));
 }
 
-function readOptions() {
+/* Return what is asked for besides the pictures; `classifier` stands for the classes typed here. */
+function readOptions(classifier) {
   const options = [["model", byId("classify-model").value]];
-  const stored = byId("classify-stored").value;
   const classes = lines(byId("classify-classes").value);
-  if (stored) options.push(["classifier", stored]);
+  if (classifier) options.push(["classifier", classifier]);
   else if (!classes.length) throw new Error("Type at least one class, or choose a stored classifier.");
   else options.push(...classes.map((name) => ["classes", name]));
-  if (!stored && byId("classify-templates").value) options.push(["templates", byId("classify-templates").value]);
+  if (!classifier && byId("classify-templates").value) options.push(["templates", byId("classify-templates").value]);
   if (byId("classify-none").checked) options.push(["none_of_these", "true"]);
   if (byId("classify-multi").checked) options.push(["multi_label", "true"]);
   return options;
 }
 
+/* Classify; where classes were taught, by their names alone too, so that the change shows. */
 async function classify(signal) {
   const files = [...images.files];
-  const fields = readOptions();
+  const stored = byId("classify-stored").value;
+  const classes = lines(byId("classify-classes").value);
+  const isTaught = lessons.cover(classes) && (stored === "" || stored === lessons.saved);
+  const draft = isTaught && stored === "" ? await lessons.store(describe(classes), signal) : "";
+  const fields = readOptions(stored || draft);
   byId("classify-curl").textContent = curl("/zeroshot", { fields, files: files.length ? files.map((file) => file.name) : ["FILE"] });
   if (!files.length) throw new Error("Drop at least one image.");
+  const before = isTaught && readsText() ? await zeroshot(files, readOptions(""), signal) : null;
+  const { body, response, took } = await zeroshot(files, fields, signal);
+  const earlier = (i) => new Map((before?.body.data[i].labels ?? []).map(({ label, score }) => [label, score]));
+  byId("classify-legend").hidden = before === null;
+  byId("classify-results").replaceChildren(...body.data.map((answer, i) => showAnswer(answer, files[answer.index], earlier(i))));
+  showTimes(byId("classify-times"), response);
+  return `${files.length === 1 ? "1 image" : `${files.length} images`} in ${milliseconds(took)}.`;
+}
+
+const readsText = () => models.find(({ id }) => id === byId("classify-model").value)?.modalities.includes("text");
+
+function zeroshot(files, fields, signal) {
   const form = new FormData();
   for (const file of files) form.append("images", file);
   for (const [name, value] of fields) form.append(name, value);
-  const { body, response, took } = await ask("/zeroshot", { form, signal });
-  byId("classify-results").replaceChildren(...body.data.map((answer) => showAnswer(answer, files[answer.index])));
-  return `${files.length === 1 ? "1 image" : `${files.length} images`} in ${milliseconds(took)} (in the server: ${stages(response)} ms)`;
+  return ask("/zeroshot", { form, signal });
 }
 
-function showAnswer(answer, file) {
+function showAnswer(answer, file, earlier) {
   if (answer.error) return el("article", { className: "card" }, picture(file), el("p", { className: "error", text: answer.error.message }));
-  const bars = answer.labels.slice(0, MOST_BARS).map(showLabel);
+  const bars = answer.labels.slice(0, MOST_BARS).map((label) => showLabel(label, earlier.get(label.label)));
   const hidden = answer.labels.length - bars.length;
   const verdict = answer.none_of_these ? el("p", { className: "note verdict", text: "None of these." }) : null;
   return el("article", { className: "card" }, picture(file), el("div", {}, verdict, el("ol", { className: "labels" }, ...bars), hidden > 0 ? el("p", { className: "hint", text: `and ${hidden} less likely` }) : null));
 }
 
-function showLabel({ label, score, similarity }) {
-  const bar = el("i");
-  bar.style.width = `${Math.max(0, Math.min(1, score)) * 100}%`;
-  return el("li", { title: `cosine ${similarity.toFixed(3)}` }, el("span", { text: label }), el("span", { className: "track", "aria-hidden": "true" }, bar), el("span", { className: "score", text: percent(score) }));
+function showLabel({ label, score, similarity }, earlier) {
+  const tracks = el("span", { className: "tracks", "aria-hidden": "true" }, earlier === undefined ? null : track(earlier, "before"), track(score, ""));
+  const told = earlier === undefined ? percent(score) : `${percent(earlier)} → ${percent(score)}`;
+  return el("li", { title: `cosine ${similarity.toFixed(3)}` }, el("span", { text: label }), tracks, el("span", { className: "score", text: told }));
+}
+
+function track(share, kind) {
+  const bar = el("i", { className: kind });
+  bar.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+  return el("span", { className: "track" }, bar);
 }
 
 function addExamples() {
   const name = byId("teach-class").value;
-  if (!name || !lessons.files.length) return tell("Type a class above, and drop images that show it.", true);
-  examples.set(name, [...(examples.get(name) ?? []), ...lessons.files]);
-  lessons.clear();
-  tell();
+  if (!name || !shown.files.length) return say(byId("teach-told"), "Type a class above, and drop images that show it.", true);
+  lessons.add(name, shown.files);
+  shown.clear();
+  showHeld();
+  if (images.files.length) run();
 }
 
-function tell(text, isError = false) {
-  const counts = [...examples].map(([name, files]) => `${name}: ${files.length}`).join(", ");
-  byId("teach-told").textContent = text ?? `Examples: ${counts}. Save to use them.`;
-  byId("teach-told").classList.toggle("error", isError);
+/* Show the examples that are held, class by class; each class can be emptied again. */
+function showHeld() {
+  const rows = [...lessons.held].map(([name, files]) => {
+    const forget = el("button", { type: "button", className: "link", text: "forget", "aria-label": `Forget the examples of ${name}`, on: { click: () => drop(name) } });
+    return el("p", {}, el("strong", { text: name }), ` ${files.length} `, ...files.slice(0, 6).map(picture), " ", forget);
+  });
+  byId("teach-held").replaceChildren(...rows);
+  say(byId("teach-told"), rows.length ? "Used from now on in this tab; save them to keep them." : "");
 }
 
-/* Store the classes with their examples, choose them, and classify anew: the change shows. */
+function drop(name) {
+  lessons.drop(name);
+  showHeld();
+  if (images.files.length) run();
+}
+
+/* Return the classes of a classifier as the form has them. */
+function describe(classes) {
+  const json = { classes, model: byId("classify-model").value };
+  if (byId("classify-templates").value) json.templates = byId("classify-templates").value;
+  return json;
+}
+
+/* Store the classes with their examples under a name, choose them, and classify anew. */
 async function save(signal) {
   const name = byId("teach-name").value.trim();
   if (!name) throw new Error("Give the classifier a name.");
-  const classes = await Promise.all(
-    lines(byId("classify-classes").value).map(async (label) => {
-      const files = examples.get(label) ?? [];
-      return files.length ? { name: label, examples: await Promise.all(files.map(encode)) } : label;
-    }),
-  );
-  const json = { classes, model: byId("classify-model").value };
-  if (byId("classify-templates").value) json.templates = byId("classify-templates").value;
-  await ask(`/classifiers/${encodeURIComponent(name)}`, { method: "PUT", json, signal });
+  await lessons.save(name, describe(lines(byId("classify-classes").value)), signal);
   await listStored(name);
   if (images.files.length) run();
   return `Saved as ${name}; it is used now.`;

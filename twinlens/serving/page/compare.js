@@ -1,5 +1,5 @@
 // Compare: every item of one list with every item of another, as a heat map of cosines.
-import { ask, curl, stages } from "./api.js";
+import { ask, curl, showTimes } from "./api.js";
 import { byId, el, lines, milliseconds, runner } from "./dom.js";
 import { fillModels } from "./models.js";
 import { PictureField, encode, picture } from "./pictures.js";
@@ -18,7 +18,10 @@ export function start() {
   });
 }
 
-export const open = () => fillModels(byId("compare-model"));
+export async function open() {
+  await fillModels(byId("compare-model"));
+  for (const side of Object.values(sides)) side.offer(5);
+}
 
 /* Return the items of one side: what is sent, and what heads their row or column. */
 async function readSide(side) {
@@ -35,7 +38,8 @@ async function compare(signal) {
   byId("compare-curl").textContent = curl("/similarity", { json });
   const { body, response, took } = await ask("/similarity", { json, signal });
   draw(left, right, body.similarities);
-  return `${left.length} × ${right.length} cosines in ${milliseconds(took)} (in the server: ${stages(response)} ms)`;
+  showTimes(byId("compare-times"), response);
+  return `${left.length} × ${right.length} cosines in ${milliseconds(took)}.`;
 }
 
 /* Colour runs from the smallest value to the largest; the numbers stand in the cells. */

@@ -1,9 +1,10 @@
 // Look inside: the collection as a map, and where the image tower looks in a picture.
-import { ask, curl, show, stages } from "./api.js";
+import { ask, curl, show } from "./api.js";
 import { byId, el, fill, milliseconds, percent, runner } from "./dom.js";
 import { PlaneView } from "./plane.js";
 import { fillModels } from "./models.js";
 import { PictureField, picture } from "./pictures.js";
+import { thumbnail } from "./samples.js";
 
 const MOST_SHOWN = 30;
 
@@ -15,7 +16,7 @@ let pointed = null;
 
 export function start() {
   const draw = runner(byId("map-status"), drawMap);
-  view = new PlaneView(byId("map"), { point: pointAt, select: showSelection });
+  view = new PlaneView(byId("map"), { point: pointAt, select: showSelection, fetch: fetchLandmark });
   run = runner(byId("attention-status"), look);
   field = new PictureField(byId("attention-image"), { label: "Image to look into", changed: (files) => files.length && run() });
   byId("map-form").addEventListener("submit", (event) => {
@@ -24,6 +25,7 @@ export function start() {
   });
   byId("map-picture").addEventListener("error", () => (byId("map-picture").hidden = true)); // a text, or a file that is gone
   byId("map-whole").addEventListener("click", () => view.whole());
+  byId("map-pictures").addEventListener("change", () => view.showPictures(byId("map-pictures").checked));
   byId("map-like").addEventListener("click", () => dispatchEvent(new CustomEvent("twinlens-like", { detail: { collection: drawn, id: pointed } })));
   byId("attention-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -37,6 +39,7 @@ export async function open(isFirst) {
   const models = await fillModels(byId("attention-model"), (model) => model.has_attention);
   const can = models.some((model) => model.has_attention);
   byId("attention-form").hidden = byId("attention-call").hidden = !can;
+  if (can) field.offer();
   if (!can) byId("attention-status").textContent = "No bundle served here has an attention graph; `twinlens export` writes one for vision transformers.";
   if (!body.data.length) byId("map-status").textContent = "This server has no collection to draw.";
   else if (isFirst) byId("map-form").requestSubmit();
@@ -56,8 +59,6 @@ async function drawMap(signal) {
   return `${body.ids.length.toLocaleString("en")} of ${body.total.toLocaleString("en")} items; the two axes hold ${percent(body.variance_share)} of the variance.`;
 }
 
-const thumbnail = (id) => `/collections/${encodeURIComponent(drawn)}/thumbnails/${id.split("/").map(encodeURIComponent).join("/")}`;
-
 function pointAt(id) {
   if (id === pointed && !byId("map-item").hidden) return;
   pointed = id;
@@ -65,13 +66,23 @@ function pointAt(id) {
   byId("map-name").textContent = id;
   byId("map-picture").alt = id;
   byId("map-picture").hidden = false;
-  show(byId("map-picture"), thumbnail(id));
+  show(byId("map-picture"), thumbnail(drawn, id));
+}
+
+/* Return the small picture of an item, once it is there; null where it has none. */
+function fetchLandmark(id) {
+  return new Promise((resolve) => {
+    const image = new Image();
+    image.onerror = () => resolve(null);
+    image.addEventListener("load", () => resolve(image), { once: true });
+    show(image, thumbnail(drawn, id));
+  });
 }
 
 function showSelection(ids) {
   const shown = ids.slice(0, MOST_SHOWN).map((id) => {
     const image = el("img", { alt: id, title: id });
-    show(image, thumbnail(id));
+    show(image, thumbnail(drawn, id));
     return el("span", { className: "preview" }, image);
   });
   const told = ids.length > MOST_SHOWN ? `${ids.length} selected, ${MOST_SHOWN} shown` : `${ids.length} selected`;
@@ -82,10 +93,10 @@ async function look(signal) {
   const [file] = field.files;
   if (!file) throw new Error("Drop an image.");
   const path = `/attention?model=${encodeURIComponent(byId("attention-model").value)}`;
-  byId("attention-curl").textContent = `${curl(path, { accept: "image/png" })} \\\n  -H 'Content-Type: ${file.type}' --data-binary @FILE -o map.png`;
-  const { body, response, took } = await ask(path, { raw: file, accept: "image/png", blob: true, signal });
+  byId("attention-curl").textContent = `${curl(path, { accept: "image/png", body: file })} -o map.png`;
+  const { body, took } = await ask(path, { raw: file, accept: "image/png", blob: true, signal });
   const overlay = picture(new File([body], "attention over the image", { type: body.type }));
-  const seen = [picture(file), overlay].map((image) => el("article", { className: "card wide" }, image));
+  const seen = [picture(file), overlay].map((image, i) => el("figure", { className: "card wide" }, image, el("figcaption", { text: i ? "bright where the encoder looks" : "the picture" })));
   byId("attention-result").replaceChildren(...seen);
-  return `Last layer, mean of the heads, in ${milliseconds(took)} (in the server: ${stages(response)} ms)`;
+  return `Last layer, mean of the heads, in ${milliseconds(took)}.`;
 }

@@ -1,5 +1,7 @@
 // Pictures that a person gives: chosen, dropped or pasted; and how they become a request's.
+import { show } from "./api.js";
 import { el } from "./dom.js";
+import { fetchPicture, samples, thumbnail } from "./samples.js";
 
 /* A field for pictures inside `host`. `changed` is called with the list of files. */
 export class PictureField {
@@ -18,20 +20,35 @@ export class PictureField {
       this.zone.classList.add("over");
     });
     this.zone.addEventListener("dragleave", () => this.zone.classList.remove("over"));
-    this.zone.addEventListener("drop", (event) => {
-      event.preventDefault();
-      this.zone.classList.remove("over");
-      this.#take(event.dataTransfer.files);
-    });
-    // Paste works wherever the panel has the focus.
-    host.closest("section").addEventListener("paste", (event) => {
-      const target = host.closest("[data-paste]") ?? host.closest("section");
-      if (target.contains(event.target) && event.clipboardData.files.length) this.#take(event.clipboardData.files);
-    });
+    this.zone.addEventListener("drop", () => this.zone.classList.remove("over"));
+    // What is pasted or dropped anywhere in a panel is for the field of that part of it.
+    const place = host.closest("[data-paste]") ?? host.closest("section");
+    const takeFrom = (source) => (event) => {
+      if (placeOf(event.target) === place && event[source]?.files.length) this.#take(event[source].files);
+    };
+    document.addEventListener("paste", takeFrom("clipboardData"));
+    document.addEventListener("drop", takeFrom("dataTransfer"));
   }
 
   clear() {
     this.#set([]);
+  }
+
+  /* Offer pictures of a collection to try; again and again does no harm. */
+  async offer(count = 6) {
+    const found = await samples(count);
+    this.offered?.remove();
+    this.offered = el("div", { className: "offer", role: "group", "aria-label": "Pictures to try" }, el("span", { text: "or try" }), ...found.map((sample) => this.#try(sample)));
+    if (found.length) this.zone.append(this.offered);
+  }
+
+  #try(sample) {
+    const image = el("img", { alt: "", width: 40, height: 40 });
+    const take = async () => this.#take([await fetchPicture(sample)]);
+    const button = el("button", { type: "button", title: sample.id, "aria-label": `Try ${sample.id}`, on: { click: take } }, image);
+    image.addEventListener("error", () => button.remove(), { once: true }); // a text has no picture
+    show(image, thumbnail(sample.collection, sample.id));
+    return button;
   }
 
   #take(list) {
@@ -54,6 +71,8 @@ export class PictureField {
     return el("span", { className: "preview" }, picture(file), el("button", { type: "button", text: "×", title: `Remove ${file.name}`, "aria-label": `Remove ${file.name}`, on: { click: drop } }));
   }
 }
+
+const placeOf = (target) => target.closest?.("[data-paste], section") ?? document.querySelector("section:not([hidden])");
 
 /* Return an <img> of a file. */
 export function picture(file) {

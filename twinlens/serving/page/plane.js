@@ -1,12 +1,15 @@
 // A scatter of points on a canvas: hover, zoom, move, select; by mouse, touch and keyboard.
 // Points are written as pixels, not drawn as shapes: 20,000 of them fit in a frame without a GPU.
+import { Landmarks } from "./landmarks.js";
 
 const REACH = 14; // pixels within which a point counts as pointed at
 const STEP = 40;
+const MARGIN = 30;
 
 export class PlaneView {
-  constructor(canvas, { point, select }) {
+  constructor(canvas, { point, select, fetch }) {
     Object.assign(this, { canvas, point, select, ids: [], points: new Float32Array(), near: -1, frame: null, rectangle: null });
+    this.landmarks = new Landmarks(fetch, () => this.draw());
     this.pointers = new Map();
     this.whole();
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
@@ -20,13 +23,33 @@ export class PlaneView {
 
   load(ids, points) {
     Object.assign(this, { ids, points: Float32Array.from(points.flat()), near: -1, rectangle: null });
+    this.landmarks.clear();
     this.whole();
   }
 
-  /* Show every point. */
-  whole() {
-    Object.assign(this, { zoom: 1, x: 0, y: 0 });
+  showPictures(wanted) {
+    this.landmarks.isShown = wanted;
     this.draw();
+  }
+
+  /* Show every point, as large as they fit; sizes are known when it is painted. */
+  whole() {
+    this.isWhole = true;
+    this.draw();
+  }
+
+  #fit() {
+    this.isWhole = false;
+    const [low, high] = [[Infinity, Infinity], [-Infinity, -Infinity]];
+    this.points.forEach((value, i) => {
+      low[i % 2] = Math.min(low[i % 2], value);
+      high[i % 2] = Math.max(high[i % 2], value);
+    });
+    if (!this.ids.length) return Object.assign(this, { zoom: 1, x: 0, y: 0 });
+    const { clientWidth, clientHeight } = this.canvas;
+    const room = [clientWidth, clientHeight].map((size, axis) => (size - 2 * MARGIN) / Math.max(high[axis] - low[axis], 1e-6));
+    Object.assign(this, { zoom: 1, x: (low[0] + high[0]) / 2, y: (low[1] + high[1]) / 2 });
+    this.zoom = Math.min(200, Math.min(...room) / this.#scale);
   }
 
   draw() {
@@ -51,12 +74,14 @@ export class PlaneView {
   #paint() {
     const { clientWidth, clientHeight } = this.canvas;
     if (!clientWidth) return;
+    if (this.isWhole) this.#fit();
     const ratio = devicePixelRatio;
     this.canvas.width = Math.round(clientWidth * ratio);
     this.canvas.height = Math.round(clientHeight * ratio);
     const context = this.canvas.getContext("2d");
     this.#stipple(context, ratio);
     context.scale(ratio, ratio);
+    this.landmarks.paint(context, this.ids, this.#placing(), clientWidth, clientHeight);
     context.strokeStyle = getComputedStyle(this.canvas).color;
     context.lineWidth = 2;
     if (this.near >= 0) {
@@ -70,7 +95,7 @@ export class PlaneView {
     }
   }
 
-  /* Write every point as a small square; where many lie the colour grows denser. */
+  /* Write every point as a small disc; where many lie the colour grows denser. */
   #stipple(context, ratio) {
     const { width, height } = this.canvas;
     const image = context.createImageData(width, height);
@@ -78,16 +103,17 @@ export class PlaneView {
     const colour = parseInt(getComputedStyle(this.canvas).getPropertyValue("--strong").trim().slice(1), 16);
     const ink = ((colour & 255) << 16) | (colour & 0xff00) | (colour >> 16); // bytes are R, G, B, A
     const isMany = this.ids.length > 5000;
-    const [size, alpha] = [Math.round((isMany ? 2 : 5) * ratio), isMany ? 110 : 200];
+    const alpha = isMany ? 110 : 190;
     const place = this.#placing();
+    const dot = drawDot((isMany ? 1 : 2.6) * ratio, width);
+    const reach = Math.ceil(3 * ratio);
     for (let i = 0; i < this.ids.length; i++) {
       const [x, y] = place(i);
-      const [left, top] = [Math.round(x * ratio - size / 2), Math.round(y * ratio - size / 2)];
-      if (left < 0 || top < 0 || left + size > width || top + size > height) continue;
-      for (let row = top; row < top + size; row++) {
-        for (let at = row * width + left; at < row * width + left + size; at++) {
-          pixels[at] = ink | (Math.min(255, (pixels[at] >>> 24) + alpha) << 24);
-        }
+      const [column, row] = [Math.round(x * ratio), Math.round(y * ratio)];
+      if (column < reach || row < reach || column + reach > width || row + reach > height) continue;
+      for (const step of dot) {
+        const at = row * width + column + step;
+        pixels[at] = ink | (Math.min(255, (pixels[at] >>> 24) + alpha) << 24);
       }
     }
     context.putImageData(image, 0, 0);
@@ -181,4 +207,14 @@ export class PlaneView {
     act();
     this.#hover(...middle);
   }
+}
+
+/* Return the steps from the middle of a disc to its pixels, in an image of this width. */
+function drawDot(radius, width) {
+  const steps = [];
+  const reach = Math.floor(radius);
+  for (let y = -reach; y <= reach; y++) {
+    for (let x = -reach; x <= reach; x++) if (x * x + y * y <= radius * radius) steps.push(y * width + x);
+  }
+  return steps;
 }

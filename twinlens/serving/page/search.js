@@ -1,40 +1,55 @@
 // Search: words, a picture or both, less of some things, within a filter.
-import { ask, curl, show, stages } from "./api.js";
+import { ask, curl, show, showTimes } from "./api.js";
 import { byId, el, fill, milliseconds, runner } from "./dom.js";
 import { PictureField, encode } from "./pictures.js";
+import { sampleOf, thumbnail } from "./samples.js";
 
 const MINUS = -0.5; // as `twinlens search --not`
 const EXAMPLES = ["a red heart", "a smiling face", "something to eat", "a blue circle", "an animal"];
 const TITLES = ["caption", "title", "name", "label", "text"];
 const SHOWN = 4;
+const BROWSED = 24;
 
 let field;
 let run;
 let ready; // the collections are here, or why they are not
 
 export function start() {
-  run = runner(byId("search-status"), find);
+  run = runner(byId("search-status"), (signal, act, ...given) => act(signal, ...given));
   field = new PictureField(byId("search-image"), {
     label: "Image to search by",
     changed: (files) => {
       byId("search-share").disabled = files.length === 0;
       byId("search-more").open ||= files.length > 0;
-      if (files.length) run(readForm);
+      if (files.length) run(find, readForm);
     },
   });
   byId("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    run(readForm);
+    run(find, readForm);
   });
   for (const id of ["search-minus", "search-filter", "search-k", "search-share", "search-collection"]) {
-    byId(id).addEventListener("change", () => (byId("search-text").value.trim() || field.files.length) && run(readForm));
+    byId(id).addEventListener("change", () => (hasQuery() ? run(find, readForm) : id === "search-collection" && run(browse)));
   }
   byId("search-examples").append(...EXAMPLES.map((text) => el("button", { type: "button", className: "chip", text, on: { click: () => example(text) } })));
   byId("search-text").focus();
 }
 
-export function open() {
-  return (ready = listCollections());
+const hasQuery = () => byId("search-text").value.trim() !== "" || field.files.length > 0;
+
+export async function open(isFirst) {
+  await (ready = listCollections());
+  field.offer();
+  if (isFirst && !hasQuery() && byId("search-status").textContent === "") run(browse);
+}
+
+/* Show what a collection holds, before anything is asked. */
+async function browse() {
+  const collection = byId("search-collection").value;
+  const ids = await sampleOf(collection, BROWSED);
+  byId("search-times").hidden = true;
+  byId("search-results").replaceChildren(...ids.map((id) => showHit({ id, metadata: {}, thumbnail: thumbnail(collection, id) }, collection)));
+  return ids.length ? "Some of what is in it. Say what to find, or choose one for more like it." : "This collection is empty.";
 }
 
 async function listCollections() {
@@ -45,13 +60,16 @@ async function listCollections() {
 
 export function findLike(collection, id) {
   ready = ready.then(() => (byId("search-collection").value = collection));
-  run(async () => [{ item: id }], `like ${id}`);
+  byId("search-text").value = "";
+  field.clear();
+  run(find, async () => [{ item: id }], `like ${id}`);
+  byId("search-status").scrollIntoView({ block: "center" });
 }
 
 function example(text) {
   field.files.length && field.clear();
   byId("search-text").value = text;
-  run(readForm);
+  run(find, readForm);
 }
 
 /* Return the terms of the query as the form has them. */
@@ -78,8 +96,8 @@ async function find(signal, read, what = "") {
   const { body, response, took } = await ask("/search", { json, signal });
   byId("search-results").replaceChildren(...body.data.map((hit) => showHit(hit, collection)));
   const count = body.data.length === 1 ? "1 result" : `${body.data.length} results`;
-  const time = `${milliseconds(took)} (in the server: ${stages(response)} ms)`;
-  return `${count}${what && ` ${what}`} in ${time}. ${tellRecall(body.recall)}`;
+  showTimes(byId("search-times"), response);
+  return `${count}${what && ` ${what}`} in ${milliseconds(took)}. ${tellRecall(body.recall)}`;
 }
 
 /* Say how much of the exact answer this index was measured to find, by kind of query. */
@@ -93,13 +111,14 @@ function tellRecall(recall) {
 function showHit(hit, collection) {
   const named = TITLES.find((key) => typeof hit.metadata[key] === "string");
   const title = named ? hit.metadata[named] : hit.id;
-  const image = el("img", { alt: title, loading: "lazy", width: 160, height: 160 });
+  const image = el("img", { alt: "", loading: "lazy", width: 160, height: 160 });
   image.addEventListener("error", () => image.replaceWith(el("span", { className: "blank", text: "no picture" })), { once: true });
   show(image, hit.thumbnail);
+  const like = el("button", { type: "button", className: "like", title: `More like ${title}`, "aria-label": `More like ${title}`, on: { click: () => findLike(collection, hit.id) } }, image, el("span", { className: "more", "aria-hidden": "true", text: "more like this" }));
   const rest = Object.entries(hit.metadata).filter(([key, value]) => key !== named && value !== null);
   const pairs = rest.slice(0, SHOWN).flatMap(([key, value]) => [el("dt", { text: key }), el("dd", { text: shorten(value) })]);
-  const like = el("button", { type: "button", className: "link", text: "More like this", "aria-label": `More like ${title}`, on: { click: () => findLike(collection, hit.id) } });
-  return el("li", { className: "hit", title: JSON.stringify({ id: hit.id, ...hit.metadata }) }, image, el("div", {}, el("strong", { text: title }), el("span", { className: "score", text: `score ${hit.score.toFixed(3)}` }), el("dl", {}, ...pairs), like));
+  const score = hit.score === undefined ? null : el("span", { className: "score", title: "score", text: hit.score.toFixed(3) });
+  return el("li", { className: "hit", title: JSON.stringify({ id: hit.id, ...hit.metadata }) }, like, score, el("div", {}, el("strong", { text: title }), pairs.length ? el("dl", {}, ...pairs) : null));
 }
 
 function shorten(value) {

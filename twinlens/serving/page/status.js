@@ -42,7 +42,7 @@ async function refresh() {
   if (byId("status-status").textContent !== told) say(byId("status-status"), told, !isReady);
   table("status-models", ["Name", "Bundle", "Revision", "Reads", "Dimensions", "Precisions", "Runs on"], models.body.data.map((m) => [m.id, m.bundle, m.revision.slice(0, 12), m.modalities.join(", "), m.dimensions.join(", "), m.precisions.join(", "), m.provider]));
   table("status-collections", ["Name", "Items", "Size", "Bundle", "Recall of images", "of texts"], collections.body.data.map((c) => [c.name, c.count, bytes(c.bytes), c.bundle.name, c.recall.image ?? "–", c.recall.text ?? "–"]));
-  table("status-jobs", ["Job", "Kind", "State", "Progress", "Error"], jobs.body.data.slice(0, 20).map((j) => [j.id, j.kind, j.state, percent(j.progress), j.error ?? ""]));
+  table("status-jobs", ["Job", "Kind", "State", "Progress", "Error"], jobs.body.data.slice(0, 20).map((j) => [j.id, j.kind, j.state, meter(j.progress, percent(j.progress)), j.error ?? ""]));
   showMetrics(parse(metrics.body));
 }
 
@@ -68,7 +68,10 @@ function showMetrics(samples) {
     queues.get(key)[at] = value;
   }
   table("status-queues", ["Queue", "Waiting", "Held"], [...queues].map(([key, values]) => [key, ...values]));
-  table("status-stages", ["Model", "Stage", "Requests", "Mean", "Half are under", "95 % are under"], readStages(samples));
+  const stages = readStages(samples);
+  const longest = Math.max(...stages.map(({ mean }) => mean), 1e-9);
+  const rows = stages.map(({ model, stage, count, mean, half, most }) => [model, stage, count, meter(mean / longest, milliseconds(mean), `at-${stage}`), half, most]);
+  table("status-stages", ["Model", "Stage", "Requests", "Mean", "Half are under", "95 % are under"], rows);
 }
 
 /* Return the rows of the stages: a quantile is the bound of the bucket that it falls in. */
@@ -82,7 +85,9 @@ function readStages(samples) {
     if (name.endsWith("_bucket")) held.buckets.push([Number(labels.le.replace("+Inf", "Infinity")), value]);
     else held[name.endsWith("_sum") ? "sum" : "count"] = value;
   }
-  return [...stages.values()].map(({ labels, buckets, sum, count }) => [labels.model, labels.stage, count, milliseconds((sum / Math.max(1, count)) * 1000), bound(buckets, count * 0.5), bound(buckets, count * 0.95)]);
+  return [...stages.values()]
+    .filter(({ count }) => count > 0)
+    .map(({ labels: { model, stage }, buckets, sum, count }) => ({ model, stage, count, mean: (sum / count) * 1000, half: bound(buckets, count * 0.5), most: bound(buckets, count * 0.95) }));
 }
 
 function bound(buckets, wanted) {
@@ -90,10 +95,17 @@ function bound(buckets, wanted) {
   return found && Number.isFinite(found[0]) ? milliseconds(found[0] * 1000) : "over 30 s";
 }
 
+/* A number with a bar beside it. */
+function meter(share, text, kind = "") {
+  const bar = el("i", { className: kind });
+  bar.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+  return el("span", { className: "meter" }, el("span", { className: "track", "aria-hidden": "true" }, bar), el("span", { className: "score", text }));
+}
+
 function table(id, heads, rows) {
   const isNumber = heads.map((_, i) => rows.length > 0 && rows.every((row) => typeof row[i] === "number"));
   const style = (i) => (isNumber[i] ? "number" : "");
-  const shown = (value) => (typeof value === "number" ? value.toLocaleString("en") : value);
-  const body = rows.length ? rows.map((row) => el("tr", {}, ...row.map((value, i) => el("td", { className: style(i), text: shown(value) })))) : [el("tr", {}, el("td", { colSpan: heads.length, text: "none" }))];
+  const shown = (value) => (value instanceof Node ? value : document.createTextNode(typeof value === "number" ? value.toLocaleString("en") : value));
+  const body = rows.length ? rows.map((row) => el("tr", {}, ...row.map((value, i) => el("td", { className: style(i) }, shown(value))))) : [el("tr", {}, el("td", { colSpan: heads.length, text: "none" }))];
   byId(id).replaceChildren(el("thead", {}, el("tr", {}, ...heads.map((text, i) => el("th", { scope: "col", className: style(i), text })))), el("tbody", {}, ...body));
 }
