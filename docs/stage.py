@@ -160,7 +160,7 @@ def _without_port(arguments: list[str]) -> list[str]:
     return kept
 
 
-def _wait_until_ready(port: int, server: subprocess.Popen[str]) -> bool:
+def _wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> bool:
     end = time.monotonic() + _READY_SECONDS
     while time.monotonic() < end and server.poll() is None:
         try:

@@ -10,13 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image, ImageDraw
+
+from tests.attentive import write_attentive_bundle
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -59,7 +61,9 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with the builtin bundle and the collection `shapes`."""
-    with _Running(tmp_path_factory.mktemp("data"), {}) as url:
+    vision = write_attentive_bundle(tmp_path_factory.mktemp("vision") / "vit")
+    bundles = ["builtin", f"vit={vision}"]
+    with _Running(tmp_path_factory.mktemp("data"), {}, bundles) as url:
         _fill(url, {})
         yield url
 
@@ -85,14 +89,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class _Running:
     """A server in a process of its own."""
 
-    def __init__(self, data: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, data: Path, environment: dict[str, str], bundles: Sequence[str] = ()
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "twinlens.cli.main", "serve", "--data", str(data)]
+        command = [sys.executable, "-m", "twinlens.cli.main", "serve", *bundles]
         self.process = subprocess.Popen(
-            [*command, "--port", str(port), "--set", "watch.drain_notice=0"],
+            [*command, "--data", str(data), "--port", str(port), "--set", "watch.drain_notice=0"],
             stderr=subprocess.DEVNULL,
             env={**os.environ, **environment},
         )

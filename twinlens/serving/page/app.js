@@ -71,3 +71,5 @@ addEventListener("hashchange", () => {
 
 for (const panel of Object.values(panels)) panel.start(ask);
 select(location.hash.slice(1) in panels ? location.hash.slice(1) : "search");
+// Not before: a browser that comes to the address's fragment takes the focus away again.
+addEventListener("load", () => setTimeout(() => !byId("search").hidden && document.activeElement === document.body && byId("search-text").focus()));

@@ -32,7 +32,6 @@ export function start() {
     byId(id).addEventListener("change", () => (hasQuery() ? run(find, readForm) : id === "search-collection" && run(browse)));
   }
   byId("search-examples").append(...EXAMPLES.map((text) => el("button", { type: "button", className: "chip", text, on: { click: () => example(text) } })));
-  byId("search-text").focus();
 }
 
 const hasQuery = () => byId("search-text").value.trim() !== "" || field.files.length > 0;

@@ -1,0 +1,288 @@
+"""How the page is used: pictures dropped and pasted, by keyboard alone, its calls in a shell."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Pictures = dict[str, Path]
+PANELS = ["search", "classify", "compare", "inside", "status"]
+# Hand the page a file as a browser does when a person drops or pastes it.
+_GIVE = """([selector, kind, bytes]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(bytes)], "given.png", { type: "image/png" }));
+  const told = { bubbles: true, cancelable: true };
+  const event = kind === "drop"
+    ? new DragEvent("drop", { ...told, dataTransfer: files })
+    : new ClipboardEvent("paste", { ...told, clipboardData: files });
+  document.querySelector(selector).dispatchEvent(event);
+}"""
+# The controls of a panel that a screen reader could not name, and pictures without an `alt`.
+_NAMELESS = """(panel) => {
+  const all = (selector) => [...document.querySelectorAll(`#${panel} ${selector}`)];
+  const nameOf = (node) => [...(node.labels ?? [])].map((label) => label.textContent).join("")
+    + (node.getAttribute("aria-label") ?? "") + (node.matches("button") ? node.textContent : "");
+  const controls = all(":is(button, input, select, textarea, canvas, [role=region])");
+  return [...controls.filter((node) => !nameOf(node).trim()), ...all("img:not([alt])")]
+    .map((node) => node.outerHTML);
+}"""
+
+
+def wait_for_text(page: Any, selector: str, text: str) -> str:
+    page.locator(selector, has_text=text).first.wait_for()
+    return str(page.locator(selector, has_text=text).first.inner_text())
+
+
+def give(page: Any, selector: str, kind: str, path: Path) -> None:
+    page.evaluate(_GIVE, [selector, kind, list(path.read_bytes())])
+
+
+def read_shares(page: Any) -> list[tuple[str, list[float]]]:
+    """Return each label of the first picture with its percentages: before and after, or one."""
+    rows = page.locator("#classify-results .card").first.locator(".labels li").all_inner_texts()
+    found = [re.split(r"\n+", row.strip()) for row in rows]
+    return [(row[0], [float(n) for n in re.findall(r"[\d.]+(?= %)", row[-1])]) for row in found]
+
+
+def run_curl(page: Any, selector: str, folder: Path) -> bytes:
+    """Run what the panel shows as curl, in a folder with the pictures that it names."""
+    line = page.text_content(selector)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line.replace("curl -s", "curl -sS --fail-with-body")],
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, (line, done.stdout, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_that_is_dropped_or_pasted_is_searched_by(
+    page: Any, server: str, pictures: Pictures, kind: str
+) -> None:
+    page.goto(server)
+    wait_for_text(page, "#search-status", "Some of what is in it")
+    give(
+        page,
+        "#search-image .drop" if kind == "drop" else "#search-text",
+        kind,
+        pictures["red square"],
+    )
+    wait_for_text(page, "#search-status", "6 results in")
+    assert page.locator("#search-results strong").first.inner_text() == "red square"
+    assert page.locator("#search-image .preview").count() == 1
+
+
+def test_a_picture_goes_to_the_field_that_it_is_given_to(
+    page: Any, server: str, pictures: Pictures
+) -> None:
+    page.goto(f"{server}/#classify")
+    page.locator("#teach summary").click()
+    give(page, "#teach-images .drop", "paste", pictures["red circle"])
+    page.locator("#teach-images .preview").wait_for()
+    assert page.locator("#classify-images .preview").count() == 0
+    give(page, "#classify-classes", "drop", pictures["blue square"])
+    page.locator("#classify-images .preview").wait_for()
+    assert page.locator("#teach-images .preview").count() == 1
+
+
+def test_who_has_no_picture_is_offered_some(page: Any, server: str) -> None:
+    page.goto(f"{server}/#classify")
+    page.fill("#classify-classes", "red circle\nblue square")
+    page.get_by_role("button", name="Try red circle").first.click()
+    page.locator("#classify-results .labels li").first.wait_for()
+    assert read_shares(page)[0][0] == "red circle"
+
+
+def test_what_examples_change_is_shown_and_the_draft_is_taken_away(
+    page: Any, server: str, pictures: Pictures
+) -> None:
+    page.goto(f"{server}/#classify")
+    page.fill("#classify-classes", "first thing\nsecond thing")
+    page.set_input_files("#classify-images input", [pictures["blue square"]])
+    page.locator("#classify-results .labels li").first.wait_for()
+    assert all(len(shares) == 1 for _, shares in read_shares(page))
+    page.locator("#teach summary").click()
+    for name, lesson in (("first thing", "red circle"), ("second thing", "blue square")):
+        page.select_option("#teach-class", name)
+        page.set_input_files("#teach-images input", [pictures[lesson]])
+        page.click("#teach-add")
+    page.locator("#classify-legend").wait_for()
+    wait_for_text(page, "#teach-held", "second thing 1")
+    page.wait_for_load_state("networkidle")
+    shares = dict(read_shares(page))
+    before, after = shares["second thing"]
+    assert after > before and after > 90
+    assert page.locator("#classify-stored option").count() == 1, "a draft is nobody's classifier"
+    page.fill("#teach-name", "kept")
+    page.click("#teach-save")
+    wait_for_text(page, "#teach-told", "Saved as kept")
+    page.wait_for_load_state("networkidle")
+    names = page.evaluate("fetch('/classifiers').then((answer) => answer.json())")["data"]
+    assert [one["name"] for one in names if one["name"].startswith("page-draft")] == []
+    assert "kept" in [one["name"] for one in names]
+
+
+def test_attention_is_drawn_where_the_encoder_looks(page: Any, server: str, tmp_path: Path) -> None:
+    """The bundle behind this looks at what is dark: here the upper left."""
+    picture = Image.new("RGB", (96, 96), (200, 200, 200))
+    picture.paste((10, 10, 10), (0, 0, 32, 32))
+    picture.save(tmp_path / "corner.png")
+    page.goto(f"{server}/#inside")
+    page.set_input_files("#attention-image input", tmp_path / "corner.png")
+    wait_for_text(page, "#attention-status", "Last layer")
+    assert page.locator("#attention-result img").count() == 2
+    drawn = Image.open(io.BytesIO(run_curl_to_file(page, tmp_path)))
+    warmth = np.asarray(drawn.convert("RGB"), np.float32)
+    redness = warmth[:, :, 0] - warmth[:, :, 2]
+    assert redness[:14, :14].mean() > redness[24:, 24:].mean() + 20
+
+
+def run_curl_to_file(page: Any, folder: Path) -> bytes:
+    run_curl(page, "#attention-curl", folder)
+    return (folder / "map.png").read_bytes()
+
+
+def test_what_a_panel_shows_as_curl_runs_and_answers_the_same(
+    page: Any, server: str, pictures: Pictures
+) -> None:
+    folder = pictures["red circle"].parent
+    shutil.copy(pictures["red square"], folder / "FILE1")
+    page.goto(server)
+    wait_for_text(page, "#search-status", "Some of what is in it")
+    page.fill("#search-text", 'it\'s a "$quoted" `thing` \\ here')
+    page.keyboard.press("Enter")
+    wait_for_text(page, "#search-status", "results in")
+    assert len(json.loads(run_curl(page, "#search-curl", folder))["data"]) == 6
+    page.set_input_files("#search-image input", pictures["red square"])
+    page.wait_for_function("document.getElementById('search-curl').textContent.includes('FILE1')")
+    page.fill("#search-text", "")
+    page.keyboard.press("Enter")
+    page.wait_for_function("!document.getElementById('search-curl').textContent.includes('quoted')")
+    assert json.loads(run_curl(page, "#search-curl", folder))["data"][0]["id"] == "red square"
+    page.click("#tab-classify")
+    page.set_input_files("#classify-images input", [pictures["red circle"]])
+    page.locator("#classify-results .labels li").first.wait_for()
+    answer = json.loads(run_curl(page, "#classify-curl", folder))["data"][0]["labels"]
+    assert answer[0]["label"] == read_shares(page)[0][0]
+    page.click("#tab-compare")
+    page.click("#compare button.primary")
+    page.locator(".heat tbody td").first.wait_for()
+    rows = json.loads(run_curl(page, "#compare-curl", folder))["similarities"]
+    assert f"{rows[0][0]:.3f}" == page.locator(".heat tbody td").first.inner_text()
+    page.click("#tab-inside")
+    wait_for_text(page, "#map-status", "6 of 6 items")
+    assert json.loads(run_curl(page, "#map-curl", folder))["total"] == 6
+    page.click("#tab-status")
+    wait_for_text(page, "#status-models", "builtin")
+    assert b"twinlens_stage_seconds" in run_curl(page, "#status-curl", folder)
+
+
+def test_a_search_needs_no_mouse(page: Any, server: str) -> None:
+    page.goto(server)
+    wait_for_text(page, "#search-status", "Some of what is in it")
+    assert page.evaluate("document.activeElement.id") == "search-text"
+    page.keyboard.type("a blue square")
+    page.keyboard.press("Enter")
+    wait_for_text(page, "#search-status", "results in")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") == "like":
+            break
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "where the focus is has to be seen"
+    page.keyboard.press("Enter")
+    wait_for_text(page, "#search-status", "like blue square")
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_every_control_has_a_name(page: Any, server: str, pictures: Pictures, name: str) -> None:
+    page.goto(f"{server}/#{name}")
+    page.wait_for_load_state("networkidle")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    if name == "classify":
+        page.set_input_files("#classify-images input", [pictures["red circle"]])
+        page.locator("#classify-results .labels li").first.wait_for()
+    assert page.evaluate(_NAMELESS, name) == []
+    ids: list[str] = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
+    assert len(ids) == len(set(ids))
+    assert page.locator("main h1, header h1").count() == 1
+
+
+def test_nothing_moves_for_who_wants_no_motion(browser: Any, server: str) -> None:
+    moving = "getComputedStyle(document.querySelector('.track i')).transitionDuration"
+    for wish, expected in (("reduce", "0s"), ("no-preference", "0.25s")):
+        tab = browser.new_page(reduced_motion=wish)
+        tab.goto(f"{server}/#status")
+        tab.locator(".track i").first.wait_for(state="attached")
+        assert tab.evaluate(moving) == expected
+        tab.close()
+
+
+def test_pictures_stand_on_the_map_and_can_be_put_away(page: Any, server: str) -> None:
+    page.goto(f"{server}/#inside")
+    wait_for_text(page, "#map-status", "6 of 6 items")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(400)
+    assert count_red(page) > 300, "two of the six pictures are red"
+    page.uncheck("#map-pictures")
+    page.wait_for_timeout(200)
+    assert count_red(page) == 0
+
+
+def count_red(page: Any) -> int:
+    drawn = Image.open(io.BytesIO(page.locator("#map").screenshot())).convert("RGB")
+    pixels = np.asarray(drawn, np.int16)
+    return int(((pixels[..., 0] > 200) & (pixels[..., 1:].max(axis=-1) < 60)).sum())
+
+
+# Zoom in and out with the pointer moving, and time the frames.
+_DRAWING = """async () => {
+  const canvas = document.getElementById('map');
+  const { left, top, width, height } = canvas.getBoundingClientRect();
+  const times = [];
+  let last = performance.now();
+  for (let i = 0; i < 60; i++) {
+    const at = { clientX: left + width / 2 + i, clientY: top + height / 2, bubbles: true };
+    canvas.dispatchEvent(new PointerEvent('pointermove', at));
+    const deltaY = i % 20 < 10 ? -60 : 60;
+    canvas.dispatchEvent(new WheelEvent('wheel', { ...at, deltaY, cancelable: true }));
+    await new Promise(requestAnimationFrame);
+    times.push(performance.now() - last);
+    last = performance.now();
+  }
+  return times;
+}"""
+
+
+@pytest.mark.slow
+def test_twenty_thousand_points_move_smoothly(
+    page: Any, server: str, pictures: Pictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    count = 20_000
+    body = {
+        "ids": [f"item {i}" for i in range(count)],
+        "points": rng.normal(0, 0.3, (count, 2)).round(4).tolist(),
+        "variance_share": 0.5,
+        "total": count,
+    }
+    page.route("**/map?points=*", lambda route: route.fulfill(json=body))
+    page.route("**/thumbnails/*", lambda route: route.fulfill(path=pictures["red circle"]))
+    page.goto(f"{server}/#inside")
+    wait_for_text(page, "#map-status", "20,000 of 20,000")
+    page.wait_for_timeout(2000)
+    times = sorted(page.evaluate(_DRAWING))
+    with capsys.disabled():
+        print(f"\n20,000 points: median frame {times[30]:.1f} ms, p92 {times[55]:.1f} ms")  # noqa: T201
+    assert times[30] < 100, "ten frames a second on a busy machine without a GPU"
