@@ -32,7 +32,7 @@ def pixels(asked):
     encoder.encode_pixels(asked["pixels"])
     return len(asked["pixels"])
 def texts(asked):
-    encoder.encode_tokens(encoder.tokenize(asked["items"]))
+    encoder.embed_texts(asked["items"])
     return len(asked["items"])
 for line in sys.stdin.buffer:
     asked = orjson.loads(line)

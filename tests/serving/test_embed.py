@@ -239,6 +239,17 @@ def test_limits_on_pixels_hold_for_an_image_and_for_a_request(
     assert sum(isinstance(one, dict) for one in body) == 2
 
 
+def test_only_formats_that_the_operator_allows_are_decoded(
+    make_client: Callable[..., TestClient], image: Callable[..., bytes]
+) -> None:
+    client = make_client(Settings(limits=Limits(formats=("jpeg", "webp"))))
+    jpeg = {"content-type": "image/jpeg"}
+    assert client.post("/embed", content=image(kind="JPEG"), headers=jpeg).status_code == 200
+    answer = client.post("/embed", content=image(kind="PNG"), headers=jpeg)
+    assert answer.status_code == 400
+    assert "jpeg, webp" in answer.json()["error"]["message"]
+
+
 def test_the_same_text_is_encoded_once(client: TestClient, encoder: Any) -> None:
     client.post("/embed", json={"texts": ["red", "red", "blue"]})
     client.post("/embed", json={"texts": ["blue", "red"]})

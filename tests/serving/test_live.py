@@ -184,6 +184,35 @@ def test_a_killed_server_loses_no_classifier_that_it_acknowledged(
     assert [classifier.name for classifier in found] == [f"c{i}" for i in range(5)]
 
 
+@pytest.mark.slow
+def test_a_killed_server_goes_on_with_its_job_where_it_had_saved(
+    start: Callable[..., Live], tmp_path: Path
+) -> None:
+    classes = [f"thing number {i}" for i in range(400)]
+    live = start("--data", str(tmp_path), "--threads", "1")
+    body = {"classes": classes, "templates": "broad", "background": True}
+    asked = httpx.put(f"{live.url}/classifiers/many", json=body)
+    assert asked.status_code == 202
+    job = f"/jobs/{asked.json()['job']['id']}"
+    while not list((tmp_path / "jobs").glob("*.partial.npz")):
+        assert httpx.get(live.url + job).json()["state"] in ("queued", "running")
+        time.sleep(0.02)
+    live.process.kill()
+    live.process.wait(5)
+
+    again = start("--data", str(tmp_path), "--threads", "1")
+    first = httpx.get(again.url + job).json()
+    assert first["done"] > 0
+    end = time.monotonic() + 120
+    while (found := httpx.get(again.url + job).json())["finished"] is None:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert (found["state"], found["progress"]) == ("done", 1.0)
+    kept = httpx.get(f"{again.url}/classifiers/many").json()
+    assert kept["classes"] == classes
+    assert len(kept["templates"]) == 80
+
+
 def test_the_project_s_own_client_asks_a_real_server(live: Live, squares: dict[str, bytes]) -> None:
     with Client(live.url, part=2) as client:
         rows = client.embed_images(list(squares.values()))

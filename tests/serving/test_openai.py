@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import numpy as np
+import openai
 import pytest
 from starlette.testclient import TestClient
+
+from twinlens.serving.settings import Limits, Settings
 
 
 def ask(client: TestClient, path: str = "/v1/embeddings", **body: Any) -> dict[str, Any]:
@@ -177,3 +182,35 @@ def test_models_are_listed_as_openai_lists_them(client: TestClient) -> None:
     assert isinstance(model["created"], int)
     assert client.get("/v1/models/colours").json() == model
     assert client.get("/v1/models/other").status_code == 404
+
+
+def test_the_openai_client_comes_back_when_it_is_told_to(
+    run_server: Callable[..., Any], encoder: Any
+) -> None:
+    async def scenario(http: Any, service: Any) -> None:
+        statuses: list[int] = []
+
+        async def note(response: httpx.Response) -> None:
+            statuses.append(response.status_code)
+            encoder.gate.set()  # room comes up after the first answer
+
+        encoder.gate.clear()
+        waiting = asyncio.create_task(http.post("/embed", json={"texts": ["first"]}))
+        while not service.registry.models()[0].texts.batcher.is_full:
+            await asyncio.sleep(0.005)
+        http.event_hooks = {"response": [note]}
+        client = openai.AsyncOpenAI(
+            base_url="http://server/v1", api_key="none", http_client=http, max_retries=4
+        )
+        made = await client.embeddings.create(model="colours", input=["red"], dimensions=8)
+        assert len(made.data[0].embedding) == 8
+        assert statuses[0] == 429
+        assert 200 in statuses
+        assert (await waiting).status_code == 200
+        assert await client.with_options(max_retries=4).models.retrieve("colours")
+        statuses.clear()
+        with pytest.raises(openai.NotFoundError):
+            await client.embeddings.create(model="gpt", input=["red"])
+        assert statuses == [404]  # what would fail again is not asked again
+
+    run_server(scenario, Settings(limits=Limits(text_queue=1)))

@@ -27,19 +27,14 @@ class TextCache:
         self._rows: OrderedDict[tuple[str, str], tuple[Row, int]] = OrderedDict()
         self._lock = threading.Lock()
         self.used_bytes = 0
-        self.hits = 0
-        self.misses = 0
 
     def get(self, space: str, text: str) -> tuple[Row, int] | None:
         """Return the row and the number of tokens, or None."""
         key = (space, text)
         with self._lock:
             found = self._rows.get(key)
-            if found is None:
-                self.misses += 1
-                return None
-            self.hits += 1
-            self._rows.move_to_end(key)
+            if found is not None:
+                self._rows.move_to_end(key)
             return found
 
     def put(self, space: str, text: str, row: Row, tokens: int) -> None:

@@ -30,6 +30,7 @@ class Call:
     is_background: bool = False
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
+    refused_at: tuple[str, str] = ("", "other")  # where it found no room: model and queue
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:

@@ -23,6 +23,10 @@ def read_image(image: Encoded, limits: Limits, call: Call) -> bytes:
     if not content:
         raise ImageError("the image is empty (0 bytes)")
     with open_image(content, ImageLimits(limits.image_bytes, limits.image_pixels)) as header:
+        if (header.format or "").lower() not in limits.formats:
+            raise ImageError(
+                f"this server reads {', '.join(limits.formats)}; the image is {header.format}"
+            )
         call.spend_pixels(header.width * header.height)
     return content
 

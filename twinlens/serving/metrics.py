@@ -54,7 +54,10 @@ class Metrics:
             "twinlens_failed_items", "Items that failed", ["model", "code"], registry=self.registry
         )
         self._rejects = Counter(
-            "twinlens_rejects", "Requests refused for want of room", registry=self.registry
+            "twinlens_rejects",
+            "Requests refused for want of room",
+            ["model", "at"],
+            registry=self.registry,
         )
         self.in_flight = Gauge(
             "twinlens_requests_in_flight", "Requests being answered", registry=self.registry
@@ -64,8 +67,10 @@ class Metrics:
         """Count one answered request."""
         self._child(self._requests, path, str(status)).inc()
         self._child(self._seconds, path).observe(seconds)
-        if status == 429:
-            self._rejects.inc()
+
+    def count_reject(self, model: str, at: str) -> None:
+        """Count one request that found no room: at the door, or in a queue of a model."""
+        self._child(self._rejects, model, at).inc()
 
     def count_stages(self, model: str, stages: dict[str, float]) -> None:
         """Count where one request's time went."""

@@ -113,6 +113,9 @@ class _Exchange:
             path = getattr(scope.get("route"), "path", "unmatched")
         self._service.metrics.count_request(path, self.status, seconds)
         call = scope["state"].get("call")
+        if self.status == 429:
+            refused_at = call.refused_at if call is not None else ("", "door")
+            self._service.metrics.count_reject(*refused_at)
         stages = call.seconds if call is not None else {}
         if self._service.tracer is not None:
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}

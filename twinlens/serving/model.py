@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.errors import InputError, TooLargeError
+from twinlens.errors import InputError, OverloadedError, TooLargeError
 from twinlens.serving.batcher import (
     Batcher,
     Entry,
@@ -70,6 +70,8 @@ class ServedModel:
         self.precision = precision
         self.revision = encoder.revision
         self.clock = clock or Clock()
+        self.cache_hits = 0
+        self.cache_misses = 0
         self._settings = settings
         self._pool = pool
         self._cache = cache
@@ -132,6 +134,8 @@ class ServedModel:
             raise InputError(f"{self.name!r} has no text tower; send images, or name another model")
         known = {text: self._cache.get(self.space, text) for text in texts}
         missing = [text for text, found in known.items() if found is None]
+        self.cache_misses += len(missing)
+        self.cache_hits += len(known) - len(missing)
         fresh: dict[str, tuple[Row | Exception, int]] = {}
         if missing:
             fresh = await self._encode_texts(self.texts, missing, call)
@@ -193,7 +197,11 @@ class ServedModel:
         if count > batcher.capacity:
             raise TooLargeError(f"{count} {batcher.name} in one request; {batcher.capacity} fit")
         live = 0 if call.is_background else count
-        batcher.hold(count)
+        try:
+            batcher.hold(count)
+        except OverloadedError:
+            call.refused_at = (self.name, batcher.name)
+            raise
         self._pace.enter(live)
         try:
             yield
@@ -238,8 +246,10 @@ class ServedModel:
         )
 
     def _window(self, full: int) -> NoWindow | LatencyWindow:
-        seconds = self._settings.batching.window_seconds
-        return LatencyWindow(seconds, full=full) if seconds > 0 else NoWindow()
+        batching = self._settings.batching
+        if batching.window_seconds <= 0:
+            return NoWindow()
+        return LatencyWindow(batching.window_seconds, target=batching.target_seconds, full=full)
 
 
 def _settled(ticket: Ticket[Row]) -> Answers:

@@ -242,8 +242,12 @@ class Service:
         yield counter(
             "twinlens_text_cache_lookups",
             "Texts looked up in the cache",
-            ["result"],
-            [(["hit"], self.cache.hits), (["miss"], self.cache.misses)],
+            ["model", "precision", "result"],
+            [
+                ([model.name, model.precision, result], count)
+                for model in self.registry.models()
+                for result, count in (("hit", model.cache_hits), ("miss", model.cache_misses))
+            ],
         )
         yield gauge(
             "twinlens_text_cache_bytes",

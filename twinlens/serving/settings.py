@@ -29,6 +29,7 @@ class Limits:
     prompts: int = 4096  # classes x templates that one request may have built
     image_bytes: int = 16 * MIB
     image_pixels: int = 50_000_000
+    formats: tuple[str, ...] = ("jpeg", "png", "webp", "gif", "bmp")  # that are decoded at all
     request_pixels: int = 200_000_000
     text_characters: int = 8192
     requests_in_flight: int = 256
@@ -47,6 +48,7 @@ class Batching:
     text_batch: int = 32
     text_buckets: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     window_seconds: float = 0.0
+    target_seconds: float = 0.1  # waiting and running together, where there is a window
     decode_threads: int = 0  # 0: one per core
     cache_bytes: int = 64 * MIB  # text embeddings
 
