@@ -8,6 +8,9 @@ seconds a method (1200 = ten minutes of two cores, counted in CPU time since mac
 The untrained network has settled BatchNorm statistics (lr 0), which is the stronger baseline.
 `--data emoji64` learns from emoji, and judges by their group; `--pictures` cuts a set short, so
 that small budgets are not spent on decoding; a small budget also shortens the warmup, to a fifth.
+
+Rank is measured in two ways. `rank` counts directions by their singular values, and is highest for
+noise. `signal_rank` counts them by how much more images differ than views of one image do.
 """
 
 from __future__ import annotations
@@ -25,16 +28,19 @@ from worlds.pictures import CAPTIONED, SETS, cut_set
 
 from twinlens.training.config import Config, apply_sets
 from twinlens.training.evaluation.report import evaluate_encoder
+from twinlens.training.evaluation.signal import embed_views, signal_rank
 from twinlens.training.loop import train
 from twinlens.training.objectives import METHODS as ALL
 from twinlens.training.objectives import find_method
 from twinlens.training.progress import open_display
 from twinlens.training.recipes import open_recipe
+from twinlens.training.run import open_run
 from twinlens.training.visual_tokenizer import FILE
 
 METHODS = "simclr,moco,mocov3,byol,dino,supcon"
 SETTLING, TIMED = 12, 12  # steps
 GAIN = 20.0  # points of kNN that SimCLR must add
+IMAGES, VIEWS = 1000, 8  # for the signal rank
 
 
 def main() -> None:
@@ -49,7 +55,7 @@ def main() -> None:
         data = find_halves(Path(folder), Path(cut), arguments)
         for method in choose_methods(arguments):
             with tempfile.TemporaryDirectory() as work:
-                measure(report, method, data, Path(work), arguments)
+                measure(report, method, data, (arguments.runs or Path(work)) / method, arguments)
             print(json.dumps(report.rows[-1]), flush=True)
     report.finish(arguments.json)
 
@@ -64,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=0.0, help="CPU seconds a method")
     parser.add_argument("--bank", type=int, default=0, help="images that kNN learns from; 0 = all")
     parser.add_argument("--precision", default="fp32", help="bf16 where the CPU has AVX512-BF16")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where to leave the runs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     arguments.budget = arguments.budget or (60.0 if arguments.quick else 1200.0)
@@ -135,12 +142,15 @@ def measure(
         linear=after["linear"],
         rank_untrained=before["effective_rank"],
         rank=after["effective_rank"],
+        signal_rank_untrained=before["signal_rank"],
+        signal_rank=after["signal_rank"],
         cpu_seconds=round(time.process_time() - began),
     )
     if method == "simclr":
         report.bar("simclr_knn_gain", round(gain, 2), GAIN, gain >= GAIN)
-        ratio = float(after["effective_rank"]) / float(before["effective_rank"])
-        report.bar("simclr_rank_ratio", round(ratio, 3), 1.0, ratio > 1)
+        for name in ("effective_rank", "signal_rank"):
+            ratio = float(after[name]) / float(before[name])
+            report.bar(f"simclr_{name}_ratio", round(ratio, 3), 1.0, ratio > 1)
 
 
 def time_steps(config: Config, data: Path, work: Path) -> float:
@@ -159,13 +169,15 @@ def judge(config: Config, data: Path, out: Path, bank: int) -> dict[str, float |
     display = open_display()
     try:
         train(config, str(data / "train.zip"), out, display)
-        return evaluate_encoder(
+        found = evaluate_encoder(
             str(out),
             str(data / "test.zip"),
             bank=str(data / "train.zip"),
             limit=bank,
             display=display,
         )
+        rows = embed_views(open_run(out), str(data / "test.zip"), images=IMAGES, views=VIEWS)
+        return found | {"signal_rank": round(signal_rank(rows), 2)}
     finally:
         display.close()
 

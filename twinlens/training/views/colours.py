@@ -57,12 +57,12 @@ def rotate(turn: Tensor) -> Tensor:
     return turned
 
 
-def apply_colours(pixels: Tensor, matrix: Tensor, contrast: Tensor) -> Tensor:
-    """Return pixels (n, p, 3) of 0..1 under their colour matrices, clipped to 0..1."""
-    mean = (matrix @ pixels.mean(dim=1)[..., None])[..., 0]  # (n, 3)
-    grey = mean @ LUMINANCE.to(pixels)
+def apply_colours(planes: Tensor, matrix: Tensor, contrast: Tensor) -> Tensor:
+    """Return planes (n, 3, p) of 0..1 under their colour matrices, clipped to 0..1."""
+    mean = (matrix @ planes.mean(dim=2)[..., None])[..., 0]  # (n, 3)
+    grey = mean @ LUMINANCE.to(planes)
     offset = ((1 - contrast) / contrast.clamp(min=1e-3) * grey)[:, None, None]
-    view: Tensor = torch.baddbmm(offset, pixels, matrix.mT).clamp_(0, 1)
+    view: Tensor = torch.baddbmm(offset, matrix, planes).clamp_(0, 1)
     return view
 
 

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch import device as Device
 
+from twinlens.training.views.blur import blur
 from twinlens.training.views.colours import apply_colours, draw_colours
-from twinlens.training.views.crops import Crops, blurring, draw_boxes, resampling, uniform
+from twinlens.training.views.crops import Crops, draw_boxes, uniform
+from twinlens.training.views.cutting import cut
+
+CACHED = 2**19  # numbers at a time on a CPU: few enough to stay cached, enough to share each call
+
+FELT = 0.25  # pixels: a blur by less moves no grey level of 255 by half a step
 
 
 @dataclass(frozen=True)
@@ -27,64 +32,70 @@ class ViewMaker:
 
         All draws come from `generator`, on the CPU, so that a seed means the same on any device.
         """
-        pixels = images.float().div_(255)
-        return {name: self._group(pixels, crops, generator) for name, crops in self.groups.items()}
+        return {name: self._group(images, crops, generator) for name, crops in self.groups.items()}
 
-    def _group(self, pixels: Tensor, crops: Crops, generator: torch.Generator) -> Tensor:
+    def _group(self, images: Tensor, crops: Crops, generator: torch.Generator) -> Tensor:
         side = crops.side(self.image_size)
-        mean, std = (torch.tensor(row, device=pixels.device) for row in (self.mean, self.std))
-        views = pixels.new_empty(len(pixels), crops.count, side, side, 3)
+        mean, std = (
+            torch.tensor(row, device=images.device)[:, None, None] for row in (self.mean, self.std)
+        )
+        # Channels last in memory: as convolutions like it.
+        shape = len(images), crops.count, side, side, 3
+        views = torch.empty(shape, device=images.device).permute(0, 1, 4, 2, 3)
         for turn in range(crops.count):
-            view = make_view(pixels, crops, side, turn, generator)  # (n, side, side, 3)
-            torch.sub(view, mean, out=views[:, turn])
-        return views.div_(std).permute(
-            0, 1, 4, 2, 3
-        )  # channels last in memory: as convolutions like it
+            recipe = draw_recipe(generator, len(images), crops, images.shape[1], side, turn)
+            for part in parts(len(images), side, images.device):
+                view = make_view(images[part], recipe.part(part), side)
+                views[part, turn] = view.sub_(mean).div_(std)
+        return views
 
 
-def make_view(
-    pixels: Tensor, crops: Crops, side: int, turn: int, generator: torch.Generator
-) -> Tensor:
-    """Return view number `turn` of each image: (n, S, S, 3) to (n, side, side, 3), 0..1."""
-    n, device = len(pixels), pixels.device
-    rows, columns = _geometry(n, pixels.shape[1], crops, side, turn, generator, device)
+@dataclass(frozen=True)
+class Recipe:
+    """What was drawn for one view of each of n images; on the CPU."""
+
+    boxes: Tensor  # (n, 4): left, top, width, height
+    flip: Tensor  # (n,) bool
+    matrix: Tensor  # (n, 3, 3): colours
+    contrast: Tensor  # (n,)
+    sigma: Tensor  # (n,): of the blur, in pixels of the view; 0 = none
+    solarized: Tensor  # (n,) bool
+
+    def part(self, where: slice) -> Recipe:
+        """Return what was drawn for some of the images."""
+        return Recipe(**{name: rows[where] for name, rows in vars(self).items()})
+
+
+def draw_recipe(
+    generator: torch.Generator, n: int, crops: Crops, full: int, side: int, turn: int
+) -> Recipe:
+    """Draw view number `turn` of n images of side `full`: a few numbers an image."""
+    boxes = draw_boxes(generator, n, crops, full)
+    flip = uniform(generator, 0, 1, n) < crops.flip
     matrix, contrast = draw_colours(generator, n, crops)
-    view = resample(pixels, rows, columns)
-    view = apply_colours(view.flatten(1, 2), matrix.to(device), contrast.to(device))
-    chance = crops.solarize[turn % len(crops.solarize)]
-    if chance > 0:
-        solarized = (uniform(generator, 0, 1, n) < chance).to(device)[:, None, None]
+    blurred = uniform(generator, 0, 1, n) < crops.blur[turn % len(crops.blur)]
+    scale = side / 224  # the usual 0.1 to 2 pixels are meant for a side of 224
+    sigma = uniform(generator, crops.blur_min * scale, crops.blur_max * scale, n) * blurred
+    solarized = uniform(generator, 0, 1, n) < crops.solarize[turn % len(crops.solarize)]
+    return Recipe(boxes, flip, matrix, contrast, sigma, solarized)
+
+
+def make_view(images: Tensor, recipe: Recipe, side: int) -> Tensor:
+    """Return a view of each image: uint8 (n, S, S, 3) to planes (n, 3, side, side) of 0..1."""
+    device = images.device
+    view = cut(images, recipe.boxes, recipe.flip, side)
+    blurred = (recipe.sigma >= FELT).nonzero()[:, 0]
+    if len(blurred):
+        view[blurred] = blur(view[blurred], recipe.sigma[blurred])
+    matrix, contrast = recipe.matrix.to(device), recipe.contrast.to(device)
+    view = apply_colours(view.flatten(2), matrix, contrast).view_as(view)
+    if recipe.solarized.any():
+        solarized = recipe.solarized.to(device)[:, None, None, None]
         view = torch.where(solarized & (view >= 0.5), 1 - view, view)
-    return view.view(n, side, side, 3)
+    return view
 
 
-def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return rows @ pixels @ columns^T for each channel: (n, S, S, 3) to (n, s, s, 3).
-
-    Channels stay last, so that each of the two products is one plain batched one.
-    """
-    n, full, side = len(pixels), pixels.shape[1], rows.shape[1]
-    wide = (columns @ pixels.transpose(1, 2).reshape(n, full, full * 3)).view(n, side, full, 3)
-    tall = rows @ wide.transpose(1, 2).reshape(n, full, side * 3)
-    return tall.view(n, side, side, 3)
-
-
-def _geometry(
-    n: int, full: int, crops: Crops, side: int, turn: int, draws: torch.Generator, device: Device
-) -> tuple[Tensor, Tensor]:
-    """Return row and column matrices (n, side, full): crop, resize, flip and blur in one.
-
-    Drawn on the CPU, a few numbers an image; the matrices are made where they are used.
-    """
-    left, top, width, height = draw_boxes(draws, n, crops, full).to(device).unbind(1)
-    flip = (uniform(draws, 0, 1, n) < crops.flip).to(device)
-    columns = resampling(left, width, full, side, flip)
-    rows = resampling(top, height, full, side, torch.zeros_like(flip))
-    chance = crops.blur[turn % len(crops.blur)]
-    if chance > 0:
-        blurred = uniform(draws, 0, 1, n) < chance
-        scale = side / 224  # the usual 0.1 to 2 pixels are meant for a side of 224
-        sigma = uniform(draws, crops.blur_min * scale, crops.blur_max * scale, n) * blurred
-        blur = blurring(sigma.to(device), side)
-        rows, columns = blur @ rows, blur @ columns
-    return rows, columns
+def parts(n: int, side: int, device: torch.device) -> list[slice]:
+    """Return how a batch is cut: whole on an accelerator, in parts that stay cached on a CPU."""
+    size = n if device.type != "cpu" else max(1, CACHED // (3 * side * side))
+    return [slice(start, start + size) for start in range(0, n, size)]

@@ -1,0 +1,72 @@
+"""How many directions of the representation say something about the image, and not about the view.
+
+The plain effective rank counts every direction with variance, so a random network, whose many
+small directions are all alike, scores highest. Here several views of each image are embedded and
+the variance between images is counted in units of the variance between views of one image, as in
+LiDAR (Thilak et al. 2023, https://arxiv.org/abs/2312.04000): a direction in which views of an
+image differ as much as images do counts for nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from twinlens.bundle.preprocessing import Preprocessor
+from twinlens.training.data.pixels import PixelStore, square_spec
+from twinlens.training.data.sources import open_source
+from twinlens.training.run import TrainedRun
+from twinlens.training.seeds import generator
+from twinlens.training.views.maker import ViewMaker
+
+RIDGE = 1e-4  # of the mean variance between views: keeps dead directions from dividing by zero
+BLOCK = 128  # images at a time
+
+
+@torch.no_grad()
+def signal_rank(rows: Tensor) -> float:
+    """Return the effective rank of what the views (n, views, d) of an image have in common.
+
+    The exponential of the entropy of the ratios of variance, between images to between views, less
+    the largest ratio that views without anything in common would have by chance.
+    """
+    n, views, d = rows.shape
+    rows = rows.double()
+    centres = rows.mean(dim=1)
+    within = (rows - centres[:, None]).flatten(0, 1)
+    noise = within.mT @ within / (n * (views - 1))
+    centred = centres - centres.mean(dim=0)
+    signal = centred.mT @ centred / (n - 1)
+    ridge = RIDGE * noise.diagonal().mean().clamp(min=1e-30)
+    lower = torch.linalg.cholesky(noise + ridge * torch.eye(d, dtype=rows.dtype))
+    half = torch.linalg.solve_triangular(lower, signal, upper=False)
+    ratios = torch.linalg.solve_triangular(lower, half.mT, upper=False)
+    chance = (1 + (d / n) ** 0.5) ** 2 / views  # the edge of Marchenko and Pastur
+    strength = (torch.linalg.eigvalsh((ratios + ratios.mT) / 2) - chance).clamp(min=0)
+    if strength.sum() <= 0:
+        return 0.0
+    return float(torch.special.entr(strength / strength.sum()).sum().exp())
+
+
+@torch.no_grad()
+def embed_views(run: TrainedRun, where: str, *, images: int, views: int, seed: int = 0) -> Tensor:
+    """Return representations (n, views, d) of training views of the first images of `where`."""
+    settings, objective = run.config.settings, run.config.objective
+    side = settings.stored_size or round(settings.image_size * 1.15)
+    store = PixelStore(open_source(where), Preprocessor(square_spec(side)), memory_bytes=0)
+    group = {"global": objective.views()["global"]}
+    maker = ViewMaker(group, settings.image_size, settings.mean, settings.std)
+    turns = -(-views // group["global"].count)
+    found = []
+    for start in range(0, min(images, len(store)), BLOCK):
+        pixels, _ = store.fetch_good(range(start, min(start + BLOCK, images, len(store))))
+        parts = [
+            maker(torch.from_numpy(pixels), generator(seed, start, turn, 61))["global"]
+            for turn in range(turns)
+        ]
+        made = torch.cat(parts, dim=1)[:, :views]
+        found.append(run.image_encoder(made.flatten(0, 1)).unflatten(0, made.shape[:2]))
+    store.close()
+    return torch.cat(found)
