@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help serve test test-all check fix lint types contract bench builtin clean
+.PHONY: help serve test test-all check fix lint types contract bench docs builtin clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -36,6 +36,9 @@ fix: $(VENV)/.dev ## format and mend what a tool can mend
 bench: $(VENV)/.dev ## remake the measured tables, quickly (FULL=1: in full)
 	$(BIN)/python benchmarks $(if $(FULL),,--quick)
 
+docs: $(VENV)/.docs ## build the docs site into build/site
+	rm -rf build/docs && $(BIN)/python docs/site.py build/docs && $(BIN)/python -m mkdocs build --strict --quiet
+
 builtin: $(VENV)/.dev ## train, evaluate and export the builtin encoder anew (needs TWINLENS_DATA; about 80 minutes of one core)
 	$(BIN)/python -m twinlens.training.builtin runs/builtin $(ARGS)
 
@@ -52,6 +55,8 @@ $(BIN)/uv:
 $(VENV)/.cpu: pyproject.toml | $(BIN)/uv
 	@test -f $(VENV)/.dev || echo "installing twinlens[cpu]"
 	@$(UV) -e '.[cpu]' && touch $@
+$(VENV)/.docs: pyproject.toml | $(BIN)/uv
+	@$(UV) -e '.[docs]' && touch $@
 $(VENV)/.dev: pyproject.toml | $(BIN)/uv
 	@echo "installing twinlens[cpu,train,dev] (torch is large: a minute or more)"
 	@$(UV) -e '.[cpu,train,dev]' && touch $@ $(VENV)/.cpu

@@ -80,7 +80,8 @@ class Block:
 def list_pages() -> list[Path]:
     """Return the README and every page of the docs that tells how to do something."""
     apart = {"log.md"}  # what was done once
-    return [ROOT / "README.md", *sorted(p for p in ROOT.glob("docs/*.md") if p.name not in apart)]
+    pages = sorted(page for page in ROOT.glob("docs/*.md") if page.name not in apart)
+    return [ROOT / "README.md", ROOT / "examples" / "README.md", *pages]
 
 
 def read_fences(page: Path) -> list[Fence]:
@@ -108,7 +109,7 @@ def run_page(page: Path, stage: Stage, *, slow: bool = True) -> list[str]:
     """Run the blocks of a page, those tagged `slow` too or not; return what went wrong."""
     names: dict[str, Any] = {"__name__": "__main__"}
     faults = []
-    stage.open_page(page.stem)
+    stage.open_page(page.relative_to(ROOT).as_posix().replace("/", "-"))
     for block in read_blocks(page):
         if block.reasons or ("slow" in block.code.tags and not slow):
             continue
@@ -221,7 +222,7 @@ def update_page(page: Path, stage: Stage) -> list[str]:
     """Write today's numbers into the outputs of a page; return what has to be done by hand."""
     names: dict[str, Any] = {"__name__": "__main__"}
     by_hand = []
-    stage.open_page(page.stem)
+    stage.open_page(page.relative_to(ROOT).as_posix().replace("/", "-"))
     changes: list[tuple[Fence, str]] = []
     for block in read_blocks(page):
         if block.reasons:

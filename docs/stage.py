@@ -112,7 +112,10 @@ class Stage:
         shim = shims / "twinlens"
         shim.write_text(_SHIM.format(python=sys.executable, stage=Path(__file__).resolve()))
         shim.chmod(0o755)
-        (shims / "python").symlink_to(sys.executable)
+        # Not a link: an environment's interpreter finds its packages by its own path.
+        python = shims / "python"
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
 
     @contextmanager
     def _serve_demo(self) -> Iterator[str]:

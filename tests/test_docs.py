@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from docs import blocks
+from docs import blocks, site
 from docs.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [page for page in blocks.list_pages() if blocks.read_blocks(page)]
 TEXTS = [*blocks.list_pages(), ROOT / "CONTRIBUTING.md", ROOT / "docs" / "log.md"]
 TEXTS += sorted((ROOT / "docs" / "decisions").glob("*.md"))
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +33,13 @@ def has(page: Path, *, slow: bool) -> bool:
     return any(("slow" in b.code.tags) == slow and not b.reasons for b in blocks.read_blocks(page))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if has(p, slow=False)], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [p for p in PAGES if has(p, slow=False)], ids=name_of)
 def test_the_code_of_a_page_runs_and_prints_what_it_shows(page: Path, stage: Stage) -> None:
     assert "\n".join(blocks.run_page(page, stage, slow=False)) == ""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if has(p, slow=True)], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [p for p in PAGES if has(p, slow=True)], ids=name_of)
 def test_the_slow_code_of_a_page_runs_too(page: Path, stage: Stage) -> None:
     assert "\n".join(blocks.run_page(page, stage)) == ""
 
@@ -74,9 +80,10 @@ def list_anchors(page: Path) -> set[str]:
     return {slug(heading) for heading in re.findall(r"^#+ (.*)$", read_prose(page), re.MULTILINE)}
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", read_prose(page)):
+    targets = re.findall(r'\]\(([^)\s]+)\)|src(?:set)?="([^"]+)"', read_prose(page))
+    for target in map("".join, targets):
         if "://" in target or target.startswith("mailto:"):
             continue
         path, _, anchor = target.partition("#")
@@ -136,3 +143,37 @@ def test_a_transcript_is_taken_apart() -> None:
         ("echo 1", "1\n"),
         ("echo 2", None),
     ]
+
+
+def test_every_page_is_in_the_site_and_every_link_of_it_holds(tmp_path: Path) -> None:
+    places = site.assemble(tmp_path)
+    nav = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(nav) == [place for place in places if not place.startswith("decisions/")]
+    for place in places:
+        page = tmp_path / place
+        text = read_prose(page)
+        for target in re.findall(r'\]\(([^)\s]+)\)|src(?:set)?="([^"]+)"', text):
+            path, _, anchor = "".join(target).partition("#")
+            if "://" in path:
+                assert (ROOT / path.removeprefix(site.REPOSITORY)).exists(), (place, path)
+                continue
+            found = (page.parent / path).resolve() if path else page
+            assert found.is_file(), (place, path)
+            assert not anchor or anchor in list_anchors(found), (place, target)
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the docs extra is not installed")
+    site.assemble(tmp_path / "build" / "docs")
+    (tmp_path / "mkdocs.yml").write_text((ROOT / "mkdocs.yml").read_text())
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "build" / "site").rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*\bsrc="([^"]+)"', text)
+        loaded += re.findall(
+            r'<link[^>]*rel="(?:stylesheet|icon|preconnect)"[^>]*href="([^"]+)"', text
+        )
+        assert not [address for address in loaded if "//" in address], page.name
