@@ -37,6 +37,25 @@ def test_the_gpu_benchmark_is_one_call_that_runs_dry_anywhere(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_the_gpu_table_stops_goes_on_and_keeps_its_rows(tmp_path: Path) -> None:
+    runs, path = tmp_path / "runs", tmp_path / "table.json"
+    call = ("methods_gpu.py", "--dry-run", "--runs", str(runs), "--json", str(path))
+    out = run_benchmark(*call, "--methods", "simsiam,barlow", "--minutes", "0")
+    assert "goes on from there" in out and json.loads(path.read_text())["rows"] == []
+    run_benchmark(*call, "--methods", "simsiam,barlow")
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["method"], row["seed"], row["steps"]) for row in rows] == [
+        ("simsiam", 0, 3),
+        ("barlow", 0, 3),
+    ]
+    assert all((runs / row["log"]).is_file() for row in rows)
+    kept = (runs / "barlow-0.json").read_text().replace('"steps": 3', '"steps": 4')
+    (runs / "barlow-0.json").write_text(kept)
+    run_benchmark(*call, "--methods", "barlow")
+    assert [row["steps"] for row in json.loads(path.read_text())["rows"]] == [4]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_cpu.py", "find_lr.py"])
 def test_without_data_a_training_benchmark_says_so(name: str) -> None:
     assert "TWINLENS_DATA is not set" in run_benchmark(name, "--quick")

@@ -26,6 +26,7 @@ from twinlens.training.optimizers import (
     drop_frozen,
     open_optimizer,
     parameter_groups,
+    rate_scale,
     schedule_rates,
 )
 from twinlens.training.parallel import Ranks
@@ -231,6 +232,18 @@ def test_the_learning_rate_follows_the_batch() -> None:
         settings = Settings(batch=512, lr=0.1, lr_scaling=scaling)  # type: ignore[arg-type]
         optimizer = open_optimizer(net, (), settings)
         assert schedule_rates(optimizer, settings, Progress(0, 10)) == pytest.approx(expected)
+
+
+def test_a_lars_recipe_steps_by_a_sane_share_of_the_weights() -> None:
+    """lr without its trust coefficient says nothing: one without the other is off by decades."""
+    found = 0
+    for method in ALL:
+        for name in list_recipes(method):
+            settings = open_recipe(method, name).settings
+            if settings.optimizer == "lars":
+                found += 1
+                assert 5e-4 <= settings.lr * rate_scale(settings) * settings.trust <= 2e-2, method
+    assert found >= 5
 
 
 def test_lars_steps_by_the_norm_of_the_weights() -> None:

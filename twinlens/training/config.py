@@ -51,6 +51,7 @@ class Settings:
     warmup: int = 0  # optimizer steps
     momentum: float = 0.9
     beta2: float = 0.999
+    trust: float = 0.001  # LARS: a layer's step at lr 1, over the length of its weights
     weight_decay: float = 5e-4
     weight_decay_end: float = -1.0  # negative = constant
     clip: float = 0.0  # largest gradient norm; 0 = off

@@ -23,9 +23,11 @@ class Lars(torch.optim.Optimizer):
     https://arxiv.org/abs/1708.03888. Groups without decay (biases, norms) take plain steps.
     """
 
-    def __init__(self, groups: Sequence[dict[str, Any]], lr: float, momentum: float) -> None:
+    def __init__(
+        self, groups: Sequence[dict[str, Any]], lr: float, momentum: float, trust: float = 0.001
+    ) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
-        self.trust = 0.001
+        self.trust = trust
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -74,7 +76,7 @@ def open_optimizer(
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, settings.lr, betas=(settings.momentum, settings.beta2))
     if settings.optimizer == "lars":
-        return Lars(groups, settings.lr, settings.momentum)
+        return Lars(groups, settings.lr, settings.momentum, settings.trust)
     return torch.optim.SGD(groups, settings.lr, settings.momentum)
 
 

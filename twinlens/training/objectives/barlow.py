@@ -41,6 +41,7 @@ class BarlowTwins(Objective):
     off_diagonal: float = 0.0051  # lambda
     hidden: int = 512
     dim: int = 512
+    scale: float = 1.0  # of the loss; under LARS, biases and norms alone feel it
     crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
 
     def views(self) -> Mapping[str, Crops]:
@@ -64,12 +65,12 @@ class BarlowTwins(Objective):
         own = torch.eye(len(correlation), dtype=torch.bool, device=correlation.device)
         invariance = (1 - correlation.diagonal()).square().sum()
         redundancy = correlation.masked_fill(own, 0).square().sum()
-        loss = invariance + self.off_diagonal * redundancy
+        loss = self.scale * (invariance + self.off_diagonal * redundancy)
         return {"loss": loss, "invariance": invariance, "redundancy": redundancy}
 
     def chance(self, batch: int) -> float:
         """D: features that do not vary correlate with nothing."""
-        return float(self.dim)
+        return self.scale * self.dim
 
 
 def standardise(rows: Tensor) -> Tensor:

@@ -36,10 +36,12 @@ def cifar10() -> Config:
         epochs=200,
         batch=256,
         optimizer="lars",
+        trust=0.02,
         lr=0.3,
         warmup=1950,
         weight_decay=1e-4,
         precision="bf16",
     )
     crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))
-    return Config("barlow", BarlowTwins(hidden=2048, dim=2048, crops=crops), settings)
+    objective = BarlowTwins(hidden=2048, dim=2048, scale=0.1, crops=crops)
+    return Config("barlow", objective, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twinlens.training.config import Config, Settings
 from twinlens.training.objectives.dino import DINO
+from twinlens.training.schedules import Cosine
 from twinlens.training.views.crops import Crops
 
 
@@ -48,3 +49,31 @@ def vit() -> Config:
         precision="bf16",
     )
     return Config("dino", DINO(prototypes=4096, hidden=2048, narrow=256), settings)
+
+
+def cifar10() -> Config:
+    """ResNet-18, 200 epochs, batch 256, two crops, 4096 prototypes, a slow twin.
+
+    twinlens train dino cifar10/train.zip --recipe cifar10 --out RUN
+    """
+    settings = Settings(
+        stored_size=32,
+        epochs=200,
+        batch=256,
+        optimizer="lars",
+        trust=0.02,
+        lr=0.3,
+        warmup=1950,
+        weight_decay=1e-6,
+        clip=3.0,
+        precision="bf16",
+    )
+    objective = DINO(
+        prototypes=4096,
+        hidden=2048,
+        narrow=256,
+        follow=Cosine(0.9995, 1.0),
+        crops=Crops(blur=(0.0,), solarize=(0.0, 0.2)),
+        local=Crops(0),
+    )
+    return Config("dino", objective, settings)

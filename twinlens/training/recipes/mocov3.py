@@ -35,3 +35,23 @@ def vit() -> Config:
         precision="bf16",
     )
     return Config("mocov3", MoCoV3(temperature=0.2), settings)
+
+
+def cifar10() -> Config:
+    """ResNet-18, 200 epochs, batch 256, LARS.
+
+    twinlens train mocov3 cifar10/train.zip --recipe cifar10 --out RUN
+    """
+    settings = Settings(
+        stored_size=32,
+        epochs=200,
+        batch=256,
+        optimizer="lars",
+        trust=0.02,
+        lr=0.3,
+        warmup=1950,
+        weight_decay=1e-6,
+        precision="bf16",
+    )
+    crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))
+    return Config("mocov3", MoCoV3(hidden=4096, crops=crops), settings)

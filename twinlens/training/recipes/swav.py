@@ -30,6 +30,7 @@ def cifar10() -> Config:
         epochs=200,
         batch=256,
         optimizer="lars",
+        trust=0.02,
         lr=0.6,
         warmup=1950,
         weight_decay=1e-6,

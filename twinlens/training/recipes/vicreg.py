@@ -36,6 +36,7 @@ def cifar10() -> Config:
         epochs=200,
         batch=256,
         optimizer="lars",
+        trust=0.02,
         lr=0.3,
         warmup=1950,
         weight_decay=1e-4,
