@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from drills.bare import BareLoop
 from drills.peers import ClipServer, Infinity, Ours, Peer
+from drills.roofline import compare_to_peak
 from drills.stage import (
     Connection,
     Server,
@@ -41,6 +42,7 @@ TEXTS = [f"a photo of thing number {i} in a garden" for i in range(32)]
 _CAPTION = " beside a small red wooden house with a door and one more window"
 MIXED = [f"thing number {i}" + (_CAPTION if i % 4 == 0 else "") for i in range(32)]
 IMAGES_16, TEXTS_32, MIXED_32 = "images, 16 a request", "texts, 32 a request", "texts, mixed"
+ENCODED = "images, encoded alone"
 GEMM = "float32 product 2048^3, GFLOP"
 Rates = dict[tuple[str, str], float]  # items a CPU second by (contender, what)
 LARGE = 384  # dimensions from which a bundle counts as large enough to be compared
@@ -79,6 +81,9 @@ def main() -> None:
         _compare(report, peers, photos)
         rates = measure_throughput(report, peers, bare, photos, rounds, seconds)
         _judge(report, rates, is_large)
+        if is_large:
+            folder = Path(arguments.bundle)
+            compare_to_peak(report, rates, folder, (ENCODED, IMAGES_16, TEXTS_32), TEXTS[0])
         if "int8" in arguments.precisions:
             measure_int8(report, ours, rates, photos, rounds, seconds, is_large)
         if not arguments.rates_only:
@@ -109,7 +114,7 @@ def measure_throughput(
                 found.setdefault((peer.name, what), []).append(rate)
         for what, rate in (
             (IMAGES_16, bare.images(photos, seconds)),
-            ("images, encoded alone", bare.pixels(photos, seconds)),
+            (ENCODED, bare.pixels(photos, seconds)),
             (TEXTS_32, bare.texts(TEXTS, seconds)),
             (GEMM, bare.gemm(seconds / 2)),
         ):

@@ -55,7 +55,7 @@ class BareLoop:
             [sys.executable, "-c", _LOOP, bundle],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=_environment(),
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
 
@@ -89,3 +89,9 @@ class BareLoop:
     def __exit__(self, *exc: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+def _environment() -> dict[str, str]:
+    """Return ours, with one thread, and no choice of kernels made for another machine."""
+    kept = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

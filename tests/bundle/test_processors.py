@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from twinlens.bundle.processors import _count_siblings, _read_quota, count_physical_cores
+from twinlens.bundle.processors import (
+    _count_siblings,
+    _read_quota,
+    count_logical_cpus,
+    count_physical_cores,
+)
 
 
 def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
@@ -34,3 +40,17 @@ def test_a_container_quota_is_heard(tmp_path: Path, text: str, cores: int | None
 
 def test_this_machine_has_at_least_one_core() -> None:
     assert count_physical_cores() >= 1
+
+
+def test_cores_are_no_more_than_logical_cpus() -> None:
+    assert 1 <= count_physical_cores() <= count_logical_cpus()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no threads")
+def test_only_cpus_that_the_process_may_use_count() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert count_logical_cpus() == 1
+    finally:
+        os.sched_setaffinity(0, before)

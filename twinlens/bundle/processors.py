@@ -20,6 +20,13 @@ def count_physical_cores() -> int:
     return max(1, min(cores, quota) if quota else cores)
 
 
+def count_logical_cpus() -> int:
+    """Return the number of logical CPUs that this process may use, at least 1."""
+    quota = _read_quota(_QUOTA)
+    cpus = len(_allowed_cpus())
+    return max(1, min(cpus, quota) if quota else cpus)
+
+
 def _allowed_cpus() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import TwinlensError
 from twinlens.serving.banks import ClassBank
 from twinlens.serving.batcher import Entry, Ticket
@@ -70,7 +70,7 @@ class Service:
         self.is_draining = False
         self._has_closed = False
         self.pool = ThreadPoolExecutor(
-            settings.batching.decode_threads or os.cpu_count() or 1, thread_name_prefix="decode"
+            settings.batching.decode_threads or count_logical_cpus(), thread_name_prefix="decode"
         )
         self._background = ThreadPoolExecutor(2, thread_name_prefix="background")
         self._opener = opener
