@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,11 @@ import pytest
 from PIL import Image
 
 from twinlens.errors import InputError
-from twinlens.index.builder import BuildOptions, Progress, build
+from twinlens.index import intake
+from twinlens.index.builder import BuildOptions, build
 from twinlens.index.collection import Collection
 from twinlens.index.corpus import open_corpus
+from twinlens.index.intake import Progress
 from twinlens.index.writer import Writer, create_collection
 
 DIM = 12
@@ -164,10 +167,11 @@ _CHILD = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from tests.index.test_builder import PixelEncoder
-from twinlens.index import builder
+from twinlens.index import intake
 from twinlens.index.corpus import open_corpus
+from twinlens.index.intake import Progress
 from twinlens.index.writer import Writer
-builder.COMMIT_ROWS = 8
+intake.COMMIT_ROWS = 8
 class Slow(PixelEncoder):
     def encode_pixels(self, pixels):
         time.sleep(0.01)
@@ -235,3 +239,48 @@ def test_decoding_overlaps_the_encoder(writer: Writer, images: Path) -> None:
     encoder = Watching()
     build(writer, open_corpus(images), encoder, BuildOptions(batch=10, workers=2))
     assert encoder.overlaps >= 5
+
+
+def test_commits_overlap_the_encoder(
+    writer: Writer, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(PixelEncoder):
+        is_encoding = False
+
+        def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            self.is_encoding = True
+            time.sleep(0.1)
+            self.is_encoding = False
+            return super().encode_pixels(pixels)
+
+    encoder = Slow()
+    seen: list[bool] = []
+    upsert = writer.upsert
+
+    def watched(*arguments: Any) -> int:
+        seen.append(encoder.is_encoding)
+        return upsert(*arguments)
+
+    monkeypatch.setattr(writer, "upsert", watched)
+    monkeypatch.setattr(intake, "COMMIT_ROWS", 5)
+    build(writer, open_corpus(images), encoder, BuildOptions(batch=5, workers=2))
+    assert len(seen) >= 3
+    assert sum(seen) >= len(seen) - 2  # all but the last, and one that may be late
+
+
+def test_an_encoder_that_fails_ends_the_build_and_keeps_what_was_committed(
+    writer: Writer, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(PixelEncoder):
+        calls = 0
+
+        def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            self.calls += 1
+            if self.calls > 2:
+                raise RuntimeError("the device is gone")
+            return super().encode_pixels(pixels)
+
+    monkeypatch.setattr(intake, "COMMIT_ROWS", 4)
+    with pytest.raises(RuntimeError, match="device is gone"):
+        build(writer, open_corpus(images), Failing(), BuildOptions(batch=4, workers=2))
+    assert len(writer.collection) == 8

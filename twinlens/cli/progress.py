@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twinlens.cli.terminal import print_note
 
 if TYPE_CHECKING:
-    from twinlens.index.builder import Progress
+    from twinlens.index.intake import Progress
 
 LINE_SECONDS = 10.0
 

@@ -1,20 +1,19 @@
 """The offline indexer: a corpus becomes a collection, and running it again makes up the difference.
 
 An item's version is the hash of its bytes and metadata, so a second run embeds only what is new or
-changed and deletes what is gone. Rows are committed a batch at a time: killed anywhere, the next
-run repeats one batch. Decoding runs in threads beside the encoder: no process can be orphaned.
+changed and deletes what is gone. Floats are committed a batch at a time: killed anywhere, the next
+run repeats one batch. The encoder runs in a thread of its own, decoding in others, and commits
+beside both, so that the encoder waits for nothing; no process can be orphaned.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,14 +21,12 @@ import numpy.typing as npt
 import orjson
 
 from twinlens.errors import InputError, TwinlensError
+from twinlens.index.arrays import Floats
 from twinlens.index.corpus import Corpus, Entry
-from twinlens.index.durable import sync
+from twinlens.index.intake import Decoded, Group, Intake, Progress, write_failures
 from twinlens.index.writer import Writer, check_id
 
-FAILURES_NAME = "failures.jsonl"
 CORPUS_NOTE = "corpus"
-COMMIT_ROWS = 256
-COMMIT_SECONDS = 10.0
 
 
 class ImageEncoder(Protocol):
@@ -38,7 +35,7 @@ class ImageEncoder(Protocol):
     def preprocess(self, image: bytes, /) -> npt.NDArray[np.uint8]:
         """Return pixels (height, width, 3)."""
 
-    def encode_pixels(self, pixels: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+    def encode_pixels(self, pixels: npt.NDArray[np.uint8], /) -> Floats:
         """Return embeddings (n, d)."""
 
 
@@ -49,43 +46,6 @@ class BuildOptions:
     batch: int = 32
     workers: int = max(2, os.cpu_count() or 2)
     keep: bool = False
-
-
-@dataclass
-class Progress:
-    """How far a build is; the same object is handed to the observer again and again."""
-
-    total: int | None
-    seen: int = 0
-    embedded: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    failed: int = 0
-    stage: str = "embedding"
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def rate(self) -> float:
-        """Items a second so far."""
-        return self.seen / max(1e-9, time.monotonic() - self.started)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """The time that the rest will take at this rate, or None where the end is unknown."""
-        if self.total is None or not self.seen:
-            return None
-        return (self.total - self.seen) / self.rate
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """What a worker made of an entry: pixels to embed, an embedding to keep, or a failure."""
-
-    entry: Entry
-    version: str = ""
-    pixels: npt.NDArray[np.uint8] | None = None
-    is_unchanged: bool = False
-    failure: str = ""
 
 
 def build(
@@ -99,19 +59,29 @@ def build(
     options = options or BuildOptions()
     _claim(writer, corpus, options)
     known = writer.catalog.versions()
-    progress = Progress(corpus.count)
-    present: set[str] = set()
-    failures: list[dict[str, str]] = []
-    pending = _Pending(writer)
-    with ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as pool:
-        for group in _batches(_decode_ahead(pool, corpus, encoder, known, options), options.batch):
-            present |= _take(group, encoder, pending, progress, failures, present)
-            observe(progress)
-    pending.commit()
-    failed = {failure["id"] for failure in failures} - present
-    gone = [name for name in known if name in failed or not (options.keep or name in present)]
+    intake = Intake(writer, Progress(corpus.count))
+    with (
+        ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
+        ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
+    ):
+        before: tuple[Group, Future[Floats]] | None = None
+        ahead = _decode_ahead(decoding, corpus, encoder, known, options)
+        for batch in _batches(ahead, options.batch):
+            group = intake.sort(batch)
+            rows = encoding.submit(_encode, encoder, group.fresh)
+            if before is not None:  # stored while the batch behind it is being embedded
+                intake.store(*before)
+                observe(intake.progress)
+            before = group, rows
+        if before is not None:
+            intake.store(*before)
+    intake.pending.commit()
+    progress = intake.progress
+    failed = {failure["id"] for failure in intake.failures} - intake.present
+    kept = intake.present
+    gone = [name for name in known if name in failed or not (options.keep or name in kept)]
     progress.removed = writer.delete(gone)
-    _write_failures(writer.folder, failures)
+    write_failures(writer.folder, intake.failures)
     observe(progress)
     return progress
 
@@ -149,9 +119,9 @@ def _decode_ahead(
     encoder: ImageEncoder,
     known: Mapping[str, str],
     options: BuildOptions,
-) -> Iterator[_Decoded]:
+) -> Iterator[Decoded]:
     """Yield decoded entries in order, so many ahead that the encoder never waits."""
-    ahead: deque[Future[_Decoded]] = deque()
+    ahead: deque[Future[Decoded]] = deque()
     try:
         for entry in corpus.entries():
             ahead.append(pool.submit(_decode, entry, encoder, known.get(entry.id, "")))
@@ -164,108 +134,32 @@ def _decode_ahead(
             future.cancel()
 
 
-def _decode(entry: Entry, encoder: ImageEncoder, known: str) -> _Decoded:
+def _decode(entry: Entry, encoder: ImageEncoder, known: str) -> Decoded:
     """Read one entry; whatever goes wrong with it is its own matter."""
     try:
         check_id(entry.id)
         raw = entry.read()
         version = content_version(raw, entry.metadata)
         if version == known:
-            return _Decoded(entry, version, is_unchanged=True)
+            return Decoded(entry, version, is_unchanged=True)
         if known and version.split("-")[0] == known.split("-")[0]:
-            return _Decoded(entry, version)  # only the metadata is new
-        return _Decoded(entry, version, encoder.preprocess(raw))
+            return Decoded(entry, version)  # only the metadata is new
+        return Decoded(entry, version, encoder.preprocess(raw))
     except TwinlensError as error:
-        return _Decoded(entry, failure=error.message)
+        return Decoded(entry, failure=error.message)
     except Exception as error:  # a damaged file may raise anything; it must not end the build
-        return _Decoded(entry, failure=f"{type(error).__name__}: {error}")
+        return Decoded(entry, failure=f"{type(error).__name__}: {error}")
 
 
-def _take(
-    group: list[_Decoded],
-    encoder: ImageEncoder,
-    pending: _Pending,
-    progress: Progress,
-    failures: list[dict[str, str]],
-    present: set[str],
-) -> set[str]:
-    """Embed one batch and hand it to the writer; return the ids that are in the collection."""
-    taken: dict[str, _Decoded] = {}
-    for one in group:
-        name = one.entry.id
-        repeated = name in taken or name in present
-        if one.failure or repeated:
-            reason = one.failure or "the corpus has this id already; the first one counts"
-            failures.append({"id": _printable(name), "error": _printable(reason)})
-        else:
-            taken[name] = one
-    fresh = [one for one in taken.values() if one.pixels is not None]
-    if fresh:
-        rows = encoder.encode_pixels(
-            np.stack([one.pixels for one in fresh if one.pixels is not None])
-        )
-        pending.add(fresh, rows)
-    for one in taken.values():
-        if one.pixels is None and not one.is_unchanged:
-            pending.add([one], pending.writer.collection.embedding(one.entry.id)[None])
-    progress.seen += len(group)
-    progress.embedded += len(fresh)
-    progress.unchanged += len(taken) - len(fresh)
-    progress.failed = len(failures)
-    return set(taken)
+def _encode(encoder: ImageEncoder, fresh: list[Decoded]) -> Floats:
+    """Embed the pixels of a batch."""
+    pixels = [one.pixels for one in fresh if one.pixels is not None]
+    return encoder.encode_pixels(np.stack(pixels)) if pixels else np.empty((0, 0), np.float32)
 
 
-def _printable(text: str) -> str:
-    """Return text that is Unicode: the name of a file may be any bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-class _Pending:
-    """Embedded rows on their way to the writer: committed by number or by time."""
-
-    def __init__(self, writer: Writer) -> None:
-        self.writer = writer
-        self._items: list[_Decoded] = []
-        self._rows: list[npt.NDArray[np.float32]] = []
-        self._since = time.monotonic()
-
-    def add(self, items: list[_Decoded], rows: npt.NDArray[np.float32]) -> None:
-        """Take embedded items; commit when enough are there."""
-        self._items += [replace(one, pixels=None) for one in items]
-        self._rows.append(rows)
-        late = time.monotonic() - self._since > COMMIT_SECONDS
-        if len(self._items) >= COMMIT_ROWS or late:
-            self.commit()
-
-    def commit(self) -> None:
-        """Make everything taken so far durable."""
-        if self._items:
-            self.writer.upsert(
-                [one.entry.id for one in self._items],
-                np.concatenate(self._rows),
-                [one.entry.metadata for one in self._items],
-                [one.version for one in self._items],
-            )
-        self._items, self._rows = [], []
-        self._since = time.monotonic()
-
-
-def _write_failures(folder: Path, failures: list[dict[str, str]]) -> None:
-    """Replace the list of failures in one step; no failures, no list."""
-    path = folder / FAILURES_NAME
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    beside = path.with_suffix(".tmp")
-    beside.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in failures))
-    sync(beside)
-    beside.replace(path)
-    sync(folder)
-
-
-def _batches(items: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:
+def _batches(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
     """Group items so that each batch holds about `size` to embed, or enough to report on."""
-    batch: list[_Decoded] = []
+    batch: list[Decoded] = []
     pixels = 0
     for one in items:
         batch.append(one)

@@ -117,12 +117,14 @@ def _from_glob(pattern: Path) -> Corpus:
 
 
 def _from_images(root: Path, paths: list[Path]) -> Corpus:
+    base = root.resolve()  # once: to resolve each path costs several system calls
+
     def entries() -> Iterator[Entry]:
         for path in paths:
             name = path.relative_to(root).as_posix()
-            yield Entry(name, path.read_bytes, {"path": str(path.resolve())})
+            yield Entry(name, path.read_bytes, {"path": str(base / name)})
 
-    return Corpus(str(root.resolve()), "images", entries, len(paths))
+    return Corpus(str(base), "images", entries, len(paths))
 
 
 def _from_zip(path: Path) -> Corpus:
