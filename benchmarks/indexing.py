@@ -3,9 +3,9 @@
     python benchmarks/indexing.py [--quick] --json FILE
 
 Both take the same images through the same encoder, in turn. The loop holds pixels that were
-decoded before its clock started; the indexer reads, hashes, decodes, embeds and commits. The builtin
-bundle is the hardest case: it takes a millisecond an image, of which decoding is a fifth. So the same
-is measured with it run eight times over, still four times lighter than a ViT-B/32.
+decoded before its clock started; the indexer reads, hashes, decodes, embeds and commits. The
+builtin bundle is the hardest case: it takes about a millisecond an image, and decoding a fifth of
+that. So the same is measured with it run eight times over: a quarter of a ViT-B/32.
 """
 
 from __future__ import annotations

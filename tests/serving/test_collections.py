@@ -19,7 +19,8 @@ from twinlens.serving.app import build_app, surround
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Settings
-from twinlens.serving.shelf import Ask, Shelf
+from twinlens.serving.shelf import Shelf
+from twinlens.serving.shelved import Ask
 
 Uri = Callable[..., str]
 
@@ -232,7 +233,7 @@ def test_another_writer_means_409_and_searches_go_on(
 def test_the_servers_writer_lets_go_when_idle(
     client: TestClient, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinlens.serving.shelf.WRITER_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("twinlens.serving.shelved.WRITER_IDLE_SECONDS", 0.01)
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
     held = shelf.add("c", tmp_path / "c")
     client.post("/collections/c/items", json={"items": [{"id": "x", "text": "red"}]})

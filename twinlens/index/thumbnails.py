@@ -26,6 +26,7 @@ class ThumbnailStore:
         place = folder / THUMBNAILS_NAME if os.access(folder, os.W_OK) else ":memory:"
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
+        self.kept = self.made = 0  # asked for and there; made now
         self._db = sqlite3.connect(place, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")  # a cache need not survive a crash
@@ -43,6 +44,7 @@ class ThumbnailStore:
             row = self._db.execute(
                 "SELECT image FROM thumbnails WHERE id = ? AND version = ?", (item.id, item.version)
             ).fetchone()
+            self.kept += row is not None
         if row is not None:
             return bytes(row[0])
         path = item.metadata.get("path")
@@ -59,6 +61,7 @@ class ThumbnailStore:
         """Make and keep the thumbnail of an image; an `ImageError` if it is none."""
         small = make_thumbnail(image)
         with self._lock:
+            self.made += 1
             self._forget(id)
             self._db.execute("INSERT INTO thumbnails VALUES (?, ?, ?)", (id, version, small))
             self._bytes += len(small)

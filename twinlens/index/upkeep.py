@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinlens.errors import InputError
 from twinlens.index.arrays import Floats, unit_rows
 from twinlens.index.catalog import Catalog
 from twinlens.index.derived import Derived, build_index
@@ -39,6 +40,14 @@ class IndexPlan:
     kind: str = "auto"
     target: float = DEFAULT_TARGET
     memory: int | None = None  # bytes for the codes; None: half of what the machine has
+
+
+def check_plan(plan: IndexPlan) -> None:
+    """Refuse a plan that nothing can follow, before any work."""
+    if plan.kind not in {"auto", "exact"}:
+        find_kind(plan.kind)
+    if not 0.5 <= plan.target <= 0.999:
+        raise InputError(f"target is {plan.target}; it must be 0.5 to 0.999", field="target")
 
 
 def store_sample(writer: Writer, modality: str, queries: Floats, source: str) -> None:
@@ -77,8 +86,7 @@ def optimise(
 ) -> None:
     """Compact where it pays, then index every segment that the plan finds large enough."""
     plan = plan or IndexPlan()
-    if plan.kind not in {"auto", "exact"}:
-        find_kind(plan.kind)
+    check_plan(plan)
     with writer.upkeep:
         writer.seal()
         if _is_loose(writer):

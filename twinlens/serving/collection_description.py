@@ -90,6 +90,13 @@ SCHEMAS: dict[str, Schema] = {
         bytes=COUNT,
         epoch=COUNT,
     ),
+    "CollectionBuild": record(
+        [],
+        kind={"type": "string", "description": "auto, exact, sq8, ivf-sq8, hnsw, ..."},
+        target={"type": "number", "minimum": 0.5, "maximum": 0.999},
+        compact={"type": "boolean", "description": "Drop the deleted, join segments into one"},
+        queries=many(TEXT, maxItems=2000),
+    ),
     "CollectionItems": record(
         ["items"],
         items=many(either(*_terms(id=TEXT, metadata=_METADATA)), minItems=1),
@@ -141,6 +148,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     },
     ("get", "/collections/{name}"): {"responses": {"200": answer("Collection", "It")}},
     ("delete", "/collections/{name}"): {"responses": {"200": answer("Deleted", "Gone")}},
+    ("post", "/collections/{name}/build"): {
+        "requestBody": body(
+            json_of("CollectionBuild", default={}, graph={"kind": "hnsw", "target": 0.9})
+        ),
+        "responses": {"202": answer(record(["job"], job=ref("Job")), "Being built as a job")},
+    },
     ("get", "/collections/{name}/map"): {"responses": {"200": answer("CollectionMap", "Points")}},
     ("post", "/collections/{name}/items"): {
         "requestBody": body(json_of("CollectionItems", two={"items": _ITEMS})),

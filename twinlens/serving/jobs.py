@@ -36,6 +36,7 @@ class Job:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     state: str = "queued"  # then running, then done or failed
     done: int = 0
+    stage: str | None = None  # what it is at, where that has a name
     error: str | None = None
     result: dict[str, Any] | None = None
     created: float = field(default_factory=time.time)

@@ -203,6 +203,7 @@ SCHEMAS: dict[str, Schema] = {
         done=COUNT,
         total=COUNT,
         progress={"type": "number"},
+        stage={"type": ["string", "null"]},
         error={"type": ["string", "null"]},
     ),
     "SimilarityRequest": record(

@@ -15,6 +15,7 @@ from twinlens.errors import ImageError, InputError, NotFoundError
 from twinlens.index.records import Item as StoredItem
 from twinlens.serving.answers import dump
 from twinlens.serving.call import Call
+from twinlens.serving.collection_jobs import CollectionJobs
 from twinlens.serving.decode import unwrap
 from twinlens.serving.failures import describe
 from twinlens.serving.fields import Fields, check_text, parse_object
@@ -22,7 +23,8 @@ from twinlens.serving.items import Item, embed_items, fetch_items
 from twinlens.serving.model import ServedModel
 from twinlens.serving.routes.search import Part, model_for, read_part, shown_metadata
 from twinlens.serving.service import Service
-from twinlens.serving.shelf import Shelf, ShelvedCollection
+from twinlens.serving.shelf import Shelf
+from twinlens.serving.shelved import ShelvedCollection
 
 MOST_DELETED = 10_000
 ID_LENGTH = 1024
@@ -38,7 +40,7 @@ class Upsert:
     metadata: dict[str, Any]
 
 
-def build_router(service: Service, shelf: Shelf) -> APIRouter:
+def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["collections"])
 
@@ -47,7 +49,10 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
         """Insert or replace items by image, text or vector; a bad one fails in its place."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
-            return await _upsert(service, shelf.find(name), parse_object(body), call)
+            held = shelf.find(name)
+            told = await _upsert(service, held, parse_object(body), call)
+        jobs.start_where_due(held)
+        return told
 
     @router.delete("/collections/{name}/items")
     async def delete_items(name: str, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,23 +11,33 @@ from starlette.responses import Response
 
 from twinlens.index.plane import MOST_POINTS, Plane, project_to_plane
 from twinlens.index.stats import read_stats
+from twinlens.index.tuner import DEFAULT_TARGET
+from twinlens.index.upkeep import IndexPlan
 from twinlens.serving.answers import dump
-from twinlens.serving.fields import parse_object
+from twinlens.serving.collection_jobs import CollectionJobs
+from twinlens.serving.collection_metrics import read_metrics
+from twinlens.serving.fields import Fields, parse_object
+from twinlens.serving.jobs import Job
 from twinlens.serving.routes import collection_items, search
 from twinlens.serving.service import Service
-from twinlens.serving.shelf import Shelf, ShelvedCollection
+from twinlens.serving.shelf import Shelf
+from twinlens.serving.shelved import ShelvedCollection
+
+MOST_QUERIES = 2000  # of a client, to tune on
 
 
 def build_routers(service: Service, shelf: Shelf) -> list[APIRouter]:
     """Return every router that collections need."""
+    jobs = CollectionJobs(service, shelf)
+    service.metrics.watch(lambda: read_metrics(shelf))
     return [
         search.build_router(service, shelf),
-        build_router(service, shelf),
-        collection_items.build_router(service, shelf),
+        build_router(service, shelf, jobs),
+        collection_items.build_router(service, shelf, jobs),
     ]
 
 
-def build_router(service: Service, shelf: Shelf) -> APIRouter:
+def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["collections"])
 
@@ -69,6 +80,15 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
         await asyncio.to_thread(shelf.remove, name)
         return _answer({"object": "collection", "name": name, "deleted": True})
 
+    @router.post("/collections/{name}/build")
+    async def build(name: str, request: Request) -> Response:
+        """Compact, index and tune a collection as a job (202); searches and upserts go on."""
+        call = service.begin(request, "write")
+        held = shelf.find(name)
+        async with service.receive(request, call) as body:
+            job = _start(jobs, held, parse_object(body or b"{}"), service)
+        return _answer({"job": job.describe()}, 202)
+
     @router.get("/collections/{name}/map")
     async def get_map(name: str, request: Request, points: int = 2000) -> Response:
         """Return items as points in a plane (principal components of a sample)."""
@@ -91,11 +111,22 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
     return router
 
 
+def _start(jobs: CollectionJobs, held: ShelvedCollection, fields: Fields, service: Service) -> Job:
+    fields.only("kind", "target", "compact", "queries")
+    target = fields.number("target", 0.5, 0.999)
+    plan = IndexPlan(fields.text("kind") or "auto", DEFAULT_TARGET if target is None else target)
+    longest = service.settings.limits.text_characters
+    queries = fields.texts("queries", MOST_QUERIES, longest) or []
+    return jobs.start(held, plan, queries, compact=fields.flag("compact"))
+
+
 def _plane(held: ShelvedCollection, most: int) -> Plane:
     """Return the map, computed once for each state of the collection."""
     key = (held.collection.head.epoch, most)
     if held.map_cache is None or held.map_cache[0] != key:
+        began = time.perf_counter()
         held.map_cache = (key, project_to_plane(held.collection, most))
+        held.maps.add(time.perf_counter() - began)
     plane: Plane = held.map_cache[1]
     return plane
 

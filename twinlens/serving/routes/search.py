@@ -24,7 +24,8 @@ from twinlens.serving.fields import Fields, check_text, parse_object
 from twinlens.serving.items import Item, embed_items
 from twinlens.serving.model import ServedModel
 from twinlens.serving.service import Service
-from twinlens.serving.shelf import Ask, Shelf, ShelvedCollection
+from twinlens.serving.shelf import Shelf
+from twinlens.serving.shelved import Ask, ShelvedCollection
 
 MOST_HITS = 1000
 MOST_PARTS = 32
