@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from twinlens.index import policy, tuner, upkeep
+from twinlens.index import derived, policy, tuner, upkeep
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.routes.collections import build_routers
@@ -116,7 +116,7 @@ def test_searches_and_upserts_go_on_while_a_build_runs(
     start: Start, rows: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, leave = threading.Event(), threading.Event()
-    plain = upkeep.build_index
+    plain = derived.build_index
 
     def slow(*arguments: Any) -> Any:
         entered.set()
