@@ -15,6 +15,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.training import sharded
 from tests.training.family import PROVEN, is_coupled, small_batch, small_config, small_network
 from twinlens.training.assembly import synchronise_norms
 from twinlens.training.gradients import Differentiator
@@ -80,6 +81,10 @@ def main(rank: int, world: int, rendezvous: str, out: Path) -> None:
             "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world
         )
     ranks = Ranks(rank, world)
+    for method in sharded.METHODS:
+        save_file(sharded.differentiate(method, ranks), out / f"fsdp-{method}.{rank}of{world}")
+    if world > 1:
+        sharded.train_and_resume(out, ranks)
     for way in ways():
         name = "-".join(map(str, way)).replace("/", "_")
         save_file(differentiate(*way, ranks), out / f"{name}.{rank}of{world}.safetensors")

@@ -12,7 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training import rank_worker
+from tests.training import rank_worker, sharded
+from tests.training.test_resume import assert_same_bytes
+from twinlens.errors import InputError
+from twinlens.training.config import Settings
+from twinlens.training.parallel import Ranks
+from twinlens.training.run import open_run
+from twinlens.training.sharding import is_sharded
 
 WAYS = list(rank_worker.ways())
 ROOT = Path(__file__).parents[2]
@@ -51,6 +57,34 @@ def test_two_ranks_equal_one(way: tuple[str, str, str, int, int], written: Path)
             if names:
                 gap = norm([one[key] - other[key] for key in names])
                 assert gap <= tolerance * norm([one[key] for key in names]), part
+
+
+@pytest.mark.parametrize("method", sharded.METHODS)
+def test_sharded_parameters_have_the_gradient_of_whole_ones(method: str, written: Path) -> None:
+    one = load_file(written / f"fsdp-{method}.0of1")
+    for rank in range(2):
+        other = load_file(written / f"fsdp-{method}.{rank}of2")
+        assert one.keys() == other.keys()
+        for part in ("grad", "weight", "state", "norm"):
+            names = [key for key in one if key.startswith(part) and "tracked" not in key]
+            if names:
+                gap = norm([one[key] - other[key] for key in names])
+                assert gap <= 1e-8 * norm([one[key] for key in names]), part
+
+
+@pytest.mark.parametrize("method", ["clip", "byol"])
+def test_a_sharded_run_resumes_and_leaves_whole_weights(method: str, written: Path) -> None:
+    assert_same_bytes(written / f"{method}-straight", written / f"{method}-resumed")
+    run = open_run(written / f"{method}-resumed")
+    assert run.step == sharded.STEPS
+    assert run.towers["image"](torch.zeros(1, 3, 16, 16)).isfinite().all()
+
+
+def test_a_compiled_run_is_not_sharded() -> None:
+    settings = Settings(parallel="fsdp", compile=True)
+    assert not is_sharded(settings, Ranks())
+    with pytest.raises(InputError, match="does not go with parallel=fsdp"):
+        is_sharded(settings, Ranks(0, 2))
 
 
 def test_the_gradient_is_not_trivially_zero(written: Path) -> None:

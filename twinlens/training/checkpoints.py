@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from twinlens.errors import InputError, TwinlensError
+from twinlens.training.sharding import placed_like, whole
 
 WEIGHTS, STATE, OPTIMIZER, MONITORS = "weights", "state", "optimizer", "monitors"
 ABOUT = "checkpoint.json"
@@ -84,13 +85,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, Tensor]:
-    """Return the optimizer's state as `parameter name/slot`."""
+    """Return the optimizer's state as `parameter name/slot`, whole: every rank must ask."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     found = {}
     for parameter, slots in optimizer.state.items():
         for slot, value in slots.items():
             if value is not None:
-                found[f"{names[parameter]}/{slot}"] = torch.as_tensor(value)
+                found[f"{names[parameter]}/{slot}"] = whole(torch.as_tensor(value))
     return found
 
 
@@ -103,7 +104,7 @@ def restore_optimizer(
         name, _, slot = key.rpartition("/")
         parameter = parameters[name]
         # Adam counts steps on the CPU; all else lives beside the parameter.
-        home = value if slot == "step" else value.to(parameter.device)
+        home = value if slot == "step" else placed_like(value, parameter)
         optimizer.state[parameter][slot] = home
 
 

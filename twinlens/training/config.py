@@ -58,6 +58,7 @@ class Settings:
 
     batchnorm: Literal["sync", "local", "split"] = "sync"
     splits: int = 8  # of the batch, for `split`
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # under torchrun: copies, or shards of parameters
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     device: str = "auto"

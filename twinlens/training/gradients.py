@@ -23,6 +23,7 @@ from twinlens.training.objective import REPRESENTATION, TEXTS, Batch, Given, Obj
 from twinlens.training.parallel import Ranks
 from twinlens.training.schedules import Progress
 from twinlens.training.seeds import mix
+from twinlens.training.sharding import set_synchronised
 from twinlens.training.state import State
 
 
@@ -41,7 +42,7 @@ class Differentiator:
 
     objective: Objective
     net: Network
-    passes: nn.Module  # the network as it must be called: bare, compiled or wrapped by DDP
+    passes: nn.Module  # the network as it must be called: bare, compiled, sharded or wrapped by DDP
     state: State
     ranks: Ranks
     autocast: torch.dtype | None = None
@@ -168,7 +169,8 @@ class Differentiator:
 
 @contextlib.contextmanager
 def _synchronised(module: nn.Module, last: bool) -> Iterator[None]:
-    """Let DDP average gradients in the last pass only."""
+    """Let DDP or FSDP average gradients in the last pass only."""
+    set_synchronised(module, last)
     if isinstance(module, DistributedDataParallel) and not last:
         with module.no_sync():
             yield

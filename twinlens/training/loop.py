@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from twinlens.errors import TwinlensError
 from twinlens.training.checkpoints import find_checkpoint
@@ -23,6 +24,7 @@ from twinlens.training.run import CHECKPOINTS
 from twinlens.training.schedules import Progress
 from twinlens.training.seeds import mix
 from twinlens.training.session import Session, open_session
+from twinlens.training.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     loss = float("nan")
     try:
         for step in range(session.step, session.total):
-            loss = _one_step(session, step, display)
+            loss = take_step(session, step, display)
         if session.step > session.saved:
             session.save()
     except KeyboardInterrupt:
@@ -62,7 +64,7 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     return Finished(out, session.step, loss, time.monotonic() - began)
 
 
-def _one_step(session: Session, step: int, display: Display) -> float:
+def take_step(session: Session, step: int, display: Display) -> float:
     """Take one optimizer step and all that belongs to it; return its loss."""
     started = time.perf_counter()
     settings = session.config.settings
@@ -76,9 +78,7 @@ def _one_step(session: Session, step: int, display: Display) -> float:
     outcome = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
     drop_frozen(session.optimizer, progress)
     session.rounds.see_gradients(session.net, session.state)
-    norm = torch.nn.utils.clip_grad_norm_(
-        session.net.parameters(), settings.clip or float("inf"), foreach=True
-    )
+    norm = clip_gradients(session.net, settings.clip)
     checked = due or session.save_due(step + 1) or session.device.type == "cpu"
     if checked:
         _check_finite(session, outcome, norm, step)
@@ -113,6 +113,12 @@ def _numbers(
     terms = {name: float(value) for name, value in outcome.terms.items()}
     speed = session.config.settings.batch / seconds
     return {**terms, "lr": lr, "gradient": float(norm), "images/s": round(speed, 1)}
+
+
+def clip_gradients(net: nn.Module, limit: float) -> torch.Tensor:
+    """Shorten the gradient to `limit` (0 = any length); return how long it was."""
+    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), limit or float("inf"), foreach=True)
+    return whole(norm)
 
 
 def _check_finite(session: Session, outcome: Outcome, norm: torch.Tensor, step: int) -> None:

@@ -24,6 +24,7 @@ class Network(nn.Module):
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self._run = run
+        self._owns = False
 
     def __getitem__(self, name: str) -> nn.Module:
         return self.parts[name]
@@ -34,7 +35,14 @@ class Network(nn.Module):
     def forward(self, batch: Any) -> Any:
         """Run the objective's pass over `batch`."""
         assert self._run is not None, "this network has no pass of its own. This is a bug"
-        return self._run(self, batch)
+        found = self._run(self, batch)
+        if not self._owns:
+            return found
+        return tuple({name: value.clone() for name, value in rows.items()} for rows in found)
+
+    def own_results(self) -> None:
+        """Answer with copies from now on: FSDP hooks results, and a view may lose its hook."""
+        self._owns = True
 
     def twin(self, names: tuple[str, ...]) -> Network:
         """Return a deep copy of the named parts that takes no gradient."""
@@ -49,8 +57,8 @@ class Scalar(nn.Module):
 
     def __init__(self, value: float) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.tensor(value))
+        self.value = nn.Parameter(torch.tensor([value]))  # FSDP shards rows, so there is one
 
     def forward(self) -> Tensor:
         """Return the number, as a tensor without dimensions."""
-        return self.value
+        return self.value[0]

@@ -60,7 +60,7 @@ def parameter_groups(net: Network, exceptions: Sequence[Group]) -> list[dict[str
         if not parameter.requires_grad:
             continue
         rule = next((group for group in exceptions if name.startswith(group.prefix)), DEFAULT)
-        decays = rule.decay and parameter.squeeze().ndim > 1
+        decays = rule.decay and sum(length > 1 for length in parameter.shape) > 1
         found.setdefault((rule, decays), []).append(parameter)
     return [
         {"params": parameters, "rule": rule, "adapts": decays}

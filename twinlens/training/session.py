@@ -17,6 +17,7 @@ from twinlens.bundle.preprocessing import Preprocessor
 from twinlens.errors import InputError
 from twinlens.training.assembly import mask_drawer, open_network, synchronise_norms
 from twinlens.training.checkpoints import (
+    MONITORS,
     OPTIMIZER,
     STATE,
     WEIGHTS,
@@ -27,7 +28,7 @@ from twinlens.training.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
-from twinlens.training.config import Config
+from twinlens.training.config import Config, apply_sets
 from twinlens.training.data.feeder import Feeder
 from twinlens.training.data.negatives import Negatives
 from twinlens.training.data.order import Order
@@ -46,6 +47,7 @@ from twinlens.training.optimizers import open_optimizer
 from twinlens.training.parallel import Ranks, join_ranks, leave_ranks, share_gradients
 from twinlens.training.progress import Display
 from twinlens.training.run import BAD, CHECKPOINTS, prepare_folder
+from twinlens.training.sharding import is_sharded, shard_network, whole
 from twinlens.training.state import State
 from twinlens.training.views.maker import ViewMaker
 from twinlens.training.visual_tokenizer import (
@@ -90,13 +92,13 @@ class Session:
         return step % every == 0 or step == self.total
 
     def save(self) -> None:
-        """Write a checkpoint of this moment; the first rank does."""
+        """Write a checkpoint of this moment; the first rank does, all put it together."""
+        tensors = {
+            WEIGHTS: {name: whole(value) for name, value in self.net.parts.state_dict().items()},
+            STATE: self.state.state_dict(),
+            OPTIMIZER: optimizer_tensors(self.optimizer, self.net.parts),
+        }
         if self.ranks.first:
-            tensors = {
-                WEIGHTS: self.net.parts.state_dict(),
-                STATE: self.state.state_dict(),
-                OPTIMIZER: optimizer_tensors(self.optimizer, self.net.parts),
-            }
             found = Checkpoint(tensors, {"step": self.step, "world": self.ranks.world})
             save_checkpoint(self.folder / CHECKPOINTS, found, keep=self.config.settings.keep)
             _write_bad(self.folder, self.feeder.store)
@@ -144,8 +146,13 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     # Convolutions are up to half as fast again with channels last in memory, on CPU and GPU.
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = State(config.objective.state(), net, settings.seed).to(device)
+    before = _last_checkpoint(folder, net, state)
+    sharded = is_sharded(settings, ranks)
+    if sharded:
+        shard_network(net, device, ranks)
     optimizer = open_optimizer(net, config.objective.groups(), settings)
-    step = _resume(folder, net, state, optimizer)
+    restore_optimizer(optimizer, net.parts, before.tensors[OPTIMIZER])
+    step = int(before.facts["step"])
     side = settings.image_size
     maker = ViewMaker(config.objective.views(), side, settings.mean, settings.std)
     batch_text = tokenizer.batch if tokenizer else None
@@ -155,7 +162,9 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     if count := config.objective.negatives():
         feeder.negatives = Negatives(source.records, count)
     known = [row for row in read_log(folder) if row["step"] <= step]
-    rounds = Rounds(config, store, known)
+    # The doctor measures whole parameters; putting shards together for it would cost too much.
+    watched = apply_sets(config, ["doctor=false"]) if sharded else config
+    rounds = Rounds(watched, store, known)
     total = settings.steps or max(1, round(settings.epochs * order.per_epoch))
     return Session(
         config=config,
@@ -267,16 +276,15 @@ def _has_text(config: Config) -> bool:
     return "text" in config.objective.paths
 
 
-def _resume(folder: Path, net: Network, state: State, optimizer: torch.optim.Optimizer) -> int:
-    """Load the latest checkpoint, if any, and return its step."""
+def _last_checkpoint(folder: Path, net: Network, state: State) -> Checkpoint:
+    """Load network and state from the latest checkpoint and return it; an empty one at first."""
     found = find_checkpoint(folder / CHECKPOINTS)
     if found is None:
-        return 0
+        return Checkpoint({OPTIMIZER: {}, MONITORS: {}}, {"step": 0})
     checkpoint = load_checkpoint(found)
     net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
     state.load_state_dict(checkpoint.tensors[STATE])
-    restore_optimizer(optimizer, net.parts, checkpoint.tensors[OPTIMIZER])
-    return int(checkpoint.facts["step"])
+    return checkpoint
 
 
 def _differentiator(
@@ -291,7 +299,7 @@ def _differentiator(
     passes: nn.Module = net
     if settings.compile:
         passes = torch.compile(net)  # type: ignore[assignment]
-    if ranks.world > 1:
+    if ranks.world > 1 and not is_sharded(settings, ranks):
         passes = share_gradients(passes, device)
     precision = torch.bfloat16 if settings.precision == "bf16" else None
     chunk, witness = settings.chunk // ranks.world, rounds.witness

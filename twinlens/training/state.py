@@ -17,6 +17,7 @@ from twinlens.training.objective import Centre, Clamp, Declaration, Ema, Ring, R
 from twinlens.training.parallel import Ranks
 from twinlens.training.schedules import Progress
 from twinlens.training.seeds import generator
+from twinlens.training.sharding import local, whole
 
 
 class State(nn.Module):
@@ -57,13 +58,13 @@ class State(nn.Module):
             mean = ranks.mean(rows.flatten(0, -2).mean(dim=0))
             self.get_buffer(centre.name).lerp_(mean, 1 - centre.momentum)
         for clamp in self.clamps:
-            net.parts.get_parameter(clamp.parameter).clamp_(clamp.low, clamp.high)
+            local(net.parts.get_parameter(clamp.parameter)).clamp_(clamp.low, clamp.high)
         self._make_unit(net)
 
     @torch.no_grad()
     def _make_unit(self, net: Network) -> None:
         for item in self.units:
-            rows = net.parts.get_parameter(item.parameter)
+            rows = local(net.parts.get_parameter(item.parameter))
             rows.copy_(nn.functional.normalize(rows, dim=-1))
 
     def _follow(self, net: Network, ema: Ema, progress: Progress) -> None:
@@ -72,7 +73,7 @@ class State(nn.Module):
         for name in ema.parts:
             pairs = zip(self.twin[name].parameters(), net[name].parameters(), strict=True)
             for slow, fast in pairs:
-                slow.lerp_(fast.to(slow.dtype), weight)
+                slow.lerp_(whole(fast).to(slow.dtype), weight)
 
     def _push(self, ring: Ring, rows: Tensor) -> None:
         """Write the rows over the oldest ones; more rows than room leaves the last of them."""

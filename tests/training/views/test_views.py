@@ -13,8 +13,8 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 from twinlens.training.seeds import generator
-from twinlens.training.views.colours import apply_colours, rotate, saturate
 from twinlens.training.views.blur import blur, blurring
+from twinlens.training.views.colours import apply_colours, rotate, saturate
 from twinlens.training.views.crops import Crops, draw_boxes
 from twinlens.training.views.cutting import cut_by_matrices, cut_by_slices
 from twinlens.training.views.maker import FELT, ViewMaker, draw_recipe, make_view, parts

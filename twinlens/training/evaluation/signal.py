@@ -9,8 +9,6 @@ image differ as much as images do counts for nothing.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 

@@ -1,8 +1,8 @@
 """Gaussian blur of planes: two passes of small matrices along the diagonal, not of whole ones.
 
-A row of the blurred image depends on the few rows around it; so sixteen rows at a time are a product
-with the rows that lie within the filter's reach. Work grows with the side squared, where dense
-matrices grow with its cube.
+A row of the blurred image depends on the few rows around it; so sixteen rows at a time are a
+product with the rows that lie within the filter's reach. Work grows with the side squared, where
+dense matrices grow with its cube.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ def blur(planes: Tensor, sigma: Tensor) -> Tensor:
     n, channels, side, _ = planes.shape
     block = next((size for size in BLOCKS if side % size == 0), side)
     reach = min(side, block + 2 * math.ceil(REACH * float(sigma.max())))
-    starts = [min(max(low - (reach - block) // 2, 0), side - reach) for low in range(0, side, block)]
+    starts = [
+        min(max(low - (reach - block) // 2, 0), side - reach) for low in range(0, side, block)
+    ]
     weights = _bands(sigma.to(planes), starts, side, block, reach)
     weights = weights.repeat_interleave(channels, dim=0)  # (n * channels, blocks, block, reach)
     flat = planes.reshape(n * channels, side, side)
