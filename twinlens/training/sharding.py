@@ -39,7 +39,7 @@ def shard_network(net: Network, device: torch.device, ranks: Ranks) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    net.to(memory_format=torch.contiguous_format)
     mesh = init_device_mesh(device.type, (ranks.world,))
     stacks = [module for name, module in net.parts.named_modules() if _is_stack(name)]
     for stack in stacks:
@@ -59,13 +59,13 @@ def set_synchronised(module: nn.Module, last: bool) -> None:
 
 def whole(tensor: Tensor) -> Tensor:
     """Return the tensor put together from all ranks, each of which must ask; others as they are."""
-    found: Tensor = tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[operator]
+    found: Tensor = tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
     return found
 
 
 def local(tensor: Tensor) -> Tensor:
     """Return this rank's rows of a parameter, to change them in place; all rows if not sharded."""
-    found: Tensor = tensor.to_local() if _is_shard(tensor) else tensor  # type: ignore[operator]
+    found: Tensor = tensor.to_local() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
     return found
 
 
