@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.training.family import SMALL
+from tests.training.family import split_name
 from twinlens.training.config import Config, Settings
 from twinlens.training.doctor.examination import examine
 from twinlens.training.doctor.verdicts import Diagnosis
@@ -75,7 +75,8 @@ def save_picture(path: Path, pixels: Any) -> None:
 
 def patient(method: str, steps: int, **fields: Any) -> Config:
     """Return a small run of a method, with some of the objective's fields changed."""
-    return as_patient(find_method(method)(**(SMALL[method] | fields)), steps)
+    method, small = split_name(method)
+    return as_patient(find_method(method)(**(small | fields)), steps)
 
 
 def as_patient(objective: Any, steps: int, **settings: Any) -> Config:

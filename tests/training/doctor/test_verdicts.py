@@ -111,6 +111,28 @@ def test_the_loop_says_a_sickness_once_and_the_command_repeats_it(
     assert answer["state"] == "sick" and answer["readings"]["chance"] > 0
 
 
+@pytest.mark.parametrize(
+    ("steps", "numbers", "code", "word"),
+    [(100, {}, 0, "healthy"), (100, {"radial_gradient": 0.4}, 3, "sick"), (30, {}, 4, "too early")],
+)
+def test_the_command_answers_the_shell_by_its_exit_code(
+    steps: int,
+    numbers: dict[str, float],
+    code: int,
+    word: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "config.json").write_text(patient("simclr", 100).to_json())
+    lines = [json.dumps(row) + "\n" for row in log_of(steps, **numbers)]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+    with pytest.raises(SystemExit) as stop:
+        run_command(["doctor", str(tmp_path)])
+    assert stop.value.code == code
+    printed = capsys.readouterr().out
+    assert f"{tmp_path}: {word}" in printed and "head_spread" in printed
+
+
 def test_measuring_changes_no_number_of_the_training(tmp_path: Path) -> None:
     data = str(draw_shapes(tmp_path / "data", 32))
     losses = {}
