@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from twinlens.errors import InputError
 from twinlens.index.columns import COLUMNS_NAME, Columns
+from twinlens.index.filter_language import parse_filter
 from twinlens.index.filters import (
     Both,
     Contains,
@@ -23,7 +24,6 @@ from twinlens.index.filters import (
     Not,
     Order,
     matches,
-    parse_filter,
 )
 
 ITEMS: list[dict[str, Any]] = [

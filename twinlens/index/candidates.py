@@ -17,6 +17,7 @@ import numpy.typing as npt
 from twinlens.index.arrays import Floats, Mask, Rows
 from twinlens.index.exact import rescore
 from twinlens.index.faiss_setup import load_faiss
+from twinlens.index.gpu import DeviceIndex, copy_index
 from twinlens.index.kinds import Kind, find_kind
 from twinlens.index.space import Space
 
@@ -36,6 +37,7 @@ class Candidates:
     """A FAISS index, open."""
 
     def __init__(self, kind_name: str, index: Any, space: Space) -> None:
+        self.kind_name = kind_name
         self.kind: Kind = find_kind(kind_name)
         self.index = index
         self.space = space
@@ -73,9 +75,14 @@ class Candidates:
         self, queries: Floats, count: int, probe: int, allowed: Mask | None = None
     ) -> tuple[Floats, Rows]:
         """Return up to `count` candidates a query, best first by the index's own rough scores."""
+        mapped = self.space.map_queries(queries)
+        if allowed is None and self._copy is not None:
+            found = self._copy.search(mapped, count, min(probe, self.index.nlist))
+            if found is not None:
+                return found
         bits = None if allowed is None else np.packbits(allowed, bitorder="little")
         params = self._params(probe, count, bits)
-        scores, places = self.index.search(self.space.map_queries(queries), count, params=params)
+        scores, places = self.index.search(mapped, count, params=params)
         return scores, places
 
     def probe_for(self, queries: Floats, probe: int, allowed: Mask, enough: int) -> int:
@@ -94,6 +101,10 @@ class Candidates:
         seen = np.cumsum(held[lists], axis=1)
         there = (worth >= min(probe, 0.999 * worth[0, -1])) & (seen >= min(enough, seen[0, -1]))
         return max(probe, int(np.max(np.argmax(there, axis=1))) + 1)
+
+    @functools.cached_property
+    def _copy(self) -> DeviceIndex | None:
+        return copy_index(self.index, self.kind_name) if self.kind.on_gpu else None
 
     @functools.cached_property
     def _list_of_row(self) -> npt.NDArray[np.int32]:

@@ -8,7 +8,6 @@ has none: a flipped byte raises instead of answering.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import orjson
 
 from twinlens.errors import CollectionError
 from twinlens.index.arrays import Floats
+from twinlens.index.database import connect
 from twinlens.index.records import (
     FORMAT,
     Changes,
@@ -33,7 +33,6 @@ from twinlens.index.records import (
 from twinlens.index.transaction import Transaction
 
 CATALOG_NAME = "catalog.sqlite"
-BUSY_SECONDS = 10.0
 CHUNK = 500  # ids a query, below SQLite's limit on parameters
 
 _SCHEMA = """
@@ -60,7 +59,7 @@ class Catalog:
                 " make one with `twinlens index build CORPUS -o DIR`"
             )
         self._lock = threading.RLock()
-        self._db = _connect(self.path, write=write)
+        self._db = connect(self.path, write=write)
         self.head()
 
     @staticmethod
@@ -278,29 +277,6 @@ class Catalog:
 
     def _explain(self, error: sqlite3.DatabaseError) -> CollectionError:
         return CollectionError(f"{self.path}: {error}")
-
-
-def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    """Open SQLite; a folder that we may not write to is opened as immutable."""
-    mode = "rw" if write else "ro"
-    if not write and not os.access(path.parent, os.W_OK) and not _has_log(path):
-        mode = "ro&immutable=1"
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
-    try:
-        db = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
-        )
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA cache_size=-16384")
-        db.execute("SELECT one FROM head").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise CollectionError(f"{path} cannot be opened: {error}") from error
-    return db
-
-
-def _has_log(path: Path) -> bool:
-    log = path.with_name(path.name + "-wal")
-    return log.exists() and log.stat().st_size > 0
 
 
 def _rows(blobs: list[bytes], dim: int) -> Floats:

@@ -21,7 +21,8 @@ from twinlens.index.arrays import Floats, unit_rows
 from twinlens.index.catalog import Catalog
 from twinlens.index.delta import Delta
 from twinlens.index.derived import Derived
-from twinlens.index.filters import Filter, parse_filter
+from twinlens.index.filter_language import parse_filter
+from twinlens.index.filters import Filter
 from twinlens.index.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.records import Changes, Head, Item, SegmentRow
 from twinlens.index.segment import Segment

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from twinlens.index.candidates import INDEX_NAME, TUNED_K, Candidates, Dials
 from twinlens.index.durable import check_hashes, fresh_name, publish_folder
 from twinlens.index.faiss_setup import load_faiss, num_gpus
 from twinlens.index.filtered_dials import FilteredDials, choose_dials
+from twinlens.index.gpu import add_blocks
 from twinlens.index.kinds import PROJECTED_DIM, Kind, find_kind
 from twinlens.index.records import IndexRow
 from twinlens.index.segment import Segment
@@ -153,9 +154,12 @@ def _train_and_add(kind: Kind, rows: npt.NDArray[Any], space: Space) -> Any:
         index.hnsw.efConstruction = 120
     if not index.is_trained:
         index.train(space.map_rows(rows[_draw(len(rows), wanted)]))
-    for start in range(0, len(rows), BLOCK):
-        index.add(space.map_rows(rows[start : start + BLOCK]))
-    return index
+
+    def blocks() -> Iterator[Floats]:
+        for start in range(0, len(rows), BLOCK):
+            yield space.map_rows(rows[start : start + BLOCK])
+
+    return add_blocks(index, blocks, has_kernels=kind.on_gpu)
 
 
 def _draw(count: int, wanted: int) -> Rows:

@@ -31,6 +31,7 @@ class Kind:
     probes: tuple[int, ...] = (0,)  # values of the dial, from cheap to thorough
     expansions: tuple[int, ...] = ROUGH
     bytes_per_row: Callable[[int], float] = lambda dim: dim
+    on_gpu: bool = False  # whether FAISS has kernels for it
 
 
 def _lists(rows: int) -> int:
@@ -55,6 +56,7 @@ KINDS: dict[str, Kind] = {
         dial="nprobe",
         probes=PROBES,
         expansions=FINE,
+        on_gpu=True,
     ),
     "ivf-rabitq": Kind(
         lambda rows, dim: f"IVF{_lists(rows)},RaBitQfs",

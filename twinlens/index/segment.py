@@ -23,6 +23,7 @@ from twinlens.index.arrays import Floats, Halves, Mask, Rids, Rows, as_float32
 from twinlens.index.columns import COLUMNS_NAME, Columns
 from twinlens.index.durable import FileRecord, check_sizes, fresh_name, publish_folder
 from twinlens.index.filters import Filter
+from twinlens.index.gpu import DeviceIndex, copy_rows
 from twinlens.index.records import SegmentRow
 
 EMBEDDINGS_NAME = "embeddings.npy"
@@ -80,6 +81,8 @@ class Segment:
         self._verified = False
         self._columns: Columns | None = None
         self._resident: Floats | None = None
+        self._device: DeviceIndex | None = None
+        self._device_asked = False
 
     def __len__(self) -> int:
         return self.row.rows
@@ -113,6 +116,15 @@ class Segment:
             if self._resident is None:
                 self._resident = as_float32(self.embeddings)
         return self._resident
+
+    def on_device(self) -> DeviceIndex | None:
+        """Return all rows on the GPU, or None where there is none."""
+        self.verify()
+        with self._lock:
+            if not self._device_asked:
+                self._device_asked = True
+                self._device = copy_rows(self.embeddings)
+        return self._device
 
     def place_of(self, rids: Rids) -> Rows:
         """Return the row of each rid, -1 where the rid is not in this segment."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twinlens.index.arrays import Floats, Mask, Rids
+from twinlens.index.arrays import Floats, Mask, Rids, Rows
 from twinlens.index.delta import Delta
 from twinlens.index.derived import Derived
 from twinlens.index.exact import best, top_k
@@ -61,12 +61,20 @@ class Part:
             found = self.derived.search(
                 self.segment, queries, k, allowed, filtered=tree is not None
             )
+        if found is None and allowed is None and not narrow:
+            found = self._search_device(queries, k)
         if found is None:
             # A few scattered rows are read from the map; a copy of all in memory is not made.
             rows = self.segment.matrix(self.resident and (not narrow or self.derived is None))
             found = top_k(queries, rows, k, allowed)
         scores, places = found
         return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
+
+    def _search_device(self, queries: Floats, k: int) -> tuple[Floats, Rows] | None:
+        """Return the exact answers of the GPU, or None where the CPU has to give them."""
+        device = self.segment.on_device()
+        found = None if device is None else device.search(queries, k)
+        return None if found is None else best(*found, k)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from twinlens.errors import ConflictError, InputError
 from twinlens.index.collection import Collection, Hit
-from twinlens.index.filters import parse_filter
+from twinlens.index.filter_language import parse_filter
 from twinlens.index.query import QueryPart, embed_query
 from twinlens.index.stats import measured_recall
 from twinlens.serving.answers import dump

@@ -1,0 +1,34 @@
+"""How SQLite is opened for a catalog: durable, patient, and read-only where it must be."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from twinlens.errors import CollectionError
+
+BUSY_SECONDS = 10.0
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open SQLite; a folder that we may not write to is opened as immutable."""
+    mode = "rw" if write else "ro"
+    if not write and not os.access(path.parent, os.W_OK) and not _has_log(path):
+        mode = "ro&immutable=1"
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    try:
+        db = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+        )
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA cache_size=-16384")
+        db.execute("SELECT one FROM head").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise CollectionError(f"{path} cannot be opened: {error}") from error
+    return db
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(path.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
