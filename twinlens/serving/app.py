@@ -78,7 +78,7 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
     return app
 
 
-def surround(app: FastAPI) -> ASGIApp:
+def surround(app: FastAPI) -> Surround:
     """Return the application with its hot paths and the layers that every request passes first."""
     service: Service = app.state.service
     hot = {path: module.build_endpoint(service) for module in HOT for path in module.PATHS}

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from starlette.types import Scope
-
 from twinlens.errors import OverloadedError
 from twinlens.serving.model import ServedModel
 from twinlens.serving.registry import Registry
@@ -27,18 +25,18 @@ class Door:
         self._most = most_requests
         self.in_flight = 0
 
-    def is_free(self, scope: Scope) -> bool:
+    def is_free(self, method: str) -> bool:
         """Whether a request is let in whatever the load, and not counted."""
-        return scope["method"] in _FREE
+        return method in _FREE
 
-    def refuse(self, scope: Scope) -> OverloadedError | None:
-        """Return why a request may not come in, or None."""
+    def refuse(self, headers: Iterable[tuple[bytes, bytes]]) -> OverloadedError | None:
+        """Return why a request with these headers may not come in, or None."""
         if self.in_flight >= self._most:
             return OverloadedError(
                 f"{self._most} requests are being answered, the limit; try again later",
                 retry_after=_backlog(self._registry.models()),
             )
-        if not _brings_images(scope["headers"]):
+        if not _brings_images(headers):
             return None
         models = [model for model in self._registry.models() if model.images is not None]
         if not models or not all(m.images and m.images.batcher.is_full for m in models):

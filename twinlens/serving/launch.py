@@ -21,6 +21,7 @@ from twinlens.bundle.preprocessing import ImageLimits
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.logs import configure_logs
+from twinlens.serving.protocol import build_protocol
 from twinlens.serving.service import Opener, Service
 from twinlens.serving.settings import Settings
 
@@ -52,8 +53,10 @@ def run_server(service: Service, *, host: str, port: int, more: Sequence[APIRout
     """Serve until a signal says to stop; return when all is drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
+    app = surround(build_app(service, more))
     config = uvicorn.Config(
-        surround(build_app(service, more)),
+        app,
+        http=build_protocol(app),
         host=host,
         port=port,
         log_config=None,

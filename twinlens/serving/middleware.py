@@ -27,6 +27,9 @@ _SECURITY = (
 )
 
 
+Headers = list[tuple[bytes, bytes]]
+
+
 class Surround:
     """The outermost layer."""
 
@@ -44,10 +47,10 @@ class Surround:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(self._service, scope, send, self._hot_paths)
-        if self._door.is_free(scope):
+        if self._door.is_free(scope["method"]):
             await self._run(exchange, scope, receive)
             return
-        refusal = self._door.refuse(scope)
+        refusal = self._door.refuse(scope["headers"])
         if refusal is not None:
             await exchange.fail(scope, receive, refusal)
             exchange.finish(scope)
@@ -59,6 +62,26 @@ class Surround:
         finally:
             self._door.in_flight -= 1
             self._service.metrics.in_flight.dec()
+
+    def turn_away(
+        self, method: str, target: bytes, headers: Headers
+    ) -> tuple[Headers, bytes] | None:
+        """Return the headers and body of a refusal, or None for a request that may come in.
+
+        For the protocol, which asks before there is a request to speak of.
+        """
+        refusal = None if self._door.is_free(method) else self._door.refuse(headers)
+        if refusal is None:
+            return None
+        path = target.partition(b"?")[0].decode("ascii", "replace")
+        scope: Scope = {"method": method, "path": path, "headers": headers}
+        exchange = _Exchange(self._service, scope, _send_nothing, self._hot_paths)
+        response = answer_error(refusal, path=path)
+        exchange.status = response.status_code
+        found = response.raw_headers
+        exchange.add_headers(found)
+        exchange.finish(scope)
+        return found, bytes(response.body)
 
     async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         try:
@@ -92,14 +115,17 @@ class _Exchange:
         """Pass a message on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = message["headers"]
-            headers.append((b"x-request-id", self.request_id.encode()))
-            headers.extend(_SECURITY)
-            if self._service.is_draining:
-                headers.append((b"connection", b"close"))
+            self.add_headers(message["headers"])
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self.is_complete = True
+
+    def add_headers(self, headers: Headers) -> None:
+        """Add the headers that every answer has."""
+        headers.append((b"x-request-id", self.request_id.encode()))
+        headers.extend(_SECURITY)
+        if self._service.is_draining:
+            headers.append((b"connection", b"close"))
 
     async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
         """Answer with an error."""
@@ -138,6 +164,10 @@ class _Exchange:
                     "stages": {name: round(s * 1000, 2) for name, s in stages.items()},
                 },
             )
+
+
+async def _send_nothing(_: Message) -> None:
+    """Stand where nothing is sent by the application."""
 
 
 def _request_id(scope: Scope) -> str:
