@@ -23,8 +23,16 @@ def study(
 
     [bold]Example:[/] twinlens study temperature photos/ --out studies/t --set epochs=5
     """
+    from twinlens.cli.terminal import print_note
     from twinlens.training.progress import open_display
-    from twinlens.training.studies import STUDIES, find_study, format_table, run_study
+    from twinlens.training.studies import (
+        PLOT,
+        STUDIES,
+        TABLE,
+        find_study,
+        format_table,
+        run_study,
+    )
 
     if listing:
         typer.echo("\n".join(f"{key:<12} {item.question}" for key, item in STUDIES.items()))
@@ -38,3 +46,4 @@ def study(
     finally:
         display.close()
     typer.echo("\n".join(format_table(rows)))
+    print_note(f"table and plot: {out / TABLE}, {out / PLOT}")
