@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from twinlens.training.builtin.corpus import Corpus, Part
-from twinlens.training.builtin.evaluation import evaluate, rank
+from twinlens.training.builtin.evaluation import _unheard, evaluate, rank
 from twinlens.training.builtin.words import LANGUAGES, OTHERS, read_words
 
 STYLES = ("noto", "fluent_3d", "fluent_flat", "emojitwo", "blobmoji")
@@ -44,7 +45,7 @@ def corpus() -> Corpus:
         for style in STYLES
         for n in range(COUNT)
     ]
-    icons = [{"caption": f"thing {n}", "style": f"family {n % 2}"} for n in range(COUNT)]
+    icons = [{"caption": f"icon of thing {n}", "style": f"family {n % 2}"} for n in range(COUNT)]
     classes = sorted(read_words().clothes)
     clothes = [{"cls": name} for name in classes for _ in range(2)]
     return Corpus(
@@ -97,6 +98,7 @@ def test_an_encoder_that_knows_all_scores_100_everywhere(corpus: Corpus) -> None
     found = evaluate(Knowing(), corpus, corpus, read_words())
     assert {name: value for name, value in found.items() if value != 100.0} == {}
     assert {"seen_noto_ja_r1", "seen_noto_dim64_r1", "icons_r5", "clothes_probe"} <= set(found)
+    assert "unheard_noto_r5" in found
     assert {f"words_noto_{language}" for language in LANGUAGES} <= set(found)
 
 
@@ -110,3 +112,17 @@ def test_rank_counts_those_before_and_those_equal() -> None:
     gallery = np.array([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8], [0.0, 1.0]], np.float32)
     queries = np.array([[1.0, 0.0]] * 4, np.float32)
     assert rank(queries, gallery, np.arange(4)).tolist() == [0, 2, 2, 3]
+
+
+def test_concepts_that_an_icon_is_called_by_are_not_unheard_of(corpus: Corpus) -> None:
+    icons = [{**row, "caption": f"thing {n}"} for n, row in enumerate(corpus.icons.rows[:-3])]
+    named = dataclasses.replace(corpus, icons=Part(corpus.icons.pixels[:-3], icons))
+    asked: list[str] = []
+
+    class Listening(Knowing):
+        def embed_texts(self, texts: Sequence[str]) -> Rows:
+            asked.extend(texts)
+            return super().embed_texts(texts)
+
+    assert _unheard(Listening(), named, corpus.emoji, read_words()) == {"unheard_noto_r5": 1.0}
+    assert asked == ["thing 15", "thing 16", "thing 17"]

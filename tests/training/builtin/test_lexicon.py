@@ -77,6 +77,14 @@ def test_each_drawn_word_is_said_in_english_and_in_other_languages(corpus: Corpu
     assert {"dog", "Hund", "chien", "perro", "犬", "कुत्ता"} <= texts
 
 
+def test_more_words_may_come_that_no_image_shows(corpus: Corpus) -> None:
+    lexicon = _lexicon(corpus, DOG)
+    said = lexicon.say([0, 3], more=10)
+    assert said.english == len(set(said.words.tolist())) > 10
+    pictured = said.truth.any(0)
+    assert 0 < int(pictured.sum()) == len(said.texts) - 4 * 10
+
+
 def test_where_no_word_is_true_none_is_said(corpus: Corpus) -> None:
     said = _lexicon(corpus).say([0, 1])
     assert (said.texts, said.english) == ([], 0)

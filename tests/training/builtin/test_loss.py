@@ -109,6 +109,19 @@ def test_a_word_is_pulled_to_what_it_is_true_of_and_to_its_translation() -> None
     assert good["english_256"] == bad["english_256"]
 
 
+def test_a_word_without_picture_meets_its_translations_only() -> None:
+    said, words = _two_words(), _rows(6, 5)
+    truth = torch.zeros(6, 6)
+    truth[:, [0, 1, 3, 4]] = said.truth
+    more = Said(
+        ["dog", "cat", "car", "Hund", "Katze", "Auto"], torch.tensor([0, 1, 2] * 2), 3, truth
+    )
+    with_more = _measure(more, words)
+    alone = _measure(said, words[[0, 1, 3, 4]])
+    assert with_more["word_images"] == alone["word_images"]
+    assert with_more["word_words"] > alone["word_words"]  # three to tell apart, not two
+
+
 def test_a_batch_without_common_words_has_no_such_term() -> None:
     nothing = Said([], torch.zeros(0, dtype=torch.long), 0, torch.zeros(6, 0))
     assert "word_images" not in _measure(nothing, torch.zeros(0, 256))

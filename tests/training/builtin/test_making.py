@@ -83,7 +83,7 @@ def test_a_style_that_is_not_there_cannot_be_held_out(data: Path) -> None:
 def short() -> Recipe:
     """Two steps without blobmoji, one with it."""
     mix = Mix(concepts=6, styles=2, icons=6, clothes=4, crowds=1, crowd=3)
-    return Recipe(steps=2, finish=1, warmup=1, mix=mix)
+    return Recipe(steps=2, finish=1, warmup=1, mix=mix, late=mix)
 
 
 def test_a_held_out_style_is_measured_before_it_is_trained_on(

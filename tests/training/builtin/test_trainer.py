@@ -22,7 +22,7 @@ from twinlens.training.builtin.words import read_words
 from twinlens.training.progress import Silent
 
 MIX = Mix(concepts=6, styles=2, icons=6, clothes=4, crowds=1, crowd=3)
-RECIPE = Recipe(steps=20, finish=4, mix=MIX, size=32, warmup=1, held_out=())
+RECIPE = Recipe(steps=20, finish=4, mix=MIX, late=MIX, size=32, warmup=1, held_out=())
 
 
 def _trainer(corpus: Corpus, out: Path) -> Trainer:
@@ -125,13 +125,18 @@ def test_a_run_ends_at_its_last_step_and_writes_its_terms_down(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinlens.training.builtin.trainer._LOG_EVERY", 2)
-    recipe = dataclasses.replace(RECIPE, steps=4, finish=1, mix=Mix(2, 2, 2, 2, 1, 1))
+    recipe = dataclasses.replace(
+        RECIPE, steps=4, finish=1, mix=Mix(2, 2, 2, 2, 1, 1), late=Mix(2, 2, 2, 3, 1, 1, 5)
+    )
     trainer = Trainer(corpus, tmp_path, recipe, Silent())
     trainer.run(until=3)
     assert trainer.step == 3
     again = Trainer(corpus, tmp_path, recipe, Silent())
     again.run()
     assert again.step == 5
+    late = Trainer(corpus, tmp_path, recipe, Silent())
+    late.take_step()
+    assert late.views == again.views + 2 * 2 + 2 + 3  # the mix of the second part
     lines = (tmp_path / LOG).read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 4
     progress = json.loads((tmp_path / "progress.json").read_text())

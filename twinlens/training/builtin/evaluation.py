@@ -40,6 +40,7 @@ def evaluate(encoder: Encoder, train: Corpus, test: Corpus, words: Words) -> dic
     found |= _across_styles(encoder, train.emoji)
     found |= _plain_words(encoder, train, words)
     found |= _unseen(encoder, test.emoji, words)
+    found |= _unheard(encoder, train, test.emoji, words)
     found |= _icons(encoder, test.icons)
     found |= _clothes(encoder, train.clothes, test.clothes, words)
     return {name: round(100 * value, 1) for name, value in found.items()}
@@ -132,6 +133,17 @@ def _unseen(encoder: Encoder, emoji: Part, words: Words) -> dict[str, float]:
         right = [groups.index(gallery.concept(i)["group"]) for i in range(len(gallery))]
         found[f"unseen_{style}_groups"] = _accuracy(images, bank, right)
     return found
+
+
+def _unheard(encoder: Encoder, train: Corpus, emoji: Part, words: Words) -> dict[str, float]:
+    """Unseen concepts by whose name no icon and no common word goes, among all unseen ones."""
+    heard = {row["caption"].lower() for row in train.icons.rows} | set(words.keywords)
+    gallery = emoji.pick(_is("noto"))
+    labels = [str(row["label"]) for row in gallery.rows]
+    asked = np.array([i for i, label in enumerate(labels) if label.lower() not in heard])
+    texts = encoder.embed_texts([labels[i] for i in asked])
+    ranks = rank(texts, encoder.encode_pixels(gallery.pixels), asked)
+    return {"unheard_noto_r5": recall(ranks, 5)}
 
 
 def _icons(encoder: Encoder, icons: Part) -> dict[str, float]:

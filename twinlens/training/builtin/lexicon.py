@@ -48,10 +48,15 @@ class Lexicon:
         rows = [*emoji, *icons, *worn]
         self._truth = torch.stack(rows) if rows else torch.zeros(0, len(self.names))
 
-    def say(self, indices: Sequence[int], most: int = 72) -> Said:
-        """Draw words that are true of some of the images, in English and in other languages."""
+    def say(self, indices: Sequence[int], most: int = 72, more: int = 0) -> Said:
+        """Draw words that are true of some of the images, in English and in other languages.
+
+        `more` others come with them, to be told from their like and tied to their translations.
+        """
         truth = self._truth[torch.tensor(indices)]
         chosen = self._choose(truth, most)
+        rest = [word for word in range(len(self.names)) if word not in chosen]
+        chosen += self._dice.sample(rest, min(more, len(rest)))
         said = [(word, self._text(word, ENGLISH, 0.3)) for word in chosen]
         for word in chosen:
             for language in self._dice.sample(OTHERS, _LANGUAGES_A_WORD):

@@ -84,8 +84,9 @@ def _measure_words(
     """Return the terms of common words: with all images they are true of, and with each other."""
     if not said.english:
         return {}
-    spoken = said.truth.any(1)
-    shown = contrast(images[spoken], words, said.truth[spoken], scales["words"])
+    spoken, pictured = said.truth.any(1), said.truth.any(0)
+    truth = said.truth[spoken][:, pictured]
+    shown = contrast(images[spoken], words[pictured], truth, scales["words"])
     equal = _equal(said.words[: said.english], said.words[said.english :])
     translated = contrast(words[: said.english], words[said.english :], equal, scales["text_text"])
     return {"word_images": _WORD_IMAGES * shown, "word_words": _WORD_WORDS * translated}

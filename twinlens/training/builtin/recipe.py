@@ -16,7 +16,10 @@ _REKINDLE_STEPS = 30  # over which the second part warms up again
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run is made: `steps` without the styles held out, then `finish` with all."""
+    """How a run is made: `steps` without the styles held out, then `finish` with all.
+
+    The second part has a mix of its own, `late`: more photographs, and words without pictures.
+    """
 
     steps: int = 3300
     finish: int = 450
@@ -29,6 +32,7 @@ class Recipe:
     seed: int = 7
     save_every: float = 90.0  # seconds
     mix: Mix = dataclasses.field(default_factory=Mix)
+    late: Mix = dataclasses.field(default_factory=lambda: Mix(clothes=128, words=150))
 
     @property
     def total(self) -> int:

@@ -72,7 +72,8 @@ class Trainer:
         self._dice = random.Random(recipe.seed + self.step)
         self._captions = Captioner(corpus, words, self._dice)
         self._lexicon = Lexicon(corpus, words, self._dice)
-        self._sampler = Sampler(corpus, recipe.mix, self._dice)
+        self._mix = recipe.mix if self.step < recipe.steps else recipe.late
+        self._sampler = Sampler(corpus, self._mix, self._dice)
         self._facts = gather_facts(corpus, self._captions)
 
     def run(self, until: int | None = None) -> None:
@@ -128,7 +129,7 @@ class Trainer:
         labels = self._facts.labels
         first = {labels[i].item(): i for i in reversed(indices)}  # one English text a label
         english, others = list(first.values()), self._captions.others(indices)
-        said = self._lexicon.say(indices)
+        said = self._lexicon.say(indices, more=self._mix.words)
         texts = self._embed(
             [self._captions.english(i) for i in english],
             [text for _, text in others],
