@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,50 @@ def test_filters_and_sheets(cli: Run, built: Path, tmp_path: Path) -> None:
     code, _, err = cli("search", built, "red", "--filter", "path =")
     assert code == 2
     assert "filter: expected a number" in err
+
+
+def test_the_sheet_opens_in_the_browser(
+    cli: Run, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    code, _, err = cli("search", built, "red", "--open")
+    assert code == 0, err
+    assert opened == [(built / "contact-sheet.html").resolve().as_uri()]
+    assert "red.png" in (built / "contact-sheet.html").read_text()
+
+
+def test_terms_thresholds_and_groups_shape_the_answer(cli: Run, built: Path) -> None:
+    def ask(*options: object) -> list[dict[str, Any]]:
+        code, text, err = cli("search", built, *options, "--json")
+        assert code == 0, err
+        found: list[dict[str, Any]] = json.loads(text)
+        return found
+
+    plain = ask("red")
+    score = {hit["id"]: hit["score"] for hit in plain}
+    without = {hit["id"]: hit["score"] for hit in ask("red", "--not", "a photo of a red square")}
+    assert without["red.png"] < score["red.png"]
+    middle = (plain[0]["score"] + plain[1]["score"]) / 2
+    assert [hit["id"] for hit in ask("red", "--threshold", middle)] == [plain[0]["id"]]
+    folded = ask("red", "--group", -1)
+    assert len(folded) == 1
+    assert len(folded[0]["duplicates"]) == len(plain) - 1
+
+
+def test_a_table_gives_its_own_ids(
+    cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path
+) -> None:
+    table = photos / "shop.csv"
+    table.write_text("sku,file,price\nA7,red.png,3\nB9,blue.png,5\nC1,broken.png,1\n")
+    out = tmp_path / "shop.index"
+    options = ("--id-column", "sku", "--bundle", toy_bundle)
+    code, _, err = cli("index", "build", table, "-o", out, *options)
+    assert code == 0, err
+    _, text, _ = cli("search", out, "red", "--filter", "price < 5", "--json")
+    assert [hit["id"] for hit in json.loads(text)] == ["A7"]
+    failed = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert [one["id"] for one in failed] == ["C1"]
 
 
 def test_running_a_build_again_takes_in_what_changed(

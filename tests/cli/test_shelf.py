@@ -23,6 +23,11 @@ def test_a_folder_of_images_is_indexed_once_and_served(
         assert shelf.find("images").collection.count() == len(squares)
         shelf.close()
     assert len(list((tmp_path / "data" / "images").iterdir())) == 1
+    shelf = open_shelf([], photos, tmp_path / "data", "builtin")  # another encoder: indexed anew
+    assert shelf.find("images").collection.head.bundle_name == "builtin"
+    assert shelf.find("images").collection.count() == len(squares)
+    shelf.close()
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 2
 
 
 def test_named_collections_are_served_and_faults_are_named(tmp_path: Path) -> None:

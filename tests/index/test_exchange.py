@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from twinlens.errors import InputError
@@ -47,6 +49,28 @@ def test_embeddings_alone_get_ids_from_their_place(tmp_path: Path, writer: Write
     np.save(tmp_path / "emb_0.npy", np.ones((2, 16), np.float16))
     assert import_parts(writer, tmp_path) == 2
     assert set(writer.catalog.versions()) == {"emb_0/0", "emb_0/1"}
+
+
+def test_a_folder_of_images_texts_and_a_table_is_taken_in_by_its_images(
+    tmp_path: Path, writer: Writer, rows: Callable[[int], npt.NDArray[np.float32]]
+) -> None:
+    """As clip-retrieval's inference leaves it: numbers padded, texts beside the images."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    for name in ("img_emb", "text_emb", "metadata"):
+        (tmp_path / name).mkdir()
+    images = rows(5)
+    for number, part in enumerate((slice(0, 3), slice(3, 5))):
+        np.save(tmp_path / f"img_emb/img_emb_0{number}.npy", images[part].astype(np.float16))
+        np.save(tmp_path / f"text_emb/text_emb_0{number}.npy", rows(len(images[part])))
+        told = [{"image_path": f"p/{n}.jpg", "caption": f"c{n}"} for n in range(5)[part]]
+        parquet.write_table(
+            pyarrow.Table.from_pylist(told), tmp_path / f"metadata/metadata_0{number}.parquet"
+        )
+    assert import_parts(writer, tmp_path) == 5
+    for n in range(5):
+        hit = writer.collection.search(images[n], 1)[0][0]
+        assert (hit.id, hit.metadata["caption"]) == (f"p/{n}.jpg", f"c{n}")
 
 
 def test_rows_and_metadata_must_agree(tmp_path: Path, writer: Writer) -> None:

@@ -36,10 +36,16 @@ def open_shelf(named: list[str], images: Path | None, data: Path | None, bundle:
 
 
 def _index(images: Path, data: Path | None, bundle: str) -> Path:
-    """Build the collection of a corpus in its own place, which the next start finds again."""
+    """Build the collection of a corpus in its own place, which the next start finds again.
+
+    A place for each revision of the bundle: after an upgrade the images are indexed anew.
+    """
+    from twinlens.bundle.encoder import find_bundle
+    from twinlens.bundle.store import read_manifest
     from twinlens.cli.index import build
 
-    mark = hashlib.sha256(str(images.resolve()).encode()).hexdigest()[:12]
+    revision = read_manifest(find_bundle(bundle)).revision
+    mark = hashlib.sha256(f"{images.resolve()}\0{revision}".encode()).hexdigest()[:12]
     folder = (data or CACHE) / "images" / f"{images.name or 'root'}-{mark}"
     print_note(f"indexing {images} into {folder}")
     build(str(images), folder, bundle=bundle)

@@ -22,6 +22,7 @@ from twinlens.index.records import Item
 from twinlens.index.writer import Writer
 
 ID_COLUMNS = ("id", "image_path", "path", "key", "url")
+IMAGES = "img_emb"
 TAKEN_AT_ONCE = 50_000
 _NUMBER = re.compile(r"(\d+)$")
 
@@ -30,11 +31,11 @@ def export_parts(collection: Collection, folder: Path, part: int = 100_000) -> i
     """Write all items, `part` rows a file; return how many."""
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; export into a fresh folder", field="out")
-    (folder / "img_emb").mkdir(parents=True)
+    (folder / IMAGES).mkdir(parents=True)
     (folder / "metadata").mkdir()
     count = 0
     for number, (items, rows) in enumerate(_parts(collection, part)):
-        np.save(folder / "img_emb" / f"img_emb_{number}.npy", rows, allow_pickle=False)
+        np.save(folder / IMAGES / f"{IMAGES}_{number}.npy", rows, allow_pickle=False)
         _write_table(folder / "metadata", f"metadata_{number}", items)
         count += len(items)
     return count
@@ -79,8 +80,12 @@ def _parts(
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Path, Path | None]]:
-    """Yield each .npy with the table of the same number."""
-    arrays = sorted(folder.rglob("*.npy"), key=_number)
+    """Yield each .npy with the table of the same number.
+
+    Where there is a folder for images, another for texts lies beside it: those are no items.
+    """
+    images = folder / IMAGES
+    arrays = sorted((images if images.is_dir() else folder).rglob("*.npy"), key=_number)
     if not arrays:
         raise InputError(f"{folder} holds no .npy file")
     tables = {
