@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from twinlens.errors import BundleError
 from twinlens.serving.keys import parse_keys
+from twinlens.serving.memory import set_aside
 from twinlens.serving.settings import Settings, Watch
 
 ADMIN = {"authorization": "Bearer admin-key"}
@@ -141,6 +142,7 @@ def test_a_replaced_model_is_freed(
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
         await http.post("/embed", json={"texts": ["red"]}, headers=ADMIN)
+        set_aside()  # as a server does before it listens
         old = weakref.ref(service.registry.models()[0])
         await http.put("/v1/models/colours", json={"bundle": "blue-1"}, headers=ADMIN)
         for _ in range(200):

@@ -21,6 +21,7 @@ from twinlens.bundle.preprocessing import ImageLimits
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.logs import configure_logs
+from twinlens.serving.memory import set_aside
 from twinlens.serving.protocol import build_protocol
 from twinlens.serving.service import Opener, Service
 from twinlens.serving.settings import Settings
@@ -65,6 +66,7 @@ def run_server(service: Service, *, host: str, port: int, more: Sequence[APIRout
         timeout_graceful_shutdown=max(1, round(watch.drain_seconds)),
         backlog=2048,
     )
+    set_aside()
     DrainingServer(config, service).run()
 
 
