@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import blocks, site
+from docs import blocks, draw_diagrams, site
 from docs.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,3 +177,10 @@ def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Pat
             r'<link[^>]*rel="(?:stylesheet|icon|preconnect)"[^>]*href="([^"]+)"', text
         )
         assert not [address for address in loaded if "//" in address], page.name
+
+
+@pytest.mark.parametrize("name", sorted(draw_diagrams.DIAGRAMS))
+def test_a_diagram_is_what_its_script_draws_and_right_by_night(name: str) -> None:
+    drawn = draw_diagrams.DIAGRAMS[name]()
+    assert drawn == (ROOT / "docs" / "img" / f"{name}.svg").read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in drawn

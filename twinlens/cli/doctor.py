@@ -9,10 +9,10 @@ import typer
 
 
 def doctor(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a training run")],
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="also write RUN/report.html: curves, views, maps")
+        bool, typer.Option("--report", help="Also write RUN/report.html: curves, views, maps.")
     ] = False,
 ) -> None:
     """Say whether a run is healthy. Exit code 0: healthy, 3: sick, 4: too early to tell.

@@ -11,18 +11,18 @@ from twinlens.cli.terminal import print_json
 
 
 def evaluate(
-    encoder: Annotated[str, typer.Argument(metavar="RUN_OR_BUNDLE", help="a run or a bundle")],
-    where: Annotated[str, typer.Argument(metavar="DATA", help="data to be judged on")],
+    encoder: Annotated[str, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run or a bundle.")],
+    where: Annotated[str, typer.Argument(metavar="DATA", help="Data to be judged on.")],
     bank: Annotated[
         str,
-        typer.Option(help="labelled data that kNN and probes learn from; default: half of DATA"),
+        typer.Option(help="Labelled data that kNN and probes learn from; default: half of DATA."),
     ] = "",
-    limit: Annotated[int, typer.Option(help="images of each at most; 0 = all")] = 0,
+    limit: Annotated[int, typer.Option(help="Images of each at most; 0: all.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Measure kNN, linear probe, few-shot, zero-shot, retrieval and spectrum.
 
-    Example: twinlens eval RUN test.zip --bank train.zip
+    [bold]Example:[/] twinlens eval run test.zip --bank train.zip
     """
     from twinlens.training.evaluation.report import evaluate_encoder
     from twinlens.training.progress import open_display

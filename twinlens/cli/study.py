@@ -11,13 +11,13 @@ from twinlens.errors import InputError
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="one of --list")] = "",
-    where: Annotated[str, typer.Argument(metavar="DATA", help="labelled images")] = "",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder of the runs")] = None,
+    name: Annotated[str, typer.Argument(help="One of --list.")] = "",
+    where: Annotated[str, typer.Argument(metavar="DATA", help="Labelled images.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the runs.")] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value for every run; repeatable")
+        list[str] | None, typer.Option("--set", help="key=value for every run; repeatable.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="print the studies")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Print the studies.")] = False,
 ) -> None:
     """Ask one question by a few training runs.
 

@@ -14,20 +14,20 @@ from twinlens.errors import InputError
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="one of --list")] = "",
+    method: Annotated[str, typer.Argument(help="One of --list.")] = "",
     where: Annotated[
-        str, typer.Argument(metavar="DATA", help="image folder, .zip, .tar shards, .csv, .parquet")
+        str, typer.Argument(metavar="DATA", help="Image folder, .zip, .tar shards, .csv, .parquet.")
     ] = "",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder of the run")] = None,
-    recipe: Annotated[str, typer.Option(help="named settings to start from")] = "default",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.")] = None,
+    recipe: Annotated[str, typer.Option(help="Named settings to start from.")] = "default",
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable")
+        list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="print the methods and recipes")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Print the methods and recipes.")] = False,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="try rising rates, print the one to set, and stop")
+        bool, typer.Option("--find-lr", help="Try rising rates, print the one to set, and stop.")
     ] = False,
-    show: Annotated[bool, typer.Option("--show", help="print the settings and stop")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the settings and stop.")] = False,
 ) -> None:
     """Train an encoder; the same command again goes on where a stopped run left off.
 
