@@ -36,7 +36,7 @@ def draw(url: str, raw: Path | None) -> None:
                 device_scale_factor=1.5 if guise == "phone" else 1,
             )
             for name, play in SCENES.items():
-                page.goto(f"{url}/#{name}")
+                page.goto(f"{url}/#{'classify' if name == 'teach' else name}")
                 page.reload()
                 play(page)
                 page.wait_for_load_state("networkidle")
@@ -60,6 +60,22 @@ def _classify(page: Any) -> None:
     page.locator("#classify-results .labels li").first.wait_for()
 
 
+def _teach(page: Any) -> None:
+    """Show what one example of a leaf, another picture than the one asked about, changes."""
+    page.fill("#classify-classes", "red heart\nsun\nleaf")
+    page.set_input_files("#classify-images input", PICTURES)
+    page.locator("#classify-results .labels li").first.wait_for()
+    page.locator("#teach summary").click()
+    page.select_option("#teach-class", "leaf")
+    turned = io.BytesIO()
+    with Image.open(PICTURES[2]) as leaf:
+        leaf.convert("RGB").rotate(40, fillcolor="white").save(turned, "PNG")
+    lesson = {"name": "leaf.png", "mimeType": "image/png", "buffer": turned.getvalue()}
+    page.set_input_files("#teach-images input", [lesson])
+    page.click("#teach-add")
+    page.locator("#classify-legend").wait_for()
+
+
 def _compare(page: Any) -> None:
     page.set_input_files("#compare-right-images input", PICTURES)
     page.click("#compare button.primary")
@@ -80,6 +96,7 @@ def _status(page: Any) -> None:
 SCENES: dict[str, Callable[[Any], None]] = {
     "search": _search,
     "classify": _classify,
+    "teach": _teach,
     "compare": _compare,
     "inside": _inside,
     "status": _status,

@@ -50,7 +50,7 @@ def read_shares(page: Any) -> list[tuple[str, list[float]]]:
     """Return each label of the first picture with its percentages: before and after, or one."""
     rows = page.locator("#classify-results .card").first.locator(".labels li").all_inner_texts()
     found = [re.split(r"\n+", row.strip()) for row in rows]
-    return [(row[0], [float(n) for n in re.findall(r"[\d.]+(?= %)", row[-1])]) for row in found]
+    return [(row[0], [float(n) for n in re.findall(r"[\d.]+", row[-1])]) for row in found]
 
 
 def run_curl(page: Any, selector: str, folder: Path) -> bytes:
@@ -227,6 +227,16 @@ def test_nothing_moves_for_who_wants_no_motion(browser: Any, server: str) -> Non
         tab.locator(".track i").first.wait_for(state="attached")
         assert tab.evaluate(moving) == expected
         tab.close()
+
+
+def test_a_job_and_its_progress_are_shown(page: Any, server: str) -> None:
+    job = {"classes": ["a cat", "a dog"], "background": True}
+    answer = page.request.put(f"{server}/classifiers/later", data=job)
+    assert answer.status == 202
+    page.goto(f"{server}/#status")
+    row = page.locator("#status-jobs tbody tr", has_text=answer.json()["job"]["id"])
+    row.filter(has_text="100 %").wait_for()
+    assert row.locator(".meter .track i").evaluate("bar => bar.style.width") == "100%"
 
 
 def test_pictures_stand_on_the_map_and_can_be_put_away(page: Any, server: str) -> None:

@@ -101,7 +101,7 @@ function showAnswer(answer, file, earlier) {
 
 function showLabel({ label, score, similarity }, earlier) {
   const tracks = el("span", { className: "tracks", "aria-hidden": "true" }, earlier === undefined ? null : track(earlier, "before"), track(score, ""));
-  const told = earlier === undefined ? percent(score) : `${percent(earlier)} → ${percent(score)}`;
+  const told = earlier === undefined ? percent(score) : `${percent(earlier).replace(" %", "")} → ${percent(score)}`;
   return el("li", { title: `cosine ${similarity.toFixed(3)}` }, el("span", { text: label }), tracks, el("span", { className: "score", text: told }));
 }
 
