@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from docs import blocks, draw_diagrams, site
 from docs.stage import Stage
+from twinlens.cli.main import build_app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [page for page in blocks.list_pages() if blocks.read_blocks(page)]
@@ -97,6 +101,32 @@ def test_an_anchor_is_made_as_the_readers_do() -> None:
     assert slug("Every setting") == "every-setting"
     assert slug("OpenAI's API, and its dialects") == "openais-api-and-its-dialects"
     assert slug("`twinlens serve`: a server") == "twinlens-serve-a-server"
+
+
+def list_commands(block: blocks.Block) -> list[str]:
+    """Return the lines of a block that call `twinlens`, joined where they go on."""
+    if block.code.language == "console":
+        return [c for c, _ in blocks.split_console(block.code) if c.startswith("twinlens ")]
+    lines = block.code.text.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("twinlens ")]
+
+
+def test_what_is_not_run_is_at_least_what_the_commands_take() -> None:
+    """An option that was renamed would be refused here."""
+    root: Any = typer.main.get_command(build_app())
+    tagged = [b for p in PAGES for b in blocks.read_blocks(p) if b.reasons]
+    commands = [(b.place, line) for b in tagged for line in list_commands(b)]
+    assert len(commands) > 10
+    for place, line in commands:
+        for part in line.split(" #")[0].split("&&"):
+            arguments = shlex.split(part)[1:]
+            at = root
+            while hasattr(at, "commands"):
+                at = at.commands[arguments.pop(0)]
+            try:
+                at.make_context("twinlens", arguments)
+            except Exception as error:
+                raise AssertionError(f"{place}: {line}: {error}") from error
 
 
 def shown(text: str, *tags: str, language: str = "text") -> blocks.Fence:
