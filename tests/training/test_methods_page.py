@@ -35,7 +35,7 @@ def test_every_method_has_a_section_and_a_row() -> None:
 @pytest.mark.parametrize("method", ALL)
 def test_a_section_tells_idea_command_use_and_what_to_watch(method: str) -> None:
     body = SECTIONS[method]
-    assert f"    twinlens train {method} DATA " in body
+    assert f"```sh long\ntwinlens train {method} DATA " in body
     assert "- **Take it** " in body and "- **Watch** " in body
     assert not body.lstrip().startswith((" ", "-"))  # the idea comes first, in words
 
@@ -45,7 +45,8 @@ def test_the_settings_and_recipes_in_a_section_exist(method: str) -> None:
     config = open_recipe(method, "default")
     known = {*known_keys(config.objective), *known_keys(config.settings)}
     known |= {key.split(".")[0] for key in known}
-    for text in re.findall(r"`([^`]+)`", SECTIONS[method]):
+    prose = re.sub(r"^```.*?^```$", "", SECTIONS[method], flags=re.M | re.S)
+    for text in re.findall(r"`([^`]+)`", prose):
         word = " ".join(text.split())
         if word.startswith(("twinlens study ", "--set ", "--show", "--find-lr")):
             continue
