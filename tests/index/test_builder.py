@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from twinlens.index.builder import BuildOptions, build
 from twinlens.index.collection import Collection
 from twinlens.index.corpus import open_corpus
 from twinlens.index.intake import Progress
+from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
 DIM = 12
@@ -167,9 +169,8 @@ _CHILD = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from tests.index.test_builder import PixelEncoder
-from twinlens.index import intake
+from twinlens.index import builder, intake
 from twinlens.index.corpus import open_corpus
-from twinlens.index.intake import Progress
 from twinlens.index.writer import Writer
 intake.COMMIT_ROWS = 8
 class Slow(PixelEncoder):
@@ -192,6 +193,8 @@ def _build_and_kill(folder: Path, images: Path, seconds: float) -> int:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     told = [process.stdout.readline()]
+    while told[-1].strip() == "0":  # not before the first commit
+        told.append(process.stdout.readline())
     timer = threading.Timer(seconds, process.kill)
     timer.start()
     told += list(process.stdout)
@@ -201,23 +204,42 @@ def _build_and_kill(folder: Path, images: Path, seconds: float) -> int:
     return max([int(line) for line in told if line.endswith("\n")], default=0)
 
 
+def _drill_build(place: Path, images: Path, kills: int) -> None:
+    """Kill builds after their first commit, again and again, each until it is through."""
+    luck = random.Random(kills)
+    create_collection(place / "whole", dim=DIM)
+    with Writer(place / "whole", seal_rows=30) as writer:
+        run(writer, images)
+        whole = {item.id: item.version for item in writer.catalog.items()}
+    number, committed = 0, len(whole)
+    for _ in range(kills):
+        if committed == len(whole):  # that one is through: begin another
+            number += 1
+            create_collection(place / f"killed{number}", dim=DIM)
+        folder = place / f"killed{number}"
+        told = _build_and_kill(folder, images, luck.uniform(0, 0.35))
+        assert told > 0  # it did commit before it was killed
+        with Collection(folder) as reader:
+            committed = len(reader)
+            assert told <= committed <= len(whole)
+    for folder in place.glob("killed*"):
+        with Writer(folder, seal_rows=30) as writer:
+            before = len(writer.collection)
+            _, encoded = run(writer, images)
+            assert encoded == len(whole) - before  # nothing committed is embedded again
+            assert {item.id: item.version for item in writer.catalog.items()} == whole
+        assert verify_collection(folder).is_sound
+
+
 def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, images: Path) -> None:
     paint(images, [f"more{n:03}.png" for n in range(150)], seed=4)
-    folder = tmp_path / "killed"
-    create_collection(folder, dim=DIM)
-    for seconds in (0.03, 0.1, 0.2):
-        committed = _build_and_kill(folder, images, seconds)
-        with Collection(folder) as reader:
-            assert committed <= len(reader) <= 200
-    with Writer(folder, seal_rows=30) as writer:
-        before = len(writer.collection)
-        _, encoded = run(writer, images)
-        assert encoded == 200 - before  # nothing committed is embedded again
-        killed = {item.id: item.version for item in writer.catalog.items()}
-    create_collection(tmp_path / "whole", dim=DIM)
-    with Writer(tmp_path / "whole", seal_rows=30) as writer:
-        run(writer, images)
-        assert {item.id: item.version for item in writer.catalog.items()} == killed
+    _drill_build(tmp_path, images, kills=3)
+
+
+@pytest.mark.slow
+def test_builds_killed_at_50_points_go_on_where_they_were(tmp_path: Path, images: Path) -> None:
+    paint(images, [f"more{n:03}.png" for n in range(350)], seed=4)
+    _drill_build(tmp_path, images, kills=50)
 
 
 def test_decoding_overlaps_the_encoder(writer: Writer, images: Path) -> None:
