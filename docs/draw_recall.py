@@ -1,6 +1,6 @@
 """Draw `docs/img/recall.svg`: recall against queries a second, as `benchmarks/search.py` found.
 
-python docs/draw_recall.py search.json
+python docs/draw_recall.py FILE [FILE ...]
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 420, 70, 50, 40, 170
 LOWEST = 0.7  # recall at the left edge
-COLOURS = ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#bf3989", "#6e7781")
+COLOURS = (
+    "#0969da", "#bc4c00", "#8250df", "#1a7f37", "#bf3989", "#6e7781", "#9a6700", "#1b7c83", "#cf222e",
+)  # fmt: skip
 
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
@@ -24,30 +26,40 @@ _STYLE = """
   }
 """
 
+FLAT = "FAISS Flat"
+LEFT_OUT = ("filter ", "at 0", "real ", "upsert", "hot reload", "open ")
+
 Point = tuple[float, float]  # recall, queries a second of one core
 
 
-def main(source: Path) -> None:
-    """Write the picture beside this file."""
-    content = json.loads(source.read_text())
-    series = collect_series(content["rows"])
-    picture = draw(series, f"{content['name']}: text queries, one core, {content['machine']}")
+def main(sources: list[Path]) -> None:
+    """Write the picture beside this file, of one run or of several that belong together."""
+    contents = [json.loads(source.read_text()) for source in sources]
+    series = collect_series([row for content in contents for row in content["rows"]])
+    first = contents[0]
+    picture = draw(series, f"{first['name']}: text queries, one core, {first['machine']}")
     out = Path(__file__).parent / "img" / "recall.svg"
     out.write_text(picture, encoding="utf-8")
 
 
 def collect_series(rows: list[dict[str, Any]]) -> dict[str, list[Point]]:
-    """Return the points of each contender: rows named `NAME, DIAL VALUE` belong to NAME."""
+    """Return the points of each contender: rows named `NAME, DIAL VALUE` belong to NAME.
+
+    A row `KIND for TARGET` is a kind as tuned. What repeats a point, or is no point, is left out.
+    """
     series: dict[str, list[Point]] = {}
     for row in rows:
-        name, comma, _ = str(row["what"]).partition(", ")
-        is_filter = name.startswith("filter")
-        if isinstance(row.get("recall"), float | int) and row.get("ms") and not is_filter:
-            label = name if comma else f"twinlens {name.split(' for ')[0]}, tuned"
-            series.setdefault(label, []).append((float(row["recall"]), 1000 / float(row["ms"])))
-        elif name == "exact" and row.get("stock_ms"):
+        what = str(row["what"])
+        name, comma, _ = what.partition(", ")
+        kind, tuned, _ = what.partition(" for ")
+        if not row.get("ms") or what.startswith(LEFT_OUT):
+            continue
+        if name == "exact" and row.get("stock_ms"):
             series.setdefault("exact, batched", []).append((1.0, 1000 / float(row["ms"])))
-            series.setdefault("FAISS Flat as it comes", []).append((1.0, 1000 / row["stock_ms"]))
+            series.setdefault(FLAT, []).append((1.0, 1000 / row["stock_ms"]))
+        elif isinstance(row.get("recall"), float | int):
+            label = name if comma else f"twinlens {kind}, tuned" if tuned else what
+            series.setdefault(label, []).append((float(row["recall"]), 1000 / float(row["ms"])))
     return series
 
 
@@ -108,4 +120,4 @@ def _y(rate: float, low: float, high: float) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(name) for name in sys.argv[1:]])

@@ -70,3 +70,33 @@ def test_every_benchmark_answers_with_a_report() -> None:
         if path.stem not in ("__main__", "report"):
             assert "Report(" in text, path.name
             assert "parse_arguments" in text or "--json" in text, path.name
+
+
+def test_the_plot_of_recall_takes_points_and_nothing_else() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "draw_recall", FOLDER.parent / "docs" / "draw_recall.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    series = drawing.collect_series(
+        [
+            {"what": "exact, batch 16", "ms": 4.0, "stock_ms": 20.0},
+            {"what": "ivf-sq8 for 0.95", "ms": 2.0, "recall": 0.96},
+            {"what": "FAISS Flat", "ms": 20.0, "recall": 1.0},
+            {"what": "LanceDB IVF_PQ, (5, 10)", "ms": 10.0, "recall": 0.9},
+            {"what": "LanceDB IVF_PQ, (10, 10)", "ms": 12.5, "recall": 0.95},
+            {"what": "at 0.95: LanceDB IVF_PQ ((10, 10))", "ms": 11.0, "recall": 0.95},
+            {"what": "filter keeps 1.0%", "ms": 1.0, "recall": 1.0},
+            {"what": "usearch f16: not installed (usearch)"},
+        ]
+    )
+    assert series == {
+        "exact, batched": [(1.0, 250.0)],
+        "FAISS Flat": [(1.0, 50.0), (1.0, 50.0)],
+        "twinlens ivf-sq8, tuned": [(0.96, 500.0)],
+        "LanceDB IVF_PQ": [(0.9, 100.0), (0.95, 80.0)],
+    }
+    picture = drawing.draw(series, "a run")
+    assert picture.count("<polyline") == 4
