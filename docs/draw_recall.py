@@ -15,7 +15,8 @@ from typing import Any
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 420, 70, 50, 40, 170
 LOWEST = 0.7  # recall at the left edge
 COLOURS = (
-    "#0969da", "#bc4c00", "#8250df", "#1a7f37", "#bf3989", "#6e7781", "#9a6700", "#1b7c83", "#cf222e",
+    "#0969da", "#bc4c00", "#8250df", "#1a7f37", "#bf3989",
+    "#6e7781", "#9a6700", "#1b7c83", "#cf222e",
 )  # fmt: skip
 
 _STYLE = """
