@@ -336,3 +336,20 @@ def test_the_online_probe_learns_what_is_there() -> None:
         numbers = monitors.observe(rows[:, None], labels)
     assert numbers["probe"] > 0.9 and numbers["knn"] > 0.9
     assert 1 < numbers["rank"] < 8
+
+
+def test_monitors_go_on_where_they_were() -> None:
+    draws = generator(0)
+    centres = torch.randn(3, 8, generator=draws) * 3
+    labels = torch.randint(3, (200, 400), generator=draws)
+    batches = [centres[own][:, None] + torch.randn(400, 1, 8, generator=draws) for own in labels]
+    straight, first = Monitors(3, 1e9), Monitors(3, 1e9)
+    for rows, own in zip(batches[:4], labels, strict=False):
+        straight.observe(rows, own)
+        first.observe(rows, own)
+    later = Monitors(3, 1e9)
+    later.restore(first.state(), torch.device("cpu"))
+    assert later.observe(batches[4], labels[4]) == straight.observe(batches[4], labels[4])
+    fresh = Monitors(3, 1e9).observe(batches[4], labels[4])
+    assert "knn" not in fresh and fresh["probe"] < 0.7
+    assert Monitors(3, 1e9).state() == {}

@@ -14,8 +14,8 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training.family import PROVEN, small_config, write_images
-from twinlens.training.checkpoints import find_checkpoint
+from tests.training.family import PROVEN, small_config, with_settings, write_images
+from twinlens.training.checkpoints import MONITORS, OPTIMIZER, STATE, WEIGHTS, find_checkpoint
 from twinlens.training.config import Config, apply_sets
 from twinlens.training.logs import read_log
 from twinlens.training.loop import train
@@ -38,12 +38,14 @@ class DiesAt(Silent):
             raise Died
 
 
-def last_tensors(run: Path) -> dict[str, Tensor]:
+def last_tensors(run: Path, *wanted: str) -> dict[str, Tensor]:
+    """Return what the last checkpoint holds; without the monitors', which the clock decides."""
     folder = find_checkpoint(run / "checkpoints")
     assert folder is not None
     return {
         f"{part.stem}/{name}": tensor
         for part in sorted(folder.glob("*.safetensors"))
+        if part.stem in (wanted or (WEIGHTS, STATE, OPTIMIZER))
         for name, tensor in load_file(part).items()
     }
 
@@ -85,6 +87,16 @@ def test_a_checkpoint_holds_weights_optimizer_twin_queue_and_cursor(tmp_path: Pa
     assert "optimizer/image.stem.0.weight/momentum_buffer" in names
     assert "state/twin.parts.image.stem.0.weight" in names
     assert {"state/queue", "state/queue_cursor"} <= names
+
+
+def test_what_monitors_learned_is_kept_over_a_resume(tmp_path: Path) -> None:
+    data = str(write_images(tmp_path / "data", 20))
+    config = small_config("simclr", steps=2, save_every=1, monitor_share=1e9)
+    with pytest.raises(Died):
+        train(with_settings(config, log_every=1), data, tmp_path / "run", DiesAt(1))
+    assert len(last_tensors(tmp_path / "run", MONITORS)["monitors/rows"]) == 8
+    train(with_settings(config, log_every=1), data, tmp_path / "run")
+    assert len(last_tensors(tmp_path / "run", MONITORS)["monitors/rows"]) == 16
 
 
 def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:

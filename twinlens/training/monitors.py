@@ -2,13 +2,14 @@
 
 They read the detached representation of the step's own views, so they cost no forward pass and no
 gradient reaches the encoder. They spend at most a set share of the time; when they would exceed
-it they wait. Nothing that they do or skip changes the training.
+it they wait. Nothing that they do or skip changes the training. What they have learned is kept over
+a resume; which steps they look at is a matter of the clock, so their numbers are not bit-exact.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -30,8 +31,8 @@ class Monitors:
         self._classes, self._clock = classes, clock
         self._began = clock()
         self._probe: OnlineProbe | None = None
-        self._rows: list[Tensor] = []
-        self._labels: list[Tensor] = []
+        self._rows: Tensor | None = None
+        self._labels: Tensor | None = None
 
     def observe(self, representation: Tensor, labels: Tensor) -> dict[str, float]:
         """Look at representations (n, views, d); return what is new, often nothing."""
@@ -42,6 +43,21 @@ class Monitors:
         numbers = self._measure(rows, labels) if torch.isfinite(rows).all() else {}
         self.spent += self._clock() - now
         return numbers
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what was learned so far: the probe and the rows that kNN votes with."""
+        if self._probe is None or self._rows is None or self._labels is None:
+            return {}
+        return {"rows": self._rows, "labels": self._labels} | self._probe.state()
+
+    def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Put back what `state` returned."""
+        if not state:
+            return
+        kept = {name: value.to(device) for name, value in state.items()}
+        self._rows, self._labels = kept["rows"], kept["labels"]
+        self._probe = OnlineProbe(kept["rows"].shape[1], self._classes, device)
+        self._probe.restore(kept)
 
     def _measure(self, rows: Tensor, labels: Tensor) -> dict[str, float]:
         spectrum = measure_spectrum(rows)
@@ -56,13 +72,13 @@ class Monitors:
         if self._probe is None:
             self._probe = OnlineProbe(rows.shape[1], self._classes, rows.device)
         numbers = {"probe": self._probe.learn(rows, labels)}
-        if sum(map(len, self._rows)) >= MEMORY // 2:
-            bank, known = torch.cat(self._rows), torch.cat(self._labels)
+        bank, known = self._rows, self._labels
+        if bank is None or known is None:
+            bank, known = rows[:0], labels[:0]
+        if len(bank) >= MEMORY // 2:
             numbers["knn"] = knn_accuracy(bank, known, rows, labels)
-        self._rows.append(rows)
-        self._labels.append(labels)
-        while sum(map(len, self._rows)) > MEMORY + len(rows):
-            del self._rows[0], self._labels[0]
+        self._rows = torch.cat([bank, rows])[-MEMORY:]
+        self._labels = torch.cat([known, labels])[-MEMORY:]
         return numbers
 
 
@@ -74,6 +90,16 @@ class OnlineProbe:
         self.bias = torch.zeros(classes, device=device)
         self.lr = lr
         self._accuracy: float | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what it has learned."""
+        hits = torch.tensor(-1.0 if self._accuracy is None else self._accuracy, dtype=torch.float64)
+        return {"weight": self.weight, "bias": self.bias, "accuracy": hits}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` returned."""
+        self.weight, self.bias = state["weight"].clone(), state["bias"].clone()
+        self._accuracy = float(state["accuracy"]) if state["accuracy"] >= 0 else None
 
     @torch.no_grad()
     def learn(self, rows: Tensor, labels: Tensor) -> float:

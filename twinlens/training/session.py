@@ -97,6 +97,7 @@ class Session:
             WEIGHTS: {name: whole(value) for name, value in self.net.parts.state_dict().items()},
             STATE: self.state.state_dict(),
             OPTIMIZER: optimizer_tensors(self.optimizer, self.net.parts),
+            MONITORS: self.monitors.state(),
         }
         if self.ranks.first:
             found = Checkpoint(tensors, {"step": self.step, "world": self.ranks.world})
@@ -166,6 +167,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     watched = apply_sets(config, ["doctor=false"]) if sharded else config
     rounds = Rounds(watched, store, known)
     total = settings.steps or max(1, round(settings.epochs * order.per_epoch))
+    monitors = Monitors(len(classes), settings.monitor_share)
+    monitors.restore(before.tensors.get(MONITORS, {}), device)
     return Session(
         config=config,
         folder=folder,
@@ -177,7 +180,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         optimizer=optimizer,
         differentiator=_differentiator(config, net, state, ranks, device, rounds),
         rounds=rounds,
-        monitors=Monitors(len(classes), settings.monitor_share),
+        monitors=monitors,
         log=Log(folder, from_step=step) if ranks.first else NoLog(),
         total=total,
         step=step,

@@ -70,10 +70,13 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def placed_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """Return a whole tensor on the parameter's device, sharded as the parameter is."""
-    value = value.to(parameter.device)
+    """Return a whole tensor where the parameter is, and sharded or laid out as it is.
+
+    The layout matters to the byte: arithmetic on mixed layouts rounds in other ways.
+    """
     if not _is_shard(parameter):
-        return value
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    value = value.to(parameter.device)
     from torch.distributed.tensor import distribute_tensor
 
     shard: Any = parameter

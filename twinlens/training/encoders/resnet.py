@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 Stem = Literal["cifar", "stride2", "imagenet"]
@@ -55,7 +56,9 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return representations (n, width)."""
-        out: Tensor = self.stages(self.stem(images))
+        out: Tensor = self.stem(images)
+        for stage in self.stages:
+            out = stage(out) if out.shape[-1] > 1 else _in_full_precision(stage, out)
         return out.mean(dim=(2, 3))
 
 
@@ -97,6 +100,15 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
         return nn.functional.relu(self.body(x) + self.shortcut(x))
+
+
+def _in_full_precision(stage: nn.Module, x: Tensor) -> Tensor:
+    """Run a stage on single pixels without autocast.
+
+    oneDNN's bf16 gradient of a strided 3x3 convolution of one pixel reads memory that nobody wrote.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return stage(x.to(torch.promote_types(x.dtype, torch.float32)))  # type: ignore[no-any-return]
 
 
 def _convolution(width_in: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
