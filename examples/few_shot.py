@@ -25,7 +25,7 @@ def make_bundle(folder: Path, steps: str) -> Path:
     """Train on the folder and export what came out."""
     run, bundle = folder.with_name("few-shot-run"), folder.with_name("few-shot-bundle")
     train = ["train", "simclr", str(folder), "--out", str(run), "--set", f"steps={steps}"]
-    subprocess.run([*TWINLENS, *train, "--set", "batch=32"], check=True)
+    subprocess.run([*TWINLENS, *train, "--set", "batch=16"], check=True)
     subprocess.run([*TWINLENS, "export", str(run), "-o", str(bundle), "--force"], check=True)
     return bundle
 
