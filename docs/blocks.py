@@ -3,6 +3,7 @@
     python docs/blocks.py --list               # what is not run, and why
     python docs/blocks.py README.md            # run a page
     python docs/blocks.py --update README.md   # write today's numbers into the outputs it shows
+    python docs/blocks.py --quick              # every page, without the blocks tagged `slow`
 
 A fence in `sh`, `python` or `console` is run; a fence in `text` or `json` right after it is what
 it prints. In what is shown, `...` stands for anything, and whole numbers and words must agree;
@@ -110,9 +111,7 @@ def run_page(page: Path, stage: Stage, *, slow: bool = True) -> list[str]:
     names: dict[str, Any] = {"__name__": "__main__"}
     faults = []
     stage.open_page(page.relative_to(ROOT).as_posix().replace("/", "-"))
-    for block in read_blocks(page):
-        if block.reasons or ("slow" in block.code.tags and not slow):
-            continue
+    for block in _choose(page, slow):
         try:
             for shown, printed in run_block(block, stage, names):
                 fault = compare(shown, printed) if shown is not None else None
@@ -121,6 +120,12 @@ def run_page(page: Path, stage: Stage, *, slow: bool = True) -> list[str]:
         except Exception as error:
             faults.append(f"{block.place}: {_tell(error)}")
     return faults
+
+
+def _choose(page: Path, slow: bool) -> list[Block]:
+    """Return the blocks to run: not those that never are, and slow ones only if wanted."""
+    blocks = [block for block in read_blocks(page) if not block.reasons]
+    return [block for block in blocks if slow or "slow" not in block.code.tags]
 
 
 def run_block(
@@ -200,7 +205,7 @@ def _is_close(shown: str, now: str) -> bool:
 
 
 def _round_like(shown: str, now: str) -> str:
-    if "." not in shown or "e" in shown or "e" in now:
+    if "." not in shown or "e" in shown:
         return now
     places = len(shown.partition(".")[2])
     return f"{float(now):.{places}f}" if places else now
@@ -218,15 +223,13 @@ def _tell(error: Exception) -> str:
     return "".join(traceback.format_exception(error)[-3:])
 
 
-def update_page(page: Path, stage: Stage) -> list[str]:
+def update_page(page: Path, stage: Stage, *, slow: bool = True) -> list[str]:
     """Write today's numbers into the outputs of a page; return what has to be done by hand."""
     names: dict[str, Any] = {"__name__": "__main__"}
     by_hand = []
     stage.open_page(page.relative_to(ROOT).as_posix().replace("/", "-"))
     changes: list[tuple[Fence, str]] = []
-    for block in read_blocks(page):
-        if block.reasons:
-            continue
+    for block in _choose(page, slow):
         for shown, printed in run_block(block, stage, names):
             new = refresh(shown, printed) if shown is not None else None
             if shown is not None and new is not None:
@@ -256,10 +259,11 @@ def main(arguments: list[str]) -> int:
     if "--list" in arguments:
         write("\n".join(tell_untested()) + "\n")
         return 0
-    pages = [ROOT / name for name in arguments if name != "--update"] or list_pages()
+    pages = [ROOT / name for name in arguments if not name.startswith("--")] or list_pages()
+    slow = "--quick" not in arguments
     with Stage.build() as stage:
         act = update_page if "--update" in arguments else run_page
-        told = [line for page in pages for line in act(page, stage)]
+        told = [line for page in pages for line in act(page, stage, slow=slow)]
     write("".join(f"{line}\n" for line in told))
     return 1 if told else 0
 

@@ -164,6 +164,8 @@ def test_outputs_are_refreshed_in_place_and_only_where_words_agree() -> None:
     text = "sun 0.95 of 12, revision 7d3c992d7a29...\n"
     new = blocks.refresh(shown(text), "sun 0.712 of 13, revision aaaaaaaaaaaaaaaaaaa0\n")
     assert new == "sun 0.71 of 13, revision aaaaaaaaaaaa...\n"
+    tiny = blocks.refresh(shown("share 0.000004\n"), "share 4.26e-06\n")
+    assert tiny == "share 0.000004\n"
     assert blocks.refresh(shown(text), "moon 0.7 of 13, revision aaaaaaaaaaaa0\n") is None
 
 

@@ -46,6 +46,16 @@ def give(page: Any, selector: str, kind: str, path: Path) -> None:
     page.evaluate(_GIVE, [selector, kind, list(path.read_bytes())])
 
 
+def wait_for_curl(page: Any, words: str, *, without: str = "\0") -> None:
+    """Wait for what the search shows as curl; by looking, since the policy forbids `eval`."""
+    for _ in range(200):
+        line = page.text_content("#search-curl")
+        if words in line and without not in line:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(line)
+
+
 def read_shares(page: Any) -> list[tuple[str, list[float]]]:
     """Return each label of the first picture with its percentages: before and after, or one."""
     rows = page.locator("#classify-results .card").first.locator(".labels li").all_inner_texts()
@@ -119,7 +129,8 @@ def test_what_examples_change_is_shown_and_the_draft_is_taken_away(
         page.click("#teach-add")
     page.locator("#classify-legend").wait_for()
     wait_for_text(page, "#teach-held", "second thing 1")
-    page.wait_for_load_state("networkidle")
+    second = page.locator("#classify-results .labels li", has_text="second thing")
+    second.filter(has_text=re.compile(r"→ (9\d|100) %")).wait_for()
     shares = dict(read_shares(page))
     before, after = shares["second thing"]
     assert after > before and after > 90
@@ -127,10 +138,12 @@ def test_what_examples_change_is_shown_and_the_draft_is_taken_away(
     page.fill("#teach-name", "kept")
     page.click("#teach-save")
     wait_for_text(page, "#teach-told", "Saved as kept")
-    page.wait_for_load_state("networkidle")
-    names = page.evaluate("fetch('/classifiers').then((answer) => answer.json())")["data"]
-    assert [one["name"] for one in names if one["name"].startswith("page-draft")] == []
-    assert "kept" in [one["name"] for one in names]
+    for _ in range(100):
+        names = [one["name"] for one in page.request.get(f"{server}/classifiers").json()["data"]]
+        if not any(name.startswith("page-draft") for name in names):
+            break
+        page.wait_for_timeout(50)
+    assert "kept" in names and not any(name.startswith("page-draft") for name in names)
 
 
 def test_attention_is_drawn_where_the_encoder_looks(page: Any, server: str, tmp_path: Path) -> None:
@@ -165,10 +178,10 @@ def test_what_a_panel_shows_as_curl_runs_and_answers_the_same(
     wait_for_text(page, "#search-status", "results in")
     assert len(json.loads(run_curl(page, "#search-curl", folder))["data"]) == 6
     page.set_input_files("#search-image input", pictures["red square"])
-    page.wait_for_function("document.getElementById('search-curl').textContent.includes('FILE1')")
+    wait_for_curl(page, "FILE1")
     page.fill("#search-text", "")
     page.keyboard.press("Enter")
-    page.wait_for_function("!document.getElementById('search-curl').textContent.includes('quoted')")
+    wait_for_curl(page, "FILE1", without="quoted")
     assert json.loads(run_curl(page, "#search-curl", folder))["data"][0]["id"] == "red square"
     page.click("#tab-classify")
     page.set_input_files("#classify-images input", [pictures["red circle"]])
@@ -186,6 +199,25 @@ def test_what_a_panel_shows_as_curl_runs_and_answers_the_same(
     page.click("#tab-status")
     wait_for_text(page, "#status-models", "builtin")
     assert b"twinlens_stage_seconds" in run_curl(page, "#status-curl", folder)
+
+
+def test_words_a_picture_and_what_to_avoid_are_weighed(
+    page: Any, server: str, pictures: Pictures
+) -> None:
+    page.goto(server)
+    wait_for_text(page, "#search-status", "Some of what is in it")
+    page.locator("#search-more summary").click()
+    assert page.is_disabled("#search-share")
+    page.fill("#search-text", "a blue circle")
+    page.set_input_files("#search-image input", pictures["red square"])
+    page.fill("#search-share", "0.9")
+    page.fill("#search-minus", "blue, green")
+    page.locator("#search-minus").press("Enter")
+    wait_for_curl(page, "green")
+    wait_for_text(page, "#search-status", "6 results")
+    weights = re.findall(r'"weight":(-?[\d.]+)', page.text_content("#search-curl"))
+    assert [round(float(weight), 2) for weight in weights] == [0.1, 0.9, -0.5, -0.5]
+    assert page.locator("#search-results strong").first.inner_text() == "red square"
 
 
 def test_a_search_needs_no_mouse(page: Any, server: str) -> None:
@@ -237,62 +269,3 @@ def test_a_job_and_its_progress_are_shown(page: Any, server: str) -> None:
     row = page.locator("#status-jobs tbody tr", has_text=answer.json()["job"]["id"])
     row.filter(has_text="100 %").wait_for()
     assert row.locator(".meter .track i").evaluate("bar => bar.style.width") == "100%"
-
-
-def test_pictures_stand_on_the_map_and_can_be_put_away(page: Any, server: str) -> None:
-    page.goto(f"{server}/#inside")
-    wait_for_text(page, "#map-status", "6 of 6 items")
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(400)
-    assert count_red(page) > 300, "two of the six pictures are red"
-    page.uncheck("#map-pictures")
-    page.wait_for_timeout(200)
-    assert count_red(page) == 0
-
-
-def count_red(page: Any) -> int:
-    drawn = Image.open(io.BytesIO(page.locator("#map").screenshot())).convert("RGB")
-    pixels = np.asarray(drawn, np.int16)
-    return int(((pixels[..., 0] > 200) & (pixels[..., 1:].max(axis=-1) < 60)).sum())
-
-
-# Zoom in and out with the pointer moving, and time the frames.
-_DRAWING = """async () => {
-  const canvas = document.getElementById('map');
-  const { left, top, width, height } = canvas.getBoundingClientRect();
-  const times = [];
-  let last = performance.now();
-  for (let i = 0; i < 60; i++) {
-    const at = { clientX: left + width / 2 + i, clientY: top + height / 2, bubbles: true };
-    canvas.dispatchEvent(new PointerEvent('pointermove', at));
-    const deltaY = i % 20 < 10 ? -60 : 60;
-    canvas.dispatchEvent(new WheelEvent('wheel', { ...at, deltaY, cancelable: true }));
-    await new Promise(requestAnimationFrame);
-    times.push(performance.now() - last);
-    last = performance.now();
-  }
-  return times;
-}"""
-
-
-@pytest.mark.slow
-def test_twenty_thousand_points_move_smoothly(
-    page: Any, server: str, pictures: Pictures, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng = np.random.default_rng(0)
-    count = 20_000
-    body = {
-        "ids": [f"item {i}" for i in range(count)],
-        "points": rng.normal(0, 0.3, (count, 2)).round(4).tolist(),
-        "variance_share": 0.5,
-        "total": count,
-    }
-    page.route("**/map?points=*", lambda route: route.fulfill(json=body))
-    page.route("**/thumbnails/*", lambda route: route.fulfill(path=pictures["red circle"]))
-    page.goto(f"{server}/#inside")
-    wait_for_text(page, "#map-status", "20,000 of 20,000")
-    page.wait_for_timeout(2000)
-    times = sorted(page.evaluate(_DRAWING))
-    with capsys.disabled():
-        print(f"\n20,000 points: median frame {times[30]:.1f} ms, p92 {times[55]:.1f} ms")  # noqa: T201
-    assert times[30] < 100, "ten frames a second on a busy machine without a GPU"
