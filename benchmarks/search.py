@@ -6,8 +6,8 @@ One thread, CPU seconds, contenders in turn within one process; a query's cost i
 `Collection.search` in full: check for commits, filter, index, re-ranking, metadata of the hits.
 Queries are texts that lie off the distribution of the images, which is what makes them hard.
 
-Parts: exact, kinds, filters, updates, peers (usearch, LanceDB, pgvector, milvus-lite, where they
-are installed); those run when none is named. Also real (needs TWINLENS_DATA) and million.
+Parts: exact, kinds, filters, updates, which run when none is named; and by name alone peers (usearch,
+LanceDB, pgvector, milvus-lite, where they are installed), real (needs TWINLENS_DATA) and million.
 `--quick` takes 60k rows: ratios to a full scan are smaller there.
 """
 
@@ -41,14 +41,14 @@ ON_ONE_STAGE: dict[str, Callable[[Stage], None]] = {
     "updates": rehearse_updates,
     "peers": compare_stores,
 }
-ALONE = ("real", "million")
+LONG = ("peers", "real", "million")
 
 
 def main() -> None:
     """Run the parts that are named."""
     arguments = _parse()
     report = Report("search")
-    parts = arguments.parts or list(ON_ONE_STAGE)
+    parts = arguments.parts or [part for part in ON_ONE_STAGE if part not in LONG]
     with tempfile.TemporaryDirectory() as place:
         if staged := [part for part in ON_ONE_STAGE if part in parts]:
             _run_staged(report, staged, Path(place), quick=arguments.quick)
@@ -75,7 +75,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="60k rows, fewer images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
-    parts = [*ON_ONE_STAGE, *ALONE]
+    parts = list(dict.fromkeys([*ON_ONE_STAGE, *LONG]))
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):

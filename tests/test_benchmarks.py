@@ -100,3 +100,30 @@ def test_the_plot_of_recall_takes_points_and_nothing_else() -> None:
     }
     picture = drawing.draw(series, "a run")
     assert picture.count("<polyline") == 4
+
+
+@pytest.mark.slow
+def test_stores_run_at_equal_recall_and_a_missing_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from report import Report
+    from searching import peers, stage, stores
+    from worlds.embeddings import make_world
+
+    class Absent(stores.Hnsw):
+        label = "absent"
+        needs = ("no_such_module",)
+
+    monkeypatch.setattr(peers, "STORES", (stores.Hnsw, Absent))
+    monkeypatch.setattr(peers, "ROUNDS", 5)
+    report = Report("peers")
+    filled = stage.fill(report, make_world(4000, 600), tmp_path)
+    with filled.writer:
+        peers.compare_stores(filled)
+    rows = {str(row["what"]): row for row in report.rows}
+    assert "absent: not installed (no_such_module)" in rows
+    for store in ("FAISS Flat", "twinlens ivf-sq8", "FAISS HNSW32"):
+        reached = [row for what, row in rows.items() if what.startswith(f"at 0.95: {store}")]
+        assert len(reached) == 1, store
+        assert float(str(reached[0]["recall"])) >= 0.7  # of five of the texts that chose the dial
