@@ -6,8 +6,9 @@ One thread, CPU seconds, contenders in turn within one process; a query's cost i
 `Collection.search` in full: check for commits, filter, index, re-ranking, metadata of the hits.
 Queries are texts that lie off the distribution of the images, which is what makes them hard.
 
-Parts: exact, kinds, filters, updates, which run when none is named; and by name alone peers (usearch,
-LanceDB, pgvector, milvus-lite, where they are installed), real (needs TWINLENS_DATA) and million.
+Parts: exact, kinds, filters, updates, which run when none is named; and by name alone peers
+(usearch, LanceDB, pgvector, milvus-lite, where they are installed), real (needs TWINLENS_DATA) and
+million.
 `--quick` takes 60k rows: ratios to a full scan are smaller there.
 """
 
