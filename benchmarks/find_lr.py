@@ -32,7 +32,7 @@ from twinlens.training.recipes import open_recipe
 
 METHODS = "simclr,supcon,barlow,vicreg,cpc,mae,simmim,clip,siglip,byol,simsiam,moco"
 BY_ACCURACY = ("moco", "mocov3", "byol", "simsiam", "swav", "dino", "ibot", "dinov2", "margin")
-TRAIN, TEST = 3000, 1500
+TRAIN, TEST = 2000, 1000
 FACTORS = [2.0**power for power in range(-3, 4)]
 LAST = 10  # logged losses that a run is judged by
 SMALL = {
