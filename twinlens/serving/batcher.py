@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
@@ -251,4 +252,4 @@ class Batcher(Generic[Item, Answer]):
 
 def choose_bucket(size: int, bounds: Sequence[int]) -> int:
     """Return the smallest bound that holds `size`, or the largest."""
-    return next((bound for bound in bounds if size <= bound), bounds[-1])
+    return bounds[min(bisect_left(bounds, size), len(bounds) - 1)]

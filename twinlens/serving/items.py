@@ -13,6 +13,8 @@ from twinlens.serving.fetch import Fetcher, is_url
 from twinlens.serving.fields import Fields, check_text
 from twinlens.serving.model import Answers, Embedded, ServedModel
 
+_EMPTY = InputError("empty item")  # one for all: every good item of a hot request passes it
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -43,7 +45,7 @@ async def embed_items(
     items = await fetch_items(items, call, fetcher)
     texts = [i for i, item in enumerate(items) if item.text is not None]
     images = [i for i, item in enumerate(items) if item.image is not None]
-    answers: Answers = [item.error or InputError("empty item") for item in items]
+    answers: Answers = [item.error or _EMPTY for item in items]
     tokens = 0
     runs = await _embed_both(model, items, texts, images, call) if texts or images else []
     for indices, embedded in runs:
