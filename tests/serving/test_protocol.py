@@ -141,6 +141,18 @@ def test_many_refusals_follow_each_other_on_one_connection(full: Full) -> None:
     assert 'twinlens_requests_total{path="/embed",status="429"} 3.0' in told
 
 
+def test_refusals_are_told_in_one_line_a_second(
+    full: Full, caplog: pytest.LogCaptureFixture
+) -> None:
+    with full.connect() as sock:
+        for _ in range(20):
+            sock.sendall(head(5) + b"abcde")
+            assert read_answer(sock)[0] == 429
+    told = [r.getMessage() for r in caplog.records if "refused at the door" in r.getMessage()]
+    assert told[0] == "no room: 1 requests refused at the door"
+    assert len(told) < 10
+
+
 def test_a_request_behind_one_that_is_answered_by_the_application_waits_its_turn(
     full: Full,
 ) -> None:

@@ -14,6 +14,7 @@ from twinlens.serving.model import ServedModel
 from twinlens.serving.registry import Registry
 
 _FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and what tells an operator about the load
+_TELL_SECONDS = 1.0
 _IMAGES = (b"image/", b"multipart/")
 
 
@@ -24,10 +25,23 @@ class Door:
         self._registry = registry
         self._most = most_requests
         self.in_flight = 0
+        self._untold = 0
+        self._tell_at = 0.0
 
     def is_free(self, method: str) -> bool:
         """Whether a request is let in whatever the load, and not counted."""
         return method in _FREE
+
+    def count_untold(self, now: float) -> int:
+        """Count a refusal; return how many there were since they were last told of, if it is time.
+
+        A line for each would cost as much as the refusal does.
+        """
+        self._untold += 1
+        if now < self._tell_at:
+            return 0
+        count, self._untold, self._tell_at = self._untold, 0, now + _TELL_SECONDS
+        return count
 
     def refuse(self, headers: Iterable[tuple[bytes, bytes]]) -> OverloadedError | None:
         """Return why a request with these headers may not come in, or None."""

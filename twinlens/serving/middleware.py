@@ -53,7 +53,7 @@ class Surround:
         refusal = self._door.refuse(scope["headers"])
         if refusal is not None:
             await exchange.fail(scope, receive, refusal)
-            exchange.finish(scope)
+            self._note_refusal(exchange, scope)
             return
         self._door.in_flight += 1
         self._service.metrics.in_flight.inc()
@@ -80,8 +80,15 @@ class Surround:
         exchange.status = response.status_code
         found = response.raw_headers
         exchange.add_headers(found)
-        exchange.finish(scope)
+        self._note_refusal(exchange, scope)
         return found, bytes(response.body)
+
+    def _note_refusal(self, exchange: _Exchange, scope: Scope) -> None:
+        """Count a refusal, and tell of all of late in one line."""
+        exchange.finish(scope, is_logged=False)
+        count = self._door.count_untold(self._service.clock.now())
+        if count:
+            log.warning("no room: %d requests refused at the door", count)
 
     async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         try:
@@ -131,8 +138,8 @@ class _Exchange:
         """Answer with an error."""
         await answer_error(error, path=scope["path"])(scope, receive, self.send)
 
-    def finish(self, scope: Scope) -> None:
-        """Count and log the request."""
+    def finish(self, scope: Scope, *, is_logged: bool = True) -> None:
+        """Count the request, and log it unless it is told of in another way."""
         seconds = self._service.clock.now() - self._began
         path = scope["path"]
         if path not in self._hot_paths:  # a label is a route, never what a client made up
@@ -148,7 +155,7 @@ class _Exchange:
             attributes = {"http.route": path, "http.response.status_code": self.status}
             name = f"{scope['method']} {path}"
             self._service.tracer.record(name, seconds, stages, attributes, headers)
-        if access.isEnabledFor(logging.INFO):
+        if is_logged and access.isEnabledFor(logging.INFO):
             access.info(
                 "%s %s %d %.1f ms",
                 scope["method"],
