@@ -96,7 +96,7 @@ def sweep(method: str, data: Path, work: Path, arguments: argparse.Namespace) ->
     """Return the scores of the seven rates and of the found one."""
     began = time.process_time()
     config = shrink(method, arguments.steps)
-    found, trial = find_rate(config, str(data / "train.zip"), Silent())
+    found, _ = find_rate(config, str(data / "train.zip"), Silent())
     rates = [config.settings.lr * factor for factor in FACTORS]
     scores = []
     for rate in [*rates, found]:
@@ -121,10 +121,6 @@ def sweep(method: str, data: Path, work: Path, arguments: argparse.Namespace) ->
         "regret": round(regret if method in BY_ACCURACY else regret / abs(top), 3),
         "scores": " ".join(f"{score:.4g}" for score in scores),
         "at_edge": best in (rates[0], rates[-1]),
-        "strides": [
-            [float(f"{x:.3g}") for x in pair]
-            for pair in zip(trial.rates, trial.strides, strict=True)
-        ],
         "cpu_seconds": round(time.process_time() - began),
     }
 
