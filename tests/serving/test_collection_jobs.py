@@ -167,6 +167,30 @@ def test_a_build_that_was_cut_off_is_taken_up_again(
 
 
 @pytest.mark.usefixtures("rows")
+def test_deleting_a_collection_ends_its_build(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    plain = upkeep._samples
+
+    def slow(*arguments: Any) -> Any:
+        entered.set()
+        assert leave.wait(20)
+        return plain(*arguments)
+
+    monkeypatch.setattr(upkeep, "_samples", slow)
+    client = start()
+    job = build(client, kind="sq8", target=0.9)
+    assert entered.wait(20)
+    threading.Timer(0.3, leave.set).start()
+    assert client.delete("/collections/c").json()["deleted"] is True
+    told = wait(client, job)
+    assert told["state"] == "failed"
+    assert "taken away" in told["error"]
+    assert client.get("/collections").json()["data"] == []
+
+
+@pytest.mark.usefixtures("rows")
 def test_upserts_that_leave_too_much_unindexed_begin_a_build(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

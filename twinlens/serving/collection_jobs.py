@@ -34,7 +34,7 @@ _TEXTS_A_STEP = 32
 
 
 class _StoppedError(Exception):
-    """The server closes: whatever is at work ends at its next stage."""
+    """The server closes, or the collection goes: whatever is at work ends at its next stage."""
 
 
 class CollectionJobs:
@@ -92,7 +92,7 @@ class CollectionJobs:
         stop = threading.Event()
 
         def observe(stage: str) -> None:
-            if stop.is_set():
+            if stop.is_set() or held.is_closing:
                 raise _StoppedError
             job.stage, job.done = stage, min(job.done + 1, job.total - 1)
 
@@ -109,6 +109,8 @@ class CollectionJobs:
         except asyncio.CancelledError:
             stop.set()  # the record of the job stays open: the next start takes it up again
             raise
+        except _StoppedError:
+            raise ConflictError("the collection was taken away while it was built") from None
         job.stage = None
         held.tended_rows = count_unindexed(held)
         snapshot = held.collection.snapshot()

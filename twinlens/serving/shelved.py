@@ -85,6 +85,7 @@ class ShelvedCollection:
         self._tending = 0  # long work that holds the writer too
         self._idle: threading.Timer | None = None
         self._is_mending = False
+        self.is_closing = False  # what tends it should stop
         self.tended_rows = 0  # rows that the last upkeep left without an index
 
     async def search(self, row: NDArray[np.float32], ask: Ask) -> list[Hit]:
@@ -114,6 +115,7 @@ class ShelvedCollection:
 
     def close(self) -> None:
         """Let go of the folder; long work in it ends at its next stage."""
+        self.is_closing = True
         while self._tending:
             time.sleep(0.02)
         with self._writing:
