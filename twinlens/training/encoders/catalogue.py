@@ -1,11 +1,18 @@
-"""Image towers by name: `resnet18`, `vit-tiny/4`, `timm:NAME`, `open_clip:ARCH[/TAG or path]`."""
+"""Image towers by name: `resnet18`, `vit-tiny/4`, `timm:NAME[/path]`, `open_clip:ARCH[/TAG]`.
+
+What stands after the slash of the foreign ones are the weights to start from: a file, and for
+open_clip also a tag that it knows.
+"""
 
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
@@ -19,10 +26,14 @@ def open_image_tower(
 ) -> nn.Module:
     """Return the tower called `name`, with its `width`; unknown names list the known ones.
 
-    `pretrained` asks timm for released weights; `tagged` False ignores open_clip's TAG.
+    `pretrained` asks timm for released weights; `tagged` False ignores TAG and path.
     """
     if name.startswith("timm:"):
-        return TimmTower(name.removeprefix("timm:"), image_size, pretrained)
+        arch, _, path = name.removeprefix("timm:").partition("/")
+        tower = TimmTower(arch, image_size, pretrained and not path)
+        if path and tagged:
+            load_timm_weights(tower.model, Path(path))
+        return tower
     if name.startswith("open_clip:"):
         return open_clip_tower(name.removeprefix("open_clip:"), tagged)
     if pretrained:
@@ -64,6 +75,31 @@ class TimmTower(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return representations (n, width)."""
         return self.model(images)  # type: ignore[no-any-return]
+
+
+def load_timm_weights(model: nn.Module, path: Path) -> None:
+    """Load weights of timm's own naming (safetensors); a classifier's may be there too."""
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"encoder: {path} cannot be read as safetensors: {error}; give weights of timm's model"
+            " as a .safetensors file",
+            field="encoder",
+        ) from None
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in weights and "num_batches" not in name]
+    wrong = [
+        name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape
+    ]
+    if missing or wrong:
+        first = (missing + sorted(wrong))[0]
+        raise InputError(
+            f"encoder: {path} does not fit: {len(missing)} tensors are absent and {len(wrong)} have"
+            f" another shape (the first is {first}); name the architecture that it was saved from",
+            field="encoder",
+        )
+    model.load_state_dict(weights, strict=False)
 
 
 class OpenClipTower(nn.Module):

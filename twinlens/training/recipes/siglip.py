@@ -18,7 +18,7 @@ def default() -> Config:
         optimizer="adamw",
         lr=1e-3,
         lr_scaling="none",
-        warmup=100,
+        warmup=20,
         momentum=0.9,
         beta2=0.98,
         weight_decay=0.05,
