@@ -19,9 +19,11 @@ import numpy as np
 
 from twinlens.errors import MissingDependencyError
 
-# From this many queries on, FAISS uses a GEMM instead of one pass over memory a query. The release
-# 1.15 moved the default from 20 to 128000.
+# From this many queries on, FAISS uses a GEMM instead of one pass over memory a query; a GEMM for
+# one query takes twice as long as a pass. Older releases count queries (20 by default), 1.15 counts
+# the values in them: queries times dimension (128000 by default).
 GEMM_QUERIES = 4
+GEMM_VALUES = GEMM_QUERIES * 512
 CORE_TYPE = "OPENBLAS_CORETYPE"
 AVX512_CORE = "SkylakeX"
 
@@ -53,8 +55,10 @@ def load_faiss() -> Any:
     finally:
         if forced:
             del os.environ[CORE_TYPE]  # not for the processes that we start
-    faiss.cvar.distance_compute_blas_threshold = GEMM_QUERIES
-    _check(faiss)
+    counts_values = int(faiss.cvar.distance_compute_blas_threshold) > 1000
+    threshold = GEMM_VALUES if counts_values else GEMM_QUERIES
+    faiss.cvar.distance_compute_blas_threshold = threshold
+    _check(faiss, threshold)
     return faiss
 
 
@@ -86,9 +90,9 @@ def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return False
 
 
-def _check(faiss: Any) -> None:
+def _check(faiss: Any, threshold: int) -> None:
     """Search a toy index in the two ways that everything rests on."""
-    if int(faiss.cvar.distance_compute_blas_threshold) != GEMM_QUERIES:
+    if int(faiss.cvar.distance_compute_blas_threshold) != threshold:
         raise MissingDependencyError(f"faiss {faiss.__version__} ignores its BLAS threshold")
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((256, 16)).astype(np.float32)
