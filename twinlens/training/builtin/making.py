@@ -15,6 +15,7 @@ from pathlib import Path
 from twinlens.bundle.manifest import Manifest
 from twinlens.training.builtin.corpus import read_corpus
 from twinlens.training.builtin.evaluation import evaluate
+from twinlens.training.builtin.polish import POLISHED, polish
 from twinlens.training.builtin.recipe import Recipe
 from twinlens.training.builtin.shipping import Shipped
 from twinlens.training.builtin.towers import IMAGE_SIZE
@@ -45,14 +46,17 @@ def make(folder: Path, run: Path, recipe: Recipe, out: Path, display: Display) -
 
 
 def train(folder: Path, run: Path, recipe: Recipe, display: Display) -> None:
-    """Train both parts; between them, write what the encoder makes of the style held out."""
+    """Train all parts; after the first, write what the encoder makes of the style held out."""
     if recipe.held_out and not (run / HELD_OUT).exists():
         corpus = read_corpus(folder, "train", without_styles=recipe.held_out)
         Trainer(corpus, run, recipe, display).run(recipe.steps)
         display.say(f"measuring on {', '.join(recipe.held_out)}, never seen so far")
         metrics = measure(Shipped(run), folder)
         (run / HELD_OUT).write_text(json.dumps(metrics, indent=1) + "\n")
-    Trainer(read_corpus(folder, "train"), run, recipe, display).run()
+    corpus = read_corpus(folder, "train")
+    Trainer(corpus, run, recipe, display).run()
+    if recipe.polish and not (run / POLISHED).exists():
+        polish(run, corpus, read_words(), recipe, display)
 
 
 def measure(shipped: Shipped, folder: Path) -> dict[str, float]:

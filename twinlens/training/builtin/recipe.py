@@ -16,13 +16,14 @@ _REKINDLE_STEPS = 30  # over which the second part warms up again
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run is made: `steps` without the styles held out, then `finish` with all.
+    """How a run is made: `steps` without the styles held out, `finish` with all, `polish`.
 
     The second part has a mix of its own, `late`: more photographs, and words without pictures.
     """
 
     steps: int = 3300
-    finish: int = 450
+    finish: int = 400
+    polish: int = 150  # last steps, of the text tower alone
     held_out: tuple[str, ...] = ("blobmoji",)
     cooldown: float = 0.3  # share of the first part in which the learning rate falls
     rekindled: float = 0.4  # share of the learning rate that the second part begins with
@@ -53,7 +54,7 @@ class Recipe:
 
         Lengths may change as long as no step's learning rate depended on them.
         """
-        free = {"save_every", "finish"} if step <= self.steps else {"save_every"}
+        free = {"save_every", "polish"} | ({"finish"} if step <= self.steps else set())
         known = build(Recipe, before)
         if step <= min(r.steps * (1 - r.cooldown) for r in (self, known)):
             free.add("steps")

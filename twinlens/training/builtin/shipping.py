@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from twinlens.bundle.manifest import ImageSpec, TextSpec
 from twinlens.training.builtin import towers
 from twinlens.training.builtin.evaluation import TEMPLATES
+from twinlens.training.builtin.polish import POLISHED, load_averaged
 from twinlens.training.builtin.storage import fold_norms, store_half
 from twinlens.training.builtin.tokens import TRAINED_LENGTH, TextReader, embed_tokens
-from twinlens.training.builtin.trainer import CHECKPOINT, PROGRESS, TOKENIZER
+from twinlens.training.builtin.trainer import PROGRESS, TOKENIZER
 from twinlens.training.export import Description, ImageTower, Similarity, TextTower
 
 NAME = "builtin"
@@ -33,12 +34,9 @@ class Shipped:
     def __init__(self, run: Path) -> None:
         self._run = run
         self._reader = TextReader(run / TOKENIZER)
-        model = towers.TwoTowers(towers.TextShape(vocabulary=self._reader.vocabulary))
-        tensors = load_file(run / CHECKPOINT)
-        kept = "average."
-        model.load_state_dict(
-            {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
-        )
+        model = load_averaged(run, self._reader)
+        if (run / POLISHED).exists():
+            model.load_state_dict(load_file(run / POLISHED))
         self.image = store_half(fold_norms(model.image))
         self.text = store_half(copy.deepcopy(model.text).eval())
         self.scale = model.scales()["image_text"].detach().item()
