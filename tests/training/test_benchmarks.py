@@ -78,3 +78,10 @@ def test_the_views_benchmark_compares_and_holds_at_the_size_that_cpus_train_on(
     run_benchmark("views.py", "--quick", "--json", str(tmp_path / "views.json"))
     bars = json.loads((tmp_path / "views.json").read_text())["bars"]
     assert bars["ratio_at_32"]["value"] > 2
+
+
+@pytest.mark.slow
+def test_the_monitors_benchmark_counts_their_share(tmp_path: Path) -> None:
+    run_benchmark("monitors.py", "--quick", "--json", str(tmp_path / "monitors.json"))
+    share = json.loads((tmp_path / "monitors.json").read_text())["bars"]["monitors_share"]["value"]
+    assert 0 < share < 0.05
