@@ -163,10 +163,11 @@ def main() -> int:
             follow(follower, given.photos)
         finally:
             follower.stop()
-    missed = [goal for goal, words in GOALS.items() if words not in follower.seen]
-    if given.json:
-        given.json.write_text(json.dumps({"steps": follower.steps, "missed": missed}))
-    sys.stdout.write(f"not reached: {', '.join(missed)}\n" if missed else "all reached\n")
+        missed = [goal for goal, words in GOALS.items() if words not in follower.seen]
+        sys.stdout.write(f"not reached: {', '.join(missed)}\n" if missed else "all reached\n")
+        sys.stdout.flush()  # removing the clone takes a while
+        if given.json:
+            given.json.write_text(json.dumps({"steps": follower.steps, "missed": missed}))
     return 1 if missed else 0
 
 
