@@ -36,14 +36,14 @@ def search(page: Any, text: str) -> list[str]:
 
 def test_words_find_pictures_and_the_page_tells_time_and_recall(page: Any, server: str) -> None:
     page.goto(server)
-    assert search(page, "a green circle")[0] == "green circle"
+    assert search(page, "a red circle")[0] == "red circle"
     assert "Recall 1: searched exactly." in page.inner_text("#search-status")
     assert "encode" in page.inner_text("#search-times")
     loaded = f"{HITS} img"
     page.wait_for_selector(loaded)
     page.wait_for_timeout(300)
     assert page.locator(loaded).first.evaluate("image => image.naturalWidth") > 0
-    assert "green circle" in page.text_content("#search-curl")
+    assert "a red circle" in page.text_content("#search-curl")
 
 
 def test_a_picture_a_filter_and_more_like_this(page: Any, server: str, pictures: Pictures) -> None:
