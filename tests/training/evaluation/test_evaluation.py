@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from tests.training.family import small_config, write_images
+from twinlens.training.data.records import Record
+from twinlens.training.evaluation.embeddings import Embedded
 from twinlens.training.evaluation.few_shot import few_shot_accuracy
 from twinlens.training.evaluation.knn import knn_accuracy, knn_predict
 from twinlens.training.evaluation.linear import probe_accuracy
-from twinlens.training.evaluation.report import evaluate_encoder
+from twinlens.training.evaluation.report import evaluate_encoder, halve
 from twinlens.training.evaluation.retrieval import recall_at, retrieval_recalls, zero_shot_accuracy
 from twinlens.training.evaluation.spectrum import measure_spectrum
 from twinlens.training.loop import train
@@ -141,3 +143,18 @@ def test_unlabelled_images_have_a_spectrum_and_no_accuracy(tmp_path: Path) -> No
         str(tmp_path / "run"), str(data / "red"), bank="", limit=0, display=Silent()
     )
     assert "effective_rank" in found and "knn" not in found
+
+
+def test_halves_share_classes_fairly_where_the_names_alternate() -> None:
+    records = [Record(f"{place:02}", 1, "ab"[place >= 30]) for place in range(60)]
+    light = torch.arange(60) % 2  # every second file, in the order of names, is light
+    found = Embedded(torch.stack([light, torch.arange(60)], dim=1).float(), records, 0)
+    bank, queries = halve(found)
+    assert sorted(r.key for half in (bank, queries) for r in half.records) == [
+        r.key for r in records
+    ]
+    for half in (bank, queries):
+        assert [record.label for record in half.records].count("a") == 15
+        assert 9 <= int(half.rows[:, 0].sum()) <= 21
+        assert half.rows[:, 1].tolist() == [int(record.key) for record in half.records]
+    assert torch.equal(halve(found)[0].rows, bank.rows)

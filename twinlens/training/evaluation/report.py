@@ -38,7 +38,8 @@ def evaluate_encoder(
 ) -> Numbers:
     """Return what the encoder is worth on `where`; kNN and probes learn from `bank`.
 
-    Without a bank every second image of `where` is one.
+    Without a bank it is half of each class of `where`, drawn by a fixed seed: files in order of
+    their names alternate (by colour, by pose), and so would halves that take every second one.
     """
     embedder = open_embedder(encoder)
     found = embed_source(embedder, where, limit, display)
@@ -55,7 +56,7 @@ def evaluate_encoder(
         learned = embed_source(embedder, bank, limit, display)
         numbers |= judge_labels(learned, found)
     else:
-        numbers |= judge_labels(_half(found, 0), _half(found, 1))
+        numbers |= judge_labels(*halve(found))
     if embedder.has_text:
         numbers |= judge_texts(embedder, found)
     _keep(encoder, where, numbers)
@@ -98,6 +99,15 @@ def judge_texts(embedder: Embedder, found: Embedded) -> Numbers:
     return dict(_per_cent(numbers))
 
 
+def halve(found: Embedded) -> tuple[Embedded, Embedded]:
+    """Return two halves, each with half of every class."""
+    if len(found.records) < 2:
+        raise InputError("evaluation compares images; give at least two")
+    drawn = torch.randperm(len(found.records), generator=torch.Generator().manual_seed(0)).tolist()
+    drawn.sort(key=lambda place: found.records[place].label or "")
+    return _take(found, sorted(drawn[::2])), _take(found, sorted(drawn[1::2]))
+
+
 def _keep(encoder: str, where: str, numbers: Numbers) -> None:
     """Leave the numbers beside a run, for the export to put into the bundle's provenance."""
     if (Path(encoder) / CONFIG).is_file():
@@ -118,10 +128,8 @@ def _label(record: Record) -> str:
     return record.label
 
 
-def _half(found: Embedded, start: int) -> Embedded:
-    if len(found.records) < 2:
-        raise InputError("evaluation compares images; give at least two")
-    return Embedded(found.rows[start::2], found.records[start::2], 0)
+def _take(found: Embedded, places: list[int]) -> Embedded:
+    return Embedded(found.rows[places], [found.records[place] for place in places], 0)
 
 
 def _per_cent(shares: dict[str, float]) -> Numbers:
