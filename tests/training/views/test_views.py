@@ -31,7 +31,9 @@ def view_of(planes: Tensor, crops: Crops, side: int, draws: torch.Generator) -> 
     """Return a view of planes (n, 3, S, S) of 0..1."""
     images = (planes * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     recipe = draw_recipe(draws, len(images), crops, planes.shape[-1], side, 0)
-    made = [make_view(images[some], recipe.part(some), side) for some in parts(N, side, CPU)]
+    made = [
+        make_view(images[some], recipe.part(some), side) for some in parts(len(images), side, CPU)
+    ]
     return torch.cat(made)
 
 
