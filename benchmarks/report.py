@@ -18,20 +18,23 @@ from pathlib import Path
 
 
 class Report:
-    """One benchmark's rows and bars."""
+    """One benchmark's rows and bars; with `kept` each is in that file as soon as it is known."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kept: Path | None = None) -> None:
         self.name = name
+        self.kept = kept
         self.rows: list[dict[str, object]] = []
         self.bars: dict[str, dict[str, object]] = {}
 
     def row(self, **columns: object) -> None:
         """Add one line of the table."""
         self.rows.append(columns)
+        self._keep()
 
     def bar(self, name: str, value: float, target: float, holds: bool) -> None:
         """Add one bar: what was measured, what it should be, and whether it is."""
         self.bars[name] = {"value": value, "target": target, "holds": bool(holds)}
+        self._keep()
 
     def finish(self, json_path: Path | None = None) -> None:
         """Print the table and the bars; write the JSON file where one was asked for."""
@@ -41,14 +44,21 @@ class Report:
             verdict = "holds" if bar["holds"] else "MISSED"
             print(f"  {name}: {_show(bar['value'])} (target {_show(bar['target'])}) {verdict}")
         if json_path is not None:
-            content = {
-                "name": self.name,
-                "machine": describe_machine(),
-                "rows": self.rows,
-                "bars": self.bars,
-            }
-            json_path.parent.mkdir(parents=True, exist_ok=True)
-            json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            self._write(json_path)
+
+    def _keep(self) -> None:
+        if self.kept is not None:
+            self._write(self.kept)
+
+    def _write(self, path: Path) -> None:
+        content = {
+            "name": self.name,
+            "machine": describe_machine(),
+            "rows": self.rows,
+            "bars": self.bars,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def parse_arguments(description: str | None) -> argparse.Namespace:

@@ -48,7 +48,7 @@ LONG = ("peers", "real", "million")
 def main() -> None:
     """Run the parts that are named."""
     arguments = _parse()
-    report = Report("search")
+    report = Report("search", kept=arguments.json)  # a long run that ends early is not lost
     parts = arguments.parts or [part for part in ON_ONE_STAGE if part not in LONG]
     with tempfile.TemporaryDirectory() as place:
         if staged := [part for part in ON_ONE_STAGE if part in parts]:

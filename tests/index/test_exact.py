@@ -63,3 +63,19 @@ def test_rescoring_orders_candidates_by_their_full_rows(count: int) -> None:
         }
         assert found[row].tolist() == sorted(truth, key=lambda place: -truth[place])[:3]
         assert np.all(np.diff(scores[row]) <= 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(1, 20), k=st.integers(1, 12), gap=st.booleans())
+def test_a_lone_query_is_rescored_as_one_of_many(seed: int, count: int, k: int, gap: bool) -> None:
+    """It has a shorter way of its own where all its candidates are there."""
+    rng = np.random.default_rng(seed)
+    table = rng.integers(-1, 2, (30, 4)).astype(np.float16)  # many equal scores
+    wanted = rng.integers(-1, 2, (1, 4)).astype(np.float32)
+    places = rng.choice(30, (1, count), replace=False)
+    places[0, 0] = -1 if gap else places[0, 0]
+    alone = exact.rescore(wanted, table, places, k)
+    among = exact.rescore(wanted.repeat(2, 0), table, places.repeat(2, 0), k)
+    for lone, many in zip(alone, among, strict=True):
+        assert lone.shape == (1, k)
+        np.testing.assert_array_equal(lone[0], many[0])

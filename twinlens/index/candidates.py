@@ -41,6 +41,7 @@ class Candidates:
         self.kind: Kind = find_kind(kind_name)
         self.index = index
         self.space = space
+        self._known_params: dict[tuple[int, int], Any] = {}
 
     @property
     def probes(self) -> tuple[int, ...]:
@@ -118,10 +119,17 @@ class Candidates:
         return owner
 
     def _params(self, probe: int, count: int, bits: npt.NDArray[np.uint8] | None) -> Any:
+        if bits is not None:
+            return self._new_params(probe, count, sel=load_faiss().IDSelectorBitmap(bits))
+        known = self._known_params.get((probe, count))
+        if known is None:  # few pairs are in use; two threads may both make one
+            known = self._known_params[probe, count] = self._new_params(probe, count)
+        return known
+
+    def _new_params(self, probe: int, count: int, **chosen: Any) -> Any:
         faiss = load_faiss()
-        chosen = {} if bits is None else {"sel": faiss.IDSelectorBitmap(bits)}
         if self.kind.dial == "nprobe":
             return faiss.SearchParametersIVF(nprobe=min(probe, self.index.nlist), **chosen)
         if self.kind.dial == "efSearch":
             return faiss.SearchParametersHNSW(efSearch=max(probe, count), **chosen)
-        return faiss.SearchParameters(**chosen) if chosen else None
+        return faiss.SearchParameters(**chosen)

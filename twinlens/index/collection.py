@@ -112,8 +112,9 @@ class Collection:
         for _ in range(OPEN_ATTEMPTS):
             snapshot = self.snapshot()
             scores, rids = snapshot.search(queries, k, tree, exact=exact)
-            items = self._catalog.by_rid([rid for rid in np.unique(rids).tolist() if rid >= 0])
-            if all(rid in items for rid in rids[rids >= 0].tolist()):
+            wanted = {rid for rid in rids.ravel().tolist() if rid >= 0}
+            items = self._catalog.by_rid(sorted(wanted))
+            if len(items) == len(wanted):
                 return _hits(scores, rids, items, threshold)
             # An item went away between the search and the look-up: search what is there now.
             self.refresh()

@@ -59,7 +59,7 @@ class Derived:
             return None
         found = index.find(queries, segment.matrix(False), k, dials, allowed)
         # The caller knows that k rows are there: lists that ran dry are not the answer.
-        return None if np.any(found[1] < 0) else found
+        return None if found[1].min() < 0 else found
 
     def open(self) -> Candidates | None:
         """Check and map the index once; a damaged one is left alone and `damage` says why."""

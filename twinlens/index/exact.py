@@ -44,13 +44,16 @@ def top_k(
 
 def rescore(queries: Floats, rows: npt.NDArray[Any], places: Rows, k: int) -> tuple[Floats, Rows]:
     """Return the k best of each query's own candidates `places` (n, c), by their full rows."""
+    if len(queries) == 1 and places.shape[1] >= k and places.min() >= 0:
+        # A lone query with all it needs, which is most of them: no padding, no tables.
+        own = places[0]
+        scores = as_float32(rows[own]) @ queries[0]
+        order = np.lexsort((own, -scores))[:k]
+        return scores[order][None], own[order][None]
     taken = np.where(places < 0, 0, places)
-    if len(queries) == 1:
-        scores = (as_float32(rows[taken[0]]) @ queries[0])[None]
-    else:
-        scores = np.stack(
-            [as_float32(rows[one]) @ query for one, query in zip(taken, queries, strict=True)]
-        )
+    scores = np.stack(
+        [as_float32(rows[one]) @ query for one, query in zip(taken, queries, strict=True)]
+    )
     scores[places < 0] = -np.inf
     return best(scores, places, k)
 

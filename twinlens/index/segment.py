@@ -145,7 +145,8 @@ class Segment:
             raise CollectionError(
                 f"{self._folder / name} is too short for {shape} of {dtype}: it is damaged"
             )
-        return raw[offset:].view(dtype).reshape(shape)
+        # A plain array: each use of a `memmap` runs Python code of NumPy's.
+        return np.asarray(raw[offset:].view(dtype).reshape(shape))
 
 
 def _map(path: Path, record: FileRecord) -> npt.NDArray[np.uint8]:
