@@ -14,7 +14,7 @@ import pytest
 
 from tests.index.synthetic import Rows, World
 from twinlens.errors import InputError
-from twinlens.index import candidates, derived, faiss_setup, tuner
+from twinlens.index import candidates, derived, faiss_setup, recall, tuner
 from twinlens.index.candidates import Dials
 from twinlens.index.collection import Collection
 from twinlens.index.filtered_dials import FilteredDials, choose_dials
@@ -158,13 +158,13 @@ def test_tuning_on_images_alone_would_pass_and_fails_on_texts() -> None:
     rows = world.images(8000, 1)
     index = _plain_index("ivf-rabitq", rows)
     own = np.arange(0, 8000, 8)
-    images = tuner.true_sample(rows[own], rows, own)
-    texts = tuner.true_sample(world.texts(1000, 2), rows)
+    images = recall.true_sample(rows[own], rows, own)
+    texts = recall.true_sample(world.texts(1000, 2), rows)
     target = 0.9
     alone = tuner.tune(index, rows, {"image": images}, target)
     assert alone is not None
     assert alone.recall["image"].value >= target
-    delivered = tuner.recall_of(index, texts, alone.dials).value
+    delivered = recall.recall_of(index, texts, alone.dials).value
     assert delivered < target - 0.05  # what it would have reported is not what users get
     both = tuner.tune(index, rows, {"image": images, "text": texts}, target)
     assert both is not None
@@ -201,20 +201,20 @@ def test_the_reported_recall_is_the_true_one_on_20_distributions(number: int) ->
     index = _plain_index("ivf-sq8", rows)
     own = np.sort(luck.choice(8000, 2000, replace=False))
     samples = {
-        "image": tuner.true_sample(rows[own], rows, own),
-        "text": tuner.true_sample(world.texts(2000, 2), rows),
+        "image": recall.true_sample(rows[own], rows, own),
+        "text": recall.true_sample(world.texts(2000, 2), rows),
     }
     tuning = tuner.tune(index, rows, samples, 0.95)
     assert tuning is not None
-    unseen = tuner.true_sample(world.texts(4000, 3), rows)
-    truth = tuner.recall_of(index, unseen, tuning.dials).value
+    unseen = recall.true_sample(world.texts(4000, 3), rows)
+    truth = recall.recall_of(index, unseen, tuning.dials).value
     assert truth >= 0.94
     assert tuning.recall["text"].value == pytest.approx(truth, abs=0.01)
 
 
 def test_halves_of_a_sample_have_no_query_in_common() -> None:
     rows = WORLD.images(500, 1)
-    sample = tuner.true_sample(rows[:100], rows, np.arange(100))
+    sample = recall.true_sample(rows[:100], rows, np.arange(100))
     first, second = sample.half(0), sample.half(1)
     assert len(first.queries) + len(second.queries) == 100
     assert not set(map(bytes, first.queries)) & set(map(bytes, second.queries))
@@ -222,14 +222,14 @@ def test_halves_of_a_sample_have_no_query_in_common() -> None:
 
 
 def test_wilsons_interval_is_known_and_covers() -> None:
-    low, high = tuner.wilson(0.95, 100, 1.96)
+    low, high = recall.wilson(0.95, 100, 1.96)
     np.testing.assert_allclose([low, high], [0.8882, 0.9785], atol=1e-3)
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(200):
         easy = rng.beta(6, 0.6, 300)  # queries differ, so answers of one are not independent
         shares = rng.binomial(10, easy) / 10
-        found = tuner.measure(shares)
+        found = recall.measure(shares)
         covered += found.low <= 6 / 6.6 <= found.high
     assert covered >= 180
 
@@ -300,8 +300,8 @@ def _plain_index(kind_name: str, rows: Rows) -> candidates.Candidates:
 
 def test_tuning_comes_back_from_json_as_it_was() -> None:
     filtered = (FilteredDials(1.0, Dials(8, 3)), FilteredDials(0.5, None))
-    recall = {"image": tuner.Recall(0.97, 0.96, 0.98, 500)}
-    one = tuner.Tuning(Dials(8, 3), 0.95, recall, 0.2, filtered)
+    told = {"image": recall.Recall(0.97, 0.96, 0.98, 500)}
+    one = tuner.Tuning(Dials(8, 3), 0.95, told, 0.2, filtered)
     raw = json.loads(json.dumps(dataclasses.asdict(one)))
     assert derived.tuning_from(raw) == one
     del raw["filtered"]
@@ -329,7 +329,10 @@ def test_filtered_searches_use_dials_between_those_that_were_measured() -> None:
     assert choose_dials((), 0.5) is None
 
 
-def test_a_narrower_filter_is_given_more_lists(shared: Writer) -> None:
+def test_a_narrower_filter_is_given_more_lists(
+    shared: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuner, "widen", lambda *trial: trial[4])  # this world is small: all lists
     optimise(shared, IndexPlan("ivf-sq8", 0.9))
     held = shared.collection.snapshot().parts[0].derived
     assert held is not None
@@ -339,3 +342,10 @@ def test_a_narrower_filter_is_given_more_lists(shared: Writer) -> None:
     assert len(probes) >= 2
     assert probes == sorted(probes)
     assert probes[-1] > held.tuning.dials.probe
+
+
+def test_what_missed_nothing_is_at_least_as_sure_as_what_missed_one() -> None:
+    perfect = np.ones(100)
+    missed = np.append(np.ones(99), 0.9)
+    assert recall.lower_bound(perfect) >= recall.lower_bound(missed) > 0.99
+    assert recall.lower_bound(np.append(np.ones(99), 0.0)) < 0.98

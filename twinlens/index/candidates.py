@@ -86,16 +86,21 @@ class Candidates:
         scores, places = self.index.search(mapped, count, params=params)
         return scores, places
 
-    def probe_for(self, queries: Floats, probe: int, allowed: Mask, enough: int) -> int:
+    def count_by_list(self, allowed: Mask) -> Rows:
+        """Return how many allowed rows each list holds; nothing where there are no lists."""
+        if self.kind.dial != "nprobe":
+            return np.empty(0, np.int64)
+        return np.bincount(self._list_of_row[allowed], minlength=self.index.nlist)
+
+    def probe_for(self, queries: Floats, probe: int, held: Rows, enough: int) -> int:
         """Return how many lists to look at so that `probe` of them are worth it, and not dry.
 
         Where the allowed rows lie everywhere those are the nearest `probe`. A filter against the
         query's own direction leaves its nearest lists almost empty: such lists do not count, and
-        all lists together must hold `enough` allowed rows.
+        all lists together must hold `enough` allowed rows. `held` is what `count_by_list` says.
         """
         if self.kind.dial != "nprobe":
             return probe
-        held = np.bincount(self._list_of_row[allowed], minlength=self.index.nlist)
         _, lists = self.index.quantizer.search(self.space.map_queries(queries), self.index.nlist)
         fair = 0.5 * held.mean()  # a list with half of its part counts in full
         worth = np.cumsum(np.minimum(1.0, held / fair)[lists], axis=1)

@@ -24,10 +24,11 @@ from twinlens.index.faiss_setup import load_faiss, num_gpus
 from twinlens.index.filtered_dials import FilteredDials, choose_dials
 from twinlens.index.gpu import add_blocks
 from twinlens.index.kinds import PROJECTED_DIM, Kind, find_kind
+from twinlens.index.recall import Recall, Sample, fitting_part
 from twinlens.index.records import IndexRow
 from twinlens.index.segment import Segment
 from twinlens.index.space import Space, centred_space, projected_space, whole_space
-from twinlens.index.tuner import Recall, Sample, Tuning, fitting_part, tune
+from twinlens.index.tuner import Tuning, tune
 
 TRAIN_ROWS_PER_LIST = 100  # more does not place the centres better; fewer does
 TRAIN_ROUNDS = 10
@@ -85,7 +86,8 @@ class Derived:
         if dials is None:
             return None
         probe = round(dials.probe * farther)
-        probe = index.probe_for(queries, probe, allowed, k * dials.expansion)
+        held = index.count_by_list(allowed)
+        probe = index.probe_for(queries, probe, held, k * dials.expansion)
         return Dials(probe, dials.expansion)
 
 

@@ -19,10 +19,11 @@ from twinlens.index.catalog import Catalog
 from twinlens.index.derived import Derived, build_index
 from twinlens.index.kinds import find_kind
 from twinlens.index.policy import choose_kinds
+from twinlens.index.recall import Sample, true_sample
 from twinlens.index.records import IndexRow, SegmentRow
 from twinlens.index.segment import Segment
 from twinlens.index.snapshot import EXACT_ROWS
-from twinlens.index.tuner import DEFAULT_TARGET, Sample, true_sample
+from twinlens.index.tuner import DEFAULT_TARGET
 from twinlens.index.writer import Writer
 
 SAMPLE_NOTE = "sample:"
