@@ -8,6 +8,8 @@ seconds a method (1200 = ten minutes of two cores, counted in CPU time since mac
 The untrained network has settled BatchNorm statistics (lr 0), which is the stronger baseline.
 `--data emoji64` learns from emoji, and judges by their group; `--pictures` cuts a set short, so
 that small budgets are not spent on decoding; a small budget also shortens the warmup, to a fifth.
+Captions are the emoji's label, or tell the class in templates. The two-tower methods, whose recipes
+have a larger encoder, get the network and the size of the others here, so that rows compare.
 
 Rank is measured in two ways. `rank` counts directions by their singular values, and is highest for
 noise. `signal_rank` counts them by how much more images differ than views of one image do.
@@ -24,7 +26,7 @@ import zipfile
 from pathlib import Path
 
 from report import Report
-from worlds.pictures import CAPTIONED, SETS, cut_set
+from worlds.pictures import SETS, cut_set
 
 from twinlens.training.config import Config, apply_sets
 from twinlens.training.evaluation.report import evaluate_encoder
@@ -40,6 +42,7 @@ from twinlens.training.visual_tokenizer import FILE
 METHODS = "simclr,moco,mocov3,byol,dino,supcon"
 SETTLING, TIMED = 12, 12  # steps
 GAIN = 20.0  # points of kNN that SimCLR must add
+TWO_TOWERS = ["encoder=resnet-tiny", "image_size=32"]
 IMAGES, VIEWS = 1000, 8  # for the signal rank
 
 
@@ -79,19 +82,18 @@ def parse() -> argparse.Namespace:
 
 
 def choose_methods(arguments: argparse.Namespace) -> list[str]:
-    """Return the methods to run; of all, those that need captions only where there are any."""
-    if arguments.methods != "all":
-        return list(arguments.methods.split(","))
-    captioned = arguments.data in CAPTIONED
-    return [name for name in ALL if captioned or "captions" not in find_method(name).needs]
+    """Return the methods to run."""
+    return list(ALL if arguments.methods == "all" else arguments.methods.split(","))
 
 
 def find_halves(folder: Path, cut: Path, arguments: argparse.Namespace) -> Path:
     """Return the folder of `train.zip` and `test.zip`, cut short if so asked.
 
-    emoji64 is always written anew: its own labels are concepts, which its halves do not share.
+    emoji64 is always written anew: its own labels are concepts, which its halves do not share. So
+    is a set without captions, where a method needs them.
     """
-    if not arguments.pictures and arguments.data != "emoji64":
+    worded = any("captions" in find_method(name).needs for name in choose_methods(arguments))
+    if not (arguments.pictures or worded or arguments.data == "emoji64"):
         return folder / str(arguments.data)
     train_count = arguments.pictures or 10**9
     return cut_set(folder, arguments.data, cut, train=train_count, test=min(train_count, 2000))
@@ -117,6 +119,8 @@ def measure(
         open_recipe(method, "default"),
         ["stored_size=32", "device=cpu", f"precision={arguments.precision}"],
     )
+    if "captions" in config.objective.needs:
+        config = apply_sets(config, TWO_TOWERS)
     began = time.process_time()
     if method == "beit":
         config = borrow_tokenizer(config, data, work)

@@ -1,8 +1,9 @@
 """Small halves of real picture sets, so that a short training is not mostly decoding.
 
-A half is a zip of a few thousand pictures, drawn evenly and always the same, each with a class and,
-where the set has words, a caption. The concepts of emoji64's halves are apart from each other, so
-its class is the emoji's group, which both halves share.
+A half is a zip of a few thousand pictures, drawn evenly and always the same, each with a class and
+captions. The concepts of emoji64's halves are apart from each other, so its class is the emoji's
+group, which both halves share, and its caption is its label. A set without words of its own gets
+captions of its class by templates: they say no more than the class does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy as np
 from twinlens.index.demo import draw_corpus
 
 SETS = ("emoji64", "cifar10_jpeg")
-CAPTIONED = ("emoji64", "drawings")
+CAPTIONED = ("emoji64", "drawings")  # in words of their own
+TEMPLATES = ("{}", "a photo of the {}", "a small picture of one {}", "this is the {}")
 
 
 def cut_set(folder: Path, name: str, work: Path, *, train: int, test: int) -> Path:
@@ -42,14 +44,15 @@ def write_half(source: Path, target: Path, count: int) -> None:
 
 
 def read_rows(source: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
-    """Yield file, class and perhaps caption of each picture."""
+    """Yield file, class and captions of each picture."""
     groups = _groups(source)
     for row in _lines(source, "index.jsonl"):
         if "hexcode" in row:
             group = groups.get(row["hexcode"], "other")
-            yield {"file": row["file"], "cls": group, "caption": row["label"]}
+            yield {"file": row["file"], "cls": group, "captions": [row["label"]]}
         else:
-            yield {"file": row["file"], "cls": row["cls"]}
+            captions = [template.format(row["cls"]) for template in TEMPLATES]
+            yield {"file": row["file"], "cls": row["cls"], "captions": captions}
 
 
 def draw_set(work: Path) -> Path:

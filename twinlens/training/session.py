@@ -143,7 +143,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     order = Order(len(store), settings.batch, settings.seed)
     _check_division(config, ranks)
     tokenizer = RunTokenizer(settings, folder) if _has_text(config) else None
-    net = open_network(config, tokenizer)
+    fresh = find_checkpoint(folder / CHECKPOINTS) is None
+    net = open_network(config, tokenizer, released=fresh)
     synchronise_norms(net, config, ranks.world)
     # Convolutions are up to half as fast again with channels last in memory, on CPU and GPU.
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

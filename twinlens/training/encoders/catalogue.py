@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def open_image_tower(
             load_timm_weights(tower.model, Path(path))
         return tower
     if name.startswith("open_clip:"):
-        return open_clip_tower(name.removeprefix("open_clip:"), tagged)
+        return open_clip_tower(name.removeprefix("open_clip:"), image_size, tagged)
     if pretrained:
         raise InputError(
             f"pretrained is set, but {name} has no weights to load; name a timm: or open_clip: one"
@@ -115,18 +116,41 @@ class OpenClipTower(nn.Module):
         return self.model(images)  # type: ignore[no-any-return]
 
 
-def open_clip_tower(name: str, tagged: bool) -> OpenClipTower:
-    """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`."""
+def open_clip_tower(name: str, image_size: int, tagged: bool) -> OpenClipTower:
+    """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`, for this size of image."""
     try:
         import open_clip
     except ImportError:
         raise MissingDependencyError("open_clip is absent; pip install open_clip_torch") from None
     arch, _, weights = name.partition("/")
     if arch not in open_clip.list_models():
-        raise NotFoundError(f"encoder 'open_clip:{arch}' is unknown to open_clip")
-    model = open_clip.create_model(arch, pretrained=weights if weights and tagged else None)
-    size = model.visual.image_size
-    return OpenClipTower(model.visual, size if isinstance(size, int) else size[0])
+        close = difflib.get_close_matches(arch, open_clip.list_models(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise NotFoundError(f"encoder 'open_clip:{arch}' is unknown to open_clip{hint}")
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if weights and tagged and weights not in tags and not Path(weights).is_file():
+        known = ", ".join(tags) or "none"
+        raise NotFoundError(
+            f"encoder: {weights!r} is neither a file nor a tag of open_clip:{arch}; tags: {known}"
+        )
+    # What the weights were trained with is part of the architecture, whoever loads them.
+    trained = open_clip.pretrained.get_pretrained_cfg(arch, weights) if weights in tags else {}
+    try:
+        model = open_clip.create_model(
+            arch,
+            pretrained=weights if weights and tagged else None,
+            force_quick_gelu=bool(trained.get("quick_gelu", False)),
+            force_image_size=image_size,
+            pretrained_text=False,
+        )
+    except (RuntimeError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"encoder: {weights or arch!r} does not fit open_clip:{arch} at image_size"
+            f" {image_size}: {reason}",
+            field="encoder",
+        ) from None
+    return OpenClipTower(model.visual, image_size)
 
 
 def measure_width(model: nn.Module, image_size: int) -> int:

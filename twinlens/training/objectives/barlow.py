@@ -14,49 +14,30 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.training.heads import mlp
-from twinlens.training.network import Network
-from twinlens.training.objective import (
-    REPRESENTATION,
-    Anatomy,
-    Batch,
-    Given,
-    Objective,
-    Rows,
-    per_view,
-)
+from twinlens.training.objective import Anatomy, Given, Rows
+from twinlens.training.objectives.projected import ProjectedViews
 from twinlens.training.views.crops import Crops
 
 EPS = 1e-5  # added to a column's variance, as BatchNorm does
 
 
 @dataclass(frozen=True)
-class BarlowTwins(Objective):
+class BarlowTwins(ProjectedViews):
     """Redundancy reduction over two views."""
 
     name: ClassVar[str] = "barlow"
     summary: ClassVar[str] = "the correlation of two views' features becomes the identity"
-    coupled: ClassVar[bool] = True
     anatomy: ClassVar[Anatomy] = Anatomy(head="z")
 
     off_diagonal: float = 0.0051  # lambda
-    hidden: int = 512
     dim: int = 512
     scale: float = 1.0  # of the loss; under LARS, biases and norms alone feel it
     crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
-
-    def views(self) -> Mapping[str, Crops]:
-        """Two views, blurred and solarized unequally."""
-        return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A wide three-layer projector."""
         sizes = (widths["image"], self.hidden, self.hidden, self.dim)
         return {"projector": mlp(sizes, last_bias=False)}
-
-    def student(self, net: Network, batch: Batch) -> Rows:
-        """Return z (n, 2, dim)."""
-        seen, z = per_view(net, ("image", "projector"), batch.views["global"])
-        return {REPRESENTATION: seen, "z": z}
 
     def loss(self, given: Given) -> Rows:
         """Return the distance of the cross-correlation from the identity, and its two parts."""

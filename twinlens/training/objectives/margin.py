@@ -7,57 +7,26 @@ et al. 2006. Over all pairs of different views, at distance d of their unit rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
 
-from twinlens.training.heads import mlp
-from twinlens.training.network import Network
-from twinlens.training.objective import (
-    REPRESENTATION,
-    Anatomy,
-    Batch,
-    Given,
-    Objective,
-    Rows,
-    per_view,
-    unit,
-)
-from twinlens.training.views.crops import Crops
+from twinlens.training.objective import Given, Rows, unit
+from twinlens.training.objectives.projected import ProjectedViews
 
 EPS = 1e-12  # under the root: the distance of equal rows has no slope
 
 
 @dataclass(frozen=True)
-class Margin(Objective):
+class Margin(ProjectedViews):
     """Pairwise contrast with a margin, over two views."""
 
     name: ClassVar[str] = "margin"
     summary: ClassVar[str] = "pairs of a class together, others a margin apart; needs labels"
-    coupled: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("labels",)
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
 
     margin: float = 1.0
-    hidden: int = 512
-    dim: int = 128
-    crops: Crops = field(default_factory=Crops)
-
-    def views(self) -> Mapping[str, Crops]:
-        """Two equal views."""
-        return {"global": self.crops}
-
-    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """A two-layer projector."""
-        return {"projector": mlp((widths["image"], self.hidden, self.dim))}
-
-    def student(self, net: Network, batch: Batch) -> Rows:
-        """Return z (n, 2, dim)."""
-        seen, z = per_view(net, ("image", "projector"), batch.views["global"])
-        return {REPRESENTATION: seen, "z": z}
 
     def loss(self, given: Given) -> Rows:
         """Return the mean over pairs, and the means of both kinds of pairs."""

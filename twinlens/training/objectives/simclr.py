@@ -8,44 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
 from twinlens.training.contrast import nt_xent_loss
 from twinlens.training.heads import mlp
-from twinlens.training.network import Network
-from twinlens.training.objective import (
-    REPRESENTATION,
-    Anatomy,
-    Batch,
-    Given,
-    Objective,
-    Rows,
-    per_view,
-)
-from twinlens.training.views.crops import Crops
+from twinlens.training.objective import Given, Rows
+from twinlens.training.objectives.projected import ProjectedViews
 
 
 @dataclass(frozen=True)
-class SimCLR(Objective):
+class SimCLR(ProjectedViews):
     """NT-Xent over two views."""
 
     name: ClassVar[str] = "simclr"
     summary: ClassVar[str] = "two views find each other among the batch"
-    coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
 
     temperature: float = 0.2
-    hidden: int = 512
-    dim: int = 128
     layers: int = 2  # of the projector; 0 = none: the encoder's own output is compared
-    crops: Crops = field(default_factory=Crops)
-
-    def views(self) -> Mapping[str, Crops]:
-        """Two equal views."""
-        return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The projector."""
@@ -53,11 +35,6 @@ class SimCLR(Objective):
             return {"projector": nn.Identity()}
         sizes = (widths["image"], *[self.hidden] * (self.layers - 1), self.dim)
         return {"projector": mlp(sizes)}
-
-    def student(self, net: Network, batch: Batch) -> Rows:
-        """Return z (n, 2, dim)."""
-        seen, z = per_view(net, ("image", "projector"), batch.views["global"])
-        return {REPRESENTATION: seen, "z": z}
 
     def loss(self, given: Given) -> Rows:
         """Return NT-Xent."""

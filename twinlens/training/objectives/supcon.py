@@ -8,55 +8,24 @@ An anchor without any positive asks nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
-
 from twinlens.training.contrast import supcon_loss
-from twinlens.training.heads import mlp
-from twinlens.training.network import Network
-from twinlens.training.objective import (
-    REPRESENTATION,
-    Anatomy,
-    Batch,
-    Given,
-    Objective,
-    Rows,
-    per_view,
-)
-from twinlens.training.views.crops import Crops
+from twinlens.training.objective import Given, Rows
+from twinlens.training.objectives.projected import ProjectedViews
 
 
 @dataclass(frozen=True)
-class SupCon(Objective):
+class SupCon(ProjectedViews):
     """Supervised contrast over two views."""
 
     name: ClassVar[str] = "supcon"
     summary: ClassVar[str] = "views of the same class find each other; needs labels"
-    coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
     needs: ClassVar[tuple[str, ...]] = ("labels",)
 
     temperature: float = 0.1
     base_temperature: float = 0.07
-    hidden: int = 512
-    dim: int = 128
-    crops: Crops = field(default_factory=Crops)
-
-    def views(self) -> Mapping[str, Crops]:
-        """Two equal views."""
-        return {"global": self.crops}
-
-    def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """A two-layer projector."""
-        return {"projector": mlp((widths["image"], self.hidden, self.dim))}
-
-    def student(self, net: Network, batch: Batch) -> Rows:
-        """Return z (n, 2, dim)."""
-        seen, z = per_view(net, ("image", "projector"), batch.views["global"])
-        return {REPRESENTATION: seen, "z": z}
 
     def loss(self, given: Given) -> Rows:
         """Return the supervised contrastive loss over all views."""

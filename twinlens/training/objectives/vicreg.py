@@ -17,50 +17,31 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.training.heads import mlp
-from twinlens.training.network import Network
-from twinlens.training.objective import (
-    REPRESENTATION,
-    Anatomy,
-    Batch,
-    Given,
-    Objective,
-    Rows,
-    per_view,
-)
+from twinlens.training.objective import Anatomy, Given, Rows
+from twinlens.training.objectives.projected import ProjectedViews
 from twinlens.training.views.crops import Crops
 
 EPS = 1e-4
 
 
 @dataclass(frozen=True)
-class VICReg(Objective):
+class VICReg(ProjectedViews):
     """Variance, invariance, covariance over two views."""
 
     name: ClassVar[str] = "vicreg"
     summary: ClassVar[str] = "views agree while features vary and do not repeat each other"
-    coupled: ClassVar[bool] = True
     anatomy: ClassVar[Anatomy] = Anatomy(head="z")
 
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
-    hidden: int = 512
     dim: int = 512
     crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
-
-    def views(self) -> Mapping[str, Crops]:
-        """Two views, blurred and solarized unequally."""
-        return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A wide three-layer expander; its last layer has neither bias nor norm."""
         sizes = (widths["image"], self.hidden, self.hidden, self.dim)
         return {"projector": mlp(sizes, last_bias=False)}
-
-    def student(self, net: Network, batch: Batch) -> Rows:
-        """Return z (n, 2, dim)."""
-        seen, z = per_view(net, ("image", "projector"), batch.views["global"])
-        return {REPRESENTATION: seen, "z": z}
 
     def loss(self, given: Given) -> Rows:
         """Return the weighted sum, and each term by itself."""
