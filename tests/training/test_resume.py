@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from torch import Tensor
 from tests.training.family import PROVEN, small_config, with_settings, write_images
 from twinlens.training.checkpoints import MONITORS, OPTIMIZER, STATE, WEIGHTS, find_checkpoint
 from twinlens.training.config import Config, apply_sets
+from twinlens.training.doctor.rounds import Rounds
 from twinlens.training.logs import read_log
 from twinlens.training.loop import train
 from twinlens.training.progress import Silent
@@ -97,6 +99,57 @@ def test_what_monitors_learned_is_kept_over_a_resume(tmp_path: Path) -> None:
     assert len(last_tensors(tmp_path / "run", MONITORS)["monitors/rows"]) == 8
     train(with_settings(config, log_every=1), data, tmp_path / "run")
     assert len(last_tensors(tmp_path / "run", MONITORS)["monitors/rows"]) == 16
+
+
+class Recorder(Silent):
+    """A display that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = str(write_images(tmp_path / "data", 20))
+    config = resumable("byol")
+    train(config, data, tmp_path / "straight")
+    real, calls, display = Rounds.see_step, [], Recorder()
+
+    def interrupt(*given: Any) -> None:  # weights have moved, the twin has not
+        calls.append(given)
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+        real(*given)
+
+    monkeypatch.setattr(Rounds, "see_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data, tmp_path / "stopped", display)
+    assert display.said[-1] == "stopped after step 3; the same command goes on from there"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    train(config, data, tmp_path / "stopped")
+    assert_same_bytes(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_second_signal_does_not_wait_and_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = str(write_images(tmp_path / "data", 20))
+
+    def interrupt(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr(Rounds, "see_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(resumable("byol"), data, tmp_path / "run")
+    assert find_checkpoint(tmp_path / "run" / "checkpoints") is None
 
 
 def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:

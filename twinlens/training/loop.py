@@ -25,6 +25,7 @@ from twinlens.training.schedules import Progress
 from twinlens.training.seeds import mix
 from twinlens.training.session import Session, open_session
 from twinlens.training.sharding import whole
+from twinlens.training.stopping import hear_signals
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,28 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     session = open_session(config, where, out, display)
     loss = float("nan")
     try:
-        for step in range(session.step, session.total):
-            loss = take_step(session, step, display)
-        if session.step > session.saved:
-            session.save()
-    except KeyboardInterrupt:
-        session.save()
-        display.say(f"stopped after step {session.step}; the same command goes on from there")
-        raise
+        with hear_signals() as wish:
+            for step in range(session.step, session.total):
+                loss = take_step(session, step, display)
+                if wish.heard and session.step < session.total:
+                    _stop(session, display)
+            if session.step > session.saved:
+                session.save()
     finally:
         session.close()
     session.leave()
     return Finished(out, session.step, loss, time.monotonic() - began)
+
+
+def _stop(session: Session, display: Display) -> None:
+    """End a run whose user does not want to wait, at the end of a step.
+
+    Ranks hear a signal in different steps, and a checkpoint needs them all: theirs is the last one.
+    """
+    if session.ranks.world == 1:
+        session.save()
+    display.say(f"stopped after step {session.saved}; the same command goes on from there")
+    raise KeyboardInterrupt
 
 
 def take_step(session: Session, step: int, display: Display) -> float:
