@@ -81,8 +81,8 @@ def main(rank: int, world: int, rendezvous: str, out: Path) -> None:
             "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world
         )
     ranks = Ranks(rank, world)
-    for method in sharded.METHODS:
-        save_file(sharded.differentiate(method, ranks), out / f"fsdp-{method}.{rank}of{world}")
+    for name, case in sharded.CASES.items():
+        save_file(sharded.differentiate(case, ranks), out / f"fsdp-{name}.{rank}of{world}")
     if world > 1:
         sharded.train_and_resume(out, ranks)
     for way in ways():

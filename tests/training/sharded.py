@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 from unittest import mock
 
 import torch
@@ -14,6 +16,7 @@ from twinlens.training.assembly import synchronise_norms
 from twinlens.training.config import Config
 from twinlens.training.gradients import Differentiator
 from twinlens.training.loop import clip_gradients, take_step
+from twinlens.training.optimizers import open_optimizer, schedule_rates
 from twinlens.training.parallel import Ranks
 from twinlens.training.progress import Silent
 from twinlens.training.schedules import Progress
@@ -21,15 +24,32 @@ from twinlens.training.session import open_session
 from twinlens.training.sharding import shard_network, whole
 from twinlens.training.state import State
 
-# BatchNorm over ranks and a ring; a twin; cached gradients and a learned scale; unit rows.
-METHODS = {"moco": 0, "byol": 0, "clip": 2, "swav": 0}
+
+@dataclass(frozen=True)
+class Case:
+    """A network whose parameters are sharded, and how its step is taken."""
+
+    method: str
+    encoder: str = "vit-nano/4"
+    chunk: int = 0
+    optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
+
+
+CASES = {
+    "moco": Case("moco", "resnet-tiny"),  # BatchNorm over ranks and a ring
+    "byol": Case("byol", optimizer="lars"),  # a twin
+    "clip": Case("clip", chunk=2, optimizer="adamw"),  # cached gradients and a learned scale
+    "swav": Case("swav"),  # unit rows
+    "timm": Case("barlow", "timm:test_resnet", optimizer="lars"),
+    "timm-vit": Case("vicreg", "timm:test_vit", optimizer="adamw"),
+}
 N, CLIP, STEPS = 8, 0.5, 3
 
 
-def differentiate(method: str, ranks: Ranks) -> dict[str, Tensor]:
-    """Return the clipped gradient of sharded parameters and the renewed state, put together."""
-    config = small_config(method, encoder="resnet-tiny" if method == "moco" else "vit-nano/4")
-    net = small_network(config, norms=METHODS[method] == 0)
+def differentiate(case: Case, ranks: Ranks) -> dict[str, Tensor]:
+    """Return clipped gradients, weights after the step and renewed state, put together."""
+    config = small_config(case.method, encoder=case.encoder, optimizer=case.optimizer)
+    net = small_network(config, norms=case.chunk == 0)
     synchronise_norms(net, config, ranks.world)
     net.double()
     state = State(config.objective.state(), net, 0).double()
@@ -38,9 +58,12 @@ def differentiate(method: str, ranks: Ranks) -> dict[str, Tensor]:
         shard_network(net, torch.device("cpu"), ranks)
     local = N // ranks.world
     batch = small_batch(config, N, torch.float64).part(ranks.rank * local, (ranks.rank + 1) * local)
-    way = Differentiator(config.objective, net, passes, state, ranks, None, METHODS[method])
+    way = Differentiator(config.objective, net, passes, state, ranks, None, case.chunk)
     outcome = way.backward(batch, Progress(1, 4))
     norm = clip_gradients(net, CLIP)
+    optimizer = open_optimizer(net, config.objective.groups(), config.settings)
+    schedule_rates(optimizer, config.settings, Progress(1, 4))
+    optimizer.step()
     state.renew(net, outcome.taught, Progress(1, 4), ranks)
     found = {f"state/{name}": value for name, value in state.state_dict().items()}
     for name, parameter in net.parts.named_parameters():
@@ -52,28 +75,36 @@ def differentiate(method: str, ranks: Ranks) -> dict[str, Tensor]:
     }
 
 
+RUNS: dict[str, dict[str, Any]] = {
+    "clip": {"optimizer": "adamw"},
+    "byol": {},
+    "barlow": {"optimizer": "lars", "precision": "bf16", "encoder": "timm:test_resnet"},
+}
+
+
 def config_of(method: str) -> Config:
     """Return the settings of a sharded run."""
-    optimizer = "adamw" if method == "clip" else "sgd"
-    return small_config(method, parallel="fsdp", steps=STEPS, save_every=1, optimizer=optimizer)
+    common: dict[str, Any] = {"parallel": "fsdp", "steps": STEPS, "save_every": 1}
+    return small_config(method, **common, **RUNS[method])
 
 
 def train_and_resume(out: Path, ranks: Ranks) -> None:
-    """Train CLIP and BYOL twice, once with a new session in the middle."""
+    """Train each twice, once with a new session in the middle."""
     if ranks.first:
         write_images(out / "data", 20)
     ranks.wait()
     place = {"WORLD_SIZE": str(ranks.world), "LOCAL_RANK": str(ranks.rank)}
     with mock.patch.dict(os.environ, place):
-        for method in ("clip", "byol"):
-            train_in_parts(config_of(method), out, f"{method}-straight", [STEPS])
-            train_in_parts(config_of(method), out, f"{method}-resumed", [1, STEPS])
+        for method in RUNS:
+            config, data = config_of(method), out / "data"
+            train_in_parts(config, data, out / f"{method}-straight", [STEPS])
+            train_in_parts(config, data, out / f"{method}-resumed", [1, STEPS])
 
 
-def train_in_parts(config: Config, out: Path, name: str, ends: list[int]) -> None:
+def train_in_parts(config: Config, data: Path, run: Path, ends: list[int]) -> None:
     """Train to each of the ends in a session of its own."""
     for end in ends:
-        session = open_session(config, str(out / "data"), out / name, Silent())
+        session = open_session(config, str(data), run, Silent())
         for step in range(session.step, end):
             take_step(session, step, Silent())
         session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.training.family import ALL, small_config, write_images
 from tests.training.test_resume import Died, DiesAt, assert_same_bytes
 from twinlens.training.config import Config
 from twinlens.training.encoders.catalogue import open_image_tower
+from twinlens.training.encoders.single_pixels import guard_single_pixels
 from twinlens.training.logs import read_log
 from twinlens.training.loop import train
 
@@ -49,10 +51,11 @@ def test_bf16_learns_what_fp32_learns_and_resumes_to_the_byte(method: str, tmp_p
     assert_same_bytes(tmp_path / "bf16", tmp_path / "killed")
 
 
-def test_the_bf16_gradient_of_single_pixels_reads_no_stale_memory() -> None:
-    """On 8 pixels the last stage of the tiny ResNet sees one; oneDNN read what lay around."""
+@pytest.mark.parametrize(("encoder", "side"), [("resnet-tiny", 8), ("timm:test_resnet", 16)])
+def test_the_bf16_gradient_of_single_pixels_reads_no_stale_memory(encoder: str, side: int) -> None:
+    """On so few pixels the last stage sees one; oneDNN read what lay around."""
     torch.manual_seed(0)
-    tower, images = open_image_tower("resnet-tiny", 8), torch.randn(16, 3, 8, 8)
+    tower, images = open_image_tower(encoder, side), torch.randn(16, 3, side, side)
     found = []
     for _ in range(6):
         tower.zero_grad()
@@ -61,11 +64,19 @@ def test_the_bf16_gradient_of_single_pixels_reads_no_stale_memory() -> None:
         del_soon = [torch.full((2**power,), float("nan")) for power in range(8, 20)]
         del del_soon
         rows.float().square().sum().backward()
-        gradient = tower.get_parameter("stages.3.body.0.weight").grad
-        assert gradient is not None
-        found.append(gradient.clone())
+        slopes = [parameter.grad for parameter in tower.parameters()]
+        found.append(torch.cat([slope.flatten() for slope in slopes if slope is not None]))
     assert all(torch.equal(gradient, found[0]) for gradient in found)
     assert found[0].isfinite().all()
+
+
+def test_the_guard_of_single_pixels_changes_no_output() -> None:
+    plain = torch.nn.Conv2d(4, 5, 3, 2, 1)
+    guarded = copy.deepcopy(plain)
+    guard_single_pixels(guarded)
+    for side in (1, 2, 5):
+        images = torch.randn(2, 4, side, side)
+        assert torch.equal(guarded(images), plain(images))
 
 
 def compare_compiled(method: str, folder: Path, encoder: str) -> None:

@@ -59,11 +59,13 @@ def test_two_ranks_equal_one(way: tuple[str, str, str, int, int], written: Path)
                 assert gap <= tolerance * norm([one[key] for key in names]), part
 
 
-@pytest.mark.parametrize("method", sharded.METHODS)
-def test_sharded_parameters_have_the_gradient_of_whole_ones(method: str, written: Path) -> None:
-    one = load_file(written / f"fsdp-{method}.0of1")
+@pytest.mark.parametrize("name", sharded.CASES)
+def test_sharded_parameters_have_the_gradient_and_the_step_of_whole_ones(
+    name: str, written: Path
+) -> None:
+    one = load_file(written / f"fsdp-{name}.0of1")
     for rank in range(2):
-        other = load_file(written / f"fsdp-{method}.{rank}of2")
+        other = load_file(written / f"fsdp-{name}.{rank}of2")
         assert one.keys() == other.keys()
         for part in ("grad", "weight", "state", "norm"):
             names = [key for key in one if key.startswith(part) and "tracked" not in key]
@@ -72,7 +74,7 @@ def test_sharded_parameters_have_the_gradient_of_whole_ones(method: str, written
                 assert gap <= 1e-8 * norm([one[key] for key in names]), part
 
 
-@pytest.mark.parametrize("method", ["clip", "byol"])
+@pytest.mark.parametrize("method", sharded.RUNS)
 def test_a_sharded_run_resumes_and_leaves_whole_weights(method: str, written: Path) -> None:
     assert_same_bytes(written / f"{method}-straight", written / f"{method}-resumed")
     run = open_run(written / f"{method}-resumed")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
 from twinlens.training.encoders import resnet, vit
+from twinlens.training.encoders.single_pixels import guard_single_pixels
 
 SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
 
@@ -71,6 +72,7 @@ class TimmTower(nn.Module):
             self.model = timm.create_model(name, **options)
         except RuntimeError as error:
             raise NotFoundError(f"encoder 'timm:{name}': {error}") from None
+        guard_single_pixels(self.model)
         self.width = measure_width(self.model, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -109,6 +111,7 @@ class OpenClipTower(nn.Module):
     def __init__(self, visual: nn.Module, image_size: int) -> None:
         super().__init__()
         self.model = visual
+        guard_single_pixels(visual)
         self.width = measure_width(visual, image_size)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
+
+from twinlens.training.encoders.single_pixels import guard_single_pixels
 
 Stem = Literal["cifar", "stride2", "imagenet"]
 
@@ -53,12 +54,13 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        guard_single_pixels(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return representations (n, width)."""
         out: Tensor = self.stem(images)
         for stage in self.stages:
-            out = stage(out) if out.shape[-1] > 1 else _in_full_precision(stage, out)
+            out = stage(out)
         return out.mean(dim=(2, 3))
 
 
@@ -100,15 +102,6 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
         return nn.functional.relu(self.body(x) + self.shortcut(x))
-
-
-def _in_full_precision(stage: nn.Module, x: Tensor) -> Tensor:
-    """Run a stage on single pixels without autocast.
-
-    oneDNN's bf16 gradient of a strided 3x3 convolution of one pixel reads memory that nobody wrote.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        return stage(x.to(torch.promote_types(x.dtype, torch.float32)))  # type: ignore[no-any-return]
 
 
 def _convolution(width_in: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
