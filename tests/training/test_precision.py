@@ -104,6 +104,7 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # GRU
 @pytest.mark.parametrize("method", ALL)
 def test_every_method_compiles(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -104,7 +104,8 @@ class IBOT(Objective):
         if "local" in batch.views:
             small = self._tokens(net, batch.views["local"])[:, :, 0]
             rows["logits"] = torch.cat([rows["logits"], net["projector"](small)], dim=1)
-        return {REPRESENTATION: tokens[:, :, 0].detach(), "x": tokens[:, :, 0], **rows}
+        x = tokens[:, :, 0].clone()  # torch.compile mistakes the shape of a view that it returns
+        return {REPRESENTATION: x.detach(), "x": x, **rows}
 
     def teacher(self, net: Network, batch: Batch) -> Rows:
         """Return the same of the large crops as they are."""
