@@ -88,7 +88,7 @@ def surround(app: FastAPI) -> Surround:
         served = CORSMiddleware(
             served, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]
         )
-    return Surround(served, service, frozenset(hot))
+    return Surround(served, service, frozenset(hot), frozenset(origins))
 
 
 async def _answer_ours(_: Request, error: Exception) -> Response:

@@ -173,9 +173,14 @@ class Batcher(Generic[Item, Answer]):
             self.held -= count
 
     @property
+    def room(self) -> int:
+        """How many more items fit."""
+        return max(0, self.capacity - self.held)
+
+    @property
     def is_full(self) -> bool:
         """Whether not one more item fits."""
-        return self.held >= self.capacity
+        return not self.room
 
     @property
     def is_closed(self) -> bool:

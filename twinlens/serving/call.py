@@ -12,6 +12,7 @@ from twinlens.errors import TooLargeError
 from twinlens.serving.batcher import Ticket
 from twinlens.serving.clock import Clock
 from twinlens.serving.failures import ClientGoneError, DeadlineError
+from twinlens.serving.promises import Place
 
 # A request that is answered sooner never pays for a task that watches its client.
 _WATCH_AFTER = 0.05
@@ -27,6 +28,7 @@ class Call:
     deadline: float
     pixels_left: int
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
+    place: Place | None = None  # what it was let in with
     is_background: bool = False
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
@@ -42,6 +44,11 @@ class Call:
         self.pixels_left -= pixels
         if self.pixels_left < 0:
             raise TooLargeError("the images of this request have too many pixels together")
+
+    def settle(self) -> None:
+        """Say that a queue was asked for the places that this call needs."""
+        if self.place is not None:
+            self.place.settle()
 
     @property
     def remaining(self) -> float:

@@ -2,7 +2,7 @@
 
 A flood of refusals is paid for by the requests that are let in, so this looks at headers as they
 came and builds nothing that an answer of ours would need. What must stay true: nothing is refused
-here that would have found room.
+here that would have found room, but for the moment in which a place is promised to another.
 """
 
 from __future__ import annotations
@@ -10,20 +10,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twinlens.errors import OverloadedError
+from twinlens.serving.clock import Clock
 from twinlens.serving.model import ServedModel
+from twinlens.serving.promises import Place, Promises
 from twinlens.serving.registry import Registry
 
 _FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and what tells an operator about the load
 _TELL_SECONDS = 1.0
 _IMAGES = (b"image/", b"multipart/")
 
+Headers = Iterable[tuple[bytes, bytes]]
+
 
 class Door:
-    """Counts requests in, and knows when to say that there is no room."""
+    """Counts requests in, and knows when to say that there is no room.
 
-    def __init__(self, registry: Registry, most_requests: int) -> None:
+    When several places become free, whoever waits outside comes at once: each that is let in is
+    promised one until it asks for it, or the rest would be refused one by one further in, where
+    that costs several times as much.
+    """
+
+    def __init__(self, registry: Registry, most_requests: int, clock: Clock) -> None:
         self._registry = registry
         self._most = most_requests
+        self._clock = clock
+        self._promises = Promises(clock)
         self.in_flight = 0
         self._untold = 0
         self._tell_at = 0.0
@@ -32,18 +43,32 @@ class Door:
         """Whether a request is let in whatever the load, and not counted."""
         return method in _FREE
 
-    def count_untold(self, now: float) -> int:
+    def let_in(self, headers: Headers) -> Place:
+        """Count a request in; `let_out` has to follow."""
+        self.in_flight += 1
+        place = Place(self._promises)
+        if _brings_images(headers):
+            self._promises.make(place)
+        return place
+
+    def let_out(self, place: Place) -> None:
+        """Count a request out again."""
+        self.in_flight -= 1
+        place.settle()
+
+    def count_untold(self) -> int:
         """Count a refusal; return how many there were since they were last told of, if it is time.
 
         A line for each would cost as much as the refusal does.
         """
         self._untold += 1
+        now = self._clock.now()
         if now < self._tell_at:
             return 0
         count, self._untold, self._tell_at = self._untold, 0, now + _TELL_SECONDS
         return count
 
-    def refuse(self, headers: Iterable[tuple[bytes, bytes]]) -> OverloadedError | None:
+    def refuse(self, headers: Headers) -> OverloadedError | None:
         """Return why a request with these headers may not come in, or None."""
         if self.in_flight >= self._most:
             return OverloadedError(
@@ -52,17 +77,21 @@ class Door:
             )
         if not _brings_images(headers):
             return None
-        models = [model for model in self._registry.models() if model.images is not None]
-        if not models or not all(m.images and m.images.batcher.is_full for m in models):
+        queues = [m.images.batcher for m in self._registry.models() if m.images is not None]
+        if not queues or sum(queue.room for queue in queues) > self._promises.count():
             return None
         return OverloadedError(
-            "every place for images is taken; try again later", retry_after=_backlog(models)
+            "every place for images is taken; try again later",
+            retry_after=max(queue.backlog_seconds for queue in queues),
         )
 
 
-def _brings_images(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def _brings_images(headers: Headers) -> bool:
     """Whether the body is images, as far as its type says."""
-    return any(name == b"content-type" and value.startswith(_IMAGES) for name, value in headers)
+    for name, value in headers:
+        if name == b"content-type":
+            return value.startswith(_IMAGES)
+    return False
 
 
 def _backlog(models: Iterable[ServedModel]) -> float:

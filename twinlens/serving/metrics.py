@@ -19,6 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
+        self._refused: dict[str, int] = {}  # at the door, by path, not yet in the counters
         self._requests = Counter(
             "twinlens_requests", "Requests answered", ["path", "status"], registry=self.registry
         )
@@ -68,8 +69,16 @@ class Metrics:
         self._child(self._requests, path, str(status)).inc()
         self._child(self._seconds, path).observe(seconds)
 
+    def count_refusal(self, path: str) -> None:
+        """Count one request that was refused at the door.
+
+        A flood of these is when counting has to be cheap; their times would say nothing of those
+        that are answered, so they are in no histogram.
+        """
+        self._refused[path] = self._refused.get(path, 0) + 1
+
     def count_reject(self, model: str, at: str) -> None:
-        """Count one request that found no room: at the door, or in a queue of a model."""
+        """Count one request that found no room in a queue of a model."""
         self._child(self._rejects, model, at).inc()
 
     def count_stages(self, model: str, stages: dict[str, float]) -> None:
@@ -100,6 +109,10 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return all of it in Prometheus' text format."""
+        refused, self._refused = self._refused, {}
+        for path, count in refused.items():
+            self._child(self._requests, path, "429").inc(count)
+            self._child(self._rejects, "", "door").inc(count)
         return generate_latest(self.registry)
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import re
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twinlens.serving.door import Door
 from twinlens.serving.failures import answer_error
+from twinlens.serving.promises import Place
+from twinlens.serving.refusals import Lines, Refusals
 from twinlens.serving.service import Service
 
 log = logging.getLogger("twinlens.serving")
@@ -29,43 +33,60 @@ _SECURITY = (
 
 Headers = list[tuple[bytes, bytes]]
 
+# Ids tell requests apart and keep no secret; asking the system for each would give the interpreter
+# away in the middle of every request.
+_ids = random.Random(os.urandom(16))
+
 
 class Surround:
     """The outermost layer."""
 
     def __init__(
-        self, app: ASGIApp, service: Service, hot_paths: frozenset[str] = frozenset()
+        self,
+        app: ASGIApp,
+        service: Service,
+        hot_paths: frozenset[str] = frozenset(),
+        origins: frozenset[str] = frozenset(),
     ) -> None:
+        limits = service.settings.limits
+        self.most_bytes = limits.body_bytes
         self._app = app
         self._hot_paths = hot_paths
-        self._service = service
-        self._door = Door(service.registry, service.settings.limits.requests_in_flight)
+        self._origins = origins
+        self.service = service
+        self._door = Door(service.registry, limits.requests_in_flight, service.clock)
+        self._refusals = Refusals(_SECURITY)
+        service.metrics.in_flight.set_function(lambda: self._door.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(self._service, scope, send, self._hot_paths)
+        state = scope.setdefault("state", {})
+        exchange = _Exchange(self, scope, send)
         if self._door.is_free(scope["method"]):
             await self._run(exchange, scope, receive)
             return
-        refusal = self._door.refuse(scope["headers"])
-        if refusal is not None:
-            await exchange.fail(scope, receive, refusal)
-            self._note_refusal(exchange, scope)
-            return
-        self._door.in_flight += 1
-        self._service.metrics.in_flight.inc()
+        place = state.get("place")  # unless the protocol has let the request in
+        if place is None:
+            refusal = self._door.refuse(scope["headers"])
+            if refusal is not None:
+                await exchange.fail(scope, receive, refusal)
+                self._note_refusal(scope)
+                return
+            place = state["place"] = self._door.let_in(scope["headers"])
         try:
             await self._run(exchange, scope, receive)
         finally:
-            self._door.in_flight -= 1
-            self._service.metrics.in_flight.dec()
+            self._door.let_out(place)
 
-    def turn_away(
-        self, method: str, target: bytes, headers: Headers
-    ) -> tuple[Headers, bytes] | None:
+    @property
+    def is_draining(self) -> bool:
+        """Whether connections end with their next answer."""
+        return self.service.is_draining
+
+    def turn_away(self, method: str, target: bytes, headers: Headers) -> bytes | None:
         """Return the headers and body of a refusal, or None for a request that may come in.
 
         For the protocol, which asks before there is a request to speak of.
@@ -74,19 +95,54 @@ class Surround:
         if refusal is None:
             return None
         path = target.partition(b"?")[0].decode("ascii", "replace")
-        scope: Scope = {"method": method, "path": path, "headers": headers}
-        exchange = _Exchange(self._service, scope, _send_nothing, self._hot_paths)
-        response = answer_error(refusal, path=path)
-        exchange.status = response.status_code
-        found = response.raw_headers
-        exchange.add_headers(found)
-        self._note_refusal(exchange, scope)
-        return found, bytes(response.body)
+        self._note_refusal({"method": method, "path": path, "headers": headers})
+        return self._refusals.write(
+            refusal,
+            path if path in self._hot_paths else "",
+            _request_id(headers),
+            self.allow_origin(headers),
+        )
 
-    def _note_refusal(self, exchange: _Exchange, scope: Scope) -> None:
+    def let_in(self, method: str, headers: Headers) -> Place | None:
+        """Count in a request that was not turned away; None where there is nothing to count."""
+        return None if self._door.is_free(method) else self._door.let_in(headers)
+
+    def label(self, scope: Scope) -> str:
+        """Return the path to count a request under: a route, never what a client made up."""
+        path: str = scope["path"]
+        if path in self._hot_paths:
+            return path
+        return getattr(scope.get("route"), "path", "unmatched")
+
+    def trace(self, scope: Scope, status: int, seconds: float, stages: Mapping[str, float]) -> None:
+        """Record a request that has ended, where that is asked for."""
+        if self.service.tracer is None:
+            return
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        path = self.label(scope)
+        attributes: dict[str, str | int] = {"http.route": path, "http.response.status_code": status}
+        name = f"{scope['method']} {path}"
+        self.service.tracer.record(name, seconds, stages, attributes, headers)
+
+    def allow_origin(self, headers: Headers) -> Lines:
+        """Return the headers by which a page of another origin may read an answer from here.
+
+        What the application answers has them already.
+        """
+        if not self._origins:
+            return ()
+        origin = next((value for name, value in headers if name == b"origin"), b"")
+        if "*" in self._origins:
+            return ((b"access-control-allow-origin", b"*"),) if origin else ()
+        if origin.decode("latin-1") not in self._origins:
+            return ()
+        return ((b"access-control-allow-origin", origin), (b"vary", b"Origin"))
+
+    def _note_refusal(self, scope: Scope) -> None:
         """Count a refusal, and tell of all of late in one line."""
-        exchange.finish(scope, is_logged=False)
-        count = self._door.count_untold(self._service.clock.now())
+        self.service.metrics.count_refusal(self.label(scope))
+        self.trace(scope, 429, 0.0, {})
+        count = self._door.count_untold()
         if count:
             log.warning("no room: %d requests refused at the door", count)
 
@@ -106,56 +162,44 @@ class Surround:
 class _Exchange:
     """One request and its answer as they pass."""
 
-    def __init__(
-        self, service: Service, scope: Scope, send: Send, hot_paths: frozenset[str]
-    ) -> None:
-        self._hot_paths = hot_paths
-        self.request_id = _request_id(scope)
+    def __init__(self, surround: Surround, scope: Scope, send: Send) -> None:
+        self._surround = surround
+        self._service = surround.service
+        self._send = send
+        self.request_id = _request_id(scope["headers"])
         self.status = 0
         self.is_complete = False
-        self._service = service
-        self._send = send
-        self._began = service.clock.now()
-        scope.setdefault("state", {})["request_id"] = self.request_id
+        self._began = self._service.clock.now()
+        scope["state"]["request_id"] = self.request_id.decode()
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.add_headers(message["headers"])
+            message["headers"].extend(((b"x-request-id", self.request_id), *_SECURITY))
+            if self._service.is_draining:
+                message["headers"].append((b"connection", b"close"))
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self.is_complete = True
 
-    def add_headers(self, headers: Headers) -> None:
-        """Add the headers that every answer has."""
-        headers.append((b"x-request-id", self.request_id.encode()))
-        headers.extend(_SECURITY)
-        if self._service.is_draining:
-            headers.append((b"connection", b"close"))
-
     async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
         """Answer with an error."""
-        await answer_error(error, path=scope["path"])(scope, receive, self.send)
+        response = answer_error(error, path=scope["path"])
+        response.raw_headers.extend(self._surround.allow_origin(scope["headers"]))
+        await response(scope, receive, self.send)
 
-    def finish(self, scope: Scope, *, is_logged: bool = True) -> None:
-        """Count the request, and log it unless it is told of in another way."""
+    def finish(self, scope: Scope) -> None:
+        """Count the request, and log it."""
         seconds = self._service.clock.now() - self._began
-        path = scope["path"]
-        if path not in self._hot_paths:  # a label is a route, never what a client made up
-            path = getattr(scope.get("route"), "path", "unmatched")
+        path = self._surround.label(scope)
         self._service.metrics.count_request(path, self.status, seconds)
         call = scope["state"].get("call")
         if self.status == 429:
-            refused_at = call.refused_at if call is not None else ("", "door")
-            self._service.metrics.count_reject(*refused_at)
+            self._service.metrics.count_reject(*(call.refused_at if call else ("", "other")))
         stages = call.seconds if call is not None else {}
-        if self._service.tracer is not None:
-            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-            attributes = {"http.route": path, "http.response.status_code": self.status}
-            name = f"{scope['method']} {path}"
-            self._service.tracer.record(name, seconds, stages, attributes, headers)
-        if is_logged and access.isEnabledFor(logging.INFO):
+        self._surround.trace(scope, self.status, seconds, stages)
+        if access.isEnabledFor(logging.INFO):
             access.info(
                 "%s %s %d %.1f ms",
                 scope["method"],
@@ -163,7 +207,7 @@ class _Exchange:
                 self.status,
                 seconds * 1000,
                 extra={
-                    "request_id": self.request_id,
+                    "request_id": self.request_id.decode(),
                     "method": scope["method"],
                     "path": path,
                     "status": self.status,
@@ -173,13 +217,9 @@ class _Exchange:
             )
 
 
-async def _send_nothing(_: Message) -> None:
-    """Stand where nothing is sent by the application."""
-
-
-def _request_id(scope: Scope) -> str:
+def _request_id(headers: Headers) -> bytes:
     """Return the client's request id where it is harmless, else a new one."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
-            return str(value.decode())
-    return os.urandom(8).hex()
+            return value
+    return b"%016x" % _ids.getrandbits(64)

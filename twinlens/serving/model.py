@@ -202,6 +202,8 @@ class ServedModel:
         except OverloadedError:
             call.refused_at = (self.name, batcher.name)
             raise
+        finally:
+            call.settle()
         self._pace.enter(live)
         try:
             yield

@@ -151,6 +151,7 @@ class Service:
             deadline=self.clock.now() + seconds,
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
+            place=request.scope["state"].get("place"),
         )
         request.scope["state"]["call"] = call
         return call
