@@ -8,6 +8,7 @@ here that would have found room, but for the moment in which a place is promised
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from twinlens.errors import OverloadedError
 from twinlens.serving.clock import Clock
@@ -20,6 +21,17 @@ _TELL_SECONDS = 1.0
 _IMAGES = (b"image/", b"multipart/")
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Refusal(NamedTuple):
+    """Why there is no room, and after how many seconds to come again."""
+
+    message: str
+    retry_after: float
+
+    def to_error(self) -> OverloadedError:
+        """Return it as the error that it is."""
+        return OverloadedError(self.message, retry_after=self.retry_after)
 
 
 class Door:
@@ -68,21 +80,21 @@ class Door:
         count, self._untold, self._tell_at = self._untold, 0, now + _TELL_SECONDS
         return count
 
-    def refuse(self, headers: Headers) -> OverloadedError | None:
+    def refuse(self, headers: Headers) -> Refusal | None:
         """Return why a request with these headers may not come in, or None."""
         if self.in_flight >= self._most:
-            return OverloadedError(
+            return Refusal(
                 f"{self._most} requests are being answered, the limit; try again later",
-                retry_after=_backlog(self._registry.models()),
+                _backlog(self._registry.models()),
             )
         if not _brings_images(headers):
             return None
         queues = [m.images.batcher for m in self._registry.models() if m.images is not None]
         if not queues or sum(queue.room for queue in queues) > self._promises.count():
             return None
-        return OverloadedError(
+        return Refusal(
             "every place for images is taken; try again later",
-            retry_after=max(queue.backlog_seconds for queue in queues),
+            max(queue.backlog_seconds for queue in queues),
         )
 
 

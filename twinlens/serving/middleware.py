@@ -72,7 +72,7 @@ class Surround:
         if place is None:
             refusal = self._door.refuse(scope["headers"])
             if refusal is not None:
-                await exchange.fail(scope, receive, refusal)
+                await exchange.fail(scope, receive, refusal.to_error())
                 self._note_refusal(scope)
                 return
             place = state["place"] = self._door.let_in(scope["headers"])
@@ -95,13 +95,11 @@ class Surround:
         if refusal is None:
             return None
         path = target.partition(b"?")[0].decode("ascii", "replace")
+        if path not in self._hot_paths:
+            path = ""
         self._note_refusal({"method": method, "path": path, "headers": headers})
-        return self._refusals.write(
-            refusal,
-            path if path in self._hot_paths else "",
-            _request_id(headers),
-            self.allow_origin(headers),
-        )
+        more = self.allow_origin(headers) if self._origins else ()
+        return self._refusals.write(refusal, path, _request_id(headers), more)
 
     def let_in(self, method: str, headers: Headers) -> Place | None:
         """Count in a request that was not turned away; None where there is nothing to count."""
@@ -141,7 +139,8 @@ class Surround:
     def _note_refusal(self, scope: Scope) -> None:
         """Count a refusal, and tell of all of late in one line."""
         self.service.metrics.count_refusal(self.label(scope))
-        self.trace(scope, 429, 0.0, {})
+        if self.service.tracer is not None:
+            self.trace(scope, 429, 0.0, {})
         count = self._door.count_untold()
         if count:
             log.warning("no room: %d requests refused at the door", count)

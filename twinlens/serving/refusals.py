@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from twinlens.errors import OverloadedError
+from twinlens.serving.door import Refusal
 from twinlens.serving.failures import answer_error
 
 Lines = tuple[tuple[bytes, bytes], ...]
@@ -24,9 +24,7 @@ class Refusals:
         self._common = common
         self._prepared: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
-    def write(
-        self, refusal: OverloadedError, path: str, request_id: bytes, more: Lines = ()
-    ) -> bytes:
+    def write(self, refusal: Refusal, path: str, request_id: bytes, more: Lines = ()) -> bytes:
         """Return headers and body, from behind the status line and the headers of the protocol."""
         head, body = self._prepared.get((refusal.message, path)) or self._prepare(refusal, path)
         seconds = max(1, math.ceil(refusal.retry_after))
@@ -40,8 +38,8 @@ class Refusals:
             body,
         )
 
-    def _prepare(self, refusal: OverloadedError, path: str) -> tuple[bytes, bytes]:
-        response = answer_error(refusal, path=path)
+    def _prepare(self, refusal: Refusal, path: str) -> tuple[bytes, bytes]:
+        response = answer_error(refusal.to_error(), path=path)
         lines = [line for line in response.raw_headers if line[0] not in _OWN]
         found = _join((*lines, *self._common)), bytes(response.body)
         if len(self._prepared) < _MOST:
