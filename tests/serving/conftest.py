@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +16,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
@@ -21,6 +24,7 @@ from starlette.testclient import TestClient
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
 from twinlens.errors import ImageError
 from twinlens.serving.app import build_app, surround
+from twinlens.serving.protocol import build_protocol
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Settings
 
@@ -180,6 +184,62 @@ def make_client(encoder: FakeEncoder) -> Iterator[Callable[..., TestClient]]:
 @pytest.fixture
 def client(make_client: Callable[..., TestClient]) -> TestClient:
     return make_client()
+
+
+class Listening:
+    """A server around the fake encoder on a port of its own, as `twinlens serve` would run it."""
+
+    def __init__(self, encoder: FakeEncoder, settings: Settings) -> None:
+        self.encoder = encoder
+        self.service = Service(settings, lambda source, precision: encoder)
+        self.service.load("colours", "colours")
+        app = surround(build_app(self.service))
+        config = uvicorn.Config(
+            app,
+            http=build_protocol(app),
+            ws="none",
+            port=0,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=1,
+        )
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.server.run)
+        self._thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.port = int(self.server.servers[0].sockets[0].getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def images(self) -> Any:
+        """The queue of the image tower."""
+        images = self.service.registry.models()[0].images
+        assert images is not None
+        return images.batcher
+
+    def connect(self) -> socket.socket:
+        """Return a connection to it."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def stop(self) -> None:
+        """End it once all is answered."""
+        self.encoder.gate.set()
+        self.server.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture
+def listen(encoder: FakeEncoder) -> Iterator[Callable[[Settings], Listening]]:
+    """Servers on ports, for what only a socket can show."""
+    with ExitStack() as stack:
+
+        def start(settings: Settings) -> Listening:
+            found = Listening(encoder, settings)
+            stack.callback(found.stop)
+            return found
+
+        yield start
 
 
 Asking = Callable[..., Any]

@@ -12,70 +12,37 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from twinlens.serving.app import build_app, surround
-from twinlens.serving.protocol import build_protocol
-from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits, Settings
 
 
-class Full:
-    """A server with one place for images, which is taken; and a socket to speak to it."""
-
-    def __init__(self, encoder: Any, photo: bytes) -> None:
-        self.encoder = encoder
-        self.service = Service(
-            Settings(limits=Limits(image_queue=1)), lambda source, precision: encoder
-        )
-        self.service.load("colours", "colours")
-        app = surround(build_app(self.service))
-        config = uvicorn.Config(
-            app,
-            http=build_protocol(app),
-            port=0,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=1,
-        )
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.port = int(self.server.servers[0].sockets[0].getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        encoder.gate.clear()
-        headers = {"content-type": "image/png"}
-        self.first = threading.Thread(
-            target=lambda: httpx.post(f"{self.url}/embed", content=photo, headers=headers)
-        )
-        self.first.start()
-        images = self.service.registry.models()[0].images
-        assert images is not None
-        while not images.batcher.is_full:
-            time.sleep(0.005)
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
-
-    def stop(self) -> None:
-        self.encoder.gate.set()
-        self.first.join()
-        self.server.should_exit = True
-        self.thread.join()
-
-
 @pytest.fixture
-def full(encoder: Any, image: Callable[..., bytes]) -> Iterator[Full]:
-    found = Full(encoder, image())
+def full(listen: Callable[[Settings], Any], image: Callable[..., bytes]) -> Iterator[Any]:
+    """A server with one place for images, which is taken."""
+    found = listen(Settings(limits=Limits(image_queue=1)))
+    found.encoder.gate.clear()
+    first = threading.Thread(
+        target=lambda: httpx.post(f"{found.url}/embed", content=image(), headers=PNG)
+    )
+    first.start()
+    while not found.images.is_full:
+        time.sleep(0.005)
     yield found
-    found.stop()
+    found.encoder.gate.set()
+    first.join()
 
 
 def head(length: int, *more: str) -> bytes:
     lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: image/png", *more]
     return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+def until(claim: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not claim():
+        assert time.monotonic() < end, "did not come true"
+        time.sleep(0.005)
 
 
 def read_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
@@ -93,10 +60,11 @@ def read_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
     return int(lines[0].split()[1]), headers, body
 
 
+PNG = {"content-type": "image/png"}
 GET = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_a_refusal_comes_before_the_body_and_the_connection_goes_on(full: Full) -> None:
+def test_a_refusal_comes_before_the_body_and_the_connection_goes_on(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(300_000, "X-Request-Id: mine"))
         status, headers, body = read_answer(sock)  # not a byte of the body was sent
@@ -110,7 +78,7 @@ def test_a_refusal_comes_before_the_body_and_the_connection_goes_on(full: Full) 
         assert read_answer(sock)[0] == 200
 
 
-def test_the_answer_is_the_one_that_the_application_would_give(full: Full) -> None:
+def test_the_answer_is_the_one_that_the_application_would_give(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(3) + b"abc")
         _, headers, body = read_answer(sock)
@@ -126,11 +94,10 @@ def test_the_answer_is_the_one_that_the_application_would_give(full: Full) -> No
 async def ask_directly(app: Any) -> httpx.Response:
     """Ask an application with no protocol between."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
-        headers = {"content-type": "image/png"}
-        return await http.post("http://x/embed", content=b"abc", headers=headers)
+        return await http.post("http://x/embed", content=b"abc", headers=PNG)
 
 
-def test_many_refusals_follow_each_other_on_one_connection(full: Full) -> None:
+def test_many_refusals_follow_each_other_on_one_connection(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall((head(5) + b"abcde") * 3)  # all at once
         assert [read_answer(sock)[0] for _ in range(3)] == [429] * 3
@@ -142,7 +109,7 @@ def test_many_refusals_follow_each_other_on_one_connection(full: Full) -> None:
 
 
 def test_refusals_are_told_in_one_line_a_second(
-    full: Full, caplog: pytest.LogCaptureFixture
+    full: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with full.connect() as sock:
         for _ in range(20):
@@ -154,14 +121,14 @@ def test_refusals_are_told_in_one_line_a_second(
 
 
 def test_a_request_behind_one_that_is_answered_by_the_application_waits_its_turn(
-    full: Full,
+    full: Any,
 ) -> None:
     with full.connect() as sock:
         sock.sendall(GET + head(5) + b"abcde" + GET)
         assert [read_answer(sock)[0] for _ in range(3)] == [200, 429, 200]
 
 
-def test_who_asks_before_sending_is_told_and_let_go(full: Full) -> None:
+def test_who_asks_before_sending_is_told_and_let_go(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(300_000, "Expect: 100-continue"))
         assert read_answer(sock)[0] == 429
@@ -170,7 +137,7 @@ def test_who_asks_before_sending_is_told_and_let_go(full: Full) -> None:
 
 @pytest.mark.parametrize("more", [["Connection: close"], []])
 def test_a_connection_ends_when_the_client_says_so_or_stops_sending(
-    full: Full, more: list[str]
+    full: Any, more: list[str]
 ) -> None:
     with full.connect() as sock:
         sock.sendall(head(300_000, *more) + b"x" * 1000)
@@ -178,9 +145,119 @@ def test_a_connection_ends_when_the_client_says_so_or_stops_sending(
         assert sock.recv(1) == b""  # at once, or when the time of an idle connection is over
 
 
-def test_what_has_room_is_let_in(full: Full, image: Callable[..., bytes]) -> None:
+def test_what_has_room_is_let_in(full: Any, image: Callable[..., bytes]) -> None:
     full.encoder.gate.set()
-    full.first.join()
+    until(lambda: not full.images.is_full)
     with full.connect() as sock:
         sock.sendall(head(len(image())) + image())
         assert read_answer(sock)[0] == 200
+
+
+def test_a_refusal_is_counted_and_not_timed(full: Any) -> None:
+    with full.connect() as sock:
+        sock.sendall(head(3) + b"abc")
+        assert read_answer(sock)[0] == 429
+    told = httpx.get(f"{full.url}/metrics").text
+    assert 'twinlens_requests_total{path="/embed",status="429"} 1.0' in told
+    assert 'twinlens_request_seconds_count{path="/embed"}' not in told
+
+
+def test_a_refused_body_is_never_taken_for_a_request(full: Any) -> None:
+    inner = GET + head(5) + b"abcde" + GET
+    with full.connect() as sock:
+        sock.sendall(head(len(inner)) + inner)
+        assert read_answer(sock)[0] == 429
+        sock.sendall(GET)
+        assert b'"ready"' in read_answer(sock)[2]
+        sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)  # two requests, two answers
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Content-Length: 5", "Content-Length: 6"],
+        ["Content-Length: +5"],
+        ["Content-Length: 5", "Transfer-Encoding : chunked"],
+    ],
+)
+def test_a_length_that_can_be_read_in_two_ways_ends_the_connection(
+    full: Any, lines: list[str]
+) -> None:
+    start = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: image/png"]
+    with full.connect() as sock:
+        sock.sendall("\r\n".join([*start, *lines, "", ""]).encode() + b"0\r\n\r\n" + GET)
+        answers = b""
+        while chunk := sock.recv(65536):
+            answers += chunk
+    assert b"200 OK" not in answers
+    assert b"400" in answers.splitlines()[0]
+
+
+@pytest.mark.parametrize("start", ["POST /embed HTTP/1.1", "POST /embed HTTP/1.0"])
+def test_a_client_that_is_still_sending_when_its_connection_ends_can_read_why(
+    full: Any, start: str
+) -> None:
+    lines = [start, "Host: x", "Content-Type: image/png", "Connection: close"]
+    size = 8_000_000  # more than the sockets' buffers hold
+    with full.connect() as sock:
+        sock.sendall("\r\n".join([*lines, f"Content-Length: {size}", "", ""]).encode())
+        time.sleep(0.05)  # the answer is out, and the connection about to end
+        sock.sendall(b"x" * size)
+        status, headers, _ = read_answer(sock)
+        assert (status, headers["connection"]) == (429, "close")
+        assert sock.recv(1) == b""
+
+
+def test_a_connection_that_ends_answers_nothing_more(full: Any) -> None:
+    with full.connect() as sock:
+        sock.sendall(head(3, "Connection: close") + b"abc" + GET)
+        assert read_answer(sock)[0] == 429
+        assert sock.recv(1) == b""
+
+
+def test_a_refused_body_without_end_is_cut_off(listen: Callable[[Settings], Any]) -> None:
+    server = listen(Settings(limits=Limits(image_queue=0, body_bytes=100_000)))
+    lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: image/png"]
+    with server.connect() as sock:
+        sock.sendall("\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode())
+        assert read_answer(sock)[0] == 429
+        with pytest.raises(OSError):
+            for _ in range(100):
+                sock.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                time.sleep(0.01)
+
+
+def test_who_asks_on_and_on_and_reads_nothing_is_cut_off(full: Any) -> None:
+    with full.connect() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(0.2)
+        with pytest.raises(OSError):  # none is as patient as to send it all
+            for _ in range(200):
+                sock.sendall(head(0) * 2000)
+        until(lambda: len(full.server.server_state.connections) == 1)  # that of the fixture
+    assert httpx.get(f"{full.url}/healthz").status_code == 200
+
+
+def test_a_refused_request_for_another_protocol_gets_one_answer(full: Any) -> None:
+    with full.connect() as sock:
+        sock.sendall(head(3, "Connection: Upgrade", "Upgrade: websocket") + b"abc")
+        assert read_answer(sock)[0] == 429
+        sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+
+
+def test_a_page_of_an_allowed_origin_can_read_a_refusal(listen: Callable[[Settings], Any]) -> None:
+    server = listen(Settings(limits=Limits(image_queue=0), cors_origins=("https://shop.test",)))
+    for origin, allowed in (
+        ("https://shop.test", "https://shop.test"),
+        ("https://evil.test", None),
+    ):
+        answer = httpx.post(
+            f"{server.url}/embed", content=b"abc", headers={**PNG, "origin": origin}
+        )
+        assert answer.status_code == 429
+        assert answer.headers.get("access-control-allow-origin") == allowed

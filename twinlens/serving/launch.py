@@ -58,10 +58,12 @@ def run_server(service: Service, *, host: str, port: int, more: Sequence[APIRout
     config = uvicorn.Config(
         app,
         http=build_protocol(app),
+        ws="none",  # nothing here speaks it
         host=host,
         port=port,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here asks where a client is
         server_header=False,
         timeout_graceful_shutdown=max(1, round(watch.drain_seconds)),
         backlog=2048,
