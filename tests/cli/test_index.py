@@ -61,6 +61,16 @@ def test_a_folder_is_built_and_searched_by_words(cli: Run, built: Path) -> None:
     assert hits[0]["score"] >= hits[1]["score"]
 
 
+def test_pictures_of_other_kinds_are_told_of(
+    cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path
+) -> None:
+    (photos / "x.tiff").write_bytes(b"?")
+    build = ("index", "build", photos, "-o", tmp_path / "c", "--bundle", toy_bundle)
+    _, _, err = cli(*build)
+    assert "left out, no decoder: 1 .tiff" in err
+    assert json.loads(cli(*build, "--json")[1])["left_out"] == {".tiff": 1}
+
+
 def test_a_search_by_image_finds_that_image(cli: Run, built: Path, photos: Path) -> None:
     _, text, _ = cli("search", built, "--image", photos / "red.png", "-k", 1)
     assert text.split()[1] == "red.png"
@@ -77,6 +87,9 @@ def test_filters_and_sheets(cli: Run, built: Path, tmp_path: Path) -> None:
     code, _, err = cli("search", built, "red", "--filter", "path =")
     assert code == 2
     assert "filter: expected a number" in err
+    code, text, err = cli("search", built, "red", "--filter", "lable = 1 or not has path", "--json")
+    assert (code, json.loads(text)) == (0, [])
+    assert "no item has a field lable; the fields are: path" in err
 
 
 def test_the_sheet_opens_in_the_browser(

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from twinlens.errors import InputError
-from twinlens.index.corpus import open_corpus, read_path
+from twinlens.index.corpus import describe_foreign, open_corpus, read_path
 
 
 def png(colour: int) -> bytes:
@@ -141,3 +141,32 @@ def test_what_is_no_corpus_is_named(tmp_path: Path, images: Path) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_hidden_files_and_folders_are_passed_over(images: Path) -> None:
+    for name in ("._a.png", ".thumbnails/a.png", "sub/.b.png"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_bytes(png(9))
+    assert set(read(images)) == set(IMAGES)
+    archive = images / "all.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for name in ("a.png", "__MACOSX/._a.png", ".cache/a.png"):
+            out.writestr(name, png(1))
+    assert set(read(archive)) == {"a.png"}
+
+
+def test_pictures_that_no_decoder_reads_are_told_of(images: Path, tmp_path: Path) -> None:
+    for name in ("x.heic", "sub/y.HEIC", "z.tiff", ".hidden.tiff"):
+        (images / name).write_bytes(b"?")
+    corpus = open_corpus(images)
+    assert corpus.left_out == {".heic": 2, ".tiff": 1}  # and notes.md is no picture
+    assert describe_foreign(corpus.left_out) == "2 .heic, 1 .tiff"
+    assert len(list(corpus.entries())) == len(IMAGES)
+    alone = _made(tmp_path / "alone")
+    (alone / "x.heic").write_bytes(b"?")
+    with pytest.raises(InputError, match=r"it holds 1 \.heic: convert them"):
+        open_corpus(alone)
+    with zipfile.ZipFile(tmp_path / "alone.zip", "w") as out:
+        out.writestr("x.avif", b"?")
+    with pytest.raises(InputError, match=r"it holds 1 \.avif: convert them"):
+        open_corpus(tmp_path / "alone.zip")

@@ -71,7 +71,7 @@ def build(
     """
     from twinlens.index.builder import BuildOptions
     from twinlens.index.builder import build as build_collection
-    from twinlens.index.corpus import open_corpus
+    from twinlens.index.corpus import describe_foreign, open_corpus
     from twinlens.index.upkeep import IndexPlan
     from twinlens.index.writer import Writer
 
@@ -88,6 +88,7 @@ def build(
             "unchanged": progress.unchanged,
             "removed": progress.removed,
             "failed": progress.failed,
+            "left_out": dict(source.left_out),
         }
     if json:
         print_json(told)
@@ -96,6 +97,8 @@ def build(
         f"{out}: {told['count']} items ({progress.embedded} embedded, {progress.unchanged}"
         f" unchanged, {progress.removed} removed, {progress.failed} failed)"
     )
+    if source.left_out:
+        print_note(f"left out, no decoder: {describe_foreign(source.left_out)}; convert them")
     if progress.failed:
         print_note(f"what failed, and why: {out / 'failures.jsonl'}")
 

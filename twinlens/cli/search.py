@@ -12,7 +12,7 @@ from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
-    from twinlens.index.collection import Hit
+    from twinlens.index.collection import Collection, Hit
     from twinlens.index.query import QueryPart
 
 
@@ -67,7 +67,10 @@ def search(
             hits = collection.search_grouped(
                 row, k, similarity=group, filter=filter, threshold=threshold
             )
+        unknown = _unknown_fields(collection, filter) if filter and not hits else ""
     _print(hits, json)
+    if unknown:
+        print_note(unknown)
     if show or sheet:
         _open_sheet(folder, " ".join(query or ["image"]), hits, sheet, show)
 
@@ -82,6 +85,19 @@ def _parts(texts: list[str], images: list[Path], without: list[str]) -> list[Que
         *(QueryPart(image=path) for path in images),
         *(QueryPart(text=text, weight=-0.5) for text in without),
     ]
+
+
+def _unknown_fields(collection: Collection, filter: str) -> str:
+    """Say which fields of a filter no item has: a slip of the pen looks like an empty answer."""
+    from twinlens.index.filter_language import parse_filter
+    from twinlens.index.filters import fields_of
+
+    known = collection.snapshot().fields()
+    unknown = sorted(fields_of(parse_filter(filter)) - known)
+    if not unknown:
+        return ""
+    there = ", ".join(sorted(known)) or "none"
+    return f"no item has a field {' or '.join(unknown)}; the fields are: {there}"
 
 
 def _print(hits: list[Hit], json: bool) -> None:

@@ -6,20 +6,26 @@ an entry may fail, which is that entry's matter alone.
 
 from __future__ import annotations
 
-import csv
 import glob
 import json
 import re
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from twinlens.errors import InputError, MissingDependencyError
+from twinlens.errors import InputError
+from twinlens.index.tables import read_table
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+# Pictures that no decoder here reads: told of, so that nobody believes them indexed.
+FOREIGN_SUFFIXES = frozenset(
+    {".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw"}
+)
 PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "image_path")
 TEXT_SUFFIXES = {".txt": "caption", ".cls": "label", ".caption": "caption"}
 ZIP_TABLE = "index.jsonl"
@@ -37,12 +43,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is to be indexed. `count` is None where only reading through would tell."""
+    """What is to be indexed. `count` is None where only reading through would tell.
+
+    `left_out` counts, by suffix, the pictures of kinds that cannot be read.
+    """
 
     name: str
     kind: str
     entries: Callable[[], Iterator[Entry]]
     count: int | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def open_corpus(
@@ -93,15 +103,18 @@ def read_path(path: str) -> bytes:
 
 
 def _from_folder(folder: Path) -> Corpus:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    every = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in every if not _is_hidden(path.relative_to(folder))]
+    left_out = _count_foreign(found)
     images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
     tars = [path for path in found if path.suffix.lower() == ".tar"]
     if tars and not images:
         return _from_tars(folder, tars)
     if not images:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"{folder} holds no image ({kinds}) and no .tar")
-    return _from_images(folder, images)
+        there = f"; it holds {describe_foreign(left_out)}: convert them" if left_out else ""
+        raise InputError(f"{folder} holds no image ({kinds}) and no .tar{there}")
+    return replace(_from_images(folder, images), left_out=left_out)
 
 
 def _from_glob(pattern: Path) -> Corpus:
@@ -129,10 +142,12 @@ def _from_images(root: Path, paths: list[Path]) -> Corpus:
 
 def _from_zip(path: Path) -> Corpus:
     with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if _is_image(name))
+        visible = [name for name in archive.namelist() if not _is_hidden(PurePosixPath(name))]
         rows = _zip_rows(archive)
+    names, left_out = sorted(filter(_is_image, visible)), _count_foreign(visible)
     if not names:
-        raise InputError(f"{path} holds no image")
+        there = f"; it holds {describe_foreign(left_out)}: convert them" if left_out else ""
+        raise InputError(f"{path} holds no image{there}")
 
     def entries() -> Iterator[Entry]:
         # Closed when the last entry is let go: entries are read after this loop has ended.
@@ -141,7 +156,7 @@ def _from_zip(path: Path) -> Corpus:
             place = {"path": f"{path.resolve()}!{name}"}
             yield Entry(name, _reader(archive, name), {**rows.get(name, {}), **place})
 
-    return Corpus(str(path.resolve()), "zip", entries, len(names))
+    return Corpus(str(path.resolve()), "zip", entries, len(names), left_out)
 
 
 def _reader(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
@@ -224,7 +239,7 @@ def _sidecars(members: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _from_table(path: Path, id_column: str | None, path_column: str | None) -> Corpus:
-    rows = list(_read_table(path))
+    rows = list(read_table(path))
     columns = list(rows[0]) if rows else []
     chosen = path_column or next((name for name in PATH_COLUMNS if name in columns), None)
     for column in (chosen, id_column):
@@ -249,48 +264,20 @@ def _from_table(path: Path, id_column: str | None, path_column: str | None) -> C
     return Corpus(str(path.resolve()), "table", entries, len(rows))
 
 
-def _read_table(path: Path) -> Iterable[dict[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _read_parquet(path)
-    if suffix == ".jsonl":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle, delimiter="\t" if suffix == ".tsv" else ",")
-        return [{key: _scalar(value) for key, value in row.items()} for row in reader]
+def describe_foreign(left_out: Mapping[str, int]) -> str:
+    """Return the counts in words, the most frequent kind first."""
+    ordered = sorted(left_out.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{count} {suffix}" for suffix, count in ordered)
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingDependencyError(
-            f"{path}: Parquet needs pyarrow; install it with `pip install 'twinlens[parquet]'`"
-        ) from None
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    return rows
+def _count_foreign(names: Iterable[str | Path]) -> dict[str, int]:
+    suffixes = Counter(PurePosixPath(name).suffix.lower() for name in names)
+    return {suffix: count for suffix, count in suffixes.items() if suffix in FOREIGN_SUFFIXES}
 
 
-def _scalar(text: str | None) -> Any:
-    """Return a CSV cell as a number or a flag where it reads as one."""
-    if text is None or text == "":
-        return None
-    if text.lower() in {"true", "false"}:
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        # "007" and "1_000" are names, not numbers; nan and inf have no place in JSON.
-        return value if text.strip("+-").replace(".", "").isdigit() and not _padded(text) else text
-    return text
-
-
-def _padded(text: str) -> bool:
-    digits = text.strip("+-")
-    return len(digits) > 1 and digits[0] == "0" and digits[1] != "."
+def _is_hidden(path: PurePath) -> bool:
+    """Tell what systems and editors keep to themselves: `._a.jpg`, `.thumbnails/b.png`."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _is_image(name: str) -> bool:

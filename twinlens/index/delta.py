@@ -81,6 +81,10 @@ class Delta:
         rest = Columns.build(buffer.metadata[full * CHUNK : self.count])
         return np.concatenate([part.select(tree) for part in [*buffer.columns[:full], rest]])
 
+    def fields(self) -> list[str]:
+        """Return the metadata fields that any row has."""
+        return Columns.build(self.buffer.metadata[: self.count]).fields
+
     def _room(self, end: int) -> _Buffer:
         """Return a buffer with space up to `end`, ours if it is free behind our last row."""
         old = self.buffer

@@ -99,6 +99,17 @@ def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
             return any(True for _ in field_values(metadata, field))
 
 
+def fields_of(tree: Filter) -> set[str]:
+    """Return the fields that a filter asks about."""
+    match tree:
+        case Not(part):
+            return fields_of(part)
+        case Both(parts) | Either(parts):
+            return set[str]().union(*map(fields_of, parts))
+        case _:
+            return {tree.field}
+
+
 def field_values(metadata: Mapping[str, Any], field: str) -> Iterator[Scalar]:
     """Yield the scalars that a (dotted) field holds: one, those of a list, or none."""
     for name, value in walk_fields(metadata):

@@ -101,11 +101,11 @@ class Segment:
 
     def select(self, tree: Filter) -> Mask:
         """Return a flag a row: which satisfy the filter."""
-        self.verify()
-        with self._lock:
-            if self._columns is None:
-                self._columns = Columns.load(io.BytesIO(self._maps[COLUMNS_NAME].tobytes()))
-        return self._columns.select(tree)
+        return self._read_columns().select(tree)
+
+    def fields(self) -> list[str]:
+        """Return the metadata fields that any row has."""
+        return self._read_columns().fields
 
     def matrix(self, resident: bool) -> Floats | Halves:
         """Return all rows: in float32 and kept if `resident`, else as they lie on disk."""
@@ -132,6 +132,13 @@ class Segment:
             return np.full(len(rids), -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.rids, rids), len(self.rids) - 1)
         return np.where(self.rids[places] == rids, places, -1)
+
+    def _read_columns(self) -> Columns:
+        self.verify()
+        with self._lock:
+            if self._columns is None:
+                self._columns = Columns.load(io.BytesIO(self._maps[COLUMNS_NAME].tobytes()))
+        return self._columns
 
     def _view(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return the array at the end of an .npy file.

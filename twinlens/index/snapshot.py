@@ -137,6 +137,10 @@ class Snapshot:
             return found
         return None
 
+    def fields(self) -> set[str]:
+        """Return the metadata fields that any row has."""
+        return {*self.delta.fields()}.union(*(part.segment.fields() for part in self.parts))
+
     @property
     def damaged(self) -> bool:
         """Whether an index was found damaged, so that its segment is searched exactly."""

@@ -1,0 +1,56 @@
+"""Tables of images: CSV, TSV, JSONL and Parquet as rows of typed values."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from twinlens.errors import MissingDependencyError
+
+
+def read_table(path: Path) -> Iterable[dict[str, Any]]:
+    """Return the rows of a table, by its suffix."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    if suffix == ".jsonl":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle, delimiter="\t" if suffix == ".tsv" else ",")
+        return [{key: _scalar(value) for key, value in row.items()} for row in reader]
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingDependencyError(
+            f"{path}: Parquet needs pyarrow; install it with `pip install 'twinlens[parquet]'`"
+        ) from None
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    return rows
+
+
+def _scalar(text: str | None) -> Any:
+    """Return a CSV cell as a number or a flag where it reads as one."""
+    if text is None or text == "":
+        return None
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        # "007" and "1_000" are names, not numbers; nan and inf have no place in JSON.
+        return value if text.strip("+-").replace(".", "").isdigit() and not _padded(text) else text
+    return text
+
+
+def _padded(text: str) -> bool:
+    digits = text.strip("+-")
+    return len(digits) > 1 and digits[0] == "0" and digits[1] != "."
