@@ -161,7 +161,7 @@ def verify(
     for fault in (*verdict.faults, *verdict.derived):
         print_note(fault)
     if not verdict.is_sound:
-        remedy = "restore it from a copy" if verdict.faults else "run verify --repair"
+        remedy = "restore a copy or build it anew" if verdict.faults else "run verify --repair"
         raise CollectionError(f"{folder} is damaged: {remedy}")
     if not json:
         print_note(f"{folder}: {verdict.items} items, {verdict.files} files, all as published")

@@ -145,15 +145,19 @@ class Catalog:
         """Return the items of these ids; one that does not exist is left out."""
         return {item.id: item for item in self._items("id", ids)}
 
-    def items(self, after: int = 0, limit: int | None = None) -> Iterator[Item]:
-        """Yield the items in the order of their rids, read in pages."""
+    def items(self, after: int = 0, limit: int | None = None, step: int = 1) -> Iterator[Item]:
+        """Yield the items in the order of their rids, read in pages.
+
+        With `step` about one of so many, from all over the collection and the same each time: rids
+        are scrambled first, since what repeats in a corpus may well repeat with the step.
+        """
         left = limit
         while left is None or left > 0:
             page = 1000 if left is None else min(1000, left)
             rows = self._all(
                 "SELECT rid, id, version, metadata, crc FROM items WHERE rid > ?"
-                " ORDER BY rid LIMIT ?",
-                (after, page),
+                " AND (((rid & 268435455) * 2654435761) >> 16) % ? = 0 ORDER BY rid LIMIT ?",
+                (after, step, page),
             )
             for row in rows:
                 yield self._item(row)

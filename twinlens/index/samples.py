@@ -14,7 +14,7 @@ from twinlens.index.words import WORDS
 CAPTION_FIELDS = ("caption", "captions", "text", "title", "description", "sentence", "alt")
 LABEL_FIELDS = ("label", "labels", "class", "cls", "category", "name", "tags", "keywords")
 ENOUGH = 200  # fewer captions than this are too few to measure on
-LOOKED_AT = 20_000
+LOOKED_AT = 20_000  # about
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,15 @@ def choose_texts(
         return TextSample(_draw(given, count), "given")
     captions: set[str] = set()
     labels: set[str] = set()
-    for item in catalog.items(limit=LOOKED_AT):
-        captions.update(_texts_in(item.metadata, CAPTION_FIELDS))
-        labels.update(_texts_in(item.metadata, LABEL_FIELDS))
+    best: set[str] = set()  # of each item its captions, or else its labels: no part is left out
+    for item in catalog.items(step=max(1, -(-catalog.count() // LOOKED_AT))):
+        told = _texts_in(item.metadata, CAPTION_FIELDS)
+        named = _texts_in(item.metadata, LABEL_FIELDS)
+        captions.update(told)
+        labels.update(named)
+        best.update(told or named)
     if len(captions) >= ENOUGH:
-        return TextSample(_draw(sorted(captions), count), "captions")
+        return TextSample(_draw(sorted(best), count), "captions")
     words = sorted(labels) if len(labels) >= ENOUGH else sorted({*labels, *WORDS})
     filled = [template.format(word) for template in templates or ("{}",) for word in words]
     return TextSample(_draw(filled, count), "templates over words")

@@ -95,7 +95,8 @@ class Segment:
             for name, record in self.row.files.items():
                 if hashlib.sha256(self._maps[name].data).hexdigest() != record.sha256:
                     raise CollectionError(
-                        f"{self._folder / name} is damaged: its sha256 is not the published one"
+                        f"{self._folder / name} is damaged: its sha256 is not the published one;"
+                        " restore the collection from a copy, or build it again in a new folder"
                     )
             self._verified = True
 
