@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -170,3 +171,26 @@ def test_pictures_that_no_decoder_reads_are_told_of(images: Path, tmp_path: Path
         out.writestr("x.avif", b"?")
     with pytest.raises(InputError, match=r"it holds 1 \.avif: convert them"):
         open_corpus(tmp_path / "alone.zip")
+
+
+def test_a_folder_out_of_reach_ends_the_build_instead_of_emptying_it(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def scan(path: str) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(InputError, match="deep cannot be read: Permission denied"):
+        open_corpus(images)
+
+
+def test_links_to_folders_and_to_nothing_are_passed_over(images: Path) -> None:
+    (images / "loop").symlink_to(images, target_is_directory=True)
+    (images / "gone.png").symlink_to(images / "nowhere.png")
+    (images / "link.png").symlink_to(images / "a.png")
+    (images / "folder.png").mkdir()
+    assert set(read(images)) == {*IMAGES, "link.png"}
