@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from twinlens.cli.main import run
+from twinlens.index.stats import describe_segment
 from twinlens.index.writer import create_collection
 
 Run = Callable[..., tuple[int, str, str]]
@@ -178,3 +179,17 @@ def test_another_bundle_is_refused_with_2(cli: Run, tmp_path: Path, toy_bundle: 
     code, _, err = cli("search", tmp_path / "c", "red", "--bundle", toy_bundle)
     assert code == 2
     assert "was built with bundle 'older' revision f00" in err
+
+
+def test_stats_tell_how_a_segment_is_searched_and_how_well() -> None:
+    recall = {"text": {"value": 0.9584, "low": 0.9476, "high": 0.9671, "queries": 500}}
+    dials = {"probe": 12, "expansion": 2}
+    told: dict[str, Any] = {"name": "seg-1", "rows": 7, "index": "exact"}
+    assert list(describe_segment(told)) == ["seg-1: 7 rows, exact"]
+    told |= {"index": "ivf-sq8", "settings": {"factory": "IVF16,SQ8"}, "damage": "a flipped byte"}
+    told["tuning"] = {"dials": dials, "target": 0.95, "recall": recall, "milliseconds": 0.184}
+    lines = list(describe_segment(told))
+    assert lines[0] == "seg-1: 7 rows, ivf-sq8 (IVF16,SQ8), tuned to 0.95"
+    assert "probe 12, 2 candidates an answer, 0.18 CPU ms" in lines[1]
+    assert "text: 0.9584 (0.9476 to 0.9671) on 500 unseen queries" in lines[2]
+    assert "a flipped byte" in lines[3]

@@ -110,7 +110,7 @@ def stats(folder: Folder, json: Json = False) -> None:
     [bold]Example:[/] twinlens index stats photos.index
     """
     from twinlens.index.collection import Collection
-    from twinlens.index.stats import read_stats
+    from twinlens.index.stats import describe_segment, read_stats
 
     with Collection(folder) as collection:
         told = read_stats(collection)
@@ -125,7 +125,8 @@ def stats(folder: Folder, json: Json = False) -> None:
         shown = "not measured" if value is None else f"{value:.4f}"
         typer.echo(f"  recall@10 of {modality} queries: {shown}")
     for segment in told["segments"]:
-        typer.echo(f"  {segment['name']}: {segment['rows']} rows, {segment['index']}")
+        for line in describe_segment(segment):
+            typer.echo(f"  {line}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,25 @@ def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
                 missed += len(part.segment) * (1 - measured.value)
         recall[modality] = None if missed is None else round(1 - missed / max(1, total), 4)
     return recall
+
+
+def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
+    """Yield what `stats` shows of a segment: how it is searched, and how well that was measured."""
+    tuning = segment.get("tuning")
+    if tuning is None:
+        yield f"{segment['name']}: {segment['rows']} rows, exact"
+        return
+    dials, kind = tuning["dials"], f"{segment['index']} ({segment['settings']['factory']})"
+    yield f"{segment['name']}: {segment['rows']} rows, {kind}, tuned to {tuning['target']}"
+    yield (
+        f"  probe {dials['probe']}, {dials['expansion']} candidates an answer,"
+        f" {tuning['milliseconds']:.2f} CPU ms a query"
+    )
+    for modality, one in tuning["recall"].items():
+        reach = f"{one['low']:.4f} to {one['high']:.4f}"
+        yield f"  {modality}: {one['value']:.4f} ({reach}) on {one['queries']} unseen queries"
+    if segment.get("damage"):
+        yield f"  damaged, searched exactly until `verify --repair`: {segment['damage']}"
 
 
 def _describe(part: Part) -> dict[str, Any]:
