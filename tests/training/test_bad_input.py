@@ -55,6 +55,16 @@ def test_a_batch_larger_than_the_data_names_one_that_fits(tmp_path: Path, data: 
         train(small_config("simclr", batch=32), str(data), tmp_path / "run")
 
 
+def test_the_advice_of_a_refused_run_works_in_the_same_folder(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="--set batch=16"):
+        train(small_config("clip", batch=32), str(data), tmp_path / "run")
+    advised = small_config("clip", batch=16, steps=1, vocabulary=40)
+    assert train(advised, str(data), tmp_path / "run").step == 1
+    assert read_config(tmp_path / "run") == advised
+    tokenizer = json.loads((tmp_path / "run/tokenizer.json").read_text())
+    assert len(tokenizer["model"]["vocab"]) <= 40  # not the one of the refused run
+
+
 def test_accumulating_a_coupled_loss(tmp_path: Path, data: Path) -> None:
     with pytest.raises(InputError, match="fewer negatives"):
         train(small_config("simclr", accumulate=2), str(data), tmp_path / "run")

@@ -26,11 +26,14 @@ from twinlens.training.checkpoints import STATE, WEIGHTS, find_checkpoint, load_
 from twinlens.training.config import Config, Settings, build, differences
 from twinlens.training.data.pixels import square_spec
 from twinlens.training.data.tokens import CLIP, LEARNED, RunTokenizer
+from twinlens.training.logs import LOG
 from twinlens.training.network import Network
 from twinlens.training.objectives import find_method
+from twinlens.training.visual_tokenizer import FILE
 
 CONFIG, DATA, BAD, CHECKPOINTS = "config.json", "data.json", "bad_images.jsonl", "checkpoints"
 EVALUATION = "evaluation.json"
+TOKENIZERS = (CLIP, LEARNED, FILE)  # made before the first step
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,18 @@ def _load_twin(net: Network, state: Mapping[str, Tensor]) -> None:
 
 
 def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
-    """Write the run's cards, or check that those which stand there are the same."""
+    """Write the run's cards, or check that those which stand there are the same.
+
+    A run that was refused before it began has no log: the same folder takes other settings then.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CONFIG).is_file():
-        _check_same(folder, config, data)
-        return
-    foreign = [path.name for path in folder.iterdir() if path.name not in (CLIP, LEARNED)]
+        if (folder / LOG).is_file() or (folder / CHECKPOINTS).is_dir():
+            _check_same(folder, config, data)
+            return
+        for name in (CONFIG, DATA, *TOKENIZERS):
+            (folder / name).unlink(missing_ok=True)
+    foreign = [path.name for path in folder.iterdir() if path.name not in TOKENIZERS]
     if foreign:
         raise ConflictError(
             f"{folder} exists and is no training run (it holds {foreign[0]}); choose another --out",
