@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,25 @@ def test_the_gpu_benchmark_is_one_call_that_runs_dry_anywhere(tmp_path: Path) ->
     assert [row["recipe"] for row in content["rows"]] == ["cifar10", "cifar10_resnet50"]
     assert all(row["steps"] == 2 for row in content["rows"])
     assert content["bars"] == {} and "mean nothing" in out
+
+
+def test_every_picture_of_a_benchmark_has_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a set has no words of its own, its class gives them, so that all methods can run."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from worlds.pictures import TEMPLATES, write_half
+
+    index = [{"file": "a.jpg", "cls": "frog"}, {"file": "b.jpg", "cls": "ship"}]
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        for row in index:
+            archive.writestr(row["file"], b"bytes")
+        archive.writestr("index.jsonl", "\n".join(map(json.dumps, index)))
+    write_half(tmp_path / "whole.zip", tmp_path / "half.zip", 1)
+    with zipfile.ZipFile(tmp_path / "half.zip") as half:
+        (row,) = map(json.loads, half.read("index.jsonl").splitlines())
+        assert half.read(row["file"]) == b"bytes"
+    assert row["captions"] == [template.format(row["cls"]) for template in TEMPLATES]
 
 
 @pytest.mark.slow
