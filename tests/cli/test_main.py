@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,3 +181,10 @@ def test_debug_gives_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main_module, "build_app", broken_app)
     with pytest.raises(ZeroDivisionError):
         run(["--debug", "check"])
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "twinlens", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == __version__

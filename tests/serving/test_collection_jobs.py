@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from twinlens.index import derived, policy, tuner, upkeep
+from twinlens.index import policy, tuner, upkeep
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.routes.collections import build_routers
@@ -67,6 +67,36 @@ def rows(tmp_path: Path) -> np.ndarray[Any, Any]:
     return made
 
 
+class Held:
+    """A step of a build that waits to be let go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.calls = 0
+        self._entered, self._leave = threading.Event(), threading.Event()
+        self._plain = getattr(upkeep, name)
+        monkeypatch.setattr(upkeep, name, self._step)
+
+    def wait(self) -> None:
+        """Return when the build has come to the step."""
+        assert self._entered.wait(20)
+
+    def let_go(self, seconds: float = 0.0) -> None:
+        """Let it go on, now or in some seconds, when others wait for it."""
+        threading.Timer(seconds, self._leave.set).start()
+
+    def _step(self, *arguments: Any) -> Any:
+        self.calls += 1
+        self._entered.set()
+        assert self._leave.wait(20)
+        return self._plain(*arguments)
+
+
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Held]:
+    """Return a way to hold builds at a step of `upkeep`."""
+    return lambda name: Held(monkeypatch, name)
+
+
 def wait(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
     for _ in range(600):
         told: dict[str, Any] = client.get(f"/jobs/{job['id']}").json()
@@ -113,20 +143,12 @@ def test_a_build_that_cannot_be_is_refused_before_it_is_a_job(
 
 
 def test_searches_and_upserts_go_on_while_a_build_runs(
-    start: Start, rows: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+    start: Start, rows: np.ndarray[Any, Any], hold: Callable[[str], Held]
 ) -> None:
-    entered, leave = threading.Event(), threading.Event()
-    plain = derived.build_index
-
-    def slow(*arguments: Any) -> Any:
-        entered.set()
-        assert leave.wait(20)
-        return plain(*arguments)
-
-    monkeypatch.setattr(upkeep, "build_index", slow)
+    held = hold("build_index")
     client = start()
     job = build(client, kind="sq8", target=0.9)
-    assert entered.wait(20)
+    held.wait()
     assert client.get(f"/jobs/{job['id']}").json()["stage"] == "building sq8"
     answer = client.post("/collections/c/build", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "build_running")
@@ -134,7 +156,7 @@ def test_searches_and_upserts_go_on_while_a_build_runs(
     assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
     found = client.post("/search", json={"vector": [1.0] * DIM, "k": 1}).json()["data"]
     assert found[0]["id"] == "late"
-    leave.set()
+    held.let_go()
     assert wait(client, job)["state"] == "done"
     body = {"vector": rows[7].tolist(), "k": 1}
     assert client.post("/search", json=body).json()["data"][0]["id"] == "i7"
@@ -142,47 +164,27 @@ def test_searches_and_upserts_go_on_while_a_build_runs(
 
 @pytest.mark.usefixtures("rows")
 def test_a_build_that_was_cut_off_is_taken_up_again(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, hold: Callable[[str], Held], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered, leave = threading.Event(), threading.Event()
-    plain = upkeep._samples
-    calls: list[int] = []
-
-    def slow(*arguments: Any) -> Any:
-        calls.append(1)
-        entered.set()
-        assert leave.wait(20)
-        return plain(*arguments)
-
-    monkeypatch.setattr(upkeep, "_samples", slow)
+    held = hold("_samples")
     client = start()
     job = build(client, kind="sq8", target=0.9)
-    assert entered.wait(20)
-    threading.Timer(0.3, leave.set).start()  # the server is told to stop before it can go on
-    monkeypatch.undo()
+    held.wait()
+    held.let_go(0.3)  # the server is told to stop before it can go on
+    monkeypatch.setattr(upkeep, "_samples", held._plain)
     client = start()
     assert wait(client, job)["state"] == "done"
     assert client.get("/collections/c").json()["exact"] is False
-    assert len(calls) == 1
+    assert held.calls == 1
 
 
 @pytest.mark.usefixtures("rows")
-def test_deleting_a_collection_ends_its_build(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entered, leave = threading.Event(), threading.Event()
-    plain = upkeep._samples
-
-    def slow(*arguments: Any) -> Any:
-        entered.set()
-        assert leave.wait(20)
-        return plain(*arguments)
-
-    monkeypatch.setattr(upkeep, "_samples", slow)
+def test_deleting_a_collection_ends_its_build(start: Start, hold: Callable[[str], Held]) -> None:
+    held = hold("_samples")
     client = start()
     job = build(client, kind="sq8", target=0.9)
-    assert entered.wait(20)
-    threading.Timer(0.3, leave.set).start()
+    held.wait()
+    held.let_go(0.3)
     assert client.delete("/collections/c").json()["deleted"] is True
     told = wait(client, job)
     assert told["state"] == "failed"

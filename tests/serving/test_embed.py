@@ -271,3 +271,15 @@ def test_another_method_is_a_405(client: TestClient) -> None:
     answer = client.get("/embed")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
+
+
+def test_a_misspelt_option_of_a_raw_body_or_a_form_is_named(
+    client: TestClient, image: Callable[..., bytes]
+) -> None:
+    png = {"content-type": "image/png"}
+    raw = client.post("/embed?dimension=8", content=image(), headers=png)
+    form = client.post("/embed", files={"a": image()}, data={"dimension": "8"})
+    for answer in (raw, form):
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "dimension"
+        assert "dimensions" in answer.json()["error"]["message"]

@@ -277,6 +277,7 @@ def test_cors_is_open_only_to_the_origins_that_are_listed(run_server: Callable[.
     async def scenario(http: Any, service: Any) -> None:
         good = await http.get("/healthz", headers={"origin": "https://shop.test"})
         assert good.headers["access-control-allow-origin"] == "https://shop.test"
+        assert "Twinlens-Failed-Items" in good.headers["access-control-expose-headers"]
         other = await http.get("/healthz", headers={"origin": "https://evil.test"})
         assert "access-control-allow-origin" not in other.headers
 

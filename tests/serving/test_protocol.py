@@ -261,3 +261,5 @@ def test_a_page_of_an_allowed_origin_can_read_a_refusal(listen: Callable[[Settin
         )
         assert answer.status_code == 429
         assert answer.headers.get("access-control-allow-origin") == allowed
+        shown = answer.headers.get("access-control-expose-headers", "")
+        assert ("Retry-After" in shown) == (allowed is not None)

@@ -38,6 +38,14 @@ def test_any_setting_is_set_by_its_name() -> None:
         ("tracing", "perhaps", "true or false"),
         ("keys", "admin:12345678", "not a setting"),
         ("limits.items.more", "6", "not a setting"),
+        ("limits.items", "-5", "at least 1"),
+        ("limits.image_queue", "-1", "at least 0"),
+        ("batching.image_batch", "0", "at least 1"),
+        ("batching.text_buckets", "8,0", "at least 1"),
+        ("limits.request_seconds", "nan", "above 0"),
+        ("limits.body_seconds", "0", "above 0"),
+        ("watch.drain_notice", "inf", "at least 0"),
+        ("limits.formats", "jpeg,tiff", "known are jpeg"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_remedy(name: str, value: str, said: str) -> None:

@@ -11,6 +11,7 @@ import typer
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from twinlens.serving.service import Opener
     from twinlens.serving.settings import Settings
     from twinlens.serving.tracing import Tracer
 
@@ -67,11 +68,6 @@ def serve(
 
     [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
     """
-    from twinlens.cli.shelf import open_shelf
-    from twinlens.serving.launch import announce, build_opener, run_server
-    from twinlens.serving.routes.collections import build_routers
-    from twinlens.serving.service import Service
-
     options = [
         f"precisions={precision}",
         f"batching.window_seconds={window / 1000}",
@@ -81,16 +77,35 @@ def serve(
         *(set_ or []),
     ]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    from twinlens.serving.launch import build_opener
+
     opener = build_opener(settings, device=device, threads=threads, fast=fast)
+    _run(settings, opener, (host, port), read_bundles(bundles or []), collection or [], images)
+
+
+def _run(
+    settings: Settings,
+    opener: Opener,
+    address: tuple[str, int],
+    named: dict[str, str],
+    collections: list[str],
+    images: Path | None,
+) -> None:
+    """Open what is named, and serve it until a signal says to stop."""
+    from twinlens.cli.shelf import open_shelf
+    from twinlens.serving.launch import announce, run_server, take_port
+    from twinlens.serving.routes.collections import build_routers
+    from twinlens.serving.service import Service
+
+    taken = take_port(*address)
     service = Service(settings, opener, tracer=_start_tracer(settings))
-    named = read_bundles(bundles or [])
-    shelf = open_shelf(collection or [], images, data, next(iter(named.values())))
+    shelf = open_shelf(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
         service.load(name, path)
-    for line in announce(service, host, port):
+    for line in announce(service, taken):
         typer.echo(line, err=True)
     try:
-        run_server(service, host=host, port=port, more=build_routers(service, shelf))
+        run_server(service, taken, build_routers(service, shelf))
     finally:
         shelf.close()
 

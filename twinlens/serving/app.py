@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
 from twinlens.serving.failures import answer_error, error_response, kind_of
-from twinlens.serving.middleware import Surround
+from twinlens.serving.middleware import SHOWN, Surround
 from twinlens.serving.openapi import describe_api
 from twinlens.serving.routes import (
     attention,
@@ -86,7 +86,11 @@ def surround(app: FastAPI) -> Surround:
     origins = service.settings.cors_origins
     if origins:
         served = CORSMiddleware(
-            served, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]
+            served,
+            allow_origins=list(origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=SHOWN,
         )
     return Surround(served, service, frozenset(hot), frozenset(origins))
 

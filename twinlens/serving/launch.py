@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastapi import APIRouter
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.preprocessing import ImageLimits
+from twinlens.errors import InputError
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.logs import configure_logs
@@ -50,7 +52,25 @@ def build_opener(
     return open_encoder
 
 
-def run_server(service: Service, *, host: str, port: int, more: Sequence[APIRouter] = ()) -> None:
+def take_port(host: str, port: int) -> socket.socket:
+    """Return a socket at an address, which answers nobody yet; port 0 is any that is free.
+
+    Taken before anything is opened, so that a port in use is told at once.
+    """
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except OSError as error:
+        taken.close()
+        raise InputError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --port "
+            "or --host"
+        ) from None
+    return taken
+
+
+def run_server(service: Service, taken: socket.socket, more: Sequence[APIRouter] = ()) -> None:
     """Serve until a signal says to stop; return when all is drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
@@ -59,8 +79,6 @@ def run_server(service: Service, *, host: str, port: int, more: Sequence[APIRout
         app,
         http=build_protocol(app),
         ws="none",  # nothing here speaks it
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here asks where a client is
@@ -69,7 +87,7 @@ def run_server(service: Service, *, host: str, port: int, more: Sequence[APIRout
         backlog=2048,
     )
     set_aside()
-    DrainingServer(config, service).run()
+    DrainingServer(config, service).run([taken])
 
 
 class DrainingServer(uvicorn.Server):
@@ -102,9 +120,10 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def announce(service: Service, host: str, port: int) -> list[str]:
+def announce(service: Service, taken: socket.socket) -> list[str]:
     """Return the lines that tell a user where the server is and how to ask it something."""
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    host, port = taken.getsockname()[:2]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     lines = [
         f"{name}: {served.default.encoder.manifest.name} "
         f"{served.default.revision[:12]} on {served.default.encoder.provider}"

@@ -31,6 +31,21 @@ _SECURITY = (
 )
 
 
+# Headers that a page of an allowed origin may read beside the body.
+SHOWN = (
+    "Retry-After",
+    "Server-Timing",
+    "Twinlens-Failed-Indices",
+    "Twinlens-Failed-Items",
+    "Twinlens-Model",
+    "Twinlens-Output",
+    "Twinlens-Revision",
+    "Twinlens-Scales",
+    "Twinlens-Shape",
+    "X-Request-Id",
+)
+_EXPOSE = (b"access-control-expose-headers", ", ".join(SHOWN).encode())
+
 Headers = list[tuple[bytes, bytes]]
 
 # Ids tell requests apart and keep no secret; asking the system for each would give the interpreter
@@ -131,10 +146,10 @@ class Surround:
             return ()
         origin = next((value for name, value in headers if name == b"origin"), b"")
         if "*" in self._origins:
-            return ((b"access-control-allow-origin", b"*"),) if origin else ()
+            return ((b"access-control-allow-origin", b"*"), _EXPOSE) if origin else ()
         if origin.decode("latin-1") not in self._origins:
             return ()
-        return ((b"access-control-allow-origin", origin), (b"vary", b"Origin"))
+        return ((b"access-control-allow-origin", origin), _EXPOSE, (b"vary", b"Origin"))
 
     def _note_refusal(self, scope: Scope) -> None:
         """Count a refusal, and tell of all of late in one line."""

@@ -169,7 +169,8 @@ class ServedModel:
         found: dict[str, tuple[Row | Exception, int]] = {}
         for text, ids, answer in zip(texts, tokens, _settled(ticket), strict=True):
             found[text] = (answer, len(ids))
-            if not isinstance(answer, Exception):
+            # A long job would drive out what live requests ask for again and again.
+            if not isinstance(answer, Exception) and not call.is_background:
                 self._cache.put(self.space, text, answer, len(ids))
         return found
 

@@ -5,6 +5,7 @@ Inner code gets values from here and never reads the environment. docs/serve.md 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +16,19 @@ from twinlens.serving.keys import Key
 
 MIB = 1024 * 1024
 _WHOLE = ("fetching.ports", "batching.text_buckets")
+_FORMATS = ("jpeg", "png", "webp", "gif", "bmp")
+_AT_LEAST_ONE = (
+    "limits.items",
+    "limits.image_pixels",
+    "limits.request_pixels",
+    "limits.requests_in_flight",
+    "batching.image_batch",
+    "batching.text_batch",
+    "batching.text_buckets",
+    "watch.failures_in_a_row",
+    "fetching.ports",
+)
+_ABOVE_ZERO = ("limits.request_seconds", "limits.body_seconds", "watch.interval")
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Limits:
     prompts: int = 4096  # classes x templates that one request may have built
     image_bytes: int = 16 * MIB
     image_pixels: int = 50_000_000
-    formats: tuple[str, ...] = ("jpeg", "png", "webp", "gif", "bmp")  # that are decoded at all
+    formats: tuple[str, ...] = _FORMATS  # that are decoded at all
     request_pixels: int = 200_000_000
     text_characters: int = 8192
     requests_in_flight: int = 256
@@ -126,13 +140,27 @@ def _convert(name: str, old: Any, text: str) -> Any:
             raise InputError(f"{name} is {text!r}; it must be true or false", field=name)
         return text.lower() == "true"
     if isinstance(old, tuple):
-        parts = [part for part in text.split(",") if part]
+        parts = [part.strip() for part in text.split(",") if part.strip()]
         return tuple(_convert(name, 0 if name in _WHOLE else "", part) for part in parts)
+    if isinstance(old, str):
+        if name == "limits.formats" and text not in _FORMATS:
+            raise InputError(f"{name} holds {text!r}; known are {', '.join(_FORMATS)}", field=name)
+        return text
+    return _convert_number(name, old, text)
+
+
+def _convert_number(name: str, old: float, text: str) -> float:
+    """Return a number that the setting can mean."""
+    wanted = "a whole number" if isinstance(old, int) else "a number"
+    least = 1 if name in _AT_LEAST_ONE else 0
     try:
-        return type(old)(text)
+        value = type(old)(text)
     except ValueError:
-        wanted = "a whole number" if isinstance(old, int) else "a number"
         raise InputError(f"{name} is {text!r}; it must be {wanted}", field=name) from None
+    if not least <= value < math.inf or (name in _ABOVE_ZERO and not value):
+        bound = "above 0" if name in _ABOVE_ZERO else f"of at least {least}"
+        raise InputError(f"{name} is {text!r}; it must be {wanted} {bound}", field=name)
+    return value
 
 
 def _unknown(name: str) -> InputError:

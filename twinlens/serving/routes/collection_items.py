@@ -115,7 +115,7 @@ async def _upsert(
         data = [
             {"index": i, "id": one.id}
             if not isinstance(rows[i], Exception)
-            else {"index": i, "id": one.id, "error": describe(_error(rows[i]))}
+            else {"index": i, "id": one.id, "error": _describe(_error(rows[i]), i)}
             for i, one in enumerate(asked)
         ]
         told = {"object": "collection.items", "upserted": len(good), "data": data}
@@ -170,6 +170,11 @@ def _keep_thumbnails(
     for name, version, image in zip(ids, versions, images, strict=True):
         if image is not None:
             held.thumbnails.put(name, version, image)
+
+
+def _describe(error: Exception, index: int) -> dict[str, str | None]:
+    """Return the error with the item named, unless it names a part of it already."""
+    return describe(error, where=getattr(error, "field", None) or f"items[{index}]")
 
 
 def _error(answer: Any) -> Exception:

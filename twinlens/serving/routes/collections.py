@@ -32,13 +32,14 @@ def build_routers(service: Service, shelf: Shelf) -> list[APIRouter]:
     service.metrics.watch(lambda: read_metrics(shelf))
     return [
         search.build_router(service, shelf),
-        build_router(service, shelf, jobs),
+        build_router(service, shelf),
+        build_work_router(service, shelf, jobs),
         collection_items.build_router(service, shelf, jobs),
     ]
 
 
-def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRouter:
-    """Return the router of this file."""
+def build_router(service: Service, shelf: Shelf) -> APIRouter:
+    """Return the router of what collections there are."""
     router = APIRouter(tags=["collections"])
 
     @router.get("/collections")
@@ -79,6 +80,13 @@ def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRou
         shelf.find(name)
         await asyncio.to_thread(shelf.remove, name)
         return _answer({"object": "collection", "name": name, "deleted": True})
+
+    return router
+
+
+def build_work_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRouter:
+    """Return the router of what is worked out of them: indexes and maps."""
+    router = APIRouter(tags=["collections"])
 
     @router.post("/collections/{name}/build")
     async def build(name: str, request: Request) -> Response:

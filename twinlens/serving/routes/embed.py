@@ -20,6 +20,7 @@ from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
 _MOST_DIMENSIONS = 65_536
+_OPTIONS = ("model", "precision", "dimensions", "output")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     """Return what is asked, by the type of the body; options of a raw body are in the query."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
-        return _read_options(Fields(_from_query(request)), [Item(image=body)])
+        fields = Fields(_from_query(request))
+        fields.only(*_OPTIONS)
+        return _read_options(fields, [Item(image=body)])
     if content_type.startswith("multipart/form-data"):
         return _read_form(parse_form(body, content_type), limits)
     if content_type.startswith("application/json") or not content_type:
@@ -107,7 +110,7 @@ async def _answer(service: Service, asked: EmbedRequest, accept: str, call: Call
 
 
 def _read_json(fields: Fields, limits: Limits) -> EmbedRequest:
-    fields.only("model", "precision", "dimensions", "output", "inputs", "texts", "images")
+    fields.only(*_OPTIONS, "inputs", "texts", "images")
     given = [name for name in ("inputs", "texts", "images") if fields.has(name)]
     if len(given) != 1:
         raise InputError(
@@ -142,12 +145,14 @@ def _read_form(form: Form, limits: Limits) -> EmbedRequest:
     for i, text in enumerate(texts):
         check_text(text, f"texts[{i}]", limits.text_characters)
     fields = Fields(_as_options({name: values[-1] for name, values in form.values.items()}))
+    fields.only(*_OPTIONS)
     return _read_options(
         fields, [*(Item(image=file) for file in files), *(Item(text=text) for text in texts)]
     )
 
 
 def _read_options(fields: Fields, items: Sequence[Item]) -> EmbedRequest:
+    """Read what JSON, a form and a query have in common."""
     shape = Shape(
         dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
         output=fields.text("output", OUTPUTS) or "float32",
