@@ -173,8 +173,10 @@ def _keep_thumbnails(
 
 
 def _describe(error: Exception, index: int) -> dict[str, str | None]:
-    """Return the error with the item named, unless it names a part of it already."""
-    return describe(error, where=getattr(error, "field", None) or f"items[{index}]")
+    """Return the error with the item named; what is wrong in it may be named already."""
+    item, field = f"items[{index}]", getattr(error, "field", None) or ""
+    where = field if field.startswith(item) else f"{item}.{field}" if field else item
+    return describe(error, where=where)
 
 
 def _error(answer: Any) -> Exception:
