@@ -139,7 +139,7 @@ def test_a_bad_item_fails_in_its_place(filled: TestClient, uri: Uri) -> None:
     codes = [one.get("error", {}).get("code") for one in answer.json()["data"]]
     assert codes == ["image_decode_failed", None, "invalid_value"]
     named = [one.get("error", {}).get("param") for one in answer.json()["data"]]
-    assert named == ["items[0].image", None, "items[2].vector"]
+    assert named == ["items[0].image", None, "items[2]"]
     assert answer.headers["twinlens-failed-items"] == "2"
 
 
