@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tests.training.family import small_config, with_settings, write_images
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.training import checkpoints
 from twinlens.training.checkpoints import find_checkpoint
+from twinlens.training.logs import Log
 from twinlens.training.loop import NotFiniteError, train
 from twinlens.training.objective import Given, Rows
 from twinlens.training.objectives.simclr import SimCLR
@@ -145,8 +147,14 @@ def test_a_nan_stops_the_run_keeps_the_last_good_checkpoint_and_names_the_term(
     assert all(torch.isfinite(value).all() for value in tensors.values())
 
 
+FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError(FULL)]
+)
 def test_a_full_disk_while_saving_leaves_the_last_good_checkpoint(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_config("simclr", steps=6, save_every=2)
     real, calls = save_file, []
@@ -155,7 +163,7 @@ def test_a_full_disk_while_saving_leaves_the_last_good_checkpoint(
         calls.append(path)
         if len(calls) > 4:  # the second checkpoint, in its second file
             path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
         real(tensors, path)
 
     monkeypatch.setattr(checkpoints, "save_file", fill_up)
@@ -165,6 +173,15 @@ def test_a_full_disk_while_saving_leaves_the_last_good_checkpoint(
     assert kept == ["step-00000002"]
     monkeypatch.undo()
     assert train(config, str(data), tmp_path / "run").step == 6
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_that_cannot_be_written_says_what_stands(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    log = Log(tmp_path, from_step=0)
+    with pytest.raises(TwinlensError, match=r"cannot write .*No space left.*Free some space"):
+        log.add(1, {"loss": 1.0})
+    log.close()
 
 
 def test_bad_images_are_listed_beside_the_run(tmp_path: Path, data: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -49,7 +50,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         if place.exists():  # the same step again, after a resume: equal by design
             shutil.rmtree(place)
         beside.rename(place)
-    except (OSError, RuntimeError) as error:  # safetensors reports I/O as its own kind
+    except (OSError, SafetensorError) as error:  # a full disk is the latter, in its words
         shutil.rmtree(beside, ignore_errors=True)
         last = find_checkpoint(folder)
         stands = f"the last good one is {last}" if last else "there is no earlier one"
@@ -80,7 +81,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         facts = json.loads((path / ABOUT).read_text(encoding="utf-8"))
         parts = sorted(path.glob("*.safetensors"))
         return Checkpoint({part.stem: load_file(part) for part in parts}, facts)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {path} cannot be read: {error}") from None
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from twinlens.errors import TwinlensError
 
 LOG = "log.jsonl"
 
@@ -30,13 +33,21 @@ class Log:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk has been told of by the write
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TwinlensError(
+                f"cannot write {self.path}: {error.strerror}; checkpoints that stand are whole."
+                " Free some space and run the same command again",
+                code="log_failed",
+            ) from error
 
 
 class NoLog:
