@@ -17,7 +17,7 @@ from tests.training.family import small_config, with_settings, write_images
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.training import checkpoints
 from twinlens.training.checkpoints import find_checkpoint
-from twinlens.training.logs import Log
+from twinlens.training.logs import Log, read_log
 from twinlens.training.loop import NotFiniteError, train
 from twinlens.training.objective import Given, Rows
 from twinlens.training.objectives.simclr import SimCLR
@@ -148,6 +148,16 @@ def test_a_nan_stops_the_run_keeps_the_last_good_checkpoint_and_names_the_term(
 
 
 FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+def test_a_run_that_broke_before_its_first_checkpoint_may_be_tried_at_another_rate(
+    tmp_path: Path, data: Path
+) -> None:
+    config = small_config("simclr", steps=2, save_every=100, lr=1e30)
+    with pytest.raises(NotFiniteError, match="no checkpoint was due"):
+        train(config, str(data), tmp_path / "run")
+    assert train(with_settings(config, lr=0.01), str(data), tmp_path / "run").step == 2
+    assert [row["step"] for row in read_log(tmp_path / "run")] == [2]
 
 
 @pytest.mark.parametrize(

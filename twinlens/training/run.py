@@ -26,7 +26,7 @@ from twinlens.training.checkpoints import STATE, WEIGHTS, find_checkpoint, load_
 from twinlens.training.config import Config, Settings, build, differences
 from twinlens.training.data.pixels import square_spec
 from twinlens.training.data.tokens import CLIP, LEARNED, RunTokenizer
-from twinlens.training.logs import LOG
+from twinlens.training.logs import LOG, read_log
 from twinlens.training.network import Network
 from twinlens.training.objectives import find_method
 from twinlens.training.visual_tokenizer import FILE
@@ -112,23 +112,39 @@ def _load_twin(net: Network, state: Mapping[str, Tensor]) -> None:
 def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
     """Write the run's cards, or check that those which stand there are the same.
 
-    A run that was refused before it began has no log: the same folder takes other settings then.
+    A run that was refused before it began, or broke before its first checkpoint, has nothing to
+    lose: the same folder takes other settings then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / CONFIG).is_file():
-        if (folder / LOG).is_file() or (folder / CHECKPOINTS).is_dir():
-            _check_same(folder, config, data)
-            return
-        for name in (CONFIG, DATA, *TOKENIZERS):
+    if not (folder / CONFIG).is_file():
+        _check_free(folder)
+    elif not _is_void(folder):
+        _check_same(folder, config, data)
+        return
+    else:
+        for name in TOKENIZERS:
             (folder / name).unlink(missing_ok=True)
+    (folder / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(config.to_json(), encoding="utf-8")
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds something else."""
     foreign = [path.name for path in folder.iterdir() if path.name not in TOKENIZERS]
     if foreign:
         raise ConflictError(
             f"{folder} exists and is no training run (it holds {foreign[0]}); choose another --out",
             field="--out",
         )
-    (folder / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    (folder / CONFIG).write_text(config.to_json(), encoding="utf-8")
+
+
+def _is_void(folder: Path) -> bool:
+    """Tell whether a run left neither a checkpoint nor, unless it broke, a log."""
+    if (folder / CHECKPOINTS).is_dir():
+        return False
+    if not (folder / LOG).is_file():
+        return True
+    return any("not_finite" in row for row in read_log(folder))
 
 
 def _check_same(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
