@@ -22,7 +22,7 @@ from twinlens.training.doctor.vitals import copy_parameters, update_vitals
 from twinlens.training.loop import NotFiniteError
 from twinlens.training.optimizers import rate_scale, schedule_rates
 from twinlens.training.progress import Display
-from twinlens.training.report.charts import draw_lines
+from twinlens.training.report.charts import draw_lines, draw_page
 from twinlens.training.schedules import Progress
 from twinlens.training.seeds import mix
 from twinlens.training.session import Session, open_session
@@ -60,7 +60,7 @@ class Trial:
             draw_lines("loss over log10 of the rate", {"loss": pair(places, self.losses)}),
             draw_lines("step over weights", {"encoder": pair(places, self.strides)}, STRIDE),
         )
-        return f"<!doctype html><meta charset='utf-8'>{''.join(charts)}"
+        return draw_page("How far a step goes at rising rates", charts)
 
 
 def find_rate(config: Config, where: str, display: Display) -> tuple[float, Trial]:

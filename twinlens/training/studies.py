@@ -22,7 +22,7 @@ from twinlens.training.evaluation.spectrum import measure_spectrum
 from twinlens.training.loop import NotFiniteError, train
 from twinlens.training.progress import Display
 from twinlens.training.recipes import open_recipe
-from twinlens.training.report.charts import draw_points
+from twinlens.training.report.charts import draw_page, draw_points
 from twinlens.training.run import CHECKPOINTS
 
 LIMIT = 2000  # images that an encoder is judged by
@@ -143,8 +143,7 @@ def plot_study(study: Study, rows: Sequence[Row]) -> str:
     points = [(float(row["top_eigenvalue"]), float(row["linear"])) for row in known]
     labels = [str(row["run"]) for row in known]
     title = "linear probe (per cent) over the largest eigenvalue's share"
-    chart = draw_points(title, points, labels)
-    return f"<!doctype html><meta charset='utf-8'><h1>{study.question}</h1>{chart}"
+    return draw_page(study.question, [draw_points(title, points, labels, framed=True)])
 
 
 def format_table(rows: Sequence[Row]) -> list[str]:

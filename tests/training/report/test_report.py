@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.doctor.patients import draw_shapes, patient
 from twinlens.training.loop import train
-from twinlens.training.report.charts import draw_lines, draw_points
+from twinlens.training.report.charts import draw_lines, draw_page, draw_points
 from twinlens.training.report.page import write_report
 
 
@@ -51,6 +51,13 @@ def test_a_line_runs_from_lowest_to_highest_value() -> None:
     assert x0 < x1 and y0 < y1  # down the page is down in value
     (level,) = re.findall(r'y1="([^"]*)" y2="[^"]*" class="level"', figure)
     assert abs(float(level) - (y0 + y1) / 2) < 0.2
+
+
+def test_a_page_of_charts_has_axes_that_are_read_and_loads_nothing() -> None:
+    page = draw_page("<why>", [draw_points("map", [(1, 20.5), (3, 41)], ["a", "b"], framed=True)])
+    assert {"20.5", "41", "1", "3"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", page))
+    assert ".axis{stroke:#999;fill:none}" in page and "<why>" not in page
+    assert not re.search(r"https?:|src=|href=", page)
 
 
 def test_no_chart_is_drawn_of_nothing() -> None:

@@ -8,6 +8,12 @@ from collections.abc import Mapping, Sequence
 WIDTH, HEIGHT, LEFT, FOOT = 420, 200, 52, 24
 COLOURS = ("#2f6fb0", "#c8553d", "#4b8f4b", "#8a5aa8", "#b58900", "#3a9d9d", "#777", "#c06090")
 
+STYLE = (  # without which axes are filled and levels are not seen
+    "figure{display:inline-block;width:440px;margin:0 12px 18px 0;vertical-align:top}"
+    "figcaption{font-weight:600;margin-bottom:4px}svg{width:100%}svg text{font-size:10px;fill:#666}"
+    ".axis{stroke:#999;fill:none}.level{stroke:#999;stroke-dasharray:4}"
+)
+
 Points = Sequence[tuple[float, float]]
 
 
@@ -30,20 +36,30 @@ def draw_lines(title: str, series: Mapping[str, Points], level: float | None = N
     return _figure(title, "".join(parts), list(shown) if len(shown) > 1 else [])
 
 
-def draw_points(title: str, points: Points, kinds: Sequence[str]) -> str:
-    """Return a map of points, coloured by their kind."""
+def draw_points(title: str, points: Points, kinds: Sequence[str], *, framed: bool = False) -> str:
+    """Return a map of points, coloured by their kind; `framed` shows the ends of the axes."""
     if not points:
         return ""
     names = sorted(set(kinds))
     xs, ys = [x for x, _ in points], [y for _, y in points]
     box = _Box(min(xs), max(xs), min(ys), max(ys))
-    dots = [
+    dots = [box.frame()] if framed else []
+    dots += [
         f'<circle cx="{box.x(x)}" cy="{box.y(y)}" r="2.5"'
         f' fill="{COLOURS[names.index(kind) % len(COLOURS)]}"><title>{html.escape(kind)}</title>'
         "</circle>"
         for (x, y), kind in zip(points, kinds, strict=True)
     ]
     return _figure(title, "".join(dots), names[: len(COLOURS)] if len(names) > 1 else [])
+
+
+def draw_page(title: str, charts: Sequence[str]) -> str:
+    """Return a whole page of charts that loads nothing."""
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        f"<title>{html.escape(title)}</title><style>body{{font:15px system-ui;max-width:60em;"
+        f"margin:2em auto}}{STYLE}</style><h1>{html.escape(title)}</h1>{''.join(charts)}</html>"
+    )
 
 
 class _Box:

@@ -12,6 +12,7 @@ from twinlens.training.checkpoints import find_checkpoint
 from twinlens.training.doctor.examination import examine
 from twinlens.training.doctor.verdicts import Diagnosis
 from twinlens.training.logs import read_log
+from twinlens.training.report.charts import STYLE as CHARTS
 from twinlens.training.report.charts import Points, draw_lines
 from twinlens.training.report.pictures import draw_pictures
 from twinlens.training.run import CHECKPOINTS, CONFIG, DATA, open_run, read_config
@@ -22,15 +23,14 @@ RANKS = ("rank", "rank_me", "head_rank")
 SPREADS = ("spread", "head_spread")
 ENTROPIES = ("teacher_entropy", "shared_entropy")
 OTHERS = {"step", "lr", "gradient", "images/s", "variety", "not_finite", "loss", "twin_shared"}
-STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}
-figure{display:inline-block;width:440px;margin:0 12px 18px 0;vertical-align:top}
-figure.wide{width:100%}figcaption{font-weight:600;margin-bottom:4px}svg{width:100%}
-svg text{font-size:10px;fill:#666}.axis{stroke:#999;fill:none}.level{stroke:#999;stroke-dasharray:4}
-.sick{border-left:4px solid #c8553d;padding-left:12px}.note{border-left:4px solid #b58900;
-padding-left:12px}pre{background:#f4f4f4;padding:10px;overflow:auto}img{margin:2px;
-image-rendering:pixelated}table{border-collapse:collapse}td{padding:1px 14px 1px 0}
-td+td{text-align:right;font-variant-numeric:tabular-nums}summary{cursor:pointer}
+STYLE = f"""
+{CHARTS}
+body{{font:15px/1.45 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}}
+figure.wide{{width:100%}}
+.sick{{border-left:4px solid #c8553d;padding-left:12px}}.note{{border-left:4px solid #b58900;
+padding-left:12px}}pre{{background:#f4f4f4;padding:10px;overflow:auto}}img{{margin:2px;
+image-rendering:pixelated}}table{{border-collapse:collapse}}td{{padding:1px 14px 1px 0}}
+td+td{{text-align:right;font-variant-numeric:tabular-nums}}summary{{cursor:pointer}}
 """
 
 
