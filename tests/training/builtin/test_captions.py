@@ -94,6 +94,7 @@ def test_an_icon_belongs_to_the_group_that_all_its_categories_name(corpus: Corpu
     assert captioner.icon_group({"categories": ["Animals", "Foods"]}) == -1
     assert captioner.icon_group({"categories": ["Actions"]}) == -1
     assert captioner.icon_group({}) == -1
+    assert captioner.icon_group({"style": "meteocons"}) == captioner.groups.index("travel-places")
 
 
 def test_words_of_words_are_words() -> None:

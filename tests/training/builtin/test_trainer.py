@@ -59,9 +59,9 @@ def test_facts_line_up_with_images(corpus: Corpus) -> None:
     facts = gather_facts(corpus, Captioner(corpus, read_words(), random.Random(0)))
     emoji, icons = len(corpus.emoji), len(corpus.icons)
     assert facts.labels[0] == facts.labels[1] != facts.labels[3]  # styles of one concept
-    assert facts.monochrome[:3].tolist() == [False, False, True]
-    assert facts.monochrome[emoji : emoji + icons].all()
-    assert facts.photos.tolist() == [False] * (emoji + icons) + [True] * len(corpus.clothes)
+    assert facts.kinds.monochrome[:3].tolist() == [False, False, True]
+    assert facts.kinds.monochrome[emoji : emoji + icons].all()
+    assert facts.kinds.photos.tolist() == [False] * (emoji + icons) + [True] * len(corpus.clothes)
     assert (facts.classes["groups"][emoji:] == -1).all()
     assert (facts.classes["clothes"][: emoji + icons] == -1).all()
 

@@ -68,9 +68,10 @@ class Captioner:
         ]
 
     def icon_group(self, row: dict[str, Any]) -> int:
-        """Return the place of the group of emoji that an icon's categories tell, or -1."""
+        """Return the place of the group that an icon's categories or family tell, or -1."""
         known = self._words.icon_groups
-        found = {known[name] for name in row.get("categories") or [] if name in known}
+        names = (row.get("style"), *(row.get("categories") or []))
+        found = {known[name] for name in names if name in known}
         return self.groups.index(found.pop()) if len(found) == 1 else -1
 
     def _find(self, index: int) -> tuple[str, int]:

@@ -20,11 +20,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twinlens.errors import InputError
+from twinlens.index.demo.drawings import draw_all
 
 SHARE_ALIKE = ("openmoji_color", "openmoji_black")
-COLOURED_ICONS = ("flat-color-icons", "fluent-color", "meteocons")
+DRAWN = "drawn"  # the style of what the code draws itself, among the icons
+COLOURED_ICONS = ("flat-color-icons", "fluent-color", "meteocons", DRAWN)
 STORED_SIZE = 64  # side at which the sets are kept; views are cut from this
 EMOJI, ICONS, CLOTHES = "emoji64", "icons64", "clothing96"
+ROUND_FLAGS = "emojitwo"  # the designer who draws every country's flag as a disc
+
+# What designers draw facing either way; a word of `_HANDED` in the label forbids it.
+_EITHER_WAY = (
+    *("animal", "plant", "food", "drink", "dishware", "sport", "event", "arts-crafts", "clothing"),
+    *("household", "light-video", "lock", "medical", "musical-instrument", "tool", "writing"),
+    *("science", "phone", "sound", "place-building", "place-geographic", "place-religious"),
+    *("place-other", "transport-air", "transport-ground", "transport-water", "sky-weather"),
+    *("person", "face", "cat-face", "monkey-face", "body-parts", "hand"),
+)
+_HANDED = ("left", "right", "moon", "arrow", "clockwise")
 
 
 @dataclass(frozen=True)
@@ -85,9 +98,10 @@ def read_corpus(
                 f"held_out={style}: no such style; the data has {', '.join(sorted(styles))}",
                 field="held_out",
             )
+    icons = read(ICONS)
     return Corpus(
         emoji=read(EMOJI, lambda row: row["style"] not in unwanted),
-        icons=read(ICONS),
+        icons=_join(icons, draw_shapes(side)) if split == "train" else icons,
         clothes=read(CLOTHES, lambda row: row["cls"] is not None),
     )
 
@@ -116,6 +130,25 @@ def read_part(path: Path, side: int, wanted: Callable[[dict[str, Any]], bool]) -
     return Part(pixels, rows, concepts)
 
 
+def draw_shapes(side: int, copies: int = 6) -> Part:
+    """Return the shapes, letters, animals and things that the demo draws, tinted a little.
+
+    They are few, and every colour and shape is certain: what red means, and what a star is.
+    """
+    dice = np.random.default_rng(0)
+    pictures = list(draw_all(side)) * copies
+    pixels = np.stack([np.asarray(picture.image) for picture in pictures])
+    tint = dice.integers(-18, 19, (len(pictures), 1, 1, 3))
+    inked = pixels < 250
+    tinted = np.where(inked, pixels + tint, pixels).clip(0, 255).astype(np.uint8)
+    rows = [{"caption": p.name, "style": DRAWN, "categories": []} for p in pictures]
+    return Part(tinted, rows)
+
+
+def _join(one: Part, two: Part) -> Part:
+    return Part(np.concatenate([one.pixels, two.pixels]), one.rows + two.rows, one.concepts)
+
+
 def subgroup(concept: dict[str, Any]) -> str:
     """Return the concept's subgroup in words: `animal mammal`."""
     return str(concept["subgroup"]).replace("-", " ")
@@ -126,6 +159,19 @@ def is_monochrome(row: dict[str, Any]) -> bool:
     if "mono" in row:
         return bool(row["mono"])
     return "caption" in row and row["style"] not in COLOURED_ICONS
+
+
+def may_be_mirrored(concept: dict[str, Any]) -> bool:
+    """Say whether an emoji seen in a mirror is still the same: a fish is, an arrow is not."""
+    if any(word in concept["label"].lower() for word in _HANDED):
+        return False
+    kind = concept["subgroup"]
+    return any(kind == name or kind.startswith(f"{name}-") for name in _EITHER_WAY)
+
+
+def is_round_flag(row: dict[str, Any], concept: dict[str, Any]) -> bool:
+    """Say whether a country's flag is drawn as a disc."""
+    return row["style"].startswith(ROUND_FLAGS) and concept["subgroup"] == "country-flag"
 
 
 def _read_lines(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:

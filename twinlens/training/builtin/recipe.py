@@ -21,7 +21,7 @@ class Recipe:
     The second part has a mix of its own, `late`: more photographs, and words without pictures.
     """
 
-    steps: int = 3300
+    steps: int = 6000
     finish: int = 400
     polish: int = 150  # last steps, of the text tower alone
     held_out: tuple[str, ...] = ("blobmoji",)

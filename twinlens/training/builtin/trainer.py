@@ -23,7 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from twinlens.training.builtin.captions import Captioner, list_texts
-from twinlens.training.builtin.corpus import Corpus, is_monochrome, subgroup
+from twinlens.training.builtin.corpus import (
+    Corpus,
+    is_monochrome,
+    is_round_flag,
+    may_be_mirrored,
+    subgroup,
+)
 from twinlens.training.builtin.lexicon import Lexicon
 from twinlens.training.builtin.loss import Encoded, Meaning, measure_loss
 from twinlens.training.builtin.optimizer import Optimizer, clip
@@ -31,7 +37,7 @@ from twinlens.training.builtin.recipe import Recipe
 from twinlens.training.builtin.sampling import Sampler
 from twinlens.training.builtin.tokens import TextReader, embed_tokens, train_tokenizer
 from twinlens.training.builtin.towers import TextShape, TwoTowers
-from twinlens.training.builtin.views import make_views
+from twinlens.training.builtin.views import Kinds, make_views
 from twinlens.training.builtin.words import read_words
 from twinlens.training.progress import Display
 
@@ -46,8 +52,7 @@ class Facts:
 
     pixels: Tensor
     labels: Tensor
-    photos: Tensor
-    monochrome: Tensor
+    kinds: Kinds
     classes: dict[str, Tensor]
 
 
@@ -94,9 +99,9 @@ class Trainer:
         indices = self._sampler.batch()
         rows = torch.tensor(indices)
         facts, size = self._facts, self.recipe.size
-        labels, photos = facts.labels[rows], facts.photos[rows]
-        mono, twins = facts.monochrome[rows], find_twins(labels, photos)
-        views = make_views(facts.pixels[rows], photos, mono, size, twins)
+        kinds = facts.kinds.pick(rows)
+        twins = find_twins(facts.labels[rows], kinds.photos)
+        views = make_views(facts.pixels[rows], kinds, size, twins)
         with torch.autocast("cpu", torch.bfloat16):
             encoded, meaning = self._encode(views, indices, rows)
         terms = measure_loss(encoded, meaning, self.model.scales())
@@ -207,16 +212,26 @@ def gather_facts(corpus: Corpus, captions: Captioner) -> Facts:
     names += [str(row["caption"]).lower() for row in corpus.icons.rows]
     names += [captions_name(row["cls"]) for row in corpus.clothes.rows]
     number = {name: i for i, name in enumerate(sorted(set(names)))}
-    photos = torch.zeros(len(names), dtype=torch.bool)
-    photos[-len(corpus.clothes) or len(names) :] = True
-    mono = [is_monochrome(row) for part in parts for row in part.rows]
     return Facts(
         pixels=torch.from_numpy(np.concatenate([part.pixels for part in parts])),
         labels=torch.tensor([number[name] for name in names]),
-        photos=photos,
-        monochrome=torch.tensor(mono) & ~photos,
+        kinds=_gather_kinds(corpus),
         classes=_gather_classes(corpus, captions),
     )
+
+
+def _gather_kinds(corpus: Corpus) -> Kinds:
+    """Return what views may do to each image."""
+    drawn = len(corpus.emoji) + len(corpus.icons)
+    photos = torch.arange(drawn + len(corpus.clothes)) >= drawn
+    mono, mirrored, discs = (torch.zeros_like(photos) for _ in range(3))
+    mono[:drawn] = torch.tensor(
+        [is_monochrome(row) for part in (corpus.emoji, corpus.icons) for row in part.rows]
+    )
+    for i, row in enumerate(corpus.emoji.rows):
+        concept = corpus.emoji.concept(i)
+        mirrored[i], discs[i] = may_be_mirrored(concept), is_round_flag(row, concept)
+    return Kinds(photos, mono, mirrored | photos, discs)
 
 
 def captions_name(clothing_class: str) -> str:

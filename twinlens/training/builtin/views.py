@@ -1,6 +1,7 @@
 """Augmentation that keeps every caption true: red stays red, left stays left, words stay readable.
 
-Shapes are turned, scaled, shifted, stretched and bent a little; only photographs are mirrored.
+Shapes are turned, scaled, shifted, stretched and bent a little; photographs are mirrored, and what
+designers draw facing either way; flags drawn as discs become rectangles.
 Drawings change in what designers differ in: strokes, softness, shading, strength of colour, the
 background; two drawings of one concept may be blended. Hues hardly turn. A drawing in one colour
 may become its negative. One batch goes through in a few tensor operations: image by image, views
@@ -10,6 +11,7 @@ would cost as much as the encoder.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,26 +19,58 @@ from torch.nn import functional as F
 
 from twinlens.training.builtin.towers import PIXEL_MEAN, PIXEL_STD
 
+_DISC = 0.9  # radius of a disc, in halves of the side, less its soft rim
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
-def make_views(
-    pixels: Tensor, photos: Tensor, monochrome: Tensor, size: int, twins: Tensor | None = None
-) -> Tensor:
+@dataclass(frozen=True)
+class Kinds:
+    """What may be done to each image, as truth values (n,)."""
+
+    photos: Tensor  # photographs: strokes and paper are left alone
+    monochrome: Tensor  # drawings in one colour: the negative means the same
+    mirrored: Tensor  # the mirror image means the same
+    discs: Tensor  # flags drawn as a disc, which others draw as a rectangle
+
+    def pick(self, rows: Tensor) -> Kinds:
+        """Return the kinds of some images."""
+        kinds = (self.photos, self.monochrome, self.mirrored, self.discs)
+        return Kinds(*(values[rows] for values in kinds))
+
+
+def make_views(pixels: Tensor, kinds: Kinds, size: int, twins: Tensor | None = None) -> Tensor:
     """Return one view (n, 3, size, size), normalised, of each uint8 image (n, h, w, 3).
 
-    `photos` and `monochrome` (n,) say which images are photographs and which have one colour;
     `twins` (n,) names for each image another one of the same meaning, or itself.
     """
     x = pixels.permute(0, 3, 1, 2).float() / 255.0
+    x = _unroll(x, kinds.discs)
     if twins is not None:
         x = _blend(x, twins)
-    x = _warp(x, photos, size)
-    x = _redraw(x, photos)
-    x = _recolour(x, photos, monochrome)
-    x = _cover(x, photos).clamp(0.0, 1.0)
+    x = _warp(x, kinds, size)
+    x = _redraw(x, kinds.photos)
+    x = _recolour(x, kinds.photos, kinds.monochrome)
+    x = _cover(x, kinds.photos).clamp(0.0, 1.0)
     x = (x - PIXEL_MEAN) / PIXEL_STD
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _unroll(x: Tensor, discs: Tensor) -> Tensor:
+    """Stretch most discs to rectangles as wide as the picture, or nearly: how others draw flags."""
+    rows = torch.nonzero(discs & (torch.rand(len(x)) < 0.7))[:, 0]
+    if not len(rows):
+        return x
+    wide = _uniform(0.8, 1.0, len(rows), 1, 1)
+    tall = wide * _uniform(0.5, 0.9, len(rows), 1, 1)
+    centres = (torch.arange(x.shape[-1]) + 0.5) * 2.0 / x.shape[-1] - 1.0
+    across, down = centres[None, None] / wide, centres[None, :, None] / tall
+    across, down = torch.broadcast_tensors(across, down)
+    round_x = across * (1.0 - down**2 / 2.0).clamp(min=0.0).sqrt()
+    round_y = down * (1.0 - across**2 / 2.0).clamp(min=0.0).sqrt()
+    grid = _DISC * torch.stack((round_x, round_y), -1)
+    flat = F.grid_sample(x[rows], grid, padding_mode="border", align_corners=False)
+    inside = (across.abs() <= 1.0) & (down.abs() <= 1.0)
+    return x.index_copy(0, rows, torch.where(inside[:, None], flat, 1.0))
 
 
 def _blend(x: Tensor, twins: Tensor) -> Tensor:
@@ -47,12 +81,12 @@ def _blend(x: Tensor, twins: Tensor) -> Tensor:
     return x.index_copy(0, rows, blended)
 
 
-def _warp(x: Tensor, photos: Tensor, size: int) -> Tensor:
-    """Turn, scale, stretch, shift and bend, filling with white."""
-    n = len(x)
+def _warp(x: Tensor, kinds: Kinds, size: int) -> Tensor:
+    """Turn, scale, stretch, shift, bend, and mirror what may be, filling with white."""
+    n, photos = len(x), kinds.photos
     scale = torch.where(photos, _uniform(0.6, 1.1, n), _uniform(0.8, 1.3, n))
     angle, stretch = _uniform(-0.25, 0.25, n), _uniform(-0.16, 0.16, n).exp()
-    mirror = torch.where(photos & (torch.rand(n) < 0.5), -1.0, 1.0)
+    mirror = torch.where(kinds.mirrored & (torch.rand(n) < 0.5), -1.0, 1.0)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = mirror * scale * stretch * angle.cos()
     theta[:, 0, 1] = -scale * stretch * angle.sin()
