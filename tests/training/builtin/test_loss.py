@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from twinlens.training.builtin.blends import Blends
 from twinlens.training.builtin.lexicon import Said
 from twinlens.training.builtin.loss import (
     LENGTHS,
@@ -73,14 +74,17 @@ def test_styles_of_one_concept_pull_together() -> None:
 def _measure(said: Said, words: Tensor) -> dict[str, Tensor]:
     n = 6
     banks = {name: _rows(3, 3) for name in ("groups", "subgroups", "clothes")}
-    encoded = Encoded(_rows(n), _rows(n, 1), _rows(7, 2), banks, words)
+    blends = Blends(
+        torch.zeros(3, 3, 2, 2), torch.tensor([0, 4, 1]), torch.tensor([2, 5, 1]), torch.ones(3)
+    )
+    encoded = Encoded(_rows(n), _rows(n, 1), _rows(7, 2), banks, words, _rows(3, 6))
     classes = {
         "groups": torch.tensor([0, 1, 2, -1, -1, -1]),
         "subgroups": torch.tensor([0, 1, 2, -1, -1, -1]),
         "clothes": torch.tensor([-1, -1, -1, -1, 0, 1]),
     }
     other = torch.tensor([0, 0, 0, 2, 2, 5, 5])
-    meaning = Meaning(torch.arange(n), torch.arange(n), other, classes, said)
+    meaning = Meaning(torch.arange(n), torch.arange(n), other, classes, said, blends)
     comparisons = ("image_text", "text_text", "image_image", "groups", "words")
     return measure_loss(encoded, meaning, dict.fromkeys(comparisons, SCALE))
 
@@ -97,6 +101,7 @@ def test_every_length_and_every_bank_has_a_term() -> None:
     assert {f"english_{length}" for length in LENGTHS} <= set(terms)
     assert {"texts", "styles", "groups", "subgroups", "clothes"} <= set(terms)
     assert {"word_images", "word_words"} <= set(terms)
+    assert {"blended_groups", "blended_subgroups", "blended_clothes"} <= set(terms)
     assert all(torch.isfinite(value) for value in terms.values())
 
 

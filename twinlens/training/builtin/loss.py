@@ -2,8 +2,8 @@
 
 Images against English and against other-language texts at three lengths (so that an embedding may
 be cut), the two texts against each other, styles of one concept against each other, images against
-the names of all groups, subgroups and clothing classes, and common words against images and their
-translations. Rows of one label are positives of
+the names of all groups, subgroups and clothing classes (and blends of two images against both
+names), and common words against images and their translations. Rows of one label are positives of
 each other: with the same emoji in eight styles, a loss with one positive would push them apart.
 """
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from twinlens.training.builtin.blends import Blends, measure_blends
 from twinlens.training.builtin.lexicon import Said
 
 LENGTHS = {256: 1.0, 128: 0.3, 64: 0.4}  # embedding length -> weight
@@ -33,6 +34,7 @@ class Encoded:
     other: Tensor  # (m, d), in other languages, of some of the images
     banks: Mapping[str, Tensor]  # name -> (classes, d)
     words: Tensor  # (w, d), common words, the English ones first
+    blends: Tensor  # (b, d)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Meaning:
     other: Tensor  # (m,) label of each text in another language
     classes: Mapping[str, Tensor]  # bank -> (n,) class of each image, or -1
     said: Said  # the common words
+    blends: Blends
 
 
 def measure_loss(
@@ -68,6 +71,11 @@ def measure_loss(
         known = meaning.classes[name] >= 0
         logits = images[known] @ cut(encoded.banks[name]).T * scales["groups"]
         terms[name] = weight * F.cross_entropy(logits, meaning.classes[name][known])
+    banks = {name: cut(rows) for name, rows in encoded.banks.items()}
+    blended = measure_blends(
+        cut(encoded.blends), banks, meaning.classes, meaning.blends, scales["groups"]
+    )
+    terms |= {f"blended_{name}": _BANKS[name] * term for name, term in blended.items()}
     return terms | _measure_words(images, cut(encoded.words), meaning.said, scales)
 
 

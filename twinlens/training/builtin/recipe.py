@@ -33,7 +33,7 @@ class Recipe:
     seed: int = 7
     save_every: float = 90.0  # seconds
     mix: Mix = dataclasses.field(default_factory=Mix)
-    late: Mix = dataclasses.field(default_factory=lambda: Mix(clothes=128, words=150))
+    late: Mix = dataclasses.field(default_factory=lambda: Mix(clothes=128, blends=0, words=150))
 
     @property
     def total(self) -> int:

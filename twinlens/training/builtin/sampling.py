@@ -27,6 +27,7 @@ class Mix:
     clothes: int = 80
     crowds: int = 3  # subgroups from which many concepts come
     crowd: int = 16  # concepts from each of those
+    blends: int = 96  # of two images each, made from the batch; none counts as a view
     words: int = 0  # common words beside those that the images show
 
 

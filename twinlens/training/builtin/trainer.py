@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from twinlens.training.builtin.blends import blend_views
 from twinlens.training.builtin.captions import Captioner, list_texts
 from twinlens.training.builtin.corpus import (
     Corpus,
@@ -144,15 +145,19 @@ class Trainer:
         names = ("groups", "subgroups", "clothes")
         sizes = [len(getattr(self._captions, name)) for name in names]
         banks = dict(zip(names, torch.split(texts[3], sizes), strict=True))
-        images = self.model.image(views).float()
+        classes = {name: values[rows] for name, values in self._facts.classes.items()}
+        blends = blend_views(views, classes, self._mix.blends)
+        images = self.model.image(torch.cat([views, blends.views])).float()
+        images, blended = images.split([len(rows), len(blends.views)])
         meaning = Meaning(
             images=labels[rows],
             english=labels[torch.tensor(english)],
             other=labels[torch.tensor([i for i, _ in others])],
-            classes={name: values[rows] for name, values in self._facts.classes.items()},
+            classes=classes,
             said=said,
+            blends=blends,
         )
-        return Encoded(images, texts[0], texts[1], banks, texts[2]), meaning
+        return Encoded(images, texts[0], texts[1], banks, texts[2], blended), meaning
 
     def _embed(self, *lists: list[str]) -> tuple[Tensor, ...]:
         """Return rows for each list; each list but the last has merges left out half the time."""
