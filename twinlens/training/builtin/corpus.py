@@ -171,7 +171,8 @@ def may_be_mirrored(concept: dict[str, Any]) -> bool:
 
 def is_round_flag(row: dict[str, Any], concept: dict[str, Any]) -> bool:
     """Say whether a country's flag is drawn as a disc."""
-    return row["style"].startswith(ROUND_FLAGS) and concept["subgroup"] == "country-flag"
+    drawn, shown = str(row["style"]), concept["subgroup"]
+    return drawn.startswith(ROUND_FLAGS) and bool(shown == "country-flag")
 
 
 def _read_lines(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
