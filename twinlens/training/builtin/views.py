@@ -3,7 +3,7 @@
 Shapes are turned, scaled, shifted, stretched and bent a little; photographs are mirrored, and what
 designers draw facing either way; flags drawn as discs become rectangles.
 Drawings change in what designers differ in: strokes, softness, shading, strength of colour, the
-background; two drawings of one concept may be blended. Hues hardly turn. A drawing in one colour
+background; two drawings of one concept may be mingled. Hues hardly turn. A drawing in one colour
 may become its negative. One batch goes through in a few tensor operations: image by image, views
 would cost as much as the encoder.
 """
@@ -46,7 +46,7 @@ def make_views(pixels: Tensor, kinds: Kinds, size: int, twins: Tensor | None = N
     x = pixels.permute(0, 3, 1, 2).float() / 255.0
     x = _unroll(x, kinds.discs)
     if twins is not None:
-        x = _blend(x, twins)
+        x = _mingle(x, twins)
     x = _warp(x, kinds, size)
     x = _redraw(x, kinds.photos)
     x = _recolour(x, kinds.photos, kinds.monochrome)
@@ -73,12 +73,12 @@ def _unroll(x: Tensor, discs: Tensor) -> Tensor:
     return x.index_copy(0, rows, torch.where(inside[:, None], flat, 1.0))
 
 
-def _blend(x: Tensor, twins: Tensor) -> Tensor:
-    """Blend a fifth of the images with their twins, by a share that varies over the picture."""
+def _mingle(x: Tensor, twins: Tensor) -> Tensor:
+    """Mingle a fifth of the images with their twins, by a share that varies over the picture."""
     rows = torch.nonzero((torch.rand(len(x)) < 0.2) & (twins != torch.arange(len(x))))[:, 0]
     share = _smooth_noise(len(rows), 1, x.shape[-1]).mul(2.0).sigmoid()
-    blended = x[rows].lerp(x[twins[rows]], share)
-    return x.index_copy(0, rows, blended)
+    mingled = x[rows].lerp(x[twins[rows]], share)
+    return x.index_copy(0, rows, mingled)
 
 
 def _warp(x: Tensor, kinds: Kinds, size: int) -> Tensor:
