@@ -287,7 +287,8 @@ def test_commits_overlap_the_encoder(
     monkeypatch.setattr(intake, "COMMIT_ROWS", 5)
     build(writer, open_corpus(images), encoder, BuildOptions(batch=5, workers=2))
     assert len(seen) >= 3
-    assert sum(seen) >= len(seen) - 2  # all but the last, and one that may be late
+    # All but the last, where nothing else runs; none at all if a commit waited for its encoder.
+    assert sum(seen) >= len(seen) // 2
 
 
 def test_an_encoder_that_fails_ends_the_build_and_keeps_what_was_committed(

@@ -58,7 +58,7 @@ def test_set_reaches_the_method_its_nested_parts_and_the_run() -> None:
         ("optimizer=adam", "expected one of sgd, adamw, lars"),
         ("compile=perhaps", "expected true or false"),
         ("lr", "write key=value"),
-        ("qqqq=1", "unknown key; simclr knows temperature"),
+        ("qqqq=1", "unknown key; simclr knows hidden, dim"),
     ],
 )
 def test_a_wrong_set_says_what_would_do(pair: str, message: str) -> None:

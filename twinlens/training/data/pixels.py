@@ -100,6 +100,6 @@ class PixelStore:
 
     def _check_any(self) -> None:
         if len(self.bad) == len(self.source.records):
-            record, why = next(iter(self.bad.items()))
-            key = self.source.records[record].key
+            record = min(self.bad)  # threads found them in any order
+            key, why = self.source.records[record].key, self.bad[record]
             raise InputError(f"none of the {len(self.bad)} images can be decoded; {key}: {why}")
