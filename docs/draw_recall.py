@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 420, 70, 50, 40, 170
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 420, 78, 50, 40, 210
 LOWEST = 0.7  # recall at the left edge
 COLOURS = (
     "#0969da", "#bc4c00", "#8250df", "#1a7f37", "#bf3989",
-    "#6e7781", "#9a6700", "#1b7c83", "#cf222e",
+    "#6e7781", "#9a6700", "#1b7c83", "#cf222e", "#4d2d00", "#e16f24",
 )  # fmt: skip
 
 _STYLE = """
@@ -34,9 +34,14 @@ Point = tuple[float, float]  # recall, queries a second of one core
 
 
 def main(sources: list[Path]) -> None:
-    """Write the picture beside this file, of one run or of several that belong together."""
+    """Write the picture beside this file, of one run or of several that belong together.
+
+    What two runs measured is shown as in the later one: a line holds for the minutes of one run.
+    """
     contents = [json.loads(source.read_text()) for source in sources]
-    series = collect_series([row for content in contents for row in content["rows"]])
+    series: dict[str, list[Point]] = {}
+    for content in contents:
+        series |= collect_series(content["rows"])
     first = contents[0]
     picture = draw(series, f"{first['name']}: text queries, one core, {first['machine']}")
     out = Path(__file__).parent / "img" / "recall.svg"
