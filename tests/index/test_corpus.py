@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from twinlens.errors import InputError
-from twinlens.index.corpus import describe_foreign, open_corpus, read_path
+from twinlens.index.corpus import open_corpus, read_path
+from twinlens.index.file_names import describe_foreign
 
 
 def png(colour: int) -> bytes:

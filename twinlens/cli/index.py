@@ -71,7 +71,8 @@ def build(
     """
     from twinlens.index.builder import BuildOptions
     from twinlens.index.builder import build as build_collection
-    from twinlens.index.corpus import describe_foreign, open_corpus
+    from twinlens.index.corpus import open_corpus
+    from twinlens.index.file_names import describe_foreign
     from twinlens.index.upkeep import IndexPlan
     from twinlens.index.writer import Writer
 

@@ -13,21 +13,22 @@ import os
 import re
 import tarfile
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from twinlens.errors import InputError
+from twinlens.index.file_names import (
+    IMAGE_SUFFIXES,
+    count_foreign,
+    describe_foreign,
+    is_hidden,
+    is_image,
+    suffix_of,
+)
 from twinlens.index.tables import read_table
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
-# Pictures that no decoder here reads: told of, so that nobody believes them indexed.
-FOREIGN_SUFFIXES = frozenset(
-    {".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd"}
-    | {".dng", ".cr2", ".cr3", ".nef", ".arw"}
-)
 PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "image_path")
 TEXT_SUFFIXES = {".txt": "caption", ".cls": "label", ".caption": "caption"}
 ZIP_TABLE = "index.jsonl"
@@ -106,9 +107,9 @@ def read_path(path: str) -> bytes:
 
 def _from_folder(folder: Path) -> Corpus:
     found = list(_walk(str(folder)))
-    left_out = _count_foreign(found)
-    images = [name for name in found if _suffix(name) in IMAGE_SUFFIXES]
-    tars = [folder / name for name in found if _suffix(name) == ".tar"]
+    left_out = count_foreign(found)
+    images = [name for name in found if suffix_of(name) in IMAGE_SUFFIXES]
+    tars = [folder / name for name in found if suffix_of(name) == ".tar"]
     if tars and not images:
         return _from_tars(folder, tars)
     if not images:
@@ -166,9 +167,9 @@ def _read(path: str) -> bytes:
 
 def _from_zip(path: Path) -> Corpus:
     with zipfile.ZipFile(path) as archive:
-        visible = [name for name in archive.namelist() if not _is_hidden(name)]
+        visible = [name for name in archive.namelist() if not is_hidden(name)]
         rows = _zip_rows(archive)
-    names, left_out = sorted(filter(_is_image, visible)), _count_foreign(visible)
+    names, left_out = sorted(filter(is_image, visible)), count_foreign(visible)
     if not names:
         there = f"; it holds {describe_foreign(left_out)}: convert them" if left_out else ""
         raise InputError(f"{path} holds no image{there}")
@@ -210,7 +211,7 @@ def _from_tars(root: Path, paths: list[Path]) -> Corpus:
         for path in paths:
             shard = path.relative_to(root).as_posix()
             for key, members in _samples(path):
-                image = next((name for name in members if _is_image(name)), None)
+                image = next((name for name in members if is_image(name)), None)
                 if image is not None:
                     raw, offset = members[image]
                     place = {"path": f"{path.resolve()}@{offset}+{len(raw)}"}
@@ -286,29 +287,3 @@ def _from_table(path: Path, id_column: str | None, path_column: str | None) -> C
             )
 
     return Corpus(str(path.resolve()), "table", entries, len(rows))
-
-
-def describe_foreign(left_out: Mapping[str, int]) -> str:
-    """Return the counts in words, the most frequent kind first."""
-    ordered = sorted(left_out.items(), key=lambda one: (-one[1], one[0]))
-    return ", ".join(f"{count} {suffix}" for suffix, count in ordered)
-
-
-def _count_foreign(names: Iterable[str]) -> dict[str, int]:
-    suffixes = Counter(map(_suffix, names))
-    return {suffix: count for suffix, count in suffixes.items() if suffix in FOREIGN_SUFFIXES}
-
-
-def _suffix(name: str) -> str:
-    stem, _, end = name.rpartition("/")[2].rpartition(".")
-    return f".{end.lower()}" if stem else ""
-
-
-def _is_hidden(name: str) -> bool:
-    """Tell what systems and editors keep to themselves: `._a.jpg`, `.thumbnails/b.png`."""
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _is_image(name: str) -> bool:
-    pure = PurePosixPath(name)
-    return pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")

@@ -6,9 +6,8 @@ The layout is that of common embedding tools: `img_emb/img_emb_0.npy` (n, d) and
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from twinlens.errors import InputError, MissingDependencyError
+from twinlens.errors import InputError
 from twinlens.index.collection import Collection
 from twinlens.index.records import Item
+from twinlens.index.tables import read_lines, read_parquet
 from twinlens.index.writer import Writer
 
 ID_COLUMNS = ("id", "image_path", "path", "key", "url")
@@ -142,13 +142,6 @@ def _schema(pyarrow: Any, rows: list[dict[str, Any]]) -> Any:
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingDependencyError(
-            f"{path}: Parquet needs pyarrow; install it with `pip install 'twinlens[parquet]'`"
-        ) from None
-    rows: list[Mapping[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+        return read_lines(path)
+    # A column stands for all rows: what a row lacks is no value of its own.
+    return [{k: v for k, v in row.items() if v is not None} for row in read_parquet(path)]

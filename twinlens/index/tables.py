@@ -15,16 +15,22 @@ def read_table(path: Path) -> Iterable[dict[str, Any]]:
     """Return the rows of a table, by its suffix."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return _read_parquet(path)
+        return read_parquet(path)
     if suffix == ".jsonl":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
+        return read_lines(path)
     with path.open(newline="", encoding="utf-8-sig") as handle:
         reader = csv.DictReader(handle, delimiter="\t" if suffix == ".tsv" else ",")
         return [{key: _scalar(value) for key, value in row.items()} for row in reader]
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSONL file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file."""
     try:
         import pyarrow.parquet
     except ImportError:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twinlens.errors import InputError, MissingDependencyError
+from twinlens.errors import InputError
+from twinlens.index.tables import read_parquet
 from twinlens.training.data.records import Record
 from twinlens.training.data.rows import FILE_KEYS, first, read_texts
 
@@ -17,7 +18,7 @@ class TableSource:
 
     def __init__(self, path: Path) -> None:
         self.folder = path.parent
-        rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        rows = read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
         self.records = [_record(path, self.folder, row) for row in rows]
 
     def read(self, index: int) -> bytes:
@@ -39,14 +40,3 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     delimiter = "\t" if path.suffix == ".tsv" else ","
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file, delimiter=delimiter))
-
-
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingDependencyError(
-            f"{path}: reading Parquet needs pyarrow; pip install pyarrow, or give a CSV"
-        ) from None
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    return rows
