@@ -151,7 +151,7 @@ def test_the_api_is_described_without_a_network(page: Any, server: str) -> None:
     wait_for_text(page, "#docs-status", "Version")
     page.locator("summary", has_text="/zeroshot").first.click()
     page.get_by_role("link", name="ZeroShotRequest").first.click()
-    assert page.locator("#schema-ZeroShotRequest pre").is_visible()
+    page.locator("#schema-ZeroShotRequest pre").wait_for()  # visible, or the test ends
     page.locator("summary", has_text="/collections/{name}/map").wait_for()
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,15 @@ class Recorder(Silent):
         self.said.append(line)
 
 
+@pytest.fixture
+def _usual_ctrl_c() -> Iterator[None]:
+    """Give Ctrl-C its usual meaning: a shell that runs the tests in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_usual_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -136,6 +145,7 @@ def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
     assert_same_bytes(tmp_path / "straight", tmp_path / "stopped")
 
 
+@pytest.mark.usefixtures("_usual_ctrl_c")
 def test_a_second_signal_does_not_wait_and_saves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
