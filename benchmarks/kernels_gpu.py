@@ -33,10 +33,11 @@ import torch.nn.functional as F
 from report import Report
 from torch import Tensor
 
-from twinlens.kernels import contrastive, loss, reference, similarity, tile_table
+from twinlens.kernels import contrastive, loss, reference, similarity
 from twinlens.kernels.contrastive import LOG2_E, Problem, Side
+from twinlens.kernels.gpu import tile_table
+from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.pairs import Pairs
-from twinlens.kernels.triton_engine import TritonEngine
 
 FLOPS, BYTES = 0.78e15, 4.3e12  # of an H200 a second: bfloat16 products, memory
 

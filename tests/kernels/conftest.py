@@ -11,9 +11,9 @@ import torch
 # Triton exists for Linux alone; elsewhere its tests are not even collected.
 if importlib.util.find_spec("triton") is None:
     collect_ignore = [
-        "test_triton_engine.py",
+        "gpu/test_engine.py",
+        "onnx/test_ahead_of_time.py",
         "test_similarity.py",
-        "test_ahead_of_time.py",
         "test_gpu_benchmark.py",
     ]
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from twinlens.errors import InputError
-from twinlens.kernels import reference, similarity, triton_inference
+from twinlens.kernels import reference, similarity
+from twinlens.kernels.gpu import inference
 
 HALVES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -30,7 +31,7 @@ def test_the_fused_softmax_is_exact(
 ) -> None:
     x, y, scale = _inputs(n, m, d, dtype, device)
     want = reference.similarity_softmax(x.double(), y.double(), scale.double())
-    got = triton_inference.similarity(x, y, scale, None)
+    got = inference.similarity(x, y, scale, None)
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=2e-6)
 
 
@@ -38,14 +39,14 @@ def test_the_fused_sigmoid_is_exact(device: torch.device, poisoned: None) -> Non
     x, y, scale = _inputs(20, 203, 70, torch.float32, device)
     bias = torch.tensor(-7.0, device=device)
     want = reference.similarity_sigmoid(x.double(), y.double(), scale.double(), bias.double())
-    got = triton_inference.similarity(x, y, scale, bias)
+    got = inference.similarity(x, y, scale, bias)
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=2e-6)
 
 
 def test_a_zero_embedding_finds_all_classes_alike(device: torch.device) -> None:
     x, y, scale = _inputs(2, 10, 8, torch.float32, device)
     x[1] = 0.0
-    got = triton_inference.similarity(x, y, scale, None)
+    got = inference.similarity(x, y, scale, None)
     torch.testing.assert_close(got[1], torch.full_like(got[1], 0.1))
 
 
@@ -58,7 +59,7 @@ def test_the_two_phase_top_k_is_exact(
     y[m // 2] = y[3]  # of equal classes the first must win
     y[m - 1] = y[m // 3]
     p, index = reference.similarity_topk(x.double(), y.double(), scale.double(), k)
-    find = triton_inference.topk if path == "triton" else similarity.blocked_topk
+    find = inference.topk if path == "triton" else similarity.blocked_topk
     got_p, got_index = find(x, y, scale, k)
     assert torch.equal(got_index, index)
     torch.testing.assert_close(got_p.double(), p, rtol=2e-5, atol=1e-7)

@@ -129,7 +129,7 @@ def choose_engine(name: str, x: Tensor) -> Engine:
         return ChunkedEngine()
     if importlib.util.find_spec("triton") is None:
         raise MissingDependencyError("engine 'triton' needs triton: pip install 'triton>=3.6'")
-    from twinlens.kernels.triton_engine import TritonEngine
+    from twinlens.kernels.gpu.engine import TritonEngine
 
     return TritonEngine()
 

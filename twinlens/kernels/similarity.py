@@ -48,27 +48,27 @@ def similarity_topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor
 @torch.library.custom_op("twinlens::similarity_softmax", mutates_args=())
 def _softmax(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
     if suits_triton(x):
-        from twinlens.kernels import triton_inference
+        from twinlens.kernels.gpu import inference
 
-        return triton_inference.similarity(x, y, scale, None)
+        return inference.similarity(x, y, scale, None)
     return reference.similarity_softmax(_widen(x), _widen(y), scale)
 
 
 @torch.library.custom_op("twinlens::similarity_sigmoid", mutates_args=())
 def _sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     if suits_triton(x):
-        from twinlens.kernels import triton_inference
+        from twinlens.kernels.gpu import inference
 
-        return triton_inference.similarity(x, y, scale, bias)
+        return inference.similarity(x, y, scale, bias)
     return reference.similarity_sigmoid(_widen(x), _widen(y), scale, bias)
 
 
 @torch.library.custom_op("twinlens::similarity_topk", mutates_args=())
 def _topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if suits_triton(x):
-        from twinlens.kernels import triton_inference
+        from twinlens.kernels.gpu import inference
 
-        return triton_inference.topk(x, y, scale, k)
+        return inference.topk(x, y, scale, k)
     return blocked_topk(_widen(x), y, scale, k)
 
 

@@ -79,7 +79,7 @@ def manifest_of(library: Path) -> Path:
 
 def is_current(library: Path) -> bool:
     """Tell whether a built library was made from the sources that are here now."""
-    from twinlens.kernels.ahead_of_time import hash_sources
+    from twinlens.kernels.onnx.ahead_of_time import hash_sources
 
     manifest = manifest_of(library)
     if not library.is_file() or not manifest.is_file():
@@ -98,7 +98,7 @@ def _compile_kernels(work: Path, variants: Sequence[Any]) -> list[dict[str, Any]
 
 
 def _list_variants(arch: int) -> list[Any]:
-    from twinlens.kernels.ahead_of_time import ARCHITECTURES, list_variants
+    from twinlens.kernels.onnx.ahead_of_time import ARCHITECTURES, list_variants
 
     if arch not in ARCHITECTURES:
         raise InputError(
@@ -111,7 +111,7 @@ def _list_variants(arch: int) -> list[Any]:
 
 def _compile_one(work: Path, variant: Any, *, with_ptx: bool) -> list[dict[str, Any]]:
     """Return the rows of one variant: its cubin, and for the oldest architecture its PTX too."""
-    from twinlens.kernels.ahead_of_time import compile_variant
+    from twinlens.kernels.onnx.ahead_of_time import compile_variant
 
     made = compile_variant(variant)
     if made.parameters != made.arguments + 2:
@@ -181,6 +181,6 @@ def _link(compiler: str, work: Path, library: Path) -> None:
 def _hash(kernels: list[dict[str, Any]]) -> str:
     if not kernels:
         return "no kernels"
-    from twinlens.kernels.ahead_of_time import hash_sources
+    from twinlens.kernels.onnx.ahead_of_time import hash_sources
 
     return hash_sources()

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from twinlens.kernels import contrastive
 from twinlens.kernels.contrastive import Emit, PerSide, Problem, Side, blocks
-from twinlens.kernels.tile_table import Tile
-from twinlens.kernels.triton_gradient import gradient_chunk_kernel, gradient_rows_kernel
-from twinlens.kernels.triton_launch import Launch, can_use_tma, provide_descriptor_memory
-from twinlens.kernels.triton_sweep import faint_lse_kernel, sweep_kernel
+from twinlens.kernels.gpu.gradient import gradient_chunk_kernel, gradient_rows_kernel
+from twinlens.kernels.gpu.launch import Launch, can_use_tma, provide_descriptor_memory
+from twinlens.kernels.gpu.sweep import faint_lse_kernel, sweep_kernel
+from twinlens.kernels.gpu.tile_table import Tile
 
 CHUNK_BYTES = 64 << 20  # of G; larger moves fewer bytes, smaller saves memory
 HALF_BOOST = 4096.0  # lifts a float16 G above the subnormal numbers

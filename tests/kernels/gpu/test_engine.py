@@ -11,8 +11,8 @@ from torch import Tensor
 
 from twinlens.kernels import contrastive, positives, reference
 from twinlens.kernels.contrastive import LOG2_E, InputGradient, Problem, Side
+from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.pairs import Pairs
-from twinlens.kernels.triton_engine import TritonEngine
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 N, M, D = 75, 150, 70  # no multiple of any tile

@@ -22,21 +22,15 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from twinlens.errors import InputError
-from twinlens.kernels import (
-    triton_gradient,
-    triton_softmax,
-    triton_sweep,
-    triton_tiles,
-    triton_topk,
-)
-from twinlens.kernels.tile_table import KernelName, Tile, find_tile
+from twinlens.kernels.gpu import gradient, softmax, sweep, tiles, topk
+from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
 PTX_VERSION: Final = (
     87  # drivers since CUDA 12.8 read it, and so do all assemblers that triton brings
 )
 ARCHITECTURES: Final = (80, 90)
 _WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
-_SOURCES: Final = (triton_tiles, triton_sweep, triton_gradient, triton_softmax, triton_topk)
+_SOURCES: Final = (tiles, sweep, gradient, softmax, topk)
 _POINTERS: Final = {
     "row_label_ptr": "*i64",
     "column_label_ptr": "*i64",

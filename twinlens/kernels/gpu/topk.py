@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from twinlens.kernels.triton_softmax import cosine_tile
+from twinlens.kernels.gpu.softmax import cosine_tile
 
 
 @triton.jit

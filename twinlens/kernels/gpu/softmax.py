@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from twinlens.kernels.triton_tiles import sigmoid
+from twinlens.kernels.gpu.tiles import sigmoid
 
 
 @triton.jit

@@ -20,7 +20,7 @@ SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may use
 
 _PROGRAM = """
 import json, sys
-from twinlens.kernels.ahead_of_time import compile_variant, inspect_cubin, list_variants
+from twinlens.kernels.onnx.ahead_of_time import compile_variant, inspect_cubin, list_variants
 variants = list_variants()
 if sys.argv[1] == "list":
     print(json.dumps([v.name for v in variants]))

@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from twinlens.kernels.tile_table import KernelName, Tile, find_tile
+from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
 
 @dataclass(frozen=True)

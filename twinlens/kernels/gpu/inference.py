@@ -6,9 +6,9 @@ import torch
 import triton
 from torch import Tensor
 
-from twinlens.kernels.triton_launch import Launch
-from twinlens.kernels.triton_softmax import similarity_kernel
-from twinlens.kernels.triton_topk import select_kernel, tile_maxima_kernel
+from twinlens.kernels.gpu.launch import Launch
+from twinlens.kernels.gpu.softmax import similarity_kernel
+from twinlens.kernels.gpu.topk import select_kernel, tile_maxima_kernel
 
 
 def similarity(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:

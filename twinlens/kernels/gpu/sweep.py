@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from twinlens.kernels.triton_tiles import (
+from twinlens.kernels.gpu.tiles import (
     is_positive,
     is_seen,
     product_tile,
