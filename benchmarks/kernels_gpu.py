@@ -365,7 +365,7 @@ def _problem(sizes: Sizes, n: int) -> tuple[Problem, contrastive.PerSide]:
     x, y = (Side.measure(_embeddings(n, sizes)) for _ in range(2))
     factor = torch.tensor(100.0 * LOG2_E, device=sizes.device)
     problem = Problem(x, y, factor, Pairs(), symmetric=True)
-    return problem, contrastive.weigh(problem)[0]
+    return problem, contrastive.compute_weights(problem)[0]
 
 
 def _embeddings(n: int, sizes: Sizes) -> Tensor:

@@ -28,7 +28,7 @@ def _problems() -> dict[str, dict[str, Any]]:
     noise = 0.1 * torch.randn(2, n, DIM) / DIM**0.5
     return {
         "clip": {"x": x, "y": y, "scale": 50.0},
-        "faint": {"x": opposed + noise[0], "y": -opposed + noise[1], "scale": 150.0},
+        "underflowed": {"x": opposed + noise[0], "y": -opposed + noise[1], "scale": 150.0},
         "supcon": {"x": views, "y": views, "scale": 14.3, "labels": labels, "symmetric": False},
         "labels both ways": {"x": views, "y": views, "scale": 14.3, "labels": labels},
         "siglip": {"x": x, "y": y, "scale": 10.0, "bias": -3.0, "kind": "sigmoid"},
@@ -91,7 +91,7 @@ def test_three_ranks_equal_one_process(name: str, ranks: list[dict[str, Any]]) -
         symmetric=given.get("symmetric", True),
     )
     boost = RANKS if name == "siglip" else 1
-    tolerance = 2e-5 if name == "faint" else 4e-6
+    tolerance = 2e-5 if name == "underflowed" else 4e-6
     for value, _ in (rank[name] for rank in ranks):
         torch.testing.assert_close(value.double(), true, rtol=1e-6, atol=1e-6)
     for place, key in enumerate(("x", "y")):

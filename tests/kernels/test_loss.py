@@ -35,7 +35,7 @@ def _cases() -> dict[str, Callable[[int, int], Pairs]]:
     return {
         "diagonal": lambda n, m: Pairs(),
         "shifted diagonal": lambda n, m: Pairs(offset=m - n),
-        "own keys before a queue": lambda n, m: Pairs(private=n),
+        "own keys before a queue": lambda n, m: Pairs(own_key_columns=n),
         "labels": lambda n, m: Pairs(row_labels=_labels(n), column_labels=_labels(m)),
         "labels without self": lambda n, m: _without_self(n, m),
     }
@@ -142,7 +142,9 @@ def _guard_cases() -> dict[str, Callable[[], tuple[Tensor, Tensor]]]:
 
 @pytest.mark.parametrize("case", _guard_cases())
 @pytest.mark.parametrize("scale", [14.3, 70.0, 100.0, 300.0])
-def test_rows_too_faint_for_the_constant_shift_are_done_exactly(case: str, scale: float) -> None:
+def test_rows_that_underflow_under_the_constant_shift_are_done_exactly(
+    case: str, scale: float
+) -> None:
     x, y = _guard_cases()[case]()
     flushed = torch.set_flush_denormal(True)  # as a GPU does
     try:
@@ -171,7 +173,7 @@ def test_the_guard_is_really_needed_by_the_opposed_clusters() -> None:
     assert (sums < 2.0**-100).all()
 
 
-def test_faint_rows_are_exact_with_a_self_mask_too() -> None:
+def test_underflowed_rows_are_exact_with_a_self_mask_too() -> None:
     x, _ = _guard_cases()["opposed clusters"]()
     views = torch.cat([x[:20], -x[:20]])
     labels = torch.arange(20).repeat(2)

@@ -1,4 +1,4 @@
-"""The tile sweeps in plain torch: exact, memory-flat, on any device.
+"""The engine in plain torch: exact, memory-flat, on any device; the CPU path.
 
 Every sweep visits the n x m logits tile by tile and keeps one tile alive. What must stay true: no
 allocation grows with n * m, and every number comes out as `reference` has it.
@@ -15,13 +15,82 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from twinlens.kernels.contrastive import LOG2_E, PerSide, blocks, find_shift
+from twinlens.kernels import contrastive, positives
+from twinlens.kernels.contrastive import LOG2_E, Emit, PerSide, Problem, blocks, find_shift
 from twinlens.kernels.pairs import Pairs
 
 ROWS, COLUMNS = 1024, 4096  # one tile: 16 MB in float32; smaller ones starve the matrix product
 
 # Which of the given columns are hidden from the few rows of an exact pass: (k, columns), or None.
 Hidden = Callable[[Tensor], Tensor]
+
+
+class ChunkedEngine:
+    """Exact and memory-flat on any device; the CPU path."""
+
+    def softmax_lse(self, problem: Problem, shares: PerSide) -> PerSide:
+        """Return the log-sum-exps; see `contrastive.Engine`."""
+        x, y, s2, pairs = problem.x.unit, problem.y.unit, problem.factor, problem.pairs
+        shift = contrastive.find_shift(s2)
+        rows, columns = softmax_sums(x, y, s2, pairs, columns=problem.symmetric)
+        if problem.row_group is not None:
+            columns = problem.row_group.sum(columns)
+        lse = PerSide(rows.double().log2() - shift, columns.double().log2() - shift)
+        underflowed = _find_underflowed(problem, lse, shares)
+        if len(at := underflowed.rows):
+            lse.rows[at] = exact_lse(x[at], y, s2, _hidden_rows(problem, at))
+        if len(at := underflowed.columns):
+            exact = exact_lse(y[at], x, s2, _hidden_columns(problem, at))
+            lse.columns[at] = problem.row_group.logaddexp2(exact) if problem.row_group else exact
+        return lse
+
+    def softmax_gradient(
+        self, problem: Problem, lse: PerSide, shares: PerSide, pull: PerSide, emit: Emit
+    ) -> Tensor:
+        """Emit G y, return G^T x; see `contrastive.Engine`."""
+        x, y, s2, pairs = problem.x.unit, problem.y.unit, problem.factor, problem.pairs
+        shift, underflowed = contrastive.find_shift(s2), _find_underflowed(problem, lse, shares)
+        gain = PerSide(
+            contrastive.find_gain(lse.rows + shift, shares.rows).index_fill_(
+                0, underflowed.rows, 0.0
+            ),
+            contrastive.find_gain(lse.columns + shift, shares.columns).index_fill_(
+                0, underflowed.columns, 0.0
+            ),
+        )
+        dx, dy = softmax_gradient(x, y, s2, pairs, gain, needs_y=problem.needs_y)
+        if len(at := underflowed.rows):
+            hidden, few = _hidden_rows(problem, at), (lse.rows[at], shares.rows[at])
+            by_rows, by_y = exact_gradient(x[at], y, s2, hidden, *few)
+            dx.index_add_(0, at, by_rows)
+            dy += by_y[: len(dy)]
+        if len(at := underflowed.columns):
+            hidden, few = _hidden_columns(problem, at), (lse.columns[at], shares.columns[at])
+            by_columns, by_x = exact_gradient(y[at], x, s2, hidden, *few)
+            dx += by_x
+            if problem.needs_y:
+                dy.index_add_(0, at, by_columns)
+        wanted = dy if problem.needs_y else None
+        positives.subtract_pull(dx, wanted, problem.x, problem.y, pairs, pull)
+        emit(slice(0, len(x)), dx)
+        return dy
+
+    def sigmoid_total(self, problem: Problem, bias: Tensor) -> Tensor:
+        """Return the sum of softplus; see `contrastive.Engine`."""
+        return sigmoid_total(problem.x.unit, problem.y.unit, problem.factor, bias, problem.pairs)
+
+    def sigmoid_gradient(self, problem: Problem, bias: Tensor, emit: Emit) -> tuple[Tensor, Tensor]:
+        """Emit G y, return G^T x and sum(G); see `contrastive.Engine`."""
+        dx, dy, total = sigmoid_gradient(
+            problem.x.unit,
+            problem.y.unit,
+            problem.factor,
+            bias,
+            problem.pairs,
+            needs_y=problem.needs_y,
+        )
+        emit(slice(0, len(dx)), dx)
+        return dy, total
 
 
 def softmax_sums(
@@ -153,7 +222,7 @@ def _exact_logits(
 
 def _hide(tile: Tensor, pairs: Pairs, rows: slice, columns: slice, value: float) -> None:
     """Overwrite what is hidden in the tile; most tiles hide nothing and cost nothing."""
-    if columns.start < pairs.private:
+    if columns.start < pairs.own_key_columns:
         i, j = _numbers(rows, tile.device)[:, None], _numbers(columns, tile.device)[None, :]
         tile.masked_fill_(pairs.hidden(i, j), value)
     elif pairs.exclude_self and pairs.crosses(rows, columns):
@@ -173,3 +242,20 @@ def _positives(
 
 def _numbers(span: slice, device: torch.device) -> Tensor:
     return torch.arange(span.start, span.stop, device=device)
+
+
+def _find_underflowed(problem: Problem, lse: PerSide, shares: PerSide) -> PerSide:
+    """Return the numbers of the underflowed rows and of the underflowed columns."""
+    shift = contrastive.find_shift(problem.factor)
+    n, m = len(problem.x), len(problem.y)
+    rows = contrastive.has_underflowed(lse.rows + shift, shares.rows, terms=m)
+    columns = contrastive.has_underflowed(lse.columns + shift, shares.columns, terms=n)
+    return PerSide(rows.nonzero()[:, 0], columns.nonzero()[:, 0])
+
+
+def _hidden_rows(problem: Problem, at: Tensor) -> Hidden:
+    return lambda columns: problem.pairs.hidden(at[:, None], columns[None, :])
+
+
+def _hidden_columns(problem: Problem, at: Tensor) -> Hidden:
+    return lambda rows: problem.pairs.hidden(rows[None, :], at[:, None])

@@ -62,7 +62,7 @@ class PerSide:
     columns: Tensor  # (m,)
 
 
-class Across(Protocol):
+class RowGroup(Protocol):
     """The processes among which the rows are dealt out; every one holds all columns."""
 
     def sum(self, partial: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Problem:
     pairs: Pairs
     symmetric: bool = False  # a softmax over columns too
     needs_y: bool = True  # the gradient by y, in a backward
-    across: Across | None = None
+    row_group: RowGroup | None = None
 
 
 # Takes the finished rows of G y, block by block; the engine is done with them.
@@ -125,7 +125,7 @@ def find_shift(s2: Tensor) -> Tensor:
     return HEADROOM - s2.abs()
 
 
-def is_faint(sums: Tensor, shares: Tensor, terms: int) -> Tensor:
+def has_underflowed(sums: Tensor, shares: Tensor, terms: int) -> Tensor:
     """Tell which shifted log-sums may have lost terms under 2^-126 that count.
 
     Even if all `terms` terms were lost, they would be 2^-24 of a sum at the bar.
@@ -138,7 +138,7 @@ def find_gain(sums: Tensor, shares: Tensor) -> Tensor:
     return torch.where(shares > 0, shares * torch.exp2(-sums), 0.0).to(shares.dtype)
 
 
-def weigh(problem: Problem) -> tuple[PerSide, PerSide]:
+def compute_weights(problem: Problem) -> tuple[PerSide, PerSide]:
     """Return each row's and column's share of the mean, and the pull on each of its positives.
 
     Rows without a positive have no share: they would ask for the mean of nothing.
@@ -146,8 +146,11 @@ def weigh(problem: Problem) -> tuple[PerSide, PerSide]:
     n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
     row_counts, column_counts = problem.pairs.counts(n, m, like.device)
     anchors = (row_counts > 0).sum()
-    if problem.across is not None:
-        column_counts, anchors = problem.across.sum(column_counts), problem.across.sum(anchors)
+    if problem.row_group is not None:
+        column_counts, anchors = (
+            problem.row_group.sum(column_counts),
+            problem.row_group.sum(anchors),
+        )
     half = 0.5 if problem.symmetric else 1.0
     shares = PerSide(
         _share(row_counts, anchors, half, like),

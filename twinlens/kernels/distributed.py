@@ -127,7 +127,7 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, settings: _Settings) -> Tensor:
         problem = settings.pose(x, y, scale, bits=True, needs_y=False)
-        shares, pull = contrastive.weigh(problem)
+        shares, pull = contrastive.compute_weights(problem)
         lse = ops.choose_engine(settings.engine, x).softmax_lse(problem, shares)
         ctx.save_for_backward(x, y, scale, lse.rows, lse.columns)
         ctx.settings = settings
@@ -144,7 +144,7 @@ class _Softmax(torch.autograd.Function):
         settings: _Settings = ctx.settings
         needs_y = ctx.needs_input_grad[1]
         problem = settings.pose(x, y, scale, bits=True, needs_y=needs_y)
-        shares, pull = contrastive.weigh(problem)
+        shares, pull = contrastive.compute_weights(problem)
         factor = scale.to(problem.factor.dtype) * upstream * settings.boost
         by_x = InputGradient(problem.x, factor)
         dy = ops.choose_engine(settings.engine, x).softmax_gradient(

@@ -48,7 +48,13 @@ def contrastive_loss(
     pairs = pairs or Pairs()
     _check(x, y, pairs, kind, bias)
     scale = _scalar(scale, x)
-    masks = (pairs.row_labels, pairs.column_labels, pairs.offset, pairs.exclude_self, pairs.private)
+    masks = (
+        pairs.row_labels,
+        pairs.column_labels,
+        pairs.offset,
+        pairs.exclude_self,
+        pairs.own_key_columns,
+    )
     value: Tensor
     if kind == "sigmoid":
         bias = _scalar(0.0 if bias is None else bias, x)
@@ -98,7 +104,7 @@ def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, scale: Number) -> Te
 
     He et al. 2019, https://arxiv.org/abs/1911.05722.
     """
-    pairs = Pairs(private=len(keys))
+    pairs = Pairs(own_key_columns=len(keys))
     return contrastive_loss(queries, torch.cat([keys, queue]), scale, pairs, symmetric=False)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from twinlens.errors import InputError, MissingDependencyError
 from twinlens.kernels import contrastive, positives
-from twinlens.kernels.chunked_engine import ChunkedEngine
+from twinlens.kernels.chunked import ChunkedEngine
 from twinlens.kernels.contrastive import LOG2_E, Engine, InputGradient, PerSide, Problem, Side
 from twinlens.kernels.pairs import Pairs
 
@@ -31,14 +31,14 @@ def softmax_contrast(
     column_labels: Tensor | None,
     offset: int,
     exclude_self: bool,
-    private: int,
+    own_key_columns: int,
     symmetric: bool,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the softmax contrastive loss, and the log-sum-exps that its gradient needs."""
-    pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    problem = _pose(x, y, scale, pairs, bits=True, symmetric=symmetric)
-    shares, pull = contrastive.weigh(problem)
+    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
+    problem = _build_problem(x, y, scale, pairs, bits=True, symmetric=symmetric)
+    shares, pull = contrastive.compute_weights(problem)
     lse = choose_engine(engine, x).softmax_lse(problem, shares)
     attraction = positives.attraction(problem, pull)
     loss = contrastive.softmax_loss(lse, shares, attraction, problem.factor)
@@ -57,15 +57,15 @@ def softmax_contrast_backward(
     column_lse: Tensor,
     offset: int,
     exclude_self: bool,
-    private: int,
+    own_key_columns: int,
     symmetric: bool,
     engine: str,
     needs_y: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients by x, y (empty unless needed) and scale."""
-    pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    problem = _pose(x, y, scale, pairs, bits=True, symmetric=symmetric, needs_y=needs_y)
-    shares, pull = contrastive.weigh(problem)
+    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
+    problem = _build_problem(x, y, scale, pairs, bits=True, symmetric=symmetric, needs_y=needs_y)
+    shares, pull = contrastive.compute_weights(problem)
     wide = problem.factor.dtype
     by_x = InputGradient(problem.x, scale.to(wide) * upstream.to(wide))
     dy = choose_engine(engine, x).softmax_gradient(
@@ -85,12 +85,12 @@ def sigmoid_contrast(
     column_labels: Tensor | None,
     offset: int,
     exclude_self: bool,
-    private: int,
+    own_key_columns: int,
     engine: str,
 ) -> Tensor:
     """Return the sigmoid contrastive loss."""
-    pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    problem = _pose(x, y, scale, pairs, bits=False)
+    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
+    problem = _build_problem(x, y, scale, pairs, bits=False)
     total = choose_engine(engine, x).sigmoid_total(problem, bias.to(problem.factor.dtype))
     return total / len(x)
 
@@ -106,13 +106,13 @@ def sigmoid_contrast_backward(
     column_labels: Tensor | None,
     offset: int,
     exclude_self: bool,
-    private: int,
+    own_key_columns: int,
     engine: str,
     needs_y: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients by x, y (empty unless needed), scale and bias."""
-    pairs = Pairs(offset, row_labels, column_labels, exclude_self, private)
-    problem = _pose(x, y, scale, pairs, bits=False, needs_y=needs_y)
+    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
+    problem = _build_problem(x, y, scale, pairs, bits=False, needs_y=needs_y)
     wide = problem.factor.dtype
     share = upstream.to(wide) / len(x)
     by_x = InputGradient(problem.x, scale.to(wide) * share)
@@ -139,7 +139,7 @@ def suits_triton(x: Tensor) -> bool:
     return x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
 
 
-def _pose(
+def _build_problem(
     x: Tensor,
     y: Tensor,
     scale: Tensor,

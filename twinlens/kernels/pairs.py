@@ -21,17 +21,18 @@ class Pairs:
 
     Without labels the one positive of row `i` is column `i + offset`. With labels it is every
     column of the same label. `exclude_self` hides column `i + offset` from row `i`; columns
-    before `private` are seen only by the rows whose positives they are (MoCo's own keys).
+    before `own_key_columns` are seen only by the rows whose positives they are (MoCo's own keys).
 
     CLIP and SigLIP: `Pairs()`. NT-Xent: the image's number as label, and `exclude_self`.
-    SupCon: the class as label, and `exclude_self`. MoCo: `Pairs(private=n)`, queue behind keys.
+    SupCon: the class as label, and `exclude_self`. MoCo: `Pairs(own_key_columns=n)`, its
+    queue behind the keys.
     """
 
     offset: int = 0
     row_labels: Tensor | None = None  # (n,) int64
     column_labels: Tensor | None = None  # (m,) int64
     exclude_self: bool = False
-    private: int = 0
+    own_key_columns: int = 0
 
     def check(self, n: int, m: int) -> None:
         """Raise if these pairs do not fit n rows and m columns."""
@@ -70,7 +71,7 @@ class Pairs:
 
     def hidden(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Tell for broadcast row and column numbers whether they are not compared."""
-        out = (columns < self.private) & ~self.positive(rows, columns)
+        out = (columns < self.own_key_columns) & ~self.positive(rows, columns)
         return out | (rows + self.offset == columns) if self.exclude_self else out
 
     def crosses(self, rows: slice, columns: slice) -> bool:

@@ -36,7 +36,7 @@ def _pairs() -> dict[str, Callable[[int, int], Pairs]]:
 
     return {
         "diagonal": lambda n, m: Pairs(offset=3),
-        "own keys": lambda n, m: Pairs(private=n),
+        "own keys": lambda n, m: Pairs(own_key_columns=n),
         "labels": labels,
         "supcon": supcon,
     }
@@ -57,7 +57,7 @@ def _differentiate(
         by_y.take(slice(0, len(y)), dy)
         return value, [by_x.raw, by_y.raw, by_x.slope / len(x), total / len(x)], value
     problem = Problem(x, y, scale * LOG2_E, pairs, symmetric)
-    shares, pull = contrastive.weigh(problem)
+    shares, pull = contrastive.compute_weights(problem)
     lse = engine.softmax_lse(problem, shares)
     by_x, by_y = InputGradient(x, scale), InputGradient(y, scale)
     by_y.take(slice(0, len(y)), engine.softmax_gradient(problem, lse, shares, pull, by_x.take))
@@ -108,7 +108,7 @@ def _to(pairs: Pairs, device: torch.device) -> Pairs:
     if pairs.row_labels is None or pairs.column_labels is None:
         return pairs
     rows, columns = pairs.row_labels.to(device), pairs.column_labels.to(device)
-    return Pairs(pairs.offset, rows, columns, pairs.exclude_self, pairs.private)
+    return Pairs(pairs.offset, rows, columns, pairs.exclude_self, pairs.own_key_columns)
 
 
 @pytest.mark.parametrize("case", _pairs())
@@ -194,7 +194,7 @@ def _guard_cases() -> dict[str, Callable[[], tuple[Tensor, Tensor]]]:
 
 @pytest.mark.parametrize("case", _guard_cases())
 @pytest.mark.parametrize("chunk_bytes", [1 << 20, 0])
-def test_faint_rows_are_done_again_by_the_exact_kernel(
+def test_underflowed_rows_are_done_again_by_the_exact_kernel(
     case: str, chunk_bytes: int, device: torch.device
 ) -> None:
     x, y = (t.to(device) for t in _guard_cases()[case]())
@@ -219,7 +219,7 @@ def test_a_plain_constant_shift_would_have_been_nan(
     monkeypatch.setattr(contrastive, "FLOOR", -torch.inf)
     s2 = torch.tensor(100.0 * LOG2_E, device=device)
     problem = Problem(Side.measure(x), Side.measure(y), s2, Pairs(), symmetric=True)
-    shares, _ = contrastive.weigh(problem)
+    shares, _ = contrastive.compute_weights(problem)
     assert not TritonEngine().softmax_lse(problem, shares).rows.isfinite().any()
 
 

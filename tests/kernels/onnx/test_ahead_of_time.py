@@ -43,7 +43,7 @@ SOME = (
     "sweep_kernel_columns_bf16_sm90_aligned",
     "sweep_kernel_columns_tma_bf16_sm90_aligned",
     "sweep_kernel_sigmoid_fp32_sm80_generic",
-    "faint_lse_kernel_swap_fp32_sm90_aligned",
+    "underflowed_lse_kernel_swap_fp32_sm90_aligned",
     "gradient_chunk_kernel_bf16_sm90_aligned",
     "gradient_rows_kernel_fp16_sm80_aligned",
     "similarity_kernel_fp32_sm90_generic",

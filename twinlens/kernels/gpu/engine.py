@@ -18,7 +18,7 @@ from twinlens.kernels import contrastive
 from twinlens.kernels.contrastive import Emit, PerSide, Problem, Side, blocks
 from twinlens.kernels.gpu.gradient import gradient_chunk_kernel, gradient_rows_kernel
 from twinlens.kernels.gpu.launch import Launch, can_use_tma, provide_descriptor_memory
-from twinlens.kernels.gpu.sweep import faint_lse_kernel, sweep_kernel
+from twinlens.kernels.gpu.sweep import sweep_kernel, underflowed_lse_kernel
 from twinlens.kernels.gpu.tile_table import Tile
 
 CHUNK_BYTES = 64 << 20  # of G; larger moves fewer bytes, smaller saves memory
@@ -38,18 +38,20 @@ class TritonEngine:
         """Return the log-sum-exps; see `contrastive.Engine`."""
         shift = contrastive.find_shift(problem.factor)
         rows, columns = self._sweep(problem, shift, sigmoid=False)
-        if problem.across is not None:
-            columns = problem.across.sum(columns)
+        if problem.row_group is not None:
+            columns = problem.row_group.sum(columns)
         lse = PerSide(*(s.double().log2() - shift for s in (rows, columns)))
-        self._mend_faint(problem, shift, lse.rows, shares.rows, swap=False)
+        self._redo_underflowed(problem, shift, lse.rows, shares.rows, swap=False)
         if problem.symmetric:
-            faint = contrastive.is_faint(lse.columns + shift, shares.columns, len(problem.x))
-            self._mend_faint(problem, shift, lse.columns, shares.columns, swap=True)
-            if problem.across is not None:
+            underflowed = contrastive.has_underflowed(
+                lse.columns + shift, shares.columns, len(problem.x)
+            )
+            self._redo_underflowed(problem, shift, lse.columns, shares.columns, swap=True)
+            if problem.row_group is not None:
                 # All processes see the same sums, so all ask the host here and all agree.
-                at = faint.nonzero()[:, 0]
+                at = underflowed.nonzero()[:, 0]
                 if len(at):
-                    lse.columns[at] = problem.across.logaddexp2(lse.columns[at])
+                    lse.columns[at] = problem.row_group.logaddexp2(lse.columns[at])
         return lse
 
     def softmax_gradient(
@@ -62,13 +64,15 @@ class TritonEngine:
             contrastive.find_gain(logs.rows, shares.rows),
             contrastive.find_gain(logs.columns, shares.columns),
         )
-        faint = (
-            contrastive.is_faint(logs.rows, shares.rows, len(problem.y)).any()
-            | contrastive.is_faint(logs.columns, shares.columns, len(problem.x)).any()
+        underflowed = (
+            contrastive.has_underflowed(logs.rows, shares.rows, len(problem.y)).any()
+            | contrastive.has_underflowed(logs.columns, shares.columns, len(problem.x)).any()
         )
         peak = torch.maximum(shares.rows.max(), shares.columns.max())
         weights = _Weights(gain, pull, PerSide(logs.rows.float(), logs.columns.float()), shares)
-        dy, _ = self._backward(problem, shift, weights, faint.int(), peak, emit, sigmoid=False)
+        dy, _ = self._backward(
+            problem, shift, weights, underflowed.int(), peak, emit, sigmoid=False
+        )
         return dy
 
     def sigmoid_total(self, problem: Problem, bias: Tensor) -> Tensor:
@@ -81,9 +85,9 @@ class TritonEngine:
         unused = problem.x.inverse_norm
         nothing = PerSide(unused, unused)
         weights = _Weights(nothing, nothing, nothing, nothing)
-        faint = torch.zeros((), dtype=torch.int32, device=unused.device)
+        underflowed = torch.zeros((), dtype=torch.int32, device=unused.device)
         return self._backward(
-            problem, bias, weights, faint, unused.new_ones(()), emit, sigmoid=True
+            problem, bias, weights, underflowed, unused.new_ones(()), emit, sigmoid=True
         )
 
     def _sweep(self, problem: Problem, shift: Tensor, *, sigmoid: bool) -> tuple[Tensor, Tensor]:
@@ -102,7 +106,7 @@ class TritonEngine:
         column_sums = x.inverse_norm.new_zeros(programs, len(y) if columns else 1)
         sweep_kernel[(programs, splits)](
             *_sides(x, y), problem.factor, shift, row_sums, column_sums,
-            *_labels(problem), *_sizes(x, y), problem.pairs.offset, problem.pairs.private,
+            *_labels(problem), *_sizes(x, y), problem.pairs.offset, problem.pairs.own_key_columns,
             EVEN_K=x.raw.shape[1] % tile.BK == 0, TMA=tma, SIGMOID=sigmoid, COLUMNS=columns,
             **_masks(problem), **launch.options(tile, x.raw),
         )  # fmt: skip
@@ -110,28 +114,28 @@ class TritonEngine:
             column_sums = x.inverse_norm.new_zeros(1, len(y))
         return row_sums.sum(0), column_sums.sum(0)
 
-    def _mend_faint(
+    def _redo_underflowed(
         self, problem: Problem, shift: Tensor, lse: Tensor, shares: Tensor, *, swap: bool
     ) -> None:
         """Overwrite, on the device and without asking it, the lse that may have lost terms."""
         x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
-        faint = contrastive.is_faint(lse + shift, shares, len(y)).int()
+        underflowed = contrastive.has_underflowed(lse + shift, shares, len(y)).int()
         launch = Launch.on(x.raw.device)
-        tile = launch.tile("faint", x.raw, y.raw)
-        faint_lse_kernel[(triton.cdiv(len(x), tile.BM),)](
-            *_sides(x, y), problem.factor, faint, lse, *_labels(problem),
+        tile = launch.tile("underflowed", x.raw, y.raw)
+        underflowed_lse_kernel[(triton.cdiv(len(x), tile.BM),)](
+            *_sides(x, y), problem.factor, underflowed, lse, *_labels(problem),
             len(problem.x), len(problem.y), x.raw.shape[1], x.raw.stride(0), y.raw.stride(0),
-            problem.pairs.offset, problem.pairs.private,
+            problem.pairs.offset, problem.pairs.own_key_columns,
             EVEN_K=x.raw.shape[1] % tile.BK == 0, SWAP=swap,
             **_masks(problem), **launch.options(tile, x.raw),
         )  # fmt: skip
 
     def _backward(
-        self, problem: Problem, shift: Tensor, weights: _Weights, faint: Tensor, peak: Tensor,
+        self, problem: Problem, shift: Tensor, weights: _Weights, underflowed: Tensor, peak: Tensor,
         emit: Emit, *, sigmoid: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         boost = HALF_BOOST / peak if problem.x.raw.dtype == torch.float16 else torch.ones_like(peak)
-        common = _Common(problem, shift, weights, faint, boost, sigmoid)
+        common = _Common(problem, shift, weights, underflowed, boost, sigmoid)
         if self.chunk_bytes == 0 and problem.x.raw.shape[1] <= 256:
             return _gradient_by_registers(common, emit)
         return _gradient_by_chunks(common, emit, self.chunk_bytes or CHUNK_BYTES)
@@ -156,7 +160,7 @@ class _Common:
     problem: Problem
     shift: Tensor
     weights: _Weights
-    faint: Tensor
+    underflowed: Tensor
     boost: Tensor
     sigmoid: bool
 
@@ -201,9 +205,9 @@ def _fill_chunk(c: _Common, tile: Tile, g: Tensor, rows: slice, columns: slice) 
     sums = x.inverse_norm.new_zeros(grid if c.sigmoid else 1)
     gradient_chunk_kernel[(grid,)](
         *_sides(x, y), c.problem.factor, c.shift, g, sums,
-        *c.weights.pointers(swap=False), c.faint, *_labels(c.problem), c.boost,
+        *c.weights.pointers(swap=False), c.underflowed, *_labels(c.problem), c.boost,
         rows.start, rows.stop, columns.start, columns.stop, *_sizes(x, y), g.stride(0),
-        c.problem.pairs.offset, c.problem.pairs.private,
+        c.problem.pairs.offset, c.problem.pairs.own_key_columns,
         GROUP=8, EVEN_K=x.raw.shape[1] % tile.BK == 0, SIGMOID=c.sigmoid,
         **_masks(c.problem), **Launch.on(x.raw.device).options(tile, x.raw),
     )  # fmt: skip
@@ -228,9 +232,9 @@ def _rows_gradient(c: _Common, *, swap: bool) -> tuple[Tensor, Tensor]:
     dx, sums = x.inverse_norm.new_empty(len(x), d), x.inverse_norm.new_zeros(len(x))
     gradient_rows_kernel[(triton.cdiv(len(x), tile.BM),)](
         *_sides(x, y), problem.factor, c.shift, dx, sums,
-        *c.weights.pointers(swap=swap), c.faint, *_labels(problem), c.boost,
+        *c.weights.pointers(swap=swap), c.underflowed, *_labels(problem), c.boost,
         len(problem.x), len(problem.y), d, x.raw.stride(0), y.raw.stride(0), dx.stride(0),
-        problem.pairs.offset, problem.pairs.private,
+        problem.pairs.offset, problem.pairs.own_key_columns,
         D=max(16, triton.next_power_of_2(d)), EVEN_K=d % tile.BK == 0, SIGMOID=c.sigmoid,
         SWAP=swap, **_masks(problem), **launch.options(tile, x.raw),
     )  # fmt: skip
@@ -257,7 +261,7 @@ def _masks(problem: Problem) -> dict[str, bool]:
     return {
         "LABELS": pairs.row_labels is not None,
         "EXCLUDE_SELF": pairs.exclude_self,
-        "PRIVATE": pairs.private > 0,
+        "OWN_KEYS": pairs.own_key_columns > 0,
     }
 
 

@@ -1,8 +1,8 @@
 """The backward sweep: tiles of G = d loss / d logit, written out in chunks or used in registers.
 
 A tile of G is e * (row gain + column gain) - positive * (row pull + column pull): one exponential
-serves both directions. Only if some row is faint (its constant-shift sum may have lost terms) do
-all tiles take the longer formula with two exponentials; a flag on the device decides.
+serves both directions. Only if some row underflowed (its constant-shift sum may have lost terms)
+do all tiles take the longer formula with two exponentials; a flag on the device decides.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from twinlens.kernels.gpu.tiles import is_positive, is_seen, product_tile, sigmo
 @triton.jit
 def gradient_tile(
     z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-    share_i_ptr, share_j_ptr, faint_ptr, row_label_ptr, column_label_ptr,
-    n, m, rows, columns, offset, private,
+    share_i_ptr, share_j_ptr, underflowed_ptr, row_label_ptr, column_label_ptr,
+    n, m, rows, columns, offset, own_key_columns,
     SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
-    PRIVATE: tl.constexpr, SWAP: tl.constexpr,
+    OWN_KEYS: tl.constexpr, SWAP: tl.constexpr,
 ):  # fmt: skip
     """Return G for a tile of shifted logits z, zero where nothing is compared."""
     positive = is_positive(
         i, j, row_label_ptr, column_label_ptr, n, m, offset, LABELS, EXCLUDE_SELF, SWAP
     )
     seen = is_seen(
-        i, j, row_label_ptr, column_label_ptr, n, m, offset, private,
-        LABELS, EXCLUDE_SELF, PRIVATE, SWAP,
+        i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+        LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
     )  # fmt: skip
     if SIGMOID:
         # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose all digits of a solved pair.
         g = sigmoid(tl.where(positive, -z, z))
         g = tl.where(positive, -g, g)
     else:
-        if tl.load(faint_ptr) > 0:
+        if tl.load(underflowed_ptr) > 0:
             log_i = tl.load(log_i_ptr + i, mask=i < rows, other=float("inf"))
             log_j = tl.load(log_j_ptr + j, mask=j < columns, other=float("inf"))
             share_i = tl.load(share_i_ptr + i, mask=i < rows, other=0.0)
@@ -57,11 +57,12 @@ def gradient_tile(
 def gradient_chunk_kernel(
     x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr, total_ptr,
     gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
-    faint_ptr, row_label_ptr, column_label_ptr,
-    boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g, offset, private,
+    underflowed_ptr, row_label_ptr, column_label_ptr,
+    boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
+    offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
     EVEN_K: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
-    PRIVATE: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    OWN_KEYS: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write boost * G for rows first..last and columns left..right, in g's own type.
 
@@ -85,8 +86,8 @@ def gradient_chunk_kernel(
     z = dots * rx[:, None] * ry[None, :] + tl.load(shift_ptr)
     g = gradient_tile(
         z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-        share_i_ptr, share_j_ptr, faint_ptr, row_label_ptr, column_label_ptr,
-        n, m, n, m, offset, private, SIGMOID, LABELS, EXCLUDE_SELF, PRIVATE, False,
+        share_i_ptr, share_j_ptr, underflowed_ptr, row_label_ptr, column_label_ptr,
+        n, m, n, m, offset, own_key_columns, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, False,
     )  # fmt: skip
     inside = (i < last)[:, None] & (j < right)[None, :]
     if SIGMOID:
@@ -100,11 +101,11 @@ def gradient_chunk_kernel(
 def gradient_rows_kernel(
     x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, dx_ptr, total_ptr,
     gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
-    faint_ptr, row_label_ptr, column_label_ptr,
-    boost_ptr, n, m, d, stride_x, stride_y, stride_dx, offset, private,
+    underflowed_ptr, row_label_ptr, column_label_ptr,
+    boost_ptr, n, m, d, stride_x, stride_y, stride_dx, offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr,
     EVEN_K: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
-    PRIVATE: tl.constexpr, SWAP: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    OWN_KEYS: tl.constexpr, SWAP: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write boost * (G y)_i for a band of rows, all d <= D columns of it in registers: float32.
 
@@ -129,9 +130,9 @@ def gradient_rows_kernel(
         z = dots * rx[:, None] * ry[None, :] + shift
         g = gradient_tile(
             z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-            share_i_ptr, share_j_ptr, faint_ptr, row_label_ptr, column_label_ptr,
-            n, m, rows, columns, offset, private,
-            SIGMOID, LABELS, EXCLUDE_SELF, PRIVATE, SWAP,
+            share_i_ptr, share_j_ptr, underflowed_ptr, row_label_ptr, column_label_ptr,
+            n, m, rows, columns, offset, own_key_columns,
+            SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
         )  # fmt: skip
         if SIGMOID:
             total += tl.sum(g, 1)

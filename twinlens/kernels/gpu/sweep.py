@@ -22,10 +22,10 @@ from twinlens.kernels.gpu.tiles import (
 @triton.jit
 def sweep_kernel(
     x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, row_sum_ptr, column_sum_ptr,
-    row_label_ptr, column_label_ptr, n, m, d, stride_x, stride_y, offset, private,
+    row_label_ptr, column_label_ptr, n, m, d, stride_x, stride_y, offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
     SIGMOID: tl.constexpr, COLUMNS: tl.constexpr, LABELS: tl.constexpr,
-    EXCLUDE_SELF: tl.constexpr, PRIVATE: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Sum 2^(factor * cosine + shift), or softplus(-+ (factor * cosine + shift)) for the sigmoid.
 
@@ -57,8 +57,8 @@ def sweep_kernel(
             ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
             z = dots * rx[:, None] * ry[None, :] + shift
             seen = is_seen(
-                i, j, row_label_ptr, column_label_ptr, n, m, offset, private,
-                LABELS, EXCLUDE_SELF, PRIVATE, False,
+                i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+                LABELS, EXCLUDE_SELF, OWN_KEYS, False,
             )  # fmt: skip
             if SIGMOID:
                 positive = is_positive(
@@ -78,23 +78,23 @@ def sweep_kernel(
 
 
 @triton.jit
-def faint_lse_kernel(
-    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, faint_ptr, lse_ptr,
-    row_label_ptr, column_label_ptr, n, m, d, stride_x, stride_y, offset, private,
+def underflowed_lse_kernel(
+    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, underflowed_ptr, lse_ptr,
+    row_label_ptr, column_label_ptr, n, m, d, stride_x, stride_y, offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
-    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, PRIVATE: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
     SWAP: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Overwrite the log2-sum of the faint rows by the exact one, with a running maximum.
+    """Overwrite the log2-sum of the underflowed rows by the exact one, with a running maximum.
 
-    It is always launched, so that the host need not ask; a band without a faint row ends at once.
-    SWAP: the rows here are the columns of the problem.
+    It is always launched, so that the host need not ask; a band without an underflowed row ends
+    at once. SWAP: the rows here are the columns of the problem.
     """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     rows = m if SWAP else n
     columns = n if SWAP else m
-    faint = tl.load(faint_ptr + i, mask=i < rows, other=0)
-    if tl.max(faint, 0) > 0:
+    underflowed = tl.load(underflowed_ptr + i, mask=i < rows, other=0)
+    if tl.max(underflowed, 0) > 0:
         rx = tl.load(rx_ptr + i, mask=i < rows, other=0.0) * tl.load(factor_ptr)
         top = tl.full([BM], -1e30, tl.float32)
         total = tl.zeros([BM], tl.float32)
@@ -106,8 +106,8 @@ def faint_lse_kernel(
             )  # fmt: skip
             ry = tl.load(ry_ptr + j, mask=j < columns, other=0.0)
             seen = is_seen(
-                i, j, row_label_ptr, column_label_ptr, n, m, offset, private,
-                LABELS, EXCLUDE_SELF, PRIVATE, SWAP,
+                i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+                LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
             )  # fmt: skip
             z = tl.where(seen, dots * rx[:, None] * ry[None, :], -1e30)
             above = tl.maximum(top, tl.max(z, 1))
@@ -115,4 +115,4 @@ def faint_lse_kernel(
             total = total * tl.exp2(top - above) + tl.sum(terms, 1)
             top = above
         lse = top.to(tl.float64) + tl.log2(tl.where(total > 0, total, 1.0)).to(tl.float64)
-        tl.store(lse_ptr + i, lse, mask=(i < rows) & (faint > 0))
+        tl.store(lse_ptr + i, lse, mask=(i < rows) & (underflowed > 0))

@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-KernelName = Literal["sweep", "sweep_tma", "gradient", "gradient_rows", "faint", "softmax", "topk"]
+KernelName = Literal[
+    "sweep", "sweep_tma", "gradient", "gradient_rows", "underflowed", "softmax", "topk"
+]
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("gradient_rows", 90, 4): Tile(32, 32, 32, 8, 2),
     ("gradient_rows", 80, 2): Tile(64, 64, 32, 8, 2),
     ("gradient_rows", 80, 4): Tile(32, 32, 32, 8, 2),
-    ("faint", 90, 2): Tile(64, 64, 64, 8, 2),
-    ("faint", 90, 4): Tile(64, 64, 32, 8, 2),
-    ("faint", 80, 2): Tile(64, 64, 32, 8, 2),
-    ("faint", 80, 4): Tile(64, 64, 32, 8, 2),
+    ("underflowed", 90, 2): Tile(64, 64, 64, 8, 2),
+    ("underflowed", 90, 4): Tile(64, 64, 32, 8, 2),
+    ("underflowed", 80, 2): Tile(64, 64, 32, 8, 2),
+    ("underflowed", 80, 4): Tile(64, 64, 32, 8, 2),
     ("softmax", 90, 2): Tile(16, 64, 64, 4, 4),
     ("softmax", 90, 4): Tile(16, 64, 32, 4, 4),
     ("softmax", 80, 2): Tile(16, 64, 64, 4, 3),

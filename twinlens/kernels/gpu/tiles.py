@@ -76,8 +76,8 @@ def is_positive(
 
 @triton.jit
 def is_seen(
-    i, j, row_label_ptr, column_label_ptr, n, m, offset, private,
-    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, PRIVATE: tl.constexpr, SWAP: tl.constexpr,
+    i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr, SWAP: tl.constexpr,
 ):  # fmt: skip
     """Tell which entries of the tile exist and are compared: (BM, BN)."""
     if SWAP:
@@ -87,11 +87,11 @@ def is_seen(
     seen = (row < n) & (column < m)
     if EXCLUDE_SELF:
         seen = seen & (row + offset != column)
-    if PRIVATE:
+    if OWN_KEYS:
         own = is_positive(
             i, j, row_label_ptr, column_label_ptr, n, m, offset, LABELS, EXCLUDE_SELF, SWAP
         )
-        seen = seen & (own | (column >= private))
+        seen = seen & (own | (column >= own_key_columns))
     return seen
 
 

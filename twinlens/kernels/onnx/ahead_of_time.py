@@ -34,7 +34,7 @@ _SOURCES: Final = (tiles, sweep, gradient, softmax, topk)
 _POINTERS: Final = {
     "row_label_ptr": "*i64",
     "column_label_ptr": "*i64",
-    "faint_ptr": "*i32",
+    "underflowed_ptr": "*i32",
     "lse_ptr": "*fp64",
     "index_ptr": "*i64",
 }
@@ -189,8 +189,8 @@ def _training_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
         Variant("sweep_kernel", "sweep", constants=sums, **at),
         Variant("sweep_kernel", "sweep", constants=supcon, **at),
         Variant("sweep_kernel", "sweep", constants=sigmoid, **at),
-        Variant("faint_lse_kernel", "faint", hot=False, **at),
-        Variant("faint_lse_kernel", "faint", constants=swapped, hot=False, **at),
+        Variant("underflowed_lse_kernel", "underflowed", hot=False, **at),
+        Variant("underflowed_lse_kernel", "underflowed", constants=swapped, hot=False, **at),
         Variant("gradient_chunk_kernel", "gradient", **at),
         Variant("gradient_chunk_kernel", "gradient", constants=supcon, **at),
         Variant("gradient_chunk_kernel", "gradient", constants=sigmoid, **at),
