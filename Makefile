@@ -40,7 +40,7 @@ docs: $(VENV)/.docs ## build the docs site into build/site
 	rm -rf build/docs && $(BIN)/python docs/site.py build/docs && $(BIN)/python -m mkdocs build --strict --quiet
 
 builtin: $(VENV)/.dev ## train, evaluate and export the builtin encoder anew (needs TWINLENS_DATA; about 80 minutes of one core)
-	$(BIN)/python -m twinlens.training.builtin runs/builtin $(ARGS)
+	$(BIN)/python -m recipes.builtin runs/builtin $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -127,10 +127,10 @@ def classify(wire: Connection, picture: bytes) -> Answer:
 
 def measure_quality(report: Report, encoder: Encoder, folder: Path) -> None:
     """Add every metric of the evaluation, and the aims as bars."""
-    from twinlens.training.builtin.corpus import read_corpus
-    from twinlens.training.builtin.evaluation import evaluate
-    from twinlens.training.builtin.towers import IMAGE_SIZE
-    from twinlens.training.builtin.words import read_words
+    from recipes.builtin.corpus import read_corpus
+    from recipes.builtin.evaluation import evaluate
+    from recipes.builtin.towers import IMAGE_SIZE
+    from recipes.builtin.words import read_words
 
     train, test = (read_corpus(folder, split, side=IMAGE_SIZE) for split in ("train", "test"))
     found = evaluate(encoder, train, test, read_words())

@@ -24,11 +24,11 @@ from worlds.pictures import CAPTIONED, cut_set
 
 from twinlens.training.config import Config, apply_sets, known_keys
 from twinlens.training.evaluation.report import evaluate_encoder
-from twinlens.training.finder import find_rate
-from twinlens.training.logs import read_log
-from twinlens.training.loop import NotFiniteError, train
+from twinlens.training.loop.loop import NotFiniteError, train
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
+from twinlens.training.runs.logs import read_log
+from twinlens.training.studies.lr_finder import find_rate
 
 METHODS = "simclr,supcon,barlow,vicreg,cpc,mae,simmim,clip,siglip,byol,simsiam,moco"
 BY_ACCURACY = ("moco", "mocov3", "byol", "simsiam", "swav", "dino", "ibot", "dinov2", "margin")

@@ -24,8 +24,8 @@ from PIL import Image
 from report import Report, parse_arguments
 
 from twinlens.bundle.encoder import Encoder, open_bundle
-from twinlens.index.builder import BuildOptions, build
-from twinlens.index.corpus import Corpus, open_corpus
+from twinlens.index.ingest.builder import BuildOptions, build
+from twinlens.index.ingest.corpus import Corpus, open_corpus
 from twinlens.index.writer import Writer, create_collection
 
 SIDE = 96

@@ -27,10 +27,10 @@ from train_gpu import draw_halves, find_halves
 
 from twinlens.training.config import Config, apply_sets, known_keys
 from twinlens.training.evaluation.report import evaluate_encoder
-from twinlens.training.logs import LOG, read_log
-from twinlens.training.loop import train
+from twinlens.training.loop.loop import train
 from twinlens.training.progress import Display, open_display
 from twinlens.training.recipes import open_recipe
+from twinlens.training.runs.logs import LOG, read_log
 
 EPOCHS = 200
 # The best kNN that lightly's benchmark publishes for 200 epochs, of its batch sizes 128 and 512;

@@ -23,11 +23,11 @@ from PIL import Image
 from report import Report, parse_arguments, time_interleaved
 
 from twinlens.training.config import apply_sets
-from twinlens.training.loop import take_step
-from twinlens.training.monitors import Monitors
+from twinlens.training.loop.loop import take_step
+from twinlens.training.loop.monitors import Monitors
+from twinlens.training.loop.session import Session, open_session
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
-from twinlens.training.session import Session, open_session
 
 TARGET = 0.02
 IMAGES, STEPS = 512, 10

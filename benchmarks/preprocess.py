@@ -18,8 +18,8 @@ import torch
 from PIL import Image, ImageDraw
 from report import Report, parse_arguments, time_interleaved
 
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import ImageSpec
-from twinlens.bundle.preprocessing import Preprocessor
 
 SIZES = ((640, 480), (3000, 2000))
 FORMATS = {"JPEG": {"quality": 88}, "PNG": {"compress_level": 3}, "WEBP": {"quality": 85}}

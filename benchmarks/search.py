@@ -33,7 +33,7 @@ from searching.stage import Stage, fill
 from searching.updates import rehearse_updates
 from worlds.embeddings import make_world
 
-from twinlens.index.upkeep import IndexPlan, optimise
+from twinlens.index.maintenance import IndexPlan, optimise
 
 ON_ONE_STAGE: dict[str, Callable[[Stage], None]] = {
     "exact": compare_exact,

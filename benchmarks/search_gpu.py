@@ -18,10 +18,10 @@ from report import Report
 from searching.stage import Stage, fill, measure_recall, searcher, true_answers
 from worlds.embeddings import Rows, make_world
 
-from twinlens.index import gpu
-from twinlens.index.candidates import Candidates
+from twinlens.index.ann.candidates import Candidates
 from twinlens.index.collection import Collection
-from twinlens.index.upkeep import IndexPlan, optimise
+from twinlens.index.maintenance import IndexPlan, optimise
+from twinlens.index.vectors import gpu
 
 BATCHES = (1, 16, 64, 256)
 ROUNDS = 20

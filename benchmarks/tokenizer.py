@@ -22,12 +22,12 @@ import torch
 from report import Report, parse_arguments, time_interleaved
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from twinlens.bundle.clip_vocabulary import END_OF_WORD, write_merges
 from twinlens.bundle.manifest import TextSpec
-from twinlens.bundle.tokenizer import Tokenizer, open_tokenizer
+from twinlens.bundle.text.clip_vocabulary import END_OF_WORD, write_merges
+from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
-from tests.bundle.fuzz_texts import fuzz_texts
+from tests.bundle.text.fuzz_texts import fuzz_texts
 
 CAPTIONS = 2_000
 WORDS = """

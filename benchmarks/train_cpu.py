@@ -31,13 +31,13 @@ from worlds.pictures import SETS, cut_set
 from twinlens.training.config import Config, apply_sets
 from twinlens.training.evaluation.report import evaluate_encoder
 from twinlens.training.evaluation.signal import embed_views, signal_rank
-from twinlens.training.loop import train
+from twinlens.training.loop.loop import train
+from twinlens.training.nn.visual_tokenizer import FILE
 from twinlens.training.objectives import METHODS as ALL
 from twinlens.training.objectives import find_method
 from twinlens.training.progress import open_display
 from twinlens.training.recipes import open_recipe
-from twinlens.training.run import open_run
-from twinlens.training.visual_tokenizer import FILE
+from twinlens.training.runs.run import open_run
 
 METHODS = "simclr,moco,mocov3,byol,dino,supcon"
 SETTLING, TIMED = 12, 12  # steps

@@ -23,7 +23,7 @@ from report import Report
 
 from twinlens.training.config import apply_sets
 from twinlens.training.evaluation.report import evaluate_encoder
-from twinlens.training.loop import train
+from twinlens.training.loop.loop import train
 from twinlens.training.progress import open_display
 from twinlens.training.recipes import open_recipe
 

@@ -13,11 +13,11 @@ from report import Report, time_interleaved
 from worlds.embeddings import World
 
 from searching.stage import STOCK_THRESHOLD, K, Stage, ask_each, measure_recall, searcher
-from twinlens.index.candidates import Dials
-from twinlens.index.derived import _draw
-from twinlens.index.faiss_setup import load_faiss
+from twinlens.index.ann.ann_index import _draw
+from twinlens.index.ann.candidates import Dials
+from twinlens.index.maintenance import IndexPlan, optimise
 from twinlens.index.stats import read_stats
-from twinlens.index.upkeep import IndexPlan, optimise
+from twinlens.index.vectors.faiss_setup import load_faiss
 
 PLANS = [("sq8", 0.95), ("projected-sq8", 0.95), ("ivf-sq8", 0.99), ("ivf-sq8", 0.95)]
 BLOCK = 20  # queries in a row: what a throughput is of

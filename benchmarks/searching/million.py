@@ -18,8 +18,8 @@ from worlds.embeddings import draw_images, make_queries
 
 from searching.stage import K, measure_recall, true_answers
 from twinlens.index.collection import Collection
+from twinlens.index.maintenance import IndexPlan, optimise, store_sample
 from twinlens.index.stats import read_stats
-from twinlens.index.upkeep import IndexPlan, optimise, store_sample
 from twinlens.index.writer import Writer, create_collection
 
 PIECE = 40_000

@@ -21,10 +21,10 @@ from worlds.embeddings import Rows
 
 from searching.stage import K, Stage
 from searching.stores import STORES, Store
-from twinlens.index.candidates import Dials
-from twinlens.index.exact import top_k
-from twinlens.index.faiss_setup import load_faiss
-from twinlens.index.upkeep import IndexPlan, optimise
+from twinlens.index.ann.candidates import Dials
+from twinlens.index.maintenance import IndexPlan, optimise
+from twinlens.index.vectors.exact import top_k
+from twinlens.index.vectors.faiss_setup import load_faiss
 
 TARGETS = (0.95, 0.99)
 ASKED = 200  # texts that choose the dials

@@ -23,10 +23,10 @@ from worlds.embeddings import World
 from searching.peers import compare_stores
 from searching.stage import K, Stage, ask_each, measure_recall, searcher
 from twinlens.bundle.encoder import Encoder, open_bundle
-from twinlens.index.builder import BuildOptions, build
-from twinlens.index.corpus import Corpus, Entry, open_corpus
+from twinlens.index.ingest.builder import BuildOptions, build
+from twinlens.index.ingest.corpus import Corpus, Entry, open_corpus
+from twinlens.index.maintenance import IndexPlan, optimise, store_sample
 from twinlens.index.stats import read_stats
-from twinlens.index.upkeep import IndexPlan, optimise, store_sample
 from twinlens.index.writer import Writer, create_collection
 
 SETS = {"emoji64": "label", "icons64": "caption", "clothing96": "cls"}

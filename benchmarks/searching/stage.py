@@ -13,7 +13,7 @@ from report import Report
 from worlds.embeddings import Rows, World
 
 from twinlens.index.collection import Collection
-from twinlens.index.upkeep import store_sample
+from twinlens.index.maintenance import store_sample
 from twinlens.index.writer import Writer, create_collection
 
 K = 10

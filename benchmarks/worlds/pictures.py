@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from twinlens.index.demo import draw_corpus
+from twinlens.demo import draw_corpus
 
 SETS = ("emoji64", "cifar10_jpeg")
 CAPTIONED = ("emoji64", "drawings")  # in words of their own

@@ -15,8 +15,8 @@ import twinlens
 from twinlens.bundle.encoder import BUILTIN, Encoder, find_bundle, open_bundle
 from twinlens.bundle.golden import replay_golden
 from twinlens.bundle.store import verify_bundle
-from twinlens.index.demo.emoji import find_font
-from twinlens.index.demo.picture import Picture
+from twinlens.demo.emoji import find_font
+from twinlens.demo.picture import Picture
 
 RED, BLUE, YELLOW, WHITE = "#dd2e44", "#3b88c3", "#fdcb58", "#ffffff"
 # One word in eleven languages; none of them is cut to nothing or to unknown tokens alone.

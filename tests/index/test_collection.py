@@ -21,8 +21,8 @@ from twinlens.errors import (
     NotFoundError,
 )
 from twinlens.index.collection import Collection
-from twinlens.index.durable import refuse_network
-from twinlens.index.lock import WriterLock
+from twinlens.index.storage.durable import refuse_network
+from twinlens.index.storage.lock import WriterLock
 from twinlens.index.writer import Writer, create_collection
 
 Rows = npt.NDArray[np.float32]
@@ -153,7 +153,8 @@ def test_a_second_writer_is_refused_and_told_who_writes(folder: Path, writer: Wr
 
 def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from twinlens.index.lock import WriterLock;"
+        "import sys, time; from pathlib import Path;"
+        "from twinlens.index.storage.lock import WriterLock;"
         "lock = WriterLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)

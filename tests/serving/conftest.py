@@ -23,8 +23,8 @@ from starlette.testclient import TestClient
 
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
 from twinlens.errors import ImageError
+from twinlens.serving.admission.protocol import build_protocol
 from twinlens.serving.app import build_app, surround
-from twinlens.serving.protocol import build_protocol
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Settings
 

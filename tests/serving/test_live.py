@@ -18,7 +18,7 @@ import pytest
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.client import Client
-from twinlens.serving.classifiers import ClassifierStore
+from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
 
 class Live:

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.serving.settings import Limits, Settings
-from twinlens.serving.templates import SETS
+from twinlens.serving.zeroshot.templates import SETS
 from twinlens.training.export import export_encoder
 from twinlens.training.export.sources import open_clip as source
 

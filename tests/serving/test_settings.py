@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from twinlens.errors import InputError
-from twinlens.serving.logs import JsonFormatter
+from twinlens.serving.observe.logs import JsonFormatter
+from twinlens.serving.observe.tracing import Tracer
 from twinlens.serving.settings import Settings, list_names, override
-from twinlens.serving.tracing import Tracer
 
 
 def test_any_setting_is_set_by_its_name() -> None:

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from twinlens.training.assembly import build_network
 from twinlens.training.config import Config, Settings
-from twinlens.training.network import Network
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import Batch
 from twinlens.training.objectives import METHODS, find_method
+from twinlens.training.runs.assembly import build_network
 from twinlens.training.seeds import generator
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import draw_masks

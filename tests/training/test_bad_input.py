@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 
 from tests.training.family import small_config, with_settings, write_images
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
-from twinlens.training import checkpoints
-from twinlens.training.checkpoints import find_checkpoint
-from twinlens.training.logs import Log, read_log
-from twinlens.training.loop import NotFiniteError, train
+from twinlens.training.loop.loop import NotFiniteError, train
 from twinlens.training.objective import Given, Rows
 from twinlens.training.objectives.simclr import SimCLR
-from twinlens.training.run import read_config
+from twinlens.training.runs import checkpoints
+from twinlens.training.runs.checkpoints import find_checkpoint
+from twinlens.training.runs.logs import Log, read_log
+from twinlens.training.runs.run import read_config
 
 
 @pytest.fixture

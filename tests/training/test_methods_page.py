@@ -11,7 +11,7 @@ from tests.training.family import ALL
 from twinlens.training.config import known_keys
 from twinlens.training.objectives import METHODS
 from twinlens.training.recipes import list_recipes, open_recipe
-from twinlens.training.studies import STUDIES
+from twinlens.training.studies.studies import STUDIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S))

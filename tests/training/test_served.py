@@ -21,9 +21,9 @@ from tests.training.family import ALL, small_config, write_images
 from twinlens.bundle.store import verify_bundle
 from twinlens.training.evaluation.embeddings import RunEmbedder
 from twinlens.training.export import SourceOptions, export_encoder, load_source
-from twinlens.training.loop import train
+from twinlens.training.loop.loop import train
 from twinlens.training.objectives import find_method
-from twinlens.training.run import open_run
+from twinlens.training.runs.run import open_run
 
 COSINE = 0.9999
 

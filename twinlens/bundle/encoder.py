@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.classes import Rows, build_class_bank, normalise_rows
-from twinlens.bundle.decoding import decode_batches
 from twinlens.bundle.golden import Replay, replay_golden
+from twinlens.bundle.image.decoding import decode_batches
+from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
 from twinlens.bundle.manifest import Manifest
-from twinlens.bundle.preprocessing import ImageLimits, ImageSource, Preprocessor
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
-from twinlens.bundle.token_batches import pad_rows
-from twinlens.bundle.tokenizer import Tokenizer, open_tokenizer
+from twinlens.bundle.text.token_batches import pad_rows
+from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
 from twinlens.errors import BundleError, InputError
 
 BUILTIN = "builtin"

@@ -21,20 +21,20 @@ from twinlens.version import __version__
 # command -> (module, attribute, panel of the help). A function is a command; a typer app is a
 # group.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "serve": ("twinlens.cli.serve", "serve", "Use an encoder"),
-    "demo": ("twinlens.cli.demo", "demo", "Use an encoder"),
-    "embed": ("twinlens.cli.embed", "embed", "Use an encoder"),
-    "classify": ("twinlens.cli.classify", "classify", "Use an encoder"),
-    "search": ("twinlens.cli.search", "search", "Use an encoder"),
-    "index": ("twinlens.cli.index", "app", "Collections"),
-    "export": ("twinlens.cli.export", "export", "Bundles"),
-    "kernels": ("twinlens.cli.kernels", "app", "Bundles"),
-    "check": ("twinlens.cli.check", "check", "Bundles"),
-    "info": ("twinlens.cli.info", "info", "Bundles"),
-    "train": ("twinlens.cli.train", "train", "Train an encoder"),
-    "study": ("twinlens.cli.study", "study", "Train an encoder"),
-    "doctor": ("twinlens.cli.doctor", "doctor", "Train an encoder"),
-    "eval": ("twinlens.cli.evaluate", "evaluate", "Train an encoder"),
+    "serve": ("twinlens.cli.serving.serve", "serve", "Use an encoder"),
+    "demo": ("twinlens.cli.serving.demo", "demo", "Use an encoder"),
+    "embed": ("twinlens.cli.bundle.embed", "embed", "Use an encoder"),
+    "classify": ("twinlens.cli.bundle.classify", "classify", "Use an encoder"),
+    "search": ("twinlens.cli.index.search", "search", "Use an encoder"),
+    "index": ("twinlens.cli.index.index", "app", "Collections"),
+    "export": ("twinlens.cli.bundle.export", "export", "Bundles"),
+    "kernels": ("twinlens.cli.bundle.kernels", "app", "Bundles"),
+    "check": ("twinlens.cli.bundle.check", "check", "Bundles"),
+    "info": ("twinlens.cli.bundle.info", "info", "Bundles"),
+    "train": ("twinlens.cli.training.train", "train", "Train an encoder"),
+    "study": ("twinlens.cli.training.study", "study", "Train an encoder"),
+    "doctor": ("twinlens.cli.training.doctor", "doctor", "Train an encoder"),
+    "eval": ("twinlens.cli.training.evaluate", "evaluate", "Train an encoder"),
 }
 
 _HELP = """Train encoders, export them as bundles, index with them, serve them.

@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
-from twinlens.index.arrays import Floats, unit_rows
-from twinlens.index.catalog import Catalog
-from twinlens.index.delta import Delta
-from twinlens.index.derived import Derived
-from twinlens.index.filter_language import parse_filter
-from twinlens.index.filters import Filter
-from twinlens.index.grouping import DUPLICATE_SIMILARITY, group_duplicates
-from twinlens.index.records import Changes, Head, Item, SegmentRow
-from twinlens.index.segment import Segment
+from twinlens.index.ann.ann_index import Derived
+from twinlens.index.query.filter_language import parse_filter
+from twinlens.index.query.filters import Filter
+from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.snapshot import Part, Snapshot
+from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.delta import Delta
+from twinlens.index.storage.records import Changes, Head, Item, SegmentRow
+from twinlens.index.storage.segment import Segment
+from twinlens.index.vectors.arrays import Floats, unit_rows
 
 MAX_K = 10_000
 GROUP_DEPTH = 4

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twinlens.index.arrays import Floats, Mask, Rids, Rows
-from twinlens.index.delta import Delta
-from twinlens.index.derived import Derived
-from twinlens.index.exact import best, top_k
-from twinlens.index.filters import Filter
-from twinlens.index.records import Changes, Head
-from twinlens.index.segment import Segment
+from twinlens.index.ann.ann_index import Derived
+from twinlens.index.query.filters import Filter
+from twinlens.index.storage.delta import Delta
+from twinlens.index.storage.records import Changes, Head
+from twinlens.index.storage.segment import Segment
+from twinlens.index.vectors.arrays import Floats, Mask, Rids, Rows
+from twinlens.index.vectors.exact import best, top_k
 
 EXACT_SHARE = 0.02  # of a segment's rows: a narrower filter is searched exactly
 EXACT_ROWS = 2048  # and so are this few rows, whatever their share

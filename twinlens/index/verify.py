@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from twinlens.errors import CollectionError
-from twinlens.index.arrays import Rids
-from twinlens.index.catalog import Catalog
-from twinlens.index.durable import check_hashes
-from twinlens.index.records import Changes, SegmentRow
-from twinlens.index.segment import Segment
+from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.durable import check_hashes
+from twinlens.index.storage.records import Changes, SegmentRow
+from twinlens.index.storage.segment import Segment
+from twinlens.index.vectors.arrays import Rids
 
 ATTEMPTS = 5
 

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import InputError
-from twinlens.index.arrays import Floats, Halves, Mask, Rids, unit_rows
-from twinlens.index.catalog import Catalog
 from twinlens.index.collection import Collection
-from twinlens.index.durable import PENDING, fresh_name, refuse_network, sync
-from twinlens.index.lock import WriterLock
-from twinlens.index.records import Head, SegmentRow, dump_metadata, now
-from twinlens.index.segment import Content, Segment, write_segment
+from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network, sync
+from twinlens.index.storage.lock import WriterLock
+from twinlens.index.storage.records import Head, SegmentRow, dump_metadata, now
+from twinlens.index.storage.segment import Content, Segment, write_segment
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, unit_rows
 
 SEAL_ROWS = 8192  # delta rows that become a segment; so many at once skip the delta
 MERGE_COUNT = 8  # small segments that a seal merges into one

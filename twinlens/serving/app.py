@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
+from twinlens.serving.admission.middleware import SHOWN, Surround
 from twinlens.serving.failures import answer_error, error_response, kind_of
-from twinlens.serving.middleware import SHOWN, Surround
-from twinlens.serving.openapi import describe_api
+from twinlens.serving.openapi.document import describe_api
 from twinlens.serving.routes import (
     attention,
     classifiers,

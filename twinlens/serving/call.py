@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twinlens.errors import TooLargeError
-from twinlens.serving.batcher import Ticket
+from twinlens.serving.admission.reservations import Place
 from twinlens.serving.clock import Clock
+from twinlens.serving.engine.batcher import Ticket
 from twinlens.serving.failures import ClientGoneError, DeadlineError
-from twinlens.serving.promises import Place
 
 # A request that is answered sooner never pays for a task that watches its client.
 _WATCH_AFTER = 0.05

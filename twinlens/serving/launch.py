@@ -18,13 +18,13 @@ import uvicorn
 from fastapi import APIRouter
 
 from twinlens.bundle.encoder import open_bundle
-from twinlens.bundle.preprocessing import ImageLimits
+from twinlens.bundle.image.preprocessing import ImageLimits
 from twinlens.errors import InputError
+from twinlens.serving.admission.protocol import build_protocol
 from twinlens.serving.app import build_app, surround
 from twinlens.serving.contracts import StagedEncoder
-from twinlens.serving.logs import configure_logs
-from twinlens.serving.memory import set_aside
-from twinlens.serving.protocol import build_protocol
+from twinlens.serving.engine.memory import set_aside
+from twinlens.serving.observe.logs import configure_logs
 from twinlens.serving.service import Opener, Service
 from twinlens.serving.settings import Settings
 

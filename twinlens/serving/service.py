@@ -18,24 +18,24 @@ from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import TwinlensError
-from twinlens.serving.banks import ClassBank
-from twinlens.serving.batcher import Entry, Ticket
-from twinlens.serving.body import BodyReader
-from twinlens.serving.cache import RecentlyUsed, TextCache
 from twinlens.serving.call import Call
-from twinlens.serving.classifiers import ClassifierStore
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import StagedEncoder
-from twinlens.serving.fetch import Fetcher
+from twinlens.serving.engine.batcher import Entry, Ticket
+from twinlens.serving.engine.cache import RecentlyUsed, TextCache
+from twinlens.serving.engine.memory import release_memory
+from twinlens.serving.engine.model import Answers, ServedModel
+from twinlens.serving.engine.registry import Registry
+from twinlens.serving.engine.throttle import Pace
 from twinlens.serving.jobs import JobBook
 from twinlens.serving.keys import Keyring, Scope
-from twinlens.serving.memory import release_memory
-from twinlens.serving.metrics import Metrics, counter, gauge
-from twinlens.serving.model import Answers, ServedModel
-from twinlens.serving.pace import Pace
-from twinlens.serving.registry import Registry
+from twinlens.serving.observe.metrics import Metrics, counter, gauge
+from twinlens.serving.observe.tracing import Tracer
+from twinlens.serving.requests.body import BodyReader
+from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.settings import Settings
-from twinlens.serving.tracing import Tracer
+from twinlens.serving.zeroshot.banks import ClassBank
+from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
 log = logging.getLogger("twinlens.serving")
 

@@ -20,11 +20,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.network import Network
+from twinlens.training.nn.network import Network
+from twinlens.training.nn.visual_tokenizer import Codes
 from twinlens.training.schedules import Cosine, Linear, Progress
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
-from twinlens.training.visual_tokenizer import Codes
 
 Rows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached

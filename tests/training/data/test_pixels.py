@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.family import write_images
-from twinlens.bundle.preprocessing import Preprocessor
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import InputError, NotFoundError
 from twinlens.training.config import Settings
 from twinlens.training.data.order import Order

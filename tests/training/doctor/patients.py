@@ -18,8 +18,8 @@ from tests.training.family import split_name
 from twinlens.training.config import Config, Settings
 from twinlens.training.doctor.examination import examine
 from twinlens.training.doctor.verdicts import Diagnosis
-from twinlens.training.loop import NotFiniteError, train
-from twinlens.training.network import Network
+from twinlens.training.loop.loop import NotFiniteError, train
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import Declaration, Given, Rows, UnitRows
 from twinlens.training.objectives import find_method
 from twinlens.training.objectives.byol import BYOL
@@ -181,7 +181,7 @@ def aliased_teacher(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @contextmanager
 def hasty_queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Push keys into the queue as soon as the teacher has made them."""
-    from twinlens.training.gradients import Differentiator
+    from twinlens.training.loop.gradients import Differentiator
     from twinlens.training.objective import Batch
 
     teach = Differentiator._teach

@@ -15,9 +15,9 @@ from twinlens.cli.main import run as run_command
 from twinlens.errors import NotFoundError
 from twinlens.training.doctor.examination import examine
 from twinlens.training.doctor.verdicts import EARLY, HEALTHY, NOTE, SICK, diagnose
-from twinlens.training.logs import read_log
-from twinlens.training.loop import train
+from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
+from twinlens.training.runs.logs import read_log
 
 
 class Heard(Silent):

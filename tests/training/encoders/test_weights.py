@@ -15,10 +15,10 @@ from torch import nn
 
 from tests.training.family import small_config, with_settings, write_images
 from twinlens.errors import InputError, NotFoundError
-from twinlens.training.assembly import build_network
 from twinlens.training.encoders.catalogue import open_image_tower
-from twinlens.training.loop import train
-from twinlens.training.run import open_run
+from twinlens.training.loop.loop import train
+from twinlens.training.runs.assembly import build_network
+from twinlens.training.runs.run import open_run
 from twinlens.training.seeds import generator
 
 timm = pytest.importorskip("timm")

@@ -19,7 +19,7 @@ from twinlens.training.evaluation.linear import probe_accuracy
 from twinlens.training.evaluation.report import evaluate_encoder, halve
 from twinlens.training.evaluation.retrieval import recall_at, retrieval_recalls, zero_shot_accuracy
 from twinlens.training.evaluation.spectrum import measure_spectrum
-from twinlens.training.loop import train
+from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
 from twinlens.training.seeds import generator
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from tests.training.family import small_config, write_images
 from twinlens.training.evaluation.signal import embed_views, signal_rank
 from twinlens.training.evaluation.spectrum import measure_spectrum
-from twinlens.training.loop import train
-from twinlens.training.run import open_run
+from twinlens.training.loop.loop import train
+from twinlens.training.runs.run import open_run
 from twinlens.training.seeds import generator
 
 N, VIEWS, D = 800, 6, 20

@@ -8,8 +8,8 @@ import torch
 
 from tests.training.family import small_config
 from twinlens.errors import InputError
-from twinlens.training.assembly import build_network
 from twinlens.training.encoders.vit import VisionTransformer, pick
+from twinlens.training.runs.assembly import build_network
 from twinlens.training.seeds import generator
 from twinlens.training.views.masks import Masks, draw_masks
 

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, OverloadedError
-from twinlens.serving.answers import dump
-from twinlens.serving.attention import choose_head, compute_attention, draw_overlay
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Pixels, Rows
+from twinlens.serving.engine.attention import choose_head, compute_attention, draw_overlay
+from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import DeadlineError
-from twinlens.serving.fields import Fields
-from twinlens.serving.items import Item, fetch_items
-from twinlens.serving.model import ServedModel
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields
+from twinlens.serving.requests.items import Item, fetch_items
 from twinlens.serving.routes.embed import read_image_request
 from twinlens.serving.service import Service
 

@@ -9,19 +9,23 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
-from twinlens.serving.answers import dump
+from twinlens.serving.background.classifier_builder import (
+    ClassifierJobs,
+    ClassSpec,
+    build_classifier,
+)
 from twinlens.serving.call import Call
-from twinlens.serving.classifiers import check_name
-from twinlens.serving.decode import Encoded
-from twinlens.serving.fields import Fields, check_text, parse_object
-from twinlens.serving.items import Item, fetch_items
-from twinlens.serving.model import ServedModel
-from twinlens.serving.multipart import Form, parse_form
-from twinlens.serving.prototypes import ClassifierJobs, ClassSpec, build_classifier
+from twinlens.serving.engine.decode import Encoded
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.items import Item, fetch_items
+from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.zeroshot import read_templates, read_value
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
-from twinlens.serving.templates import choose_templates
+from twinlens.serving.zeroshot.classifiers import check_name
+from twinlens.serving.zeroshot.templates import choose_templates
 
 _EXAMPLES = "examples:"  # form fields examples:cat hold images of the class cat
 

@@ -10,16 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError
-from twinlens.serving.answers import Shape, dump, shape_rows, to_base64
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Rows
-from twinlens.serving.dialects import read_dimensions
-from twinlens.serving.fields import Fields, check_text, parse_object
-from twinlens.serving.items import Item
-from twinlens.serving.model import ServedModel
-from twinlens.serving.parts import read_content, take_one
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.requests.answers import Shape, dump, shape_rows, to_base64
+from twinlens.serving.requests.content_parts import read_content, take_one
+from twinlens.serving.requests.dialects import read_dimensions
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.items import Item
+from twinlens.serving.routes.all_or_nothing import embed_whole
 from twinlens.serving.routes.endpoint import Endpoint
-from twinlens.serving.routes.whole import embed_whole
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 

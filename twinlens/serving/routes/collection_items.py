@@ -12,19 +12,19 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import ImageError, InputError, NotFoundError
-from twinlens.index.records import Item as StoredItem
-from twinlens.serving.answers import dump
+from twinlens.index.storage.records import Item as StoredItem
+from twinlens.serving.background.collection_maintenance import CollectionJobs
 from twinlens.serving.call import Call
-from twinlens.serving.collection_jobs import CollectionJobs
-from twinlens.serving.decode import unwrap
+from twinlens.serving.collections.served import ShelvedCollection
+from twinlens.serving.collections.store import Shelf
+from twinlens.serving.engine.decode import unwrap
+from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import describe
-from twinlens.serving.fields import Fields, check_text, parse_object
-from twinlens.serving.items import Item, embed_items, fetch_items
-from twinlens.serving.model import ServedModel
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.items import Item, embed_items, fetch_items
 from twinlens.serving.routes.search import Part, model_for, read_part, shown_metadata
 from twinlens.serving.service import Service
-from twinlens.serving.shelf import Shelf
-from twinlens.serving.shelved import ShelvedCollection
 
 MOST_DELETED = 10_000
 ID_LENGTH = 1024

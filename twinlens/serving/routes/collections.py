@@ -9,19 +9,19 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from twinlens.index.plane import MOST_POINTS, Plane, project_to_plane
+from twinlens.index.ann.tuner import DEFAULT_TARGET
+from twinlens.index.gallery.projection_2d import MOST_POINTS, Plane, project_to_plane
+from twinlens.index.maintenance import IndexPlan
 from twinlens.index.stats import read_stats
-from twinlens.index.tuner import DEFAULT_TARGET
-from twinlens.index.upkeep import IndexPlan
-from twinlens.serving.answers import dump
-from twinlens.serving.collection_jobs import CollectionJobs
-from twinlens.serving.collection_metrics import read_metrics
-from twinlens.serving.fields import Fields, parse_object
+from twinlens.serving.background.collection_maintenance import CollectionJobs
+from twinlens.serving.collections.metrics import read_metrics
+from twinlens.serving.collections.served import ShelvedCollection
+from twinlens.serving.collections.store import Shelf
 from twinlens.serving.jobs import Job
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.routes import collection_items, search
 from twinlens.serving.service import Service
-from twinlens.serving.shelf import Shelf
-from twinlens.serving.shelved import ShelvedCollection
 
 MOST_QUERIES = 2000  # of a client, to tune on
 

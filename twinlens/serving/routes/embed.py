@@ -9,12 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
-from twinlens.serving.answers import JSON, OUTPUTS, Shape, choose_media, pack_bytes, pack_json
 from twinlens.serving.call import Call
 from twinlens.serving.failures import MediaTypeError
-from twinlens.serving.fields import Fields, check_text, parse_object
-from twinlens.serving.items import Item, embed_items, read_item
-from twinlens.serving.multipart import Form, parse_form
+from twinlens.serving.requests.answers import (
+    JSON,
+    OUTPUTS,
+    Shape,
+    choose_media,
+    pack_bytes,
+    pack_json,
+)
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.items import Item, embed_items, read_item
+from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from twinlens.serving.answers import dump
+from twinlens.serving.requests.answers import dump
 from twinlens.serving.service import Service
 
 

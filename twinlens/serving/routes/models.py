@@ -14,11 +14,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import ConflictError, InputError, NotFoundError
-from twinlens.serving.answers import dump
-from twinlens.serving.classifiers import check_name
-from twinlens.serving.fields import parse_object
-from twinlens.serving.registry import Served
+from twinlens.serving.engine.registry import Served
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import parse_object
 from twinlens.serving.service import Service
+from twinlens.serving.zeroshot.classifiers import check_name
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -13,13 +13,13 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from twinlens.serving.answers import RAW, Shape, dump, shape_rows, to_base64
 from twinlens.serving.call import Call
-from twinlens.serving.dialects import OpenAIRequest, read_openai
-from twinlens.serving.fields import parse_object
-from twinlens.serving.model import ServedModel
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.requests.answers import RAW, Shape, dump, shape_rows, to_base64
+from twinlens.serving.requests.dialects import OpenAIRequest, read_openai
+from twinlens.serving.requests.fields import parse_object
+from twinlens.serving.routes.all_or_nothing import embed_whole
 from twinlens.serving.routes.endpoint import Endpoint
-from twinlens.serving.routes.whole import embed_whole
 from twinlens.serving.service import Service
 
 PATHS = (

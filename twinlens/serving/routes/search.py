@@ -15,17 +15,17 @@ from starlette.responses import Response
 
 from twinlens.errors import ConflictError, InputError
 from twinlens.index.collection import Collection, Hit
-from twinlens.index.filter_language import parse_filter
-from twinlens.index.query import QueryPart, embed_query
+from twinlens.index.query.filter_language import parse_filter
+from twinlens.index.query.query import QueryPart, embed_query
 from twinlens.index.stats import measured_recall
-from twinlens.serving.answers import dump
 from twinlens.serving.call import Call
-from twinlens.serving.fields import Fields, check_text, parse_object
-from twinlens.serving.items import Item, embed_items
-from twinlens.serving.model import ServedModel
+from twinlens.serving.collections.served import Ask, ShelvedCollection
+from twinlens.serving.collections.store import Shelf
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.items import Item, embed_items
 from twinlens.serving.service import Service
-from twinlens.serving.shelf import Shelf
-from twinlens.serving.shelved import Ask, ShelvedCollection
 
 MOST_HITS = 1000
 MOST_PARTS = 32

@@ -6,13 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError
-from twinlens.serving.answers import dump
 from twinlens.serving.call import Call
-from twinlens.serving.fields import Fields, parse_object
-from twinlens.serving.items import Item, read_item
-from twinlens.serving.model import ServedModel
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, parse_object
+from twinlens.serving.requests.items import Item, read_item
+from twinlens.serving.routes.all_or_nothing import embed_whole
 from twinlens.serving.routes.endpoint import Endpoint
-from twinlens.serving.routes.whole import embed_whole
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 

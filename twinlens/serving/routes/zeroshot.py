@@ -12,20 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
-from twinlens.serving.answers import dump
-from twinlens.serving.banks import ClassBank, build_bank, check_prompts
 from twinlens.serving.call import Call
+from twinlens.serving.engine.model import Answers, ServedModel
 from twinlens.serving.failures import MediaTypeError, describe
-from twinlens.serving.fields import Fields, check_text, parse_object
-from twinlens.serving.items import Item, embed_items
-from twinlens.serving.model import Answers, ServedModel
-from twinlens.serving.multipart import Form, parse_form
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.items import Item, embed_items
+from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.embed import is_whole
 from twinlens.serving.routes.endpoint import Endpoint
-from twinlens.serving.scoring import Scoring, score
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
-from twinlens.serving.templates import choose_templates
+from twinlens.serving.zeroshot.banks import ClassBank, build_bank, check_prompts
+from twinlens.serving.zeroshot.scoring import Scoring, score
+from twinlens.serving.zeroshot.templates import choose_templates
 
 _OPTIONS = ("model", "precision", "classifier", "top_k", "multi_label", "none_of_these")
 _CLASSES = ("classes", "candidate_labels", "labels")

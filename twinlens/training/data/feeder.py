@@ -15,8 +15,8 @@ from torch import Tensor
 from twinlens.training.data.negatives import Negatives
 from twinlens.training.data.order import Order
 from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.objective import Batch
-from twinlens.training.parallel import Ranks
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
 

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import ImageSpec
-from twinlens.bundle.preprocessing import Preprocessor
 from twinlens.errors import InputError, TwinlensError
 from twinlens.training.data.records import Source
 

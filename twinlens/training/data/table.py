@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.errors import InputError
-from twinlens.index.tables import read_parquet
+from twinlens.index.ingest.tables import read_parquet
 from twinlens.training.data.records import Record
 from twinlens.training.data.rows import FILE_KEYS, first, read_texts
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.bundle.clip_vocabulary import write_merges
 from twinlens.bundle.manifest import TextSpec
-from twinlens.bundle.tokenizer import open_tokenizer
+from twinlens.bundle.text.clip_vocabulary import write_merges
+from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import MissingDependencyError, NotFoundError
 from twinlens.training.config import Settings
 

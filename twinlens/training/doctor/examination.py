@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.training.doctor.verdicts import Diagnosis, diagnose
-from twinlens.training.logs import read_log
-from twinlens.training.run import read_config
+from twinlens.training.runs.logs import read_log
+from twinlens.training.runs.run import read_config
 
 
 def examine(folder: Path) -> Diagnosis:

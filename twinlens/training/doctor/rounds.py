@@ -22,8 +22,8 @@ from twinlens.training.doctor.vitals import (
     representation_vitals,
     update_vitals,
 )
-from twinlens.training.network import Network
-from twinlens.training.state import State
+from twinlens.training.nn.network import Network
+from twinlens.training.runs.state import State
 
 
 class Rounds:

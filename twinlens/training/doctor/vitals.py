@@ -16,9 +16,9 @@ from torch import Tensor
 
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.evaluation.spectrum import measure_spectrum
-from twinlens.training.network import Network
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import Given, Objective, Ring, Rows
-from twinlens.training.state import State
+from twinlens.training.runs.state import State
 
 Vitals = dict[str, float]
 SAMPLE = 64  # images looked at for variety, keys looked for in a queue

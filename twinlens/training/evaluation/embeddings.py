@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from twinlens.bundle.encoder import Encoder, open_bundle
-from twinlens.bundle.preprocessing import Preprocessor
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import InputError
 from twinlens.training.data.pixels import Pixels, PixelStore
 from twinlens.training.data.records import Record
@@ -20,7 +20,7 @@ from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer
 from twinlens.training.devices import pick_device
 from twinlens.training.progress import Display
-from twinlens.training.run import CONFIG, TrainedRun, image_spec, open_run
+from twinlens.training.runs.run import CONFIG, TrainedRun, image_spec, open_run
 from twinlens.training.seeds import generator
 
 BATCH = 256

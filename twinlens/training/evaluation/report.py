@@ -24,7 +24,7 @@ from twinlens.training.evaluation.linear import probe_accuracy
 from twinlens.training.evaluation.retrieval import retrieval_recalls, zero_shot_accuracy
 from twinlens.training.evaluation.spectrum import measure_spectrum
 from twinlens.training.progress import Display
-from twinlens.training.run import CONFIG, EVALUATION
+from twinlens.training.runs.run import CONFIG, EVALUATION
 
 SHOTS = (1, 5, 10)
 SPECTRUM_ROWS = 5000

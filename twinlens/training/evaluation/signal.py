@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twinlens.bundle.preprocessing import Preprocessor
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.training.data.pixels import PixelStore, square_spec
 from twinlens.training.data.sources import open_source
-from twinlens.training.run import TrainedRun
+from twinlens.training.runs.run import TrainedRun
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
 

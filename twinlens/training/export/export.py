@@ -27,7 +27,7 @@ from twinlens.bundle.manifest import (
     Variant,
 )
 from twinlens.bundle.store import write_bundle
-from twinlens.bundle.tokenizer import open_tokenizer
+from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import ConflictError, InputError
 from twinlens.kernels.onnx.attach import build_similarity
 from twinlens.training.export.description import (

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from twinlens.bundle.clip_vocabulary import write_merges
 from twinlens.bundle.manifest import TextSpec
+from twinlens.bundle.text.clip_vocabulary import write_merges
 from twinlens.errors import InputError
 from twinlens.training.export.description import TEXT_FILE
 from twinlens.training.export.hub import fetch

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import TextSpec
-from twinlens.bundle.preprocessing import Preprocessor
-from twinlens.bundle.tokenizer import Tokenizer
+from twinlens.bundle.text.tokenizer import Tokenizer
 from twinlens.training.export.description import (
     ATTENTION_FILE,
     IMAGE_FILE,

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.heads import mlp
+from twinlens.training.nn.heads import mlp
 from twinlens.training.objective import Anatomy, Given, Rows
 from twinlens.training.objectives.projected import ProjectedViews
 from twinlens.training.views.crops import Crops

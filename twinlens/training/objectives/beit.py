@@ -15,13 +15,13 @@ from typing import ClassVar
 from torch import nn
 
 from twinlens.training.encoders.vit import VisionTransformer
-from twinlens.training.network import Network
+from twinlens.training.nn.network import Network
+from twinlens.training.nn.reconstruction import Token, masked_mean
+from twinlens.training.nn.visual_tokenizer import TRAIN, Codes
 from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
 from twinlens.training.objectives.mae import plain_crop
-from twinlens.training.reconstruction import Token, masked_mean
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
-from twinlens.training.visual_tokenizer import TRAIN, Codes
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.contrast import clip_loss, one_way_loss
-from twinlens.training.network import Network, Scalar
+from twinlens.training.nn.contrast import clip_loss, one_way_loss
+from twinlens.training.nn.network import Network, Scalar
 from twinlens.training.objective import (
     REPRESENTATION,
     Anatomy,

@@ -16,8 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.contrast import one_way_loss
-from twinlens.training.network import Network
+from twinlens.training.nn.contrast import one_way_loss
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import REPRESENTATION, Anatomy, Batch, Given, Objective, Rows
 from twinlens.training.views.crops import Crops
 

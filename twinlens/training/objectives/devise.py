@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from twinlens.training.network import Network
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import Anatomy, Batch, Given, Group, Objective, Rows, unit
 from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
 from twinlens.training.views.crops import Crops

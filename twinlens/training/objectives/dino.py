@@ -15,9 +15,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from twinlens.training.assignment import cross_view_entropy, describe_targets
-from twinlens.training.heads import PrototypeHead
-from twinlens.training.network import Network
+from twinlens.training.nn.assignment import cross_view_entropy, describe_targets
+from twinlens.training.nn.heads import PrototypeHead
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
     Batch,

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from twinlens.training.assignment import balance_assignments
+from twinlens.training.nn.assignment import balance_assignments
 from twinlens.training.objective import Centre, Declaration, Given, Rows, unit
 from twinlens.training.objectives.ibot import IBOT
 from twinlens.training.schedules import Linear

@@ -15,10 +15,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.assignment import cross_view_entropy, describe_targets
 from twinlens.training.encoders.vit import VisionTransformer
-from twinlens.training.heads import PrototypeHead
-from twinlens.training.network import Network
+from twinlens.training.nn.assignment import cross_view_entropy, describe_targets
+from twinlens.training.nn.heads import PrototypeHead
+from twinlens.training.nn.network import Network
+from twinlens.training.nn.reconstruction import Token, masked_mean
 from twinlens.training.objective import (
     REPRESENTATION,
     Anatomy,
@@ -31,7 +32,6 @@ from twinlens.training.objective import (
     Objective,
     Rows,
 )
-from twinlens.training.reconstruction import Token, masked_mean
 from twinlens.training.schedules import Cosine, Linear
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks

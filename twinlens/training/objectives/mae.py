@@ -14,14 +14,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from twinlens.training.encoders.vit import VisionTransformer
-from twinlens.training.network import Network
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
-from twinlens.training.reconstruction import (
+from twinlens.training.nn.network import Network
+from twinlens.training.nn.reconstruction import (
     Decoder,
     cut_patches,
     masked_mean,
     standardise_patches,
 )
+from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
 

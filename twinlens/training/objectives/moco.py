@@ -17,9 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.contrast import moco_loss
-from twinlens.training.heads import mlp
-from twinlens.training.network import Network
+from twinlens.training.nn.contrast import moco_loss
+from twinlens.training.nn.heads import mlp
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
     Anatomy,

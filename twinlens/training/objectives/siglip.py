@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from twinlens.training.contrast import siglip_loss
-from twinlens.training.network import Network, Scalar
+from twinlens.training.nn.contrast import siglip_loss
+from twinlens.training.nn.network import Network, Scalar
 from twinlens.training.objective import Anatomy, Batch, Given, Objective, Rows
 from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
 from twinlens.training.views.crops import Crops

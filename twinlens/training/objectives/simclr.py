@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from twinlens.training.contrast import nt_xent_loss
-from twinlens.training.heads import mlp
+from twinlens.training.nn.contrast import nt_xent_loss
+from twinlens.training.nn.heads import mlp
 from twinlens.training.objective import Given, Rows
 from twinlens.training.objectives.projected import ProjectedViews
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from twinlens.training.heads import mlp
-from twinlens.training.network import Network
+from twinlens.training.nn.heads import mlp
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
     Anatomy,

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from twinlens.training.contrast import supcon_loss
+from twinlens.training.nn.contrast import supcon_loss
 from twinlens.training.objective import Given, Rows
 from twinlens.training.objectives.projected import ProjectedViews
 

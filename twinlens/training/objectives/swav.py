@@ -16,9 +16,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.assignment import balance_assignments, cross_view_entropy, describe_targets
-from twinlens.training.heads import mlp
-from twinlens.training.network import Network
+from twinlens.training.nn.assignment import (
+    balance_assignments,
+    cross_view_entropy,
+    describe_targets,
+)
+from twinlens.training.nn.heads import mlp
+from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
     Anatomy,

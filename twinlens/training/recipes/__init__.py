@@ -16,7 +16,7 @@ from twinlens.training.config import Config
 from twinlens.training.objectives import METHODS, find_method
 
 Recipe = Callable[[], Config]
-OWN_LOOPS = {"clip": ("builtin",)}  # `twinlens.training.builtin`: the encoder that ships
+OWN_LOOPS = {"clip": ("builtin",)}  # `recipes.builtin`: the encoder that ships
 
 
 def list_recipes(method: str) -> dict[str, Recipe]:

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twinlens.training.checkpoints import find_checkpoint
 from twinlens.training.doctor.examination import examine
 from twinlens.training.doctor.verdicts import Diagnosis
-from twinlens.training.logs import read_log
 from twinlens.training.report.charts import STYLE as CHARTS
 from twinlens.training.report.charts import Points, draw_lines
 from twinlens.training.report.pictures import draw_pictures
-from twinlens.training.run import CHECKPOINTS, CONFIG, DATA, open_run, read_config
+from twinlens.training.runs.checkpoints import find_checkpoint
+from twinlens.training.runs.logs import read_log
+from twinlens.training.runs.run import CHECKPOINTS, CONFIG, DATA, open_run, read_config
 
 REPORT = "report.html"
 ACCURACIES = ("knn", "probe")

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from twinlens.bundle.preprocessing import Preprocessor
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import TwinlensError
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.sources import open_source
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.report.charts import draw_points
-from twinlens.training.run import TrainedRun, image_spec
+from twinlens.training.runs.run import TrainedRun, image_spec
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from twinlens.training.checkpoints import WEIGHTS
 from twinlens.training.data.tokens import text_spec
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.export.description import (
@@ -24,7 +23,8 @@ from twinlens.training.export.description import (
 )
 from twinlens.training.export.provenance import describe_checkpoint
 from twinlens.training.export.sources import SourceOptions
-from twinlens.training.run import EVALUATION, TrainedRun, image_spec, open_run
+from twinlens.training.runs.checkpoints import WEIGHTS
+from twinlens.training.runs.run import EVALUATION, TrainedRun, image_spec, open_run
 
 
 def load(rest: str, options: SourceOptions) -> Description:

@@ -1,0 +1,71 @@
+"""From the data to the encoder that ships.
+
+Train with a style held out, measure; train with all styles, measure, export. Both measurements are
+kept apart in the run and in the bundle: the first alone says what the encoder makes of a style
+never seen, the second is what users get.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.builtin.corpus import read_corpus
+from recipes.builtin.evaluation import evaluate
+from recipes.builtin.polish import POLISHED, polish
+from recipes.builtin.recipe import Recipe
+from recipes.builtin.shipping import Shipped
+from recipes.builtin.towers import IMAGE_SIZE
+from recipes.builtin.trainer import Trainer
+from recipes.builtin.words import read_words
+from twinlens.bundle.manifest import Manifest
+from twinlens.training.config import set_keys
+from twinlens.training.export import export_encoder
+from twinlens.training.progress import Display
+
+HELD_OUT, FINAL = "held_out.json", "evaluation.json"
+
+
+def set_recipe(pairs: Sequence[str]) -> Recipe:
+    """Return the recipe with `key=value` pairs applied."""
+    recipe = set_keys(Recipe(), pairs, "recipe builtin")
+    held_out = tuple(style for style in recipe.held_out if style)  # `held_out=` holds none out
+    return dataclasses.replace(recipe, held_out=held_out)
+
+
+def make(folder: Path, run: Path, recipe: Recipe, out: Path, display: Display) -> Manifest:
+    """Train in the folder `run` on the data of `folder`, evaluate each part, export to `out`."""
+    train(folder, run, recipe, display)
+    display.say("measuring the encoder that ships")
+    shipped = Shipped(run)
+    metrics = {"shipped": measure(shipped, folder)} | read_held_out(run)
+    (run / FINAL).write_text(json.dumps(metrics, indent=1) + "\n")
+    return export_encoder(shipped.describe(metrics), out, precisions=("fp32",), force=True)
+
+
+def train(folder: Path, run: Path, recipe: Recipe, display: Display) -> None:
+    """Train all parts; after the first, write what the encoder makes of the style held out."""
+    if recipe.held_out and not (run / HELD_OUT).exists():
+        corpus = read_corpus(folder, "train", without_styles=recipe.held_out)
+        Trainer(corpus, run, recipe, display).run(recipe.steps)
+        display.say(f"measuring on {', '.join(recipe.held_out)}, never seen so far")
+        metrics = measure(Shipped(run), folder)
+        (run / HELD_OUT).write_text(json.dumps(metrics, indent=1) + "\n")
+    corpus = read_corpus(folder, "train")
+    Trainer(corpus, run, recipe, display).run()
+    if recipe.polish and not (run / POLISHED).exists():
+        polish(run, corpus, read_words(), recipe, display)
+
+
+def measure(shipped: Shipped, folder: Path) -> dict[str, float]:
+    """Return every metric of the encoder."""
+    train, test = (read_corpus(folder, split, side=IMAGE_SIZE) for split in ("train", "test"))
+    return evaluate(shipped, train, test, read_words())
+
+
+def read_held_out(run: Path) -> dict[str, dict[str, float]]:
+    """Return the metrics from before the style held out was trained on, if there are any."""
+    file = run / HELD_OUT
+    return {"style_held_out": json.loads(file.read_text())} if file.exists() else {}

@@ -1,0 +1,43 @@
+"""What `twinlens serve` has on its shelf when it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from twinlens.cli.serving.collections import open_shelf
+from twinlens.errors import CollectionError, InputError
+from twinlens.index.writer import create_collection
+
+
+def test_a_folder_of_images_is_indexed_once_and_served(
+    tmp_path: Path, squares: dict[str, bytes], toy_bundle: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for colour, raw in squares.items():
+        (photos / f"{colour}.png").write_bytes(raw)
+    for _ in range(2):  # the second start finds what the first one built
+        shelf = open_shelf([], photos, tmp_path / "data", str(toy_bundle))
+        assert shelf.find("images").collection.count() == len(squares)
+        shelf.close()
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 1
+    shelf = open_shelf([], photos, tmp_path / "data", "builtin")  # another encoder: indexed anew
+    assert shelf.find("images").collection.head.bundle_name == "builtin"
+    assert shelf.find("images").collection.count() == len(squares)
+    shelf.close()
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 2
+
+
+def test_named_collections_are_served_and_faults_are_named(tmp_path: Path) -> None:
+    create_collection(tmp_path / "c", dim=4)
+    shelf = open_shelf([f"a={tmp_path / 'c'}", f"b={tmp_path / 'c'}"], None, None, "builtin")
+    assert [held.name for held in shelf.all()] == ["a", "b"]
+    shelf.close()
+    with pytest.raises(InputError, match="NAME=DIR"):
+        open_shelf([str(tmp_path / "c")], None, None, "builtin")
+    with pytest.raises(CollectionError, match="not a collection"):
+        open_shelf([f"a={tmp_path}"], None, None, "builtin")
+    with pytest.raises(InputError, match="two collections"):
+        open_shelf([f"a={tmp_path / 'c'}"] * 2, None, None, "builtin")

@@ -1,0 +1,55 @@
+"""`twinlens demo` draws once, indexes once, and what it drew is found by words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twinlens.cli.main import run
+
+
+def _call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
+    with pytest.raises(SystemExit) as stop:
+        run([str(argument) for argument in arguments])
+    assert stop.value.code == 0
+    told = capsys.readouterr()
+    return told.out, told.err
+
+
+def test_without_an_index_it_prints_the_table(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--no-index")
+    assert Path(out.strip()) == tmp_path / "drawings" / "index.csv"
+    assert "drawn from drawings" in err
+
+
+def test_it_opens_the_server_on_the_collection(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[dict[str, Any]] = []
+    monkeypatch.setattr("twinlens.cli.serving.serve.serve", lambda **given: served.append(given))
+    monkeypatch.setattr("twinlens.cli.serving.demo._index", lambda corpus: tmp_path / "collection")
+    _, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--port", 8123)
+    assert served[0]["collection"] == [f"demo={tmp_path / 'collection'}"]
+    assert served[0]["port"] == 8123
+    assert "http://127.0.0.1:8123/search" in err
+
+
+def test_what_was_drawn_is_found_by_words_and_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("faiss")
+    demo = ("demo", "--folder", tmp_path, "--no-emoji", "--json")
+    first: dict[str, Any] = json.loads(_call(capsys, *demo)[0])
+    second = json.loads(_call(capsys, *demo)[0])
+    assert not first["kept"]
+    assert second["kept"]
+    assert second["collection"] == first["collection"]
+    stats = json.loads(_call(capsys, "index", "stats", first["collection"], "--json")[0])
+    assert stats["count"] == first["count"]
+    found = json.loads(_call(capsys, "search", first["collection"], "red heart", "--json")[0])
+    assert "red heart" in [hit["id"] for hit in found[:3]]

@@ -1,0 +1,127 @@
+"""`twinlens train` and `twinlens eval`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.family import write_images
+from twinlens.cli.main import run
+from twinlens.training.runs.checkpoints import find_checkpoint
+
+SMALL = ["--set", "encoder=vit-nano/4", "--set", "image_size=16", "--set", "batch=8"]
+
+
+def type_in(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        run(list(arguments))
+    return int(stop.value.code or 0)
+
+
+def test_a_folder_becomes_an_evaluated_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(write_images(tmp_path / "data", 30)), str(tmp_path / "run")
+    assert type_in("train", "simclr", data, "--out", out, *SMALL, "--set", "steps=3") == 0
+    assert "trained simclr for 3 steps" in capsys.readouterr().out
+    assert type_in("eval", out, data, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["knn"] > 50
+
+
+def test_list_prints_a_line_a_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert type_in("train", "--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("simclr") and "cifar10" in line for line in lines)
+
+
+def test_show_prints_the_resolved_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert type_in("train", "simclr", "--show", "--set", "lr=0.125") == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["lr"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "simclrr", "x", "--out", "y"], "did you mean 'simclr'"),
+        (["train", "simclr", "x", "--out", "y", "--set", "temperatur=1"], "did you mean"),
+        (["train", "simclr", "nowhere", "--out", "y"], "nowhere does not exist"),
+        (["train", "simclr", "x"], "--out RUN"),
+        (["train"], "train --list"),
+        (["train", "simclr", "x", "--out", "y", "--recipe", "z"], "it has default"),
+        (["eval", "nowhere", "x"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert type_in(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_torchrun_divides_the_batch_and_one_rank_speaks(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", 30)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", "-m", "twinlens.cli.main", "train", "supcon", str(data)]
+    command += ["--out", str(tmp_path / "run"), *SMALL, "--set", "steps=3", "--set", "device=cpu"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.count("trained supcon for 3 steps") == 1
+    assert find_checkpoint(tmp_path / "run/checkpoints") is not None
+
+
+def test_the_builtin_recipe_is_listed_and_shows_its_own_settings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert type_in("train", "--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("clip ") and line.endswith("builtin]") for line in lines)
+    given = ["--set", "steps=7", "--set", "mix.icons=9"]
+    assert type_in("train", "clip", "--recipe", "builtin", "--show", *given) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["steps"], shown["mix"]["icons"]) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "stepps=1"], "did you mean 'steps'"),
+        (["--find-lr"], "--find-lr does not know recipe builtin"),
+        ([], "--out RUN"),
+        (["--out", "run"], "TWINLENS_DATA is not set"),
+        (["nowhere", "--out", "run"], "nowhere/emoji64/train.zip does not exist"),
+    ],
+)
+def test_a_mistake_with_the_builtin_recipe_is_one_line_too(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TWINLENS_DATA", raising=False)
+    positional = [a for a in arguments if a == "nowhere"]
+    options = [a for a in arguments if a != "nowhere"]
+    assert type_in("train", "clip", *positional, "--recipe", "builtin", *options) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert not any(tmp_path.iterdir())

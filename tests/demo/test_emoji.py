@@ -1,0 +1,46 @@
+"""The system's emoji font; what draws with one is skipped where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import ImageChops
+
+from twinlens.demo.emoji import EmojiFont, find_font, list_characters
+
+
+@pytest.fixture(scope="module")
+def font() -> EmojiFont:
+    found = find_font()
+    if found is None:
+        pytest.skip("this system has no colour emoji font that can be drawn with")
+    return found
+
+
+def test_the_list_holds_emoji_and_neither_skin_tones_nor_letters() -> None:
+    characters = list_characters()
+    assert {"\N{DOG FACE}", "\N{HEAVY BLACK HEART}", "\N{ROCKET}"} <= set(characters)
+    assert "\N{EMOJI MODIFIER FITZPATRICK TYPE-3}" not in characters
+    assert not any(character.isalnum() for character in characters)
+
+
+def test_a_file_that_is_no_font_is_an_os_error(tmp_path: Path) -> None:
+    path = tmp_path / "NotoColorEmoji.ttf"
+    path.write_bytes(b"not a font")
+    with pytest.raises(OSError, match="cannot be opened"):
+        EmojiFont(path)
+
+
+def test_the_font_draws_different_pictures_of_different_emoji(font: EmojiFont) -> None:
+    pictures = []
+    for picture in font.draw_all(32):
+        pictures.append(picture)
+        if len(pictures) == 20:
+            break
+    first, *others = pictures
+    for other in others:
+        assert ImageChops.difference(first.image, other.image).getbbox(), other.name
+    assert all(picture.image.size == (32, 32) for picture in pictures)
+    assert first.name == "watch"
+    assert first.character == "\N{WATCH}"

@@ -1,0 +1,72 @@
+"""Filters against the queries: dials that do for drawn rows are raised until they do for these."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.index.synthetic import Rows, World
+from twinlens.index.ann.adverse_filters import _ask_each, lean_against, widen
+from twinlens.index.ann.ann_index import _train_and_add
+from twinlens.index.ann.candidates import Candidates, Dials
+from twinlens.index.ann.kinds import find_kind
+from twinlens.index.ann.recall import true_sample
+from twinlens.index.vectors.space import centred_space, whole_space
+
+WORLD = World()
+TARGET = 0.95
+
+
+def _index(kind: str, rows: Rows) -> Candidates:
+    space = centred_space(rows) if kind == "ivf-sq8" else whole_space(rows.shape[1])
+    return Candidates(kind, _train_and_add(find_kind(kind), rows, space), space)
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    return WORLD.images(6000, 1)
+
+
+@pytest.mark.parametrize(("kind", "dials"), [("ivf-sq8", Dials(4, 3)), ("sq8", Dials(0, 1))])
+def test_dials_are_raised_until_unseen_queries_find_their_answers(
+    kind: str, dials: Dials, rows: Rows
+) -> None:
+    index, texts = _index(kind, rows), WORLD.texts(400, 2)
+    chosen = widen(index, rows, {"text": true_sample(texts, rows)}, 0.1, dials, TARGET)
+    assert chosen is not None
+    allowed = lean_against(rows, texts, 0.1)
+    unseen = true_sample(WORLD.texts(400, 3), rows, None, allowed)
+    before = _ask_each(index, unseen, allowed, dials).mean()
+    after = _ask_each(index, unseen, allowed, chosen).mean()
+    assert after >= TARGET - 0.01
+    if kind == "ivf-sq8":
+        assert before < TARGET  # else this shows nothing
+        assert chosen.probe > dials.probe
+    assert chosen.expansion >= dials.expansion
+
+
+def test_the_worst_modality_decides(rows: Rows) -> None:
+    index, start = _index("ivf-sq8", rows), Dials(1, 3)
+    samples = {
+        "image": true_sample(WORLD.images(300, 7), rows),
+        "text": true_sample(WORLD.texts(300, 2), rows),
+    }
+    alone = [widen(index, rows, {name: one}, 0.1, start, 0.9) for name, one in samples.items()]
+    both = widen(index, rows, samples, 0.1, start, 0.9)
+    assert both is not None
+    assert None not in alone
+    assert both.probe == max(one.probe for one in alone if one)
+
+
+def test_what_no_dials_reach_is_none(rows: Rows) -> None:
+    index = _index("ivf-sq8", rows)
+    texts = {"text": true_sample(WORLD.texts(60, 2), rows)}
+    assert widen(index, rows, texts, 0.1, Dials(1, 1), 0.9999) is None
+
+
+def test_the_rows_that_lean_away_are_those_of_the_smallest_products(rows: Rows) -> None:
+    texts = WORLD.texts(50, 2)
+    near = rows @ texts.mean(axis=0)
+    allowed = lean_against(rows, texts, 0.25)
+    assert np.count_nonzero(allowed) == 1500
+    assert near[allowed].max() <= near[~allowed].min() + 1e-6

@@ -1,0 +1,65 @@
+"""Thumbnails: made once, bounded, and never of a file that a client named."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from twinlens.errors import ImageError
+from twinlens.index.collection import Hit
+from twinlens.index.gallery.contact_sheet import make_thumbnail, write_sheet
+from twinlens.index.gallery.thumbnails import ThumbnailStore
+from twinlens.index.storage.records import Item
+
+
+def photo(seed: int, size: tuple[int, int] = (300, 200)) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_a_thumbnail_is_small_and_keeps_its_shape() -> None:
+    with Image.open(io.BytesIO(make_thumbnail(photo(0, (600, 300))))) as small:
+        assert (small.format, small.size) == ("WEBP", (224, 112))
+    with pytest.raises(ImageError):
+        make_thumbnail(b"nothing")
+
+
+def test_it_is_made_once_and_kept_when_the_image_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(photo(1))
+    item = Item(1, "a", "hash-hash", {"path": str(path)})
+    store = ThumbnailStore(tmp_path)
+    first = store.get(item)
+    path.unlink()
+    store.close()
+    store = ThumbnailStore(tmp_path)
+    assert store.get(item) == first is not None
+    assert store.get(Item(2, "a", "other-hash", {"path": str(path)})) is None
+    store.close()
+
+
+def test_the_store_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
+    one = len(make_thumbnail(photo(0)))
+    store = ThumbnailStore(tmp_path, max_bytes=3 * one + one // 2)
+    for n in range(6):
+        store.put(f"i{n}", "v", photo(n))
+    held = [n for n in range(6) if store.get(Item(n, f"i{n}", "v", {})) is not None]
+    assert held == [3, 4, 5]
+    store.close()
+
+
+def test_a_sheet_needs_nothing_beside_it_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(photo(1))
+    hits = [Hit("<b>a</b>", 0.5, {"path": str(path)}), Hit("gone", 0.4, {"path": "/no/such.png"})]
+    text = write_sheet(hits, "<i>query</i>", tmp_path / "sheet.html").read_text()
+    assert text.count("data:image/webp;base64,") == 1
+    assert "&lt;b&gt;a&lt;/b&gt;" in text
+    assert "<i>query" not in text
+    assert "http" not in text

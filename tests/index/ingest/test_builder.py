@@ -1,0 +1,309 @@
+"""The offline indexer: incremental, tolerant of bad files, and resumable after kill -9."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from twinlens.errors import InputError
+from twinlens.index.collection import Collection
+from twinlens.index.ingest import intake
+from twinlens.index.ingest.builder import BuildOptions, build
+from twinlens.index.ingest.corpus import open_corpus
+from twinlens.index.ingest.intake import Progress
+from twinlens.index.verify import verify_collection
+from twinlens.index.writer import Writer, create_collection
+
+DIM = 12
+
+
+class PixelEncoder:
+    """Embeds an image as its own 2x2 pixels; counts what it was asked for."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def preprocess(self, image: bytes) -> npt.NDArray[np.uint8]:
+        with Image.open(io.BytesIO(image)) as opened:
+            return np.asarray(opened.convert("RGB").resize((2, 2)), dtype=np.uint8)
+
+    def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        self.encoded += len(pixels)
+        rows = pixels.reshape(len(pixels), -1).astype(np.float32) + 1
+        unit: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit
+
+
+def paint(folder: Path, names: list[str], seed: int = 0) -> None:
+    """Write an image of random colours for each name."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        pixels = rng.integers(0, 255, (2, 2, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    paint(folder, [f"{n:03}.png" for n in range(50)])
+    return folder
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    create_collection(tmp_path / "c", dim=DIM)
+    with Writer(tmp_path / "c", seal_rows=30) as opened:
+        yield opened
+
+
+def run(writer: Writer, source: Path, keep: bool = False) -> tuple[Progress, int]:
+    encoder = PixelEncoder()
+    options = BuildOptions(batch=4, workers=2, keep=keep)
+    return build(writer, open_corpus(source), encoder, options), encoder.encoded
+
+
+def test_a_folder_becomes_a_collection(writer: Writer, images: Path) -> None:
+    progress, encoded = run(writer, images)
+    assert (progress.seen, progress.embedded, progress.failed, encoded) == (50, 50, 0, 50)
+    encoder = PixelEncoder()
+    query = encoder.encode_pixels(encoder.preprocess((images / "017.png").read_bytes())[None])
+    hit = writer.collection.search(query, k=1)[0][0]
+    assert (hit.id, hit.metadata["path"]) == ("017.png", str(images / "017.png"))
+    assert not (writer.folder / "failures.jsonl").exists()
+
+
+def test_a_second_run_embeds_only_what_changed(writer: Writer, images: Path) -> None:
+    run(writer, images)
+    assert run(writer, images)[1] == 0
+    paint(images, ["001.png", "new.png"], seed=9)
+    (images / "002.png").unlink()
+    progress, encoded = run(writer, images)
+    assert (encoded, progress.embedded, progress.removed, progress.unchanged) == (2, 2, 1, 48)
+    assert set(writer.catalog.versions()) == {path.name for path in images.iterdir()}
+    fresh = PixelEncoder()
+    row = fresh.encode_pixels(fresh.preprocess((images / "001.png").read_bytes())[None])[0]
+    np.testing.assert_allclose(writer.collection.embedding("001.png"), row, atol=1e-3)
+
+
+def test_new_metadata_does_not_embed_again(writer: Writer, images: Path) -> None:
+    table = images / "t.csv"
+    table.write_text("file,label\n001.png,a\n002.png,b\n")
+    assert run(writer, table)[1] == 2
+    before = writer.collection.embedding("001.png")
+    table.write_text("file,label\n001.png,z\n002.png,b\n")
+    assert run(writer, table)[1] == 0
+    assert writer.collection.get("001.png").metadata["label"] == "z"
+    assert writer.collection.count('label = "z"') == 1
+    np.testing.assert_allclose(writer.collection.embedding("001.png"), before, atol=1e-3)
+
+
+def test_bad_files_are_listed_and_never_fatal(writer: Writer, images: Path) -> None:
+    run(writer, images)
+    (images / "003.png").write_bytes(b"no image")
+    (images / "dangling.png").symlink_to(images / "004.png")
+    (images / "cut.png").write_bytes((images / "005.png").read_bytes()[:40])
+    progress, _ = run(writer, images)
+    lines = (writer.folder / "failures.jsonl").read_text().splitlines()
+    failures = {row["id"]: row["error"] for row in map(json.loads, lines)}
+    assert set(failures) == {"003.png", "cut.png"}
+    assert "UnidentifiedImageError" in failures["003.png"]
+    assert progress.failed == 2
+    assert "003.png" not in writer.catalog.versions()  # what it showed before is not there now
+    paint(images, ["003.png", "cut.png"])
+    run(writer, images)
+    assert not (writer.folder / "failures.jsonl").exists()
+    assert "003.png" in writer.catalog.versions()
+
+
+def test_names_that_cannot_be_ids_are_listed_and_never_fatal(writer: Writer, images: Path) -> None:
+    odd = os.fsencode(images) + b"/caf\xe9.png"
+    Path(os.fsdecode(odd)).write_bytes((images / "001.png").read_bytes())
+    progress, _ = run(writer, images)
+    assert (progress.embedded, progress.failed) == (50, 1)
+    failure = json.loads((writer.folder / "failures.jsonl").read_text())
+    assert failure["id"] == "caf\\udce9.png"
+    table = images / "t.csv"
+    table.write_text("sku,file\n,001.png\n2,002.png\n")
+    create_collection(writer.folder.parent / "d", dim=DIM)
+    with Writer(writer.folder.parent / "d") as other:
+        progress = build(other, open_corpus(table, id_column="sku"), PixelEncoder())
+        assert (progress.embedded, progress.failed) == (1, 1)
+
+
+def test_an_id_given_twice_is_listed_and_the_first_counts(writer: Writer, images: Path) -> None:
+    table = images / "t.csv"
+    table.write_text("sku,file\n1,001.png\n1,002.png\n2,003.png\n")
+    encoder = PixelEncoder()
+    progress = build(writer, open_corpus(table, id_column="sku"), encoder)
+    assert (progress.embedded, progress.failed) == (2, 1)
+    assert writer.collection.get("1").metadata["path"].endswith("001.png")
+
+
+def test_another_corpus_does_not_empty_the_collection(
+    writer: Writer, images: Path, tmp_path: Path
+) -> None:
+    run(writer, images)
+    paint(tmp_path / "other", ["x.png"])
+    with pytest.raises(InputError, match="--keep"):
+        run(writer, tmp_path / "other")
+    assert run(writer, tmp_path / "other", keep=True)[1] == 1
+    assert writer.collection.count() == 51
+
+
+_CHILD = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from tests.index.test_builder import PixelEncoder
+from twinlens.index import builder, intake
+from twinlens.index.corpus import open_corpus
+from twinlens.index.writer import Writer
+intake.COMMIT_ROWS = 8
+class Slow(PixelEncoder):
+    def encode_pixels(self, pixels):
+        time.sleep(0.01)
+        return super().encode_pixels(pixels)
+with Writer({collection!r}, seal_rows=30) as writer:
+    def tell(progress):
+        sys.stdout.write(str(len(writer.catalog.versions())) + "\\n")
+        sys.stdout.flush()
+    builder.build(writer, open_corpus({images!r}), Slow(), builder.BuildOptions(4, 2), tell)
+"""
+
+
+def _build_and_kill(folder: Path, images: Path, seconds: float) -> int:
+    """Build in a process of its own, killed after a while; return the rows it had committed."""
+    code = _CHILD.format(
+        tests=str(Path(__file__).parents[3]), collection=str(folder), images=str(images)
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = [process.stdout.readline()]
+    while told[-1].strip() == "0":  # not before the first commit
+        told.append(process.stdout.readline())
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    told += list(process.stdout)
+    process.wait()
+    timer.join()
+    process.stdout.close()
+    return max([int(line) for line in told if line.endswith("\n")], default=0)
+
+
+def _drill_build(place: Path, images: Path, kills: int) -> None:
+    """Kill builds after their first commit, again and again, each until it is through."""
+    luck = random.Random(kills)
+    create_collection(place / "whole", dim=DIM)
+    with Writer(place / "whole", seal_rows=30) as writer:
+        run(writer, images)
+        whole = {item.id: item.version for item in writer.catalog.items()}
+    number, committed = 0, len(whole)
+    for _ in range(kills):
+        if committed == len(whole):  # that one is through: begin another
+            number += 1
+            create_collection(place / f"killed{number}", dim=DIM)
+        folder = place / f"killed{number}"
+        told = _build_and_kill(folder, images, luck.uniform(0, 0.35))
+        assert told > 0  # it did commit before it was killed
+        with Collection(folder) as reader:
+            committed = len(reader)
+            assert told <= committed <= len(whole)
+    for folder in place.glob("killed*"):
+        with Writer(folder, seal_rows=30) as writer:
+            before = len(writer.collection)
+            _, encoded = run(writer, images)
+            assert encoded == len(whole) - before  # nothing committed is embedded again
+            assert {item.id: item.version for item in writer.catalog.items()} == whole
+        assert verify_collection(folder).is_sound
+
+
+def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, images: Path) -> None:
+    paint(images, [f"more{n:03}.png" for n in range(150)], seed=4)
+    _drill_build(tmp_path, images, kills=3)
+
+
+@pytest.mark.slow
+def test_builds_killed_at_50_points_go_on_where_they_were(tmp_path: Path, images: Path) -> None:
+    paint(images, [f"more{n:03}.png" for n in range(350)], seed=4)
+    _drill_build(tmp_path, images, kills=50)
+
+
+def test_decoding_overlaps_the_encoder(writer: Writer, images: Path) -> None:
+    class Watching(PixelEncoder):
+        is_encoding = False
+        overlaps = 0
+
+        def preprocess(self, image: bytes) -> npt.NDArray[np.uint8]:
+            time.sleep(0.005)
+            self.overlaps += self.is_encoding
+            return super().preprocess(image)
+
+        def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            self.is_encoding = True
+            time.sleep(0.05)
+            self.is_encoding = False
+            return super().encode_pixels(pixels)
+
+    encoder = Watching()
+    build(writer, open_corpus(images), encoder, BuildOptions(batch=10, workers=2))
+    assert encoder.overlaps >= 5
+
+
+def test_commits_overlap_the_encoder(
+    writer: Writer, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(PixelEncoder):
+        is_encoding = False
+
+        def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            self.is_encoding = True
+            time.sleep(0.1)
+            self.is_encoding = False
+            return super().encode_pixels(pixels)
+
+    encoder = Slow()
+    seen: list[bool] = []
+    upsert = writer.upsert
+
+    def watched(*arguments: Any) -> int:
+        seen.append(encoder.is_encoding)
+        return upsert(*arguments)
+
+    monkeypatch.setattr(writer, "upsert", watched)
+    monkeypatch.setattr(intake, "COMMIT_ROWS", 5)
+    build(writer, open_corpus(images), encoder, BuildOptions(batch=5, workers=2))
+    assert len(seen) >= 3
+    # All but the last, where nothing else runs; none at all if a commit waited for its encoder.
+    assert sum(seen) >= len(seen) // 2
+
+
+def test_an_encoder_that_fails_ends_the_build_and_keeps_what_was_committed(
+    writer: Writer, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(PixelEncoder):
+        calls = 0
+
+        def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            self.calls += 1
+            if self.calls > 2:
+                raise RuntimeError("the device is gone")
+            return super().encode_pixels(pixels)
+
+    monkeypatch.setattr(intake, "COMMIT_ROWS", 4)
+    with pytest.raises(RuntimeError, match="device is gone"):
+        build(writer, open_corpus(images), Failing(), BuildOptions(batch=4, workers=2))
+    assert len(writer.collection) == 8

@@ -1,0 +1,197 @@
+"""Corpora: each form yields the same items, with stable ids."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from twinlens.errors import InputError
+from twinlens.index.ingest.corpus import open_corpus, read_path
+from twinlens.index.ingest.file_names import describe_foreign
+
+
+def png(colour: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (colour, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+IMAGES = {"a.png": png(1), "sub/b.PNG": png(2), "sub/deep/c.jpg": png(3)}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    for name, raw in IMAGES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(raw)
+    (folder / "notes.md").write_text("not an image")
+    return folder
+
+
+def read(source: Path | str, **options: str) -> dict[str, tuple[bytes, dict[str, Any]]]:
+    corpus = open_corpus(source, **options)
+    entries = list(corpus.entries())
+    assert corpus.count in (None, len(entries))
+    return {entry.id: (entry.read(), dict(entry.metadata)) for entry in entries}
+
+
+def test_a_folder_is_read_recursively_with_relative_ids(images: Path) -> None:
+    found = read(images)
+    assert {name: raw for name, (raw, _) in found.items()} == IMAGES
+    assert list(found) == sorted(found)
+    assert found["a.png"][1] == {"path": str(images / "a.png")}
+
+
+def test_a_glob_keeps_ids_relative_to_its_fixed_part(images: Path) -> None:
+    assert set(read(f"{images}/sub/*.PNG")) == {"b.PNG"}
+    assert set(read(f"{images}/**/*.jpg")) == {"sub/deep/c.jpg"}
+    assert set(read(f"{images}/s*/**/*.jpg")) == {"sub/deep/c.jpg"}
+    with pytest.raises(InputError, match="matches no file"):
+        open_corpus(f"{images}/*.webp")
+
+
+def test_one_image_is_a_corpus(images: Path) -> None:
+    assert set(read(images / "a.png")) == {"a.png"}
+
+
+def test_a_zip_brings_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, raw in IMAGES.items():
+            archive.writestr(name, raw)
+        archive.writestr("index.jsonl", json.dumps({"file": "a.png", "label": "red"}) + "\n")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    corpus = open_corpus(path)
+    entries = list(corpus.entries())  # decoders read behind the scan, so after its end too
+    found = {entry.id: (entry.read(), entry.metadata) for entry in entries}
+    assert {name: raw for name, (raw, _) in found.items()} == IMAGES
+    assert found["a.png"][1] == {"label": "red", "path": f"{path}!a.png"}
+    for name, (raw, metadata) in found.items():
+        assert read_path(metadata["path"]) == raw, name
+    with pytest.raises(OSError, match="gone"):
+        read_path(f"{path}!gone")
+
+
+def test_tar_shards_join_the_members_of_a_sample(tmp_path: Path) -> None:
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"{shard:03}.tar", "w") as archive:
+            for name, raw in {
+                "x/0001.png": png(shard),
+                "x/0001.txt": b" a red square ",
+                "x/0001.json": b'{"year": 2020}',
+                "x/0002.jpg": png(9),
+                "x/0002.cls": b"3",
+                "x/0003.txt": b"no image here",
+            }.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(raw)
+                archive.addfile(info, io.BytesIO(raw))
+    found = read(tmp_path)
+    assert list(found) == [f"00{s}.tar/x/000{n}" for s in (0, 1) for n in (1, 2)]
+    raw, metadata = found["000.tar/x/0001"]
+    assert (raw, read_path(metadata.pop("path"))) == (png(0), png(0))
+    assert metadata == {"caption": "a red square", "year": 2020}
+    assert found["001.tar/x/0002"][0] == png(9)
+    assert found["001.tar/x/0002"][1]["label"] == "3"
+    assert set(read(tmp_path / "000.tar")) == {"000.tar/x/0001", "000.tar/x/0002"}
+
+
+def test_a_csv_gives_metadata_in_its_types(images: Path) -> None:
+    table = images / "table.csv"
+    table.write_text("sku,file,price,zip,new\n7,a.png,1.5,007,true\n8,sub/b.PNG,,x,false\n")
+    found = read(table, id_column="sku")
+    assert set(found) == {"7", "8"}
+    assert found["7"][0] == IMAGES["a.png"]
+    told = {"sku": 7, "price": 1.5, "zip": "007", "new": True, "path": str(images / "a.png")}
+    assert found["7"][1] == told
+    assert found["8"][1]["price"] is None
+    assert set(read(table)) == {"a.png", "sub/b.PNG"}
+    with pytest.raises(InputError, match="no column 'nope'"):
+        open_corpus(table, id_column="nope")
+
+
+def test_parquet_reads_as_csv_does(images: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"image": ["a.png"], "tags": [["x", "y"]]})
+    parquet.write_table(table, images / "t.parquet")
+    assert read(images / "t.parquet")["a.png"][1]["tags"] == ["x", "y"]
+
+
+def test_what_is_no_corpus_is_named(tmp_path: Path, images: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        open_corpus(tmp_path / "nothing")
+    with pytest.raises(InputError, match="holds no image"):
+        open_corpus(_made(tmp_path / "empty"))
+    with pytest.raises(InputError, match="is not a table"):
+        open_corpus(images, id_column="x")
+    (images / "t.csv").write_text("name,label\nx,y\n")
+    with pytest.raises(InputError, match="--path-column"):
+        open_corpus(images / "t.csv")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_hidden_files_and_folders_are_passed_over(images: Path) -> None:
+    for name in ("._a.png", ".thumbnails/a.png", "sub/.b.png"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_bytes(png(9))
+    assert set(read(images)) == set(IMAGES)
+    archive = images / "all.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for name in ("a.png", "__MACOSX/._a.png", ".cache/a.png"):
+            out.writestr(name, png(1))
+    assert set(read(archive)) == {"a.png"}
+
+
+def test_pictures_that_no_decoder_reads_are_told_of(images: Path, tmp_path: Path) -> None:
+    for name in ("x.heic", "sub/y.HEIC", "z.tiff", ".hidden.tiff"):
+        (images / name).write_bytes(b"?")
+    corpus = open_corpus(images)
+    assert corpus.left_out == {".heic": 2, ".tiff": 1}  # and notes.md is no picture
+    assert describe_foreign(corpus.left_out) == "2 .heic, 1 .tiff"
+    assert len(list(corpus.entries())) == len(IMAGES)
+    alone = _made(tmp_path / "alone")
+    (alone / "x.heic").write_bytes(b"?")
+    with pytest.raises(InputError, match=r"it holds 1 \.heic: convert them"):
+        open_corpus(alone)
+    with zipfile.ZipFile(tmp_path / "alone.zip", "w") as out:
+        out.writestr("x.avif", b"?")
+    with pytest.raises(InputError, match=r"it holds 1 \.avif: convert them"):
+        open_corpus(tmp_path / "alone.zip")
+
+
+def test_a_folder_out_of_reach_ends_the_build_instead_of_emptying_it(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def scan(path: str) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(InputError, match="deep cannot be read: Permission denied"):
+        open_corpus(images)
+
+
+def test_links_to_folders_and_to_nothing_are_passed_over(images: Path) -> None:
+    (images / "loop").symlink_to(images, target_is_directory=True)
+    (images / "gone.png").symlink_to(images / "nowhere.png")
+    (images / "link.png").symlink_to(images / "a.png")
+    (images / "folder.png").mkdir()
+    assert set(read(images)) == {*IMAGES, "link.png"}

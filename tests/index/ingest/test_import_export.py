@@ -1,0 +1,85 @@
+"""Export and import: a collection comes back from plain files as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from twinlens.errors import InputError
+from twinlens.index.ingest import import_export
+from twinlens.index.ingest.import_export import export_parts, import_parts
+from twinlens.index.writer import Writer, create_collection
+
+
+def fill(writer: Writer, mixed: bool = False) -> None:
+    rows = np.random.default_rng(0).standard_normal((90, 16))
+    told = [{"n": n, "tags": ["x"] * (n % 3)} for n in range(90)]
+    if mixed:
+        told[5] = {"n": "five"}
+    writer.upsert([f"i{n}" for n in range(90)], rows, told)
+    writer.delete(["i7"])
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_was_exported_imports_as_it_was(writer: Writer, tmp_path: Path, mixed: bool) -> None:
+    fill(writer, mixed)
+    assert export_parts(writer.collection, tmp_path / "out", part=40) == 89
+    assert sorted(path.name for path in (tmp_path / "out" / "img_emb").iterdir()) == [
+        f"img_emb_{n}.npy" for n in range(3)
+    ]
+    create_collection(tmp_path / "again", dim=16)
+    with Writer(tmp_path / "again", seal_rows=50) as again:
+        assert import_parts(again, tmp_path / "out") == 89
+        assert set(again.catalog.versions()) == set(writer.catalog.versions())
+        for name in ("i0", "i5", "i89"):
+            np.testing.assert_allclose(
+                again.collection.embedding(name), writer.collection.embedding(name), atol=1e-3
+            )
+            held = again.collection.get(name).metadata
+            assert held.pop("id") == name
+            assert held == writer.collection.get(name).metadata
+
+
+def test_embeddings_alone_get_ids_from_their_place(tmp_path: Path, writer: Writer) -> None:
+    np.save(tmp_path / "emb_0.npy", np.ones((2, 16), np.float16))
+    assert import_parts(writer, tmp_path) == 2
+    assert set(writer.catalog.versions()) == {"emb_0/0", "emb_0/1"}
+
+
+def test_a_folder_of_images_texts_and_a_table_is_taken_in_by_its_images(
+    tmp_path: Path, writer: Writer, rows: Callable[[int], npt.NDArray[np.float32]]
+) -> None:
+    """As clip-retrieval's inference leaves it: numbers padded, texts beside the images."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    for name in ("img_emb", "text_emb", "metadata"):
+        (tmp_path / name).mkdir()
+    images = rows(5)
+    for number, part in enumerate((slice(0, 3), slice(3, 5))):
+        np.save(tmp_path / f"img_emb/img_emb_0{number}.npy", images[part].astype(np.float16))
+        np.save(tmp_path / f"text_emb/text_emb_0{number}.npy", rows(len(images[part])))
+        told = [{"image_path": f"p/{n}.jpg", "caption": f"c{n}"} for n in range(5)[part]]
+        parquet.write_table(
+            pyarrow.Table.from_pylist(told), tmp_path / f"metadata/metadata_0{number}.parquet"
+        )
+    assert import_parts(writer, tmp_path) == 5
+    for n in range(5):
+        hit = writer.collection.search(images[n], 1)[0][0]
+        assert (hit.id, hit.metadata["caption"]) == (f"p/{n}.jpg", f"c{n}")
+
+
+def test_rows_and_metadata_must_agree(tmp_path: Path, writer: Writer) -> None:
+    np.save(tmp_path / "e_0.npy", np.ones((2, 16), np.float32))
+    (tmp_path / "m_0.jsonl").write_text(json.dumps({"id": "a"}) + "\n")
+    with pytest.raises(InputError, match="has 2 rows but"):
+        import_parts(writer, tmp_path)
+    with pytest.raises(InputError, match=r"holds no \.npy"):
+        import_parts(writer, tmp_path / "nothing")
+    with pytest.raises(InputError, match="not empty"):
+        export_parts(writer.collection, tmp_path)
+    assert import_export.ID_COLUMNS[0] == "id"

@@ -1,0 +1,185 @@
+"""Crash and corruption: nothing acknowledged is lost, nothing damaged answers."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.index.storage import drill_writer as drill
+from twinlens.errors import CollectionError
+from twinlens.index.collection import Collection
+from twinlens.index.verify import verify_collection
+from twinlens.index.writer import Writer, create_collection
+
+DRILL = Path(drill.__file__)
+
+
+def _write_and_kill(folder: Path, start: int, seconds: float) -> int:
+    """Let the drill write for a while after a commit; return the next operation's number."""
+    process = subprocess.Popen(
+        [sys.executable, str(DRILL), str(folder), str(start)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    told = [int(process.stdout.readline())]
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    told += [int(line) for line in process.stdout if line.endswith("\n")]
+    process.wait()
+    timer.join()
+    process.stdout.close()
+    return told[-1] + 1
+
+
+def _content(collection: Collection) -> dict[str, tuple[int, bytes]]:
+    return {
+        item.id: (int(item.version), collection.embedding(item.id).astype(np.float16).tobytes())
+        for item in collection.catalog.items()
+    }
+
+
+def _expected(count: int) -> dict[str, tuple[int, bytes]]:
+    model: drill.Model = {}
+    for number in range(count):
+        drill.apply(model, number)
+    return {name: (n, row.astype(np.float16).tobytes()) for name, (n, row) in model.items()}
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[list[str]]:
+    """Search in this process all the while, as a server does; yield the faults that it met."""
+    faults: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        with Collection(folder) as reader:
+            while not done.is_set():
+                try:
+                    reader.search(np.ones(8), k=5)
+                except CollectionError as error:
+                    faults.append(error.message)
+                time.sleep(0.005)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield faults
+    finally:
+        done.set()
+        thread.join()
+
+
+def _drill(folder: Path, rounds: int) -> None:
+    luck = random.Random(rounds)
+    create_collection(folder, dim=drill.DIM)
+    following = 0
+    with _reading(folder) as faults:
+        for _ in range(rounds):
+            following = _write_and_kill(folder, following, luck.uniform(0, 0.25))
+            with Writer(folder, seal_rows=drill.SEAL_ROWS) as writer:
+                found = _content(writer.collection)
+                leftovers = {path.name for path in folder.iterdir() if path.is_dir()}
+                assert leftovers == {row.name for row in writer.catalog.segments()}
+            assert verify_collection(folder).faults == ()
+            # The operation after the last that was told may have been committed, or not.
+            if found != _expected(following):
+                following += 1
+                assert found == _expected(following)
+    assert faults == []
+
+
+def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+    _drill(tmp_path / "c", rounds=6)
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_by_kill_9_at_50_points(tmp_path: Path) -> None:
+    _drill(tmp_path / "c", rounds=50)
+
+
+@pytest.fixture
+def sound(tmp_path: Path, rows: Callable[[int], npt.NDArray[np.float32]]) -> Path:
+    """Return a collection with a segment, tombstones and a delta, closed."""
+    folder = tmp_path / "sound"
+    create_collection(folder, dim=16)
+    with Writer(folder, seal_rows=50) as writer:
+        table = rows(80)
+        writer.upsert([f"i{n}" for n in range(60)], table[:60], [{"n": n} for n in range(60)])
+        writer.upsert([f"j{n}" for n in range(20)], table[60:], [{"n": n} for n in range(20)])
+        writer.delete(["i3", "j4"])
+    return folder
+
+
+def _flip(path: Path, at: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1 << (at % 8)
+    path.write_bytes(raw)
+
+
+def test_a_sound_collection_verifies(sound: Path) -> None:
+    verdict = verify_collection(sound)
+    assert verdict.is_sound
+    assert (verdict.items, verdict.files) == (78, 4)
+
+
+def test_a_flipped_byte_anywhere_in_a_segment_is_found_and_never_answers(
+    sound: Path, tmp_path: Path
+) -> None:
+    luck = random.Random(3)
+    names = [path.relative_to(sound) for path in sound.glob("seg-*/*")]
+    assert len(names) == 3
+    for number in range(60):
+        place = tmp_path / f"copy{number}"
+        shutil.copytree(sound, place)
+        name = names[number % 3]
+        _flip(place / name, luck.randrange((place / name).stat().st_size))
+        assert any(str(name.parent) in fault for fault in verify_collection(place).faults)
+        with pytest.raises(CollectionError, match="damaged"), Collection(place) as reader:
+            reader.search(np.ones(16), k=3)
+
+
+@pytest.mark.parametrize("cut", ["shorter", "longer", "missing"])
+def test_a_file_of_another_length_is_found_when_opened(sound: Path, cut: str) -> None:
+    path = next(sound.glob("seg-*/embeddings.npy"))
+    if cut == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes() + b"x" if cut == "longer" else path.read_bytes()[:-1])
+    assert verify_collection(sound).faults
+    with pytest.raises(CollectionError, match=r"embeddings\.npy"):
+        Collection(sound)
+
+
+def test_a_flipped_byte_in_the_catalog_is_found_or_changes_nothing(
+    sound: Path, tmp_path: Path
+) -> None:
+    """Bytes that SQLite does not use may flip unseen; then every row still is what it was."""
+    with Collection(sound) as reader:
+        truth = _everything(reader)
+    luck, found = random.Random(5), 0
+    size = (sound / "catalog.sqlite").stat().st_size
+    for number in range(150):
+        place = tmp_path / f"copy{number}"
+        shutil.copytree(sound, place)
+        _flip(place / "catalog.sqlite", luck.randrange(size))
+        if verify_collection(place).faults:
+            found += 1
+            continue
+        with Collection(place) as reader:
+            assert _everything(reader) == truth
+    assert found > 20  # else the flips hit nothing but padding and this test shows nothing
+
+
+def _everything(reader: Collection) -> list[object]:
+    items = list(reader.catalog.items())
+    return [items, [reader.embedding(item.id).tobytes() for item in items], reader.head]

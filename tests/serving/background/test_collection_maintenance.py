@@ -1,0 +1,221 @@
+"""Builds of collections as jobs: with progress, beside searches and upserts, taken up again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from twinlens.index import maintenance
+from twinlens.index.ann import policy, tuner
+from twinlens.index.writer import Writer, create_collection
+from twinlens.serving.app import build_app, surround
+from twinlens.serving.collections.store import Shelf
+from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.service import Service
+from twinlens.serving.settings import Settings
+
+COUNT = 2500
+DIM = 16
+Start = Callable[[], TestClient]
+
+
+@pytest.fixture(autouse=True)
+def _quick_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuner, "FILTERED_QUERIES", 40)
+    monkeypatch.setattr(maintenance, "SAMPLE_QUERIES", 200)
+
+
+@pytest.fixture
+def start(encoder: Any, tmp_path: Path) -> Iterator[Start]:
+    """Return a way to start the server on the same folder; the one before is shut down."""
+    running: list[tuple[TestClient, Shelf]] = []
+
+    def stop() -> None:
+        while running:
+            client, shelf = running.pop()
+            client.__exit__(None, None, None)
+            shelf.close()
+
+    def begin() -> TestClient:
+        stop()
+        shelf = Shelf(tmp_path / "data" / "collections")
+        service = Service(Settings(data=tmp_path / "data"), lambda source, precision: encoder)
+        service.load("colours", "colours")
+        client = TestClient(surround(build_app(service, build_routers(service, shelf))))
+        running.append((client.__enter__(), shelf))
+        return client
+
+    yield begin
+    stop()
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> np.ndarray[Any, Any]:
+    """Return the rows of a collection that lies in the server's folder."""
+    folder = tmp_path / "data" / "collections" / "c"
+    create_collection(folder, dim=DIM, bundle_name="colours", bundle_revision="a" * 64)
+    made = np.random.default_rng(0).standard_normal((COUNT, DIM)).astype(np.float32)
+    with Writer(folder) as writer:
+        writer.upsert([f"i{n}" for n in range(COUNT)], made)
+        writer.delete(["i0"])
+    return made
+
+
+class Held:
+    """A step of a build that waits to be let go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.calls = 0
+        self._entered, self._leave = threading.Event(), threading.Event()
+        self._plain = getattr(maintenance, name)
+        monkeypatch.setattr(maintenance, name, self._step)
+
+    def wait(self) -> None:
+        """Return when the build has come to the step."""
+        assert self._entered.wait(20)
+
+    def let_go(self, seconds: float = 0.0) -> None:
+        """Let it go on, now or in some seconds, when others wait for it."""
+        threading.Timer(seconds, self._leave.set).start()
+
+    def _step(self, *arguments: Any) -> Any:
+        self.calls += 1
+        self._entered.set()
+        assert self._leave.wait(20)
+        return self._plain(*arguments)
+
+
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Held]:
+    """Return a way to hold builds at a step of `upkeep`."""
+    return lambda name: Held(monkeypatch, name)
+
+
+def wait(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+    for _ in range(600):
+        told: dict[str, Any] = client.get(f"/jobs/{job['id']}").json()
+        if told["state"] in ("done", "failed"):
+            return told
+        time.sleep(0.05)
+    raise AssertionError("the job does not end")
+
+
+def build(client: TestClient, **body: Any) -> dict[str, Any]:
+    answer = client.post("/collections/c/build", json=body)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()["job"]
+    return job
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_build_compacts_indexes_and_tells_the_recall(start: Start) -> None:
+    client = start()
+    queries = [f"red {n}" for n in range(50)]
+    job = build(client, kind="sq8", target=0.9, compact=True, queries=queries)
+    told = wait(client, job)
+    assert (told["state"], told["error"]) == ("done", None)
+    assert (told["kind"], told["progress"], told["stage"]) == ("collection", 1.0, None)
+    assert told["result"]["segments"] == ["sq8"]
+    assert min(told["result"]["recall"].values()) >= 0.9  # of texts too: they were sampled
+    shown = client.get("/collections/c").json()
+    assert (shown["exact"], shown["count"]) == (False, COUNT - 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [({"kind": "fancy"}, "fancy"), ({"target": 2}, "target"), ({"speed": 1}, "speed")],
+)
+@pytest.mark.usefixtures("rows")
+def test_a_build_that_cannot_be_is_refused_before_it_is_a_job(
+    start: Start, body: dict[str, Any], word: str
+) -> None:
+    client = start()
+    answer = client.post("/collections/c/build", json=body)
+    assert answer.status_code == 400
+    assert word in answer.json()["error"]["message"]
+    assert client.get("/jobs").json()["data"] == []
+
+
+def test_searches_and_upserts_go_on_while_a_build_runs(
+    start: Start, rows: np.ndarray[Any, Any], hold: Callable[[str], Held]
+) -> None:
+    held = hold("build_index")
+    client = start()
+    job = build(client, kind="sq8", target=0.9)
+    held.wait()
+    assert client.get(f"/jobs/{job['id']}").json()["stage"] == "building sq8"
+    answer = client.post("/collections/c/build", json={})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "build_running")
+    item = {"id": "late", "vector": [1.0] * DIM}
+    assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
+    found = client.post("/search", json={"vector": [1.0] * DIM, "k": 1}).json()["data"]
+    assert found[0]["id"] == "late"
+    held.let_go()
+    assert wait(client, job)["state"] == "done"
+    body = {"vector": rows[7].tolist(), "k": 1}
+    assert client.post("/search", json=body).json()["data"][0]["id"] == "i7"
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_build_that_was_cut_off_is_taken_up_again(
+    start: Start, hold: Callable[[str], Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = hold("_samples")
+    client = start()
+    job = build(client, kind="sq8", target=0.9)
+    held.wait()
+    held.let_go(0.3)  # the server is told to stop before it can go on
+    monkeypatch.setattr(maintenance, "_samples", held._plain)
+    client = start()
+    assert wait(client, job)["state"] == "done"
+    assert client.get("/collections/c").json()["exact"] is False
+    assert held.calls == 1
+
+
+@pytest.mark.usefixtures("rows")
+def test_deleting_a_collection_ends_its_build(start: Start, hold: Callable[[str], Held]) -> None:
+    held = hold("_samples")
+    client = start()
+    job = build(client, kind="sq8", target=0.9)
+    held.wait()
+    held.let_go(0.3)
+    assert client.delete("/collections/c").json()["deleted"] is True
+    told = wait(client, job)
+    assert told["state"] == "failed"
+    assert "taken away" in told["error"]
+    assert client.get("/collections").json()["data"] == []
+
+
+@pytest.mark.usefixtures("rows")
+def test_upserts_that_leave_too_much_unindexed_begin_a_build(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "EXACT_ROWS", 50)  # rows of 512 dimensions
+    client = start()
+    item = {"id": "late", "vector": [1.0] * DIM}
+    assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
+    jobs = client.get("/jobs").json()["data"]
+    assert [job["kind"] for job in jobs] == ["collection"]
+    assert wait(client, jobs[0])["result"]["segments"] == ["sq8"]
+    item["id"] = "later"
+    assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
+    assert len(client.get("/jobs").json()["data"]) == 1  # nothing much is unindexed now
+
+
+@pytest.mark.usefixtures("rows")
+def test_collections_are_in_the_metrics(start: Start) -> None:
+    client = start()
+    client.get("/collections/c/map")
+    client.get("/collections/c/map")
+    told = client.get("/metrics").text
+    assert f'twinlens_collection_items{{collection="c"}} {COUNT - 1}.0' in told
+    assert 'twinlens_collection_recall{collection="c",modality="text"} 1.0' in told
+    assert 'twinlens_collection_maps_total{collection="c"} 1.0' in told  # the second was kept
+    assert 'twinlens_thumbnails_total{collection="c",result="made"} 0.0' in told

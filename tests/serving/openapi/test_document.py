@@ -1,0 +1,161 @@
+"""The OpenAPI document: complete, true, and no request that it allows makes the server fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import hypothesis
+import jsonschema_rs
+import pytest
+import schemathesis
+import uvicorn
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance
+from starlette.testclient import TestClient
+
+from twinlens.bundle.manifest import AttentionSpec
+from twinlens.serving.app import build_app, surround
+from twinlens.serving.collections.store import Shelf
+from twinlens.serving.openapi.document import ALWAYS, AT_TIMES
+from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.service import Service
+from twinlens.serving.settings import Limits, Settings
+
+OPERATIONS = ALWAYS | AT_TIMES
+
+_METHODS = ("get", "put", "post", "delete")
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    opened = Shelf(tmp_path_factory.mktemp("shelf"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(encoder: Any, tmp_path: Path) -> Iterator[TestClient]:
+    """A server with every route that there is, and the collection that examples speak of."""
+    encoder.manifest = replace(encoder.manifest, attention=AttentionSpec("attention.onnx", 2, 4, 4))
+    shelf = Shelf(tmp_path)
+    service = Service(Settings(), lambda source, precision: encoder)
+    service.load("colours", "colours")
+    with TestClient(surround(build_app(service, build_routers(service, shelf)))) as opened:
+        yield opened
+    shelf.close()
+
+
+def examples() -> Iterator[tuple[str, str, str, Any]]:
+    for (method, path), operation in OPERATIONS.items():
+        content = operation.get("requestBody", {}).get("content", {})
+        for name, example in content.get("application/json", {}).get("examples", {}).items():
+            yield method, path, name, example["value"]
+
+
+def test_every_path_is_described_and_every_description_has_a_path(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    served = {(method, path) for path, methods in paths.items() for method in methods}
+    assert served == set(OPERATIONS)
+    assert all(operation["summary"] for methods in paths.values() for operation in methods.values())
+
+
+def test_fastapi_s_own_error_shape_is_nowhere(client: TestClient) -> None:
+    assert "HTTPValidationError" not in client.get("/openapi.json").text
+
+
+@pytest.mark.parametrize(("method", "path", "name", "body"), list(examples()))
+def test_every_example_works_and_its_answer_fits_its_schema(
+    client: TestClient, method: str, path: str, name: str, body: Any
+) -> None:
+    document = client.get("/openapi.json").json()
+    if path in ("/search", "/collections/{name}/items", "/collections/{name}/build"):
+        fill_collection(client)
+    answer = client.request(method, path.replace("{name}", "example"), json=body)
+    assert answer.status_code in (200, 201, 202), answer.text
+    responses = document["paths"][path][method]["responses"]
+    schema = responses[str(answer.status_code)]["content"]["application/json"]["schema"]
+    whole = {**schema, "components": document["components"]}
+    jsonschema_rs.validator_for(whole).validate(answer.json())
+
+
+def fill_collection(client: Any) -> None:
+    assert client.put("/collections/example", json={}).status_code == 201
+    content = AT_TIMES["post", "/collections/{name}/items"]["requestBody"]["content"]
+    items = content["application/json"]["examples"]["two"]["value"]
+    assert client.post("/collections/example/items", json=items).status_code == 200
+
+
+def test_a_server_without_collections_does_not_describe_them(
+    make_client: Callable[..., TestClient],
+) -> None:
+    paths = make_client().get("/openapi.json").json()["paths"]
+    served = {(method, path) for path, methods in paths.items() for method in methods}
+    assert served == set(ALWAYS)
+
+
+def test_every_body_that_a_route_reads_has_a_schema_and_an_example(client: TestClient) -> None:
+    for (method, path), operation in OPERATIONS.items():
+        if method in ("post", "put") and path != "/v1/models/{name}":  # an example needs a key
+            content = operation["requestBody"]["content"]["application/json"]
+            assert content["schema"], path
+            assert content["examples"], path
+
+
+@pytest.fixture(scope="module")
+def schema(make_encoder: Any, shelf: Shelf) -> Iterator[Any]:
+    """The document of a server that lives as long as the fuzzing does."""
+    encoder = make_encoder()
+    encoder.manifest = replace(encoder.manifest, attention=AttentionSpec("attention.onnx", 2, 4, 4))
+    settings = Settings(limits=Limits(items=16, classes=16, prompts=64, request_seconds=5))
+    service = Service(settings, lambda source, precision: encoder)
+    service.load("colours", "colours")
+    app = surround(build_app(service, build_routers(service, shelf)))
+    config = uvicorn.Config(app, port=0, log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        fill_collection(http)
+    yield schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path in OPERATIONS}))
+def test_nothing_that_the_document_allows_is_a_5xx_or_answered_off_schema(
+    schema: Any, path: str, make_fuzz: Callable[..., None]
+) -> None:
+    for method in _METHODS:
+        if (method, path) in OPERATIONS:
+            make_fuzz(schema[path][method.upper()])
+
+
+@pytest.fixture
+def make_fuzz() -> Callable[..., None]:
+    def fuzz(operation: Any) -> None:
+        @hypothesis.given(case=operation.as_strategy())
+        @hypothesis.settings(
+            max_examples=20,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        def run(case: Any) -> None:
+            parameters = case.path_parameters or {}
+            if operation.path.startswith("/collections/{name}/") and "name" in parameters:
+                parameters["name"] = "example"  # a made-up name only ever meets its 404
+            case.call_and_validate(checks=[not_a_server_error, response_schema_conformance])
+
+        run()
+
+    return fuzz

@@ -1,0 +1,35 @@
+"""What stands for no class in particular; what building leaves behind."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from starlette.testclient import TestClient
+
+from twinlens.serving.zeroshot.banks import name_nothing
+
+
+@pytest.mark.parametrize(
+    ("templates", "expected"),
+    [
+        (["a photo of a {}", "a {} icon"], ["a photo of a ", "a  icon"]),
+        (["{}", " {} ", "an emoji of {}"], ["an emoji of "]),
+        (["{}"], ["something"]),
+    ],
+)
+def test_no_prompt_is_ever_empty(templates: list[str], expected: list[str]) -> None:
+    assert name_nothing(templates) == expected
+
+
+def test_a_job_leaves_the_cache_to_live_requests(client: TestClient) -> None:
+    service = client.service  # type: ignore[attr-defined]
+    client.post("/embed", json={"texts": ["red"]})
+    held = service.cache.used_bytes
+    body = {"classes": [f"thing {i}" for i in range(20)], "background": True}
+    job = client.put("/classifiers/things", json=body).json()["job"]["id"]
+    end = time.monotonic() + 10
+    while client.get(f"/jobs/{job}").json()["state"] != "done":
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert service.cache.used_bytes == held

@@ -1,0 +1,5 @@
+"""From encoded bytes to the uint8 pixels of an image tower: limits, orientation, resize, crop.
+
+What must stay true: preprocessing exists once; training, export, index and server share it.
+Imported by: every room above, and `bundle.encoder`.
+"""

@@ -1,0 +1,126 @@
+"""Pixels of a decoded image, resized and cropped.
+
+Must stay true: the exact way makes the very calls to Pillow that the references make, so that it
+agrees with them whatever Pillow's version does inside (docs/decisions/0012); and memory stays in
+proportion to what is seen, also for an image of 1 x 50,000 pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from twinlens.bundle.image.framing import Framing, Span
+from twinlens.errors import ImageError
+
+Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+# Not F, floats of any range, and not the premultiplied La and RGBa, which Pillow uses inside.
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+_REACH = 3  # pixels beside its centre that the widest filter, lanczos, looks at
+_LARGE = 1 << 22  # pixels: no larger image is built for the sake of its middle
+
+
+def resample(
+    image: Image.Image,
+    framing: Framing,
+    filter: Image.Resampling,
+    *,
+    rgb_first: bool,
+    crop_inside: bool,
+) -> Pixels:
+    """Return the part of the resized image that is seen, as RGB (height, width, 3).
+
+    `rgb_first` says whether other modes become RGB before the resize or after it. Grey stays one
+    channel until the end either way: that changes nothing but the time. `crop_inside` resizes only
+    the part that is seen: quicker, and mostly within a level of resizing all of it, but not always.
+    """
+    if image.mode in ("1", "P", "PA") and not rgb_first:
+        filter = Image.Resampling.NEAREST  # palettes do not mix; Pillow decides the same
+    if rgb_first or filter == Image.Resampling.NEAREST:
+        image = _to_rgb_or_grey(image)
+    if filter == Image.Resampling.NEAREST:
+        return _pick_nearest(image, framing)
+    if crop_inside or framing.x.resized * framing.y.resized > _LARGE:
+        return _to_array(_resize_part(image, framing, filter))
+    x, y = framing.x, framing.y
+    resized = image.resize((x.resized, y.resized), filter)
+    return _to_array(resized.crop((x.skip, y.skip, x.skip + x.length, y.skip + y.length)))
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image of 16-bit or 32-bit integers as 8-bit grey, any other as it is.
+
+    A mode whose levels have no known meaning is refused.
+    """
+    if image.mode.startswith("I;16"):
+        # The high byte, as Pillow itself reads 16-bit RGB. Its own way from I;16 clips at 255.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "I":
+        return Image.fromarray(_scale_integers(np.asarray(image)))
+    if image.mode not in _MODES:
+        raise ImageError(
+            f"image has Pillow's mode {image.mode}; convert it to RGB with 8-bit levels first",
+            field="image",
+        )
+    return image
+
+
+def _scale_integers(levels: npt.NDArray[np.int32]) -> Pixels:
+    """Return 8-bit levels: mode I holds 8-bit or 16-bit ones, only the largest tells which."""
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high > 0xFFFF:
+        raise ImageError(
+            f"image has levels from {low} to {high}; expected 0 to 65535", field="image"
+        )
+    return (levels >> 8 if high > 0xFF else levels).astype(np.uint8)
+
+
+def _to_rgb_or_grey(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGB", "L"):
+        return image
+    if "transparency" in image.info:
+        # Meaningless once the palette is gone; Pillow would warn of it.
+        image = image.copy()
+        del image.info["transparency"]
+    return image.convert("RGB")
+
+
+def _to_array(image: Image.Image) -> Pixels:
+    return np.array(_to_rgb_or_grey(image).convert("RGB"))
+
+
+def _resize_part(image: Image.Image, framing: Framing, filter: Image.Resampling) -> Image.Image:
+    left, right, from_x, to_x = _source_span(framing.x, image.width)
+    top, bottom, from_y, to_y = _source_span(framing.y, image.height)
+    if 2 * (to_x - from_x) * (to_y - from_y) < image.width * image.height:
+        # Pillow takes the box in single precision: near the origin it is the more exact.
+        image = image.crop((from_x, from_y, to_x, to_y))
+        left, right, top, bottom = left - from_x, right - from_x, top - from_y, bottom - from_y
+    box = (left, top, min(right, image.width), min(bottom, image.height))
+    return image.resize((framing.x.length, framing.y.length), filter, box)
+
+
+def _source_span(span: Span, size: int) -> tuple[float, float, int, int]:
+    """Return where the seen part lies in the source, and which whole pixels have a say in it."""
+    scale = size / span.resized
+    start, stop = span.skip * scale, (span.skip + span.length) * scale
+    reach = _REACH * max(scale, 1.0) + 2
+    return start, stop, max(0, int(start - reach)), min(size, int(stop + reach) + 1)
+
+
+def _pick_nearest(image: Image.Image, framing: Framing) -> Pixels:
+    rows = _nearest_indices(framing.y, image.height)
+    columns = _nearest_indices(framing.x, image.width)
+    picked = np.asarray(image).take(rows, axis=0).take(columns, axis=1)
+    return np.repeat(picked[:, :, None], 3, axis=2) if picked.ndim == 2 else picked
+
+
+def _nearest_indices(span: Span, size: int) -> npt.NDArray[np.intp]:
+    """Return the source pixel of each seen one, summing steps as Pillow does, rounding included."""
+    steps = np.full(span.resized, size / span.resized)
+    steps[0] /= 2
+    places = np.add.accumulate(steps).astype(np.intp)
+    return np.minimum(places[span.skip : span.skip + span.length], size - 1)

@@ -1,0 +1,286 @@
+"""`twinlens index`: build a collection from a corpus, look after it, and move it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinlens.cli.index.progress import BuildDisplay
+from twinlens.cli.options import Device, Json, Precision, Threads, open_encoder
+from twinlens.cli.terminal import print_json, print_note
+from twinlens.errors import CollectionError, InputError
+
+if TYPE_CHECKING:
+    from twinlens.bundle.encoder import Encoder
+    from twinlens.index.maintenance import IndexPlan
+    from twinlens.index.writer import Writer
+
+app = typer.Typer(
+    help="""Build collections of embeddings and look after them.
+
+    [bold]Example:[/] twinlens index build photos/ -o photos.index""",
+    no_args_is_help=True,
+)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]
+OptionalBundle = Annotated[
+    str | None,
+    typer.Option("--bundle", "-b", help="Bundle; default: the collection's own, else `builtin`."),
+]
+Kind = Annotated[
+    str, typer.Option(help="auto, exact, sq8, projected-sq8, ivf-sq8, ivf-rabitq, ivf-pq or hnsw.")
+]
+Target = Annotated[
+    float,
+    typer.Option(help="Recall@10 that the worst modality must reach.", min=0.5, max=0.999),
+]
+
+
+@app.command()
+def build(
+    corpus: Annotated[
+        str, typer.Argument(help="Image folder, glob, .tar shards, .zip, .csv, .jsonl or .parquet.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the collection.", metavar="DIR")
+    ],
+    bundle: OptionalBundle = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of a table that holds ids.")] = None,
+    path_column: Annotated[
+        str | None, typer.Option(help="Column of a table that holds image paths.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep items that this corpus does not have.")
+    ] = False,
+    queries: Annotated[
+        Path | None, typer.Option(help="Text queries to tune on, one a line; default: captions.")
+    ] = None,
+    kind: Kind = "auto",
+    target: Target = 0.95,
+    batch: Annotated[int, typer.Option(help="Images the encoder takes at once.", min=1)] = 32,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Index the images of CORPUS; run it again to take in what was added, changed or removed.
+
+    [bold]Example:[/] twinlens index build photos/ -o photos.index
+    """
+    from twinlens.index.ingest.builder import BuildOptions
+    from twinlens.index.ingest.builder import build as build_collection
+    from twinlens.index.ingest.corpus import open_corpus
+    from twinlens.index.ingest.file_names import describe_foreign
+    from twinlens.index.maintenance import IndexPlan
+    from twinlens.index.writer import Writer
+
+    source = open_corpus(corpus, id_column=id_column, path_column=path_column)
+    encoder = open_encoder(_bundle_for(out, bundle), precision, device, threads)
+    _ensure_collection(out, encoder)
+    with Writer(out) as writer, BuildDisplay() as display:
+        writer.collection.require_bundle(encoder.revision, encoder.name)
+        options = BuildOptions(batch=batch, keep=keep)
+        progress = build_collection(writer, source, encoder, options, display.show)
+        _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
+        told = _told(writer) | {
+            "embedded": progress.embedded,
+            "unchanged": progress.unchanged,
+            "removed": progress.removed,
+            "failed": progress.failed,
+            "left_out": dict(source.left_out),
+        }
+    if json:
+        print_json(told)
+        return
+    print_note(
+        f"{out}: {told['count']} items ({progress.embedded} embedded, {progress.unchanged}"
+        f" unchanged, {progress.removed} removed, {progress.failed} failed)"
+    )
+    if source.left_out:
+        print_note(f"left out, no decoder: {describe_foreign(source.left_out)}; convert them")
+    if progress.failed:
+        print_note(f"what failed, and why: {out / 'failures.jsonl'}")
+
+
+@app.command()
+def stats(folder: Folder, json: Json = False) -> None:
+    """Show what a collection holds, and the recall that it measured.
+
+    [bold]Example:[/] twinlens index stats photos.index
+    """
+    from twinlens.index.collection import Collection
+    from twinlens.index.stats import describe_segment, read_stats
+
+    with Collection(folder) as collection:
+        told = read_stats(collection)
+    if json:
+        print_json(told)
+        return
+    bundle = told["bundle"]
+    typer.echo(f"{told['path']}: {told['count']} items of dimension {told['dim']}")
+    typer.echo(f"  bundle   {bundle['name']} {bundle['revision'][:12]} ({bundle['source']})")
+    typer.echo(f"  size     {told['bytes'] / 1e6:.1f} MB, epoch {told['epoch']}")
+    for modality, value in told["recall"].items():
+        shown = "not measured" if value is None else f"{value:.4f}"
+        typer.echo(f"  recall@10 of {modality} queries: {shown}")
+    for segment in told["segments"]:
+        for line in describe_segment(segment):
+            typer.echo(f"  {line}")
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Rebuild damaged indexes (embeddings stay).")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check every byte of a collection against what was published; exit 2 if any differs.
+
+    [bold]Example:[/] twinlens index verify photos.index
+    """
+    from twinlens.index.maintenance import repair as rebuild
+    from twinlens.index.verify import verify_collection
+    from twinlens.index.writer import Writer
+
+    verdict = verify_collection(folder)
+    if repair and verdict.derived and not verdict.faults:
+        with Writer(folder) as writer:
+            rebuild(writer)
+        verdict = verify_collection(folder)
+    if json:
+        print_json(
+            {
+                "items": verdict.items,
+                "files": verdict.files,
+                "faults": verdict.faults,
+                "derived_faults": verdict.derived,
+            }
+        )
+    for fault in (*verdict.faults, *verdict.derived):
+        print_note(fault)
+    if not verdict.is_sound:
+        remedy = "restore a copy or build it anew" if verdict.faults else "run verify --repair"
+        raise CollectionError(f"{folder} is damaged: {remedy}")
+    if not json:
+        print_note(f"{folder}: {verdict.items} items, {verdict.files} files, all as published")
+
+
+@app.command()
+def compact(folder: Folder, kind: Kind = "auto", target: Target = 0.95) -> None:
+    """Drop what was deleted, join segments into one, and index it anew.
+
+    [bold]Example:[/] twinlens index compact photos.index
+    """
+    from twinlens.index.maintenance import IndexPlan, optimise
+    from twinlens.index.writer import Writer
+
+    with Writer(folder) as writer, BuildDisplay() as display:
+        writer.compact()
+        optimise(writer, IndexPlan(kind, target), display.stage)
+
+
+@app.command("export")
+def export_collection(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")],
+    part: Annotated[int, typer.Option(help="Rows of each partition.", min=1)] = 100_000,
+) -> None:
+    """Write embeddings as .npy and metadata as Parquet (JSONL without pyarrow), part by part.
+
+    [bold]Example:[/] twinlens index export photos.index -o export/
+    """
+    from twinlens.index.collection import Collection
+    from twinlens.index.ingest.import_export import export_parts
+
+    with Collection(folder) as collection:
+        count = export_parts(collection, out, part)
+    print_note(f"wrote {count} items to {out}")
+
+
+@app.command("import")
+def import_collection(
+    source: Annotated[Path, typer.Argument(help="Folder with .npy and metadata parts.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The collection.", metavar="DIR")],
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="The bundle that made the embeddings.")
+    ],
+    id_column: Annotated[str | None, typer.Option(help="Column that holds ids.")] = None,
+    kind: Kind = "auto",
+    target: Target = 0.95,
+) -> None:
+    """Take in embeddings that were made elsewhere: .npy with Parquet or JSONL, row by row.
+
+    [bold]Example:[/] twinlens index import laion/ -o laion.index -b clip.bundle
+    """
+    from twinlens.index.ingest.import_export import import_parts
+    from twinlens.index.maintenance import IndexPlan
+    from twinlens.index.writer import Writer
+
+    encoder = open_encoder(bundle)
+    _ensure_collection(out, encoder)
+    with Writer(out) as writer, BuildDisplay() as display:
+        writer.collection.require_bundle(encoder.revision, encoder.name)
+        count = import_parts(writer, source, id_column)
+        _optimise(writer, encoder, None, IndexPlan(kind, target), display)
+    print_note(f"{out}: {count} items taken in")
+
+
+def _bundle_for(folder: Path, bundle: str | None) -> str:
+    """Return the bundle named, else the one that the collection was built with, else builtin."""
+    from twinlens.index.storage.catalog import CATALOG_NAME, Catalog
+
+    if bundle is not None or not (folder / CATALOG_NAME).exists():
+        return bundle or "builtin"
+    catalog = Catalog(folder)
+    source = catalog.head().bundle_source
+    catalog.close()
+    return source or "builtin"
+
+
+def _ensure_collection(folder: Path, encoder: Encoder) -> None:
+    from twinlens.index.storage.catalog import CATALOG_NAME
+    from twinlens.index.writer import create_collection
+
+    if (folder / CATALOG_NAME).exists():
+        return
+    source = str(encoder.folder.resolve())
+    create_collection(
+        folder,
+        dim=encoder.embedding_dim,
+        bundle_name=encoder.name,
+        bundle_revision=encoder.revision,
+        bundle_source="builtin" if _is_builtin(encoder) else source,
+    )
+
+
+def _is_builtin(encoder: Encoder) -> bool:
+    from twinlens.bundle.encoder import BUILTIN, find_bundle
+
+    return encoder.folder.resolve() == find_bundle(BUILTIN).resolve()
+
+
+def _optimise(
+    writer: Writer, encoder: Encoder, queries: Path | None, plan: IndexPlan, display: BuildDisplay
+) -> None:
+    """Sample text queries where an index is due, then compact and index."""
+    from twinlens.index.ann.samples import choose_texts
+    from twinlens.index.maintenance import needs_sample, optimise, store_sample
+
+    if encoder.manifest.text and (queries or needs_sample(writer, plan)):
+        given = queries.read_text(encoding="utf-8").splitlines() if queries else []
+        if queries and not any(given):
+            raise InputError(f"{queries} holds no query", field="queries")
+        sample = choose_texts(writer.catalog, encoder.manifest.templates, [q for q in given if q])
+        display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
+        store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
+    optimise(writer, plan, display.stage)
+
+
+def _told(writer: Writer) -> dict[str, Any]:
+    from twinlens.index.stats import read_stats
+
+    return read_stats(writer.collection)

@@ -1,0 +1,67 @@
+"""Progress of a build on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from twinlens.cli.terminal import print_note
+
+if TYPE_CHECKING:
+    from twinlens.index.ingest.intake import Progress
+
+LINE_SECONDS = 10.0
+
+
+class BuildDisplay:
+    """Shows a build; made for a `with` block, so that the terminal is left as it was."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._said = time.monotonic()
+
+    def __enter__(self) -> BuildDisplay:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("indexing", total=None, rate="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Show how far the embedding is."""
+        rate = f"{progress.rate:.1f}/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.seen, total=progress.total, rate=rate)
+            return
+        if time.monotonic() - self._said < LINE_SECONDS:
+            return
+        self._said = time.monotonic()
+        total = "" if progress.total is None else f" of {progress.total}"
+        left = progress.seconds_left
+        rest = "" if left is None else f", {left:.0f} s left"
+        print_note(f"indexed {progress.seen}{total}, {rate}{rest}")
+
+    def stage(self, what: str) -> None:
+        """Show what is being done that has no count."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=what)
+        else:
+            print_note(what)

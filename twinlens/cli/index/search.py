@@ -1,0 +1,126 @@
+"""`twinlens search`: ask a collection for images by words, by an image, or by both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinlens.cli.options import Device, Json, Precision, Threads, open_encoder
+from twinlens.cli.terminal import print_json, print_note
+from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.index.collection import Collection, Hit
+    from twinlens.index.query.query import QueryPart
+
+
+def search(
+    folder: Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")],
+    query: Annotated[list[str] | None, typer.Argument(help="Texts to look for.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", help="An image to look for.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--not", help="A text to keep away from.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many answers.", min=1)] = 10,
+    filter: Annotated[
+        str | None, typer.Option(help="Say: 'label = \"cat\" and year >= 2020'.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Drop answers that score less.")] = None,
+    group: Annotated[
+        float | None, typer.Option(help="Fold near-duplicates from this cosine on, say 0.98.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at every item.")] = False,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Default: the collection's own.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--open", help="Open a contact sheet in the browser.")
+    ] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Write the contact sheet here.")] = None,
+    precision: Precision = "fp32",
+    device: Device = "auto",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Search a collection; several texts and images are summed, best answers come first.
+
+    [bold]Example:[/] twinlens search photos.index "a red bicycle" --filter 'year >= 2020'
+    """
+    from twinlens.index.collection import Collection
+    from twinlens.index.query.query import embed_query
+
+    parts = _parts(query or [], image or [], without or [])
+    with Collection(folder) as collection:
+        head = collection.head
+        encoder = open_encoder(
+            bundle or head.bundle_source or "builtin", precision, device, threads
+        )
+        collection.require_bundle(encoder.revision, encoder.name)
+        row = embed_query(parts, encoder, head.dim)
+        if group is None:
+            hits = collection.search(row, k, filter=filter, threshold=threshold, exact=exact)[0]
+        else:
+            hits = collection.search_grouped(
+                row, k, similarity=group, filter=filter, threshold=threshold
+            )
+        unknown = _unknown_fields(collection, filter) if filter and not hits else ""
+    _print(hits, json)
+    if unknown:
+        print_note(unknown)
+    if show or sheet:
+        _open_sheet(folder, " ".join(query or ["image"]), hits, sheet, show)
+
+
+def _parts(texts: list[str], images: list[Path], without: list[str]) -> list[QueryPart]:
+    from twinlens.index.query.query import QueryPart
+
+    if not texts and not images:
+        raise InputError("nothing to look for; give a text, or an image with --image")
+    return [
+        *(QueryPart(text=text) for text in texts),
+        *(QueryPart(image=path) for path in images),
+        *(QueryPart(text=text, weight=-0.5) for text in without),
+    ]
+
+
+def _unknown_fields(collection: Collection, filter: str) -> str:
+    """Say which fields of a filter no item has: a slip of the pen looks like an empty answer."""
+    from twinlens.index.query.filter_language import parse_filter
+    from twinlens.index.query.filters import fields_of
+
+    known = collection.snapshot().fields()
+    unknown = sorted(fields_of(parse_filter(filter)) - known)
+    if not unknown:
+        return ""
+    there = ", ".join(sorted(known)) or "none"
+    return f"no item has a field {' or '.join(unknown)}; the fields are: {there}"
+
+
+def _print(hits: list[Hit], json: bool) -> None:
+    if json:
+        print_json(
+            [
+                {"id": hit.id, "score": hit.score, "metadata": hit.metadata}
+                | ({"duplicates": list(hit.duplicates)} if hit.duplicates else {})
+                for hit in hits
+            ]
+        )
+        return
+    if not hits:
+        print_note("nothing found")
+    for hit in hits:
+        copies = f"  (+{len(hit.duplicates)} alike)" if hit.duplicates else ""
+        typer.echo(f"{hit.score:.4f}  {hit.id}{copies}")
+
+
+def _open_sheet(folder: Path, title: str, hits: list[Hit], sheet: Path | None, show: bool) -> None:
+    from twinlens.index.gallery.contact_sheet import write_sheet
+
+    place = write_sheet(hits, title, sheet or folder / "contact-sheet.html")
+    print_note(f"contact sheet: {place}")
+    if show:
+        typer.launch(place.resolve().as_uri())

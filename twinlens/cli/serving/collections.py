@@ -1,0 +1,52 @@
+"""The collections that `twinlens serve` starts with: those named, those kept, one built first."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twinlens.cli.terminal import print_note
+from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.serving.collections.store import Shelf
+
+KEPT = "collections"
+CACHE = Path.home() / ".cache" / "twinlens"
+
+
+def open_shelf(named: list[str], images: Path | None, data: Path | None, bundle: str) -> Shelf:
+    """Return the shelf of a server; `images` is indexed with `bundle` first."""
+    from twinlens.serving.collections.store import Shelf
+
+    shelf = Shelf(data / KEPT if data else None)
+    try:
+        for text in named:
+            name, sign, path = text.partition("=")
+            if not sign or not name or not path:
+                raise InputError(f"--collection {text!r} is not NAME=DIR", field="collection")
+            shelf.add(name, Path(path))
+        if images is not None:
+            shelf.add("images", _index(images, data, bundle))
+    except BaseException:
+        shelf.close()
+        raise
+    return shelf
+
+
+def _index(images: Path, data: Path | None, bundle: str) -> Path:
+    """Build the collection of a corpus in its own place, which the next start finds again.
+
+    A place for each revision of the bundle: after an upgrade the images are indexed anew.
+    """
+    from twinlens.bundle.encoder import find_bundle
+    from twinlens.bundle.store import read_manifest
+    from twinlens.cli.index.index import build
+
+    revision = read_manifest(find_bundle(bundle)).revision
+    mark = hashlib.sha256(f"{images.resolve()}\0{revision}".encode()).hexdigest()[:12]
+    folder = (data or CACHE) / "images" / f"{images.name or 'root'}-{mark}"
+    print_note(f"indexing {images} into {folder}")
+    build(str(images), folder, bundle=bundle)
+    return folder

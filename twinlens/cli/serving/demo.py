@@ -1,0 +1,102 @@
+"""`twinlens demo`: draw a picture corpus on this machine, index it, and open the server on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinlens.cli.terminal import print_json, print_note, track
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twinlens.demo import DemoCorpus
+    from twinlens.demo.picture import Picture
+
+BUNDLE = "builtin"
+
+
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where pictures and collection go; default the user's cache."),
+    ] = None,
+    emoji: Annotated[
+        bool, typer.Option(help="Draw the system's colour emoji, where a font is found.")
+    ] = True,
+    index: Annotated[bool, typer.Option(help="Index what was drawn.")] = True,
+    serve: Annotated[bool, typer.Option(help="Open the server on it.")] = True,
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that keeps classifiers and jobs over restarts.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for a script; opens no server.")
+    ] = False,
+) -> None:
+    """Draw pictures, index them and serve: the system's colour emoji, else drawings made by code.
+
+    Pictures and collection are kept; a second call takes up what is there.
+
+    [bold]Example:[/] twinlens demo --port 8000
+    """
+    from twinlens.demo import draw_corpus, find_cache, find_font
+
+    home = folder or find_cache() / "demo"
+    corpus = draw_corpus(
+        home / ("emoji" if emoji else "drawings"),
+        find=find_font if emoji else lambda: None,
+        track=_show_progress,
+    )
+    state = "kept" if corpus.kept else "drawn"
+    print_note(f"{corpus.count} pictures {state} from {corpus.source.what}: {corpus.table}")
+    collection = _index(corpus) if index else None
+    if json:
+        print_json(_tell(corpus, collection))
+    elif collection is None:
+        typer.echo(str(corpus.table))
+    elif not serve:
+        typer.echo(f'twinlens search {collection} "a red heart"')
+    else:
+        _serve(collection, host, port, data)
+
+
+def _index(corpus: DemoCorpus) -> Path:
+    """Index the corpus beside its folder. One collection for each revision of the encoder."""
+    from twinlens.bundle.encoder import find_bundle
+    from twinlens.bundle.store import read_manifest
+    from twinlens.cli.index.index import build
+
+    revision = read_manifest(find_bundle(BUNDLE)).revision
+    collection = corpus.folder.with_name(f"{corpus.folder.name}-{revision[:12]}")
+    build(str(corpus.table), collection, bundle=BUNDLE, id_column="name")
+    return collection
+
+
+def _serve(collection: Path, host: str, port: int, data: Path | None) -> None:
+    """Open the server with the collection `demo`, having said how to ask it."""
+    from twinlens.cli.serving.serve import serve
+
+    if port:
+        query = '{"collection": "demo", "text": "a red heart", "k": 5}'
+        address = f"http://{host}:{port}/search"
+        print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
+    serve(collection=[f"demo={collection}"], host=host, port=port, data=data)
+
+
+def _tell(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:
+    return {
+        "folder": str(corpus.folder),
+        "table": str(corpus.table),
+        "count": corpus.count,
+        "source": corpus.source.what,
+        "kept": corpus.kept,
+        "collection": None if collection is None else str(collection),
+    }
+
+
+def _show_progress(pictures: Iterable[Picture], total: int) -> Iterable[Picture]:
+    return track(pictures, "drawing", total)

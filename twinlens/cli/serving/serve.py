@@ -1,0 +1,164 @@
+"""`twinlens serve`: bundles behind HTTP. Every option ends in one settings object."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.serving.observe.tracing import Tracer
+    from twinlens.serving.service import Opener
+    from twinlens.serving.settings import Settings
+
+
+def serve(
+    bundles: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Bundles as PATH or NAME=PATH; none: the builtin one.", metavar="[NAME=]PATH"
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that keeps classifiers and jobs over restarts.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Precisions to load, first is the default: fp32, or fp32,int8.")
+    ] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the encoder; default one a core.", min=1)
+    ] = None,
+    fast: Annotated[bool, typer.Option(help="Decode large JPEG files at reduced size.")] = False,
+    window: Annotated[
+        float, typer.Option(help="Milliseconds a batch may wait to grow; for GPUs.", min=0)
+    ] = 0.0,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, SCOPE:KEY a line; else TWINLENS_KEYS holds them."),
+    ] = None,
+    bundle_folder: Annotated[
+        Path | None,
+        typer.Option("--bundles", help="Folder from which an admin key may load bundles by name."),
+    ] = None,
+    allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
+    drain_notice: Annotated[
+        float, typer.Option(help="Seconds between readiness off and the door closed.", min=0)
+    ] = 1.0,
+    log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(help="A collection to search; repeat for more.", metavar="NAME=DIR"),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="A corpus to index first, then serve as `images`.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as limits.items=64; docs/serve.md lists them."),
+    ] = None,
+) -> None:
+    """Serve bundles over HTTP.
+
+    [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
+    """
+    options = [
+        f"precisions={precision}",
+        f"batching.window_seconds={window / 1000}",
+        f"fetching.enabled={allow_urls}",
+        f"watch.drain_notice={drain_notice}",
+        f"log_format={log_format}",
+        *(set_ or []),
+    ]
+    settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    from twinlens.serving.launch import build_opener
+
+    opener = build_opener(settings, device=device, threads=threads, fast=fast)
+    _run(settings, opener, (host, port), read_bundles(bundles or []), collection or [], images)
+
+
+def _run(
+    settings: Settings,
+    opener: Opener,
+    address: tuple[str, int],
+    named: dict[str, str],
+    collections: list[str],
+    images: Path | None,
+) -> None:
+    """Open what is named, and serve it until a signal says to stop."""
+    from twinlens.cli.serving.collections import open_shelf
+    from twinlens.serving.launch import announce, run_server, take_port
+    from twinlens.serving.routes.collections import build_routers
+    from twinlens.serving.service import Service
+
+    taken = take_port(*address)
+    service = Service(settings, opener, tracer=_start_tracer(settings))
+    shelf = open_shelf(collections, images, settings.data, next(iter(named.values())))
+    for name, path in named.items():
+        service.load(name, path)
+    for line in announce(service, taken):
+        typer.echo(line, err=True)
+    try:
+        run_server(service, taken, build_routers(service, shelf))
+    finally:
+        shelf.close()
+
+
+def read_bundles(given: list[str]) -> dict[str, str]:
+    """Return paths by name; a path without a name is called by its folder."""
+    if not given:
+        return {"builtin": "builtin"}
+    found: dict[str, str] = {}
+    for text in given:
+        name, sign, path = text.partition("=")
+        if not sign:
+            name, path = Path(text).name, text
+        if not name or not path:
+            raise InputError(f"{text!r} is not a bundle; write PATH or NAME=PATH")
+        if name in found:
+            raise InputError(f"two bundles are called {name!r}; name one with NAME=PATH")
+        found[name] = path
+    return found
+
+
+def build_settings(
+    options: list[str], *, data: Path | None, bundles: Path | None, keys: str
+) -> Settings:
+    """Return the settings that NAME=VALUE options and folders make."""
+    from twinlens.serving.keys import parse_keys
+    from twinlens.serving.settings import Settings, override
+
+    settings = Settings(data=data, bundles=bundles, keys=parse_keys(keys))
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not sign:
+            raise InputError(f"--set {option!r} has no value; write NAME=VALUE")
+        settings = override(settings, name.strip(), value.strip())
+    if not settings.precisions:
+        raise InputError("--precision is empty; write fp32, int8 or fp32,int8")
+    if settings.log_format not in ("text", "json"):
+        raise InputError(f"--log-format is {settings.log_format!r}; it must be text or json")
+    return settings
+
+
+def _read_keys(path: Path | None) -> str:
+    """Return the text of the keys: from the file, else from the environment."""
+    if path is None:
+        return os.environ.get("TWINLENS_KEYS", "")
+    if not path.is_file():
+        raise InputError(f"--keys {str(path)!r} is not a file")
+    return path.read_text()
+
+
+def _start_tracer(settings: Settings) -> Tracer | None:
+    if not settings.tracing:
+        return None
+    from twinlens.serving.observe.tracing import Tracer, start_exporting
+
+    return Tracer(start_exporting())

@@ -1,0 +1,117 @@
+"""`twinlens train METHOD DATA --out RUN`: from a folder of images to a trained encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinlens.cli.terminal import print_json
+from twinlens.errors import InputError
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="One of --list.")] = "",
+    where: Annotated[
+        str, typer.Argument(metavar="DATA", help="Image folder, .zip, .tar shards, .csv, .parquet.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.")] = None,
+    recipe: Annotated[str, typer.Option(help="Named settings to start from.")] = "default",
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Print the methods and recipes.")] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Try rising rates, print the one to set, and stop.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the settings and stop.")] = False,
+) -> None:
+    """Train an encoder; the same command again goes on where a stopped run left off.
+
+    [bold]Example:[/] twinlens train simclr photos/ --out run --set steps=1000
+    """
+    from twinlens.training.config import apply_sets
+    from twinlens.training.recipes import describe_methods, has_own_loop, open_recipe
+
+    if listing:
+        typer.echo("\n".join(describe_methods()))
+        return
+    if not method:
+        raise InputError("name a method; twinlens train --list shows them", field="METHOD")
+    if has_own_loop(method, recipe):
+        if find_lr:
+            raise InputError(f"--find-lr does not know recipe {recipe}", field="--find-lr")
+        _run_builtin(where, out, sets or [], show=show)
+        return
+    config = apply_sets(open_recipe(method, recipe), sets or [])
+    if show:
+        typer.echo(config.to_json(), nl=False)
+        return
+    if find_lr and where:
+        _find(config, where, out)
+        return
+    if not where or out is None:
+        raise InputError("give the data and --out RUN", field="--out" if where else "DATA")
+    _run(config, where, out)
+
+
+def _run_builtin(where: str, out: Path | None, sets: list[str], *, show: bool) -> None:
+    """Train, evaluate and export the builtin encoder, which has a loop of its own."""
+    from recipes.builtin.corpus import find_data
+    from recipes.builtin.making import make, set_recipe
+    from twinlens.training.progress import open_display
+
+    recipe = set_recipe(sets)
+    if show:
+        print_json(dataclasses.asdict(recipe))
+        return
+    if out is None:
+        raise InputError("give --out RUN", field="--out")
+    folder = Path(where) if where else find_data()
+    display = open_display()
+    try:
+        manifest = make(folder, out, recipe, out / "bundle", display)
+    finally:
+        display.close()
+    typer.echo(f"trained builtin; bundle: {out / 'bundle'}, revision {manifest.revision[:12]}")
+
+
+def _find(config: object, where: str, out: Path | None) -> None:
+    from twinlens.training.config import Config
+    from twinlens.training.progress import open_display
+    from twinlens.training.studies.lr_finder import find_rate
+
+    assert isinstance(config, Config)
+    display = open_display()
+    try:
+        rate, trial = find_rate(config, where, display)
+    finally:
+        display.close()
+    if out is not None:
+        plot = out.with_name(f"{out.name}.find-lr.html")
+        plot.write_text(trial.page(), encoding="utf-8")
+    typer.echo(f"lr={rate:.3g}")
+
+
+def _run(config: object, where: str, out: Path) -> None:
+    from twinlens.training.config import Config
+    from twinlens.training.loop.loop import train as train_run
+    from twinlens.training.progress import Silent, open_display
+    from twinlens.training.report.page import write_report
+
+    assert isinstance(config, Config)
+    is_first = os.environ.get("RANK", "0") == "0"  # torchrun starts this command once a rank
+    display = open_display() if is_first else Silent()
+    try:
+        finished = train_run(config, where, out, display)
+    finally:
+        display.close()
+    if not is_first:
+        return
+    write_report(out)
+    typer.echo(
+        f"trained {config.method} for {finished.step} steps in {finished.seconds:.0f} s; run: {out}"
+    )

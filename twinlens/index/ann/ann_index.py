@@ -1,0 +1,171 @@
+"""The FAISS index of a segment: built beside it, opened when first needed, trusted by its hash.
+
+It is derived. When it is damaged or gone its segment is searched exactly and says so; nothing that
+the collection holds is ever in it alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.errors import TwinlensError
+from twinlens.index.ann.candidates import INDEX_NAME, TUNED_K, Candidates, Dials
+from twinlens.index.ann.filtered_params import FilteredDials, choose_dials
+from twinlens.index.ann.kinds import PROJECTED_DIM, Kind, find_kind
+from twinlens.index.ann.recall import Recall, Sample, fitting_part
+from twinlens.index.ann.tuner import Tuning, tune
+from twinlens.index.storage.durable import check_hashes, fresh_name, publish_folder
+from twinlens.index.storage.records import IndexRow
+from twinlens.index.storage.segment import Segment
+from twinlens.index.vectors.arrays import Floats, Mask, Rows, as_float32
+from twinlens.index.vectors.faiss_setup import load_faiss, num_gpus
+from twinlens.index.vectors.gpu import add_blocks
+from twinlens.index.vectors.space import Space, centred_space, projected_space, whole_space
+
+TRAIN_ROWS_PER_LIST = 100  # more does not place the centres better; fewer does
+TRAIN_ROUNDS = 10
+BLOCK = 16_384
+
+log = logging.getLogger(__name__)
+
+
+class Derived:
+    """The index of one segment, for any number of threads."""
+
+    def __init__(self, root: Path, row: IndexRow) -> None:
+        self.row = row
+        self.tuning = tuning_from(row.tuning)
+        self.damage: str | None = None
+        self._folder = root / row.name
+        self._lock = threading.Lock()
+        self._open: Candidates | None = None
+
+    def search(
+        self, segment: Segment, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool
+    ) -> tuple[Floats, Rows] | None:
+        """Return the k best rows, or None where only an exact search can answer."""
+        index = self.open()
+        if index is None:
+            return None
+        dials = self._dials(index, queries, k, allowed, filtered)
+        if dials is None:
+            return None
+        found = index.find(queries, segment.matrix(False), k, dials, allowed)
+        # The caller knows that k rows are there: lists that ran dry are not the answer.
+        return None if found[1].min() < 0 else found
+
+    def open(self) -> Candidates | None:
+        """Check and map the index once; a damaged one is left alone and `damage` says why."""
+        with self._lock:
+            if self._open is None and self.damage is None:
+                try:
+                    check_hashes(self._folder, self.row.files)
+                    self._open = Candidates.load(self._folder, self.row.kind)
+                except (TwinlensError, RuntimeError, OSError) as error:
+                    self.damage = str(error)
+                    log.error("%s: searching exactly until it is rebuilt", error)
+            return self._open
+
+    def _dials(
+        self, index: Candidates, queries: Floats, k: int, allowed: Mask | None, filtered: bool
+    ) -> Dials | None:
+        """Return the dials for this search: tuned for k = 10, without a filter."""
+        farther = max(1.0, k / TUNED_K) ** 0.5
+        if not filtered or allowed is None:
+            return Dials(round(self.tuning.dials.probe * farther), self.tuning.dials.expansion)
+        share = np.count_nonzero(allowed) / len(allowed)
+        dials = choose_dials(self.tuning.filtered, share)
+        if dials is None:
+            return None
+        probe = round(dials.probe * farther)
+        held = index.count_by_list(allowed)
+        probe = index.probe_for(queries, probe, held, k * dials.expansion)
+        return Dials(probe, dials.expansion)
+
+
+def build_index(
+    root: Path,
+    segment: Segment,
+    kind_name: str,
+    samples: Mapping[str, Sample],
+    target: float,
+) -> IndexRow | None:
+    """Train, fill, tune and publish an index; None if no dials reach the target."""
+    kind, rows = find_kind(kind_name), segment.matrix(False)
+    space = _fit_space(kind, rows, samples)
+    index = Candidates(kind_name, _train_and_add(kind, rows, space), space)
+    tuning = tune(index, rows, samples, target, fitted=kind.space == "projected")
+    if tuning is None:
+        return None
+
+    def fill(folder: Path) -> None:
+        load_faiss().write_index(index.index, str(folder / INDEX_NAME))
+        space.save(folder)
+
+    name = fresh_name("idx")
+    files = publish_folder(root, name, fill)
+    settings = {"factory": kind.factory(len(rows), space.dim), "space": kind.space}
+    return IndexRow(name, kind_name, files, settings, dataclasses.asdict(tuning))
+
+
+def tuning_from(raw: Mapping[str, Any]) -> Tuning:
+    """Return the tuning that `dataclasses.asdict` wrote down."""
+    return Tuning(
+        Dials(**raw["dials"]),
+        raw["target"],
+        {name: Recall(**recall) for name, recall in raw["recall"].items()},
+        raw["milliseconds"],
+        tuple(
+            FilteredDials(one["share"], Dials(**one["dials"]) if one["dials"] else None)
+            for one in raw.get("filtered", ())  # without them filtered searches are exact
+        ),
+    )
+
+
+def _fit_space(kind: Kind, rows: npt.NDArray[Any], samples: Mapping[str, Sample]) -> Space:
+    if kind.space == "full":
+        return whole_space(rows.shape[1])
+    sample = as_float32(rows[_draw(len(rows), 50_000)])
+    if kind.space == "centred":
+        return centred_space(sample)
+    queries = np.concatenate([fitting_part(one).queries for one in samples.values()])
+    return projected_space(sample, queries, min(PROJECTED_DIM, rows.shape[1]))
+
+
+def _train_and_add(kind: Kind, rows: npt.NDArray[Any], space: Space) -> Any:
+    faiss = load_faiss()
+    factory = kind.factory(len(rows), space.dim)
+    index = faiss.index_factory(space.dim, factory, faiss.METRIC_INNER_PRODUCT)
+    wanted = len(rows)
+    if kind.dial == "nprobe":
+        index.cp.niter = TRAIN_ROUNDS
+        index.cp.max_points_per_centroid = TRAIN_ROWS_PER_LIST
+        wanted = TRAIN_ROWS_PER_LIST * index.nlist
+        if num_gpus(faiss):
+            flat = faiss.IndexFlatIP(space.dim)
+            index.clustering_index = faiss.index_cpu_to_all_gpus(flat)
+    if kind.dial == "efSearch":
+        index.hnsw.efConstruction = 120
+    if not index.is_trained:
+        index.train(space.map_rows(rows[_draw(len(rows), wanted)]))
+
+    def blocks() -> Iterator[Floats]:
+        for start in range(0, len(rows), BLOCK):
+            yield space.map_rows(rows[start : start + BLOCK])
+
+    return add_blocks(index, blocks, has_kernels=kind.on_gpu)
+
+
+def _draw(count: int, wanted: int) -> Rows:
+    """Return up to `wanted` of `count` rows, in order, the same each time."""
+    if wanted >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))

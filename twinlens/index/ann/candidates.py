@@ -1,0 +1,140 @@
+"""A FAISS index with its space and dials: proposes candidate rows for queries.
+
+Search parameters travel with each call; nothing on the shared index is ever changed, so searches
+of any number of threads do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.index.ann.kinds import Kind, find_kind
+from twinlens.index.vectors.arrays import Floats, Mask, Rows
+from twinlens.index.vectors.exact import rescore
+from twinlens.index.vectors.faiss_setup import load_faiss
+from twinlens.index.vectors.gpu import DeviceIndex, copy_index
+from twinlens.index.vectors.space import Space
+
+INDEX_NAME = "index.faiss"
+TUNED_K = 10
+
+
+@dataclass(frozen=True)
+class Dials:
+    """`probe` lists or graph candidates looked at; `expansion` candidates for each answer."""
+
+    probe: int
+    expansion: int
+
+
+class Candidates:
+    """A FAISS index, open."""
+
+    def __init__(self, kind_name: str, index: Any, space: Space) -> None:
+        self.kind_name = kind_name
+        self.kind: Kind = find_kind(kind_name)
+        self.index = index
+        self.space = space
+        self._known_params: dict[tuple[int, int], Any] = {}
+
+    @property
+    def probes(self) -> tuple[int, ...]:
+        """The values of the dial worth trying on this index, from cheap to thorough."""
+        if self.kind.dial != "nprobe":
+            return self.kind.probes
+        most = max(1, self.index.nlist // 2)  # beyond, looking at everything is cheaper
+        return tuple(probe for probe in self.kind.probes if probe <= most)
+
+    @staticmethod
+    def load(folder: Path, kind_name: str) -> Candidates:
+        """Map an index whose bytes were checked; its lists stay in the page cache."""
+        faiss = load_faiss()
+        flags = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY
+        index = faiss.read_index(str(folder / INDEX_NAME), flags)
+        return Candidates(kind_name, index, Space.load(folder))
+
+    def find(
+        self,
+        queries: Floats,
+        rows: npt.NDArray[Any],
+        k: int,
+        dials: Dials,
+        allowed: Mask | None = None,
+    ) -> tuple[Floats, Rows]:
+        """Return the k best of the proposed rows, by their full embeddings `rows`."""
+        count = min(max(k, TUNED_K) * dials.expansion, self.index.ntotal)
+        _, places = self.propose(queries, count, dials.probe, allowed)
+        return rescore(queries, rows, places, k)
+
+    def propose(
+        self, queries: Floats, count: int, probe: int, allowed: Mask | None = None
+    ) -> tuple[Floats, Rows]:
+        """Return up to `count` candidates a query, best first by the index's own rough scores."""
+        mapped = self.space.map_queries(queries)
+        if allowed is None and self._copy is not None:
+            found = self._copy.search(mapped, count, min(probe, self.index.nlist))
+            if found is not None:
+                return found
+        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
+        params = self._params(probe, count, bits)
+        scores, places = self.index.search(mapped, count, params=params)
+        return scores, places
+
+    def count_by_list(self, allowed: Mask) -> Rows:
+        """Return how many allowed rows each list holds; nothing where there are no lists."""
+        if self.kind.dial != "nprobe":
+            return np.empty(0, np.int64)
+        return np.bincount(self._list_of_row[allowed], minlength=self.index.nlist)
+
+    def probe_for(self, queries: Floats, probe: int, held: Rows, enough: int) -> int:
+        """Return how many lists to look at so that `probe` of them are worth it, and not dry.
+
+        Where the allowed rows lie everywhere those are the nearest `probe`. A filter against the
+        query's own direction leaves its nearest lists almost empty: such lists do not count, and
+        all lists together must hold `enough` allowed rows. `held` is what `count_by_list` says.
+        """
+        if self.kind.dial != "nprobe":
+            return probe
+        _, lists = self.index.quantizer.search(self.space.map_queries(queries), self.index.nlist)
+        fair = 0.5 * held.mean()  # a list with half of its part counts in full
+        worth = np.cumsum(np.minimum(1.0, held / fair)[lists], axis=1)
+        seen = np.cumsum(held[lists], axis=1)
+        there = (worth >= min(probe, 0.999 * worth[0, -1])) & (seen >= min(enough, seen[0, -1]))
+        return max(probe, int(np.max(np.argmax(there, axis=1))) + 1)
+
+    @functools.cached_property
+    def _copy(self) -> DeviceIndex | None:
+        return copy_index(self.index, self.kind_name) if self.kind.on_gpu else None
+
+    @functools.cached_property
+    def _list_of_row(self) -> npt.NDArray[np.int32]:
+        faiss = load_faiss()
+        owner = np.zeros(self.index.ntotal, dtype=np.int32)
+        lists = self.index.invlists
+        for number in range(self.index.nlist):
+            size = lists.list_size(number)
+            if size:
+                owner[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
+        return owner
+
+    def _params(self, probe: int, count: int, bits: npt.NDArray[np.uint8] | None) -> Any:
+        if bits is not None:
+            return self._new_params(probe, count, sel=load_faiss().IDSelectorBitmap(bits))
+        known = self._known_params.get((probe, count))
+        if known is None:  # few pairs are in use; two threads may both make one
+            known = self._known_params[probe, count] = self._new_params(probe, count)
+        return known
+
+    def _new_params(self, probe: int, count: int, **chosen: Any) -> Any:
+        faiss = load_faiss()
+        if self.kind.dial == "nprobe":
+            return faiss.SearchParametersIVF(nprobe=min(probe, self.index.nlist), **chosen)
+        if self.kind.dial == "efSearch":
+            return faiss.SearchParametersHNSW(efSearch=max(probe, count), **chosen)
+        return faiss.SearchParameters(**chosen)

@@ -1,0 +1,142 @@
+"""How much of the truth an index finds: samples of queries, recall, and how sure of it one can be.
+
+A true answer is one that an exact search gives. Answers of one query are found or missed together,
+so a confidence interval counts fewer trials than answers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.index.ann.candidates import TUNED_K, Candidates, Dials
+from twinlens.index.vectors.arrays import Floats, Mask, Rows
+from twinlens.index.vectors.exact import top_k
+
+CONFIDENCE_Z = 1.645  # one-sided 95 %
+QUERY_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Queries of one modality, with their true answers among the rows of the index."""
+
+    queries: Floats
+    truth: Rows  # (n, TUNED_K)
+    own: Rows | None = None  # the row that each query is a copy of: never counts as an answer
+
+    def half(self, which: int) -> Sample:
+        """Return every second query: halves 0 and 1 have none in common."""
+        return self.part(slice(which, None, 2))
+
+    def part(self, chosen: slice) -> Sample:
+        """Return some of the queries."""
+        own = None if self.own is None else self.own[chosen]
+        return Sample(self.queries[chosen], self.truth[chosen], own)
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A measured recall with its two-sided confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+def true_sample(
+    queries: Floats, rows: npt.NDArray[Any], own: Rows | None = None, live: Mask | None = None
+) -> Sample:
+    """Find the true answers of queries by exact search."""
+    _, places = top_k(queries, rows, TUNED_K + (own is not None), live)
+    return Sample(queries, places if own is None else _without(places, own), own)
+
+
+def fitting_part(sample: Sample) -> Sample:
+    """Return the queries that may shape an index: they neither choose nor report."""
+    return sample.half(0).half(0)
+
+
+def recall_of(index: Candidates, sample: Sample, dials: Dials) -> Recall:
+    """Measure what these dials deliver on a sample."""
+    return measure(find_shares(index, sample, dials.probe, (dials.expansion,))[:, 0])
+
+
+def measure(shares: npt.NDArray[np.float64], z: float = 1.96) -> Recall:
+    """Return the mean of each query's recall, with Wilson's interval.
+
+    The answers of one query are found or missed together, so they are not independent: the
+    interval counts as many trials as would give the variance between queries that was seen.
+    """
+    value = float(np.mean(shares))
+    trials = _trials(shares)
+    low, high = wilson(value, trials, z)
+    return Recall(value, low, high, len(shares))
+
+
+def wilson(share: float, trials: float, z: float) -> tuple[float, float]:
+    """Return Wilson's confidence interval of a share."""
+    scale = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    reach = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def _trials(shares: npt.NDArray[np.float64]) -> float:
+    """Return the number of independent trials that the spread of the shares amounts to."""
+    count, value = len(shares), float(np.mean(shares))
+    spread = float(np.var(shares))
+    if spread == 0 or value in (0, 1):
+        return float(count)
+    return float(np.clip(value * (1 - value) * count / spread, count, count * TUNED_K))
+
+
+def lower_bound(shares: npt.NDArray[np.float64]) -> float:
+    """Return what the mean is at least, with a confidence of 95 %.
+
+    Where nothing was missed the spread says nothing; then it is what one miss would leave.
+    """
+    if np.all(shares == 1):
+        shares = np.append(shares[1:], 1 - 1 / TUNED_K)
+    return wilson(float(np.mean(shares)), _trials(shares), CONFIDENCE_Z)[0]
+
+
+def find_shares(
+    index: Candidates,
+    sample: Sample,
+    probe: int,
+    expansions: tuple[int, ...],
+    allowed: Mask | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return the share of true answers found, by query and expansion: (n, expansions).
+
+    Candidates are scored by their full rows, so a true answer is found exactly if it is proposed.
+    """
+    extra = int(sample.own is not None)
+    count = min(TUNED_K * expansions[-1], index.index.ntotal - extra)
+    shares = np.empty((len(sample.queries), len(expansions)))
+    for start in range(0, len(sample.queries), QUERY_BLOCK):
+        part = slice(start, start + QUERY_BLOCK)
+        _, places = index.propose(sample.queries[part], count + extra, probe, allowed)
+        if sample.own is not None:
+            places = _without(places, sample.own[part])
+        truth = sample.truth[part]
+        there = np.maximum(1, (truth >= 0).sum(axis=1))
+        known = (places[:, :, None] == truth[:, None, :]) & (truth[:, None, :] >= 0)
+        found = np.cumsum(known.any(axis=2), axis=1)
+        for place, expansion in enumerate(expansions):
+            shares[part, place] = found[:, min(TUNED_K * expansion, count) - 1] / there
+    return shares
+
+
+def _without(places: Rows, own: Rows) -> Rows:
+    """Drop each query's own row, or the last place where it is not among them."""
+    mine = places == own[:, None]
+    mine[~mine.any(axis=1), -1] = True
+    kept: Rows = places[~mine].reshape(len(places), -1)
+    return kept

@@ -1,0 +1,69 @@
+"""Text queries to tune on, best source first: the user's own, the captions, words in templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from twinlens.index.ann.words import WORDS
+from twinlens.index.storage.catalog import Catalog
+
+CAPTION_FIELDS = ("caption", "captions", "text", "title", "description", "sentence", "alt")
+LABEL_FIELDS = ("label", "labels", "class", "cls", "category", "name", "tags", "keywords")
+ENOUGH = 200  # fewer captions than this are too few to measure on
+LOOKED_AT = 20_000  # about
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """Texts with a word on where they come from, for the tuning's record."""
+
+    texts: tuple[str, ...]
+    source: str
+
+
+def choose_texts(
+    catalog: Catalog,
+    templates: Sequence[str],
+    given: Sequence[str] = (),
+    count: int = 1000,
+) -> TextSample:
+    """Return up to `count` different texts that stand for what users will ask."""
+    if given:
+        return TextSample(_draw(given, count), "given")
+    captions: set[str] = set()
+    labels: set[str] = set()
+    best: set[str] = set()  # of each item its captions, or else its labels: no part is left out
+    for item in catalog.items(step=max(1, -(-catalog.count() // LOOKED_AT))):
+        told = _texts_in(item.metadata, CAPTION_FIELDS)
+        named = _texts_in(item.metadata, LABEL_FIELDS)
+        captions.update(told)
+        labels.update(named)
+        best.update(told or named)
+    if len(captions) >= ENOUGH:
+        return TextSample(_draw(sorted(best), count), "captions")
+    words = sorted(labels) if len(labels) >= ENOUGH else sorted({*labels, *WORDS})
+    filled = [template.format(word) for template in templates or ("{}",) for word in words]
+    return TextSample(_draw(filled, count), "templates over words")
+
+
+def _texts_in(metadata: dict[str, Any], fields: Sequence[str]) -> set[str]:
+    found = set()
+    for field in fields:
+        value = metadata.get(field)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str) and one.strip():
+                found.add(one.strip())
+    return found
+
+
+def _draw(texts: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return up to `count` of the texts, each once, the same each time."""
+    different = list(dict.fromkeys(texts))
+    if len(different) <= count:
+        return tuple(different)
+    chosen = np.random.default_rng(0).choice(len(different), count, replace=False)
+    return tuple(different[place] for place in chosen)

@@ -1,0 +1,165 @@
+"""Chooses the cheapest dials that reach a recall, on every modality of query apart.
+
+Image queries resemble the rows and text queries do not: an index tuned on images alone reports
+0.999 and delivers 0.83 to text. So the worst modality decides, on the lower confidence bound over
+one half of the sample; what is reported was measured on the other half, which chose nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.index.ann.adverse_filters import widen
+from twinlens.index.ann.candidates import TUNED_K, Candidates, Dials
+from twinlens.index.ann.filtered_params import FilteredDials
+from twinlens.index.ann.recall import (
+    Recall,
+    Sample,
+    find_shares,
+    lower_bound,
+    recall_of,
+    true_sample,
+)
+from twinlens.index.vectors.arrays import Mask
+
+DEFAULT_TARGET = 0.95
+FILTERED_TARGET = 0.99
+FILTERED_SHARES = (0.5, 0.1, 0.02)  # of rows that a filter keeps; fewer are searched exactly
+FILTERED_QUERIES = 400  # a modality
+TIMED_QUERIES = 24
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Dials, and what they deliver by modality; `filtered` says which to use under a filter."""
+
+    dials: Dials
+    target: float
+    recall: dict[str, Recall]
+    milliseconds: float  # thread CPU time of one query
+    filtered: tuple[FilteredDials, ...] = ()
+
+
+def tune(
+    index: Candidates,
+    rows: npt.NDArray[Any],
+    samples: Mapping[str, Sample],
+    target: float = DEFAULT_TARGET,
+    *,
+    fitted: bool = False,
+) -> Tuning | None:
+    """Return the cheapest dials that reach `target` for every modality, or None if none do.
+
+    `fitted` says that the index was shaped by `fitting_part` of the samples: those queries do not
+    choose, since it serves them better than any others.
+    """
+    choosing = {name: one.half(0) for name, one in samples.items()}
+    if fitted:
+        choosing = {name: one.half(1) for name, one in choosing.items()}
+    search = _Search(index, rows, choosing)
+    chosen = search.cheapest(target)
+    if chosen is None:
+        return None
+    milliseconds, dials = chosen
+    recall = {name: recall_of(index, one.half(1), dials) for name, one in samples.items()}
+    filtered = tuple(_tune_filters(search, max(target, FILTERED_TARGET)))
+    return Tuning(dials, target, recall, milliseconds, filtered)
+
+
+def _tune_filters(search: _Search, target: float) -> Iterator[FilteredDials]:
+    """Yield the cheapest dials by the share of rows that a filter keeps, from all to few.
+
+    Under a filter the neighbours lie farther apart, by how much only a measurement tells: each
+    share is tuned on answers that lie among rows drawn for it, then raised until it does for rows
+    that lie against the queries.
+    """
+    found = search.cheapest(target)
+    yield FilteredDials(1.0, found[1] if found else None)
+    for share in FILTERED_SHARES:
+        # What a wider filter needs, a narrower one needs at least.
+        found = search.under(share, found[1].probe if found else 0).cheapest(target)
+        yield FilteredDials(share, search.widen(share, found[1], target) if found else None)
+
+
+class _Search:
+    """Recall over the grid of dials; one pass at a probe tells it for every expansion."""
+
+    def __init__(
+        self,
+        index: Candidates,
+        rows: npt.NDArray[Any],
+        samples: Mapping[str, Sample],
+        allowed: Mask | None = None,
+        least: int = 0,
+    ) -> None:
+        self._index = index
+        self._rows = rows
+        self._samples = samples
+        self._allowed = allowed
+        self._probes = tuple(probe for probe in index.probes if probe >= least)
+        self._known: dict[int, dict[int, float]] = {}
+
+    def under(self, share: float, least: int) -> _Search:
+        """Return the search among a drawn share of the rows, from the probe `least` on."""
+        allowed = np.random.default_rng(2).random(len(self._rows)) < share
+        samples = {
+            name: true_sample(one.queries, self._rows, one.own, allowed)
+            for name, one in self._few().items()
+        }
+        return _Search(self._index, self._rows, samples, allowed, least)
+
+    def widen(self, share: float, dials: Dials, target: float) -> Dials | None:
+        """Return these dials, raised until they do for filters against the queries as well."""
+        return widen(self._index, self._rows, self._few(), share, dials, target)
+
+    def _few(self) -> dict[str, Sample]:
+        return {name: one.part(slice(FILTERED_QUERIES)) for name, one in self._samples.items()}
+
+    def cheapest(self, target: float) -> tuple[float, Dials] | None:
+        """Return the dials that reach the target soonest, after their milliseconds."""
+        timed = [(self._time(dials), dials) for dials in self._reaching(target)]
+        return min(timed, key=lambda one: one[0], default=None)
+
+    def _reaching(self, target: float) -> list[Dials]:
+        """Return, for each expansion that can, the smallest probe that reaches the target."""
+        found = []
+        for expansion in self._index.kind.expansions:
+            low, high = 0, len(self._probes)
+            while low < high:
+                middle = (low + high) // 2
+                if self._bound(self._probes[middle], expansion) >= target:
+                    high = middle
+                else:
+                    low = middle + 1
+            if low < len(self._probes):
+                found.append(Dials(self._probes[low], expansion))
+        return found
+
+    def _bound(self, probe: int, expansion: int) -> float:
+        """Return the lower confidence bound of the worst modality."""
+        if probe not in self._known:
+            expansions = self._index.kind.expansions
+            shares = [
+                find_shares(self._index, one, probe, expansions, self._allowed)
+                for one in self._samples.values()
+            ]
+            self._known[probe] = {
+                expansion: min(lower_bound(one[:, place]) for one in shares)
+                for place, expansion in enumerate(expansions)
+            }
+        return self._known[probe][expansion]
+
+    def _time(self, dials: Dials) -> float:
+        """Return the median of thread CPU milliseconds of a query."""
+        spent = []
+        for query in next(iter(self._samples.values())).queries[:TIMED_QUERIES]:
+            start = time.thread_time()
+            self._index.find(query[None], self._rows, TUNED_K, dials, self._allowed)
+            spent.append(time.thread_time() - start)
+        return 1000 * float(np.median(spent))

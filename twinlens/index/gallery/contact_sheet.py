@@ -1,0 +1,75 @@
+"""A page of thumbnails for a search's answers: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import ImageOps
+
+from twinlens.bundle.image.image_source import ImageLimits, decoding, open_image
+from twinlens.errors import InputError
+from twinlens.index.collection import Hit
+from twinlens.index.ingest.corpus import read_path
+
+SIDE = 224
+QUALITY = 80
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 14px system-ui, sans-serif; margin: 2rem; background: Canvas; color: CanvasText;
+       color-scheme: light dark; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem; }}
+figure {{ margin: 0; }}
+img {{ width: 100%; aspect-ratio: 1; object-fit: contain; background: #8882; }}
+figcaption {{ overflow-wrap: anywhere; }}
+b {{ font-variant-numeric: tabular-nums; }}
+</style>
+<h1>{title}</h1>
+<main>
+{figures}
+</main></html>
+"""
+
+
+def write_sheet(hits: Sequence[Hit], title: str, path: Path) -> Path:
+    """Write the page and return its path; an image that is gone leaves its place empty."""
+    figures = "\n".join(_figure(hit) for hit in hits)
+    path.write_text(_PAGE.format(title=html.escape(title), figures=figures), encoding="utf-8")
+    return path
+
+
+def _figure(hit: Hit) -> str:
+    raw = _read(hit)
+    picture = ""
+    if raw is not None:
+        source = f"data:image/webp;base64,{base64.b64encode(raw).decode()}"
+        picture = f'<img src="{source}" alt="{html.escape(hit.id)}">'
+    caption = f"<b>{hit.score:.3f}</b> {html.escape(hit.id)}"
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+def _read(hit: Hit) -> bytes | None:
+    path = hit.metadata.get("path")
+    if not isinstance(path, str):
+        return None
+    try:
+        return make_thumbnail(read_path(path))
+    except (OSError, InputError):
+        return None
+
+
+def make_thumbnail(image: bytes, side: int = SIDE) -> bytes:
+    """Return the image as a small upright WebP; an `ImageError` if it is none."""
+    with decoding():
+        opened = open_image(image, ImageLimits())
+        opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+    upright.thumbnail((side, side))
+    out = io.BytesIO()
+    upright.save(out, "WEBP", quality=QUALITY)
+    return out.getvalue()

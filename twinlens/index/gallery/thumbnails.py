@@ -1,0 +1,84 @@
+"""Thumbnails of items, made once and kept in a bounded file beside the collection.
+
+A cache: what it loses is made again, from the image where that is still there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+from twinlens.index.gallery.contact_sheet import make_thumbnail
+from twinlens.index.ingest.corpus import read_path
+from twinlens.index.storage.records import Item
+
+THUMBNAILS_NAME = "thumbnails.sqlite"
+MAX_BYTES = 256 << 20
+BUILT_MARK = "-"  # in the version of an item that the offline indexer wrote
+
+
+class ThumbnailStore:
+    """Thumbnails by id and version."""
+
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+        place = folder / THUMBNAILS_NAME if os.access(folder, os.W_OK) else ":memory:"
+        self._lock = threading.Lock()
+        self._max_bytes = max_bytes
+        self.kept = self.made = 0  # asked for and there; made now
+        self._db = sqlite3.connect(place, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")  # a cache need not survive a crash
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS thumbnails"
+            "(id TEXT PRIMARY KEY, version TEXT NOT NULL, image BLOB NOT NULL)"
+        )
+        self._bytes = int(
+            self._db.execute("SELECT coalesce(sum(length(image)), 0) FROM thumbnails").fetchone()[0]
+        )
+
+    def get(self, item: Item) -> bytes | None:
+        """Return an item's thumbnail, made now if its image can be read, or None."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT image FROM thumbnails WHERE id = ? AND version = ?", (item.id, item.version)
+            ).fetchone()
+            self.kept += row is not None
+        if row is not None:
+            return bytes(row[0])
+        path = item.metadata.get("path")
+        # Only the indexer's own paths are opened: others were written by whoever may upsert.
+        if not isinstance(path, str) or BUILT_MARK not in item.version:
+            return None
+        try:
+            raw = read_path(path)
+        except OSError:
+            return None
+        return self.put(item.id, item.version, raw)
+
+    def put(self, id: str, version: str, image: bytes) -> bytes:
+        """Make and keep the thumbnail of an image; an `ImageError` if it is none."""
+        small = make_thumbnail(image)
+        with self._lock:
+            self.made += 1
+            self._forget(id)
+            self._db.execute("INSERT INTO thumbnails VALUES (?, ?, ?)", (id, version, small))
+            self._bytes += len(small)
+            while self._bytes > self._max_bytes:
+                oldest = self._db.execute(
+                    "SELECT id FROM thumbnails ORDER BY rowid LIMIT 1"
+                ).fetchone()
+                self._forget(oldest[0])
+        return small
+
+    def close(self) -> None:
+        """Release the file."""
+        with self._lock:
+            self._db.close()
+
+    def _forget(self, id: str) -> None:
+        row = self._db.execute(
+            "DELETE FROM thumbnails WHERE id = ? RETURNING length(image)", (id,)
+        ).fetchone()
+        self._bytes -= row[0] if row else 0

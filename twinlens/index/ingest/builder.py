@@ -1,0 +1,181 @@
+"""The offline indexer: a corpus becomes a collection, and running it again makes up the difference.
+
+An item's version is the hash of its bytes and metadata, so a second run embeds only what is new or
+changed and deletes what is gone. Floats are committed a batch at a time: killed anywhere, the next
+run repeats one batch. The encoder runs in a thread of its own, decoding in others, and commits
+beside both, so that the encoder waits for nothing; no process can be orphaned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from twinlens.errors import InputError, TwinlensError
+from twinlens.index.ingest.corpus import Corpus, Entry
+from twinlens.index.ingest.intake import Decoded, Group, Intake, Progress, write_failures
+from twinlens.index.vectors.arrays import Floats
+from twinlens.index.writer import Writer, check_id
+
+CORPUS_NOTE = "corpus"
+DECODED_TOGETHER = 8  # to hand over one by one costs a fifth of decoding a small image
+
+
+class ImageEncoder(Protocol):
+    """What the indexer needs of an encoder: its two stages for images."""
+
+    def preprocess(self, image: bytes, /) -> npt.NDArray[np.uint8]:
+        """Return pixels (height, width, 3)."""
+
+    def encode_pixels(self, pixels: npt.NDArray[np.uint8], /) -> Floats:
+        """Return embeddings (n, d)."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build. `keep` leaves items alone that this corpus does not have."""
+
+    batch: int = 32
+    workers: int = max(2, os.cpu_count() or 2)
+    keep: bool = False
+
+
+def build(
+    writer: Writer,
+    corpus: Corpus,
+    encoder: ImageEncoder,
+    options: BuildOptions | None = None,
+    observe: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Bring the collection in line with the corpus; return what was done."""
+    options = options or BuildOptions()
+    _claim(writer, corpus, options)
+    known = writer.catalog.versions()
+    intake = Intake(writer, Progress(corpus.count))
+    with (
+        ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
+        ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
+    ):
+        before: tuple[Group, Future[Floats]] | None = None
+        ahead = _decode_ahead(decoding, corpus, encoder, known, options)
+        for batch in _batches(ahead, options.batch):
+            group = intake.sort(batch)
+            rows = encoding.submit(_encode, encoder, group.fresh)
+            if before is not None:  # stored while the batch behind it is being embedded
+                intake.store(*before)
+                observe(intake.progress)
+            before = group, rows
+        if before is not None:
+            intake.store(*before)
+    intake.pending.commit()
+    progress = intake.progress
+    failed = {failure["id"] for failure in intake.failures} - intake.present
+    kept = intake.present
+    gone = [name for name in known if name in failed or not (options.keep or name in kept)]
+    progress.removed = writer.delete(gone)
+    write_failures(writer.folder, intake.failures)
+    observe(progress)
+    return progress
+
+
+def content_version(raw: bytes, metadata: Mapping[str, Any]) -> str:
+    """Return the version of an item: the hash of its bytes, then that of its metadata."""
+    described = orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS, default=str)
+    return f"{_digest(raw)}-{_digest(described)}"
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()[:24]
+
+
+def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
+    """Refuse to empty a collection of another corpus; remember this one."""
+    name = corpus.name.encode()
+    before = writer.catalog.note(CORPUS_NOTE)
+    if before is None and writer.catalog.count() and not options.keep:
+        before = b"an import or upserts"
+    if before not in (None, name) and not options.keep:
+        raise InputError(
+            f"{writer.folder} was built from {before.decode()}; building it from {corpus.name}"
+            " would delete those items: add --keep to have both, or choose another folder",
+            field="corpus",
+        )
+    if before is None:
+        with writer.catalog.writing() as transaction:
+            transaction.write_note(CORPUS_NOTE, name)
+
+
+def _decode_ahead(
+    pool: ThreadPoolExecutor,
+    corpus: Corpus,
+    encoder: ImageEncoder,
+    known: Mapping[str, str],
+    options: BuildOptions,
+) -> Iterator[Decoded]:
+    """Yield decoded entries in order, so many ahead that the encoder never waits."""
+    ahead: deque[Future[list[Decoded]]] = deque()
+    entries = corpus.entries()
+    most = 2 * (options.batch // DECODED_TOGETHER + options.workers)
+    try:
+        while group := list(itertools.islice(entries, DECODED_TOGETHER)):
+            ahead.append(pool.submit(_decode_group, group, encoder, known))
+            if len(ahead) >= most:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
+def _decode_group(
+    entries: list[Entry], encoder: ImageEncoder, known: Mapping[str, str]
+) -> list[Decoded]:
+    return [_decode(entry, encoder, known.get(entry.id, "")) for entry in entries]
+
+
+def _decode(entry: Entry, encoder: ImageEncoder, known: str) -> Decoded:
+    """Read one entry; whatever goes wrong with it is its own matter."""
+    try:
+        check_id(entry.id)
+        raw = entry.read()
+        version = content_version(raw, entry.metadata)
+        if version == known:
+            return Decoded(entry, version, is_unchanged=True)
+        if known and version.split("-")[0] == known.split("-")[0]:
+            return Decoded(entry, version)  # only the metadata is new
+        return Decoded(entry, version, encoder.preprocess(raw))
+    except TwinlensError as error:
+        return Decoded(entry, failure=error.message)
+    except Exception as error:  # a damaged file may raise anything; it must not end the build
+        return Decoded(entry, failure=f"{type(error).__name__}: {error}")
+
+
+def _encode(encoder: ImageEncoder, fresh: list[Decoded]) -> Floats:
+    """Embed the pixels of a batch."""
+    pixels = [one.pixels for one in fresh if one.pixels is not None]
+    return encoder.encode_pixels(np.stack(pixels)) if pixels else np.empty((0, 0), np.float32)
+
+
+def _batches(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
+    """Group items so that each batch holds about `size` to embed, or enough to report on."""
+    batch: list[Decoded] = []
+    pixels = 0
+    for one in items:
+        batch.append(one)
+        pixels += one.pixels is not None
+        if pixels == size or len(batch) == 8 * size:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,160 @@
+"""What a build has taken in: decoded entries sorted, embedded rows committed, failures written.
+
+Rows are committed by number or by time, whichever comes first; what was committed stays, whatever
+happens to the rest of the build.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from twinlens.index.ingest.corpus import Entry
+from twinlens.index.storage.durable import sync
+from twinlens.index.vectors.arrays import Floats
+from twinlens.index.writer import Writer
+
+FAILURES_NAME = "failures.jsonl"
+COMMIT_ROWS = 256
+COMMIT_SECONDS = 10.0
+
+
+@dataclass
+class Progress:
+    """How far a build is; the same object is handed to the observer again and again."""
+
+    total: int | None
+    seen: int = 0
+    embedded: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failed: int = 0
+    stage: str = "embedding"
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Items a second so far."""
+        return self.seen / max(1e-9, time.monotonic() - self.started)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The time that the rest will take at this rate, or None where the end is unknown."""
+        if self.total is None or not self.seen:
+            return None
+        return (self.total - self.seen) / self.rate
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a worker made of an entry: pixels to embed, an embedding to keep, or a failure."""
+
+    entry: Entry
+    version: str = ""
+    pixels: npt.NDArray[np.uint8] | None = None
+    is_unchanged: bool = False
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The entries of one batch that belong into the collection; `size` counts the others too."""
+
+    size: int
+    fresh: list[Decoded]
+    renamed: list[Decoded]  # the image is known, the metadata new
+    unchanged: int
+
+
+class Intake:
+    """What a build has taken in so far."""
+
+    def __init__(self, writer: Writer, progress: Progress) -> None:
+        self.pending = Pending(writer)
+        self.progress = progress
+        self.present: set[str] = set()
+        self.failures: list[dict[str, str]] = []
+
+    def sort(self, batch: list[Decoded]) -> Group:
+        """Tell what is to be embedded from what is known and what failed."""
+        fresh, renamed, unchanged = [], [], 0
+        for one in batch:
+            name = one.entry.id
+            if one.failure or name in self.present:
+                reason = one.failure or "the corpus has this id already; the first one counts"
+                self.failures.append({"id": _printable(name), "error": _printable(reason)})
+                continue
+            self.present.add(name)
+            unchanged += one.is_unchanged
+            if one.pixels is not None:
+                fresh.append(one)
+            elif not one.is_unchanged:
+                renamed.append(one)
+        return Group(len(batch), fresh, renamed, unchanged)
+
+    def store(self, group: Group, rows: Future[Floats]) -> None:
+        """Hand a batch to the writer once it is embedded."""
+        embedded = rows.result()
+        if group.fresh:
+            self.pending.add(group.fresh, embedded)
+        for one in group.renamed:
+            row = self.pending.writer.collection.embedding(one.entry.id)
+            self.pending.add([one], row[None])
+        self.progress.seen += group.size
+        self.progress.embedded += len(group.fresh)
+        self.progress.unchanged += group.unchanged + len(group.renamed)
+        self.progress.failed = len(self.failures)
+
+
+class Pending:
+    """Embedded rows on their way to the writer: committed by number or by time."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self._items: list[Decoded] = []
+        self._rows: list[Floats] = []
+        self._since = time.monotonic()
+
+    def add(self, items: list[Decoded], rows: Floats) -> None:
+        """Take embedded items; commit when enough are there."""
+        self._items += [replace(one, pixels=None) for one in items]
+        self._rows.append(rows)
+        late = time.monotonic() - self._since > COMMIT_SECONDS
+        if len(self._items) >= COMMIT_ROWS or late:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make everything taken so far durable."""
+        if self._items:
+            self.writer.upsert(
+                [one.entry.id for one in self._items],
+                np.concatenate(self._rows),
+                [one.entry.metadata for one in self._items],
+                [one.version for one in self._items],
+            )
+        self._items, self._rows = [], []
+        self._since = time.monotonic()
+
+
+def write_failures(folder: Path, failures: list[dict[str, str]]) -> None:
+    """Replace the list of failures in one step; no failures, no list."""
+    path = folder / FAILURES_NAME
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    beside = path.with_suffix(".tmp")
+    beside.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in failures))
+    sync(beside)
+    beside.replace(path)
+    sync(folder)
+
+
+def _printable(text: str) -> str:
+    """Return text that is Unicode: the name of a file may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()

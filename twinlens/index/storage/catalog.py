@@ -1,0 +1,288 @@
+"""`catalog.sqlite`: what a collection holds, and its one commit point.
+
+A transaction that returned is on disk (WAL, synchronous FULL); whatever it does not name does not
+exist, so a crash leaves the old state or the new one. Every row carries a checksum, since SQLite
+has none: a flipped byte raises instead of answering.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from twinlens.errors import CollectionError
+from twinlens.index.storage.database import connect
+from twinlens.index.storage.records import (
+    FORMAT,
+    Changes,
+    Head,
+    Item,
+    SegmentRow,
+    checksum,
+    segment_from,
+)
+from twinlens.index.storage.transaction import Transaction
+from twinlens.index.vectors.arrays import Floats
+
+CATALOG_NAME = "catalog.sqlite"
+CHUNK = 500  # ids a query, below SQLite's limit on parameters
+
+_SCHEMA = """
+CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL,
+                  crc INTEGER NOT NULL);
+CREATE TABLE items(rid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version TEXT NOT NULL,
+                   metadata TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE delta(rid INTEGER PRIMARY KEY, embedding BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE tombstones(seq INTEGER PRIMARY KEY, rid INTEGER NOT NULL,
+                        crc INTEGER NOT NULL);
+CREATE TABLE segments(name TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE notes(key TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL);
+"""
+
+
+class Catalog:
+    """One connection to the catalog; safe to share between threads."""
+
+    def __init__(self, folder: Path, *, write: bool = False) -> None:
+        self.path = folder / CATALOG_NAME
+        if not self.path.is_file():
+            raise CollectionError(
+                f"{folder} is not a collection: it has no {CATALOG_NAME};"
+                " make one with `twinlens index build CORPUS -o DIR`"
+            )
+        self._lock = threading.RLock()
+        self._db = connect(self.path, write=write)
+        self.head()
+
+    @staticmethod
+    def create(folder: Path, head: Head) -> None:
+        """Write a new catalog into `folder`."""
+        db = sqlite3.connect(folder / CATALOG_NAME, isolation_level=None)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_SCHEMA)
+        body = json.dumps(head.__dict__)
+        db.execute("INSERT INTO head VALUES (1, ?, ?)", (body, checksum(body)))
+        db.close()
+
+    def close(self) -> None:
+        """Release the connection."""
+        with self._lock:
+            self._db.close()
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def version(self) -> int:
+        """Return a number that differs after any other connection committed: 3 microseconds."""
+        return int(self._one("PRAGMA data_version")[0])
+
+    def head(self) -> Head:
+        """Return the head as of now."""
+        body, crc = self._one("SELECT body, crc FROM head")
+        self._check(crc, body)
+        raw = json.loads(body)
+        if raw.get("format") != FORMAT:
+            raise CollectionError(
+                f"{self.path}: format {raw.get('format')!r} is unknown;"
+                f" this version reads format {FORMAT}"
+            )
+        return Head(**raw)
+
+    def changes(self, last_rid: int, last_seq: int, *, with_segments: bool = False) -> Changes:
+        """Return what was committed after this point, as one consistent picture."""
+        with self.reading():
+            head = self.head()
+            found = self._all(
+                "SELECT d.rid, d.embedding, d.crc, i.id, i.version, i.metadata, i.crc"
+                " FROM delta d JOIN items i USING (rid) WHERE d.rid > ? ORDER BY d.rid",
+                (last_rid,),
+            )
+            gone = self._all("SELECT seq, rid, crc FROM tombstones WHERE seq > ?", (last_seq,))
+            segments = tuple(self.segments()) if with_segments else ()
+        for rid, embedding, crc, *item in found:
+            self._check(crc, rid, embedding)
+            self._check(item[3], rid, *item[:3])
+        for seq, rid, crc in gone:
+            self._check(crc, seq, rid)
+        return Changes(
+            head,
+            segments,
+            np.array([row[0] for row in found], dtype=np.int64),
+            _rows([row[1] for row in found], head.dim),
+            [orjson.loads(row[5]) for row in found],
+            np.array([row[1] for row in gone], dtype=np.int64),
+        )
+
+    def segments(self) -> list[SegmentRow]:
+        """Return the segments that exist, oldest first."""
+        rows = []
+        for name, body, crc in self._all("SELECT name, body, crc FROM segments ORDER BY name"):
+            self._check(crc, name, body)
+            rows.append(segment_from(name, json.loads(body)))
+        return rows
+
+    def count(self) -> int:
+        """Return the number of items."""
+        return int(self._one("SELECT count(*) FROM items")[0])
+
+    def delta_count(self) -> int:
+        """Return the number of items not yet in a segment."""
+        return int(self._one("SELECT count(*) FROM delta")[0])
+
+    def by_rid(self, rids: Sequence[int]) -> dict[int, Item]:
+        """Return the items of these rids; one that is gone is left out."""
+        return {item.rid: item for item in self._items("rid", rids)}
+
+    def by_id(self, ids: Sequence[str]) -> dict[str, Item]:
+        """Return the items of these ids; one that does not exist is left out."""
+        return {item.id: item for item in self._items("id", ids)}
+
+    def items(self, after: int = 0, limit: int | None = None, step: int = 1) -> Iterator[Item]:
+        """Yield the items in the order of their rids, read in pages.
+
+        With `step` about one of so many, from all over the collection and the same each time: rids
+        are scrambled first, since what repeats in a corpus may well repeat with the step.
+        """
+        left = limit
+        while left is None or left > 0:
+            page = 1000 if left is None else min(1000, left)
+            rows = self._all(
+                "SELECT rid, id, version, metadata, crc FROM items WHERE rid > ?"
+                " AND (((rid & 268435455) * 2654435761) >> 16) % ? = 0 ORDER BY rid LIMIT ?",
+                (after, step, page),
+            )
+            for row in rows:
+                yield self._item(row)
+            if len(rows) < page:
+                return
+            after = rows[-1][0]
+            left = None if left is None else left - page
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of every id: what a repeated build compares with."""
+        return dict(self._all("SELECT id, version FROM items"))
+
+    def delta_embedding(self, rid: int) -> Floats | None:
+        """Return the embedding of a delta row, or None if the row is in a segment."""
+        rows = self._all("SELECT embedding, crc FROM delta WHERE rid = ?", (rid,))
+        if not rows:
+            return None
+        self._check(rows[0][1], rid, rows[0][0])
+        return np.frombuffer(rows[0][0], dtype=np.float16).astype(np.float32)
+
+    def note(self, key: str) -> bytes | None:
+        """Return a named value that belongs to the collection, such as a sample of queries."""
+        rows = self._all("SELECT body, crc FROM notes WHERE key = ?", (key,))
+        if not rows:
+            return None
+        self._check(rows[0][1], key, rows[0][0])
+        return bytes(rows[0][0])
+
+    def verify(self) -> None:
+        """Read every row and every page; raise at the first that is damaged."""
+        with self.reading():
+            answer = self._one("PRAGMA integrity_check")[0]
+            if answer != "ok":
+                raise CollectionError(f"{self.path} is damaged: {answer}")
+            self.changes(0, 0, with_segments=True)
+            for key, body, crc in self._all("SELECT key, body, crc FROM notes"):
+                self._check(crc, key, body)
+            for _ in self.items():
+                pass
+
+    # --- writing ---------------------------------------------------------------------------
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep other threads of this process from committing through this connection."""
+        with self._lock:
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Make the reads within one consistent picture."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._execute("COMMIT")
+
+    @contextmanager
+    def writing(self, *, new_generation: bool = False) -> Iterator[Transaction]:
+        """Commit what happens within durably and at once, or nothing of it."""
+        with self._lock:
+            self._execute("BEGIN IMMEDIATE")
+            try:
+                transaction = Transaction(self._db, self.head())
+                yield transaction
+                transaction.finish(new_generation)
+                self._execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # --- private ---------------------------------------------------------------------------
+
+    def _items(self, column: str, keys: Sequence[Any]) -> Iterator[Item]:
+        for start in range(0, len(keys), CHUNK):
+            chunk = list(keys[start : start + CHUNK])
+            marks = ",".join("?" * len(chunk))
+            for row in self._all(
+                f"SELECT rid, id, version, metadata, crc FROM items WHERE {column} IN ({marks})",
+                chunk,
+            ):
+                yield self._item(row)
+
+    def _item(self, row: Sequence[Any]) -> Item:
+        rid, name, version, metadata, crc = row
+        self._check(crc, rid, name, version, metadata)
+        return Item(rid, name, version, orjson.loads(metadata))
+
+    def _check(self, crc: int, *fields: Any) -> None:
+        if crc != checksum(*fields):
+            raise CollectionError(
+                f"{self.path} is damaged: a row does not match its checksum ({fields[0]!r});"
+                " restore the collection from a copy, or build it again"
+            )
+
+    def _one(self, sql: str) -> Sequence[Any]:
+        rows = self._all(sql)
+        if not rows:
+            raise CollectionError(f"{self.path} is damaged: {sql!r} found nothing")
+        first: Sequence[Any] = rows[0]
+        return first
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            cursor = self._execute(sql, values)
+            try:
+                return cursor.fetchall()
+            except sqlite3.DatabaseError as error:
+                raise self._explain(error) from error
+
+    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(sql, values)
+        except sqlite3.DatabaseError as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: sqlite3.DatabaseError) -> CollectionError:
+        return CollectionError(f"{self.path}: {error}")
+
+
+def _rows(blobs: list[bytes], dim: int) -> Floats:
+    joined = np.frombuffer(b"".join(blobs), dtype=np.float16)
+    return joined.reshape(len(blobs), dim).astype(np.float32)

@@ -1,0 +1,123 @@
+"""The rows of the catalog as plain values, and the checksum that each row carries."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from twinlens.errors import InputError
+from twinlens.index.storage.durable import FileRecord
+from twinlens.index.vectors.arrays import Floats, Rids
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is true of the whole collection."""
+
+    dim: int
+    bundle_name: str
+    bundle_revision: str
+    bundle_source: str  # where to find that bundle: "builtin" or a path
+    created: str
+    epoch: int = 0  # one more with every commit
+    generation: int = 0  # one more when the set of segments or their indexes changes
+    next_rid: int = 1
+    last_seq: int = 0  # of the tombstones ever written; they may be forgotten, numbers never return
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """The derived FAISS index of a segment: rebuilt at will, never the only copy of anything."""
+
+    name: str
+    kind: str
+    files: dict[str, FileRecord]
+    settings: dict[str, Any]
+    tuning: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """An immutable folder of embeddings, in the order of their rids."""
+
+    name: str
+    rows: int
+    files: dict[str, FileRecord]
+    index: IndexRow | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry of the collection, without its embedding."""
+
+    rid: int
+    id: str
+    version: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What was committed after a known point, read in one transaction."""
+
+    head: Head
+    segments: tuple[SegmentRow, ...]  # where they were asked for
+    rids: Rids  # new delta rows, ascending
+    embeddings: Floats
+    metadata: list[dict[str, Any]]
+    tombstones: Rids  # rids gone since
+
+
+def checksum(*fields: int | str | bytes) -> int:
+    """Return the CRC-32 of a row's fields."""
+    if isinstance(fields[-1], bytes):  # an embedding or a note, never joined to a copy
+        return zlib.crc32(fields[-1], checksum(*fields[:-1]))
+    return zlib.crc32("\0".join(map(str, fields)).encode())
+
+
+def dump_metadata(metadata: dict[str, Any]) -> str:
+    """Return metadata as JSON text; refuse what JSON cannot hold."""
+    try:
+        return orjson.dumps(metadata, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise InputError(f"metadata cannot be written as JSON: {error}", field="metadata") from None
+
+
+def now() -> str:
+    """Return the time in ISO 8601, to the second, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def segment_body(row: SegmentRow) -> str:
+    """Return what the catalog keeps of a segment, as JSON."""
+
+    def files(records: dict[str, FileRecord]) -> dict[str, list[Any]]:
+        return {name: [record.bytes, record.sha256] for name, record in records.items()}
+
+    body: dict[str, Any] = {"rows": row.rows, "files": files(row.files), "index": None}
+    if row.index:
+        body["index"] = {**row.index.__dict__, "files": files(row.index.files)}
+    return json.dumps(body)
+
+
+def segment_from(name: str, raw: dict[str, Any]) -> SegmentRow:
+    """Return the segment that `segment_body` wrote down."""
+
+    def files(records: dict[str, list[Any]]) -> dict[str, FileRecord]:
+        return {key: FileRecord(*value) for key, value in records.items()}
+
+    index = raw["index"]
+    return SegmentRow(
+        name,
+        int(raw["rows"]),
+        files(raw["files"]),
+        IndexRow(**{**index, "files": files(index["files"])}) if index else None,
+    )

@@ -1,0 +1,166 @@
+"""An immutable folder of embeddings: float16 rows in the order of their rids, and their metadata.
+
+All files are mapped when the segment is opened, so that a compaction may unlink them under a
+reader. No byte reaches an answer before the sha256 of its file was checked once in this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.errors import CollectionError
+from twinlens.index.query.filters import Filter
+from twinlens.index.storage.columns import COLUMNS_NAME, Columns
+from twinlens.index.storage.durable import FileRecord, check_sizes, fresh_name, publish_folder
+from twinlens.index.storage.records import SegmentRow
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, Rows, as_float32
+from twinlens.index.vectors.gpu import DeviceIndex, copy_rows
+
+EMBEDDINGS_NAME = "embeddings.npy"
+RIDS_NAME = "rids.npy"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a new segment is filled with: rids ascending, embeddings in blocks in the same order."""
+
+    rids: Rids
+    dim: int
+    blocks: Callable[[], Iterator[Floats | Halves]]
+    metadata: Callable[[], Iterable[Mapping[str, Any]]]
+
+
+def write_segment(root: Path, content: Content) -> SegmentRow:
+    """Publish a new segment folder; it is not part of the collection until the catalog says so."""
+
+    def fill(folder: Path) -> None:
+        count = len(content.rids)
+        rows = np.lib.format.open_memmap(
+            folder / EMBEDDINGS_NAME, mode="w+", dtype="<f2", shape=(count, content.dim)
+        )
+        start = 0
+        for block in content.blocks():
+            rows[start : start + len(block)] = block
+            start += len(block)
+        if start != count:
+            raise RuntimeError(f"{start} embeddings for {count} rids: this is a bug")
+        rows.flush()
+        np.save(folder / RIDS_NAME, content.rids.astype("<i8"), allow_pickle=False)
+        columns = Columns.build(content.metadata())
+        if columns.count != count:
+            raise RuntimeError(f"{columns.count} metadata for {count} rids: this is a bug")
+        columns.save(folder)
+
+    name = fresh_name("seg")
+    return SegmentRow(name, len(content.rids), publish_folder(root, name, fill))
+
+
+class Segment:
+    """One segment, open for reading."""
+
+    def __init__(self, root: Path, row: SegmentRow, dim: int) -> None:
+        self.row = row
+        self.name = row.name
+        self._folder = root / row.name
+        check_sizes(self._folder, row.files)
+        # Checked and read through these maps alone: the names may be gone before the first search.
+        self._maps = {name: _map(self._folder / name, record) for name, record in row.files.items()}
+        self.rids: Rids = self._view(RIDS_NAME, "<i8", (row.rows,))
+        self.embeddings: Halves = self._view(EMBEDDINGS_NAME, "<f2", (row.rows, dim))
+        self._lock = threading.Lock()
+        self._verified = False
+        self._columns: Columns | None = None
+        self._resident: Floats | None = None
+        self._device: DeviceIndex | None = None
+        self._device_asked = False
+
+    def __len__(self) -> int:
+        return self.row.rows
+
+    def verify(self) -> None:
+        """Check every byte of the segment; once a process."""
+        with self._lock:
+            if self._verified:
+                return
+            for name, record in self.row.files.items():
+                if hashlib.sha256(self._maps[name].data).hexdigest() != record.sha256:
+                    raise CollectionError(
+                        f"{self._folder / name} is damaged: its sha256 is not the published one;"
+                        " restore the collection from a copy, or build it again in a new folder"
+                    )
+            self._verified = True
+
+    def select(self, tree: Filter) -> Mask:
+        """Return a flag a row: which satisfy the filter."""
+        return self._read_columns().select(tree)
+
+    def fields(self) -> list[str]:
+        """Return the metadata fields that any row has."""
+        return self._read_columns().fields
+
+    def matrix(self, resident: bool) -> Floats | Halves:
+        """Return all rows: in float32 and kept if `resident`, else as they lie on disk."""
+        self.verify()
+        if not resident:
+            return self.embeddings
+        with self._lock:
+            if self._resident is None:
+                self._resident = as_float32(self.embeddings)
+        return self._resident
+
+    def on_device(self) -> DeviceIndex | None:
+        """Return all rows on the GPU, or None where there is none."""
+        self.verify()
+        with self._lock:
+            if not self._device_asked:
+                self._device_asked = True
+                self._device = copy_rows(self.embeddings)
+        return self._device
+
+    def place_of(self, rids: Rids) -> Rows:
+        """Return the row of each rid, -1 where the rid is not in this segment."""
+        if not len(self.rids):
+            return np.full(len(rids), -1, dtype=np.int64)
+        places = np.minimum(np.searchsorted(self.rids, rids), len(self.rids) - 1)
+        return np.where(self.rids[places] == rids, places, -1)
+
+    def _read_columns(self) -> Columns:
+        self.verify()
+        with self._lock:
+            if self._columns is None:
+                self._columns = Columns.load(io.BytesIO(self._maps[COLUMNS_NAME].tobytes()))
+        return self._columns
+
+    def _view(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return the array at the end of an .npy file.
+
+        Shape and type come from the catalog: the file's own header is not read, for it is
+        unchecked.
+        """
+        raw = self._maps[name]
+        offset = len(raw) - np.dtype(dtype).itemsize * math.prod(shape)
+        if offset < 0:
+            raise CollectionError(
+                f"{self._folder / name} is too short for {shape} of {dtype}: it is damaged"
+            )
+        # A plain array: each use of a `memmap` runs Python code of NumPy's.
+        return np.asarray(raw[offset:].view(dtype).reshape(shape))
+
+
+def _map(path: Path, record: FileRecord) -> npt.NDArray[np.uint8]:
+    """Map a whole file; one that a compaction has just taken away is a `CollectionError`."""
+    try:
+        raw: npt.NDArray[np.uint8] = np.memmap(path, np.uint8, "r", shape=(record.bytes,))
+    except (OSError, ValueError) as error:
+        raise CollectionError(f"{path} cannot be mapped: {error}") from error
+    return raw

@@ -1,0 +1,116 @@
+"""The changes of one commit, as the only statements that alter a catalog.
+
+A rid is given once and never again, so that whoever knows the last rid and the last tombstone that
+it saw knows the whole past.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from twinlens.index.storage.records import Head, SegmentRow, checksum, dump_metadata, segment_body
+from twinlens.index.vectors.arrays import Floats, Rids
+
+
+class Transaction:
+    """The changes of one commit."""
+
+    def __init__(self, db: sqlite3.Connection, head: Head) -> None:
+        self._db = db
+        self._head = head
+        self._next_rid = head.next_rid
+        self._last_seq = head.last_seq
+
+    def replace_items(
+        self, ids: Sequence[str], versions: Sequence[str], metadata: Sequence[dict[str, Any]]
+    ) -> Rids:
+        """Insert items under fresh rids, burying what had their ids before."""
+        self.delete_items(ids)
+        rids = range(self._next_rid, self._next_rid + len(ids))
+        self._next_rid += len(ids)
+        bodies = [dump_metadata(one) for one in metadata]
+        self._db.executemany(
+            "INSERT INTO items VALUES (?, ?, ?, ?, ?)",
+            [(*row, checksum(*row)) for row in zip(rids, ids, versions, bodies, strict=True)],
+        )
+        return np.arange(rids.start, rids.stop, dtype=np.int64)
+
+    def delete_items(self, ids: Iterable[str]) -> int:
+        """Bury the items of these ids; return how many there were."""
+        count = 0
+        for name in ids:
+            row = self._db.execute("SELECT rid FROM items WHERE id = ?", (name,)).fetchone()
+            if row is not None:
+                self._bury(row[0])
+                count += 1
+        return count
+
+    def insert_delta(self, rids: Rids, embeddings: Floats) -> None:
+        """Keep the embeddings of fresh rids in the catalog itself until they are sealed."""
+        blobs = [row.tobytes() for row in embeddings.astype(np.float16)]
+        self._db.executemany(
+            "INSERT INTO delta VALUES (?, ?, ?)",
+            [
+                (rid, blob, checksum(rid, blob))
+                for rid, blob in zip(rids.tolist(), blobs, strict=True)
+            ],
+        )
+
+    def clear_delta(self, last_rid: int) -> None:
+        """Forget the delta rows up to `last_rid`: a segment of this transaction holds them."""
+        self._db.execute("DELETE FROM delta WHERE rid <= ?", (last_rid,))
+
+    def insert_segment(self, row: SegmentRow) -> None:
+        """Make a published folder part of the collection."""
+        body = segment_body(row)
+        self._db.execute(
+            "INSERT OR REPLACE INTO segments VALUES (?, ?, ?)",
+            (row.name, body, checksum(row.name, body)),
+        )
+
+    def drop_segment(self, name: str) -> None:
+        """Take a folder out of the collection; readers that have it open keep it."""
+        self._db.execute("DELETE FROM segments WHERE name = ?", (name,))
+
+    def forget_all_tombstones(self, up_to: int) -> None:
+        """Drop all tombstones up to a number: no segment holds a row that they bury."""
+        self._db.execute("DELETE FROM tombstones WHERE seq <= ?", (up_to,))
+
+    def forget_tombstones(self, rids: Iterable[int], up_to: int) -> None:
+        """Drop the tombstones of rows that no segment holds any more."""
+        self._db.executemany(
+            "DELETE FROM tombstones WHERE rid = ? AND seq <= ?", [(rid, up_to) for rid in rids]
+        )
+
+    def write_note(self, key: str, body: bytes) -> None:
+        """Keep a named value with the collection."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, body, checksum(key, body))
+        )
+
+    def finish(self, new_generation: bool) -> None:
+        """Advance the head."""
+        head = dataclasses.replace(
+            self._head,
+            epoch=self._head.epoch + 1,
+            generation=self._head.generation + int(new_generation),
+            next_rid=self._next_rid,
+            last_seq=self._last_seq,
+        )
+        body = json.dumps(head.__dict__)
+        self._db.execute("UPDATE head SET body = ?, crc = ?", (body, checksum(body)))
+
+    def _bury(self, rid: int) -> None:
+        self._db.execute("DELETE FROM items WHERE rid = ?", (rid,))
+        self._db.execute("DELETE FROM delta WHERE rid = ?", (rid,))
+        self._last_seq += 1
+        self._db.execute(
+            "INSERT INTO tombstones VALUES (?, ?, ?)",
+            (self._last_seq, rid, checksum(self._last_seq, rid)),
+        )

@@ -1,0 +1,129 @@
+"""Exact search: the k largest inner products by blocked GEMM, the reference for everything else.
+
+Rows times queries, not queries times rows: that is the orientation in which a tall thin GEMM runs
+near the machine's limit. A block's scores are compared with the k-th best seen so far, and only
+what passes is sorted; so selection costs next to nothing beside the GEMM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.index.vectors.arrays import Floats, Mask, Rows, as_float32
+
+BLOCK_BYTES = 16 << 20  # of rows in float32: large enough for the GEMM, small enough for a cache
+QUERY_BLOCK = 128
+SEED_ROWS = 2048  # sorted to have a bound; the rest is only compared with it
+NOTHING = -1  # the row of a place in the answer that no row fills
+
+
+def top_k(
+    queries: Floats, rows: npt.NDArray[Any], k: int, allowed: Mask | None = None
+) -> tuple[Floats, Rows]:
+    """Return the k best rows of each query, best first: scores (n, k), rows (n, k).
+
+    `rows` (m, d) may be float16; `allowed` (m,) leaves rows out. Places left over hold
+    -inf and `NOTHING`.
+    """
+    if allowed is not None:
+        chosen = np.flatnonzero(allowed)
+        if len(chosen) < len(rows) // 2:
+            scores, places = top_k(queries, rows[chosen], k)
+            return scores, _through(places, chosen)
+    parts = [
+        _top_k_block(queries[start : start + QUERY_BLOCK], rows, k, allowed)
+        for start in range(0, len(queries), QUERY_BLOCK)
+    ]
+    if not parts:
+        return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def rescore(queries: Floats, rows: npt.NDArray[Any], places: Rows, k: int) -> tuple[Floats, Rows]:
+    """Return the k best of each query's own candidates `places` (n, c), by their full rows."""
+    if len(queries) == 1 and places.shape[1] >= k and places.min() >= 0:
+        # A lone query with all it needs, which is most of them: no padding, no tables.
+        own = places[0]
+        scores = as_float32(rows[own]) @ queries[0]
+        order = np.lexsort((own, -scores))[:k]
+        return scores[order][None], own[order][None]
+    taken = np.where(places < 0, 0, places)
+    scores = np.stack(
+        [as_float32(rows[one]) @ query for one, query in zip(taken, queries, strict=True)]
+    )
+    scores[places < 0] = -np.inf
+    return best(scores, places, k)
+
+
+def best(scores: Floats, places: Rows, k: int) -> tuple[Floats, Rows]:
+    """Return the k best of (n, c) candidates, best first; equal scores by the smaller place."""
+    count = scores.shape[1]
+    if count < k:
+        scores = np.pad(scores, ((0, 0), (0, k - count)), constant_values=-np.inf)
+        places = np.pad(places, ((0, 0), (0, k - count)), constant_values=NOTHING)
+    order = np.lexsort((places, -scores), axis=1)[:, :k]
+    scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+    places[np.isneginf(scores)] = NOTHING
+    return scores, places
+
+
+def _top_k_block(
+    queries: Floats, rows: npt.NDArray[Any], k: int, allowed: Mask | None
+) -> tuple[Floats, Rows]:
+    """Run through the rows once for up to `QUERY_BLOCK` queries."""
+    count = len(queries)
+    scores = np.full((count, k), -np.inf, dtype=np.float32)
+    places = np.full((count, k), NOTHING, dtype=np.int64)
+    turned = np.ascontiguousarray(queries.T)
+    step = max(1, BLOCK_BYTES // (4 * max(1, rows.shape[1])))
+    for start in range(0, len(rows), step):
+        block = as_float32(rows[start : start + step]) @ turned  # (step, n)
+        if allowed is not None:
+            block[~allowed[start : start + step]] = -np.inf
+        at = start
+        if start == 0 and len(block) > 4 * k:
+            first = max(SEED_ROWS, 4 * k)
+            scores, places = best(*_seed(block[:first], k), k)
+            block, at = block[first:], first
+        scores, places = _merge(scores, places, block, at, k)
+    return scores, places
+
+
+def _seed(block: Floats, k: int) -> tuple[Floats, Rows]:
+    """Return the k best of the first rows, unsorted."""
+    turned = np.ascontiguousarray(block.T)
+    found = np.argpartition(turned, -k, axis=1)[:, -k:]
+    return np.take_along_axis(turned, found, 1), found.astype(np.int64)
+
+
+def _merge(scores: Floats, places: Rows, block: Floats, start: int, k: int) -> tuple[Floats, Rows]:
+    """Fold one block's scores into the best so far."""
+    # Of a flat array: NumPy finds the few set flags of one several times faster than of a table.
+    flat = np.flatnonzero(block > scores[:, -1])
+    if not len(flat):
+        return scores, places
+    row, query = np.divmod(flat, len(scores))
+    order = np.argsort(query, kind="stable")
+    row, query = row[order], query[order]
+    first = np.searchsorted(query, np.arange(len(scores)))
+    slot = np.arange(len(query)) - first[query]
+    width = int(slot.max()) + 1
+    new_scores = np.full((len(scores), width), -np.inf, dtype=np.float32)
+    new_places = np.full((len(scores), width), NOTHING, dtype=np.int64)
+    new_scores[query, slot] = block[row, query]
+    new_places[query, slot] = row + start
+    return best(
+        np.concatenate([scores, new_scores], axis=1),
+        np.concatenate([places, new_places], axis=1),
+        k,
+    )
+
+
+def _through(places: Rows, chosen: Rows) -> Rows:
+    """Map places within `chosen` back to rows; empty places stay empty."""
+    if not len(chosen):
+        return places
+    return np.where(places < 0, NOTHING, chosen[np.maximum(places, 0)])

@@ -1,0 +1,112 @@
+"""Who is turned away at the door: work that has no room, told before a byte of its body is read.
+
+A flood of refusals is paid for by the requests that are let in, so this looks at headers as they
+came and builds nothing that an answer of ours would need. What must stay true: nothing is refused
+here that would have found room, but for the moment in which a place is promised to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from twinlens.errors import OverloadedError
+from twinlens.serving.admission.reservations import Place, Promises
+from twinlens.serving.clock import Clock
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.engine.registry import Registry
+
+_FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and what tells an operator about the load
+_TELL_SECONDS = 1.0
+_IMAGES = (b"image/", b"multipart/")
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Refusal(NamedTuple):
+    """Why there is no room, and after how many seconds to come again."""
+
+    message: str
+    retry_after: float
+
+    def to_error(self) -> OverloadedError:
+        """Return it as the error that it is."""
+        return OverloadedError(self.message, retry_after=self.retry_after)
+
+
+class Door:
+    """Counts requests in, and knows when to say that there is no room.
+
+    When several places become free, whoever waits outside comes at once: each that is let in is
+    promised one until it asks for it, or the rest would be refused one by one further in, where
+    that costs several times as much.
+    """
+
+    def __init__(self, registry: Registry, most_requests: int, clock: Clock) -> None:
+        self._registry = registry
+        self._most = most_requests
+        self._clock = clock
+        self._promises = Promises(clock)
+        self.in_flight = 0
+        self._untold = 0
+        self._tell_at = 0.0
+
+    def is_free(self, method: str) -> bool:
+        """Whether a request is let in whatever the load, and not counted."""
+        return method in _FREE
+
+    def let_in(self, headers: Headers) -> Place:
+        """Count a request in; `let_out` has to follow."""
+        self.in_flight += 1
+        place = Place(self._promises)
+        if _brings_images(headers):
+            self._promises.make(place)
+        return place
+
+    def let_out(self, place: Place) -> None:
+        """Count a request out again."""
+        self.in_flight -= 1
+        place.settle()
+
+    def count_untold(self) -> int:
+        """Count a refusal; return how many there were since they were last told of, if it is time.
+
+        A line for each would cost as much as the refusal does.
+        """
+        self._untold += 1
+        now = self._clock.now()
+        if now < self._tell_at:
+            return 0
+        count, self._untold, self._tell_at = self._untold, 0, now + _TELL_SECONDS
+        return count
+
+    def refuse(self, headers: Headers) -> Refusal | None:
+        """Return why a request with these headers may not come in, or None."""
+        if self.in_flight >= self._most:
+            return Refusal(
+                f"{self._most} requests are being answered, the limit; try again later",
+                _backlog(self._registry.models()),
+            )
+        if not _brings_images(headers):
+            return None
+        queues = [m.images.batcher for m in self._registry.models() if m.images is not None]
+        if not queues or sum(queue.room for queue in queues) > self._promises.count():
+            return None
+        return Refusal(
+            "every place for images is taken; try again later",
+            max(queue.backlog_seconds for queue in queues),
+        )
+
+
+def _brings_images(headers: Headers) -> bool:
+    """Whether the body is images, as far as its type says."""
+    for name, value in headers:
+        if name == b"content-type":
+            return value.startswith(_IMAGES)
+    return False
+
+
+def _backlog(models: Iterable[ServedModel]) -> float:
+    """Return how long the longest queue will take."""
+    towers = [tower for model in models for tower in model.towers]
+    return max((tower.batcher.backlog_seconds for tower in towers), default=1.0)

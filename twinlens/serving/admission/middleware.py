@@ -1,0 +1,239 @@
+"""What surrounds every request: its id, the door, security headers, the last catch, metrics, log.
+
+One plain ASGI layer that costs microseconds, so that what is refused at the door costs little more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twinlens.serving.admission.controller import Door
+from twinlens.serving.admission.prepared_responses import Lines, Refusals
+from twinlens.serving.admission.reservations import Place
+from twinlens.serving.failures import answer_error
+from twinlens.serving.service import Service
+
+log = logging.getLogger("twinlens.serving")
+access = logging.getLogger("twinlens.access")
+
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+# Headers that a page of an allowed origin may read beside the body.
+SHOWN = (
+    "Retry-After",
+    "Server-Timing",
+    "Twinlens-Failed-Indices",
+    "Twinlens-Failed-Items",
+    "Twinlens-Model",
+    "Twinlens-Output",
+    "Twinlens-Revision",
+    "Twinlens-Scales",
+    "Twinlens-Shape",
+    "X-Request-Id",
+)
+_EXPOSE = (b"access-control-expose-headers", ", ".join(SHOWN).encode())
+
+Headers = list[tuple[bytes, bytes]]
+
+# Ids tell requests apart and keep no secret; asking the system for each would give the interpreter
+# away in the middle of every request.
+_ids = random.Random(os.urandom(16))
+
+
+class Surround:
+    """The outermost layer."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        hot_paths: frozenset[str] = frozenset(),
+        origins: frozenset[str] = frozenset(),
+    ) -> None:
+        limits = service.settings.limits
+        self.most_bytes = limits.body_bytes
+        self._app = app
+        self._hot_paths = hot_paths
+        self._origins = origins
+        self.service = service
+        self._door = Door(service.registry, limits.requests_in_flight, service.clock)
+        self._refusals = Refusals(_SECURITY)
+        service.metrics.in_flight.set_function(lambda: self._door.in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        exchange = _Exchange(self, scope, send)
+        if self._door.is_free(scope["method"]):
+            await self._run(exchange, scope, receive)
+            return
+        place = state.get("place")  # unless the protocol has let the request in
+        if place is None:
+            refusal = self._door.refuse(scope["headers"])
+            if refusal is not None:
+                await exchange.fail(scope, receive, refusal.to_error())
+                self._note_refusal(scope)
+                return
+            place = state["place"] = self._door.let_in(scope["headers"])
+        try:
+            await self._run(exchange, scope, receive)
+        finally:
+            self._door.let_out(place)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether connections end with their next answer."""
+        return self.service.is_draining
+
+    def turn_away(self, method: str, target: bytes, headers: Headers) -> bytes | None:
+        """Return the headers and body of a refusal, or None for a request that may come in.
+
+        For the protocol, which asks before there is a request to speak of.
+        """
+        refusal = None if self._door.is_free(method) else self._door.refuse(headers)
+        if refusal is None:
+            return None
+        path = target.partition(b"?")[0].decode("ascii", "replace")
+        if path not in self._hot_paths:
+            path = ""
+        self._note_refusal({"method": method, "path": path, "headers": headers})
+        more = self.allow_origin(headers) if self._origins else ()
+        return self._refusals.write(refusal, path, _request_id(headers), more)
+
+    def let_in(self, method: str, headers: Headers) -> Place | None:
+        """Count in a request that was not turned away; None where there is nothing to count."""
+        return None if self._door.is_free(method) else self._door.let_in(headers)
+
+    def label(self, scope: Scope) -> str:
+        """Return the path to count a request under: a route, never what a client made up."""
+        path: str = scope["path"]
+        if path in self._hot_paths:
+            return path
+        return getattr(scope.get("route"), "path", "unmatched")
+
+    def trace(self, scope: Scope, status: int, seconds: float, stages: Mapping[str, float]) -> None:
+        """Record a request that has ended, where that is asked for."""
+        if self.service.tracer is None:
+            return
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        path = self.label(scope)
+        attributes: dict[str, str | int] = {"http.route": path, "http.response.status_code": status}
+        name = f"{scope['method']} {path}"
+        self.service.tracer.record(name, seconds, stages, attributes, headers)
+
+    def allow_origin(self, headers: Headers) -> Lines:
+        """Return the headers by which a page of another origin may read an answer from here.
+
+        What the application answers has them already.
+        """
+        if not self._origins:
+            return ()
+        origin = next((value for name, value in headers if name == b"origin"), b"")
+        if "*" in self._origins:
+            return ((b"access-control-allow-origin", b"*"), _EXPOSE) if origin else ()
+        if origin.decode("latin-1") not in self._origins:
+            return ()
+        return ((b"access-control-allow-origin", origin), _EXPOSE, (b"vary", b"Origin"))
+
+    def _note_refusal(self, scope: Scope) -> None:
+        """Count a refusal, and tell of all of late in one line."""
+        self.service.metrics.count_refusal(self.label(scope))
+        if self.service.tracer is not None:
+            self.trace(scope, 429, 0.0, {})
+        count = self._door.count_untold()
+        if count:
+            log.warning("no room: %d requests refused at the door", count)
+
+    async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+        try:
+            await self._app(scope, receive, exchange.send)
+        except Exception as error:
+            log.exception("request %s failed", exchange.request_id)
+            if not exchange.status:
+                await exchange.fail(scope, receive, error)
+            elif not exchange.is_complete:
+                raise  # half an answer is out: the connection has to be cut
+        finally:
+            exchange.finish(scope)
+
+
+class _Exchange:
+    """One request and its answer as they pass."""
+
+    def __init__(self, surround: Surround, scope: Scope, send: Send) -> None:
+        self._surround = surround
+        self._service = surround.service
+        self._send = send
+        self.request_id = _request_id(scope["headers"])
+        self.status = 0
+        self.is_complete = False
+        self._began = self._service.clock.now()
+        scope["state"]["request_id"] = self.request_id.decode()
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"].extend(((b"x-request-id", self.request_id), *_SECURITY))
+            if self._service.is_draining:
+                message["headers"].append((b"connection", b"close"))
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.is_complete = True
+
+    async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
+        """Answer with an error."""
+        response = answer_error(error, path=scope["path"])
+        response.raw_headers.extend(self._surround.allow_origin(scope["headers"]))
+        await response(scope, receive, self.send)
+
+    def finish(self, scope: Scope) -> None:
+        """Count the request, and log it."""
+        seconds = self._service.clock.now() - self._began
+        path = self._surround.label(scope)
+        self._service.metrics.count_request(path, self.status, seconds)
+        call = scope["state"].get("call")
+        if self.status == 429:
+            self._service.metrics.count_reject(*(call.refused_at if call else ("", "other")))
+        stages = call.seconds if call is not None else {}
+        self._surround.trace(scope, self.status, seconds, stages)
+        if access.isEnabledFor(logging.INFO):
+            access.info(
+                "%s %s %d %.1f ms",
+                scope["method"],
+                path,
+                self.status,
+                seconds * 1000,
+                extra={
+                    "request_id": self.request_id.decode(),
+                    "method": scope["method"],
+                    "path": path,
+                    "status": self.status,
+                    "milliseconds": round(seconds * 1000, 2),
+                    "stages": {name: round(s * 1000, 2) for name, s in stages.items()},
+                },
+            )
+
+
+def _request_id(headers: Headers) -> bytes:
+    """Return the client's request id where it is harmless, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
+            return value
+    return b"%016x" % _ids.getrandbits(64)

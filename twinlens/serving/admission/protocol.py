@@ -1,0 +1,99 @@
+"""HTTP with the door in it: what has no room is answered as soon as its headers are in.
+
+Nothing is made for such a request, neither a task nor a scope nor room for its body, which is
+passed over as it arrives. It stands on uvicorn's httptools protocol and does what the surrounding
+layer would do with the same request; tests hold the two answers to be the same.
+
+What must stay true: the parser sees every byte, so that a refused body is never taken for the next
+request; and a client that is still sending when the connection has to end can read its answer.
+"""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from twinlens.serving.admission.middleware import Surround
+
+_STATUS = b"HTTP/1.1 429 Too Many Requests\r\n"
+_CLOSE = b"connection: close\r\n"
+
+
+class DoorProtocol(HttpToolsProtocol):
+    """Refuses on its own; leaves everything else to the application."""
+
+    surround: Surround
+    is_refused = False  # the request whose body is arriving
+    is_ending = False  # no other request is answered on this connection
+    _passed = 0  # bytes of the refused body
+
+    def on_headers_complete(self) -> None:
+        """Answer at once, or go on as ever."""
+        if self.is_ending:
+            self.is_refused = True
+            return
+        is_next = self.cycle is None or self.cycle.response_complete
+        if not is_next or self.parser.should_upgrade():
+            super().on_headers_complete()  # a turn of its own, or another protocol
+            return
+        method = self.parser.get_method().decode("ascii")
+        answer = self.surround.turn_away(method, self.url, self.headers)
+        if answer is not None:
+            self._refuse(answer)
+            return
+        super().on_headers_complete()
+        self.cycle.scope["state"]["place"] = self.surround.let_in(method, self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Pass over what was refused, as long as it is no longer than what would be let in."""
+        if not self.is_refused:
+            super().on_body(body)
+            return
+        self._passed += len(body)
+        if self._passed > self.surround.most_bytes:
+            self.transport.close()
+
+    def on_message_complete(self) -> None:
+        """Wait for the next request."""
+        if not self.is_refused:
+            super().on_message_complete()
+        elif self.is_ending:
+            self.transport.close()
+        self.is_refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a connection whose refused body stops coming ends like an idle one."""
+        super().data_received(data)
+        if self.is_refused and self.timeout_keep_alive_task is None and self.parser:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _refuse(self, answer: bytes) -> None:
+        """Write an answer; a connection that has to end does so when the request has come whole."""
+        self.is_refused = True
+        self._passed = 0
+        if self.flow.write_paused:  # it asks on and on and reads nothing that it is told
+            self.is_ending = True
+            self.transport.abort()
+            return
+        self.is_ending = (
+            self.expect_100_continue
+            or self.surround.is_draining
+            or self.parser.get_http_version() == "1.0"
+            or not self.parser.should_keep_alive()
+        )
+        lines = [_STATUS]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        if self.is_ending:
+            lines.append(_CLOSE)
+        lines.append(answer)
+        self.transport.write(b"".join(lines))
+        if self.is_ending and self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.on_response_complete()
+
+
+def build_protocol(surround: Surround) -> type[HttpToolsProtocol]:
+    """Return the protocol of a server around this application."""
+    return type("BoundDoorProtocol", (DoorProtocol,), {"surround": surround})

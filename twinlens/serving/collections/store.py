@@ -1,0 +1,100 @@
+"""The collections of a server: those given by folder, and those kept in one of its own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from twinlens.errors import ConflictError, InputError, NotFoundError
+from twinlens.index.writer import create_collection
+from twinlens.serving.collections.served import ShelvedCollection
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Shelf:
+    """All collections: those given by folder, and those kept in a folder of the server's own."""
+
+    def __init__(self, folder: Path | None = None, threads: int = 4) -> None:
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        # Of its own, so that no search waits behind a build; daemons would be cut off in a commit.
+        self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
+        self._held: dict[str, ShelvedCollection] = {}
+        if folder is not None and folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if _NAME.fullmatch(path.name) and (path / "catalog.sqlite").exists():
+                    self.add(path.name, path)
+
+    def add(self, name: str, folder: Path) -> ShelvedCollection:
+        """Serve the collection at `folder` as `name`."""
+        _check_name(name)
+        if name in self._held:
+            raise InputError(f"two collections are called {name!r}", field="collection")
+        self._held[name] = ShelvedCollection(name, folder, self._pool, self._upkeep)
+        return self._held[name]
+
+    def all(self) -> list[ShelvedCollection]:
+        """Return every collection, by name."""
+        return [self._held[name] for name in sorted(self._held)]
+
+    def find(self, name: str | None) -> ShelvedCollection:
+        """Return one collection; without a name, the only one there is."""
+        if name is None and len(self._held) == 1:
+            return next(iter(self._held.values()))
+        if name is None:
+            raise InputError(
+                f"name a collection; there are: {', '.join(sorted(self._held)) or 'none'}",
+                field="collection",
+            )
+        if name not in self._held:
+            raise NotFoundError(
+                f"there is no collection {name[:64]!r}; there are:"
+                f" {', '.join(sorted(self._held)) or 'none'}",
+                field="collection",
+                code="collection_not_found",
+            )
+        return self._held[name]
+
+    def create(
+        self, name: str, *, dim: int, bundle: str, revision: str, source: str
+    ) -> ShelvedCollection:
+        """Make an empty collection in the server's own folder."""
+        _check_name(name)
+        if name in self._held:
+            raise ConflictError(f"collection {name!r} exists already", field="name")
+        if self._folder is None:
+            raise InputError("this server keeps nothing; start it with --data DIR to create here")
+        create_collection(
+            self._folder / name,
+            dim=dim,
+            bundle_name=bundle,
+            bundle_revision=revision,
+            bundle_source=source,
+        )
+        return self.add(name, self._folder / name)
+
+    def remove(self, name: str) -> None:
+        """Delete a collection that was created here; one given by folder is only let go."""
+        held = self.find(name)
+        del self._held[name]
+        held.close()
+        if self._folder is not None and held.folder.parent == self._folder:
+            shutil.rmtree(held.folder)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for held in self._held.values():
+            held.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._upkeep.shutdown(wait=True, cancel_futures=True)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"collection name {name[:70]!r} is not usable; use letters, digits, . _ - (64 at most)",
+            field="name",
+        )

@@ -1,0 +1,78 @@
+"""Images on their way from their bytes to the image tower's queue, a few together.
+
+What must stay true: whatever decoding raises is that one image's error.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twinlens.errors import ImageError, TwinlensError
+from twinlens.serving.call import Call
+from twinlens.serving.contracts import Pixels, Row
+from twinlens.serving.engine.batcher import Entry, Ticket
+from twinlens.serving.engine.decode import Encoded
+from twinlens.serving.engine.tower import Tower
+
+
+class Decoding(Protocol):
+    """What a chunk needs of a model: a pool to decode in, and the tower that comes after."""
+
+    images: Tower[Pixels, Row] | None
+
+    def decode(self, image: Encoded, call: Call) -> Pixels:
+        """Return the pixels that the tower wants."""
+        ...
+
+    def submit(self, action: Callable[[int], None], index: int) -> None:
+        """Run `action(index)` in the decode pool."""
+        ...
+
+
+class Chunk:
+    """Images that are decoded apart and join the queue together.
+
+    So a lone request is batched the same way each time, and a bad image changes no batch but by its
+    absence.
+    """
+
+    def __init__(
+        self,
+        source: Decoding,
+        ticket: Ticket[Row],
+        call: Call,
+        images: Sequence[Encoded],
+        indices: range,
+    ) -> None:
+        self._source = source
+        self._ticket = ticket
+        self._call = call
+        self._images = images
+        self._decoded: dict[int, Pixels] = {}
+        self._left = len(indices)
+        self._lock = threading.Lock()
+        for index in indices:
+            source.submit(self._decode, index)
+
+    def _decode(self, index: int) -> None:
+        """Decode one image; the last of the chunk queues them all."""
+        pixels: Pixels | None = None
+        try:
+            if not self._ticket.abandoned:
+                pixels = self._source.decode(self._images[index], self._call)
+        except TwinlensError as error:
+            self._ticket.resolve(index, error)
+        except Exception:  # whatever a decoder raises, it is this image's fault alone
+            self._ticket.resolve(index, ImageError("the image is damaged and cannot be decoded"))
+        with self._lock:
+            if pixels is not None:
+                self._decoded[index] = pixels
+            self._left -= 1
+            is_last = self._left == 0
+        if is_last and self._decoded and self._source.images is not None:
+            self._source.images.batcher.put(
+                [Entry(self._ticket, i, self._decoded[i]) for i in sorted(self._decoded)],
+                background=self._call.is_background,
+            )

@@ -1,0 +1,276 @@
+"""A bundle as the server runs it: a decode stage and two towers, and requests' ways through them.
+
+What must stay true: every embedding of one answer comes from one encoder, and one bad item costs
+no other item anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.errors import InputError, OverloadedError, TooLargeError
+from twinlens.serving.call import Call, Settlement
+from twinlens.serving.clock import Clock
+from twinlens.serving.contracts import Pixels, Row, Rows, StagedEncoder
+from twinlens.serving.engine.batcher import Batcher, Entry, Ticket, choose_bucket
+from twinlens.serving.engine.cache import TextCache
+from twinlens.serving.engine.decode import Encoded, read_image
+from twinlens.serving.engine.decode_group import Chunk
+from twinlens.serving.engine.throttle import Pace
+from twinlens.serving.engine.tower import Tower
+from twinlens.serving.engine.window import LatencyWindow, NoWindow
+from twinlens.serving.failures import EncodeError
+from twinlens.serving.settings import Settings
+
+# Characters; well under a millisecond of tokenizing.
+_TOKENIZE_INLINE = 4000
+
+Answers = list[Row | Exception]
+Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
+
+
+@dataclass
+class Embedded:
+    """What became of the items of a request, in their order."""
+
+    answers: Answers
+    tokens: int = 0
+
+
+class ServedModel:
+    """One encoder at one precision, under the name that clients call it by."""
+
+    def __init__(
+        self,
+        name: str,
+        encoder: StagedEncoder,
+        settings: Settings,
+        *,
+        pool: ThreadPoolExecutor,
+        cache: TextCache,
+        precision: str = "fp32",
+        clock: Clock | None = None,
+        observe: Observe | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self.name = name
+        self.encoder = encoder
+        self.precision = precision
+        self.revision = encoder.revision
+        self.clock = clock or Clock()
+        self.cache_hits = 0
+        self.cache_misses = 0
+        self._settings = settings
+        self._pool = pool
+        self._cache = cache
+        self._pace = pace or Pace()
+        self._observe = observe or (lambda model, tower, items, seconds: None)
+        text = encoder.manifest.text
+        kind = text.tokenizer_kind if text else ""
+        self.space = f"{encoder.revision}/{precision}/{kind}"
+        self.images: Tower[Pixels, Row] | None = None
+        self.texts: Tower[list[int], Row] | None = None
+        if encoder.manifest.image is not None:
+            self.images = self._build_image_tower()
+        if text is not None:
+            self.texts = self._build_text_tower()
+
+    @property
+    def towers(self) -> list[Tower[Pixels, Row] | Tower[list[int], Row]]:
+        """The towers that this bundle has."""
+        return [tower for tower in (self.images, self.texts) if tower is not None]
+
+    def close(self) -> None:
+        """Stop the workers."""
+        for tower in self.towers:
+            tower.close()
+
+    def check_dimensions(self, dimensions: int | None) -> None:
+        """Refuse a length that this bundle was not trained to be cut to."""
+        manifest = self.encoder.manifest
+        full = manifest.embedding_dim
+        if dimensions is None or dimensions == full:
+            return
+        if dimensions > full or not (
+            manifest.any_dimension or dimensions in manifest.matryoshka_dims
+        ):
+            lengths = sorted({*manifest.matryoshka_dims, full})
+            known = f"1 to {full}" if manifest.any_dimension else ", ".join(map(str, lengths))
+            raise InputError(
+                f"dimensions is {dimensions}; {self.name!r} offers {known}", field="dimensions"
+            )
+
+    async def embed_images(self, images: Sequence[Encoded], call: Call) -> Embedded:
+        """Return a row or an error for each image."""
+        tower = self.images
+        if tower is None:
+            raise InputError(f"{self.name!r} has no image tower; send texts, or name another model")
+        with self._hold(tower.batcher, len(images), call):
+            settlement = Settlement()
+            ticket: Ticket[Row] = Ticket(len(images), settlement.notify, deadline=call.deadline)
+            began = call.clock.now()
+            size = self._settings.batching.image_batch
+            for start in range(0, len(images), size):
+                Chunk(self, ticket, call, images, range(start, min(start + size, len(images))))
+            await settlement.wait(ticket, call)
+            _count_stages(call, ticket, began, "decode")
+        return Embedded(_settled(ticket))
+
+    async def embed_texts(self, texts: Sequence[str], call: Call) -> Embedded:
+        """Return a row or an error for each text; texts known from before cost nothing."""
+        if self.texts is None:
+            raise InputError(f"{self.name!r} has no text tower; send images, or name another model")
+        known = {text: self._cache.get(self.space, text) for text in texts}
+        missing = [text for text, found in known.items() if found is None]
+        self.cache_misses += len(missing)
+        self.cache_hits += len(known) - len(missing)
+        fresh: dict[str, tuple[Row | Exception, int]] = {}
+        if missing:
+            fresh = await self._encode_texts(self.texts, missing, call)
+        answers: Answers = []
+        total = 0
+        for text in texts:
+            row, tokens = known[text] or fresh[text]
+            answers.append(row)
+            total += tokens
+        return Embedded(answers, tokens=total)
+
+    async def _encode_texts(
+        self, tower: Tower[list[int], Row], texts: list[str], call: Call
+    ) -> dict[str, tuple[Row | Exception, int]]:
+        """Run distinct texts through the tower and remember their rows."""
+        bounds = self._settings.batching.text_buckets
+        with self._hold(tower.batcher, len(texts), call):
+            began = call.clock.now()
+            tokens = await self._tokenize(texts)
+            settlement = Settlement()
+            ticket: Ticket[Row] = Ticket(len(texts), settlement.notify, deadline=call.deadline)
+            tower.batcher.put(
+                [
+                    Entry(ticket, i, ids, choose_bucket(len(ids), bounds))
+                    for i, ids in enumerate(tokens)
+                ],
+                background=call.is_background,
+            )
+            await settlement.wait(ticket, call)
+            _count_stages(call, ticket, began, "decode")
+        found: dict[str, tuple[Row | Exception, int]] = {}
+        for text, ids, answer in zip(texts, tokens, _settled(ticket), strict=True):
+            found[text] = (answer, len(ids))
+            # A long job would drive out what live requests ask for again and again.
+            if not isinstance(answer, Exception) and not call.is_background:
+                self._cache.put(self.space, text, answer, len(ids))
+        return found
+
+    async def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Tokenize here when that is quick, else where it does not hold up other requests."""
+        if sum(map(len, texts)) <= _TOKENIZE_INLINE:
+            return self.encoder.tokenize(texts)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self.encoder.tokenize, texts)
+
+    def decode(self, image: Encoded, call: Call) -> Pixels:
+        """Return the pixels that the image tower wants; runs in the decode pool."""
+        content = read_image(image, self._settings.limits, call)
+        return self.encoder.preprocess(content)
+
+    def submit(self, action: Callable[[int], None], index: int) -> None:
+        """Run `action(index)` in the decode pool."""
+        self._pool.submit(action, index)
+
+    @contextmanager
+    def _hold(
+        self, batcher: Batcher[Pixels, Row] | Batcher[list[int], Row], count: int, call: Call
+    ) -> Iterator[None]:
+        """Take places in a queue for as long as the items are under way, whatever happens."""
+        if count > batcher.capacity:
+            raise TooLargeError(f"{count} {batcher.name} in one request; {batcher.capacity} fit")
+        live = 0 if call.is_background else count
+        try:
+            batcher.hold(count)
+        except OverloadedError:
+            call.refused_at = (self.name, batcher.name)
+            raise
+        finally:
+            call.settle()
+        self._pace.enter(live)
+        try:
+            yield
+        finally:
+            self._pace.leave(live)
+            batcher.release(count)
+
+    def _build_image_tower(self) -> Tower[Pixels, Row]:
+        batching, limits = self._settings.batching, self._settings.limits
+        batcher: Batcher[Pixels, Row] = Batcher(
+            capacity=limits.image_queue,
+            max_batch=batching.image_batch,
+            name="images",
+            window=self._window(batching.image_batch),
+            clock=self.clock,
+            pace=self._pace,
+        )
+        return Tower(
+            f"{self.name}/image",
+            batcher,
+            lambda items: _check_rows(self.encoder.encode_pixels(np.stack(items))),
+            clock=self.clock,
+            observe=lambda items, seconds: self._observe(self.name, "image", items, seconds),
+        )
+
+    def _build_text_tower(self) -> Tower[list[int], Row]:
+        batching, limits = self._settings.batching, self._settings.limits
+        batcher: Batcher[list[int], Row] = Batcher(
+            capacity=limits.text_queue,
+            max_batch=batching.text_batch,
+            name="texts",
+            window=self._window(batching.text_batch),
+            clock=self.clock,
+            pace=self._pace,
+        )
+        return Tower(
+            f"{self.name}/text",
+            batcher,
+            lambda items: _check_rows(self.encoder.encode_tokens(list(items))),
+            clock=self.clock,
+            observe=lambda items, seconds: self._observe(self.name, "text", items, seconds),
+        )
+
+    def _window(self, full: int) -> NoWindow | LatencyWindow:
+        batching = self._settings.batching
+        if batching.window_seconds <= 0:
+            return NoWindow()
+        return LatencyWindow(batching.window_seconds, target=batching.target_seconds, full=full)
+
+
+def _settled(ticket: Ticket[Row]) -> Answers:
+    """Return the answers of a full ticket."""
+    return [answer for answer in ticket.answers if answer is not None]
+
+
+def _count_stages(call: Call, ticket: Ticket[Row], began: float, first: str) -> None:
+    """Tell the stages of a settled ticket apart."""
+    if ticket.ended == 0.0:  # nothing reached a batch
+        call.add(first, call.clock.now() - began)
+        return
+    call.add(first, ticket.queued - began)
+    call.add("queue", max(0.0, ticket.started - ticket.queued))
+    call.add("encode", ticket.ended - ticket.started)
+
+
+def _check_rows(rows: Rows) -> list[Row | Exception]:
+    """Take rows apart; one that is not finite is its own item's error."""
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
+    if finite.all():
+        return list(rows)
+    return [
+        row if ok else EncodeError("the encoder's output for this item is not finite")
+        for row, ok in zip(rows, finite, strict=True)
+    ]

@@ -1,0 +1,117 @@
+"""Which bundles are served under which name, and how one is swapped while requests run.
+
+A request leases one model and keeps it to its end; a model that was replaced or unloaded is closed
+when its last lease ends. All of this runs on the event loop's thread. What must stay true: no
+request fails because of a swap, and no answer mixes two revisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from twinlens.errors import InputError, NotFoundError
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.failures import UnavailableError
+
+
+@dataclass
+class _Slot:
+    """A model with its leases."""
+
+    model: ServedModel
+    leases: int = 0
+    is_retired: bool = False
+
+
+@dataclass
+class Served:
+    """All that is served under one name: a model for each precision, and where it came from."""
+
+    slots: dict[str, _Slot]
+    source: str
+    created: int = 0
+    aliases: tuple[str, ...] = field(default=())
+
+    @property
+    def default(self) -> ServedModel:
+        """The model at the precision that a request gets which names none."""
+        return next(iter(self.slots.values())).model
+
+
+class Registry:
+    """Names and what they stand for; the first name is the default."""
+
+    def __init__(self, close: Callable[[ServedModel], None] = ServedModel.close) -> None:
+        self._served: dict[str, Served] = {}
+        self._close = close
+
+    @property
+    def names(self) -> list[str]:
+        """The names, default first."""
+        return list(self._served)
+
+    def find(self, name: str) -> Served:
+        """Return what is served as `name`."""
+        if name not in self._served:
+            known = ", ".join(self._served) or "none"
+            raise NotFoundError(
+                f"model {name!r} is not served here; served are: {known}",
+                field="model",
+                code="model_not_found",
+            )
+        return self._served[name]
+
+    def models(self) -> list[ServedModel]:
+        """Return every model, of every name and precision."""
+        return [slot.model for served in self._served.values() for slot in served.slots.values()]
+
+    @contextmanager
+    def lease(self, name: str | None = None, precision: str | None = None) -> Iterator[ServedModel]:
+        """Lend a model for the length of a request."""
+        slot = self._choose(name, precision)
+        slot.leases += 1
+        try:
+            yield slot.model
+        finally:
+            slot.leases -= 1
+            self._close_if_done(slot)
+
+    def serve(
+        self, name: str, models: Mapping[str, ServedModel], *, source: str, created: int
+    ) -> None:
+        """Serve `models` (by precision) as `name` from now on; what was there is retired."""
+        old = self._served.get(name)
+        slots = {precision: _Slot(model) for precision, model in models.items()}
+        self._served[name] = Served(slots, source, created)
+        if old is not None:
+            self._retire(old)
+
+    def remove(self, name: str) -> None:
+        """Serve `name` no longer."""
+        served = self.find(name)
+        del self._served[name]
+        self._retire(served)
+
+    def _choose(self, name: str | None, precision: str | None) -> _Slot:
+        if not self._served:
+            raise UnavailableError("no bundle is loaded")
+        served = self.find(name) if name else next(iter(self._served.values()))
+        if precision is None:
+            return next(iter(served.slots.values()))
+        if precision not in served.slots:
+            raise InputError(
+                f"precision {precision!r} is not loaded; loaded are: {', '.join(served.slots)}",
+                field="precision",
+            )
+        return served.slots[precision]
+
+    def _retire(self, served: Served) -> None:
+        for slot in served.slots.values():
+            slot.is_retired = True
+            self._close_if_done(slot)
+
+    def _close_if_done(self, slot: _Slot) -> None:
+        if slot.is_retired and slot.leases == 0:
+            self._close(slot.model)

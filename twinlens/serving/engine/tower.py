@@ -1,0 +1,69 @@
+"""A tower as the server runs it: its batcher, the worker at it, and whether that worker is well."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Generic
+
+from twinlens.serving.clock import Clock
+from twinlens.serving.engine.batcher import Answer, Batcher, Item
+from twinlens.serving.engine.worker import Run, Worker
+from twinlens.serving.settings import Watch
+
+log = logging.getLogger("twinlens.serving")
+
+
+class Tower(Generic[Item, Answer]):
+    """One tower of one bundle."""
+
+    def __init__(
+        self,
+        name: str,
+        batcher: Batcher[Item, Answer],
+        run: Run[Item, Answer],
+        *,
+        clock: Clock,
+        observe: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.batcher = batcher
+        self.restarts = 0
+        self._run = run
+        self._clock = clock
+        self._observe = observe
+        self._worker = self._start()
+
+    def find_fault(self, watch: Watch) -> str | None:
+        """Return what is wrong with the worker, or None."""
+        worker = self._worker
+        if not worker.is_alive:
+            return f"{self.name}: the worker is dead"
+        if worker.busy_seconds > watch.stall_seconds:
+            return f"{self.name}: the worker hangs"
+        if worker.failures_in_a_row >= watch.failures_in_a_row:
+            return f"{self.name}: {worker.failures_in_a_row} batches in a row failed"
+        return None
+
+    def mend(self, watch: Watch) -> None:
+        """Replace a worker that is dead or hangs."""
+        worker = self._worker
+        is_well = worker.is_alive and worker.busy_seconds <= watch.stall_seconds
+        if is_well or self.batcher.is_closed:
+            return
+        log.error("%s: worker replaced", self.name)
+        self.restarts += 1
+        self._worker = self._start()
+        worker.retire()
+
+    def close(self) -> None:
+        """End the worker once its batch is done."""
+        self.batcher.close()
+        self._worker.join(5.0)
+
+    def _start(self) -> Worker[Item, Answer]:
+        worker = Worker(
+            self.name, self.batcher, self._run, clock=self._clock, observe=self._observe
+        )
+        worker.start()
+        return worker

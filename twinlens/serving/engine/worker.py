@@ -1,0 +1,124 @@
+"""The thread that runs the batches of one tower, and the isolation of what makes a batch fail.
+
+A worker is replaced, never repaired: when its thread dies or hangs, the watchdog answers its batch,
+retires it and starts another. What must stay true: an exception of `run` costs the guilty item
+alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic
+
+from twinlens.errors import TwinlensError
+from twinlens.serving.clock import Clock
+from twinlens.serving.engine.batcher import Answer, Batcher, Entry, Item
+from twinlens.serving.failures import EncodeError, UnavailableError
+
+log = logging.getLogger("twinlens.serving")
+
+Run = Callable[[Sequence[Item]], Sequence[Answer | Exception]]
+
+
+class Worker(Generic[Item, Answer]):
+    """Takes batches from a batcher and answers their entries."""
+
+    def __init__(
+        self,
+        name: str,
+        batcher: Batcher[Item, Answer],
+        run: Run[Item, Answer],
+        *,
+        clock: Clock | None = None,
+        observe: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.failures_in_a_row = 0
+        self._batcher = batcher
+        self._run = run
+        self._clock = clock or Clock()
+        self._observe = observe or (lambda items, seconds: None)
+        self._current: tuple[float, list[Entry[Item, Answer]]] | None = None
+        self._retired = False
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to take batches."""
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the running batch has been running; zero when idle."""
+        current = self._current
+        return 0.0 if current is None else self._clock.now() - current[0]
+
+    def retire(self) -> None:
+        """Take no more batches, and answer the running one with `UnavailableError`."""
+        self._retired = True
+        current = self._current
+        for entry in current[1] if current else ():
+            entry.ticket.resolve(
+                entry.index, UnavailableError("the worker was restarted while it ran; try again")
+            )
+        self._batcher.wake()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(seconds)
+
+    def _loop(self) -> None:
+        while not self._retired:
+            batch = self._batcher.take(lambda: self._retired)
+            if not batch:
+                return
+            self._serve(batch)
+
+    def _serve(self, batch: list[Entry[Item, Answer]]) -> None:
+        """Run one batch and answer its entries."""
+        started = self._clock.now()
+        self._current = (started, batch)
+        for entry in batch:
+            entry.ticket.started = min(entry.ticket.started, started)
+        answers = self._isolate([entry.item for entry in batch])
+        ended = self._clock.now()
+        self._note(answers)
+        self._batcher.observe(len(batch), ended - started)
+        self._observe(len(batch), ended - started)
+        self._current = None
+        for entry, answer in zip(batch, answers, strict=True):
+            entry.ticket.ended = max(entry.ticket.ended, ended)
+            entry.ticket.resolve(entry.index, answer)
+
+    def _isolate(self, items: list[Item]) -> list[Answer | Exception]:
+        """Run `items`; when that fails, halve them until only the guilty ones fail."""
+        try:
+            answers = list(self._run(items))
+            if len(answers) != len(items):
+                raise RuntimeError(f"{len(answers)} answers to {len(items)} items; this is a bug")
+            return answers
+        except Exception as error:
+            if len(items) == 1:
+                return [_blame(error, self.name)]
+            log.warning("%s: a batch of %d failed; halving it", self.name, len(items))
+        middle = len(items) // 2
+        return self._isolate(items[:middle]) + self._isolate(items[middle:])
+
+    def _note(self, answers: list[Answer | Exception]) -> None:
+        """Count batches in which not one item succeeded: a sign of a sick worker."""
+        has_failed = all(isinstance(answer, EncodeError) for answer in answers)
+        self.failures_in_a_row = self.failures_in_a_row + 1 if has_failed else 0
+
+
+def _blame(error: Exception, name: str) -> Exception:
+    """Return what the client may know of `error`, and log the rest."""
+    if isinstance(error, TwinlensError):
+        return error
+    log.error("%s: an item failed", name, exc_info=error)
+    return EncodeError("the encoder failed on this item")

@@ -1,0 +1,207 @@
+"""`/search` and `/collections` for the OpenAPI document: shapes, and examples that tests replay.
+
+They are described only where a server has them. The examples belong to a collection called
+`example` that holds what the items' example puts in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinlens.serving.openapi.operations import PICTURE, Operation, answer, body, json_of, list_of
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    IMAGE,
+    MODEL,
+    TEXT,
+    Schema,
+    either,
+    many,
+    record,
+    ref,
+)
+
+_NAME: Schema = {"type": "string", "description": "Of a collection; none: the only one"}
+_SHARE: Schema = {"type": "number", "minimum": -1, "maximum": 1}
+_VECTOR: Schema = many({"type": "number"}, minItems=1)
+_WEIGHT: Schema = {"type": "number", "minimum": -100, "maximum": 100}
+_METADATA: Schema = {"type": "object"}
+_RECALL: Schema = {
+    "type": "object",
+    "description": "Measured recall@10 by the modality of a query; null: not measured",
+    "additionalProperties": {"type": ["number", "null"]},
+}
+_IMAGE_TYPES = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/*"}}}
+
+
+def _terms(**more: Schema) -> list[Schema]:
+    """Return the shapes of one term of a query or of one item: a text, an image or a vector."""
+    kinds: dict[str, Schema] = {"text": TEXT, "image": IMAGE, "vector": _VECTOR}
+    required = ["id"] if "id" in more else []
+    return [record([*required, name], **{name: kind}, **more) for name, kind in kinds.items()]
+
+
+_TERM = either(TEXT, *_terms(weight=_WEIGHT), record(["item"], item=TEXT, weight=_WEIGHT))
+
+SCHEMAS: dict[str, Schema] = {
+    "SearchRequest": record(
+        [],
+        collection=_NAME,
+        model=MODEL,
+        query=either(_TERM, many(_TERM, minItems=1, maxItems=32)),
+        text=TEXT,
+        image=IMAGE,
+        vector=_VECTOR,
+        k={"type": "integer", "minimum": 1, "maximum": 1000},
+        filter={
+            "type": "string",
+            "description": 'As in: year >= 2020 and tone in ("warm", "cold")',
+        },
+        threshold={**_SHARE, "description": "Leave out what is less similar"},
+        group={**_SHARE, "description": "Hits as similar as this to a better one go under it"},
+        exact={"type": "boolean", "description": "Compare with every item, without the index"},
+    ),
+    "Hit": record(
+        ["id", "score", "metadata", "thumbnail"],
+        id={"type": "string"},
+        score={"type": "number"},
+        metadata=_METADATA,
+        thumbnail={"type": "string"},
+        duplicates=many({"type": "string"}),
+    ),
+    "SearchAnswer": record(
+        ["object", "collection", "model", "revision", "recall", "data"],
+        object={"const": "list"},
+        collection={"type": "string"},
+        model={"type": "string"},
+        revision={"type": "string"},
+        recall=_RECALL,
+        data=many(ref("Hit")),
+    ),
+    "Collection": record(
+        ["object", "name", "count", "dim", "bundle", "recall", "exact", "bytes", "epoch"],
+        object={"const": "collection"},
+        name={"type": "string"},
+        count=COUNT,
+        dim=COUNT,
+        bundle=record(["name", "revision"], name={"type": "string"}, revision={"type": "string"}),
+        recall=_RECALL,
+        exact={"type": "boolean"},
+        bytes=COUNT,
+        epoch=COUNT,
+    ),
+    "CollectionBuild": record(
+        [],
+        kind={"type": "string", "description": "auto, exact, sq8, ivf-sq8, hnsw, ..."},
+        target={"type": "number", "minimum": 0.5, "maximum": 0.999},
+        compact={"type": "boolean", "description": "Drop the deleted, join segments into one"},
+        queries=many(TEXT, maxItems=2000),
+    ),
+    "CollectionItems": record(
+        ["items"],
+        items=many(either(*_terms(id=TEXT, metadata=_METADATA)), minItems=1),
+        model=MODEL,
+    ),
+    "CollectionItemsAnswer": record(
+        ["object", "upserted", "data"],
+        object={"const": "collection.items"},
+        upserted=COUNT,
+        data=many(
+            record(["index", "id"], index=COUNT, id={"type": "string"}, error=ref("ErrorBody"))
+        ),
+    ),
+    "CollectionItem": record(
+        ["object", "id", "metadata"],
+        object={"const": "item"},
+        id={"type": "string"},
+        metadata=_METADATA,
+    ),
+    "CollectionMap": record(
+        ["object", "collection", "method", "variance_share", "total", "ids", "points"],
+        object={"const": "map"},
+        collection={"type": "string"},
+        method={"const": "pca"},
+        variance_share={"type": "number"},
+        total=COUNT,
+        ids=many({"type": "string"}),
+        points=many(many({"type": "number"}, minItems=2, maxItems=2)),
+    ),
+}
+
+_ITEMS: list[dict[str, Any]] = [
+    {"id": "red", "image": PICTURE, "metadata": {"tone": "warm", "year": 2020}},
+    {"id": "blue", "text": "a blue square", "metadata": {"tone": "cold", "year": 2021}},
+]
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("get", "/collections"): {"responses": {"200": answer(list_of("Collection"), "All")}},
+    ("put", "/collections/{name}"): {
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "schema": record([], model=MODEL),
+                    "examples": {"empty": {"value": {}}},
+                }
+            }
+        },
+        "responses": {"201": answer("Collection", "Created")},
+    },
+    ("get", "/collections/{name}"): {"responses": {"200": answer("Collection", "It")}},
+    ("delete", "/collections/{name}"): {"responses": {"200": answer("Deleted", "Gone")}},
+    ("post", "/collections/{name}/build"): {
+        "requestBody": body(
+            json_of("CollectionBuild", default={}, graph={"kind": "hnsw", "target": 0.9})
+        ),
+        "responses": {"202": answer(record(["job"], job=ref("Job")), "Being built as a job")},
+    },
+    ("get", "/collections/{name}/map"): {"responses": {"200": answer("CollectionMap", "Points")}},
+    ("post", "/collections/{name}/items"): {
+        "requestBody": body(json_of("CollectionItems", two={"items": _ITEMS})),
+        "responses": {"200": answer("CollectionItemsAnswer", "What became of each item")},
+    },
+    ("delete", "/collections/{name}/items"): {
+        "requestBody": body(
+            {
+                "application/json": {
+                    "schema": record(["ids"], ids=many(TEXT, minItems=1)),
+                    "examples": {"one": {"value": {"ids": ["blue"]}}},
+                }
+            }
+        ),
+        "responses": {
+            "200": answer(
+                record(["object", "deleted"], object={"const": "collection.items"}, deleted=COUNT),
+                "How many there were",
+            )
+        },
+    },
+    ("get", "/collections/{name}/items/{id}"): {
+        "responses": {"200": answer("CollectionItem", "It, without the place of its file")}
+    },
+    ("get", "/collections/{name}/thumbnails/{id}"): {
+        "responses": {
+            "200": {
+                "description": "A small picture",
+                "content": {"image/webp": {"schema": {"type": "string"}}},
+            }
+        }
+    },
+    ("post", "/search"): {
+        "requestBody": body(
+            json_of(
+                "SearchRequest",
+                words={"collection": "example", "query": "red", "k": 1},
+                image={"collection": "example", "image": PICTURE, "filter": 'tone = "warm"'},
+                vector={"collection": "example", "vector": [1.0, *[0.0] * 15], "exact": True},
+                sum={
+                    "collection": "example",
+                    "query": ["red", {"item": "blue", "weight": -0.5}],
+                    "threshold": 0.0,
+                    "group": 0.95,
+                },
+            ),
+            _IMAGE_TYPES,
+        ),
+        "responses": {"200": answer("SearchAnswer", "What is most similar, best first")},
+    },
+}

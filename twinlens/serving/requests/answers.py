@@ -1,0 +1,144 @@
+"""Embeddings to bytes: cut, quantised, and as JSON, raw or .npy. No pydantic here; this is hot."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from twinlens.bundle.classes import normalise_rows
+from twinlens.errors import InputError
+from twinlens.serving.contracts import Row, Rows
+from twinlens.serving.engine.model import Answers
+from twinlens.serving.failures import describe
+
+OUTPUTS = ("float32", "int8", "ubinary")
+JSON = "application/json"
+RAW = "application/octet-stream"
+NPY = "application/x-npy"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the client wants of a row: its length and its kind of numbers."""
+
+    dimensions: int | None = None
+    output: str = "float32"
+
+    def check(self, full: int) -> None:
+        """Refuse bits that do not fill bytes."""
+        length = self.dimensions or full
+        if self.output in ("ubinary", "binary") and length % 8:
+            raise InputError(
+                f"output {self.output!r} needs dimensions that are a multiple of 8, not {length}",
+                field="output",
+            )
+
+
+def choose_media(accept: str) -> str:
+    """Return the media type to answer with; JSON unless bytes are asked for by name."""
+    if "application/octet-stream" in accept:
+        return RAW
+    if "npy" in accept:
+        return NPY
+    return JSON
+
+
+def stack(answers: Answers, dim: int) -> Rows:
+    """Return (n, d) with rows of NaN where an item failed."""
+    if len(answers) == 1 and not isinstance(answers[0], Exception):
+        return answers[0][None]
+    blank: Row | None = None
+    rows: list[Row] = []
+    for answer in answers:
+        if isinstance(answer, Exception):
+            if blank is None:
+                blank = np.full(dim, np.nan, dtype=np.float32)
+            rows.append(blank)
+        else:
+            rows.append(answer)
+    return np.stack(rows)
+
+
+def shape_rows(rows: Rows, shape: Shape) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """Return the rows as asked, and for int8 what each must be multiplied by."""
+    if shape.dimensions is not None and shape.dimensions < rows.shape[1]:
+        rows = normalise_rows(rows[:, : shape.dimensions])
+    if shape.output == "int8":
+        return quantise(rows)
+    if shape.output == "uint8":
+        whole, scales = quantise(rows)
+        return (whole.astype(np.int16) + 128).astype(np.uint8), scales
+    if shape.output in ("ubinary", "binary"):
+        bits = np.packbits(rows >= 0, axis=1)
+        return (
+            bits if shape.output == "ubinary" else (bits.astype(np.int16) - 128).astype("i1")
+        ), None
+    return np.ascontiguousarray(rows, dtype="<f4"), None
+
+
+def quantise(rows: Rows) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 rows and their scales: row = int8 x scale.
+
+    Each row uses its own full range; cosines do not feel the scale, so a client may ignore it.
+    """
+    with np.errstate(invalid="ignore"):
+        scales = np.abs(rows).max(axis=1, keepdims=True) / 127.0
+        whole = np.nan_to_num(np.rint(rows / np.maximum(scales, 1e-12)))
+    return whole.astype(np.int8), scales[:, 0].astype(np.float32)
+
+
+def pack_json(answers: Answers, shape: Shape, dim: int, extra: dict[str, Any]) -> bytes:
+    """Return {"embeddings": [...]} with an error object in the place of an item that failed."""
+    rows, scales = shape_rows(stack(answers, dim), shape)
+    has_failed = any(isinstance(answer, Exception) for answer in answers)
+    body: dict[str, Any] = {"embeddings": rows if not has_failed else _mixed(answers, rows)}
+    if scales is not None:
+        body["scales"] = np.nan_to_num(scales)
+    return dump({**body, **extra})
+
+
+def pack_bytes(
+    answers: Answers, shape: Shape, dim: int, media: str
+) -> tuple[bytes, dict[str, str]]:
+    """Return the rows as raw little-endian bytes or as a .npy file, and headers about them.
+
+    The headers tell the shape and which rows failed: NaN, or zeros where the numbers are whole.
+    """
+    rows, scales = shape_rows(stack(answers, dim), shape)
+    failed = [str(i) for i, answer in enumerate(answers) if isinstance(answer, Exception)]
+    headers = {"Twinlens-Shape": ",".join(map(str, rows.shape)), "Twinlens-Output": shape.output}
+    if failed:
+        headers["Twinlens-Failed-Indices"] = ",".join(failed)
+    if scales is not None:
+        packed = base64.b64encode(scales.astype("<f4").tobytes()).decode()
+        headers["Twinlens-Scales"] = packed
+    if media == RAW:
+        return rows.tobytes(), headers
+    file = io.BytesIO()
+    np.save(file, rows, allow_pickle=False)
+    return file.getvalue(), headers
+
+
+def dump(body: Any) -> bytes:
+    """Return JSON; arrays are written without a detour."""
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def to_base64(row: NDArray[Any]) -> str:
+    """Return the bytes of a row as clients of OpenAI's API read them: little-endian float32."""
+    return base64.b64encode(row.tobytes()).decode()
+
+
+def _mixed(answers: Answers, rows: NDArray[Any]) -> list[Any]:
+    return [
+        {"error": describe(answer, where=f"inputs[{i}]")}
+        if isinstance(answer, Exception)
+        else rows[i]
+        for i, answer in enumerate(answers)
+    ]

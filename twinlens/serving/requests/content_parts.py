@@ -1,0 +1,48 @@
+"""One embedding's input as chat-like APIs write it: a list of parts, of which ours is exactly one.
+
+vLLM, Cohere and Voyage each have their own spelling of the same thing; all of them end here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinlens.errors import InputError
+from twinlens.serving.requests.fields import Fields, check_text
+from twinlens.serving.requests.items import Item
+from twinlens.serving.settings import Limits
+
+KINDS = ("text", "image_url", "image_base64")
+
+
+def read_content(content: Any, where: str, limits: Limits) -> list[Item]:
+    """Return the parts of a content: a bare string, or a list of objects with a type."""
+    if isinstance(content, str):
+        return [Item(text=check_text(content, where, limits.text_characters))]
+    if not isinstance(content, list):
+        raise InputError(f"{where} must be a string or a list of parts", field=where)
+    return [read_part(part, f"{where}[{i}]", limits) for i, part in enumerate(content)]
+
+
+def read_part(part: object, where: str, limits: Limits) -> Item:
+    """Return the text or image that one part holds."""
+    fields = Fields(part, where)
+    kind = fields.text("type", KINDS)
+    if kind == "text":
+        return Item(text=check_text(fields.any("text"), f"{where}.text", limits.text_characters))
+    image = fields.any(kind) if kind else None
+    if isinstance(image, dict):  # OpenAI's and Cohere's spelling; Voyage's is the bare string
+        image = image.get("url")
+    if not isinstance(image, str):
+        raise InputError(f"{where} must be a text or an image_url", field=where)
+    return Item(image=image)
+
+
+def take_one(parts: list[Item], where: str) -> Item:
+    """Return the only part: these encoders embed a text or an image, not a page of both."""
+    if len(parts) != 1:
+        raise InputError(
+            f"{where} holds {len(parts)} texts and images; an embedding is made of exactly one",
+            field=where,
+        )
+    return parts[0]

@@ -1,0 +1,131 @@
+"""The ways in which clients of other servers ask for embeddings, read into one request.
+
+OpenAI (`input` of strings), infinity (`modality: image`), Jina (`input` of objects), vLLM
+(`messages`), Voyage (`output_dimension`, `output_dtype`). Fields that a dialect has and Twinlens
+does not need are ignored, as those servers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from twinlens.errors import InputError
+from twinlens.serving.requests.content_parts import read_content, take_one
+from twinlens.serving.requests.fields import Fields, check_text
+from twinlens.serving.requests.items import Item
+from twinlens.serving.settings import Limits
+
+_FORMATS = ("float", "base64", "bytes", "bytes_only")
+_JINA_FORMATS = ("float", "base64", "binary", "ubinary")
+_VOYAGE_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
+_DTYPES = ("float32", "float16")
+_MOST_DIMENSIONS = 65_536
+
+
+@dataclass(frozen=True)
+class OpenAIRequest:
+    """What is asked, in whichever dialect."""
+
+    items: Sequence[Item]
+    names: Sequence[str]  # of the items, for errors
+    dimensions: int | None
+    form: str  # how embeddings are written
+    output: str = "float32"  # or int8, uint8, binary, ubinary
+    dtype: str = "float32"
+    byte_order: Literal["<", ">"] = "<"
+    model: str | None = None
+
+
+def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
+    """Return what is asked."""
+    items, names = _read_items(fields, limits)
+    form, output = _read_format(fields)
+    order = fields.text("endianness", ("native", "little", "big")) or "little"
+    return OpenAIRequest(
+        items=items,
+        names=names,
+        dimensions=read_dimensions(fields),
+        form=form,
+        output=output,
+        dtype=fields.text("embed_dtype", _DTYPES) or "float32",
+        byte_order=">" if order == "big" else "<",
+        model=fields.text("model"),
+    )
+
+
+def _read_items(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
+    if fields.has("messages"):
+        if fields.has("input"):
+            raise InputError("give either input or messages", field="messages")
+        return _read_conversations(fields, limits)
+    value = fields.any("input")
+    is_image = fields.text("modality", ("text", "image")) == "image"
+    if isinstance(value, str):
+        return [_read_input(value, "input", is_image, limits)], ["input"]
+    values = fields.values("input", limits.items)
+    if values is None:
+        raise InputError("input is missing", field="input")
+    if isinstance(values[0], int | list):
+        raise InputError(
+            "input holds token ids, which belong to another tokenizer; send strings (LangChain: "
+            "check_embedding_ctx_length=False)",
+            field="input",
+        )
+    names = [f"input[{i}]" for i in range(len(values))]
+    return [_read_input(v, n, is_image, limits) for v, n in zip(values, names, strict=True)], names
+
+
+def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> Item:
+    """Return a string (text, or image by infinity's modality) or Jina's object."""
+    if isinstance(value, dict):
+        fields = Fields(value, where)
+        if fields.has("text") == fields.has("image"):
+            raise InputError(f"{where} must hold either text or image", field=where)
+        if fields.has("image"):
+            return Item(image=fields.text("image"))
+        value = fields.any("text")
+    if is_image and isinstance(value, str):
+        return Item(image=value)
+    return Item(text=check_text(value, where, limits.text_characters))
+
+
+def _read_format(fields: Fields) -> tuple[str, str]:
+    """Return how rows are written and of what numbers."""
+    if fields.has("embedding_type"):
+        jina = fields.text("embedding_type", _JINA_FORMATS) or "float"
+        return ("float", jina) if jina in ("binary", "ubinary") else (jina, "float32")
+    return fields.text("encoding_format", _FORMATS) or "float", read_voyage_type(fields)
+
+
+def read_voyage_type(fields: Fields) -> str:
+    """Return our name for the numbers that a Voyage client asks for."""
+    asked = fields.text("output_dtype", _VOYAGE_TYPES) or "float"
+    return "float32" if asked == "float" else asked
+
+
+def read_dimensions(fields: Fields) -> int | None:
+    """Return the length asked for; Cohere and Voyage call it `output_dimension`."""
+    name = "output_dimension" if fields.has("output_dimension") else "dimensions"
+    return fields.integer(name, 1, _MOST_DIMENSIONS)
+
+
+def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
+    """Return one item a conversation; `messages` is one conversation or a list of them."""
+    values = fields.values("messages", limits.items) or []
+    if isinstance(values[0], dict):
+        return [_read_conversation(values, "messages", limits)], ["messages"]
+    names = [f"messages[{i}]" for i in range(len(values))]
+    return [_read_conversation(v, n, limits) for v, n in zip(values, names, strict=True)], names
+
+
+def _read_conversation(messages: Any, where: str, limits: Limits) -> Item:
+    """Return the one text or image that a conversation holds."""
+    if not isinstance(messages, list):
+        raise InputError(f"{where} must be a list of messages", field=where)
+    parts: list[Item] = []
+    for i, message in enumerate(messages):
+        content = Fields(message, f"{where}[{i}]").any("content")
+        parts += read_content(content, f"{where}[{i}].content", limits)
+    return take_one(parts, where)

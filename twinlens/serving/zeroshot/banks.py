@@ -1,0 +1,96 @@
+"""Class banks: a unit row for each class, averaged over its prompts and re-normalised.
+
+Prompts go through the text tower's queue like any other text, so the bound, the cache and the
+isolation of bad items hold for them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from twinlens.bundle.classes import normalise_rows
+from twinlens.errors import TooLargeError, TwinlensError
+from twinlens.serving.call import Call
+from twinlens.serving.contracts import Row, Rows
+from twinlens.serving.engine.model import ServedModel
+
+_NO_CLASS = "something"  # stands for no class where the templates have no words of their own
+_SLICE = 256  # prompts in flight at once: bounded, and enough to fill batches
+
+
+@dataclass(frozen=True, eq=False)
+class ClassBank:
+    """Classes as rows (m, d), and the neutral row (d,) that stands for no class in particular."""
+
+    names: tuple[str, ...]
+    rows: Rows
+    neutral: Row
+
+
+async def build_bank(
+    model: ServedModel,
+    classes: Sequence[str],
+    templates: Sequence[str],
+    call: Call,
+    *,
+    report: Callable[[int], None] = lambda done: None,
+) -> ClassBank:
+    """Return the bank of `classes`; `report` hears how many classes are done."""
+    per_slice = max(1, _SLICE // len(templates))
+    rows: list[Rows] = []
+    for start in range(0, len(classes), per_slice):
+        rows.append(await embed_classes(model, classes[start : start + per_slice], templates, call))
+        report(min(start + per_slice, len(classes)))
+    neutral = await embed_neutral(model, templates, call)
+    return ClassBank(tuple(classes), np.concatenate(rows), neutral)
+
+
+async def embed_neutral(model: ServedModel, templates: Sequence[str], call: Call) -> Row:
+    """Return the row (d,) of the prompt that names no class."""
+    rows = await embed_classes(model, (_NO_CLASS,), name_nothing(templates), call)
+    neutral: Row = rows[0]
+    return neutral
+
+
+def name_nothing(templates: Sequence[str]) -> list[str]:
+    """Return the templates without their class: what is left of "a photo of a {}" and its like.
+
+    A bare "{}" leaves no words at all, which no tokenizer takes; it is passed over.
+    """
+    worded = [t for t in templates if t.replace("{}", "").strip()]
+    return [t.replace("{}", "") for t in worded] or [_NO_CLASS]
+
+
+async def embed_classes(
+    model: ServedModel, classes: Sequence[str], templates: Sequence[str], call: Call
+) -> Rows:
+    """Return unit rows (m, d), each the mean over the templates, for a few classes."""
+    prompts = [t.replace("{}", name) for name in classes for t in templates]
+    rows: list[Row] = []
+    for start in range(0, len(prompts), _SLICE):
+        embedded = await model.embed_texts(prompts[start : start + _SLICE], call)
+        for i, answer in enumerate(embedded.answers, start):
+            if isinstance(answer, Exception):
+                raise _blame(answer, i // len(templates))
+            rows.append(answer)
+    stacked = np.stack(rows).reshape(len(classes), len(templates), -1)
+    return normalise_rows(stacked.mean(axis=1))
+
+
+def check_prompts(classes: int, templates: int, most: int) -> None:
+    """Refuse a bank that is too large to be built while a request waits."""
+    if classes * templates > most:
+        raise TooLargeError(
+            f"{classes} classes x {templates} templates are {classes * templates} prompts; a "
+            f"request may build {most}: store them with PUT /classifiers/NAME and name that",
+            field="classes",
+        )
+
+
+def _blame(error: Exception, index: int) -> Exception:
+    if isinstance(error, TwinlensError):
+        error.field = f"classes[{index}]"
+    return error

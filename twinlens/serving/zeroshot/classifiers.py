@@ -1,0 +1,168 @@
+"""Stored class sets: by name and bundle revision, one file each, there again after a restart.
+
+A classifier is acknowledged only when its file is on the disk. File names are digests, never what a
+client sent. What must stay true: a classifier is used only with the revision that it was built by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from twinlens.errors import ConflictError, InputError, NotFoundError
+from twinlens.serving.files import remove_file, write_file
+from twinlens.serving.zeroshot.banks import ClassBank
+
+log = logging.getLogger("twinlens.serving")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A bank with its name and what it was made of."""
+
+    name: str
+    revision: str
+    bank: ClassBank
+    created: float
+    templates: tuple[str, ...] = ()
+    examples: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a client may see."""
+        return {
+            "object": "classifier",
+            "name": self.name,
+            "revision": self.revision,
+            "classes": list(self.bank.names),
+            "templates": list(self.templates),
+            "examples": self.examples,
+            "created": self.created,
+        }
+
+
+class ClassifierStore:
+    """The classifiers of a server, in memory and, where there is a folder, on disk."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._kept: dict[tuple[str, str], Classifier] = {}
+        if folder is not None and folder.is_dir():
+            for path in sorted(folder.glob("*.npz")):
+                self._read(path)
+
+    def put(self, classifier: Classifier) -> bool:
+        """Keep a classifier; return whether it took the place of another."""
+        key = (classifier.name, classifier.revision)
+        if self._folder is not None:
+            write_file(self._path(*key), pack(classifier))
+        is_new = key not in self._kept
+        self._kept[key] = classifier
+        return not is_new
+
+    def get(self, name: str, revision: str) -> Classifier:
+        """Return the classifier of this revision, or say what there is instead."""
+        found = self._kept.get((name, revision))
+        if found is not None:
+            return found
+        others = [r for n, r in self._kept if n == name]
+        if others:
+            raise ConflictError(
+                f"classifier {name!r} was built by revision {others[0][:12]}, the model is "
+                f"{revision[:12]}; PUT it again",
+                field="classifier",
+            )
+        raise NotFoundError(
+            f"classifier {name[:64]!r} does not exist; PUT /classifiers/NAME makes one",
+            field="classifier",
+        )
+
+    def find(self, name: str) -> list[Classifier]:
+        """Return a classifier in every revision that it was built by."""
+        found = [kept for (n, _), kept in self._kept.items() if n == name]
+        if not found:
+            raise NotFoundError(f"classifier {name[:64]!r} does not exist", field="classifier")
+        return found
+
+    def all(self) -> list[Classifier]:
+        """Return all, by name."""
+        return [self._kept[key] for key in sorted(self._kept)]
+
+    def remove(self, name: str) -> None:
+        """Forget a classifier in every revision."""
+        for classifier in self.find(name):
+            if self._folder is not None:
+                remove_file(self._path(name, classifier.revision))
+            del self._kept[(name, classifier.revision)]
+
+    def _path(self, name: str, revision: str) -> Path:
+        assert self._folder is not None
+        digest = hashlib.sha256(f"{name}\0{revision}".encode()).hexdigest()
+        return self._folder / f"{digest[:40]}.npz"
+
+    def _read(self, path: Path) -> None:
+        """Read one file; a damaged one is named in the log and left where it is."""
+        try:
+            classifier = unpack(path.read_bytes())
+        except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            log.error("classifier file %s cannot be read and is left out: %s", path, error)
+            return
+        self._kept[(classifier.name, classifier.revision)] = classifier
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a classifier may be called so."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            "a name consists of 1 to 64 letters, digits, dots, hyphens and underscores, and "
+            "begins with a letter or digit",
+            field="name",
+        )
+    return name
+
+
+def pack(classifier: Classifier) -> bytes:
+    """Return the bytes of a classifier's file: plain arrays, no pickle."""
+    about = {
+        "name": classifier.name,
+        "revision": classifier.revision,
+        "classes": classifier.bank.names,
+        "templates": classifier.templates,
+        "examples": classifier.examples,
+        "created": classifier.created,
+    }
+    file = io.BytesIO()
+    np.savez(
+        file,
+        rows=classifier.bank.rows,
+        neutral=classifier.bank.neutral,
+        about=np.frombuffer(orjson.dumps(about), np.uint8),
+    )
+    return file.getvalue()
+
+
+def unpack(content: bytes) -> Classifier:
+    """Return the classifier in a file's bytes."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        about = orjson.loads(arrays["about"].tobytes())
+        rows, neutral = arrays["rows"], arrays["neutral"]
+    if len(rows) != len(about["classes"]) or rows.shape[1:] != neutral.shape:
+        raise ValueError("its rows and its classes do not agree")
+    return Classifier(
+        name=about["name"],
+        revision=about["revision"],
+        bank=ClassBank(tuple(about["classes"]), rows, neutral),
+        created=about["created"],
+        templates=tuple(about["templates"]),
+        examples=about["examples"],
+    )

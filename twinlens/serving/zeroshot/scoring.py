@@ -1,0 +1,96 @@
+"""From embeddings and a class bank to labels, best first. Scores come from the similarity node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.serving.contracts import Rows
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.zeroshot.banks import ClassBank
+
+# Below this the ratio of two softmax scores has lost its digits.
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a zero-shot answer is to be made."""
+
+    top_k: int | None = None
+    multi_label: bool = False
+    none_of_these: float | bool | None = None  # a similarity, or True: that of the neutral prompt
+
+
+def score(
+    model: ServedModel, embeddings: Rows, bank: ClassBank, scoring: Scoring
+) -> list[dict[str, Any]]:
+    """Return for each embedding its labels, best first, and whether none of them fits."""
+    is_softmax = model.encoder.manifest.similarity.kind == "softmax"
+    if not (scoring.multi_label and is_softmax) and scoring.none_of_these is not True:
+        scores, similarities = model.encoder.classify(embeddings, bank.rows)
+        neutral = None
+    else:
+        scores, similarities, neutral = _with_neutral(model, embeddings, bank, scoring, is_softmax)
+    return [
+        _label(bank.names, scores[i], similarities[i], scoring, _at(neutral, i))
+        for i in range(len(embeddings))
+    ]
+
+
+def _with_neutral(
+    model: ServedModel, embeddings: Rows, bank: ClassBank, scoring: Scoring, is_softmax: bool
+) -> tuple[Rows, Rows, NDArray[np.float32]]:
+    """Score with the neutral row as one more class.
+
+    A softmax compares; so a class alone is scored against the neutral prompt: p / (p + p_neutral),
+    which is the softmax over the two, whatever else is in the bank.
+    """
+    rows = np.concatenate([bank.rows, bank.neutral[None]])
+    scores, similarities = model.encoder.classify(embeddings, rows)
+    neutral = similarities[:, -1]
+    if is_softmax and scoring.multi_label:
+        both = scores[:, :-1] + scores[:, -1:]
+        scale = model.encoder.manifest.similarity.scale
+        gap = np.clip(scale * (similarities[:, :-1] - similarities[:, -1:]), -80, 80)
+        independent = np.where(both > _TINY, scores[:, :-1] / np.maximum(both, _TINY), 0)
+        scores = np.where(both > _TINY, independent, 1 / (1 + np.exp(-gap)))
+    elif is_softmax:
+        scores, _ = model.encoder.classify(embeddings, bank.rows)
+    else:
+        scores = scores[:, :-1]
+    return np.asarray(scores, dtype=np.float32), similarities[:, :-1], neutral
+
+
+def _label(
+    names: tuple[str, ...],
+    scores: NDArray[np.float32],
+    similarities: NDArray[np.float32],
+    scoring: Scoring,
+    neutral: float | None,
+) -> dict[str, Any]:
+    """Return the labels of one item."""
+    order = np.argsort(-scores, kind="stable")
+    if scoring.top_k is not None:
+        order = order[: scoring.top_k]
+    labels = [
+        {
+            "label": names[i],
+            "index": i,
+            "score": float(scores[i]),
+            "similarity": float(similarities[i]),
+        }
+        for i in order.tolist()
+    ]
+    answer: dict[str, Any] = {"labels": labels}
+    if scoring.none_of_these is not None and scoring.none_of_these is not False:
+        threshold = neutral if scoring.none_of_these is True else scoring.none_of_these
+        answer["none_of_these"] = bool(similarities.max() < (threshold or 0.0))
+    return answer
+
+
+def _at(values: NDArray[np.float32] | None, index: int) -> float | None:
+    return None if values is None else float(values[index])

@@ -1,0 +1,149 @@
+"""The one loop: views, encode, loss, step, post-step; for every method.
+
+It owns device, precision, ranks, schedules, checkpoints, monitors and progress. A run is a pure
+function of (config, data): killed at any moment and started again, it ends with the same bytes (on
+a CPU with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from twinlens.errors import TwinlensError
+from twinlens.training.config import Config
+from twinlens.training.distributed.sharding import whole
+from twinlens.training.loop.gradients import Outcome
+from twinlens.training.loop.optimizers import drop_frozen, schedule_rates
+from twinlens.training.loop.session import Session, open_session
+from twinlens.training.loop.stopping import hear_signals
+from twinlens.training.progress import Display, Silent
+from twinlens.training.runs.checkpoints import find_checkpoint
+from twinlens.training.runs.run import CHECKPOINTS
+from twinlens.training.schedules import Progress
+from twinlens.training.seeds import mix
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended."""
+
+    folder: Path
+    step: int
+    loss: float
+    seconds: float
+
+
+class NotFiniteError(TwinlensError):
+    """A loss or gradient that is no number; the run stops and keeps its last good checkpoint."""
+
+    code = "loss_not_finite"
+
+
+def train(config: Config, where: str, out: Path, display: Display | None = None) -> Finished:
+    """Train the run `out` to its end, from its latest checkpoint if there is one."""
+    display = display or Silent()
+    began = time.monotonic()
+    session = open_session(config, where, out, display)
+    loss = float("nan")
+    try:
+        with hear_signals() as wish:
+            for step in range(session.step, session.total):
+                loss = take_step(session, step, display)
+                if wish.heard and session.step < session.total:
+                    _stop(session, display)
+            if session.step > session.saved:
+                session.save()
+    finally:
+        session.close()
+    session.leave()
+    return Finished(out, session.step, loss, time.monotonic() - began)
+
+
+def _stop(session: Session, display: Display) -> None:
+    """End a run whose user does not want to wait, at the end of a step.
+
+    Ranks hear a signal in different steps, and a checkpoint needs them all: theirs is the last one.
+    """
+    if session.ranks.world == 1:
+        session.save()
+    display.say(f"stopped after step {session.saved}; the same command goes on from there")
+    raise KeyboardInterrupt
+
+
+def take_step(session: Session, step: int, display: Display) -> float:
+    """Take one optimizer step and all that belongs to it; return its loss."""
+    started = time.perf_counter()
+    settings = session.config.settings
+    progress = Progress(step, session.total, session.per_epoch)
+    torch.manual_seed(mix(settings.seed, step, session.ranks.rank, 7))
+    batch = session.feeder.batch(step)
+    lr = schedule_rates(session.optimizer, settings, progress)
+    due = (step + 1) % settings.log_every == 0 or step + 1 == session.total
+    session.rounds.open_step(due)
+    session.optimizer.zero_grad(set_to_none=True)
+    outcome = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
+    drop_frozen(session.optimizer, progress)
+    session.rounds.see_gradients(session.net, session.state)
+    norm = clip_gradients(session.net, settings.clip)
+    checked = due or session.save_due(step + 1) or session.device.type == "cpu"
+    if checked:
+        _check_finite(session, outcome, norm, step)
+    session.optimizer.step()
+    session.rounds.see_step(session.net, outcome.representation)
+    session.state.renew(session.net, outcome.taught, progress, session.ranks)
+    session.step = step + 1
+    session.observe(outcome.representation, batch.extra["labels"])
+    if session.save_due(step + 1):
+        session.save()
+    if due:
+        numbers = _numbers(session, outcome, norm, lr, time.perf_counter() - started)
+        _report(session, numbers, display)
+    return float(outcome.terms["loss"]) if checked else float("nan")
+
+
+def _report(session: Session, numbers: dict[str, float], display: Display) -> None:
+    """Log a step, show it, and say what the doctor makes of it."""
+    row = numbers | session.take_observations() | session.rounds.take()
+    session.log.add(session.step, row)
+    shown = {name: numbers[name] for name in ("loss", "images/s")}
+    display.advance(session.config.method, session.step, session.total, shown)
+    if session.ranks.first:
+        for line in session.rounds.alarm({"step": session.step, **row}):
+            display.say(line)
+
+
+def _numbers(
+    session: Session, outcome: Outcome, norm: torch.Tensor, lr: float, seconds: float
+) -> dict[str, float]:
+    """Return what the log keeps of a step."""
+    terms = {name: float(value) for name, value in outcome.terms.items()}
+    speed = session.config.settings.batch / seconds
+    return {**terms, "lr": lr, "gradient": float(norm), "images/s": round(speed, 1)}
+
+
+def clip_gradients(net: nn.Module, limit: float) -> torch.Tensor:
+    """Shorten the gradient to `limit` (0 = any length); return how long it was."""
+    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), limit or float("inf"), foreach=True)
+    return whole(norm)
+
+
+def _check_finite(session: Session, outcome: Outcome, norm: torch.Tensor, step: int) -> None:
+    """Stop before a step that would spoil the weights, and say which term was at fault."""
+    wrong = [name for name, value in outcome.terms.items() if not torch.isfinite(value)]
+    if not wrong and not torch.isfinite(norm):
+        wrong = ["the gradient"]
+    if not wrong:
+        return
+    session.log.add(step + 1, {"not_finite": 1.0})
+    parts = [name for name in wrong if name != "loss"] or wrong
+    last = find_checkpoint(session.folder / CHECKPOINTS)
+    kept = f"the last good checkpoint is {last}" if last else "no checkpoint was due before it"
+    raise NotFiniteError(
+        f"step {step + 1}: {', '.join(parts)} is not finite; stopped, and {kept}."
+        " A smaller lr, a longer warmup or clip=1 usually cures it"
+    )

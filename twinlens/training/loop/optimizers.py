@@ -1,0 +1,112 @@
+"""Optimizers and their parameter groups: who decays, who is frozen, who keeps a constant rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.training.config import Settings
+from twinlens.training.nn.network import Network
+from twinlens.training.objective import Group
+from twinlens.training.schedules import Progress, warmed_cosine
+
+REFERENCE_BATCH = 256
+DEFAULT = Group("")
+
+
+class Lars(torch.optim.Optimizer):
+    """SGD whose step is scaled, layer by layer, to the norm of the weights (You et al. 2017).
+
+    https://arxiv.org/abs/1708.03888. Groups without decay (biases, norms) take plain steps.
+    """
+
+    def __init__(
+        self, groups: Sequence[dict[str, Any]], lr: float, momentum: float, trust: float = 0.001
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
+        self.trust = trust
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step."""
+        assert closure is None, "Lars needs no closure"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, group)
+
+    def _move(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        if group["adapts"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+            size, slope = parameter.norm(), gradient.norm()
+            ratio = torch.where((size > 0) & (slope > 0), self.trust * size / slope, 1.0)
+            gradient = gradient * ratio
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        parameter.add_(buffer, alpha=-group["lr"])
+
+
+def parameter_groups(net: Network, exceptions: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return one group for each (exception, decays or not); every parameter is in exactly one."""
+    found: dict[tuple[Group, bool], list[nn.Parameter]] = {}
+    for name, parameter in net.parts.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rule = next((group for group in exceptions if name.startswith(group.prefix)), DEFAULT)
+        decays = rule.decay and sum(length > 1 for length in parameter.shape) > 1
+        found.setdefault((rule, decays), []).append(parameter)
+    return [
+        {"params": parameters, "rule": rule, "adapts": decays}
+        for (rule, decays), parameters in found.items()
+    ]
+
+
+def open_optimizer(
+    net: Network, exceptions: Sequence[Group], settings: Settings
+) -> torch.optim.Optimizer:
+    """Return the optimizer that the settings name."""
+    groups = parameter_groups(net, exceptions)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, settings.lr, betas=(settings.momentum, settings.beta2))
+    if settings.optimizer == "lars":
+        return Lars(groups, settings.lr, settings.momentum, settings.trust)
+    return torch.optim.SGD(groups, settings.lr, settings.momentum)
+
+
+def schedule_rates(
+    optimizer: torch.optim.Optimizer, settings: Settings, progress: Progress
+) -> float:
+    """Set learning rates and decays for this step; return the plain learning rate."""
+    base = settings.lr * rate_scale(settings)
+    factor = warmed_cosine(progress, settings.warmup, settings.lr_floor)
+    decay = settings.weight_decay
+    if settings.weight_decay_end >= 0:
+        rise = 1 - warmed_cosine(Progress(progress.step, progress.total), 0)
+        decay += (settings.weight_decay_end - decay) * rise
+    for group in optimizer.param_groups:
+        rule: Group = group["rule"]
+        moved = base * rule.lr_factor
+        group["lr"] = moved if rule.schedule == "constant" else moved * factor
+        group["weight_decay"] = decay if group["adapts"] else 0.0
+    return base * factor
+
+
+def drop_frozen(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Forget the gradients of groups that are still frozen."""
+    for group in optimizer.param_groups:
+        if progress.epoch < group["rule"].frozen_epochs:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def rate_scale(settings: Settings) -> float:
+    """Return what `lr` is multiplied by for this batch."""
+    ratio = settings.batch / REFERENCE_BATCH
+    return {"linear": ratio, "sqrt": float(ratio**0.5), "none": 1.0}[settings.lr_scaling]

@@ -1,0 +1,103 @@
+"""From settings to a network: towers by name, the method's heads, BatchNorm in its mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.errors import InputError
+from twinlens.training.config import Config
+from twinlens.training.data.tokens import RunTokenizer
+from twinlens.training.encoders.catalogue import open_image_tower
+from twinlens.training.encoders.text import TextTransformer
+from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.nn.batchnorm import convert_batchnorm
+from twinlens.training.nn.network import Network
+from twinlens.training.objective import Batch, Objective, Rows
+from twinlens.training.seeds import mix
+from twinlens.training.views.masks import draw_masks
+
+
+def build_network(
+    config: Config, *, vocabulary: int = 0, pad_id: int = 0, released: bool = True
+) -> Network:
+    """Return the network of a run, initialised from its seed, or from released weights if asked.
+
+    `released` False leaves those out: a checkpoint is about to replace them.
+    """
+    settings, objective = config.settings, config.objective
+    with torch.random.fork_rng():
+        torch.manual_seed(mix(settings.seed, 3))
+        parts: dict[str, nn.Module] = {
+            "image": open_image_tower(
+                settings.encoder,
+                settings.image_size,
+                pretrained=settings.pretrained and released,
+                tagged=released,
+            )
+        }
+        if "text" in objective.paths:
+            parts["text"] = TextTransformer(
+                vocabulary,
+                settings.context,
+                settings.text_width,
+                settings.text_depth,
+                settings.text_heads,
+                pad_id,
+            )
+        widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
+        check_patches(config, parts["image"])
+        if isinstance(parts["image"], VisionTransformer):
+            widths["patch"] = parts["image"].patch
+        parts |= objective.heads(widths)
+    return Network(parts, Pass(objective))
+
+
+def check_patches(config: Config, tower: nn.Module) -> None:
+    """Refuse to mask patches of a tower that has none."""
+    if config.objective.masks() is not None and not isinstance(tower, VisionTransformer):
+        raise InputError(
+            f"{config.method} hides patches, and encoder {config.settings.encoder!r} has none;"
+            " --set encoder=vit-tiny, or another of our own vit-*",
+            field="encoder",
+        )
+
+
+def mask_drawer(config: Config, net: Network) -> Callable[[int, torch.Generator], Tensor] | None:
+    """Return what draws the masks (n, views, patches) of a batch, if the method wants masks."""
+    masks, tower = config.objective.masks(), net["image"]
+    if masks is None or not isinstance(tower, VisionTransformer):
+        return None
+    crops = config.objective.views()["global"]
+    cells = crops.side(config.settings.image_size) // tower.patch
+    return lambda n, draws: draw_masks(draws, masks, (n, crops.count, cells, cells))
+
+
+def open_network(
+    config: Config, tokenizer: RunTokenizer | None, *, released: bool = True
+) -> Network:
+    """Return the network of a run whose text tower, if any, speaks the tokenizer's ids."""
+    if tokenizer is None:
+        return build_network(config, released=released)
+    return build_network(
+        config, vocabulary=tokenizer.size, pad_id=tokenizer.spec.pad_id, released=released
+    )
+
+
+class Pass:
+    """The objective's forward pass: the student's rows, and the parameters that the loss uses."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def __call__(self, net: Network, batch: Batch) -> tuple[Rows, Rows]:
+        """Run it."""
+        return self.objective.student(net, batch), self.objective.shared(net)
+
+
+def synchronise_norms(net: Network, config: Config, world: int) -> None:
+    """Put the network's BatchNorm layers into the mode of the run."""
+    settings = config.settings
+    convert_batchnorm(net, settings.batchnorm, splits=settings.splits, world=world)

@@ -1,0 +1,124 @@
+"""Checkpoints: safetensors and JSON in a folder that is complete or absent.
+
+A checkpoint is written beside its place and renamed; so a crash or a full disk in the middle
+leaves the earlier ones untouched. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from twinlens.errors import InputError, TwinlensError
+from twinlens.training.distributed.sharding import placed_like, whole
+
+WEIGHTS, STATE, OPTIMIZER, MONITORS = "weights", "state", "optimizer", "monitors"
+ABOUT = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run needs to go on: tensors by file, and facts (the step)."""
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    facts: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write the checkpoint of `facts["step"]` into `folder`, then drop all but `keep` of them."""
+    name = f"step-{checkpoint.facts['step']:08d}"
+    beside = folder / f".{name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        for part, tensors in checkpoint.tensors.items():
+            save_file(_stored(tensors), beside / f"{part}.safetensors")
+        (beside / ABOUT).write_text(json.dumps(dict(checkpoint.facts)) + "\n", encoding="utf-8")
+        _flush(beside)
+        place = folder / name
+        if place.exists():  # the same step again, after a resume: equal by design
+            shutil.rmtree(place)
+        beside.rename(place)
+    except (OSError, SafetensorError) as error:  # a full disk is the latter, in its words
+        shutil.rmtree(beside, ignore_errors=True)
+        last = find_checkpoint(folder)
+        stands = f"the last good one is {last}" if last else "there is no earlier one"
+        raise TwinlensError(
+            f"cannot save checkpoint {name} in {folder}: {error}; {stands}."
+            " Free some space and run the same command again",
+            code="checkpoint_failed",
+        ) from error
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return place
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / ABOUT).is_file())
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """Return the latest complete checkpoint, or None."""
+    found = list_checkpoints(folder)
+    return found[-1] if found else None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint back."""
+    try:
+        facts = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        parts = sorted(path.glob("*.safetensors"))
+        return Checkpoint({part.stem: load_file(part) for part in parts}, facts)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"checkpoint {path} cannot be read: {error}") from None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, Tensor]:
+    """Return the optimizer's state as `parameter name/slot`, whole: every rank must ask."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
+    found = {}
+    for parameter, slots in optimizer.state.items():
+        for slot, value in slots.items():
+            if value is not None:
+                found[f"{names[parameter]}/{slot}"] = whole(torch.as_tensor(value))
+    return found
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, net: nn.Module, tensors: Mapping[str, Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` returned."""
+    parameters = dict(net.named_parameters())
+    for key, value in tensors.items():
+        name, _, slot = key.rpartition("/")
+        parameter = parameters[name]
+        # Adam counts steps on the CPU; all else lives beside the parameter.
+        home = value if slot == "step" else placed_like(value, parameter)
+        optimizer.state[parameter][slot] = home
+
+
+def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous copies on the CPU: safetensors refuses shared memory."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def _flush(folder: Path) -> None:
+    """Force the files to the disk, so that the rename never overtakes them."""
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,169 @@
+"""A run on disk: settings, data card, log and checkpoints; and how to open one again.
+
+RUN/config.json        the resolved settings
+RUN/data.json          where the data was, its fingerprint, labels, images left out
+RUN/bad_images.jsonl   each image that was left out, and why
+RUN/tokenizer.json     two-tower methods: the tokenizer
+RUN/log.jsonl          numbers by step
+RUN/checkpoints/       weights, state, optimizer
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from twinlens.bundle.manifest import ImageSpec
+from twinlens.errors import ConflictError, NotFoundError
+from twinlens.training.config import Config, Settings, build, differences
+from twinlens.training.data.pixels import square_spec
+from twinlens.training.data.tokens import CLIP, LEARNED, RunTokenizer
+from twinlens.training.nn.network import Network
+from twinlens.training.nn.visual_tokenizer import FILE
+from twinlens.training.objectives import find_method
+from twinlens.training.runs.assembly import open_network
+from twinlens.training.runs.checkpoints import STATE, WEIGHTS, find_checkpoint, load_checkpoint
+from twinlens.training.runs.logs import LOG, read_log
+
+CONFIG, DATA, BAD, CHECKPOINTS = "config.json", "data.json", "bad_images.jsonl", "checkpoints"
+EVALUATION = "evaluation.json"
+TOKENIZERS = (CLIP, LEARNED, FILE)  # made before the first step
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished (or paused) run: its towers without the heads, in eval mode on the CPU."""
+
+    folder: Path
+    config: Config
+    data: Mapping[str, Any]
+    step: int
+    towers: Mapping[str, nn.Module]  # "image" and perhaps "text": to embeddings, not yet unit
+    checkpoint: Path
+    image_encoder: nn.Module  # the image tower alone, before any projection
+    learned: Mapping[str, float]  # numbers of the loss: a two-tower method's `scale` and `bias`
+
+
+def read_config(folder: Path) -> Config:
+    """Return the settings of the run in `folder`."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise NotFoundError(f"{folder} is no training run: it has no {CONFIG}")
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    objective = build(find_method(raw["method"]), raw["objective"])
+    return Config(raw["method"], objective, build(Settings, raw["settings"]))
+
+
+def open_run(folder: Path) -> TrainedRun:
+    """Return what the latest checkpoint of a run serves."""
+    config = read_config(folder)
+    found = find_checkpoint(folder / CHECKPOINTS)
+    if found is None:
+        raise NotFoundError(f"{folder} has no checkpoint yet; train it further first")
+    checkpoint = load_checkpoint(found)
+    objective = config.objective
+    has_text = "text" in objective.paths
+    tokenizer = RunTokenizer(config.settings, folder) if has_text else None
+    net = open_network(config, tokenizer, released=False)
+    net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
+    if objective.served == "teacher":
+        _load_twin(net, checkpoint.tensors[STATE])
+    net.eval().requires_grad_(False)
+    towers = {
+        side: nn.Sequential(*(net[part] for part in path)) for side, path in objective.paths.items()
+    }
+    numbers = {
+        name: float(value) for name, value in objective.shared(net).items() if value.ndim == 0
+    }
+    data = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    return TrainedRun(
+        folder=folder,
+        config=config,
+        data=data,
+        step=int(checkpoint.facts["step"]),
+        checkpoint=found,
+        towers=towers,
+        image_encoder=net["image"],
+        learned=numbers,
+    )
+
+
+def image_spec(settings: Settings) -> ImageSpec:
+    """Return how an image is prepared for the encoder: what evaluation, export and server do."""
+    spec = square_spec(settings.image_size)
+    return dataclasses.replace(spec, mean=settings.mean, std=settings.std)
+
+
+def _load_twin(net: Network, state: Mapping[str, Tensor]) -> None:
+    """Overwrite the parts that have an EMA twin with the twin."""
+    prefix = "twin.parts."
+    twin = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+    net.parts.load_state_dict(twin, strict=False)
+
+
+def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
+    """Write the run's cards, or check that those which stand there are the same.
+
+    A run that was refused before it began, or broke before its first checkpoint, has nothing to
+    lose: the same folder takes other settings then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / CONFIG).is_file():
+        _check_free(folder)
+    elif not _is_void(folder):
+        _check_same(folder, config, data)
+        return
+    else:
+        for name in TOKENIZERS:
+            (folder / name).unlink(missing_ok=True)
+    (folder / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(config.to_json(), encoding="utf-8")
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds something else."""
+    foreign = [path.name for path in folder.iterdir() if path.name not in TOKENIZERS]
+    if foreign:
+        raise ConflictError(
+            f"{folder} exists and is no training run (it holds {foreign[0]}); choose another --out",
+            field="--out",
+        )
+
+
+def _is_void(folder: Path) -> bool:
+    """Tell whether a run left neither a checkpoint nor, unless it broke, a log."""
+    if (folder / CHECKPOINTS).is_dir():
+        return False
+    if not (folder / LOG).is_file():
+        return True
+    return any("not_finite" in row for row in read_log(folder))
+
+
+def _check_same(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
+    before = read_config(folder)
+    changed = differences(before.settings, config.settings)
+    if before.method != config.method:
+        changed = [f"method ({before.method} before, {config.method} now)"]
+    else:
+        changed += differences(before.objective, config.objective)
+    if changed:
+        raise ConflictError(
+            f"{folder} holds a run with other settings: {'; '.join(changed)}."
+            " Give the same settings to go on with it, or another --out",
+            field="--out",
+        )
+    known = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    if known["fingerprint"] != data["fingerprint"]:
+        raise ConflictError(
+            f"the data is not what {folder} was trained on: its fingerprint changed."
+            " Give the same data, or another --out",
+            field="DATA",
+        )
