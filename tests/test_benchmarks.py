@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -127,3 +129,42 @@ def test_stores_run_at_equal_recall_and_a_missing_one_is_told(
         reached = [row for what, row in rows.items() if what.startswith(f"at 0.95: {store}")]
         assert len(reached) == 1, store
         assert float(str(reached[0]["recall"])) >= 0.7  # of five of the texts that chose the dial
+
+
+def test_an_embedded_image_passes_through_no_more_code_than_was_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "trace.json"
+    command = [sys.executable, str(FOLDER / "trace.py"), "--quick", "--json", str(out)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    content = json.loads(out.read_text())
+    assert {row["what"].partition(",")[0] for row in content["rows"]} == {
+        "/embed",
+        "/zeroshot",
+        "/search",
+        "search",
+    }
+    assert all(0 < row["files"] <= row["functions"] for row in content["rows"])
+    assert [bar for bar in content["bars"].values() if not bar["holds"]] == []
+
+
+def test_a_trace_counts_files_functions_and_changes_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One action through two files, in a package of three; other code does not count."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    trace = load("trace")
+    (tmp_path / "low.py").write_text("def low(): return sum(i for i in [1])\n")
+    (tmp_path / "high.py").write_text(
+        "import json\nfrom low import low\ndef high(): return json.dumps(low() + low() + own())\n"
+        "def own(): return 1\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(trace, "PACKAGE", str(tmp_path))
+    from high import high  # type: ignore[import-not-found]
+
+    recorder = trace.Recorder()
+    before = sys.getprofile()
+    with trace.profile_threads(recorder):
+        counts = recorder.count(high)
+    sys.setprofile(before)
+    # high, low, its generator, low, its generator, own
+    assert counts == trace.Counts(changes=2, functions=4, files=2)
