@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twinlens.errors import TooLargeError
-from twinlens.serving.admission.reservations import Place
+from twinlens.serving.admission.reservations import Reservation
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.batcher import Ticket
 from twinlens.serving.failures import ClientGoneError, DeadlineError
@@ -28,7 +28,7 @@ class Call:
     deadline: float
     pixels_left: int
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
-    place: Place | None = None  # what it was let in with
+    place: Reservation | None = None  # what it was let in with
     is_background: bool = False
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
@@ -60,7 +60,7 @@ class Call:
         return ", ".join(f"{name};dur={s * 1000:.2f}" for name, s in self.seconds.items())
 
 
-class Settlement:
+class TicketFuture:
     """Lets a coroutine wait for a ticket that other threads fill."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from twinlens.index.query.filters import Filter
 from twinlens.index.storage.columns import COLUMNS_NAME, Columns
 from twinlens.index.storage.durable import FileRecord, check_sizes, fresh_name, publish_folder
 from twinlens.index.storage.records import SegmentRow
-from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, Rows, as_float32
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers, as_float32
 from twinlens.index.vectors.gpu import DeviceIndex, copy_rows
 
 EMBEDDINGS_NAME = "embeddings.npy"
@@ -127,7 +127,7 @@ class Segment:
                 self._device = copy_rows(self.embeddings)
         return self._device
 
-    def place_of(self, rids: Rids) -> Rows:
+    def place_of(self, rids: Rids) -> RowNumbers:
         """Return the row of each rid, -1 where the rid is not in this segment."""
         if not len(self.rids):
             return np.full(len(rids), -1, dtype=np.int64)

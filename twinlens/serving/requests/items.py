@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.decode import Encoded
-from twinlens.serving.engine.model import Answers, Embedded, ServedModel
+from twinlens.serving.engine.model import Answers, EmbeddedItems, ServedModel
 from twinlens.serving.requests.fetch import Fetcher, is_url
 from twinlens.serving.requests.fields import Fields, check_text
 
@@ -17,7 +17,7 @@ _EMPTY = InputError("empty item")  # one for all: every good item of a hot reque
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class InputItem:
     """A text or an image; or, where it was unreadable, the error that stands in its place."""
 
     text: str | None = None
@@ -25,22 +25,22 @@ class Item:
     error: Exception | None = None
 
 
-def read_item(raw: object, where: str, longest: int) -> Item:
+def read_item(raw: object, where: str, longest: int) -> InputItem:
     """Return the item that {"text": ...}, {"image": ...} or a bare string (a text) stands for."""
     if isinstance(raw, str):
-        return Item(text=check_text(raw, where, longest))
+        return InputItem(text=check_text(raw, where, longest))
     fields = Fields(raw, where)
     fields.only("text", "image")
     if fields.has("text") == fields.has("image"):
         raise InputError(f"{where} must hold either text or image", field=where)
     if fields.has("text"):
-        return Item(text=check_text(fields.any("text"), f"{where}.text", longest))
-    return Item(image=fields.text("image"))
+        return InputItem(text=check_text(fields.any("text"), f"{where}.text", longest))
+    return InputItem(image=fields.text("image"))
 
 
 async def embed_items(
-    model: ServedModel, items: Sequence[Item], call: Call, fetcher: Fetcher
-) -> Embedded:
+    model: ServedModel, items: Sequence[InputItem], call: Call, fetcher: Fetcher
+) -> EmbeddedItems:
     """Return a row or an error for each item, in order."""
     items = await fetch_items(items, call, fetcher)
     texts = [i for i, item in enumerate(items) if item.text is not None]
@@ -52,10 +52,12 @@ async def embed_items(
         tokens += embedded.tokens
         for i, answer in zip(indices, embedded.answers, strict=True):
             answers[i] = answer
-    return Embedded(answers, tokens)
+    return EmbeddedItems(answers, tokens)
 
 
-async def fetch_items(items: Sequence[Item], call: Call, fetcher: Fetcher) -> Sequence[Item]:
+async def fetch_items(
+    items: Sequence[InputItem], call: Call, fetcher: Fetcher
+) -> Sequence[InputItem]:
     """Replace URLs by the bytes behind them; one that may not or cannot be fetched by its error."""
     wanted = [i for i, item in enumerate(items) if is_url(item.image)]
     if not wanted:
@@ -65,17 +67,19 @@ async def fetch_items(items: Sequence[Item], call: Call, fetcher: Fetcher) -> Se
     call.add("fetch", call.clock.now() - began)
     found = list(items)
     for i, content in zip(wanted, fetched, strict=True):
-        found[i] = Item(error=content) if isinstance(content, Exception) else Item(image=content)
+        found[i] = (
+            InputItem(error=content) if isinstance(content, Exception) else InputItem(image=content)
+        )
     return found
 
 
 async def _embed_both(
     model: ServedModel,
-    items: Sequence[Item],
+    items: Sequence[InputItem],
     texts: list[int],
     images: list[int],
     call: Call,
-) -> list[tuple[list[int], Embedded]]:
+) -> list[tuple[list[int], EmbeddedItems]]:
     """Run texts and images, beside each other where there are both."""
     if not images:
         return [(texts, await model.embed_texts([items[i].text or "" for i in texts], call))]
