@@ -19,6 +19,7 @@ from twinlens.index.storage.records import Changes, Head
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
+from twinlens.index.vectors.gpu import copy_rows
 
 EXACT_SHARE = 0.02  # of a segment's rows: a narrower filter is searched exactly
 EXACT_ROWS = 2048  # and so are this few rows, whatever their share
@@ -72,7 +73,7 @@ class SegmentView:
 
     def _search_device(self, queries: Floats, k: int) -> tuple[Floats, RowNumbers] | None:
         """Return the exact answers of the GPU, or None where the CPU has to give them."""
-        device = self.segment.on_device()
+        device = self.segment.on_device(copy_rows)
         found = None if device is None else device.search(queries, k)
         return None if found is None else best(*found, k)
 

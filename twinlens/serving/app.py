@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
 from twinlens.serving.admission.middleware import SHOWN, RequestMiddleware
-from twinlens.serving.failures import answer_error, error_response, kind_of
 from twinlens.serving.openapi.document import describe_api
+from twinlens.serving.requests.error_responses import answer_error, error_response, kind_of
 from twinlens.serving.routes import (
     attention,
     classifiers,

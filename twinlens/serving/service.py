@@ -20,11 +20,11 @@ from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
-from twinlens.serving.contracts import StagedEncoder
+from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.batcher import QueueEntry, Ticket
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
 from twinlens.serving.engine.memory import release_memory
-from twinlens.serving.engine.model import Answers, ServedModel
+from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
 from twinlens.serving.engine.throttle import BackgroundThrottle
 from twinlens.serving.jobs import JobBook
@@ -136,7 +136,7 @@ class Service:
 
     def authorize(self, request: Request, scope: Scope) -> None:
         """Return if the request's key, where keys are needed, has the scope."""
-        self.keys.check(request, scope)
+        self.keys.check(request.headers, scope)
 
     def begin(self, request: Request, scope: Scope = "read") -> Call:
         """Authorize, and return the call that carries this request through the stages."""

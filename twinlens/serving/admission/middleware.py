@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from twinlens.serving.admission.controller import AdmissionController
 from twinlens.serving.admission.prepared_responses import HeaderLines, PreparedResponses
 from twinlens.serving.admission.reservations import Reservation
-from twinlens.serving.failures import answer_error
+from twinlens.serving.requests.error_responses import answer_error
 from twinlens.serving.service import Service
 
 log = logging.getLogger("twinlens.serving")

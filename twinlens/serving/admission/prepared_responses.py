@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from twinlens.serving.admission.controller import Refusal
-from twinlens.serving.failures import answer_error
+from twinlens.serving.requests.error_responses import answer_error
 
 HeaderLines = tuple[tuple[bytes, bytes], ...]
 

@@ -11,9 +11,8 @@ from typing import Protocol
 
 from twinlens.errors import ImageError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Pixels, Row
+from twinlens.serving.contracts import EncodedImage, Pixels, Row
 from twinlens.serving.engine.batcher import QueueEntry, Ticket
-from twinlens.serving.engine.decode import Encoded
 from twinlens.serving.engine.tower import ServedTower
 
 
@@ -22,7 +21,7 @@ class Decoding(Protocol):
 
     images: ServedTower[Pixels, Row] | None
 
-    def decode(self, image: Encoded, call: Call) -> Pixels:
+    def decode(self, image: EncodedImage, call: Call) -> Pixels:
         """Return the pixels that the tower wants."""
         ...
 
@@ -43,7 +42,7 @@ class DecodeGroup:
         source: Decoding,
         ticket: Ticket[Row],
         call: Call,
-        images: Sequence[Encoded],
+        images: Sequence[EncodedImage],
         indices: range,
     ) -> None:
         self._source = source

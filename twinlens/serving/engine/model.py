@@ -10,20 +10,28 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.errors import InputError, OverloadedError, TooLargeError
-from twinlens.serving.call import Call, TicketFuture
+from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
-from twinlens.serving.contracts import Pixels, Row, Rows, StagedEncoder
+from twinlens.serving.contracts import (
+    Answers,
+    EmbeddedItems,
+    EncodedImage,
+    Pixels,
+    Row,
+    Rows,
+    StagedEncoder,
+)
 from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
 from twinlens.serving.engine.cache import TextCache
-from twinlens.serving.engine.decode import Encoded, read_image
+from twinlens.serving.engine.decode import read_image
 from twinlens.serving.engine.decode_group import DecodeGroup
 from twinlens.serving.engine.throttle import BackgroundThrottle
+from twinlens.serving.engine.ticket_future import TicketFuture
 from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.engine.window import LatencyWindow, NoWindow
 from twinlens.serving.failures import EncodeError
@@ -32,16 +40,7 @@ from twinlens.serving.settings import ServerSettings
 # Characters; well under a millisecond of tokenizing.
 _TOKENIZE_INLINE = 4000
 
-Answers = list[Row | Exception]
 Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
-
-
-@dataclass
-class EmbeddedItems:
-    """What became of the items of a request, in their order."""
-
-    answers: Answers
-    tokens: int = 0
 
 
 class ServedModel:
@@ -107,7 +106,7 @@ class ServedModel:
                 f"dimensions is {dimensions}; {self.name!r} offers {known}", field="dimensions"
             )
 
-    async def embed_images(self, images: Sequence[Encoded], call: Call) -> EmbeddedItems:
+    async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
         """Return a row or an error for each image."""
         tower = self.images
         if tower is None:
@@ -178,7 +177,7 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self.encoder.tokenize, texts)
 
-    def decode(self, image: Encoded, call: Call) -> Pixels:
+    def decode(self, image: EncodedImage, call: Call) -> Pixels:
         """Return the pixels that the image tower wants; runs in the decode pool."""
         content = read_image(image, self._settings.limits, call)
         return self.encoder.preprocess(content)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError
-from twinlens.serving.contracts import Row, Rows
-from twinlens.serving.engine.model import Answers
-from twinlens.serving.failures import describe
+from twinlens.serving.contracts import Answers, Row, Rows
+from twinlens.serving.requests.error_responses import describe
 
 OUTPUTS = ("float32", "int8", "ubinary")
 JSON = "application/json"

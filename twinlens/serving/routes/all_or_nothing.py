@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Rows
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import stack
-from twinlens.serving.requests.items import InputItem, embed_items
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.service import Service, first_failure
 
 

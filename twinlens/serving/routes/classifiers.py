@@ -15,7 +15,7 @@ from twinlens.serving.background.classifier_builder import (
     build_classifier,
 )
 from twinlens.serving.call import Call
-from twinlens.serving.engine.decode import Encoded
+from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
@@ -141,7 +141,7 @@ def _read_class(value: object, index: int, limits: Limits) -> ClassSpec:
     fields = Fields(value, where)
     fields.only("name", "examples")
     name = check_text(fields.any("name"), f"{where}.name", limits.text_characters)
-    examples: list[Encoded] = []
+    examples: list[EncodedImage] = []
     for i, image in enumerate(fields.values("examples", limits.items) or []):
         if not isinstance(image, str):
             path = f"{where}.examples[{i}]"

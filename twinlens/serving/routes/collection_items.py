@@ -17,12 +17,13 @@ from twinlens.serving.background.collection_maintenance import CollectionJobs
 from twinlens.serving.call import Call
 from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.decode import unwrap
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.failures import describe
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import InputItem, embed_items, fetch_items
+from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.routes.search import QueryTerm, model_for, read_part, shown_metadata
 from twinlens.serving.service import Service
 

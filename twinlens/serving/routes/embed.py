@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.requests.answers import (
     JSON,
@@ -20,7 +21,7 @@ from twinlens.serving.requests.answers import (
     pack_json,
 )
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import InputItem, embed_items, read_item
+from twinlens.serving.requests.items import InputItem, read_item
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service

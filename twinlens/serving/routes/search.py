@@ -21,10 +21,11 @@ from twinlens.index.stats import measured_recall
 from twinlens.serving.call import Call
 from twinlens.serving.collections.served import SearchParams, ServedCollection
 from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import InputItem, embed_items
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.service import Service
 
 MOST_HITS = 1000

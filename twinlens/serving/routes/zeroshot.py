@@ -13,11 +13,14 @@ from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
-from twinlens.serving.engine.model import Answers, ServedModel
-from twinlens.serving.failures import MediaTypeError, describe
+from twinlens.serving.contracts import Answers
+from twinlens.serving.embedding import embed_items
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import InputItem, embed_items
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.embed import is_whole
 from twinlens.serving.routes.endpoint import Endpoint
