@@ -24,7 +24,7 @@ from twinlens.index.collection import Collection
 from twinlens.index.ingest import intake
 from twinlens.index.ingest.builder import BuildOptions, build
 from twinlens.index.ingest.corpus import open_corpus
-from twinlens.index.ingest.intake import Progress
+from twinlens.index.ingest.intake import IndexingProgress
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
@@ -71,7 +71,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         yield opened
 
 
-def run(writer: Writer, source: Path, keep: bool = False) -> tuple[Progress, int]:
+def run(writer: Writer, source: Path, keep: bool = False) -> tuple[IndexingProgress, int]:
     encoder = PixelEncoder()
     options = BuildOptions(batch=4, workers=2, keep=keep)
     return build(writer, open_corpus(source), encoder, options), encoder.encoded

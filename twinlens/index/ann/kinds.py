@@ -1,7 +1,7 @@
 """The kinds of index, in one table: to add one, add a row.
 
 Every kind proposes candidates that are then scored again by their full embeddings; so a kind is
-a FAISS factory string, the space in which it works, and the two dials that the tuner turns.
+a FAISS factory string, the space in which it works, and the two parameters that the tuner turns.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ROUGH = (2, 3, 5, 10, 20, 30, 50, 100)
 
 
 @dataclass(frozen=True)
-class Kind:
+class IndexKind:
     """One way to find candidates."""
 
     factory: Callable[[int, int], str]  # (rows, dim) to FAISS's name of the index
     summary: str
     space: Literal["full", "centred", "projected"] = "full"
-    dial: Literal["", "nprobe", "efSearch"] = ""
+    param: Literal["", "nprobe", "efSearch"] = ""
     probes: tuple[int, ...] = (0,)  # values of the dial, from cheap to thorough
     expansions: tuple[int, ...] = ROUGH
     bytes_per_row: Callable[[int], float] = lambda dim: dim
@@ -40,44 +40,44 @@ def _lists(rows: int) -> int:
     return min(most, 1 << int(math.log2(4 * math.sqrt(rows))))
 
 
-KINDS: dict[str, Kind] = {
-    "sq8": Kind(lambda rows, dim: "SQ8", "all rows at 8 bits a value", expansions=FINE),
-    "projected-sq8": Kind(
+KINDS: dict[str, IndexKind] = {
+    "sq8": IndexKind(lambda rows, dim: "SQ8", "all rows at 8 bits a value", expansions=FINE),
+    "projected-sq8": IndexKind(
         lambda rows, dim: "SQ8",
         "all rows at 8 bits, in the 128 dimensions that the queries weigh most",
         space="projected",
         expansions=(*ROUGH, 200, 400),  # what filters need where the projection is tight
         bytes_per_row=lambda dim: min(dim, PROJECTED_DIM),
     ),
-    "ivf-sq8": Kind(
+    "ivf-sq8": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},SQ8",
         "the nearest of ~4 sqrt(n) lists, at 8 bits a value",
         space="centred",
-        dial="nprobe",
+        param="nprobe",
         probes=PROBES,
         expansions=FINE,
         on_gpu=True,
     ),
-    "ivf-rabitq": Kind(
+    "ivf-rabitq": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},RaBitQfs",
         "the nearest lists at 1 bit a value: for more rows than memory",
         space="centred",
-        dial="nprobe",
+        param="nprobe",
         probes=PROBES,
         bytes_per_row=lambda dim: dim / 8 + 8,
     ),
-    "ivf-pq": Kind(
+    "ivf-pq": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},PQ{_quarter(dim)}x4fs",
         "the nearest lists at 4 bits for every 4 dimensions: for more rows than memory",
         space="centred",
-        dial="nprobe",
+        param="nprobe",
         probes=PROBES,
         bytes_per_row=lambda dim: dim / 8,
     ),
-    "hnsw": Kind(
+    "hnsw": IndexKind(
         lambda rows, dim: "HNSW32,Flat",
         "a graph: the lowest latency, five times the build and four times the memory",
-        dial="efSearch",
+        param="efSearch",
         probes=(16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
         expansions=(1,),  # its rows are whole, and asking for more would widen the search itself
         bytes_per_row=lambda dim: 4 * dim + 272,
@@ -85,7 +85,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def find_kind(name: str) -> Kind:
+def find_kind(name: str) -> IndexKind:
     """Return a kind by name; an unknown one is refused with the list of those there are."""
     if name not in KINDS:
         known = ", ".join(["auto", "exact", *KINDS])

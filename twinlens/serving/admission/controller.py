@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from twinlens.errors import OverloadedError
-from twinlens.serving.admission.reservations import Place, Promises
+from twinlens.serving.admission.reservations import Reservation, Reservations
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
 
 _FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and what tells an operator about the load
-_TELL_SECONDS = 1.0
+_LOG_SECONDS = 1.0
 _IMAGES = (b"image/", b"multipart/")
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -34,7 +34,7 @@ class Refusal(NamedTuple):
         return OverloadedError(self.message, retry_after=self.retry_after)
 
 
-class Door:
+class AdmissionController:
     """Counts requests in, and knows when to say that there is no room.
 
     When several places become free, whoever waits outside comes at once: each that is let in is
@@ -46,38 +46,38 @@ class Door:
         self._registry = registry
         self._most = most_requests
         self._clock = clock
-        self._promises = Promises(clock)
+        self._reservations = Reservations(clock)
         self.in_flight = 0
-        self._untold = 0
-        self._tell_at = 0.0
+        self._unlogged = 0
+        self._log_at = 0.0
 
     def is_free(self, method: str) -> bool:
         """Whether a request is let in whatever the load, and not counted."""
         return method in _FREE
 
-    def let_in(self, headers: Headers) -> Place:
-        """Count a request in; `let_out` has to follow."""
+    def acquire(self, headers: Headers) -> Reservation:
+        """Count a request in; `release` has to follow."""
         self.in_flight += 1
-        place = Place(self._promises)
+        place = Reservation(self._reservations)
         if _brings_images(headers):
-            self._promises.make(place)
+            self._reservations.make(place)
         return place
 
-    def let_out(self, place: Place) -> None:
+    def release(self, place: Reservation) -> None:
         """Count a request out again."""
         self.in_flight -= 1
         place.settle()
 
-    def count_untold(self) -> int:
+    def count_unlogged(self) -> int:
         """Count a refusal; return how many there were since they were last told of, if it is time.
 
         A line for each would cost as much as the refusal does.
         """
-        self._untold += 1
+        self._unlogged += 1
         now = self._clock.now()
-        if now < self._tell_at:
+        if now < self._log_at:
             return 0
-        count, self._untold, self._tell_at = self._untold, 0, now + _TELL_SECONDS
+        count, self._unlogged, self._log_at = self._unlogged, 0, now + _LOG_SECONDS
         return count
 
     def refuse(self, headers: Headers) -> Refusal | None:
@@ -90,7 +90,7 @@ class Door:
         if not _brings_images(headers):
             return None
         queues = [m.images.batcher for m in self._registry.models() if m.images is not None]
-        if not queues or sum(queue.room for queue in queues) > self._promises.count():
+        if not queues or sum(queue.room for queue in queues) > self._reservations.count():
             return None
         return Refusal(
             "every place for images is taken; try again later",

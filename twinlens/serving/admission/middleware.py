@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twinlens.serving.admission.controller import Door
-from twinlens.serving.admission.prepared_responses import Lines, Refusals
-from twinlens.serving.admission.reservations import Place
-from twinlens.serving.failures import answer_error
+from twinlens.serving.admission.controller import AdmissionController
+from twinlens.serving.admission.prepared_responses import HeaderLines, PreparedResponses
+from twinlens.serving.admission.reservations import Reservation
+from twinlens.serving.requests.error_responses import answer_error
 from twinlens.serving.service import Service
 
 log = logging.getLogger("twinlens.serving")
@@ -53,7 +53,7 @@ Headers = list[tuple[bytes, bytes]]
 _ids = random.Random(os.urandom(16))
 
 
-class Surround:
+class RequestMiddleware:
     """The outermost layer."""
 
     def __init__(
@@ -69,8 +69,8 @@ class Surround:
         self._hot_paths = hot_paths
         self._origins = origins
         self.service = service
-        self._door = Door(service.registry, limits.requests_in_flight, service.clock)
-        self._refusals = Refusals(_SECURITY)
+        self._door = AdmissionController(service.registry, limits.requests_in_flight, service.clock)
+        self._refusals = PreparedResponses(_SECURITY)
         service.metrics.in_flight.set_function(lambda: self._door.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,11 +90,11 @@ class Surround:
                 await exchange.fail(scope, receive, refusal.to_error())
                 self._note_refusal(scope)
                 return
-            place = state["place"] = self._door.let_in(scope["headers"])
+            place = state["place"] = self._door.acquire(scope["headers"])
         try:
             await self._run(exchange, scope, receive)
         finally:
-            self._door.let_out(place)
+            self._door.release(place)
 
     @property
     def is_draining(self) -> bool:
@@ -116,9 +116,9 @@ class Surround:
         more = self.allow_origin(headers) if self._origins else ()
         return self._refusals.write(refusal, path, _request_id(headers), more)
 
-    def let_in(self, method: str, headers: Headers) -> Place | None:
+    def acquire(self, method: str, headers: Headers) -> Reservation | None:
         """Count in a request that was not turned away; None where there is nothing to count."""
-        return None if self._door.is_free(method) else self._door.let_in(headers)
+        return None if self._door.is_free(method) else self._door.acquire(headers)
 
     def label(self, scope: Scope) -> str:
         """Return the path to count a request under: a route, never what a client made up."""
@@ -137,7 +137,7 @@ class Surround:
         name = f"{scope['method']} {path}"
         self.service.tracer.record(name, seconds, stages, attributes, headers)
 
-    def allow_origin(self, headers: Headers) -> Lines:
+    def allow_origin(self, headers: Headers) -> HeaderLines:
         """Return the headers by which a page of another origin may read an answer from here.
 
         What the application answers has them already.
@@ -156,7 +156,7 @@ class Surround:
         self.service.metrics.count_refusal(self.label(scope))
         if self.service.tracer is not None:
             self.trace(scope, 429, 0.0, {})
-        count = self._door.count_untold()
+        count = self._door.count_unlogged()
         if count:
             log.warning("no room: %d requests refused at the door", count)
 
@@ -176,9 +176,9 @@ class Surround:
 class _Exchange:
     """One request and its answer as they pass."""
 
-    def __init__(self, surround: Surround, scope: Scope, send: Send) -> None:
-        self._surround = surround
-        self._service = surround.service
+    def __init__(self, middleware: RequestMiddleware, scope: Scope, send: Send) -> None:
+        self._surround = middleware
+        self._service = middleware.service
         self._send = send
         self.request_id = _request_id(scope["headers"])
         self.status = 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from twinlens.serving.admission.middleware import Surround
+from twinlens.serving.admission.middleware import RequestMiddleware
 
 _STATUS = b"HTTP/1.1 429 Too Many Requests\r\n"
 _CLOSE = b"connection: close\r\n"
@@ -21,7 +21,7 @@ _CLOSE = b"connection: close\r\n"
 class DoorProtocol(HttpToolsProtocol):
     """Refuses on its own; leaves everything else to the application."""
 
-    surround: Surround
+    middleware: RequestMiddleware
     is_refused = False  # the request whose body is arriving
     is_ending = False  # no other request is answered on this connection
     _passed = 0  # bytes of the refused body
@@ -36,12 +36,12 @@ class DoorProtocol(HttpToolsProtocol):
             super().on_headers_complete()  # a turn of its own, or another protocol
             return
         method = self.parser.get_method().decode("ascii")
-        answer = self.surround.turn_away(method, self.url, self.headers)
+        answer = self.middleware.turn_away(method, self.url, self.headers)
         if answer is not None:
             self._refuse(answer)
             return
         super().on_headers_complete()
-        self.cycle.scope["state"]["place"] = self.surround.let_in(method, self.headers)
+        self.cycle.scope["state"]["place"] = self.middleware.acquire(method, self.headers)
 
     def on_body(self, body: bytes) -> None:
         """Pass over what was refused, as long as it is no longer than what would be let in."""
@@ -49,7 +49,7 @@ class DoorProtocol(HttpToolsProtocol):
             super().on_body(body)
             return
         self._passed += len(body)
-        if self._passed > self.surround.most_bytes:
+        if self._passed > self.middleware.most_bytes:
             self.transport.close()
 
     def on_message_complete(self) -> None:
@@ -78,7 +78,7 @@ class DoorProtocol(HttpToolsProtocol):
             return
         self.is_ending = (
             self.expect_100_continue
-            or self.surround.is_draining
+            or self.middleware.is_draining
             or self.parser.get_http_version() == "1.0"
             or not self.parser.should_keep_alive()
         )
@@ -94,6 +94,6 @@ class DoorProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
 
-def build_protocol(surround: Surround) -> type[HttpToolsProtocol]:
+def build_protocol(middleware: RequestMiddleware) -> type[HttpToolsProtocol]:
     """Return the protocol of a server around this application."""
-    return type("BoundDoorProtocol", (DoorProtocol,), {"surround": surround})
+    return type("BoundDoorProtocol", (DoorProtocol,), {"surround": middleware})

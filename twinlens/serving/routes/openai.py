@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.requests.answers import RAW, Shape, dump, shape_rows, to_base64
+from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.dialects import OpenAIRequest, read_openai
 from twinlens.serving.requests.fields import parse_object
 from twinlens.serving.routes.all_or_nothing import embed_whole
@@ -46,7 +46,7 @@ async def _answer(
     service: Service, model: ServedModel, asked: OpenAIRequest, call: Call
 ) -> Response:
     """Embed all items, or fail naming the first that fails."""
-    shape = Shape(asked.dimensions, asked.output)
+    shape = RowFormat(asked.dimensions, asked.output)
     model.check_dimensions(shape.dimensions)
     shape.check(model.encoder.embedding_dim)
     embedded, tokens = await embed_whole(service, model, asked.items, asked.names, call)
