@@ -7,8 +7,16 @@ What must stay true: nothing is drawn by hand, so a test can hold each picture t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from docs.tree import PACKAGE, Tree, measure_heights, read_rooms, room_of
 
 OUT = Path(__file__).parent / "img"
 _STYLE = """
@@ -31,44 +39,97 @@ _STYLE = """
 
 
 def draw_rooms() -> str:
-    """Draw the packages; an arrow is an import that may happen."""
-    parts = [
-        *_box(300, 10, 200, 52, "cli", ["one command a file"]),
-        *_box(
-            60,
-            104,
-            230,
-            70,
-            "training",
-            ["twenty methods, evaluation,", "export; the room with torch"],
-        ),
-        *_box(510, 104, 230, 52, "serving", ["HTTP, batches, the page"]),
-        *_box(510, 200, 230, 52, "index", ["collections on disk, search"]),
-        *_box(
-            285,
-            296,
-            230,
-            70,
-            "bundle",
-            ["the contract: manifest, pixels,", "tokens, encoder, golden"],
-            "main",
-        ),
-        *_box(285, 408, 230, 52, "kernels", ["the similarity core"]),
-        *_box(285, 502, 230, 36, "errors", []),
-        *_arrows(
-            "M340 62 L190 100",
-            "M460 62 L610 100",
-            "M625 156 L625 196",
-            "M175 174 L330 292",
-            "M600 252 L470 292",
-            "M400 366 L400 404",
-            "M400 460 L400 498",
-        ),
-        *_words(400, 140, "never import each other", "small", "middle"),
-        *_words(752, 180, "never reach torch,", "note", "start"),
-        *_words(752, 196, "not even lazily", "note", "start"),
-    ]
-    return _svg(890, 552, "The rooms of the package and the imports that may happen", parts)
+    """Draw the rooms with their folders; arrows are the imports that are found in the tree."""
+    tree = Tree(PACKAGE)
+    imports = read_rooms(tree)
+    boxes = _place_rooms(tree, imports)
+    bottom = max(box.y + box.height for box in boxes.values())
+    parts = [part for room, box in boxes.items() for part in box.draw(room)]
+    parts += _arrows(
+        *(
+            boxes[room].lead_to(boxes[other])
+            for room in boxes
+            for other in sorted(drop_implied(imports)[room])
+        )
+    )
+    parts += _box(_MARGIN, bottom + 30, _WIDTH - 2 * _MARGIN, 36, "errors", [])
+    users = {room_of(name) for name, found in tree.imports.items() if f"{PACKAGE}.errors" in found}
+    said = "every room" if users >= set(imports) else ", ".join(sorted(users))
+    parts += _words(_MARGIN + 80, bottom + 52, f"imported by {said}", "small", "start")
+    label = "The rooms of the package with their folders, and the imports between them"
+    return _svg(_WIDTH, bottom + 76, label, parts)
+
+
+_WIDTH, _MARGIN, _GAP = 900, 10, 20
+_LETTERS = 38  # of a line of small text in the narrowest box
+
+
+@dataclass(frozen=True)
+class _RoomBox:
+    """Where a room is drawn, and the lines in it."""
+
+    x: int
+    y: int
+    width: int
+    folders: tuple[str, ...]
+    imported: str
+
+    @property
+    def height(self) -> int:
+        """Return how high it is: a title, its folders, and what it imports."""
+        return 36 + 16 * (len(self.folders) + bool(self.imported))
+
+    def draw(self, room: str) -> list[str]:
+        """Return the box, its name and its lines."""
+        kind = "main" if room == "bundle" else "box"
+        parts = _box(self.x, self.y, self.width, self.height, room, self.folders, kind)
+        if self.imported:
+            last = self.y + 40 + 16 * len(self.folders)
+            parts += _words(self.x + 10, last, f"imports {self.imported}", "note", "start")
+        return parts
+
+    def lead_to(self, other: _RoomBox) -> str:
+        """Return an arrow from here to a box below."""
+        middle, below = self.x + self.width // 2, other.x + other.width // 2
+        aim = min(max(middle, other.x + 40), other.x + other.width - 40)
+        start = min(max(below, self.x + 40), self.x + self.width - 40)
+        return f"M{start} {self.y + self.height} L{aim} {other.y - 5}"
+
+
+def _place_rooms(tree: Tree, imports: Mapping[str, set[str]]) -> dict[str, _RoomBox]:
+    """Return a box for each room: those that nobody imports on top, each below its importers."""
+    importers = {room: {one for one in imports if room in imports[one]} for room in imports}
+    depths = measure_heights(importers)
+    boxes: dict[str, _RoomBox] = {}
+    y = _MARGIN
+    for depth in range(max(depths.values()) + 1):
+        row = sorted((r for r in depths if depths[r] == depth), key=lambda r: -len(imports[r]))
+        width = (_WIDTH - 2 * _MARGIN - _GAP * max(0, len(row) - 1)) // max(len(row), 2)
+        left = (_WIDTH - width * len(row) - _GAP * (len(row) - 1)) // 2
+        for i, room in enumerate(row):
+            lines = wrap(", ".join(_list_parts(tree, room)), _LETTERS * width // 280)
+            imported = ", ".join(sorted(imports[room]))
+            boxes[room] = _RoomBox(left + i * (width + _GAP), y, width, tuple(lines), imported)
+        y = max(boxes[room].y + boxes[room].height for room in row) + 34
+    return boxes
+
+
+def _list_parts(tree: Tree, room: str) -> list[str]:
+    """Return the folders of a room, or its modules where it has none."""
+    name = f"{PACKAGE}.{room}"
+    return [module.stem for module in tree.packages_in(name) or tree.files_in(name)]
+
+
+def drop_implied(imports: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Return the imports without those that other arrows lead to as well."""
+
+    def reach(room: str) -> set[str]:
+        return imports[room].union(*(reach(other) for other in imports[room]))
+
+    return {
+        room: {other for other in found if not any(other in reach(o) for o in found - {other})}
+        for room, found in imports.items()
+    }
 
 
 def draw_bundle() -> str:
@@ -77,7 +138,7 @@ def draw_bundle() -> str:
         ("bundle.json", "the manifest: every choice, every hash, the revision"),
         ("image.onnx", "uint8 pixels to unit rows; mean and deviation are inside"),
         ("text.onnx", "token ids to unit rows; cut to the longest, where that is exact"),
-        ("similarity.onnx", "one node: the only place where a score is computed"),
+        ("similarity.onnx", "one node that computes the scores of classes"),
         ("tokenizer", "merges or tokenizer.json"),
         ("golden.npz", "inputs, and what torch answered"),
         ("variants", "int8, fp16: kept if they stay near; attention.onnx"),
