@@ -1,4 +1,4 @@
-"""The application: routers, the surrounding layer, and how errors become answers."""
+"""The application: routers, the middleware, and how errors become answers."""
 
 from __future__ import annotations
 

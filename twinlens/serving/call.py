@@ -12,7 +12,7 @@ from twinlens.serving.clock import Clock
 STAGES = ("receive", "fetch", "decode", "queue", "encode", "score", "answer")
 
 
-class Reservation(Protocol):
+class HeldPlace(Protocol):
     """The places in a queue that a request was admitted with."""
 
     def settle(self) -> None:
@@ -28,7 +28,7 @@ class Call:
     deadline: float
     pixels_left: int
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
-    place: Reservation | None = None  # what it was let in with
+    reservation: HeldPlace | None = None  # what it was admitted with
     is_background: bool = False
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
@@ -47,8 +47,8 @@ class Call:
 
     def settle(self) -> None:
         """Say that a queue was asked for the places that this call needs."""
-        if self.place is not None:
-            self.place.settle()
+        if self.reservation is not None:
+            self.reservation.settle()
 
     @property
     def remaining(self) -> float:

@@ -151,7 +151,7 @@ class Service:
             deadline=self.clock.now() + seconds,
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
-            place=request.scope["state"].get("place"),
+            reservation=request.scope["state"].get("reservation"),
         )
         request.scope["state"]["call"] = call
         return call
@@ -172,7 +172,7 @@ class Service:
         call.failed_items = self.count_failures(model, answers)
         failed = first_failure(answers)
         if failed is not None and call.failed_items == len(answers):
-            raise place(*failed, where)
+            raise locate(*failed, where)
 
     def count_failures(self, model: ServedModel, answers: Answers) -> int:
         """Return how many items failed, and count them by their codes."""
@@ -261,7 +261,7 @@ class Service:
         )
 
 
-def place(index: int, error: Exception, where: str) -> Exception:
+def locate(index: int, error: Exception, where: str) -> Exception:
     """Return `error` naming the item that it belongs to."""
     if isinstance(error, TwinlensError):
         error.field = f"{where}[{index}]"

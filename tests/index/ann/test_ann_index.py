@@ -276,7 +276,7 @@ def test_the_policy_follows_size_memory_and_sample() -> None:
     assert choose_kinds(200_000, 512, text_sample=False, memory=1 << 33) == ["sq8"]
     assert choose_kinds(1_000_000, 512, text_sample=True, memory=1 << 33)[0] == "ivf-sq8"
     assert choose_kinds(1_000_000, 512, text_sample=True, memory=1 << 28)[0] == "ivf-rabitq"
-    with pytest.raises(InputError, match="known: auto, exact, sq8"):
+    with pytest.raises(InputError, match="known: auto, exact, projected-sq8"):
         find_kind("magic")
 
 

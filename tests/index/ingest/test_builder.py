@@ -168,9 +168,9 @@ def test_another_corpus_does_not_empty_the_collection(
 _CHILD = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from tests.index.test_builder import PixelEncoder
-from twinlens.index import builder, intake
-from twinlens.index.corpus import open_corpus
+from tests.index.ingest.test_builder import PixelEncoder
+from twinlens.index.ingest import builder, intake
+from twinlens.index.ingest.corpus import open_corpus
 from twinlens.index.writer import Writer
 intake.COMMIT_ROWS = 8
 class Slow(PixelEncoder):

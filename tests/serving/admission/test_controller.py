@@ -1,4 +1,4 @@
-"""The door: places that are promised while bodies arrive, so that a crowd is refused outside."""
+"""Admission: places reserved while bodies arrive, so that a burst is refused early."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_crowd_that_comes_at_once_is_let_in_by_the_number_of_places(
         sock.sendall(photo)
     assert [status(sock) for sock in crowd[:2]] == [200, 200]
     told = httpx.get(f"{server.url}/metrics").text
-    assert 'twinlens_rejects_total{at="door",model=""} 4.0' in told
+    assert 'twinlens_rejects_total{at="admission",model=""} 4.0' in told
     assert 'at="images"' not in told
     for sock in crowd:
         sock.close()

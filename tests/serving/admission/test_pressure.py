@@ -96,7 +96,7 @@ def test_an_image_is_refused_before_its_body_is_read_when_the_queue_is_full(
         assert refused.status_code == 429
         assert not read
         told = (await http.get("/metrics")).text
-        assert 'twinlens_rejects_total{at="door",model=""} 1.0' in told
+        assert 'twinlens_rejects_total{at="admission",model=""} 1.0' in told
         encoder.gate.set()
         assert (await waiting).status_code == 200
 

@@ -1,4 +1,4 @@
-"""The door in the protocol: refusals on raw sockets, and connections that go on after them."""
+"""Admission in the protocol: refusals on raw sockets, and connections that go on after them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_many_refusals_follow_each_other_on_one_connection(full: Any) -> None:
         sock.sendall(GET)
         assert read_answer(sock)[0] == 200
     told = httpx.get(f"{full.url}/metrics").text
-    assert 'twinlens_rejects_total{at="door",model=""} 3.0' in told
+    assert 'twinlens_rejects_total{at="admission",model=""} 3.0' in told
     assert 'twinlens_requests_total{path="/embed",status="429"} 3.0' in told
 
 
@@ -115,8 +115,8 @@ def test_refusals_are_told_in_one_line_a_second(
         for _ in range(20):
             sock.sendall(head(5) + b"abcde")
             assert read_answer(sock)[0] == 429
-    told = [r.getMessage() for r in caplog.records if "refused at the door" in r.getMessage()]
-    assert told[0] == "no room: 1 requests refused at the door"
+    told = [r.getMessage() for r in caplog.records if "refused on arrival" in r.getMessage()]
+    assert told[0] == "no room: 1 requests refused on arrival"
     assert len(told) < 10
 
 

@@ -11,6 +11,7 @@ from twinlens.cli.index.progress import BuildDisplay
 from twinlens.cli.options import DeviceOption, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import CollectionError, InputError
+from twinlens.index.ann.kinds import list_kinds
 
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder
@@ -29,9 +30,7 @@ OptionalBundle = Annotated[
     str | None,
     typer.Option("--bundle", "-b", help="Bundle; default: the collection's own, else `builtin`."),
 ]
-KindOption = Annotated[
-    str, typer.Option(help="auto, exact, sq8, projected-sq8, ivf-sq8, ivf-rabitq, ivf-pq or hnsw.")
-]
+KindOption = Annotated[str, typer.Option(help=f"{list_kinds()}.")]
 Target = Annotated[
     float,
     typer.Option(help="Recall@10 that the worst modality must reach.", min=0.5, max=0.999),

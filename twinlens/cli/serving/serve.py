@@ -49,7 +49,7 @@ def serve(
     ] = None,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
-        float, typer.Option(help="Seconds between readiness off and the door closed.", min=0)
+        float, typer.Option(help="Seconds between readiness off and the listener closed.", min=0)
     ] = 1.0,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
     collection: Annotated[

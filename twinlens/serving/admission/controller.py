@@ -1,8 +1,8 @@
-"""Who is turned away at the door: work that has no room, told before a byte of its body is read.
+"""Admission control: work that has no room is refused before a byte of its body is read.
 
-A flood of refusals is paid for by the requests that are let in, so this looks at headers as they
-came and builds nothing that an answer of ours would need. What must stay true: nothing is refused
-here that would have found room, but for the moment in which a place is promised to another.
+Refusals take time from admitted requests, so this reads raw headers and builds no request object.
+What must stay true: nothing is refused here that would have found room, except while a place is
+reserved for another request.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Refusal(NamedTuple):
 class AdmissionController:
     """Counts requests in, and knows when to say that there is no room.
 
-    When several places become free, whoever waits outside comes at once: each that is let in is
-    promised one until it asks for it, or the rest would be refused one by one further in, where
-    that costs several times as much.
+    When several places become free, waiting clients arrive at once: each admitted request reserves
+    one until it reaches the queue. Otherwise the rest would be refused later, where that costs
+    several times as much.
     """
 
     def __init__(self, registry: Registry, most_requests: int, clock: Clock) -> None:
@@ -52,24 +52,24 @@ class AdmissionController:
         self._log_at = 0.0
 
     def is_free(self, method: str) -> bool:
-        """Whether a request is let in whatever the load, and not counted."""
+        """Whether a request is always admitted, and not counted."""
         return method in _FREE
 
     def acquire(self, headers: Headers) -> Reservation:
         """Count a request in; `release` has to follow."""
         self.in_flight += 1
-        place = Reservation(self._reservations)
+        reservation = Reservation(self._reservations)
         if _brings_images(headers):
-            self._reservations.make(place)
-        return place
+            self._reservations.make(reservation)
+        return reservation
 
-    def release(self, place: Reservation) -> None:
+    def release(self, reservation: Reservation) -> None:
         """Count a request out again."""
         self.in_flight -= 1
-        place.settle()
+        reservation.settle()
 
     def count_unlogged(self) -> int:
-        """Count a refusal; return how many there were since they were last told of, if it is time.
+        """Count a refusal; return how many there were since the last log line, if one is due.
 
         A line for each would cost as much as the refusal does.
         """
@@ -81,7 +81,7 @@ class AdmissionController:
         return count
 
     def refuse(self, headers: Headers) -> Refusal | None:
-        """Return why a request with these headers may not come in, or None."""
+        """Return why a request with these headers is refused, or None."""
         if self.in_flight >= self._most:
             return Refusal(
                 f"{self._most} requests are being answered, the limit; try again later",

@@ -1,4 +1,4 @@
-"""What a request is told that is refused at the door, as the bytes that go over the wire.
+"""Refusals as the bytes that go over the wire.
 
 All of it but a few headers is the same each time, so it is made once. What must stay true: a client
 reads what the application would have answered.

@@ -91,21 +91,6 @@ class ServedModel:
         for tower in self.towers:
             tower.close()
 
-    def check_dimensions(self, dimensions: int | None) -> None:
-        """Refuse a length that this bundle was not trained to be cut to."""
-        manifest = self.encoder.manifest
-        full = manifest.embedding_dim
-        if dimensions is None or dimensions == full:
-            return
-        if dimensions > full or not (
-            manifest.any_dimension or dimensions in manifest.matryoshka_dims
-        ):
-            lengths = sorted({*manifest.matryoshka_dims, full})
-            known = f"1 to {full}" if manifest.any_dimension else ", ".join(map(str, lengths))
-            raise InputError(
-                f"dimensions is {dimensions}; {self.name!r} offers {known}", field="dimensions"
-            )
-
     async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
         """Return a row or an error for each image."""
         tower = self.images

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twinlens.index.ann.kinds import list_kinds
 from twinlens.serving.openapi.operations import PICTURE, Operation, answer, body, json_of, list_of
 from twinlens.serving.openapi.schemas import (
     COUNT,
@@ -96,7 +97,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "CollectionBuild": closed_object(
         [],
-        kind={"type": "string", "description": "auto, exact, sq8, ivf-sq8, hnsw, ..."},
+        kind={"type": "string", "description": list_kinds()},
         target={"type": "number", "minimum": 0.5, "maximum": 0.999},
         compact={"type": "boolean", "description": "Drop the deleted, join segments into one"},
         queries=array_of(TEXT, maxItems=2000),

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from twinlens.bundle.classes import normalise_rows
+from twinlens.bundle.dimensions import shorten
 from twinlens.errors import InputError
 from twinlens.serving.contracts import Answers, Row, Rows
 from twinlens.serving.requests.error_responses import describe
@@ -66,8 +66,7 @@ def stack(answers: Answers, dim: int) -> Rows:
 
 def shape_rows(rows: Rows, shape: RowFormat) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Return the rows as asked, and for int8 what each must be multiplied by."""
-    if shape.dimensions is not None and shape.dimensions < rows.shape[1]:
-        rows = normalise_rows(rows[:, : shape.dimensions])
+    rows = shorten(rows, shape.dimensions)
     if shape.output == "int8":
         return quantise(rows)
     if shape.output == "uint8":

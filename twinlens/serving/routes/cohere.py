@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Rows
@@ -99,7 +100,7 @@ async def _answer(
     service: Service, model: ServedModel, asked: CohereRequest, call: Call, name: str
 ) -> Response:
     """Embed once and write the rows in every kind that was asked for."""
-    model.check_dimensions(asked.dimensions)
+    check_dimensions(model.encoder.manifest, asked.dimensions)
     for kind in asked.kinds:
         RowFormat(asked.dimensions, kind).check(model.encoder.embedding_dim)
     rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)

@@ -13,6 +13,7 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from twinlens.bundle.dimensions import check_dimensions
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
@@ -47,7 +48,7 @@ async def _answer(
 ) -> Response:
     """Embed all items, or fail naming the first that fails."""
     shape = RowFormat(asked.dimensions, asked.output)
-    model.check_dimensions(shape.dimensions)
+    check_dimensions(model.encoder.manifest, shape.dimensions)
     shape.check(model.encoder.embedding_dim)
     embedded, tokens = await embed_whole(service, model, asked.items, asked.names, call)
     began = call.clock.now()
