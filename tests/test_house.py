@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import draw_map
+from docs import draw_map, mirror
 from docs.tree import PACKAGE, Tree, list_rooms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,6 +195,44 @@ def test_every_place_that_a_page_names_exists(page: Path, tree: Tree) -> None:
         place = re.split(r"/(?:ROOM|NAME|NNNN)", place)[0]
         paths = [base / place for base in (ROOT, ROOT / PACKAGE)]
         assert any(path.exists() or path.with_suffix(".py").exists() for path in paths), place
+
+
+def test_every_test_file_lies_in_a_folder_that_the_source_has() -> None:
+    places = {path.parent.relative_to(mirror.TESTS) for path in mirror.list_tests()}
+    strange = [p for p in places if not any((b / p).is_dir() for b in (ROOT / PACKAGE, ROOT))]
+    assert strange == []
+
+
+def test_every_folder_that_holds_code_has_tests(tree: Tree) -> None:
+    assert mirror.list_untested_folders(tree) == []
+
+
+def test_a_test_file_is_named_after_a_module_or_says_what_it_is_about() -> None:
+    silent = [
+        path.relative_to(ROOT)
+        for path in mirror.list_tests()
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert silent == []
+
+
+def test_a_folder_without_tests_and_a_module_without_its_own_are_found_out(tmp_path: Path) -> None:
+    for place in (
+        "twinlens/a/__init__.py",
+        "twinlens/a/x.py",
+        "twinlens/a/y.py",
+        "twinlens/b/z.py",
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    (tmp_path / "twinlens" / "b" / "__init__.py").touch()
+    tests = tmp_path / "tests"
+    (tests / "a").mkdir(parents=True)
+    (tests / "a" / "test_x.py").touch()
+    small = Tree(PACKAGE, root=tmp_path)
+    assert mirror.list_untested_folders(small, tests) == ["twinlens.b"]
+    own = {n: mirror.has_own_test(m, tests) for n, m in small.modules.items() if not m.is_package}
+    assert own == {"twinlens.a.x": True, "twinlens.a.y": False, "twinlens.b.z": False}
 
 
 def test_no_module_lacks_its_opening_words() -> None:
