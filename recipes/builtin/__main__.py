@@ -11,8 +11,8 @@ from pathlib import Path
 
 import twinlens.bundle
 from recipes.builtin.corpus import find_data
-from recipes.builtin.making import make, set_recipe
-from recipes.builtin.shipping import NAME
+from recipes.builtin.packaging import NAME
+from recipes.builtin.pipeline import make, set_recipe
 from twinlens.training.progress import open_display
 
 _HOME = Path(twinlens.bundle.__file__).parent / NAME

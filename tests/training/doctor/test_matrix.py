@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.patients import draw_shapes, patient, train_patient
+from tests.training.doctor.faulty_methods import draw_shapes, patient, train_patient
 from tests.training.family import ALL, PROVEN
 from twinlens.training.doctor.verdicts import HEALTHY
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.training.doctor.patients import patient
+from tests.training.doctor.faulty_methods import patient
 from tests.training.doctor.test_verdicts import log_of
 from twinlens.training.config import Config
+from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES
 from twinlens.training.doctor.history import History
-from twinlens.training.doctor.signs import CAUSES, CONSEQUENCES, NOTES
 from twinlens.training.doctor.verdicts import EXIT_CODES, diagnose
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.schedules import Linear

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.doctor.patients import LoosePrototypes, as_patient, draw_shapes, patient
+from tests.training.doctor.faulty_methods import LoosePrototypes, as_patient, draw_shapes, patient
 from tests.training.family import SMALL
 from twinlens.cli.main import run as run_command
 from twinlens.errors import NotFoundError

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tests.training.family import PROVEN, small_config, with_settings, write_images
 from twinlens.training.config import Config, apply_sets
-from twinlens.training.doctor.rounds import Rounds
+from twinlens.training.doctor.health_monitor import Rounds
 from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.patients import draw_shapes, patient
+from tests.training.doctor.faulty_methods import draw_shapes, patient
 from twinlens.training.loop.loop import train
 from twinlens.training.report.charts import draw_lines, draw_page, draw_points
 from twinlens.training.report.page import write_report

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.patients import draw_shapes, patient
+from tests.training.doctor.faulty_methods import draw_shapes, patient
 from twinlens.cli.main import run as run_command
 from twinlens.errors import InputError
 from twinlens.training.progress import Silent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.patients import draw_shapes
+from tests.training.doctor.faulty_methods import draw_shapes
 from twinlens.errors import NotFoundError
 from twinlens.training.config import apply_sets
 from twinlens.training.progress import Silent

@@ -61,7 +61,7 @@ def train(
 def _run_builtin(where: str, out: Path | None, sets: list[str], *, show: bool) -> None:
     """Train, evaluate and export the builtin encoder, which has a loop of its own."""
     from recipes.builtin.corpus import find_data
-    from recipes.builtin.making import make, set_recipe
+    from recipes.builtin.pipeline import make, set_recipe
     from twinlens.training.progress import open_display
 
     recipe = set_recipe(sets)

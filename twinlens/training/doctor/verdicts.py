@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinlens.training.config import Config
+from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES
 from twinlens.training.doctor.history import History
-from twinlens.training.doctor.signs import CAUSES, CONSEQUENCES, NOTES
 from twinlens.training.doctor.verdict import NOTE, SICK, Verdict
 
 HEALTHY, EARLY = "healthy", "too early to tell"

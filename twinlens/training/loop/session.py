@@ -27,7 +27,7 @@ from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
 from twinlens.training.devices import pick_device
 from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, share_gradients
 from twinlens.training.distributed.sharding import is_sharded, shard_network, whole
-from twinlens.training.doctor.rounds import Rounds
+from twinlens.training.doctor.health_monitor import Rounds
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.monitors import Monitors

@@ -18,7 +18,7 @@ import torch
 
 from twinlens.errors import InputError
 from twinlens.training.config import Config
-from twinlens.training.doctor.vitals import copy_parameters, update_vitals
+from twinlens.training.doctor.measurements import copy_parameters, update_vitals
 from twinlens.training.loop.loop import NotFiniteError
 from twinlens.training.loop.optimizers import rate_scale, schedule_rates
 from twinlens.training.loop.session import Session, open_session

@@ -12,11 +12,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.builtin.align_languages import POLISHED, polish
 from recipes.builtin.corpus import read_corpus
 from recipes.builtin.evaluation import evaluate
-from recipes.builtin.polish import POLISHED, polish
+from recipes.builtin.packaging import Shipped
 from recipes.builtin.recipe import Recipe
-from recipes.builtin.shipping import Shipped
 from recipes.builtin.towers import IMAGE_SIZE
 from recipes.builtin.trainer import Trainer
 from recipes.builtin.words import read_words

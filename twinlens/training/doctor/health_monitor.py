@@ -12,8 +12,7 @@ from torch import Tensor
 
 from twinlens.training.config import Config
 from twinlens.training.data.pixels import PixelStore
-from twinlens.training.doctor.verdicts import SICK, diagnose
-from twinlens.training.doctor.vitals import (
+from twinlens.training.doctor.measurements import (
     Vitals,
     Witness,
     copy_parameters,
@@ -22,6 +21,7 @@ from twinlens.training.doctor.vitals import (
     representation_vitals,
     update_vitals,
 )
+from twinlens.training.doctor.verdicts import SICK, diagnose
 from twinlens.training.nn.network import Network
 from twinlens.training.runs.state import State
 

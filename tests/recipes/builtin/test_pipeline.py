@@ -18,10 +18,10 @@ from PIL import Image
 import twinlens
 from recipes.builtin.corpus import Corpus, Part, draw_shapes, read_corpus
 from recipes.builtin.evaluation import rank, recall
-from recipes.builtin.making import HELD_OUT, make, train
+from recipes.builtin.packaging import Shipped
+from recipes.builtin.pipeline import HELD_OUT, make, train
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.sampling import Mix
-from recipes.builtin.shipping import Shipped
 from recipes.builtin.towers import IMAGE_SIZE
 from twinlens.errors import InputError
 from twinlens.training.progress import Silent
@@ -95,7 +95,7 @@ def test_a_held_out_style_is_measured_before_it_is_trained_on(
         steps.append(json.loads((tmp_path / "run/progress.json").read_text())["step"])
         return {"a": 1.0}
 
-    monkeypatch.setattr("recipes.builtin.making.measure", remember)
+    monkeypatch.setattr("recipes.builtin.pipeline.measure", remember)
     train(data, tmp_path / "run", short, Silent())
     assert steps == [2]
     assert json.loads((tmp_path / "run" / HELD_OUT).read_text()) == {"a": 1.0}
@@ -109,7 +109,7 @@ def test_the_whole_way_ends_in_a_bundle_that_says_both_measurements(
     data: Path, short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([{"seen_blobmoji_r1": 1.0}, {"seen_blobmoji_r1": 2.0}])
-    monkeypatch.setattr("recipes.builtin.making.measure", lambda shipped, folder: next(found))
+    monkeypatch.setattr("recipes.builtin.pipeline.measure", lambda shipped, folder: next(found))
     manifest = make(data, tmp_path / "run", short, tmp_path / "bundle", Silent())
     assert manifest.provenance["metrics"] == {
         "shipped": {"seen_blobmoji_r1": 2.0},

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from recipes.builtin.align_languages import POLISHED, list_captions, load_averaged, polish
 from recipes.builtin.corpus import Corpus
-from recipes.builtin.polish import POLISHED, list_captions, load_averaged, polish
+from recipes.builtin.packaging import Shipped
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.sampling import Mix
-from recipes.builtin.shipping import Shipped
 from recipes.builtin.tokens import TextReader
 from recipes.builtin.trainer import TOKENIZER, Trainer
 from recipes.builtin.words import Words, read_words
