@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import Batch
 from twinlens.training.objectives import METHODS, find_method
@@ -109,7 +109,7 @@ def small_config(name: str, **settings: Any) -> Config:
     chosen |= settings
     if objective.masks() is not None:  # only a vit has patches to hide
         chosen["encoder"] = f"vit-nano/{PATCH}"
-    return Config(method, objective, Settings(**chosen))
+    return Config(method, objective, TrainingSettings(**chosen))
 
 
 def small_network(config: Config, *, norms: bool = True) -> Network:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from tests.training.family import small_config, with_settings, write_images
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.training.loop.loop import NotFiniteError, train
-from twinlens.training.objective import Given, Rows
+from twinlens.training.objective import BatchRows, LossInputs
 from twinlens.training.objectives.simclr import SimCLR
 from twinlens.training.runs import checkpoints
 from twinlens.training.runs.checkpoints import find_checkpoint
@@ -126,9 +126,9 @@ class Spoiled(SimCLR):
 
     at_step: int = 3
 
-    def loss(self, given: Given) -> Rows:
-        terms = super().loss(given)
-        if given.progress.step >= self.at_step:
+    def loss(self, inputs: LossInputs) -> BatchRows:
+        terms = super().loss(inputs)
+        if inputs.progress.step >= self.at_step:
             bad = terms["loss"] * float("nan")
             return {"loss": terms["loss"] + bad, "penalty": bad}
         return terms

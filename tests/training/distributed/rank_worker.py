@@ -22,7 +22,7 @@ from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.objective import TEXTS, Batch
 from twinlens.training.runs.assembly import synchronise_norms
 from twinlens.training.runs.state import State
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 
 N = 8
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -56,8 +56,8 @@ def differentiate(
     batch = cut_texts(whole.part(ranks.rank * local, (ranks.rank + 1) * local))
     way = Differentiator(config.objective, net, passes, state, ranks, None, chunk)
     torch.manual_seed(0)
-    outcome = way.backward(batch, Progress(1, 4), accumulate=accumulate)
-    state.renew(net, outcome.taught, Progress(1, 4), ranks)
+    result = way.backward(batch, TrainingProgress(1, 4), accumulate=accumulate)
+    state.renew(net, result.state_rows, TrainingProgress(1, 4), ranks)
     grads = {f"grad/{k}": p.grad for k, p in net.parts.named_parameters() if p.grad is not None}
     kept = {f"state/{k}": v for k, v in state.state_dict().items() if "tracked" not in k}
     return {k: v.detach().clone().contiguous() for k, v in {**grads, **kept}.items()}

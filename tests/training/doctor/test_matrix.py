@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.faulty_methods import draw_shapes, patient, train_patient
+from tests.training.doctor.faulty_methods import draw_shapes, small_run, train_and_examine
 from tests.training.family import ALL, PROVEN
 from twinlens.training.doctor.verdicts import HEALTHY
 
@@ -18,9 +18,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_healthy(method: str, steps: int, seed: int, data: Path, run: Path) -> None:
-    config = patient(method, steps)
+    config = small_run(method, steps)
     settings = dataclasses.replace(config.settings, seed=seed)
-    found = train_patient(dataclasses.replace(config, settings=settings), data, run)
+    found = train_and_examine(dataclasses.replace(config, settings=settings), data, run)
     assert (found.state, found.step) == (HEALTHY, steps), found.verdicts
 
 

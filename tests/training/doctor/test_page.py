@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.doctor.faulty_methods import patient
+from tests.training.doctor.faulty_methods import small_run
 from tests.training.doctor.test_verdicts import log_of
 from twinlens.training.config import Config
 from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES
@@ -34,7 +34,7 @@ class Sick:
 
     @property
     def config(self) -> Config:
-        return patient(self.method, 200, **self.fields)
+        return small_run(self.method, 200, **self.fields)
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -42,7 +42,7 @@ class Sick:
 
 
 PREDICTS = {"grad/predictor": 1.0}
-SIGNS = {
+CASES = {
     "constant data": Sick("simclr", {"variety": 0.001}),
     "teacher is the student": Sick("moco", {"twin_shared": 1.0, "twin_gap": 0.0}),
     "frozen encoder": Sick("simclr", {"update/image": 0.0, "grad/image": 0.0}),
@@ -73,9 +73,9 @@ def table() -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-@pytest.mark.parametrize("name", SIGNS)
+@pytest.mark.parametrize("name", CASES)
 def test_the_page_gives_cause_and_remedy_in_the_doctors_own_words(name: str) -> None:
-    sick = SIGNS[name]
+    sick = CASES[name]
     (verdict,) = diagnose(sick.config, sick.rows).verdicts
     assert verdict.name == name
     _, cause, remedy = table()[name]
@@ -83,10 +83,10 @@ def test_the_page_gives_cause_and_remedy_in_the_doctors_own_words(name: str) -> 
 
 
 def test_the_page_names_every_sign_and_no_other() -> None:
-    assert set(table()) == set(SIGNS)
-    for sign in (*CAUSES, *CONSEQUENCES, *NOTES):
-        asked = [sign(History(sick.config, sick.rows)) for sick in SIGNS.values()]
-        assert any(asked), f"{sign.__name__} has no row in the table"
+    assert set(table()) == set(CASES)
+    for check in (*CAUSES, *CONSEQUENCES, *NOTES):
+        verdicts = [check(History(sick.config, sick.rows)) for sick in CASES.values()]
+        assert any(verdicts), f"{check.__name__} has no row in the table"
 
 
 def test_the_page_names_every_method_and_the_exit_codes() -> None:

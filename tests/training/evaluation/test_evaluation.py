@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.training.family import small_config, write_images
 from twinlens.training.data.records import Record
-from twinlens.training.evaluation.embeddings import Embedded
+from twinlens.training.evaluation.embeddings import EmbeddingSet
 from twinlens.training.evaluation.few_shot import few_shot_accuracy
 from twinlens.training.evaluation.knn import knn_accuracy, knn_predict
 from twinlens.training.evaluation.linear import probe_accuracy
@@ -148,7 +148,7 @@ def test_unlabelled_images_have_a_spectrum_and_no_accuracy(tmp_path: Path) -> No
 def test_halves_share_classes_fairly_where_the_names_alternate() -> None:
     records = [Record(f"{place:02}", 1, "ab"[place >= 30]) for place in range(60)]
     light = torch.arange(60) % 2  # every second file, in the order of names, is light
-    found = Embedded(torch.stack([light, torch.arange(60)], dim=1).float(), records, 0)
+    found = EmbeddingSet(torch.stack([light, torch.arange(60)], dim=1).float(), records, 0)
     bank, queries = halve(found)
     assert sorted(r.key for half in (bank, queries) for r in half.records) == [
         r.key for r in records

@@ -13,11 +13,11 @@ from torch import nn
 
 from tests.training.family import ALL, small_batch, small_config, small_network
 from twinlens.errors import InputError, NotFoundError
-from twinlens.training.config import Config, Settings, apply_sets, build
+from twinlens.training.config import Config, TrainingSettings, apply_sets, build
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.encoders.catalogue import open_image_tower
 from twinlens.training.encoders.text import TextTransformer
-from twinlens.training.encoders.vit import Shape, VisionTransformer
+from twinlens.training.encoders.vit import VisionTransformer, ViTShape
 from twinlens.training.loop.monitors import Monitors
 from twinlens.training.loop.optimizers import (
     Lars,
@@ -28,11 +28,11 @@ from twinlens.training.loop.optimizers import (
     schedule_rates,
 )
 from twinlens.training.nn.batchnorm import SplitNorm, convert_batchnorm
-from twinlens.training.objective import Clamp, Ema, Ring
+from twinlens.training.objective import Clamp, Ema, Queue
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.recipes import describe_methods, list_recipes, open_recipe
 from twinlens.training.runs.state import State
-from twinlens.training.schedules import Cosine, Linear, Progress, warmed_cosine
+from twinlens.training.schedules import Cosine, Linear, TrainingProgress, warmed_cosine
 from twinlens.training.seeds import generator
 
 # Settings
@@ -74,7 +74,7 @@ def test_settings_survive_json(method: str) -> None:
         again = Config(
             raw["method"],
             build(find_method(raw["method"]), raw["objective"]),
-            build(Settings, raw["settings"]),
+            build(TrainingSettings, raw["settings"]),
         )
         assert again == config
 
@@ -101,15 +101,15 @@ def test_the_list_has_a_line_a_method() -> None:
 
 
 def test_schedules_are_functions_of_the_optimizer_step() -> None:
-    assert Cosine(0.9, 1.0).at(Progress(0, 10)) == pytest.approx(0.9)
-    assert Cosine(0.9, 1.0).at(Progress(5, 10)) == pytest.approx(0.95)
-    assert Cosine(0.9, 1.0).at(Progress(10, 10)) == pytest.approx(1.0)
-    assert Linear(0.04, 0.07, 0.3).at(Progress(15, 100)) == pytest.approx(0.055)
-    assert Linear(0.04, 0.07, 0.3).at(Progress(90, 100)) == pytest.approx(0.07)
-    assert warmed_cosine(Progress(0, 100), 10) == pytest.approx(0.1)
-    assert warmed_cosine(Progress(9, 100), 10) == pytest.approx(1.0)
-    assert warmed_cosine(Progress(55, 100), 10) == pytest.approx(0.5)
-    assert warmed_cosine(Progress(100, 100), 10, floor=0.1) == pytest.approx(0.1)
+    assert Cosine(0.9, 1.0).at(TrainingProgress(0, 10)) == pytest.approx(0.9)
+    assert Cosine(0.9, 1.0).at(TrainingProgress(5, 10)) == pytest.approx(0.95)
+    assert Cosine(0.9, 1.0).at(TrainingProgress(10, 10)) == pytest.approx(1.0)
+    assert Linear(0.04, 0.07, 0.3).at(TrainingProgress(15, 100)) == pytest.approx(0.055)
+    assert Linear(0.04, 0.07, 0.3).at(TrainingProgress(90, 100)) == pytest.approx(0.07)
+    assert warmed_cosine(TrainingProgress(0, 100), 10) == pytest.approx(0.1)
+    assert warmed_cosine(TrainingProgress(9, 100), 10) == pytest.approx(1.0)
+    assert warmed_cosine(TrainingProgress(55, 100), 10) == pytest.approx(0.5)
+    assert warmed_cosine(TrainingProgress(100, 100), 10, floor=0.1) == pytest.approx(0.1)
 
 
 # State
@@ -119,44 +119,46 @@ def test_a_twin_is_a_copy_that_follows() -> None:
     config = small_config("byol")
     net = small_network(config)
     state = State((Ema(("image", "projector"), Cosine(0.9, 0.9)),), net, 0)
-    assert state.twin is not None and "predictor" not in state.twin
-    pairs = list(zip(state.twin["image"].parameters(), net["image"].parameters(), strict=True))
+    assert state.ema_teacher is not None and "predictor" not in state.ema_teacher
+    pairs = list(
+        zip(state.ema_teacher["image"].parameters(), net["image"].parameters(), strict=True)
+    )
     assert all(slow.data_ptr() != fast.data_ptr() for slow, fast in pairs)
     assert not any(slow.requires_grad for slow, _ in pairs)
     before = [slow.clone() for slow, _ in pairs]
     with torch.no_grad():
         for _, fast in pairs:
             fast.add_(1.0)
-    state.renew(net, [], Progress(0, 10), Ranks())
+    state.renew(net, [], TrainingProgress(0, 10), Ranks())
     for (slow, fast), old in zip(pairs, before, strict=True):
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
 
 def test_a_ring_starts_with_unit_rows_wraps_and_keeps_the_newest() -> None:
     net = small_network(small_config("simclr"))
-    state = State((Ring("queue", 5, 2, "k"),), net, 0)
+    state = State((Queue("queue", 5, 2, "k"),), net, 0)
     torch.testing.assert_close(state.tensors()["queue"].norm(dim=1), torch.ones(5))
     for number in range(3):
         rows = torch.full((2, 2), float(number))
-        state.renew(net, [{"k": rows}], Progress(number, 9), Ranks())
+        state.renew(net, [{"k": rows}], TrainingProgress(number, 9), Ranks())
     assert state.tensors()["queue"][:, 0].tolist() == [2.0, 0.0, 1.0, 1.0, 2.0]
     many = torch.arange(16.0).view(8, 2)
-    state.renew(net, [{"k": many}], Progress(4, 9), Ranks())
+    state.renew(net, [{"k": many}], TrainingProgress(4, 9), Ranks())
     assert sorted(state.tensors()["queue"][:, 0].tolist()) == [6.0, 8.0, 10.0, 12.0, 14.0]
 
 
 def test_micro_batches_all_enter_the_ring_after_the_step() -> None:
     net = small_network(small_config("simclr"))
-    state = State((Ring("queue", 4, 1, "k"),), net, 0)
-    taught = [{"k": torch.tensor([[float(part)]])} for part in range(3)]
-    state.renew(net, taught, Progress(0, 1), Ranks())
+    state = State((Queue("queue", 4, 1, "k"),), net, 0)
+    rows_by_part = [{"k": torch.tensor([[float(part)]])} for part in range(3)]
+    state.renew(net, rows_by_part, TrainingProgress(0, 1), Ranks())
     assert state.tensors()["queue"][:3, 0].tolist() == [0.0, 1.0, 2.0]
 
 
 def test_a_clamp_holds_the_parameter_not_its_use() -> None:
     net = small_network(small_config("clip"))
     state = State((Clamp("scale.value", 0.0, 1.0),), net, 0)
-    state.renew(net, [], Progress(0, 1), Ranks())
+    state.renew(net, [], TrainingProgress(0, 1), Ranks())
     assert float(net.parts.get_parameter("scale.value").detach()) == 1.0
 
 
@@ -166,7 +168,7 @@ def test_the_centre_moves_after_the_loss_and_by_raw_logits() -> None:
     state = State(config.objective.state(), net, 0)
     assert float(state.tensors()["centre"].abs().sum()) == 0
     logits = torch.randn(4, 2, 12, generator=generator(0))
-    state.renew(net, [{"logits": logits}], Progress(0, 1), Ranks())
+    state.renew(net, [{"logits": logits}], TrainingProgress(0, 1), Ranks())
     torch.testing.assert_close(state.tensors()["centre"], 0.1 * logits.mean(dim=(0, 1)))
 
 
@@ -207,7 +209,7 @@ def test_vectors_do_not_decay_and_exceptions_are_kept() -> None:
         list(net.parameters())
     )
     optimizer = open_optimizer(net, exceptions, config.settings)
-    schedule_rates(optimizer, config.settings, Progress(0, 10))
+    schedule_rates(optimizer, config.settings, TrainingProgress(0, 10))
     decays = {
         id(parameter): group["weight_decay"]
         for group in optimizer.param_groups
@@ -217,21 +219,23 @@ def test_vectors_do_not_decay_and_exceptions_are_kept() -> None:
         assert decays[id(parameter)] == (0.1 if parameter.squeeze().ndim > 1 else 0.0)
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
-    drop_frozen(optimizer, Progress(3, 10, per_epoch=5))
+    drop_frozen(optimizer, TrainingProgress(3, 10, per_epoch=5))
     frozen = [name for name, p in net.parts.named_parameters() if p.grad is None]
     assert frozen == ["projector.prototypes"]
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
-    drop_frozen(optimizer, Progress(5, 10, per_epoch=5))
+    drop_frozen(optimizer, TrainingProgress(5, 10, per_epoch=5))
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
 def test_the_learning_rate_follows_the_batch() -> None:
     net = small_network(small_config("simclr"))
     for scaling, expected in (("linear", 0.2), ("sqrt", 0.1 * math.sqrt(2)), ("none", 0.1)):
-        settings = Settings(batch=512, lr=0.1, lr_scaling=scaling)  # type: ignore[arg-type]
+        settings = TrainingSettings(batch=512, lr=0.1, lr_scaling=scaling)  # type: ignore[arg-type]
         optimizer = open_optimizer(net, (), settings)
-        assert schedule_rates(optimizer, settings, Progress(0, 10)) == pytest.approx(expected)
+        assert schedule_rates(optimizer, settings, TrainingProgress(0, 10)) == pytest.approx(
+            expected
+        )
 
 
 def test_a_lars_recipe_steps_by_a_sane_share_of_the_weights() -> None:
@@ -282,7 +286,7 @@ def test_timm_models_are_towers_too() -> None:
 
 
 def test_smaller_crops_span_the_same_positions() -> None:
-    tower = VisionTransformer(Shape(64, 1, 2), 4, 32)
+    tower = VisionTransformer(ViTShape(64, 1, 2), 4, 32)
     with torch.no_grad():
         assert tower(torch.zeros(1, 3, 16, 16)).shape == (1, 64)
         assert tower.tokens(torch.zeros(1, 3, 32, 32)).shape == (1, 65, 64)
@@ -320,9 +324,9 @@ def test_monitors_spend_their_share_and_then_wait() -> None:
     monitors = Monitors(0, 0.02, clock)
     rows = torch.randn(16, 2, 8, generator=generator(0))
     labels = torch.full((16,), -1)
-    heard = [bool(monitors.observe(rows, labels)) for _ in range(400)]
-    assert heard[0] and monitors.spent <= 0.02 * now[0] + 1
-    assert 2 <= sum(heard) <= 12
+    observed = [bool(monitors.observe(rows, labels)) for _ in range(400)]
+    assert observed[0] and monitors.spent <= 0.02 * now[0] + 1
+    assert 2 <= sum(observed) <= 12
 
 
 def test_the_online_probe_learns_what_is_there() -> None:

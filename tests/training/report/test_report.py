@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.faulty_methods import draw_shapes, patient
+from tests.training.doctor.faulty_methods import draw_shapes, small_run
 from twinlens.training.loop.loop import train
 from twinlens.training.report.charts import draw_lines, draw_page, draw_points
 from twinlens.training.report.page import write_report
@@ -16,7 +16,7 @@ from twinlens.training.report.page import write_report
 @pytest.mark.parametrize("method", ["simmim", "simclr"])
 def test_a_report_shows_curves_views_map_verdict_and_recipe(method: str, tmp_path: Path) -> None:
     data = draw_shapes(tmp_path / "data", 24)
-    train(patient(method, 15), str(data), tmp_path / "run")
+    train(small_run(method, 15), str(data), tmp_path / "run")
     page = write_report(tmp_path / "run").read_text(encoding="utf-8")
     for words in ("loss (dashed: chance)", "effective rank", "singular values", "views"):
         assert words in page
@@ -31,7 +31,7 @@ def test_a_report_shows_curves_views_map_verdict_and_recipe(method: str, tmp_pat
 
 def test_a_report_survives_data_that_are_gone(tmp_path: Path) -> None:
     data = draw_shapes(tmp_path / "data", 16)
-    train(patient("simclr", 5), str(data), tmp_path / "run")
+    train(small_run("simclr", 5), str(data), tmp_path / "run")
     data.rename(tmp_path / "elsewhere")
     assert "No pictures" in write_report(tmp_path / "run").read_text(encoding="utf-8")
 

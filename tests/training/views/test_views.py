@@ -17,7 +17,7 @@ from twinlens.training.views.blur import blur, blurring
 from twinlens.training.views.colours import apply_colours, rotate, saturate
 from twinlens.training.views.crops import Crops, draw_boxes
 from twinlens.training.views.cutting import cut_by_matrices, cut_by_slices
-from twinlens.training.views.maker import FELT, ViewMaker, draw_recipe, make_view, parts
+from twinlens.training.views.maker import FELT, ViewMaker, draw_plan, make_view, parts
 
 N, SIDE = 1200, 32
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ PLAIN = Crops(
 def view_of(planes: Tensor, crops: Crops, side: int, draws: torch.Generator) -> Tensor:
     """Return a view of planes (n, 3, S, S) of 0..1."""
     images = (planes * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    recipe = draw_recipe(draws, len(images), crops, planes.shape[-1], side, 0)
+    recipe = draw_plan(draws, len(images), crops, planes.shape[-1], side, 0)
     made = [
         make_view(images[some], recipe.part(some), side) for some in parts(len(images), side, CPU)
     ]
@@ -140,7 +140,7 @@ def test_a_box_resamples_as_pillow_crops_and_resizes(way: str) -> None:
 @pytest.mark.parametrize(("full", "side"), [(36, 32), (40, 16), (74, 64), (147, 128)])
 def test_slices_cut_what_matrices_cut(full: int, side: int) -> None:
     images = torch.randint(0, 256, (12, full, full, 3), dtype=torch.uint8, generator=generator(0))
-    recipe = draw_recipe(generator(1), 12, Crops(scale_min=0.05), full, side, 0)
+    recipe = draw_plan(generator(1), 12, Crops(scale_min=0.05), full, side, 0)
     assert recipe.flip.any() and not recipe.flip.all()
     one = cut_by_slices(images, recipe.boxes, recipe.flip, side)
     other = cut_by_matrices(images, recipe.boxes, recipe.flip, side)
@@ -165,7 +165,7 @@ def test_a_blur_that_is_left_out_would_move_no_byte() -> None:
 def test_parts_of_a_batch_are_views_of_the_whole(planes: Tensor) -> None:
     images = (planes[:40] * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     crops = Crops(1, solarize=(0.5,), blur_max=20)
-    recipe = draw_recipe(generator(2), 40, crops, SIDE, SIDE, 0)
+    recipe = draw_plan(generator(2), 40, crops, SIDE, SIDE, 0)
     whole = make_view(images, recipe, SIDE)
     apart = [make_view(images[a : a + 7], recipe.part(slice(a, a + 7)), SIDE) for a in (0, 7)]
     torch.testing.assert_close(torch.cat(apart), whole[:14], atol=2e-4, rtol=0)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlens.training.data.negatives import Negatives
-from twinlens.training.data.order import Order
-from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.training.data.order import SampleOrder
+from twinlens.training.data.pixels import PixelBatch, PixelStore
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.objective import Batch
 from twinlens.training.seeds import generator
@@ -36,7 +36,7 @@ class Feeder:
     """Makes batches; a pure function of the step, but for reading ahead."""
 
     store: PixelStore
-    order: Order
+    order: SampleOrder
     maker: ViewMaker
     ranks: Ranks
     device: torch.device
@@ -46,7 +46,9 @@ class Feeder:
     mask: Callable[[int, torch.Generator], Tensor] | None = None
     code: Callable[[Tensor], Tensor] | None = None
     negatives: Negatives | None = None
-    _ahead: dict[int, Future[tuple[Pixels, list[int]]]] = field(default_factory=dict, init=False)
+    _ahead: dict[int, Future[tuple[PixelBatch, list[int]]]] = field(
+        default_factory=dict, init=False
+    )
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
     def __post_init__(self) -> None:
@@ -86,13 +88,13 @@ class Feeder:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
-    def _fetched(self, step: int) -> tuple[Pixels, list[int]]:
+    def _fetched(self, step: int) -> tuple[PixelBatch, list[int]]:
         """Return the images of `step`, and begin to read those of the next."""
         now = self._ahead.pop(step, None) or self._begin(step)
         self._ahead = {step + 1: self._begin(step + 1)}
         return now.result()
 
-    def _begin(self, step: int) -> Future[tuple[Pixels, list[int]]]:
+    def _begin(self, step: int) -> Future[tuple[PixelBatch, list[int]]]:
         positions = self.order.positions(step, self.ranks.rank, self.ranks.world)
         return self._pool.submit(self.store.fetch, positions)
 

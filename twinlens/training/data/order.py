@@ -14,7 +14,7 @@ from twinlens.training.seeds import generator
 
 
 @dataclass
-class Order:
+class SampleOrder:
     """Positions for each optimizer step, over `count` images; what does not fill a batch waits."""
 
     count: int

@@ -50,5 +50,5 @@ def diagnose(config: Config, rows: Sequence[Mapping[str, Any]]) -> Diagnosis:
     return Diagnosis(state, history.step, tuple(found), history.readings())
 
 
-def _ask(history: History, signs: Sequence[Any]) -> list[Verdict]:
-    return [verdict for sign in signs if (verdict := sign(history)) is not None]
+def _ask(history: History, checks: Sequence[Any]) -> list[Verdict]:
+    return [verdict for check in checks if (verdict := check(history)) is not None]

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from twinlens.bundle.golden import write_golden
 from twinlens.bundle.manifest import (
@@ -37,21 +36,19 @@ from twinlens.training.export.description import (
     ImageTower,
     TextTower,
 )
-from twinlens.training.export.gate import check_parity
+from twinlens.training.export.gate import EmbeddingRows, check_parity
 from twinlens.training.export.graphs import save_graphs, trace
-from twinlens.training.export.progress import LoggedProgress, Progress
+from twinlens.training.export.progress import ExportProgress, LoggedProgress
 from twinlens.training.export.provenance import describe_versions
 from twinlens.training.export.samples import golden_images, golden_texts
 from twinlens.training.export.towers import (
-    Tower,
+    ExportTower,
     prepare_attention,
     prepare_image,
     prepare_text,
     write_tokenizer,
 )
 from twinlens.training.export.variants import PRECISIONS, add_variants
-
-Rows = NDArray[np.float32]
 
 
 @dataclass
@@ -62,7 +59,7 @@ class _Parts:
     text: TextSpec | None = None
     attention: AttentionSpec | None = None
     variants: list[Variant] = field(default_factory=list)
-    rows: dict[str, Rows] = field(default_factory=dict)
+    rows: dict[str, EmbeddingRows] = field(default_factory=dict)
 
 
 def export_encoder(
@@ -72,7 +69,7 @@ def export_encoder(
     precisions: Sequence[str] = PRECISIONS,
     attention: bool = True,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
 ) -> Manifest:
     """Write `description` as the bundle `out` and return its manifest.
 
@@ -122,7 +119,7 @@ def _export_image(
     precisions: tuple[str, ...],
     attention: bool,
     parts: _Parts,
-    told: Progress,
+    told: ExportProgress,
 ) -> None:
     """Write the image tower with its attention map and variants."""
     told.stage("computing the golden image embeddings in torch")
@@ -141,7 +138,7 @@ def _export_image(
 
 
 def _export_text(
-    text: TextTower, folder: Path, precisions: tuple[str, ...], parts: _Parts, told: Progress
+    text: TextTower, folder: Path, precisions: tuple[str, ...], parts: _Parts, told: ExportProgress
 ) -> None:
     """Write the text tower with its tokenizer and variants."""
     told.stage("computing the golden text embeddings in torch")
@@ -155,12 +152,16 @@ def _export_text(
     _finish(tower, folder, precisions, parts, told)
 
 
-def _trace(tower: Tower, output: str = "embedding") -> ir.Model:
+def _trace(tower: ExportTower, output: str = "embedding") -> ir.Model:
     return trace(tower.face, tower.example, (tower.input_name, output), tower.dims)
 
 
 def _finish(
-    tower: Tower, folder: Path, precisions: tuple[str, ...], parts: _Parts, told: Progress
+    tower: ExportTower,
+    folder: Path,
+    precisions: tuple[str, ...],
+    parts: _Parts,
+    told: ExportProgress,
 ) -> None:
     """Let the written tower through the gate, then add its variants."""
     told.stage(f"comparing the {tower.name} tower with torch")

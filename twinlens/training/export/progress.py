@@ -8,7 +8,7 @@ from typing import Protocol
 _logger = logging.getLogger("twinlens.export")
 
 
-class Progress(Protocol):
+class ExportProgress(Protocol):
     """What the export reports to."""
 
     def stage(self, text: str) -> None:

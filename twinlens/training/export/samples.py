@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Pixels = NDArray[Any]
+ColourPlane = NDArray[Any]
 
 TEXTS = (
     "a cat",
@@ -52,7 +52,9 @@ def _encode(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _paint(rows: int, columns: int, rule: Callable[[Pixels, Pixels], list[Pixels]]) -> Image.Image:
+def _paint(
+    rows: int, columns: int, rule: Callable[[ColourPlane, ColourPlane], list[ColourPlane]]
+) -> Image.Image:
     """Return an image whose red, green and blue are functions of (row, column) in 0 to 1."""
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float64)
     channels = rule(y / rows, x / columns)

@@ -22,7 +22,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from twinlens.bundle.manifest import Variant
 from twinlens.training.export.gate import open_graph
 from twinlens.training.export.graphs import save_graphs, trace
-from twinlens.training.export.towers import Note, Tower
+from twinlens.training.export.towers import ExportTower, Note
 from twinlens.training.export.wrappers import PixelFace
 
 Precision = Literal["fp32", "int8", "fp16", "bf16"]
@@ -36,7 +36,7 @@ _ROUNDS: Final = 7
 
 
 def add_variants(
-    tower: Tower, folder: Path, precisions: tuple[str, ...], note: Note
+    tower: ExportTower, folder: Path, precisions: tuple[str, ...], note: Note
 ) -> list[Variant]:
     """Write the variants of `tower` beside its fp32 graph; return all that stand, fp32 first."""
     name = cast("TowerName", tower.name)
@@ -49,7 +49,7 @@ def add_variants(
 
 
 def _keep(
-    tower: Tower, folder: Path, precision: Precision, path: Path | None, note: Note
+    tower: ExportTower, folder: Path, precision: Precision, path: Path | None, note: Note
 ) -> list[Variant]:
     """Measure the variant at `path`; drop it, saying why, if it moves an embedding too far."""
     if path is None:
@@ -68,7 +68,7 @@ def _keep(
     return [Variant(cast("TowerName", tower.name), precision, path.name, cosine, speed)]
 
 
-def _write_int8(tower: Tower, folder: Path) -> Path | None:
+def _write_int8(tower: ExportTower, folder: Path) -> Path | None:
     """Quantise weights per channel and activations as they come; None if there is nothing to."""
     source, path = folder / tower.file, _variant_path(folder / tower.file, "int8")
     with _quiet_quantiser():
@@ -105,7 +105,7 @@ def _rename_data(graph: onnx.ModelProto, written: Path, path: Path) -> None:
     path.write_bytes(graph.SerializeToString())
 
 
-def _write_fp16(tower: Tower, folder: Path) -> Path:
+def _write_fp16(tower: ExportTower, folder: Path) -> Path:
     """Trace the tower again in half precision; its inputs and outputs stay as they are."""
     face = copy.deepcopy(tower.face)
     face.tower = cast("torch.nn.Module", face.tower).half()
@@ -117,7 +117,7 @@ def _write_fp16(tower: Tower, folder: Path) -> Path:
     return path
 
 
-def _measure(tower: Tower, plain: Path, variant: Path) -> tuple[float, float]:
+def _measure(tower: ExportTower, plain: Path, variant: Path) -> tuple[float, float]:
     """Return the variant's smallest cosine to fp32, and its speed as a ratio to it.
 
     One thread, processor seconds, the two in turn: other work on the machine cancels out.

@@ -19,15 +19,15 @@ from twinlens.training.config import Config, apply_sets
 from twinlens.training.data.feeder import Feeder
 from twinlens.training.data.needs import check_needs
 from twinlens.training.data.negatives import Negatives
-from twinlens.training.data.order import Order
+from twinlens.training.data.order import SampleOrder
 from twinlens.training.data.pixels import PixelStore, square_spec
-from twinlens.training.data.records import Source, fingerprint
+from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
 from twinlens.training.devices import pick_device
 from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, share_gradients
 from twinlens.training.distributed.sharding import is_sharded, shard_network, whole
-from twinlens.training.doctor.health_monitor import Rounds
+from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.monitors import Monitors
@@ -75,7 +75,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     differentiator: Differentiator
     monitors: Monitors
-    rounds: Rounds
+    health: HealthMonitor
     log: Log | NoLog
     total: int
     step: int = 0
@@ -140,7 +140,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     classes = check_needs(source, config)
     _prepare(config, where, folder, source, classes, ranks)
     store = _load_pixels(source, config, display)
-    order = Order(len(store), settings.batch, settings.seed)
+    order = SampleOrder(len(store), settings.batch, settings.seed)
     _check_division(config, ranks)
     tokenizer = RunTokenizer(settings, folder) if _has_text(config) else None
     fresh = find_checkpoint(folder / CHECKPOINTS) is None
@@ -167,7 +167,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     known = [row for row in read_log(folder) if row["step"] <= step]
     # The doctor measures whole parameters; putting shards together for it would cost too much.
     watched = apply_sets(config, ["doctor=false"]) if sharded else config
-    rounds = Rounds(watched, store, known)
+    health = HealthMonitor(watched, store, known)
     total = settings.steps or max(1, round(settings.epochs * order.per_epoch))
     monitors = Monitors(len(classes), settings.monitor_share)
     monitors.restore(before.tensors.get(MONITORS, {}), device)
@@ -180,8 +180,8 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         net=net,
         state=state,
         optimizer=optimizer,
-        differentiator=_differentiator(config, net, state, ranks, device, rounds),
-        rounds=rounds,
+        differentiator=_differentiator(config, net, state, ranks, device, health),
+        health=health,
         monitors=monitors,
         log=Log(folder, from_step=step) if ranks.first else NoLog(),
         total=total,
@@ -191,7 +191,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
 
 
 def _prepare(
-    config: Config, where: str, folder: Path, source: Source, classes: list[str], ranks: Ranks
+    config: Config, where: str, folder: Path, source: DataSource, classes: list[str], ranks: Ranks
 ) -> None:
     """Write the run's cards and tokenizer on the first rank."""
     card: Mapping[str, Any] = {
@@ -208,7 +208,7 @@ def _prepare(
     ranks.wait()
 
 
-def _load_pixels(source: Source, config: Config, display: Display) -> PixelStore:
+def _load_pixels(source: DataSource, config: Config, display: Display) -> PixelStore:
     settings = config.settings
     side = settings.stored_size or round(settings.image_size * 1.15)
     decode = Preprocessor(square_spec(side), fast=True)
@@ -272,7 +272,7 @@ def _differentiator(
     state: State,
     ranks: Ranks,
     device: torch.device,
-    rounds: Rounds,
+    health: HealthMonitor,
 ) -> Differentiator:
     settings = config.settings
     passes: nn.Module = net
@@ -281,8 +281,8 @@ def _differentiator(
     if ranks.world > 1 and not is_sharded(settings, ranks):
         passes = share_gradients(passes, device)
     precision = torch.bfloat16 if settings.precision == "bf16" else None
-    chunk, witness = settings.chunk // ranks.world, rounds.witness
-    return Differentiator(config.objective, net, passes, state, ranks, precision, chunk, witness)
+    chunk, loss_probe = settings.chunk // ranks.world, health.loss_probe
+    return Differentiator(config.objective, net, passes, state, ranks, precision, chunk, loss_probe)
 
 
 def _write_bad(folder: Path, store: PixelStore) -> None:

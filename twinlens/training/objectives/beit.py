@@ -18,7 +18,7 @@ from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, masked_mean
 from twinlens.training.nn.visual_tokenizer import TRAIN, Codes
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objective import REPRESENTATION, Batch, BatchRows, LossInputs, Objective
 from twinlens.training.objectives.mae import plain_crop
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
@@ -55,7 +55,7 @@ class BEiT(Objective):
         width = widths["image"]
         return {"mask_token": Token(width), "codes": nn.Linear(width, self.size)}
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return the odds of each code (n, patches, size)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
@@ -63,11 +63,11 @@ class BEiT(Objective):
         tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
         return {REPRESENTATION: tokens[:, :1].detach(), "odds": net["codes"](tokens[:, 1:])}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the cross-entropy on hidden patches."""
-        logs = given.student["odds"].log_softmax(dim=-1)
-        error = -logs.gather(-1, given.extra["codes"][..., None])[..., 0]
-        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+        logs = inputs.student["odds"].log_softmax(dim=-1)
+        error = -logs.gather(-1, inputs.extra["codes"][..., None])[..., 0]
+        return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
         """Ln K: every code is as likely."""

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from twinlens.training.nn.contrast import one_way_loss
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import REPRESENTATION, Anatomy, Batch, Given, Objective, Rows
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    HealthSpec,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.views.crops import Crops
 
 
@@ -29,7 +36,7 @@ class CPC(Objective):
     name: ClassVar[str] = "cpc"
     summary: ClassVar[str] = "the patches above tell which patch of the batch comes below"
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("p", "z"))
+    health: ClassVar[HealthSpec] = HealthSpec(head="z", unit=("p", "z"))
 
     grid: int = 3  # patches along a side; each is 2 / (grid + 1) of the image wide
     ahead: int = 2  # rows that are predicted at most
@@ -50,7 +57,7 @@ class CPC(Objective):
             "maps": nn.ModuleList(maps),
         }
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predictions p and patches z they are of (n, questions, dim)."""
         patches = cut_overlapping(batch.views["global"][:, 0], self.grid)  # (n, g, g, 3, s, s)
         n, g = patches.shape[:2]
@@ -65,9 +72,9 @@ class CPC(Objective):
         seen = seen.detach().flatten(1, 2).mean(dim=1, keepdim=True)
         return {REPRESENTATION: seen, "p": torch.cat(asked, 1), "z": torch.cat(answers, 1)}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return InfoNCE of each prediction among the patches at the same distance and place."""
-        p, z = given.student["p"], given.student["z"]
+        p, z = inputs.student["p"], inputs.student["z"]
         losses, start = [], 0
         for k in self._distances():
             stop = start + (self.grid - k) * self.grid

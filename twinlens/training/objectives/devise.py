@@ -15,7 +15,15 @@ from typing import ClassVar
 from torch import nn
 
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Anatomy, Batch, Given, Group, Objective, Rows, unit
+from twinlens.training.objective import (
+    Batch,
+    BatchRows,
+    HealthSpec,
+    LossInputs,
+    Objective,
+    ParamGroup,
+    unit,
+)
 from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
 from twinlens.training.views.crops import Crops
 
@@ -29,7 +37,7 @@ class DeViSE(Objective):
     coupled: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
-    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y"))
+    health: ClassVar[HealthSpec] = HealthSpec(head="x", unit=("x", "y"))
 
     dim: int = 256
     margin: float = 0.1
@@ -44,17 +52,17 @@ class DeViSE(Objective):
         """A linear projection for each tower."""
         return project_towers(widths, self.dim)
 
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[ParamGroup, ...]:
         """The text side stands still if it is `frozen_text`."""
-        return (Group("text", lr_factor=0.0, decay=False),) if self.frozen_text else ()
+        return (ParamGroup("text", lr_factor=0.0, decay=False),) if self.frozen_text else ()
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return image rows x and text rows y (n, dim)."""
         return embed_pairs(net, batch)
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the mean over images of the hinges over other texts."""
-        x, y = unit(given.student["x"]), unit(given.student["y"])
+        x, y = unit(inputs.student["x"]), unit(inputs.student["y"])
         cosine = x @ y.mT
         hinge = (self.margin - cosine.diagonal()[:, None] + cosine).relu()
         hinge = hinge - hinge.diag().diag()  # a text does not compete with itself

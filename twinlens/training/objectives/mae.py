@@ -21,7 +21,7 @@ from twinlens.training.nn.reconstruction import (
     masked_mean,
     standardise_patches,
 )
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objective import REPRESENTATION, Batch, BatchRows, LossInputs, Objective
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
 
@@ -54,7 +54,7 @@ class MAE(Objective):
         decoder = Decoder(widths["image"], self.width, self.depth, self.attention_heads, values)
         return {"decoder": decoder}
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predicted `pixels` and their `target`, (n, patches, values)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
@@ -69,10 +69,10 @@ class MAE(Objective):
             "target": standardise_patches(cut_patches(images, tower.patch)),
         }
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the squared error on hidden patches."""
-        error = (given.student["pixels"] - given.student["target"]).square().mean(dim=-1)
-        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+        error = (inputs.student["pixels"] - inputs.student["target"]).square().mean(dim=-1)
+        return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
         """1: a decoder that answers 0. Exactly (P - 1) / P for patches of P values."""

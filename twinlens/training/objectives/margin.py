@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 
-from twinlens.training.objective import Given, Rows, unit
+from twinlens.training.objective import BatchRows, LossInputs, unit
 from twinlens.training.objectives.projected import ProjectedViews
 
 EPS = 1e-12  # under the root: the distance of equal rows has no slope
@@ -28,10 +28,10 @@ class Margin(ProjectedViews):
 
     margin: float = 1.0
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the mean over pairs, and the means of both kinds of pairs."""
-        rows = unit(given.student["z"]).transpose(0, 1).flatten(0, 1)
-        labels = given.extra["labels"].repeat(given.student["z"].shape[1])
+        rows = unit(inputs.student["z"]).transpose(0, 1).flatten(0, 1)
+        labels = inputs.extra["labels"].repeat(inputs.student["z"].shape[1])
         first, second = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
         squared = (rows[first] - rows[second]).square().sum(dim=1)
         same = labels[first] == labels[second]

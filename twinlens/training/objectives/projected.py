@@ -15,10 +15,10 @@ from twinlens.training.nn.heads import mlp
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
+    BatchRows,
+    HealthSpec,
     Objective,
-    Rows,
     per_view,
 )
 from twinlens.training.views.crops import Crops
@@ -29,7 +29,7 @@ class ProjectedViews(Objective):
     """Two views of each image through the encoder and a projector."""
 
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
+    health: ClassVar[HealthSpec] = HealthSpec(head="z", unit=("z",))
 
     hidden: int = 512
     dim: int = 128
@@ -43,7 +43,7 @@ class ProjectedViews(Objective):
         """A two-layer projector."""
         return {"projector": mlp((widths["image"], self.hidden, self.dim))}
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return z (n, 2, dim)."""
         seen, z = per_view(net, ("image", "projector"), batch.views["global"])
         return {REPRESENTATION: seen, "z": z}

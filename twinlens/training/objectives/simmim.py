@@ -16,7 +16,7 @@ from torch import nn
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, cut_patches, masked_mean
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objective import REPRESENTATION, Batch, BatchRows, LossInputs, Objective
 from twinlens.training.objectives.mae import plain_crop
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
@@ -47,7 +47,7 @@ class SimMIM(Objective):
         values = 3 * widths["patch"] ** 2
         return {"mask_token": Token(widths["image"]), "pixels": nn.Linear(widths["image"], values)}
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predicted `pixels` and their `target`, (n, patches, values)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
@@ -59,10 +59,10 @@ class SimMIM(Objective):
             "target": cut_patches(images, tower.patch),
         }
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the absolute error on hidden patches."""
-        error = (given.student["pixels"] - given.student["target"]).abs().mean(dim=-1)
-        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+        error = (inputs.student["pixels"] - inputs.student["target"]).abs().mean(dim=-1)
+        return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
         """sqrt(2 / pi): grey for pixels that are normally distributed."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from twinlens.training.nn.contrast import supcon_loss
-from twinlens.training.objective import Given, Rows
+from twinlens.training.objective import BatchRows, LossInputs
 from twinlens.training.objectives.projected import ProjectedViews
 
 
@@ -27,10 +27,10 @@ class SupCon(ProjectedViews):
     temperature: float = 0.1
     base_temperature: float = 0.07
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the supervised contrastive loss over all views."""
-        z = given.student["z"]
-        labels = given.extra["labels"].repeat(z.shape[1])
+        z = inputs.student["z"]
+        labels = inputs.extra["labels"].repeat(z.shape[1])
         loss = supcon_loss(z.transpose(0, 1).flatten(0, 1), labels, 1 / self.temperature)
         return {"loss": self.temperature / self.base_temperature * loss}
 

@@ -15,11 +15,11 @@ from twinlens.errors import NotFoundError
 from twinlens.training.config import Config
 from twinlens.training.objectives import METHODS, find_method
 
-Recipe = Callable[[], Config]
+RecipeFunction = Callable[[], Config]
 OWN_LOOPS = {"clip": ("builtin",)}  # `recipes.builtin`: the encoder that ships
 
 
-def list_recipes(method: str) -> dict[str, Recipe]:
+def list_recipes(method: str) -> dict[str, RecipeFunction]:
     """Return the recipes of a method, by name, in the order of its file."""
     find_method(method)
     module = import_module(f"twinlens.training.recipes.{method}")

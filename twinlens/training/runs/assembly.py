@@ -15,7 +15,7 @@ from twinlens.training.encoders.text import TextTransformer
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.batchnorm import convert_batchnorm
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Batch, Objective, Rows
+from twinlens.training.objective import Batch, BatchRows, Objective
 from twinlens.training.seeds import mix
 from twinlens.training.views.masks import draw_masks
 
@@ -92,7 +92,7 @@ class Pass:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
 
-    def __call__(self, net: Network, batch: Batch) -> tuple[Rows, Rows]:
+    def __call__(self, net: Network, batch: Batch) -> tuple[BatchRows, BatchRows]:
         """Run it."""
         return self.objective.student(net, batch), self.objective.shared(net)
 

@@ -95,13 +95,13 @@ def describe_model(
     visual = model.visual
     spec, write = choose_tokenizer(text_config, int(model.context_length), tokenizer, name)
     image = ImageTower(
-        ImageEncoder(model),
+        OpenClipImageTower(model),
         _image_spec(visual.preprocess_cfg),
         lean=lean_image(visual),
         attention=read_attention(visual),
     )
     text = TextTower(
-        TextEncoder(model),
+        OpenClipTextTower(model),
         spec,
         write,
         lean=read_text(model),
@@ -275,7 +275,7 @@ def _find_padding_reason(model: Any) -> str:
     return ""
 
 
-class ImageEncoder(nn.Module):
+class OpenClipImageTower(nn.Module):
     """The image half of an open_clip model as one module."""
 
     def __init__(self, model: Any) -> None:
@@ -287,7 +287,7 @@ class ImageEncoder(nn.Module):
         return cast("Tensor", self.model.encode_image(pixels))
 
 
-class TextEncoder(nn.Module):
+class OpenClipTextTower(nn.Module):
     """The text half of an open_clip model as one module."""
 
     def __init__(self, model: Any) -> None:
