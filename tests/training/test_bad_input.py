@@ -186,7 +186,7 @@ def test_a_full_disk_while_saving_leaves_the_last_good_checkpoint(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_log_that_cannot_be_written_says_what_stands(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_says_which_checkpoints_remain(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
     log = Log(tmp_path, from_step=0)
     with pytest.raises(TwinlensError, match=r"cannot write .*No space left.*Free some space"):

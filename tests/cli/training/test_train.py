@@ -71,7 +71,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.slow
-def test_torchrun_divides_the_batch_and_one_rank_speaks(tmp_path: Path) -> None:
+def test_torchrun_divides_the_batch_and_only_one_rank_prints(tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", 30)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--standalone", "-m", "twinlens.cli.main", "train", "supcon", str(data)]

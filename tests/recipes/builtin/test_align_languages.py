@@ -55,7 +55,9 @@ def test_words_move_to_their_english_ones_and_pictures_stay(
     assert moved.sum(1).mean() > 0.9
 
 
-def test_polishing_again_ends_the_same(corpus: Corpus, words: Words, tmp_path: Path) -> None:
+def test_aligning_languages_again_ends_the_same(
+    corpus: Corpus, words: Words, tmp_path: Path
+) -> None:
     recipe = dataclasses.replace(RECIPE, polish=2)
     Trainer(corpus, tmp_path, recipe, Silent()).save()
     ended: list[dict[str, Tensor]] = []

@@ -105,7 +105,7 @@ def test_a_held_out_style_is_measured_before_it_is_trained_on(
 
 
 @pytest.mark.slow
-def test_the_whole_way_ends_in_a_bundle_that_says_both_measurements(
+def test_the_whole_pipeline_ends_in_a_bundle_with_both_measurements(
     data: Path, short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([{"seen_blobmoji_r1": 1.0}, {"seen_blobmoji_r1": 2.0}])

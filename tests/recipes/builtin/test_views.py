@@ -103,7 +103,7 @@ def test_a_colour_stays_what_it_is_called_or_becomes_grey(
     assert (grey | same).float().mean() > 1 - covered - outlined
 
 
-def test_twins_are_mingled_in_a_fifth_of_the_views_and_strangers_never() -> None:
+def test_drawings_of_one_concept_are_mixed_in_a_fifth_of_the_views_and_others_never() -> None:
     pixels = torch.full((200, 64, 64, 3), 255, dtype=torch.uint8)
     pixels[1::2] = 0
     n = len(pixels)

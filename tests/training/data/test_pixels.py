@@ -56,7 +56,7 @@ def test_streaming_puts_the_next_good_image_in_place_whatever_came_before(tmp_pa
     second.close()
 
 
-def test_when_nothing_can_be_decoded_the_first_reason_is_told(tmp_path: Path) -> None:
+def test_when_nothing_can_be_decoded_the_error_gives_the_first_reason(tmp_path: Path) -> None:
     folder = write_images(tmp_path, 2)
     spoil(folder, "red/000.png", "green/001.png")
     with pytest.raises(InputError, match=r"none of the 2 images can be decoded; green/001\.png: "):

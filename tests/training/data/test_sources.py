@@ -125,7 +125,7 @@ def test_several_captions_a_row_are_kept(tmp_path: Path) -> None:
     assert record.captions == ("one", "two") and record.label == "3"
 
 
-def test_the_fingerprint_feels_names_sizes_labels_and_captions(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_names_sizes_labels_and_captions(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images", 4)
     before = fingerprint(open_source(folder).records)
     assert before == fingerprint(open_source(folder).records)

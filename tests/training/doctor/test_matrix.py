@@ -25,14 +25,14 @@ def assert_healthy(method: str, steps: int, seed: int, data: Path, run: Path) ->
 
 
 @pytest.mark.parametrize("method", PROVEN)
-def test_a_healthy_run_gives_no_alarm(method: str, data: Path, tmp_path: Path) -> None:
+def test_a_healthy_run_has_no_fault(method: str, data: Path, tmp_path: Path) -> None:
     assert_healthy(method, 60, 0, data, tmp_path / "run")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("method", ALL)
-def test_a_healthy_run_of_three_hundred_steps_gives_no_alarm(
+def test_a_healthy_run_of_three_hundred_steps_has_no_fault(
     method: str, seed: int, data: Path, tmp_path: Path
 ) -> None:
     assert_healthy(method, 300, seed, data, tmp_path / "run")

@@ -74,7 +74,7 @@ def table() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_page_gives_cause_and_remedy_in_the_doctors_own_words(name: str) -> None:
+def test_the_page_quotes_cause_and_remedy_word_for_word(name: str) -> None:
     sick = CASES[name]
     (verdict,) = diagnose(sick.config, sick.rows).verdicts
     assert verdict.name == name
@@ -82,7 +82,7 @@ def test_the_page_gives_cause_and_remedy_in_the_doctors_own_words(name: str) -> 
     assert (cause, remedy) == (verdict.cause, verdict.remedy)
 
 
-def test_the_page_names_every_sign_and_no_other() -> None:
+def test_the_page_names_every_check_and_no_other() -> None:
     assert set(table()) == set(CASES)
     for check in (*CAUSES, *CONSEQUENCES, *NOTES):
         verdicts = [check(History(sick.config, sick.rows)) for sick in CASES.values()]

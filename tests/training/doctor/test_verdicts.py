@@ -25,8 +25,8 @@ from twinlens.training.progress import Silent
 from twinlens.training.runs.logs import read_log
 
 
-class Heard(Silent):
-    """Keeps what was said."""
+class RecordedDisplay(Silent):
+    """Keeps the lines shown."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -51,7 +51,7 @@ def log_of(steps: int, **values: float) -> list[Mapping[str, Any]]:
     return [{"step": step, **usual, **values} for step in range(10, steps + 1, 10)]
 
 
-def test_a_run_of_few_steps_is_neither_healthy_nor_sick() -> None:
+def test_a_run_of_few_steps_gets_no_verdict() -> None:
     found = diagnose(small_run("simclr", 100), log_of(40))
     assert (found.state, found.exit_code, found.verdicts) == (EARLY, 4, ())
 
@@ -85,25 +85,25 @@ def test_alike_embeddings_are_no_collapse_while_the_rate_still_rises() -> None:
     assert diagnose(config, rows).state == SICK
 
 
-def test_a_cause_stands_in_front_of_the_collapse_that_it_makes() -> None:
+def test_a_cause_hides_the_collapse_that_follows_from_it() -> None:
     rows = log_of(100, head_spread=1e-4, radial_gradient=0.4)
     assert [v.name for v in diagnose(small_run("simclr", 100), rows).verdicts] == [
         "missing L2 norm"
     ]
 
 
-def test_one_odd_step_convicts_nobody() -> None:
+def test_one_odd_step_is_not_enough_for_a_verdict() -> None:
     rows = [*log_of(90), {**log_of(100)[-1], "radial_gradient": 0.9, "head_spread": 0.0}]
     assert diagnose(small_run("simclr", 100), rows).state == HEALTHY
 
 
-def test_the_loop_says_a_sickness_once_and_the_command_repeats_it(
+def test_the_loop_prints_a_fault_once_and_the_command_repeats_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, heard = draw_shapes(tmp_path / "data", 32), Heard()
+    data, display = draw_shapes(tmp_path / "data", 32), RecordedDisplay()
     config = small_run_of(LoosePrototypes(**SMALL["swav"]), 30)
-    train(config, str(data), tmp_path / "run", heard)
-    alarms = [line for line in heard.lines if line.startswith("doctor: ")]
+    train(config, str(data), tmp_path / "run", display)
+    alarms = [line for line in display.lines if line.startswith("doctor: ")]
     assert len(alarms) == 1 and "prototypes not normalised" in alarms[0] and "Remedy" in alarms[0]
     for arguments in (
         ["doctor", str(tmp_path / "run")],
@@ -122,7 +122,7 @@ def test_the_loop_says_a_sickness_once_and_the_command_repeats_it(
     ("steps", "numbers", "code", "word"),
     [(100, {}, 0, "healthy"), (100, {"radial_gradient": 0.4}, 3, "sick"), (30, {}, 4, "too early")],
 )
-def test_the_command_answers_the_shell_by_its_exit_code(
+def test_the_command_returns_the_state_as_its_exit_code(
     steps: int,
     numbers: dict[str, float],
     code: int,

@@ -61,7 +61,7 @@ def test_set_reaches_the_method_its_nested_parts_and_the_run() -> None:
         ("qqqq=1", "unknown key; simclr knows hidden, dim"),
     ],
 )
-def test_a_wrong_set_says_what_would_do(pair: str, message: str) -> None:
+def test_a_wrong_set_names_the_nearest_key(pair: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         apply_sets(open_recipe("simclr", "default"), [pair])
 
@@ -115,7 +115,7 @@ def test_schedules_are_functions_of_the_optimizer_step() -> None:
 # State
 
 
-def test_a_twin_is_a_copy_that_follows() -> None:
+def test_an_ema_teacher_is_a_copy_that_follows() -> None:
     config = small_config("byol")
     net = small_network(config)
     state = State((Ema(("image", "projector"), Cosine(0.9, 0.9)),), net, 0)
@@ -134,7 +134,7 @@ def test_a_twin_is_a_copy_that_follows() -> None:
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
 
-def test_a_ring_starts_with_unit_rows_wraps_and_keeps_the_newest() -> None:
+def test_a_queue_starts_with_unit_rows_wraps_and_keeps_the_newest() -> None:
     net = small_network(small_config("simclr"))
     state = State((Queue("queue", 5, 2, "k"),), net, 0)
     torch.testing.assert_close(state.tensors()["queue"].norm(dim=1), torch.ones(5))
@@ -147,7 +147,7 @@ def test_a_ring_starts_with_unit_rows_wraps_and_keeps_the_newest() -> None:
     assert sorted(state.tensors()["queue"][:, 0].tolist()) == [6.0, 8.0, 10.0, 12.0, 14.0]
 
 
-def test_micro_batches_all_enter_the_ring_after_the_step() -> None:
+def test_all_micro_batches_enter_the_queue_after_the_step() -> None:
     net = small_network(small_config("simclr"))
     state = State((Queue("queue", 4, 1, "k"),), net, 0)
     rows_by_part = [{"k": torch.tensor([[float(part)]])} for part in range(3)]
@@ -155,7 +155,7 @@ def test_micro_batches_all_enter_the_ring_after_the_step() -> None:
     assert state.tensors()["queue"][:3, 0].tolist() == [0.0, 1.0, 2.0]
 
 
-def test_a_clamp_holds_the_parameter_not_its_use() -> None:
+def test_a_clamp_bounds_the_parameter_itself() -> None:
     net = small_network(small_config("clip"))
     state = State((Clamp("scale.value", 0.0, 1.0),), net, 0)
     state.renew(net, [], TrainingProgress(0, 1), Ranks())
@@ -238,7 +238,7 @@ def test_the_learning_rate_follows_the_batch() -> None:
         )
 
 
-def test_a_lars_recipe_steps_by_a_sane_share_of_the_weights() -> None:
+def test_a_lars_recipe_moves_weights_by_a_small_share_of_their_norm() -> None:
     """lr without its trust coefficient says nothing: one without the other is off by decades."""
     found = 0
     for method in ALL:
@@ -295,7 +295,7 @@ def test_smaller_crops_span_the_same_positions() -> None:
     torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(2, 2))
 
 
-def test_what_follows_a_text_cannot_matter() -> None:
+def test_padding_after_a_text_changes_nothing() -> None:
     torch.manual_seed(0)
     tower = TextTransformer(30, 12, 16, 2, 2, pad_id=0).eval()
     short = torch.tensor([[2, 5, 9]])
@@ -307,14 +307,14 @@ def test_what_follows_a_text_cannot_matter() -> None:
 # Monitors
 
 
-def test_monitors_leave_no_trace_in_the_encoder() -> None:
+def test_monitors_do_not_change_the_encoder() -> None:
     config = small_config("simclr", encoder="resnet-tiny")
     net = small_network(config)
     rows, _ = net(small_batch(config, 8, torch.float32))
     assert not rows["representation"].requires_grad
 
 
-def test_monitors_spend_their_share_and_then_wait() -> None:
+def test_monitors_stay_within_their_share_of_the_time() -> None:
     now = [0.0]
 
     def clock() -> float:
@@ -329,7 +329,7 @@ def test_monitors_spend_their_share_and_then_wait() -> None:
     assert 2 <= sum(observed) <= 12
 
 
-def test_the_online_probe_learns_what_is_there() -> None:
+def test_the_online_probe_learns_separable_classes() -> None:
     draws = generator(0)
     centres = torch.randn(3, 8, generator=draws) * 3
     monitors = Monitors(3, 1e9)
@@ -342,7 +342,7 @@ def test_the_online_probe_learns_what_is_there() -> None:
     assert 1 < numbers["rank"] < 8
 
 
-def test_monitors_go_on_where_they_were() -> None:
+def test_monitors_resume_where_they_stopped() -> None:
     draws = generator(0)
     centres = torch.randn(3, 8, generator=draws) * 3
     labels = torch.randint(3, (200, 400), generator=draws)

@@ -171,7 +171,7 @@ def test_loss_and_gradient_equal_the_oracle(method: str, case_name: str) -> None
             assert gap <= tolerance * max(size, 1e-2), (name, dtype)
 
 
-def test_an_anchor_without_positive_asks_nothing_and_gives_no_nan() -> None:
+def test_an_anchor_without_positives_adds_nothing_and_gives_no_nan() -> None:
     """With one view an image alone in its class has no positive at all."""
     from twinlens.training.nn.contrast import supcon_loss
 

@@ -24,7 +24,7 @@ def loss_at(step: int, queue_seed: int) -> float:
     return float(result.terms["loss"])
 
 
-def test_the_queue_says_nothing_until_it_is_full() -> None:
+def test_the_queue_is_unused_until_it_is_full() -> None:
     """8 images of 2 crops fill 16 places in one step."""
     assert loss_at(0, queue_seed=0) == loss_at(0, queue_seed=1)
     assert loss_at(1, queue_seed=0) != loss_at(1, queue_seed=1)

@@ -53,12 +53,12 @@ def test_a_line_runs_from_lowest_to_highest_value() -> None:
     assert abs(float(level) - (y0 + y1) / 2) < 0.2
 
 
-def test_a_page_of_charts_has_axes_that_are_read_and_loads_nothing() -> None:
+def test_a_page_of_charts_has_labelled_axes_and_loads_nothing() -> None:
     page = draw_page("<why>", [draw_points("map", [(1, 20.5), (3, 41)], ["a", "b"], framed=True)])
     assert {"20.5", "41", "1", "3"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", page))
     assert ".axis{stroke:#999;fill:none}" in page and "<why>" not in page
     assert not re.search(r"https?:|src=|href=", page)
 
 
-def test_no_chart_is_drawn_of_nothing() -> None:
+def test_an_empty_chart_is_not_drawn() -> None:
     assert draw_lines("knn", {"knn": []}) == "" and draw_points("map", [], []) == ""

@@ -14,13 +14,13 @@ from twinlens.training.progress import Silent
 from twinlens.training.studies.lr_finder import STRIDE, Trial, find_rate
 
 
-def test_the_rate_is_where_strides_reach_their_measure() -> None:
+def test_the_rate_is_where_steps_reach_one_percent_of_the_weights() -> None:
     rates = tuple(10.0**power for power in range(-5, 0))
     trial = Trial(rates, (1.0,) * 5, tuple(rate / 2 for rate in rates))
     assert trial.pick() == pytest.approx(2 * STRIDE)
 
 
-def test_a_method_that_nothing_moves_is_an_error() -> None:
+def test_a_method_whose_weights_never_move_is_an_error() -> None:
     with pytest.raises(InputError, match="moves the encoder too little"):
         Trial((1e-3, 1.0), (1.0, 1.0), (0.0, 0.0)).pick()
 

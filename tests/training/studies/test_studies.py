@@ -31,7 +31,7 @@ def test_every_variant_differs_from_the_others_and_its_settings_exist(name: str)
     assert len(set(configs)) == len(variants) == len({v.label for v in variants})
 
 
-def test_a_study_trains_judges_tabulates_and_plots(tmp_path: Path) -> None:
+def test_a_study_trains_evaluates_tabulates_and_plots(tmp_path: Path) -> None:
     data = str(draw_shapes(tmp_path / "data", 32))
     study = Study(
         "?", tuple(StudyVariant(f"T {t}", "simclr", (f"temperature={t}",)) for t in (0.1, 1))
@@ -65,7 +65,7 @@ def test_what_a_method_lacks_in_a_study_is_named_by_the_doctor(
     assert row["doctor"] == ails and float(row["knn"]) >= 0
 
 
-def test_a_variant_that_breaks_costs_its_own_row_alone(tmp_path: Path) -> None:
+def test_a_variant_that_fails_loses_only_its_own_row(tmp_path: Path) -> None:
     data = str(draw_shapes(tmp_path / "data", 32))
     study = Study(
         "?", (StudyVariant("broken", "simclr", ("lr=1e30",)), StudyVariant("sound", "simclr"))

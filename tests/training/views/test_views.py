@@ -155,7 +155,7 @@ def test_a_banded_blur_is_the_dense_one(side: int) -> None:
     torch.testing.assert_close(blur(planes, sigma), dense @ planes @ dense.mT, atol=2e-4, rtol=0)
 
 
-def test_a_blur_that_is_left_out_would_move_no_byte() -> None:
+def test_a_blur_below_the_threshold_changes_no_byte() -> None:
     board = torch.tensor([0.0, 1.0]).repeat(8)  # nothing has more detail than a chessboard
     planes = (board[:, None] != board).float().expand(1, 3, 16, 16)
     blurred = blur(planes, torch.tensor([FELT]))
@@ -178,7 +178,7 @@ def test_a_flip_mirrors() -> None:
     torch.testing.assert_close(view, planes.flip(-1), atol=1e-5, rtol=0)
 
 
-def test_without_any_chance_a_view_is_the_image() -> None:
+def test_with_all_probabilities_zero_a_view_is_the_image() -> None:
     planes = bytes_of(4, 16)
     view = view_of(planes, PLAIN, 16, generator(1))
     torch.testing.assert_close(view, planes, atol=1e-5, rtol=0)
@@ -191,7 +191,7 @@ def test_solarize_mirrors_the_bright_half() -> None:
     torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
 
 
-def test_colour_matrices_keep_what_they_should() -> None:
+def test_colour_matrices_preserve_grey_and_luminance() -> None:
     pixels = torch.rand(5, 3, 20, generator=generator(0))
     grey = saturate(torch.zeros(5)) @ pixels
     assert float(grey.std(dim=1).max()) < 1e-6
