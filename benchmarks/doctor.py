@@ -21,7 +21,7 @@ from worlds.pictures import CAPTIONED, cut_set, draw_set
 
 from twinlens.training.config import Config, apply_sets, known_keys
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import HEALTHY
+from twinlens.training.doctor.verdict import HEALTHY
 from twinlens.training.loop.loop import NotFiniteError, train
 from twinlens.training.objectives import METHODS
 from twinlens.training.recipes import open_recipe

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tests.training.family import split_name
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import Diagnosis
+from twinlens.training.doctor.verdict import Diagnosis
 from twinlens.training.loop.loop import NotFiniteError, train
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import BatchRows, Declaration, LossInputs, UnitRows

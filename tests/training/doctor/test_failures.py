@@ -18,7 +18,7 @@ from tests.training.doctor.faulty_methods import (
 )
 from tests.training.family import SMALL
 from twinlens.training.config import Config
-from twinlens.training.doctor.verdicts import SICK, Diagnosis
+from twinlens.training.doctor.verdict import SICK, Diagnosis
 from twinlens.training.schedules import Linear
 from twinlens.training.views.crops import Crops
 

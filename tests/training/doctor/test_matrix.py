@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.doctor.faulty_methods import draw_shapes, small_run, train_and_examine
 from tests.training.family import ALL, PROVEN
-from twinlens.training.doctor.verdicts import HEALTHY
+from twinlens.training.doctor.verdict import HEALTHY
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.training.doctor.faulty_methods import small_run
-from tests.training.doctor.test_verdicts import log_of
+from tests.training.doctor.test_examination import log_of
 from twinlens.training.config import Config
 from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES
+from twinlens.training.doctor.examination import diagnose
 from twinlens.training.doctor.history import History
-from twinlens.training.doctor.verdicts import EXIT_CODES, diagnose
+from twinlens.training.doctor.verdict import EXIT_CODES
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.schedules import Linear
 

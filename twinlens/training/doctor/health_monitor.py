@@ -12,6 +12,7 @@ from torch import Tensor
 
 from twinlens.training.config import Config
 from twinlens.training.data.pixels import PixelStore
+from twinlens.training.doctor.examination import diagnose
 from twinlens.training.doctor.measurements import (
     LossProbe,
     Measurements,
@@ -21,7 +22,7 @@ from twinlens.training.doctor.measurements import (
     measure_updates,
     measure_variety,
 )
-from twinlens.training.doctor.verdicts import SICK, diagnose
+from twinlens.training.doctor.verdict import SICK
 from twinlens.training.nn.network import Network
 from twinlens.training.runs.state import State
 

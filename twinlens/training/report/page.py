@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import Diagnosis
+from twinlens.training.doctor.verdict import Diagnosis
 from twinlens.training.report.charts import STYLE as CHARTS
 from twinlens.training.report.charts import Points, draw_lines
 from twinlens.training.report.pictures import draw_pictures

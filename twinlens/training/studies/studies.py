@@ -14,7 +14,7 @@ from pathlib import Path
 from twinlens.errors import NotFoundError
 from twinlens.training.config import apply_sets
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import SICK
+from twinlens.training.doctor.verdict import SICK
 from twinlens.training.evaluation.embeddings import embed_source, open_embedder
 from twinlens.training.evaluation.report import evaluate_encoder
 from twinlens.training.evaluation.spectrum import measure_spectrum

@@ -18,8 +18,8 @@ from tests.training.doctor.faulty_methods import (
 from tests.training.family import SMALL
 from twinlens.cli.main import run as run_command
 from twinlens.errors import NotFoundError
-from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import EARLY, HEALTHY, NOTE, SICK, diagnose
+from twinlens.training.doctor.examination import diagnose, examine
+from twinlens.training.doctor.verdict import EARLY, HEALTHY, NOTE, SICK
 from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
 from twinlens.training.runs.logs import read_log
