@@ -7,10 +7,7 @@ embedding too far is dropped, and that is said.
 from __future__ import annotations
 
 import copy
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -22,6 +19,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from twinlens.bundle.manifest import Variant
 from twinlens.training.export.gate import open_graph
 from twinlens.training.export.graphs import save_graphs, trace
+from twinlens.training.export.log_filter import drop_log_message
 from twinlens.training.export.towers import ExportTower, Note
 from twinlens.training.export.wrappers import PixelFace
 
@@ -30,6 +28,8 @@ TowerName = Literal["image", "text"]
 
 PRECISIONS: Final = ("fp32", "int8", "fp16")
 LEAST_COSINE: Final = 0.995
+# The tracer has already folded and inferred what this would.
+_ADVICE: Final = "pre-processing before quantization"
 _QUANTISED: Final = ("MatMul", "Gemm")
 _SECONDS: Final = 2.0  # of processor time for one speed ratio
 _ROUNDS: Final = 7
@@ -71,7 +71,7 @@ def _keep(
 def _write_int8(tower: ExportTower, folder: Path) -> Path | None:
     """Quantise weights per channel and activations as they come; None if there is nothing to."""
     source, path = folder / tower.file, _variant_path(folder / tower.file, "int8")
-    with _quiet_quantiser():
+    with drop_log_message(_ADVICE):
         quantize_dynamic(
             source,
             path,
@@ -144,18 +144,3 @@ def _variant_path(path: Path, precision: str) -> Path:
 
 def _data_of(path: Path) -> Path:
     return path.with_suffix(".data")
-
-
-@contextmanager
-def _quiet_quantiser() -> Iterator[None]:
-    """Drop the advice to pre-process: the tracer has already folded and inferred what it would."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
-
-    root = logging.getLogger()
-    root.addFilter(is_news)
-    try:
-        yield
-    finally:
-        root.removeFilter(is_news)

@@ -1,6 +1,6 @@
-"""What methods share that compare two projected views of each image: views, projector, rows `z`.
+"""Base classes of methods that compare two projected views: views, projector, rows `z`, labels.
 
-What must stay true: the loss is the method's own, and sees nothing but `z` (n, 2, dim) and labels.
+What must stay true: the loss is the method's own, and reads nothing but `z` (n, 2, dim) and labels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from twinlens.training.nn.heads import mlp
 from twinlens.training.nn.network import Network
@@ -18,6 +18,7 @@ from twinlens.training.objective import (
     Batch,
     BatchRows,
     HealthSpec,
+    LossInputs,
     Objective,
     per_view,
 )
@@ -47,3 +48,15 @@ class ProjectedViews(Objective):
         """Return z (n, 2, dim)."""
         seen, z = per_view(net, ("image", "projector"), batch.views["global"])
         return {REPRESENTATION: seen, "z": z}
+
+
+@dataclass(frozen=True)
+class LabelledViews(ProjectedViews):
+    """Two projected views of labelled images; the loss compares all views of the batch."""
+
+    needs: ClassVar[tuple[str, ...]] = ("labels",)
+
+    def labelled_rows(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
+        """Return the rows (2n, dim), all first views before all second ones, and their labels."""
+        z = inputs.student["z"]
+        return z.transpose(0, 1).flatten(0, 1), inputs.extra["labels"].repeat(z.shape[1])

@@ -13,25 +13,22 @@ from typing import ClassVar
 
 from twinlens.training.nn.contrast import supcon_loss
 from twinlens.training.objective import BatchRows, LossInputs
-from twinlens.training.objectives.projected import ProjectedViews
+from twinlens.training.objectives.projected import LabelledViews
 
 
 @dataclass(frozen=True)
-class SupCon(ProjectedViews):
+class SupCon(LabelledViews):
     """Supervised contrast over two views."""
 
     name: ClassVar[str] = "supcon"
     summary: ClassVar[str] = "views of the same class find each other; needs labels"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
 
     temperature: float = 0.1
     base_temperature: float = 0.07
 
     def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the supervised contrastive loss over all views."""
-        z = inputs.student["z"]
-        labels = inputs.extra["labels"].repeat(z.shape[1])
-        loss = supcon_loss(z.transpose(0, 1).flatten(0, 1), labels, 1 / self.temperature)
+        loss = supcon_loss(*self.labelled_rows(inputs), 1 / self.temperature)
         return {"loss": self.temperature / self.base_temperature * loss}
 
     def chance(self, batch: int) -> float:
