@@ -15,7 +15,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +103,23 @@ Declaration = Ema | Queue | Centre | Clamp | UnitRows
 
 
 @dataclass(frozen=True)
+class Captions:
+    """A caption of each image, `extra["tokens"]` (n, length).
+
+    With `negatives`, as many captions that are nearly true of it: `extra["negatives"]`
+    (n, negatives, length).
+    """
+
+    negatives: int = 0
+
+
+# `Masks`: `extra["mask"]` (n, views, patches) of the views `global`; `Codes`: `extra["codes"]`
+# (n, patches), their visual codes.
+Extra = Captions | Masks | Codes
+AnyExtra = TypeVar("AnyExtra", Captions, Masks, Codes)
+
+
+@dataclass(frozen=True)
 class ParamGroup:
     """How the parameters whose names start with `prefix` differ from the rest."""
 
@@ -173,17 +190,13 @@ class Objective(abc.ABC):
     def chance(self, batch: int) -> float:
         """Return the loss that an encoder which tells nothing apart would have."""
 
-    def masks(self) -> Masks | None:
-        """Return how the views `global` are masked: `extra["mask"]` (n, views, patches)."""
-        return None
+    def extras(self) -> tuple[Extra, ...]:
+        """Return what a batch holds for this method beside views and labels."""
+        return ()
 
-    def negatives(self) -> int:
-        """Return how many hard-negative captions an image gets: `extra["negatives"]`."""
-        return 0
-
-    def codes(self) -> Codes | None:
-        """Return which visual tokenizer codes the views `global`: `extra["codes"]` (n, patches)."""
-        return None
+    def find_extra(self, kind: type[AnyExtra]) -> AnyExtra | None:
+        """Return the declared extra of a kind, if there is one."""
+        return next((extra for extra in self.extras() if isinstance(extra, kind)), None)
 
     def teacher(self, net: Network, batch: Batch) -> BatchRows:
         """Return the rows of the EMA teacher; called without gradient."""

@@ -27,6 +27,7 @@ from twinlens.training.objectives.dino import DINO
 from twinlens.training.objectives.simclr import SimCLR
 from twinlens.training.objectives.simsiam import SimSiam
 from twinlens.training.objectives.swav import SwAV
+from twinlens.training.views.masks import Masks
 
 SIDE = 16
 ADAPTIVE = {  # trained by AdamW in their recipes
@@ -104,7 +105,7 @@ def small_run_of(objective: Any, steps: int, **settings: Any) -> Config:
         "log_every": 5,
         "monitor_share": 0.0,
     }
-    if objective.masks() is not None:
+    if objective.find_extra(Masks) is not None:
         chosen["encoder"] = "vit-nano/4"
     return Config(objective.name, objective, TrainingSettings(**(chosen | settings)))
 

@@ -18,7 +18,14 @@ from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, masked_mean
 from twinlens.training.nn.visual_tokenizer import TRAIN, Codes
-from twinlens.training.objective import REPRESENTATION, Batch, BatchRows, LossInputs, Objective
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    Extra,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.objectives.mae import plain_crop
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
@@ -42,13 +49,10 @@ class BEiT(Objective):
         """One crop; colours stay as they are."""
         return {"global": self.crops}
 
-    def masks(self) -> Masks:
-        """Blocks, equally many patches in each image."""
-        return Masks("blocks", self.ratio, self.ratio)
-
-    def codes(self) -> Codes:
-        """The tokenizer's codes."""
-        return Codes(self.size, self.tokenizer, self.tokenizer_steps)
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks of blocks, equally many patches in each image, and the tokenizer's codes."""
+        masks = Masks("blocks", self.ratio, self.ratio)
+        return masks, Codes(self.size, self.tokenizer, self.tokenizer_steps)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The stand-in and the linear layer to codes."""

@@ -24,8 +24,10 @@ from twinlens.training.objective import (
     REPRESENTATION,
     Batch,
     BatchRows,
+    Captions,
     Clamp,
     Declaration,
+    Extra,
     HealthSpec,
     LossInputs,
     Objective,
@@ -76,9 +78,9 @@ class CLIP(Objective):
         wrong = embed_texts(net, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         return rows | {"wrong": wrong}
 
-    def negatives(self) -> int:
-        """As many as are set."""
-        return self.hard_negatives
+    def extras(self) -> tuple[Extra, ...]:
+        """Captions, and hard negatives if they are set."""
+        return (Captions(self.hard_negatives),)
 
     def shared(self, net: Network) -> BatchRows:
         """Return the scale."""

@@ -18,6 +18,8 @@ from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     Batch,
     BatchRows,
+    Captions,
+    Extra,
     HealthSpec,
     LossInputs,
     Objective,
@@ -47,6 +49,10 @@ class DeViSE(Objective):
     def views(self) -> Mapping[str, Crops]:
         """One mild crop."""
         return {"global": self.crops}
+
+    def extras(self) -> tuple[Extra, ...]:
+        """Captions."""
+        return (Captions(),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A linear projection for each tower."""

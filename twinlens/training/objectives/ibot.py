@@ -27,6 +27,7 @@ from twinlens.training.objective import (
     Centre,
     Declaration,
     Ema,
+    Extra,
     HealthSpec,
     LossInputs,
     Objective,
@@ -69,9 +70,9 @@ class IBOT(Objective):
         """Two large crops and some small ones."""
         return {"global": self.crops} | ({"local": self.local} if self.local.count else {})
 
-    def masks(self) -> Masks:
-        """Blocks, on some of the large crops."""
-        return self.masked
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks: blocks, on some of the large crops."""
+        return (self.masked,)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The prototype heads and the stand-in for hidden patches."""

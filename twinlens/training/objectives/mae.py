@@ -21,7 +21,14 @@ from twinlens.training.nn.reconstruction import (
     masked_mean,
     standardise_patches,
 )
-from twinlens.training.objective import REPRESENTATION, Batch, BatchRows, LossInputs, Objective
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    Extra,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
 
@@ -44,9 +51,9 @@ class MAE(Objective):
         """One crop; colours stay as they are."""
         return {"global": self.crops}
 
-    def masks(self) -> Masks:
-        """Single patches at random, equally many in each image."""
-        return Masks("random", self.ratio, self.ratio)
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks: single patches at random, equally many in each image."""
+        return (self._masks(),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The decoder."""
@@ -60,7 +67,7 @@ class MAE(Objective):
         tower = net["image"]
         assert isinstance(tower, VisionTransformer)
         patches = mask.shape[1]
-        kept = patches - self.masks().count(patches)
+        kept = patches - self._masks().count(patches)
         keep: Tensor = mask.int().argsort(dim=1, stable=True)[:, :kept]
         tokens = tower.tokens(images, keep=keep)
         return {
@@ -77,6 +84,9 @@ class MAE(Objective):
     def chance(self, batch: int) -> float:
         """1: a decoder that answers 0. Exactly (P - 1) / P for patches of P values."""
         return 1.0
+
+    def _masks(self) -> Masks:
+        return Masks("random", self.ratio, self.ratio)
 
 
 def plain_crop() -> Crops:

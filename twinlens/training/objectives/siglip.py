@@ -15,7 +15,15 @@ from torch import nn
 
 from twinlens.training.nn.contrast import siglip_loss
 from twinlens.training.nn.network import Network, ScalarParameter
-from twinlens.training.objective import Batch, BatchRows, HealthSpec, LossInputs, Objective
+from twinlens.training.objective import (
+    Batch,
+    BatchRows,
+    Captions,
+    Extra,
+    HealthSpec,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
 from twinlens.training.views.crops import Crops
 
@@ -39,6 +47,10 @@ class SigLIP(Objective):
     def views(self) -> Mapping[str, Crops]:
         """One mild crop."""
         return {"global": self.crops}
+
+    def extras(self) -> tuple[Extra, ...]:
+        """Captions."""
+        return (Captions(),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A linear projection for each tower, the learned scale and bias."""

@@ -16,7 +16,14 @@ from torch import nn
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, cut_patches, masked_mean
-from twinlens.training.objective import REPRESENTATION, Batch, BatchRows, LossInputs, Objective
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    Extra,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.objectives.mae import plain_crop
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
@@ -38,9 +45,9 @@ class SimMIM(Objective):
         """One crop; colours stay as they are."""
         return {"global": self.crops}
 
-    def masks(self) -> Masks:
-        """Squares of patches at random, equally many in each image."""
-        return Masks("random", self.ratio, self.ratio, unit=self.unit)
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks: squares of patches at random, equally many in each image."""
+        return (Masks("random", self.ratio, self.ratio, unit=self.unit),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The stand-in and the linear layer back to pixels."""
