@@ -82,6 +82,12 @@ def test_the_help_is_quick_and_loads_no_room() -> None:
         ("bundle/store.py", "def late() -> None:\n    import torch", "never reach torch BROKEN"),
         ("bundle/store.py", "import twinlens.serving", "depend downwards only BROKEN"),
         ("training/__init__.py", "import twinlens.serving", "depend downwards only BROKEN"),
+        (
+            "training/nn/__init__.py",
+            "import twinlens.training.loop",
+            "training's sub-rooms depend downwards only BROKEN",
+        ),
+        ("training/views/__init__.py", "import recipes", "the repository's recipes BROKEN"),
     ],
 )
 def test_the_import_contract_bites(tmp_path: Path, file: str, line: str, broken: str) -> None:
