@@ -1,7 +1,8 @@
 """Recipes: named settings that are known to work, one file a method.
 
 A recipe is a function whose docstring starts with what it is for and holds its command; it returns
-the whole configuration. `default` is what `twinlens train METHOD` takes.
+the whole configuration. `default` is what `twinlens train METHOD` takes. What must stay true: a
+recipe only sets values. Imported by: studies and `cli`.
 """
 
 from __future__ import annotations
