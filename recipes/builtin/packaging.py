@@ -28,7 +28,7 @@ NAME = "builtin"
 _SOURCES = Path(__file__).with_name("sources.json")
 
 
-class Shipped:
+class PackagedEncoder:
     """The trained encoder as it ships, in torch; embeds, and describes itself for the export."""
 
     def __init__(self, run: Path) -> None:

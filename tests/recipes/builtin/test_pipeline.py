@@ -18,7 +18,7 @@ from PIL import Image
 import twinlens
 from recipes.builtin.corpus import Corpus, Part, draw_shapes, read_corpus
 from recipes.builtin.evaluation import rank, recall
-from recipes.builtin.packaging import Shipped
+from recipes.builtin.packaging import PackagedEncoder
 from recipes.builtin.pipeline import HELD_OUT, make, train
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.sampling import Mix
@@ -91,7 +91,7 @@ def test_a_held_out_style_is_measured_before_it_is_trained_on(
 ) -> None:
     steps = []
 
-    def remember(shipped: Shipped, folder: Path) -> dict[str, float]:
+    def remember(shipped: PackagedEncoder, folder: Path) -> dict[str, float]:
         steps.append(json.loads((tmp_path / "run/progress.json").read_text())["step"])
         return {"a": 1.0}
 
@@ -132,7 +132,7 @@ def test_a_minute_of_training_beats_chance_by_far(tmp_path: Path) -> None:
     train(Path(named), tmp_path, recipe, Silent())
     seen = read_corpus(Path(named), "train", side=IMAGE_SIZE).emoji
     noto = seen.pick(lambda row: row["style"] == "noto")
-    shipped = Shipped(tmp_path)
+    shipped = PackagedEncoder(tmp_path)
     texts = shipped.embed_texts([str(row["label"]) for row in noto.rows])
     ranks = rank(texts, shipped.encode_pixels(noto.pixels), np.arange(len(noto)))
     chance = 5 / len(noto)

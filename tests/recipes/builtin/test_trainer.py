@@ -17,7 +17,7 @@ from recipes.builtin.evaluation import rank, recall
 from recipes.builtin.optimizer import Optimizer, orthogonalise
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.sampling import Mix, Sampler
-from recipes.builtin.trainer import LOG, Trainer, find_twins, gather_facts
+from recipes.builtin.trainer import LOG, Trainer, find_partners, gather_facts
 from recipes.builtin.words import read_words
 from twinlens.training.progress import Silent
 
@@ -118,7 +118,7 @@ def test_ties_count_against_the_encoder() -> None:
 def test_a_partner_is_another_drawing_of_the_same_concept(corpus: Corpus) -> None:
     labels = torch.tensor([5, 5, 5, 8, 9, 9, 3, 3])
     photos = torch.tensor([False] * 6 + [True] * 2)
-    assert find_twins(labels, photos).tolist() == [1, 2, 1, 3, 5, 4, 6, 7]
+    assert find_partners(labels, photos).tolist() == [1, 2, 1, 3, 5, 4, 6, 7]
 
 
 def test_a_run_ends_at_its_last_step_and_writes_its_terms_down(

@@ -75,7 +75,7 @@ def gradient_enters_targets(history: History) -> Verdict | None:
     return Verdict(
         "missing stop-gradient",
         f"{share:.0%} of the loss's gradient flows into its targets",
-        "the targets are not detached, so student and target meet at one point",
+        "the targets are not detached, so student and target collapse to one point",
         "detach the targets in the loss",
     )
 
@@ -87,8 +87,8 @@ def part_is_missing(history: History) -> Verdict | None:
         if len(history) >= WINDOW and (not slopes or max(slopes) == 0):
             return Verdict(
                 f"missing {part}",
-                f"no parameter of the {part} gets a gradient",
-                f"{history.config.method} has no {part} here, or goes around it; without one"
+                f"no parameter of the {part} receives a gradient",
+                f"{history.config.method} has no {part} here, or bypasses it; without one"
                 " it collapses",
                 f"put the {part} back between the student's projection and the loss",
             )
@@ -103,8 +103,8 @@ def row_length_affects_loss(history: History) -> Verdict | None:
     return Verdict(
         "missing L2 norm",
         f"{radial:.0%} of the loss's gradient points along the embeddings",
-        "the loss compares embeddings that were not normalised, so it grows them instead of"
-        " turning them",
+        "the loss compares embeddings that were not normalised, so it changes their"
+        " length instead of their direction",
         "normalise the embeddings before the similarity",
     )
 
@@ -117,7 +117,7 @@ def prototypes_are_not_unit(history: History) -> Verdict | None:
     return Verdict(
         "prototypes not normalised",
         f"prototypes are {length:.3f} long instead of 1",
-        "they are not put back on the unit sphere after a step",
+        "they are not normalised again after a step",
         "declare UnitRows for their parameter",
     )
 
@@ -169,7 +169,8 @@ def targets_are_flat(history: History) -> Verdict | None:
         "teacher temperature too high",
         f"the teacher's targets are flat: entropy {entropy:.4f} of at most ln K = {most:.4f},"
         f" and the loss stands at {history.last('loss') or math.nan:.4f}",
-        "a higher temperature makes the teacher less sharp; flat targets teach flat answers",
+        "a higher temperature flattens the teacher's targets, and flat targets carry no"
+        " information",
         "lower teacher_temperature (0.04 to 0.07), well under student_temperature",
     )
 
@@ -187,7 +188,8 @@ def targets_agree(history: History) -> Verdict | None:
         "no centring",
         f"the teacher assigns all images alike: entropy {own:.3f} each and {together:.3f}"
         f" together, of at most ln K = {most:.3f}",
-        "nothing keeps one prototype from taking all: the centre is not subtracted or not moved",
+        "nothing stops one prototype from taking all images: the centre is not subtracted or"
+        " updated",
         "subtract the running centre of the teacher's logits (centre_momentum about 0.9)",
     )
 
@@ -230,7 +232,7 @@ def embeddings_collapsed(history: History) -> Verdict | None:
         "collapse",
         f"different images get the same embedding: {', '.join(low)} (spread of unit rows is 1"
         " when they fill the sphere)",
-        "nothing in the loss keeps embeddings apart, or the learning rate threw them together",
+        "nothing in the loss keeps embeddings apart, or the learning rate is too high",
         "check lr and augmentation; compare with the method's recipe by twinlens train --show",
     )
 
