@@ -67,15 +67,15 @@ def judge_labels(bank: EmbeddingSet, queries: EmbeddingSet) -> Numbers:
     """Return kNN, probe and few-shot accuracies in per cent; nothing where labels are missing."""
     classes = sorted({record.label for record in bank.records if record.label})
     known, labels = _labelled(bank, classes)
-    asked, truth = _labelled(queries, classes)
+    rows, truth = _labelled(queries, classes)
     if len(classes) < 2 or not len(truth):
         return {}
     accuracies = {
-        "knn": knn_accuracy(known, labels, asked, truth),
-        "linear": probe_accuracy(known, labels, asked, truth),
+        "knn": knn_accuracy(known, labels, rows, truth),
+        "linear": probe_accuracy(known, labels, rows, truth),
     }
     for shots in SHOTS:
-        accuracy = few_shot_accuracy(known, labels, asked, truth, shots=shots)
+        accuracy = few_shot_accuracy(known, labels, rows, truth, shots=shots)
         if accuracy is not None:
             accuracies[f"few_shot_{shots}"] = accuracy
     counts = {"classes": len(classes), "bank": len(labels), "queries": len(truth)}
@@ -87,9 +87,9 @@ def judge_texts(embedder: Embedder, found: EmbeddingSet) -> Numbers:
     numbers: dict[str, float] = {}
     classes = sorted({record.label for record in found.records if record.label})
     if len(classes) > 1:
-        asked, truth = _labelled(found, classes)
+        rows, truth = _labelled(found, classes)
         bank = embed_texts(embedder, [TEMPLATE.format(name) for name in classes])
-        numbers["zero_shot"] = zero_shot_accuracy(asked, bank, truth)
+        numbers["zero_shot"] = zero_shot_accuracy(rows, bank, truth)
     captioned = [place for place, record in enumerate(found.records) if record.captions]
     if captioned:
         captions = [found.records[place].captions for place in captioned]

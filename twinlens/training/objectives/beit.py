@@ -1,4 +1,4 @@
-"""BEiT: tell the visual codes of hidden patches (Bao et al. 2021).
+"""BEiT: predict the visual codes of hidden patches (Bao et al. 2021).
 
 https://arxiv.org/abs/2106.08254. A tokenizer, trained first and then fixed, gives each patch one of
 K codes; the encoder sees the image with stand-ins for hidden patches, and a linear layer tells
@@ -36,7 +36,7 @@ class BEiT(Objective):
     """Masked image modelling over visual codes."""
 
     name: ClassVar[str] = "beit"
-    summary: ClassVar[str] = "tell the visual codes of hidden patches; needs a vit"
+    summary: ClassVar[str] = "predict the visual codes of hidden patches; needs a vit"
     coupled: ClassVar[bool] = False
 
     size: int = 512  # codes

@@ -102,7 +102,7 @@ class CLIP(Objective):
 
 
 def gentle_crops() -> Crops:
-    """Return a view that keeps what a caption may speak of: left and right, colours, the whole."""
+    """Return a view that keeps what a caption may describe: left and right, colours, the whole."""
     return Crops(
         1,
         scale_min=0.6,

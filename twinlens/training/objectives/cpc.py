@@ -1,4 +1,4 @@
-"""CPC: from the patches above, tell which patch comes below (van den Oord et al. 2018).
+"""CPC: from the patches above, identify the patch below (van den Oord et al. 2018).
 
 https://arxiv.org/abs/1807.03748, with the overlapping patches of Henaff et al. 2019. An image is
 cut into a grid of half-overlapping patches; each is encoded by itself; a GRU reads each column from
@@ -34,7 +34,7 @@ class CPC(Objective):
     """InfoNCE over predicted patches."""
 
     name: ClassVar[str] = "cpc"
-    summary: ClassVar[str] = "the patches above tell which patch of the batch comes below"
+    summary: ClassVar[str] = "from the patches above, identify the patch below among the batch"
     coupled: ClassVar[bool] = True
     health: ClassVar[HealthSpec] = HealthSpec(head="z", unit=("p", "z"))
 
@@ -67,10 +67,10 @@ class CPC(Objective):
         context = net["reader"](columns)[0].unflatten(0, (n, g)).transpose(1, 2)
         maps = net["maps"]
         assert isinstance(maps, nn.ModuleList)
-        asked = [maps[k - 1](context[:, : g - k]).flatten(1, 2) for k in self._distances()]
-        answers = [z[:, k:].flatten(1, 2) for k in self._distances()]
+        predictions = [maps[k - 1](context[:, : g - k]).flatten(1, 2) for k in self._distances()]
+        targets = [z[:, k:].flatten(1, 2) for k in self._distances()]
         seen = seen.detach().flatten(1, 2).mean(dim=1, keepdim=True)
-        return {REPRESENTATION: seen, "p": torch.cat(asked, 1), "z": torch.cat(answers, 1)}
+        return {REPRESENTATION: seen, "p": torch.cat(predictions, 1), "z": torch.cat(targets, 1)}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
         """Return InfoNCE of each prediction among the patches at the same distance and place."""
@@ -78,8 +78,8 @@ class CPC(Objective):
         losses, start = [], 0
         for k in self._distances():
             stop = start + (self.grid - k) * self.grid
-            asked, answers = p[:, start:stop].flatten(0, 1), z[:, start:stop].flatten(0, 1)
-            losses.append(one_way_loss(asked, answers, 1 / self.temperature))
+            predictions, targets = p[:, start:stop].flatten(0, 1), z[:, start:stop].flatten(0, 1)
+            losses.append(one_way_loss(predictions, targets, 1 / self.temperature))
             start = stop
         return {"loss": torch.stack(losses).mean()}
 

@@ -54,7 +54,7 @@ class DINOv2(IBOT):
             return super()._targets(inputs, rows, centre, temperature)
         scores = inputs.teacher[rows] / temperature.at(inputs.progress)
         mask = inputs.extra["mask"] if rows == "patches" else torch.ones_like(scores[..., 0]).bool()
-        targets = torch.zeros_like(scores)  # shown patches are asked for nothing
+        targets = torch.zeros_like(scores)  # shown patches have no target
         balanced = balance_assignments(scores[mask], self.iterations)
         targets[mask] = balanced.to(targets.dtype)
         return targets

@@ -1,4 +1,4 @@
-"""MAE: from a quarter of its patches, paint the rest of an image (He et al. 2021).
+"""MAE: from a quarter of its patches, reconstruct the rest of an image (He et al. 2021).
 
 https://arxiv.org/abs/2111.06377. The encoder sees the kept patches alone; a small decoder predicts
 the hidden ones, each standardised by its own mean and unbiased deviation:
@@ -38,7 +38,7 @@ class MAE(Objective):
     """Masked autoencoding of pixels."""
 
     name: ClassVar[str] = "mae"
-    summary: ClassVar[str] = "paint the hidden three quarters of an image; needs a vit"
+    summary: ClassVar[str] = "reconstruct the hidden three quarters of an image; needs a vit"
     coupled: ClassVar[bool] = False
 
     ratio: float = 0.75
