@@ -207,7 +207,7 @@ class Objective(abc.ABC):
         return {}
 
     def state(self) -> tuple[Declaration, ...]:
-        """Return what must be kept between steps, and how it is renewed."""
+        """Return what must be kept between steps, and how it is updated."""
         return ()
 
     def groups(self) -> tuple[ParamGroup, ...]:

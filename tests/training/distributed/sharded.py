@@ -47,7 +47,7 @@ N, CLIP, STEPS = 8, 0.5, 3
 
 
 def differentiate(case: Case, ranks: Ranks) -> dict[str, Tensor]:
-    """Return clipped gradients, weights after the step and renewed state, put together."""
+    """Return clipped gradients, weights after the step and updated state, put together."""
     config = small_config(case.method, encoder=case.encoder, optimizer=case.optimizer)
     net = small_network(config, norms=case.chunk == 0)
     synchronise_norms(net, config, ranks.world)
@@ -64,7 +64,7 @@ def differentiate(case: Case, ranks: Ranks) -> dict[str, Tensor]:
     optimizer = open_optimizer(net, config.objective.groups(), config.settings)
     schedule_rates(optimizer, config.settings, TrainingProgress(1, 4))
     optimizer.step()
-    state.renew(net, result.state_rows, TrainingProgress(1, 4), ranks)
+    state.update(net, result.state_rows, TrainingProgress(1, 4), ranks)
     found = {f"state/{name}": value for name, value in state.state_dict().items()}
     for name, parameter in net.parts.named_parameters():
         found[f"weight/{name}"] = whole(parameter)

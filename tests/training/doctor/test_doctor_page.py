@@ -1,4 +1,4 @@
-"""docs/doctor.md says what the doctor says: each sign with its cause and remedy, word for word."""
+"""docs/doctor.md quotes the doctor: each check with its cause and remedy, word for word."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ FLAT = math.log(12)  # of the small DINO's prototypes
 
 
 @dataclass(frozen=True)
-class Sick:
-    """A method and the numbers of its log by which a sign is known."""
+class FaultyLog:
+    """A method and the numbers of its log that one check fires on."""
 
     method: str
     numbers: Mapping[str, float]
@@ -44,29 +44,29 @@ class Sick:
 
 PREDICTS = {"grad/predictor": 1.0}
 CASES = {
-    "constant data": Sick("simclr", {"variety": 0.001}),
-    "teacher is the student": Sick("moco", {"twin_shared": 1.0, "twin_gap": 0.0}),
-    "frozen encoder": Sick("simclr", {"update/image": 0.0, "grad/image": 0.0}),
-    "missing stop-gradient": Sick("simsiam", {"target_gradient": 0.5, **PREDICTS}),
-    "missing predictor": Sick("simsiam", {}),
-    "missing L2 norm": Sick("simclr", {"radial_gradient": 0.4}),
-    "prototypes not normalised": Sick("swav", {"prototype_length": 1.2}),
-    "queue enqueued before the loss": Sick("moco", {"queue_hits": 1.0}),
-    "missing variance term": Sick("vicreg", {"variance": 0.9, "loss": 0.1}),
-    "learning rate too high": Sick("simclr", {"update/image": 0.1}),
-    "teacher temperature too high": Sick(
+    "constant data": FaultyLog("simclr", {"variety": 0.001}),
+    "teacher is the student": FaultyLog("moco", {"twin_shared": 1.0, "twin_gap": 0.0}),
+    "frozen encoder": FaultyLog("simclr", {"update/image": 0.0, "grad/image": 0.0}),
+    "missing stop-gradient": FaultyLog("simsiam", {"target_gradient": 0.5, **PREDICTS}),
+    "missing predictor": FaultyLog("simsiam", {}),
+    "missing L2 norm": FaultyLog("simclr", {"radial_gradient": 0.4}),
+    "prototypes not normalised": FaultyLog("swav", {"prototype_length": 1.2}),
+    "queue enqueued before the loss": FaultyLog("moco", {"queue_hits": 1.0}),
+    "missing variance term": FaultyLog("vicreg", {"variance": 0.9, "loss": 0.1}),
+    "learning rate too high": FaultyLog("simclr", {"update/image": 0.1}),
+    "teacher temperature too high": FaultyLog(
         "dino",
         {"teacher_entropy": 0.999 * FLAT, "shared_entropy": FLAT},
         {"teacher_temperature": Linear(0.2, 0.2)},
     ),
-    "no centring": Sick("dino", {"teacher_entropy": 0.1, "shared_entropy": 0.12}),
-    "collapse": Sick("simclr", {"head_spread": 1e-4}),
-    "loss at its chance plateau": Sick("simclr", {"loss": math.log(31)}),
+    "no centring": FaultyLog("dino", {"teacher_entropy": 0.1, "shared_entropy": 0.12}),
+    "collapse": FaultyLog("simclr", {"head_spread": 1e-4}),
+    "loss at its chance plateau": FaultyLog("simclr", {"loss": math.log(31)}),
 }
 
 
 def table() -> dict[str, list[str]]:
-    """Return the rows of the page's table of signs, by name."""
+    """Return the rows of the page's table of verdicts, by name."""
     text = PAGE.read_text(encoding="utf-8")
     start = text.index("| verdict | what is seen |")
     lines = text[start:].split("\n\n", 1)[0].splitlines()[2:]
@@ -76,8 +76,8 @@ def table() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_page_quotes_cause_and_remedy_word_for_word(name: str) -> None:
-    sick = CASES[name]
-    (verdict,) = diagnose(sick.config, sick.rows).verdicts
+    case = CASES[name]
+    (verdict,) = diagnose(case.config, case.rows).verdicts
     assert verdict.name == name
     _, cause, remedy = table()[name]
     assert (cause, remedy) == (verdict.cause, verdict.remedy)
@@ -86,7 +86,7 @@ def test_the_page_quotes_cause_and_remedy_word_for_word(name: str) -> None:
 def test_the_page_names_every_check_and_no_other() -> None:
     assert set(table()) == set(CASES)
     for check in (*CAUSES, *CONSEQUENCES, *NOTES):
-        verdicts = [check(History(sick.config, sick.rows)) for sick in CASES.values()]
+        verdicts = [check(History(case.config, case.rows)) for case in CASES.values()]
         assert any(verdicts), f"{check.__name__} has no row in the table"
 
 

@@ -38,7 +38,7 @@ def test_the_queue_takes_the_batch_after_the_loss_has_seen_it() -> None:
     way = Differentiator(config.objective, net, net, state, Ranks())
     result = way.backward(small_batch(config, 8, torch.float32), TrainingProgress(0, 9))
     assert torch.equal(state.tensors()["queue"], before)
-    state.renew(net, result.state_rows, TrainingProgress(0, 9), Ranks())
+    state.update(net, result.state_rows, TrainingProgress(0, 9), Ranks())
     assert not (state.tensors()["queue"] == before).all(dim=1).any()
 
 

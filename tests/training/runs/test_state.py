@@ -26,7 +26,7 @@ def test_an_ema_teacher_is_a_copy_that_follows() -> None:
     with torch.no_grad():
         for _, fast in pairs:
             fast.add_(1.0)
-    state.renew(net, [], TrainingProgress(0, 10), Ranks())
+    state.update(net, [], TrainingProgress(0, 10), Ranks())
     for (slow, fast), old in zip(pairs, before, strict=True):
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
@@ -37,10 +37,10 @@ def test_a_queue_starts_with_unit_rows_wraps_and_keeps_the_newest() -> None:
     torch.testing.assert_close(state.tensors()["queue"].norm(dim=1), torch.ones(5))
     for number in range(3):
         rows = torch.full((2, 2), float(number))
-        state.renew(net, [{"k": rows}], TrainingProgress(number, 9), Ranks())
+        state.update(net, [{"k": rows}], TrainingProgress(number, 9), Ranks())
     assert state.tensors()["queue"][:, 0].tolist() == [2.0, 0.0, 1.0, 1.0, 2.0]
     many = torch.arange(16.0).view(8, 2)
-    state.renew(net, [{"k": many}], TrainingProgress(4, 9), Ranks())
+    state.update(net, [{"k": many}], TrainingProgress(4, 9), Ranks())
     assert sorted(state.tensors()["queue"][:, 0].tolist()) == [6.0, 8.0, 10.0, 12.0, 14.0]
 
 
@@ -48,14 +48,14 @@ def test_all_micro_batches_enter_the_queue_after_the_step() -> None:
     net = small_network(small_config("simclr"))
     state = State((Queue("queue", 4, 1, "k"),), net, 0)
     rows_by_part = [{"k": torch.tensor([[float(part)]])} for part in range(3)]
-    state.renew(net, rows_by_part, TrainingProgress(0, 1), Ranks())
+    state.update(net, rows_by_part, TrainingProgress(0, 1), Ranks())
     assert state.tensors()["queue"][:3, 0].tolist() == [0.0, 1.0, 2.0]
 
 
 def test_a_clamp_bounds_the_parameter_itself() -> None:
     net = small_network(small_config("clip"))
     state = State((Clamp("scale.value", 0.0, 1.0),), net, 0)
-    state.renew(net, [], TrainingProgress(0, 1), Ranks())
+    state.update(net, [], TrainingProgress(0, 1), Ranks())
     assert float(net.parts.get_parameter("scale.value").detach()) == 1.0
 
 
@@ -65,5 +65,5 @@ def test_the_centre_moves_after_the_loss_and_by_raw_logits() -> None:
     state = State(config.objective.state(), net, 0)
     assert float(state.tensors()["centre"].abs().sum()) == 0
     logits = torch.randn(4, 2, 12, generator=generator(0))
-    state.renew(net, [{"logits": logits}], TrainingProgress(0, 1), Ranks())
+    state.update(net, [{"logits": logits}], TrainingProgress(0, 1), Ranks())
     torch.testing.assert_close(state.tensors()["centre"], 0.1 * logits.mean(dim=(0, 1)))

@@ -76,7 +76,7 @@ def join_ranks(device: torch.device) -> Ranks:
     return Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def share_gradients(module: nn.Module, device: torch.device) -> DistributedDataParallel:
+def wrap_ddp(module: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Return the module under DDP: gradients are averaged, buffers are each rank's own business.
 
     SyncBN keeps statistics equal by itself; torch renamed the option that says so.

@@ -96,7 +96,7 @@ def take_step(session: Session, step: int, display: Display) -> float:
         _check_finite(session, result, norm, step)
     session.optimizer.step()
     session.health.after_step(session.net, result.representation)
-    session.state.renew(session.net, result.state_rows, progress, session.ranks)
+    session.state.update(session.net, result.state_rows, progress, session.ranks)
     session.step = step + 1
     session.observe(result.representation, batch.extra["labels"])
     if session.save_due(step + 1):

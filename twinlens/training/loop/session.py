@@ -15,7 +15,7 @@ from twinlens.training.config import Config, apply_sets
 from twinlens.training.data.feeder import Feeder
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.devices import pick_device
-from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, share_gradients
+from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, wrap_ddp
 from twinlens.training.distributed.sharding import whole
 from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.loop.extras import ExtraContext, open_extras
@@ -190,7 +190,7 @@ def _open_differentiator(
     if settings.compile:
         passes = torch.compile(model.net)  # type: ignore[assignment]
     if ranks.world > 1 and not model.is_sharded:
-        passes = share_gradients(passes, device)
+        passes = wrap_ddp(passes, device)
     return Differentiator(
         objective=config.objective,
         net=model.net,

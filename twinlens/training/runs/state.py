@@ -46,7 +46,7 @@ class State(nn.Module):
         return {name: self.get_buffer(name) for name in names}
 
     @torch.no_grad()
-    def renew(
+    def update(
         self,
         net: Network,
         state_rows: Sequence[BatchRows],

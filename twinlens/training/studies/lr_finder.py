@@ -120,5 +120,5 @@ def _step_at(session: Session, step: int, rate: float) -> tuple[float, float]:
     torch.nn.utils.clip_grad_norm_(session.net.parameters(), settings.clip or math.inf)
     before = copy_parameters(session.net)
     session.optimizer.step()
-    session.state.renew(session.net, result.state_rows, progress, session.ranks)
+    session.state.update(session.net, result.state_rows, progress, session.ranks)
     return loss, measure_updates(session.net, before)["update/image"]
