@@ -188,7 +188,7 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def chance(self, batch: int) -> float:
-        """Return the loss that an encoder which tells nothing apart would have."""
+        """Return the loss of an encoder that cannot tell images apart."""
 
     def extras(self) -> tuple[Extra, ...]:
         """Return what a batch holds for this method beside views and labels."""

@@ -1,4 +1,4 @@
-"""What a person sees while training: a bar on a terminal, a line now and then elsewhere."""
+"""Progress while training: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from twinlens.training.seeds import generator
 
 @dataclass
 class SampleOrder:
-    """Positions for each optimizer step, over `count` images; what does not fill a batch waits."""
+    """Positions for each optimizer step, over `count` images; incomplete batches are dropped."""
 
     count: int
     batch: int

@@ -1,7 +1,7 @@
 """Texts to tokens: a small vocabulary learned from the captions, CLIP's, or a tokenizer.json.
 
 Whatever it is, the run keeps the file, and the export ships that very file: training and serving
-read texts alike because they read them with the same code.
+read texts alike because they use the same code and file.
 """
 
 from __future__ import annotations

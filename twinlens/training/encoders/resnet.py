@@ -1,7 +1,7 @@
 """ResNets for small and large images (He et al. 2015, https://arxiv.org/abs/1512.03385).
 
-The stem decides what they are good for: `cifar` keeps the resolution (3x3, no pooling), `stride2`
-halves it (for CPUs), `imagenet` quarters it.
+The stem decides which image sizes they suit: `cifar` keeps the resolution (3x3, no pooling),
+`stride2` halves it (for CPUs), `imagenet` quarters it.
 """
 
 from __future__ import annotations

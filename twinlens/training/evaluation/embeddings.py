@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Embedder(Protocol):
-    """What evaluation asks of an encoder."""
+    """The interface that evaluation needs of an encoder."""
 
     preprocessor: Preprocessor
     has_text: bool

@@ -109,7 +109,7 @@ def halve(found: EmbeddingSet) -> tuple[EmbeddingSet, EmbeddingSet]:
 
 
 def _keep(encoder: str, where: str, numbers: Numbers) -> None:
-    """Leave the numbers beside a run, for the export to put into the bundle's provenance."""
+    """Write the numbers into the run's folder; the export adds them to the bundle's provenance."""
     if (Path(encoder) / CONFIG).is_file():
         content = {"data": Path(where).name, **numbers}
         (Path(encoder) / EVALUATION).write_text(json.dumps(content) + "\n", encoding="utf-8")

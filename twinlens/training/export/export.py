@@ -100,7 +100,7 @@ def export_encoder(
 def _check_request(
     description: Description, out: Path, precisions: Sequence[str], force: bool
 ) -> None:
-    """Refuse before any work what cannot end well."""
+    """Refuse invalid requests before any work."""
     unknown = sorted(set(precisions) - set(PRECISIONS))
     if unknown:
         raise InputError(
@@ -169,7 +169,7 @@ def _finish(
     parts: _Parts,
     reporter: ExportProgress,
 ) -> None:
-    """Let the written tower through the gate, then add its variants."""
+    """Check the written tower against torch, then add its variants."""
     reporter.stage(f"comparing the {tower.name} tower with torch")
     gap = check_parity(tower.name, folder / tower.file, tower.feed, tower.reference)
     reporter.note(f"{tower.name}: ONNX Runtime agrees with torch to 1 - cosine = {gap:.1e}")

@@ -1,7 +1,7 @@
-"""The parity gate: what ONNX Runtime answers must be what torch answered, or nothing is written.
+"""The parity gate: ONNX Runtime's embeddings must equal torch's, or nothing is written.
 
 The comparison is in float64 on rows that torch computed with the model as its library wrote it, in
-one padded batch; the graph is asked in batches of 1, 2 and 7, so that no embedding may depend on
+one padded batch; the graph runs in batches of 1, 2 and 7, so that no embedding may depend on
 its neighbours either.
 """
 

@@ -1,6 +1,6 @@
-"""Reaching the model hub quickly, or saying within seconds what to pass instead.
+"""Downloads from the model hub; if it does not respond, an error within seconds with the remedy.
 
-Left alone, the hub's client retries for a minute before it gives up.
+By default, the hub's client retries for a minute before it gives up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where an encoder came from, in facts that can be checked: files by hash, code by version."""
+"""Where an encoder came from, in facts that can be verified: file hashes and code versions."""
 
 from __future__ import annotations
 

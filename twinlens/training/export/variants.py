@@ -1,7 +1,7 @@
 """Lower precisions of an exported tower, each with what was measured of it.
 
 What must stay true: a number in the manifest was measured on this export; a variant that moves an
-embedding too far is dropped, and that is said.
+embedding too far is dropped with a note.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class Differentiator:
     def _seeded_student(
         self, part: Batch, progress: TrainingProgress, number: int, *, bare: bool = False
     ) -> tuple[BatchRows, BatchRows]:
-        """Forward a chunk such that dropout falls alike both times."""
+        """Forward a chunk with the same dropout both times."""
         with torch.random.fork_rng(enabled=True):
             torch.manual_seed(mix(torch.initial_seed(), progress.step, number))
             return self._student(part, bare=bare)

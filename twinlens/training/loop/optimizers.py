@@ -1,4 +1,4 @@
-"""Optimizers and their parameter groups: who decays, who is frozen, who keeps a constant rate."""
+"""Optimizers and their parameter groups: which decay, are frozen, or keep a constant rate."""
 
 from __future__ import annotations
 

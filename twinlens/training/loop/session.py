@@ -74,7 +74,7 @@ class Session:
         return step % every == 0 or step == self.total
 
     def save(self) -> None:
-        """Write a checkpoint of this moment; the first rank does, all put it together."""
+        """Write a checkpoint; all ranks gather it, the first one writes."""
         tensors = {
             WEIGHTS: {name: whole(value) for name, value in self.net.parts.state_dict().items()},
             STATE: self.state.state_dict(),
@@ -89,7 +89,7 @@ class Session:
         self.ranks.wait()
 
     def observe(self, representation: Tensor, labels: Tensor) -> None:
-        """Let the monitors look, on the first rank."""
+        """Update the monitors, on the first rank."""
         if self.ranks.first and self.config.settings.monitor_share > 0:
             self._observed |= self.monitors.observe(representation, labels)
 

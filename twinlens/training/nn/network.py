@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """Named parts under one roof; calling it runs the pass that the objective gave."""
+    """Named parts as one module; calling it runs the objective's forward pass."""
 
     def __init__(
         self, parts: Mapping[str, nn.Module], run: Callable[[Network, Any], Any] | None = None
@@ -41,7 +41,7 @@ class Network(nn.Module):
         return tuple({name: value.clone() for name, value in rows.items()} for rows in found)
 
     def own_results(self) -> None:
-        """Answer with copies from now on: FSDP hooks results, and a view may lose its hook."""
+        """Return copies from now on: FSDP hooks results, and a view may lose its hook."""
         self._owns = True
 
     def copy_frozen(self, names: tuple[str, ...]) -> Network:

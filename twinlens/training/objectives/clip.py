@@ -5,7 +5,7 @@ https://arxiv.org/abs/2103.00020. With unit rows x, y and a learned scale s <= 1
 The scale is learned as a logarithm and clamped in place after each step, never in the loss.
 With `hard_negatives`, captions that are nearly true of the images stand as further columns among
 the texts that an image chooses from (Yuksekgonul et al. 2023, https://arxiv.org/abs/2210.01936);
-no image is asked for by them.
+they ask for no image.
 """
 
 from __future__ import annotations

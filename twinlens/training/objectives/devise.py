@@ -2,7 +2,7 @@
 
 Frome et al. 2013, "DeViSE: A Deep Visual-Semantic Embedding Model". With unit rows x, y,
     loss = mean_i sum over j != i of max(0, margin - x_i y_i + x_i y_j).
-The paper's text space is learned beforehand and stands still: `frozen_text` keeps it so, for runs
+The paper's text space is learned beforehand and fixed: `frozen_text` keeps it so, for runs
 whose text tower starts from weights that mean something. Else the texts learn along.
 """
 
@@ -59,7 +59,7 @@ class DeViSE(Objective):
         return project_towers(widths, self.dim)
 
     def groups(self) -> tuple[ParamGroup, ...]:
-        """The text side stands still if it is `frozen_text`."""
+        """With `frozen_text` the text side is frozen."""
         return (ParamGroup("text", lr_factor=0.0, decay=False),) if self.frozen_text else ()
 
     def student(self, net: Network, batch: Batch) -> BatchRows:

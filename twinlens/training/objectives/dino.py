@@ -70,7 +70,7 @@ class DINO(Objective):
         return {"projector": head}
 
     def groups(self) -> tuple[ParamGroup, ...]:
-        """Prototypes stand still at first, until the rest has found its feet."""
+        """Prototypes are frozen for the first epochs."""
         return (ParamGroup("projector.prototypes", frozen_epochs=self.frozen_epochs),)
 
     def state(self) -> tuple[Declaration, ...]:

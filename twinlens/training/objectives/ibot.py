@@ -83,7 +83,7 @@ class IBOT(Objective):
         } | {"mask_token": Token(width)}
 
     def groups(self) -> tuple[ParamGroup, ...]:
-        """Prototypes stand still at first."""
+        """Prototypes are frozen for the first epochs."""
         heads = dict.fromkeys(("projector", self._patch_head))
         return tuple(
             ParamGroup(f"{name}.prototypes", frozen_epochs=self.frozen_epochs) for name in heads

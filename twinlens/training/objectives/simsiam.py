@@ -62,7 +62,7 @@ class SimSiam(Objective):
         }
 
     def groups(self) -> tuple[ParamGroup, ...]:
-        """The predictor keeps its rate: it must go on following the projections."""
+        """The predictor keeps a constant rate: it must keep up with the projections."""
         return (ParamGroup("predictor", schedule="constant"),)
 
     def student(self, net: Network, batch: Batch) -> BatchRows:

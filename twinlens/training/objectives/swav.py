@@ -3,7 +3,7 @@
 Caron et al. 2020, https://arxiv.org/abs/2006.09882. With unit rows z and unit prototypes C,
     q_t = Sinkhorn(z_t C / eps),    loss = mean over pairs (t, v), t != v, of CE(q_t, z_v C / T).
 Assignments are balanced over the whole global batch, and over a queue of earlier embeddings once it
-is full; these are compared with the prototypes of today.
+is full; they are compared with the current prototypes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class SwAV(Objective):
         }
 
     def groups(self) -> tuple[ParamGroup, ...]:
-        """Prototypes stand still at first, and never decay: their length is fixed."""
+        """Prototypes are frozen at first and never decay: their length is fixed."""
         return (ParamGroup("prototypes", decay=False, frozen_epochs=self.frozen_epochs),)
 
     def state(self) -> tuple[Declaration, ...]:

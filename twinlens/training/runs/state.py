@@ -81,7 +81,7 @@ class State(nn.Module):
                 slow.lerp_(whole(fast).to(slow.dtype), weight)
 
     def _push(self, queue: Queue, rows: Tensor) -> None:
-        """Write the rows over the oldest ones; more rows than room leaves the last of them."""
+        """Write the rows over the oldest ones; of more rows than `size`, the last are kept."""
         rows = rows.flatten(0, -2)[-queue.size :]
         cursor = self.get_buffer(_cursor(queue))
         places = (cursor + torch.arange(len(rows), device=rows.device)) % queue.size

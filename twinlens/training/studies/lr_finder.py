@@ -80,7 +80,7 @@ def find_rate(config: Config, where: str, display: Display) -> tuple[float, Tria
 
 
 def try_rates(session: Session, display: Display) -> Trial:
-    """Take a step at each rate, rising by equal factors, until strides are hopelessly long."""
+    """Take a step at each rate, rising by equal factors, until steps are ten times too long."""
     rates, losses, strides = [], [], []
     for step in range(STEPS):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))

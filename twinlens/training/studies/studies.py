@@ -1,6 +1,6 @@
 """Studies: one question, a few runs that differ in one thing, a table and a plot.
 
-Every run of a study is a run as any other, in the study's folder, and goes on where it stopped.
+Every run of a study is a run as any other, in the study's folder, and resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -129,17 +129,17 @@ def run_study(
 
 
 def judge_run(run: Path, where: str, display: Display) -> StudyRow:
-    """Return accuracies, rank, the largest eigenvalue's share of the variance, and what ails it."""
+    """Return accuracies, rank, the largest eigenvalue's share of the variance, and the faults."""
     diagnosis = examine(run)
-    ails = ", ".join(verdict.name for verdict in diagnosis.verdicts if verdict.severity == SICK)
+    faults = ", ".join(verdict.name for verdict in diagnosis.verdicts if verdict.severity == SICK)
     if find_checkpoint(run / CHECKPOINTS) is None:
-        return {"doctor": ails}
+        return {"doctor": faults}
     numbers = evaluate_encoder(str(run), where, bank="", limit=LIMIT, display=display)
     rows = embed_source(open_embedder(str(run)), where, LIMIT, display).rows
     variance = measure_spectrum(rows).singular.square()
     numbers["top_eigenvalue"] = round(float(variance[0] / variance.sum().clamp(min=1e-30)), 4)
     judged: StudyRow = {name: numbers[name] for name in COLUMNS if name in numbers}
-    return judged | {"doctor": ails or diagnosis.state}
+    return judged | {"doctor": faults or diagnosis.state}
 
 
 def plot_study(study: Study, rows: Sequence[StudyRow]) -> str:

@@ -200,7 +200,7 @@ def _find_local_weights(arch: str) -> Path | None:
 
 
 def _create(arch: str, weights: _Weights, quick: bool, options: SourceOptions) -> Any:
-    """Build the model and load its weights; a file that does not fit is the user's to know."""
+    """Build the model and load its weights; a file that does not fit is a user's error."""
     load_weights = not options.random_weights
     with torch.random.fork_rng(devices=[]), drop_log_message(_RANDOM):
         torch.manual_seed(options.seed)
