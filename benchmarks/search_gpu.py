@@ -88,7 +88,7 @@ def _forbid_device(reader: Collection) -> None:
     """Have a reader answer as where there is no GPU."""
     for part in reader.snapshot().parts:
         part.segment._device_asked = True
-        index = part.derived.open() if part.derived else None
+        index = part.ann_index.open() if part.ann_index else None
         if isinstance(index, Candidates):
             index.__dict__["_copy"] = None  # what the cached property would hold there
 

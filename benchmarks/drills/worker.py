@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 from report import Report
 
-from twinlens.serving.app import build_app, surround
+from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.launch import build_opener
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 
 def drill(report: Report, bundle: str, *, quick: bool) -> None:
@@ -31,7 +31,7 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
 
 
 async def _run(bundle: str, *, deaths: int) -> tuple[list[float], list[float], list[int]]:
-    settings = Settings()
+    settings = ServerSettings()
     service = Service(settings, build_opener(settings))
     service.load("model", bundle)
     app = build_app(service)
@@ -41,7 +41,7 @@ async def _run(bundle: str, *, deaths: int) -> tuple[list[float], list[float], l
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(surround(app)), base_url="http://s"
+            transport=httpx.ASGITransport(add_middleware(app)), base_url="http://s"
         ) as http,
     ):
         for i in range(deaths):

@@ -14,7 +14,7 @@ from worlds.embeddings import World
 
 from searching.stage import STOCK_THRESHOLD, K, Stage, ask_each, measure_recall, searcher
 from twinlens.index.ann.ann_index import _draw
-from twinlens.index.ann.candidates import Dials
+from twinlens.index.ann.candidates import IndexParams
 from twinlens.index.maintenance import IndexPlan, optimise
 from twinlens.index.stats import read_stats
 from twinlens.index.vectors.faiss_setup import load_faiss
@@ -112,16 +112,18 @@ def compare_kinds(stage: Stage) -> None:
 
 def _sweep(stage: Stage) -> None:
     """Turn the dial of the inverted lists, for the plot of recall against queries a second."""
-    derived = stage.collection.snapshot().parts[0].derived
-    if derived is None:
+    ann_index = stage.collection.snapshot().parts[0].ann_index
+    if ann_index is None:
         return
-    tuned = derived.tuning
+    tuned = ann_index.tuning
     for probe in PROBES:
-        derived.tuning = dataclasses.replace(tuned, dials=Dials(probe, tuned.dials.expansion))
+        ann_index.tuning = dataclasses.replace(
+            tuned, params=IndexParams(probe, tuned.params.expansion)
+        )
         found, cost = ask_each(searcher(stage.collection), stage.texts)
         recall = measure_recall(found, stage.truth)
         stage.report.row(what=f"twinlens ivf-sq8, probe {probe}", ms=cost, recall=recall)
-    derived.tuning = tuned
+    ann_index.tuning = tuned
 
 
 def _compare_builds(report: Report, world: World) -> None:

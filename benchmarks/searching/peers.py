@@ -21,13 +21,13 @@ from worlds.embeddings import Rows
 
 from searching.stage import K, Stage
 from searching.stores import STORES, Store
-from twinlens.index.ann.candidates import Dials
+from twinlens.index.ann.candidates import IndexParams
 from twinlens.index.maintenance import IndexPlan, optimise
 from twinlens.index.vectors.exact import top_k
 from twinlens.index.vectors.faiss_setup import load_faiss
 
 TARGETS = (0.95, 0.99)
-ASKED = 200  # texts that choose the dials
+ASKED = 200  # texts that choose the parameters
 ROUNDS = 200  # of these texts, in the interleaved run: at most `ASKED`
 
 
@@ -35,7 +35,7 @@ class Twinlens(Store):
     """`Collection.search` in full, on the inverted lists of the stage; its dial is the probe."""
 
     label = "twinlens ivf-sq8"
-    dials = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+    params = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
     def __init__(self, stage: Stage, number_of: dict[str, int]) -> None:
         self._stage = stage
@@ -43,20 +43,20 @@ class Twinlens(Store):
 
     def build(self, rows: Rows, place: Path) -> None:
         optimise(self._stage.writer, IndexPlan("ivf-sq8"))
-        derived = self._stage.collection.snapshot().parts[0].derived
-        if derived is None:
+        ann_index = self._stage.collection.snapshot().parts[0].ann_index
+        if ann_index is None:
             raise RuntimeError("no index reaches the target here")
-        self._derived, self._tuned = derived, derived.tuning
+        self._ann_index, self._tuned = ann_index, ann_index.tuning
 
-    def turn(self, dial: Any) -> None:
-        dials = Dials(dial, max(3, self._tuned.dials.expansion))
-        self._derived.tuning = dataclasses.replace(self._tuned, dials=dials)
+    def turn(self, param: Any) -> None:
+        params = IndexParams(param, max(3, self._tuned.params.expansion))
+        self._ann_index.tuning = dataclasses.replace(self._tuned, params=params)
 
     def ask(self, text: Rows) -> Sequence[int]:
         return [self._number_of[hit.id] for hit in self._stage.collection.search(text, K)[0]]
 
     def close(self) -> None:
-        self._derived.tuning = self._tuned
+        self._ann_index.tuning = self._tuned
 
 
 class Flat(Store):
@@ -82,11 +82,11 @@ class Entrant:
 
     def dial_for(self, target: float) -> Any:
         """Return the first value that reaches the target, or `...` where none does."""
-        return next((dial for dial, recall in self.recalls if recall >= target), ...)
+        return next((param for param, recall in self.recalls if recall >= target), ...)
 
 
 def compare_stores(stage: Stage, number_of: dict[str, int] | None = None) -> None:
-    """Build what is installed, sweep the dials, then run all at equal recall."""
+    """Build what is installed, sweep the parameters, then run all at equal recall."""
     images, texts = stage.world.images, stage.texts[:ASKED]
     number_of = number_of or {f"i{n}": n for n in range(len(images))}
     truth = [set(row) for row in top_k(texts, images, K)[1].tolist()]
@@ -117,14 +117,14 @@ def _enter(stage: Stage, store: Store, texts: Rows, truth: list[set[int]], place
     store.build(stage.world.images, place)
     built = store.spent() - start
     recalls = []
-    for dial in store.dials:
-        store.turn(dial)
+    for param in store.params:
+        store.turn(param)
         start = store.spent()
         found = [store.ask(text) for text in texts]
         cost = 1000 * (store.spent() - start) / len(texts)
         recall = _recall(found, truth)
-        recalls.append((dial, recall))
-        shown = store.label if dial is None else f"{store.label}, {dial}"
+        recalls.append((param, recall))
+        shown = store.label if param is None else f"{store.label}, {param}"
         stage.report.row(what=shown, ms=cost, recall=recall, cpu_s=built)
         if recall >= 0.9975:
             break  # dearer values have nothing to add
@@ -136,9 +136,9 @@ def _race(
 ) -> None:
     """Ask all that reach the target the same texts in turn."""
     ready = [(one.store, one.dial_for(target)) for one in entrants]
-    running = [(store, dial) for store, dial in ready if dial is not ...]
-    for store, dial in running:
-        store.turn(dial)
+    running = [(store, param) for store, param in ready if param is not ...]
+    for store, param in running:
+        store.turn(param)
     cpu = {store.label: 0.0 for store, _ in running}
     wall: dict[str, list[float]] = {store.label: [] for store, _ in running}
     found: dict[str, list[Sequence[int]]] = {store.label: [] for store, _ in running}
@@ -150,16 +150,16 @@ def _race(
             cpu[store.label] += 1000 * (store.spent() - before) / ROUNDS
             found[store.label].append(answer)
     ours = cpu[Twinlens.label] if Twinlens.label in cpu else float("nan")
-    for store, dial in running:
+    for store, param in running:
         stage.report.row(
-            what=f"at {target}: {store.label}" + ("" if dial is None else f" ({dial})"),
+            what=f"at {target}: {store.label}" + ("" if param is None else f" ({param})"),
             ms=cpu[store.label],
             wall_p50_ms=statistics.median(wall[store.label]),
             ratio=cpu[store.label] / ours,
             recall=_recall(found[store.label], truth[: len(found[store.label])]),
         )
-    for store, dial in ready:
-        if dial is ...:
+    for store, param in ready:
+        if param is ...:
             stage.report.row(what=f"at {target}: {store.label} does not reach it on its dial")
 
 

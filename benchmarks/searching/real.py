@@ -24,7 +24,7 @@ from searching.peers import compare_stores
 from searching.stage import K, Stage, ask_each, measure_recall, searcher
 from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.index.ingest.builder import BuildOptions, build
-from twinlens.index.ingest.corpus import Corpus, Entry, open_corpus
+from twinlens.index.ingest.corpus import Corpus, CorpusEntry, open_corpus
 from twinlens.index.maintenance import IndexPlan, optimise, store_sample
 from twinlens.index.stats import read_stats
 from twinlens.index.writer import Writer, create_collection
@@ -85,7 +85,7 @@ def _index(report: Report, writer: Writer, encoder: Encoder, root: Path, most: i
 def _part(corpus: Corpus, prefix: str, most: int | None) -> Corpus:
     """Return the first entries of a corpus, under ids that tell where they come from."""
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[CorpusEntry]:
         for entry in itertools.islice(corpus.entries(), most):
             yield replace(entry, id=prefix + entry.id)
 

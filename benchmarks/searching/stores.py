@@ -27,7 +27,7 @@ class Store(ABC):
 
     label: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()  # modules
-    dials: ClassVar[tuple[Any, ...]] = (None,)
+    params: ClassVar[tuple[Any, ...]] = (None,)
     process: int | None = None  # another process that works for it
 
     @classmethod
@@ -43,7 +43,7 @@ class Store(ABC):
     def ask(self, text: Rows) -> Sequence[int]:
         """Return the numbers of the `K` best items."""
 
-    def turn(self, dial: Any) -> None:
+    def turn(self, param: Any) -> None:
         """Set the dial."""
         return  # one without a dial has nothing to set
 
@@ -64,7 +64,7 @@ class Hnsw(Store):
     """FAISS's graph, as a library call."""
 
     label = "FAISS HNSW32"
-    dials = (16, 32, 48, 64, 96, 128, 192, 256, 384)
+    params = (16, 32, 48, 64, 96, 128, 192, 256, 384)
 
     def build(self, rows: Rows, place: Path) -> None:
         faiss = import_module("faiss")
@@ -72,8 +72,8 @@ class Hnsw(Store):
         self._index.hnsw.efConstruction = 120
         self._index.add(rows)
 
-    def turn(self, dial: Any) -> None:
-        self._index.hnsw.efSearch = dial
+    def turn(self, param: Any) -> None:
+        self._index.hnsw.efSearch = param
 
     def ask(self, text: Rows) -> Sequence[int]:
         found: list[int] = self._index.search(text[None], K)[1][0].tolist()
@@ -85,15 +85,15 @@ class Usearch(Store):
 
     label = "usearch f16"
     needs = ("usearch",)
-    dials = (16, 32, 64, 96, 128, 192, 256, 384, 512)
+    params = (16, 32, 64, 96, 128, 192, 256, 384, 512)
 
     def build(self, rows: Rows, place: Path) -> None:
         usearch = import_module("usearch.index")
         self._index = usearch.Index(ndim=rows.shape[1], metric="ip", dtype="f16", connectivity=16)
         self._index.add(np.arange(len(rows)), rows, threads=1)
 
-    def turn(self, dial: Any) -> None:
-        self._index.expansion_search = dial
+    def turn(self, param: Any) -> None:
+        self._index.expansion_search = param
 
     def ask(self, text: Rows) -> Sequence[int]:
         found: list[int] = self._index.search(text, K).keys.tolist()
@@ -101,11 +101,11 @@ class Usearch(Store):
 
 
 class Lance(Store):
-    """LanceDB with the index that its `create_index` makes; dials are lists and re-ranking."""
+    """LanceDB with the index that its `create_index` makes; parameters are lists and re-ranking."""
 
     label = "LanceDB IVF_PQ"
     needs = ("lancedb",)
-    dials = ((5, 5), (10, 10), (20, 10), (20, 30), (40, 30), (80, 50), (160, 100))
+    params = ((5, 5), (10, 10), (20, 10), (20, 30), (40, 30), (80, 50), (160, 100))
 
     def build(self, rows: Rows, place: Path) -> None:
         lancedb = import_module("lancedb")
@@ -116,8 +116,8 @@ class Lance(Store):
         self._table = lancedb.connect(str(place / "lance")).create_table("t", table)
         self._table.create_index(metric="dot")
 
-    def turn(self, dial: Any) -> None:
-        self._probes, self._refine = dial
+    def turn(self, param: Any) -> None:
+        self._probes, self._refine = param
 
     def ask(self, text: Rows) -> Sequence[int]:
         asked = self._table.search(text).distance_type("dot").nprobes(self._probes)
@@ -131,7 +131,7 @@ class Pgvector(Store):
 
     label = "pgvector HNSW"
     needs = ("pgserver", "psycopg")
-    dials = (20, 40, 80, 120, 200, 400, 800)
+    params = (20, 40, 80, 120, 200, 400, 800)
 
     def build(self, rows: Rows, place: Path) -> None:
         pgserver = import_module("pgserver")
@@ -151,8 +151,8 @@ class Pgvector(Store):
         run("CREATE INDEX ON t USING hnsw (v vector_ip_ops) WITH (m = 16, ef_construction = 64)")
         run("SET enable_seqscan = off")
 
-    def turn(self, dial: Any) -> None:
-        self._db.execute(f"SET hnsw.ef_search = {dial}")
+    def turn(self, param: Any) -> None:
+        self._db.execute(f"SET hnsw.ef_search = {param}")
 
     def ask(self, text: Rows) -> Sequence[int]:
         literal = "[" + ",".join(map(str, text.tolist())) + "]"
@@ -169,7 +169,7 @@ class Milvus(Store):
 
     label = "milvus-lite HNSW"
     needs = ("pymilvus", "milvus_lite")
-    dials = (16, 32, 64, 128, 256, 512)
+    params = (16, 32, 64, 128, 256, 512)
 
     def build(self, rows: Rows, place: Path) -> None:
         pymilvus = import_module("pymilvus")
@@ -194,8 +194,8 @@ class Milvus(Store):
                 raise
         self._client.load_collection("t")  # comes back when every segment has its graph
 
-    def turn(self, dial: Any) -> None:
-        self._dial = dial
+    def turn(self, param: Any) -> None:
+        self._dial = param
 
     def ask(self, text: Rows) -> Sequence[int]:
         params = {"metric_type": "IP", "params": {"ef": self._dial}}

@@ -135,7 +135,7 @@ def test_info_prints_the_card(cli: Run, toy_bundle: Path) -> None:
         (["embed", "/nowhere.png", "-b", "TOY"], "/nowhere.png"),
         (["classify", "x.png", "-c", " , ", "-b", "TOY"], "--classes is empty"),
         (["embed", "-t", "a", "-b", "TOY", "--precision", "int3"], "precision 'int3'"),
-        (["embed", "-t", "a", "-b", "TOY", "--dimensions", "5"], "dimensions 5"),
+        (["embed", "-t", "a", "-b", "TOY", "--dimensions", "5"], "dimensions is 5"),
     ],
 )
 def test_the_users_mistakes_are_one_line_and_exit_2(

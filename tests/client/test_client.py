@@ -17,9 +17,9 @@ from twinlens.bundle.encoder import open_bundle
 from twinlens.client import AsyncClient, Client, ServerError
 from twinlens.client.plans import Image
 from twinlens.errors import InputError
-from twinlens.serving.app import build_app, surround
+from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 Scenario = Callable[[AsyncClient], Awaitable[Any]]
 
@@ -32,10 +32,10 @@ def run(toy_bundle: Path) -> Callable[..., Any]:
         scenario: Scenario, wrap: Callable[[Any], Any] = lambda app: app, **options: Any
     ) -> Any:
         async def main() -> Any:
-            service = Service(Settings(), lambda source, precision: open_bundle(toy_bundle))
+            service = Service(ServerSettings(), lambda source, precision: open_bundle(toy_bundle))
             service.load("toy", "toy")
             app = build_app(service)
-            transport = httpx.ASGITransport(wrap(surround(app)))
+            transport = httpx.ASGITransport(wrap(add_middleware(app)))
             async with (
                 app.router.lifespan_context(app),
                 AsyncClient("http://server", transport=transport, **options) as client,

@@ -24,9 +24,9 @@ from starlette.testclient import TestClient
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
 from twinlens.errors import ImageError
 from twinlens.serving.admission.protocol import build_protocol
-from twinlens.serving.app import build_app, surround
+from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 SIDE = 8
 DIM = 16
@@ -168,13 +168,13 @@ def make_client(encoder: FakeEncoder) -> Iterator[Callable[..., TestClient]]:
     """Servers around the fake encoder, with settings of one's own."""
     with ExitStack() as stack:
 
-        def make(settings: Settings | None = None, **options: Any) -> TestClient:
+        def make(settings: ServerSettings | None = None, **options: Any) -> TestClient:
             opener = options.pop("opener", None) or (lambda source, precision: encoder)
-            service = Service(settings or Settings(), opener)
+            service = Service(settings or ServerSettings(), opener)
             for name in options.pop("names", ["colours"]):
                 service.load(name, name)
             app = build_app(service)
-            client = TestClient(surround(app), **options)
+            client = TestClient(add_middleware(app), **options)
             client.service = service  # type: ignore[attr-defined]
             return stack.enter_context(client)
 
@@ -189,11 +189,11 @@ def client(make_client: Callable[..., TestClient]) -> TestClient:
 class Listening:
     """A server around the fake encoder on a port of its own, as `twinlens serve` would run it."""
 
-    def __init__(self, encoder: FakeEncoder, settings: Settings) -> None:
+    def __init__(self, encoder: FakeEncoder, settings: ServerSettings) -> None:
         self.encoder = encoder
         self.service = Service(settings, lambda source, precision: encoder)
         self.service.load("colours", "colours")
-        app = surround(build_app(self.service))
+        app = add_middleware(build_app(self.service))
         config = uvicorn.Config(
             app,
             http=build_protocol(app),
@@ -230,11 +230,11 @@ class Listening:
 
 
 @pytest.fixture
-def listen(encoder: FakeEncoder) -> Iterator[Callable[[Settings], Listening]]:
+def listen(encoder: FakeEncoder) -> Iterator[Callable[[ServerSettings], Listening]]:
     """Servers on ports, for what only a socket can show."""
     with ExitStack() as stack:
 
-        def start(settings: Settings) -> Listening:
+        def start(settings: ServerSettings) -> Listening:
             found = Listening(encoder, settings)
             stack.callback(found.stop)
             return found
@@ -251,16 +251,18 @@ def run_server(encoder: FakeEncoder) -> Callable[..., Any]:
 
     def run(
         scenario: Callable[[httpx.AsyncClient, Service], Any],
-        settings: Settings | None = None,
+        settings: ServerSettings | None = None,
         opener: Any = None,
         names: Sequence[str] = ("colours",),
     ) -> Any:
         async def main() -> Any:
-            service = Service(settings or Settings(), opener or (lambda source, precision: encoder))
+            service = Service(
+                settings or ServerSettings(), opener or (lambda source, precision: encoder)
+            )
             for name in names:
                 service.load(name, name)
             app = build_app(service)
-            transport = httpx.ASGITransport(surround(app))
+            transport = httpx.ASGITransport(add_middleware(app))
             async with (
                 app.router.lifespan_context(app),
                 httpx.AsyncClient(transport=transport, base_url="http://server") as http,

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from twinlens.errors import InputError
 from twinlens.serving.keys import parse_keys
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 READ, WRITE, ADMIN = "reader-key", "writer-key", "admin-key"
 # What may be asked without a key, since it tells nothing but that the server is there.
@@ -20,7 +20,7 @@ OPEN = {"/healthz", "/readyz", "/docs", "/openapi.json"}
 @pytest.fixture
 def guarded(make_client: Callable[..., TestClient]) -> TestClient:
     text = f"read:{READ}  # the shop\nwrite:{WRITE}, admin:{ADMIN}\n"
-    return make_client(Settings(keys=parse_keys(text)))
+    return make_client(ServerSettings(keys=parse_keys(text)))
 
 
 def bearer(key: str) -> dict[str, str]:

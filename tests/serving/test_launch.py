@@ -10,11 +10,11 @@ import pytest
 from twinlens.errors import InputError
 from twinlens.serving.launch import announce, suggest_call, take_port
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 
 def test_a_free_port_is_taken_and_told() -> None:
-    service = Service(Settings(), lambda source, precision: pytest.fail("nothing is opened"))
+    service = Service(ServerSettings(), lambda source, precision: pytest.fail("nothing is opened"))
     with take_port("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         assert f"listening on http://127.0.0.1:{port} " in announce(service, taken)[0]

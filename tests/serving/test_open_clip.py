@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from twinlens.bundle.encoder import open_bundle
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.settings import Limits, ServerSettings
 from twinlens.serving.zeroshot.templates import SETS
 from twinlens.training.export import export_encoder
 from twinlens.training.export.sources import open_clip as source
@@ -62,7 +62,7 @@ def test_zero_shot_is_open_clip_s_own_to_a_tenth_of_a_point(
 
     description = source.describe_model(model, TEXT, name="small")
     export_encoder(description, tmp_path / "small", precisions=("fp32",), progress=Silent())
-    settings = Settings(limits=Limits(image_queue=512))
+    settings = ServerSettings(limits=Limits(image_queue=512))
     client = make_client(settings, opener=lambda s, p: open_bundle(tmp_path / "small", threads=1))
     body = {"classes": CLASSES, "templates": "photo"}
     data = client.post("/zeroshot", files=[("images", i) for i in images], data=body).json()["data"]

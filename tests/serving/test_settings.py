@@ -13,11 +13,11 @@ import pytest
 from twinlens.errors import InputError
 from twinlens.serving.observe.logs import JsonFormatter
 from twinlens.serving.observe.tracing import Tracer
-from twinlens.serving.settings import Settings, list_names, override
+from twinlens.serving.settings import ServerSettings, list_names, override
 
 
 def test_any_setting_is_set_by_its_name() -> None:
-    settings = override(Settings(), "limits.items", "64")
+    settings = override(ServerSettings(), "limits.items", "64")
     settings = override(settings, "fetching.ports", "80,8080")
     settings = override(settings, "cors_origins", "https://a.test,https://b.test")
     settings = override(settings, "watch.drain_notice", "0.5")
@@ -50,12 +50,12 @@ def test_any_setting_is_set_by_its_name() -> None:
 )
 def test_a_wrong_setting_is_named_with_its_remedy(name: str, value: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        override(Settings(), name, value)
+        override(ServerSettings(), name, value)
 
 
 def test_the_docs_list_every_setting() -> None:
     page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
-    missing = [name for name in list_names(Settings()) if f"`{name}`" not in page]
+    missing = [name for name in list_names(ServerSettings()) if f"`{name}`" not in page]
     assert missing == []
 
 

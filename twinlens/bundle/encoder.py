@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.bundle.classes import Rows, build_class_bank, normalise_rows
+from twinlens.bundle.classes import Rows, build_class_bank
+from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
@@ -241,19 +242,8 @@ class Encoder:
 
     def shorten(self, rows: Rows, dimensions: int | None) -> Rows:
         """Return the first `dimensions` of each row, normalised again; None keeps all."""
-        if dimensions is None or dimensions == self.embedding_dim:
-            return rows
-        manifest = self.manifest
-        fits = 1 <= dimensions < self.embedding_dim
-        if not fits or not (manifest.any_dimension or dimensions in manifest.matryoshka_dims):
-            allowed = sorted({*manifest.matryoshka_dims, self.embedding_dim})
-            choice = f"1 to {self.embedding_dim}" if manifest.any_dimension else allowed
-            raise InputError(
-                f"dimensions {dimensions} is not allowed for bundle {self.name!r}; it allows "
-                f"{choice}",
-                field="dimensions",
-            )
-        return normalise_rows(rows[:, :dimensions])
+        check_dimensions(self.manifest, dimensions)
+        return shorten(rows, dimensions)
 
     def warm_up(self) -> None:
         """Run each tower once, so that the first real request does not pay for memory and plans."""

@@ -7,17 +7,16 @@ on the machine that will serve. The file holds plain arrays only; it is read wit
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.manifest import Manifest
 from twinlens.errors import BundleError
-
-if TYPE_CHECKING:
-    from twinlens.bundle.encoder import Encoder
 
 GOLDEN_NAME = "golden.npz"
 FP32_TOLERANCE = (
@@ -44,6 +43,39 @@ class Replay:
     image_cosine: float | None
     text_cosine: float | None
     count: int
+
+
+class Replayable(Protocol):
+    """What a replay needs of an encoder."""
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the bundle."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return what the bundle says of itself."""
+        ...
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """Return the precision of each tower."""
+        ...
+
+    def embed_images(self, images: Sequence[bytes]) -> NDArray[np.float32]:
+        """Return unit rows for encoded images."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit rows for texts."""
+        ...
+
+    def classify(
+        self, embeddings: NDArray[np.float32], bank: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return scores and cosines by the similarity node."""
+        ...
 
 
 def write_golden(
@@ -86,7 +118,7 @@ def read_golden(folder: Path) -> Golden:
         raise BundleError(f"{path} cannot be read: {error}") from None
 
 
-def replay_golden(encoder: Encoder) -> Replay:
+def replay_golden(encoder: Replayable) -> Replay:
     """Run the golden inputs through `encoder`; return how close it came, or refuse it."""
     golden = read_golden(encoder.folder)
     image_cosine = text_cosine = None
@@ -101,7 +133,7 @@ def replay_golden(encoder: Encoder) -> Replay:
 
 
 def _compare(
-    encoder: Encoder, tower: str, found: NDArray[np.float32], expected: NDArray[np.float32]
+    encoder: Replayable, tower: str, found: NDArray[np.float32], expected: NDArray[np.float32]
 ) -> float:
     """Return the smallest cosine between rows; raise if it is under what the precision allows."""
     if found.shape != expected.shape:
@@ -120,7 +152,7 @@ def _compare(
     return cosine
 
 
-def _find_floor(encoder: Encoder, tower: str) -> float:
+def _find_floor(encoder: Replayable, tower: str) -> float:
     """Return the smallest cosine that the tower's precision may show."""
     precision = encoder.precisions[tower]
     if precision == "fp32":
@@ -131,7 +163,7 @@ def _find_floor(encoder: Encoder, tower: str) -> float:
     return measured - _VARIANT_MARGIN
 
 
-def _check_similarity(encoder: Encoder, golden: Golden) -> None:
+def _check_similarity(encoder: Replayable, golden: Golden) -> None:
     """Check the similarity node against its definition in float64, on golden embeddings."""
     rows = golden.image_embeddings if golden.images else golden.text_embeddings
     bank = golden.text_embeddings if golden.texts else golden.image_embeddings

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 Bundle = Annotated[
     str, typer.Option("--bundle", "-b", help="Path of a bundle, or `builtin`.", metavar="PATH")
 ]
-Precision = Annotated[
+PrecisionOption = Annotated[
     str, typer.Option(help="A precision that the bundle holds: fp32, int8, fp16, bf16.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[
     int | None, typer.Option(help="Threads of the encoder; default one a physical core.", min=1)
 ]

@@ -14,7 +14,7 @@ from typing import TypeVar
 import orjson
 import typer
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 _QUIET_SECONDS = 2.0  # work shorter than this shows nothing
 _LINE_SECONDS = 10.0  # off a terminal: at most one line in this time
@@ -37,7 +37,7 @@ def print_json(value: object) -> None:
     typer.echo(orjson.dumps(value, option=options).decode())
 
 
-def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+def track(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
     """Yield `items` with progress on standard error: a bar on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
         yield from _track_with_bar(items, what, total)
@@ -45,7 +45,7 @@ def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
         yield from _track_with_lines(items, what, total)
 
 
-def _track_with_bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+def _track_with_bar(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -64,7 +64,7 @@ def _track_with_bar(items: Iterable[Item], what: str, total: int) -> Iterator[It
             progress.update(task, advance=1, visible=monotonic() - started > _QUIET_SECONDS)
 
 
-def _track_with_lines(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+def _track_with_lines(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
     started = said = monotonic()
     for done, item in enumerate(items, start=1):
         yield item

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from twinlens.client.meter import Meter, Progress
+from twinlens.client.meter import Meter, ProgressOption
 from twinlens.client.plans import (
-    Ask,
+    CallPlan,
+    CallPlanner,
     Image,
-    Plan,
-    Plans,
+    RequestPlan,
     Rows,
     ServerError,
     check,
@@ -40,7 +40,7 @@ class AsyncClient:
     ) -> None:
         import httpx
 
-        self._plans = Plans(model, part)
+        self._plans = CallPlanner(model, part)
         self._retries = retries
         self._turns = asyncio.Semaphore(at_once)
         self._http = httpx.AsyncClient(
@@ -52,7 +52,7 @@ class AsyncClient:
         images: Sequence[Image],
         *,
         errors: str = "raise",
-        progress: Progress = False,
+        progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
         """Return embeddings (n, d) of paths or encoded bytes; `errors="nan"` keeps good ones."""
@@ -64,7 +64,7 @@ class AsyncClient:
         texts: Sequence[str],
         *,
         errors: str = "raise",
-        progress: Progress = False,
+        progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
         """Return embeddings (n, d) of strings."""
@@ -76,7 +76,7 @@ class AsyncClient:
         images: Sequence[Image],
         classes: Sequence[str] | None = None,
         *,
-        progress: Progress = False,
+        progress: ProgressOption = False,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """Return for each image its labels, best first, or an `error`."""
@@ -115,19 +115,19 @@ class AsyncClient:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def _run(self, plan: Plan, progress: Progress) -> Any:
+    async def _run(self, plan: CallPlan, progress: ProgressOption) -> Any:
         """Send the requests of a plan, several at once, and join the answers in order."""
         with Meter(sum(ask.count for ask in plan.asks), progress) as meter:
             answers = await asyncio.gather(*(self._send(ask, meter) for ask in plan.asks))
         return plan.join(list(answers))
 
-    async def _send(self, ask: Ask, meter: Meter) -> httpx.Response:
+    async def _send(self, ask: RequestPlan, meter: Meter) -> httpx.Response:
         async with self._turns:
             answer = await self._try(ask)
         meter.advance(ask.count)
         return answer
 
-    async def _try(self, ask: Ask) -> httpx.Response:
+    async def _try(self, ask: RequestPlan) -> httpx.Response:
         """Send one request, again where the server or the network invites to."""
         import httpx
 

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, Self
 
-Progress = bool | Callable[[int, int], None]
+ProgressOption = bool | Callable[[int, int], None]
 
 
 class Meter:
     """Counts items that are done, and shows it where that was asked for."""
 
-    def __init__(self, total: int, progress: Progress) -> None:
+    def __init__(self, total: int, progress: ProgressOption) -> None:
         self._total = total
         self._done = 0
         self._call = progress if callable(progress) else None

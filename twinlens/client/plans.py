@@ -36,7 +36,7 @@ class ServerError(TwinlensError):
 
 
 @dataclass(frozen=True)
-class Ask:
+class RequestPlan:
     """One request, and how many items it carries."""
 
     method: str
@@ -46,35 +46,37 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CallPlan:
     """The requests that make up one call, and how their answers become its result."""
 
-    asks: list[Ask]
+    asks: list[RequestPlan]
     join: Callable[[list[httpx.Response]], Any]
 
 
-class Plans:
+class CallPlanner:
     """Makes the plan of each method."""
 
     def __init__(self, model: str | None, part: int) -> None:
         self._model = model
         self._part = part
 
-    def embed_images(self, images: Sequence[Image], errors: str, options: dict[str, Any]) -> Plan:
+    def embed_images(
+        self, images: Sequence[Image], errors: str, options: dict[str, Any]
+    ) -> CallPlan:
         """Images in parts, rows as bytes."""
         form = self._fill(options)
         asks = []
         for part in _split(images, self._part):
             files = [("images", _read_image(image)) for image in part]
             sent = {"files": files, "data": form, "headers": _RAW}
-            asks.append(Ask("POST", "/embed", len(part), sent))
-        return Plan(asks, lambda answers: _join_rows(answers, errors))
+            asks.append(RequestPlan("POST", "/embed", len(part), sent))
+        return CallPlan(asks, lambda answers: _join_rows(answers, errors))
 
-    def embed_texts(self, texts: Sequence[str], errors: str, options: dict[str, Any]) -> Plan:
+    def embed_texts(self, texts: Sequence[str], errors: str, options: dict[str, Any]) -> CallPlan:
         """Texts in parts, rows as bytes."""
         body = self._fill(options)
         asks = [
-            Ask(
+            RequestPlan(
                 "POST",
                 "/embed",
                 len(part),
@@ -82,16 +84,16 @@ class Plans:
             )
             for part in _split(texts, self._part * _TEXTS_PER_IMAGE)
         ]
-        return Plan(asks, lambda answers: _join_rows(answers, errors))
+        return CallPlan(asks, lambda answers: _join_rows(answers, errors))
 
-    def zero_shot(self, images: Sequence[Image], options: dict[str, Any]) -> Plan:
+    def zero_shot(self, images: Sequence[Image], options: dict[str, Any]) -> CallPlan:
         """Images in parts, labels as JSON."""
         form = self._fill(options)
         asks = []
         for part in _split(images, self._part):
             files = [("images", _read_image(image)) for image in part]
-            asks.append(Ask("POST", "/zeroshot", len(part), {"files": files, "data": form}))
-        return Plan(asks, _join_data)
+            asks.append(RequestPlan("POST", "/zeroshot", len(part), {"files": files, "data": form}))
+        return CallPlan(asks, _join_data)
 
     def put_classifier(
         self,
@@ -99,7 +101,7 @@ class Plans:
         classes: Sequence[str],
         examples: Mapping[str, Sequence[Image]] | None,
         options: dict[str, Any],
-    ) -> Plan:
+    ) -> CallPlan:
         """Names as JSON, or names and examples as a form."""
         body = self._fill(options)
         path = f"/classifiers/{name}"
@@ -110,11 +112,11 @@ class Plans:
                 (f"examples:{c}", _read_image(i)) for c, some in examples.items() for i in some
             ]
             sent = {"files": files, "data": {"classes": list(classes), **body}}
-        return Plan([Ask("PUT", path, 1, sent)], lambda answers: answers[0].json())
+        return CallPlan([RequestPlan("PUT", path, 1, sent)], lambda answers: answers[0].json())
 
-    def get(self, path: str) -> Plan:
+    def get(self, path: str) -> CallPlan:
         """Ask for what is there."""
-        return Plan([Ask("GET", path)], lambda answers: answers[0].json())
+        return CallPlan([RequestPlan("GET", path)], lambda answers: answers[0].json())
 
     def _fill(self, options: dict[str, Any]) -> dict[str, Any]:
         given = {"model": self._model, **options}

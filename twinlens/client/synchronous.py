@@ -8,10 +8,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from twinlens.client.asynchronous import AsyncClient
-from twinlens.client.meter import Progress
+from twinlens.client.meter import ProgressOption
 from twinlens.client.plans import Image, Rows
 
-Value = TypeVar("Value")
+ValueT = TypeVar("ValueT")
 
 
 class Client:
@@ -33,7 +33,7 @@ class Client:
         images: Sequence[Image],
         *,
         errors: str = "raise",
-        progress: Progress = False,
+        progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
         """Return embeddings (n, d) of paths or encoded bytes; `errors="nan"` keeps good ones."""
@@ -46,7 +46,7 @@ class Client:
         texts: Sequence[str],
         *,
         errors: str = "raise",
-        progress: Progress = False,
+        progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
         """Return embeddings (n, d) of strings."""
@@ -59,7 +59,7 @@ class Client:
         images: Sequence[Image],
         classes: Sequence[str] | None = None,
         *,
-        progress: Progress = False,
+        progress: ProgressOption = False,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """Return for each image its labels, best first, or an `error`."""
@@ -95,7 +95,7 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _wait(self, work: Coroutine[Any, Any, Value]) -> Value:
+    def _wait(self, work: Coroutine[Any, Any, ValueT]) -> ValueT:
         """Run `work` in the client's thread and return what it returns."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:

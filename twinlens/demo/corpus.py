@@ -28,7 +28,7 @@ COLUMNS = ("path", "name", "kind", "character")
 
 
 @dataclass(frozen=True)
-class Source:
+class DemoSource:
     """What the pictures were drawn from; equal sources give equal pictures."""
 
     what: str  # `drawings`, or the file name of the emoji font
@@ -43,7 +43,7 @@ class DemoCorpus:
 
     folder: Path
     count: int
-    source: Source
+    source: DemoSource
     kept: bool
 
     @property
@@ -89,13 +89,13 @@ def find_cache() -> Path:
     return base / "twinlens"
 
 
-def _describe(font: EmojiFont | None) -> Source:
+def _describe(font: EmojiFont | None) -> DemoSource:
     if font is None:
-        return Source("drawings", 0, SIDE)
-    return Source(font.path.name, font.path.stat().st_size, SIDE)
+        return DemoSource("drawings", 0, SIDE)
+    return DemoSource(font.path.name, font.path.stat().st_size, SIDE)
 
 
-def _write(folder: Path, source: Source, pictures: Iterable[Picture]) -> int:
+def _write(folder: Path, source: DemoSource, pictures: Iterable[Picture]) -> int:
     """Write all pictures beside `folder`, then rename; return how many."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -120,11 +120,11 @@ def _save(picture: Picture, folder: Path) -> tuple[str, str, str, str]:
     return path, picture.name, picture.kind, picture.character
 
 
-def _read_mark(folder: Path) -> tuple[Source, int] | None:
+def _read_mark(folder: Path) -> tuple[DemoSource, int] | None:
     """Return from what a folder was drawn, and how many; None if it is no demo corpus."""
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return Source(**mark["source"]), int(mark["count"])
+        return DemoSource(**mark["source"]), int(mark["count"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError):

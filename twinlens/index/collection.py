@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
-from twinlens.index.ann.ann_index import Derived
+from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
-from twinlens.index.snapshot import Part, Snapshot
+from twinlens.index.snapshot import SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head, Item, SegmentRow
@@ -250,11 +250,11 @@ class Collection:
             segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
             if check:
                 segment.verify()
-            derived = _derived(self.folder, row, part)
+            ann_index = _open_index(self.folder, row, part)
             size = 4 * changes.head.dim * row.rows
             resident = size <= left
             left -= size if resident else 0
-            parts.append(Part(segment, None, derived, resident))
+            parts.append(SegmentView(segment, None, ann_index, resident))
         empty = Snapshot(changes.head, tuple(parts), Delta.empty(changes.head.dim), 0, 0)
         return empty.absorb(changes)
 
@@ -264,13 +264,13 @@ def open_collection(folder: str | Path) -> Collection:
     return Collection(folder)
 
 
-def _derived(folder: Path, row: SegmentRow, part: Part | None) -> Derived | None:
+def _open_index(folder: Path, row: SegmentRow, part: SegmentView | None) -> AnnIndex | None:
     """Return the index of a segment, the open one where it is still the same."""
     if row.index is None:
         return None
-    if part and part.derived and part.derived.row.name == row.index.name:
-        return part.derived
-    return Derived(folder, row.index)
+    if part and part.ann_index and part.ann_index.row.name == row.index.name:
+        return part.ann_index
+    return AnnIndex(folder, row.index)
 
 
 def _hits(

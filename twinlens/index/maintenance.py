@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.errors import InputError
-from twinlens.index.ann.ann_index import Derived, build_index
+from twinlens.index.ann.ann_index import AnnIndex, build_index
 from twinlens.index.ann.kinds import find_kind
 from twinlens.index.ann.policy import choose_kinds
 from twinlens.index.ann.recall import Sample, true_sample
@@ -174,4 +174,4 @@ def _publish(writer: Writer, row: SegmentRow, index: IndexRow | None) -> None:
 
 
 def _is_intact(writer: Writer, row: IndexRow) -> bool:
-    return Derived(writer.folder, row).open() is not None
+    return AnnIndex(writer.folder, row).open() is not None

@@ -12,28 +12,29 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twinlens.index.ann.ann_index import Derived
+from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.query.filters import Filter
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, Mask, Rids, Rows
+from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
+from twinlens.index.vectors.gpu import copy_rows
 
 EXACT_SHARE = 0.02  # of a segment's rows: a narrower filter is searched exactly
 EXACT_ROWS = 2048  # and so are this few rows, whatever their share
 
 
 @dataclass(frozen=True)
-class Part:
+class SegmentView:
     """A segment as one snapshot sees it."""
 
     segment: Segment
     live: Mask | None  # None: all rows live
-    derived: Derived | None
+    ann_index: AnnIndex | None
     resident: bool  # whether to keep its rows in memory as float32
 
-    def bury(self, rids: Rids) -> Part:
+    def with_deleted(self, rids: Rids) -> SegmentView:
         """Return the part without the rows of these rids."""
         places = self.segment.place_of(rids)
         places = places[places >= 0]
@@ -57,22 +58,22 @@ class Part:
         k = min(k, count)
         narrow = count <= max(EXACT_ROWS, EXACT_SHARE * len(self.segment))
         found = None
-        if self.derived is not None and not exact and not narrow:
-            found = self.derived.search(
+        if self.ann_index is not None and not exact and not narrow:
+            found = self.ann_index.search(
                 self.segment, queries, k, allowed, filtered=tree is not None
             )
         if found is None and allowed is None and not narrow:
             found = self._search_device(queries, k)
         if found is None:
             # A few scattered rows are read from the map; a copy of all in memory is not made.
-            rows = self.segment.matrix(self.resident and (not narrow or self.derived is None))
+            rows = self.segment.matrix(self.resident and (not narrow or self.ann_index is None))
             found = top_k(queries, rows, k, allowed)
         scores, places = found
         return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
 
-    def _search_device(self, queries: Floats, k: int) -> tuple[Floats, Rows] | None:
+    def _search_device(self, queries: Floats, k: int) -> tuple[Floats, RowNumbers] | None:
         """Return the exact answers of the GPU, or None where the CPU has to give them."""
-        device = self.segment.on_device()
+        device = self.segment.on_device(copy_rows)
         found = None if device is None else device.search(queries, k)
         return None if found is None else best(*found, k)
 
@@ -82,7 +83,7 @@ class Snapshot:
     """All that a search needs."""
 
     head: Head
-    parts: tuple[Part, ...]
+    parts: tuple[SegmentView, ...]
     delta: Delta
     last_rid: int
     last_seq: int
@@ -92,8 +93,8 @@ class Snapshot:
         delta = self.delta.extend(changes.rids, changes.embeddings, changes.metadata)
         parts = self.parts
         if len(changes.tombstones):
-            delta = delta.bury(changes.tombstones)
-            parts = tuple(part.bury(changes.tombstones) for part in parts)
+            delta = delta.with_deleted(changes.tombstones)
+            parts = tuple(part.with_deleted(changes.tombstones) for part in parts)
         return replace(
             self,
             delta=delta,
@@ -144,7 +145,7 @@ class Snapshot:
     @property
     def damaged(self) -> bool:
         """Whether an index was found damaged, so that its segment is searched exactly."""
-        return any(part.derived is not None and part.derived.damage for part in self.parts)
+        return any(part.ann_index is not None and part.ann_index.damage for part in self.parts)
 
     @property
     def live_count(self) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from twinlens.index.collection import Collection
-from twinlens.index.snapshot import Part, Snapshot
+from twinlens.index.snapshot import SegmentView, Snapshot
 
 MODALITIES = ("image", "text")
 
@@ -30,7 +31,7 @@ def read_stats(collection: Collection) -> dict[str, Any]:
         "epoch": head.epoch,
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "recall": measured_recall(snapshot),
-        "exact": all(part.derived is None for part in snapshot.parts),
+        "exact": all(part.ann_index is None for part in snapshot.parts),
         "delta": int(snapshot.delta.live.sum()),
         "segments": [_describe(part) for part in snapshot.parts],
     }
@@ -47,9 +48,9 @@ def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
     for modality in MODALITIES:
         missed: float | None = 0.0
         for part in snapshot.parts:
-            if part.derived is None or part.derived.damage:
+            if part.ann_index is None or part.ann_index.damage:
                 continue
-            measured = part.derived.tuning.recall.get(modality)
+            measured = part.ann_index.tuning.recall.get(modality)
             if measured is None or missed is None:
                 missed = None
             else:
@@ -64,10 +65,10 @@ def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
     if tuning is None:
         yield f"{segment['name']}: {segment['rows']} rows, exact"
         return
-    dials, kind = tuning["dials"], f"{segment['index']} ({segment['settings']['factory']})"
+    params, kind = tuning["params"], f"{segment['index']} ({segment['settings']['factory']})"
     yield f"{segment['name']}: {segment['rows']} rows, {kind}, tuned to {tuning['target']}"
     yield (
-        f"  probe {dials['probe']}, {dials['expansion']} candidates an answer,"
+        f"  probe {params['probe']}, {params['expansion']} candidates an answer,"
         f" {tuning['milliseconds']:.2f} CPU ms a query"
     )
     for modality, one in tuning["recall"].items():
@@ -77,7 +78,7 @@ def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
         yield f"  damaged, searched exactly until `verify --repair`: {segment['damage']}"
 
 
-def _describe(part: Part) -> dict[str, Any]:
+def _describe(part: SegmentView) -> dict[str, Any]:
     row = part.segment.row
     described: dict[str, Any] = {
         "name": row.name,
@@ -85,8 +86,12 @@ def _describe(part: Part) -> dict[str, Any]:
         "dead": 0 if part.live is None else int((~part.live).sum()),
         "index": "exact",
     }
-    if part.derived:
-        index = part.derived.row
-        described |= {"index": index.kind, "settings": index.settings, "tuning": index.tuning}
-        described["damage"] = part.derived.damage
+    if part.ann_index:
+        index = part.ann_index.row
+        described |= {
+            "index": index.kind,
+            "settings": index.settings,
+            "tuning": dataclasses.asdict(part.ann_index.tuning),
+        }
+        described["damage"] = part.ann_index.damage
     return described

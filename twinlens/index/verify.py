@@ -19,27 +19,27 @@ ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a verification found: `faults` concern what cannot be remade, `derived` what can."""
+class VerifyReport:
+    """What a verification found: `faults` cannot be rebuilt, `index_faults` can."""
 
     items: int
     files: int
     faults: tuple[str, ...]
-    derived: tuple[str, ...]
+    index_faults: tuple[str, ...]
 
     @property
     def is_sound(self) -> bool:
         """Whether nothing at all is wrong."""
-        return not self.faults and not self.derived
+        return not self.faults and not self.index_faults
 
 
-def verify_collection(folder: str | Path) -> Verdict:
+def verify_collection(folder: str | Path) -> VerifyReport:
     """Check every byte that the catalog names, and that each item is in exactly one place."""
     root = Path(folder)
     try:
         catalog = Catalog(root)
     except CollectionError as error:
-        return Verdict(0, 0, (error.message,), ())
+        return VerifyReport(0, 0, (error.message,), ())
     try:
         for _ in range(ATTEMPTS):
             generation = catalog.head().generation
@@ -49,35 +49,35 @@ def verify_collection(folder: str | Path) -> Verdict:
             # A compaction took folders away while we looked at them: look at what is there now.
         return verdict
     except CollectionError as error:
-        return Verdict(0, 0, (error.message,), ())
+        return VerifyReport(0, 0, (error.message,), ())
     finally:
         catalog.close()
 
 
-def _verify_once(root: Path, catalog: Catalog) -> Verdict:
+def _verify_once(root: Path, catalog: Catalog) -> VerifyReport:
     try:
         return _verify(root, catalog)
     except CollectionError as error:
-        return Verdict(0, 0, (error.message,), ())
+        return VerifyReport(0, 0, (error.message,), ())
 
 
-def _verify(root: Path, catalog: Catalog) -> Verdict:
+def _verify(root: Path, catalog: Catalog) -> VerifyReport:
     with catalog.reading():
         catalog.verify()
         changes = catalog.changes(0, 0, with_segments=True)
         rids = np.array([item.rid for item in catalog.items()], dtype=np.int64)
     faults: list[str] = []
-    derived: list[str] = []
+    index_faults: list[str] = []
     for row in changes.segments:
         faults += _faults_of(root / row.name, row)
         if row.index:
-            derived += _faults_of(root / row.index.name, row)
+            index_faults += _faults_of(root / row.index.name, row)
     if not faults:
         faults += _misplaced(root, changes, rids)
     files = sum(
         len(row.files) + len(row.index.files if row.index else ()) for row in changes.segments
     )
-    return Verdict(len(rids), 1 + files, tuple(faults), tuple(derived))
+    return VerifyReport(len(rids), 1 + files, tuple(faults), tuple(index_faults))
 
 
 def _faults_of(folder: Path, row: SegmentRow) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The application: routers, the surrounding layer, and how errors become answers."""
+"""The application: routers, the middleware, and how errors become answers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
-from twinlens.serving.admission.middleware import SHOWN, Surround
-from twinlens.serving.failures import answer_error, error_response, kind_of
+from twinlens.serving.admission.middleware import SHOWN, RequestMiddleware
 from twinlens.serving.openapi.document import describe_api
+from twinlens.serving.requests.error_responses import answer_error, error_response, kind_of
 from twinlens.serving.routes import (
     attention,
     classifiers,
@@ -78,7 +78,7 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
     return app
 
 
-def surround(app: FastAPI) -> Surround:
+def add_middleware(app: FastAPI) -> RequestMiddleware:
     """Return the application with its hot paths and the layers that every request passes first."""
     service: Service = app.state.service
     hot = {path: module.build_endpoint(service) for module in HOT for path in module.PATHS}
@@ -92,7 +92,7 @@ def surround(app: FastAPI) -> Surround:
             allow_headers=["*"],
             expose_headers=SHOWN,
         )
-    return Surround(served, service, frozenset(hot), frozenset(origins))
+    return RequestMiddleware(served, service, frozenset(hot), frozenset(origins))
 
 
 async def _answer_ours(_: Request, error: Exception) -> Response:

@@ -1,8 +1,12 @@
-"""What the server needs of an encoder; `twinlens.bundle.encoder.Encoder` is one."""
+"""What passes between the stages, and what they need of an encoder.
+
+`twinlens.bundle.encoder.Encoder` is a `StagedEncoder`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +17,16 @@ from twinlens.bundle.manifest import Manifest
 Row = NDArray[np.float32]  # (d,), of unit length
 Rows = NDArray[np.float32]  # (n, d)
 Pixels = NDArray[np.uint8]  # (height, width, 3)
+EncodedImage = bytes | str  # an image's bytes, or base64 or a data URI that holds them
+Answers = list[Row | Exception]  # one an item, in their order
+
+
+@dataclass
+class EmbeddedItems:
+    """What became of the items of a request, in their order."""
+
+    answers: Answers
+    tokens: int = 0
 
 
 class StagedEncoder(Protocol):

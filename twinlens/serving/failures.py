@@ -1,16 +1,9 @@
-"""Failures as answers: the server's own errors, their status, and the shape in which they leave.
+"""The server's own errors; `requests.error_responses` gives each its status and its shape.
 
-The status is chosen here and nowhere else; the shape is OpenAI's. What must stay true: no text that
-leaves holds a path, a traceback or another internal.
+What must stay true: no message holds a path, a traceback or another internal.
 """
 
 from __future__ import annotations
-
-import math
-from typing import Any
-
-import orjson
-from starlette.responses import Response
 
 from twinlens import errors
 
@@ -67,94 +60,3 @@ class ClientGoneError(errors.TwinlensError):
     """Nobody waits for the answer any more."""
 
     code = "client_gone"
-
-
-# The nearest class in the error's line of descent decides.
-STATUS: dict[type[Exception], int] = {
-    errors.InputError: 400,
-    errors.BundleError: 422,
-    errors.TooLargeError: 413,
-    errors.NotFoundError: 404,
-    errors.ConflictError: 409,
-    errors.MissingDependencyError: 501,
-    errors.OverloadedError: 429,
-    MediaTypeError: 415,
-    SlowBodyError: 408,
-    MethodError: 405,
-    UnauthorizedError: 401,
-    ForbiddenError: 403,
-    ClientGoneError: 499,
-    EncodeError: 500,
-    UnavailableError: 503,
-    DeadlineError: 504,
-    errors.TwinlensError: 500,
-    Exception: 500,
-}
-
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-
-# Where SDKs other than OpenAI's read the message of an error; one that finds none there reports an
-# answer that it cannot read, and does not retry.
-_SPOKEN = {
-    "/v2/embed": "message",
-    "/v1/embeddings": "detail",
-    "/v1/multimodalembeddings": "detail",
-}
-
-
-def status_of(error: Exception) -> int:
-    """Return the HTTP status for `error`."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-
-
-def describe(error: Exception, *, where: str | None = None) -> dict[str, str | None]:
-    """Return the error as the four keys that clients read; never with internals in it."""
-    status = status_of(error)
-    if isinstance(error, errors.TwinlensError):
-        message, code, param = error.message, error.code, where or error.field
-    else:
-        message, code, param = "internal error", "internal_error", where
-    return {"message": message, "type": kind_of(status), "param": param, "code": code}
-
-
-def kind_of(status: int) -> str:
-    """Return OpenAI's word for the sort of error that a status is."""
-    return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-
-
-def answer_error(error: Exception, *, path: str = "") -> Response:
-    """Return the response for a request to `path` that failed as a whole."""
-    status = status_of(error)
-    return error_response(status, describe(error), headers=_headers(error, status), path=path)
-
-
-def error_response(
-    status: int, body: dict[str, Any], headers: dict[str, str] | None = None, *, path: str = ""
-) -> Response:
-    """Return `body` in the error envelope, and its message where `path`'s clients look for it."""
-    content: dict[str, Any] = {"error": body}
-    if path in _SPOKEN:
-        content[_SPOKEN[path]] = body["message"]
-    return Response(orjson.dumps(content), status, headers=headers, media_type="application/json")
-
-
-def _headers(error: Exception, status: int) -> dict[str, str]:
-    """Tell the client's retry logic what it may do; the SDKs retry 408, 409, 429 and >= 500."""
-    headers: dict[str, str] = {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, errors.OverloadedError):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-        headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
-    elif status == 405:
-        headers["Allow"] = "POST"
-    elif status == 503:
-        headers["Retry-After"] = "1"
-    elif status in (409, 500, 501, 504):
-        headers["x-should-retry"] = "false"  # the same request would fail, or wait, again
-    return headers

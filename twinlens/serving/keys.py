@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
-
-from starlette.requests import Request
 
 from twinlens.errors import InputError
 from twinlens.serving.failures import ForbiddenError, UnauthorizedError
@@ -38,8 +36,8 @@ class Keyring:
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys = tuple(keys)
 
-    def check(self, request: Request, scope: Scope) -> None:
-        """Return if the request may do what `scope` names, else say why not."""
+    def check(self, headers: Mapping[str, str], scope: Scope) -> None:
+        """Return if a request with these headers may do what `scope` names, else say why not."""
         if not self._keys:
             if scope == "admin":
                 raise ForbiddenError(
@@ -47,7 +45,7 @@ class Keyring:
                     "with one (--keys FILE or TWINLENS_KEYS)"
                 )
             return
-        held = self._find(read_token(request))
+        held = self._find(read_token(headers))
         if held is None:
             raise UnauthorizedError("the API key is missing or not known here")
         if SCOPES.index(held) < SCOPES.index(scope):
@@ -60,12 +58,12 @@ class Keyring:
         return max(found, key=SCOPES.index, default=None)
 
 
-def read_token(request: Request) -> str:
-    """Return the key that a request carries, empty if none."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def read_token(headers: Mapping[str, str]) -> str:
+    """Return the key in a request's headers (their names in lower case), empty if none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    return request.headers.get("x-api-key", "")
+    return headers.get("x-api-key", "")
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:

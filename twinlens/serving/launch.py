@@ -21,12 +21,12 @@ from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
 from twinlens.errors import InputError
 from twinlens.serving.admission.protocol import build_protocol
-from twinlens.serving.app import build_app, surround
+from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.engine.memory import set_aside
 from twinlens.serving.observe.logs import configure_logs
 from twinlens.serving.service import Opener, Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 log = logging.getLogger("twinlens.serving")
 
@@ -34,7 +34,11 @@ _EXAMPLE = Path("examples/heart.png")  # of a checkout, where `make serve` runs
 
 
 def build_opener(
-    settings: Settings, *, device: str = "auto", threads: int | None = None, fast: bool = False
+    settings: ServerSettings,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    fast: bool = False,
 ) -> Opener:
     """Return what opens a bundle for this server: verified, and proven by its golden vectors."""
     limits = ImageLimits(
@@ -74,7 +78,7 @@ def run_server(service: Service, taken: socket.socket, more: Sequence[APIRouter]
     """Serve until a signal says to stop; return when all is drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
-    app = surround(build_app(service, more))
+    app = add_middleware(build_app(service, more))
     config = uvicorn.Config(
         app,
         http=build_protocol(app),

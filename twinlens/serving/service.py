@@ -20,20 +20,20 @@ from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
-from twinlens.serving.contracts import StagedEncoder
-from twinlens.serving.engine.batcher import Entry, Ticket
+from twinlens.serving.contracts import Answers, StagedEncoder
+from twinlens.serving.engine.batcher import QueueEntry, Ticket
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
 from twinlens.serving.engine.memory import release_memory
-from twinlens.serving.engine.model import Answers, ServedModel
+from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
-from twinlens.serving.engine.throttle import Pace
+from twinlens.serving.engine.throttle import BackgroundThrottle
 from twinlens.serving.jobs import JobBook
 from twinlens.serving.keys import Keyring, Scope
 from twinlens.serving.observe.metrics import Metrics, counter, gauge
 from twinlens.serving.observe.tracing import Tracer
 from twinlens.serving.requests.body import BodyReader
 from twinlens.serving.requests.fetch import Fetcher
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 from twinlens.serving.zeroshot.banks import ClassBank
 from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
@@ -49,7 +49,7 @@ class Service:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ServerSettings,
         opener: Opener,
         *,
         clock: Clock | None = None,
@@ -60,7 +60,7 @@ class Service:
         self.metrics = Metrics()
         self.tracer = tracer
         self.cache = TextCache(settings.batching.cache_bytes)
-        self.pace = Pace()
+        self.throttle = BackgroundThrottle()
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits, self.clock)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
@@ -95,7 +95,7 @@ class Service:
                 precision=precision,
                 clock=self.clock,
                 observe=self.metrics.count_batch,
-                pace=self.pace,
+                throttle=self.throttle,
             )
             for precision in self.settings.precisions
         }
@@ -131,12 +131,12 @@ class Service:
             for model in self.registry.models():
                 for tower in model.towers:
                     if tower.find_fault(self.settings.watch):
-                        tower.mend(self.settings.watch)
+                        tower.restart_worker(self.settings.watch)
                         _probe(model)
 
     def authorize(self, request: Request, scope: Scope) -> None:
         """Return if the request's key, where keys are needed, has the scope."""
-        self.keys.check(request, scope)
+        self.keys.check(request.headers, scope)
 
     def begin(self, request: Request, scope: Scope = "read") -> Call:
         """Authorize, and return the call that carries this request through the stages."""
@@ -151,7 +151,7 @@ class Service:
             deadline=self.clock.now() + seconds,
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
-            place=request.scope["state"].get("place"),
+            reservation=request.scope["state"].get("reservation"),
         )
         request.scope["state"]["call"] = call
         return call
@@ -172,7 +172,7 @@ class Service:
         call.failed_items = self.count_failures(model, answers)
         failed = first_failure(answers)
         if failed is not None and call.failed_items == len(answers):
-            raise place(*failed, where)
+            raise locate(*failed, where)
 
     def count_failures(self, model: ServedModel, answers: Answers) -> int:
         """Return how many items failed, and count them by their codes."""
@@ -261,7 +261,7 @@ class Service:
         )
 
 
-def place(index: int, error: Exception, where: str) -> Exception:
+def locate(index: int, error: Exception, where: str) -> Exception:
     """Return `error` naming the item that it belongs to."""
     if isinstance(error, TwinlensError):
         error.field = f"{where}[{index}]"
@@ -273,7 +273,7 @@ def first_failure(answers: Sequence[object]) -> tuple[int, Exception] | None:
     return next(((i, a) for i, a in enumerate(answers) if isinstance(a, Exception)), None)
 
 
-def _subfolder(settings: Settings, name: str) -> Path | None:
+def _subfolder(settings: ServerSettings, name: str) -> Path | None:
     return None if settings.data is None else settings.data / name
 
 
@@ -288,10 +288,10 @@ def _probe(model: ServedModel) -> None:
     image = model.encoder.manifest.image
     if model.images is not None and image is not None and not model.images.batcher.depth:
         pixels = np.zeros((image.height, image.width, 3), dtype=np.uint8)
-        model.images.batcher.put([Entry(Ticket(1, _ignore), 0, pixels)])
+        model.images.batcher.put([QueueEntry(Ticket(1, _ignore), 0, pixels)])
     if model.texts is not None and not model.texts.batcher.depth:
         tokens = model.encoder.tokenize(["a probe"])[0]
-        model.texts.batcher.put([Entry(Ticket(1, _ignore), 0, tokens)])
+        model.texts.batcher.put([QueueEntry(Ticket(1, _ignore), 0, tokens)])
 
 
 def _ignore() -> None:

@@ -90,7 +90,7 @@ class Fetching:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """One server."""
 
     limits: Limits = field(default_factory=Limits)
@@ -107,7 +107,7 @@ class Settings:
     tracing: bool = False  # OpenTelemetry
 
 
-def override(settings: Settings, name: str, value: str) -> Settings:
+def override(settings: ServerSettings, name: str, value: str) -> ServerSettings:
     """Return settings with one field set from text: `limits.items=64`, `log_format=json`."""
     if name not in list_names(settings):
         raise _unknown(name)
@@ -121,7 +121,7 @@ def override(settings: Settings, name: str, value: str) -> Settings:
     return replace(settings, **changes)
 
 
-def list_names(settings: Settings) -> list[str]:
+def list_names(settings: ServerSettings) -> list[str]:
     """Return every field that `override` can set."""
     names = []
     for field_ in fields(settings):
@@ -164,6 +164,6 @@ def _convert_number(name: str, old: float, text: str) -> float:
 
 
 def _unknown(name: str) -> InputError:
-    close = get_close_matches(name, list_names(Settings()), n=1)
+    close = get_close_matches(name, list_names(ServerSettings()), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return InputError(f"{name!r} is not a setting{hint} (docs/serve.md lists them)", field=name)

@@ -183,11 +183,11 @@ def test_another_bundle_is_refused_with_2(cli: Run, tmp_path: Path, toy_bundle: 
 
 def test_stats_tell_how_a_segment_is_searched_and_how_well() -> None:
     recall = {"text": {"value": 0.9584, "low": 0.9476, "high": 0.9671, "queries": 500}}
-    dials = {"probe": 12, "expansion": 2}
+    params = {"probe": 12, "expansion": 2}
     told: dict[str, Any] = {"name": "seg-1", "rows": 7, "index": "exact"}
     assert list(describe_segment(told)) == ["seg-1: 7 rows, exact"]
     told |= {"index": "ivf-sq8", "settings": {"factory": "IVF16,SQ8"}, "damage": "a flipped byte"}
-    told["tuning"] = {"dials": dials, "target": 0.95, "recall": recall, "milliseconds": 0.184}
+    told["tuning"] = {"params": params, "target": 0.95, "recall": recall, "milliseconds": 0.184}
     lines = list(describe_segment(told))
     assert lines[0] == "seg-1: 7 rows, ivf-sq8 (IVF16,SQ8), tuned to 0.95"
     assert "probe 12, 2 candidates an answer, 0.18 CPU ms" in lines[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twinlens.cli.serving.collections import open_shelf
+from twinlens.cli.serving.collections import open_collections
 from twinlens.errors import CollectionError, InputError
 from twinlens.index.writer import create_collection
 
@@ -19,25 +19,27 @@ def test_a_folder_of_images_is_indexed_once_and_served(
     for colour, raw in squares.items():
         (photos / f"{colour}.png").write_bytes(raw)
     for _ in range(2):  # the second start finds what the first one built
-        shelf = open_shelf([], photos, tmp_path / "data", str(toy_bundle))
-        assert shelf.find("images").collection.count() == len(squares)
-        shelf.close()
+        store = open_collections([], photos, tmp_path / "data", str(toy_bundle))
+        assert store.find("images").collection.count() == len(squares)
+        store.close()
     assert len(list((tmp_path / "data" / "images").iterdir())) == 1
-    shelf = open_shelf([], photos, tmp_path / "data", "builtin")  # another encoder: indexed anew
-    assert shelf.find("images").collection.head.bundle_name == "builtin"
-    assert shelf.find("images").collection.count() == len(squares)
-    shelf.close()
+    store = open_collections(
+        [], photos, tmp_path / "data", "builtin"
+    )  # another encoder: indexed anew
+    assert store.find("images").collection.head.bundle_name == "builtin"
+    assert store.find("images").collection.count() == len(squares)
+    store.close()
     assert len(list((tmp_path / "data" / "images").iterdir())) == 2
 
 
 def test_named_collections_are_served_and_faults_are_named(tmp_path: Path) -> None:
     create_collection(tmp_path / "c", dim=4)
-    shelf = open_shelf([f"a={tmp_path / 'c'}", f"b={tmp_path / 'c'}"], None, None, "builtin")
-    assert [held.name for held in shelf.all()] == ["a", "b"]
-    shelf.close()
+    store = open_collections([f"a={tmp_path / 'c'}", f"b={tmp_path / 'c'}"], None, None, "builtin")
+    assert [held.name for held in store.all()] == ["a", "b"]
+    store.close()
     with pytest.raises(InputError, match="NAME=DIR"):
-        open_shelf([str(tmp_path / "c")], None, None, "builtin")
+        open_collections([str(tmp_path / "c")], None, None, "builtin")
     with pytest.raises(CollectionError, match="not a collection"):
-        open_shelf([f"a={tmp_path}"], None, None, "builtin")
+        open_collections([f"a={tmp_path}"], None, None, "builtin")
     with pytest.raises(InputError, match="two collections"):
-        open_shelf([f"a={tmp_path / 'c'}"] * 2, None, None, "builtin")
+        open_collections([f"a={tmp_path / 'c'}"] * 2, None, None, "builtin")

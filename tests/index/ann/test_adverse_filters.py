@@ -1,4 +1,4 @@
-"""Filters against the queries: dials that do for drawn rows are raised until they do for these."""
+"""Filters correlated with the queries: parameters tuned on random filters are raised for these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from tests.index.synthetic import Rows, World
 from twinlens.index.ann.adverse_filters import _ask_each, lean_against, widen
 from twinlens.index.ann.ann_index import _train_and_add
-from twinlens.index.ann.candidates import Candidates, Dials
+from twinlens.index.ann.candidates import Candidates, IndexParams
 from twinlens.index.ann.kinds import find_kind
 from twinlens.index.ann.recall import true_sample
 from twinlens.index.vectors.space import centred_space, whole_space
@@ -27,26 +27,28 @@ def rows() -> Rows:
     return WORLD.images(6000, 1)
 
 
-@pytest.mark.parametrize(("kind", "dials"), [("ivf-sq8", Dials(4, 3)), ("sq8", Dials(0, 1))])
+@pytest.mark.parametrize(
+    ("kind", "params"), [("ivf-sq8", IndexParams(4, 3)), ("sq8", IndexParams(0, 1))]
+)
 def test_dials_are_raised_until_unseen_queries_find_their_answers(
-    kind: str, dials: Dials, rows: Rows
+    kind: str, params: IndexParams, rows: Rows
 ) -> None:
     index, texts = _index(kind, rows), WORLD.texts(400, 2)
-    chosen = widen(index, rows, {"text": true_sample(texts, rows)}, 0.1, dials, TARGET)
+    chosen = widen(index, rows, {"text": true_sample(texts, rows)}, 0.1, params, TARGET)
     assert chosen is not None
     allowed = lean_against(rows, texts, 0.1)
     unseen = true_sample(WORLD.texts(400, 3), rows, None, allowed)
-    before = _ask_each(index, unseen, allowed, dials).mean()
+    before = _ask_each(index, unseen, allowed, params).mean()
     after = _ask_each(index, unseen, allowed, chosen).mean()
     assert after >= TARGET - 0.01
     if kind == "ivf-sq8":
         assert before < TARGET  # else this shows nothing
-        assert chosen.probe > dials.probe
-    assert chosen.expansion >= dials.expansion
+        assert chosen.probe > params.probe
+    assert chosen.expansion >= params.expansion
 
 
 def test_the_worst_modality_decides(rows: Rows) -> None:
-    index, start = _index("ivf-sq8", rows), Dials(1, 3)
+    index, start = _index("ivf-sq8", rows), IndexParams(1, 3)
     samples = {
         "image": true_sample(WORLD.images(300, 7), rows),
         "text": true_sample(WORLD.texts(300, 2), rows),
@@ -61,7 +63,7 @@ def test_the_worst_modality_decides(rows: Rows) -> None:
 def test_what_no_dials_reach_is_none(rows: Rows) -> None:
     index = _index("ivf-sq8", rows)
     texts = {"text": true_sample(WORLD.texts(60, 2), rows)}
-    assert widen(index, rows, texts, 0.1, Dials(1, 1), 0.9999) is None
+    assert widen(index, rows, texts, 0.1, IndexParams(1, 1), 0.9999) is None
 
 
 def test_the_rows_that_lean_away_are_those_of_the_smallest_products(rows: Rows) -> None:

@@ -15,8 +15,8 @@ import pytest
 from tests.index.synthetic import Rows, World
 from twinlens.errors import InputError
 from twinlens.index.ann import ann_index, candidates, recall, tuner
-from twinlens.index.ann.candidates import Dials
-from twinlens.index.ann.filtered_params import FilteredDials, choose_dials
+from twinlens.index.ann.candidates import IndexParams
+from twinlens.index.ann.filtered_params import FilteredParams, choose_params
 from twinlens.index.ann.kinds import KINDS, find_kind
 from twinlens.index.ann.policy import choose_kinds
 from twinlens.index.collection import Collection
@@ -141,7 +141,7 @@ def test_a_damaged_index_is_searched_around_and_rebuilt(tmp_path: Path) -> None:
         path.write_bytes(raw)
         verdict = verify_collection(tmp_path / "c")
         assert verdict.faults == ()
-        assert len(verdict.derived) == 1
+        assert len(verdict.index_faults) == 1
         with Collection(tmp_path / "c") as reader:
             hits = reader.search(rows[:5], 10)
             assert hits == reader.search(rows[:5], 10, exact=True)
@@ -165,11 +165,11 @@ def test_tuning_on_images_alone_would_pass_and_fails_on_texts() -> None:
     alone = tuner.tune(index, rows, {"image": images}, target)
     assert alone is not None
     assert alone.recall["image"].value >= target
-    delivered = recall.recall_of(index, texts, alone.dials).value
+    delivered = recall.recall_of(index, texts, alone.params).value
     assert delivered < target - 0.05  # what it would have reported is not what users get
     both = tuner.tune(index, rows, {"image": images, "text": texts}, target)
     assert both is not None
-    assert both.dials != alone.dials
+    assert both.params != alone.params
     assert min(one.value for one in both.recall.values()) >= target - 0.01
 
 
@@ -208,7 +208,7 @@ def test_the_reported_recall_is_the_true_one_on_20_distributions(number: int) ->
     tuning = tuner.tune(index, rows, samples, 0.95)
     assert tuning is not None
     unseen = recall.true_sample(world.texts(4000, 3), rows)
-    truth = recall.recall_of(index, unseen, tuning.dials).value
+    truth = recall.recall_of(index, unseen, tuning.params).value
     assert truth >= 0.94
     assert tuning.recall["text"].value == pytest.approx(truth, abs=0.01)
 
@@ -276,7 +276,7 @@ def test_the_policy_follows_size_memory_and_sample() -> None:
     assert choose_kinds(200_000, 512, text_sample=False, memory=1 << 33) == ["sq8"]
     assert choose_kinds(1_000_000, 512, text_sample=True, memory=1 << 33)[0] == "ivf-sq8"
     assert choose_kinds(1_000_000, 512, text_sample=True, memory=1 << 28)[0] == "ivf-rabitq"
-    with pytest.raises(InputError, match="known: auto, exact, sq8"):
+    with pytest.raises(InputError, match="known: auto, exact, projected-sq8"):
         find_kind("magic")
 
 
@@ -300,9 +300,9 @@ def _plain_index(kind_name: str, rows: Rows) -> candidates.Candidates:
 
 
 def test_tuning_comes_back_from_json_as_it_was() -> None:
-    filtered = (FilteredDials(1.0, Dials(8, 3)), FilteredDials(0.5, None))
+    filtered = (FilteredParams(1.0, IndexParams(8, 3)), FilteredParams(0.5, None))
     told = {"image": recall.Recall(0.97, 0.96, 0.98, 500)}
-    one = tuner.Tuning(Dials(8, 3), 0.95, told, 0.2, filtered)
+    one = tuner.Tuning(IndexParams(8, 3), 0.95, told, 0.2, filtered)
     raw = json.loads(json.dumps(dataclasses.asdict(one)))
     assert ann_index.tuning_from(raw) == one
     del raw["filtered"]
@@ -313,21 +313,21 @@ def test_tuning_comes_back_from_json_as_it_was() -> None:
 
 def test_filtered_searches_use_dials_between_those_that_were_measured() -> None:
     tuned = (
-        FilteredDials(1.0, Dials(16, 2)),
-        FilteredDials(0.5, Dials(32, 3)),
-        FilteredDials(0.1, Dials(128, 2)),
-        FilteredDials(0.02, None),
+        FilteredParams(1.0, IndexParams(16, 2)),
+        FilteredParams(0.5, IndexParams(32, 3)),
+        FilteredParams(0.1, IndexParams(128, 2)),
+        FilteredParams(0.02, None),
     )
-    assert choose_dials(tuned, 0.5) == Dials(32, 3)
-    assert choose_dials(tuned, 0.1) == Dials(128, 2)
-    between = choose_dials(tuned, 0.22)
+    assert choose_params(tuned, 0.5) == IndexParams(32, 3)
+    assert choose_params(tuned, 0.1) == IndexParams(128, 2)
+    between = choose_params(tuned, 0.22)
     assert between is not None
     assert 32 < between.probe < 128
     assert between.expansion == 3
-    assert choose_dials(tuned, 0.05) is None  # the narrower end is out of reach
-    assert choose_dials(tuned, 0.001) is None
-    assert choose_dials(tuned[:3], 0.001) == Dials(128, 2)
-    assert choose_dials((), 0.5) is None
+    assert choose_params(tuned, 0.05) is None  # the narrower end is out of reach
+    assert choose_params(tuned, 0.001) is None
+    assert choose_params(tuned[:3], 0.001) == IndexParams(128, 2)
+    assert choose_params((), 0.5) is None
 
 
 def test_a_narrower_filter_is_given_more_lists(
@@ -335,14 +335,14 @@ def test_a_narrower_filter_is_given_more_lists(
 ) -> None:
     monkeypatch.setattr(tuner, "widen", lambda *trial: trial[4])  # this world is small: all lists
     optimise(shared, IndexPlan("ivf-sq8", 0.9))
-    held = shared.collection.snapshot().parts[0].derived
+    held = shared.collection.snapshot().parts[0].ann_index
     assert held is not None
     tuned = held.tuning.filtered
     assert [one.share for one in tuned] == [1.0, 0.5, 0.1, 0.02]
-    probes = [one.dials.probe for one in tuned if one.dials]
+    probes = [one.params.probe for one in tuned if one.params]
     assert len(probes) >= 2
     assert probes == sorted(probes)
-    assert probes[-1] > held.tuning.dials.probe
+    assert probes[-1] > held.tuning.params.probe
 
 
 def test_what_missed_nothing_is_at_least_as_sure_as_what_missed_one() -> None:

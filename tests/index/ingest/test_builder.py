@@ -24,7 +24,7 @@ from twinlens.index.collection import Collection
 from twinlens.index.ingest import intake
 from twinlens.index.ingest.builder import BuildOptions, build
 from twinlens.index.ingest.corpus import open_corpus
-from twinlens.index.ingest.intake import Progress
+from twinlens.index.ingest.intake import IndexingProgress
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
@@ -71,7 +71,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         yield opened
 
 
-def run(writer: Writer, source: Path, keep: bool = False) -> tuple[Progress, int]:
+def run(writer: Writer, source: Path, keep: bool = False) -> tuple[IndexingProgress, int]:
     encoder = PixelEncoder()
     options = BuildOptions(batch=4, workers=2, keep=keep)
     return build(writer, open_corpus(source), encoder, options), encoder.encoded
@@ -168,9 +168,9 @@ def test_another_corpus_does_not_empty_the_collection(
 _CHILD = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from tests.index.test_builder import PixelEncoder
-from twinlens.index import builder, intake
-from twinlens.index.corpus import open_corpus
+from tests.index.ingest.test_builder import PixelEncoder
+from twinlens.index.ingest import builder, intake
+from twinlens.index.ingest.corpus import open_corpus
 from twinlens.index.writer import Writer
 intake.COMMIT_ROWS = 8
 class Slow(PixelEncoder):

@@ -15,13 +15,13 @@ from twinlens.errors import InputError
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import (
     Both,
+    Comparison,
     Contains,
     Either,
     Equals,
     Filter,
     Has,
     Not,
-    Order,
     matches,
 )
 from twinlens.index.storage.columns import COLUMNS_NAME, Columns
@@ -121,7 +121,7 @@ _FIELDS = st.sampled_from(["x", "y", "x.z"])
 _VALUES = st.one_of(st.booleans(), _NUMBERS_OR_WORDS)
 _LEAVES = st.one_of(
     st.builds(Equals, _FIELDS, st.lists(_VALUES, min_size=1, max_size=2).map(tuple), st.booleans()),
-    st.builds(Order, _FIELDS, st.sampled_from(["<", "<=", ">", ">="]), _NUMBERS_OR_WORDS),
+    st.builds(Comparison, _FIELDS, st.sampled_from(["<", "<=", ">", ">="]), _NUMBERS_OR_WORDS),
     st.builds(Contains, _FIELDS, st.sampled_from(["", "a", "b"])),
     st.builds(Has, _FIELDS),
 )

@@ -1,4 +1,4 @@
-"""The door: places that are promised while bodies arrive, so that a crowd is refused outside."""
+"""Admission: places reserved while bodies arrive, so that a burst is refused early."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 
-from twinlens.serving.admission.reservations import Place, Promises
+from twinlens.serving.admission.reservations import Reservation, Reservations
 from twinlens.serving.clock import Clock
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.settings import Limits, ServerSettings
 
-Listen = Callable[[Settings], Any]
+Listen = Callable[[ServerSettings], Any]
 
 
 class SetClock(Clock):
@@ -26,8 +26,8 @@ class SetClock(Clock):
 
 
 def test_a_promise_stands_until_it_is_settled() -> None:
-    promises = Promises(SetClock())
-    first, second = Place(promises), Place(promises)
+    promises = Reservations(SetClock())
+    first, second = Reservation(promises), Reservation(promises)
     promises.make(first)
     promises.make(second)
     assert promises.count() == 2
@@ -38,8 +38,8 @@ def test_a_promise_stands_until_it_is_settled() -> None:
 
 def test_a_promise_lapses_when_its_body_takes_long() -> None:
     clock = SetClock()
-    promises = Promises(clock)
-    slow, quick = Place(promises), Place(promises)
+    promises = Reservations(clock)
+    slow, quick = Reservation(promises), Reservation(promises)
     promises.make(slow)
     clock.time = 0.2
     promises.make(quick)
@@ -72,7 +72,7 @@ def ask(server: Any, photo: bytes) -> int:
 def test_a_crowd_that_comes_at_once_is_let_in_by_the_number_of_places(
     listen: Listen, image: Callable[..., bytes]
 ) -> None:
-    server = listen(Settings(limits=Limits(image_queue=2)))
+    server = listen(ServerSettings(limits=Limits(image_queue=2)))
     photo = image()
     crowd = []
     for _ in range(6):
@@ -83,7 +83,7 @@ def test_a_crowd_that_comes_at_once_is_let_in_by_the_number_of_places(
         sock.sendall(photo)
     assert [status(sock) for sock in crowd[:2]] == [200, 200]
     told = httpx.get(f"{server.url}/metrics").text
-    assert 'twinlens_rejects_total{at="door",model=""} 4.0' in told
+    assert 'twinlens_rejects_total{at="admission",model=""} 4.0' in told
     assert 'at="images"' not in told
     for sock in crowd:
         sock.close()
@@ -92,7 +92,7 @@ def test_a_crowd_that_comes_at_once_is_let_in_by_the_number_of_places(
 def test_a_slow_body_keeps_no_place_from_others(
     listen: Listen, image: Callable[..., bytes]
 ) -> None:
-    server = listen(Settings(limits=Limits(image_queue=1)))
+    server = listen(ServerSettings(limits=Limits(image_queue=1)))
     photo = image()
     with announce(server, len(photo)) as slow:
         time.sleep(0.35)
@@ -104,7 +104,7 @@ def test_a_slow_body_keeps_no_place_from_others(
 def test_who_leaves_before_the_body_leaves_its_place(
     listen: Listen, image: Callable[..., bytes]
 ) -> None:
-    server = listen(Settings(limits=Limits(image_queue=1, requests_in_flight=2)))
+    server = listen(ServerSettings(limits=Limits(image_queue=1, requests_in_flight=2)))
     for _ in range(5):
         announce(server, 1000).close()
     end = time.monotonic() + 5
@@ -117,7 +117,7 @@ def test_who_leaves_before_the_body_leaves_its_place(
 def test_a_request_that_asks_for_no_image_settles_its_promise_by_ending(
     listen: Listen, image: Callable[..., bytes]
 ) -> None:
-    server = listen(Settings(limits=Limits(image_queue=1)))
+    server = listen(ServerSettings(limits=Limits(image_queue=1)))
     for _ in range(3):  # refused further in, each at once
         answer = httpx.post(
             f"{server.url}/embed?dimensions=7",
@@ -130,7 +130,7 @@ def test_a_request_that_asks_for_no_image_settles_its_promise_by_ending(
 def test_no_more_requests_than_may_be_in_flight_are_let_in_together(
     listen: Listen, encoder: Any
 ) -> None:
-    server = listen(Settings(limits=Limits(requests_in_flight=3)))
+    server = listen(ServerSettings(limits=Limits(requests_in_flight=3)))
     encoder.gate.clear()
     found: list[int] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from twinlens.serving.settings import Limits, Settings, Watch
+from twinlens.serving.settings import Limits, ServerSettings, Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -49,7 +49,7 @@ def test_a_full_queue_is_refused_at_once_with_429_and_when_to_return(
         assert 'twinlens_rejects_total{at="texts",model="colours"} 2.0' in told
         assert 'twinlens_text_cache_lookups_total{model="colours",precision="fp32",' in told
 
-    run_server(scenario, Settings(limits=Limits(text_queue=4)))
+    run_server(scenario, ServerSettings(limits=Limits(text_queue=4)))
 
 
 def test_too_many_requests_are_refused_before_their_bodies_are_read(
@@ -74,7 +74,7 @@ def test_too_many_requests_are_refused_before_their_bodies_are_read(
         encoder.gate.set()
         await asyncio.gather(*waiting)
 
-    run_server(scenario, Settings(limits=Limits(requests_in_flight=2)))
+    run_server(scenario, ServerSettings(limits=Limits(requests_in_flight=2)))
 
 
 def test_an_image_is_refused_before_its_body_is_read_when_the_queue_is_full(
@@ -96,11 +96,11 @@ def test_an_image_is_refused_before_its_body_is_read_when_the_queue_is_full(
         assert refused.status_code == 429
         assert not read
         told = (await http.get("/metrics")).text
-        assert 'twinlens_rejects_total{at="door",model=""} 1.0' in told
+        assert 'twinlens_rejects_total{at="admission",model=""} 1.0' in told
         encoder.gate.set()
         assert (await waiting).status_code == 200
 
-    run_server(scenario, Settings(limits=Limits(image_queue=1)))
+    run_server(scenario, ServerSettings(limits=Limits(image_queue=1)))
 
 
 def test_a_request_past_its_deadline_is_a_504_and_leaves_the_queue(
@@ -160,7 +160,7 @@ def test_a_dead_worker_turns_readiness_off_and_is_replaced(
         metrics = (await http.get("/metrics")).text
         assert 'twinlens_worker_restarts_total{model="colours",tower="text"} 1.0' in metrics
 
-    run_server(scenario, Settings(watch=Watch(interval=0.1)))
+    run_server(scenario, ServerSettings(watch=Watch(interval=0.1)))
 
 
 def test_a_hanging_worker_turns_readiness_off_and_is_replaced(
@@ -174,7 +174,7 @@ def test_a_hanging_worker_turns_readiness_off_and_is_replaced(
         assert (await post(http, "next")).status_code == 200
         assert service.registry.models()[0].texts.restarts == 1
 
-    run_server(scenario, Settings(watch=Watch(interval=0.05, stall_seconds=0.2)))
+    run_server(scenario, ServerSettings(watch=Watch(interval=0.05, stall_seconds=0.2)))
 
 
 def test_an_encoder_that_always_fails_is_not_ready_until_it_recovers(
@@ -195,7 +195,7 @@ def test_an_encoder_that_always_fails_is_not_ready_until_it_recovers(
             lambda: not service.find_faults()
         )  # nobody asks; the watchdog's probe finds out
 
-    run_server(scenario, Settings(watch=Watch(interval=0.05)))
+    run_server(scenario, ServerSettings(watch=Watch(interval=0.05)))
 
 
 def test_draining_turns_readiness_off_and_goes_on_answering(
@@ -281,4 +281,4 @@ def test_cors_is_open_only_to_the_origins_that_are_listed(run_server: Callable[.
         other = await http.get("/healthz", headers={"origin": "https://evil.test"})
         assert "access-control-allow-origin" not in other.headers
 
-    run_server(scenario, Settings(cors_origins=("https://shop.test",)))
+    run_server(scenario, ServerSettings(cors_origins=("https://shop.test",)))

@@ -1,4 +1,4 @@
-"""The door in the protocol: refusals on raw sockets, and connections that go on after them."""
+"""Admission in the protocol: refusals on raw sockets, and connections that go on after them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from twinlens.serving.app import build_app, surround
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.app import add_middleware, build_app
+from twinlens.serving.settings import Limits, ServerSettings
 
 
 @pytest.fixture
-def full(listen: Callable[[Settings], Any], image: Callable[..., bytes]) -> Iterator[Any]:
+def full(listen: Callable[[ServerSettings], Any], image: Callable[..., bytes]) -> Iterator[Any]:
     """A server with one place for images, which is taken."""
-    found = listen(Settings(limits=Limits(image_queue=1)))
+    found = listen(ServerSettings(limits=Limits(image_queue=1)))
     found.encoder.gate.clear()
     first = threading.Thread(
         target=lambda: httpx.post(f"{found.url}/embed", content=image(), headers=PNG)
@@ -82,7 +82,7 @@ def test_the_answer_is_the_one_that_the_application_would_give(full: Any) -> Non
     with full.connect() as sock:
         sock.sendall(head(3) + b"abc")
         _, headers, body = read_answer(sock)
-    same = asyncio.run(ask_directly(surround(build_app(full.service))))
+    same = asyncio.run(ask_directly(add_middleware(build_app(full.service))))
     assert same.status_code == 429
     assert body == same.content
     varying = ("date", "x-request-id", "retry-after", "retry-after-ms")
@@ -104,7 +104,7 @@ def test_many_refusals_follow_each_other_on_one_connection(full: Any) -> None:
         sock.sendall(GET)
         assert read_answer(sock)[0] == 200
     told = httpx.get(f"{full.url}/metrics").text
-    assert 'twinlens_rejects_total{at="door",model=""} 3.0' in told
+    assert 'twinlens_rejects_total{at="admission",model=""} 3.0' in told
     assert 'twinlens_requests_total{path="/embed",status="429"} 3.0' in told
 
 
@@ -115,8 +115,8 @@ def test_refusals_are_told_in_one_line_a_second(
         for _ in range(20):
             sock.sendall(head(5) + b"abcde")
             assert read_answer(sock)[0] == 429
-    told = [r.getMessage() for r in caplog.records if "refused at the door" in r.getMessage()]
-    assert told[0] == "no room: 1 requests refused at the door"
+    told = [r.getMessage() for r in caplog.records if "refused on arrival" in r.getMessage()]
+    assert told[0] == "no room: 1 requests refused on arrival"
     assert len(told) < 10
 
 
@@ -218,8 +218,8 @@ def test_a_connection_that_ends_answers_nothing_more(full: Any) -> None:
         assert sock.recv(1) == b""
 
 
-def test_a_refused_body_without_end_is_cut_off(listen: Callable[[Settings], Any]) -> None:
-    server = listen(Settings(limits=Limits(image_queue=0, body_bytes=100_000)))
+def test_a_refused_body_without_end_is_cut_off(listen: Callable[[ServerSettings], Any]) -> None:
+    server = listen(ServerSettings(limits=Limits(image_queue=0, body_bytes=100_000)))
     lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: image/png"]
     with server.connect() as sock:
         sock.sendall("\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode())
@@ -250,8 +250,12 @@ def test_a_refused_request_for_another_protocol_gets_one_answer(full: Any) -> No
             sock.recv(1)
 
 
-def test_a_page_of_an_allowed_origin_can_read_a_refusal(listen: Callable[[Settings], Any]) -> None:
-    server = listen(Settings(limits=Limits(image_queue=0), cors_origins=("https://shop.test",)))
+def test_a_page_of_an_allowed_origin_can_read_a_refusal(
+    listen: Callable[[ServerSettings], Any],
+) -> None:
+    server = listen(
+        ServerSettings(limits=Limits(image_queue=0), cors_origins=("https://shop.test",))
+    )
     for origin, allowed in (
         ("https://shop.test", "https://shop.test"),
         ("https://evil.test", None),

@@ -15,11 +15,11 @@ from starlette.testclient import TestClient
 from twinlens.index import maintenance
 from twinlens.index.ann import policy, tuner
 from twinlens.index.writer import Writer, create_collection
-from twinlens.serving.app import build_app, surround
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.app import add_middleware, build_app
+from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 COUNT = 2500
 DIM = 16
@@ -35,21 +35,21 @@ def _quick_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def start(encoder: Any, tmp_path: Path) -> Iterator[Start]:
     """Return a way to start the server on the same folder; the one before is shut down."""
-    running: list[tuple[TestClient, Shelf]] = []
+    running: list[tuple[TestClient, CollectionStore]] = []
 
     def stop() -> None:
         while running:
-            client, shelf = running.pop()
+            client, store = running.pop()
             client.__exit__(None, None, None)
-            shelf.close()
+            store.close()
 
     def begin() -> TestClient:
         stop()
-        shelf = Shelf(tmp_path / "data" / "collections")
-        service = Service(Settings(data=tmp_path / "data"), lambda source, precision: encoder)
+        store = CollectionStore(tmp_path / "data" / "collections")
+        service = Service(ServerSettings(data=tmp_path / "data"), lambda source, precision: encoder)
         service.load("colours", "colours")
-        client = TestClient(surround(build_app(service, build_routers(service, shelf))))
-        running.append((client.__enter__(), shelf))
+        client = TestClient(add_middleware(build_app(service, build_routers(service, store))))
+        running.append((client.__enter__(), store))
         return client
 
     yield begin

@@ -8,8 +8,8 @@ import pytest
 
 from twinlens.errors import OverloadedError
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import Batcher, Entry, Ticket, choose_bucket
-from twinlens.serving.engine.throttle import Pace
+from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
+from twinlens.serving.engine.throttle import BackgroundThrottle
 from twinlens.serving.engine.window import LatencyWindow
 from twinlens.serving.failures import DeadlineError
 
@@ -44,7 +44,7 @@ def put(
 ) -> Ticket[str]:
     ticket: Ticket[str] = Ticket(len(items), _ignore, deadline=options.pop("deadline", 1e9))  # type: ignore[arg-type]
     batcher.put(
-        [Entry(ticket, i, item, bucket) for i, item in enumerate(items)],
+        [QueueEntry(ticket, i, item, bucket) for i, item in enumerate(items)],
         **options,  # type: ignore[arg-type]
     )
     return ticket
@@ -84,14 +84,14 @@ def test_background_items_wait_for_live_ones() -> None:
 
 
 def test_background_work_rests_and_is_small_while_live_items_are_anywhere() -> None:
-    pace = Pace()
-    batcher, clock = make(pace=pace)
+    throttle = BackgroundThrottle()
+    batcher, clock = make(throttle=throttle)
     put(batcher, "abcdefghij", background=True)
     assert taken(batcher) == "abcd"  # nobody waits: whole batches, end to end
     batcher.observe(4, 0.5)
     assert taken(batcher) == "efgh"
     batcher.observe(4, 0.5)
-    pace.enter(1)  # an image, say, in another tower
+    throttle.enter(1)  # an image, say, in another tower
     began = clock.time
     assert taken(batcher) == "i"
     assert clock.time - began == pytest.approx(2.0)  # four times as long as the batch before it
@@ -101,17 +101,17 @@ def test_background_work_rests_and_is_small_while_live_items_are_anywhere() -> N
 
 
 def test_background_work_goes_on_at_once_when_the_last_live_item_is_answered() -> None:
-    pace = Pace()
-    batcher, clock = make(pace=pace)
+    throttle = BackgroundThrottle()
+    batcher, clock = make(throttle=throttle)
     put(batcher, "ab", background=True)
-    pace.enter(1)
+    throttle.enter(1)
     assert taken(batcher) == "a"
     batcher.observe(1, 100.0)
     wait = clock.wait
 
     def answered(condition: threading.Condition, seconds: float | None) -> None:
         wait(condition, seconds)
-        pace.leave(1)
+        throttle.leave(1)
 
     clock.wait = answered  # type: ignore[method-assign]
     began = clock.time

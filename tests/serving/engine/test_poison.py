@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from twinlens.bundle.encoder import open_bundle
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.settings import Limits, ServerSettings
 
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -134,7 +134,8 @@ def good() -> list[bytes]:
 def served(make_client: Callable[..., TestClient], toy_bundle: Path) -> TestClient:
     limits = Limits(image_pixels=4_000_000, request_pixels=40_000_000)
     return make_client(
-        Settings(limits=limits), opener=lambda source, precision: open_bundle(toy_bundle, threads=1)
+        ServerSettings(limits=limits),
+        opener=lambda source, precision: open_bundle(toy_bundle, threads=1),
     )
 
 

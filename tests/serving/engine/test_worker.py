@@ -10,8 +10,8 @@ import pytest
 
 from twinlens.errors import ImageError
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import Batcher, Entry, Ticket
-from twinlens.serving.engine.tower import Tower
+from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket
+from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.failures import EncodeError, UnavailableError
 from twinlens.serving.settings import Watch
 
@@ -28,12 +28,14 @@ def double(items: Sequence[int]) -> list[int | Exception]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Tower[int, int]]]:
-    towers: list[Tower[int, int]] = []
+def start() -> Iterator[Callable[..., ServedTower[int, int]]]:
+    towers: list[ServedTower[int, int]] = []
 
-    def make(run: Callable[[Sequence[int]], Sequence[int | Exception]] = double) -> Tower[int, int]:
+    def make(
+        run: Callable[[Sequence[int]], Sequence[int | Exception]] = double,
+    ) -> ServedTower[int, int]:
         batcher: Batcher[int, int] = Batcher(capacity=100, max_batch=16)
-        towers.append(Tower("numbers", batcher, run, clock=Clock()))
+        towers.append(ServedTower("numbers", batcher, run, clock=Clock()))
         return towers[-1]
 
     yield make
@@ -41,10 +43,10 @@ def start() -> Iterator[Callable[..., Tower[int, int]]]:
         tower.close()
 
 
-def ask(tower: Tower[int, int], items: list[int], seconds: float = 5.0) -> list[object]:
+def ask(tower: ServedTower[int, int], items: list[int], seconds: float = 5.0) -> list[object]:
     done = threading.Event()
     ticket: Ticket[int] = Ticket(len(items), done.set)
-    tower.batcher.put([Entry(ticket, i, item) for i, item in enumerate(items)])
+    tower.batcher.put([QueueEntry(ticket, i, item) for i, item in enumerate(items)])
     assert done.wait(seconds), "not answered"
     return list(ticket.answers)
 
@@ -58,7 +60,7 @@ def wait_for(claim: Callable[[], bool], seconds: float = 5.0) -> None:
 
 @pytest.mark.parametrize("position", range(7))
 def test_one_guilty_item_fails_alone_wherever_it_is(
-    start: Callable[..., Tower[int, int]], position: int
+    start: Callable[..., ServedTower[int, int]], position: int
 ) -> None:
     items = list(range(7))
     items[position] = -1
@@ -68,20 +70,20 @@ def test_one_guilty_item_fails_alone_wherever_it_is(
 
 
 def test_several_guilty_items_fail_and_all_others_succeed(
-    start: Callable[..., Tower[int, int]],
+    start: Callable[..., ServedTower[int, int]],
 ) -> None:
     answers = ask(start(), [1, -1, 2, 3, -1, -1, 4])
     assert [a for a in answers if not isinstance(a, Exception)] == [2, 4, 6, 8]
     assert [i for i, a in enumerate(answers) if isinstance(a, EncodeError)] == [1, 4, 5]
 
 
-def test_an_internal_error_shows_no_internals(start: Callable[..., Tower[int, int]]) -> None:
+def test_an_internal_error_shows_no_internals(start: Callable[..., ServedTower[int, int]]) -> None:
     (answer,) = ask(start(), [-1])
     assert "poisoned" not in str(answer)
 
 
 def test_an_error_of_ours_reaches_the_client_as_it_is(
-    start: Callable[..., Tower[int, int]],
+    start: Callable[..., ServedTower[int, int]],
 ) -> None:
     def refuse(items: Sequence[int]) -> list[int | Exception]:
         raise ImageError("too dark")
@@ -91,22 +93,22 @@ def test_an_error_of_ours_reaches_the_client_as_it_is(
 
 
 def test_a_wrong_number_of_answers_is_never_handed_on(
-    start: Callable[..., Tower[int, int]],
+    start: Callable[..., ServedTower[int, int]],
 ) -> None:
     answers = ask(start(lambda items: [0] * (len(items) + 1)), [1, 2])
     assert all(isinstance(answer, EncodeError) for answer in answers)
 
 
 def test_a_dead_worker_is_seen_and_replaced_and_its_batch_is_answered(
-    start: Callable[..., Tower[int, int]],
+    start: Callable[..., ServedTower[int, int]],
 ) -> None:
     tower, watch = start(), Watch()
     done = threading.Event()
     ticket: Ticket[int] = Ticket(1, done.set)
-    tower.batcher.put([Entry(ticket, 0, 666)])
+    tower.batcher.put([QueueEntry(ticket, 0, 666)])
     wait_for(lambda: tower.find_fault(watch) is not None)
     assert "dead" in str(tower.find_fault(watch))
-    tower.mend(watch)
+    tower.restart_worker(watch)
     assert done.wait(5)
     assert isinstance(ticket.answers[0], UnavailableError)
     assert tower.find_fault(watch) is None
@@ -115,7 +117,7 @@ def test_a_dead_worker_is_seen_and_replaced_and_its_batch_is_answered(
 
 
 def test_a_hanging_worker_is_replaced_and_its_late_answer_is_dropped(
-    start: Callable[..., Tower[int, int]],
+    start: Callable[..., ServedTower[int, int]],
 ) -> None:
     release, begun = threading.Event(), threading.Event()
 
@@ -127,10 +129,10 @@ def test_a_hanging_worker_is_replaced_and_its_late_answer_is_dropped(
 
     tower, watch = start(hang_on_zero), Watch(stall_seconds=0.02)
     ticket: Ticket[int] = Ticket(1, lambda: None)
-    tower.batcher.put([Entry(ticket, 0, 0)])
+    tower.batcher.put([QueueEntry(ticket, 0, 0)])
     assert begun.wait(5)
     wait_for(lambda: "hangs" in str(tower.find_fault(watch)))
-    tower.mend(watch)
+    tower.restart_worker(watch)
     assert isinstance(ticket.answers[0], UnavailableError)
     assert ask(tower, [4]) == [8]
     release.set()
@@ -139,7 +141,7 @@ def test_a_hanging_worker_is_replaced_and_its_late_answer_is_dropped(
 
 
 def test_batches_that_fail_in_a_row_are_a_fault_and_a_success_ends_it(
-    start: Callable[..., Tower[int, int]],
+    start: Callable[..., ServedTower[int, int]],
 ) -> None:
     tower, watch = start(), Watch(failures_in_a_row=3)
     for _ in range(2):

@@ -11,10 +11,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.testclient import TestClient
 
-from twinlens.serving.app import build_app, surround
+from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.observe.tracing import Tracer, start_exporting
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -64,11 +64,11 @@ def test_a_collector_receives_requests_and_their_stages(
 ) -> None:
     provider = start_exporting()
     service = Service(
-        Settings(tracing=True), lambda source, precision: encoder, tracer=Tracer(provider)
+        ServerSettings(tracing=True), lambda source, precision: encoder, tracer=Tracer(provider)
     )
     service.load("colours", "colours")
     headers = {"content-type": "image/png", "traceparent": f"00-{TRACE}-{PARENT}-01"}
-    with TestClient(surround(build_app(service))) as client:
+    with TestClient(add_middleware(build_app(service))) as client:
         assert client.post("/embed", content=image(), headers=headers).status_code == 200
         assert client.post("/embed", json={"texts": []}).status_code == 400
     provider.shutdown()  # sends what is left, as the end of the process does
@@ -95,8 +95,8 @@ def test_a_collector_that_is_away_costs_no_request_anything(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
     provider = start_exporting()
-    service = Service(Settings(), lambda source, precision: encoder, tracer=Tracer(provider))
+    service = Service(ServerSettings(), lambda source, precision: encoder, tracer=Tracer(provider))
     service.load("colours", "colours")
-    with TestClient(surround(build_app(service))) as client:
+    with TestClient(add_middleware(build_app(service))) as client:
         assert client.post("/embed", json={"texts": ["red"]}).status_code == 200
     provider.shutdown()

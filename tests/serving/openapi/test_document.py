@@ -20,12 +20,12 @@ from schemathesis.specs.openapi.checks import response_schema_conformance
 from starlette.testclient import TestClient
 
 from twinlens.bundle.manifest import AttentionSpec
-from twinlens.serving.app import build_app, surround
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.app import add_middleware, build_app
+from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.openapi.document import ALWAYS, AT_TIMES
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.settings import Limits, ServerSettings
 
 OPERATIONS = ALWAYS | AT_TIMES
 
@@ -33,8 +33,8 @@ _METHODS = ("get", "put", "post", "delete")
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
-    opened = Shelf(tmp_path_factory.mktemp("shelf"))
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectionStore]:
+    opened = CollectionStore(tmp_path_factory.mktemp("shelf"))
     yield opened
     opened.close()
 
@@ -43,12 +43,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
 def client(encoder: Any, tmp_path: Path) -> Iterator[TestClient]:
     """A server with every route that there is, and the collection that examples speak of."""
     encoder.manifest = replace(encoder.manifest, attention=AttentionSpec("attention.onnx", 2, 4, 4))
-    shelf = Shelf(tmp_path)
-    service = Service(Settings(), lambda source, precision: encoder)
+    store = CollectionStore(tmp_path)
+    service = Service(ServerSettings(), lambda source, precision: encoder)
     service.load("colours", "colours")
-    with TestClient(surround(build_app(service, build_routers(service, shelf)))) as opened:
+    with TestClient(add_middleware(build_app(service, build_routers(service, store)))) as opened:
         yield opened
-    shelf.close()
+    store.close()
 
 
 def examples() -> Iterator[tuple[str, str, str, Any]]:
@@ -108,14 +108,14 @@ def test_every_body_that_a_route_reads_has_a_schema_and_an_example(client: TestC
 
 
 @pytest.fixture(scope="module")
-def schema(make_encoder: Any, shelf: Shelf) -> Iterator[Any]:
+def schema(make_encoder: Any, store: CollectionStore) -> Iterator[Any]:
     """The document of a server that lives as long as the fuzzing does."""
     encoder = make_encoder()
     encoder.manifest = replace(encoder.manifest, attention=AttentionSpec("attention.onnx", 2, 4, 4))
-    settings = Settings(limits=Limits(items=16, classes=16, prompts=64, request_seconds=5))
+    settings = ServerSettings(limits=Limits(items=16, classes=16, prompts=64, request_seconds=5))
     service = Service(settings, lambda source, precision: encoder)
     service.load("colours", "colours")
-    app = surround(build_app(service, build_routers(service, shelf)))
+    app = add_middleware(build_app(service, build_routers(service, store)))
     config = uvicorn.Config(app, port=0, log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

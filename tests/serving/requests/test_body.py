@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from twinlens.serving.settings import Limits, Settings, Watch
+from twinlens.serving.settings import Limits, ServerSettings, Watch
 
 
 async def post(http: Any, text: str) -> Any:
@@ -31,7 +31,7 @@ def test_a_stream_over_the_limit_is_cut_off_as_soon_as_it_passes_it(
         assert sent <= 4
         assert service.bodies.held_bytes == 0
 
-    run_server(scenario, Settings(limits=Limits(body_bytes=1000)))
+    run_server(scenario, ServerSettings(limits=Limits(body_bytes=1000)))
 
 
 def test_a_body_that_does_not_arrive_is_a_408(run_server: Callable[..., Any]) -> None:
@@ -46,7 +46,7 @@ def test_a_body_that_does_not_arrive_is_a_408(run_server: Callable[..., Any]) ->
         assert service.bodies.held_bytes == 0
         assert (await post(http, "next")).status_code == 200
 
-    settings = Settings(limits=Limits(body_seconds=0.1), watch=Watch(interval=0.05))
+    settings = ServerSettings(limits=Limits(body_seconds=0.1), watch=Watch(interval=0.05))
     run_server(scenario, settings)
 
 
@@ -62,4 +62,4 @@ def test_bodies_held_at_once_are_bounded(run_server: Callable[..., Any], encoder
         assert service.bodies.held_bytes == 0
         assert (await post(http, "y" * 500)).status_code == 200
 
-    run_server(scenario, Settings(limits=Limits(bytes_in_flight=800)))
+    run_server(scenario, ServerSettings(limits=Limits(bytes_in_flight=800)))

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.serving.jobs import Job
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.settings import Limits, ServerSettings
 from twinlens.serving.zeroshot.banks import ClassBank
 from twinlens.serving.zeroshot.classifiers import Classifier, ClassifierStore, pack, unpack
 
@@ -125,7 +125,7 @@ def test_a_bad_example_names_itself_and_stores_nothing(
 def test_classifiers_are_there_again_after_a_restart(
     make_client: Callable[..., TestClient], tmp_path: Path, uri: Callable[..., str]
 ) -> None:
-    settings = Settings(data=tmp_path)
+    settings = ServerSettings(data=tmp_path)
     made = make_client(settings).put("/classifiers/rgb", json={"classes": ["red", "blue"]})
     again = make_client(settings)
     assert best(again, uri(), classifier="rgb") == "red"
@@ -140,7 +140,7 @@ def test_another_revision_is_told_and_may_have_its_own(
     tmp_path: Path,
     uri: Callable[..., str],
 ) -> None:
-    settings = Settings(data=tmp_path)
+    settings = ServerSettings(data=tmp_path)
     make_client(settings).put("/classifiers/rgb", json={"classes": ["red", "blue"]})
     other = make_client(settings, opener=lambda source, precision: make_encoder("b" * 64))
     answer = other.post("/zeroshot", json={"images": [uri()], "classifier": "rgb"})
@@ -180,7 +180,7 @@ def test_no_temporary_file_is_left_and_no_name_becomes_a_path(tmp_path: Path) ->
 def test_a_large_classifier_is_built_as_a_job_with_progress(
     make_client: Callable[..., TestClient], tmp_path: Path, uri: Callable[..., str]
 ) -> None:
-    client = make_client(Settings(data=tmp_path, limits=Limits(prompts=50)))
+    client = make_client(ServerSettings(data=tmp_path, limits=Limits(prompts=50)))
     classes = ["red", "blue", *(f"thing {i}" for i in range(28))]
     answer = client.put("/classifiers/big", json={"classes": classes, "templates": "photo"})
     assert answer.status_code == 202, answer.text
@@ -206,7 +206,7 @@ def test_a_job_and_a_request_build_the_same_rows(client: TestClient) -> None:
 def test_a_job_that_was_cut_off_is_resumed_where_it_was(
     make_client: Callable[..., TestClient], make_encoder: Any, tmp_path: Path
 ) -> None:
-    settings = Settings(data=tmp_path)
+    settings = ServerSettings(data=tmp_path)
     classes = [f"thing {i}" for i in range(24)]
     service = make_client(settings).service  # type: ignore[attr-defined]
     spec = {
@@ -233,7 +233,7 @@ def test_a_job_that_was_cut_off_is_resumed_where_it_was(
 def test_a_job_whose_model_was_replaced_fails_and_says_so(
     make_client: Callable[..., TestClient], tmp_path: Path
 ) -> None:
-    settings = Settings(data=tmp_path)
+    settings = ServerSettings(data=tmp_path)
     service = make_client(settings).service  # type: ignore[attr-defined]
     spec = {
         "name": "big",

@@ -15,28 +15,28 @@ from starlette.testclient import TestClient
 
 from twinlens.index.maintenance import IndexPlan, optimise
 from twinlens.index.writer import Writer, create_collection
-from twinlens.serving.app import build_app, surround
-from twinlens.serving.collections.served import Ask
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.app import add_middleware, build_app
+from twinlens.serving.collections.served import SearchParams
+from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 Uri = Callable[..., str]
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    opened = Shelf(tmp_path / "data")
+def store(tmp_path: Path) -> Iterator[CollectionStore]:
+    opened = CollectionStore(tmp_path / "data")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def client(encoder: Any, shelf: Shelf) -> Iterator[TestClient]:
-    service = Service(Settings(), lambda source, precision: encoder)
+def client(encoder: Any, store: CollectionStore) -> Iterator[TestClient]:
+    service = Service(ServerSettings(), lambda source, precision: encoder)
     service.load("colours", "colours")
-    with TestClient(surround(build_app(service, build_routers(service, shelf)))) as opened:
+    with TestClient(add_middleware(build_app(service, build_routers(service, store)))) as opened:
         yield opened
 
 
@@ -191,11 +191,11 @@ def test_a_search_that_cannot_work_says_why(
 
 
 def test_a_collection_of_another_bundle_is_409_and_says_which(
-    client: TestClient, shelf: Shelf, tmp_path: Path
+    client: TestClient, store: CollectionStore, tmp_path: Path
 ) -> None:
     place = tmp_path / "older"
     create_collection(place, dim=16, bundle_name="older", bundle_revision="f00d")
-    shelf.add("older", place)
+    store.add("older", place)
     answer = client.post("/search", json={"query": "red", "collection": "older"})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (409, "bundle_mismatch")
@@ -203,7 +203,9 @@ def test_a_collection_of_another_bundle_is_409_and_says_which(
     assert str(tmp_path) not in answer.text
 
 
-def test_collections_come_and_go(client: TestClient, shelf: Shelf, tmp_path: Path) -> None:
+def test_collections_come_and_go(
+    client: TestClient, store: CollectionStore, tmp_path: Path
+) -> None:
     assert client.put("/collections/a", json={}).status_code == 201
     assert client.put("/collections/a", json={}).status_code == 409
     assert client.put("/collections/..%2Fx", json={}).status_code in (400, 404)
@@ -214,17 +216,17 @@ def test_collections_come_and_go(client: TestClient, shelf: Shelf, tmp_path: Pat
 
 
 def test_what_was_kept_is_there_after_a_restart(filled: TestClient, tmp_path: Path) -> None:
-    again = Shelf(tmp_path / "data")
+    again = CollectionStore(tmp_path / "data")
     assert again.find("photos").collection.count() == 3
     again.close()
 
 
 def test_another_writer_means_409_and_searches_go_on(
-    client: TestClient, shelf: Shelf, tmp_path: Path
+    client: TestClient, store: CollectionStore, tmp_path: Path
 ) -> None:
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
     with Writer(tmp_path / "c") as other:
-        shelf.add("c", tmp_path / "c")
+        store.add("c", tmp_path / "c")
         answer = client.post("/collections/c/items", json={"items": [{"id": "x", "text": "red"}]})
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "locked")
         other.upsert(["late"], np.ones((1, 16)))
@@ -233,11 +235,11 @@ def test_another_writer_means_409_and_searches_go_on(
 
 
 def test_the_servers_writer_lets_go_when_idle(
-    client: TestClient, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, store: CollectionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinlens.serving.collections.served.WRITER_IDLE_SECONDS", 0.01)
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
-    held = shelf.add("c", tmp_path / "c")
+    held = store.add("c", tmp_path / "c")
     client.post("/collections/c/items", json={"items": [{"id": "x", "text": "red"}]})
     assert held._idle is not None
     held._idle.join()
@@ -245,7 +247,7 @@ def test_the_servers_writer_lets_go_when_idle(
 
 
 def test_a_damaged_index_is_rebuilt_while_searches_go_on(
-    client: TestClient, shelf: Shelf, tmp_path: Path
+    client: TestClient, store: CollectionStore, tmp_path: Path
 ) -> None:
     folder = tmp_path / "c"
     create_collection(folder, dim=16, bundle_revision="a" * 64)
@@ -257,7 +259,7 @@ def test_a_damaged_index_is_rebuilt_while_searches_go_on(
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    held = shelf.add("c", folder)
+    held = store.add("c", folder)
     body = {"vector": rows[7].tolist(), "k": 1}
     for _ in range(200):
         assert client.post("/search", json=body).json()["data"][0]["id"] == "i7"
@@ -273,8 +275,8 @@ def test_searches_that_wait_share_a_batch(tmp_path: Path, monkeypatch: pytest.Mo
     rows = np.eye(16, dtype=np.float32)
     with Writer(tmp_path / "c") as writer:
         writer.upsert([f"i{n}" for n in range(16)], rows)
-    shelf = Shelf()
-    held = shelf.add("c", tmp_path / "c")
+    store = CollectionStore()
+    held = store.add("c", tmp_path / "c")
     sizes: list[int] = []
     plain = held.collection.search
 
@@ -285,12 +287,14 @@ def test_searches_that_wait_share_a_batch(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(held.collection, "search", watch)
 
     async def main() -> None:
-        answers = await asyncio.gather(*(held.search(row, Ask(k=1)) for row in rows))
+        answers = await asyncio.gather(*(held.search(row, SearchParams(k=1)) for row in rows))
         assert [hits[0].id for hits in answers] == [f"i{n}" for n in range(16)]
-        other = await asyncio.gather(held.search(rows[0], Ask(k=2)), held.search(rows[1], Ask(k=3)))
+        other = await asyncio.gather(
+            held.search(rows[0], SearchParams(k=2)), held.search(rows[1], SearchParams(k=3))
+        )
         assert [len(hits) for hits in other] == [2, 3]
 
     asyncio.run(main())
-    shelf.close()
+    store.close()
     assert max(sizes) > 1
     assert sum(sizes) == 18

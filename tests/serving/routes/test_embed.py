@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.settings import Limits, ServerSettings
 
 PNG = {"content-type": "image/png"}
 
@@ -204,7 +204,7 @@ def test_a_broken_form_is_a_400(client: TestClient, body: bytes) -> None:
 def test_a_body_over_the_limit_is_a_413_before_it_is_read(
     make_client: Callable[..., TestClient], image: Callable[..., bytes]
 ) -> None:
-    client = make_client(Settings(limits=Limits(body_bytes=1000)))
+    client = make_client(ServerSettings(limits=Limits(body_bytes=1000)))
     sent = 0
 
     def stream() -> Any:
@@ -222,7 +222,7 @@ def test_a_body_over_the_limit_is_a_413_before_it_is_read(
 
 
 def test_limits_on_items_and_texts_are_kept(make_client: Callable[..., TestClient]) -> None:
-    client = make_client(Settings(limits=Limits(items=2, text_characters=5)))
+    client = make_client(ServerSettings(limits=Limits(items=2, text_characters=5)))
     assert client.post("/embed", json={"texts": ["a", "b", "c"]}).status_code == 413
     answer = client.post("/embed", json={"texts": ["fine", "too long"]})
     assert answer.json()["embeddings"][1]["error"]["code"] == "too_large"
@@ -231,7 +231,7 @@ def test_limits_on_items_and_texts_are_kept(make_client: Callable[..., TestClien
 def test_limits_on_pixels_hold_for_an_image_and_for_a_request(
     make_client: Callable[..., TestClient], image: Callable[..., bytes]
 ) -> None:
-    client = make_client(Settings(limits=Limits(image_pixels=500, request_pixels=900)))
+    client = make_client(ServerSettings(limits=Limits(image_pixels=500, request_pixels=900)))
     answer = client.post("/embed", content=image(size=(30, 30)), headers=PNG)
     assert answer.status_code == 413
     files = [("images", ("x", image(size=(20, 20)))) for _ in range(4)]
@@ -242,7 +242,7 @@ def test_limits_on_pixels_hold_for_an_image_and_for_a_request(
 def test_only_formats_that_the_operator_allows_are_decoded(
     make_client: Callable[..., TestClient], image: Callable[..., bytes]
 ) -> None:
-    client = make_client(Settings(limits=Limits(formats=("jpeg", "webp"))))
+    client = make_client(ServerSettings(limits=Limits(formats=("jpeg", "webp"))))
     jpeg = {"content-type": "image/jpeg"}
     assert client.post("/embed", content=image(kind="JPEG"), headers=jpeg).status_code == 200
     answer = client.post("/embed", content=image(kind="PNG"), headers=jpeg)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from twinlens.errors import BundleError
 from twinlens.serving.engine.memory import set_aside
 from twinlens.serving.keys import parse_keys
-from twinlens.serving.settings import Settings, Watch
+from twinlens.serving.settings import ServerSettings, Watch
 
 ADMIN = {"authorization": "Bearer admin-key"}
 KEYS = parse_keys("admin:admin-key")
@@ -65,7 +65,7 @@ def test_bundles_do_not_share_cached_texts(
 def test_a_bundle_is_loaded_and_unloaded_by_name(
     make_client: Callable[..., TestClient], opener: Any, bundles: Path
 ) -> None:
-    client = make_client(Settings(keys=KEYS, bundles=bundles), opener=opener)
+    client = make_client(ServerSettings(keys=KEYS, bundles=bundles), opener=opener)
     client.headers.update(ADMIN)
     answer = client.put("/v1/models/new", json={"bundle": "blue-1"})
     assert answer.status_code == 200, answer.text
@@ -79,7 +79,7 @@ def test_a_bundle_is_loaded_and_unloaded_by_name(
 def test_a_bundle_that_does_not_open_changes_nothing(
     make_client: Callable[..., TestClient], opener: Any, bundles: Path
 ) -> None:
-    client = make_client(Settings(keys=KEYS, bundles=bundles), opener=opener)
+    client = make_client(ServerSettings(keys=KEYS, bundles=bundles), opener=opener)
     client.headers.update(ADMIN)
     answer = client.put("/v1/models/colours", json={"bundle": "blue-2"})
     assert answer.status_code == 422
@@ -90,7 +90,7 @@ def test_a_bundle_that_does_not_open_changes_nothing(
 def test_a_client_can_select_a_bundle_but_never_address_one(
     make_client: Callable[..., TestClient], opener: Any, bundles: Path, bundle: str
 ) -> None:
-    client = make_client(Settings(keys=KEYS, bundles=bundles), opener=opener)
+    client = make_client(ServerSettings(keys=KEYS, bundles=bundles), opener=opener)
     answer = client.put("/v1/models/x", json={"bundle": bundle}, headers=ADMIN)
     assert answer.status_code in (400, 404)
     assert str(bundles) not in answer.text
@@ -134,7 +134,7 @@ def test_a_swap_under_load_fails_no_request_and_mixes_no_answer(
             await asyncio.sleep(0.02)
         raise AssertionError("the old model was not closed")
 
-    run_server(scenario, Settings(keys=KEYS, bundles=bundles), opener=opener)
+    run_server(scenario, ServerSettings(keys=KEYS, bundles=bundles), opener=opener)
 
 
 def test_a_replaced_model_is_freed(
@@ -151,5 +151,5 @@ def test_a_replaced_model_is_freed(
             await asyncio.sleep(0.02)
         raise AssertionError("the old model is still in memory")
 
-    settings = Settings(keys=KEYS, bundles=bundles, watch=Watch(interval=0.05))
+    settings = ServerSettings(keys=KEYS, bundles=bundles, watch=Watch(interval=0.05))
     run_server(scenario, settings, opener=opener)

@@ -14,7 +14,7 @@ import openai
 import pytest
 from starlette.testclient import TestClient
 
-from twinlens.serving.settings import Limits, Settings
+from twinlens.serving.settings import Limits, ServerSettings
 
 
 def ask(client: TestClient, path: str = "/v1/embeddings", **body: Any) -> dict[str, Any]:
@@ -213,4 +213,4 @@ def test_the_openai_client_comes_back_when_it_is_told_to(
             await client.embeddings.create(model="gpt", input=["red"])
         assert statuses == [404]  # what would fail again is not asked again
 
-    run_server(scenario, Settings(limits=Limits(text_queue=1)))
+    run_server(scenario, ServerSettings(limits=Limits(text_queue=1)))

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from twinlens.serving.keys import parse_keys
 from twinlens.serving.routes.page import POLICY, read_page
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 BUDGET = 150_000
 PAGE = read_page()
@@ -142,7 +142,7 @@ def test_every_control_has_a_label_and_every_id_is_one() -> None:
 def test_the_page_is_served_without_a_key_and_the_api_is_not(
     make_client: Callable[..., TestClient],
 ) -> None:
-    client = make_client(Settings(keys=parse_keys("read:open-sesame")))
+    client = make_client(ServerSettings(keys=parse_keys("read:open-sesame")))
     assert client.get("/").status_code == 200
     assert client.get("/page/app.js").status_code == 200
     assert client.get("/v1/models").status_code == 401

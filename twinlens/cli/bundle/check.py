@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from twinlens.cli.options import Device, Json, open_encoder
+from twinlens.cli.options import DeviceOption, Json, open_encoder
 from twinlens.cli.terminal import print_json
 
 
 def check(
     bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
-    device: Device = "auto",
+    device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
     """Verify every hash of a bundle and replay its golden vectors, at each precision that it holds.

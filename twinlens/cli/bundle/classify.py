@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Bundle, Device, Json, Precision, Threads, open_encoder
+from twinlens.cli.options import Bundle, DeviceOption, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, track
 from twinlens.errors import InputError
 
@@ -29,8 +29,8 @@ def classify(
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Labels to show.", min=1)] = 5,
     bundle: Bundle = "builtin",
-    precision: Precision = "fp32",
-    device: Device = "auto",
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

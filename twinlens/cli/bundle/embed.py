@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Bundle, Device, Json, Precision, Threads, open_encoder
+from twinlens.cli.options import Bundle, DeviceOption, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note, track
 from twinlens.errors import InputError
 
@@ -30,8 +30,8 @@ def embed(
         int | None, typer.Option(help="Keep this many dimensions (bundles that allow it).")
     ] = None,
     bundle: Bundle = "builtin",
-    precision: Precision = "fp32",
-    device: Device = "auto",
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twinlens.cli.index.progress import BuildDisplay
-from twinlens.cli.options import Device, Json, Precision, Threads, open_encoder
+from twinlens.cli.options import DeviceOption, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import CollectionError, InputError
+from twinlens.index.ann.kinds import list_kinds
 
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder
@@ -29,9 +30,7 @@ OptionalBundle = Annotated[
     str | None,
     typer.Option("--bundle", "-b", help="Bundle; default: the collection's own, else `builtin`."),
 ]
-Kind = Annotated[
-    str, typer.Option(help="auto, exact, sq8, projected-sq8, ivf-sq8, ivf-rabitq, ivf-pq or hnsw.")
-]
+KindOption = Annotated[str, typer.Option(help=f"{list_kinds()}.")]
 Target = Annotated[
     float,
     typer.Option(help="Recall@10 that the worst modality must reach.", min=0.5, max=0.999),
@@ -57,11 +56,11 @@ def build(
     queries: Annotated[
         Path | None, typer.Option(help="Text queries to tune on, one a line; default: captions.")
     ] = None,
-    kind: Kind = "auto",
+    kind: KindOption = "auto",
     target: Target = 0.95,
     batch: Annotated[int, typer.Option(help="Images the encoder takes at once.", min=1)] = 32,
-    precision: Precision = "fp32",
-    device: Device = "auto",
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -146,31 +145,31 @@ def verify(
     from twinlens.index.verify import verify_collection
     from twinlens.index.writer import Writer
 
-    verdict = verify_collection(folder)
-    if repair and verdict.derived and not verdict.faults:
+    report = verify_collection(folder)
+    if repair and report.index_faults and not report.faults:
         with Writer(folder) as writer:
             rebuild(writer)
-        verdict = verify_collection(folder)
+        report = verify_collection(folder)
     if json:
         print_json(
             {
-                "items": verdict.items,
-                "files": verdict.files,
-                "faults": verdict.faults,
-                "derived_faults": verdict.derived,
+                "items": report.items,
+                "files": report.files,
+                "faults": report.faults,
+                "derived_faults": report.index_faults,
             }
         )
-    for fault in (*verdict.faults, *verdict.derived):
+    for fault in (*report.faults, *report.index_faults):
         print_note(fault)
-    if not verdict.is_sound:
-        remedy = "restore a copy or build it anew" if verdict.faults else "run verify --repair"
+    if not report.is_sound:
+        remedy = "restore a copy or build it anew" if report.faults else "run verify --repair"
         raise CollectionError(f"{folder} is damaged: {remedy}")
     if not json:
-        print_note(f"{folder}: {verdict.items} items, {verdict.files} files, all as published")
+        print_note(f"{folder}: {report.items} items, {report.files} files, all as published")
 
 
 @app.command()
-def compact(folder: Folder, kind: Kind = "auto", target: Target = 0.95) -> None:
+def compact(folder: Folder, kind: KindOption = "auto", target: Target = 0.95) -> None:
     """Drop what was deleted, join segments into one, and index it anew.
 
     [bold]Example:[/] twinlens index compact photos.index
@@ -209,7 +208,7 @@ def import_collection(
         str, typer.Option("--bundle", "-b", help="The bundle that made the embeddings.")
     ],
     id_column: Annotated[str | None, typer.Option(help="Column that holds ids.")] = None,
-    kind: Kind = "auto",
+    kind: KindOption = "auto",
     target: Target = 0.95,
 ) -> None:
     """Take in embeddings that were made elsewhere: .npy with Parquet or JSONL, row by row.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twinlens.cli.terminal import print_note
 
 if TYPE_CHECKING:
-    from twinlens.index.ingest.intake import Progress
+    from twinlens.index.ingest.intake import IndexingProgress
 
 LINE_SECONDS = 10.0
 
@@ -45,7 +45,7 @@ class BuildDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: IndexingProgress) -> None:
         """Show how far the embedding is."""
         rate = f"{progress.rate:.1f}/s"
         if self._bar is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Device, Json, Precision, Threads, open_encoder
+from twinlens.cli.options import DeviceOption, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
 
@@ -41,8 +41,8 @@ def search(
         bool, typer.Option("--open", help="Open a contact sheet in the browser.")
     ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Write the contact sheet here.")] = None,
-    precision: Precision = "fp32",
-    device: Device = "auto",
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

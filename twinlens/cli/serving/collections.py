@@ -10,29 +10,31 @@ from twinlens.cli.terminal import print_note
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
-    from twinlens.serving.collections.store import Shelf
+    from twinlens.serving.collections.store import CollectionStore
 
 KEPT = "collections"
 CACHE = Path.home() / ".cache" / "twinlens"
 
 
-def open_shelf(named: list[str], images: Path | None, data: Path | None, bundle: str) -> Shelf:
+def open_collections(
+    named: list[str], images: Path | None, data: Path | None, bundle: str
+) -> CollectionStore:
     """Return the shelf of a server; `images` is indexed with `bundle` first."""
-    from twinlens.serving.collections.store import Shelf
+    from twinlens.serving.collections.store import CollectionStore
 
-    shelf = Shelf(data / KEPT if data else None)
+    store = CollectionStore(data / KEPT if data else None)
     try:
         for text in named:
             name, sign, path = text.partition("=")
             if not sign or not name or not path:
                 raise InputError(f"--collection {text!r} is not NAME=DIR", field="collection")
-            shelf.add(name, Path(path))
+            store.add(name, Path(path))
         if images is not None:
-            shelf.add("images", _index(images, data, bundle))
+            store.add("images", _index(images, data, bundle))
     except BaseException:
-        shelf.close()
+        store.close()
         raise
-    return shelf
+    return store
 
 
 def _index(images: Path, data: Path | None, bundle: str) -> Path:

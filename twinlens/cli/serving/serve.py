@@ -13,7 +13,7 @@ from twinlens.errors import InputError
 if TYPE_CHECKING:
     from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.service import Opener
-    from twinlens.serving.settings import Settings
+    from twinlens.serving.settings import ServerSettings
 
 
 def serve(
@@ -49,7 +49,7 @@ def serve(
     ] = None,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
-        float, typer.Option(help="Seconds between readiness off and the door closed.", min=0)
+        float, typer.Option(help="Seconds between readiness off and the listener closed.", min=0)
     ] = 1.0,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
     collection: Annotated[
@@ -84,7 +84,7 @@ def serve(
 
 
 def _run(
-    settings: Settings,
+    settings: ServerSettings,
     opener: Opener,
     address: tuple[str, int],
     named: dict[str, str],
@@ -92,22 +92,22 @@ def _run(
     images: Path | None,
 ) -> None:
     """Open what is named, and serve it until a signal says to stop."""
-    from twinlens.cli.serving.collections import open_shelf
+    from twinlens.cli.serving.collections import open_collections
     from twinlens.serving.launch import announce, run_server, take_port
     from twinlens.serving.routes.collections import build_routers
     from twinlens.serving.service import Service
 
     taken = take_port(*address)
     service = Service(settings, opener, tracer=_start_tracer(settings))
-    shelf = open_shelf(collections, images, settings.data, next(iter(named.values())))
+    store = open_collections(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
         service.load(name, path)
     for line in announce(service, taken):
         typer.echo(line, err=True)
     try:
-        run_server(service, taken, build_routers(service, shelf))
+        run_server(service, taken, build_routers(service, store))
     finally:
-        shelf.close()
+        store.close()
 
 
 def read_bundles(given: list[str]) -> dict[str, str]:
@@ -129,12 +129,12 @@ def read_bundles(given: list[str]) -> dict[str, str]:
 
 def build_settings(
     options: list[str], *, data: Path | None, bundles: Path | None, keys: str
-) -> Settings:
+) -> ServerSettings:
     """Return the settings that NAME=VALUE options and folders make."""
     from twinlens.serving.keys import parse_keys
-    from twinlens.serving.settings import Settings, override
+    from twinlens.serving.settings import ServerSettings, override
 
-    settings = Settings(data=data, bundles=bundles, keys=parse_keys(keys))
+    settings = ServerSettings(data=data, bundles=bundles, keys=parse_keys(keys))
     for option in options:
         name, sign, value = option.partition("=")
         if not sign:
@@ -156,7 +156,7 @@ def _read_keys(path: Path | None) -> str:
     return path.read_text()
 
 
-def _start_tracer(settings: Settings) -> Tracer | None:
+def _start_tracer(settings: ServerSettings) -> Tracer | None:
     if not settings.tracing:
         return None
     from twinlens.serving.observe.tracing import Tracer, start_exporting

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.index.ann.candidates import TUNED_K, Candidates, Dials
+from twinlens.index.ann.candidates import TUNED_K, Candidates, IndexParams
 from twinlens.index.ann.recall import Sample, find_shares, lower_bound, true_sample
 from twinlens.index.vectors.arrays import Floats, Mask, as_float32
 
@@ -25,15 +25,15 @@ def widen(
     rows: npt.NDArray[Any],
     samples: Mapping[str, Sample],
     share: float,
-    dials: Dials,
+    params: IndexParams,
     target: float,
-) -> Dials | None:
-    """Return the first dials from these on that reach the target under leaning filters."""
+) -> IndexParams | None:
+    """Return the first parameters from these on that reach the target under leaning filters."""
     trials = []
     for one in samples.values():
         allowed = lean_against(rows, one.queries, share)
         trials.append((true_sample(one.queries, rows, one.own, allowed), allowed))
-    for step in _steps(index, dials):
+    for step in _steps(index, params):
         if all(lower_bound(_ask_each(index, *trial, step)) >= target for trial in trials):
             return step
     return None
@@ -47,27 +47,27 @@ def lean_against(rows: npt.NDArray[Any], queries: Floats, share: float) -> Mask:
     return np.argsort(np.argsort(near, kind="stable")) < round(share * len(rows))
 
 
-def _steps(index: Candidates, dials: Dials) -> Iterator[Dials]:
-    """Yield ever more thorough dials: more lists, or more candidates where there are no lists."""
-    yield dials
+def _steps(index: Candidates, params: IndexParams) -> Iterator[IndexParams]:
+    """Yield ever more thorough parameters: more lists, or more candidates without lists."""
+    yield params
     for probe in index.probes:
-        if probe > dials.probe:
-            yield Dials(probe, dials.expansion)
+        if probe > params.probe:
+            yield IndexParams(probe, params.expansion)
     if len(index.probes) == 1:
         for expansion in index.kind.expansions:
-            if expansion > dials.expansion:
-                yield Dials(dials.probe, expansion)
+            if expansion > params.expansion:
+                yield IndexParams(params.probe, expansion)
 
 
 def _ask_each(
-    index: Candidates, sample: Sample, allowed: Mask, dials: Dials
+    index: Candidates, sample: Sample, allowed: Mask, params: IndexParams
 ) -> npt.NDArray[np.float64]:
     """Return the share of its answers that each query finds, asked as a search would."""
     held = index.count_by_list(allowed)
-    enough = TUNED_K * dials.expansion
+    enough = TUNED_K * params.expansion
     found = np.empty(len(sample.queries))
     for place in range(len(found)):
         one = sample.part(slice(place, place + 1))
-        probe = index.probe_for(one.queries, dials.probe, held, enough)
-        found[place] = find_shares(index, one, probe, (dials.expansion,), allowed)[0, 0]
+        probe = index.probe_for(one.queries, params.probe, held, enough)
+        found[place] = find_shares(index, one, probe, (params.expansion,), allowed)[0, 0]
     return found

@@ -17,15 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import TwinlensError
-from twinlens.index.ann.candidates import INDEX_NAME, TUNED_K, Candidates, Dials
-from twinlens.index.ann.filtered_params import FilteredDials, choose_dials
-from twinlens.index.ann.kinds import PROJECTED_DIM, Kind, find_kind
+from twinlens.index.ann.candidates import INDEX_NAME, TUNED_K, Candidates, IndexParams
+from twinlens.index.ann.filtered_params import FilteredParams, choose_params
+from twinlens.index.ann.kinds import PROJECTED_DIM, IndexKind, find_kind
 from twinlens.index.ann.recall import Recall, Sample, fitting_part
 from twinlens.index.ann.tuner import Tuning, tune
 from twinlens.index.storage.durable import check_hashes, fresh_name, publish_folder
 from twinlens.index.storage.records import IndexRow
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, Mask, Rows, as_float32
+from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
 from twinlens.index.vectors.faiss_setup import load_faiss, num_gpus
 from twinlens.index.vectors.gpu import add_blocks
 from twinlens.index.vectors.space import Space, centred_space, projected_space, whole_space
@@ -37,7 +37,7 @@ BLOCK = 16_384
 log = logging.getLogger(__name__)
 
 
-class Derived:
+class AnnIndex:
     """The index of one segment, for any number of threads."""
 
     def __init__(self, root: Path, row: IndexRow) -> None:
@@ -50,15 +50,15 @@ class Derived:
 
     def search(
         self, segment: Segment, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool
-    ) -> tuple[Floats, Rows] | None:
+    ) -> tuple[Floats, RowNumbers] | None:
         """Return the k best rows, or None where only an exact search can answer."""
         index = self.open()
         if index is None:
             return None
-        dials = self._dials(index, queries, k, allowed, filtered)
-        if dials is None:
+        params = self._params(index, queries, k, allowed, filtered)
+        if params is None:
             return None
-        found = index.find(queries, segment.matrix(False), k, dials, allowed)
+        found = index.find(queries, segment.matrix(False), k, params, allowed)
         # The caller knows that k rows are there: lists that ran dry are not the answer.
         return None if found[1].min() < 0 else found
 
@@ -74,21 +74,23 @@ class Derived:
                     log.error("%s: searching exactly until it is rebuilt", error)
             return self._open
 
-    def _dials(
+    def _params(
         self, index: Candidates, queries: Floats, k: int, allowed: Mask | None, filtered: bool
-    ) -> Dials | None:
-        """Return the dials for this search: tuned for k = 10, without a filter."""
+    ) -> IndexParams | None:
+        """Return the parameters for this search: tuned for k = 10, without a filter."""
         farther = max(1.0, k / TUNED_K) ** 0.5
         if not filtered or allowed is None:
-            return Dials(round(self.tuning.dials.probe * farther), self.tuning.dials.expansion)
+            return IndexParams(
+                round(self.tuning.params.probe * farther), self.tuning.params.expansion
+            )
         share = np.count_nonzero(allowed) / len(allowed)
-        dials = choose_dials(self.tuning.filtered, share)
-        if dials is None:
+        params = choose_params(self.tuning.filtered, share)
+        if params is None:
             return None
-        probe = round(dials.probe * farther)
+        probe = round(params.probe * farther)
         held = index.count_by_list(allowed)
-        probe = index.probe_for(queries, probe, held, k * dials.expansion)
-        return Dials(probe, dials.expansion)
+        probe = index.probe_for(queries, probe, held, k * params.expansion)
+        return IndexParams(probe, params.expansion)
 
 
 def build_index(
@@ -98,7 +100,7 @@ def build_index(
     samples: Mapping[str, Sample],
     target: float,
 ) -> IndexRow | None:
-    """Train, fill, tune and publish an index; None if no dials reach the target."""
+    """Train, fill, tune and publish an index; None if no parameters reach the target."""
     kind, rows = find_kind(kind_name), segment.matrix(False)
     space = _fit_space(kind, rows, samples)
     index = Candidates(kind_name, _train_and_add(kind, rows, space), space)
@@ -119,18 +121,26 @@ def build_index(
 def tuning_from(raw: Mapping[str, Any]) -> Tuning:
     """Return the tuning that `dataclasses.asdict` wrote down."""
     return Tuning(
-        Dials(**raw["dials"]),
+        IndexParams(**_read_params(raw)),
         raw["target"],
         {name: Recall(**recall) for name, recall in raw["recall"].items()},
         raw["milliseconds"],
         tuple(
-            FilteredDials(one["share"], Dials(**one["dials"]) if one["dials"] else None)
+            FilteredParams(
+                one["share"], IndexParams(**found) if (found := _read_params(one)) else None
+            )
             for one in raw.get("filtered", ())  # without them filtered searches are exact
         ),
     )
 
 
-def _fit_space(kind: Kind, rows: npt.NDArray[Any], samples: Mapping[str, Sample]) -> Space:
+def _read_params(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters, which collections written by 0.1 call `dials`."""
+    found: dict[str, Any] | None = raw["params"] if "params" in raw else raw["dials"]
+    return found or {}
+
+
+def _fit_space(kind: IndexKind, rows: npt.NDArray[Any], samples: Mapping[str, Sample]) -> Space:
     if kind.space == "full":
         return whole_space(rows.shape[1])
     sample = as_float32(rows[_draw(len(rows), 50_000)])
@@ -140,19 +150,19 @@ def _fit_space(kind: Kind, rows: npt.NDArray[Any], samples: Mapping[str, Sample]
     return projected_space(sample, queries, min(PROJECTED_DIM, rows.shape[1]))
 
 
-def _train_and_add(kind: Kind, rows: npt.NDArray[Any], space: Space) -> Any:
+def _train_and_add(kind: IndexKind, rows: npt.NDArray[Any], space: Space) -> Any:
     faiss = load_faiss()
     factory = kind.factory(len(rows), space.dim)
     index = faiss.index_factory(space.dim, factory, faiss.METRIC_INNER_PRODUCT)
     wanted = len(rows)
-    if kind.dial == "nprobe":
+    if kind.param == "nprobe":
         index.cp.niter = TRAIN_ROUNDS
         index.cp.max_points_per_centroid = TRAIN_ROWS_PER_LIST
         wanted = TRAIN_ROWS_PER_LIST * index.nlist
         if num_gpus(faiss):
             flat = faiss.IndexFlatIP(space.dim)
             index.clustering_index = faiss.index_cpu_to_all_gpus(flat)
-    if kind.dial == "efSearch":
+    if kind.param == "efSearch":
         index.hnsw.efConstruction = 120
     if not index.is_trained:
         index.train(space.map_rows(rows[_draw(len(rows), wanted)]))
@@ -164,7 +174,7 @@ def _train_and_add(kind: Kind, rows: npt.NDArray[Any], space: Space) -> Any:
     return add_blocks(index, blocks, has_kernels=kind.on_gpu)
 
 
-def _draw(count: int, wanted: int) -> Rows:
+def _draw(count: int, wanted: int) -> RowNumbers:
     """Return up to `wanted` of `count` rows, in order, the same each time."""
     if wanted >= count:
         return np.arange(count)

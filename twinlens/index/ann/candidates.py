@@ -1,4 +1,4 @@
-"""A FAISS index with its space and dials: proposes candidate rows for queries.
+"""A FAISS index with its space and parameters: proposes candidate rows for queries.
 
 Search parameters travel with each call; nothing on the shared index is ever changed, so searches
 of any number of threads do not disturb each other.
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.index.ann.kinds import Kind, find_kind
-from twinlens.index.vectors.arrays import Floats, Mask, Rows
+from twinlens.index.ann.kinds import IndexKind, find_kind
+from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers
 from twinlens.index.vectors.exact import rescore
 from twinlens.index.vectors.faiss_setup import load_faiss
 from twinlens.index.vectors.gpu import DeviceIndex, copy_index
@@ -26,7 +26,7 @@ TUNED_K = 10
 
 
 @dataclass(frozen=True)
-class Dials:
+class IndexParams:
     """`probe` lists or graph candidates looked at; `expansion` candidates for each answer."""
 
     probe: int
@@ -38,7 +38,7 @@ class Candidates:
 
     def __init__(self, kind_name: str, index: Any, space: Space) -> None:
         self.kind_name = kind_name
-        self.kind: Kind = find_kind(kind_name)
+        self.kind: IndexKind = find_kind(kind_name)
         self.index = index
         self.space = space
         self._known_params: dict[tuple[int, int], Any] = {}
@@ -46,7 +46,7 @@ class Candidates:
     @property
     def probes(self) -> tuple[int, ...]:
         """The values of the dial worth trying on this index, from cheap to thorough."""
-        if self.kind.dial != "nprobe":
+        if self.kind.param != "nprobe":
             return self.kind.probes
         most = max(1, self.index.nlist // 2)  # beyond, looking at everything is cheaper
         return tuple(probe for probe in self.kind.probes if probe <= most)
@@ -64,17 +64,17 @@ class Candidates:
         queries: Floats,
         rows: npt.NDArray[Any],
         k: int,
-        dials: Dials,
+        params: IndexParams,
         allowed: Mask | None = None,
-    ) -> tuple[Floats, Rows]:
+    ) -> tuple[Floats, RowNumbers]:
         """Return the k best of the proposed rows, by their full embeddings `rows`."""
-        count = min(max(k, TUNED_K) * dials.expansion, self.index.ntotal)
-        _, places = self.propose(queries, count, dials.probe, allowed)
+        count = min(max(k, TUNED_K) * params.expansion, self.index.ntotal)
+        _, places = self.propose(queries, count, params.probe, allowed)
         return rescore(queries, rows, places, k)
 
     def propose(
         self, queries: Floats, count: int, probe: int, allowed: Mask | None = None
-    ) -> tuple[Floats, Rows]:
+    ) -> tuple[Floats, RowNumbers]:
         """Return up to `count` candidates a query, best first by the index's own rough scores."""
         mapped = self.space.map_queries(queries)
         if allowed is None and self._copy is not None:
@@ -86,20 +86,20 @@ class Candidates:
         scores, places = self.index.search(mapped, count, params=params)
         return scores, places
 
-    def count_by_list(self, allowed: Mask) -> Rows:
+    def count_by_list(self, allowed: Mask) -> RowNumbers:
         """Return how many allowed rows each list holds; nothing where there are no lists."""
-        if self.kind.dial != "nprobe":
+        if self.kind.param != "nprobe":
             return np.empty(0, np.int64)
         return np.bincount(self._list_of_row[allowed], minlength=self.index.nlist)
 
-    def probe_for(self, queries: Floats, probe: int, held: Rows, enough: int) -> int:
+    def probe_for(self, queries: Floats, probe: int, held: RowNumbers, enough: int) -> int:
         """Return how many lists to look at so that `probe` of them are worth it, and not dry.
 
         Where the allowed rows lie everywhere those are the nearest `probe`. A filter against the
         query's own direction leaves its nearest lists almost empty: such lists do not count, and
         all lists together must hold `enough` allowed rows. `held` is what `count_by_list` says.
         """
-        if self.kind.dial != "nprobe":
+        if self.kind.param != "nprobe":
             return probe
         _, lists = self.index.quantizer.search(self.space.map_queries(queries), self.index.nlist)
         fair = 0.5 * held.mean()  # a list with half of its part counts in full
@@ -133,8 +133,8 @@ class Candidates:
 
     def _new_params(self, probe: int, count: int, **chosen: Any) -> Any:
         faiss = load_faiss()
-        if self.kind.dial == "nprobe":
+        if self.kind.param == "nprobe":
             return faiss.SearchParametersIVF(nprobe=min(probe, self.index.nlist), **chosen)
-        if self.kind.dial == "efSearch":
+        if self.kind.param == "efSearch":
             return faiss.SearchParametersHNSW(efSearch=max(probe, count), **chosen)
         return faiss.SearchParameters(**chosen)

@@ -1,7 +1,7 @@
 """The kinds of index, in one table: to add one, add a row.
 
 Every kind proposes candidates that are then scored again by their full embeddings; so a kind is
-a FAISS factory string, the space in which it works, and the two dials that the tuner turns.
+a FAISS factory string, the space in which it works, and the two parameters that the tuner turns.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 
 from twinlens.errors import InputError
 
+FLAT_ROWS = 300_000  # of 512 dimensions: up to here 8 bits a value do without k-means
 PROJECTED_DIM = 128
 PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # Candidates for each answer: few where the codes are fine, many where they are rough.
@@ -21,17 +22,33 @@ ROUGH = (2, 3, 5, 10, 20, 30, 50, 100)
 
 
 @dataclass(frozen=True)
-class Kind:
+class Workload:
+    """What the choice of a kind depends on."""
+
+    rows: int
+    dim: int
+    text_sample: bool  # whether text queries are known
+    fits_memory: bool  # whether 8 bits a value do
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether scanning all rows is still quick; the limit scales with the bytes of a row."""
+        return self.rows * self.dim / 512 <= FLAT_ROWS
+
+
+@dataclass(frozen=True)
+class IndexKind:
     """One way to find candidates."""
 
     factory: Callable[[int, int], str]  # (rows, dim) to FAISS's name of the index
     summary: str
     space: Literal["full", "centred", "projected"] = "full"
-    dial: Literal["", "nprobe", "efSearch"] = ""
-    probes: tuple[int, ...] = (0,)  # values of the dial, from cheap to thorough
+    param: Literal["", "nprobe", "efSearch"] = ""
+    probes: tuple[int, ...] = (0,)  # values of the parameter, from cheap to thorough
     expansions: tuple[int, ...] = ROUGH
     bytes_per_row: Callable[[int], float] = lambda dim: dim
     on_gpu: bool = False  # whether FAISS has kernels for it
+    suits: Callable[[Workload], bool] = lambda work: False  # whether `auto` tries it
 
 
 def _lists(rows: int) -> int:
@@ -40,44 +57,56 @@ def _lists(rows: int) -> int:
     return min(most, 1 << int(math.log2(4 * math.sqrt(rows))))
 
 
-KINDS: dict[str, Kind] = {
-    "sq8": Kind(lambda rows, dim: "SQ8", "all rows at 8 bits a value", expansions=FINE),
-    "projected-sq8": Kind(
+# In the order in which `auto` tries those that suit.
+KINDS: dict[str, IndexKind] = {
+    "projected-sq8": IndexKind(
         lambda rows, dim: "SQ8",
         "all rows at 8 bits, in the 128 dimensions that the queries weigh most",
         space="projected",
         expansions=(*ROUGH, 200, 400),  # what filters need where the projection is tight
         bytes_per_row=lambda dim: min(dim, PROJECTED_DIM),
+        suits=lambda work: (
+            work.fits_memory and work.is_flat and work.text_sample and work.dim > PROJECTED_DIM
+        ),
     ),
-    "ivf-sq8": Kind(
+    "ivf-sq8": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},SQ8",
         "the nearest of ~4 sqrt(n) lists, at 8 bits a value",
         space="centred",
-        dial="nprobe",
+        param="nprobe",
         probes=PROBES,
         expansions=FINE,
         on_gpu=True,
+        suits=lambda work: work.fits_memory and not work.is_flat,
     ),
-    "ivf-rabitq": Kind(
+    "sq8": IndexKind(
+        lambda rows, dim: "SQ8",
+        "all rows at 8 bits a value",
+        expansions=FINE,
+        suits=lambda work: work.fits_memory,
+    ),
+    "ivf-rabitq": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},RaBitQfs",
         "the nearest lists at 1 bit a value: for more rows than memory",
         space="centred",
-        dial="nprobe",
+        param="nprobe",
         probes=PROBES,
         bytes_per_row=lambda dim: dim / 8 + 8,
+        suits=lambda work: not work.fits_memory,
     ),
-    "ivf-pq": Kind(
+    "ivf-pq": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},PQ{_quarter(dim)}x4fs",
         "the nearest lists at 4 bits for every 4 dimensions: for more rows than memory",
         space="centred",
-        dial="nprobe",
+        param="nprobe",
         probes=PROBES,
         bytes_per_row=lambda dim: dim / 8,
+        suits=lambda work: not work.fits_memory,
     ),
-    "hnsw": Kind(
+    "hnsw": IndexKind(
         lambda rows, dim: "HNSW32,Flat",
         "a graph: the lowest latency, five times the build and four times the memory",
-        dial="efSearch",
+        param="efSearch",
         probes=(16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
         expansions=(1,),  # its rows are whole, and asking for more would widen the search itself
         bytes_per_row=lambda dim: 4 * dim + 272,
@@ -85,11 +114,15 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def find_kind(name: str) -> Kind:
+def list_kinds() -> str:
+    """Return what may be asked for, as help texts and errors name it."""
+    return ", ".join(["auto", "exact", *KINDS])
+
+
+def find_kind(name: str) -> IndexKind:
     """Return a kind by name; an unknown one is refused with the list of those there are."""
     if name not in KINDS:
-        known = ", ".join(["auto", "exact", *KINDS])
-        raise InputError(f"kind {name!r} is unknown; known: {known}", field="kind")
+        raise InputError(f"kind {name!r} is unknown; known: {list_kinds()}", field="kind")
     return KINDS[name]
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.index.ann.candidates import TUNED_K, Candidates, Dials
-from twinlens.index.vectors.arrays import Floats, Mask, Rows
+from twinlens.index.ann.candidates import TUNED_K, Candidates, IndexParams
+from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers
 from twinlens.index.vectors.exact import top_k
 
 CONFIDENCE_Z = 1.645  # one-sided 95 %
@@ -26,8 +26,8 @@ class Sample:
     """Queries of one modality, with their true answers among the rows of the index."""
 
     queries: Floats
-    truth: Rows  # (n, TUNED_K)
-    own: Rows | None = None  # the row that each query is a copy of: never counts as an answer
+    truth: RowNumbers  # (n, TUNED_K)
+    own: RowNumbers | None = None  # the row that each query is a copy of: never counts as an answer
 
     def half(self, which: int) -> Sample:
         """Return every second query: halves 0 and 1 have none in common."""
@@ -50,7 +50,7 @@ class Recall:
 
 
 def true_sample(
-    queries: Floats, rows: npt.NDArray[Any], own: Rows | None = None, live: Mask | None = None
+    queries: Floats, rows: npt.NDArray[Any], own: RowNumbers | None = None, live: Mask | None = None
 ) -> Sample:
     """Find the true answers of queries by exact search."""
     _, places = top_k(queries, rows, TUNED_K + (own is not None), live)
@@ -62,9 +62,9 @@ def fitting_part(sample: Sample) -> Sample:
     return sample.half(0).half(0)
 
 
-def recall_of(index: Candidates, sample: Sample, dials: Dials) -> Recall:
-    """Measure what these dials deliver on a sample."""
-    return measure(find_shares(index, sample, dials.probe, (dials.expansion,))[:, 0])
+def recall_of(index: Candidates, sample: Sample, params: IndexParams) -> Recall:
+    """Measure what these parameters deliver on a sample."""
+    return measure(find_shares(index, sample, params.probe, (params.expansion,))[:, 0])
 
 
 def measure(shares: npt.NDArray[np.float64], z: float = 1.96) -> Recall:
@@ -134,9 +134,9 @@ def find_shares(
     return shares
 
 
-def _without(places: Rows, own: Rows) -> Rows:
+def _without(places: RowNumbers, own: RowNumbers) -> RowNumbers:
     """Drop each query's own row, or the last place where it is not among them."""
     mine = places == own[:, None]
     mine[~mine.any(axis=1), -1] = True
-    kept: Rows = places[~mine].reshape(len(places), -1)
+    kept: RowNumbers = places[~mine].reshape(len(places), -1)
     return kept

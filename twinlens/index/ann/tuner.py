@@ -1,4 +1,4 @@
-"""Chooses the cheapest dials that reach a recall, on every modality of query apart.
+"""Chooses the cheapest parameters that reach a recall, on every modality of query apart.
 
 Image queries resemble the rows and text queries do not: an index tuned on images alone reports
 0.999 and delivers 0.83 to text. So the worst modality decides, on the lower confidence bound over
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.index.ann.adverse_filters import widen
-from twinlens.index.ann.candidates import TUNED_K, Candidates, Dials
-from twinlens.index.ann.filtered_params import FilteredDials
+from twinlens.index.ann.candidates import TUNED_K, Candidates, IndexParams
+from twinlens.index.ann.filtered_params import FilteredParams
 from twinlens.index.ann.recall import (
     Recall,
     Sample,
@@ -37,13 +37,13 @@ TIMED_QUERIES = 24
 
 @dataclass(frozen=True)
 class Tuning:
-    """Dials, and what they deliver by modality; `filtered` says which to use under a filter."""
+    """Parameters and what they deliver by modality; `filtered` has those for filtered searches."""
 
-    dials: Dials
+    params: IndexParams
     target: float
     recall: dict[str, Recall]
     milliseconds: float  # thread CPU time of one query
-    filtered: tuple[FilteredDials, ...] = ()
+    filtered: tuple[FilteredParams, ...] = ()
 
 
 def tune(
@@ -54,7 +54,7 @@ def tune(
     *,
     fitted: bool = False,
 ) -> Tuning | None:
-    """Return the cheapest dials that reach `target` for every modality, or None if none do.
+    """Return the cheapest parameters that reach `target` for every modality, or None if none do.
 
     `fitted` says that the index was shaped by `fitting_part` of the samples: those queries do not
     choose, since it serves them better than any others.
@@ -66,29 +66,29 @@ def tune(
     chosen = search.cheapest(target)
     if chosen is None:
         return None
-    milliseconds, dials = chosen
-    recall = {name: recall_of(index, one.half(1), dials) for name, one in samples.items()}
+    milliseconds, params = chosen
+    recall = {name: recall_of(index, one.half(1), params) for name, one in samples.items()}
     filtered = tuple(_tune_filters(search, max(target, FILTERED_TARGET)))
-    return Tuning(dials, target, recall, milliseconds, filtered)
+    return Tuning(params, target, recall, milliseconds, filtered)
 
 
-def _tune_filters(search: _Search, target: float) -> Iterator[FilteredDials]:
-    """Yield the cheapest dials by the share of rows that a filter keeps, from all to few.
+def _tune_filters(search: _Search, target: float) -> Iterator[FilteredParams]:
+    """Yield the cheapest parameters by the share of rows that a filter keeps, from all to few.
 
     Under a filter the neighbours lie farther apart, by how much only a measurement tells: each
     share is tuned on answers that lie among rows drawn for it, then raised until it does for rows
     that lie against the queries.
     """
     found = search.cheapest(target)
-    yield FilteredDials(1.0, found[1] if found else None)
+    yield FilteredParams(1.0, found[1] if found else None)
     for share in FILTERED_SHARES:
         # What a wider filter needs, a narrower one needs at least.
         found = search.under(share, found[1].probe if found else 0).cheapest(target)
-        yield FilteredDials(share, search.widen(share, found[1], target) if found else None)
+        yield FilteredParams(share, search.widen(share, found[1], target) if found else None)
 
 
 class _Search:
-    """Recall over the grid of dials; one pass at a probe tells it for every expansion."""
+    """Recall over the grid of parameters; one pass at a probe tells it for every expansion."""
 
     def __init__(
         self,
@@ -114,19 +114,19 @@ class _Search:
         }
         return _Search(self._index, self._rows, samples, allowed, least)
 
-    def widen(self, share: float, dials: Dials, target: float) -> Dials | None:
-        """Return these dials, raised until they do for filters against the queries as well."""
-        return widen(self._index, self._rows, self._few(), share, dials, target)
+    def widen(self, share: float, params: IndexParams, target: float) -> IndexParams | None:
+        """Return these parameters, raised until they do for filters against the queries as well."""
+        return widen(self._index, self._rows, self._few(), share, params, target)
 
     def _few(self) -> dict[str, Sample]:
         return {name: one.part(slice(FILTERED_QUERIES)) for name, one in self._samples.items()}
 
-    def cheapest(self, target: float) -> tuple[float, Dials] | None:
-        """Return the dials that reach the target soonest, after their milliseconds."""
-        timed = [(self._time(dials), dials) for dials in self._reaching(target)]
+    def cheapest(self, target: float) -> tuple[float, IndexParams] | None:
+        """Return the parameters that reach the target soonest, after their milliseconds."""
+        timed = [(self._time(params), params) for params in self._reaching(target)]
         return min(timed, key=lambda one: one[0], default=None)
 
-    def _reaching(self, target: float) -> list[Dials]:
+    def _reaching(self, target: float) -> list[IndexParams]:
         """Return, for each expansion that can, the smallest probe that reaches the target."""
         found = []
         for expansion in self._index.kind.expansions:
@@ -138,7 +138,7 @@ class _Search:
                 else:
                     low = middle + 1
             if low < len(self._probes):
-                found.append(Dials(self._probes[low], expansion))
+                found.append(IndexParams(self._probes[low], expansion))
         return found
 
     def _bound(self, probe: int, expansion: int) -> float:
@@ -155,11 +155,11 @@ class _Search:
             }
         return self._known[probe][expansion]
 
-    def _time(self, dials: Dials) -> float:
+    def _time(self, params: IndexParams) -> float:
         """Return the median of thread CPU milliseconds of a query."""
         spent = []
         for query in next(iter(self._samples.values())).queries[:TIMED_QUERIES]:
             start = time.thread_time()
-            self._index.find(query[None], self._rows, TUNED_K, dials, self._allowed)
+            self._index.find(query[None], self._rows, TUNED_K, params, self._allowed)
             spent.append(time.thread_time() - start)
         return 1000 * float(np.median(spent))

@@ -22,8 +22,14 @@ import numpy.typing as npt
 import orjson
 
 from twinlens.errors import InputError, TwinlensError
-from twinlens.index.ingest.corpus import Corpus, Entry
-from twinlens.index.ingest.intake import Decoded, Group, Intake, Progress, write_failures
+from twinlens.index.ingest.corpus import Corpus, CorpusEntry
+from twinlens.index.ingest.intake import (
+    Decoded,
+    IndexingProgress,
+    Intake,
+    IntakeBatch,
+    write_failures,
+)
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer, check_id
 
@@ -55,18 +61,18 @@ def build(
     corpus: Corpus,
     encoder: ImageEncoder,
     options: BuildOptions | None = None,
-    observe: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+    observe: Callable[[IndexingProgress], None] = lambda progress: None,
+) -> IndexingProgress:
     """Bring the collection in line with the corpus; return what was done."""
     options = options or BuildOptions()
     _claim(writer, corpus, options)
     known = writer.catalog.versions()
-    intake = Intake(writer, Progress(corpus.count))
+    intake = Intake(writer, IndexingProgress(corpus.count))
     with (
         ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
         ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
     ):
-        before: tuple[Group, Future[Floats]] | None = None
+        before: tuple[IntakeBatch, Future[Floats]] | None = None
         ahead = _decode_ahead(decoding, corpus, encoder, known, options)
         for batch in _batches(ahead, options.batch):
             group = intake.sort(batch)
@@ -139,12 +145,12 @@ def _decode_ahead(
 
 
 def _decode_group(
-    entries: list[Entry], encoder: ImageEncoder, known: Mapping[str, str]
+    entries: list[CorpusEntry], encoder: ImageEncoder, known: Mapping[str, str]
 ) -> list[Decoded]:
     return [_decode(entry, encoder, known.get(entry.id, "")) for entry in entries]
 
 
-def _decode(entry: Entry, encoder: ImageEncoder, known: str) -> Decoded:
+def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str) -> Decoded:
     """Read one entry; whatever goes wrong with it is its own matter."""
     try:
         check_id(entry.id)

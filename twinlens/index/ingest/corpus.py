@@ -36,7 +36,7 @@ _IN_TAR = re.compile(r"(.*\.tar)@(\d+)\+(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Entry:
+class CorpusEntry:
     """One item to index; `read` returns the bytes of its image."""
 
     id: str
@@ -53,7 +53,7 @@ class Corpus:
 
     name: str
     kind: str
-    entries: Callable[[], Iterator[Entry]]
+    entries: Callable[[], Iterator[CorpusEntry]]
     count: int | None
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -153,10 +153,10 @@ def _from_glob(pattern: Path) -> Corpus:
 def _from_images(root: Path, names: list[str]) -> Corpus:
     base = str(root.resolve())  # once: to resolve each path costs several system calls
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[CorpusEntry]:
         for name in names:
             path = f"{base}/{name}"
-            yield Entry(name, functools.partial(_read, path), {"path": path})
+            yield CorpusEntry(name, functools.partial(_read, path), {"path": path})
 
     return Corpus(base, "images", entries, len(names))
 
@@ -174,12 +174,12 @@ def _from_zip(path: Path) -> Corpus:
         there = f"; it holds {describe_foreign(left_out)}: convert them" if left_out else ""
         raise InputError(f"{path} holds no image{there}")
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[CorpusEntry]:
         # Closed when the last entry is let go: entries are read after this loop has ended.
         archive = zipfile.ZipFile(path)  # its reads may be made from any thread
         for name in names:
             place = {"path": f"{path.resolve()}!{name}"}
-            yield Entry(name, _reader(archive, name), {**rows.get(name, {}), **place})
+            yield CorpusEntry(name, _reader(archive, name), {**rows.get(name, {}), **place})
 
     return Corpus(str(path.resolve()), "zip", entries, len(names), left_out)
 
@@ -207,7 +207,7 @@ def _zip_rows(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
 def _from_tars(root: Path, paths: list[Path]) -> Corpus:
     """Read WebDataset shards: members that share a key are one sample."""
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[CorpusEntry]:
         for path in paths:
             shard = path.relative_to(root).as_posix()
             for key, members in _samples(path):
@@ -216,7 +216,7 @@ def _from_tars(root: Path, paths: list[Path]) -> Corpus:
                     raw, offset = members[image]
                     place = {"path": f"{path.resolve()}@{offset}+{len(raw)}"}
                     sides = {name: held for name, (held, _) in members.items()}
-                    yield Entry(f"{shard}/{key}", _holder(raw), {**_sidecars(sides), **place})
+                    yield CorpusEntry(f"{shard}/{key}", _holder(raw), {**_sidecars(sides), **place})
 
     return Corpus(str(root.resolve()), "tar", entries, None)
 
@@ -275,12 +275,12 @@ def _from_table(path: Path, id_column: str | None, path_column: str | None) -> C
             f"{path} has no column named {', '.join(PATH_COLUMNS)}; name it with --path-column"
         )
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[CorpusEntry]:
         for row in rows:
             name = str(row[chosen])
             place = path.parent / name
             rest = {key: value for key, value in row.items() if key != chosen}
-            yield Entry(
+            yield CorpusEntry(
                 name if not id_column else "" if row[id_column] is None else str(row[id_column]),
                 place.read_bytes,
                 {**rest, "path": str(place.resolve())},

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from twinlens.index.ingest.corpus import Entry
+from twinlens.index.ingest.corpus import CorpusEntry
 from twinlens.index.storage.durable import sync
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer
@@ -26,7 +26,7 @@ COMMIT_SECONDS = 10.0
 
 
 @dataclass
-class Progress:
+class IndexingProgress:
     """How far a build is; the same object is handed to the observer again and again."""
 
     total: int | None
@@ -55,7 +55,7 @@ class Progress:
 class Decoded:
     """What a worker made of an entry: pixels to embed, an embedding to keep, or a failure."""
 
-    entry: Entry
+    entry: CorpusEntry
     version: str = ""
     pixels: npt.NDArray[np.uint8] | None = None
     is_unchanged: bool = False
@@ -63,7 +63,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Group:
+class IntakeBatch:
     """The entries of one batch that belong into the collection; `size` counts the others too."""
 
     size: int
@@ -75,13 +75,13 @@ class Group:
 class Intake:
     """What a build has taken in so far."""
 
-    def __init__(self, writer: Writer, progress: Progress) -> None:
+    def __init__(self, writer: Writer, progress: IndexingProgress) -> None:
         self.pending = Pending(writer)
         self.progress = progress
         self.present: set[str] = set()
         self.failures: list[dict[str, str]] = []
 
-    def sort(self, batch: list[Decoded]) -> Group:
+    def sort(self, batch: list[Decoded]) -> IntakeBatch:
         """Tell what is to be embedded from what is known and what failed."""
         fresh, renamed, unchanged = [], [], 0
         for one in batch:
@@ -96,9 +96,9 @@ class Intake:
                 fresh.append(one)
             elif not one.is_unchanged:
                 renamed.append(one)
-        return Group(len(batch), fresh, renamed, unchanged)
+        return IntakeBatch(len(batch), fresh, renamed, unchanged)
 
-    def store(self, group: Group, rows: Future[Floats]) -> None:
+    def store(self, group: IntakeBatch, rows: Future[Floats]) -> None:
         """Hand a batch to the writer once it is embedded."""
         embedded = rows.result()
         if group.fresh:

@@ -14,14 +14,14 @@ from twinlens.errors import InputError
 from twinlens.index.query.filters import (
     ORDERS,
     Both,
+    Comparison,
     Contains,
     Either,
     Equals,
     Filter,
+    FilterValue,
     Has,
     Not,
-    Order,
-    Scalar,
 )
 
 MAX_LENGTH = 10_000
@@ -140,9 +140,9 @@ class _Parser:
         value = self._value()
         if isinstance(value, bool):
             raise self._fault(f"`{token.text}` needs a number or a string", self._before())
-        return Order(field, token.text, value)
+        return Comparison(field, token.text, value)
 
-    def _values(self) -> tuple[Scalar, ...]:
+    def _values(self) -> tuple[FilterValue, ...]:
         self._expect("(")
         values = [self._value()]
         while self._accept(","):
@@ -158,7 +158,7 @@ class _Parser:
             raise self._fault("expected a field", token.at)
         return token.text
 
-    def _value(self) -> Scalar:
+    def _value(self) -> FilterValue:
         token = self._take()
         if token.kind == "number":
             return float(token.text)

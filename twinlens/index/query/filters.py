@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any
 
-Scalar = str | float | bool
+FilterValue = str | float | bool
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
@@ -24,12 +24,12 @@ class Equals:
     """The field holds one of `values`; negated: it is there and holds none of them."""
 
     field: str
-    values: tuple[Scalar, ...]
+    values: tuple[FilterValue, ...]
     negated: bool = False
 
 
 @dataclass(frozen=True)
-class Order:
+class Comparison:
     """The field stands in an order to a number or, by code point, to a string."""
 
     field: str
@@ -73,7 +73,7 @@ class Either:
     parts: tuple[Filter, ...]
 
 
-Leaf = Equals | Order | Contains | Has
+Leaf = Equals | Comparison | Contains | Has
 Filter = Leaf | Not | Both | Either
 
 
@@ -90,7 +90,7 @@ def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
             held = list(field_values(metadata, field))
             found = any(_same(one, value) for one in held for value in values)
             return bool(held) and found != negated
-        case Order(field, sign, value):
+        case Comparison(field, sign, value):
             return any(_ordered(one, sign, value) for one in field_values(metadata, field))
         case Contains(field, part):
             values_held = field_values(metadata, field)
@@ -110,14 +110,14 @@ def fields_of(tree: Filter) -> set[str]:
             return {tree.field}
 
 
-def field_values(metadata: Mapping[str, Any], field: str) -> Iterator[Scalar]:
+def field_values(metadata: Mapping[str, Any], field: str) -> Iterator[FilterValue]:
     """Yield the scalars that a (dotted) field holds: one, those of a list, or none."""
     for name, value in walk_fields(metadata):
         if name == field:
             yield value
 
 
-def walk_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+def walk_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, FilterValue]]:
     """Yield every (dotted field, scalar) of an item's metadata; null and NaN are not there."""
     for key, value in metadata.items():
         name = f"{prefix}{key}"
@@ -131,14 +131,14 @@ def walk_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
                 yield name, float(one)
 
 
-def _same(held: Scalar, value: Scalar) -> bool:
+def _same(held: FilterValue, value: FilterValue) -> bool:
     return _kind(held) is _kind(value) and held == value
 
 
-def _ordered(held: Scalar, sign: str, value: str | float) -> bool:
+def _ordered(held: FilterValue, sign: str, value: str | float) -> bool:
     return _kind(held) is _kind(value) and ORDERS[sign](held, value)
 
 
-def _kind(value: Scalar) -> type:
+def _kind(value: FilterValue) -> type:
     """Return bool, str or float: True is not 1, and "1" is neither."""
     return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)

@@ -21,15 +21,15 @@ import numpy.typing as npt
 
 from twinlens.index.query.filters import (
     Both,
+    Comparison,
     Contains,
     Either,
     Equals,
     Filter,
+    FilterValue,
     Has,
     Leaf,
     Not,
-    Order,
-    Scalar,
     walk_fields,
 )
 from twinlens.index.vectors.arrays import Mask
@@ -60,7 +60,7 @@ class Columns:
     @classmethod
     def build(cls, items: Iterable[Mapping[str, Any]]) -> Columns:
         """Turn items' metadata into columns; row i is the i-th item."""
-        cells: dict[tuple[str, str], tuple[list[int], list[Scalar]]] = {}
+        cells: dict[tuple[str, str], tuple[list[int], list[FilterValue]]] = {}
         count = 0
         for row, metadata in enumerate(items):
             count = row + 1
@@ -96,7 +96,7 @@ class Columns:
                 for value in values:
                     found |= self._equal(field, value)
                 return self._present(field) & ~found if negated else found
-            case Order(field, sign, value):
+            case Comparison(field, sign, value):
                 return self._order(field, sign, value)
             case Contains(field, part):
                 return self._contain(field, part)
@@ -109,7 +109,7 @@ class Columns:
                 found[column.rows] = True
         return found
 
-    def _equal(self, field: str, value: Scalar) -> Mask:
+    def _equal(self, field: str, value: FilterValue) -> Mask:
         column = self._columns.get((field, _kind(value)))
         if column is None:
             return np.zeros(self.count, dtype=bool)
@@ -171,13 +171,13 @@ class Columns:
         return cls(int(head["count"]), columns)
 
 
-def _kind(value: Scalar) -> str:
+def _kind(value: FilterValue) -> str:
     if isinstance(value, bool):
         return "flag"
     return "string" if isinstance(value, str) else "number"
 
 
-def _pack(kind: str, rows: list[int], values: list[Scalar]) -> Column:
+def _pack(kind: str, rows: list[int], values: list[FilterValue]) -> Column:
     place = np.asarray(rows, dtype=np.int32)
     if kind == "string":
         words = sorted({str(value) for value in values})

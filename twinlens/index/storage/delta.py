@@ -66,7 +66,7 @@ class Delta:
         live = np.concatenate([self.live, np.ones(len(rids), dtype=bool)])
         return Delta(buffer, end, live)
 
-    def bury(self, rids: Rids) -> Delta:
+    def with_deleted(self, rids: Rids) -> Delta:
         """Return a delta in which the rows of these rids are dead."""
         dead = np.isin(self.rids, rids)
         return replace(self, live=self.live & ~dead) if dead.any() else self

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ from twinlens.index.query.filters import Filter
 from twinlens.index.storage.columns import COLUMNS_NAME, Columns
 from twinlens.index.storage.durable import FileRecord, check_sizes, fresh_name, publish_folder
 from twinlens.index.storage.records import SegmentRow
-from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, Rows, as_float32
-from twinlens.index.vectors.gpu import DeviceIndex, copy_rows
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers, as_float32
 
 EMBEDDINGS_NAME = "embeddings.npy"
 RIDS_NAME = "rids.npy"
@@ -65,6 +64,14 @@ def write_segment(root: Path, content: Content) -> SegmentRow:
     return SegmentRow(name, len(content.rids), publish_folder(root, name, fill))
 
 
+class DeviceRows(Protocol):
+    """A copy of the rows on a GPU."""
+
+    def search(self, queries: Floats, count: int, /) -> tuple[Floats, RowNumbers] | None:
+        """Return the best rows of each query, or None where the CPU has to answer."""
+        ...
+
+
 class Segment:
     """One segment, open for reading."""
 
@@ -81,7 +88,7 @@ class Segment:
         self._verified = False
         self._columns: Columns | None = None
         self._resident: Floats | None = None
-        self._device: DeviceIndex | None = None
+        self._device: DeviceRows | None = None
         self._device_asked = False
 
     def __len__(self) -> int:
@@ -118,16 +125,16 @@ class Segment:
                 self._resident = as_float32(self.embeddings)
         return self._resident
 
-    def on_device(self) -> DeviceIndex | None:
-        """Return all rows on the GPU, or None where there is none."""
+    def on_device(self, copy: Callable[[Halves], DeviceRows | None]) -> DeviceRows | None:
+        """Return all rows on the GPU, copied once, or None where there is none."""
         self.verify()
         with self._lock:
             if not self._device_asked:
                 self._device_asked = True
-                self._device = copy_rows(self.embeddings)
+                self._device = copy(self.embeddings)
         return self._device
 
-    def place_of(self, rids: Rids) -> Rows:
+    def place_of(self, rids: Rids) -> RowNumbers:
         """Return the row of each rid, -1 where the rid is not in this segment."""
         if not len(self.rids):
             return np.full(len(rids), -1, dtype=np.int64)

@@ -16,7 +16,7 @@ from twinlens.errors import InputError
 Floats = npt.NDArray[np.float32]  # embeddings and scores in memory
 Halves = npt.NDArray[np.float16]  # embeddings on disk
 Rids = npt.NDArray[np.int64]  # row identities, ascending within a segment
-Rows = npt.NDArray[np.int64]  # positions within one segment
+RowNumbers = npt.NDArray[np.int64]  # positions within one segment
 Mask = npt.NDArray[np.bool_]  # one flag a row
 
 MIN_NORM = 1e-6

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.index.vectors.arrays import Floats, Mask, Rows, as_float32
+from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
 
 BLOCK_BYTES = 16 << 20  # of rows in float32: large enough for the GEMM, small enough for a cache
 QUERY_BLOCK = 128
@@ -22,7 +22,7 @@ NOTHING = -1  # the row of a place in the answer that no row fills
 
 def top_k(
     queries: Floats, rows: npt.NDArray[Any], k: int, allowed: Mask | None = None
-) -> tuple[Floats, Rows]:
+) -> tuple[Floats, RowNumbers]:
     """Return the k best rows of each query, best first: scores (n, k), rows (n, k).
 
     `rows` (m, d) may be float16; `allowed` (m,) leaves rows out. Places left over hold
@@ -42,7 +42,9 @@ def top_k(
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def rescore(queries: Floats, rows: npt.NDArray[Any], places: Rows, k: int) -> tuple[Floats, Rows]:
+def rescore(
+    queries: Floats, rows: npt.NDArray[Any], places: RowNumbers, k: int
+) -> tuple[Floats, RowNumbers]:
     """Return the k best of each query's own candidates `places` (n, c), by their full rows."""
     if len(queries) == 1 and places.shape[1] >= k and places.min() >= 0:
         # A lone query with all it needs, which is most of them: no padding, no tables.
@@ -58,7 +60,7 @@ def rescore(queries: Floats, rows: npt.NDArray[Any], places: Rows, k: int) -> tu
     return best(scores, places, k)
 
 
-def best(scores: Floats, places: Rows, k: int) -> tuple[Floats, Rows]:
+def best(scores: Floats, places: RowNumbers, k: int) -> tuple[Floats, RowNumbers]:
     """Return the k best of (n, c) candidates, best first; equal scores by the smaller place."""
     count = scores.shape[1]
     if count < k:
@@ -72,7 +74,7 @@ def best(scores: Floats, places: Rows, k: int) -> tuple[Floats, Rows]:
 
 def _top_k_block(
     queries: Floats, rows: npt.NDArray[Any], k: int, allowed: Mask | None
-) -> tuple[Floats, Rows]:
+) -> tuple[Floats, RowNumbers]:
     """Run through the rows once for up to `QUERY_BLOCK` queries."""
     count = len(queries)
     scores = np.full((count, k), -np.inf, dtype=np.float32)
@@ -92,14 +94,16 @@ def _top_k_block(
     return scores, places
 
 
-def _seed(block: Floats, k: int) -> tuple[Floats, Rows]:
+def _seed(block: Floats, k: int) -> tuple[Floats, RowNumbers]:
     """Return the k best of the first rows, unsorted."""
     turned = np.ascontiguousarray(block.T)
     found = np.argpartition(turned, -k, axis=1)[:, -k:]
     return np.take_along_axis(turned, found, 1), found.astype(np.int64)
 
 
-def _merge(scores: Floats, places: Rows, block: Floats, start: int, k: int) -> tuple[Floats, Rows]:
+def _merge(
+    scores: Floats, places: RowNumbers, block: Floats, start: int, k: int
+) -> tuple[Floats, RowNumbers]:
     """Fold one block's scores into the best so far."""
     # Of a flat array: NumPy finds the few set flags of one several times faster than of a table.
     flat = np.flatnonzero(block > scores[:, -1])
@@ -122,7 +126,7 @@ def _merge(scores: Floats, places: Rows, block: Floats, start: int, k: int) -> t
     )
 
 
-def _through(places: Rows, chosen: Rows) -> Rows:
+def _through(places: RowNumbers, chosen: RowNumbers) -> RowNumbers:
     """Map places within `chosen` back to rows; empty places stay empty."""
     if not len(chosen):
         return places

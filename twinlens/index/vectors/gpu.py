@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from twinlens.index.vectors.arrays import Floats, Rows, as_float32
+from twinlens.index.vectors.arrays import Floats, RowNumbers, as_float32
 from twinlens.index.vectors.faiss_setup import load_faiss, num_gpus
 
 MOST = 2048  # candidates, and lists: the limits of FAISS's kernels
@@ -55,7 +55,9 @@ class DeviceIndex:
         self._index = index
         self._what = what
 
-    def search(self, queries: Floats, count: int, probe: int = 0) -> tuple[Floats, Rows] | None:
+    def search(
+        self, queries: Floats, count: int, probe: int = 0
+    ) -> tuple[Floats, RowNumbers] | None:
         """Return the best rows of each query, or None where the CPU has to answer."""
         if self._index is None or count > MOST or probe > MOST:
             return None

@@ -1,8 +1,8 @@
-"""Who is turned away at the door: work that has no room, told before a byte of its body is read.
+"""Admission control: work that has no room is refused before a byte of its body is read.
 
-A flood of refusals is paid for by the requests that are let in, so this looks at headers as they
-came and builds nothing that an answer of ours would need. What must stay true: nothing is refused
-here that would have found room, but for the moment in which a place is promised to another.
+Refusals take time from admitted requests, so this reads raw headers and builds no request object.
+What must stay true: nothing is refused here that would have found room, except while a place is
+reserved for another request.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from twinlens.errors import OverloadedError
-from twinlens.serving.admission.reservations import Place, Promises
+from twinlens.serving.admission.reservations import Reservation, Reservations
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
 
 _FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and what tells an operator about the load
-_TELL_SECONDS = 1.0
+_LOG_SECONDS = 1.0
 _IMAGES = (b"image/", b"multipart/")
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -34,54 +34,54 @@ class Refusal(NamedTuple):
         return OverloadedError(self.message, retry_after=self.retry_after)
 
 
-class Door:
+class AdmissionController:
     """Counts requests in, and knows when to say that there is no room.
 
-    When several places become free, whoever waits outside comes at once: each that is let in is
-    promised one until it asks for it, or the rest would be refused one by one further in, where
-    that costs several times as much.
+    When several places become free, waiting clients arrive at once: each admitted request reserves
+    one until it reaches the queue. Otherwise the rest would be refused later, where that costs
+    several times as much.
     """
 
     def __init__(self, registry: Registry, most_requests: int, clock: Clock) -> None:
         self._registry = registry
         self._most = most_requests
         self._clock = clock
-        self._promises = Promises(clock)
+        self._reservations = Reservations(clock)
         self.in_flight = 0
-        self._untold = 0
-        self._tell_at = 0.0
+        self._unlogged = 0
+        self._log_at = 0.0
 
     def is_free(self, method: str) -> bool:
-        """Whether a request is let in whatever the load, and not counted."""
+        """Whether a request is always admitted, and not counted."""
         return method in _FREE
 
-    def let_in(self, headers: Headers) -> Place:
-        """Count a request in; `let_out` has to follow."""
+    def acquire(self, headers: Headers) -> Reservation:
+        """Count a request in; `release` has to follow."""
         self.in_flight += 1
-        place = Place(self._promises)
+        reservation = Reservation(self._reservations)
         if _brings_images(headers):
-            self._promises.make(place)
-        return place
+            self._reservations.make(reservation)
+        return reservation
 
-    def let_out(self, place: Place) -> None:
+    def release(self, reservation: Reservation) -> None:
         """Count a request out again."""
         self.in_flight -= 1
-        place.settle()
+        reservation.settle()
 
-    def count_untold(self) -> int:
-        """Count a refusal; return how many there were since they were last told of, if it is time.
+    def count_unlogged(self) -> int:
+        """Count a refusal; return how many there were since the last log line, if one is due.
 
         A line for each would cost as much as the refusal does.
         """
-        self._untold += 1
+        self._unlogged += 1
         now = self._clock.now()
-        if now < self._tell_at:
+        if now < self._log_at:
             return 0
-        count, self._untold, self._tell_at = self._untold, 0, now + _TELL_SECONDS
+        count, self._unlogged, self._log_at = self._unlogged, 0, now + _LOG_SECONDS
         return count
 
     def refuse(self, headers: Headers) -> Refusal | None:
-        """Return why a request with these headers may not come in, or None."""
+        """Return why a request with these headers is refused, or None."""
         if self.in_flight >= self._most:
             return Refusal(
                 f"{self._most} requests are being answered, the limit; try again later",
@@ -90,7 +90,7 @@ class Door:
         if not _brings_images(headers):
             return None
         queues = [m.images.batcher for m in self._registry.models() if m.images is not None]
-        if not queues or sum(queue.room for queue in queues) > self._promises.count():
+        if not queues or sum(queue.room for queue in queues) > self._reservations.count():
             return None
         return Refusal(
             "every place for images is taken; try again later",

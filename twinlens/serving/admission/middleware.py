@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, the door, security headers, the last catch, metrics, log.
+"""Around every request: its id, admission, security headers, the last catch, metrics, log.
 
-One plain ASGI layer that costs microseconds, so that what is refused at the door costs little more.
+One plain ASGI layer that costs microseconds, so that an early refusal costs little more.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twinlens.serving.admission.controller import Door
-from twinlens.serving.admission.prepared_responses import Lines, Refusals
-from twinlens.serving.admission.reservations import Place
-from twinlens.serving.failures import answer_error
+from twinlens.serving.admission.controller import AdmissionController
+from twinlens.serving.admission.prepared_responses import HeaderLines, PreparedResponses
+from twinlens.serving.admission.reservations import Reservation
+from twinlens.serving.requests.error_responses import answer_error
 from twinlens.serving.service import Service
 
 log = logging.getLogger("twinlens.serving")
@@ -31,7 +31,7 @@ _SECURITY = (
 )
 
 
-# Headers that a page of an allowed origin may read beside the body.
+# HeaderList that a page of an allowed origin may read beside the body.
 SHOWN = (
     "Retry-After",
     "Server-Timing",
@@ -46,14 +46,14 @@ SHOWN = (
 )
 _EXPOSE = (b"access-control-expose-headers", ", ".join(SHOWN).encode())
 
-Headers = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
 
 # Ids tell requests apart and keep no secret; asking the system for each would give the interpreter
 # away in the middle of every request.
 _ids = random.Random(os.urandom(16))
 
 
-class Surround:
+class RequestMiddleware:
     """The outermost layer."""
 
     def __init__(
@@ -69,9 +69,11 @@ class Surround:
         self._hot_paths = hot_paths
         self._origins = origins
         self.service = service
-        self._door = Door(service.registry, limits.requests_in_flight, service.clock)
-        self._refusals = Refusals(_SECURITY)
-        service.metrics.in_flight.set_function(lambda: self._door.in_flight)
+        self._admission = AdmissionController(
+            service.registry, limits.requests_in_flight, service.clock
+        )
+        self._refusals = PreparedResponses(_SECURITY)
+        service.metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -80,33 +82,33 @@ class Surround:
             return
         state = scope.setdefault("state", {})
         exchange = _Exchange(self, scope, send)
-        if self._door.is_free(scope["method"]):
+        if self._admission.is_free(scope["method"]):
             await self._run(exchange, scope, receive)
             return
-        place = state.get("place")  # unless the protocol has let the request in
-        if place is None:
-            refusal = self._door.refuse(scope["headers"])
+        reservation = state.get("reservation")  # the protocol has admitted it already
+        if reservation is None:
+            refusal = self._admission.refuse(scope["headers"])
             if refusal is not None:
                 await exchange.fail(scope, receive, refusal.to_error())
                 self._note_refusal(scope)
                 return
-            place = state["place"] = self._door.let_in(scope["headers"])
+            reservation = state["reservation"] = self._admission.acquire(scope["headers"])
         try:
             await self._run(exchange, scope, receive)
         finally:
-            self._door.let_out(place)
+            self._admission.release(reservation)
 
     @property
     def is_draining(self) -> bool:
         """Whether connections end with their next answer."""
         return self.service.is_draining
 
-    def turn_away(self, method: str, target: bytes, headers: Headers) -> bytes | None:
-        """Return the headers and body of a refusal, or None for a request that may come in.
+    def prepare_refusal(self, method: str, target: bytes, headers: HeaderList) -> bytes | None:
+        """Return the headers and body of a refusal, or None for a request that is admitted.
 
-        For the protocol, which asks before there is a request to speak of.
+        For the protocol, which asks before a request object exists.
         """
-        refusal = None if self._door.is_free(method) else self._door.refuse(headers)
+        refusal = None if self._admission.is_free(method) else self._admission.refuse(headers)
         if refusal is None:
             return None
         path = target.partition(b"?")[0].decode("ascii", "replace")
@@ -116,9 +118,9 @@ class Surround:
         more = self.allow_origin(headers) if self._origins else ()
         return self._refusals.write(refusal, path, _request_id(headers), more)
 
-    def let_in(self, method: str, headers: Headers) -> Place | None:
-        """Count in a request that was not turned away; None where there is nothing to count."""
-        return None if self._door.is_free(method) else self._door.let_in(headers)
+    def acquire(self, method: str, headers: HeaderList) -> Reservation | None:
+        """Count in a request that was not refused; None where there is nothing to count."""
+        return None if self._admission.is_free(method) else self._admission.acquire(headers)
 
     def label(self, scope: Scope) -> str:
         """Return the path to count a request under: a route, never what a client made up."""
@@ -137,7 +139,7 @@ class Surround:
         name = f"{scope['method']} {path}"
         self.service.tracer.record(name, seconds, stages, attributes, headers)
 
-    def allow_origin(self, headers: Headers) -> Lines:
+    def allow_origin(self, headers: HeaderList) -> HeaderLines:
         """Return the headers by which a page of another origin may read an answer from here.
 
         What the application answers has them already.
@@ -156,9 +158,9 @@ class Surround:
         self.service.metrics.count_refusal(self.label(scope))
         if self.service.tracer is not None:
             self.trace(scope, 429, 0.0, {})
-        count = self._door.count_untold()
+        count = self._admission.count_unlogged()
         if count:
-            log.warning("no room: %d requests refused at the door", count)
+            log.warning("no room: %d requests refused on arrival", count)
 
     async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         try:
@@ -176,9 +178,9 @@ class Surround:
 class _Exchange:
     """One request and its answer as they pass."""
 
-    def __init__(self, surround: Surround, scope: Scope, send: Send) -> None:
-        self._surround = surround
-        self._service = surround.service
+    def __init__(self, middleware: RequestMiddleware, scope: Scope, send: Send) -> None:
+        self._middleware = middleware
+        self._service = middleware.service
         self._send = send
         self.request_id = _request_id(scope["headers"])
         self.status = 0
@@ -200,19 +202,19 @@ class _Exchange:
     async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
         """Answer with an error."""
         response = answer_error(error, path=scope["path"])
-        response.raw_headers.extend(self._surround.allow_origin(scope["headers"]))
+        response.raw_headers.extend(self._middleware.allow_origin(scope["headers"]))
         await response(scope, receive, self.send)
 
     def finish(self, scope: Scope) -> None:
         """Count the request, and log it."""
         seconds = self._service.clock.now() - self._began
-        path = self._surround.label(scope)
+        path = self._middleware.label(scope)
         self._service.metrics.count_request(path, self.status, seconds)
         call = scope["state"].get("call")
         if self.status == 429:
             self._service.metrics.count_reject(*(call.refused_at if call else ("", "other")))
         stages = call.seconds if call is not None else {}
-        self._surround.trace(scope, self.status, seconds, stages)
+        self._middleware.trace(scope, self.status, seconds, stages)
         if access.isEnabledFor(logging.INFO):
             access.info(
                 "%s %s %d %.1f ms",
@@ -231,7 +233,7 @@ class _Exchange:
             )
 
 
-def _request_id(headers: Headers) -> bytes:
+def _request_id(headers: HeaderList) -> bytes:
     """Return the client's request id where it is harmless, else a new one."""
     for name, value in headers:
         if name == b"x-request-id" and _SAFE_ID.fullmatch(value):

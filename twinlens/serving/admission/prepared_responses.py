@@ -1,4 +1,4 @@
-"""What a request is told that is refused at the door, as the bytes that go over the wire.
+"""Refusals as the bytes that go over the wire.
 
 All of it but a few headers is the same each time, so it is made once. What must stay true: a client
 reads what the application would have answered.
@@ -9,22 +9,24 @@ from __future__ import annotations
 import math
 
 from twinlens.serving.admission.controller import Refusal
-from twinlens.serving.failures import answer_error
+from twinlens.serving.requests.error_responses import answer_error
 
-Lines = tuple[tuple[bytes, bytes], ...]
+HeaderLines = tuple[tuple[bytes, bytes], ...]
 
 _MOST = 256  # prepared answers; there are as many as messages and hot paths, a dozen
 _OWN = (b"retry-after", b"retry-after-ms")  # of each refusal its own
 
 
-class Refusals:
+class PreparedResponses:
     """Prepared answers."""
 
-    def __init__(self, common: Lines) -> None:
+    def __init__(self, common: HeaderLines) -> None:
         self._common = common
         self._prepared: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
-    def write(self, refusal: Refusal, path: str, request_id: bytes, more: Lines = ()) -> bytes:
+    def write(
+        self, refusal: Refusal, path: str, request_id: bytes, more: HeaderLines = ()
+    ) -> bytes:
         """Return headers and body, from behind the status line and the headers of the protocol."""
         head, body = self._prepared.get((refusal.message, path)) or self._prepare(refusal, path)
         seconds = max(1, math.ceil(refusal.retry_after))
@@ -47,5 +49,5 @@ class Refusals:
         return found
 
 
-def _join(lines: Lines) -> bytes:
+def _join(lines: HeaderLines) -> bytes:
     return b"".join(b"%s: %s\r\n" % line for line in lines)

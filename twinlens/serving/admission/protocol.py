@@ -1,8 +1,8 @@
-"""HTTP with the door in it: what has no room is answered as soon as its headers are in.
+"""Admission control in the HTTP protocol: a refusal is sent as soon as the headers are read.
 
-Nothing is made for such a request, neither a task nor a scope nor room for its body, which is
-passed over as it arrives. It stands on uvicorn's httptools protocol and does what the surrounding
-layer would do with the same request; tests hold the two answers to be the same.
+A refused request gets no task, no scope and no buffer: its body is discarded as it arrives. It
+extends uvicorn's httptools protocol and answers as the middleware would answer the same request;
+tests hold the two answers to be the same.
 
 What must stay true: the parser sees every byte, so that a refused body is never taken for the next
 request; and a client that is still sending when the connection has to end can read its answer.
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from twinlens.serving.admission.middleware import Surround
+from twinlens.serving.admission.middleware import RequestMiddleware
 
 _STATUS = b"HTTP/1.1 429 Too Many Requests\r\n"
 _CLOSE = b"connection: close\r\n"
 
 
-class DoorProtocol(HttpToolsProtocol):
-    """Refuses on its own; leaves everything else to the application."""
+class AdmissionProtocol(HttpToolsProtocol):
+    """Refuses by itself; leaves everything else to the application."""
 
-    surround: Surround
+    middleware: RequestMiddleware
     is_refused = False  # the request whose body is arriving
     is_ending = False  # no other request is answered on this connection
     _passed = 0  # bytes of the refused body
@@ -36,20 +36,20 @@ class DoorProtocol(HttpToolsProtocol):
             super().on_headers_complete()  # a turn of its own, or another protocol
             return
         method = self.parser.get_method().decode("ascii")
-        answer = self.surround.turn_away(method, self.url, self.headers)
+        answer = self.middleware.prepare_refusal(method, self.url, self.headers)
         if answer is not None:
             self._refuse(answer)
             return
         super().on_headers_complete()
-        self.cycle.scope["state"]["place"] = self.surround.let_in(method, self.headers)
+        self.cycle.scope["state"]["reservation"] = self.middleware.acquire(method, self.headers)
 
     def on_body(self, body: bytes) -> None:
-        """Pass over what was refused, as long as it is no longer than what would be let in."""
+        """Discard the body of a refused request, up to the size that would be accepted."""
         if not self.is_refused:
             super().on_body(body)
             return
         self._passed += len(body)
-        if self._passed > self.surround.most_bytes:
+        if self._passed > self.middleware.most_bytes:
             self.transport.close()
 
     def on_message_complete(self) -> None:
@@ -69,16 +69,16 @@ class DoorProtocol(HttpToolsProtocol):
             )
 
     def _refuse(self, answer: bytes) -> None:
-        """Write an answer; a connection that has to end does so when the request has come whole."""
+        """Write an answer; a connection that has to end does so when the request has arrived."""
         self.is_refused = True
         self._passed = 0
-        if self.flow.write_paused:  # it asks on and on and reads nothing that it is told
+        if self.flow.write_paused:  # a client that keeps sending and reads no answers
             self.is_ending = True
             self.transport.abort()
             return
         self.is_ending = (
             self.expect_100_continue
-            or self.surround.is_draining
+            or self.middleware.is_draining
             or self.parser.get_http_version() == "1.0"
             or not self.parser.should_keep_alive()
         )
@@ -94,6 +94,6 @@ class DoorProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
 
-def build_protocol(surround: Surround) -> type[HttpToolsProtocol]:
+def build_protocol(middleware: RequestMiddleware) -> type[HttpToolsProtocol]:
     """Return the protocol of a server around this application."""
-    return type("BoundDoorProtocol", (DoorProtocol,), {"surround": surround})
+    return type("BoundAdmissionProtocol", (AdmissionProtocol,), {"middleware": middleware})

@@ -1,7 +1,7 @@
-"""Places that requests were let in for and have not asked a queue for yet, as bodies take a moment.
+"""Queue places reserved for requests that were admitted and have not reached a queue yet.
 
-What must stay true: a promise is over when its request has asked, has ended, or has taken too long,
-so that a slow body keeps no place from others.
+A body takes a moment to arrive. What must stay true: a reservation ends when its request reaches a
+queue, when it ends, or after a quarter of a second, so a slow body keeps no place from others.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from twinlens.serving.clock import Clock
 _SECONDS = 0.25
 
 
-class Place:
-    """What a request holds that was let in; it may have been promised room for an image."""
+class Reservation:
+    """What an admitted request holds; for an image, a place in the queue."""
 
-    __slots__ = ("_promises",)
+    __slots__ = ("_reservations",)
 
-    def __init__(self, promises: Promises) -> None:
-        self._promises = promises
+    def __init__(self, reservations: Reservations) -> None:
+        self._reservations = reservations
 
     def settle(self) -> None:
         """Say that the request has asked a queue for its places, or never will."""
-        self._promises.end(self)
+        self._reservations.end(self)
 
 
-class Promises:
-    """The promises that stand, oldest first."""
+class Reservations:
+    """The reservations that stand, oldest first."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._made: dict[Place, float] = {}
+        self._made: dict[Reservation, float] = {}
 
-    def make(self, place: Place) -> None:
-        """Promise room for one image."""
-        self._made[place] = self._clock.now()
+    def make(self, reservation: Reservation) -> None:
+        """Reserve a place for one image."""
+        self._made[reservation] = self._clock.now()
 
-    def end(self, place: Place) -> None:
-        """End a promise, if there was one and it still stands."""
-        self._made.pop(place, None)
+    def end(self, reservation: Reservation) -> None:
+        """End a reservation, if it still stands."""
+        self._made.pop(reservation, None)
 
     def count(self) -> int:
         """Return how many stand."""

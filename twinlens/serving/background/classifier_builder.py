@@ -18,8 +18,7 @@ import numpy as np
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError, OverloadedError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Row, Rows
-from twinlens.serving.engine.decode import Encoded
+from twinlens.serving.contracts import EncodedImage, Row, Rows
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.files import write_file
 from twinlens.serving.jobs import Job
@@ -37,7 +36,7 @@ class ClassSpec:
     """One class: its name, and images of it if any."""
 
     name: str
-    examples: Sequence[Encoded] = field(default=())
+    examples: Sequence[EncodedImage] = field(default=())
 
 
 async def build_classifier(

@@ -22,8 +22,8 @@ from twinlens.index.maintenance import IndexPlan, check_plan, needs_sample, opti
 from twinlens.index.stats import measured_recall
 from twinlens.index.writer import Writer
 from twinlens.serving.call import Call
-from twinlens.serving.collections.served import ShelvedCollection
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.collections.served import ServedCollection
+from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.jobs import Job
 from twinlens.serving.service import Service
@@ -40,14 +40,14 @@ class _StoppedError(Exception):
 class CollectionJobs:
     """Starts and does the upkeep of a server's collections."""
 
-    def __init__(self, service: Service, shelf: Shelf) -> None:
+    def __init__(self, service: Service, store: CollectionStore) -> None:
         self._service = service
-        self._shelf = shelf
+        self._store = store
         service.jobs.register(KIND, self.run)
 
     def start(
         self,
-        held: ShelvedCollection,
+        held: ServedCollection,
         plan: IndexPlan,
         queries: Sequence[str] = (),
         *,
@@ -70,13 +70,13 @@ class CollectionJobs:
         }
         return self._service.jobs.start(KIND, spec, total=STAGES)
 
-    def start_where_due(self, held: ShelvedCollection) -> Job | None:
+    def start_where_due(self, held: ServedCollection) -> Job | None:
         """Begin the upkeep of a collection that has grown beyond what exact search should carry."""
         loose = count_unindexed(held)
         dim = held.collection.snapshot().head.dim
         # What no index could serve well stays exact: it is tried again only when much more came.
         if self._is_busy(held.name) or not choose_kinds(
-            loose - held.tended_rows, dim, text_sample=False
+            loose - held.maintained_rows, dim, text_sample=False
         ):
             return None
         try:
@@ -86,7 +86,7 @@ class CollectionJobs:
 
     async def run(self, job: Job) -> dict[str, Any]:
         """Sample text queries where an index wants them, then compact and index."""
-        held = self._shelf.find(job.spec["name"])
+        held = self._store.find(job.spec["name"])
         plan = IndexPlan(job.spec["kind"], float(job.spec["target"]))
 
         stop = threading.Event()
@@ -105,22 +105,22 @@ class CollectionJobs:
             optimise(writer, plan, observe)
 
         try:
-            await held.tend(upkeep)
+            await held.maintain(upkeep)
         except asyncio.CancelledError:
             stop.set()  # the record of the job stays open: the next start takes it up again
             raise
         except _StoppedError:
             raise ConflictError("the collection was taken away while it was built") from None
         job.stage = None
-        held.tended_rows = count_unindexed(held)
+        held.maintained_rows = count_unindexed(held)
         snapshot = held.collection.snapshot()
-        kinds = [part.derived.row.kind if part.derived else "exact" for part in snapshot.parts]
+        kinds = [part.ann_index.row.kind if part.ann_index else "exact" for part in snapshot.parts]
         return {"collection": held.name, "segments": kinds, "recall": measured_recall(snapshot)}
 
-    async def _sample(self, held: ShelvedCollection, plan: IndexPlan, job: Job) -> None:
+    async def _sample(self, held: ServedCollection, plan: IndexPlan, job: Job) -> None:
         """Store text queries to tune on: the client's, else captions, else words in templates."""
         given = job.spec["queries"]
-        if not given and not await held.tend(lambda writer: needs_sample(writer, plan)):
+        if not given and not await held.maintain(lambda writer: needs_sample(writer, plan)):
             return
         head = held.collection.head
         fitting = [
@@ -137,7 +137,7 @@ class CollectionJobs:
             )
             job.stage = f"embedding {len(sample.texts)} text queries ({sample.source})"
             rows = await _embed(model, sample.texts)
-        await held.tend(lambda writer: store_sample(writer, "text", rows, sample.source))
+        await held.maintain(lambda writer: store_sample(writer, "text", rows, sample.source))
 
     def _is_busy(self, name: str) -> bool:
         return any(
@@ -146,10 +146,10 @@ class CollectionJobs:
         )
 
 
-def count_unindexed(held: ShelvedCollection) -> int:
+def count_unindexed(held: ServedCollection) -> int:
     """Return how many rows every search compares one by one."""
     snapshot = held.collection.snapshot()
-    loose = sum(len(part.segment) for part in snapshot.parts if part.derived is None)
+    loose = sum(len(part.segment) for part in snapshot.parts if part.ann_index is None)
     return loose + snapshot.delta.count
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from prometheus_client.metrics_core import Metric
 
 from twinlens.index.stats import measured_recall
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.observe.metrics import counter, gauge
 
 
-def read_metrics(shelf: Shelf) -> Iterable[Metric]:
+def read_metrics(store: CollectionStore) -> Iterable[Metric]:
     """Yield counts, recall, and the work behind thumbnails and maps."""
-    held = [(one.name, one, one.collection.snapshot()) for one in shelf.all()]
+    held = [(one.name, one, one.collection.snapshot()) for one in store.all()]
     yield gauge(
         "twinlens_collection_items",
         "Items that a search can find",

@@ -36,12 +36,12 @@ MOST_WAITING = 1024
 MOST_TOGETHER = 64
 WRITER_IDLE_SECONDS = 2.0
 
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 log = logging.getLogger("twinlens.serving")
 
 
 @dataclass(frozen=True)
-class Ask:
+class SearchParams:
     """What a search asks for besides its embedding; equal asks share a batch."""
 
     k: int = 10
@@ -64,7 +64,7 @@ class Spent:
         self.seconds += seconds
 
 
-class ShelvedCollection:
+class ServedCollection:
     """One collection in a server."""
 
     def __init__(
@@ -78,7 +78,9 @@ class ShelvedCollection:
         self.maps = Spent()
         self._pool = pool
         self._upkeep = upkeep
-        self._waiting: list[tuple[Ask, NDArray[np.float32], asyncio.Future[list[Hit]]]] = []
+        self._waiting: list[
+            tuple[SearchParams, NDArray[np.float32], asyncio.Future[list[Hit]]]
+        ] = []
         self._running: asyncio.Task[None] | None = None
         self._writing = threading.Lock()
         self._writer: Writer | None = None
@@ -86,9 +88,9 @@ class ShelvedCollection:
         self._idle: threading.Timer | None = None
         self._is_mending = False
         self.is_closing = False  # what tends it should stop
-        self.tended_rows = 0  # rows that the last upkeep left without an index
+        self.maintained_rows = 0  # rows that the last upkeep left without an index
 
-    async def search(self, row: NDArray[np.float32], ask: Ask) -> list[Hit]:
+    async def search(self, row: NDArray[np.float32], ask: SearchParams) -> list[Hit]:
         """Search as part of the next batch."""
         if len(self._waiting) >= MOST_WAITING:
             raise OverloadedError(f"{MOST_WAITING} searches of {self.name!r} are waiting already")
@@ -98,17 +100,17 @@ class ShelvedCollection:
             self._running = asyncio.create_task(self._run())
         return await future
 
-    async def read(self, action: Callable[[Collection], Result]) -> Result:
+    async def read(self, action: Callable[[Collection], ResultT]) -> ResultT:
         """Run something on the collection in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._guard, lambda: action(self.collection))
 
-    async def write(self, action: Callable[[Writer], Result]) -> Result:
+    async def write(self, action: Callable[[Writer], ResultT]) -> ResultT:
         """Run something as the collection's writer, in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._guard, lambda: self._write(action))
 
-    async def tend(self, action: Callable[[Writer], Result]) -> Result:
+    async def maintain(self, action: Callable[[Writer], ResultT]) -> ResultT:
         """Run something long as the collection's writer: other writes go on beside it."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._upkeep, self._guard, lambda: self._tend(action))
@@ -148,7 +150,7 @@ class ShelvedCollection:
                 if not future.done():
                     future.set_result(hits)
 
-    def _search(self, ask: Ask, rows: NDArray[np.float32]) -> list[list[Hit]]:
+    def _search(self, ask: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
         try:
             return self._search_now(ask, rows)
         finally:
@@ -166,7 +168,7 @@ class ShelvedCollection:
             return  # and do not try again: somebody else writes, or the disk is at fault
         self._is_mending = False
 
-    def _search_now(self, ask: Ask, rows: NDArray[np.float32]) -> list[list[Hit]]:
+    def _search_now(self, ask: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
         if ask.group is None:
             return self.collection.search(
                 rows, ask.k, filter=ask.filter, threshold=ask.threshold, exact=ask.exact
@@ -178,7 +180,7 @@ class ShelvedCollection:
             for row in rows
         ]
 
-    def _write(self, action: Callable[[Writer], Result]) -> Result:
+    def _write(self, action: Callable[[Writer], ResultT]) -> ResultT:
         with self._writing:
             writer = self._take_writer()
             try:
@@ -186,7 +188,7 @@ class ShelvedCollection:
             finally:
                 self._leave_writer()
 
-    def _tend(self, action: Callable[[Writer], Result]) -> Result:
+    def _tend(self, action: Callable[[Writer], ResultT]) -> ResultT:
         with self._writing:
             writer = self._take_writer()
             self._tending += 1
@@ -224,7 +226,7 @@ class ShelvedCollection:
             self._writer.close()
             self._writer = None
 
-    def _guard(self, action: Callable[[], Result]) -> Result:
+    def _guard(self, action: Callable[[], ResultT]) -> ResultT:
         """Run `action`; what it says of folders and files stays inside."""
         try:
             return action()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.index.writer import create_collection
-from twinlens.serving.collections.served import ShelvedCollection
+from twinlens.serving.collections.served import ServedCollection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Shelf:
+class CollectionStore:
     """All collections: those given by folder, and those kept in a folder of the server's own."""
 
     def __init__(self, folder: Path | None = None, threads: int = 4) -> None:
@@ -22,25 +22,25 @@ class Shelf:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
         # Of its own, so that no search waits behind a build; daemons would be cut off in a commit.
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
-        self._held: dict[str, ShelvedCollection] = {}
+        self._held: dict[str, ServedCollection] = {}
         if folder is not None and folder.is_dir():
             for path in sorted(folder.iterdir()):
                 if _NAME.fullmatch(path.name) and (path / "catalog.sqlite").exists():
                     self.add(path.name, path)
 
-    def add(self, name: str, folder: Path) -> ShelvedCollection:
+    def add(self, name: str, folder: Path) -> ServedCollection:
         """Serve the collection at `folder` as `name`."""
         _check_name(name)
         if name in self._held:
             raise InputError(f"two collections are called {name!r}", field="collection")
-        self._held[name] = ShelvedCollection(name, folder, self._pool, self._upkeep)
+        self._held[name] = ServedCollection(name, folder, self._pool, self._upkeep)
         return self._held[name]
 
-    def all(self) -> list[ShelvedCollection]:
+    def all(self) -> list[ServedCollection]:
         """Return every collection, by name."""
         return [self._held[name] for name in sorted(self._held)]
 
-    def find(self, name: str | None) -> ShelvedCollection:
+    def find(self, name: str | None) -> ServedCollection:
         """Return one collection; without a name, the only one there is."""
         if name is None and len(self._held) == 1:
             return next(iter(self._held.values()))
@@ -60,7 +60,7 @@ class Shelf:
 
     def create(
         self, name: str, *, dim: int, bundle: str, revision: str, source: str
-    ) -> ShelvedCollection:
+    ) -> ServedCollection:
         """Make an empty collection in the server's own folder."""
         _check_name(name)
         if name in self._held:

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from twinlens.errors import OverloadedError
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.throttle import Pace
+from twinlens.serving.engine.throttle import BackgroundThrottle
 from twinlens.serving.engine.window import NoWindow, Window
 from twinlens.serving.failures import DeadlineError
 
@@ -23,11 +23,11 @@ _LOOK = 0.02  # seconds between looks whether background work may go
 # A wait shorter than this is not worth a look at the clock (and rounding could make it endless).
 _INSTANT = 1e-5
 
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
 
 
-class Ticket(Generic[Answer]):
+class Ticket(Generic[AnswerT]):
     """The answers of one request, filled item by item from any thread.
 
     `notify` runs once, when the last is in.
@@ -48,7 +48,7 @@ class Ticket(Generic[Answer]):
     def __init__(
         self, size: int, notify: Callable[[], None], *, deadline: float = math.inf
     ) -> None:
-        self.answers: list[Answer | Exception | None] = [None] * size
+        self.answers: list[AnswerT | Exception | None] = [None] * size
         self.deadline = deadline
         self.abandoned = False
         self.queued = math.inf  # when the first item was put in
@@ -58,7 +58,7 @@ class Ticket(Generic[Answer]):
         self._notify = notify
         self._lock = threading.Lock()
 
-    def resolve(self, index: int, answer: Answer | Exception) -> None:
+    def resolve(self, index: int, answer: AnswerT | Exception) -> None:
         """Set one answer; a second one for the same item is dropped."""
         with self._lock:
             if self.answers[index] is not None:
@@ -74,12 +74,12 @@ class Ticket(Generic[Answer]):
         self.abandoned = True
 
 
-class Entry(Generic[Item, Answer]):
+class QueueEntry(Generic[ItemT, AnswerT]):
     """One item on its way."""
 
     __slots__ = ("bucket", "index", "item", "order", "ticket")
 
-    def __init__(self, ticket: Ticket[Answer], index: int, item: Item, bucket: int = 0) -> None:
+    def __init__(self, ticket: Ticket[AnswerT], index: int, item: ItemT, bucket: int = 0) -> None:
         self.ticket = ticket
         self.index = index
         self.item = item
@@ -96,25 +96,25 @@ class Entry(Generic[Item, Answer]):
         return True
 
 
-class _Lane(Generic[Item, Answer]):
+class _Lane(Generic[ItemT, AnswerT]):
     """Entries in order of arrival, apart by bucket, so that a batch holds items of like size."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, deque[tuple[float, Entry[Item, Answer]]]] = {}
+        self._buckets: dict[int, deque[tuple[float, QueueEntry[ItemT, AnswerT]]]] = {}
         self.count = 0
 
-    def put(self, entry: Entry[Item, Answer], now: float) -> None:
+    def put(self, entry: QueueEntry[ItemT, AnswerT], now: float) -> None:
         self._buckets.setdefault(entry.bucket, deque()).append((now, entry))
         self.count += 1
 
-    def oldest(self) -> deque[tuple[float, Entry[Item, Answer]]]:
+    def oldest(self) -> deque[tuple[float, QueueEntry[ItemT, AnswerT]]]:
         """Return the bucket that holds the entry which waits longest; only when not empty."""
         filled = (bucket for bucket in self._buckets.values() if bucket)
         return min(filled, key=lambda bucket: bucket[0][1].order)
 
-    def take(self, most: int, now: float) -> list[Entry[Item, Answer]]:
+    def take(self, most: int, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
         """Remove and return up to `most` wanted entries like the oldest; drop unwanted ones."""
-        batch: list[Entry[Item, Answer]] = []
+        batch: list[QueueEntry[ItemT, AnswerT]] = []
         while self.count and not batch:
             bucket = self.oldest()
             while bucket and len(batch) < most:
@@ -125,7 +125,7 @@ class _Lane(Generic[Item, Answer]):
         return batch
 
 
-class Batcher(Generic[Item, Answer]):
+class Batcher(Generic[ItemT, AnswerT]):
     """A bounded queue in front of one worker.
 
     `hold` counts items from acceptance to answer, so that the bound covers decoding too.
@@ -139,7 +139,7 @@ class Batcher(Generic[Item, Answer]):
         name: str = "items",
         window: Window | None = None,
         clock: Clock | None = None,
-        pace: Pace | None = None,
+        throttle: BackgroundThrottle | None = None,
     ) -> None:
         self.capacity = capacity
         self.max_batch = max_batch
@@ -147,10 +147,10 @@ class Batcher(Generic[Item, Answer]):
         self.held = 0
         self._window = window or NoWindow()
         self._clock = clock or Clock()
-        self._pace = pace or Pace()
+        self._throttle = throttle or BackgroundThrottle()
         self._took_background = False
-        self._live: _Lane[Item, Answer] = _Lane()
-        self._background: _Lane[Item, Answer] = _Lane()
+        self._live: _Lane[ItemT, AnswerT] = _Lane()
+        self._background: _Lane[ItemT, AnswerT] = _Lane()
         self._changed = threading.Condition()
         self._order = 0
         self._closed = False
@@ -197,7 +197,9 @@ class Batcher(Generic[Item, Answer]):
         """How long what is held will take, by the rate seen of late."""
         return min(30.0, max(0.05, self.held * self._item_seconds))
 
-    def put(self, entries: Iterable[Entry[Item, Answer]], *, background: bool = False) -> None:
+    def put(
+        self, entries: Iterable[QueueEntry[ItemT, AnswerT]], *, background: bool = False
+    ) -> None:
         """Queue entries; background ones are taken only when no live one waits."""
         now = self._clock.now()
         lane = self._background if background else self._live
@@ -209,7 +211,9 @@ class Batcher(Generic[Item, Answer]):
                 lane.put(entry, now)
             self._changed.notify()
 
-    def take(self, is_retired: Callable[[], bool] = lambda: False) -> list[Entry[Item, Answer]]:
+    def take(
+        self, is_retired: Callable[[], bool] = lambda: False
+    ) -> list[QueueEntry[ItemT, AnswerT]]:
         """Return the next batch, waiting for one; empty when closed or the taker is retired."""
         with self._changed:
             while not self._closed and not is_retired():
@@ -220,7 +224,7 @@ class Batcher(Generic[Item, Answer]):
                     continue
                 self._took_background = not self._live.count
                 if self._took_background:
-                    batch = self._background.take(self._pace.size(self.max_batch), now)
+                    batch = self._background.take(self._throttle.size(self.max_batch), now)
                 else:
                     batch = self._live.take(self.max_batch, now)
                 if batch:
@@ -233,13 +237,13 @@ class Batcher(Generic[Item, Answer]):
             waited = now - self._live.oldest()[0][0]
             return self._window.delay(self._live.count, waited)
         if self._background.count:
-            return min(_LOOK, self._pace.delay(now))
+            return min(_LOOK, self._throttle.delay(now))
         return None
 
     def observe(self, items: int, seconds: float) -> None:
         """Learn how fast batches run, for the window, for Retry-After, and for who goes next."""
         if self._took_background:
-            self._pace.ran(self._clock.now(), seconds)
+            self._throttle.ran(self._clock.now(), seconds)
         self._window.observe(items, seconds)
         self._item_seconds += 0.2 * (seconds / max(1, items) - self._item_seconds)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twinlens.serving.contracts import Row
 
-Value = TypeVar("Value")
+ValueT = TypeVar("ValueT")
 _OVERHEAD = 200  # bytes of the objects around a row
 
 
@@ -55,21 +55,21 @@ class TextCache:
                 self.used_bytes -= _size(oldest, dropped)
 
 
-class RecentlyUsed(Generic[Value]):
+class RecentlyUsed(Generic[ValueT]):
     """The last few values by key; for the event loop's thread alone."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._values: OrderedDict[Hashable, ValueT] = OrderedDict()
 
-    def get(self, key: Hashable) -> Value | None:
+    def get(self, key: Hashable) -> ValueT | None:
         """Return the value kept for `key`, or None."""
         if key not in self._values:
             return None
         self._values.move_to_end(key)
         return self._values[key]
 
-    def put(self, key: Hashable, value: Value) -> None:
+    def put(self, key: Hashable, value: ValueT) -> None:
         """Keep `value`, dropping the one unused for longest."""
         self._values[key] = value
         self._values.move_to_end(key)

@@ -12,12 +12,11 @@ import binascii
 from twinlens.bundle.image.image_source import ImageLimits, open_image
 from twinlens.errors import ImageError, TooLargeError
 from twinlens.serving.call import Call
+from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.settings import Limits
 
-Encoded = bytes | str  # an image's bytes, or base64 or a data URI that holds them
 
-
-def read_image(image: Encoded, limits: Limits, call: Call) -> bytes:
+def read_image(image: EncodedImage, limits: Limits, call: Call) -> bytes:
     """Return the bytes of an acceptable image; what is wrong is an `InputError` of some kind."""
     content = unwrap(image, limits) if isinstance(image, str) else image
     if not content:

@@ -11,18 +11,17 @@ from typing import Protocol
 
 from twinlens.errors import ImageError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Pixels, Row
-from twinlens.serving.engine.batcher import Entry, Ticket
-from twinlens.serving.engine.decode import Encoded
-from twinlens.serving.engine.tower import Tower
+from twinlens.serving.contracts import EncodedImage, Pixels, Row
+from twinlens.serving.engine.batcher import QueueEntry, Ticket
+from twinlens.serving.engine.tower import ServedTower
 
 
 class Decoding(Protocol):
     """What a chunk needs of a model: a pool to decode in, and the tower that comes after."""
 
-    images: Tower[Pixels, Row] | None
+    images: ServedTower[Pixels, Row] | None
 
-    def decode(self, image: Encoded, call: Call) -> Pixels:
+    def decode(self, image: EncodedImage, call: Call) -> Pixels:
         """Return the pixels that the tower wants."""
         ...
 
@@ -31,7 +30,7 @@ class Decoding(Protocol):
         ...
 
 
-class Chunk:
+class DecodeGroup:
     """Images that are decoded apart and join the queue together.
 
     So a lone request is batched the same way each time, and a bad image changes no batch but by its
@@ -43,7 +42,7 @@ class Chunk:
         source: Decoding,
         ticket: Ticket[Row],
         call: Call,
-        images: Sequence[Encoded],
+        images: Sequence[EncodedImage],
         indices: range,
     ) -> None:
         self._source = source
@@ -73,6 +72,6 @@ class Chunk:
             is_last = self._left == 0
         if is_last and self._decoded and self._source.images is not None:
             self._source.images.batcher.put(
-                [Entry(self._ticket, i, self._decoded[i]) for i in sorted(self._decoded)],
+                [QueueEntry(self._ticket, i, self._decoded[i]) for i in sorted(self._decoded)],
                 background=self._call.is_background,
             )

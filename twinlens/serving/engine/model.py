@@ -10,38 +10,37 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.errors import InputError, OverloadedError, TooLargeError
-from twinlens.serving.call import Call, Settlement
+from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
-from twinlens.serving.contracts import Pixels, Row, Rows, StagedEncoder
-from twinlens.serving.engine.batcher import Batcher, Entry, Ticket, choose_bucket
+from twinlens.serving.contracts import (
+    Answers,
+    EmbeddedItems,
+    EncodedImage,
+    Pixels,
+    Row,
+    Rows,
+    StagedEncoder,
+)
+from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
 from twinlens.serving.engine.cache import TextCache
-from twinlens.serving.engine.decode import Encoded, read_image
-from twinlens.serving.engine.decode_group import Chunk
-from twinlens.serving.engine.throttle import Pace
-from twinlens.serving.engine.tower import Tower
+from twinlens.serving.engine.decode import read_image
+from twinlens.serving.engine.decode_group import DecodeGroup
+from twinlens.serving.engine.throttle import BackgroundThrottle
+from twinlens.serving.engine.ticket_future import TicketFuture
+from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.engine.window import LatencyWindow, NoWindow
 from twinlens.serving.failures import EncodeError
-from twinlens.serving.settings import Settings
+from twinlens.serving.settings import ServerSettings
 
 # Characters; well under a millisecond of tokenizing.
 _TOKENIZE_INLINE = 4000
 
-Answers = list[Row | Exception]
 Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
-
-
-@dataclass
-class Embedded:
-    """What became of the items of a request, in their order."""
-
-    answers: Answers
-    tokens: int = 0
 
 
 class ServedModel:
@@ -51,14 +50,14 @@ class ServedModel:
         self,
         name: str,
         encoder: StagedEncoder,
-        settings: Settings,
+        settings: ServerSettings,
         *,
         pool: ThreadPoolExecutor,
         cache: TextCache,
         precision: str = "fp32",
         clock: Clock | None = None,
         observe: Observe | None = None,
-        pace: Pace | None = None,
+        throttle: BackgroundThrottle | None = None,
     ) -> None:
         self.name = name
         self.encoder = encoder
@@ -70,20 +69,20 @@ class ServedModel:
         self._settings = settings
         self._pool = pool
         self._cache = cache
-        self._pace = pace or Pace()
+        self._throttle = throttle or BackgroundThrottle()
         self._observe = observe or (lambda model, tower, items, seconds: None)
         text = encoder.manifest.text
         kind = text.tokenizer_kind if text else ""
         self.space = f"{encoder.revision}/{precision}/{kind}"
-        self.images: Tower[Pixels, Row] | None = None
-        self.texts: Tower[list[int], Row] | None = None
+        self.images: ServedTower[Pixels, Row] | None = None
+        self.texts: ServedTower[list[int], Row] | None = None
         if encoder.manifest.image is not None:
             self.images = self._build_image_tower()
         if text is not None:
             self.texts = self._build_text_tower()
 
     @property
-    def towers(self) -> list[Tower[Pixels, Row] | Tower[list[int], Row]]:
+    def towers(self) -> list[ServedTower[Pixels, Row] | ServedTower[list[int], Row]]:
         """The towers that this bundle has."""
         return [tower for tower in (self.images, self.texts) if tower is not None]
 
@@ -92,38 +91,25 @@ class ServedModel:
         for tower in self.towers:
             tower.close()
 
-    def check_dimensions(self, dimensions: int | None) -> None:
-        """Refuse a length that this bundle was not trained to be cut to."""
-        manifest = self.encoder.manifest
-        full = manifest.embedding_dim
-        if dimensions is None or dimensions == full:
-            return
-        if dimensions > full or not (
-            manifest.any_dimension or dimensions in manifest.matryoshka_dims
-        ):
-            lengths = sorted({*manifest.matryoshka_dims, full})
-            known = f"1 to {full}" if manifest.any_dimension else ", ".join(map(str, lengths))
-            raise InputError(
-                f"dimensions is {dimensions}; {self.name!r} offers {known}", field="dimensions"
-            )
-
-    async def embed_images(self, images: Sequence[Encoded], call: Call) -> Embedded:
+    async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
         """Return a row or an error for each image."""
         tower = self.images
         if tower is None:
             raise InputError(f"{self.name!r} has no image tower; send texts, or name another model")
         with self._hold(tower.batcher, len(images), call):
-            settlement = Settlement()
+            settlement = TicketFuture()
             ticket: Ticket[Row] = Ticket(len(images), settlement.notify, deadline=call.deadline)
             began = call.clock.now()
             size = self._settings.batching.image_batch
             for start in range(0, len(images), size):
-                Chunk(self, ticket, call, images, range(start, min(start + size, len(images))))
+                DecodeGroup(
+                    self, ticket, call, images, range(start, min(start + size, len(images)))
+                )
             await settlement.wait(ticket, call)
             _count_stages(call, ticket, began, "decode")
-        return Embedded(_settled(ticket))
+        return EmbeddedItems(_settled(ticket))
 
-    async def embed_texts(self, texts: Sequence[str], call: Call) -> Embedded:
+    async def embed_texts(self, texts: Sequence[str], call: Call) -> EmbeddedItems:
         """Return a row or an error for each text; texts known from before cost nothing."""
         if self.texts is None:
             raise InputError(f"{self.name!r} has no text tower; send images, or name another model")
@@ -140,21 +126,21 @@ class ServedModel:
             row, tokens = known[text] or fresh[text]
             answers.append(row)
             total += tokens
-        return Embedded(answers, tokens=total)
+        return EmbeddedItems(answers, tokens=total)
 
     async def _encode_texts(
-        self, tower: Tower[list[int], Row], texts: list[str], call: Call
+        self, tower: ServedTower[list[int], Row], texts: list[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts through the tower and remember their rows."""
         bounds = self._settings.batching.text_buckets
         with self._hold(tower.batcher, len(texts), call):
             began = call.clock.now()
             tokens = await self._tokenize(texts)
-            settlement = Settlement()
+            settlement = TicketFuture()
             ticket: Ticket[Row] = Ticket(len(texts), settlement.notify, deadline=call.deadline)
             tower.batcher.put(
                 [
-                    Entry(ticket, i, ids, choose_bucket(len(ids), bounds))
+                    QueueEntry(ticket, i, ids, choose_bucket(len(ids), bounds))
                     for i, ids in enumerate(tokens)
                 ],
                 background=call.is_background,
@@ -176,7 +162,7 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self.encoder.tokenize, texts)
 
-    def decode(self, image: Encoded, call: Call) -> Pixels:
+    def decode(self, image: EncodedImage, call: Call) -> Pixels:
         """Return the pixels that the image tower wants; runs in the decode pool."""
         content = read_image(image, self._settings.limits, call)
         return self.encoder.preprocess(content)
@@ -200,14 +186,14 @@ class ServedModel:
             raise
         finally:
             call.settle()
-        self._pace.enter(live)
+        self._throttle.enter(live)
         try:
             yield
         finally:
-            self._pace.leave(live)
+            self._throttle.leave(live)
             batcher.release(count)
 
-    def _build_image_tower(self) -> Tower[Pixels, Row]:
+    def _build_image_tower(self) -> ServedTower[Pixels, Row]:
         batching, limits = self._settings.batching, self._settings.limits
         batcher: Batcher[Pixels, Row] = Batcher(
             capacity=limits.image_queue,
@@ -215,9 +201,9 @@ class ServedModel:
             name="images",
             window=self._window(batching.image_batch),
             clock=self.clock,
-            pace=self._pace,
+            throttle=self._throttle,
         )
-        return Tower(
+        return ServedTower(
             f"{self.name}/image",
             batcher,
             lambda items: _check_rows(self.encoder.encode_pixels(np.stack(items))),
@@ -225,7 +211,7 @@ class ServedModel:
             observe=lambda items, seconds: self._observe(self.name, "image", items, seconds),
         )
 
-    def _build_text_tower(self) -> Tower[list[int], Row]:
+    def _build_text_tower(self) -> ServedTower[list[int], Row]:
         batching, limits = self._settings.batching, self._settings.limits
         batcher: Batcher[list[int], Row] = Batcher(
             capacity=limits.text_queue,
@@ -233,9 +219,9 @@ class ServedModel:
             name="texts",
             window=self._window(batching.text_batch),
             clock=self.clock,
-            pace=self._pace,
+            throttle=self._throttle,
         )
-        return Tower(
+        return ServedTower(
             f"{self.name}/text",
             batcher,
             lambda items: _check_rows(self.encoder.encode_tokens(list(items))),

@@ -13,7 +13,7 @@ _REST = 4.0  # seconds of rest after each second of background work beside live 
 _SMALLER = 4  # so many times smaller is a background batch beside live work
 
 
-class Pace:
+class BackgroundThrottle:
     """Counts live items, and says when the next background batch may go and how large."""
 
     def __init__(self) -> None:

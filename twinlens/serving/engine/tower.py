@@ -7,21 +7,21 @@ from collections.abc import Callable
 from typing import Generic
 
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import Answer, Batcher, Item
+from twinlens.serving.engine.batcher import AnswerT, Batcher, ItemT
 from twinlens.serving.engine.worker import Run, Worker
 from twinlens.serving.settings import Watch
 
 log = logging.getLogger("twinlens.serving")
 
 
-class Tower(Generic[Item, Answer]):
+class ServedTower(Generic[ItemT, AnswerT]):
     """One tower of one bundle."""
 
     def __init__(
         self,
         name: str,
-        batcher: Batcher[Item, Answer],
-        run: Run[Item, Answer],
+        batcher: Batcher[ItemT, AnswerT],
+        run: Run[ItemT, AnswerT],
         *,
         clock: Clock,
         observe: Callable[[int, float], None] | None = None,
@@ -45,7 +45,7 @@ class Tower(Generic[Item, Answer]):
             return f"{self.name}: {worker.failures_in_a_row} batches in a row failed"
         return None
 
-    def mend(self, watch: Watch) -> None:
+    def restart_worker(self, watch: Watch) -> None:
         """Replace a worker that is dead or hangs."""
         worker = self._worker
         is_well = worker.is_alive and worker.busy_seconds <= watch.stall_seconds
@@ -61,7 +61,7 @@ class Tower(Generic[Item, Answer]):
         self.batcher.close()
         self._worker.join(5.0)
 
-    def _start(self) -> Worker[Item, Answer]:
+    def _start(self) -> Worker[ItemT, AnswerT]:
         worker = Worker(
             self.name, self.batcher, self._run, clock=self._clock, observe=self._observe
         )

@@ -14,22 +14,22 @@ from typing import Generic
 
 from twinlens.errors import TwinlensError
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import Answer, Batcher, Entry, Item
+from twinlens.serving.engine.batcher import AnswerT, Batcher, ItemT, QueueEntry
 from twinlens.serving.failures import EncodeError, UnavailableError
 
 log = logging.getLogger("twinlens.serving")
 
-Run = Callable[[Sequence[Item]], Sequence[Answer | Exception]]
+Run = Callable[[Sequence[ItemT]], Sequence[AnswerT | Exception]]
 
 
-class Worker(Generic[Item, Answer]):
+class Worker(Generic[ItemT, AnswerT]):
     """Takes batches from a batcher and answers their entries."""
 
     def __init__(
         self,
         name: str,
-        batcher: Batcher[Item, Answer],
-        run: Run[Item, Answer],
+        batcher: Batcher[ItemT, AnswerT],
+        run: Run[ItemT, AnswerT],
         *,
         clock: Clock | None = None,
         observe: Callable[[int, float], None] | None = None,
@@ -40,7 +40,7 @@ class Worker(Generic[Item, Answer]):
         self._run = run
         self._clock = clock or Clock()
         self._observe = observe or (lambda items, seconds: None)
-        self._current: tuple[float, list[Entry[Item, Answer]]] | None = None
+        self._current: tuple[float, list[QueueEntry[ItemT, AnswerT]]] | None = None
         self._retired = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
@@ -80,7 +80,7 @@ class Worker(Generic[Item, Answer]):
                 return
             self._serve(batch)
 
-    def _serve(self, batch: list[Entry[Item, Answer]]) -> None:
+    def _serve(self, batch: list[QueueEntry[ItemT, AnswerT]]) -> None:
         """Run one batch and answer its entries."""
         started = self._clock.now()
         self._current = (started, batch)
@@ -96,7 +96,7 @@ class Worker(Generic[Item, Answer]):
             entry.ticket.ended = max(entry.ticket.ended, ended)
             entry.ticket.resolve(entry.index, answer)
 
-    def _isolate(self, items: list[Item]) -> list[Answer | Exception]:
+    def _isolate(self, items: list[ItemT]) -> list[AnswerT | Exception]:
         """Run `items`; when that fails, halve them until only the guilty ones fail."""
         try:
             answers = list(self._run(items))
@@ -110,7 +110,7 @@ class Worker(Generic[Item, Answer]):
         middle = len(items) // 2
         return self._isolate(items[:middle]) + self._isolate(items[middle:])
 
-    def _note(self, answers: list[Answer | Exception]) -> None:
+    def _note(self, answers: list[AnswerT | Exception]) -> None:
         """Count batches in which not one item succeeded: a sign of a sick worker."""
         has_failed = all(isinstance(answer, EncodeError) for answer in answers)
         self.failures_in_a_row = self.failures_in_a_row + 1 if has_failed else 0

@@ -19,7 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
-        self._refused: dict[str, int] = {}  # at the door, by path, not yet in the counters
+        self._refused: dict[str, int] = {}  # on arrival, by path, not yet in the counters
         self._requests = Counter(
             "twinlens_requests", "Requests answered", ["path", "status"], registry=self.registry
         )
@@ -70,7 +70,7 @@ class Metrics:
         self._child(self._seconds, path).observe(seconds)
 
     def count_refusal(self, path: str) -> None:
-        """Count one request that was refused at the door.
+        """Count one request that was refused on arrival.
 
         A flood of these is when counting has to be cheap; their times would say nothing of those
         that are answered, so they are in no histogram.
@@ -112,7 +112,7 @@ class Metrics:
         refused, self._refused = self._refused, {}
         for path, count in refused.items():
             self._child(self._requests, path, "429").inc(count)
-            self._child(self._rejects, "", "door").inc(count)
+            self._child(self._rejects, "", "admission").inc(count)
         return generate_latest(self.registry)
 
 

@@ -10,70 +10,70 @@ from twinlens.serving.openapi.schemas import (
     NUMBERS,
     TEXT,
     Schema,
+    array_of,
+    closed_object,
     either,
-    loose,
-    many,
-    record,
+    open_object,
     ref,
 )
 from twinlens.serving.routes.cohere import KINDS, PURPOSES
 
 _DIMENSION: Schema = {"type": "integer", "minimum": 1}
-_NAMES: Schema = many({"type": "string"})
-_PARTS = many(
+_NAMES: Schema = array_of({"type": "string"})
+_PARTS = array_of(
     either(
-        loose(["type", "text"], type={"const": "text"}, text=TEXT),
-        loose(
+        open_object(["type", "text"], type={"const": "text"}, text=TEXT),
+        open_object(
             ["type", "image_url"],
             type={"const": "image_url"},
-            image_url=either(IMAGE, loose(["url"], url=IMAGE)),
+            image_url=either(IMAGE, open_object(["url"], url=IMAGE)),
         ),
-        loose(["type", "image_base64"], type={"const": "image_base64"}, image_base64=IMAGE),
+        open_object(["type", "image_base64"], type={"const": "image_base64"}, image_base64=IMAGE),
     ),
     minItems=1,
     maxItems=1,
 )
 
 SCHEMAS: dict[str, Schema] = {
-    "ContentInput": loose(["content"], content=_PARTS),
-    "CohereRequest": loose(
+    "ContentInput": open_object(["content"], content=_PARTS),
+    "CohereRequest": open_object(
         ["input_type"],
         model=MODEL,
         input_type={"enum": list(PURPOSES)},
-        texts=many(TEXT, minItems=1),
-        images=many(IMAGE, minItems=1),
-        inputs=many(ref("ContentInput"), minItems=1),
-        embedding_types=many({"enum": list(KINDS)}, minItems=1, maxItems=len(KINDS)),
+        texts=array_of(TEXT, minItems=1),
+        images=array_of(IMAGE, minItems=1),
+        inputs=array_of(ref("ContentInput"), minItems=1),
+        embedding_types=array_of({"enum": list(KINDS)}, minItems=1, maxItems=len(KINDS)),
         output_dimension=_DIMENSION,
         truncate={"enum": ["NONE", "START", "END"]},
     ),
-    "CohereAnswer": record(
+    "CohereAnswer": closed_object(
         ["id", "response_type", "embeddings", "meta"],
         id={"type": "string"},
         response_type={"const": "embeddings_by_type"},
-        embeddings=record(
-            [], **{kind: _NAMES if kind == "base64" else many(NUMBERS) for kind in KINDS}
+        embeddings=closed_object(
+            [], **{kind: _NAMES if kind == "base64" else array_of(NUMBERS) for kind in KINDS}
         ),
-        meta=loose(
+        meta=open_object(
             ["api_version", "billed_units"],
-            billed_units=loose(["input_tokens"], input_tokens=COUNT, images=COUNT),
+            billed_units=open_object(["input_tokens"], input_tokens=COUNT, images=COUNT),
         ),
     ),
-    "VoyageRequest": loose(
+    "VoyageRequest": open_object(
         ["inputs"],
         model=MODEL,
-        inputs=many(ref("ContentInput"), minItems=1),
+        inputs=array_of(ref("ContentInput"), minItems=1),
         input_type={"type": ["string", "null"]},
         truncation={"type": "boolean"},
         output_dimension=_DIMENSION,
         output_dtype={"enum": ["float", "int8", "uint8", "binary", "ubinary"]},
         encoding_format={"enum": ["float", "base64"]},
     ),
-    "VoyageAnswer": record(
+    "VoyageAnswer": closed_object(
         ["object", "data", "model", "usage"],
         object={"const": "list"},
-        data=many(
-            record(
+        data=array_of(
+            closed_object(
                 ["object", "index", "embedding"],
                 object={"const": "embedding"},
                 index=COUNT,
@@ -81,7 +81,7 @@ SCHEMAS: dict[str, Schema] = {
             )
         ),
         model={"type": "string"},
-        usage=record(
+        usage=closed_object(
             ["text_tokens", "image_pixels", "video_pixels", "total_tokens"],
             text_tokens=COUNT,
             image_pixels=COUNT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twinlens.index.ann.kinds import list_kinds
 from twinlens.serving.openapi.operations import PICTURE, Operation, answer, body, json_of, list_of
 from twinlens.serving.openapi.schemas import (
     COUNT,
@@ -15,15 +16,15 @@ from twinlens.serving.openapi.schemas import (
     MODEL,
     TEXT,
     Schema,
+    array_of,
+    closed_object,
     either,
-    many,
-    record,
     ref,
 )
 
 _NAME: Schema = {"type": "string", "description": "Of a collection; none: the only one"}
 _SHARE: Schema = {"type": "number", "minimum": -1, "maximum": 1}
-_VECTOR: Schema = many({"type": "number"}, minItems=1)
+_VECTOR: Schema = array_of({"type": "number"}, minItems=1)
 _WEIGHT: Schema = {"type": "number", "minimum": -100, "maximum": 100}
 _METADATA: Schema = {"type": "object"}
 _RECALL: Schema = {
@@ -38,17 +39,19 @@ def _terms(**more: Schema) -> list[Schema]:
     """Return the shapes of one term of a query or of one item: a text, an image or a vector."""
     kinds: dict[str, Schema] = {"text": TEXT, "image": IMAGE, "vector": _VECTOR}
     required = ["id"] if "id" in more else []
-    return [record([*required, name], **{name: kind}, **more) for name, kind in kinds.items()]
+    return [
+        closed_object([*required, name], **{name: kind}, **more) for name, kind in kinds.items()
+    ]
 
 
-_TERM = either(TEXT, *_terms(weight=_WEIGHT), record(["item"], item=TEXT, weight=_WEIGHT))
+_TERM = either(TEXT, *_terms(weight=_WEIGHT), closed_object(["item"], item=TEXT, weight=_WEIGHT))
 
 SCHEMAS: dict[str, Schema] = {
-    "SearchRequest": record(
+    "SearchRequest": closed_object(
         [],
         collection=_NAME,
         model=MODEL,
-        query=either(_TERM, many(_TERM, minItems=1, maxItems=32)),
+        query=either(_TERM, array_of(_TERM, minItems=1, maxItems=32)),
         text=TEXT,
         image=IMAGE,
         vector=_VECTOR,
@@ -61,70 +64,74 @@ SCHEMAS: dict[str, Schema] = {
         group={**_SHARE, "description": "Hits as similar as this to a better one go under it"},
         exact={"type": "boolean", "description": "Compare with every item, without the index"},
     ),
-    "Hit": record(
+    "Hit": closed_object(
         ["id", "score", "metadata", "thumbnail"],
         id={"type": "string"},
         score={"type": "number"},
         metadata=_METADATA,
         thumbnail={"type": "string"},
-        duplicates=many({"type": "string"}),
+        duplicates=array_of({"type": "string"}),
     ),
-    "SearchAnswer": record(
+    "SearchAnswer": closed_object(
         ["object", "collection", "model", "revision", "recall", "data"],
         object={"const": "list"},
         collection={"type": "string"},
         model={"type": "string"},
         revision={"type": "string"},
         recall=_RECALL,
-        data=many(ref("Hit")),
+        data=array_of(ref("Hit")),
     ),
-    "Collection": record(
+    "Collection": closed_object(
         ["object", "name", "count", "dim", "bundle", "recall", "exact", "bytes", "epoch"],
         object={"const": "collection"},
         name={"type": "string"},
         count=COUNT,
         dim=COUNT,
-        bundle=record(["name", "revision"], name={"type": "string"}, revision={"type": "string"}),
+        bundle=closed_object(
+            ["name", "revision"], name={"type": "string"}, revision={"type": "string"}
+        ),
         recall=_RECALL,
         exact={"type": "boolean"},
         bytes=COUNT,
         epoch=COUNT,
     ),
-    "CollectionBuild": record(
+    "CollectionBuild": closed_object(
         [],
-        kind={"type": "string", "description": "auto, exact, sq8, ivf-sq8, hnsw, ..."},
+        kind={"type": "string", "description": list_kinds()},
         target={"type": "number", "minimum": 0.5, "maximum": 0.999},
         compact={"type": "boolean", "description": "Drop the deleted, join segments into one"},
-        queries=many(TEXT, maxItems=2000),
+        queries=array_of(TEXT, maxItems=2000),
     ),
-    "CollectionItems": record(
+    "CollectionItems": closed_object(
         ["items"],
-        items=many(either(*_terms(id=TEXT, metadata=_METADATA)), minItems=1),
+        items=array_of(either(*_terms(id=TEXT, metadata=_METADATA)), minItems=1),
         model=MODEL,
     ),
-    "CollectionItemsAnswer": record(
+    "CollectionItemsAnswer": closed_object(
         ["object", "upserted", "data"],
         object={"const": "collection.items"},
         upserted=COUNT,
-        data=many(
-            record(["index", "id"], index=COUNT, id={"type": "string"}, error=ref("ErrorBody"))
+        data=array_of(
+            closed_object(
+                ["index", "id"], index=COUNT, id={"type": "string"}, error=ref("ErrorBody")
+            )
         ),
     ),
-    "CollectionItem": record(
+    "CollectionItem": closed_object(
         ["object", "id", "metadata"],
         object={"const": "item"},
         id={"type": "string"},
         metadata=_METADATA,
     ),
-    "CollectionMap": record(
+    "CollectionMap": closed_object(
         ["object", "collection", "method", "variance_share", "total", "ids", "points"],
         object={"const": "map"},
         collection={"type": "string"},
         method={"const": "pca"},
         variance_share={"type": "number"},
         total=COUNT,
-        ids=many({"type": "string"}),
-        points=many(many({"type": "number"}, minItems=2, maxItems=2)),
+        ids=array_of({"type": "string"}),
+        points=array_of(array_of({"type": "number"}, minItems=2, maxItems=2)),
     ),
 }
 
@@ -139,7 +146,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "requestBody": {
             "content": {
                 "application/json": {
-                    "schema": record([], model=MODEL),
+                    "schema": closed_object([], model=MODEL),
                     "examples": {"empty": {"value": {}}},
                 }
             }
@@ -152,7 +159,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "requestBody": body(
             json_of("CollectionBuild", default={}, graph={"kind": "hnsw", "target": 0.9})
         ),
-        "responses": {"202": answer(record(["job"], job=ref("Job")), "Being built as a job")},
+        "responses": {
+            "202": answer(closed_object(["job"], job=ref("Job")), "Being built as a job")
+        },
     },
     ("get", "/collections/{name}/map"): {"responses": {"200": answer("CollectionMap", "Points")}},
     ("post", "/collections/{name}/items"): {
@@ -163,14 +172,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "requestBody": body(
             {
                 "application/json": {
-                    "schema": record(["ids"], ids=many(TEXT, minItems=1)),
+                    "schema": closed_object(["ids"], ids=array_of(TEXT, minItems=1)),
                     "examples": {"one": {"value": {"ids": ["blue"]}}},
                 }
             }
         ),
         "responses": {
             "200": answer(
-                record(["object", "deleted"], object={"const": "collection.items"}, deleted=COUNT),
+                closed_object(
+                    ["object", "deleted"], object={"const": "collection.items"}, deleted=COUNT
+                ),
                 "How many there were",
             )
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinlens.serving.openapi.schemas import Schema, loose, many, record, ref
+from twinlens.serving.openapi.schemas import Schema, array_of, closed_object, open_object, ref
 
 # A red square of two pixels a side.
 PICTURE = (
@@ -13,7 +13,7 @@ PICTURE = (
 )
 Operation = dict[str, Any]
 
-_FILES: Schema = many({"type": "string", "contentMediaType": "image/*"})
+_FILES: Schema = array_of({"type": "string", "contentMediaType": "image/*"})
 
 
 def json_of(schema: str, **examples: Any) -> Operation:
@@ -40,7 +40,7 @@ def answer(schema: str | Schema, text: str, **others: Operation) -> Operation:
 
 def list_of(schema: str) -> Schema:
     """Return the shape of a list in OpenAI's envelope."""
-    return loose(["object", "data"], object={"const": "list"}, data=many(ref(schema)))
+    return open_object(["object", "data"], object={"const": "list"}, data=array_of(ref(schema)))
 
 
 _RAW_IMAGE: Operation = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/*"}}}
@@ -51,7 +51,7 @@ _BYTES: Operation = {
 _CLASSIFIER_MADE = {
     "200": answer("Classifier", "Replaced"),
     "201": answer("Classifier", "Stored"),
-    "202": answer(record(["job"], job=ref("Job")), "Large: being built as a job"),
+    "202": answer(closed_object(["job"], job=ref("Job")), "Large: being built as a job"),
 }
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -66,7 +66,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 whole_numbers={"images": [PICTURE], "output": "int8"},
             ),
             _RAW_IMAGE,
-            {"multipart/form-data": {"schema": loose([], images=_FILES)}},
+            {"multipart/form-data": {"schema": open_object([], images=_FILES)}},
         ),
         "responses": {"200": answer("EmbedAnswer", "A row for each item, or its error", **_BYTES)},
     },
@@ -120,7 +120,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             ),
             {
                 "multipart/form-data": {
-                    "schema": loose(["images"], images=_FILES, classes=many({"type": "string"}))
+                    "schema": open_object(
+                        ["images"], images=_FILES, classes=array_of({"type": "string"})
+                    )
                 }
             },
         ),
@@ -162,7 +164,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "requestBody": body(
             {
                 "application/json": {
-                    "schema": record(
+                    "schema": closed_object(
                         ["image"],
                         image={"type": "string"},
                         head={"type": "integer", "minimum": 0},
@@ -185,7 +187,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/v1/models/{name}"): {"responses": {"200": answer("Model", "It")}},
     ("put", "/v1/models/{name}"): {
         "requestBody": {
-            "content": {"application/json": {"schema": record([], bundle={"type": "string"})}}
+            "content": {
+                "application/json": {"schema": closed_object([], bundle={"type": "string"})}
+            }
         },
         "responses": {"200": answer("Model", "Loaded")},
     },

@@ -15,7 +15,7 @@ def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def record(required: list[str], **properties: Schema) -> Schema:
+def closed_object(required: list[str], **properties: Schema) -> Schema:
     """Return the schema of an object that has exactly these members."""
     return {
         "type": "object",
@@ -25,12 +25,12 @@ def record(required: list[str], **properties: Schema) -> Schema:
     }
 
 
-def loose(required: list[str], **properties: Schema) -> Schema:
+def open_object(required: list[str], **properties: Schema) -> Schema:
     """Return the schema of an object that may have other members too."""
     return {"type": "object", "required": required, "properties": properties}
 
 
-def many(item: Schema, **bounds: int) -> Schema:
+def array_of(item: Schema, **bounds: int) -> Schema:
     """Return the schema of a list."""
     return {"type": "array", "items": item, **bounds}
 
@@ -46,13 +46,13 @@ IMAGE: Schema = {"type": "string", "description": "data URI, base64, or URL wher
 COUNT: Schema = {"type": "integer", "minimum": 0}
 _TEMPLATES = either(
     {"type": "string", "description": "A template with {} or the name of a set"},
-    many({"type": "string", "pattern": r"\{\}"}, minItems=1),
+    array_of({"type": "string", "pattern": r"\{\}"}, minItems=1),
 )
-_CLASSES = many(TEXT, minItems=1)
+_CLASSES = array_of(TEXT, minItems=1)
 _ITEM = either(
     TEXT,
-    record(["text"], text=TEXT),
-    record(["image"], image=IMAGE),
+    closed_object(["text"], text=TEXT),
+    closed_object(["image"], image=IMAGE),
 )
 _EMBED_OPTIONS: dict[str, Schema] = {
     "model": MODEL,
@@ -74,13 +74,13 @@ _ZERO_SHOT: dict[str, Schema] = {
 }
 
 SCHEMAS: dict[str, Schema] = {
-    "Error": record(
+    "Error": closed_object(
         ["error"],
         error=ref("ErrorBody"),
         message={"type": "string", "description": "On Cohere's path"},
         detail={"type": "string", "description": "On Voyage's paths"},
     ),
-    "ErrorBody": record(
+    "ErrorBody": closed_object(
         ["message", "type", "param", "code"],
         message={"type": "string"},
         type={"type": "string"},
@@ -88,31 +88,31 @@ SCHEMAS: dict[str, Schema] = {
         code={"type": ["string", "null"]},
     ),
     "Item": _ITEM,
-    "EmbedRequest": record(
+    "EmbedRequest": closed_object(
         [],
-        inputs=many(ref("Item"), minItems=1),
-        texts=many(TEXT, minItems=1),
-        images=many(IMAGE, minItems=1),
+        inputs=array_of(ref("Item"), minItems=1),
+        texts=array_of(TEXT, minItems=1),
+        images=array_of(IMAGE, minItems=1),
         **_EMBED_OPTIONS,
     ),
-    "EmbedAnswer": record(
+    "EmbedAnswer": closed_object(
         ["embeddings", "model", "revision"],
-        embeddings=many(either(NUMBERS, ref("Error"))),
+        embeddings=array_of(either(NUMBERS, ref("Error"))),
         scales=NUMBERS,
         model={"type": "string"},
         revision={"type": "string"},
-        usage=loose(["total_tokens"], total_tokens=COUNT),
+        usage=open_object(["total_tokens"], total_tokens=COUNT),
     ),
-    "OpenAIRequest": loose(
+    "OpenAIRequest": open_object(
         [],
         model=MODEL,
         input=either(
             TEXT,
-            many(
+            array_of(
                 either(
                     TEXT,
-                    loose(["text"], text=TEXT),
-                    loose(["image"], image=IMAGE),
+                    open_object(["text"], text=TEXT),
+                    open_object(["image"], image=IMAGE),
                 ),
                 minItems=1,
             ),
@@ -128,11 +128,11 @@ SCHEMAS: dict[str, Schema] = {
         endianness={"enum": ["native", "little", "big"]},
         user={"type": "string"},
     ),
-    "OpenAIAnswer": record(
+    "OpenAIAnswer": closed_object(
         ["object", "data", "model", "usage"],
         object={"const": "list"},
-        data=many(
-            record(
+        data=array_of(
+            closed_object(
                 ["object", "index", "embedding"],
                 object={"const": "embedding"},
                 index=COUNT,
@@ -140,41 +140,43 @@ SCHEMAS: dict[str, Schema] = {
             )
         ),
         model={"type": "string"},
-        usage=record(["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT),
+        usage=closed_object(
+            ["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT
+        ),
     ),
-    "ZeroShotRequest": record(
+    "ZeroShotRequest": closed_object(
         ["images"],
-        images=many(either(IMAGE, record(["image"], image=IMAGE)), minItems=1),
+        images=array_of(either(IMAGE, closed_object(["image"], image=IMAGE)), minItems=1),
         **_ZERO_SHOT,
     ),
-    "Label": record(
+    "Label": closed_object(
         ["label", "index", "score", "similarity"],
         label={"type": "string"},
         index=COUNT,
         score={"type": "number"},
         similarity={"type": "number"},
     ),
-    "ZeroShotAnswer": record(
+    "ZeroShotAnswer": closed_object(
         ["object", "data", "model", "revision"],
         object={"const": "list"},
-        data=many(
+        data=array_of(
             either(
-                record(
+                closed_object(
                     ["index", "labels"],
                     index=COUNT,
-                    labels=many(ref("Label")),
+                    labels=array_of(ref("Label")),
                     none_of_these={"type": "boolean"},
                 ),
-                record(["index", "error"], index=COUNT, error=ref("ErrorBody")),
+                closed_object(["index", "error"], index=COUNT, error=ref("ErrorBody")),
             )
         ),
         model={"type": "string"},
         revision={"type": "string"},
     ),
-    "ClassifierRequest": record(
+    "ClassifierRequest": closed_object(
         ["classes"],
-        classes=many(
-            either(TEXT, record(["name"], name=TEXT, examples=many(IMAGE, minItems=1))),
+        classes=array_of(
+            either(TEXT, closed_object(["name"], name=TEXT, examples=array_of(IMAGE, minItems=1))),
             minItems=1,
         ),
         model=MODEL,
@@ -183,18 +185,18 @@ SCHEMAS: dict[str, Schema] = {
         text_weight={"type": "number", "minimum": 0, "maximum": 1},
         background={"type": "boolean"},
     ),
-    "Classifier": loose(
+    "Classifier": open_object(
         ["object", "name", "revision", "examples", "created"],
         object={"const": "classifier"},
         name={"type": "string"},
         revision={"type": "string"},
-        classes=many({"type": "string"}),
+        classes=array_of({"type": "string"}),
         num_classes=COUNT,
-        templates=many({"type": "string"}),
+        templates=array_of({"type": "string"}),
         examples=COUNT,
         created={"type": "number"},
     ),
-    "Job": loose(
+    "Job": open_object(
         ["object", "id", "kind", "state", "done", "total", "progress"],
         object={"const": "job"},
         id={"type": "string"},
@@ -206,29 +208,29 @@ SCHEMAS: dict[str, Schema] = {
         stage={"type": ["string", "null"]},
         error={"type": ["string", "null"]},
     ),
-    "SimilarityRequest": record(
+    "SimilarityRequest": closed_object(
         [],
-        pairs=many(many(ref("Item"), minItems=2, maxItems=2), minItems=1),
-        left=many(ref("Item"), minItems=1),
-        right=many(ref("Item"), minItems=1),
+        pairs=array_of(array_of(ref("Item"), minItems=2, maxItems=2), minItems=1),
+        left=array_of(ref("Item"), minItems=1),
+        right=array_of(ref("Item"), minItems=1),
         model=MODEL,
         precision=PRECISION,
     ),
-    "SimilarityAnswer": record(
+    "SimilarityAnswer": closed_object(
         ["similarities", "model", "revision"],
-        similarities=either(NUMBERS, many(NUMBERS)),
+        similarities=either(NUMBERS, array_of(NUMBERS)),
         model={"type": "string"},
         revision={"type": "string"},
     ),
-    "AttentionAnswer": loose(
+    "AttentionAnswer": open_object(
         ["attention", "rows", "columns", "heads"],
-        attention=many(NUMBERS),
+        attention=array_of(NUMBERS),
         rows=COUNT,
         columns=COUNT,
         heads=COUNT,
         head={"type": ["integer", "null"]},
     ),
-    "Model": loose(
+    "Model": open_object(
         ["id", "object", "created", "owned_by", "revision", "embedding_dim"],
         id={"type": "string"},
         object={"const": "model"},
@@ -236,10 +238,10 @@ SCHEMAS: dict[str, Schema] = {
         owned_by={"type": "string"},
         revision={"type": "string"},
         embedding_dim=COUNT,
-        dimensions=many(COUNT),
-        modalities=many({"enum": ["image", "text"]}),
-        precisions=many({"type": "string"}),
+        dimensions=array_of(COUNT),
+        modalities=array_of({"enum": ["image", "text"]}),
+        precisions=array_of({"type": "string"}),
     ),
-    "Deleted": loose(["deleted"], deleted={"const": True}),
-    "Health": loose(["status"], status={"type": "string"}),
+    "Deleted": open_object(["deleted"], deleted={"const": True}),
+    "Health": open_object(["status"], status={"type": "string"}),
 }

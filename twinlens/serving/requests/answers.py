@@ -11,11 +11,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from twinlens.bundle.classes import normalise_rows
+from twinlens.bundle.dimensions import shorten
 from twinlens.errors import InputError
-from twinlens.serving.contracts import Row, Rows
-from twinlens.serving.engine.model import Answers
-from twinlens.serving.failures import describe
+from twinlens.serving.contracts import Answers, Row, Rows
+from twinlens.serving.requests.error_responses import describe
 
 OUTPUTS = ("float32", "int8", "ubinary")
 JSON = "application/json"
@@ -24,7 +23,7 @@ NPY = "application/x-npy"
 
 
 @dataclass(frozen=True)
-class Shape:
+class RowFormat:
     """What the client wants of a row: its length and its kind of numbers."""
 
     dimensions: int | None = None
@@ -65,10 +64,9 @@ def stack(answers: Answers, dim: int) -> Rows:
     return np.stack(rows)
 
 
-def shape_rows(rows: Rows, shape: Shape) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+def shape_rows(rows: Rows, shape: RowFormat) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Return the rows as asked, and for int8 what each must be multiplied by."""
-    if shape.dimensions is not None and shape.dimensions < rows.shape[1]:
-        rows = normalise_rows(rows[:, : shape.dimensions])
+    rows = shorten(rows, shape.dimensions)
     if shape.output == "int8":
         return quantise(rows)
     if shape.output == "uint8":
@@ -93,7 +91,7 @@ def quantise(rows: Rows) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     return whole.astype(np.int8), scales[:, 0].astype(np.float32)
 
 
-def pack_json(answers: Answers, shape: Shape, dim: int, extra: dict[str, Any]) -> bytes:
+def pack_json(answers: Answers, shape: RowFormat, dim: int, extra: dict[str, Any]) -> bytes:
     """Return {"embeddings": [...]} with an error object in the place of an item that failed."""
     rows, scales = shape_rows(stack(answers, dim), shape)
     has_failed = any(isinstance(answer, Exception) for answer in answers)
@@ -104,7 +102,7 @@ def pack_json(answers: Answers, shape: Shape, dim: int, extra: dict[str, Any]) -
 
 
 def pack_bytes(
-    answers: Answers, shape: Shape, dim: int, media: str
+    answers: Answers, shape: RowFormat, dim: int, media: str
 ) -> tuple[bytes, dict[str, str]]:
     """Return the rows as raw little-endian bytes or as a .npy file, and headers about them.
 

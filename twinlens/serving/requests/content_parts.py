@@ -9,36 +9,38 @@ from typing import Any
 
 from twinlens.errors import InputError
 from twinlens.serving.requests.fields import Fields, check_text
-from twinlens.serving.requests.items import Item
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.settings import Limits
 
 KINDS = ("text", "image_url", "image_base64")
 
 
-def read_content(content: Any, where: str, limits: Limits) -> list[Item]:
+def read_content(content: Any, where: str, limits: Limits) -> list[InputItem]:
     """Return the parts of a content: a bare string, or a list of objects with a type."""
     if isinstance(content, str):
-        return [Item(text=check_text(content, where, limits.text_characters))]
+        return [InputItem(text=check_text(content, where, limits.text_characters))]
     if not isinstance(content, list):
         raise InputError(f"{where} must be a string or a list of parts", field=where)
     return [read_part(part, f"{where}[{i}]", limits) for i, part in enumerate(content)]
 
 
-def read_part(part: object, where: str, limits: Limits) -> Item:
+def read_part(part: object, where: str, limits: Limits) -> InputItem:
     """Return the text or image that one part holds."""
     fields = Fields(part, where)
     kind = fields.text("type", KINDS)
     if kind == "text":
-        return Item(text=check_text(fields.any("text"), f"{where}.text", limits.text_characters))
+        return InputItem(
+            text=check_text(fields.any("text"), f"{where}.text", limits.text_characters)
+        )
     image = fields.any(kind) if kind else None
     if isinstance(image, dict):  # OpenAI's and Cohere's spelling; Voyage's is the bare string
         image = image.get("url")
     if not isinstance(image, str):
         raise InputError(f"{where} must be a text or an image_url", field=where)
-    return Item(image=image)
+    return InputItem(image=image)
 
 
-def take_one(parts: list[Item], where: str) -> Item:
+def take_one(parts: list[InputItem], where: str) -> InputItem:
     """Return the only part: these encoders embed a text or an image, not a page of both."""
     if len(parts) != 1:
         raise InputError(

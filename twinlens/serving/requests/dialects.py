@@ -14,7 +14,7 @@ from typing import Any, Literal
 from twinlens.errors import InputError
 from twinlens.serving.requests.content_parts import read_content, take_one
 from twinlens.serving.requests.fields import Fields, check_text
-from twinlens.serving.requests.items import Item
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.settings import Limits
 
 _FORMATS = ("float", "base64", "bytes", "bytes_only")
@@ -28,7 +28,7 @@ _MOST_DIMENSIONS = 65_536
 class OpenAIRequest:
     """What is asked, in whichever dialect."""
 
-    items: Sequence[Item]
+    items: Sequence[InputItem]
     names: Sequence[str]  # of the items, for errors
     dimensions: int | None
     form: str  # how embeddings are written
@@ -55,7 +55,7 @@ def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
     )
 
 
-def _read_items(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
+def _read_items(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
     if fields.has("messages"):
         if fields.has("input"):
             raise InputError("give either input or messages", field="messages")
@@ -77,18 +77,18 @@ def _read_items(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
     return [_read_input(v, n, is_image, limits) for v, n in zip(values, names, strict=True)], names
 
 
-def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> Item:
+def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> InputItem:
     """Return a string (text, or image by infinity's modality) or Jina's object."""
     if isinstance(value, dict):
         fields = Fields(value, where)
         if fields.has("text") == fields.has("image"):
             raise InputError(f"{where} must hold either text or image", field=where)
         if fields.has("image"):
-            return Item(image=fields.text("image"))
+            return InputItem(image=fields.text("image"))
         value = fields.any("text")
     if is_image and isinstance(value, str):
-        return Item(image=value)
-    return Item(text=check_text(value, where, limits.text_characters))
+        return InputItem(image=value)
+    return InputItem(text=check_text(value, where, limits.text_characters))
 
 
 def _read_format(fields: Fields) -> tuple[str, str]:
@@ -111,7 +111,7 @@ def read_dimensions(fields: Fields) -> int | None:
     return fields.integer(name, 1, _MOST_DIMENSIONS)
 
 
-def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
+def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
     """Return one item a conversation; `messages` is one conversation or a list of them."""
     values = fields.values("messages", limits.items) or []
     if isinstance(values[0], dict):
@@ -120,11 +120,11 @@ def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[Item], lis
     return [_read_conversation(v, n, limits) for v, n in zip(values, names, strict=True)], names
 
 
-def _read_conversation(messages: Any, where: str, limits: Limits) -> Item:
+def _read_conversation(messages: Any, where: str, limits: Limits) -> InputItem:
     """Return the one text or image that a conversation holds."""
     if not isinstance(messages, list):
         raise InputError(f"{where} must be a list of messages", field=where)
-    parts: list[Item] = []
+    parts: list[InputItem] = []
     for i, message in enumerate(messages):
         content = Fields(message, f"{where}[{i}]").any("content")
         parts += read_content(content, f"{where}[{i}].content", limits)

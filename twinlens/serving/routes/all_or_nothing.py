@@ -11,14 +11,19 @@ from collections.abc import Sequence
 from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Rows
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import stack
-from twinlens.serving.requests.items import Item, embed_items
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.service import Service, first_failure
 
 
 async def embed_whole(
-    service: Service, model: ServedModel, items: Sequence[Item], names: Sequence[str], call: Call
+    service: Service,
+    model: ServedModel,
+    items: Sequence[InputItem],
+    names: Sequence[str],
+    call: Call,
 ) -> tuple[Rows, int]:
     """Return a row for each item and the tokens of all; one that fails fails all, by its name."""
     embedded = await embed_items(model, items, call, service.fetcher)

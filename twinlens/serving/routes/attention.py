@@ -15,7 +15,7 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import DeadlineError
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields
-from twinlens.serving.requests.items import Item, fetch_items
+from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.routes.embed import read_image_request
 from twinlens.serving.service import Service
 
@@ -50,7 +50,7 @@ def build_router(service: Service) -> APIRouter:
 async def _answer(
     service: Service,
     model: ServedModel,
-    image: Item,
+    image: InputItem,
     fields: Fields,
     request: Request,
     call: Call,
@@ -84,7 +84,7 @@ async def _answer(
     return service.reply(dump(body), model, call)
 
 
-def _run(model: ServedModel, item: Item, call: Call) -> tuple[Pixels, Rows]:
+def _run(model: ServedModel, item: InputItem, call: Call) -> tuple[Pixels, Rows]:
     """Decode and look; in the decode pool."""
     pixels = model.decode(item.image or b"", call)
     began = call.clock.now()

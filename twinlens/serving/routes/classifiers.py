@@ -15,11 +15,11 @@ from twinlens.serving.background.classifier_builder import (
     build_classifier,
 )
 from twinlens.serving.call import Call
-from twinlens.serving.engine.decode import Encoded
+from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import Item, fetch_items
+from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.zeroshot import read_templates, read_value
 from twinlens.serving.service import Service
@@ -141,7 +141,7 @@ def _read_class(value: object, index: int, limits: Limits) -> ClassSpec:
     fields = Fields(value, where)
     fields.only("name", "examples")
     name = check_text(fields.any("name"), f"{where}.name", limits.text_characters)
-    examples: list[Encoded] = []
+    examples: list[EncodedImage] = []
     for i, image in enumerate(fields.values("examples", limits.items) or []):
         if not isinstance(image, str):
             path = f"{where}.examples[{i}]"
@@ -180,7 +180,7 @@ def _read_form(form: Form) -> tuple[Fields, dict[str, list[bytes]]]:
 
 async def _fetch_examples(service: Service, spec: ClassSpec, call: Call) -> ClassSpec:
     """Return the class with its URLs replaced by what they hold."""
-    items = await fetch_items([Item(image=x) for x in spec.examples], call, service.fetcher)
+    items = await fetch_items([InputItem(image=x) for x in spec.examples], call, service.fetcher)
     for item in items:
         if item.error is not None:
             raise item.error

@@ -9,15 +9,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Rows
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.requests.answers import Shape, dump, shape_rows, to_base64
+from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.content_parts import read_content, take_one
 from twinlens.serving.requests.dialects import read_dimensions
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import Item
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.routes.all_or_nothing import embed_whole
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
@@ -32,7 +33,7 @@ KINDS = ("float", "int8", "uint8", "binary", "ubinary", "base64")
 class CohereRequest:
     """What a client asks of `/v2/embed`."""
 
-    items: Sequence[Item]
+    items: Sequence[InputItem]
     names: Sequence[str]
     kinds: Sequence[str]
     dimensions: int | None
@@ -74,15 +75,15 @@ def read_request(fields: Fields, limits: Limits) -> CohereRequest:
     )
 
 
-def _read_item(kind: str, value: object, where: str, limits: Limits) -> Item:
+def _read_item(kind: str, value: object, where: str, limits: Limits) -> InputItem:
     if kind == "texts":
-        return Item(text=check_text(value, where, limits.text_characters))
+        return InputItem(text=check_text(value, where, limits.text_characters))
     if kind == "inputs":
         content = Fields(value, where).any("content")
         return take_one(read_content(content, f"{where}.content", limits), where)
     if not isinstance(value, str):
         raise InputError(f"{where} must be a data URI", field=where)
-    return Item(image=value)
+    return InputItem(image=value)
 
 
 def _read_kinds(fields: Fields) -> Sequence[str]:
@@ -99,9 +100,9 @@ async def _answer(
     service: Service, model: ServedModel, asked: CohereRequest, call: Call, name: str
 ) -> Response:
     """Embed once and write the rows in every kind that was asked for."""
-    model.check_dimensions(asked.dimensions)
+    check_dimensions(model.encoder.manifest, asked.dimensions)
     for kind in asked.kinds:
-        Shape(asked.dimensions, kind).check(model.encoder.embedding_dim)
+        RowFormat(asked.dimensions, kind).check(model.encoder.embedding_dim)
     rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)
     began = call.clock.now()
     images = sum(item.text is None for item in asked.items)
@@ -121,5 +122,5 @@ async def _answer(
 def _write(rows: Rows, kind: str, dimensions: int | None) -> Any:
     """Return the rows as one kind of numbers."""
     output = "float32" if kind in ("float", "base64") else kind
-    shaped, _ = shape_rows(rows, Shape(dimensions, output))
+    shaped, _ = shape_rows(rows, RowFormat(dimensions, output))
     return [to_base64(row) for row in shaped] if kind == "base64" else shaped

@@ -15,15 +15,16 @@ from twinlens.errors import ImageError, InputError, NotFoundError
 from twinlens.index.storage.records import Item as StoredItem
 from twinlens.serving.background.collection_maintenance import CollectionJobs
 from twinlens.serving.call import Call
-from twinlens.serving.collections.served import ShelvedCollection
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.collections.served import ServedCollection
+from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.decode import unwrap
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.failures import describe
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import Item, embed_items, fetch_items
-from twinlens.serving.routes.search import Part, model_for, read_part, shown_metadata
+from twinlens.serving.requests.items import InputItem, fetch_items
+from twinlens.serving.routes.search import QueryTerm, model_for, read_part, shown_metadata
 from twinlens.serving.service import Service
 
 MOST_DELETED = 10_000
@@ -36,11 +37,11 @@ class Upsert:
     """One item to write."""
 
     id: str
-    part: Part
+    part: QueryTerm
     metadata: dict[str, Any]
 
 
-def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRouter:
+def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["collections"])
 
@@ -49,7 +50,7 @@ def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRou
         """Insert or replace items by image, text or vector; a bad one fails in its place."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
-            held = shelf.find(name)
+            held = store.find(name)
             told = await _upsert(service, held, parse_object(body), call)
         jobs.start_where_due(held)
         return told
@@ -64,14 +65,14 @@ def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRou
             ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
             if ids is None:
                 raise InputError("ids is missing: a list of strings", field="ids")
-            gone = await shelf.find(name).write(lambda writer: writer.delete(ids))
+            gone = await store.find(name).write(lambda writer: writer.delete(ids))
         return _answer({"object": "collection.items", "deleted": gone})
 
     @router.get("/collections/{name}/items/{id:path}")
     async def get_item(name: str, id: str, request: Request) -> Response:
         """Return one item's metadata."""
         service.authorize(request, "read")
-        held = shelf.find(name)
+        held = store.find(name)
         item = await held.read(lambda collection: collection.get(id))
         shown = shown_metadata(item.metadata)
         return _answer({"object": "item", "id": item.id, "metadata": shown})
@@ -80,7 +81,7 @@ def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRou
     async def get_thumbnail(name: str, id: str, request: Request) -> Response:
         """Return a small WebP of an item's image."""
         service.authorize(request, "read")
-        held = shelf.find(name)
+        held = store.find(name)
         item = await held.read(lambda collection: collection.get(id))
         small = await held.read(lambda _: _thumbnail(held, item))
         if small is None:
@@ -91,9 +92,7 @@ def build_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRou
     return router
 
 
-async def _upsert(
-    service: Service, held: ShelvedCollection, fields: Fields, call: Call
-) -> Response:
+async def _upsert(service: Service, held: ServedCollection, fields: Fields, call: Call) -> Response:
     fields.only("items", "model")
     limits = service.settings.limits
     raws = fields.values("items", limits.items) or []
@@ -136,13 +135,15 @@ def _read_upsert(raw: object, where: str, longest: int) -> Upsert:
 async def _embed_upserts(
     service: Service,
     model: ServedModel,
-    held: ShelvedCollection,
+    held: ServedCollection,
     asked: Sequence[Upsert],
     call: Call,
 ) -> tuple[list[Any], list[bytes | None]]:
     """Return a row or an error for each item, and the bytes of its image where it is one."""
     places = [i for i, one in enumerate(asked) if one.part.item is not None]
-    items = await fetch_items([asked[i].part.item or Item() for i in places], call, service.fetcher)
+    items = await fetch_items(
+        [asked[i].part.item or InputItem() for i in places], call, service.fetcher
+    )
     embedded = await embed_items(model, items, call, service.fetcher) if items else None
     rows: list[Any] = [one.part.vector for one in asked]
     images: list[bytes | None] = [None] * len(asked)
@@ -165,7 +166,7 @@ def _version(id: str, image: bytes | None) -> str:
 
 
 def _keep_thumbnails(
-    held: ShelvedCollection, ids: list[str], versions: list[str], images: list[bytes | None]
+    held: ServedCollection, ids: list[str], versions: list[str], images: list[bytes | None]
 ) -> None:
     for name, version, image in zip(ids, versions, images, strict=True):
         if image is not None:
@@ -184,7 +185,7 @@ def _error(answer: Any) -> Exception:
     return answer
 
 
-def _thumbnail(held: ShelvedCollection, item: StoredItem) -> bytes | None:
+def _thumbnail(held: ServedCollection, item: StoredItem) -> bytes | None:
     try:
         return held.thumbnails.get(item)
     except ImageError:

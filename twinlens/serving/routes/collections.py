@@ -15,8 +15,8 @@ from twinlens.index.maintenance import IndexPlan
 from twinlens.index.stats import read_stats
 from twinlens.serving.background.collection_maintenance import CollectionJobs
 from twinlens.serving.collections.metrics import read_metrics
-from twinlens.serving.collections.served import ShelvedCollection
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.collections.served import ServedCollection
+from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.jobs import Job
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
@@ -26,19 +26,19 @@ from twinlens.serving.service import Service
 MOST_QUERIES = 2000  # of a client, to tune on
 
 
-def build_routers(service: Service, shelf: Shelf) -> list[APIRouter]:
+def build_routers(service: Service, store: CollectionStore) -> list[APIRouter]:
     """Return every router that collections need."""
-    jobs = CollectionJobs(service, shelf)
-    service.metrics.watch(lambda: read_metrics(shelf))
+    jobs = CollectionJobs(service, store)
+    service.metrics.watch(lambda: read_metrics(store))
     return [
-        search.build_router(service, shelf),
-        build_router(service, shelf),
-        build_work_router(service, shelf, jobs),
-        collection_items.build_router(service, shelf, jobs),
+        search.build_router(service, store),
+        build_router(service, store),
+        build_work_router(service, store, jobs),
+        collection_items.build_router(service, store, jobs),
     ]
 
 
-def build_router(service: Service, shelf: Shelf) -> APIRouter:
+def build_router(service: Service, store: CollectionStore) -> APIRouter:
     """Return the router of what collections there are."""
     router = APIRouter(tags=["collections"])
 
@@ -46,7 +46,7 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
     async def get_all(request: Request) -> Response:
         """List the collections."""
         service.authorize(request, "read")
-        return _answer({"object": "list", "data": [await _describe(one) for one in shelf.all()]})
+        return _answer({"object": "list", "data": [await _describe(one) for one in store.all()]})
 
     @router.put("/collections/{name}")
     async def put(name: str, request: Request) -> Response:
@@ -58,7 +58,7 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
             with service.registry.lease(fields.text("model")) as model:
                 encoder = model.encoder
                 held = await asyncio.to_thread(
-                    shelf.create,
+                    store.create,
                     name,
                     dim=encoder.embedding_dim,
                     bundle=model.name,
@@ -71,20 +71,20 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
     async def get(name: str, request: Request) -> Response:
         """Describe a collection: how much it holds, and the recall that it measured."""
         service.authorize(request, "read")
-        return _answer(await _describe(shelf.find(name)))
+        return _answer(await _describe(store.find(name)))
 
     @router.delete("/collections/{name}")
     async def delete(name: str, request: Request) -> Response:
         """Delete a collection that was created here; stop serving one given by folder."""
         service.authorize(request, "write")
-        shelf.find(name)
-        await asyncio.to_thread(shelf.remove, name)
+        store.find(name)
+        await asyncio.to_thread(store.remove, name)
         return _answer({"object": "collection", "name": name, "deleted": True})
 
     return router
 
 
-def build_work_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> APIRouter:
+def build_work_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
     """Return the router of what is worked out of them: indexes and maps."""
     router = APIRouter(tags=["collections"])
 
@@ -92,7 +92,7 @@ def build_work_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> A
     async def build(name: str, request: Request) -> Response:
         """Compact, index and tune a collection as a job (202); searches and upserts go on."""
         call = service.begin(request, "write")
-        held = shelf.find(name)
+        held = store.find(name)
         async with service.receive(request, call) as body:
             job = _start(jobs, held, parse_object(body or b"{}"), service)
         return _answer({"job": job.describe()}, 202)
@@ -101,7 +101,7 @@ def build_work_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> A
     async def get_map(name: str, request: Request, points: int = 2000) -> Response:
         """Return items as points in a plane (principal components of a sample)."""
         service.authorize(request, "read")
-        held = shelf.find(name)
+        held = store.find(name)
         most = max(1, min(points, MOST_POINTS))
         plane = await held.read(lambda _: _plane(held, most))
         return _answer(
@@ -119,7 +119,7 @@ def build_work_router(service: Service, shelf: Shelf, jobs: CollectionJobs) -> A
     return router
 
 
-def _start(jobs: CollectionJobs, held: ShelvedCollection, fields: Fields, service: Service) -> Job:
+def _start(jobs: CollectionJobs, held: ServedCollection, fields: Fields, service: Service) -> Job:
     fields.only("kind", "target", "compact", "queries")
     target = fields.number("target", 0.5, 0.999)
     plan = IndexPlan(fields.text("kind") or "auto", DEFAULT_TARGET if target is None else target)
@@ -128,7 +128,7 @@ def _start(jobs: CollectionJobs, held: ShelvedCollection, fields: Fields, servic
     return jobs.start(held, plan, queries, compact=fields.flag("compact"))
 
 
-def _plane(held: ShelvedCollection, most: int) -> Plane:
+def _plane(held: ServedCollection, most: int) -> Plane:
     """Return the map, computed once for each state of the collection."""
     key = (held.collection.head.epoch, most)
     if held.map_cache is None or held.map_cache[0] != key:
@@ -139,7 +139,7 @@ def _plane(held: ShelvedCollection, most: int) -> Plane:
     return plane
 
 
-async def _describe(held: ShelvedCollection) -> dict[str, Any]:
+async def _describe(held: ServedCollection) -> dict[str, Any]:
     told = await held.read(read_stats)
     head = told["bundle"]
     return {

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.requests.answers import (
     JSON,
     OUTPUTS,
-    Shape,
+    RowFormat,
     choose_media,
     pack_bytes,
     pack_json,
 )
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import Item, embed_items, read_item
+from twinlens.serving.requests.items import InputItem, read_item
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
@@ -34,8 +36,8 @@ _OPTIONS = ("model", "precision", "dimensions", "output")
 class EmbedRequest:
     """What a client asks of `/embed`, whichever way it was sent."""
 
-    items: Sequence[Item]
-    shape: Shape
+    items: Sequence[InputItem]
+    shape: RowFormat
     model: str | None = None
     precision: str | None = None
 
@@ -62,7 +64,7 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
         fields = Fields(_from_query(request))
         fields.only(*_OPTIONS)
-        return _read_options(fields, [Item(image=body)])
+        return _read_options(fields, [InputItem(image=body)])
     if content_type.startswith("multipart/form-data"):
         return _read_form(parse_form(body, content_type), limits)
     if content_type.startswith("application/json") or not content_type:
@@ -73,29 +75,29 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     )
 
 
-def read_image_request(body: bytes, request: Request) -> tuple[Item, Fields]:
+def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields]:
     """Return the one image of a request, and its options."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/"):
-        return Item(image=body), Fields(_from_query(request))
+        return InputItem(image=body), Fields(_from_query(request))
     if content_type.startswith("multipart/form-data"):
         form = parse_form(body, content_type)
         files = [content for contents in form.files.values() for content in contents]
         if len(files) != 1:
             raise InputError(f"the form holds {len(files)} files; send one", field="image")
         values = {name: values[-1] for name, values in form.values.items()}
-        return Item(image=files[0]), Fields(_as_options(values))
+        return InputItem(image=files[0]), Fields(_as_options(values))
     fields = parse_object(body)
     image = fields.text("image")
     if image is None:
         raise InputError("image is missing: a data URI or base64", field="image")
-    return Item(image=image), fields
+    return InputItem(image=image), fields
 
 
 async def _answer(service: Service, asked: EmbedRequest, accept: str, call: Call) -> Response:
     """Embed and answer in the form that the client accepts."""
     with service.registry.lease(asked.model, asked.precision) as model:
-        model.check_dimensions(asked.shape.dimensions)
+        check_dimensions(model.encoder.manifest, asked.shape.dimensions)
         dim = model.encoder.embedding_dim
         asked.shape.check(dim)
         embedded = await embed_items(model, asked.items, call, service.fetcher)
@@ -133,12 +135,12 @@ def _read_json(fields: Fields, limits: Limits) -> EmbedRequest:
     return _read_options(fields, items)
 
 
-def _read_one(value: object, where: str, longest: int) -> Item:
+def _read_one(value: object, where: str, longest: int) -> InputItem:
     """Return the item; a text too long is that item's fault, a wrong shape the request's."""
     try:
         return read_item(value, where, longest)
     except TooLargeError as error:
-        return Item(error=error)
+        return InputItem(error=error)
 
 
 def _read_form(form: Form, limits: Limits) -> EmbedRequest:
@@ -154,13 +156,14 @@ def _read_form(form: Form, limits: Limits) -> EmbedRequest:
     fields = Fields(_as_options({name: values[-1] for name, values in form.values.items()}))
     fields.only(*_OPTIONS)
     return _read_options(
-        fields, [*(Item(image=file) for file in files), *(Item(text=text) for text in texts)]
+        fields,
+        [*(InputItem(image=file) for file in files), *(InputItem(text=text) for text in texts)],
     )
 
 
-def _read_options(fields: Fields, items: Sequence[Item]) -> EmbedRequest:
+def _read_options(fields: Fields, items: Sequence[InputItem]) -> EmbedRequest:
     """Read what JSON, a form and a query have in common."""
-    shape = Shape(
+    shape = RowFormat(
         dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
         output=fields.text("output", OUTPUTS) or "float32",
     )

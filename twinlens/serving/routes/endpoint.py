@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twinlens.errors import TwinlensError
-from twinlens.serving.failures import MethodError, answer_error
+from twinlens.serving.failures import MethodError
+from twinlens.serving.requests.error_responses import answer_error
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from twinlens.bundle.dimensions import list_lengths
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.serving.engine.registry import Served
 from twinlens.serving.requests.answers import dump
@@ -98,7 +99,7 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         "bundle": manifest.name,
         "revision": manifest.revision,
         "embedding_dim": manifest.embedding_dim,
-        "dimensions": sorted({*manifest.matryoshka_dims, manifest.embedding_dim}),
+        "dimensions": list_lengths(manifest),
         "any_dimension": manifest.any_dimension,
         "modalities": [
             kind

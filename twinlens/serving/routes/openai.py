@@ -13,9 +13,10 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from twinlens.bundle.dimensions import check_dimensions
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.requests.answers import RAW, Shape, dump, shape_rows, to_base64
+from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.dialects import OpenAIRequest, read_openai
 from twinlens.serving.requests.fields import parse_object
 from twinlens.serving.routes.all_or_nothing import embed_whole
@@ -46,8 +47,8 @@ async def _answer(
     service: Service, model: ServedModel, asked: OpenAIRequest, call: Call
 ) -> Response:
     """Embed all items, or fail naming the first that fails."""
-    shape = Shape(asked.dimensions, asked.output)
-    model.check_dimensions(shape.dimensions)
+    shape = RowFormat(asked.dimensions, asked.output)
+    check_dimensions(model.encoder.manifest, shape.dimensions)
     shape.check(model.encoder.embedding_dim)
     embedded, tokens = await embed_whole(service, model, asked.items, asked.names, call)
     began = call.clock.now()

@@ -19,12 +19,13 @@ from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.query import QueryPart, embed_query
 from twinlens.index.stats import measured_recall
 from twinlens.serving.call import Call
-from twinlens.serving.collections.served import Ask, ShelvedCollection
-from twinlens.serving.collections.store import Shelf
+from twinlens.serving.collections.served import SearchParams, ServedCollection
+from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import Item, embed_items
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.service import Service
 
 MOST_HITS = 1000
@@ -32,16 +33,16 @@ MOST_PARTS = 32
 
 
 @dataclass(frozen=True)
-class Part:
+class QueryTerm:
     """One term of a query, as it came."""
 
-    item: Item | None
+    item: InputItem | None
     vector: tuple[float, ...] | None
     weight: float
     stored: str | None = None  # the id of an item of the collection
 
 
-def build_router(service: Service, shelf: Shelf) -> APIRouter:
+def build_router(service: Service, store: CollectionStore) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["collections"])
 
@@ -51,18 +52,18 @@ def build_router(service: Service, shelf: Shelf) -> APIRouter:
         call = service.begin(request)
         async with service.receive(request, call) as body:
             fields, parts = _read_search(body, request, service)
-            return await _search(service, shelf, fields, parts, call)
+            return await _search(service, store, fields, parts, call)
 
     return router
 
 
-def read_part(raw: object, where: str, longest: int, *, stored: bool = False) -> Part:
+def read_part(raw: object, where: str, longest: int, *, stored: bool = False) -> QueryTerm:
     """Return one term: a bare text, or an object with text, image or vector, and a weight.
 
     `stored` allows an `item` too: the id of one of the collection.
     """
     if isinstance(raw, str):
-        return Part(Item(text=check_text(raw, where, longest)), None, 1.0)
+        return QueryTerm(InputItem(text=check_text(raw, where, longest)), None, 1.0)
     fields = Fields(raw, where)
     kinds = ("text", "image", "vector", *(("item",) if stored else ()))
     fields.only(*kinds, "weight")
@@ -72,16 +73,18 @@ def read_part(raw: object, where: str, longest: int, *, stored: bool = False) ->
     if len(given) != 1:
         raise InputError(f"{where} must hold one of {', '.join(kinds)}", field=where)
     if given[0] == "item":
-        return Part(None, None, weight, check_text(fields.any("item"), f"{where}.item", longest))
+        return QueryTerm(
+            None, None, weight, check_text(fields.any("item"), f"{where}.item", longest)
+        )
     if given[0] == "vector":
-        return Part(None, _read_vector(fields, where), weight)
+        return QueryTerm(None, _read_vector(fields, where), weight)
     if given[0] == "text":
         text = check_text(fields.any("text"), f"{where}.text", longest)
-        return Part(Item(text=text), None, weight)
-    return Part(Item(image=fields.text("image")), None, weight)
+        return QueryTerm(InputItem(text=text), None, weight)
+    return QueryTerm(InputItem(image=fields.text("image")), None, weight)
 
 
-def model_for(service: Service, held: ShelvedCollection, asked: str | None) -> str:
+def model_for(service: Service, held: ServedCollection, asked: str | None) -> str:
     """Return the served model that made the collection's embeddings; another is refused."""
     head = held.collection.head
     fitting = [m.name for m in service.registry.models() if m.revision == head.bundle_revision]
@@ -105,9 +108,9 @@ def shown_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _search(
-    service: Service, shelf: Shelf, fields: Fields, parts: list[Part], call: Call
+    service: Service, store: CollectionStore, fields: Fields, parts: list[QueryTerm], call: Call
 ) -> Response:
-    held = shelf.find(fields.text("collection"))
+    held = store.find(fields.text("collection"))
     ask = _read_ask(fields)
     model_name = model_for(service, held, fields.text("model"))
     with service.registry.lease(model_name) as model:
@@ -128,13 +131,13 @@ async def _search(
         return service.reply(content, model, call)
 
 
-def _read_search(body: bytes, request: Request, service: Service) -> tuple[Fields, list[Part]]:
+def _read_search(body: bytes, request: Request, service: Service) -> tuple[Fields, list[QueryTerm]]:
     """Return the options and the terms; a raw image has its options in the query string."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/"):
         raw: dict[str, Any] = dict(request.query_params)
         raw |= {name: _number(raw[name]) for name in ("k", "threshold", "group") if name in raw}
-        return Fields(raw), [Part(Item(image=body), None, 1.0)]
+        return Fields(raw), [QueryTerm(InputItem(image=body), None, 1.0)]
     fields = parse_object(body)
     fields.only(
         "collection", "model", "query", "text", "image", "vector",
@@ -143,7 +146,7 @@ def _read_search(body: bytes, request: Request, service: Service) -> tuple[Field
     return fields, _read_parts(fields, service.settings.limits.text_characters)
 
 
-def _read_parts(fields: Fields, longest: int) -> list[Part]:
+def _read_parts(fields: Fields, longest: int) -> list[QueryTerm]:
     given = [name for name in ("query", "text", "image", "vector") if fields.has(name)]
     if len(given) != 1:
         raise InputError(
@@ -167,11 +170,11 @@ def _read_vector(fields: Fields, where: str) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def _read_ask(fields: Fields) -> Ask:
+def _read_ask(fields: Fields) -> SearchParams:
     text = fields.text("filter")
     if text is not None:
         parse_filter(text)  # refuse it before any work
-    return Ask(
+    return SearchParams(
         k=fields.integer("k", 1, MOST_HITS) or 10,
         filter=text,
         threshold=fields.number("threshold", -1.0, 1.0),
@@ -181,7 +184,7 @@ def _read_ask(fields: Fields) -> Ask:
 
 
 async def _embed_parts(
-    service: Service, held: ShelvedCollection, model: ServedModel, parts: list[Part], call: Call
+    service: Service, held: ServedCollection, model: ServedModel, parts: list[QueryTerm], call: Call
 ) -> NDArray[np.float32]:
     """Embed the terms through the model's batches and add them up."""
     items = [part.item for part in parts if part.item is not None]
@@ -204,7 +207,7 @@ async def _embed_parts(
     return embed_query(terms, None, held.collection.snapshot().head.dim)
 
 
-def _show_hit(held: ShelvedCollection, hit: Hit) -> dict[str, Any]:
+def _show_hit(held: ServedCollection, hit: Hit) -> dict[str, Any]:
     name = quote(hit.id)
     shown = {
         "id": hit.id,

@@ -10,7 +10,7 @@ from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
-from twinlens.serving.requests.items import Item, read_item
+from twinlens.serving.requests.items import InputItem, read_item
 from twinlens.serving.routes.all_or_nothing import embed_whole
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
@@ -53,7 +53,7 @@ async def _answer(service: Service, model: ServedModel, fields: Fields, call: Ca
     return service.reply(dump(body), model, call)
 
 
-def _read_pairs(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
+def _read_pairs(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
     items, names = [], []
     for i, pair in enumerate(fields.values("pairs", limits.items // 2) or []):
         if not isinstance(pair, list) or len(pair) != 2:
@@ -64,7 +64,7 @@ def _read_pairs(fields: Fields, limits: Limits) -> tuple[list[Item], list[str]]:
     return items, names
 
 
-def _read_side(fields: Fields, side: str, limits: Limits) -> tuple[list[Item], list[str]]:
+def _read_side(fields: Fields, side: str, limits: Limits) -> tuple[list[InputItem], list[str]]:
     values = fields.values(side, limits.items)
     if values is None:
         raise InputError("give pairs, or left and right", field=side)

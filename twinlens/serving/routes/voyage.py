@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.requests.answers import Shape, dump, shape_rows, to_base64
+from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.content_parts import read_content, take_one
 from twinlens.serving.requests.dialects import read_dimensions, read_voyage_type
 from twinlens.serving.requests.fields import Fields, parse_object
-from twinlens.serving.requests.items import Item
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.routes.all_or_nothing import embed_whole
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
@@ -32,9 +33,9 @@ PATHS = ("/v1/multimodalembeddings",)
 class VoyageRequest:
     """What a client asks of `/v1/multimodalembeddings`."""
 
-    items: Sequence[Item]
+    items: Sequence[InputItem]
     names: Sequence[str]
-    shape: Shape
+    shape: RowFormat
     is_base64: bool
     model: str | None
 
@@ -63,13 +64,13 @@ def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
     return VoyageRequest(
         items=[_read_item(v, n, limits) for v, n in zip(values, names, strict=True)],
         names=names,
-        shape=Shape(read_dimensions(fields), read_voyage_type(fields)),
+        shape=RowFormat(read_dimensions(fields), read_voyage_type(fields)),
         is_base64=fields.text(form, ("float", "base64")) == "base64",
         model=fields.text("model"),
     )
 
 
-def _read_item(value: object, where: str, limits: Limits) -> Item:
+def _read_item(value: object, where: str, limits: Limits) -> InputItem:
     content = Fields(value, where).any("content")
     return take_one(read_content(content, f"{where}.content", limits), where)
 
@@ -77,7 +78,7 @@ def _read_item(value: object, where: str, limits: Limits) -> Item:
 async def _answer(
     service: Service, model: ServedModel, asked: VoyageRequest, call: Call
 ) -> Response:
-    model.check_dimensions(asked.shape.dimensions)
+    check_dimensions(model.encoder.manifest, asked.shape.dimensions)
     asked.shape.check(model.encoder.embedding_dim)
     given = call.pixels_left
     rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)

@@ -13,11 +13,14 @@ from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
-from twinlens.serving.engine.model import Answers, ServedModel
-from twinlens.serving.failures import MediaTypeError, describe
+from twinlens.serving.contracts import Answers
+from twinlens.serving.embedding import embed_items
+from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import Item, embed_items
+from twinlens.serving.requests.items import InputItem
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.embed import is_whole
 from twinlens.serving.routes.endpoint import Endpoint
@@ -39,7 +42,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{0,9}\.[0-9]{1,9}")
 class ZeroShotRequest:
     """What a client asks of `/zeroshot`, whichever way it was sent."""
 
-    images: Sequence[Item]
+    images: Sequence[InputItem]
     classes: Sequence[str] | None = None
     classifier: str | None = None
     templates: str | Sequence[str] | None = None
@@ -134,12 +137,12 @@ def _read_json(fields: Fields, limits: Limits) -> ZeroShotRequest:
     return _read_options(fields, [_read_image(x, i) for i, x in enumerate(images)], limits)
 
 
-def _read_image(value: object, index: int) -> Item:
+def _read_image(value: object, index: int) -> InputItem:
     if isinstance(value, dict):
         value = value.get("image")
     if not isinstance(value, str):
         raise InputError(f"images[{index}] must be a data URI or base64", field=f"images[{index}]")
-    return Item(image=value)
+    return InputItem(image=value)
 
 
 def _read_form(form: Form, limits: Limits) -> ZeroShotRequest:
@@ -159,10 +162,10 @@ def _read_form(form: Form, limits: Limits) -> ZeroShotRequest:
         raw["templates"] = form.values["templates"][0]
     fields = Fields(raw)
     fields.only(*_CLASSES, *_TEMPLATES, *_OPTIONS)
-    return _read_options(fields, [Item(image=file) for file in files], limits)
+    return _read_options(fields, [InputItem(image=file) for file in files], limits)
 
 
-def _read_options(fields: Fields, images: Sequence[Item], limits: Limits) -> ZeroShotRequest:
+def _read_options(fields: Fields, images: Sequence[InputItem], limits: Limits) -> ZeroShotRequest:
     classes = _read_classes(fields, limits)
     classifier = fields.text("classifier")
     if (classes is None) == (classifier is None):

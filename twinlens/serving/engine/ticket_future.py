@@ -1,0 +1,61 @@
+"""A ticket that a coroutine can wait for, although worker threads fill it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from twinlens.serving.call import Call
+from twinlens.serving.engine.batcher import Ticket
+from twinlens.serving.failures import ClientGoneError, DeadlineError
+
+# A request that is answered sooner never pays for a task that watches its client.
+_WATCH_AFTER = 0.05
+
+
+class TicketFuture:
+    """Lets a coroutine wait for a ticket that other threads fill."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = self._loop.create_future()
+
+    def notify(self) -> None:
+        """Say from any thread that the ticket is full."""
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    async def wait(self, ticket: Ticket[Any], call: Call) -> None:
+        """Return when the ticket is full.
+
+        At the deadline, or when the client leaves, abandon it and raise.
+        """
+        try:
+            await asyncio.wait({self._done}, timeout=min(_WATCH_AFTER, call.remaining))
+            if not self._done.done():
+                await self._wait_watching(call)
+        finally:
+            if not self._done.done():
+                ticket.abandon()
+        if not self._done.done():
+            raise DeadlineError("the request's time is over before its answer was ready")
+
+    async def _wait_watching(self, call: Call) -> None:
+        """Wait on, but end early if the client goes away."""
+        if call.wait_gone is None:
+            await asyncio.wait({self._done}, timeout=call.remaining)
+            return
+        gone = asyncio.ensure_future(call.wait_gone())
+        try:
+            await asyncio.wait(
+                {self._done, gone}, timeout=call.remaining, return_when=asyncio.FIRST_COMPLETED
+            )
+            if gone.done() and not self._done.done():
+                raise ClientGoneError("the client closed the connection")
+        finally:
+            gone.cancel()
