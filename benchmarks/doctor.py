@@ -21,10 +21,11 @@ from worlds.pictures import CAPTIONED, cut_set, draw_set
 
 from twinlens.training.config import Config, apply_sets, known_keys
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import HEALTHY
+from twinlens.training.doctor.verdict import HEALTHY
 from twinlens.training.loop.loop import NotFiniteError, train
 from twinlens.training.objectives import METHODS
 from twinlens.training.recipes import open_recipe
+from twinlens.training.views.masks import Masks
 
 PICTURES = 1000
 SHOWN = ("loss", "chance", "rank", "spread", "head_spread")
@@ -96,7 +97,7 @@ def shrink(method: str, steps: int, seed: int) -> Config:
     """Return the default recipe of a method in a small size."""
     config = open_recipe(method, "default")
     known = {*known_keys(config.objective), *known_keys(config.settings)}
-    if config.objective.masks() is None:
+    if config.objective.find_extra(Masks) is None:
         config = apply_sets(config, ["encoder=resnet-tiny"])
     sets = [f"{key}={value}" for key, value in SMALL.items() if key in known]
     return apply_sets(config, [*sets, f"steps={steps}", f"seed={seed}"])

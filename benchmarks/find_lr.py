@@ -29,6 +29,7 @@ from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
 from twinlens.training.runs.logs import read_log
 from twinlens.training.studies.lr_finder import find_rate
+from twinlens.training.views.masks import Masks
 
 METHODS = "simclr,supcon,barlow,vicreg,cpc,mae,simmim,clip,siglip,byol,simsiam,moco"
 BY_ACCURACY = ("moco", "mocov3", "byol", "simsiam", "swav", "dino", "ibot", "dinov2", "margin")
@@ -129,7 +130,7 @@ def shrink(method: str, steps: int) -> Config:
     """Return the default recipe of a method in a small size."""
     config = open_recipe(method, "default")
     known = {*known_keys(config.objective), *known_keys(config.settings)}
-    if config.objective.masks() is None:
+    if config.objective.find_extra(Masks) is None:
         config = apply_sets(config, ["encoder=resnet-tiny"])
     sets = [f"{key}={value}" for key, value in SMALL.items() if key in known]
     return apply_sets(config, [*sets, f"steps={steps}"])

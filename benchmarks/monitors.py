@@ -3,8 +3,8 @@
     python benchmarks/monitors.py [--quick] --json monitors.json
 
 SimCLR's default recipe on made-up images. Three runs take ten steps in turn: one that looks at
-nothing, one with the monitors (rank, spread, probe, kNN), one with the doctor's rounds as well. Ten
-steps are what lies between two lines of the log, so each turn holds one of the doctor's rounds. The
+nothing, one with the monitors (rank, spread, probe, kNN), one with the doctor as well. Ten
+steps are what lies between two lines of the log, so each turn holds one of its measurements. The
 monitors' own share is also counted directly, in CPU seconds: differences of runs are noisy.
 """
 

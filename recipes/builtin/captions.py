@@ -21,8 +21,8 @@ CLOTHES_LANGUAGES_A_STEP = 2
 class Captioner:
     """Draws texts for the images of a corpus; indices run over emoji, icons, clothes in turn."""
 
-    def __init__(self, corpus: Corpus, words: Words, dice: random.Random) -> None:
-        self._corpus, self._words, self._dice = corpus, words, dice
+    def __init__(self, corpus: Corpus, words: Words, rng: random.Random) -> None:
+        self._corpus, self._words, self._rng = corpus, words, rng
         self._starts = (len(corpus.emoji), len(corpus.emoji) + len(corpus.icons))
         self.groups = sorted(words.groups)
         self.subgroups = sorted({subgroup(c) for c in corpus.emoji.concepts.values()})
@@ -36,7 +36,7 @@ class Captioner:
         if part == "icons":
             return self._icon(self._corpus.icons.rows[row])
         names = self._words.clothes_in_english[self._corpus.clothes.rows[row]["cls"]]
-        return self._fill(self._dice.choice(names), ENGLISH, 0.5)
+        return self._fill(self._rng.choice(names), ENGLISH, 0.5)
 
     def others(self, indices: Sequence[int]) -> list[tuple[int, str]]:
         """Return texts in other languages, each with the index of an image that it is true of."""
@@ -50,10 +50,10 @@ class Captioner:
             elif part == "clothes":
                 worn.setdefault(self._corpus.clothes.rows[row]["cls"], index)
         for name, index in worn.items():
-            for language in self._dice.sample(OTHERS, CLOTHES_LANGUAGES_A_STEP):
+            for language in self._rng.sample(OTHERS, CLOTHES_LANGUAGES_A_STEP):
                 said.append((index, self._clothes(name, language)))
         for hexcode, index in first.items():
-            for language in self._dice.sample(OTHERS, LANGUAGES_A_STEP):
+            for language in self._rng.sample(OTHERS, LANGUAGES_A_STEP):
                 text = self._translate(self._corpus.emoji.concepts[hexcode], language)
                 if text:
                     said.append((index, self._fill(text, language, 0.15)))
@@ -81,44 +81,44 @@ class Captioner:
         return ("icons", index - icons) if index < clothes else ("clothes", index - clothes)
 
     def _english_emoji(self, concept: dict[str, Any]) -> str:
-        label, tags, die = concept["label"], concept.get("tags") or [], self._dice.random()
+        label, tags, die = concept["label"], concept.get("tags") or [], self._rng.random()
         if tags and die < 0.25:
-            return " ".join(self._dice.sample(tags, min(len(tags), self._dice.randint(1, 3))))
+            return " ".join(self._rng.sample(tags, min(len(tags), self._rng.randint(1, 3))))
         if tags and die < 0.35:
-            return f"{label} {self._dice.choice(tags)}"
+            return f"{label} {self._rng.choice(tags)}"
         return self._fill(label, ENGLISH, 0.35)
 
     def _translate(self, concept: dict[str, Any], language: str) -> str | None:
         """Return the label in a language, or now and then one of its keywords."""
         known = self._words.keywords
         keywords = [word for word in _list_words(concept) if word in known]
-        if keywords and self._dice.random() < 0.15:
-            return known[self._dice.choice(keywords)][language]
+        if keywords and self._rng.random() < 0.15:
+            return known[self._rng.choice(keywords)][language]
         label: str | None = concept["labels"].get(language)
         return label
 
     def _icon(self, row: dict[str, Any]) -> str:
         categories = row.get("categories") or []
-        if categories and self._dice.random() < 0.1:
-            return f"{row['caption']} {self._dice.choice(categories).lower()}"
+        if categories and self._rng.random() < 0.1:
+            return f"{row['caption']} {self._rng.choice(categories).lower()}"
         return self._fill(row["caption"], ENGLISH, 0.3)
 
     def _group(self, group: str) -> str:
-        if self._dice.random() < 0.2:
+        if self._rng.random() < 0.2:
             return group.replace("-", " ")
-        language = self._dice.choice(LANGUAGES) if self._dice.random() < 0.5 else ENGLISH
+        language = self._rng.choice(LANGUAGES) if self._rng.random() < 0.5 else ENGLISH
         return self._fill(self._words.groups[group][language], language, 0.4)
 
     def _clothes_of_bank(self, name: str) -> str:
-        if self._dice.random() < 0.5:
-            return self._fill(self._dice.choice(self._words.clothes_in_english[name]), ENGLISH, 0.5)
-        return self._clothes(name, self._dice.choice(LANGUAGES))
+        if self._rng.random() < 0.5:
+            return self._fill(self._rng.choice(self._words.clothes_in_english[name]), ENGLISH, 0.5)
+        return self._clothes(name, self._rng.choice(LANGUAGES))
 
     def _clothes(self, name: str, language: str) -> str:
         return self._fill(self._words.clothes[name][language], language, 0.3)
 
     def _fill(self, text: str, language: str, chance: float) -> str:
-        return self._words.fill(text, language, chance, self._dice)
+        return self._words.fill(text, language, chance, self._rng)
 
 
 def list_texts(corpus: Corpus, words: Words) -> list[str]:

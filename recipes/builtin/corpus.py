@@ -135,10 +135,10 @@ def draw_shapes(side: int, copies: int = 6) -> Part:
 
     They are few, and every colour and shape is certain: what red means, and what a star is.
     """
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     pictures = list(draw_all(side)) * copies
     pixels = np.stack([np.asarray(picture.image) for picture in pictures])
-    tint = dice.integers(-18, 19, (len(pictures), 1, 1, 3))
+    tint = rng.integers(-18, 19, (len(pictures), 1, 1, 3))
     inked = pixels < 250
     tinted = np.where(inked, pixels + tint, pixels).clip(0, 255).astype(np.uint8)
     rows = [{"caption": p.name, "style": DRAWN, "categories": []} for p in pictures]

@@ -137,10 +137,10 @@ def _unseen(encoder: Encoder, emoji: Part, words: Words) -> dict[str, float]:
 
 def _unheard(encoder: Encoder, train: Corpus, emoji: Part, words: Words) -> dict[str, float]:
     """Unseen concepts by whose name no icon and no common word goes, among all unseen ones."""
-    heard = {row["caption"].lower() for row in train.icons.rows} | set(words.keywords)
+    known_names = {row["caption"].lower() for row in train.icons.rows} | set(words.keywords)
     gallery = emoji.pick(_is("noto"))
     labels = [str(row["label"]) for row in gallery.rows]
-    asked = np.array([i for i, label in enumerate(labels) if label.lower() not in heard])
+    asked = np.array([i for i, label in enumerate(labels) if label.lower() not in known_names])
     texts = encoder.embed_texts([labels[i] for i in asked])
     ranks = rank(texts, encoder.encode_pixels(gallery.pixels), asked)
     return {"unheard_noto_r5": recall(ranks, 5)}

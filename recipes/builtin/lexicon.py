@@ -37,8 +37,8 @@ class Said:
 class Lexicon:
     """The common words, and how much each says of each image of a corpus."""
 
-    def __init__(self, corpus: Corpus, words: Words, dice: random.Random | None = None) -> None:
-        self._words, self._dice = words, dice or random.Random(0)
+    def __init__(self, corpus: Corpus, words: Words, rng: random.Random | None = None) -> None:
+        self._words, self._rng = words, rng or random.Random(0)
         self.names = sorted(words.keywords)
         self._number = {name: i for i, name in enumerate(self.names)}
         known = {key: self.weigh(concept) for key, concept in corpus.emoji.concepts.items()}
@@ -56,10 +56,10 @@ class Lexicon:
         truth = self._truth[torch.tensor(indices)]
         chosen = self._choose(truth, most)
         rest = [word for word in range(len(self.names)) if word not in chosen]
-        chosen += self._dice.sample(rest, min(more, len(rest)))
+        chosen += self._rng.sample(rest, min(more, len(rest)))
         said = [(word, self._text(word, ENGLISH, 0.3)) for word in chosen]
         for word in chosen:
-            for language in self._dice.sample(OTHERS, _LANGUAGES_A_WORD):
+            for language in self._rng.sample(OTHERS, _LANGUAGES_A_WORD):
                 said.append((word, self._text(word, language, 0.1)))
         words = torch.tensor([word for word, _ in said], dtype=torch.long)
         return Said([text for _, text in said], words, len(chosen), truth[:, words])
@@ -83,11 +83,11 @@ class Lexicon:
             return []
         drawn = torch.multinomial(spoken, 1)[:, 0].tolist()
         words = list(dict.fromkeys(drawn))
-        return self._dice.sample(words, min(most, len(words)))
+        return self._rng.sample(words, min(most, len(words)))
 
     def _text(self, word: int, language: str, chance: float) -> str:
         name = self.names[word]
-        return self._words.fill(self._words.say(name, language), language, chance, self._dice)
+        return self._words.fill(self._words.say(name, language), language, chance, self._rng)
 
     def _find(self, phrases: Iterable[str]) -> list[str]:
         """Return the words that the phrases hold; no parts of longer ones: a hot dog is no dog."""

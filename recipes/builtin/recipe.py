@@ -16,14 +16,14 @@ _REKINDLE_STEPS = 30  # over which the second part warms up again
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run is made: `steps` without the styles held out, `finish` with all, `polish`.
+    """How a run is made: `steps` without the styles held out, `finish` with all, then `polish`.
 
     The second part has a mix of its own, `late`: more photographs, and words without pictures.
     """
 
     steps: int = 6000
     finish: int = 400
-    polish: int = 150  # last steps, of the text tower alone
+    polish: int = 150  # last steps, of the text tower alone: languages are aligned
     held_out: tuple[str, ...] = ("blobmoji",)
     cooldown: float = 0.3  # share of the first part in which the learning rate falls
     rekindled: float = 0.4  # share of the learning rate that the second part begins with

@@ -34,8 +34,8 @@ class Mix:
 class Sampler:
     """Draws batches of image indices, which run over emoji, icons, clothes in turn."""
 
-    def __init__(self, corpus: Corpus, mix: Mix, dice: random.Random) -> None:
-        self._mix, self._dice = mix, dice
+    def __init__(self, corpus: Corpus, mix: Mix, rng: random.Random) -> None:
+        self._mix, self._rng = mix, rng
         self._styles: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for index, row in enumerate(corpus.emoji.rows):
             self._styles[row["hexcode"]][design(row["style"])].append(index)
@@ -44,28 +44,28 @@ class Sampler:
             self._crowds[subgroup(corpus.emoji.concepts[hexcode])].append(hexcode)
         icons = len(corpus.emoji)
         clothes = icons + len(corpus.icons)
-        self._concepts = _cycle(list(self._styles), dice)
-        self._icons = _cycle(list(range(icons, clothes)), dice)
-        self._clothes = _cycle(list(range(clothes, clothes + len(corpus.clothes))), dice)
+        self._concepts = _cycle(list(self._styles), rng)
+        self._icons = _cycle(list(range(icons, clothes)), rng)
+        self._clothes = _cycle(list(range(clothes, clothes + len(corpus.clothes))), rng)
 
     def batch(self) -> list[int]:
         """Return the indices of one batch."""
         chosen: list[int] = []
         for hexcode in self._draw_concepts():
             designs = list(self._styles[hexcode].values())
-            drawn = self._dice.sample(designs, min(self._mix.styles, len(designs)))
-            chosen += [self._dice.choice(drawings) for drawings in drawn]
+            drawn = self._rng.sample(designs, min(self._mix.styles, len(designs)))
+            chosen += [self._rng.choice(drawings) for drawings in drawn]
         chosen += [next(self._icons) for _ in range(self._mix.icons)]
         return chosen + [next(self._clothes) for _ in range(self._mix.clothes)]
 
     def _draw_concepts(self) -> list[str]:
         sizes = [len(crowd) for crowd in self._crowds.values()]
-        names = self._dice.choices(list(self._crowds), sizes, k=self._mix.crowds)
+        names = self._rng.choices(list(self._crowds), sizes, k=self._mix.crowds)
         wanted = min(self._mix.concepts, len(self._styles))
         chosen: dict[str, None] = {}  # in order, without repeats
         for name in names:
             crowd = self._crowds[name]
-            chosen.update(dict.fromkeys(self._dice.sample(crowd, min(len(crowd), self._mix.crowd))))
+            chosen.update(dict.fromkeys(self._rng.sample(crowd, min(len(crowd), self._mix.crowd))))
         chosen = dict.fromkeys(list(chosen)[: wanted // 3 or wanted])
         while len(chosen) < wanted:
             chosen[next(self._concepts)] = None
@@ -77,7 +77,7 @@ def design(style: str) -> str:
     return style.split("_", maxsplit=1)[0]
 
 
-def _cycle(items: list[Item], dice: random.Random) -> Iterator[Item]:
+def _cycle(items: list[Item], rng: random.Random) -> Iterator[Item]:
     """Yield the items for ever, shuffled anew each time round."""
     while True:
-        yield from dice.sample(items, len(items))
+        yield from rng.sample(items, len(items))

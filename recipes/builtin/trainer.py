@@ -69,11 +69,11 @@ class Trainer:
         self._optimizer = Optimizer(self.model)
         if (out / CHECKPOINT).exists():
             self._resume()
-        self._dice = random.Random(recipe.seed + self.step)
-        self._captions = Captioner(corpus, words, self._dice)
-        self._lexicon = Lexicon(corpus, words, self._dice)
+        self._rng = random.Random(recipe.seed + self.step)
+        self._captions = Captioner(corpus, words, self._rng)
+        self._lexicon = Lexicon(corpus, words, self._rng)
         self._mix = recipe.mix if self.step < recipe.steps else recipe.late
-        self._sampler = Sampler(corpus, self._mix, self._dice)
+        self._sampler = Sampler(corpus, self._mix, self._rng)
         self._facts = gather_facts(corpus, self._captions)
 
     def run(self, until: int | None = None) -> None:
@@ -95,8 +95,8 @@ class Trainer:
         rows = torch.tensor(indices)
         facts, size = self._facts, self.recipe.size
         kinds = facts.kinds.pick(rows)
-        twins = find_twins(facts.labels[rows], kinds.photos)
-        views = make_views(facts.pixels[rows], kinds, size, twins)
+        partners = find_partners(facts.labels[rows], kinds.photos)
+        views = make_views(facts.pixels[rows], kinds, size, partners)
         with torch.autocast("cpu", torch.bfloat16):
             encoded, meaning = self._encode(views, indices, rows)
         terms = measure_loss(encoded, meaning, self.model.scales())
@@ -157,7 +157,7 @@ class Trainer:
         """Return rows for each list; each list but the last has merges left out half the time."""
         ids: list[list[int]] = []
         for texts in lists:
-            loosely = texts is not lists[-1] and self._dice.random() < 0.5
+            loosely = texts is not lists[-1] and self._rng.random() < 0.5
             ids += self.reader.tokenize(texts, loosely=loosely)
         rows = embed_tokens(self.model.text, ids).float()
         return torch.split(rows, [len(texts) for texts in lists])
@@ -195,13 +195,13 @@ class Trainer:
         self._display.say(f"going on from step {self.step}")
 
 
-def find_twins(labels: Tensor, photos: Tensor) -> Tensor:
+def find_partners(labels: Tensor, photos: Tensor) -> Tensor:
     """Return for each drawing a neighbour in the batch of the same label, or itself."""
     at = torch.arange(len(labels))
     following, preceding = (at + 1).clamp(max=len(at) - 1), (at - 1).clamp(min=0)
-    twins = torch.where(labels[following] == labels, following, at)
-    twins = torch.where((twins == at) & (labels[preceding] == labels), preceding, twins)
-    return torch.where(photos, at, twins)
+    partners = torch.where(labels[following] == labels, following, at)
+    partners = torch.where((partners == at) & (labels[preceding] == labels), preceding, partners)
+    return torch.where(photos, at, partners)
 
 
 def gather_facts(corpus: Corpus, captions: Captioner) -> Facts:

@@ -38,15 +38,15 @@ class Kinds:
         return Kinds(*(values[rows] for values in kinds))
 
 
-def make_views(pixels: Tensor, kinds: Kinds, size: int, twins: Tensor | None = None) -> Tensor:
+def make_views(pixels: Tensor, kinds: Kinds, size: int, partners: Tensor | None = None) -> Tensor:
     """Return one view (n, 3, size, size), normalised, of each uint8 image (n, h, w, 3).
 
-    `twins` (n,) names for each image another one of the same meaning, or itself.
+    `partners` (n,) names for each image another one of the same meaning, or itself.
     """
     x = pixels.permute(0, 3, 1, 2).float() / 255.0
     x = _unroll(x, kinds.discs)
-    if twins is not None:
-        x = _mingle(x, twins)
+    if partners is not None:
+        x = _mix_drawings(x, partners)
     x = _warp(x, kinds, size)
     x = _redraw(x, kinds.photos)
     x = _recolour(x, kinds.photos, kinds.monochrome)
@@ -73,12 +73,12 @@ def _unroll(x: Tensor, discs: Tensor) -> Tensor:
     return x.index_copy(0, rows, torch.where(inside[:, None], flat, 1.0))
 
 
-def _mingle(x: Tensor, twins: Tensor) -> Tensor:
+def _mix_drawings(x: Tensor, partners: Tensor) -> Tensor:
     """Mingle a fifth of the images with their twins, by a share that varies over the picture."""
-    rows = torch.nonzero((torch.rand(len(x)) < 0.2) & (twins != torch.arange(len(x))))[:, 0]
+    rows = torch.nonzero((torch.rand(len(x)) < 0.2) & (partners != torch.arange(len(x))))[:, 0]
     share = _smooth_noise(len(rows), 1, x.shape[-1]).mul(2.0).sigmoid()
-    mingled = x[rows].lerp(x[twins[rows]], share)
-    return x.index_copy(0, rows, mingled)
+    mixed = x[rows].lerp(x[partners[rows]], share)
+    return x.index_copy(0, rows, mixed)
 
 
 def _warp(x: Tensor, kinds: Kinds, size: int) -> Tensor:

@@ -32,11 +32,11 @@ class Words:
         """Return a common English word in a language."""
         return keyword if language == ENGLISH else self.keywords[keyword][language]
 
-    def fill(self, text: str, language: str, chance: float, dice: random.Random) -> str:
+    def fill(self, text: str, language: str, chance: float, rng: random.Random) -> str:
         """Return `text`, with the given chance inside a template of its language."""
-        if dice.random() >= chance:
+        if rng.random() >= chance:
             return text
-        return dice.choice(self.templates[language]).format(text)
+        return rng.choice(self.templates[language]).format(text)
 
 
 @cache

@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Batch
+from twinlens.training.nn.visual_tokenizer import Codes
+from twinlens.training.objective import Batch, Captions
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.runs.assembly import build_network
 from twinlens.training.seeds import generator
 from twinlens.training.views.crops import Crops
-from twinlens.training.views.masks import draw_masks
+from twinlens.training.views.masks import Masks, draw_masks
 
 SIDE = 16
 PATCH = 4
@@ -107,9 +108,9 @@ def small_config(name: str, **settings: Any) -> Config:
         "device": "cpu",
     }
     chosen |= settings
-    if objective.masks() is not None:  # only a vit has patches to hide
+    if objective.find_extra(Masks) is not None:  # only a vit has patches to hide
         chosen["encoder"] = f"vit-nano/{PATCH}"
-    return Config(method, objective, Settings(**chosen))
+    return Config(method, objective, TrainingSettings(**chosen))
 
 
 def small_network(config: Config, *, norms: bool = True) -> Network:
@@ -136,14 +137,15 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
     tokens[: n // 2, 5:] = 0  # and those of a first rank are shorter than those of a second
     labels = torch.arange(n) % CLASSES
     extra = {"labels": labels, "tokens": tokens}
-    if count := config.objective.negatives():
-        wrong = torch.randint(3, VOCABULARY, (n, count, 5), generator=draws)
+    captions = config.objective.find_extra(Captions)
+    if captions is not None and captions.negatives:
+        wrong = torch.randint(3, VOCABULARY, (n, captions.negatives, 5), generator=draws)
         wrong[: n // 2, :, 4:] = 0
         extra["negatives"] = wrong
-    if (masks := config.objective.masks()) is not None:
+    if (masks := config.objective.find_extra(Masks)) is not None:
         cells = SIDE // PATCH
         extra["mask"] = draw_masks(draws, masks, (n, views["global"].shape[1], cells, cells))
-    if (codes := config.objective.codes()) is not None:
+    if (codes := config.objective.find_extra(Codes)) is not None:
         extra["codes"] = torch.randint(codes.size, (n, extra["mask"].shape[2]), generator=draws)
     return Batch(views, extra)
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from tests.training.family import small_config, with_settings, write_images
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.training.loop.loop import NotFiniteError, train
-from twinlens.training.objective import Given, Rows
+from twinlens.training.objective import BatchRows, LossInputs
 from twinlens.training.objectives.simclr import SimCLR
 from twinlens.training.runs import checkpoints
 from twinlens.training.runs.checkpoints import find_checkpoint
@@ -126,9 +126,9 @@ class Spoiled(SimCLR):
 
     at_step: int = 3
 
-    def loss(self, given: Given) -> Rows:
-        terms = super().loss(given)
-        if given.progress.step >= self.at_step:
+    def loss(self, inputs: LossInputs) -> BatchRows:
+        terms = super().loss(inputs)
+        if inputs.progress.step >= self.at_step:
             bad = terms["loss"] * float("nan")
             return {"loss": terms["loss"] + bad, "penalty": bad}
         return terms
@@ -186,7 +186,7 @@ def test_a_full_disk_while_saving_leaves_the_last_good_checkpoint(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_log_that_cannot_be_written_says_what_stands(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_says_which_checkpoints_remain(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
     log = Log(tmp_path, from_step=0)
     with pytest.raises(TwinlensError, match=r"cannot write .*No space left.*Free some space"):

@@ -37,7 +37,7 @@ def test_the_gpu_benchmark_is_one_call_that_runs_dry_anywhere(tmp_path: Path) ->
     assert content["bars"] == {} and "mean nothing" in out
 
 
-def test_every_picture_of_a_benchmark_has_captions(
+def test_every_image_of_a_benchmark_has_captions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a set has no words of its own, its class gives them, so that all methods can run."""
@@ -57,7 +57,7 @@ def test_every_picture_of_a_benchmark_has_captions(
 
 
 @pytest.mark.slow
-def test_the_gpu_table_stops_goes_on_and_keeps_its_rows(tmp_path: Path) -> None:
+def test_the_gpu_table_resumes_and_keeps_its_rows(tmp_path: Path) -> None:
     runs, path = tmp_path / "runs", tmp_path / "table.json"
     call = ("methods_gpu.py", "--dry-run", "--runs", str(runs), "--json", str(path))
     out = run_benchmark(*call, "--methods", "simsiam,barlow", "--minutes", "0")
@@ -82,7 +82,7 @@ def test_without_data_a_training_benchmark_says_so(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_doctors_benchmark_runs_on_drawings_and_counts_alarms(tmp_path: Path) -> None:
+def test_the_doctors_benchmark_runs_on_drawings_and_counts_false_alarms(tmp_path: Path) -> None:
     path = tmp_path / "doctor.json"
     run_benchmark("doctor.py", "--quick", "--methods", "simclr,mae", "--json", str(path))
     content = json.loads(path.read_text())

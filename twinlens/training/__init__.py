@@ -1,4 +1,5 @@
-"""Training and export: the only room that needs torch.
+"""Training and export, with torch: from a folder of images to an encoder, evaluated and bundled.
 
-It meets serving in the bundle on disk, nowhere else.
+What must stay true: it meets serving in the bundle on disk only, and its sub-rooms import downwards
+(pyproject.toml lists them). Imported by: `cli`.
 """

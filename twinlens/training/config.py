@@ -21,7 +21,7 @@ Instance = TypeVar("Instance")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """Everything but the method's own settings."""
 
     encoder: str = "resnet18"
@@ -69,7 +69,7 @@ class Settings:
     save_every: int = 0  # optimizer steps; 0 = ten times a run
     keep: int = 2  # checkpoints
     log_every: int = 10
-    doctor: bool = True  # measure vitals when logging, and say at once what is wrong
+    doctor: bool = True  # measure when logging, and report faults at once
     monitor_share: float = 0.02  # of the step time at most goes to monitors; 0 = off
 
 
@@ -79,7 +79,7 @@ class Config:
 
     method: str
     objective: Any
-    settings: Settings
+    settings: TrainingSettings
 
     def to_json(self) -> str:
         """Return the text of `config.json`."""

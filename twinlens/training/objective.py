@@ -1,9 +1,9 @@
 """What a training method is: an `Objective`, which declares everything and owns nothing.
 
-An objective says which views it wants, which heads it adds, which state it needs (EMA twins, rings,
-centres), how parameters are grouped, what its loss is worth by chance; and its loss is a pure
-function of tensors. The loop owns all the rest. What must stay true: no objective holds a tensor,
-so that the loop can shard, chunk, checkpoint and replay any of them in the same way.
+An objective declares the views it needs, the heads it adds, the state it keeps (EMA teachers,
+queues, centres), its parameter groups and its loss by chance; the loss itself is a pure function of
+tensors. The loop does everything else. What must stay true: no objective holds a tensor, so that
+the loop can shard, chunk, checkpoint and replay any of them in the same way.
 
 Rows: whatever `student` and `teacher` return is a dict of tensors whose first dimension is the
 image of the batch, (n, ...) or (n, views, ...). Cached gradients cut along it and ranks gather
@@ -15,18 +15,18 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.visual_tokenizer import Codes
-from twinlens.training.schedules import Cosine, Linear, Progress
+from twinlens.training.schedules import Cosine, Linear, TrainingProgress
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
 
-Rows = dict[str, Tensor]
+BatchRows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
 # Of a batch's extras, what encoders read and no loss sees. Padded to the longest text of a rank, so
 # not to be gathered over ranks.
@@ -54,17 +54,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ema:
-    """A twin of the named parts that follows them: twin <- m * twin + (1 - m) * part."""
+    """An EMA teacher of the named parts: teacher <- m * teacher + (1 - m) * part."""
 
     parts: tuple[str, ...]
     momentum: Cosine
 
 
 @dataclass(frozen=True)
-class Ring:
-    """The last `size` rows (size, dim) named `source`, the teacher's or, detached, the student's.
+class Queue:
+    """The last `size` rows (size, dim) named `source`: the teacher's, or the student's detached.
 
-    Until it was written to, it holds random unit rows.
+    Filled with random unit rows at the start.
     """
 
     name: str
@@ -99,11 +99,28 @@ class UnitRows:
     parameter: str
 
 
-Declaration = Ema | Ring | Centre | Clamp | UnitRows
+Declaration = Ema | Queue | Centre | Clamp | UnitRows
 
 
 @dataclass(frozen=True)
-class Group:
+class Captions:
+    """A caption of each image, `extra["tokens"]` (n, length).
+
+    With `negatives`, as many captions that are nearly true of it: `extra["negatives"]`
+    (n, negatives, length).
+    """
+
+    negatives: int = 0
+
+
+# `Masks`: `extra["mask"]` (n, views, patches) of the views `global`; `Codes`: `extra["codes"]`
+# (n, patches), their visual codes.
+Extra = Captions | Masks | Codes
+AnyExtra = TypeVar("AnyExtra", Captions, Masks, Codes)
+
+
+@dataclass(frozen=True)
+class ParamGroup:
     """How the parameters whose names start with `prefix` differ from the rest."""
 
     prefix: str
@@ -114,23 +131,23 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Given:
-    """All that a loss may look at: rows of the student and the teacher, parameters, state, time.
+class LossInputs:
+    """All that a loss may read: rows of the student and the teacher, parameters, state, progress.
 
     If the objective is `coupled`, the rows are those of the whole global batch, on every rank.
     """
 
-    student: Rows
-    teacher: Rows
-    shared: Rows
+    student: BatchRows
+    teacher: BatchRows
+    shared: BatchRows
     state: Mapping[str, Tensor]
     extra: Mapping[str, Tensor]
-    progress: Progress
+    progress: TrainingProgress
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What must be so in a healthy run of a method; the doctor checks it, the loop does not."""
+class HealthSpec:
+    """What the doctor checks in a run of this method; the loop ignores it."""
 
     head: str = ""  # the student's rows that must stay spread out
     unit: tuple[str, ...] = ()  # the student's rows whose length must not matter to the loss
@@ -148,7 +165,7 @@ class Objective(abc.ABC):
     needs: ClassVar[tuple[str, ...]] = ()  # of "labels", "captions"
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("image",)}  # what is served
     served: ClassVar[Literal["student", "teacher"]] = "student"
-    anatomy: ClassVar[Anatomy] = Anatomy()
+    health: ClassVar[HealthSpec] = HealthSpec()
 
     @abc.abstractmethod
     def views(self) -> Mapping[str, Crops]:
@@ -162,42 +179,38 @@ class Objective(abc.ABC):
         """
 
     @abc.abstractmethod
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return the rows that carry gradient, and `REPRESENTATION`."""
 
     @abc.abstractmethod
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the scalar `loss`, and any further named terms to log."""
 
     @abc.abstractmethod
     def chance(self, batch: int) -> float:
-        """Return the loss that an encoder which tells nothing apart would have."""
+        """Return the loss of an encoder that cannot tell images apart."""
 
-    def masks(self) -> Masks | None:
-        """Return how the views `global` are masked: `extra["mask"]` (n, views, patches)."""
-        return None
+    def extras(self) -> tuple[Extra, ...]:
+        """Return what a batch holds for this method beside views and labels."""
+        return ()
 
-    def negatives(self) -> int:
-        """Return how many hard-negative captions an image gets: `extra["negatives"]`."""
-        return 0
+    def find_extra(self, kind: type[AnyExtra]) -> AnyExtra | None:
+        """Return the declared extra of a kind, if there is one."""
+        return next((extra for extra in self.extras() if isinstance(extra, kind)), None)
 
-    def codes(self) -> Codes | None:
-        """Return which visual tokenizer codes the views `global`: `extra["codes"]` (n, patches)."""
-        return None
-
-    def teacher(self, net: Network, batch: Batch) -> Rows:
-        """Return the rows of the EMA twin; called without gradient."""
+    def teacher(self, net: Network, batch: Batch) -> BatchRows:
+        """Return the rows of the EMA teacher; called without gradient."""
         return {}
 
-    def shared(self, net: Network) -> Rows:
+    def shared(self, net: Network) -> BatchRows:
         """Return the parameters that the loss itself uses."""
         return {}
 
     def state(self) -> tuple[Declaration, ...]:
-        """Return what must be kept between steps, and how it is renewed."""
+        """Return what must be kept between steps, and how it is updated."""
         return ()
 
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[ParamGroup, ...]:
         """Return the exceptions among the parameters; vectors never decay in any case."""
         return ()
 

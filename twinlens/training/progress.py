@@ -1,4 +1,4 @@
-"""What a person sees while training: a bar on a terminal, a line now and then elsewhere."""
+"""Progress while training: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE_SECONDS = 10.0  # between lines where there is no terminal
 
 
 class Display(Protocol):
-    """Hears how the work goes."""
+    """Shows how the work goes."""
 
     def say(self, text: str) -> None:
         """Show one line."""
@@ -48,7 +48,7 @@ class Silent:
         """Nothing to end."""
 
 
-class Lines:
+class LineDisplay:
     """Plain lines, at most one in ten seconds, and one at each end."""
 
     def __init__(self, console: Console) -> None:
@@ -106,7 +106,7 @@ class Bar:
 def open_display() -> Display:
     """Return the display that fits where the output goes."""
     console = Console(stderr=True)
-    return Bar(console) if console.is_terminal else Lines(console)
+    return Bar(console) if console.is_terminal else LineDisplay(console)
 
 
 def _words(numbers: Mapping[str, float]) -> str:

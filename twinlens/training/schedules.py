@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a run stands: `step` optimizer steps of `total` are done; an epoch has `per_epoch`."""
 
     step: int
@@ -36,7 +36,7 @@ class Cosine:
     start: float
     end: float
 
-    def at(self, progress: Progress) -> float:
+    def at(self, progress: TrainingProgress) -> float:
         """Return the value at `progress`."""
         return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * progress.share))
 
@@ -49,18 +49,18 @@ class Linear:
     end: float
     share: float = 1.0
 
-    def at(self, progress: Progress) -> float:
+    def at(self, progress: TrainingProgress) -> float:
         """Return the value at `progress`."""
         done = min(1.0, progress.share / self.share) if self.share > 0 else 1.0
         return self.start + (self.end - self.start) * done
 
 
-def warmed_cosine(progress: Progress, warmup: int, floor: float = 0.0) -> float:
+def warmed_cosine(progress: TrainingProgress, warmup: int, floor: float = 0.0) -> float:
     """Return the factor on the learning rate: linear over `warmup` steps, then cosine to `floor`.
 
     The first step already moves: a factor of exactly 0 would waste it.
     """
     if progress.step < warmup:
         return (progress.step + 1) / warmup
-    left = Progress(progress.step - warmup, max(1, progress.total - warmup))
+    left = TrainingProgress(progress.step - warmup, max(1, progress.total - warmup))
     return Cosine(1.0, floor).at(left)

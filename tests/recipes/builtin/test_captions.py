@@ -51,7 +51,7 @@ def test_each_kind_of_clothes_is_named_in_other_languages_and_icons_are_not(
     assert named == [clothes] * CLOTHES_LANGUAGES_A_STEP + [clothes + 1] * CLOTHES_LANGUAGES_A_STEP
 
 
-def test_english_texts_speak_of_their_own_concept(corpus: Corpus) -> None:
+def test_english_texts_describe_their_own_concept(corpus: Corpus) -> None:
     captioner = _captioner(corpus)
     for _ in range(200):
         text = captioner.english(3)  # the first style of the second concept
@@ -97,7 +97,7 @@ def test_an_icon_belongs_to_the_group_that_all_its_categories_name(corpus: Corpu
     assert captioner.icon_group({"style": "meteocons"}) == captioner.groups.index("travel-places")
 
 
-def test_words_of_words_are_words() -> None:
+def test_aliases_and_icon_groups_refer_to_known_words() -> None:
     words = read_words()
     assert set(words.aliases.values()) <= set(words.keywords)
     assert not set(words.aliases) & set(words.keywords)

@@ -102,7 +102,7 @@ def test_an_encoder_that_knows_all_scores_100_everywhere(corpus: Corpus) -> None
     assert {f"words_noto_{language}" for language in LANGUAGES} <= set(found)
 
 
-def test_an_encoder_that_says_the_same_of_all_scores_nothing(corpus: Corpus) -> None:
+def test_an_encoder_of_constant_rows_scores_nothing(corpus: Corpus) -> None:
     found = evaluate(Mute(), corpus, corpus, read_words())
     retrieved = {name: value for name, value in found.items() if name != "clothes_probe"}
     assert set(retrieved.values()) == {0.0}
@@ -114,7 +114,7 @@ def test_rank_counts_those_before_and_those_equal() -> None:
     assert rank(queries, gallery, np.arange(4)).tolist() == [0, 2, 2, 3]
 
 
-def test_concepts_that_an_icon_is_called_by_are_not_unheard_of(corpus: Corpus) -> None:
+def test_concepts_named_like_an_icon_are_not_unseen(corpus: Corpus) -> None:
     icons = [{**row, "caption": f"thing {n}"} for n, row in enumerate(corpus.icons.rows[:-3])]
     named = dataclasses.replace(corpus, icons=Part(corpus.icons.pixels[:-3], icons))
     asked: list[str] = []

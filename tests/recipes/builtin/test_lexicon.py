@@ -33,7 +33,7 @@ POODLE = {"label": "poodle", "tags": ["dog"]}
 HOT_DOG = {"label": "hot dog", "tags": ["dog", "sausage"]}
 
 
-def test_a_word_says_more_of_what_it_names_than_of_what_it_touches(corpus: Corpus) -> None:
+def test_a_word_is_truer_of_what_it_names_than_of_what_it_is_a_keyword_of(corpus: Corpus) -> None:
     lexicon = _lexicon(corpus, DOG, POODLE, {"label": "guide dog", "tags": []})
     assert _weights(lexicon, 0) == {
         "dog": EXACT,
@@ -54,7 +54,7 @@ def test_other_forms_of_a_word_count(corpus: Corpus) -> None:
     assert _weights(lexicon, 0) == {"car": EXACT, "wolf": TAGGED, "eye": TAGGED}
 
 
-def test_words_are_said_of_icons_and_clothes_too(corpus: Corpus) -> None:
+def test_icons_and_clothes_get_words_too(corpus: Corpus) -> None:
     rows = [{**row, "caption": "dog house"} for row in corpus.icons.rows]
     lexicon = _lexicon(dataclasses.replace(corpus, icons=Part(corpus.icons.pixels, rows)))
     assert _weights(lexicon, len(corpus.emoji)) == {"dog": NAMED, "house": NAMED}
@@ -63,7 +63,7 @@ def test_words_are_said_of_icons_and_clothes_too(corpus: Corpus) -> None:
     assert _weights(lexicon, clothes + dress) == {"dress": EXACT}
 
 
-def test_each_drawn_word_is_said_in_english_and_in_other_languages(corpus: Corpus) -> None:
+def test_each_drawn_word_comes_in_english_and_in_other_languages(corpus: Corpus) -> None:
     lexicon = _lexicon(corpus, DOG, POODLE)
     texts = set()
     for _ in range(60):
@@ -77,7 +77,7 @@ def test_each_drawn_word_is_said_in_english_and_in_other_languages(corpus: Corpu
     assert {"dog", "Hund", "chien", "perro", "犬", "कुत्ता"} <= texts
 
 
-def test_more_words_may_come_that_no_image_shows(corpus: Corpus) -> None:
+def test_more_words_may_be_drawn_that_no_image_shows(corpus: Corpus) -> None:
     lexicon = _lexicon(corpus, DOG)
     said = lexicon.say([0, 3], more=10)
     assert said.english == len(set(said.words.tolist())) > 10
@@ -85,6 +85,6 @@ def test_more_words_may_come_that_no_image_shows(corpus: Corpus) -> None:
     assert 0 < int(pictured.sum()) == len(said.texts) - 4 * 10
 
 
-def test_where_no_word_is_true_none_is_said(corpus: Corpus) -> None:
+def test_where_no_word_is_true_none_is_drawn(corpus: Corpus) -> None:
     said = _lexicon(corpus).say([0, 1])
     assert (said.texts, said.english) == ([], 0)

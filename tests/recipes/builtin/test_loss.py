@@ -114,7 +114,7 @@ def test_a_word_is_pulled_to_what_it_is_true_of_and_to_its_translation() -> None
     assert good["english_256"] == bad["english_256"]
 
 
-def test_a_word_without_picture_meets_its_translations_only() -> None:
+def test_a_word_without_image_is_compared_with_its_translations_only() -> None:
     said, words = _two_words(), _rows(6, 5)
     truth = torch.zeros(6, 6)
     truth[:, [0, 1, 3, 4]] = said.truth

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from recipes.builtin.making import set_recipe
+from recipes.builtin.pipeline import set_recipe
 from recipes.builtin.recipe import Recipe
 from twinlens.errors import InputError
 

@@ -17,7 +17,7 @@ from recipes.builtin.evaluation import rank, recall
 from recipes.builtin.optimizer import Optimizer, orthogonalise
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.sampling import Mix, Sampler
-from recipes.builtin.trainer import LOG, Trainer, find_twins, gather_facts
+from recipes.builtin.trainer import LOG, Trainer, find_partners, gather_facts
 from recipes.builtin.words import read_words
 from twinlens.training.progress import Silent
 
@@ -49,13 +49,13 @@ def test_the_styles_of_a_concept_are_by_different_designers(corpus: Corpus) -> N
         assert styles.count("emojitwo_bw") == 6
 
 
-def test_every_image_is_drawn_in_time(corpus: Corpus) -> None:
+def test_every_image_is_drawn_eventually(corpus: Corpus) -> None:
     sampler = Sampler(corpus, MIX, random.Random(0))
     seen = {i for _ in range(60) for i in sampler.batch()}
     assert len(seen) == len(corpus.emoji) + len(corpus.icons) + len(corpus.clothes)
 
 
-def test_facts_line_up_with_images(corpus: Corpus) -> None:
+def test_facts_are_in_the_order_of_the_images(corpus: Corpus) -> None:
     facts = gather_facts(corpus, Captioner(corpus, read_words(), random.Random(0)))
     emoji, icons = len(corpus.emoji), len(corpus.icons)
     assert facts.labels[0] == facts.labels[1] != facts.labels[3]  # styles of one concept
@@ -115,10 +115,10 @@ def test_ties_count_against_the_encoder() -> None:
     assert recall(rank(apart, apart, np.arange(3)), 1) == 1.0
 
 
-def test_a_twin_is_another_drawing_of_the_same(corpus: Corpus) -> None:
+def test_a_partner_is_another_drawing_of_the_same_concept(corpus: Corpus) -> None:
     labels = torch.tensor([5, 5, 5, 8, 9, 9, 3, 3])
     photos = torch.tensor([False] * 6 + [True] * 2)
-    assert find_twins(labels, photos).tolist() == [1, 2, 1, 3, 5, 4, 6, 7]
+    assert find_partners(labels, photos).tolist() == [1, 2, 1, 3, 5, 4, 6, 7]
 
 
 def test_a_run_ends_at_its_last_step_and_writes_its_terms_down(

@@ -20,8 +20,8 @@ def _kinds(count: int, *allowed: str) -> Kinds:
     return Kinds(*(torch.full((count,), name in allowed) for name in names))
 
 
-def _views(pixels: Tensor, *allowed: str, twins: Tensor | None = None) -> Tensor:
-    return make_views(pixels, _kinds(len(pixels), *allowed), 48, twins) * PIXEL_STD + PIXEL_MEAN
+def _views(pixels: Tensor, *allowed: str, partners: Tensor | None = None) -> Tensor:
+    return make_views(pixels, _kinds(len(pixels), *allowed), 48, partners) * PIXEL_STD + PIXEL_MEAN
 
 
 def _half_dark(count: int) -> Tensor:
@@ -103,14 +103,14 @@ def test_a_colour_stays_what_it_is_called_or_becomes_grey(
     assert (grey | same).float().mean() > 1 - covered - outlined
 
 
-def test_twins_are_mingled_in_a_fifth_of_the_views_and_strangers_never() -> None:
+def test_drawings_of_one_concept_are_mixed_in_a_fifth_of_the_views_and_others_never() -> None:
     pixels = torch.full((200, 64, 64, 3), 255, dtype=torch.uint8)
     pixels[1::2] = 0
     n = len(pixels)
-    alone = _views(pixels, twins=torch.arange(n))
+    alone = _views(pixels, partners=torch.arange(n))
     assert (alone[::2].mean(1).flatten(1).median(1).values > 0.3).all()
     pairs = torch.arange(n).view(-1, 2).flip(1).flatten()
-    mixed = _views(pixels, twins=pairs)
+    mixed = _views(pixels, partners=pairs)
     uneven = mixed[::2, :, 8:40, 8:40].mean(1).flatten(1).std(1) > 0.1
     assert 8 < int(uneven.sum()) < 60
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.training.family import write_images
 from twinlens.errors import InputError, NotFoundError
-from twinlens.training.data.records import Source, fingerprint
+from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
 
 
@@ -78,7 +78,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 KINDS = [as_folder, as_zip, as_csv, as_parquet, as_tars]
 
 
-def contents(source: Source) -> set[tuple[str | None, tuple[str, ...], bytes]]:
+def contents(source: DataSource) -> set[tuple[str | None, tuple[str, ...], bytes]]:
     return {
         (record.label, record.captions, source.read(index))
         for index, record in enumerate(source.records)
@@ -125,7 +125,7 @@ def test_several_captions_a_row_are_kept(tmp_path: Path) -> None:
     assert record.captions == ("one", "two") and record.label == "3"
 
 
-def test_the_fingerprint_feels_names_sizes_labels_and_captions(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_names_sizes_labels_and_captions(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images", 4)
     before = fingerprint(open_source(folder).records)
     assert before == fingerprint(open_source(folder).records)

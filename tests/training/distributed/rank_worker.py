@@ -1,4 +1,4 @@
-"""One of two ranks: every method's gradient and renewed state, written for `test_ranks`.
+"""One of two ranks: every method's gradient and updated state, written for `test_ranks`.
 
 Run as `python rank_worker.py RANK WORLD RENDEZVOUS OUT`. With a world of 1 it is the reference.
 """
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from tests.training.distributed import sharded
 from tests.training.family import PROVEN, is_coupled, small_batch, small_config, small_network
-from twinlens.training.distributed.ranks import Ranks, leave_ranks, share_gradients
+from twinlens.training.distributed.ranks import Ranks, leave_ranks, wrap_ddp
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.objective import TEXTS, Batch
 from twinlens.training.runs.assembly import synchronise_norms
 from twinlens.training.runs.state import State
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 
 N = 8
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -42,7 +42,7 @@ def ways() -> Iterator[tuple[str, str, str, int, int]]:
 def differentiate(
     method: str, dtype: str, encoder: str, chunk: int, accumulate: int, ranks: Ranks
 ) -> dict[str, Tensor]:
-    """Return gradients and state after one step's backward and renewal."""
+    """Return gradients and state after one step's backward pass and update."""
     config = small_config(method, encoder=encoder)
     net = small_network(config, norms=encoder == "resnet-tiny")
     synchronise_norms(net, config, ranks.world)
@@ -50,14 +50,14 @@ def differentiate(
     state = State(config.objective.state(), net, 0).to(DTYPES[dtype])
     passes: nn.Module = net
     if ranks.world > 1:
-        passes = share_gradients(net, torch.device("cpu"))
+        passes = wrap_ddp(net, torch.device("cpu"))
     local = N // ranks.world
     whole = small_batch(config, N, DTYPES[dtype])
     batch = cut_texts(whole.part(ranks.rank * local, (ranks.rank + 1) * local))
     way = Differentiator(config.objective, net, passes, state, ranks, None, chunk)
     torch.manual_seed(0)
-    outcome = way.backward(batch, Progress(1, 4), accumulate=accumulate)
-    state.renew(net, outcome.taught, Progress(1, 4), ranks)
+    result = way.backward(batch, TrainingProgress(1, 4), accumulate=accumulate)
+    state.update(net, result.state_rows, TrainingProgress(1, 4), ranks)
     grads = {f"grad/{k}": p.grad for k, p in net.parts.named_parameters() if p.grad is not None}
     kept = {f"state/{k}": v for k, v in state.state_dict().items() if "tracked" not in k}
     return {k: v.detach().clone().contiguous() for k, v in {**grads, **kept}.items()}

@@ -22,7 +22,7 @@ from twinlens.training.loop.session import open_session
 from twinlens.training.progress import Silent
 from twinlens.training.runs.assembly import synchronise_norms
 from twinlens.training.runs.state import State
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Case:
 
 
 CASES = {
-    "moco": Case("moco", "resnet-tiny"),  # BatchNorm over ranks and a ring
-    "byol": Case("byol", optimizer="lars"),  # a twin
+    "moco": Case("moco", "resnet-tiny"),  # BatchNorm over ranks and a queue
+    "byol": Case("byol", optimizer="lars"),  # an EMA teacher
     "clip": Case("clip", chunk=2, optimizer="adamw"),  # cached gradients and a learned scale
     "swav": Case("swav"),  # unit rows
     "timm": Case("barlow", "timm:test_resnet", optimizer="lars"),
@@ -47,7 +47,7 @@ N, CLIP, STEPS = 8, 0.5, 3
 
 
 def differentiate(case: Case, ranks: Ranks) -> dict[str, Tensor]:
-    """Return clipped gradients, weights after the step and renewed state, put together."""
+    """Return clipped gradients, weights after the step and updated state, put together."""
     config = small_config(case.method, encoder=case.encoder, optimizer=case.optimizer)
     net = small_network(config, norms=case.chunk == 0)
     synchronise_norms(net, config, ranks.world)
@@ -59,12 +59,12 @@ def differentiate(case: Case, ranks: Ranks) -> dict[str, Tensor]:
     local = N // ranks.world
     batch = small_batch(config, N, torch.float64).part(ranks.rank * local, (ranks.rank + 1) * local)
     way = Differentiator(config.objective, net, passes, state, ranks, None, case.chunk)
-    outcome = way.backward(batch, Progress(1, 4))
+    result = way.backward(batch, TrainingProgress(1, 4))
     norm = clip_gradients(net, CLIP)
     optimizer = open_optimizer(net, config.objective.groups(), config.settings)
-    schedule_rates(optimizer, config.settings, Progress(1, 4))
+    schedule_rates(optimizer, config.settings, TrainingProgress(1, 4))
     optimizer.step()
-    state.renew(net, outcome.taught, Progress(1, 4), ranks)
+    state.update(net, result.state_rows, TrainingProgress(1, 4), ranks)
     found = {f"state/{name}": value for name, value in state.state_dict().items()}
     for name, parameter in net.parts.named_parameters():
         found[f"weight/{name}"] = whole(parameter)

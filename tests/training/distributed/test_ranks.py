@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.training.distributed import rank_worker, sharded
 from tests.training.loop.test_resume import assert_same_bytes
 from twinlens.errors import InputError
-from twinlens.training.config import Settings
+from twinlens.training.config import TrainingSettings
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.distributed.sharding import is_sharded
 from twinlens.training.runs.run import open_run
@@ -83,7 +83,7 @@ def test_a_sharded_run_resumes_and_leaves_whole_weights(method: str, written: Pa
 
 
 def test_a_compiled_run_is_not_sharded() -> None:
-    settings = Settings(parallel="fsdp", compile=True)
+    settings = TrainingSettings(parallel="fsdp", compile=True)
     assert not is_sharded(settings, Ranks())
     with pytest.raises(InputError, match="does not go with parallel=fsdp"):
         is_sharded(settings, Ranks(0, 2))

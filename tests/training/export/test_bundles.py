@@ -46,7 +46,9 @@ def test_the_same_model_exported_again_has_the_same_revision(
     assert again.revision == read_manifest(small_bundle).revision
 
 
-def test_half_precision_keeps_its_faces_and_nearly_its_embeddings(small_bundle: Path) -> None:
+def test_half_precision_keeps_inputs_and_outputs_and_nearly_its_embeddings(
+    small_bundle: Path,
+) -> None:
     (row,) = [v for v in read_manifest(small_bundle).variants if v.precision == "fp16"]
     assert 0.999 < row.cosine <= 1
     graph = onnx.load(str(small_bundle / row.file), load_external_data=False).graph
@@ -75,7 +77,7 @@ def test_the_attention_graph_adds_no_weights_of_its_own(small_bundle: Path) -> N
     }
 
 
-def test_no_graph_tells_of_the_machine_that_wrote_it(exported_vit: Exported) -> None:
+def test_no_graph_contains_paths_of_the_machine_that_wrote_it(exported_vit: Exported) -> None:
     for path in exported_vit.folder.glob("*.onnx"):
         content = path.read_bytes()
         assert b"site-packages" not in content
@@ -83,7 +85,7 @@ def test_no_graph_tells_of_the_machine_that_wrote_it(exported_vit: Exported) -> 
         assert len(content) < 400_000
 
 
-def test_an_int8_tower_that_moves_embeddings_too_far_is_dropped_and_said(
+def test_an_int8_tower_that_moves_embeddings_too_far_is_dropped_with_a_note(
     small: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Notes:

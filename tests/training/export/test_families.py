@@ -74,7 +74,7 @@ def test_an_embedding_does_not_depend_on_its_batch(exported: Exported) -> None:
         np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_int8_stands_with_its_cosine_or_the_export_says_why_not(exported: Exported) -> None:
+def test_int8_is_written_with_its_cosine_or_dropped_with_a_reason(exported: Exported) -> None:
     for tower in ("image", "text"):
         if getattr(exported.manifest, tower) is None:
             continue

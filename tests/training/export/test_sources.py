@@ -67,7 +67,7 @@ def test_an_unknown_kind_is_refused_with_those_that_exist() -> None:
     ("name", "guess"),
     [("open_clip:ViT-B-3", "did you mean ViT-B-32"), ("timm:resnet500", "did you mean resnet50")],
 )
-def test_a_misspelt_model_is_answered_with_the_likeliest(name: str, guess: str) -> None:
+def test_a_misspelt_model_gets_a_suggestion(name: str, guess: str) -> None:
     with pytest.raises(InputError, match=guess):
         load_source(name, RANDOM)
 

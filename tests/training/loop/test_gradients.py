@@ -15,10 +15,10 @@ from tests.training.family import (
 )
 from twinlens.errors import InputError
 from twinlens.training.distributed.ranks import Ranks
-from twinlens.training.loop.gradients import Differentiator, Outcome
+from twinlens.training.loop.gradients import BackwardResult, Differentiator
 from twinlens.training.nn.network import Network
 from twinlens.training.runs.state import State
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 
 COUPLED = [name for name in PROVEN if is_coupled(name)]
 ALONE = [name for name in PROVEN if not is_coupled(name)]
@@ -26,14 +26,14 @@ ALONE = [name for name in PROVEN if not is_coupled(name)]
 
 def differentiate(
     method: str, *, norms: bool, chunk: int = 0, accumulate: int = 1, encoder: str = "vit-nano/4"
-) -> tuple[Network, Outcome]:
+) -> tuple[Network, BackwardResult]:
     config = small_config(method, encoder=encoder)
     net = small_network(config, norms=norms).double()
     state = State(config.objective.state(), net, 0).double()
     way = Differentiator(config.objective, net, net, state, Ranks(), None, chunk)
     batch = small_batch(config, 8, torch.float64)
     torch.manual_seed(0)
-    return net, way.backward(batch, Progress(1, 4), accumulate=accumulate)
+    return net, way.backward(batch, TrainingProgress(1, 4), accumulate=accumulate)
 
 
 def largest_difference(one: Network, other: Network) -> float:
@@ -62,11 +62,11 @@ def test_cached_gradients_with_batchnorm_equal_a_forward_in_chunks(method: str) 
     way = Differentiator(config.objective, net, net, state, Ranks())
     torch.manual_seed(0)
     parts = [batch.part(0, 4), batch.part(4, 8)]
-    taught = [way._teach(part) for part in parts]
+    teacher_rows = [way._teacher_rows(part) for part in parts]
     passes = [way._student(part) for part in parts]
     rows = {name: torch.cat([rows[name] for rows, _ in passes]) for name in passes[0][0]}
-    targets = {name: torch.cat([part[name] for part in taught]) for name in taught[0]}
-    loss = way._loss(rows, targets, passes[0][1], batch, Progress(1, 4))["loss"]
+    targets = {name: torch.cat([part[name] for part in teacher_rows]) for name in teacher_rows[0]}
+    loss = way._loss(rows, targets, passes[0][1], batch, TrainingProgress(1, 4))["loss"]
     torch.autograd.backward(loss)
     cached, _ = differentiate(method, norms=True, chunk=4, encoder="resnet-tiny")
     assert largest_difference(net, cached) < 1e-9
@@ -83,9 +83,9 @@ def test_cached_gradients_move_running_statistics_once(method: str) -> None:
 @pytest.mark.parametrize("method", ALONE)
 def test_accumulation_equals_the_whole_batch_where_the_loss_is_per_image(method: str) -> None:
     whole, _ = differentiate(method, norms=False)
-    parts, outcome = differentiate(method, norms=False, accumulate=4)
+    parts, result = differentiate(method, norms=False, accumulate=4)
     assert largest_difference(whole, parts) < 1e-9
-    assert len(outcome.taught) == 4
+    assert len(result.state_rows) == 4
 
 
 @pytest.mark.parametrize("method", COUPLED)

@@ -18,7 +18,7 @@ from twinlens.training.encoders.single_pixels import guard_single_pixels
 from twinlens.training.loop.loop import train
 from twinlens.training.runs.logs import read_log
 
-# A plain one, crops of two sizes with a twin and a centre, two towers with a learned scale.
+# A plain one, crops of two sizes with an EMA teacher and a centre, two towers with a learned scale.
 METHODS = ("simclr", "dino", "clip")
 
 

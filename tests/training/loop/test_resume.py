@@ -12,17 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.training.family import PROVEN, small_config, with_settings, write_images
 from twinlens.training.config import Config, apply_sets
-from twinlens.training.doctor.rounds import Rounds
+from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
-from twinlens.training.runs.checkpoints import MONITORS, OPTIMIZER, STATE, WEIGHTS, find_checkpoint
+from twinlens.training.runs.checkpoints import (
+    MONITORS,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    find_checkpoint,
+    list_checkpoints,
+)
 from twinlens.training.runs.logs import read_log
+from twinlens.training.runs.run import CHECKPOINTS, open_run
 
 
 class Died(BaseException):
@@ -30,7 +39,7 @@ class Died(BaseException):
 
 
 class DiesAt(Silent):
-    """A display that kills the run when it hears of a step."""
+    """A display that ends the run at a given step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -82,13 +91,32 @@ def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes(
     assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
 
 
-def test_a_checkpoint_holds_weights_optimizer_twin_queue_and_cursor(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_weights_optimizer_teacher_queue_and_cursor(tmp_path: Path) -> None:
     train(resumable("moco"), str(write_images(tmp_path / "data", 20)), tmp_path / "run")
     names = set(last_tensors(tmp_path / "run"))
     assert "weights/image.stem.0.weight" in names
     assert "optimizer/image.stem.0.weight/momentum_buffer" in names
-    assert "state/twin.parts.image.stem.0.weight" in names
+    assert "state/ema_teacher.parts.image.stem.0.weight" in names
     assert {"state/queue", "state/queue_cursor"} <= names
+
+
+def test_a_run_whose_checkpoint_has_the_former_names_of_the_teacher_resumes(tmp_path: Path) -> None:
+    data = str(write_images(tmp_path / "data", 20))
+    config = resumable("dino", "vit-nano")
+    train(config, data, tmp_path / "straight")
+    with pytest.raises(Died):
+        train(config, data, tmp_path / "former", DiesAt(3))
+    (checkpoint,) = list_checkpoints(tmp_path / "former" / CHECKPOINTS)
+    path = checkpoint / f"{STATE}.safetensors"
+    former = {name.replace("ema_teacher.", "twin."): rows for name, rows in load_file(path).items()}
+    save_file(former, path)
+    prefix = "twin.parts.image."
+    teacher = {name: rows for name, rows in former.items() if name.startswith(prefix)}
+    served = open_run(tmp_path / "former").image_encoder.state_dict()
+    assert teacher.keys() == {prefix + name for name in served}
+    assert all(torch.equal(rows, teacher[prefix + name]) for name, rows in served.items())
+    train(config, data, tmp_path / "former")
+    assert_same_bytes(tmp_path / "straight", tmp_path / "former")
 
 
 def test_what_monitors_learned_is_kept_over_a_resume(tmp_path: Path) -> None:
@@ -127,15 +155,15 @@ def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
     data = str(write_images(tmp_path / "data", 20))
     config = resumable("byol")
     train(config, data, tmp_path / "straight")
-    real, calls, display = Rounds.see_step, [], Recorder()
+    real, calls, display = HealthMonitor.after_step, [], Recorder()
 
-    def interrupt(*given: Any) -> None:  # weights have moved, the twin has not
+    def interrupt(*given: Any) -> None:  # weights have moved, the teacher has not
         calls.append(given)
         if len(calls) == 3:
             os.kill(os.getpid(), number)
         real(*given)
 
-    monkeypatch.setattr(Rounds, "see_step", interrupt)
+    monkeypatch.setattr(HealthMonitor, "after_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config, data, tmp_path / "stopped", display)
     assert display.said[-1] == "stopped after step 3; the same command goes on from there"
@@ -156,7 +184,7 @@ def test_a_second_signal_does_not_wait_and_saves_nothing(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
 
-    monkeypatch.setattr(Rounds, "see_step", interrupt)
+    monkeypatch.setattr(HealthMonitor, "after_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(resumable("byol"), data, tmp_path / "run")
     assert find_checkpoint(tmp_path / "run" / "checkpoints") is None

@@ -23,7 +23,7 @@ def test_three_rounds_equal_plain_exponentials() -> None:
     np.testing.assert_allclose(balance_assignments(scores()), sinkhorn(scores().numpy()), rtol=1e-9)
 
 
-def test_rows_are_distributions_and_prototypes_share_alike() -> None:
+def test_rows_are_distributions_and_prototypes_get_equal_mass() -> None:
     found = balance_assignments(scores(), 200)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(24).double())
     torch.testing.assert_close(
@@ -45,7 +45,7 @@ def test_equal_rows_are_spread_evenly_instead_of_all_taking_one_prototype() -> N
     torch.testing.assert_close(balance_assignments(same), torch.full((24, 6), 1 / 6).double())
 
 
-def test_a_view_never_answers_for_itself() -> None:
+def test_a_view_never_predicts_its_own_assignment() -> None:
     """A prediction that equals its own target gains nothing; one that equals the other's does."""
     targets = torch.eye(2)[None]  # view 0 is in cluster 0, view 1 in cluster 1
     own = torch.tensor([[[0.0, -9.0], [-9.0, 0.0]]])

@@ -86,7 +86,7 @@ def test_a_run_trains_its_tokenizer_once_and_another_run_may_use_it(tmp_path: Pa
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_tokenizer_that_does_not_fit_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:
     train(small_config("beit", steps=1), str(write_images(tmp_path / "d", 9)), tmp_path / "run")
     with pytest.raises(InputError, match="not for patches of 4 pixels and 13 codes"):
         read_visual_tokenizer(tmp_path / "run" / FILE, 4, 13)

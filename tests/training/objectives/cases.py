@@ -141,9 +141,11 @@ def ibot_sharp() -> Case:
 
 
 def ask_ibot(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
-    taught = {name: values.astype(complex) for name, values in case.teacher.items()}
+    teacher_rows = {name: values.astype(complex) for name, values in case.teacher.items()}
     mask, warm = case.extra["mask"], objective.student_temperature
-    return oracle_family.ibot(rows["logits"], rows["patches"], taught, case.state, mask, 0.07, warm)
+    return oracle_family.ibot(
+        rows["logits"], rows["patches"], teacher_rows, case.state, mask, 0.07, warm
+    )
 
 
 FAMILY = {

@@ -106,20 +106,20 @@ def painted(pixels: Array, target: Array, mask: Mask, power: int) -> Number:
 def ibot(
     logits: Array,
     patches: Array,
-    taught: dict[str, Array],
+    teacher_rows: dict[str, Array],
     centres: dict[str, NDArray[np.float64]],
     mask: Mask,
     cold: float,
     warm: float,
 ) -> Number:
     """logits (n, v, k), patches (n, 2, p, k), mask (n, 2, p)."""
-    crops = dino(logits, taught["logits"], centres["centre"], cold, warm)
+    crops = dino(logits, teacher_rows["logits"], centres["centre"], cold, warm)
     terms = []
     for i in range(len(patches)):
         for view in range(2):
             errors = []
             for place in np.flatnonzero(mask[i, view]):
-                sharp = (taught["patches"][i, view, place] - centres["patch_centre"]) / cold
+                sharp = (teacher_rows["patches"][i, view, place] - centres["patch_centre"]) / cold
                 target = np.exp(sharp - log_sum_exp(sharp))
                 odds = patches[i, view, place] / warm
                 errors.append(-(target * (odds - log_sum_exp(odds))).sum())
@@ -131,14 +131,14 @@ def ibot(
 def ibot_balanced(
     logits: Array,
     patches: Array,
-    taught: dict[str, NDArray[np.float64]],
+    teacher_rows: dict[str, NDArray[np.float64]],
     mask: Mask,
     cold: float,
     warm: float,
 ) -> Number:
     """Targets by Sinkhorn: class tokens of both crops together, hidden patches together."""
     n, views = len(logits), logits.shape[1]
-    crops = taught["logits"]
+    crops = teacher_rows["logits"]
     q = sinkhorn(crops.reshape(-1, crops.shape[-1]) / cold).reshape(crops.shape)
     terms = []
     for i in range(n):
@@ -148,7 +148,7 @@ def ibot_balanced(
                     odds = logits[i, v] / warm
                     terms.append(-(q[i, t] * (odds - log_sum_exp(odds))).sum())
     places = np.argwhere(mask)
-    hidden = sinkhorn(np.array([taught["patches"][tuple(place)] for place in places]) / cold)
+    hidden = sinkhorn(np.array([teacher_rows["patches"][tuple(place)] for place in places]) / cold)
     errors = np.zeros(mask.shape, dtype=complex)
     for target, place in zip(hidden, map(tuple, places), strict=True):
         odds = patches[place] / warm

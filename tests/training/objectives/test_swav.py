@@ -12,7 +12,7 @@ from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.loop import train
 from twinlens.training.runs.state import State
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 
 
 def loss_at(step: int, queue_seed: int) -> float:
@@ -20,11 +20,11 @@ def loss_at(step: int, queue_seed: int) -> float:
     net = small_network(config)
     state = State(config.objective.state(), net, queue_seed)
     way = Differentiator(config.objective, net, net, state, Ranks())
-    outcome = way.backward(small_batch(config, 8, torch.float32), Progress(step, 9))
-    return float(outcome.terms["loss"])
+    result = way.backward(small_batch(config, 8, torch.float32), TrainingProgress(step, 9))
+    return float(result.terms["loss"])
 
 
-def test_the_queue_says_nothing_until_it_is_full() -> None:
+def test_the_queue_is_unused_until_it_is_full() -> None:
     """8 images of 2 crops fill 16 places in one step."""
     assert loss_at(0, queue_seed=0) == loss_at(0, queue_seed=1)
     assert loss_at(1, queue_seed=0) != loss_at(1, queue_seed=1)
@@ -36,9 +36,9 @@ def test_the_queue_takes_the_batch_after_the_loss_has_seen_it() -> None:
     state = State(config.objective.state(), net, 0)
     before = state.tensors()["queue"].clone()
     way = Differentiator(config.objective, net, net, state, Ranks())
-    outcome = way.backward(small_batch(config, 8, torch.float32), Progress(0, 9))
+    result = way.backward(small_batch(config, 8, torch.float32), TrainingProgress(0, 9))
     assert torch.equal(state.tensors()["queue"], before)
-    state.renew(net, outcome.taught, Progress(0, 9), Ranks())
+    state.update(net, result.state_rows, TrainingProgress(0, 9), Ranks())
     assert not (state.tensors()["queue"] == before).all(dim=1).any()
 
 

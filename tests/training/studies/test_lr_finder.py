@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.patients import draw_shapes, patient
+from tests.training.doctor.faulty_methods import draw_shapes, small_run
 from twinlens.cli.main import run as run_command
 from twinlens.errors import InputError
 from twinlens.training.progress import Silent
 from twinlens.training.studies.lr_finder import STRIDE, Trial, find_rate
 
 
-def test_the_rate_is_where_strides_reach_their_measure() -> None:
+def test_the_rate_is_where_steps_reach_one_percent_of_the_weights() -> None:
     rates = tuple(10.0**power for power in range(-5, 0))
     trial = Trial(rates, (1.0,) * 5, tuple(rate / 2 for rate in rates))
     assert trial.pick() == pytest.approx(2 * STRIDE)
 
 
-def test_a_method_that_nothing_moves_is_an_error() -> None:
+def test_a_method_whose_weights_never_move_is_an_error() -> None:
     with pytest.raises(InputError, match="moves the encoder too little"):
         Trial((1e-3, 1.0), (1.0, 1.0), (0.0, 0.0)).pick()
 
@@ -28,7 +28,7 @@ def test_a_method_that_nothing_moves_is_an_error() -> None:
 def test_the_rate_is_in_the_units_of_lr(tmp_path: Path) -> None:
     """With linear scaling a batch of 16 takes lr / 16 of what is set."""
     data = str(draw_shapes(tmp_path / "data", 32))
-    config = patient("simclr", 50)
+    config = small_run("simclr", 50)
     plain, trial = find_rate(config, data, Silent())
     linear = dataclasses.replace(config.settings, lr_scaling="linear")
     scaled, _ = find_rate(dataclasses.replace(config, settings=linear), data, Silent())

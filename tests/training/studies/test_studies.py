@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.patients import draw_shapes
+from tests.training.doctor.faulty_methods import draw_shapes
 from twinlens.errors import NotFoundError
 from twinlens.training.config import apply_sets
 from twinlens.training.progress import Silent
@@ -15,7 +15,7 @@ from twinlens.training.recipes import open_recipe
 from twinlens.training.studies.studies import (
     STUDIES,
     Study,
-    Variant,
+    StudyVariant,
     find_study,
     format_table,
     run_study,
@@ -31,9 +31,11 @@ def test_every_variant_differs_from_the_others_and_its_settings_exist(name: str)
     assert len(set(configs)) == len(variants) == len({v.label for v in variants})
 
 
-def test_a_study_trains_judges_tabulates_and_plots(tmp_path: Path) -> None:
+def test_a_study_trains_evaluates_tabulates_and_plots(tmp_path: Path) -> None:
     data = str(draw_shapes(tmp_path / "data", 32))
-    study = Study("?", tuple(Variant(f"T {t}", "simclr", (f"temperature={t}",)) for t in (0.1, 1)))
+    study = Study(
+        "?", tuple(StudyVariant(f"T {t}", "simclr", (f"temperature={t}",)) for t in (0.1, 1))
+    )
     rows = run_study(study, data, tmp_path / "out", TINY, Silent())
     assert [row["run"] for row in rows] == ["T 0.1", "T 1"]
     assert all(0 < float(row["top_eigenvalue"]) <= 1 for row in rows)
@@ -63,9 +65,11 @@ def test_what_a_method_lacks_in_a_study_is_named_by_the_doctor(
     assert row["doctor"] == ails and float(row["knn"]) >= 0
 
 
-def test_a_variant_that_breaks_costs_its_own_row_alone(tmp_path: Path) -> None:
+def test_a_variant_that_fails_loses_only_its_own_row(tmp_path: Path) -> None:
     data = str(draw_shapes(tmp_path / "data", 32))
-    study = Study("?", (Variant("broken", "simclr", ("lr=1e30",)), Variant("sound", "simclr")))
+    study = Study(
+        "?", (StudyVariant("broken", "simclr", ("lr=1e30",)), StudyVariant("sound", "simclr"))
+    )
     tiny = [*TINY, "clip=0", "warmup=0", "save_every=100", "log_every=1"]
     rows = run_study(study, data, tmp_path / "out", tiny, Silent())
     assert rows[0] == {"run": "broken", "doctor": "learning rate too high"}

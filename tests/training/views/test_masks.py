@@ -37,7 +37,7 @@ def test_a_range_of_ratios_and_a_share_of_masked_views_are_kept() -> None:
     assert len(masked.unique()) > 15
 
 
-def test_blocks_hang_together_more_than_single_patches_do() -> None:
+def test_blocks_are_more_contiguous_than_single_patches() -> None:
     def neighbours(masks: torch.Tensor) -> float:
         cells = masks.view(-1, 8, 8).double()
         both = (cells[:, 1:] * cells[:, :-1]).sum() + (cells[..., 1:] * cells[..., :-1]).sum()
@@ -83,7 +83,7 @@ def test_keeping_every_patch_is_the_whole_image_in_that_order() -> None:
     torch.testing.assert_close(whole[:, 0], kept[:, 0])
 
 
-def test_a_tower_without_patches_is_refused_in_words() -> None:
+def test_a_tower_without_patches_is_refused() -> None:
     config = small_config("mae")
     settings = {**vars(config.settings), "encoder": "resnet-tiny"}
     with pytest.raises(InputError, match=r"hides patches.*resnet-tiny.*vit"):

@@ -36,7 +36,7 @@ def doctor(
 
 
 def _lines(run: Path, diagnosis: object) -> list[str]:
-    from twinlens.training.doctor.verdicts import Diagnosis
+    from twinlens.training.doctor.verdict import Diagnosis
 
     assert isinstance(diagnosis, Diagnosis)
     lines = [f"{run}: {diagnosis.state}, after {diagnosis.step} steps"]

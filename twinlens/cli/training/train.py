@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinlens.cli.terminal import print_json
 from twinlens.errors import InputError
 
 
@@ -34,18 +32,13 @@ def train(
     [bold]Example:[/] twinlens train simclr photos/ --out run --set steps=1000
     """
     from twinlens.training.config import apply_sets
-    from twinlens.training.recipes import describe_methods, has_own_loop, open_recipe
+    from twinlens.training.recipes import describe_methods, open_recipe
 
     if listing:
         typer.echo("\n".join(describe_methods()))
         return
     if not method:
         raise InputError("name a method; twinlens train --list shows them", field="METHOD")
-    if has_own_loop(method, recipe):
-        if find_lr:
-            raise InputError(f"--find-lr does not know recipe {recipe}", field="--find-lr")
-        _run_builtin(where, out, sets or [], show=show)
-        return
     config = apply_sets(open_recipe(method, recipe), sets or [])
     if show:
         typer.echo(config.to_json(), nl=False)
@@ -56,27 +49,6 @@ def train(
     if not where or out is None:
         raise InputError("give the data and --out RUN", field="--out" if where else "DATA")
     _run(config, where, out)
-
-
-def _run_builtin(where: str, out: Path | None, sets: list[str], *, show: bool) -> None:
-    """Train, evaluate and export the builtin encoder, which has a loop of its own."""
-    from recipes.builtin.corpus import find_data
-    from recipes.builtin.making import make, set_recipe
-    from twinlens.training.progress import open_display
-
-    recipe = set_recipe(sets)
-    if show:
-        print_json(dataclasses.asdict(recipe))
-        return
-    if out is None:
-        raise InputError("give --out RUN", field="--out")
-    folder = Path(where) if where else find_data()
-    display = open_display()
-    try:
-        manifest = make(folder, out, recipe, out / "bundle", display)
-    finally:
-        display.close()
-    typer.echo(f"trained builtin; bundle: {out / 'bundle'}, revision {manifest.revision[:12]}")
 
 
 def _find(config: object, where: str, out: Path | None) -> None:

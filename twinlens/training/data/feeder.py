@@ -1,20 +1,17 @@
-"""The batch of a step: images in this rank's order, views of them, labels and tokens."""
+"""The batch of a step: images in this rank's order, their views, labels, and what a method adds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from twinlens.training.data.negatives import Negatives
-from twinlens.training.data.order import Order
-from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.training.data.order import SampleOrder
+from twinlens.training.data.pixels import PixelBatch, PixelStore
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.objective import Batch
 from twinlens.training.seeds import generator
@@ -23,11 +20,26 @@ from twinlens.training.views.maker import ViewMaker
 SAMPLES = 64  # images in a batch of the visual tokenizer
 
 
-class Tokenize(Protocol):
-    """Texts to padded tokens (n, length)."""
+@dataclass(frozen=True)
+class Draft:
+    """A batch that is being made: which images, the step's draws, and the views once drawn."""
 
-    def __call__(self, texts: list[str]) -> NDArray[np.int64]:
-        """Return the tokens."""
+    step: int
+    records: Sequence[int]
+    draws: torch.Generator
+    views: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class BatchExtra(Protocol):
+    """Makes what a method needs in a batch beside views and labels."""
+
+    @property
+    def needs_views(self) -> bool:
+        """Whether it is made after the views, or before them."""
+        ...
+
+    def make(self, draft: Draft) -> dict[str, Tensor]:
+        """Return tensors by name, a row for each image; the feeder moves them to the device."""
         ...
 
 
@@ -36,17 +48,16 @@ class Feeder:
     """Makes batches; a pure function of the step, but for reading ahead."""
 
     store: PixelStore
-    order: Order
+    order: SampleOrder
     maker: ViewMaker
     ranks: Ranks
     device: torch.device
     seed: int
     classes: Sequence[str] = ()
-    tokenize: Tokenize | None = None
-    mask: Callable[[int, torch.Generator], Tensor] | None = None
-    code: Callable[[Tensor], Tensor] | None = None
-    negatives: Negatives | None = None
-    _ahead: dict[int, Future[tuple[Pixels, list[int]]]] = field(default_factory=dict, init=False)
+    extras: Sequence[BatchExtra] = ()
+    _ahead: dict[int, Future[tuple[PixelBatch, list[int]]]] = field(
+        default_factory=dict, init=False
+    )
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
     def __post_init__(self) -> None:
@@ -59,63 +70,44 @@ class Feeder:
         pixels, records = self._fetched(step)
         draws = generator(self.seed, step, self.ranks.rank, 5)
         images = torch.from_numpy(pixels).to(self.device, non_blocking=True)
-        extra: dict[str, Tensor] = {"labels": self._labels[records].to(self.device)}
-        if self.tokenize is not None:
-            texts = self._captions(records, draws)
-            extra["tokens"] = torch.from_numpy(self.tokenize(texts)).to(self.device)
-            if self.negatives is not None:
-                extra["negatives"] = self._negatives(self.negatives, records, texts, step)
+        extra = {"labels": self._labels[records].to(self.device)}
+        # The order of draws is part of a run's numbers: captions, then views, then masks.
+        extra |= self._extras(Draft(step, records, draws), needs_views=False)
         views = self.maker(images, draws)
-        if self.mask is not None:
-            extra["mask"] = self.mask(len(images), draws).to(self.device)
-        if self.code is not None:
-            extra["codes"] = self.code(views["global"][:, 0])
+        extra |= self._extras(Draft(step, records, draws, views), needs_views=True)
         return Batch(views, extra)
-
-    def samples(self, steps: int) -> Iterator[Tensor]:
-        """Yield single views of images drawn at random: what a visual tokenizer learns from."""
-        size = min(SAMPLES, len(self.store))
-        for step in range(steps):
-            draws = generator(self.seed, step, 43)
-            positions = torch.randint(len(self.store), (size,), generator=draws).tolist()
-            pixels, _ = self.store.fetch(positions)
-            yield self.maker(torch.from_numpy(pixels).to(self.device), draws)["global"][:, 0]
 
     def close(self) -> None:
         """End the threads that read ahead."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
-    def _fetched(self, step: int) -> tuple[Pixels, list[int]]:
+    def _extras(self, draft: Draft, *, needs_views: bool) -> dict[str, Tensor]:
+        return {
+            name: rows.to(self.device)
+            for extra in self.extras
+            if extra.needs_views == needs_views
+            for name, rows in extra.make(draft).items()
+        }
+
+    def _fetched(self, step: int) -> tuple[PixelBatch, list[int]]:
         """Return the images of `step`, and begin to read those of the next."""
         now = self._ahead.pop(step, None) or self._begin(step)
         self._ahead = {step + 1: self._begin(step + 1)}
         return now.result()
 
-    def _begin(self, step: int) -> Future[tuple[Pixels, list[int]]]:
+    def _begin(self, step: int) -> Future[tuple[PixelBatch, list[int]]]:
         positions = self.order.positions(step, self.ranks.rank, self.ranks.world)
         return self._pool.submit(self.store.fetch, positions)
 
-    def _negatives(
-        self, negatives: Negatives, records: Sequence[int], texts: Sequence[str], step: int
-    ) -> Tensor:
-        """Return tokens (n, count, length) of captions that are nearly true of the images."""
-        assert self.tokenize is not None
-        # Draws of their own, so that everything else of a step is as it is without negatives.
-        draws = generator(self.seed, step, self.ranks.rank, 47)
-        wrong = [
-            text
-            for record, own in zip(records, texts, strict=True)
-            for text in negatives.of(self.store.source.records[record], own, draws)
-        ]
-        tokens = torch.from_numpy(self.tokenize(wrong)).to(self.device)
-        return tokens.view(len(records), negatives.count, -1)
 
-    def _captions(self, records: Sequence[int], draws: torch.Generator) -> list[str]:
-        """Return one caption of each image, drawn anew each time."""
-        picks = torch.rand(len(records), generator=draws).tolist()
-        found = []
-        for record, pick in zip(records, picks, strict=True):
-            captions = self.store.source.records[record].captions
-            found.append(captions[int(pick * len(captions))])
-        return found
+def sample_views(
+    store: PixelStore, maker: ViewMaker, device: torch.device, seed: int, steps: int
+) -> Iterator[Tensor]:
+    """Yield single views of images drawn at random: what a visual tokenizer learns from."""
+    size = min(SAMPLES, len(store))
+    for step in range(steps):
+        draws = generator(seed, step, 43)
+        positions = torch.randint(len(store), (size,), generator=draws).tolist()
+        pixels, _ = store.fetch(positions)
+        yield maker(torch.from_numpy(pixels).to(device), draws)["global"][:, 0]

@@ -6,10 +6,10 @@ from typing import Any
 
 from twinlens.errors import InputError
 from twinlens.training.config import Config
-from twinlens.training.data.records import Source
+from twinlens.training.data.records import DataSource
 
 
-def check_needs(source: Source, config: Config) -> list[str]:
+def check_needs(source: DataSource, config: Config) -> list[str]:
     """Return the labels in order; refuse data that lack what the method needs."""
     records = source.records
     if "labels" in config.objective.needs:

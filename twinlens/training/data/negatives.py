@@ -1,9 +1,9 @@
 """Captions that are nearly true of an image, for methods that learn from them.
 
-Given ones (`negatives` in the index) come first. Others are made by swapping one word of the true
-caption for another of its kind: a colour, a number, or a noun of the corpus's own captions. Kinds
-are told without a parser, from where words stand, so a few swaps will be odd. What must stay true:
-a made negative differs from every caption of its image, and depends on nothing but the draws.
+Those listed in the data (`negatives` in the index) come first. Others are made by swapping one word
+of the true caption for another of its kind: a colour, a number, or a noun of the corpus's own
+captions. Kinds are inferred from word positions, without a parser, so a few swaps will be odd. What
+must stay true: a made negative differs from every caption of its image and depends only on draws.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Negatives:
 
 
 def find_nouns(captions: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return words that stand as nouns in the captions: singular ones, and plurals."""
+    """Return words used as nouns in the captions: singular ones, and plurals."""
     opened: Counter[str] = Counter()
     closed: Counter[str] = Counter()
     for caption in captions:

@@ -14,8 +14,8 @@ from twinlens.training.seeds import generator
 
 
 @dataclass
-class Order:
-    """Positions for each optimizer step, over `count` images; what does not fill a batch waits."""
+class SampleOrder:
+    """Positions for each optimizer step, over `count` images; incomplete batches are dropped."""
 
     count: int
     batch: int

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import InputError, TwinlensError
-from twinlens.training.data.records import Source
+from twinlens.training.data.records import DataSource
 
-Pixels = NDArray[np.uint8]
+PixelBatch = NDArray[np.uint8]
 
 
 def square_spec(side: int) -> ImageSpec:
@@ -30,7 +30,7 @@ def square_spec(side: int) -> ImageSpec:
 class PixelStore:
     """The images of a source as uint8 (side, side, 3), by position among the good ones."""
 
-    def __init__(self, source: Source, decode: Preprocessor, *, memory_bytes: float) -> None:
+    def __init__(self, source: DataSource, decode: Preprocessor, *, memory_bytes: float) -> None:
         spec = decode.spec
         self.source = source
         self.bad: dict[int, str] = {}  # record -> why
@@ -38,7 +38,7 @@ class PixelStore:
         self._shape = (spec.height, spec.width, 3)
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         fits = len(source.records) * spec.height * spec.width * 3 <= memory_bytes
-        self._resident: Pixels | None = None
+        self._resident: PixelBatch | None = None
         self.indices = list(range(len(source.records)))  # position -> record
         self._fits = fits
 
@@ -46,7 +46,7 @@ class PixelStore:
         return len(self.indices)
 
     def load(self, tick: Callable[[int], None] = lambda done: None) -> None:
-        """Decode everything now if it fits in memory; `tick` hears how many are done."""
+        """Decode everything now if it fits in memory; `tick` is called with how many are done."""
         if not self._fits:
             return
         kept = np.empty((len(self.indices), *self._shape), np.uint8)
@@ -59,14 +59,14 @@ class PixelStore:
         self._resident, self.indices = kept[: len(good)], good
         self._check_any()
 
-    def fetch(self, positions: Sequence[int]) -> tuple[Pixels, list[int]]:
+    def fetch(self, positions: Sequence[int]) -> tuple[PixelBatch, list[int]]:
         """Return images (n, side, side, 3) and the records that they are."""
         if self._resident is not None:
             return self._resident[np.asarray(positions)], [self.indices[p] for p in positions]
         found = list(self._pool.map(self._nearest, positions))
         return np.stack([pixels for pixels, _ in found]), [record for _, record in found]
 
-    def fetch_good(self, positions: Sequence[int]) -> tuple[Pixels, list[int]]:
+    def fetch_good(self, positions: Sequence[int]) -> tuple[PixelBatch, list[int]]:
         """Return those of the images that can be decoded (at most n), and their records."""
         records = [self.indices[position] for position in positions]
         found = list(zip(self._pool.map(self._try, records), records, strict=True))
@@ -78,7 +78,7 @@ class PixelStore:
         """End the decoding threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _nearest(self, position: int) -> tuple[Pixels, int]:
+    def _nearest(self, position: int) -> tuple[PixelBatch, int]:
         """Return the image at `position`, or the next one after it that can be decoded."""
         for record in self._following(position):
             pixels = self._try(record)
@@ -91,7 +91,7 @@ class PixelStore:
         count = len(self.indices)
         return (self.indices[(position + step) % count] for step in range(count))
 
-    def _try(self, record: int) -> Pixels | None:
+    def _try(self, record: int) -> PixelBatch | None:
         try:
             return self._decode(self.source.read(record))
         except (TwinlensError, OSError, KeyError) as error:

@@ -21,7 +21,7 @@ class Record:
     negatives: tuple[str, ...] = ()  # captions that are nearly true of the image, but not quite
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """Records in a stable order, and their bytes. Reading is safe from several threads."""
 
     @property

@@ -31,7 +31,7 @@ def read_captions(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_negatives(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the captions that are told to be nearly true of the row's image."""
+    """Return the captions listed as nearly true of the row's image."""
     return _texts(row, NEGATIVE_KEYS)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twinlens.errors import InputError, NotFoundError
 from twinlens.training.data.folder import FolderSource
-from twinlens.training.data.records import Source
+from twinlens.training.data.records import DataSource
 from twinlens.training.data.table import TableSource
 from twinlens.training.data.tars import TarSource
 from twinlens.training.data.zipped import ZipSource
@@ -15,7 +15,7 @@ from twinlens.training.data.zipped import ZipSource
 KINDS = "an image folder, a .zip, .tar shards (a glob works), a .csv, .tsv or .parquet"
 
 
-def open_source(where: str | Path) -> Source:
+def open_source(where: str | Path) -> DataSource:
     """Return the source at a path or a glob of tars."""
     source = _open(str(where))
     if not source.records:
@@ -23,7 +23,7 @@ def open_source(where: str | Path) -> Source:
     return source
 
 
-def _open(where: str) -> Source:
+def _open(where: str) -> DataSource:
     path = Path(where)
     if path.is_dir():
         shards = sorted(path.glob("*.tar"))

@@ -1,7 +1,7 @@
 """Texts to tokens: a small vocabulary learned from the captions, CLIP's, or a tokenizer.json.
 
 Whatever it is, the run keeps the file, and the export ships that very file: training and serving
-read texts alike because they read them with the same code.
+read texts alike because they use the same code and file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from twinlens.bundle.manifest import TextSpec
 from twinlens.bundle.text.clip_vocabulary import write_merges
 from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import MissingDependencyError, NotFoundError
-from twinlens.training.config import Settings
+from twinlens.training.config import TrainingSettings
 
 PAD, UNKNOWN, CLASS = "[PAD]", "[UNK]", "[CLS]"
 LEARNED, CLIP = "tokenizer.json", "tokenizer.clip.gz"  # the run's file, by kind
 CLIP_SIZE = 49408  # its ids; the next one is the padding, since id 0 is a word of its own
 
 
-def text_spec(settings: Settings) -> TextSpec:
+def text_spec(settings: TrainingSettings) -> TextSpec:
     """Return how the run's texts are read; the export fills in the file of the tower."""
     is_clip = settings.tokenizer == "clip"
     return TextSpec(
@@ -37,7 +37,7 @@ def text_spec(settings: Settings) -> TextSpec:
     )
 
 
-def provide_tokenizer(settings: Settings, captions: Iterable[str], folder: Path) -> None:
+def provide_tokenizer(settings: TrainingSettings, captions: Iterable[str], folder: Path) -> None:
     """Put the tokenizer file into the run's folder, unless a resumed run has it already."""
     path, choice = folder / text_spec(settings).tokenizer, settings.tokenizer
     if path.is_file():
@@ -86,7 +86,7 @@ def learn_tokenizer(captions: Iterable[str], size: int, path: Path) -> None:
 class RunTokenizer:
     """The tokenizer of a run, read as the bundle will read it."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: TrainingSettings, folder: Path) -> None:
         self.spec = text_spec(settings)
         self._tokenizer = open_tokenizer(self.spec, folder)
         is_clip = self.spec.tokenizer_kind == "clip"

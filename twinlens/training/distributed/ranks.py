@@ -1,4 +1,4 @@
-"""Ranks: what a process is among its equals, and a gather that carries the gradient.
+"""Ranks of a distributed run, and a gather through which gradients flow.
 
 Convention: gradients are averaged over ranks (as DDP does). A coupled loss is computed on the
 gathered rows by every rank alike, so the gather hands each rank the gradient of its own rows times
@@ -67,7 +67,7 @@ class _Gather(torch.autograd.Function):
 
 
 def join_ranks(device: torch.device) -> Ranks:
-    """Join the group that `torchrun` set up, or be alone."""
+    """Join the process group that `torchrun` set up, or return a single rank."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Ranks()
@@ -76,8 +76,8 @@ def join_ranks(device: torch.device) -> Ranks:
     return Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def share_gradients(module: nn.Module, device: torch.device) -> DistributedDataParallel:
-    """Return the module under DDP: gradients are averaged, buffers are each rank's own business.
+def wrap_ddp(module: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Return the module under DDP: gradients are averaged, buffers are not synchronised.
 
     SyncBN keeps statistics equal by itself; torch renamed the option that says so.
     """
@@ -90,7 +90,7 @@ def share_gradients(module: nn.Module, device: torch.device) -> DistributedDataP
 
 
 def leave_ranks(ranks: Ranks) -> None:
-    """Leave the group together: a peer that vanishes early would be taken for a crash."""
+    """Leave the group together: a peer that exits early would look like a crash."""
     if ranks.world > 1 and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

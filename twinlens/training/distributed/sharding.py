@@ -1,9 +1,9 @@
 """FSDP2: each rank holds a shard of every parameter, its gradient and its optimizer state.
 
-`--set parallel=fsdp` under `torchrun`. Parameters are put together block by block for the forward
-and backward pass; checkpoints are put together too, so a run on disk does not show how it was
+`--set parallel=fsdp` under `torchrun`. Parameters are gathered block by block for the forward
+and backward pass; checkpoints are gathered too, so a run on disk does not show how it was
 trained. What must stay true: outside this module nobody needs to know whether a tensor is a shard.
-Buffers and the EMA twin stay whole on every rank. torch's sharding is imported only where it is
+Buffers and the EMA teacher stay whole on every rank. torch's sharding is imported only where it is
 used: it takes seconds.
 """
 
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.errors import InputError
-from twinlens.training.config import Settings
+from twinlens.training.config import TrainingSettings
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.nn.network import Network
 
 STACKS = ("blocks", "stages", "resblocks")  # whose members are called one after the other
 
 
-def is_sharded(settings: Settings, ranks: Ranks) -> bool:
-    """Tell whether the run shards its parameters; refuse what cannot go with it."""
+def is_sharded(settings: TrainingSettings, ranks: Ranks) -> bool:
+    """Tell whether the run shards its parameters; refuse settings that conflict."""
     if settings.parallel != "fsdp" or ranks.world == 1:
         return False
     if settings.compile:
@@ -58,7 +58,7 @@ def set_synchronised(module: nn.Module, last: bool) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return the tensor put together from all ranks, each of which must ask; others as they are."""
+    """Return the tensor gathered from all ranks, each of which must ask; others as they are."""
     found: Tensor = tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
     return found
 

@@ -1,19 +1,42 @@
-"""Examine a run that lies on disk, running, paused, finished or dead."""
+"""From a run's log to a diagnosis, while the run trains or afterwards from its folder.
+
+Causes come before consequences: a run that collapsed because its teacher is its student gets the
+one verdict that helps. A flat loss alone is never called collapse: runs whose embeddings improve
+have the same plateau.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twinlens.training.doctor.verdicts import Diagnosis, diagnose
+from twinlens.training.config import Config
+from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES, Check
+from twinlens.training.doctor.history import History
+from twinlens.training.doctor.verdict import EARLY, HEALTHY, SICK, Diagnosis, Verdict
 from twinlens.training.runs.logs import read_log
 from twinlens.training.runs.run import read_config
 
+ENOUGH_STEPS = 50  # no run is called healthy before
+
 
 def examine(folder: Path) -> Diagnosis:
-    """Return what the log of the run says."""
+    """Return the diagnosis of the run in `folder`: running, paused, finished or dead."""
     return diagnose(read_config(folder), read_log(folder))
+
+
+def diagnose(config: Config, rows: Sequence[Mapping[str, Any]]) -> Diagnosis:
+    """Return what the log of a run says about its health."""
+    history = History(config, rows)
+    found = _run_checks(history, CAUSES) or _run_checks(history, CONSEQUENCES)
+    state = SICK if found else HEALTHY
+    if not found and (history.step < ENOUGH_STEPS or len(history) < 2):
+        state = EARLY
+    if state == HEALTHY:
+        found = _run_checks(history, NOTES)
+    return Diagnosis(state, history.step, tuple(found), history.readings())
 
 
 def describe(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -24,3 +47,7 @@ def describe(diagnosis: Diagnosis) -> dict[str, Any]:
         "verdicts": [dataclasses.asdict(verdict) for verdict in diagnosis.verdicts],
         "readings": dict(diagnosis.readings),
     }
+
+
+def _run_checks(history: History, checks: Sequence[Check]) -> list[Verdict]:
+    return [verdict for check in checks if (verdict := check(history)) is not None]

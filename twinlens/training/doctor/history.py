@@ -1,4 +1,4 @@
-"""The log of a run as the doctor reads it: latest values, windows, and what the method promises."""
+"""The log of a run as the doctor reads it: latest values, windows, the method's chance loss."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from twinlens.training.config import Config
 from twinlens.training.objective import Objective
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 
-WINDOW = 3  # logged rows that a judgement rests on: one odd step convicts nobody
+WINDOW = 3  # logged rows that a verdict needs: one odd step is not enough
 READINGS = (
     "loss",
     "rank",
@@ -63,18 +63,18 @@ class History:
         values = self.series(name)[-WINDOW:]
         return values if len(values) == WINDOW else []
 
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingProgress:
         """Return where the run stands."""
-        return Progress(self.step, max(self.step, self.config.settings.steps))
+        return TrainingProgress(self.step, max(self.step, self.config.settings.steps))
 
     def readings(self) -> dict[str, float]:
-        """Return the latest vital numbers, and what they are to be compared with."""
+        """Return the latest key readings and the chance loss to compare with."""
         found = {name: value for name in READINGS if (value := self.last(name)) is not None}
         found |= {name: value for name in self._parts() if (value := self.last(name)) is not None}
         return {"chance": self.chance, **found}
 
     def at_chance(self, tolerance: float = 0.01) -> bool:
-        """Tell whether the loss stands on its chance plateau."""
+        """Tell whether the loss is at its chance value."""
         loss = self.recent("loss")
         return loss is not None and math.isclose(
             loss, self.chance, rel_tol=tolerance, abs_tol=tolerance

@@ -157,7 +157,7 @@ def open_clip_tower(name: str, image_size: int, tagged: bool) -> OpenClipTower:
 
 
 def measure_width(model: nn.Module, image_size: int) -> int:
-    """Return the width of what the model answers, found by asking it."""
+    """Return the width of the model's output, measured with a forward pass."""
     was_training = model.training
     model.eval()
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """ResNets for small and large images (He et al. 2015, https://arxiv.org/abs/1512.03385).
 
-The stem decides what they are good for: `cifar` keeps the resolution (3x3, no pooling), `stride2`
-halves it (for CPUs), `imagenet` quarters it.
+The stem decides which image sizes they suit: `cifar` keeps the resolution (3x3, no pooling),
+`stride2` halves it (for CPUs), `imagenet` quarters it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Stem = Literal["cifar", "stride2", "imagenet"]
 
 
 @dataclass(frozen=True)
-class Shape:
+class ResNetShape:
     """Blocks per stage, width of the first stage, and whether blocks are bottlenecks."""
 
     blocks: tuple[int, ...]
@@ -26,18 +26,18 @@ class Shape:
 
 
 SHAPES = {
-    "resnet-tiny": Shape((1, 1, 1, 1), width=24),
-    "resnet10": Shape((1, 1, 1, 1)),
-    "resnet18": Shape((2, 2, 2, 2)),
-    "resnet34": Shape((3, 4, 6, 3)),
-    "resnet50": Shape((3, 4, 6, 3), bottleneck=True),
+    "resnet-tiny": ResNetShape((1, 1, 1, 1), width=24),
+    "resnet10": ResNetShape((1, 1, 1, 1)),
+    "resnet18": ResNetShape((2, 2, 2, 2)),
+    "resnet34": ResNetShape((3, 4, 6, 3)),
+    "resnet50": ResNetShape((3, 4, 6, 3), bottleneck=True),
 }
 
 
 class ResNet(nn.Module):
     """Images (n, 3, h, w) to mean-pooled representations (n, width)."""
 
-    def __init__(self, shape: Shape, stem: Stem) -> None:
+    def __init__(self, shape: ResNetShape, stem: Stem) -> None:
         super().__init__()
         self.stem = _stem(stem, shape.width)
         stages: list[nn.Module] = []

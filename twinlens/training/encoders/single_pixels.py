@@ -1,6 +1,6 @@
-"""A guard around one bug: oneDNN's bf16 gradient of a strided 3x3 convolution of a single pixel.
+"""A workaround for one bug: oneDNN's bf16 gradient of a strided 3x3 convolution of a single pixel.
 
-It reads memory that nobody wrote, so gradients differ from call to call and are sometimes no
+It reads uninitialised memory, so gradients differ from call to call and are sometimes no
 number. Small images reach such a stage in any network that halves its maps five times. What must
 stay true: the output is the same to the bit, for a column and a row of zeros stand where the
 convolution's own padding stood.

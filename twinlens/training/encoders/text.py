@@ -1,7 +1,7 @@
 """A small text transformer: tokens (n, length) to representations (n, width).
 
 Attention sees every token but the padding, and the representation is the mean over the text. So
-what follows the text cannot matter, and the server may cut a batch to its longest text.
+padding changes nothing, and the server may cut a batch to its longest text.
 """
 
 from __future__ import annotations

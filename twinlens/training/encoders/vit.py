@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Shape:
+class ViTShape:
     """Width, depth and heads."""
 
     width: int
@@ -23,10 +23,10 @@ class Shape:
 
 
 SHAPES = {
-    "vit-nano": Shape(64, 2, 2),
-    "vit-tiny": Shape(192, 12, 3),
-    "vit-small": Shape(384, 12, 6),
-    "vit-base": Shape(768, 12, 12),
+    "vit-nano": ViTShape(64, 2, 2),
+    "vit-tiny": ViTShape(192, 12, 3),
+    "vit-small": ViTShape(384, 12, 6),
+    "vit-base": ViTShape(768, 12, 12),
 }
 
 
@@ -72,7 +72,7 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Images (n, 3, h, w) to the class token's representation (n, width)."""
 
-    def __init__(self, shape: Shape, patch: int, image_size: int) -> None:
+    def __init__(self, shape: ViTShape, patch: int, image_size: int) -> None:
         super().__init__()
         self.width, self.patch, self.grid = shape.width, patch, image_size // patch
         self.heads = shape.heads

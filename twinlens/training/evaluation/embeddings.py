@@ -14,7 +14,7 @@ from torch import Tensor
 from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import InputError
-from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.training.data.pixels import PixelBatch, PixelStore
 from twinlens.training.data.records import Record
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer
@@ -24,16 +24,16 @@ from twinlens.training.runs.run import CONFIG, TrainedRun, image_spec, open_run
 from twinlens.training.seeds import generator
 
 BATCH = 256
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 class Embedder(Protocol):
-    """What evaluation asks of an encoder."""
+    """The interface that evaluation needs of an encoder."""
 
     preprocessor: Preprocessor
     has_text: bool
 
-    def images(self, pixels: Pixels) -> Tensor:
+    def images(self, pixels: PixelBatch) -> Tensor:
         """Return embeddings of uint8 pixels (n, h, w, 3)."""
         ...
 
@@ -43,7 +43,7 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddingSet:
     """A source's usable images: embeddings (n, d), and the records that they are of."""
 
     rows: Tensor
@@ -72,7 +72,7 @@ class RunEmbedder:
         self._tokenizer = RunTokenizer(settings, run.folder) if self.has_text else None
 
     @torch.no_grad()
-    def images(self, pixels: Pixels) -> Tensor:
+    def images(self, pixels: PixelBatch) -> Tensor:
         """Return embeddings of uint8 pixels (n, h, w, 3)."""
         moved = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
         rows: Tensor = self._towers["image"]((moved.float() / 255 - self._mean) / self._std)
@@ -97,7 +97,7 @@ class BundleEmbedder:
         self.preprocessor = Preprocessor(encoder.manifest.image)
         self.has_text = encoder.manifest.text is not None
 
-    def images(self, pixels: Pixels) -> Tensor:
+    def images(self, pixels: PixelBatch) -> Tensor:
         """Return embeddings of uint8 pixels (n, h, w, 3)."""
         return torch.from_numpy(np.asarray(self._encoder.encode_pixels(pixels)))
 
@@ -106,7 +106,7 @@ class BundleEmbedder:
         return torch.from_numpy(np.asarray(self._encoder.embed_texts(texts)))
 
 
-def embed_source(embedder: Embedder, where: str, limit: int, display: Display) -> Embedded:
+def embed_source(embedder: Embedder, where: str, limit: int, display: Display) -> EmbeddingSet:
     """Return embeddings of the images at `where`, at most `limit` of them drawn at random."""
     store = PixelStore(open_source(where), embedder.preprocessor, memory_bytes=0)
     order = torch.randperm(len(store), generator=generator(17)).tolist()
@@ -121,7 +121,7 @@ def embed_source(embedder: Embedder, where: str, limit: int, display: Display) -
     store.close()
     if not rows:
         raise InputError(f"none of the images of {where} can be decoded")
-    return Embedded(torch.cat(rows), records, len(store.bad))
+    return EmbeddingSet(torch.cat(rows), records, len(store.bad))
 
 
 def embed_texts(embedder: Embedder, texts: Sequence[str]) -> Tensor:
@@ -129,5 +129,5 @@ def embed_texts(embedder: Embedder, texts: Sequence[str]) -> Tensor:
     return torch.cat([embedder.texts(list(block)) for block in _blocks(texts)])
 
 
-def _blocks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+def _blocks(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

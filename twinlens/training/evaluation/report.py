@@ -12,8 +12,8 @@ from torch import Tensor
 from twinlens.errors import InputError
 from twinlens.training.data.records import Record
 from twinlens.training.evaluation.embeddings import (
-    Embedded,
     Embedder,
+    EmbeddingSet,
     embed_source,
     embed_texts,
     open_embedder,
@@ -63,33 +63,33 @@ def evaluate_encoder(
     return numbers
 
 
-def judge_labels(bank: Embedded, queries: Embedded) -> Numbers:
+def judge_labels(bank: EmbeddingSet, queries: EmbeddingSet) -> Numbers:
     """Return kNN, probe and few-shot accuracies in per cent; nothing where labels are missing."""
     classes = sorted({record.label for record in bank.records if record.label})
     known, labels = _labelled(bank, classes)
-    asked, truth = _labelled(queries, classes)
+    rows, truth = _labelled(queries, classes)
     if len(classes) < 2 or not len(truth):
         return {}
     accuracies = {
-        "knn": knn_accuracy(known, labels, asked, truth),
-        "linear": probe_accuracy(known, labels, asked, truth),
+        "knn": knn_accuracy(known, labels, rows, truth),
+        "linear": probe_accuracy(known, labels, rows, truth),
     }
     for shots in SHOTS:
-        accuracy = few_shot_accuracy(known, labels, asked, truth, shots=shots)
+        accuracy = few_shot_accuracy(known, labels, rows, truth, shots=shots)
         if accuracy is not None:
             accuracies[f"few_shot_{shots}"] = accuracy
     counts = {"classes": len(classes), "bank": len(labels), "queries": len(truth)}
     return counts | _per_cent(accuracies)
 
 
-def judge_texts(embedder: Embedder, found: Embedded) -> Numbers:
+def judge_texts(embedder: Embedder, found: EmbeddingSet) -> Numbers:
     """Return zero-shot accuracy by class names, and retrieval recalls by captions, in per cent."""
     numbers: dict[str, float] = {}
     classes = sorted({record.label for record in found.records if record.label})
     if len(classes) > 1:
-        asked, truth = _labelled(found, classes)
+        rows, truth = _labelled(found, classes)
         bank = embed_texts(embedder, [TEMPLATE.format(name) for name in classes])
-        numbers["zero_shot"] = zero_shot_accuracy(asked, bank, truth)
+        numbers["zero_shot"] = zero_shot_accuracy(rows, bank, truth)
     captioned = [place for place, record in enumerate(found.records) if record.captions]
     if captioned:
         captions = [found.records[place].captions for place in captioned]
@@ -99,7 +99,7 @@ def judge_texts(embedder: Embedder, found: Embedded) -> Numbers:
     return dict(_per_cent(numbers))
 
 
-def halve(found: Embedded) -> tuple[Embedded, Embedded]:
+def halve(found: EmbeddingSet) -> tuple[EmbeddingSet, EmbeddingSet]:
     """Return two halves, each with half of every class."""
     if len(found.records) < 2:
         raise InputError("evaluation compares images; give at least two")
@@ -109,13 +109,13 @@ def halve(found: Embedded) -> tuple[Embedded, Embedded]:
 
 
 def _keep(encoder: str, where: str, numbers: Numbers) -> None:
-    """Leave the numbers beside a run, for the export to put into the bundle's provenance."""
+    """Write the numbers into the run's folder; the export adds them to the bundle's provenance."""
     if (Path(encoder) / CONFIG).is_file():
         content = {"data": Path(where).name, **numbers}
         (Path(encoder) / EVALUATION).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def _labelled(found: Embedded, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+def _labelled(found: EmbeddingSet, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Return the rows whose label is among the classes, and their numbers."""
     number = {name: place for place, name in enumerate(classes)}
     places = [place for place, record in enumerate(found.records) if record.label in number]
@@ -128,8 +128,8 @@ def _label(record: Record) -> str:
     return record.label
 
 
-def _take(found: Embedded, places: list[int]) -> Embedded:
-    return Embedded(found.rows[places], [found.records[place] for place in places], 0)
+def _take(found: EmbeddingSet, places: list[int]) -> EmbeddingSet:
+    return EmbeddingSet(found.rows[places], [found.records[place] for place in places], 0)
 
 
 def _per_cent(shares: dict[str, float]) -> Numbers:

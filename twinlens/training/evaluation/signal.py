@@ -1,4 +1,4 @@
-"""How many directions of the representation say something about the image, and not about the view.
+"""Signal rank: how many directions of the representation vary between images, not just views.
 
 The plain effective rank counts every direction with variance, so a random network, whose many
 small directions are all alike, scores highest. Here several views of each image are embedded and

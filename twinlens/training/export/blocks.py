@@ -1,4 +1,4 @@
-"""Transformer blocks as they should run when nobody trains them: batch first, and pooled early.
+"""Transformer blocks for inference: batch first, and pooled early.
 
 A pre-norm block is read out of open_clip's or timm's own module, sharing its weights. Where a tower
 keeps only one token of the last block, `pool` computes that token alone: keys and values still come

@@ -1,8 +1,8 @@
-"""What a source says of an encoder before it is exported: towers, preprocessing, similarity.
+"""What a source knows about an encoder before export: towers, preprocessing, similarity.
 
-A tower's `module` is the model as its library wrote it and is the judge of everything; `lean` is an
-optional rewriting that must give the same embeddings and is used only once that was shown. Modules
-return rows of any length: the export makes them unit rows.
+A tower's `module` is the model as its library wrote it and the reference for every check; `lean` is
+an optional rewriting that must give the same embeddings and is used only once that was shown.
+Modules return rows of any length: the export makes them unit rows.
 """
 
 from __future__ import annotations

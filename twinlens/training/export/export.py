@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from twinlens.bundle.golden import write_golden
 from twinlens.bundle.manifest import (
@@ -37,21 +36,19 @@ from twinlens.training.export.description import (
     ImageTower,
     TextTower,
 )
-from twinlens.training.export.gate import check_parity
+from twinlens.training.export.gate import EmbeddingRows, check_parity
 from twinlens.training.export.graphs import save_graphs, trace
-from twinlens.training.export.progress import LoggedProgress, Progress
+from twinlens.training.export.progress import ExportProgress, LoggedProgress
 from twinlens.training.export.provenance import describe_versions
 from twinlens.training.export.samples import golden_images, golden_texts
 from twinlens.training.export.towers import (
-    Tower,
+    ExportTower,
     prepare_attention,
     prepare_image,
     prepare_text,
     write_tokenizer,
 )
 from twinlens.training.export.variants import PRECISIONS, add_variants
-
-Rows = NDArray[np.float32]
 
 
 @dataclass
@@ -62,7 +59,7 @@ class _Parts:
     text: TextSpec | None = None
     attention: AttentionSpec | None = None
     variants: list[Variant] = field(default_factory=list)
-    rows: dict[str, Rows] = field(default_factory=dict)
+    rows: dict[str, EmbeddingRows] = field(default_factory=dict)
 
 
 def export_encoder(
@@ -72,7 +69,7 @@ def export_encoder(
     precisions: Sequence[str] = PRECISIONS,
     attention: bool = True,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
 ) -> Manifest:
     """Write `description` as the bundle `out` and return its manifest.
 
@@ -81,16 +78,18 @@ def export_encoder(
     """
     out = Path(out)
     _check_request(description, out, precisions, force)
-    told = progress or LoggedProgress()
+    reporter = progress or LoggedProgress()
     out.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.export-", dir=out.parent))
     try:
         parts = _Parts()
         if description.image is not None:
-            _export_image(description.image, workshop, tuple(precisions), attention, parts, told)
+            _export_image(
+                description.image, workshop, tuple(precisions), attention, parts, reporter
+            )
         if description.text is not None:
-            _export_text(description.text, workshop, tuple(precisions), parts, told)
-        told.stage("writing the bundle")
+            _export_text(description.text, workshop, tuple(precisions), parts, reporter)
+        reporter.stage("writing the bundle")
         _write_rest(description, workshop, parts)
         manifest = _build_manifest(description, parts)
         return write_bundle(out, manifest, lambda folder: _move(workshop, folder), force=force)
@@ -101,7 +100,7 @@ def export_encoder(
 def _check_request(
     description: Description, out: Path, precisions: Sequence[str], force: bool
 ) -> None:
-    """Refuse before any work what cannot end well."""
+    """Refuse invalid requests before any work."""
     unknown = sorted(set(precisions) - set(PRECISIONS))
     if unknown:
         raise InputError(
@@ -122,54 +121,62 @@ def _export_image(
     precisions: tuple[str, ...],
     attention: bool,
     parts: _Parts,
-    told: Progress,
+    reporter: ExportProgress,
 ) -> None:
     """Write the image tower with its attention map and variants."""
-    told.stage("computing the golden image embeddings in torch")
-    tower = prepare_image(image, golden_images(), told.note)
-    told.stage("tracing the image tower")
+    reporter.stage("computing the golden image embeddings in torch")
+    tower = prepare_image(image, golden_images(), reporter.note)
+    reporter.stage("tracing the image tower")
     graphs = {folder / IMAGE_FILE: _trace(tower)}
     if attention and image.attention is not None:
-        told.stage("tracing the attention map")
+        reporter.stage("tracing the attention map")
         mapped = prepare_attention(image.attention, image, tower.batch)
         graphs[folder / mapped.file] = _trace(mapped, "attention")
         sizes = image.attention
         parts.attention = AttentionSpec(mapped.file, sizes.heads, sizes.rows, sizes.columns)
     save_graphs(graphs, (folder / IMAGE_FILE).with_suffix(".data"))
     parts.image = image.spec
-    _finish(tower, folder, precisions, parts, told)
+    _finish(tower, folder, precisions, parts, reporter)
 
 
 def _export_text(
-    text: TextTower, folder: Path, precisions: tuple[str, ...], parts: _Parts, told: Progress
+    text: TextTower,
+    folder: Path,
+    precisions: tuple[str, ...],
+    parts: _Parts,
+    reporter: ExportProgress,
 ) -> None:
     """Write the text tower with its tokenizer and variants."""
-    told.stage("computing the golden text embeddings in torch")
+    reporter.stage("computing the golden text embeddings in torch")
     write_tokenizer(text, folder)
     tokenizer = open_tokenizer(text.spec, folder)
-    tower, spec = prepare_text(text, tokenizer, golden_texts(), told.note)
-    told.stage("tracing the text tower")
+    tower, spec = prepare_text(text, tokenizer, golden_texts(), reporter.note)
+    reporter.stage("tracing the text tower")
     path = folder / tower.file
     save_graphs({path: _trace(tower)}, path.with_suffix(".data"))
     parts.text = spec
-    _finish(tower, folder, precisions, parts, told)
+    _finish(tower, folder, precisions, parts, reporter)
 
 
-def _trace(tower: Tower, output: str = "embedding") -> ir.Model:
+def _trace(tower: ExportTower, output: str = "embedding") -> ir.Model:
     return trace(tower.face, tower.example, (tower.input_name, output), tower.dims)
 
 
 def _finish(
-    tower: Tower, folder: Path, precisions: tuple[str, ...], parts: _Parts, told: Progress
+    tower: ExportTower,
+    folder: Path,
+    precisions: tuple[str, ...],
+    parts: _Parts,
+    reporter: ExportProgress,
 ) -> None:
-    """Let the written tower through the gate, then add its variants."""
-    told.stage(f"comparing the {tower.name} tower with torch")
+    """Check the written tower against torch, then add its variants."""
+    reporter.stage(f"comparing the {tower.name} tower with torch")
     gap = check_parity(tower.name, folder / tower.file, tower.feed, tower.reference)
-    told.note(f"{tower.name}: ONNX Runtime agrees with torch to 1 - cosine = {gap:.1e}")
+    reporter.note(f"{tower.name}: ONNX Runtime agrees with torch to 1 - cosine = {gap:.1e}")
     others = [precision for precision in precisions if precision != "fp32"]
     if others:
-        told.stage(f"making the {tower.name} tower's {' and '.join(others)}")
-    parts.variants += add_variants(tower, folder, precisions, told.note)
+        reporter.stage(f"making the {tower.name} tower's {' and '.join(others)}")
+    parts.variants += add_variants(tower, folder, precisions, reporter.note)
     parts.rows[tower.name] = tower.reference
 
 

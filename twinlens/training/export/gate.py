@@ -1,7 +1,7 @@
-"""The parity gate: what ONNX Runtime answers must be what torch answered, or nothing is written.
+"""The parity gate: ONNX Runtime's embeddings must equal torch's, or nothing is written.
 
 The comparison is in float64 on rows that torch computed with the model as its library wrote it, in
-one padded batch; the graph is asked in batches of 1, 2 and 7, so that no embedding may depend on
+one padded batch; the graph runs in batches of 1, 2 and 7, so that no embedding may depend on
 its neighbours either.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from twinlens.errors import TwinlensError
 
-Rows = NDArray[np.float32]
+EmbeddingRows = NDArray[np.float32]
 
 PARITY: Final = 1e-6  # 1 - cosine
 BATCHES: Final = (1, 2, 7)
@@ -39,7 +39,10 @@ def open_graph(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
 
 
 def check_parity(
-    tower: str, path: Path, feed: Callable[[int, int], dict[str, NDArray[Any]]], reference: Rows
+    tower: str,
+    path: Path,
+    feed: Callable[[int, int], dict[str, NDArray[Any]]],
+    reference: EmbeddingRows,
 ) -> float:
     """Return the largest 1 - cosine between the graph at `path` and `reference` (n, d).
 
@@ -62,7 +65,7 @@ def check_parity(
     return worst
 
 
-def measure_gap(rows: Rows, reference: Rows) -> float:
+def measure_gap(rows: EmbeddingRows, reference: EmbeddingRows) -> float:
     """Return the largest 1 - cosine; NaN for another shape or rows not of unit length."""
     if rows.shape != reference.shape:
         return float("nan")

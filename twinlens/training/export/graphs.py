@@ -1,7 +1,7 @@
 """From torch modules to ONNX files: tracing, tidy names, weights in one shared external file.
 
-What must stay true: graphs saved together hold each distinct weight once, and no file tells
-anything of the machine that wrote it (the tracer's notes name its source paths).
+What must stay true: graphs saved together hold each distinct weight once, and no file
+reveals the machine that wrote it (the tracer's notes contain source paths).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _strip_notes(model: ir.Model) -> None:
 
 @contextmanager
 def _quiet_tracer() -> Iterator[None]:
-    """Silence what the tracer says on every model and no user can act on."""
+    """Silence warnings that the tracer logs for every model."""
     loggers = [logging.getLogger(name) for name in _CHATTERING]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,6 +1,6 @@
-"""Reaching the model hub quickly, or saying within seconds what to pass instead.
+"""Downloads from the model hub; if it does not respond, an error within seconds with the remedy.
 
-Left alone, the hub's client retries for a minute before it gives up.
+By default, the hub's client retries for a minute before it gives up.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import httpx
 
 from twinlens.errors import InputError
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
-_PATIENCE: Final = 4.0  # seconds to wait for a sign of life
+_PATIENCE: Final = 4.0  # seconds to wait for a response
 
 
-def fetch(what: str, remedy: str, download: Callable[[], Result]) -> Result:
+def fetch(what: str, remedy: str, download: Callable[[], T]) -> T:
     """Return what `download` gives, from the network or the local cache.
 
     Where neither has it, an `InputError` names `what` and the `remedy`.

@@ -58,7 +58,7 @@ class FirstTokenAttention(nn.Module):
     Class and register tokens are left out and each head's map sums to 1.
     """
 
-    def __init__(self, tower: VisionTransformer) -> None:
+    def __init__(self, tower: LeanVisionTransformer) -> None:
         super().__init__()
         *blocks, last = tower.blocks
         self.module = tower.module
@@ -76,7 +76,7 @@ class FirstTokenAttention(nn.Module):
         return cast("Tensor", shares.unflatten(-1, self.grid))
 
 
-class VisionTransformer:
+class LeanVisionTransformer:
     """What open_clip's and timm's vision transformers have in common, by one set of names."""
 
     def __init__(self, module: Any, *, timm: bool) -> None:
@@ -170,12 +170,12 @@ class PooledAttentionPool(nn.Module):
         return cast("Tensor", self.c_proj(join_heads(mixed))[:, 0])
 
 
-def find_vision_transformer(tower: Any) -> VisionTransformer | None:
+def find_vision_transformer(tower: Any) -> LeanVisionTransformer | None:
     """Return the vision transformer in `tower`: itself, or the trunk that open_clip wraps."""
     trunk = getattr(tower, "trunk", tower)
     name = f"{type(trunk).__module__}.{type(trunk).__qualname__}"
     if name == "open_clip.transformer.VisionTransformer":
-        return VisionTransformer(trunk, timm=False)
+        return LeanVisionTransformer(trunk, timm=False)
     if name == "timm.models.vision_transformer.VisionTransformer":
-        return VisionTransformer(trunk, timm=True)
+        return LeanVisionTransformer(trunk, timm=True)
     return None

@@ -1,4 +1,4 @@
-"""How an export tells what it is doing: stages that take time, and facts worth a line."""
+"""How an export reports progress: stages that take time, and notes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 _logger = logging.getLogger("twinlens.export")
 
 
-class Progress(Protocol):
+class ExportProgress(Protocol):
     """What the export reports to."""
 
     def stage(self, text: str) -> None:
@@ -16,7 +16,7 @@ class Progress(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Say something that the user should know."""
+        """Report a fact to the user."""
         ...
 
 

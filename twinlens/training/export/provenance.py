@@ -1,4 +1,4 @@
-"""Where an encoder came from, in facts that can be checked: files by hash, code by version."""
+"""Where an encoder came from, in facts that can be verified: file hashes and code versions."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's file name, size and sha256; its folder says nothing to others."""
+    """Return a checkpoint's file name, size and sha256; without its folder."""
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}

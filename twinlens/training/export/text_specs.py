@@ -14,7 +14,7 @@ from twinlens.errors import InputError
 from twinlens.training.export.description import TEXT_FILE
 from twinlens.training.export.hub import fetch
 
-Writer = Callable[[Path], None]
+TokenizerWriter = Callable[[Path], None]
 
 CLIP_FILE: Final = "merges.txt.gz"
 HUGGINGFACE_FILE: Final = "tokenizer.json"
@@ -23,7 +23,7 @@ _PADDING_TOKENS: Final = ("<pad>", "[PAD]", "</s>")
 
 def choose_tokenizer(
     config: Mapping[str, Any], context: int, file: Path | None, model: str
-) -> tuple[TextSpec, Writer]:
+) -> tuple[TextSpec, TokenizerWriter]:
     """Return the text spec of an open_clip `config`, and what writes its tokenizer's file."""
     name = config.get("hf_tokenizer_name")
     if not name and file is None:

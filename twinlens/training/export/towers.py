@@ -28,6 +28,7 @@ from twinlens.training.export.description import (
     ImageTower,
     TextTower,
 )
+from twinlens.training.export.gate import EmbeddingRows
 from twinlens.training.export.wrappers import (
     AttentionFace,
     PixelFace,
@@ -36,7 +37,6 @@ from twinlens.training.export.wrappers import (
     unit_rows,
 )
 
-Rows = NDArray[np.float32]
 Note = Callable[[str], None]
 
 # Between two ways to compute one row in torch: float32 rounding through a deep tower, no more.
@@ -44,7 +44,7 @@ _EXACT: Final = 2e-5
 
 
 @dataclass(frozen=True)
-class Tower:
+class ExportTower:
     """One face over one module, with what is needed to trace and to judge it."""
 
     name: str
@@ -52,7 +52,7 @@ class Tower:
     face: nn.Module
     input_name: str
     dims: Mapping[int, str]
-    reference: Rows
+    reference: EmbeddingRows
     batch: Callable[[int, int], NDArray[Any]]  # the inputs of the golden rows start to stop
 
     def feed(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
@@ -65,7 +65,7 @@ class Tower:
         return torch.from_numpy(self.batch(0, 2))
 
 
-def prepare_image(tower: ImageTower, images: Sequence[bytes], note: Note) -> Tower:
+def prepare_image(tower: ImageTower, images: Sequence[bytes], note: Note) -> ExportTower:
     """Return the image tower ready to trace, with torch's answers on `images`."""
     preprocessor = Preprocessor(tower.spec)
     pixels = np.stack([preprocessor(image) for image in images])
@@ -78,7 +78,7 @@ def prepare_image(tower: ImageTower, images: Sequence[bytes], note: Note) -> Tow
         if tower.lean is not None:
             gap = _difference(unit_rows(tower.lean.eval()(normal)), reference)
             module = _choose(tower.lean, module, gap, "image", note)
-    return Tower(
+    return ExportTower(
         name="image",
         file=IMAGE_FILE,
         face=PixelFace(module, spec.mean, spec.std),
@@ -91,9 +91,9 @@ def prepare_image(tower: ImageTower, images: Sequence[bytes], note: Note) -> Tow
 
 def prepare_attention(
     attention: AttentionMap, tower: ImageTower, pixels: Callable[[int, int], NDArray[Any]]
-) -> Tower:
+) -> ExportTower:
     """Return the attention map ready to trace over the same pixels."""
-    return Tower(
+    return ExportTower(
         name="attention",
         file=ATTENTION_FILE,
         face=AttentionFace(attention.module, tower.spec.mean, tower.spec.std),
@@ -106,7 +106,7 @@ def prepare_attention(
 
 def prepare_text(
     tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], note: Note
-) -> tuple[Tower, TextSpec]:
+) -> tuple[ExportTower, TextSpec]:
     """Return the text tower ready to trace and its spec, with cut or padding decided by proof."""
     rows = tokenizer.encode(list(texts))
     padded = torch.from_numpy(pad_tokens(rows, tower.spec, cut=False))
@@ -123,7 +123,7 @@ def prepare_text(
     if reason:
         note(f"text: padded to {spec.context_length} tokens: {reason}")
     dims = {0: "n"} if reason else {0: "n", 1: f"length:{spec.context_length}"}
-    prepared = Tower(
+    prepared = ExportTower(
         name="text",
         file=TEXT_FILE,
         face=TokenFace(module),

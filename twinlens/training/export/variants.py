@@ -1,16 +1,13 @@
 """Lower precisions of an exported tower, each with what was measured of it.
 
 What must stay true: a number in the manifest was measured on this export; a variant that moves an
-embedding too far is dropped, and that is said.
+embedding too far is dropped with a note.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -22,7 +19,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from twinlens.bundle.manifest import Variant
 from twinlens.training.export.gate import open_graph
 from twinlens.training.export.graphs import save_graphs, trace
-from twinlens.training.export.towers import Note, Tower
+from twinlens.training.export.log_filter import drop_log_message
+from twinlens.training.export.towers import ExportTower, Note
 from twinlens.training.export.wrappers import PixelFace
 
 Precision = Literal["fp32", "int8", "fp16", "bf16"]
@@ -30,13 +28,15 @@ TowerName = Literal["image", "text"]
 
 PRECISIONS: Final = ("fp32", "int8", "fp16")
 LEAST_COSINE: Final = 0.995
+# The tracer has already folded and inferred what this would.
+_ADVICE: Final = "pre-processing before quantization"
 _QUANTISED: Final = ("MatMul", "Gemm")
 _SECONDS: Final = 2.0  # of processor time for one speed ratio
 _ROUNDS: Final = 7
 
 
 def add_variants(
-    tower: Tower, folder: Path, precisions: tuple[str, ...], note: Note
+    tower: ExportTower, folder: Path, precisions: tuple[str, ...], note: Note
 ) -> list[Variant]:
     """Write the variants of `tower` beside its fp32 graph; return all that stand, fp32 first."""
     name = cast("TowerName", tower.name)
@@ -49,7 +49,7 @@ def add_variants(
 
 
 def _keep(
-    tower: Tower, folder: Path, precision: Precision, path: Path | None, note: Note
+    tower: ExportTower, folder: Path, precision: Precision, path: Path | None, note: Note
 ) -> list[Variant]:
     """Measure the variant at `path`; drop it, saying why, if it moves an embedding too far."""
     if path is None:
@@ -68,10 +68,10 @@ def _keep(
     return [Variant(cast("TowerName", tower.name), precision, path.name, cosine, speed)]
 
 
-def _write_int8(tower: Tower, folder: Path) -> Path | None:
+def _write_int8(tower: ExportTower, folder: Path) -> Path | None:
     """Quantise weights per channel and activations as they come; None if there is nothing to."""
     source, path = folder / tower.file, _variant_path(folder / tower.file, "int8")
-    with _quiet_quantiser():
+    with drop_log_message(_ADVICE):
         quantize_dynamic(
             source,
             path,
@@ -105,7 +105,7 @@ def _rename_data(graph: onnx.ModelProto, written: Path, path: Path) -> None:
     path.write_bytes(graph.SerializeToString())
 
 
-def _write_fp16(tower: Tower, folder: Path) -> Path:
+def _write_fp16(tower: ExportTower, folder: Path) -> Path:
     """Trace the tower again in half precision; its inputs and outputs stay as they are."""
     face = copy.deepcopy(tower.face)
     face.tower = cast("torch.nn.Module", face.tower).half()
@@ -117,7 +117,7 @@ def _write_fp16(tower: Tower, folder: Path) -> Path:
     return path
 
 
-def _measure(tower: Tower, plain: Path, variant: Path) -> tuple[float, float]:
+def _measure(tower: ExportTower, plain: Path, variant: Path) -> tuple[float, float]:
     """Return the variant's smallest cosine to fp32, and its speed as a ratio to it.
 
     One thread, processor seconds, the two in turn: other work on the machine cancels out.
@@ -144,18 +144,3 @@ def _variant_path(path: Path, precision: str) -> Path:
 
 def _data_of(path: Path) -> Path:
     return path.with_suffix(".data")
-
-
-@contextmanager
-def _quiet_quantiser() -> Iterator[None]:
-    """Drop the advice to pre-process: the tracer has already folded and inferred what it would."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
-
-    root = logging.getLogger()
-    root.addFilter(is_news)
-    try:
-        yield
-    finally:
-        root.removeFilter(is_news)

@@ -21,19 +21,26 @@ from twinlens.errors import InputError
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.distributed.sharding import set_synchronised
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import REPRESENTATION, TEXTS, Batch, Given, Objective, Rows
+from twinlens.training.objective import (
+    REPRESENTATION,
+    TEXTS,
+    Batch,
+    BatchRows,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.runs.state import State
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 from twinlens.training.seeds import mix
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a backward pass leaves beside the gradients; all without graph, rows of this rank."""
+class BackwardResult:
+    """What a backward pass returns beside the gradients; detached, rows of this rank."""
 
-    terms: Rows
+    terms: BatchRows
     representation: Tensor
-    taught: tuple[Rows, ...]  # by micro-batch: what rings and centres are renewed from
+    state_rows: tuple[BatchRows, ...]  # by micro-batch: what queues and centres are updated from
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,13 @@ class Differentiator:
     ranks: Ranks
     autocast: torch.dtype | None = None
     chunk: int = 0
-    witness: Callable[[Given], None] | None = None  # looks at what the loss is given
+    loss_probe: Callable[[LossInputs], None] | None = (
+        None  # measures at the loss's inputs, for the doctor
+    )
 
-    def backward(self, batch: Batch, progress: Progress, *, accumulate: int = 1) -> Outcome:
+    def backward(
+        self, batch: Batch, progress: TrainingProgress, *, accumulate: int = 1
+    ) -> BackwardResult:
         """Add the gradient of the mean loss over `batch` to the parameters."""
         if self.chunk:
             return self._cached(batch, progress)
@@ -61,31 +72,33 @@ class Differentiator:
                 field="accumulate",
             )
         size = len(batch) // accumulate
-        outcomes = []
+        results = []
         for number in range(accumulate):
             part = batch.part(number * size, (number + 1) * size)
             last = number == accumulate - 1
             with _synchronised(self.passes, last):
-                outcomes.append(self._direct(part, progress, 1 / accumulate))
-        return _merged(outcomes)
+                results.append(self._direct(part, progress, 1 / accumulate))
+        return _merged(results)
 
-    def _direct(self, batch: Batch, progress: Progress, weight: float) -> Outcome:
-        taught = self._teach(batch)
+    def _direct(self, batch: Batch, progress: TrainingProgress, weight: float) -> BackwardResult:
+        teacher_rows = self._teacher_rows(batch)
         rows, shared = self._student(batch)
-        terms = self._loss(rows, taught, shared, batch, progress)
+        terms = self._loss(rows, teacher_rows, shared, batch, progress)
         torch.autograd.backward(terms["loss"] * weight)
-        return Outcome(_plain(terms), rows[REPRESENTATION].detach(), (self._kept(taught, rows),))
+        return BackwardResult(
+            _plain(terms), rows[REPRESENTATION].detach(), (self._state_rows(teacher_rows, rows),)
+        )
 
-    def _cached(self, batch: Batch, progress: Progress) -> Outcome:
+    def _cached(self, batch: Batch, progress: TrainingProgress) -> BackwardResult:
         parts = [
             batch.part(start, min(start + self.chunk, len(batch)))
             for start in range(0, len(batch), self.chunk)
         ]
-        taught = _stacked([self._teach(part) for part in parts])
+        teacher_rows = _stacked([self._teacher_rows(part) for part in parts])
         rows, shared = self._rows_without_graph(parts, progress)
         leaves = {name: tensor.requires_grad_() for name, tensor in rows.items()}
         ends = {name: tensor.detach().requires_grad_() for name, tensor in shared.items()}
-        terms = self._loss(leaves, taught, ends, batch, progress)
+        terms = self._loss(leaves, teacher_rows, ends, batch, progress)
         torch.autograd.backward(terms["loss"])
         start = 0
         for number, part in enumerate(parts):
@@ -105,15 +118,17 @@ class Differentiator:
                 ends_of, slopes = zip(*pairs, strict=True)
                 torch.autograd.backward(ends_of, slopes)
             start += len(part)
-        kept = self._kept(taught, rows)
-        return Outcome(_plain(terms), rows[REPRESENTATION].detach(), (kept,))
+        kept = self._state_rows(teacher_rows, rows)
+        return BackwardResult(_plain(terms), rows[REPRESENTATION].detach(), (kept,))
 
-    def _kept(self, taught: Rows, rows: Rows) -> Rows:
+    def _state_rows(self, teacher_rows: BatchRows, rows: BatchRows) -> BatchRows:
         """Return the teacher's rows, and those of the student's that the state asks for."""
-        own = self.state.sources - taught.keys()
-        return taught | {name: rows[name].detach() for name in own}
+        own = self.state.sources - teacher_rows.keys()
+        return teacher_rows | {name: rows[name].detach() for name in own}
 
-    def _rows_without_graph(self, parts: Sequence[Batch], progress: Progress) -> tuple[Rows, Rows]:
+    def _rows_without_graph(
+        self, parts: Sequence[Batch], progress: TrainingProgress
+    ) -> tuple[BatchRows, BatchRows]:
         """Return all rows, forwarded chunk by chunk; running statistics stay as they were."""
         buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
         with torch.no_grad():
@@ -126,39 +141,44 @@ class Differentiator:
         return _stacked([rows for rows, _ in found]), found[0][1]
 
     def _seeded_student(
-        self, part: Batch, progress: Progress, number: int, *, bare: bool = False
-    ) -> tuple[Rows, Rows]:
-        """Forward a chunk such that dropout falls alike both times."""
+        self, part: Batch, progress: TrainingProgress, number: int, *, bare: bool = False
+    ) -> tuple[BatchRows, BatchRows]:
+        """Forward a chunk with the same dropout both times."""
         with torch.random.fork_rng(enabled=True):
             torch.manual_seed(mix(torch.initial_seed(), progress.step, number))
             return self._student(part, bare=bare)
 
-    def _student(self, batch: Batch, *, bare: bool = False) -> tuple[Rows, Rows]:
+    def _student(self, batch: Batch, *, bare: bool = False) -> tuple[BatchRows, BatchRows]:
         module: Any = self.net if bare else self.passes
         with self._precision(batch):
             rows, shared = module(batch)
         return _wide(rows), _wide(shared)
 
-    def _teach(self, batch: Batch) -> Rows:
-        if self.state.twin is None:
+    def _teacher_rows(self, batch: Batch) -> BatchRows:
+        if self.state.ema_teacher is None:
             return {}
         with torch.no_grad(), self._precision(batch):
-            return _wide(self.objective.teacher(self.state.twin, batch))
+            return _wide(self.objective.teacher(self.state.ema_teacher, batch))
 
     def _loss(
-        self, rows: Rows, taught: Rows, shared: Rows, batch: Batch, progress: Progress
-    ) -> Rows:
+        self,
+        rows: BatchRows,
+        teacher_rows: BatchRows,
+        shared: BatchRows,
+        batch: Batch,
+        progress: TrainingProgress,
+    ) -> BatchRows:
         extra = {name: value for name, value in batch.extra.items() if name not in TEXTS}
         rows = {name: value for name, value in rows.items() if name != REPRESENTATION}
         if self.objective.coupled:
-            rows, taught, extra = (
+            rows, teacher_rows, extra = (
                 {name: self.ranks.gather(value) for name, value in group.items()}
-                for group in (rows, taught, extra)
+                for group in (rows, teacher_rows, extra)
             )
-        given = Given(rows, taught, shared, self.state.tensors(), extra, progress)
-        if self.witness is not None:
-            self.witness(given)
-        return self.objective.loss(given)
+        inputs = LossInputs(rows, teacher_rows, shared, self.state.tensors(), extra, progress)
+        if self.loss_probe is not None:
+            self.loss_probe(inputs)
+        return self.objective.loss(inputs)
 
     def _precision(self, batch: Batch) -> contextlib.AbstractContextManager[Any]:
         device = next(iter(batch.views.values())).device.type
@@ -178,7 +198,7 @@ def _synchronised(module: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
-def _wide(rows: Rows) -> Rows:
+def _wide(rows: BatchRows) -> BatchRows:
     """Return the rows in at least fp32: losses are exact sums of exponentials, bf16 is not."""
     return {
         name: value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
@@ -186,21 +206,21 @@ def _wide(rows: Rows) -> Rows:
     }
 
 
-def _stacked(rows: Sequence[Rows]) -> Rows:
+def _stacked(rows: Sequence[BatchRows]) -> BatchRows:
     return {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
 
 
-def _plain(terms: Rows) -> Rows:
+def _plain(terms: BatchRows) -> BatchRows:
     return {name: value.detach() for name, value in terms.items()}
 
 
-def _merged(outcomes: Sequence[Outcome]) -> Outcome:
-    if len(outcomes) == 1:
-        return outcomes[0]
+def _merged(results: Sequence[BackwardResult]) -> BackwardResult:
+    if len(results) == 1:
+        return results[0]
     terms = {
-        name: torch.stack([outcome.terms[name] for outcome in outcomes]).mean(dim=0)
-        for name in outcomes[0].terms
+        name: torch.stack([result.terms[name] for result in results]).mean(dim=0)
+        for name in results[0].terms
     }
-    representation = torch.cat([outcome.representation for outcome in outcomes])
-    taught = tuple(rows for outcome in outcomes for rows in outcome.taught)
-    return Outcome(terms, representation, taught)
+    representation = torch.cat([result.representation for result in results])
+    state_rows = tuple(rows for result in results for rows in result.state_rows)
+    return BackwardResult(terms, representation, state_rows)

@@ -17,14 +17,14 @@ from torch import nn
 from twinlens.errors import TwinlensError
 from twinlens.training.config import Config
 from twinlens.training.distributed.sharding import whole
-from twinlens.training.loop.gradients import Outcome
+from twinlens.training.loop.gradients import BackwardResult
 from twinlens.training.loop.optimizers import drop_frozen, schedule_rates
 from twinlens.training.loop.session import Session, open_session
-from twinlens.training.loop.stopping import hear_signals
+from twinlens.training.loop.stopping import defer_signals
 from twinlens.training.progress import Display, Silent
 from twinlens.training.runs.checkpoints import find_checkpoint
 from twinlens.training.runs.run import CHECKPOINTS
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 from twinlens.training.seeds import mix
 
 
@@ -39,7 +39,7 @@ class Finished:
 
 
 class NotFiniteError(TwinlensError):
-    """A loss or gradient that is no number; the run stops and keeps its last good checkpoint."""
+    """A loss or gradient that is not finite; the run stops and keeps its last good checkpoint."""
 
     code = "loss_not_finite"
 
@@ -51,10 +51,10 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     session = open_session(config, where, out, display)
     loss = float("nan")
     try:
-        with hear_signals() as wish:
+        with defer_signals() as stop:
             for step in range(session.step, session.total):
                 loss = take_step(session, step, display)
-                if wish.heard and session.step < session.total:
+                if stop.requested and session.step < session.total:
                     _stop(session, display)
             if session.step > session.saved:
                 session.save()
@@ -65,9 +65,10 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
 
 
 def _stop(session: Session, display: Display) -> None:
-    """End a run whose user does not want to wait, at the end of a step.
+    """End an interrupted run at the end of a step.
 
-    Ranks hear a signal in different steps, and a checkpoint needs them all: theirs is the last one.
+    Several ranks receive a signal in different steps and a checkpoint needs them all, so they keep
+    the last one.
     """
     if session.ranks.world == 1:
         session.save()
@@ -79,49 +80,49 @@ def take_step(session: Session, step: int, display: Display) -> float:
     """Take one optimizer step and all that belongs to it; return its loss."""
     started = time.perf_counter()
     settings = session.config.settings
-    progress = Progress(step, session.total, session.per_epoch)
+    progress = TrainingProgress(step, session.total, session.per_epoch)
     torch.manual_seed(mix(settings.seed, step, session.ranks.rank, 7))
     batch = session.feeder.batch(step)
     lr = schedule_rates(session.optimizer, settings, progress)
     due = (step + 1) % settings.log_every == 0 or step + 1 == session.total
-    session.rounds.open_step(due)
+    session.health.begin_step(due)
     session.optimizer.zero_grad(set_to_none=True)
-    outcome = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
+    result = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
     drop_frozen(session.optimizer, progress)
-    session.rounds.see_gradients(session.net, session.state)
+    session.health.after_backward(session.net, session.state)
     norm = clip_gradients(session.net, settings.clip)
     checked = due or session.save_due(step + 1) or session.device.type == "cpu"
     if checked:
-        _check_finite(session, outcome, norm, step)
+        _check_finite(session, result, norm, step)
     session.optimizer.step()
-    session.rounds.see_step(session.net, outcome.representation)
-    session.state.renew(session.net, outcome.taught, progress, session.ranks)
+    session.health.after_step(session.net, result.representation)
+    session.state.update(session.net, result.state_rows, progress, session.ranks)
     session.step = step + 1
-    session.observe(outcome.representation, batch.extra["labels"])
+    session.observe(result.representation, batch.extra["labels"])
     if session.save_due(step + 1):
         session.save()
     if due:
-        numbers = _numbers(session, outcome, norm, lr, time.perf_counter() - started)
+        numbers = _numbers(session, result, norm, lr, time.perf_counter() - started)
         _report(session, numbers, display)
-    return float(outcome.terms["loss"]) if checked else float("nan")
+    return float(result.terms["loss"]) if checked else float("nan")
 
 
 def _report(session: Session, numbers: dict[str, float], display: Display) -> None:
-    """Log a step, show it, and say what the doctor makes of it."""
-    row = numbers | session.take_observations() | session.rounds.take()
+    """Log a step, show it, and print the doctor's new findings."""
+    row = numbers | session.take_observations() | session.health.take()
     session.log.add(session.step, row)
     shown = {name: numbers[name] for name in ("loss", "images/s")}
     display.advance(session.config.method, session.step, session.total, shown)
     if session.ranks.first:
-        for line in session.rounds.alarm({"step": session.step, **row}):
+        for line in session.health.new_findings({"step": session.step, **row}):
             display.say(line)
 
 
 def _numbers(
-    session: Session, outcome: Outcome, norm: torch.Tensor, lr: float, seconds: float
+    session: Session, result: BackwardResult, norm: torch.Tensor, lr: float, seconds: float
 ) -> dict[str, float]:
     """Return what the log keeps of a step."""
-    terms = {name: float(value) for name, value in outcome.terms.items()}
+    terms = {name: float(value) for name, value in result.terms.items()}
     speed = session.config.settings.batch / seconds
     return {**terms, "lr": lr, "gradient": float(norm), "images/s": round(speed, 1)}
 
@@ -132,9 +133,9 @@ def clip_gradients(net: nn.Module, limit: float) -> torch.Tensor:
     return whole(norm)
 
 
-def _check_finite(session: Session, outcome: Outcome, norm: torch.Tensor, step: int) -> None:
-    """Stop before a step that would spoil the weights, and say which term was at fault."""
-    wrong = [name for name, value in outcome.terms.items() if not torch.isfinite(value)]
+def _check_finite(session: Session, result: BackwardResult, norm: torch.Tensor, step: int) -> None:
+    """Stop before a step would spoil the weights; name the term at fault."""
+    wrong = [name for name, value in result.terms.items() if not torch.isfinite(value)]
     if not wrong and not torch.isfinite(norm):
         wrong = ["the gradient"]
     if not wrong:

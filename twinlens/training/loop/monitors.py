@@ -1,9 +1,9 @@
 """Numbers about the representation while training: rank, spread, online probe and kNN.
 
 They read the detached representation of the step's own views, so they cost no forward pass and no
-gradient reaches the encoder. They spend at most a set share of the time; when they would exceed
-it they wait. Nothing that they do or skip changes the training. What they have learned is kept over
-a resume; which steps they look at is a matter of the clock, so their numbers are not bit-exact.
+gradient reaches the encoder. They use at most a set share of the time and skip steps beyond it.
+Nothing that they do or skip changes the training. What they have learned is kept over a resume;
+which steps they observe depends on the clock, so their numbers are not bit-exact.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Monitors:
         self._labels: Tensor | None = None
 
     def observe(self, representation: Tensor, labels: Tensor) -> dict[str, float]:
-        """Look at representations (n, views, d); return what is new, often nothing."""
+        """Observe representations (n, views, d); return new numbers, often none."""
         now = self._clock()
         if self.spent > self.share * (now - self._began):
             return {}

@@ -1,4 +1,4 @@
-"""Optimizers and their parameter groups: who decays, who is frozen, who keeps a constant rate."""
+"""Optimizers and their parameter groups: which decay, are frozen, or keep a constant rate."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.config import Settings
+from twinlens.training.config import TrainingSettings
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Group
-from twinlens.training.schedules import Progress, warmed_cosine
+from twinlens.training.objective import ParamGroup
+from twinlens.training.schedules import TrainingProgress, warmed_cosine
 
 REFERENCE_BATCH = 256
-DEFAULT = Group("")
+DEFAULT = ParamGroup("")
 
 
 class Lars(torch.optim.Optimizer):
@@ -53,9 +53,9 @@ class Lars(torch.optim.Optimizer):
         parameter.add_(buffer, alpha=-group["lr"])
 
 
-def parameter_groups(net: Network, exceptions: Sequence[Group]) -> list[dict[str, Any]]:
+def parameter_groups(net: Network, exceptions: Sequence[ParamGroup]) -> list[dict[str, Any]]:
     """Return one group for each (exception, decays or not); every parameter is in exactly one."""
-    found: dict[tuple[Group, bool], list[nn.Parameter]] = {}
+    found: dict[tuple[ParamGroup, bool], list[nn.Parameter]] = {}
     for name, parameter in net.parts.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -69,7 +69,7 @@ def parameter_groups(net: Network, exceptions: Sequence[Group]) -> list[dict[str
 
 
 def open_optimizer(
-    net: Network, exceptions: Sequence[Group], settings: Settings
+    net: Network, exceptions: Sequence[ParamGroup], settings: TrainingSettings
 ) -> torch.optim.Optimizer:
     """Return the optimizer that the settings name."""
     groups = parameter_groups(net, exceptions)
@@ -81,24 +81,24 @@ def open_optimizer(
 
 
 def schedule_rates(
-    optimizer: torch.optim.Optimizer, settings: Settings, progress: Progress
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings, progress: TrainingProgress
 ) -> float:
     """Set learning rates and decays for this step; return the plain learning rate."""
     base = settings.lr * rate_scale(settings)
     factor = warmed_cosine(progress, settings.warmup, settings.lr_floor)
     decay = settings.weight_decay
     if settings.weight_decay_end >= 0:
-        rise = 1 - warmed_cosine(Progress(progress.step, progress.total), 0)
+        rise = 1 - warmed_cosine(TrainingProgress(progress.step, progress.total), 0)
         decay += (settings.weight_decay_end - decay) * rise
     for group in optimizer.param_groups:
-        rule: Group = group["rule"]
+        rule: ParamGroup = group["rule"]
         moved = base * rule.lr_factor
         group["lr"] = moved if rule.schedule == "constant" else moved * factor
         group["weight_decay"] = decay if group["adapts"] else 0.0
     return base * factor
 
 
-def drop_frozen(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def drop_frozen(optimizer: torch.optim.Optimizer, progress: TrainingProgress) -> None:
     """Forget the gradients of groups that are still frozen."""
     for group in optimizer.param_groups:
         if progress.epoch < group["rule"].frozen_epochs:
@@ -106,7 +106,7 @@ def drop_frozen(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
                 parameter.grad = None
 
 
-def rate_scale(settings: Settings) -> float:
+def rate_scale(settings: TrainingSettings) -> float:
     """Return what `lr` is multiplied by for this batch."""
     ratio = settings.batch / REFERENCE_BATCH
     return {"linear": ratio, "sqrt": float(ratio**0.5), "none": 1.0}[settings.lr_scaling]

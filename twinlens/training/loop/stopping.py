@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM wait for the end of a step, so that what is saved is a whole step.
+"""Ctrl-C and SIGTERM take effect at the end of a step, so that only whole steps are saved.
 
-A step that is cut in the middle leaves some parameters moved and others not; saved, it would pass
-for a good checkpoint. What must stay true: handlers of others are left alone, and a second Ctrl-C
-does not wait.
+A step interrupted halfway leaves some parameters updated and others not, and a checkpoint of it
+would look valid. What must stay true: signal handlers that others installed are left alone, and a
+second Ctrl-C interrupts at once.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLAIN = (signal.default_int_handler, signal.SIG_DFL)
 
 
-class Wish:
-    """Whether somebody asked to stop."""
+class StopRequest:
+    """Whether a stop was requested."""
 
     def __init__(self) -> None:
-        self.heard = False
+        self.requested = False
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal; the second one interrupts at once."""
-        if self.heard:
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal; the second one interrupts at once."""
+        if self.requested:
             raise KeyboardInterrupt
-        self.heard = True
+        self.requested = True
 
 
 @contextlib.contextmanager
-def hear_signals() -> Iterator[Wish]:
-    """Yield a wish that signals set; outside the main thread, which alone gets them, none does."""
-    wish = Wish()
+def defer_signals() -> Iterator[StopRequest]:
+    """Yield a request that signals set; only the main thread receives signals."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield stop
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     ours = [number for number, handler in before.items() if handler in PLAIN]
     for number in ours:
-        signal.signal(number, wish.hear)
+        signal.signal(number, stop.receive)
     try:
-        yield wish
+        yield stop
     finally:
         for number in ours:
             signal.signal(number, before[number])

@@ -37,7 +37,7 @@ def cross_view_entropy(targets: Tensor, log_odds: Tensor) -> Tensor:
 def describe_targets(targets: Tensor) -> dict[str, Tensor]:
     """Return two entropies of targets (..., k) to log; the doctor reads them together.
 
-    That of each (ln k: they say nothing) and that of their mean (0: one prototype takes all).
+    That of each (ln k: uniform) and that of their mean (0: one prototype takes all).
     """
     mean = targets.flatten(0, -2).mean(dim=0)
     return {

@@ -59,7 +59,7 @@ class SyncNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class SplitNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm within each of `splits` parts of the batch: one device playing several.
+    """BatchNorm within each of `splits` parts of the batch: one device simulating several.
 
     Row i belongs to split i mod `splits`.
     """

@@ -1,8 +1,8 @@
-"""The network of a run: towers, heads and loss parameters as named parts, and its EMA twin.
+"""The network of a run: towers, heads and loss parameters as named parts, and its EMA teacher.
 
 The objective writes its forward pass in terms of parts (`net["image"]`); the whole network is one
-module, so that DDP, FSDP, `torch.compile` and checkpoints see a single thing. A twin is always a
-deep copy: a teacher that aliases its student is a collapse that no loss curve explains.
+module, so that DDP, FSDP, `torch.compile` and checkpoints see a single thing. A teacher is always
+a deep copy: one that shares memory with its student collapses without a sign in the loss.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """Named parts under one roof; calling it runs the pass that the objective gave."""
+    """Named parts as one module; calling it runs the objective's forward pass."""
 
     def __init__(
         self, parts: Mapping[str, nn.Module], run: Callable[[Network, Any], Any] | None = None
@@ -41,18 +41,17 @@ class Network(nn.Module):
         return tuple({name: value.clone() for name, value in rows.items()} for rows in found)
 
     def own_results(self) -> None:
-        """Answer with copies from now on: FSDP hooks results, and a view may lose its hook."""
+        """Return copies from now on: FSDP hooks results, and a view may lose its hook."""
         self._owns = True
 
-    def twin(self, names: tuple[str, ...]) -> Network:
+    def copy_frozen(self, names: tuple[str, ...]) -> Network:
         """Return a deep copy of the named parts that takes no gradient."""
-        parts = {name: copy.deepcopy(self.parts[name]) for name in names}
-        twin = Network(parts)
-        twin.requires_grad_(False)
-        return twin
+        frozen = Network({name: copy.deepcopy(self.parts[name]) for name in names})
+        frozen.requires_grad_(False)
+        return frozen
 
 
-class Scalar(nn.Module):
+class ScalarParameter(nn.Module):
     """A learned number (a logit scale, a bias) as a part of the network."""
 
     def __init__(self, value: float) -> None:

@@ -1,7 +1,8 @@
 """The methods, one file each, and the table of their names.
 
 A new method is a file here, a line below, and a recipe; the standing proofs (oracle, two ranks,
-cached gradients, resume) find it through this table.
+cached gradients, resume) find it through this table. What must stay true: a method holds no tensor.
+Imported by: recipes and runs.
 """
 
 from __future__ import annotations

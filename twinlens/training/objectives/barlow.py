@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.training.nn.heads import mlp
-from twinlens.training.objective import Anatomy, Given, Rows
+from twinlens.training.objective import BatchRows, HealthSpec, LossInputs
 from twinlens.training.objectives.projected import ProjectedViews
 from twinlens.training.views.crops import Crops
 
@@ -27,7 +27,7 @@ class BarlowTwins(ProjectedViews):
 
     name: ClassVar[str] = "barlow"
     summary: ClassVar[str] = "the correlation of two views' features becomes the identity"
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z")
+    health: ClassVar[HealthSpec] = HealthSpec(head="z")
 
     off_diagonal: float = 0.0051  # lambda
     dim: int = 512
@@ -39,9 +39,9 @@ class BarlowTwins(ProjectedViews):
         sizes = (widths["image"], self.hidden, self.hidden, self.dim)
         return {"projector": mlp(sizes, last_bias=False)}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the distance of the cross-correlation from the identity, and its two parts."""
-        first, second = (standardise(z) for z in given.student["z"].unbind(1))
+        first, second = (standardise(z) for z in inputs.student["z"].unbind(1))
         correlation = first.mT @ second / len(first)
         own = torch.eye(len(correlation), dtype=torch.bool, device=correlation.device)
         invariance = (1 - correlation.diagonal()).square().sum()

@@ -1,4 +1,4 @@
-"""BEiT: tell the visual codes of hidden patches (Bao et al. 2021).
+"""BEiT: predict the visual codes of hidden patches (Bao et al. 2021).
 
 https://arxiv.org/abs/2106.08254. A tokenizer, trained first and then fixed, gives each patch one of
 K codes; the encoder sees the image with stand-ins for hidden patches, and a linear layer tells
@@ -18,7 +18,14 @@ from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, masked_mean
 from twinlens.training.nn.visual_tokenizer import TRAIN, Codes
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    Extra,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.objectives.mae import plain_crop
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
@@ -29,7 +36,7 @@ class BEiT(Objective):
     """Masked image modelling over visual codes."""
 
     name: ClassVar[str] = "beit"
-    summary: ClassVar[str] = "tell the visual codes of hidden patches; needs a vit"
+    summary: ClassVar[str] = "predict the visual codes of hidden patches; needs a vit"
     coupled: ClassVar[bool] = False
 
     size: int = 512  # codes
@@ -42,20 +49,17 @@ class BEiT(Objective):
         """One crop; colours stay as they are."""
         return {"global": self.crops}
 
-    def masks(self) -> Masks:
-        """Blocks, equally many patches in each image."""
-        return Masks("blocks", self.ratio, self.ratio)
-
-    def codes(self) -> Codes:
-        """The tokenizer's codes."""
-        return Codes(self.size, self.tokenizer, self.tokenizer_steps)
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks of blocks, equally many patches in each image, and the tokenizer's codes."""
+        masks = Masks("blocks", self.ratio, self.ratio)
+        return masks, Codes(self.size, self.tokenizer, self.tokenizer_steps)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The stand-in and the linear layer to codes."""
         width = widths["image"]
         return {"mask_token": Token(width), "codes": nn.Linear(width, self.size)}
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return the odds of each code (n, patches, size)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
@@ -63,11 +67,11 @@ class BEiT(Objective):
         tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
         return {REPRESENTATION: tokens[:, :1].detach(), "odds": net["codes"](tokens[:, 1:])}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the cross-entropy on hidden patches."""
-        logs = given.student["odds"].log_softmax(dim=-1)
-        error = -logs.gather(-1, given.extra["codes"][..., None])[..., 0]
-        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+        logs = inputs.student["odds"].log_softmax(dim=-1)
+        error = -logs.gather(-1, inputs.extra["codes"][..., None])[..., 0]
+        return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
         """Ln K: every code is as likely."""

@@ -1,7 +1,7 @@
-"""BYOL: predict the momentum twin's projection of the other view; no negatives.
+"""BYOL: predict the EMA teacher's projection of the other view; no negatives.
 
 Grill et al. 2020, https://arxiv.org/abs/2006.07733. loss = sum over the two views of
-2 - 2 cos(predictor(z), twin's z of the other view). The predictor belongs to the student alone.
+2 - 2 cos(predictor(z), teacher's z of the other view). The predictor belongs to the student alone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from twinlens.training.nn.heads import mlp
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
+    BatchRows,
     Declaration,
     Ema,
-    Given,
+    HealthSpec,
+    LossInputs,
     Objective,
-    Rows,
     per_view,
     unit,
 )
@@ -32,12 +32,12 @@ from twinlens.training.views.crops import Crops
 
 @dataclass(frozen=True)
 class BYOL(Objective):
-    """Cosine regression onto a momentum twin."""
+    """Cosine regression onto an EMA teacher."""
 
     name: ClassVar[str] = "byol"
-    summary: ClassVar[str] = "predict the momentum twin's view; no negatives"
+    summary: ClassVar[str] = "predict the EMA teacher's view; no negatives"
     coupled: ClassVar[bool] = False
-    anatomy: ClassVar[Anatomy] = Anatomy(head="p", unit=("p",), needed=("predictor",))
+    health: ClassVar[HealthSpec] = HealthSpec(head="p", unit=("p",), needed=("predictor",))
 
     hidden: int = 1024
     dim: int = 256
@@ -56,21 +56,21 @@ class BYOL(Objective):
         }
 
     def state(self) -> tuple[Declaration, ...]:
-        """The twin; it has no predictor."""
+        """The EMA teacher; it has no predictor."""
         return (Ema(("image", "projector"), self.follow),)
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predictions p (n, 2, dim)."""
         seen, p = per_view(net, ("image", "projector", "predictor"), batch.views["global"])
         return {REPRESENTATION: seen, "p": p}
 
-    def teacher(self, net: Network, batch: Batch) -> Rows:
+    def teacher(self, net: Network, batch: Batch) -> BatchRows:
         """Return targets z (n, 2, dim)."""
         return {"z": per_view(net, ("image", "projector"), batch.views["global"])[1]}
 
-    def loss(self, given: Given) -> Rows:
-        """Return the regression of each view onto the twin's other view."""
-        p, z = unit(given.student["p"]), unit(given.teacher["z"]).flip(1)
+    def loss(self, inputs: LossInputs) -> BatchRows:
+        """Return the regression of each view onto the teacher's other view."""
+        p, z = unit(inputs.student["p"]), unit(inputs.teacher["z"]).flip(1)
         return {"loss": (2 - 2 * (p * z).sum(dim=-1)).sum(dim=1).mean()}
 
     def chance(self, batch: int) -> float:

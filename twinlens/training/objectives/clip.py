@@ -5,7 +5,7 @@ https://arxiv.org/abs/2103.00020. With unit rows x, y and a learned scale s <= 1
 The scale is learned as a logarithm and clamped in place after each step, never in the loss.
 With `hard_negatives`, captions that are nearly true of the images stand as further columns among
 the texts that an image chooses from (Yuksekgonul et al. 2023, https://arxiv.org/abs/2210.01936);
-no image is asked for by them.
+they ask for no image.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.training.nn.contrast import clip_loss, one_way_loss
-from twinlens.training.nn.network import Network, Scalar
+from twinlens.training.nn.network import Network, ScalarParameter
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
+    BatchRows,
+    Captions,
     Clamp,
     Declaration,
-    Given,
+    Extra,
+    HealthSpec,
+    LossInputs,
     Objective,
-    Rows,
     per_view,
 )
 from twinlens.training.views.crops import Crops
@@ -44,7 +46,7 @@ class CLIP(Objective):
     name: ClassVar[str] = "clip"
     summary: ClassVar[str] = "images and captions find each other among the batch"
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y", "wrong"))
+    health: ClassVar[HealthSpec] = HealthSpec(head="x", unit=("x", "y", "wrong"))
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
@@ -59,13 +61,15 @@ class CLIP(Objective):
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A linear projection for each tower, and the learned scale."""
-        return project_towers(widths, self.dim) | {"scale": Scalar(math.log(self.scale_init))}
+        return project_towers(widths, self.dim) | {
+            "scale": ScalarParameter(math.log(self.scale_init))
+        }
 
     def state(self) -> tuple[Declaration, ...]:
         """The bounds of the scale."""
         return (Clamp("scale.value", 0.0, math.log(CLIP_MAX_SCALE)),)
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return image rows x and text rows y (n, dim); of hard negatives `wrong` (n, h, dim)."""
         rows = embed_pairs(net, batch)
         if not self.hard_negatives:
@@ -74,17 +78,17 @@ class CLIP(Objective):
         wrong = embed_texts(net, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         return rows | {"wrong": wrong}
 
-    def negatives(self) -> int:
-        """As many as are set."""
-        return self.hard_negatives
+    def extras(self) -> tuple[Extra, ...]:
+        """Captions, and hard negatives if they are set."""
+        return (Captions(self.hard_negatives),)
 
-    def shared(self, net: Network) -> Rows:
+    def shared(self, net: Network) -> BatchRows:
         """Return the scale."""
         return {"scale": net["scale"]().exp()}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the symmetric InfoNCE."""
-        scale, rows = given.shared["scale"], given.student
+        scale, rows = inputs.shared["scale"], inputs.student
         x, y = rows["x"], rows["y"]
         if "wrong" not in rows:
             return {"loss": clip_loss(x, y, scale), "scale": scale}
@@ -98,7 +102,7 @@ class CLIP(Objective):
 
 
 def gentle_crops() -> Crops:
-    """Return a view that keeps what a caption may speak of: left and right, colours, the whole."""
+    """Return a view that keeps what a caption may describe: left and right, colours, the whole."""
     return Crops(
         1,
         scale_min=0.6,
@@ -118,7 +122,7 @@ def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
     return {f"{side}_projection": nn.Linear(widths[side], dim, bias=False) for side in PATHS}
 
 
-def embed_pairs(net: Network, batch: Batch) -> Rows:
+def embed_pairs(net: Network, batch: Batch) -> BatchRows:
     """Return image rows x and text rows y (n, dim) of a batch."""
     seen, x = per_view(net, PATHS["image"], batch.views["global"][:, :1])
     return {REPRESENTATION: seen, "x": x[:, 0], "y": embed_texts(net, batch.extra["tokens"])}

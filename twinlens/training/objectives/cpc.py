@@ -1,4 +1,4 @@
-"""CPC: from the patches above, tell which patch comes below (van den Oord et al. 2018).
+"""CPC: from the patches above, identify the patch below (van den Oord et al. 2018).
 
 https://arxiv.org/abs/1807.03748, with the overlapping patches of Henaff et al. 2019. An image is
 cut into a grid of half-overlapping patches; each is encoded by itself; a GRU reads each column from
@@ -18,7 +18,14 @@ from torch import Tensor, nn
 
 from twinlens.training.nn.contrast import one_way_loss
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import REPRESENTATION, Anatomy, Batch, Given, Objective, Rows
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    HealthSpec,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.views.crops import Crops
 
 
@@ -27,9 +34,9 @@ class CPC(Objective):
     """InfoNCE over predicted patches."""
 
     name: ClassVar[str] = "cpc"
-    summary: ClassVar[str] = "the patches above tell which patch of the batch comes below"
+    summary: ClassVar[str] = "from the patches above, identify the patch below among the batch"
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("p", "z"))
+    health: ClassVar[HealthSpec] = HealthSpec(head="z", unit=("p", "z"))
 
     grid: int = 3  # patches along a side; each is 2 / (grid + 1) of the image wide
     ahead: int = 2  # rows that are predicted at most
@@ -50,7 +57,7 @@ class CPC(Objective):
             "maps": nn.ModuleList(maps),
         }
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predictions p and patches z they are of (n, questions, dim)."""
         patches = cut_overlapping(batch.views["global"][:, 0], self.grid)  # (n, g, g, 3, s, s)
         n, g = patches.shape[:2]
@@ -60,19 +67,19 @@ class CPC(Objective):
         context = net["reader"](columns)[0].unflatten(0, (n, g)).transpose(1, 2)
         maps = net["maps"]
         assert isinstance(maps, nn.ModuleList)
-        asked = [maps[k - 1](context[:, : g - k]).flatten(1, 2) for k in self._distances()]
-        answers = [z[:, k:].flatten(1, 2) for k in self._distances()]
+        predictions = [maps[k - 1](context[:, : g - k]).flatten(1, 2) for k in self._distances()]
+        targets = [z[:, k:].flatten(1, 2) for k in self._distances()]
         seen = seen.detach().flatten(1, 2).mean(dim=1, keepdim=True)
-        return {REPRESENTATION: seen, "p": torch.cat(asked, 1), "z": torch.cat(answers, 1)}
+        return {REPRESENTATION: seen, "p": torch.cat(predictions, 1), "z": torch.cat(targets, 1)}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return InfoNCE of each prediction among the patches at the same distance and place."""
-        p, z = given.student["p"], given.student["z"]
+        p, z = inputs.student["p"], inputs.student["z"]
         losses, start = [], 0
         for k in self._distances():
             stop = start + (self.grid - k) * self.grid
-            asked, answers = p[:, start:stop].flatten(0, 1), z[:, start:stop].flatten(0, 1)
-            losses.append(one_way_loss(asked, answers, 1 / self.temperature))
+            predictions, targets = p[:, start:stop].flatten(0, 1), z[:, start:stop].flatten(0, 1)
+            losses.append(one_way_loss(predictions, targets, 1 / self.temperature))
             start = stop
         return {"loss": torch.stack(losses).mean()}
 

@@ -2,7 +2,7 @@
 
 Frome et al. 2013, "DeViSE: A Deep Visual-Semantic Embedding Model". With unit rows x, y,
     loss = mean_i sum over j != i of max(0, margin - x_i y_i + x_i y_j).
-The paper's text space is learned beforehand and stands still: `frozen_text` keeps it so, for runs
+The paper's text space is learned beforehand and fixed: `frozen_text` keeps it so, for runs
 whose text tower starts from weights that mean something. Else the texts learn along.
 """
 
@@ -15,7 +15,17 @@ from typing import ClassVar
 from torch import nn
 
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Anatomy, Batch, Given, Group, Objective, Rows, unit
+from twinlens.training.objective import (
+    Batch,
+    BatchRows,
+    Captions,
+    Extra,
+    HealthSpec,
+    LossInputs,
+    Objective,
+    ParamGroup,
+    unit,
+)
 from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
 from twinlens.training.views.crops import Crops
 
@@ -29,7 +39,7 @@ class DeViSE(Objective):
     coupled: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
-    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y"))
+    health: ClassVar[HealthSpec] = HealthSpec(head="x", unit=("x", "y"))
 
     dim: int = 256
     margin: float = 0.1
@@ -40,21 +50,25 @@ class DeViSE(Objective):
         """One mild crop."""
         return {"global": self.crops}
 
+    def extras(self) -> tuple[Extra, ...]:
+        """Captions."""
+        return (Captions(),)
+
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A linear projection for each tower."""
         return project_towers(widths, self.dim)
 
-    def groups(self) -> tuple[Group, ...]:
-        """The text side stands still if it is `frozen_text`."""
-        return (Group("text", lr_factor=0.0, decay=False),) if self.frozen_text else ()
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """With `frozen_text` the text side is frozen."""
+        return (ParamGroup("text", lr_factor=0.0, decay=False),) if self.frozen_text else ()
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return image rows x and text rows y (n, dim)."""
         return embed_pairs(net, batch)
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the mean over images of the hinges over other texts."""
-        x, y = unit(given.student["x"]), unit(given.student["y"])
+        x, y = unit(inputs.student["x"]), unit(inputs.student["y"])
         cosine = x @ y.mT
         hinge = (self.margin - cosine.diagonal()[:, None] + cosine).relu()
         hinge = hinge - hinge.diag().diag()  # a text does not compete with itself

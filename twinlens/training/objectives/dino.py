@@ -1,8 +1,9 @@
-"""DINO: all crops predict the momentum twin's soft assignment of the large ones.
+"""DINO: all crops predict the EMA teacher's soft assignment of the large ones.
 
-Caron et al. 2021, https://arxiv.org/abs/2104.14294. With student logits S, twin logits T, centre c,
+Caron et al. 2021, https://arxiv.org/abs/2104.14294. With student logits S, teacher logits T and
+centre c,
     loss = mean over pairs (t, v), t != v, of CE(softmax((T_t - c) / tau_t), softmax(S_v / tau_s)).
-The centre is moved after it was used, by the mean of the raw twin logits over all ranks.
+The centre is moved after it was used, by the mean of the raw teacher logits over all ranks.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
     Batch,
+    BatchRows,
     Centre,
     Declaration,
     Ema,
-    Given,
-    Group,
+    LossInputs,
     Objective,
-    Rows,
+    ParamGroup,
     per_view,
 )
 from twinlens.training.schedules import Cosine, Linear
@@ -39,7 +40,7 @@ class DINO(Objective):
     """Self-distillation with centring, sharpening and multi-crop."""
 
     name: ClassVar[str] = "dino"
-    summary: ClassVar[str] = "crops predict the momentum twin's soft assignment of large ones"
+    summary: ClassVar[str] = "crops predict the EMA teacher's soft assignment of large ones"
     coupled: ClassVar[bool] = False
     served: ClassVar[Literal["student", "teacher"]] = "teacher"
 
@@ -68,30 +69,30 @@ class DINO(Objective):
         head = PrototypeHead(widths["image"], self.hidden, self.narrow, self.prototypes)
         return {"projector": head}
 
-    def groups(self) -> tuple[Group, ...]:
-        """Prototypes stand still at first, until the rest has found its feet."""
-        return (Group("projector.prototypes", frozen_epochs=self.frozen_epochs),)
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """Prototypes are frozen for the first epochs."""
+        return (ParamGroup("projector.prototypes", frozen_epochs=self.frozen_epochs),)
 
     def state(self) -> tuple[Declaration, ...]:
-        """The twin and the centre of its logits."""
+        """The EMA teacher and the centre of its logits."""
         centre = Centre("centre", self.prototypes, self.centre_momentum, "logits")
         return Ema(("image", "projector"), self.follow), centre
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return logits (n, crops, prototypes): the large crops first; one forward a size."""
         pairs = [per_view(net, ("image", "projector"), views) for views in batch.views.values()]
         return {REPRESENTATION: pairs[0][0], "logits": torch.cat([out for _, out in pairs], dim=1)}
 
-    def teacher(self, net: Network, batch: Batch) -> Rows:
+    def teacher(self, net: Network, batch: Batch) -> BatchRows:
         """Return logits (n, 2, prototypes) of the large crops."""
         return {"logits": per_view(net, ("image", "projector"), batch.views["global"])[1]}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the cross-entropy, mean over pairs of different crops; the targets' entropies."""
-        sharp = self.teacher_temperature.at(given.progress)
-        centred = (given.teacher["logits"] - given.state["centre"]) / sharp
+        sharp = self.teacher_temperature.at(inputs.progress)
+        centred = (inputs.teacher["logits"] - inputs.state["centre"]) / sharp
         target = centred.softmax(dim=-1)
-        log_odds = (given.student["logits"] / self.student_temperature).log_softmax(dim=-1)
+        log_odds = (inputs.student["logits"] / self.student_temperature).log_softmax(dim=-1)
         loss = cross_view_entropy(target, log_odds)
         return {"loss": loss, **describe_targets(target)}
 

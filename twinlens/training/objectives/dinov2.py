@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from twinlens.training.nn.assignment import balance_assignments
-from twinlens.training.objective import Centre, Declaration, Given, Rows, unit
+from twinlens.training.objective import BatchRows, Centre, Declaration, LossInputs, unit
 from twinlens.training.objectives.ibot import IBOT
 from twinlens.training.schedules import Linear
 
@@ -37,24 +37,24 @@ class DINOv2(IBOT):
     iterations: int = 3  # of Sinkhorn
 
     def state(self) -> tuple[Declaration, ...]:
-        """The twin, and the centres where targets are centred by their mean."""
+        """The EMA teacher, and the centres where targets are centred by their mean."""
         items = super().state()
         if self.centring == "mean":
             return items
         return tuple(item for item in items if not isinstance(item, Centre))
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return iBOT's loss and KoLeo, summed over the two large crops."""
-        terms = super().loss(given)
-        koleo = torch.stack([crowding(x) for x in given.student["x"].unbind(1)]).sum()
+        terms = super().loss(inputs)
+        koleo = torch.stack([crowding(x) for x in inputs.student["x"].unbind(1)]).sum()
         return {**terms, "loss": terms["loss"] + self.koleo * koleo, "koleo": koleo}
 
-    def _targets(self, given: Given, rows: str, centre: str, temperature: Linear) -> Tensor:
+    def _targets(self, inputs: LossInputs, rows: str, centre: str, temperature: Linear) -> Tensor:
         if self.centring == "mean":
-            return super()._targets(given, rows, centre, temperature)
-        scores = given.teacher[rows] / temperature.at(given.progress)
-        mask = given.extra["mask"] if rows == "patches" else torch.ones_like(scores[..., 0]).bool()
-        targets = torch.zeros_like(scores)  # shown patches are asked for nothing
+            return super()._targets(inputs, rows, centre, temperature)
+        scores = inputs.teacher[rows] / temperature.at(inputs.progress)
+        mask = inputs.extra["mask"] if rows == "patches" else torch.ones_like(scores[..., 0]).bool()
+        targets = torch.zeros_like(scores)  # shown patches have no target
         balanced = balance_assignments(scores[mask], self.iterations)
         targets[mask] = balanced.to(targets.dtype)
         return targets

@@ -1,6 +1,6 @@
 """iBOT: DINO on the class token, and the same on hidden patches (Zhou et al. 2021).
 
-https://arxiv.org/abs/2111.07832. The student sees large crops with hidden patches, the twin sees
+https://arxiv.org/abs/2111.07832. The student sees large crops with hidden patches, the teacher sees
 all of them; with assignments as in DINO and a centre of their own,
     loss = CE over pairs of different crops + CE over hidden patches of the same crop.
 """
@@ -22,15 +22,16 @@ from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, masked_mean
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
+    BatchRows,
     Centre,
     Declaration,
     Ema,
-    Given,
-    Group,
+    Extra,
+    HealthSpec,
+    LossInputs,
     Objective,
-    Rows,
+    ParamGroup,
 )
 from twinlens.training.schedules import Cosine, Linear
 from twinlens.training.views.crops import Crops
@@ -44,7 +45,7 @@ class IBOT(Objective):
     name: ClassVar[str] = "ibot"
     summary: ClassVar[str] = "DINO, and the same on hidden patches; needs a vit"
     coupled: ClassVar[bool] = False
-    anatomy: ClassVar[Anatomy] = Anatomy(head="x")
+    health: ClassVar[HealthSpec] = HealthSpec(head="x")
     served: ClassVar[Literal["student", "teacher"]] = "teacher"
 
     prototypes: int = 1024
@@ -69,9 +70,9 @@ class IBOT(Objective):
         """Two large crops and some small ones."""
         return {"global": self.crops} | ({"local": self.local} if self.local.count else {})
 
-    def masks(self) -> Masks:
-        """Blocks, on some of the large crops."""
-        return self.masked
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks: blocks, on some of the large crops."""
+        return (self.masked,)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The prototype heads and the stand-in for hidden patches."""
@@ -81,15 +82,15 @@ class IBOT(Objective):
             for name in dict.fromkeys(("projector", self._patch_head))
         } | {"mask_token": Token(width)}
 
-    def groups(self) -> tuple[Group, ...]:
-        """Prototypes stand still at first."""
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """Prototypes are frozen for the first epochs."""
         heads = dict.fromkeys(("projector", self._patch_head))
         return tuple(
-            Group(f"{name}.prototypes", frozen_epochs=self.frozen_epochs) for name in heads
+            ParamGroup(f"{name}.prototypes", frozen_epochs=self.frozen_epochs) for name in heads
         )
 
     def state(self) -> tuple[Declaration, ...]:
-        """The twin, and a centre each for crops and patches."""
+        """The EMA teacher, and a centre each for crops and patches."""
         parts = tuple(dict.fromkeys(("image", "projector", self._patch_head)))
         return (
             Ema(parts, self.follow),
@@ -97,7 +98,7 @@ class IBOT(Objective):
             Centre("patch_centre", self.prototypes, self.centre_momentum, "patches"),
         )
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return `logits` (n, crops, k); of the masked large crops `patches` (n, 2, p, k) and x."""
         tokens = self._tokens(net, batch.views["global"], batch.extra["mask"], net["mask_token"]())
         rows = self._assign(net, tokens)
@@ -107,21 +108,21 @@ class IBOT(Objective):
         x = tokens[:, :, 0].clone()  # torch.compile mistakes the shape of a view that it returns
         return {REPRESENTATION: x.detach(), "x": x, **rows}
 
-    def teacher(self, net: Network, batch: Batch) -> Rows:
+    def teacher(self, net: Network, batch: Batch) -> BatchRows:
         """Return the same of the large crops as they are."""
         return self._assign(net, self._tokens(net, batch.views["global"]))
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the sum of both cross-entropies, each by itself, and the targets' entropies."""
-        crops = self._targets(given, "logits", "centre", self.teacher_temperature)
-        cells = self._targets(given, "patches", "patch_centre", self.patch_temperature)
+        crops = self._targets(inputs, "logits", "centre", self.teacher_temperature)
+        cells = self._targets(inputs, "patches", "patch_centre", self.patch_temperature)
         logs = {
-            name: (given.student[name] / self.student_temperature).log_softmax(dim=-1)
+            name: (inputs.student[name] / self.student_temperature).log_softmax(dim=-1)
             for name in ("logits", "patches")
         }
         crop_loss = cross_view_entropy(crops, logs["logits"])
         errors = -(cells * logs["patches"]).sum(dim=-1)  # (n, 2, p)
-        patch_loss = masked_mean(errors.flatten(0, 1), given.extra["mask"].flatten(0, 1))
+        patch_loss = masked_mean(errors.flatten(0, 1), inputs.extra["mask"].flatten(0, 1))
         terms = {"crop_loss": crop_loss, "patch_loss": patch_loss}
         return {"loss": crop_loss + patch_loss, **terms, **describe_targets(crops)}
 
@@ -133,7 +134,7 @@ class IBOT(Objective):
     def _patch_head(self) -> str:
         return "patch_projector" if self.separate else "projector"
 
-    def _assign(self, net: Network, tokens: Tensor) -> Rows:
+    def _assign(self, net: Network, tokens: Tensor) -> BatchRows:
         """Return logits of the class token and of the patches of tokens (n, v, 1 + p, width)."""
         crops, patches = tokens[:, :, 0], tokens[:, :, 1:]
         return {"logits": net["projector"](crops), "patches": net[self._patch_head](patches)}
@@ -152,7 +153,7 @@ class IBOT(Objective):
         rows: Tensor = tokens.unflatten(0, views.shape[:2])
         return rows
 
-    def _targets(self, given: Given, rows: str, centre: str, temperature: Linear) -> Tensor:
-        sharp = temperature.at(given.progress)
-        centred: Tensor = given.teacher[rows] - given.state[centre]
+    def _targets(self, inputs: LossInputs, rows: str, centre: str, temperature: Linear) -> Tensor:
+        sharp = temperature.at(inputs.progress)
+        centred: Tensor = inputs.teacher[rows] - inputs.state[centre]
         return (centred / sharp).softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""MAE: from a quarter of its patches, paint the rest of an image (He et al. 2021).
+"""MAE: from a quarter of its patches, reconstruct the rest of an image (He et al. 2021).
 
 https://arxiv.org/abs/2111.06377. The encoder sees the kept patches alone; a small decoder predicts
 the hidden ones, each standardised by its own mean and unbiased deviation:
@@ -21,7 +21,14 @@ from twinlens.training.nn.reconstruction import (
     masked_mean,
     standardise_patches,
 )
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    Extra,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
 
@@ -31,7 +38,7 @@ class MAE(Objective):
     """Masked autoencoding of pixels."""
 
     name: ClassVar[str] = "mae"
-    summary: ClassVar[str] = "paint the hidden three quarters of an image; needs a vit"
+    summary: ClassVar[str] = "reconstruct the hidden three quarters of an image; needs a vit"
     coupled: ClassVar[bool] = False
 
     ratio: float = 0.75
@@ -44,9 +51,9 @@ class MAE(Objective):
         """One crop; colours stay as they are."""
         return {"global": self.crops}
 
-    def masks(self) -> Masks:
-        """Single patches at random, equally many in each image."""
-        return Masks("random", self.ratio, self.ratio)
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks: single patches at random, equally many in each image."""
+        return (self._masks(),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The decoder."""
@@ -54,13 +61,13 @@ class MAE(Objective):
         decoder = Decoder(widths["image"], self.width, self.depth, self.attention_heads, values)
         return {"decoder": decoder}
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predicted `pixels` and their `target`, (n, patches, values)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
         assert isinstance(tower, VisionTransformer)
         patches = mask.shape[1]
-        kept = patches - self.masks().count(patches)
+        kept = patches - self._masks().count(patches)
         keep: Tensor = mask.int().argsort(dim=1, stable=True)[:, :kept]
         tokens = tower.tokens(images, keep=keep)
         return {
@@ -69,14 +76,17 @@ class MAE(Objective):
             "target": standardise_patches(cut_patches(images, tower.patch)),
         }
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the squared error on hidden patches."""
-        error = (given.student["pixels"] - given.student["target"]).square().mean(dim=-1)
-        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+        error = (inputs.student["pixels"] - inputs.student["target"]).square().mean(dim=-1)
+        return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
         """1: a decoder that answers 0. Exactly (P - 1) / P for patches of P values."""
         return 1.0
+
+    def _masks(self) -> Masks:
+        return Masks("random", self.ratio, self.ratio)
 
 
 def plain_crop() -> Crops:

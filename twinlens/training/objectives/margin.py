@@ -12,26 +12,25 @@ from typing import ClassVar
 
 import torch
 
-from twinlens.training.objective import Given, Rows, unit
-from twinlens.training.objectives.projected import ProjectedViews
+from twinlens.training.objective import BatchRows, LossInputs, unit
+from twinlens.training.objectives.projected import LabelledViews
 
 EPS = 1e-12  # under the root: the distance of equal rows has no slope
 
 
 @dataclass(frozen=True)
-class Margin(ProjectedViews):
+class Margin(LabelledViews):
     """Pairwise contrast with a margin, over two views."""
 
     name: ClassVar[str] = "margin"
     summary: ClassVar[str] = "pairs of a class together, others a margin apart; needs labels"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
 
     margin: float = 1.0
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the mean over pairs, and the means of both kinds of pairs."""
-        rows = unit(given.student["z"]).transpose(0, 1).flatten(0, 1)
-        labels = given.extra["labels"].repeat(given.student["z"].shape[1])
+        z, labels = self.labelled_rows(inputs)
+        rows = unit(z)
         first, second = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
         squared = (rows[first] - rows[second]).square().sum(dim=1)
         same = labels[first] == labels[second]

@@ -1,7 +1,7 @@
-"""MoCo v1 and v2: a view finds its twin's key among a queue of keys from earlier batches.
+"""MoCo v1 and v2: a view finds its EMA teacher's key among a queue of keys from earlier batches.
 
 He et al. 2019, https://arxiv.org/abs/1911.05722; Chen et al. 2020,
-https://arxiv.org/abs/2003.04297. With q of the student, k of its EMA twin, unit rows,
+https://arxiv.org/abs/2003.04297. With q of the student, k of its EMA teacher, unit rows,
     loss = -log exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q u / T)).
 v1 has a linear head, v2 an MLP; `symmetric` asks both ways. Keys pass through BatchNorm in another
 order than queries (`shuffle`), which matters where statistics are per split.
@@ -22,14 +22,14 @@ from twinlens.training.nn.heads import mlp
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
+    BatchRows,
     Declaration,
     Ema,
-    Given,
+    HealthSpec,
+    LossInputs,
     Objective,
-    Ring,
-    Rows,
+    Queue,
     per_view,
     unit,
 )
@@ -42,9 +42,9 @@ class MoCo(Objective):
     """InfoNCE against a queue."""
 
     name: ClassVar[str] = "moco"
-    summary: ClassVar[str] = "a view finds its twin's key among a queue of earlier keys"
+    summary: ClassVar[str] = "a view finds its EMA teacher's key among a queue of earlier keys"
     coupled: ClassVar[bool] = False
-    anatomy: ClassVar[Anatomy] = Anatomy(head="q", unit=("q",))
+    health: ClassVar[HealthSpec] = HealthSpec(head="q", unit=("q",))
 
     temperature: float = 0.2
     queue: int = 4096
@@ -52,7 +52,7 @@ class MoCo(Objective):
     dim: int = 128
     symmetric: bool = True
     shuffle: bool = True
-    follow: Cosine = Cosine(0.99, 0.99)  # momentum of the twin
+    follow: Cosine = Cosine(0.99, 0.99)  # momentum of the teacher
     crops: Crops = field(default_factory=Crops)
 
     def views(self) -> Mapping[str, Crops]:
@@ -65,16 +65,16 @@ class MoCo(Objective):
         return {"projector": mlp((widths["image"], *inner, self.dim), norm=False)}
 
     def state(self) -> tuple[Declaration, ...]:
-        """The twin and the queue of its keys."""
-        ring = Ring("queue", self.queue, self.dim, "k")
-        return Ema(("image", "projector"), self.follow), ring
+        """The EMA teacher and the queue of its keys."""
+        queue = Queue("queue", self.queue, self.dim, "k")
+        return Ema(("image", "projector"), self.follow), queue
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return queries q (n, 1 or 2, dim)."""
         seen, q = per_view(net, ("image", "projector"), self._asking(batch))
         return {REPRESENTATION: seen, "q": q}
 
-    def teacher(self, net: Network, batch: Batch) -> Rows:
+    def teacher(self, net: Network, batch: Batch) -> BatchRows:
         """Return keys k, of the other view than q's, in q's order."""
         views = batch.views["global"].flip(1)[:, : self._asking(batch).shape[1]]
         order = torch.randperm(len(views)) if self.shuffle else torch.arange(len(views))
@@ -82,10 +82,10 @@ class MoCo(Objective):
         _, k = per_view(net, ("image", "projector"), views[order])
         return {"k": unit(k[order.argsort()])}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return InfoNCE of each query with its key and the queue."""
-        q, k = given.student["q"].flatten(0, 1), given.teacher["k"].flatten(0, 1)
-        return {"loss": moco_loss(q, k, given.state["queue"].to(q.dtype), 1 / self.temperature)}
+        q, k = inputs.student["q"].flatten(0, 1), inputs.teacher["k"].flatten(0, 1)
+        return {"loss": moco_loss(q, k, inputs.state["queue"].to(q.dtype), 1 / self.temperature)}
 
     def chance(self, batch: int) -> float:
         """ln(K + 1): every key is as likely."""

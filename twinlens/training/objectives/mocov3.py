@@ -1,7 +1,7 @@
 """MoCo v3: two views find each other's momentum keys in the batch; no queue, a predictor.
 
 Chen et al. 2021, https://arxiv.org/abs/2104.02057. With q of predictor(projector(student)) and k of
-the twin's projector, loss = 2 T [CE(q1 k2 / T) + CE(q2 k1 / T)], columns over the batch.
+the teacher's projector, loss = 2 T [CE(q1 k2 / T) + CE(q2 k1 / T)], columns over the batch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from twinlens.training.nn.heads import mlp
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
+    BatchRows,
     Declaration,
     Ema,
-    Given,
+    HealthSpec,
+    LossInputs,
     Objective,
-    Rows,
     per_view,
 )
 from twinlens.training.schedules import Cosine
@@ -38,7 +38,7 @@ class MoCoV3(Objective):
     name: ClassVar[str] = "mocov3"
     summary: ClassVar[str] = "two views find each other's momentum keys in the batch"
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="q", unit=("q",))
+    health: ClassVar[HealthSpec] = HealthSpec(head="q", unit=("q",))
 
     temperature: float = 0.2
     hidden: int = 1024
@@ -59,21 +59,21 @@ class MoCoV3(Objective):
         }
 
     def state(self) -> tuple[Declaration, ...]:
-        """The twin; it has no predictor."""
+        """The EMA teacher; it has no predictor."""
         return (Ema(("image", "projector"), self.follow),)
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return queries q (n, 2, dim)."""
         seen, q = per_view(net, ("image", "projector", "predictor"), batch.views["global"])
         return {REPRESENTATION: seen, "q": q}
 
-    def teacher(self, net: Network, batch: Batch) -> Rows:
+    def teacher(self, net: Network, batch: Batch) -> BatchRows:
         """Return keys k (n, 2, dim)."""
         return {"k": per_view(net, ("image", "projector"), batch.views["global"])[1]}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the symmetric loss, with the paper's factor 2 T."""
-        (q1, q2), (k1, k2) = given.student["q"].unbind(1), given.teacher["k"].unbind(1)
+        (q1, q2), (k1, k2) = inputs.student["q"].unbind(1), inputs.teacher["k"].unbind(1)
         scale = 1 / self.temperature
         both = one_way_loss(q1, k2, scale) + one_way_loss(q2, k1, scale)
         return {"loss": 2 * self.temperature * both}

@@ -14,8 +14,16 @@ from typing import ClassVar
 from torch import nn
 
 from twinlens.training.nn.contrast import siglip_loss
-from twinlens.training.nn.network import Network, Scalar
-from twinlens.training.objective import Anatomy, Batch, Given, Objective, Rows
+from twinlens.training.nn.network import Network, ScalarParameter
+from twinlens.training.objective import (
+    Batch,
+    BatchRows,
+    Captions,
+    Extra,
+    HealthSpec,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
 from twinlens.training.views.crops import Crops
 
@@ -27,7 +35,7 @@ class SigLIP(Objective):
     name: ClassVar[str] = "siglip"
     summary: ClassVar[str] = "each image-caption pair judged by itself"
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="x", unit=("x", "y"))
+    health: ClassVar[HealthSpec] = HealthSpec(head="x", unit=("x", "y"))
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
@@ -40,23 +48,30 @@ class SigLIP(Objective):
         """One mild crop."""
         return {"global": self.crops}
 
+    def extras(self) -> tuple[Extra, ...]:
+        """Captions."""
+        return (Captions(),)
+
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A linear projection for each tower, the learned scale and bias."""
-        numbers = {"scale": Scalar(math.log(self.scale_init)), "bias": Scalar(self.bias_init)}
+        numbers = {
+            "scale": ScalarParameter(math.log(self.scale_init)),
+            "bias": ScalarParameter(self.bias_init),
+        }
         return project_towers(widths, self.dim) | numbers
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return image rows x and text rows y (n, dim)."""
         return embed_pairs(net, batch)
 
-    def shared(self, net: Network) -> Rows:
+    def shared(self, net: Network) -> BatchRows:
         """Return scale and bias."""
         return {"scale": net["scale"]().exp(), "bias": net["bias"]()}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the sigmoid loss."""
-        scale, bias = given.shared["scale"], given.shared["bias"]
-        loss = siglip_loss(given.student["x"], given.student["y"], scale, bias)
+        scale, bias = inputs.shared["scale"], inputs.shared["bias"]
+        loss = siglip_loss(inputs.student["x"], inputs.student["y"], scale, bias)
         return {"loss": loss, "scale": scale, "bias": bias}
 
     def chance(self, batch: int) -> float:

@@ -15,7 +15,7 @@ from torch import nn
 
 from twinlens.training.nn.contrast import nt_xent_loss
 from twinlens.training.nn.heads import mlp
-from twinlens.training.objective import Given, Rows
+from twinlens.training.objective import BatchRows, LossInputs
 from twinlens.training.objectives.projected import ProjectedViews
 
 
@@ -36,9 +36,9 @@ class SimCLR(ProjectedViews):
         sizes = (widths["image"], *[self.hidden] * (self.layers - 1), self.dim)
         return {"projector": mlp(sizes)}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return NT-Xent."""
-        first, second = given.student["z"].unbind(1)
+        first, second = inputs.student["z"].unbind(1)
         return {"loss": nt_xent_loss(first, second, 1 / self.temperature)}
 
     def chance(self, batch: int) -> float:

@@ -16,7 +16,14 @@ from torch import nn
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, cut_patches, masked_mean
-from twinlens.training.objective import REPRESENTATION, Batch, Given, Objective, Rows
+from twinlens.training.objective import (
+    REPRESENTATION,
+    Batch,
+    BatchRows,
+    Extra,
+    LossInputs,
+    Objective,
+)
 from twinlens.training.objectives.mae import plain_crop
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
@@ -38,16 +45,16 @@ class SimMIM(Objective):
         """One crop; colours stay as they are."""
         return {"global": self.crops}
 
-    def masks(self) -> Masks:
-        """Squares of patches at random, equally many in each image."""
-        return Masks("random", self.ratio, self.ratio, unit=self.unit)
+    def extras(self) -> tuple[Extra, ...]:
+        """Masks: squares of patches at random, equally many in each image."""
+        return (Masks("random", self.ratio, self.ratio, unit=self.unit),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The stand-in and the linear layer back to pixels."""
         values = 3 * widths["patch"] ** 2
         return {"mask_token": Token(widths["image"]), "pixels": nn.Linear(widths["image"], values)}
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predicted `pixels` and their `target`, (n, patches, values)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
@@ -59,10 +66,10 @@ class SimMIM(Objective):
             "target": cut_patches(images, tower.patch),
         }
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the absolute error on hidden patches."""
-        error = (given.student["pixels"] - given.student["target"]).abs().mean(dim=-1)
-        return {"loss": masked_mean(error, given.extra["mask"][:, 0])}
+        error = (inputs.student["pixels"] - inputs.student["target"]).abs().mean(dim=-1)
+        return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
         """sqrt(2 / pi): grey for pixels that are normally distributed."""

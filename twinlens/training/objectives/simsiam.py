@@ -1,4 +1,4 @@
-"""SimSiam: predict the other view's projection, which takes no gradient; no twin, no negatives.
+"""SimSiam: predict the other view's projection, which takes no gradient; no teacher, no negatives.
 
 Chen & He 2020, https://arxiv.org/abs/2011.10566. With predictions p and projections z,
     loss = -[cos(p_1, stop(z_2)) + cos(p_2, stop(z_1))] / 2.
@@ -17,12 +17,12 @@ from twinlens.training.nn.heads import mlp
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
-    Given,
-    Group,
+    BatchRows,
+    HealthSpec,
+    LossInputs,
     Objective,
-    Rows,
+    ParamGroup,
     per_view,
     unit,
 )
@@ -34,9 +34,11 @@ class SimSiam(Objective):
     """Cosine regression onto the other view, with a stop."""
 
     name: ClassVar[str] = "simsiam"
-    summary: ClassVar[str] = "predict the other view, which takes no gradient; no twin"
+    summary: ClassVar[str] = "predict the other view, which takes no gradient; no EMA teacher"
     coupled: ClassVar[bool] = False
-    anatomy: ClassVar[Anatomy] = Anatomy("z", unit=("p",), stopped=("z",), needed=("predictor",))
+    health: ClassVar[HealthSpec] = HealthSpec(
+        "z", unit=("p",), stopped=("z",), needed=("predictor",)
+    )
 
     hidden: int = 512
     dim: int = 512
@@ -59,22 +61,22 @@ class SimSiam(Objective):
             else nn.Identity(),
         }
 
-    def groups(self) -> tuple[Group, ...]:
-        """The predictor keeps its rate: it must go on following the projections."""
-        return (Group("predictor", schedule="constant"),)
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """The predictor keeps a constant rate: it must keep up with the projections."""
+        return (ParamGroup("predictor", schedule="constant"),)
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return projections z and predictions p (n, 2, dim)."""
         seen, z = per_view(net, ("image", "projector"), batch.views["global"])
         p = net["predictor"](z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return {REPRESENTATION: seen, "p": p, "z": z}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the negative cosine of each prediction with the other view's projection."""
-        target = given.student["z"]
+        target = inputs.student["z"]
         if self.stop_gradient:
             target = target.detach()
-        p, z = unit(given.student["p"]), unit(target).flip(1)
+        p, z = unit(inputs.student["p"]), unit(target).flip(1)
         return {"loss": -(p * z).sum(dim=-1).mean()}
 
     def chance(self, batch: int) -> float:

@@ -2,7 +2,7 @@
 
 https://arxiv.org/abs/2004.11362, with the mean over positives outside the logarithm:
     loss = -(T / T_base) mean over anchors, mean over positives of log p(positive | anchor).
-An anchor without any positive asks nothing.
+An anchor without positives adds nothing.
 """
 
 from __future__ import annotations
@@ -12,26 +12,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from twinlens.training.nn.contrast import supcon_loss
-from twinlens.training.objective import Given, Rows
-from twinlens.training.objectives.projected import ProjectedViews
+from twinlens.training.objective import BatchRows, LossInputs
+from twinlens.training.objectives.projected import LabelledViews
 
 
 @dataclass(frozen=True)
-class SupCon(ProjectedViews):
+class SupCon(LabelledViews):
     """Supervised contrast over two views."""
 
     name: ClassVar[str] = "supcon"
     summary: ClassVar[str] = "views of the same class find each other; needs labels"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
 
     temperature: float = 0.1
     base_temperature: float = 0.07
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the supervised contrastive loss over all views."""
-        z = given.student["z"]
-        labels = given.extra["labels"].repeat(z.shape[1])
-        loss = supcon_loss(z.transpose(0, 1).flatten(0, 1), labels, 1 / self.temperature)
+        loss = supcon_loss(*self.labelled_rows(inputs), 1 / self.temperature)
         return {"loss": self.temperature / self.base_temperature * loss}
 
     def chance(self, batch: int) -> float:

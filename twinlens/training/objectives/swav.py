@@ -3,7 +3,7 @@
 Caron et al. 2020, https://arxiv.org/abs/2006.09882. With unit rows z and unit prototypes C,
     q_t = Sinkhorn(z_t C / eps),    loss = mean over pairs (t, v), t != v, of CE(q_t, z_v C / T).
 Assignments are balanced over the whole global batch, and over a queue of earlier embeddings once it
-is full; these are compared with the prototypes of today.
+is full; they are compared with the current prototypes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from twinlens.training.nn.heads import mlp
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
     REPRESENTATION,
-    Anatomy,
     Batch,
+    BatchRows,
     Declaration,
-    Given,
-    Group,
+    HealthSpec,
+    LossInputs,
     Objective,
-    Ring,
-    Rows,
+    ParamGroup,
+    Queue,
     UnitRows,
     per_view,
     unit,
@@ -47,7 +47,7 @@ class SwAV(Objective):
     name: ClassVar[str] = "swav"
     summary: ClassVar[str] = "views predict each other's balanced cluster assignment"
     coupled: ClassVar[bool] = True
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z", unit=("z",))
+    health: ClassVar[HealthSpec] = HealthSpec(head="z", unit=("z",))
 
     prototypes: int = 512
     hidden: int = 512
@@ -74,16 +74,16 @@ class SwAV(Objective):
             "prototypes": nn.Linear(self.dim, self.prototypes, bias=False),
         }
 
-    def groups(self) -> tuple[Group, ...]:
-        """Prototypes stand still at first, and never decay: their length is fixed."""
-        return (Group("prototypes", decay=False, frozen_epochs=self.frozen_epochs),)
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """Prototypes are frozen at first and never decay: their length is fixed."""
+        return (ParamGroup("prototypes", decay=False, frozen_epochs=self.frozen_epochs),)
 
     def state(self) -> tuple[Declaration, ...]:
         """The prototypes' length, and the queue of both large crops' embeddings."""
-        ring = (Ring("queue", self.queue, self.dim, "z"),) if self.queue else ()
-        return UnitRows("prototypes.weight"), *ring
+        queue = (Queue("queue", self.queue, self.dim, "z"),) if self.queue else ()
+        return UnitRows("prototypes.weight"), *queue
 
-    def student(self, net: Network, batch: Batch) -> Rows:
+    def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return z (n, 2, dim) of the large crops, and `small` ones of the others."""
         pairs = {
             name: per_view(net, ("image", "projector"), views)
@@ -92,18 +92,18 @@ class SwAV(Objective):
         small = {"small": pairs["local"][1]} if "local" in pairs else {}
         return {REPRESENTATION: pairs["global"][0], "z": pairs["global"][1], **small}
 
-    def shared(self, net: Network) -> Rows:
+    def shared(self, net: Network) -> BatchRows:
         """Return the prototypes (k, dim)."""
         return {"prototypes": net["prototypes"].get_parameter("weight")}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the swapped cross-entropy, and what the doctor reads."""
         views = torch.cat(
-            [given.student[name] for name in ("z", "small") if name in given.student], 1
+            [inputs.student[name] for name in ("z", "small") if name in inputs.student], 1
         )
-        prototypes = given.shared["prototypes"]
+        prototypes = inputs.shared["prototypes"]
         scores = unit(views) @ prototypes.mT  # (n, v, k)
-        earlier = self._earlier(given) @ prototypes.mT
+        earlier = self._earlier(inputs) @ prototypes.mT
         targets = torch.stack([self._assign(scores[:, view], earlier) for view in range(2)], dim=1)
         loss = cross_view_entropy(targets, (scores / self.temperature).log_softmax(dim=-1))
         length = prototypes.detach().norm(dim=1).mean()
@@ -118,10 +118,10 @@ class SwAV(Objective):
         together = torch.cat([earlier, scores]) / self.sharpness
         return balance_assignments(together, self.iterations)[-len(scores) :].to(scores.dtype)
 
-    def _earlier(self, given: Given) -> Tensor:
+    def _earlier(self, inputs: LossInputs) -> Tensor:
         """Return the queue as unit rows, or no rows while it is not due or not full."""
-        z = given.student["z"]
-        due = self.queue > 0 and given.progress.epoch >= self.queue_from
-        if due and given.progress.step * z.shape[0] * z.shape[1] >= self.queue:
-            return unit(given.state["queue"].to(z.dtype))
+        z = inputs.student["z"]
+        due = self.queue > 0 and inputs.progress.epoch >= self.queue_from
+        if due and inputs.progress.step * z.shape[0] * z.shape[1] >= self.queue:
+            return unit(inputs.state["queue"].to(z.dtype))
         return z.new_empty(0, z.shape[2])

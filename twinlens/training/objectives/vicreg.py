@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.training.nn.heads import mlp
-from twinlens.training.objective import Anatomy, Given, Rows
+from twinlens.training.objective import BatchRows, HealthSpec, LossInputs
 from twinlens.training.objectives.projected import ProjectedViews
 from twinlens.training.views.crops import Crops
 
@@ -30,7 +30,7 @@ class VICReg(ProjectedViews):
 
     name: ClassVar[str] = "vicreg"
     summary: ClassVar[str] = "views agree while features vary and do not repeat each other"
-    anatomy: ClassVar[Anatomy] = Anatomy(head="z")
+    health: ClassVar[HealthSpec] = HealthSpec(head="z")
 
     invariance: float = 25.0
     variance: float = 25.0
@@ -43,9 +43,9 @@ class VICReg(ProjectedViews):
         sizes = (widths["image"], self.hidden, self.hidden, self.dim)
         return {"projector": mlp(sizes, last_bias=False)}
 
-    def loss(self, given: Given) -> Rows:
+    def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the weighted sum, and each term by itself."""
-        views = given.student["z"].unbind(1)
+        views = inputs.student["z"].unbind(1)
         invariance = (views[0] - views[1]).square().mean()
         variance = torch.stack([missing_spread(z) for z in views]).mean()
         covariance = torch.stack([shared_variation(z) for z in views]).sum()

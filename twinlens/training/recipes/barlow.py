@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.barlow import BarlowTwins
 from twinlens.training.views.crops import Crops
 
@@ -12,7 +12,7 @@ def default() -> Config:
 
     twinlens train barlow DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet-tiny",
         epochs=10,
         optimizer="adamw",
@@ -31,7 +31,7 @@ def cifar10() -> Config:
 
     twinlens train barlow cifar10/train.zip --recipe cifar10 --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         stored_size=32,
         epochs=200,
         batch=256,

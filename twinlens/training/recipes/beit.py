@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.beit import BEiT
 
 
@@ -11,7 +11,7 @@ def default() -> Config:
 
     twinlens train beit DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-nano/4",
         epochs=10,
         optimizer="adamw",
@@ -29,7 +29,7 @@ def vit() -> Config:
 
     twinlens train beit DATA --recipe vit --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-base/16",
         image_size=224,
         epochs=300,

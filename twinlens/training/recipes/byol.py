@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.byol import BYOL
 from twinlens.training.views.crops import Crops
 
@@ -12,7 +12,7 @@ def default() -> Config:
 
     twinlens train byol DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet-tiny", epochs=10, lr=0.3, warmup=10, weight_decay=1e-4, clip=5.0
     )
     crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))
@@ -24,7 +24,7 @@ def cifar10() -> Config:
 
     twinlens train byol cifar10/train.zip --recipe cifar10 --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         stored_size=32, epochs=200, batch=512, lr=0.06, weight_decay=5e-4, precision="bf16"
     )
     crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))

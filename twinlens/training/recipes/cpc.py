@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.cpc import CPC
 
 
@@ -11,7 +11,7 @@ def default() -> Config:
 
     twinlens train cpc DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet-tiny",
         epochs=10,
         batch=64,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.devise import DeViSE
 
 
@@ -11,7 +11,7 @@ def default() -> Config:
 
     twinlens train devise DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet10/stride2",
         image_size=64,
         epochs=10,

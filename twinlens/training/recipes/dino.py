@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.dino import DINO
 from twinlens.training.schedules import Cosine
 from twinlens.training.views.crops import Crops
@@ -13,7 +13,7 @@ def default() -> Config:
 
     twinlens train dino DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet-tiny",
         epochs=10,
         batch=128,
@@ -35,7 +35,7 @@ def vit() -> Config:
 
     twinlens train dino DATA --recipe vit --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-small",
         image_size=128,
         epochs=100,
@@ -52,11 +52,11 @@ def vit() -> Config:
 
 
 def cifar10() -> Config:
-    """ResNet-18, 200 epochs, batch 256, two crops, 4096 prototypes, a slow twin.
+    """ResNet-18, 200 epochs, batch 256, two crops, 4096 prototypes, a slow EMA teacher.
 
     twinlens train dino cifar10/train.zip --recipe cifar10 --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         stored_size=32,
         epochs=200,
         batch=256,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.dinov2 import DINOv2
 from twinlens.training.views.crops import Crops
 
@@ -12,7 +12,7 @@ def default() -> Config:
 
     twinlens train dinov2 DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-nano/4",
         epochs=10,
         batch=64,
@@ -35,7 +35,7 @@ def vit() -> Config:
 
     twinlens train dinov2 DATA --recipe vit --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-small/16",
         image_size=224,
         epochs=100,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.ibot import IBOT
 from twinlens.training.views.crops import Crops
 
@@ -12,7 +12,7 @@ def default() -> Config:
 
     twinlens train ibot DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-nano/4",
         epochs=10,
         batch=64,
@@ -35,7 +35,7 @@ def vit() -> Config:
 
     twinlens train ibot DATA --recipe vit --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-small/16",
         image_size=224,
         epochs=100,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.moco import MoCo
 from twinlens.training.schedules import Cosine
 from twinlens.training.views.crops import Crops
@@ -13,7 +13,7 @@ def default() -> Config:
 
     twinlens train moco DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet-tiny",
         epochs=10,
         lr=0.3,
@@ -30,7 +30,7 @@ def v1() -> Config:
 
     twinlens train moco DATA --recipe v1 --out RUN
     """
-    settings = Settings(epochs=200, lr=0.03, weight_decay=1e-4, batchnorm="split")
+    settings = TrainingSettings(epochs=200, lr=0.03, weight_decay=1e-4, batchnorm="split")
     crops = Crops(jitter=1.0, hue=0.4, blur=(0.0,))
     objective = MoCo(
         0.07, 65536, hidden=0, symmetric=False, follow=Cosine(0.999, 0.999), crops=crops
@@ -43,7 +43,7 @@ def v2() -> Config:
 
     twinlens train moco DATA --recipe v2 --out RUN
     """
-    settings = Settings(epochs=200, lr=0.03, weight_decay=1e-4, batchnorm="split")
+    settings = TrainingSettings(epochs=200, lr=0.03, weight_decay=1e-4, batchnorm="split")
     objective = MoCo(0.2, 65536, hidden=2048, symmetric=False, follow=Cosine(0.999, 0.999))
     return Config("moco", objective, settings)
 
@@ -53,7 +53,7 @@ def cifar10() -> Config:
 
     twinlens train moco cifar10/train.zip --recipe cifar10 --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         stored_size=32,
         epochs=200,
         batch=512,

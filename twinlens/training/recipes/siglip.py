@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.siglip import SigLIP
 
 
@@ -11,7 +11,7 @@ def default() -> Config:
 
     twinlens train siglip DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet10/stride2",
         image_size=64,
         epochs=10,
@@ -32,7 +32,7 @@ def vit() -> Config:
 
     twinlens train siglip SHARDS --recipe vit --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="vit-small/16",
         image_size=224,
         text_width=384,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.simclr import SimCLR
 from twinlens.training.views.crops import Crops
 
@@ -12,7 +12,7 @@ def default() -> Config:
 
     twinlens train simclr DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet-tiny", epochs=10, batch=256, lr=0.5, warmup=10, weight_decay=1e-4, clip=5.0
     )
     return Config("simclr", SimCLR(crops=Crops(blur=(0.0,))), settings)
@@ -23,7 +23,7 @@ def cifar10() -> Config:
 
     twinlens train simclr cifar10/train.zip --recipe cifar10 --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet18",
         stored_size=32,
         epochs=100,
@@ -42,7 +42,7 @@ def cifar10_resnet50() -> Config:
 
     twinlens train simclr cifar10/train.zip --recipe cifar10_resnet50 --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet50",
         stored_size=32,
         epochs=80,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.simsiam import SimSiam
 from twinlens.training.views.crops import Crops
 
@@ -12,7 +12,7 @@ def default() -> Config:
 
     twinlens train simsiam DATA --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         encoder="resnet-tiny", epochs=10, lr=0.1, warmup=10, weight_decay=5e-4, clip=5.0
     )
     return Config("simsiam", SimSiam(crops=Crops(blur=(0.0,))), settings)
@@ -23,7 +23,7 @@ def cifar10() -> Config:
 
     twinlens train simsiam cifar10/train.zip --recipe cifar10 --out RUN
     """
-    settings = Settings(
+    settings = TrainingSettings(
         stored_size=32, epochs=200, batch=512, lr=0.03, weight_decay=5e-4, precision="bf16"
     )
     objective = SimSiam(hidden=2048, dim=2048, bottleneck=512, crops=Crops(blur=(0.0,)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import Diagnosis
+from twinlens.training.doctor.verdict import Diagnosis
 from twinlens.training.report.charts import STYLE as CHARTS
 from twinlens.training.report.charts import Points, draw_lines
 from twinlens.training.report.pictures import draw_pictures
@@ -63,16 +63,16 @@ def write_report(folder: Path) -> Path:
 
 
 def tell_verdict(diagnosis: Diagnosis) -> list[str]:
-    """Return what the doctor says."""
-    told = [f"<h2>Doctor: {diagnosis.state}</h2>"]
+    """Return the doctor's diagnosis as HTML."""
+    lines = [f"<h2>Doctor: {diagnosis.state}</h2>"]
     for verdict in diagnosis.verdicts:
         words = (verdict.name, verdict.what, verdict.cause, verdict.remedy)
         name, what, cause, remedy = map(html.escape, words)
-        told.append(
+        lines.append(
             f'<div class="{verdict.severity}"><b>{name}</b><p>{what}.<br>Likely cause: {cause}.'
             f"<br>Remedy: {remedy}.</p></div>"
         )
-    return told
+    return lines
 
 
 def tell_readings(diagnosis: Diagnosis) -> str:

@@ -1,4 +1,4 @@
-"""Images as the run sees them: its views, a map of its embeddings, where its ViT looks."""
+"""Images as the run sees them: its views, a map of its embeddings, attention of its ViT."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def draw_map(run: TrainedRun, images: Tensor, labels: list[str]) -> str:
 
 @torch.no_grad()
 def draw_attention(run: TrainedRun, images: Tensor) -> str:
-    """Return where the class token looks, head by head; nothing for other encoders."""
+    """Return the class token's attention, head by head; nothing for other encoders."""
     tower = run.towers["image"]
     vit = tower[0] if isinstance(tower, torch.nn.Sequential) else tower
     if not isinstance(vit, VisionTransformer):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from twinlens.errors import InputError
 from twinlens.training.config import Config
@@ -15,9 +13,9 @@ from twinlens.training.encoders.text import TextTransformer
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.nn.batchnorm import convert_batchnorm
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Batch, Objective, Rows
+from twinlens.training.objective import Batch, BatchRows, Objective
 from twinlens.training.seeds import mix
-from twinlens.training.views.masks import draw_masks
+from twinlens.training.views.masks import Masks
 
 
 def build_network(
@@ -57,22 +55,12 @@ def build_network(
 
 def check_patches(config: Config, tower: nn.Module) -> None:
     """Refuse to mask patches of a tower that has none."""
-    if config.objective.masks() is not None and not isinstance(tower, VisionTransformer):
+    if config.objective.find_extra(Masks) is not None and not isinstance(tower, VisionTransformer):
         raise InputError(
             f"{config.method} hides patches, and encoder {config.settings.encoder!r} has none;"
             " --set encoder=vit-tiny, or another of our own vit-*",
             field="encoder",
         )
-
-
-def mask_drawer(config: Config, net: Network) -> Callable[[int, torch.Generator], Tensor] | None:
-    """Return what draws the masks (n, views, patches) of a batch, if the method wants masks."""
-    masks, tower = config.objective.masks(), net["image"]
-    if masks is None or not isinstance(tower, VisionTransformer):
-        return None
-    crops = config.objective.views()["global"]
-    cells = crops.side(config.settings.image_size) // tower.patch
-    return lambda n, draws: draw_masks(draws, masks, (n, crops.count, cells, cells))
 
 
 def open_network(
@@ -92,7 +80,7 @@ class Pass:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
 
-    def __call__(self, net: Network, batch: Batch) -> tuple[Rows, Rows]:
+    def __call__(self, net: Network, batch: Batch) -> tuple[BatchRows, BatchRows]:
         """Run it."""
         return self.objective.student(net, batch), self.objective.shared(net)
 

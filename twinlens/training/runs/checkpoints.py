@@ -24,6 +24,7 @@ from twinlens.training.distributed.sharding import placed_like, whole
 
 WEIGHTS, STATE, OPTIMIZER, MONITORS = "weights", "state", "optimizer", "monitors"
 ABOUT = "checkpoint.json"
+_FORMER_PREFIX, _PREFIX = "twin.", "ema_teacher."  # names of the EMA teacher's tensors
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint back."""
     try:
         facts = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-        parts = sorted(path.glob("*.safetensors"))
-        return Checkpoint({part.stem: load_file(part) for part in parts}, facts)
+        tensors = {part.stem: load_file(part) for part in sorted(path.glob("*.safetensors"))}
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {path} cannot be read: {error}") from None
+    return Checkpoint(tensors | {STATE: _rename_former_keys(tensors.get(STATE, {}))}, facts)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, Tensor]:
@@ -107,6 +108,14 @@ def restore_optimizer(
         # Adam counts steps on the CPU; all else lives beside the parameter.
         home = value if slot == "step" else placed_like(value, parameter)
         optimizer.state[parameter][slot] = home
+
+
+def _rename_former_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state under today's names, whichever version wrote it."""
+    return {
+        _PREFIX + key.removeprefix(_FORMER_PREFIX) if key.startswith(_FORMER_PREFIX) else key: value
+        for key, value in state.items()
+    }
 
 
 def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class Log:
 
     def close(self) -> None:
         """Close the files."""
-        with contextlib.suppress(OSError):  # a full disk has been told of by the write
+        with contextlib.suppress(OSError):  # the write has already reported a full disk
             self._file.close()
         if self._board is not None:
             self._board.close()

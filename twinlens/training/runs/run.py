@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import ConflictError, NotFoundError
-from twinlens.training.config import Config, Settings, build, differences
+from twinlens.training.config import Config, TrainingSettings, build, differences
 from twinlens.training.data.pixels import square_spec
 from twinlens.training.data.tokens import CLIP, LEARNED, RunTokenizer
 from twinlens.training.nn.network import Network
@@ -57,7 +57,7 @@ def read_config(folder: Path) -> Config:
         raise NotFoundError(f"{folder} is no training run: it has no {CONFIG}")
     raw = json.loads(path.read_text(encoding="utf-8"))
     objective = build(find_method(raw["method"]), raw["objective"])
-    return Config(raw["method"], objective, build(Settings, raw["settings"]))
+    return Config(raw["method"], objective, build(TrainingSettings, raw["settings"]))
 
 
 def open_run(folder: Path) -> TrainedRun:
@@ -73,7 +73,7 @@ def open_run(folder: Path) -> TrainedRun:
     net = open_network(config, tokenizer, released=False)
     net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
     if objective.served == "teacher":
-        _load_twin(net, checkpoint.tensors[STATE])
+        _load_teacher(net, checkpoint.tensors[STATE])
     net.eval().requires_grad_(False)
     towers = {
         side: nn.Sequential(*(net[part] for part in path)) for side, path in objective.paths.items()
@@ -94,19 +94,19 @@ def open_run(folder: Path) -> TrainedRun:
     )
 
 
-def image_spec(settings: Settings) -> ImageSpec:
+def image_spec(settings: TrainingSettings) -> ImageSpec:
     """Return how an image is prepared for the encoder: what evaluation, export and server do."""
     spec = square_spec(settings.image_size)
     return dataclasses.replace(spec, mean=settings.mean, std=settings.std)
 
 
-def _load_twin(net: Network, state: Mapping[str, Tensor]) -> None:
-    """Overwrite the parts that have an EMA twin with the twin."""
-    prefix = "twin.parts."
-    twin = {
+def _load_teacher(net: Network, state: Mapping[str, Tensor]) -> None:
+    """Overwrite the parts that have an EMA teacher with the teacher's weights."""
+    prefix = "ema_teacher.parts."
+    weights = {
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
-    net.parts.load_state_dict(twin, strict=False)
+    net.parts.load_state_dict(weights, strict=False)
 
 
 def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> None:

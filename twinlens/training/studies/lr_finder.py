@@ -18,13 +18,13 @@ import torch
 
 from twinlens.errors import InputError
 from twinlens.training.config import Config
-from twinlens.training.doctor.vitals import copy_parameters, update_vitals
+from twinlens.training.doctor.measurements import copy_parameters, measure_updates
 from twinlens.training.loop.loop import NotFiniteError
 from twinlens.training.loop.optimizers import rate_scale, schedule_rates
 from twinlens.training.loop.session import Session, open_session
 from twinlens.training.progress import Display
 from twinlens.training.report.charts import draw_lines, draw_page
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 from twinlens.training.seeds import mix
 
 STEPS = 60
@@ -80,7 +80,7 @@ def find_rate(config: Config, where: str, display: Display) -> tuple[float, Tria
 
 
 def try_rates(session: Session, display: Display) -> Trial:
-    """Take a step at each rate, rising by equal factors, until strides are hopelessly long."""
+    """Take a step at each rate, rising by equal factors, until steps are ten times too long."""
     rates, losses, strides = [], [], []
     for step in range(STEPS):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
@@ -106,19 +106,19 @@ def pair(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
 def _step_at(session: Session, step: int, rate: float) -> tuple[float, float]:
     """Take one step at a rate; return the loss before it and the encoder's stride."""
     settings = session.config.settings
-    progress = Progress(step, STEPS, session.per_epoch)
+    progress = TrainingProgress(step, STEPS, session.per_epoch)
     torch.manual_seed(mix(settings.seed, step, session.ranks.rank, 7))
     batch = session.feeder.batch(step)
     schedule_rates(session.optimizer, settings, progress)
     for group in session.optimizer.param_groups:
         group["lr"] = rate * group["rule"].lr_factor
     session.optimizer.zero_grad(set_to_none=True)
-    outcome = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
-    loss = float(outcome.terms["loss"])
+    result = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
+    loss = float(result.terms["loss"])
     if not math.isfinite(loss):
         return loss, math.inf
     torch.nn.utils.clip_grad_norm_(session.net.parameters(), settings.clip or math.inf)
     before = copy_parameters(session.net)
     session.optimizer.step()
-    session.state.renew(session.net, outcome.taught, progress, session.ranks)
-    return loss, update_vitals(session.net, before)["update/image"]
+    session.state.update(session.net, result.state_rows, progress, session.ranks)
+    return loss, measure_updates(session.net, before)["update/image"]

@@ -1,6 +1,6 @@
 """Studies: one question, a few runs that differ in one thing, a table and a plot.
 
-Every run of a study is a run as any other, in the study's folder, and goes on where it stopped.
+Every run of a study is a run as any other, in the study's folder, and resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from twinlens.errors import NotFoundError
 from twinlens.training.config import apply_sets
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import SICK
+from twinlens.training.doctor.verdict import SICK
 from twinlens.training.evaluation.embeddings import embed_source, open_embedder
 from twinlens.training.evaluation.report import evaluate_encoder
 from twinlens.training.evaluation.spectrum import measure_spectrum
@@ -29,11 +29,11 @@ LIMIT = 2000  # images that an encoder is judged by
 COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "doctor")
 TABLE, PLOT = "study.json", "study.html"
 
-Row = dict[str, float | str]
+StudyRow = dict[str, float | str]
 
 
 @dataclass(frozen=True)
-class Variant:
+class StudyVariant:
     """One run of a study: a method's default recipe with some settings."""
 
     label: str
@@ -46,49 +46,54 @@ class Study:
     """A question and the runs that answer it."""
 
     question: str
-    variants: tuple[Variant, ...]
+    variants: tuple[StudyVariant, ...]
 
 
 STUDIES = {
     "temperature": Study(
         "What does the temperature of SimCLR trade?",
-        tuple(Variant(f"T {t}", "simclr", (f"temperature={t}",)) for t in (0.03, 0.07, 0.2, 0.5)),
+        tuple(
+            StudyVariant(f"T {t}", "simclr", (f"temperature={t}",)) for t in (0.03, 0.07, 0.2, 0.5)
+        ),
     ),
     "queue": Study(
         "What does MoCo's queue bring? Without one the batch's own keys are the negatives (v3).",
         (
-            Variant("no queue", "mocov3"),
-            *(Variant(f"queue {size}", "moco", (f"queue={size}",)) for size in (256, 1024, 4096)),
+            StudyVariant("no queue", "mocov3"),
+            *(
+                StudyVariant(f"queue {size}", "moco", (f"queue={size}",))
+                for size in (256, 1024, 4096)
+            ),
         ),
     ),
     "head": Study(
         "What does SimCLR's projection head bring? The encoder under it is judged.",
         (
-            Variant("no head", "simclr", ("layers=0",)),
-            Variant("linear head", "simclr", ("layers=1",)),
-            Variant("head of two layers", "simclr"),
+            StudyVariant("no head", "simclr", ("layers=0",)),
+            StudyVariant("linear head", "simclr", ("layers=1",)),
+            StudyVariant("head of two layers", "simclr"),
         ),
     ),
     "stop-gradient": Study(
         "What does SimSiam's stop-gradient bring?",
         (
-            Variant("with stop", "simsiam"),
-            Variant("without stop", "simsiam", ("stop_gradient=false",)),
+            StudyVariant("with stop", "simsiam"),
+            StudyVariant("without stop", "simsiam", ("stop_gradient=false",)),
         ),
     ),
     "predictor": Study(
         "What does SimSiam's predictor bring?",
         (
-            Variant("with predictor", "simsiam"),
-            Variant("without predictor", "simsiam", ("predictor=false",)),
+            StudyVariant("with predictor", "simsiam"),
+            StudyVariant("without predictor", "simsiam", ("predictor=false",)),
         ),
     ),
     "batch": Study(
         "What does a larger batch bring SimCLR, whole and by cached gradients?",
         (
-            Variant("batch 64", "simclr", ("batch=64",)),
-            Variant("batch 256", "simclr", ("batch=256",)),
-            Variant("batch 256, cached by 64", "simclr", ("batch=256", "chunk=64")),
+            StudyVariant("batch 64", "simclr", ("batch=64",)),
+            StudyVariant("batch 256", "simclr", ("batch=256",)),
+            StudyVariant("batch 256, cached by 64", "simclr", ("batch=256", "chunk=64")),
         ),
     ),
 }
@@ -105,10 +110,10 @@ def find_study(name: str) -> Study:
 
 def run_study(
     study: Study, where: str, out: Path, sets: Sequence[str], display: Display
-) -> list[Row]:
+) -> list[StudyRow]:
     """Train and judge every variant, with `sets` applied first; write table and plot."""
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    rows: list[StudyRow] = []
     for variant in study.variants:
         display.say(f"{variant.label}: {variant.method} {' '.join(variant.sets)}")
         config = apply_sets(open_recipe(variant.method, "default"), [*sets, *variant.sets])
@@ -123,21 +128,21 @@ def run_study(
     return rows
 
 
-def judge_run(run: Path, where: str, display: Display) -> Row:
-    """Return accuracies, rank, the largest eigenvalue's share of the variance, and what ails it."""
+def judge_run(run: Path, where: str, display: Display) -> StudyRow:
+    """Return accuracies, rank, the largest eigenvalue's share of the variance, and the faults."""
     diagnosis = examine(run)
-    ails = ", ".join(verdict.name for verdict in diagnosis.verdicts if verdict.severity == SICK)
+    faults = ", ".join(verdict.name for verdict in diagnosis.verdicts if verdict.severity == SICK)
     if find_checkpoint(run / CHECKPOINTS) is None:
-        return {"doctor": ails}
+        return {"doctor": faults}
     numbers = evaluate_encoder(str(run), where, bank="", limit=LIMIT, display=display)
     rows = embed_source(open_embedder(str(run)), where, LIMIT, display).rows
     variance = measure_spectrum(rows).singular.square()
     numbers["top_eigenvalue"] = round(float(variance[0] / variance.sum().clamp(min=1e-30)), 4)
-    judged: Row = {name: numbers[name] for name in COLUMNS if name in numbers}
-    return judged | {"doctor": ails or diagnosis.state}
+    judged: StudyRow = {name: numbers[name] for name in COLUMNS if name in numbers}
+    return judged | {"doctor": faults or diagnosis.state}
 
 
-def plot_study(study: Study, rows: Sequence[Row]) -> str:
+def plot_study(study: Study, rows: Sequence[StudyRow]) -> str:
     """Return a page with accuracy (up) over the largest eigenvalue's share (across)."""
     known = [row for row in rows if "linear" in row]
     points = [(float(row["top_eigenvalue"]), float(row["linear"])) for row in known]
@@ -146,7 +151,7 @@ def plot_study(study: Study, rows: Sequence[Row]) -> str:
     return draw_page(study.question, [draw_points(title, points, labels, framed=True)])
 
 
-def format_table(rows: Sequence[Row]) -> list[str]:
+def format_table(rows: Sequence[StudyRow]) -> list[str]:
     """Return the rows as lines of text."""
     names = ["run", *(name for name in COLUMNS if any(name in row for row in rows))]
     cells = [names, *([str(row.get(name, "")) for name in names] for row in rows)]

@@ -43,15 +43,15 @@ class ViewMaker:
         shape = len(images), crops.count, side, side, 3
         views = torch.empty(shape, device=images.device).permute(0, 1, 4, 2, 3)
         for turn in range(crops.count):
-            recipe = draw_recipe(generator, len(images), crops, images.shape[1], side, turn)
+            plan = draw_plan(generator, len(images), crops, images.shape[1], side, turn)
             for part in parts(len(images), side, images.device):
-                view = make_view(images[part], recipe.part(part), side)
+                view = make_view(images[part], plan.part(part), side)
                 views[part, turn] = view.sub_(mean).div_(std)
         return views
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ViewPlan:
     """What was drawn for one view of each of n images; on the CPU."""
 
     boxes: Tensor  # (n, 4): left, top, width, height
@@ -61,14 +61,14 @@ class Recipe:
     sigma: Tensor  # (n,): of the blur, in pixels of the view; 0 = none
     solarized: Tensor  # (n,) bool
 
-    def part(self, where: slice) -> Recipe:
+    def part(self, where: slice) -> ViewPlan:
         """Return what was drawn for some of the images."""
-        return Recipe(**{name: rows[where] for name, rows in vars(self).items()})
+        return ViewPlan(**{name: rows[where] for name, rows in vars(self).items()})
 
 
-def draw_recipe(
+def draw_plan(
     generator: torch.Generator, n: int, crops: Crops, full: int, side: int, turn: int
-) -> Recipe:
+) -> ViewPlan:
     """Draw view number `turn` of n images of side `full`: a few numbers an image."""
     boxes = draw_boxes(generator, n, crops, full)
     flip = uniform(generator, 0, 1, n) < crops.flip
@@ -77,20 +77,20 @@ def draw_recipe(
     scale = side / 224  # the usual 0.1 to 2 pixels are meant for a side of 224
     sigma = uniform(generator, crops.blur_min * scale, crops.blur_max * scale, n) * blurred
     solarized = uniform(generator, 0, 1, n) < crops.solarize[turn % len(crops.solarize)]
-    return Recipe(boxes, flip, matrix, contrast, sigma, solarized)
+    return ViewPlan(boxes, flip, matrix, contrast, sigma, solarized)
 
 
-def make_view(images: Tensor, recipe: Recipe, side: int) -> Tensor:
+def make_view(images: Tensor, plan: ViewPlan, side: int) -> Tensor:
     """Return a view of each image: uint8 (n, S, S, 3) to planes (n, 3, side, side) of 0..1."""
     device = images.device
-    view = cut(images, recipe.boxes, recipe.flip, side)
-    blurred = (recipe.sigma >= FELT).nonzero()[:, 0]
+    view = cut(images, plan.boxes, plan.flip, side)
+    blurred = (plan.sigma >= FELT).nonzero()[:, 0]
     if len(blurred):
-        view[blurred] = blur(view[blurred], recipe.sigma[blurred])
-    matrix, contrast = recipe.matrix.to(device), recipe.contrast.to(device)
+        view[blurred] = blur(view[blurred], plan.sigma[blurred])
+    matrix, contrast = plan.matrix.to(device), plan.contrast.to(device)
     view = apply_colours(view.flatten(2), matrix, contrast).view_as(view)
-    if recipe.solarized.any():
-        solarized = recipe.solarized.to(device)[:, None, None, None]
+    if plan.solarized.any():
+        solarized = plan.solarized.to(device)[:, None, None, None]
         view = torch.where(solarized & (view >= 0.5), 1 - view, view)
     return view
 

@@ -21,7 +21,7 @@ _FOLDER_KIND: Final = "run"
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the user may say about any source. None means: as the source would have it."""
+    """Options of any source; None means the source's default."""
 
     random_weights: bool = False
     seed: int = 0

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import difflib
-import logging
 import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -28,11 +26,13 @@ from twinlens.training.export.description import (
 from twinlens.training.export.hub import fetch
 from twinlens.training.export.lean_image import lean_image, read_attention
 from twinlens.training.export.lean_text import read_text
+from twinlens.training.export.log_filter import drop_log_message
 from twinlens.training.export.provenance import describe_checkpoint
 from twinlens.training.export.sources import SourceOptions
 from twinlens.training.export.text_specs import choose_tokenizer
 
 _SCHEMAS: Final = ("hf-hub:", "local-dir:")
+_RANDOM: Final = "No pretrained weights loaded"  # logged even where the user asked for random ones
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ def describe_model(
     visual = model.visual
     spec, write = choose_tokenizer(text_config, int(model.context_length), tokenizer, name)
     image = ImageTower(
-        ImageEncoder(model),
+        OpenClipImageTower(model),
         _image_spec(visual.preprocess_cfg),
         lean=lean_image(visual),
         attention=read_attention(visual),
     )
     text = TextTower(
-        TextEncoder(model),
+        OpenClipTextTower(model),
         spec,
         write,
         lean=read_text(model),
@@ -200,9 +200,9 @@ def _find_local_weights(arch: str) -> Path | None:
 
 
 def _create(arch: str, weights: _Weights, quick: bool, options: SourceOptions) -> Any:
-    """Build the model and load its weights; a file that does not fit is the user's to know."""
+    """Build the model and load its weights; a file that does not fit is a user's error."""
     load_weights = not options.random_weights
-    with torch.random.fork_rng(devices=[]), _quiet_about_random_weights():
+    with torch.random.fork_rng(devices=[]), drop_log_message(_RANDOM):
         torch.manual_seed(options.seed)
         try:
             return open_clip.create_model(
@@ -221,21 +221,6 @@ def _create(arch: str, weights: _Weights, quick: bool, options: SourceOptions) -
             raise InputError(
                 f"the weights {given!r} do not fit {arch}: {reason}", field="source"
             ) from error
-
-
-@contextmanager
-def _quiet_about_random_weights() -> Iterator[None]:
-    """Drop the warning that the weights are random: the user asked for them."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return "No pretrained weights loaded" not in record.getMessage()
-
-    root = logging.getLogger()
-    root.addFilter(is_news)
-    try:
-        yield
-    finally:
-        root.removeFilter(is_news)
 
 
 def _image_spec(config: Mapping[str, Any]) -> ImageSpec:
@@ -275,7 +260,7 @@ def _find_padding_reason(model: Any) -> str:
     return ""
 
 
-class ImageEncoder(nn.Module):
+class OpenClipImageTower(nn.Module):
     """The image half of an open_clip model as one module."""
 
     def __init__(self, model: Any) -> None:
@@ -287,7 +272,7 @@ class ImageEncoder(nn.Module):
         return cast("Tensor", self.model.encode_image(pixels))
 
 
-class TextEncoder(nn.Module):
+class OpenClipTextTower(nn.Module):
     """The text half of an open_clip model as one module."""
 
     def __init__(self, model: Any) -> None:

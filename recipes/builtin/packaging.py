@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from recipes.builtin import towers
+from recipes.builtin.align_languages import POLISHED, load_averaged
 from recipes.builtin.evaluation import TEMPLATES
-from recipes.builtin.polish import POLISHED, load_averaged
 from recipes.builtin.storage import fold_norms, store_half
 from recipes.builtin.tokens import TRAINED_LENGTH, TextReader, embed_tokens
 from recipes.builtin.trainer import PROGRESS, TOKENIZER
@@ -28,7 +28,7 @@ NAME = "builtin"
 _SOURCES = Path(__file__).with_name("sources.json")
 
 
-class Shipped:
+class PackagedEncoder:
     """The trained encoder as it ships, in torch; embeds, and describes itself for the export."""
 
     def __init__(self, run: Path) -> None:

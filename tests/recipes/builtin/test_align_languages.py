@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from recipes.builtin.align_languages import POLISHED, align_languages, list_captions, load_averaged
 from recipes.builtin.corpus import Corpus
-from recipes.builtin.polish import POLISHED, list_captions, load_averaged, polish
+from recipes.builtin.packaging import PackagedEncoder
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.sampling import Mix
-from recipes.builtin.shipping import Shipped
 from recipes.builtin.tokens import TextReader
 from recipes.builtin.trainer import TOKENIZER, Trainer
 from recipes.builtin.words import Words, read_words
@@ -31,7 +31,7 @@ def words() -> Words:
     return dataclasses.replace(words, keywords=few)
 
 
-def _find_gaps(shipped: Shipped, words: Words) -> float:
+def _find_gaps(shipped: PackagedEncoder, words: Words) -> float:
     """Return how far words in other languages lie from the English ones."""
     gaps = []
     for name, said in words.keywords.items():
@@ -44,9 +44,9 @@ def test_words_move_to_their_english_ones_and_pictures_stay(
     corpus: Corpus, words: Words, tmp_path: Path
 ) -> None:
     Trainer(corpus, tmp_path, RECIPE, Silent()).save()
-    before = Shipped(tmp_path)
-    polish(tmp_path, corpus, words, RECIPE, Silent())
-    after = Shipped(tmp_path)
+    before = PackagedEncoder(tmp_path)
+    align_languages(tmp_path, corpus, words, RECIPE, Silent())
+    after = PackagedEncoder(tmp_path)
     assert _find_gaps(after, words) < 0.7 * _find_gaps(before, words)
     pixels = corpus.emoji.pixels[:4, ::2, ::2]
     assert (after.encode_pixels(pixels) == before.encode_pixels(pixels)).all()
@@ -55,12 +55,14 @@ def test_words_move_to_their_english_ones_and_pictures_stay(
     assert moved.sum(1).mean() > 0.9
 
 
-def test_polishing_again_ends_the_same(corpus: Corpus, words: Words, tmp_path: Path) -> None:
+def test_aligning_languages_again_ends_the_same(
+    corpus: Corpus, words: Words, tmp_path: Path
+) -> None:
     recipe = dataclasses.replace(RECIPE, polish=2)
     Trainer(corpus, tmp_path, recipe, Silent()).save()
     ended: list[dict[str, Tensor]] = []
     for _ in range(2):
-        polish(tmp_path, corpus, words, recipe, Silent())
+        align_languages(tmp_path, corpus, words, recipe, Silent())
         ended.append(load_file(tmp_path / POLISHED))
     assert all(torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
     averaged = load_averaged(tmp_path, TextReader(tmp_path / TOKENIZER)).state_dict()

@@ -1,8 +1,8 @@
 """What is measured for the doctor, every `log_every` steps: cheap numbers that tell causes apart.
 
-A collapsed run and a healthy one may have the same loss. So the loss is asked about its inputs: it
-is evaluated once more on detached rows, and where its gradient goes (into a target? along a row's
-own length?) names the fault. None of this draws random numbers or touches the graph of the step.
+A collapsed run and a healthy one may have the same loss. So the loss is evaluated once more on
+detached rows, and where its gradient flows (into a target? along a row's own length?) names the
+fault. None of this draws random numbers or touches the graph of the step.
 """
 
 from __future__ import annotations
@@ -17,80 +17,78 @@ from torch import Tensor
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.evaluation.spectrum import measure_spectrum
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Given, Objective, Ring, Rows
+from twinlens.training.objective import BatchRows, LossInputs, Objective, Queue
 from twinlens.training.runs.state import State
 
-Vitals = dict[str, float]
-SAMPLE = 64  # images looked at for variety, keys looked for in a queue
+Measurements = dict[str, float]
+SAMPLE = 64  # images compared for variety, keys looked up in a queue
 SPECTRUM_ROWS = 512
 
 
-class Witness:
-    """Stands beside the loss; while `due`, notes in `found` what the loss does with its rows."""
+class LossProbe:
+    """Called with the inputs of each loss; while `due`, measures where the gradient flows."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.rings = [item for item in objective.state() if isinstance(item, Ring)]
+        self.queues = [item for item in objective.state() if isinstance(item, Queue)]
         self.due = False
-        self.found: Vitals = {}
+        self.found: Measurements = {}
 
-    def __call__(self, given: Given) -> None:
-        """Look at one evaluation of the loss."""
+    def __call__(self, inputs: LossInputs) -> None:
+        """Measure one evaluation of the loss."""
         if self.due:
-            slopes = row_gradients(self.objective, given)
+            slopes = row_gradients(self.objective, inputs)
             self.found = {
-                **self._where_gradients_go(given, slopes),
-                **self._head(given),
-                **self._queues(given),
+                **self._measure_gradients(inputs, slopes),
+                **self._measure_head(inputs),
+                **self._measure_queues(inputs),
             }
 
-    def take(self) -> Vitals:
-        """Return what was seen since the last time."""
+    def take(self) -> Measurements:
+        """Return what was measured since the last call."""
         found, self.found = self.found, {}
         return found
 
-    def _where_gradients_go(self, given: Given, slopes: Rows) -> Vitals:
-        anatomy = self.objective.anatomy
-        found: Vitals = {}
-        if anatomy.stopped:
-            stopped = [slopes[name] for name in anatomy.stopped if name in slopes]
+    def _measure_gradients(self, inputs: LossInputs, slopes: BatchRows) -> Measurements:
+        spec = self.objective.health
+        found: Measurements = {}
+        if spec.stopped:
+            stopped = [slopes[name] for name in spec.stopped if name in slopes]
             found["target_gradient"] = share_of(stopped, slopes.values())
         radial = [
-            radial_share(given.student[name], slopes[name])
-            for name in anatomy.unit
-            if name in slopes
+            radial_share(inputs.student[name], slopes[name]) for name in spec.unit if name in slopes
         ]
         if radial:
             found["radial_gradient"] = max(radial)
         return found
 
-    def _head(self, given: Given) -> Vitals:
+    def _measure_head(self, inputs: LossInputs) -> Measurements:
         """Return the spectrum of the rows that the method compares: first view of each image."""
-        name = self.objective.anatomy.head
-        if name not in given.student:
+        name = self.objective.health.head
+        if name not in inputs.student:
             return {}
-        rows = first_rows(given.student[name].detach())[:SPECTRUM_ROWS]
+        rows = first_rows(inputs.student[name].detach())[:SPECTRUM_ROWS]
         if not torch.isfinite(rows).all():
             return {}  # the loop stops such a step and says so
         spectrum = measure_spectrum(rows)
         return {"head_rank": spectrum.effective_rank, "head_spread": spectrum.spread}
 
-    def _queues(self, given: Given) -> Vitals:
-        found: Vitals = {}
-        for ring in self.rings:
-            rows = given.teacher.get(ring.source, given.student.get(ring.source))
+    def _measure_queues(self, inputs: LossInputs) -> Measurements:
+        found: Measurements = {}
+        for queue in self.queues:
+            rows = inputs.teacher.get(queue.source, inputs.student.get(queue.source))
             if rows is not None:
-                share = share_found(rows.detach().flatten(0, -2), given.state[ring.name])
+                share = share_found(rows.detach().flatten(0, -2), inputs.state[queue.name])
                 found["queue_hits"] = max(share, found.get("queue_hits", 0.0))
         return found
 
 
-def row_gradients(objective: Objective, given: Given) -> Rows:
+def row_gradients(objective: Objective, inputs: LossInputs) -> BatchRows:
     """Return the loss's gradient by each of the student's rows; a row it ignores is left out."""
-    leaves = {name: rows.detach().requires_grad_() for name, rows in given.student.items()}
-    shared = {name: value.detach() for name, value in given.shared.items()}
+    leaves = {name: rows.detach().requires_grad_() for name, rows in inputs.student.items()}
+    shared = {name: value.detach() for name, value in inputs.shared.items()}
     with torch.enable_grad():
-        again = dataclasses.replace(given, student=leaves, shared=shared)
+        again = dataclasses.replace(inputs, student=leaves, shared=shared)
         loss = objective.loss(again)["loss"]
     if not loss.requires_grad:
         return {}
@@ -118,13 +116,13 @@ def share_found(keys: Tensor, queue: Tensor) -> float:
     return float((queue[nearest] == keys).all(dim=1).float().mean())
 
 
-def parameter_vitals(net: Network, state: State) -> Vitals:
-    """Return gradient norms by part of the network, and how far the twin is from its student."""
+def measure_parameters(net: Network, state: State) -> Measurements:
+    """Return gradient norms by part of the network, and how far the teacher is from its student."""
     found = {}
     for name, part in net.parts.items():
         grads = [p.grad for p in part.parameters() if p.grad is not None]
         found[f"grad/{name}"] = total_norm(grads)
-    return found | _twin(net, state)
+    return found | _measure_teacher(net, state)
 
 
 def copy_parameters(net: Network) -> dict[str, list[Tensor]]:
@@ -134,7 +132,7 @@ def copy_parameters(net: Network) -> dict[str, list[Tensor]]:
     }
 
 
-def update_vitals(net: Network, before: Mapping[str, list[Tensor]]) -> Vitals:
+def measure_updates(net: Network, before: Mapping[str, list[Tensor]]) -> Measurements:
     """Return by part how far the step moved the parameters, over how long they are."""
     found = {}
     for name, part in net.parts.items():
@@ -144,7 +142,7 @@ def update_vitals(net: Network, before: Mapping[str, list[Tensor]]) -> Vitals:
     return found
 
 
-def representation_vitals(representation: Tensor) -> Vitals:
+def measure_representation(representation: Tensor) -> Measurements:
     """Return rank and spread of representations (n, views, d)."""
     spectrum = measure_spectrum(first_rows(representation)[:SPECTRUM_ROWS])
     singular = spectrum.singular / spectrum.singular[0].clamp(min=1e-30)
@@ -157,7 +155,7 @@ def representation_vitals(representation: Tensor) -> Vitals:
     }
 
 
-def data_variety(store: PixelStore) -> float:
+def measure_variety(store: PixelStore) -> float:
     """Return how much stored images differ: mean deviation over images, 0 to 1, coarsely seen."""
     count = min(SAMPLE, len(store))
     places = np.linspace(0, len(store) - 1, count).astype(int).tolist()
@@ -179,12 +177,12 @@ def first_rows(rows: Tensor) -> Tensor:
     return rows.flatten(1, -2)[:, 0] if rows.ndim > 2 else rows
 
 
-def _twin(net: Network, state: State) -> Vitals:
-    if state.twin is None:
+def _measure_teacher(net: Network, state: State) -> Measurements:
+    if state.ema_teacher is None:
         return {}
     slow, fast = [], []
-    for name in state.twin.parts:
-        slow += list(state.twin[name].parameters())
+    for name in state.ema_teacher.parts:
+        slow += list(state.ema_teacher[name].parameters())
         fast += list(net[name].parameters())
     shared = sum(a.data_ptr() == b.data_ptr() for a, b in zip(slow, fast, strict=True))
     gaps = [a.detach() - b.detach() for a, b in zip(slow, fast, strict=True)]

@@ -18,10 +18,10 @@ from PIL import Image
 import twinlens
 from recipes.builtin.corpus import Corpus, Part, draw_shapes, read_corpus
 from recipes.builtin.evaluation import rank, recall
-from recipes.builtin.making import HELD_OUT, make, train
+from recipes.builtin.packaging import PackagedEncoder
+from recipes.builtin.pipeline import HELD_OUT, make, train
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.sampling import Mix
-from recipes.builtin.shipping import Shipped
 from recipes.builtin.towers import IMAGE_SIZE
 from twinlens.errors import InputError
 from twinlens.training.progress import Silent
@@ -91,11 +91,11 @@ def test_a_held_out_style_is_measured_before_it_is_trained_on(
 ) -> None:
     steps = []
 
-    def remember(shipped: Shipped, folder: Path) -> dict[str, float]:
+    def remember(shipped: PackagedEncoder, folder: Path) -> dict[str, float]:
         steps.append(json.loads((tmp_path / "run/progress.json").read_text())["step"])
         return {"a": 1.0}
 
-    monkeypatch.setattr("recipes.builtin.making.measure", remember)
+    monkeypatch.setattr("recipes.builtin.pipeline.measure", remember)
     train(data, tmp_path / "run", short, Silent())
     assert steps == [2]
     assert json.loads((tmp_path / "run" / HELD_OUT).read_text()) == {"a": 1.0}
@@ -105,11 +105,11 @@ def test_a_held_out_style_is_measured_before_it_is_trained_on(
 
 
 @pytest.mark.slow
-def test_the_whole_way_ends_in_a_bundle_that_says_both_measurements(
+def test_the_whole_pipeline_ends_in_a_bundle_with_both_measurements(
     data: Path, short: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([{"seen_blobmoji_r1": 1.0}, {"seen_blobmoji_r1": 2.0}])
-    monkeypatch.setattr("recipes.builtin.making.measure", lambda shipped, folder: next(found))
+    monkeypatch.setattr("recipes.builtin.pipeline.measure", lambda shipped, folder: next(found))
     manifest = make(data, tmp_path / "run", short, tmp_path / "bundle", Silent())
     assert manifest.provenance["metrics"] == {
         "shipped": {"seen_blobmoji_r1": 2.0},
@@ -132,7 +132,7 @@ def test_a_minute_of_training_beats_chance_by_far(tmp_path: Path) -> None:
     train(Path(named), tmp_path, recipe, Silent())
     seen = read_corpus(Path(named), "train", side=IMAGE_SIZE).emoji
     noto = seen.pick(lambda row: row["style"] == "noto")
-    shipped = Shipped(tmp_path)
+    shipped = PackagedEncoder(tmp_path)
     texts = shipped.embed_texts([str(row["label"]) for row in noto.rows])
     ranks = rank(texts, shipped.encode_pixels(noto.pixels), np.arange(len(noto)))
     chance = 5 / len(noto)

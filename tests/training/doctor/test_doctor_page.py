@@ -1,4 +1,4 @@
-"""docs/doctor.md says what the doctor says: each sign with its cause and remedy, word for word."""
+"""docs/doctor.md quotes the doctor: each check with its cause and remedy, word for word."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.training.doctor.patients import patient
-from tests.training.doctor.test_verdicts import log_of
+from tests.training.doctor.faulty_methods import small_run
+from tests.training.doctor.test_examination import log_of
 from twinlens.training.config import Config
+from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES
+from twinlens.training.doctor.examination import diagnose
 from twinlens.training.doctor.history import History
-from twinlens.training.doctor.signs import CAUSES, CONSEQUENCES, NOTES
-from twinlens.training.doctor.verdicts import EXIT_CODES, diagnose
+from twinlens.training.doctor.verdict import EXIT_CODES
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.schedules import Linear
 
@@ -25,8 +26,8 @@ FLAT = math.log(12)  # of the small DINO's prototypes
 
 
 @dataclass(frozen=True)
-class Sick:
-    """A method and the numbers of its log by which a sign is known."""
+class FaultyLog:
+    """A method and the numbers of its log that one check fires on."""
 
     method: str
     numbers: Mapping[str, float]
@@ -34,7 +35,7 @@ class Sick:
 
     @property
     def config(self) -> Config:
-        return patient(self.method, 200, **self.fields)
+        return small_run(self.method, 200, **self.fields)
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -42,30 +43,30 @@ class Sick:
 
 
 PREDICTS = {"grad/predictor": 1.0}
-SIGNS = {
-    "constant data": Sick("simclr", {"variety": 0.001}),
-    "teacher is the student": Sick("moco", {"twin_shared": 1.0, "twin_gap": 0.0}),
-    "frozen encoder": Sick("simclr", {"update/image": 0.0, "grad/image": 0.0}),
-    "missing stop-gradient": Sick("simsiam", {"target_gradient": 0.5, **PREDICTS}),
-    "missing predictor": Sick("simsiam", {}),
-    "missing L2 norm": Sick("simclr", {"radial_gradient": 0.4}),
-    "prototypes not normalised": Sick("swav", {"prototype_length": 1.2}),
-    "queue enqueued before the loss": Sick("moco", {"queue_hits": 1.0}),
-    "missing variance term": Sick("vicreg", {"variance": 0.9, "loss": 0.1}),
-    "learning rate too high": Sick("simclr", {"update/image": 0.1}),
-    "teacher temperature too high": Sick(
+CASES = {
+    "constant data": FaultyLog("simclr", {"variety": 0.001}),
+    "teacher is the student": FaultyLog("moco", {"twin_shared": 1.0, "twin_gap": 0.0}),
+    "frozen encoder": FaultyLog("simclr", {"update/image": 0.0, "grad/image": 0.0}),
+    "missing stop-gradient": FaultyLog("simsiam", {"target_gradient": 0.5, **PREDICTS}),
+    "missing predictor": FaultyLog("simsiam", {}),
+    "missing L2 norm": FaultyLog("simclr", {"radial_gradient": 0.4}),
+    "prototypes not normalised": FaultyLog("swav", {"prototype_length": 1.2}),
+    "queue enqueued before the loss": FaultyLog("moco", {"queue_hits": 1.0}),
+    "missing variance term": FaultyLog("vicreg", {"variance": 0.9, "loss": 0.1}),
+    "learning rate too high": FaultyLog("simclr", {"update/image": 0.1}),
+    "teacher temperature too high": FaultyLog(
         "dino",
         {"teacher_entropy": 0.999 * FLAT, "shared_entropy": FLAT},
         {"teacher_temperature": Linear(0.2, 0.2)},
     ),
-    "no centring": Sick("dino", {"teacher_entropy": 0.1, "shared_entropy": 0.12}),
-    "collapse": Sick("simclr", {"head_spread": 1e-4}),
-    "loss at its chance plateau": Sick("simclr", {"loss": math.log(31)}),
+    "no centring": FaultyLog("dino", {"teacher_entropy": 0.1, "shared_entropy": 0.12}),
+    "collapse": FaultyLog("simclr", {"head_spread": 1e-4}),
+    "loss at its chance plateau": FaultyLog("simclr", {"loss": math.log(31)}),
 }
 
 
 def table() -> dict[str, list[str]]:
-    """Return the rows of the page's table of signs, by name."""
+    """Return the rows of the page's table of verdicts, by name."""
     text = PAGE.read_text(encoding="utf-8")
     start = text.index("| verdict | what is seen |")
     lines = text[start:].split("\n\n", 1)[0].splitlines()[2:]
@@ -73,20 +74,20 @@ def table() -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-@pytest.mark.parametrize("name", SIGNS)
-def test_the_page_gives_cause_and_remedy_in_the_doctors_own_words(name: str) -> None:
-    sick = SIGNS[name]
-    (verdict,) = diagnose(sick.config, sick.rows).verdicts
+@pytest.mark.parametrize("name", CASES)
+def test_the_page_quotes_cause_and_remedy_word_for_word(name: str) -> None:
+    case = CASES[name]
+    (verdict,) = diagnose(case.config, case.rows).verdicts
     assert verdict.name == name
     _, cause, remedy = table()[name]
     assert (cause, remedy) == (verdict.cause, verdict.remedy)
 
 
-def test_the_page_names_every_sign_and_no_other() -> None:
-    assert set(table()) == set(SIGNS)
-    for sign in (*CAUSES, *CONSEQUENCES, *NOTES):
-        asked = [sign(History(sick.config, sick.rows)) for sick in SIGNS.values()]
-        assert any(asked), f"{sign.__name__} has no row in the table"
+def test_the_page_names_every_check_and_no_other() -> None:
+    assert set(table()) == set(CASES)
+    for check in (*CAUSES, *CONSEQUENCES, *NOTES):
+        verdicts = [check(History(case.config, case.rows)) for case in CASES.values()]
+        assert any(verdicts), f"{check.__name__} has no row in the table"
 
 
 def test_the_page_names_every_method_and_the_exit_codes() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.doctor.patients import draw_shapes, patient, train_patient
+from tests.training.doctor.faulty_methods import draw_shapes, small_run, train_and_examine
 from tests.training.family import ALL, PROVEN
-from twinlens.training.doctor.verdicts import HEALTHY
+from twinlens.training.doctor.verdict import HEALTHY
 
 
 @pytest.fixture(scope="module")
@@ -18,21 +18,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_healthy(method: str, steps: int, seed: int, data: Path, run: Path) -> None:
-    config = patient(method, steps)
+    config = small_run(method, steps)
     settings = dataclasses.replace(config.settings, seed=seed)
-    found = train_patient(dataclasses.replace(config, settings=settings), data, run)
+    found = train_and_examine(dataclasses.replace(config, settings=settings), data, run)
     assert (found.state, found.step) == (HEALTHY, steps), found.verdicts
 
 
 @pytest.mark.parametrize("method", PROVEN)
-def test_a_healthy_run_gives_no_alarm(method: str, data: Path, tmp_path: Path) -> None:
+def test_a_healthy_run_has_no_fault(method: str, data: Path, tmp_path: Path) -> None:
     assert_healthy(method, 60, 0, data, tmp_path / "run")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("method", ALL)
-def test_a_healthy_run_of_three_hundred_steps_gives_no_alarm(
+def test_a_healthy_run_of_three_hundred_steps_has_no_fault(
     method: str, seed: int, data: Path, tmp_path: Path
 ) -> None:
     assert_healthy(method, 300, seed, data, tmp_path / "run")

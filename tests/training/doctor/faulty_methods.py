@@ -15,18 +15,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.training.family import split_name
-from twinlens.training.config import Config, Settings
+from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import Diagnosis
+from twinlens.training.doctor.verdict import Diagnosis
 from twinlens.training.loop.loop import NotFiniteError, train
 from twinlens.training.nn.network import Network
-from twinlens.training.objective import Declaration, Given, Rows, UnitRows
+from twinlens.training.objective import BatchRows, Declaration, LossInputs, UnitRows
 from twinlens.training.objectives import find_method
 from twinlens.training.objectives.byol import BYOL
 from twinlens.training.objectives.dino import DINO
 from twinlens.training.objectives.simclr import SimCLR
 from twinlens.training.objectives.simsiam import SimSiam
 from twinlens.training.objectives.swav import SwAV
+from twinlens.training.views.masks import Masks
 
 SIDE = 16
 ADAPTIVE = {  # trained by AdamW in their recipes
@@ -73,13 +74,13 @@ def save_picture(path: Path, pixels: Any) -> None:
     path.with_suffix(".txt").write_text(f"a picture of a {path.parent.name}\n")
 
 
-def patient(method: str, steps: int, **fields: Any) -> Config:
+def small_run(method: str, steps: int, **fields: Any) -> Config:
     """Return a small run of a method, with some of the objective's fields changed."""
     method, small = split_name(method)
-    return as_patient(find_method(method)(**(small | fields)), steps)
+    return small_run_of(find_method(method)(**(small | fields)), steps)
 
 
-def as_patient(objective: Any, steps: int, **settings: Any) -> Config:
+def small_run_of(objective: Any, steps: int, **settings: Any) -> Config:
     """Return a small run of an objective."""
     adaptive = objective.name in ADAPTIVE
     chosen: Settled = {
@@ -104,12 +105,12 @@ def as_patient(objective: Any, steps: int, **settings: Any) -> Config:
         "log_every": 5,
         "monitor_share": 0.0,
     }
-    if objective.masks() is not None:
+    if objective.find_extra(Masks) is not None:
         chosen["encoder"] = "vit-nano/4"
-    return Config(objective.name, objective, Settings(**(chosen | settings)))
+    return Config(objective.name, objective, TrainingSettings(**(chosen | settings)))
 
 
-def train_patient(config: Config, data: Path, run: Path) -> Diagnosis:
+def train_and_examine(config: Config, data: Path, run: Path) -> Diagnosis:
     """Train, die of it if so be, and return what the doctor says of the folder."""
     try:
         train(config, str(data), run)
@@ -121,16 +122,16 @@ def train_patient(config: Config, data: Path, run: Path) -> Diagnosis:
 class NoCentre(DINO):
     """DINO whose loss forgets its centre."""
 
-    def loss(self, given: Given) -> Rows:
-        zero = {"centre": torch.zeros_like(given.state["centre"])}
-        return super().loss(dataclasses.replace(given, state=zero))
+    def loss(self, inputs: LossInputs) -> BatchRows:
+        zero = {"centre": torch.zeros_like(inputs.state["centre"])}
+        return super().loss(dataclasses.replace(inputs, state=zero))
 
 
 class NoStop(SimSiam):
     """SimSiam with gradient into its targets."""
 
-    def loss(self, given: Given) -> Rows:
-        p, z = (nn.functional.normalize(given.student[name], dim=-1) for name in ("p", "z"))
+    def loss(self, inputs: LossInputs) -> BatchRows:
+        p, z = (nn.functional.normalize(inputs.student[name], dim=-1) for name in ("p", "z"))
         return {"loss": -(p * z.flip(1)).sum(dim=-1).mean()}
 
 
@@ -151,8 +152,8 @@ class NoPredictorByol(BYOL):
 class NoNorm(SimCLR):
     """SimCLR that compares raw dot products."""
 
-    def loss(self, given: Given) -> Rows:
-        z = given.student["z"].transpose(0, 1).flatten(0, 1)
+    def loss(self, inputs: LossInputs) -> BatchRows:
+        z = inputs.student["z"].transpose(0, 1).flatten(0, 1)
         own = torch.eye(len(z), dtype=torch.bool)
         logits = (z @ z.mT / self.temperature).masked_fill(own, -torch.inf)
         other = torch.arange(len(z)).roll(len(z) // 2)
@@ -168,32 +169,32 @@ class LoosePrototypes(SwAV):
 
 @contextmanager
 def aliased_teacher(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make every twin the student itself."""
+    """Make every EMA teacher share the student's memory."""
 
-    def twin(self: Network, names: tuple[str, ...]) -> Network:
+    def share(self: Network, names: tuple[str, ...]) -> Network:
         return Network({name: self.parts[name] for name in names})
 
     with monkeypatch.context() as patch:
-        patch.setattr(Network, "twin", twin)
+        patch.setattr(Network, "copy_frozen", share)
         yield
 
 
 @contextmanager
-def hasty_queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def early_queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Push keys into the queue as soon as the teacher has made them."""
     from twinlens.training.loop.gradients import Differentiator
     from twinlens.training.objective import Batch
 
-    teach = Differentiator._teach
+    run_teacher = Differentiator._teacher_rows
 
-    def push_early(self: Differentiator, batch: Batch) -> Rows:
-        rows = teach(self, batch)
-        for ring in self.state.rings:
-            self.state._push(ring, rows[ring.source])
+    def push_early(self: Differentiator, batch: Batch) -> BatchRows:
+        rows = run_teacher(self, batch)
+        for queue in self.state.queues:
+            self.state._push(queue, rows[queue.source])
         return rows
 
     with monkeypatch.context() as patch:
-        patch.setattr(Differentiator, "_teach", push_early)
+        patch.setattr(Differentiator, "_teacher_rows", push_early)
         yield
 
 

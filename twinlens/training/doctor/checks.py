@@ -1,7 +1,7 @@
-"""The signs of sickness, one function each: from a history to a verdict, or nothing.
+"""The doctor's checks, one function each: from a history to a verdict, or None.
 
-`CAUSES` name a fault by a measurement that only this fault explains; `CONSEQUENCES` are asked when
-no cause was found; `NOTES` put a healthy run's odd numbers in words.
+`CAUSES` identify a fault by a measurement that only this fault explains; `CONSEQUENCES` run when no
+cause was found; `NOTES` explain unusual numbers of a healthy run.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ SAME_IMAGES = 0.01  # coarse deviation over images; photographs have 0.1 to 0.2
 RADIAL = 0.02  # share of a gradient along its row; rounding stays under 1e-3
 LENGTH = 0.01
 UNIFORM = 0.99  # of ln K
-HOPELESS = 1e-4  # of ln K: targets this flat carry nothing at any length of run
+UNINFORMATIVE = 1e-4  # of ln K: targets this flat carry no information however long the run
 AGREED = 0.1  # of the information that targets could carry about images
-SETTLED = 100  # steps before entropies are judged: first targets say little in any run
+SETTLED = 100  # steps before entropies are judged: early targets are near uniform in any run
 LARGE_UPDATE = 0.05  # of the weights' length in one step
 
 
 def data_are_constant(history: History) -> Verdict | None:
-    """Look at the stored images."""
+    """Check whether the stored images differ."""
     variety = history.last("variety")
     if variety is None or variety >= SAME_IMAGES:
         return None
@@ -38,7 +38,7 @@ def data_are_constant(history: History) -> Verdict | None:
 
 
 def encoder_is_frozen(history: History) -> Verdict | None:
-    """Look whether the encoder is ever moved."""
+    """Check whether any step moves the encoder."""
     moved, slopes = history.all_recent("update/image"), history.all_recent("grad/image")
     if not moved or (max(moved) > 0 and max(slopes) > 0):
         return None
@@ -52,7 +52,7 @@ def encoder_is_frozen(history: History) -> Verdict | None:
 
 
 def teacher_is_student(history: History) -> Verdict | None:
-    """Look whether the twin is a copy, and lags."""
+    """Check that the EMA teacher is a copy and lags behind."""
     shared, gaps = history.last("twin_shared"), history.all_recent("twin_gap")
     lagging = not gaps or max(gaps) > 0
     if not shared and lagging:
@@ -68,62 +68,62 @@ def teacher_is_student(history: History) -> Verdict | None:
 
 
 def gradient_enters_targets(history: History) -> Verdict | None:
-    """Look whether the loss pulls at its own targets."""
+    """Check whether gradient flows into the targets."""
     share = history.recent("target_gradient")
     if not share:
         return None
     return Verdict(
         "missing stop-gradient",
         f"{share:.0%} of the loss's gradient flows into its targets",
-        "the targets are not detached, so student and target meet at one point",
+        "the targets are not detached, so student and target collapse to one point",
         "detach the targets in the loss",
     )
 
 
 def part_is_missing(history: History) -> Verdict | None:
-    """Look whether the parts that keep the method from collapsing take part."""
-    for part in history.objective.anatomy.needed:
+    """Check that the parts which prevent collapse receive gradient."""
+    for part in history.objective.health.needed:
         slopes = history.all_recent(f"grad/{part}")
         if len(history) >= WINDOW and (not slopes or max(slopes) == 0):
             return Verdict(
                 f"missing {part}",
-                f"no parameter of the {part} gets a gradient",
-                f"{history.config.method} has no {part} here, or goes around it; without one"
+                f"no parameter of the {part} receives a gradient",
+                f"{history.config.method} has no {part} here, or bypasses it; without one"
                 " it collapses",
                 f"put the {part} back between the student's projection and the loss",
             )
     return None
 
 
-def length_matters(history: History) -> Verdict | None:
-    """Look whether the loss pulls along the rows that it should only turn."""
+def row_length_affects_loss(history: History) -> Verdict | None:
+    """Check whether the loss depends on the length of rows that should be normalised."""
     radial = history.recent("radial_gradient")
     if radial is None or radial <= RADIAL:
         return None
     return Verdict(
         "missing L2 norm",
         f"{radial:.0%} of the loss's gradient points along the embeddings",
-        "the loss compares embeddings that were not normalised, so it grows them instead of"
-        " turning them",
+        "the loss compares embeddings that were not normalised, so it changes their"
+        " length instead of their direction",
         "normalise the embeddings before the similarity",
     )
 
 
-def prototypes_have_length(history: History) -> Verdict | None:
-    """Look at the prototypes' length."""
+def prototypes_are_not_unit(history: History) -> Verdict | None:
+    """Check that prototypes have length 1."""
     length = history.recent("prototype_length")
     if length is None or abs(length - 1) <= LENGTH:
         return None
     return Verdict(
         "prototypes not normalised",
         f"prototypes are {length:.3f} long instead of 1",
-        "they are not put back on the unit sphere after a step",
+        "they are not normalised again after a step",
         "declare UnitRows for their parameter",
     )
 
 
 def queue_holds_the_batch(history: History) -> Verdict | None:
-    """Look for the batch's own keys in the queue that the loss is given."""
+    """Check whether the queue that the loss reads holds the batch's own keys."""
     share = history.recent("queue_hits")
     if share is None or share < 0.5:
         return None
@@ -135,8 +135,8 @@ def queue_holds_the_batch(history: History) -> Verdict | None:
     )
 
 
-def variance_is_not_paid_for(history: History) -> Verdict | None:
-    """Look whether features without spread cost anything (methods that log `variance`)."""
+def variance_term_is_missing(history: History) -> Verdict | None:
+    """Check that low variance raises the loss (methods that log `variance`)."""
     short, loss = history.recent("variance"), history.recent("loss")
     if short is None or loss is None or _early(history, SETTLED // 2):
         return None
@@ -155,13 +155,13 @@ def variance_is_not_paid_for(history: History) -> Verdict | None:
 
 
 def targets_are_flat(history: History) -> Verdict | None:
-    """Look whether the teacher's assignments say anything."""
+    """Check whether the teacher's targets are uniform."""
     entropy, most = history.recent("teacher_entropy"), _log_prototypes(history)
     if entropy is None or most is None or _early(history, SETTLED):
         return None
-    hot = _teacher_heat(history)
+    ratio = _temperature_ratio(history)
     missing = 1 - entropy / most
-    if missing > 1 - UNIFORM or not (hot >= 1 or missing < HOPELESS):
+    if missing > 1 - UNIFORM or not (ratio >= 1 or missing < UNINFORMATIVE):
         return None
     if history.recent("prototype_length") is not None:
         return None  # balanced by Sinkhorn: no teacher temperature to blame
@@ -169,13 +169,14 @@ def targets_are_flat(history: History) -> Verdict | None:
         "teacher temperature too high",
         f"the teacher's targets are flat: entropy {entropy:.4f} of at most ln K = {most:.4f},"
         f" and the loss stands at {history.last('loss') or math.nan:.4f}",
-        "a higher temperature makes the teacher less sharp; flat targets teach flat answers",
+        "a higher temperature flattens the teacher's targets, and flat targets carry no"
+        " information",
         "lower teacher_temperature (0.04 to 0.07), well under student_temperature",
     )
 
 
 def targets_agree(history: History) -> Verdict | None:
-    """Look whether all images are assigned alike, sharply."""
+    """Check whether all images get the same sharp assignment."""
     own, together = history.recent("teacher_entropy"), history.recent("shared_entropy")
     most = _log_prototypes(history)
     if own is None or together is None or most is None or _early(history, SETTLED):
@@ -187,13 +188,14 @@ def targets_agree(history: History) -> Verdict | None:
         "no centring",
         f"the teacher assigns all images alike: entropy {own:.3f} each and {together:.3f}"
         f" together, of at most ln K = {most:.3f}",
-        "nothing keeps one prototype from taking all: the centre is not subtracted or not moved",
+        "nothing stops one prototype from taking all images: the centre is not subtracted or"
+        " updated",
         "subtract the running centre of the teacher's logits (centre_momentum about 0.9)",
     )
 
 
 def steps_are_too_large(history: History) -> Verdict | None:
-    """Look for steps that overwrite the weights, and for what follows from them."""
+    """Check for steps that are large against the weights, or end in a loss that is not finite."""
     broke = history.last("not_finite") is not None
     moved = history.series("update/image")
     largest = max(moved, default=0.0)
@@ -212,7 +214,7 @@ def steps_are_too_large(history: History) -> Verdict | None:
 
 
 def embeddings_collapsed(history: History) -> Verdict | None:
-    """Look whether embeddings of different images are the same."""
+    """Check whether different images get the same embedding."""
     spread, head = history.recent("spread"), history.recent("head_spread")
     rank = history.recent("head_rank")
     low = [
@@ -230,13 +232,13 @@ def embeddings_collapsed(history: History) -> Verdict | None:
         "collapse",
         f"different images get the same embedding: {', '.join(low)} (spread of unit rows is 1"
         " when they fill the sphere)",
-        "nothing in the loss keeps embeddings apart, or the learning rate threw them together",
+        "nothing in the loss keeps embeddings apart, or the learning rate is too high",
         "check lr and augmentation; compare with the method's recipe by twinlens train --show",
     )
 
 
-def flat_yet_alive(history: History) -> Verdict | None:
-    """Say that a plateau is no collapse, if the embeddings say so."""
+def loss_is_at_chance(history: History) -> Verdict | None:
+    """Explain a loss at its chance value while embeddings are spread out."""
     rank = history.last("rank")
     if not history.at_chance() or rank is None:
         return None
@@ -260,7 +262,7 @@ def _log_prototypes(history: History) -> float | None:
     return math.log(prototypes) if prototypes else None
 
 
-def _teacher_heat(history: History) -> float:
+def _temperature_ratio(history: History) -> float:
     """Return the teacher's temperature over the student's; 0 for methods without."""
     objective: Any = history.objective
     teacher, student = (
@@ -271,20 +273,20 @@ def _teacher_heat(history: History) -> float:
     return teacher.at(history.progress()) / student
 
 
-Sign = Callable[[History], Verdict | None]
-CAUSES: tuple[Sign, ...] = (
+Check = Callable[[History], Verdict | None]
+CAUSES: tuple[Check, ...] = (
     data_are_constant,
     teacher_is_student,
     encoder_is_frozen,
     gradient_enters_targets,
     part_is_missing,
-    length_matters,
-    prototypes_have_length,
+    row_length_affects_loss,
+    prototypes_are_not_unit,
     queue_holds_the_batch,
-    variance_is_not_paid_for,
+    variance_term_is_missing,
     steps_are_too_large,
     targets_are_flat,
     targets_agree,
 )
-CONSEQUENCES: tuple[Sign, ...] = (embeddings_collapsed,)
-NOTES: tuple[Sign, ...] = (flat_yet_alive,)
+CONSEQUENCES: tuple[Check, ...] = (embeddings_collapsed,)
+NOTES: tuple[Check, ...] = (loss_is_at_chance,)

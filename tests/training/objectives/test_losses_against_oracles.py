@@ -15,9 +15,9 @@ from torch import Tensor
 from tests.training.family import PROVEN, VARIANTS
 from tests.training.objectives import oracle
 from tests.training.objectives.cases import FAMILY, Case, D, K, N, draw
-from twinlens.training.objective import Given, Objective
+from twinlens.training.objective import LossInputs, Objective
 from twinlens.training.objectives import find_method
-from twinlens.training.schedules import Progress
+from twinlens.training.schedules import TrainingProgress
 
 
 def plain(method: str) -> Case:
@@ -141,9 +141,9 @@ def ask_objective(method: str, case: Case, dtype: torch.dtype) -> tuple[float, d
         tensor.requires_grad_()
     extra = {name: torch.tensor(values) for name, values in case.extra.items()}
     extra["labels"] = torch.tensor(case.labels)
-    at = Progress(9, 10)  # DINO's teacher temperature has reached its last value
-    given = Given(student, tensors(case.teacher), shared, tensors(case.state), extra, at)
-    loss = open_objective(method, case.settings).loss(given)["loss"]
+    at = TrainingProgress(9, 10)  # DINO's teacher temperature has reached its last value
+    inputs = LossInputs(student, tensors(case.teacher), shared, tensors(case.state), extra, at)
+    loss = open_objective(method, case.settings).loss(inputs)["loss"]
     torch.autograd.backward(loss)
     # No gradient at all is a gradient of zero: where a method stops it, so must its oracle.
     grads = {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in moved.items()}
@@ -171,7 +171,7 @@ def test_loss_and_gradient_equal_the_oracle(method: str, case_name: str) -> None
             assert gap <= tolerance * max(size, 1e-2), (name, dtype)
 
 
-def test_an_anchor_without_positive_asks_nothing_and_gives_no_nan() -> None:
+def test_an_anchor_without_positives_adds_nothing_and_gives_no_nan() -> None:
     """With one view an image alone in its class has no positive at all."""
     from twinlens.training.nn.contrast import supcon_loss
 

@@ -1,7 +1,7 @@
 """From the data to the encoder that ships.
 
 Train with a style held out, measure; train with all styles, measure, export. Both measurements are
-kept apart in the run and in the bundle: the first alone says what the encoder makes of a style
+kept apart in the run and in the bundle: the first alone says how the encoder does on a style
 never seen, the second is what users get.
 """
 
@@ -12,11 +12,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.builtin.align_languages import POLISHED, align_languages
 from recipes.builtin.corpus import read_corpus
 from recipes.builtin.evaluation import evaluate
-from recipes.builtin.polish import POLISHED, polish
+from recipes.builtin.packaging import PackagedEncoder
 from recipes.builtin.recipe import Recipe
-from recipes.builtin.shipping import Shipped
 from recipes.builtin.towers import IMAGE_SIZE
 from recipes.builtin.trainer import Trainer
 from recipes.builtin.words import read_words
@@ -39,7 +39,7 @@ def make(folder: Path, run: Path, recipe: Recipe, out: Path, display: Display) -
     """Train in the folder `run` on the data of `folder`, evaluate each part, export to `out`."""
     train(folder, run, recipe, display)
     display.say("measuring the encoder that ships")
-    shipped = Shipped(run)
+    shipped = PackagedEncoder(run)
     metrics = {"shipped": measure(shipped, folder)} | read_held_out(run)
     (run / FINAL).write_text(json.dumps(metrics, indent=1) + "\n")
     return export_encoder(shipped.describe(metrics), out, precisions=("fp32",), force=True)
@@ -51,15 +51,15 @@ def train(folder: Path, run: Path, recipe: Recipe, display: Display) -> None:
         corpus = read_corpus(folder, "train", without_styles=recipe.held_out)
         Trainer(corpus, run, recipe, display).run(recipe.steps)
         display.say(f"measuring on {', '.join(recipe.held_out)}, never seen so far")
-        metrics = measure(Shipped(run), folder)
+        metrics = measure(PackagedEncoder(run), folder)
         (run / HELD_OUT).write_text(json.dumps(metrics, indent=1) + "\n")
     corpus = read_corpus(folder, "train")
     Trainer(corpus, run, recipe, display).run()
     if recipe.polish and not (run / POLISHED).exists():
-        polish(run, corpus, read_words(), recipe, display)
+        align_languages(run, corpus, read_words(), recipe, display)
 
 
-def measure(shipped: Shipped, folder: Path) -> dict[str, float]:
+def measure(shipped: PackagedEncoder, folder: Path) -> dict[str, float]:
     """Return every metric of the encoder."""
     train, test = (read_corpus(folder, split, side=IMAGE_SIZE) for split in ("train", "test"))
     return evaluate(shipped, train, test, read_words())

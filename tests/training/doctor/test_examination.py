@@ -9,19 +9,24 @@ from typing import Any
 
 import pytest
 
-from tests.training.doctor.patients import LoosePrototypes, as_patient, draw_shapes, patient
+from tests.training.doctor.faulty_methods import (
+    LoosePrototypes,
+    draw_shapes,
+    small_run,
+    small_run_of,
+)
 from tests.training.family import SMALL
 from twinlens.cli.main import run as run_command
 from twinlens.errors import NotFoundError
-from twinlens.training.doctor.examination import examine
-from twinlens.training.doctor.verdicts import EARLY, HEALTHY, NOTE, SICK, diagnose
+from twinlens.training.doctor.examination import diagnose, examine
+from twinlens.training.doctor.verdict import EARLY, HEALTHY, NOTE, SICK
 from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
 from twinlens.training.runs.logs import read_log
 
 
-class Heard(Silent):
-    """Keeps what was said."""
+class RecordedDisplay(Silent):
+    """Keeps the lines shown."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -46,57 +51,59 @@ def log_of(steps: int, **values: float) -> list[Mapping[str, Any]]:
     return [{"step": step, **usual, **values} for step in range(10, steps + 1, 10)]
 
 
-def test_a_run_of_few_steps_is_neither_healthy_nor_sick() -> None:
-    found = diagnose(patient("simclr", 100), log_of(40))
+def test_a_run_of_few_steps_gets_no_verdict() -> None:
+    found = diagnose(small_run("simclr", 100), log_of(40))
     assert (found.state, found.exit_code, found.verdicts) == (EARLY, 4, ())
 
 
 def test_an_empty_log_is_too_early() -> None:
-    assert diagnose(patient("simclr", 100), []).state == EARLY
+    assert diagnose(small_run("simclr", 100), []).state == EARLY
 
 
 def test_a_run_with_good_numbers_is_healthy() -> None:
-    found = diagnose(patient("simclr", 100), log_of(100))
+    found = diagnose(small_run("simclr", 100), log_of(100))
     assert (found.state, found.exit_code, found.verdicts) == (HEALTHY, 0, ())
 
 
 def test_a_flat_loss_alone_is_no_collapse() -> None:
-    config = patient("simclr", 100)
+    config = small_run("simclr", 100)
     found = diagnose(config, log_of(100, loss=config.objective.chance(16)))
     assert found.state == HEALTHY
     assert [(v.name, v.severity) for v in found.verdicts] == [("loss at its chance plateau", NOTE)]
 
 
 def test_equal_embeddings_are_a_collapse_whatever_the_loss_says() -> None:
-    found = diagnose(patient("simclr", 100), log_of(100, head_spread=1e-4, spread=1e-3))
+    found = diagnose(small_run("simclr", 100), log_of(100, head_spread=1e-4, spread=1e-3))
     assert found.state == SICK and [v.name for v in found.verdicts] == ["collapse"]
 
 
 def test_alike_embeddings_are_no_collapse_while_the_rate_still_rises() -> None:
-    config = patient("simclr", 100)
+    config = small_run("simclr", 100)
     slow = type(config.settings)(**{**vars(config.settings), "warmup": 60})
     rows = log_of(100, head_spread=1e-4)
     assert diagnose(type(config)("simclr", config.objective, slow), rows).state == HEALTHY
     assert diagnose(config, rows).state == SICK
 
 
-def test_a_cause_stands_in_front_of_the_collapse_that_it_makes() -> None:
+def test_a_cause_hides_the_collapse_that_follows_from_it() -> None:
     rows = log_of(100, head_spread=1e-4, radial_gradient=0.4)
-    assert [v.name for v in diagnose(patient("simclr", 100), rows).verdicts] == ["missing L2 norm"]
+    assert [v.name for v in diagnose(small_run("simclr", 100), rows).verdicts] == [
+        "missing L2 norm"
+    ]
 
 
-def test_one_odd_step_convicts_nobody() -> None:
+def test_one_odd_step_is_not_enough_for_a_verdict() -> None:
     rows = [*log_of(90), {**log_of(100)[-1], "radial_gradient": 0.9, "head_spread": 0.0}]
-    assert diagnose(patient("simclr", 100), rows).state == HEALTHY
+    assert diagnose(small_run("simclr", 100), rows).state == HEALTHY
 
 
-def test_the_loop_says_a_sickness_once_and_the_command_repeats_it(
+def test_the_loop_prints_a_fault_once_and_the_command_repeats_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, heard = draw_shapes(tmp_path / "data", 32), Heard()
-    config = as_patient(LoosePrototypes(**SMALL["swav"]), 30)
-    train(config, str(data), tmp_path / "run", heard)
-    alarms = [line for line in heard.lines if line.startswith("doctor: ")]
+    data, display = draw_shapes(tmp_path / "data", 32), RecordedDisplay()
+    config = small_run_of(LoosePrototypes(**SMALL["swav"]), 30)
+    train(config, str(data), tmp_path / "run", display)
+    alarms = [line for line in display.lines if line.startswith("doctor: ")]
     assert len(alarms) == 1 and "prototypes not normalised" in alarms[0] and "Remedy" in alarms[0]
     for arguments in (
         ["doctor", str(tmp_path / "run")],
@@ -115,7 +122,7 @@ def test_the_loop_says_a_sickness_once_and_the_command_repeats_it(
     ("steps", "numbers", "code", "word"),
     [(100, {}, 0, "healthy"), (100, {"radial_gradient": 0.4}, 3, "sick"), (30, {}, 4, "too early")],
 )
-def test_the_command_answers_the_shell_by_its_exit_code(
+def test_the_command_returns_the_state_as_its_exit_code(
     steps: int,
     numbers: dict[str, float],
     code: int,
@@ -123,7 +130,7 @@ def test_the_command_answers_the_shell_by_its_exit_code(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "config.json").write_text(patient("simclr", 100).to_json())
+    (tmp_path / "config.json").write_text(small_run("simclr", 100).to_json())
     lines = [json.dumps(row) + "\n" for row in log_of(steps, **numbers)]
     (tmp_path / "log.jsonl").write_text("".join(lines))
     with pytest.raises(SystemExit) as stop:
@@ -137,7 +144,7 @@ def test_measuring_changes_no_number_of_the_training(tmp_path: Path) -> None:
     data = str(draw_shapes(tmp_path / "data", 32))
     losses = {}
     for measured in (True, False):
-        config = patient("moco", 12)
+        config = small_run("moco", 12)
         config = type(config)(
             config.method,
             config.objective,

@@ -1,10 +1,10 @@
-"""The last part of a run: plain words in other languages are laid onto their English words.
+"""The last part of a run: align common words in other languages with their English words.
 
-In a batch with images a rare word comes too seldom to settle: `Hund` is two fragments to the
-tokenizer. Here the image tower and all English words stay as they are; only the text tower learns,
-from all common words in all languages at each step, while captions are held where they were. What
-must stay true: it starts from the averaged weights and leaves the checkpoint alone, so that it may
-be done again.
+In batches with images a rare word is drawn too seldom to converge: `Hund` is two fragments to the
+tokenizer. Here the image tower and all English words stay fixed; only the text tower learns, from
+all common words in all languages at each step, while captions are held at their embeddings. What
+must stay true: it starts from the averaged weights and leaves the checkpoint alone, so that it can
+be repeated.
 """
 
 from __future__ import annotations
@@ -41,18 +41,20 @@ def load_averaged(run: Path, reader: TextReader) -> TwoTowers:
     return model.eval()
 
 
-def polish(run: Path, corpus: Corpus, words: Words, recipe: Recipe, display: Display) -> None:
+def align_languages(
+    run: Path, corpus: Corpus, words: Words, recipe: Recipe, display: Display
+) -> None:
     """Train the text tower for `recipe.polish` steps; write both towers beside the checkpoint."""
     reader = TextReader(run / TOKENIZER)
-    model, dice = load_averaged(run, reader), random.Random(recipe.seed)
+    model, rng = load_averaged(run, reader), random.Random(recipe.seed)
     said, wanted = _list_words(model.text, reader, words)
     held = list_captions(corpus, set(said))
     places = _embed(model.text, reader, held)
     optimizer = torch.optim.AdamW(model.text.parameters(), lr=_LR, weight_decay=0.0)
     for step in range(recipe.polish):
         optimizer.param_groups[0]["lr"] = _LR * (1 - step / recipe.polish)
-        moved = _draw(len(said), _WORDS_A_STEP, dice)
-        kept = _draw(len(held), _CAPTIONS_A_STEP, dice)
+        moved = _draw(len(said), _WORDS_A_STEP, rng)
+        kept = _draw(len(held), _CAPTIONS_A_STEP, rng)
         ids = reader.tokenize([said[i] for i in moved] + [held[i] for i in kept])
         rows = F.normalize(embed_tokens(model.text, ids), dim=-1)
         apart = 1 - (rows * torch.cat([wanted[moved], places[kept]])).sum(-1)
@@ -61,7 +63,7 @@ def polish(run: Path, corpus: Corpus, words: Words, recipe: Recipe, display: Dis
         torch.autograd.backward(words_off + _HOLD * captions_off)
         optimizer.step()
         numbers = {"words off by": words_off.item(), "captions off by": captions_off.item()}
-        display.advance("polish", step + 1, recipe.polish, numbers)
+        display.advance("aligning languages", step + 1, recipe.polish, numbers)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     beside = run / f"{POLISHED}.new"
     save_file(tensors, beside)
@@ -97,5 +99,5 @@ def _embed(tower: TextTower, reader: TextReader, texts: Sequence[str]) -> Tensor
     return F.normalize(rows, dim=-1)
 
 
-def _draw(count: int, most: int, dice: random.Random) -> Tensor:
-    return torch.tensor(dice.sample(range(count), min(most, count)), dtype=torch.long)
+def _draw(count: int, most: int, rng: random.Random) -> Tensor:
+    return torch.tensor(rng.sample(range(count), min(most, count)), dtype=torch.long)

@@ -1,0 +1,24 @@
+"""Banded blurs against dense ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from twinlens.training.seeds import generator
+from twinlens.training.views.blur import blur, blurring
+
+
+@pytest.mark.parametrize("side", [12, 24, 32, 112])
+def test_a_banded_blur_is_the_dense_one(side: int) -> None:
+    planes = torch.rand(5, 3, side, side, generator=generator(0))
+    sigma = torch.tensor([0.1, 0.4, 0.9, 1.5, 2.0]) * side / 112
+    dense = blurring(sigma, side)[:, None]
+    torch.testing.assert_close(blur(planes, sigma), dense @ planes @ dense.mT, atol=2e-4, rtol=0)
+
+
+def test_a_blur_of_zero_is_the_identity_and_others_average() -> None:
+    matrices = blurring(torch.tensor([0.0, 1.5]), 9)
+    torch.testing.assert_close(matrices[0], torch.eye(9))
+    torch.testing.assert_close(matrices[1].sum(dim=1), torch.ones(9))
+    assert float(matrices[1].max()) < 0.5

@@ -1,0 +1,75 @@
+"""The doctor inside the loop: when to measure, what to log, which verdicts to print.
+
+A verdict is printed once; `twinlens doctor RUN` lists them all at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from twinlens.training.config import Config
+from twinlens.training.data.pixels import PixelStore
+from twinlens.training.doctor.examination import diagnose
+from twinlens.training.doctor.measurements import (
+    LossProbe,
+    Measurements,
+    copy_parameters,
+    measure_parameters,
+    measure_representation,
+    measure_updates,
+    measure_variety,
+)
+from twinlens.training.doctor.verdict import SICK
+from twinlens.training.nn.network import Network
+from twinlens.training.runs.state import State
+
+
+class HealthMonitor:
+    """Measures at due steps and examines the log as it grows."""
+
+    def __init__(
+        self, config: Config, store: PixelStore, history: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.loss_probe = LossProbe(config.objective)
+        self._config, self._store = config, store
+        self._history = list(history)
+        self._reported: set[str] = set()
+        self._found: Measurements = {}
+        self._before: dict[str, list[Tensor]] = {}
+
+    def begin_step(self, due: bool) -> None:
+        """Begin a step; measure only if it is due."""
+        self.loss_probe.due = due and self._config.settings.doctor
+
+    def after_backward(self, net: Network, state: State) -> None:
+        """Measure between backward pass and optimizer step."""
+        if self.loss_probe.due:
+            self._found = self.loss_probe.take() | measure_parameters(net, state)
+            self._before = copy_parameters(net)
+
+    def after_step(self, net: Network, representation: Tensor) -> None:
+        """Measure after the optimizer step."""
+        if self.loss_probe.due:
+            self._found |= measure_updates(net, self._before)
+            self._found |= measure_representation(representation)
+            self._before = {}
+            if not any("variety" in row for row in self._history):
+                self._found["variety"] = measure_variety(self._store)
+
+    def take(self) -> Measurements:
+        """Return what the last due step measured."""
+        found, self._found = self._found, {}
+        return found
+
+    def new_findings(self, row: Mapping[str, Any]) -> list[str]:
+        """Return a line for each new fault after `row` joins the log."""
+        if not self._config.settings.doctor:
+            return []
+        self._history.append(row)
+        found = [v for v in diagnose(self._config, self._history).verdicts if v.severity == SICK]
+        fresh = [verdict for verdict in found if verdict.name not in self._reported]
+        self._reported |= {verdict.name for verdict in fresh}
+        return [f"doctor: {verdict.sentence()}" for verdict in fresh]

@@ -1,0 +1,123 @@
+"""From the extras that an objective declares to what makes them for each batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from twinlens.training.config import Config
+from twinlens.training.data.captions import CaptionTokens
+from twinlens.training.data.feeder import BatchExtra, Draft, sample_views
+from twinlens.training.data.negatives import Negatives
+from twinlens.training.distributed.ranks import Ranks
+from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.loop.run_data import RunData
+from twinlens.training.nn.network import Network
+from twinlens.training.nn.visual_tokenizer import (
+    FILE,
+    TRAIN,
+    Codes,
+    VisualTokenizer,
+    provide_visual_tokenizer,
+    read_visual_tokenizer,
+)
+from twinlens.training.objective import Captions
+from twinlens.training.progress import Display
+from twinlens.training.views.maker import ViewMaker
+from twinlens.training.views.masks import Masks, draw_masks
+
+
+@dataclass(frozen=True)
+class ExtraContext:
+    """The parts of a run that extras are made from."""
+
+    config: Config
+    folder: Path
+    data: RunData
+    net: Network
+    maker: ViewMaker
+    ranks: Ranks
+    device: torch.device
+    display: Display
+
+    @property
+    def tower(self) -> VisionTransformer:
+        """The image tower of a method that masks patches, which was checked when it was built."""
+        tower = self.net["image"]
+        assert isinstance(tower, VisionTransformer), "patches of a tower without. This is a bug"
+        return tower
+
+
+@dataclass(frozen=True)
+class PatchMasks:
+    """Adds `mask` (n, views, patches) of the views `global`."""
+
+    masks: Masks
+    views: int
+    cells: int
+    needs_views: ClassVar[bool] = True
+
+    def make(self, draft: Draft) -> dict[str, Tensor]:
+        """Draw the masks of a batch."""
+        shape = len(draft.records), self.views, self.cells, self.cells
+        return {"mask": draw_masks(draft.draws, self.masks, shape)}
+
+
+@dataclass(frozen=True)
+class PatchCodes:
+    """Adds `codes` (n, patches) of the first view of `global`."""
+
+    tokenizer: VisualTokenizer
+    needs_views: ClassVar[bool] = True
+
+    def make(self, draft: Draft) -> dict[str, Tensor]:
+        """Return the codes of a batch."""
+        return {"codes": self.tokenizer.codes(draft.views["global"][:, 0])}
+
+
+def open_extras(context: ExtraContext) -> tuple[BatchExtra, ...]:
+    """Return what makes the extras that the run's objective declares, in that order."""
+    declared = context.config.objective.extras()
+    return tuple(_OPENERS[type(extra)](extra, context) for extra in declared)
+
+
+def _open_captions(extra: Captions, context: ExtraContext) -> BatchExtra:
+    tokenizer, records = context.data.tokenizer, context.data.store.source.records
+    assert tokenizer is not None, "captions without a text tower. This is a bug"
+    negatives = Negatives(records, extra.negatives) if extra.negatives else None
+    seed, rank = context.config.settings.seed, context.ranks.rank
+    return CaptionTokens(records, tokenizer.batch, negatives, seed, rank)
+
+
+def _open_masks(extra: Masks, context: ExtraContext) -> BatchExtra:
+    crops = context.config.objective.views()["global"]
+    cells = crops.side(context.config.settings.image_size) // context.tower.patch
+    return PatchMasks(extra, crops.count, cells)
+
+
+def _open_codes(extra: Codes, context: ExtraContext) -> BatchExtra:
+    """Return what codes views, after the first rank has provided the tokenizer's file."""
+    folder, seed, patch = context.folder, context.config.settings.seed, context.tower.patch
+    if context.ranks.first:
+        if extra.tokenizer == TRAIN and not (folder / FILE).is_file():
+            context.display.say(f"training a visual tokenizer of {extra.size} codes first")
+        samples = functools.partial(
+            sample_views, context.data.store, context.maker, context.device, seed
+        )
+        provide_visual_tokenizer(extra, patch, folder, seed, samples, context.device)
+    context.ranks.wait()
+    tokenizer = read_visual_tokenizer(folder / FILE, patch, extra.size)
+    return PatchCodes(tokenizer.to(context.device))
+
+
+_OPENERS: Mapping[type, Callable[[Any, ExtraContext], BatchExtra]] = {
+    Captions: _open_captions,
+    Masks: _open_masks,
+    Codes: _open_codes,
+}

@@ -1,0 +1,91 @@
+"""The data of a run: its source and labels, decoded images, their order, and its tokenizer.
+
+What must stay true: whatever the data lack is refused before the run's folder is written, and a
+folder that holds another run is refused before anything is decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinlens.bundle.image.preprocessing import Preprocessor
+from twinlens.errors import InputError
+from twinlens.training.config import Config
+from twinlens.training.data.needs import check_needs
+from twinlens.training.data.order import SampleOrder
+from twinlens.training.data.pixels import PixelStore, square_spec
+from twinlens.training.data.records import DataSource, fingerprint
+from twinlens.training.data.sources import open_source
+from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
+from twinlens.training.distributed.ranks import Ranks
+from twinlens.training.progress import Display
+from twinlens.training.runs.run import BAD, prepare_folder
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run trains on."""
+
+    classes: list[str]
+    store: PixelStore
+    order: SampleOrder
+    tokenizer: RunTokenizer | None
+
+
+def open_run_data(
+    config: Config, where: str, folder: Path, ranks: Ranks, display: Display
+) -> RunData:
+    """Open the data at `where`, and write or check the run's folder."""
+    source = open_source(where)
+    classes = check_needs(source, config)
+    has_text = "text" in config.objective.paths
+    if ranks.first:
+        _write_cards(config, where, folder, source, classes)
+        if has_text:
+            captions = (text for record in source.records for text in record.captions)
+            provide_tokenizer(config.settings, captions, folder)
+    ranks.wait()
+    store = _load_pixels(source, config, display)
+    order = SampleOrder(len(store), config.settings.batch, config.settings.seed)
+    _check_division(config, ranks)
+    tokenizer = RunTokenizer(config.settings, folder) if has_text else None
+    return RunData(classes, store, order, tokenizer)
+
+
+def _write_cards(
+    config: Config, where: str, folder: Path, source: DataSource, classes: list[str]
+) -> None:
+    """Write the run's settings and data card, or check those of the run that is there."""
+    card = {
+        "where": where,
+        "count": len(source.records),
+        "fingerprint": fingerprint(source.records),
+        "classes": classes,
+    }
+    prepare_folder(folder, config, card)
+
+
+def _load_pixels(source: DataSource, config: Config, display: Display) -> PixelStore:
+    settings = config.settings
+    side = settings.stored_size or round(settings.image_size * 1.15)
+    decode = Preprocessor(square_spec(side), fast=True)
+    store = PixelStore(source, decode, memory_bytes=settings.memory_gb * 1e9)
+    count = len(source.records)
+    store.load(lambda done: display.advance("decoding", done, count, {}))
+    if store.bad:
+        display.say(
+            f"{len(store.bad)} of {count} images cannot be read and are left out; see {BAD}"
+        )
+    return store
+
+
+def _check_division(config: Config, ranks: Ranks) -> None:
+    settings = config.settings
+    parts = ranks.world * settings.accumulate
+    if settings.batch % parts:
+        raise InputError(
+            f"batch {settings.batch} does not divide into {ranks.world} ranks x"
+            f" {settings.accumulate} micro-batches",
+            field="batch",
+        )

@@ -1,0 +1,74 @@
+"""What a run learns: network, state and optimizer, new or as the latest checkpoint left them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from twinlens.training.config import Config
+from twinlens.training.data.tokens import RunTokenizer
+from twinlens.training.distributed.ranks import Ranks
+from twinlens.training.distributed.sharding import is_sharded, shard_network
+from twinlens.training.loop.optimizers import open_optimizer
+from twinlens.training.nn.network import Network
+from twinlens.training.runs.assembly import open_network, synchronise_norms
+from twinlens.training.runs.checkpoints import (
+    MONITORS,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    restore_optimizer,
+)
+from twinlens.training.runs.run import CHECKPOINTS
+from twinlens.training.runs.state import State
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """Network, state and optimizer, and the checkpoint that they are at."""
+
+    net: Network
+    state: State
+    optimizer: torch.optim.Optimizer
+    checkpoint: Checkpoint
+    is_sharded: bool
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that are done."""
+        return int(self.checkpoint.facts["step"])
+
+
+def open_run_model(
+    config: Config,
+    folder: Path,
+    tokenizer: RunTokenizer | None,
+    ranks: Ranks,
+    device: torch.device,
+) -> RunModel:
+    """Build network, state and optimizer, and restore the latest checkpoint if there is one."""
+    found = find_checkpoint(folder / CHECKPOINTS)
+    checkpoint = load_checkpoint(found) if found else _first_checkpoint()
+    net = open_network(config, tokenizer, released=found is None)
+    synchronise_norms(net, config, ranks.world)
+    # Convolutions are up to half as fast again with channels last in memory, on CPU and GPU.
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = State(config.objective.state(), net, config.settings.seed).to(device)
+    if found:
+        net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
+        state.load_state_dict(checkpoint.tensors[STATE])
+    sharded = is_sharded(config.settings, ranks)
+    if sharded:
+        shard_network(net, device, ranks)
+    optimizer = open_optimizer(net, config.objective.groups(), config.settings)
+    restore_optimizer(optimizer, net.parts, checkpoint.tensors[OPTIMIZER])
+    return RunModel(net, state, optimizer, checkpoint, sharded)
+
+
+def _first_checkpoint() -> Checkpoint:
+    return Checkpoint({OPTIMIZER: {}, MONITORS: {}}, {"step": 0})
