@@ -44,7 +44,7 @@ _ALIGNED: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "d", "stride_x", "stride
 
 
 @dataclass(frozen=True)
-class Variant:
+class KernelVariant:
     """One kernel for one architecture, element type and alignment."""
 
     kernel: str
@@ -75,7 +75,7 @@ class Variant:
 class Compiled:
     """What the compiler made of a variant."""
 
-    variant: Variant
+    variant: KernelVariant
     cubin: bytes
     ptx: str
     entry: str
@@ -99,7 +99,7 @@ class Inspection:
     instructions: frozenset[str]
 
 
-def list_variants() -> list[Variant]:
+def list_variants() -> list[KernelVariant]:
     """Return all variants: of both architectures, each type, aligned and not."""
     both = (True, False)
     out = []
@@ -111,12 +111,12 @@ def list_variants() -> list[Variant]:
         if arch >= 90:
             tma = (("COLUMNS", True), ("TMA", True))
             out += [
-                Variant("sweep_kernel", "sweep_tma", arch, t, True, constants=tma) for t in _WIDTHS
+                KernelVariant("sweep_kernel", "sweep_tma", arch, t, True, constants=tma) for t in _WIDTHS
             ]
     return out
 
 
-def compile_variant(variant: Variant) -> Compiled:
+def compile_variant(variant: KernelVariant) -> Compiled:
     """Compile one variant; raise if the interpreter has taken its kernel."""
     kernel = _find_kernel(variant.kernel)
     constants = _find_constants(kernel, variant)
@@ -180,31 +180,31 @@ def hash_sources() -> str:
     return digest.hexdigest()
 
 
-def _training_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
+def _training_variants(arch: int, dtype: str, aligned: bool) -> list[KernelVariant]:
     at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": aligned}
     sums, sigmoid = (("COLUMNS", True),), (("SIGMOID", True),)
     supcon = (("LABELS", True), ("EXCLUDE_SELF", True))
     swapped = (("SWAP", True),)
     return [
-        Variant("sweep_kernel", "sweep", constants=sums, **at),
-        Variant("sweep_kernel", "sweep", constants=supcon, **at),
-        Variant("sweep_kernel", "sweep", constants=sigmoid, **at),
-        Variant("underflowed_lse_kernel", "underflowed", hot=False, **at),
-        Variant("underflowed_lse_kernel", "underflowed", constants=swapped, hot=False, **at),
-        Variant("gradient_chunk_kernel", "gradient", **at),
-        Variant("gradient_chunk_kernel", "gradient", constants=supcon, **at),
-        Variant("gradient_chunk_kernel", "gradient", constants=sigmoid, **at),
-        Variant("gradient_rows_kernel", "gradient_rows", width=128, hot=False, **at),
+        KernelVariant("sweep_kernel", "sweep", constants=sums, **at),
+        KernelVariant("sweep_kernel", "sweep", constants=supcon, **at),
+        KernelVariant("sweep_kernel", "sweep", constants=sigmoid, **at),
+        KernelVariant("underflowed_lse_kernel", "underflowed", hot=False, **at),
+        KernelVariant("underflowed_lse_kernel", "underflowed", constants=swapped, hot=False, **at),
+        KernelVariant("gradient_chunk_kernel", "gradient", **at),
+        KernelVariant("gradient_chunk_kernel", "gradient", constants=supcon, **at),
+        KernelVariant("gradient_chunk_kernel", "gradient", constants=sigmoid, **at),
+        KernelVariant("gradient_rows_kernel", "gradient_rows", width=128, hot=False, **at),
     ]
 
 
-def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
+def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[KernelVariant]:
     at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": aligned}
     return [
-        Variant("similarity_kernel", "softmax", **at),
-        Variant("similarity_kernel", "softmax", constants=(("SIGMOID", True),), **at),
-        Variant("tile_maxima_kernel", "topk", **at),
-        Variant("select_kernel", "topk", hot=False, **at),
+        KernelVariant("similarity_kernel", "softmax", **at),
+        KernelVariant("similarity_kernel", "softmax", constants=(("SIGMOID", True),), **at),
+        KernelVariant("tile_maxima_kernel", "topk", **at),
+        KernelVariant("select_kernel", "topk", hot=False, **at),
     ]
 
 
@@ -218,7 +218,7 @@ def _find_kernel(name: str) -> Any:
     raise RuntimeError(f"no kernel named {name}; this is a bug")
 
 
-def _find_constants(kernel: Any, variant: Variant) -> dict[str, Any]:
+def _find_constants(kernel: Any, variant: KernelVariant) -> dict[str, Any]:
     tile = variant.sizes
     known: dict[str, Any] = {
         **tile.sizes,
