@@ -241,8 +241,8 @@ def test_the_servers_writer_lets_go_when_idle(
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
     held = store.add("c", tmp_path / "c")
     client.post("/collections/c/items", json={"items": [{"id": "x", "text": "red"}]})
-    assert held._idle is not None
-    held._idle.join()
+    if (timer := held._idle) is not None:  # else it is idle already
+        timer.join()
     Writer(tmp_path / "c").close()
 
 

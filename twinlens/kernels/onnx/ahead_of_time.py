@@ -111,7 +111,8 @@ def list_variants() -> list[KernelVariant]:
         if arch >= 90:
             tma = (("COLUMNS", True), ("TMA", True))
             out += [
-                KernelVariant("sweep_kernel", "sweep_tma", arch, t, True, constants=tma) for t in _WIDTHS
+                KernelVariant("sweep_kernel", "sweep_tma", arch, t, True, constants=tma)
+                for t in _WIDTHS
             ]
     return out
 

@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from twinlens.bundle.dimensions import shorten
+from twinlens.bundle.dimensions import check_dimensions, shorten
+from twinlens.bundle.manifest import Manifest
 from twinlens.errors import InputError
 from twinlens.serving.contracts import Answers, Row, Rows
 from twinlens.serving.requests.error_responses import describe
@@ -29,9 +30,11 @@ class RowFormat:
     dimensions: int | None = None
     output: str = "float32"
 
-    def check(self, full: int) -> None:
-        """Refuse bits that do not fill bytes."""
-        length = self.dimensions or full
+    def check(self, manifest: Manifest) -> None:
+        """Refuse a length that the bundle does not offer, and bits that do not fill bytes."""
+        if self.dimensions is not None:
+            check_dimensions(manifest, self.dimensions)
+        length = self.dimensions or manifest.embedding_dim
         if self.output in ("ubinary", "binary") and length % 8:
             raise InputError(
                 f"output {self.output!r} needs dimensions that are a multiple of 8, not {length}",
@@ -66,7 +69,8 @@ def stack(answers: Answers, dim: int) -> Rows:
 
 def shape_rows(rows: Rows, shape: RowFormat) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Return the rows as asked, and for int8 what each must be multiplied by."""
-    rows = shorten(rows, shape.dimensions)
+    if shape.dimensions is not None:
+        rows = shorten(rows, shape.dimensions)
     if shape.output == "int8":
         return quantise(rows)
     if shape.output == "uint8":

@@ -38,11 +38,6 @@ _TRANSLATED = [
 ]
 
 
-def is_url(image: object) -> bool:
-    """Return whether an image is given by an address instead of by its bytes."""
-    return isinstance(image, str) and "://" in image[:16]
-
-
 class Fetcher:
     """Fetches images, or says why not; an error is returned, since it is one item's alone."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import EncodedImage
-from twinlens.serving.requests.fetch import Fetcher, is_url
+from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.fields import Fields, check_text
 
 
@@ -20,6 +20,11 @@ class InputItem:
     text: str | None = None
     image: EncodedImage | None = None
     error: Exception | None = None
+
+    @property
+    def is_url(self) -> bool:
+        """Return whether it is an image given by an address instead of by its bytes."""
+        return isinstance(self.image, str) and "://" in self.image[:16]
 
 
 def read_item(raw: object, where: str, longest: int) -> InputItem:
@@ -39,7 +44,7 @@ async def fetch_items(
     items: Sequence[InputItem], call: Call, fetcher: Fetcher
 ) -> Sequence[InputItem]:
     """Replace URLs by the bytes behind them; one that may not or cannot be fetched by its error."""
-    wanted = [i for i, item in enumerate(items) if is_url(item.image)]
+    wanted = [i for i, item in enumerate(items) if item.is_url]
     if not wanted:
         return items
     began = call.clock.now()

@@ -9,7 +9,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Rows
@@ -100,9 +99,8 @@ async def _answer(
     service: Service, model: ServedModel, asked: CohereRequest, call: Call, name: str
 ) -> Response:
     """Embed once and write the rows in every kind that was asked for."""
-    check_dimensions(model.encoder.manifest, asked.dimensions)
     for kind in asked.kinds:
-        RowFormat(asked.dimensions, kind).check(model.encoder.embedding_dim)
+        RowFormat(asked.dimensions, kind).check(model.encoder.manifest)
     rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)
     began = call.clock.now()
     images = sum(item.text is None for item in asked.items)

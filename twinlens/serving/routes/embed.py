@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
@@ -97,9 +96,8 @@ def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields
 async def _answer(service: Service, asked: EmbedRequest, accept: str, call: Call) -> Response:
     """Embed and answer in the form that the client accepts."""
     with service.registry.lease(asked.model, asked.precision) as model:
-        check_dimensions(model.encoder.manifest, asked.shape.dimensions)
+        asked.shape.check(model.encoder.manifest)
         dim = model.encoder.embedding_dim
-        asked.shape.check(dim)
         embedded = await embed_items(model, asked.items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "inputs")
         media = choose_media(accept)

@@ -13,7 +13,6 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from twinlens.bundle.dimensions import check_dimensions
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
@@ -48,8 +47,7 @@ async def _answer(
 ) -> Response:
     """Embed all items, or fail naming the first that fails."""
     shape = RowFormat(asked.dimensions, asked.output)
-    check_dimensions(model.encoder.manifest, shape.dimensions)
-    shape.check(model.encoder.embedding_dim)
+    shape.check(model.encoder.manifest)
     embedded, tokens = await embed_whole(service, model, asked.items, asked.names, call)
     began = call.clock.now()
     rows, _ = shape_rows(embedded, shape)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
@@ -78,8 +77,7 @@ def _read_item(value: object, where: str, limits: Limits) -> InputItem:
 async def _answer(
     service: Service, model: ServedModel, asked: VoyageRequest, call: Call
 ) -> Response:
-    check_dimensions(model.encoder.manifest, asked.shape.dimensions)
-    asked.shape.check(model.encoder.embedding_dim)
+    asked.shape.check(model.encoder.manifest)
     given = call.pixels_left
     rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)
     began = call.clock.now()
