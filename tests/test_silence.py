@@ -28,7 +28,7 @@ sys.meta_path.insert(0, Watch())
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of a user who has set nothing; variables set by `import twinlens` are gone."""
+    """The environment of a user who has set nothing: what `import twinlens` set is removed."""
     root = str(Path(__file__).resolve().parent.parent)
     silenced = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED")
     kept = {key: value for key, value in os.environ.items() if key not in silenced}
