@@ -26,7 +26,7 @@ RUN python3 -m venv /opt/twinlens \
 FROM base
 COPY --from=build /opt/twinlens /opt/twinlens
 RUN useradd --system --create-home --uid 10001 twinlens && install -d -o twinlens /data
-ENV PATH=/opt/twinlens/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/opt/twinlens/bin:$PATH PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
 USER twinlens
 VOLUME /data
 EXPOSE 8000

@@ -2,10 +2,14 @@
 
 The face of the library is small; the names below load their room when first used, so that
 `import twinlens` is fast.
+
+What must stay true: no library used here contacts anybody unasked. Some report their use unless a
+variable says otherwise before they are imported, so it is set here, where every import begins.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from twinlens.version import __version__
@@ -14,6 +18,14 @@ if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder, open_bundle
     from twinlens.client import AsyncClient, Client
     from twinlens.index.collection import Collection, open_collection
+
+_SILENCE = {
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime connects to its maker some 20 s after its import
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+for _name, _value in _SILENCE.items():
+    os.environ.setdefault(_name, _value)
 
 __all__ = [
     "AsyncClient",

@@ -39,6 +39,13 @@ def test_a_manifest_survives_a_round_trip(toy_bundle: Path) -> None:
         ({"image": None, "text": None}, "needs a tower"),
         ({"image": {"file": "image.onnx"}}, "field 'image.height' is missing"),
         ({"similarity": []}, "expected an object"),
+        ({"extensions": []}, "extensions is []; expected dict"),
+        ({"extensions": {"card": "text"}}, "extensions.card is 'text'; expected an object"),
+        ({"extensions": {"card": {"required": 1}}}, "extensions.card.required is 1"),
+        (
+            {"extensions": {"prompts": {"required": True, "query": "query: "}}},
+            "extension 'prompts' shapes the embeddings and is unknown to this version",
+        ),
     ],
 )
 def test_each_fault_is_named(raw: dict[str, Any], change: dict[str, Any], message: str) -> None:

@@ -255,3 +255,28 @@ def test_opening_without_hashes_still_checks_names_and_sizes(make_toy: Make) -> 
     os.truncate(folder / "image.onnx.data", 3)
     with pytest.raises(BundleError, match="has 3 bytes"):
         verify_bundle(folder, hashes=False)
+
+
+def test_a_bundle_written_before_extensions_opens_and_answers_as_exported() -> None:
+    kept = Path(__file__).parent / "kept" / "format1"
+    assert "extensions" not in (kept / "bundle.json").read_text()
+    assert open_bundle(kept).check().image_cosine is not None
+
+
+def test_an_extension_is_outside_the_revision_and_survives_a_round_trip(
+    toy_bundle: Path, make_toy: Callable[..., Path]
+) -> None:
+    card = {"card": {"domain": "squares", "not_for": ["faces"]}, "of tomorrow": {"any": 1}}
+    extended = verify_bundle(make_toy(extensions=card))
+    assert extended.extensions == card
+    assert extended.revision == verify_bundle(toy_bundle).revision
+
+
+def test_a_required_extension_counts_into_the_revision(
+    toy_bundle: Path, make_toy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = frozenset({"prompts"})
+    monkeypatch.setattr("twinlens.bundle.manifest.OBEYED_EXTENSIONS", known)
+    prompts = {"prompts": {"required": True, "query": "query: "}}
+    manifest = verify_bundle(make_toy(extensions=prompts))
+    assert manifest.revision != verify_bundle(toy_bundle).revision

@@ -19,6 +19,8 @@ from twinlens.errors import BundleError
 
 FORMAT = 1
 KNOWN_FORMATS = (1,)
+# Extensions with `required: true` that this version obeys; a bundle with another one is refused.
+OBEYED_EXTENSIONS: frozenset[str] = frozenset()
 MANIFEST_NAME = "bundle.json"
 
 
@@ -115,6 +117,9 @@ class Manifest:
     attention: AttentionSpec | None = None
     templates: tuple[str, ...] = ("{}",)
     provenance: dict[str, Any] = field(default_factory=dict)
+    # Additions by name, each an object: readers ignore those that they do not know. One that shapes
+    # embeddings or scores says `required: true`: it counts into the revision (decision 0005).
+    extensions: dict[str, Any] = field(default_factory=dict)
     files: tuple[FileEntry, ...] = ()
     revision: str = ""
     format: int = FORMAT
@@ -139,12 +144,35 @@ class Manifest:
                 raise BundleError(f"bundle.json: template {template!r} must hold {{}} exactly once")
         for entry in self.files:
             check_path(entry.path)
+        for name, value in self.extensions.items():
+            _check_extension(name, value)
+
+    @property
+    def required_extensions(self) -> dict[str, Any]:
+        """The extensions that shape embeddings or scores."""
+        return {name: value for name, value in self.extensions.items() if value.get("required")}
 
     def to_json(self) -> str:
         """Return the text of `bundle.json`: stable, so that equal manifests are equal bytes."""
         return (
             json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
             + "\n"
+        )
+
+
+def _check_extension(name: str, value: object) -> None:
+    """Refuse an extension that is no object, or one that is required and not known here."""
+    if not isinstance(value, dict):
+        raise BundleError(f"bundle.json: extensions.{name} is {value!r}; expected an object")
+    required = value.get("required", False)
+    if not isinstance(required, bool):
+        raise BundleError(
+            f"bundle.json: extensions.{name}.required is {required!r}; expected true or false"
+        )
+    if required and name not in OBEYED_EXTENSIONS:
+        raise BundleError(
+            f"bundle.json: extension {name!r} shapes the embeddings and is unknown to this version"
+            " of twinlens; install a newer one"
         )
 
 

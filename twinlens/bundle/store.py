@@ -30,7 +30,7 @@ from twinlens.errors import BundleError, ConflictError
 # What these say can change without any embedding changing: renaming an encoder or measuring it
 # again must not make
 # every collection refuse it.
-_OUTSIDE_THE_IDENTITY = ("name", "provenance", "variants", "files", "revision")
+_OUTSIDE_THE_IDENTITY = ("name", "provenance", "extensions", "variants", "files", "revision")
 
 
 def write_bundle(
@@ -74,6 +74,8 @@ def compute_revision(manifest: Manifest) -> str:
     """Return the sha256 over the files' hashes and all of the manifest that shapes embeddings."""
     fields = _list_choices(manifest)
     identity = {k: v for k, v in fields.items() if k not in _OUTSIDE_THE_IDENTITY}
+    if manifest.required_extensions:
+        identity["extensions"] = manifest.required_extensions
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     for entry in sorted(manifest.files, key=lambda entry: entry.path):
         digest.update(f"\n{entry.path} {entry.sha256}".encode())

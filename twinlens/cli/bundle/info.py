@@ -77,6 +77,7 @@ def describe_bundle(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
         grid = manifest.attention
         lines.append(("attention", f"{grid.heads} heads over {grid.rows} x {grid.columns} patches"))
     lines.append(("templates", ", ".join(manifest.templates)))
+    lines += [(name, _describe_value(value)) for name, value in sorted(manifest.extensions.items())]
     return lines + [(str(k), _describe_value(v)) for k, v in sorted(manifest.provenance.items())]
 
 
