@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from twinlens.cli import main as main_module
@@ -17,28 +15,6 @@ from twinlens.cli.main import run
 from twinlens.version import __version__
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command line: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        code = stop.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def pictures(tmp_path: Path, squares: dict[str, bytes]) -> dict[str, Path]:
-    paths = {colour: tmp_path / f"{colour}.png" for colour in squares}
-    for colour, path in paths.items():
-        path.write_bytes(squares[colour])
-    return paths
 
 
 def test_the_version_is_printed(cli: Run) -> None:
@@ -53,78 +29,6 @@ def test_help_names_every_command_and_each_has_an_example(cli: Run) -> None:
         code, text, _ = cli(name, "--help")
         assert code == 0
         assert f"Example: twinlens {name}" in " ".join(text.replace("│", " ").split())
-
-
-def test_classify_prints_the_best_first(
-    cli: Run, toy_bundle: Path, pictures: dict[str, Path]
-) -> None:
-    code, out, err = cli("classify", pictures["blue"], "-c", "red, blue", "--bundle", toy_bundle)
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0] == str(pictures["blue"])
-    assert lines[1].split()[0] == "blue"
-
-
-def test_classify_answers_json(cli: Run, toy_bundle: Path, pictures: dict[str, Path]) -> None:
-    code, out, _ = cli(
-        "classify", pictures["red"], "-c", "red", "-c", "green", "-b", toy_bundle, "--json", "-k", 1
-    )
-    answer = json.loads(out)
-    assert code == 0
-    (label,) = answer["data"][0]["labels"]
-    assert (label["label"], label["index"]) == ("red", 0)
-    assert label["score"] > 0.99
-    assert len(answer["revision"]) == 64
-
-
-def test_embed_writes_rows_in_the_order_given(
-    cli: Run, toy_bundle: Path, pictures: dict[str, Path], tmp_path: Path
-) -> None:
-    out = tmp_path / "rows.npy"
-    code, _, err = cli(
-        "embed", pictures["red"], pictures["blue"], "-t", "blue", "-o", out, "-b", toy_bundle
-    )
-    assert code == 0
-    assert "3 x 16" in err
-    rows = np.load(out)
-    assert rows[1] @ rows[2] > 0.99 > rows[0] @ rows[2]
-
-
-def test_embed_answers_json_and_shorter_rows(cli: Run, toy_bundle: Path) -> None:
-    code, out, _ = cli("embed", "-t", "red", "--json", "--dimensions", 4, "-b", toy_bundle)
-    assert code == 0
-    assert np.shape(json.loads(out)["embeddings"]) == (1, 4)
-
-
-def test_embed_prints_a_line_an_input(cli: Run, toy_bundle: Path) -> None:
-    _, out, _ = cli("embed", "-t", "red", "-t", "green", "-b", toy_bundle)
-    assert [line.split()[0] for line in out.splitlines()] == ["red", "green"]
-
-
-def test_check_replays_golden(cli: Run, toy_bundle: Path) -> None:
-    code, out, _ = cli("check", toy_bundle)
-    assert code == 0
-    assert "fp32: 7 golden inputs replayed" in out
-    code, out, _ = cli("check", toy_bundle, "--json")
-    assert json.loads(out)["ok"] is True
-
-
-def test_check_of_a_damaged_bundle_is_one_line_and_exit_2(
-    cli: Run, make_toy: Callable[..., Path]
-) -> None:
-    folder = make_toy()
-    (folder / "image.onnx.data").unlink()
-    code, out, err = cli("check", folder)
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    assert "image.onnx.data" in err
-
-
-def test_info_prints_the_card(cli: Run, toy_bundle: Path) -> None:
-    code, out, _ = cli("info", toy_bundle)
-    assert code == 0
-    assert "16 dimensions, or 4, 8" in out
-    assert json.loads(cli("info", toy_bundle, "--json")[1])["name"] == "toy"
 
 
 @pytest.mark.parametrize(
