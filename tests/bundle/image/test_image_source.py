@@ -16,7 +16,6 @@ from PIL import Image
 
 from tests.bundle.image.made_images import encode, picture, spec
 from twinlens.bundle.image.image_source import ImageLimits, open_image
-from twinlens.bundle.image.orientation import read_orientation
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import ImageError, InputError, TooLargeError
 
@@ -175,33 +174,6 @@ def test_damaged_exif_means_upright_and_warns_of_nothing() -> None:
         assert (given == expected).all()
     for end in range(40, len(whole)):  # the entry is whole, what follows is not: Pillow would warn
         Preprocessor(spec())(encode(picture(90, 70), "JPEG", exif=whole[:end]))
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize(("kind", "letter"), [(1, "B3x"), (3, "H2x"), (4, "I")])
-def test_orientation_is_read_in_either_byte_order_and_any_integer_type(
-    order: str, kind: int, letter: str
-) -> None:
-    for value, seen in [(1, 1), (3, 3), (8, 8), (0, 1), (9, 1), (200, 1)]:
-        entry = struct.pack(order + "HHI" + letter, 0x0112, kind, 1, value)
-        block = struct.pack(order + "2sHIH", b"II" if order == "<" else b"MM", 42, 8, 1) + entry
-        image = Image.new("RGB", (2, 1))
-        image.info["exif"] = b"Exif\x00\x00" + block
-        assert read_orientation(image) == seen
-
-
-def test_orientation_is_read_from_xmp_and_from_png_text() -> None:
-    image = Image.new("RGB", (2, 1))
-    image.info["xmp"] = b'<rdf:Description tiff:Orientation="6" />'
-    assert read_orientation(image) == 6
-    image.info = {"XML:com.adobe.xmp": "<tiff:Orientation>8</tiff:Orientation>"}
-    assert read_orientation(image) == 8
-    exif = Image.Exif()
-    exif[0x0112] = 5
-    image.info = {"Raw profile type exif": f"\nexif\n  99\n{exif.tobytes().hex()}\n"}
-    assert read_orientation(image) == 5
-    image.info = {"Raw profile type exif": "\nexif\n  9\nnot hex"}
-    assert read_orientation(image) == 1
 
 
 @pytest.mark.parametrize(
