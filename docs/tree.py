@@ -79,6 +79,15 @@ class Tree:
         """Return the modules that each module imports, inside functions too."""
         return {name: self._imports_of(module) for name, module in self.modules.items()}
 
+    @cached_property
+    def named(self) -> dict[str, set[str]]:
+        """Return the modules that each module names in a string, to import them when needed."""
+        return {
+            name: {text for node in ast.walk(module.tree) for text in _texts(node)}
+            & set(self.modules)
+            for name, module in self.modules.items()
+        }
+
     def _imports_of(self, module: Module) -> set[str]:
         found = set()
         for node in ast.walk(module.tree):
@@ -97,6 +106,10 @@ class Tree:
             base = f"{above}.{base}" if base else above
         names = {f"{base}.{alias.name}" for alias in node.names}
         return {name if name in self.modules else base for name in names}
+
+
+def _texts(node: ast.AST) -> list[str]:
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
 def room_of(name: str) -> str:
@@ -129,3 +142,15 @@ def list_rooms(tree: Tree) -> list[str]:
     """Return the rooms, those that import before those that are imported."""
     heights = measure_heights(read_rooms(tree))
     return sorted(heights, key=lambda room: (-heights[room], room))
+
+
+def list_importers(tree: Tree, folder: str) -> set[str]:
+    """Return who imports a folder within a room: parts of the same room, and other rooms."""
+    room = room_of(folder)
+    found = set()
+    for name in (name for name in tree.modules if name.startswith(f"{PACKAGE}.")):
+        below = tree.imports[name] | tree.named[name]
+        is_inside = f"{name}.".startswith(f"{folder}.")
+        if not is_inside and any(f"{other}.".startswith(f"{folder}.") for other in below):
+            found.add(name.split(".")[2] if room_of(name) == room else room_of(name))
+    return found - {room, ""}

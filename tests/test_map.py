@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import draw_map, mirror
-from docs.tree import PACKAGE, Tree, list_rooms
+from docs.tree import PACKAGE, Tree, list_importers, list_rooms, room_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,3 +109,21 @@ def test_a_folder_without_tests_and_a_module_without_its_own_are_found_out(tmp_p
     assert mirror.list_untested_folders(small, tests) == ["twinlens.b"]
     own = {n: mirror.has_own_test(m, tests) for n, m in small.modules.items() if not m.is_package}
     assert own == {"twinlens.a.x": True, "twinlens.a.y": False, "twinlens.b.z": False}
+
+
+def list_folders() -> list[str]:
+    """Return every folder within a room."""
+    modules = Tree(PACKAGE).modules.values()
+    return [m.name for m in modules if m.is_package and m.name.count(".") > 1]
+
+
+@pytest.mark.parametrize("folder", list_folders())
+def test_a_folder_says_who_imports_it(folder: str, tree: Tree) -> None:
+    """Its docstring ends in `Imported by:`, the parts of its room, and other rooms in backticks."""
+    text = ast.get_docstring(tree.modules[folder].tree) or ""
+    said = set(re.findall(r"\w+", text.partition("Imported by:")[2])) - {"and"}
+    assert said == list_importers(tree, folder)
+    others = set(re.findall(r"`(\w+)`", text.partition("Imported by:")[2]))
+    assert others == {
+        name for name in said if f"{PACKAGE}.{room_of(folder)}.{name}" not in tree.modules
+    }

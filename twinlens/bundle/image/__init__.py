@@ -1,5 +1,5 @@
 """From encoded bytes to the uint8 pixels of an image tower: limits, orientation, resize, crop.
 
 What must stay true: preprocessing exists once; training, export, index and server share it.
-Imported by: every room above, and `bundle.encoder`.
+Imported by: encoder, `index`, `serving` and `training`.
 """

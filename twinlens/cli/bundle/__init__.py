@@ -1,5 +1,5 @@
 """Commands about one bundle: export, check, info, embed, classify, kernels.
 
 What must stay true: only export and kernels need torch or triton, and they say so if it is missing.
-Imported by: `cli.main`, by name.
+Imported by: main.
 """

@@ -1,5 +1,5 @@
 """From a corpus to a collection: tables and folders, the resumable indexer, import, export.
 
 What must stay true: each batch is committed by content id, so a stopped build resumes.
-Imported by: gallery, `cli` and `training.data`.
+Imported by: gallery, `cli` and `training`.
 """

@@ -1,5 +1,5 @@
 """What can be asked of a collection: text, image or id, metadata filters, grouping.
 
 What must stay true: parsing and evaluation only; no query is run here.
-Imported by: storage and all above it, `serving` and `cli`.
+Imported by: collection, snapshot, storage, `cli` and `serving`.
 """

@@ -1,5 +1,6 @@
 """What is on disk: the SQLite catalog as the one commit point, immutable segments, the delta.
 
 What must stay true: a crash at any moment loses nothing committed; no FAISS here.
-Imported by: ann, ingest, gallery and the modules of `index`.
+Imported by: ann, collection, gallery, ingest, maintenance, snapshot, verify, writer, `cli` and
+`serving`.
 """

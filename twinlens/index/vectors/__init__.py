@@ -1,5 +1,6 @@
 """Arithmetic on embeddings: rows, exact search, dimension reduction, FAISS set up, GPU copies.
 
 What must stay true: functions of arrays; nothing here knows a file, a record or a collection.
-Imported by: every other sub-room of `index`.
+Imported by: ann, collection, gallery, ingest, maintenance, query, snapshot, storage, verify and
+writer.
 """

@@ -1,5 +1,6 @@
 """The similarity core on a GPU: the engine in Triton, its kernels, and their tile sizes.
 
 What must stay true: every kernel also runs in Triton's interpreter and compiles where there is no
-GPU. Only `kernels.ops`, `kernels.similarity` and `kernels.onnx` import it, when a tensor is there.
+GPU; nothing here is imported before a tensor on a GPU is there.
+Imported by: onnx, ops and similarity.
 """

@@ -1,5 +1,5 @@
 """Work that goes on after its request was answered: building classifiers, maintaining collections.
 
 What must stay true: it runs on idle capacity, shows its progress, and resumes after a restart.
-Imported by: routes only.
+Imported by: routes.
 """

@@ -1,5 +1,5 @@
 """Collections as a server holds them: opened once, searched and written beside each other.
 
 What must stay true: a collection answers only embeddings of its own revision; no HTTP here.
-Imported by: routes, background, and `twinlens serve`, which opens the store.
+Imported by: background, routes and `cli`.
 """

@@ -1,5 +1,5 @@
 """The OpenAPI document: what each path reads and answers, with examples that tests replay.
 
 What must stay true: it describes what the parsers accept; no request passes through here.
-Imported by: app only.
+Imported by: app.
 """

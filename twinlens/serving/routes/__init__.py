@@ -1,1 +1,4 @@
-"""The paths of the server, one router a file. A route reads, calls the service, answers bytes."""
+"""The paths of the server, one router a file. A route reads, calls the service, answers bytes.
+
+Imported by: app, openapi and `cli`.
+"""

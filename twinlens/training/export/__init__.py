@@ -2,6 +2,8 @@
 
 description = Description("mine", image=ImageTower(module, spec))
 export_encoder(description, "mine")
+
+Imported by: `cli`.
 """
 
 from twinlens.training.export.description import (

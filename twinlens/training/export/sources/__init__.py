@@ -3,6 +3,7 @@
 A source module has `load(rest, options) -> Description`, and the first line of its docstring is
 its help. To add a source, add a module; there is no list to extend. A folder given without a kind
 is a training run: kind `run`.
+Imported by: export.
 """
 
 from __future__ import annotations
