@@ -37,7 +37,7 @@ def search(page: Any, text: str) -> list[str]:
 def test_words_find_pictures_and_the_page_tells_time_and_recall(page: Any, server: str) -> None:
     page.goto(server)
     assert search(page, "a red circle")[0] == "red circle"
-    assert "Recall 1: searched exactly." in page.inner_text("#search-status")
+    assert "Exact search." in page.inner_text("#search-status")
     assert "encode" in page.inner_text("#search-times")
     loaded = f"{HITS} img"
     page.wait_for_selector(loaded)

@@ -1,4 +1,4 @@
-"""Settings, logs, spans: what an operator sets and sees."""
+"""Settings, logs and spans."""
 
 from __future__ import annotations
 

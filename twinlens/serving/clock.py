@@ -10,9 +10,9 @@ class Clock:
     """Monotonic seconds, and waiting on a condition."""
 
     def now(self) -> float:
-        """Return seconds that only ever grow."""
+        """Return monotonic seconds."""
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait on a held condition until notified or for so many seconds (None: no limit)."""
+        """Wait on an acquired condition until notified or for `seconds` (None: no limit)."""
         condition.wait(seconds)

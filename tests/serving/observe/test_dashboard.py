@@ -1,4 +1,4 @@
-"""The dashboard and the docs speak of metrics that the server has."""
+"""The dashboard and the docs name only metrics that the server has."""
 
 from __future__ import annotations
 

@@ -93,19 +93,19 @@ def _run(
 ) -> None:
     """Open what is named, and serve it until a signal says to stop."""
     from twinlens.cli.serving.collections import open_collections
-    from twinlens.serving.launch import announce, run_server, take_port
+    from twinlens.serving.launch import announce, bind_port, run_server
     from twinlens.serving.routes.collections import build_routers
     from twinlens.serving.service import Service
 
-    taken = take_port(*address)
+    listener = bind_port(*address)
     service = Service(settings, opener, tracer=_start_tracer(settings))
     store = open_collections(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
         service.load(name, path)
-    for line in announce(service, taken):
+    for line in announce(service, listener):
         typer.echo(line, err=True)
     try:
-        run_server(service, taken, build_routers(service, store))
+        run_server(service, listener, build_routers(service, store))
     finally:
         store.close()
 

@@ -1,4 +1,4 @@
-"""`POST /v2/embed`: embeddings as Cohere's clients ask for them, several kinds in one answer."""
+"""`POST /v2/embed`: Cohere's API, with several number types in one answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twinlens.serving.requests.content_parts import read_content, take_one
 from twinlens.serving.requests.dialects import read_dimensions
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem
-from twinlens.serving.routes.all_or_nothing import embed_whole
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -31,7 +31,7 @@ KINDS = ("float", "int8", "uint8", "binary", "ubinary", "base64")
 
 @dataclass(frozen=True)
 class CohereRequest:
-    """What a client asks of `/v2/embed`."""
+    """A request to `/v2/embed`."""
 
     items: Sequence[InputItem]
     names: Sequence[str]
@@ -47,16 +47,16 @@ def build_endpoint(service: Service) -> Endpoint:
         """Embed in Cohere's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            asked = read_request(parse_object(body), service.settings.limits)
-            with service.registry.lease(asked.model) as model:
+            parsed = read_request(parse_object(body), service.settings.limits)
+            with service.registry.lease(parsed.model) as model:
                 name = request.scope["state"]["request_id"]
-                return await _answer(service, model, asked, call, name)
+                return await _answer(service, model, parsed, call, name)
 
     return embed
 
 
 def read_request(fields: Fields, limits: Limits) -> CohereRequest:
-    """Return what is asked. `input_type` changes nothing: these towers have no prefixes."""
+    """Return the request. `input_type` has no effect: these towers have no prefixes."""
     if fields.text("input_type", PURPOSES) is None:
         raise InputError(
             f"input_type is missing; it is one of {', '.join(PURPOSES)}", field="input_type"
@@ -87,7 +87,7 @@ def _read_item(kind: str, value: object, where: str, limits: Limits) -> InputIte
 
 
 def _read_kinds(fields: Fields) -> Sequence[str]:
-    """Return the kinds of numbers asked for, each once; float where none is named."""
+    """Return the requested number types, each once; float if none is named."""
     values = fields.values("embedding_types", len(KINDS)) or ["float"]
     for i, value in enumerate(values):
         if value not in KINDS:
@@ -97,21 +97,21 @@ def _read_kinds(fields: Fields) -> Sequence[str]:
 
 
 async def _answer(
-    service: Service, model: ServedModel, asked: CohereRequest, call: Call, name: str
+    service: Service, model: ServedModel, parsed: CohereRequest, call: Call, name: str
 ) -> Response:
-    """Embed once and write the rows in every kind that was asked for."""
-    check_dimensions(model.encoder.manifest, asked.dimensions)
-    for kind in asked.kinds:
-        RowFormat(asked.dimensions, kind).check(model.encoder.embedding_dim)
-    rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)
+    """Embed once and write the rows in every requested number type."""
+    check_dimensions(model.encoder.manifest, parsed.dimensions)
+    for kind in parsed.kinds:
+        RowFormat(parsed.dimensions, kind).check(model.encoder.embedding_dim)
+    rows, tokens = await embed_all_or_fail(service, model, parsed.items, parsed.names, call)
     began = call.clock.now()
-    images = sum(item.text is None for item in asked.items)
+    images = sum(item.text is None for item in parsed.items)
     counted = {"input_tokens": tokens, **({"images": images} if images else {})}
     content = dump(
         {
             "id": name,
             "response_type": "embeddings_by_type",
-            "embeddings": {kind: _write(rows, kind, asked.dimensions) for kind in asked.kinds},
+            "embeddings": {kind: _write(rows, kind, parsed.dimensions) for kind in parsed.kinds},
             "meta": {"api_version": {"version": "2"}, "billed_units": counted},
         }
     )
@@ -120,7 +120,7 @@ async def _answer(
 
 
 def _write(rows: Rows, kind: str, dimensions: int | None) -> Any:
-    """Return the rows as one kind of numbers."""
+    """Return the rows in one number type."""
     output = "float32" if kind in ("float", "base64") else kind
     shaped, _ = shape_rows(rows, RowFormat(dimensions, output))
     return [to_base64(row) for row in shaped] if kind == "base64" else shaped
