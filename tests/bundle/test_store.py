@@ -53,7 +53,7 @@ def test_a_new_name_or_measurement_keeps_the_revision(make_toy: Make) -> None:
     assert plain.revision == renamed.revision
 
 
-def test_whatever_shapes_an_embedding_changes_the_revision(make_toy: Make) -> None:
+def test_everything_that_affects_embeddings_changes_the_revision(make_toy: Make) -> None:
     plain = read_manifest(make_toy("a"))
     assert plain.image is not None
     cropped = read_manifest(make_toy("b", image=replace(plain.image, interpolation="bilinear")))
@@ -243,7 +243,7 @@ def test_a_similarity_node_of_another_scale_is_refused(make_toy: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
-def test_what_is_no_bundle_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TwinlensError, match=r"does not exist|is not a bundle"):
         open_bundle(tmp_path / name)
 

@@ -96,7 +96,7 @@ def test_embed_answers_json_and_shorter_rows(cli: Run, toy_bundle: Path) -> None
     assert np.shape(json.loads(out)["embeddings"]) == (1, 4)
 
 
-def test_embed_prints_a_line_an_input(cli: Run, toy_bundle: Path) -> None:
+def test_embed_prints_one_line_per_input(cli: Run, toy_bundle: Path) -> None:
     _, out, _ = cli("embed", "-t", "red", "-t", "green", "-b", toy_bundle)
     assert [line.split()[0] for line in out.splitlines()] == ["red", "green"]
 
@@ -138,7 +138,7 @@ def test_info_prints_the_card(cli: Run, toy_bundle: Path) -> None:
         (["embed", "-t", "a", "-b", "TOY", "--dimensions", "5"], "dimensions is 5"),
     ],
 )
-def test_the_users_mistakes_are_one_line_and_exit_2(
+def test_user_errors_are_one_line_and_exit_2(
     cli: Run, toy_bundle: Path, arguments: list[str], message: str
 ) -> None:
     given = [str(toy_bundle) if argument == "TOY" else argument for argument in arguments]
@@ -149,7 +149,7 @@ def test_the_users_mistakes_are_one_line_and_exit_2(
     assert message in err
 
 
-def test_an_unknown_option_is_the_users_mistake(cli: Run) -> None:
+def test_an_unknown_option_is_a_user_error(cli: Run) -> None:
     assert cli("embed", "--colour", "red")[0] == 2
 
 
@@ -167,7 +167,7 @@ def _fail(error: BaseException) -> Callable[[], None]:
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_our_mistakes_and_interrupts_have_their_codes(
+def test_internal_errors_and_interrupts_have_their_exit_codes(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
 ) -> None:
     assert main_module._guard(_fail(error), debug=False) == code

@@ -53,7 +53,7 @@ def test_a_shape_has_the_colour_of_its_name(drawn: DemoCorpus) -> None:
     assert red > 200 > 2 * max(green, blue)
 
 
-def test_a_second_call_keeps_what_is_there(drawn: DemoCorpus) -> None:
+def test_a_second_call_reuses_the_corpus(drawn: DemoCorpus) -> None:
     before = drawn.table.stat().st_mtime_ns
     again = _draw(drawn.folder)
     assert again.kept
@@ -68,7 +68,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
-def test_a_damaged_mark_is_told(tmp_path: Path) -> None:
+def test_a_damaged_marker_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text("{")
     with pytest.raises(ConflictError, match="damaged"):
         _draw(tmp_path)

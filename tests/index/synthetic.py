@@ -1,4 +1,4 @@
-"""Images and texts of one world: texts lie aside of the images, as those of CLIP models do."""
+"""Synthetic image and text embeddings with a modality gap, as in CLIP models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rows = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class World:
-    """Concepts in topics; `gap` is how far texts lie from images, `noise` what only texts have."""
+    """Concepts in topics; `gap` is the offset of texts from images, `noise` that of texts alone."""
 
     dim: int = 48
     topics: int = 20

@@ -88,7 +88,7 @@ def test_cleaning_equals_open_clips_rule_of_that_name(rule: str) -> None:
     assert [t for t in texts if CLEANERS[rule](t) != reference(t)] == []
 
 
-def test_half_a_surrogate_pair_is_refused_by_its_place(folder: Path) -> None:
+def test_an_error_names_the_index_of_a_lone_surrogate(folder: Path) -> None:
     with pytest.raises(InputError, match=r"texts\[1\] holds half a surrogate") as caught:
         open_tokenizer(spec(), folder).encode(["a", "cat \ud800"])
     assert caught.value.field == "texts[1]"
@@ -113,7 +113,7 @@ def test_the_manifest_chooses_the_kind(tmp_path: Path) -> None:
         ({"pad_id": -1}, "pad_id is -1"),
     ],
 )
-def test_a_manifest_that_cannot_be_met_is_refused(
+def test_an_unsupported_manifest_is_refused(
     changes: dict[str, object], words: str, folder: Path
 ) -> None:
     with pytest.raises(BundleError, match=words):

@@ -17,7 +17,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
     return int(stop.value.code or 0), captured.out, captured.err
 
 
-def test_an_exported_bundle_checks_and_the_stages_are_told(
+def test_an_exported_bundle_passes_check_and_the_stages_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     templates = tmp_path / "templates.txt"
@@ -53,7 +53,7 @@ def test_an_exported_bundle_checks_and_the_stages_are_told(
         (["timm:test_vit", "--templates", "nowhere.txt"], "'nowhere.txt' is not a file"),
     ],
 )
-def test_a_mistake_is_answered_with_one_line_and_exit_code_2(
+def test_a_user_error_is_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     code, said, told = call(capsys, "export", *arguments, "-o", tmp_path / "bundle")
@@ -62,7 +62,7 @@ def test_a_mistake_is_answered_with_one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_template_without_a_place_for_the_class_is_refused(
+def test_a_template_without_a_placeholder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     templates = tmp_path / "templates.txt"

@@ -62,13 +62,13 @@ def test_a_folder_is_built_and_searched_by_words(cli: Run, built: Path) -> None:
     assert hits[0]["score"] >= hits[1]["score"]
 
 
-def test_pictures_of_other_kinds_are_told_of(
+def test_unsupported_image_formats_are_reported(
     cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path
 ) -> None:
     (photos / "x.tiff").write_bytes(b"?")
     build = ("index", "build", photos, "-o", tmp_path / "c", "--bundle", toy_bundle)
     _, _, err = cli(*build)
-    assert "left out, no decoder: 1 .tiff" in err
+    assert "skipped, unsupported format: 1 .tiff" in err
     assert json.loads(cli(*build, "--json")[1])["left_out"] == {".tiff": 1}
 
 
@@ -137,7 +137,7 @@ def test_a_table_gives_its_own_ids(
     assert [one["id"] for one in failed] == ["C1"]
 
 
-def test_running_a_build_again_takes_in_what_changed(
+def test_a_second_build_indexes_the_changes(
     cli: Run, built: Path, photos: Path, squares: dict[str, bytes]
 ) -> None:
     (photos / "broken.png").write_bytes(squares["red"])
@@ -181,7 +181,7 @@ def test_another_bundle_is_refused_with_2(cli: Run, tmp_path: Path, toy_bundle: 
     assert "was built with bundle 'older' revision f00" in err
 
 
-def test_stats_tell_how_a_segment_is_searched_and_how_well() -> None:
+def test_stats_describe_a_segment_s_index_and_recall() -> None:
     recall = {"text": {"value": 0.9584, "low": 0.9476, "high": 0.9671, "queries": 500}}
     params = {"probe": 12, "expansion": 2}
     told: dict[str, Any] = {"name": "seg-1", "rows": 7, "index": "exact"}

@@ -39,7 +39,7 @@ def test_it_opens_the_server_on_the_collection(
     assert "http://127.0.0.1:8123/search" in err
 
 
-def test_what_was_drawn_is_found_by_words_and_kept(
+def test_the_drawn_corpus_is_searchable_and_reused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("faiss")

@@ -1,4 +1,4 @@
-"""Crash and corruption: nothing acknowledged is lost, nothing damaged answers."""
+"""Crash and corruption: nothing acknowledged is lost, damaged rows are never returned."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _write_and_kill(folder: Path, start: int, seconds: float) -> int:
         [sys.executable, str(DRILL), str(folder), str(start)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    told = [int(process.stdout.readline())]
+    printed = [int(process.stdout.readline())]
     timer = threading.Timer(seconds, process.kill)
     timer.start()
-    told += [int(line) for line in process.stdout if line.endswith("\n")]
+    printed += [int(line) for line in process.stdout if line.endswith("\n")]
     process.wait()
     timer.join()
     process.stdout.close()
-    return told[-1] + 1
+    return printed[-1] + 1
 
 
 def _content(collection: Collection) -> dict[str, tuple[int, bytes]]:
@@ -57,7 +57,7 @@ def _expected(count: int) -> dict[str, tuple[int, bytes]]:
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[list[str]]:
-    """Search in this process all the while, as a server does; yield the faults that it met."""
+    """Search in this process concurrently, as a server does; yield the errors."""
     faults: list[str] = []
     done = threading.Event()
 
@@ -91,7 +91,7 @@ def _drill(folder: Path, rounds: int) -> None:
                 leftovers = {path.name for path in folder.iterdir() if path.is_dir()}
                 assert leftovers == {row.name for row in writer.catalog.segments()}
             assert verify_collection(folder).faults == ()
-            # The operation after the last that was told may have been committed, or not.
+            # The operation after the last printed one may or may not have been committed.
             if found != _expected(following):
                 following += 1
                 assert found == _expected(following)
@@ -126,13 +126,13 @@ def _flip(path: Path, at: int) -> None:
     path.write_bytes(raw)
 
 
-def test_a_sound_collection_verifies(sound: Path) -> None:
+def test_an_intact_collection_verifies(sound: Path) -> None:
     verdict = verify_collection(sound)
     assert verdict.is_sound
     assert (verdict.items, verdict.files) == (78, 4)
 
 
-def test_a_flipped_byte_anywhere_in_a_segment_is_found_and_never_answers(
+def test_a_flipped_byte_in_a_segment_is_detected_and_never_used_in_an_answer(
     sound: Path, tmp_path: Path
 ) -> None:
     luck = random.Random(3)
@@ -149,7 +149,7 @@ def test_a_flipped_byte_anywhere_in_a_segment_is_found_and_never_answers(
 
 
 @pytest.mark.parametrize("cut", ["shorter", "longer", "missing"])
-def test_a_file_of_another_length_is_found_when_opened(sound: Path, cut: str) -> None:
+def test_a_file_of_another_length_is_detected_when_opened(sound: Path, cut: str) -> None:
     path = next(sound.glob("seg-*/embeddings.npy"))
     if cut == "missing":
         path.unlink()
@@ -160,10 +160,10 @@ def test_a_file_of_another_length_is_found_when_opened(sound: Path, cut: str) ->
         Collection(sound)
 
 
-def test_a_flipped_byte_in_the_catalog_is_found_or_changes_nothing(
+def test_a_flipped_byte_in_the_catalog_is_detected_or_changes_nothing(
     sound: Path, tmp_path: Path
 ) -> None:
-    """Bytes that SQLite does not use may flip unseen; then every row still is what it was."""
+    """Bytes that SQLite does not use may flip undetected; then every row is unchanged."""
     with Collection(sound) as reader:
         truth = _everything(reader)
     luck, found = random.Random(5), 0
@@ -177,7 +177,7 @@ def test_a_flipped_byte_in_the_catalog_is_found_or_changes_nothing(
             continue
         with Collection(place) as reader:
             assert _everything(reader) == truth
-    assert found > 20  # else the flips hit nothing but padding and this test shows nothing
+    assert found > 20  # otherwise the flips hit only padding and the test shows nothing
 
 
 def _everything(reader: Collection) -> list[object]:

@@ -71,7 +71,7 @@ def build(
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.builder import build as build_collection
     from twinlens.index.ingest.corpus import open_corpus
-    from twinlens.index.ingest.file_names import describe_foreign
+    from twinlens.index.ingest.file_names import describe_unsupported
     from twinlens.index.maintenance import IndexPlan
     from twinlens.index.writer import Writer
 
@@ -88,7 +88,7 @@ def build(
             "unchanged": progress.unchanged,
             "removed": progress.removed,
             "failed": progress.failed,
-            "left_out": dict(source.left_out),
+            "left_out": dict(source.unsupported),
         }
     if json:
         print_json(told)
@@ -97,8 +97,10 @@ def build(
         f"{out}: {told['count']} items ({progress.embedded} embedded, {progress.unchanged}"
         f" unchanged, {progress.removed} removed, {progress.failed} failed)"
     )
-    if source.left_out:
-        print_note(f"left out, no decoder: {describe_foreign(source.left_out)}; convert them")
+    if source.unsupported:
+        print_note(
+            f"skipped, unsupported format: {describe_unsupported(source.unsupported)}; convert them"
+        )
     if progress.failed:
         print_note(f"what failed, and why: {out / 'failures.jsonl'}")
 

@@ -38,7 +38,7 @@ def read_metrics(store: CollectionStore) -> Iterable[Metric]:
         [
             ([name, result], value)
             for name, one, _ in served
-            for result, value in (("kept", one.thumbnails.kept), ("made", one.thumbnails.made))
+            for result, value in (("kept", one.thumbnails.hits), ("made", one.thumbnails.created))
         ],
     )
     yield counter(
