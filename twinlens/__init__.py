@@ -1,6 +1,6 @@
 """Twinlens: train an encoder, export it as a bundle, index with it, serve it.
 
-The face of the library is small; the names below load their room when first used, so that
+The public interface is small; the names below import their modules when first used, so that
 `import twinlens` is fast.
 """
 

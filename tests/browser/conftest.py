@@ -70,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def locked_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The same behind an API key."""
+    """The same server with an API key."""
     keys = {"TWINLENS_KEYS": f"write:{KEY}"}
     with _Running(tmp_path_factory.mktemp("locked"), keys) as url:
         _fill(url, {"Authorization": f"Bearer {KEY}"})

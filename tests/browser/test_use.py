@@ -26,7 +26,7 @@ _GIVE = """([selector, kind, bytes]) => {
     : new ClipboardEvent("paste", { ...options, clipboardData: files });
   document.querySelector(selector).dispatchEvent(event);
 }"""
-# The controls of a panel that a screen reader could not name, and images without an `alt`.
+# The controls of a panel without an accessible name, and images without an `alt`.
 _NAMELESS = """(panel) => {
   const all = (selector) => [...document.querySelectorAll(`#${panel} ${selector}`)];
   const nameOf = (node) => [...(node.labels ?? [])].map((label) => label.textContent).join("")
@@ -57,7 +57,7 @@ def wait_for_curl(page: Any, words: str, *, without: str = "\0") -> None:
 
 
 def read_shares(page: Any) -> list[tuple[str, list[float]]]:
-    """Return each label of the first picture with its percentages: before and after, or one."""
+    """Return each label of the first image with its percentages, one or before and after."""
     rows = page.locator("#classify-results .card").first.locator(".labels li").all_inner_texts()
     found = [re.split(r"\n+", row.strip()) for row in rows]
     return [(row[0], [float(n) for n in re.findall(r"[\d.]+", row[-1])]) for row in found]

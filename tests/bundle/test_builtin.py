@@ -1,4 +1,4 @@
-"""The bundle that ships: whole, small, multilingual, and right about pictures it must know."""
+"""The builtin bundle: complete, small, multilingual, and correct on basic images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twinlens.demo.emoji import find_font
 from twinlens.demo.picture import Picture
 
 RED, BLUE, YELLOW, WHITE = "#dd2e44", "#3b88c3", "#fdcb58", "#ffffff"
-# One word in eleven languages; none of them is cut to nothing or to unknown tokens alone.
+# One word in eleven languages; each has at least one known token.
 HEARTS = {
     "en": "red heart",
     "de": "rotes Herz",
@@ -107,7 +107,7 @@ def test_a_heart_is_found_in_every_language(encoder: Encoder, language: str) -> 
 
 @pytest.fixture(scope="module")
 def emoji() -> list[Picture]:
-    """All emoji of the system's font, as the demo draws them."""
+    """All emoji of the system's font, drawn as in the demo."""
     font = find_font()
     if font is None:
         pytest.skip("no colour emoji font on this system")

@@ -1,4 +1,4 @@
-"""The encoder answers what its towers are defined to, and says clearly what it cannot do."""
+"""The encoder returns what its towers define, and gives clear errors for the rest."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_sigmoid_bundles_score_each_class_alone(make_toy: Make, squares: dict[st
 
 
 def test_zero_shot_runs_the_node_of_the_bundle(make_toy: Make, squares: dict[str, bytes]) -> None:
-    """An edited node changes the answer: nothing computes the scores beside it."""
+    """An edited node changes the answer: no other code computes the scores."""
     folder = make_toy()
     before = open_bundle(folder).zero_shot([squares["red"]], ["red", "green"])
     model = onnx.load(folder / "similarity.onnx")

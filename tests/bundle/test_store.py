@@ -1,4 +1,4 @@
-"""A bundle is whole or absent, and each kind of damage has its own message."""
+"""A bundle is complete or absent, and each kind of damage has its own message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 
 def reseal(folder: Path) -> None:
-    """Make hashes and revision right again after a file was changed."""
+    """Update hashes and revision after a file was changed."""
     manifest = seal_manifest(folder, read_manifest(folder))
     (folder / "bundle.json").write_text(manifest.to_json())
 

@@ -1,4 +1,4 @@
-"""Help reads like the docs: sentences, an example that parses; shells complete the commands."""
+"""Help texts are sentences with an example that parses; shells complete the commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENTRY = "import sys; sys.argv[0] = 'twinlens'; from twinlens.cli.main import ru
 
 
 def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield every command with its full name, groups too."""
+    """Yield every command with its full name, including groups."""
     yield name, command
     for each, inner in getattr(command, "commands", {}).items():
         yield from walk(inner, f"{name} {each}")
@@ -42,7 +42,7 @@ def test_every_help_text_is_a_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"twinlens"}))
 def test_the_example_of_a_command_parses(name: str) -> None:
-    """Parsed, not run: an option that was renamed would be refused here."""
+    """Parsed, not run: a renamed option would fail here."""
     found = re.search(r"Example:\[/\] twinlens (.+)", COMMANDS[name].help or "")
     assert found, name
     arguments = shlex.split(found[1])

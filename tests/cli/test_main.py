@@ -1,4 +1,4 @@
-"""The command line: answers, one-line errors, exit codes that a script can trust."""
+"""The command line: results, one-line errors, exit codes."""
 
 from __future__ import annotations
 

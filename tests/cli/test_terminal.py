@@ -1,4 +1,4 @@
-"""Progress is silent for quick work and says rate and remaining time for long work."""
+"""Progress is silent for quick work and shows rate and remaining time for long work."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Scenario = Callable[[AsyncClient], Awaitable[Any]]
 
 @pytest.fixture
 def run(toy_bundle: Path) -> Callable[..., Any]:
-    """Run a scenario with a client of a server that lives in the same loop."""
+    """Run a scenario with a client and a server in the same event loop."""
 
     def start(
         scenario: Scenario, wrap: Callable[[Any], Any] = lambda app: app, **options: Any
@@ -109,7 +109,7 @@ def test_an_error_has_the_server_s_message(run: Callable[..., Any]) -> None:
 
 
 class Moody:
-    """Answers with the given statuses before it lets a request through."""
+    """Answers with the given statuses before it passes a request on."""
 
     def __init__(self, app: Any, statuses: list[int], header: tuple[bytes, bytes]) -> None:
         self.app = app
@@ -178,7 +178,7 @@ def test_the_synchronous_client_reports_an_unreachable_server() -> None:
     with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(ServerError) as caught:
         client.embed_texts(["a"])
     assert caught.value.code == "no_answer"
-    client.close()  # a second time does no harm
+    client.close()  # closing twice is harmless
 
 
 def test_importing_the_client_is_cheap() -> None:

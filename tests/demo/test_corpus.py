@@ -1,4 +1,4 @@
-"""The demo corpus: drawn whole, kept when it is there, and never over someone's files."""
+"""The demo corpus: drawn completely, reused if it exists, and never over other files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_shape_has_the_colour_of_its_name(drawn: DemoCorpus) -> None:
 def test_a_second_call_reuses_the_corpus(drawn: DemoCorpus) -> None:
     before = drawn.table.stat().st_mtime_ns
     again = _draw(drawn.folder)
-    assert again.kept
+    assert again.reused
     assert again.count == drawn.count
     assert drawn.table.stat().st_mtime_ns == before
 

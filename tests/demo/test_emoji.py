@@ -1,4 +1,4 @@
-"""The system's emoji font; what draws with one is skipped where there is none."""
+"""The system's emoji font; tests that draw with one are skipped without one."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Rows = npt.NDArray[np.float32]
+from twinlens.bundle.arrays import Rows
 
 
 @dataclass(frozen=True)

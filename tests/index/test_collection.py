@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import (
     CollectionError,
     ConflictError,
@@ -25,7 +25,6 @@ from twinlens.index.storage.durable import refuse_network
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.writer import Writer, create_collection
 
-Rows = npt.NDArray[np.float32]
 Make = Callable[[int], Rows]
 
 

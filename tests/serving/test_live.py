@@ -191,9 +191,9 @@ def test_a_killed_server_resumes_its_job_from_the_saved_rows(
     classes = [f"thing number {i}" for i in range(400)]
     live = start("--data", str(tmp_path), "--threads", "1")
     body = {"classes": classes, "templates": "broad", "background": True}
-    asked = httpx.put(f"{live.url}/classifiers/many", json=body)
-    assert asked.status_code == 202
-    job = f"/jobs/{asked.json()['job']['id']}"
+    accepted = httpx.put(f"{live.url}/classifiers/many", json=body)
+    assert accepted.status_code == 202
+    job = f"/jobs/{accepted.json()['job']['id']}"
     while not list((tmp_path / "jobs").glob("*.partial.npz")):
         assert httpx.get(live.url + job).json()["state"] in ("queued", "running")
         time.sleep(0.02)
@@ -208,9 +208,9 @@ def test_a_killed_server_resumes_its_job_from_the_saved_rows(
         assert time.monotonic() < end
         time.sleep(0.1)
     assert (found["state"], found["progress"]) == ("done", 1.0)
-    kept = httpx.get(f"{again.url}/classifiers/many").json()
-    assert kept["classes"] == classes
-    assert len(kept["templates"]) == 80
+    stored = httpx.get(f"{again.url}/classifiers/many").json()
+    assert stored["classes"] == classes
+    assert len(stored["templates"]) == 80
 
 
 def test_the_python_client_works_against_a_real_server(

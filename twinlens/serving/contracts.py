@@ -12,11 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels, Row, Rows
 from twinlens.bundle.manifest import Manifest
 
-Row = NDArray[np.float32]  # (d,), of unit length
-Rows = NDArray[np.float32]  # (n, d)
-Pixels = NDArray[np.uint8]  # (height, width, 3)
 EncodedImage = bytes | str  # an image file's bytes, or base64 or a data URI of them
 Answers = list[Row | Exception]  # one per item, in order
 

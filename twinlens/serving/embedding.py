@@ -12,9 +12,8 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.items import InputItem, fetch_items
 
-_EMPTY = InputError(
-    "empty item"
-)  # shared: creating one for each item of a hot request would be slow
+# Shared: creating one for each item of a hot request would be slow.
+_EMPTY = InputError("empty item")
 
 
 async def embed_items(

@@ -1,4 +1,4 @@
-"""Hostile and broken files: each one a clear error, before it costs anything, without a warning."""
+"""Hostile and broken files: each gives a clear error before any costly work, without a warning."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def gif(width: int, height: int, *, x: int = 0, y: int = 0, screen: int = 4) -> bytes:
-    """Return a GIF whose one frame may lie outside its screen; its pixels are cut short."""
+    """Return a GIF whose frame may lie outside its screen, with truncated pixels."""
     head = b"GIF89a" + struct.pack("<HHBBB", screen, screen, 0x80, 0, 0) + bytes(6)
     comment = b"!\xfe\x05hello\x00"
     return head + comment + b"," + struct.pack("<4HB", x, y, width, height, 0) + b"\x02\x01\x00;"
@@ -45,7 +45,7 @@ def webp(kind: bytes, body: bytes) -> bytes:
 
 
 def claims(width: int, height: int) -> dict[str, bytes]:
-    """Return small files whose headers claim so many pixels."""
+    """Return small files whose headers claim this many pixels."""
     jpeg = bytearray(encode(picture(8, 8), "JPEG"))
     place = jpeg.index(b"\xff\xc0") + 5
     jpeg[place : place + 4] = struct.pack(">HH", height, width)
@@ -80,7 +80,7 @@ def test_a_bomb_is_refused_by_its_header_before_it_takes_memory_or_time(name: st
     assert peak < 1 << 20
 
 
-# Not JPEG and not the one-pixel GIF: what is missing of these, their decoders make up.
+# Not JPEG and not the one-pixel GIF: their decoders fill in missing data.
 @pytest.mark.parametrize("name", sorted(claims(9, 9).keys() - {"JPEG", "GIF beside its screen"}))
 def test_a_header_within_the_limits_over_broken_pixels_is_an_image_error(name: str) -> None:
     with pytest.raises(ImageError, match="cannot be decoded"):
@@ -109,7 +109,7 @@ def test_damaged_bytes_never_raise_anything_but_an_image_error(format: str) -> N
     for _ in range(150):
         data = bytearray(good)
         for _ in range(rng.randint(1, 6)):
-            # Mostly the header, where the structure is.
+            # Mostly in the header, which holds the structure.
             place = rng.randrange(len(data) if rng.random() < 0.3 else min(len(data), 120))
             data[place] = rng.randrange(256)
         with contextlib.suppress(ImageError, TooLargeError):
@@ -160,7 +160,7 @@ def test_a_truncated_pillow_image_is_an_image_error() -> None:
 
 def test_damaged_exif_means_no_rotation_and_no_warning() -> None:
     plain = encode(picture(90, 70), "JPEG")
-    preprocess = Preprocessor(spec(), fast=True)  # which asks before the pixels are there
+    preprocess = Preprocessor(spec(), fast=True)  # which reads EXIF before the pixels
     expected = preprocess(plain)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -173,7 +173,8 @@ def test_damaged_exif_means_no_rotation_and_no_warning() -> None:
     ]:
         given = preprocess(encode(picture(90, 70), "JPEG", exif=block))
         assert (given == expected).all()
-    for end in range(40, len(whole)):  # the entry is whole, what follows is not: Pillow would warn
+    # The entry is complete, the rest is truncated: Pillow would warn.
+    for end in range(40, len(whole)):
         Preprocessor(spec())(encode(picture(90, 70), "JPEG", exif=whole[:end]))
 
 

@@ -24,9 +24,10 @@ from tests.bundle.image.made_images import (
     pixels,
     spec,
 )
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.framing import frame
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
-from twinlens.bundle.image.resampling import Pixels, to_eight_bits
+from twinlens.bundle.image.resampling import to_eight_bits
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import BundleError, ImageError, InputError, NotFoundError, TooLargeError
 
@@ -55,12 +56,12 @@ def difference(given: Pixels, expected: Pixels) -> int:
 
 
 def shapes_for(mode: str) -> list[tuple[int, int]]:
-    """Return all shapes for the common mode, a few for the others: the time is the references'."""
+    """Return all shapes for the common mode, few for the others: the references are slow."""
     return SHAPES if mode == "RGB" else FEW_SHAPES
 
 
 def is_extreme(shape: tuple[int, int]) -> bool:
-    """Tell the shapes that the references cannot pad: they would be less than a pixel wide."""
+    """Return whether the references cannot pad the shape, as it would be below one pixel wide."""
     return max(shape) > 100 * min(shape)
 
 
@@ -81,7 +82,7 @@ def test_every_mode_and_shape_equals_open_clips_transform(mode: str, resize: str
 def only_seen(
     image: ImageSpec, shape: tuple[int, int], given: Pixels, expected: Pixels
 ) -> tuple[Pixels, Pixels]:
-    """Return both without their padding, which open_clip converts from CMYK with the rest."""
+    """Return both without their padding, since open_clip also converts padding from CMYK."""
     x, y = (framing := frame(image, *shape)).x, framing.y
     part = slice(y.offset, y.offset + y.length), slice(x.offset, x.offset + x.length)
     return given[part], expected[part]
@@ -126,7 +127,7 @@ def test_padding_equals_open_clips_and_timms(fill: int) -> None:
 
 
 def test_a_frame_larger_than_the_resized_image_is_padded_as_torchvision_pads() -> None:
-    from torchvision import transforms  # beside the references, which stand on it
+    from torchvision import transforms  # used by the references
 
     reference = transforms.Compose(
         [transforms.Resize(50, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(64),

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer against open_clip's: the same ids for every string, and the same cut."""
+"""CLIP's tokenizer against open_clip's: the same ids for every string, and the same truncation."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_cache_of_words_is_bounded(
 def test_threads_share_a_tokenizer(
     merges: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clip_tokenizer, "CACHED_WORDS", 64)  # so that it is cleared all the time
+    monkeypatch.setattr(clip_tokenizer, "CACHED_WORDS", 64)  # so that it is cleared often
     texts = list(fuzz_texts(600, seed=9))
     tokenizer = ClipTokenizer(build_vocabulary(merges), 77)
     expected = tokenizer.encode(texts)
@@ -204,7 +204,7 @@ def test_merging_by_heap_equals_merging_by_repeated_scans(pieces: list[str], rng
 
 
 def merge_by_sweeps(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
-    """The rule as one would write it first: find the strongest pair, join it everywhere."""
+    """The plain algorithm: find the strongest pair, join it everywhere."""
     while True:
         known = [pair for pair in pairwise(pieces) if pair in ranks]
         if not known:
@@ -242,7 +242,7 @@ def test_a_small_vocabulary_numbers_its_specials_after_its_merges() -> None:
     [
         (b"", "does not begin"),
         (b"#version: 0.2\ni n\n", "does not begin"),
-        (format_merges([("i", "n")]).encode()[:-2], "cut short"),
+        (format_merges([("i", "n")]).encode()[:-2], "truncated"),
         (format_merges([("i", "n")]).encode() + b"one\n", "line 3"),
         (format_merges([("i", "n")]).encode() + b"a b c\n", "line 3"),
         (b"\xff\xfe", "cannot be read"),

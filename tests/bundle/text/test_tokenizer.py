@@ -31,7 +31,7 @@ def spec(**changes: object) -> TextSpec:
 
 
 def write_word_tokenizer(path: Path, *, special: bool = True) -> None:
-    """Write a tokenizer that pads and cuts in its own way, which the bundle's must replace."""
+    """Write a tokenizer with padding and truncation, which the bundle's settings must replace."""
     numbers = {word: i for i, word in enumerate(WORDS)}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -1,4 +1,4 @@
-"""`twinlens kernels` says what is built, and refuses what it cannot build."""
+"""`twinlens kernels` shows what is built, and refuses unsupported architectures."""
 
 from __future__ import annotations
 

@@ -45,10 +45,10 @@ def built(cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path) -> Path:
     out = tmp_path / "photos.index"
     code, text, err = cli("index", "build", photos, "-o", out, "--bundle", toy_bundle, "--json")
     assert code == 0, err
-    told = json.loads(text)
-    assert told["count"] == told["embedded"] == len(list(photos.iterdir())) - 1
-    assert told["failed"] == 1
-    assert told["recall"] == {"image": 1.0, "text": 1.0}
+    summary = json.loads(text)
+    assert summary["count"] == summary["embedded"] == len(list(photos.iterdir())) - 1
+    assert summary["failed"] == 1
+    assert summary["recall"] == {"image": 1.0, "text": 1.0}
     return out
 
 
@@ -143,9 +143,9 @@ def test_a_second_build_indexes_the_changes(
     (photos / "broken.png").write_bytes(squares["red"])
     (photos / "blue.png").unlink()
     code, text, _ = cli("index", "build", photos, "-o", built, "--json")
-    told = json.loads(text)
+    summary = json.loads(text)
     assert code == 0
-    assert (told["embedded"], told["removed"], told["failed"]) == (1, 1, 0)
+    assert (summary["embedded"], summary["removed"], summary["failed"]) == (1, 1, 0)
 
 
 def test_stats_verify_compact_export_and_import(
@@ -184,12 +184,16 @@ def test_another_bundle_is_refused_with_2(cli: Run, tmp_path: Path, toy_bundle: 
 def test_stats_describe_a_segment_s_index_and_recall() -> None:
     recall = {"text": {"value": 0.9584, "low": 0.9476, "high": 0.9671, "queries": 500}}
     params = {"probe": 12, "expansion": 2}
-    told: dict[str, Any] = {"name": "seg-1", "rows": 7, "index": "exact"}
-    assert list(describe_segment(told)) == ["seg-1: 7 rows, exact"]
-    told |= {"index": "ivf-sq8", "settings": {"factory": "IVF16,SQ8"}, "damage": "a flipped byte"}
-    told["tuning"] = {"params": params, "target": 0.95, "recall": recall, "milliseconds": 0.184}
-    lines = list(describe_segment(told))
+    summary: dict[str, Any] = {"name": "seg-1", "rows": 7, "index": "exact"}
+    assert list(describe_segment(summary)) == ["seg-1: 7 rows, exact"]
+    summary |= {
+        "index": "ivf-sq8",
+        "settings": {"factory": "IVF16,SQ8"},
+        "damage": "a flipped byte",
+    }
+    summary["tuning"] = {"params": params, "target": 0.95, "recall": recall, "milliseconds": 0.184}
+    lines = list(describe_segment(summary))
     assert lines[0] == "seg-1: 7 rows, ivf-sq8 (IVF16,SQ8), tuned to 0.95"
-    assert "probe 12, 2 candidates an answer, 0.18 CPU ms" in lines[1]
-    assert "text: 0.9584 (0.9476 to 0.9671) on 500 unseen queries" in lines[2]
+    assert "probe 12, 2 candidates per answer, 0.18 CPU ms" in lines[1]
+    assert "text: 0.9584 (0.9476 to 0.9671) on 500 held-out queries" in lines[2]
     assert "a flipped byte" in lines[3]

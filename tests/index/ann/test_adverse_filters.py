@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.index.synthetic import Rows, World
+from tests.index.synthetic import World
+from twinlens.bundle.arrays import Rows
 from twinlens.index.ann.adverse_filters import _measure_each, select_adverse_rows, widen
 from twinlens.index.ann.ann_index import _train_and_add
 from twinlens.index.ann.candidates import Candidates, IndexParams

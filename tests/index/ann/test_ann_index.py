@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.index.synthetic import Rows, World
+from tests.index.synthetic import World
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
 from twinlens.index.ann import ann_index, candidates, recall, tuner
 from twinlens.index.ann.candidates import IndexParams
@@ -308,9 +309,8 @@ def test_tuning_survives_a_round_trip_through_json() -> None:
     raw = json.loads(json.dumps(dataclasses.asdict(one)))
     assert ann_index.tuning_from(raw) == one
     del raw["filtered"]
-    assert (
-        ann_index.tuning_from(raw).filtered == ()
-    )  # from an older version: filtered searches are exact
+    # From an older version: filtered searches are exact.
+    assert ann_index.tuning_from(raw).filtered == ()
 
 
 def test_filtered_searches_interpolate_between_measured_parameters() -> None:
@@ -335,9 +335,8 @@ def test_filtered_searches_interpolate_between_measured_parameters() -> None:
 def test_a_narrower_filter_visits_more_lists(
     shared: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        tuner, "widen", lambda *trial: trial[4]
-    )  # this collection is small: all lists
+    # This collection is small: all lists.
+    monkeypatch.setattr(tuner, "widen", lambda *trial: trial[4])
     optimise(shared, IndexPlan("ivf-sq8", 0.9))
     index = shared.collection.snapshot().parts[0].ann_index
     assert index is not None

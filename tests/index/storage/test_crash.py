@@ -80,12 +80,12 @@ def _reading(folder: Path) -> Iterator[list[str]]:
 
 
 def _drill(folder: Path, rounds: int) -> None:
-    luck = random.Random(rounds)
+    rng = random.Random(rounds)
     create_collection(folder, dim=drill.DIM)
     following = 0
     with _reading(folder) as faults:
         for _ in range(rounds):
-            following = _write_and_kill(folder, following, luck.uniform(0, 0.25))
+            following = _write_and_kill(folder, following, rng.uniform(0, 0.25))
             with Writer(folder, seal_rows=drill.SEAL_ROWS) as writer:
                 found = _content(writer.collection)
                 leftovers = {path.name for path in folder.iterdir() if path.is_dir()}
@@ -135,14 +135,14 @@ def test_an_intact_collection_verifies(sound: Path) -> None:
 def test_a_flipped_byte_in_a_segment_is_detected_and_never_used_in_an_answer(
     sound: Path, tmp_path: Path
 ) -> None:
-    luck = random.Random(3)
+    rng = random.Random(3)
     names = [path.relative_to(sound) for path in sound.glob("seg-*/*")]
     assert len(names) == 3
     for number in range(60):
         place = tmp_path / f"copy{number}"
         shutil.copytree(sound, place)
         name = names[number % 3]
-        _flip(place / name, luck.randrange((place / name).stat().st_size))
+        _flip(place / name, rng.randrange((place / name).stat().st_size))
         assert any(str(name.parent) in fault for fault in verify_collection(place).faults)
         with pytest.raises(CollectionError, match="damaged"), Collection(place) as reader:
             reader.search(np.ones(16), k=3)
@@ -166,12 +166,12 @@ def test_a_flipped_byte_in_the_catalog_is_detected_or_changes_nothing(
     """Bytes that SQLite does not use may flip undetected; then every row is unchanged."""
     with Collection(sound) as reader:
         truth = _everything(reader)
-    luck, found = random.Random(5), 0
+    rng, found = random.Random(5), 0
     size = (sound / "catalog.sqlite").stat().st_size
     for number in range(150):
         place = tmp_path / f"copy{number}"
         shutil.copytree(sound, place)
-        _flip(place / "catalog.sqlite", luck.randrange(size))
+        _flip(place / "catalog.sqlite", rng.randrange(size))
         if verify_collection(place).faults:
             found += 1
             continue

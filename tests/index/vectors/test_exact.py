@@ -76,6 +76,6 @@ def test_a_single_query_is_rescored_as_in_a_batch(seed: int, count: int, k: int,
     places[0, 0] = -1 if gap else places[0, 0]
     alone = exact.rescore(wanted, table, places, k)
     among = exact.rescore(wanted.repeat(2, 0), table, places.repeat(2, 0), k)
-    for lone, many in ((alone[0], among[0]), (alone[1], among[1])):
-        assert lone.shape == (1, k)
-        np.testing.assert_array_equal(lone[0], many[0])
+    for single, many in ((alone[0], among[0]), (alone[1], among[1])):
+        assert single.shape == (1, k)
+        np.testing.assert_array_equal(single[0], many[0])

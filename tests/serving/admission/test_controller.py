@@ -78,9 +78,8 @@ def test_a_burst_of_requests_is_admitted_up_to_the_number_of_places(
     for _ in range(6):
         sockets.append(announce(server, len(photo)))
         time.sleep(0.01)  # in this order, all within the time of a reservation
-    assert [status(sock) for sock in sockets[2:]] == [
-        429
-    ] * 4  # before any byte of an image has arrived
+    # Before any byte of an image has arrived.
+    assert [status(sock) for sock in sockets[2:]] == [429] * 4
     for sock in sockets[:2]:
         sock.sendall(photo)
     assert [status(sock) for sock in sockets[:2]] == [200, 200]

@@ -40,9 +40,8 @@ def test_a_full_queue_refuses_at_once_with_429_and_retry_after(
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["type"] == "rate_limit_error"
-        assert (
-            seconds < 0.05
-        )  # the target is 10 ms on an idle machine; benchmarks/drills measures it
+        # The target is 10 ms on an idle machine; benchmarks/drills measures it.
+        assert seconds < 0.05
         encoder.gate.set()
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * 4
         assert tower.batcher.held == 0
@@ -193,9 +192,8 @@ def test_an_encoder_that_always_fails_is_not_ready_until_it_recovers(
         assert ready.status_code == 503
         assert "in a row" in ready.json()["faults"][0]
         encoder.fail_on = lambda pixels: False
-        await until(
-            lambda: not service.find_faults()
-        )  # without requests; the watchdog's probe detects it
+        # Without requests; the watchdog's probe detects it.
+        await until(lambda: not service.find_faults())
 
     run_server(scenario, ServerSettings(watch=Watch(interval=0.05)))
 

@@ -123,9 +123,8 @@ def test_a_build_compacts_indexes_and_reports_the_recall(start: Start) -> None:
     assert (finished["state"], finished["error"]) == ("done", None)
     assert (finished["kind"], finished["progress"], finished["stage"]) == ("collection", 1.0, None)
     assert finished["result"]["segments"] == ["sq8"]
-    assert (
-        min(finished["result"]["recall"].values()) >= 0.9
-    )  # of texts too, since they were sampled
+    # Of texts too, since they were sampled.
+    assert min(finished["result"]["recall"].values()) >= 0.9
     shown = client.get("/collections/c").json()
     assert (shown["exact"], shown["count"]) == (False, COUNT - 1)
 

@@ -45,9 +45,11 @@ def test_a_classifier_from_names_answers_like_the_same_classes(
     direct = client.post(
         "/zeroshot", json={"images": [uri()], "classes": classes, "templates": "photo"}
     ).json()
-    for mine, other in zip(stored["data"][0]["labels"], direct["data"][0]["labels"], strict=True):
-        assert mine["label"] == other["label"]
-        assert mine["similarity"] == pytest.approx(other["similarity"], abs=1e-6)
+    for by_name, other in zip(
+        stored["data"][0]["labels"], direct["data"][0]["labels"], strict=True
+    ):
+        assert by_name["label"] == other["label"]
+        assert by_name["similarity"] == pytest.approx(other["similarity"], abs=1e-6)
     assert client.put("/classifiers/rgb", json={"classes": classes}).status_code == 200
 
 

@@ -120,8 +120,8 @@ def test_items_are_read_replaced_and_deleted(filled: TestClient, uri: Uri) -> No
     filled.post("/collections/photos/items", json={"items": [again]})
     assert filled.get("/collections/photos/items/green/1").json()["metadata"] == {"year": 1}
     body = {"ids": ["green/1", "nothing"]}
-    gone = filled.request("DELETE", "/collections/photos/items", json=body)
-    assert gone.json()["deleted"] == 1
+    deleted = filled.request("DELETE", "/collections/photos/items", json=body)
+    assert deleted.json()["deleted"] == 1
     assert filled.get("/collections/photos/items/green/1").status_code == 404
     assert "green/1" not in found(filled, query="green")
     assert filled.get("/collections/photos").json()["count"] == 2
@@ -239,10 +239,10 @@ def test_the_server_releases_its_writer_when_idle(
 ) -> None:
     monkeypatch.setattr("twinlens.serving.collections.served.WRITER_IDLE_SECONDS", 0.01)
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
-    held = store.add("c", tmp_path / "c")
+    served = store.add("c", tmp_path / "c")
     client.post("/collections/c/items", json={"items": [{"id": "x", "text": "red"}]})
-    assert held._idle is not None
-    held._idle.join()
+    assert served._idle is not None
+    served._idle.join()
     Writer(tmp_path / "c").close()
 
 
@@ -259,11 +259,11 @@ def test_a_damaged_index_is_rebuilt_while_searches_continue(
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    held = store.add("c", folder)
+    served = store.add("c", folder)
     body = {"vector": rows[7].tolist(), "k": 1}
     for _ in range(200):
         assert client.post("/search", json=body).json()["data"][0]["id"] == "i7"
-        if not held.collection.snapshot().damaged and not path.exists():
+        if not served.collection.snapshot().damaged and not path.exists():
             break
         time.sleep(0.05)
     assert not path.exists()  # another index has replaced it
@@ -276,21 +276,21 @@ def test_searches_that_wait_share_a_batch(tmp_path: Path, monkeypatch: pytest.Mo
     with Writer(tmp_path / "c") as writer:
         writer.upsert([f"i{n}" for n in range(16)], rows)
     store = CollectionStore()
-    held = store.add("c", tmp_path / "c")
+    served = store.add("c", tmp_path / "c")
     sizes: list[int] = []
-    plain = held.collection.search
+    plain = served.collection.search
 
     def watch(queries: Any, *rest: Any, **named: Any) -> Any:
         sizes.append(len(queries))
         return plain(queries, *rest, **named)
 
-    monkeypatch.setattr(held.collection, "search", watch)
+    monkeypatch.setattr(served.collection, "search", watch)
 
     async def main() -> None:
-        answers = await asyncio.gather(*(held.search(row, SearchParams(k=1)) for row in rows))
+        answers = await asyncio.gather(*(served.search(row, SearchParams(k=1)) for row in rows))
         assert [hits[0].id for hits in answers] == [f"i{n}" for n in range(16)]
         other = await asyncio.gather(
-            held.search(rows[0], SearchParams(k=2)), held.search(rows[1], SearchParams(k=3))
+            served.search(rows[0], SearchParams(k=2)), served.search(rows[1], SearchParams(k=3))
         )
         assert [len(hits) for hits in other] == [2, 3]
 

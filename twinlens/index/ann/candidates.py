@@ -102,11 +102,13 @@ class Candidates:
         if self.kind.param != "nprobe":
             return probe
         _, lists = self.index.quantizer.search(self.space.map_queries(queries), self.index.nlist)
-        fair = 0.5 * per_list.mean()  # a list with half of the mean counts in full
-        worth = np.cumsum(np.minimum(1.0, per_list / fair)[lists], axis=1)
+        half_full = 0.5 * per_list.mean()  # a list with half of the mean counts in full
+        filled = np.cumsum(np.minimum(1.0, per_list / half_full)[lists], axis=1)
         seen = np.cumsum(per_list[lists], axis=1)
-        there = (worth >= min(probe, 0.999 * worth[0, -1])) & (seen >= min(enough, seen[0, -1]))
-        return max(probe, int(np.max(np.argmax(there, axis=1))) + 1)
+        suffices = (filled >= min(probe, 0.999 * filled[0, -1])) & (
+            seen >= min(enough, seen[0, -1])
+        )
+        return max(probe, int(np.max(np.argmax(suffices, axis=1))) + 1)
 
     @functools.cached_property
     def _copy(self) -> DeviceIndex | None:

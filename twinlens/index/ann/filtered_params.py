@@ -35,6 +35,6 @@ def choose_params(tuned: Sequence[FilteredParams], share: float) -> IndexParams 
     expansion = max(wide.params.expansion, narrow.params.expansion)
     if wide.share == narrow.share:
         return narrow.params
-    way = math.log(wide.share / share) / math.log(wide.share / narrow.share)
+    position = math.log(wide.share / share) / math.log(wide.share / narrow.share)
     low, high = max(1, wide.params.probe), max(1, narrow.params.probe)
-    return IndexParams(math.ceil(low * (high / low) ** min(1.0, way)), expansion)
+    return IndexParams(math.ceil(low * (high / low) ** min(1.0, position)), expansion)

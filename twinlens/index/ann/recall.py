@@ -139,7 +139,7 @@ def find_shares(
 
 def _without(places: RowNumbers, own: RowNumbers) -> RowNumbers:
     """Drop each query's own row, or the last candidate if it is not among them."""
-    mine = places == own[:, None]
-    mine[~mine.any(axis=1), -1] = True
-    others: RowNumbers = places[~mine].reshape(len(places), -1)
+    is_own = places == own[:, None]
+    is_own[~is_own.any(axis=1), -1] = True
+    others: RowNumbers = places[~is_own].reshape(len(places), -1)
     return others

@@ -26,7 +26,7 @@ def project_to_plane(collection: Collection, most: int = 2000) -> Plane:
     """Return up to `most` items, sampled uniformly, projected to two principal components."""
     snapshot = collection.snapshot()
     rids = np.concatenate(
-        [held[live] for held, live in snapshot.select(None)] or [np.empty(0, int)]
+        [part_rids[live] for part_rids, live in snapshot.select(None)] or [np.empty(0, int)]
     )
     total = len(rids)
     if total > most:

@@ -87,8 +87,8 @@ def build(
     progress = intake.progress
     failed = {failure["id"] for failure in intake.failures} - intake.present
     present = intake.present
-    gone = [name for name in known if name in failed or not (options.keep or name in present)]
-    progress.removed = writer.delete(gone)
+    removed = [name for name in known if name in failed or not (options.keep or name in present)]
+    progress.removed = writer.delete(removed)
     write_failures(writer.folder, intake.failures)
     observe(progress)
     return progress

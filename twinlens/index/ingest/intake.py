@@ -148,10 +148,10 @@ def write_failures(folder: Path, failures: list[dict[str, str]]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    beside = path.with_suffix(".tmp")
-    beside.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in failures))
-    sync(beside)
-    beside.replace(path)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in failures))
+    sync(temporary)
+    temporary.replace(path)
     sync(folder)
 
 

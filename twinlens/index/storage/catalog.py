@@ -105,12 +105,12 @@ class Catalog:
                 " FROM delta d JOIN items i USING (rid) WHERE d.rid > ? ORDER BY d.rid",
                 (last_rid,),
             )
-            gone = self._all("SELECT seq, rid, crc FROM tombstones WHERE seq > ?", (last_seq,))
+            deleted = self._all("SELECT seq, rid, crc FROM tombstones WHERE seq > ?", (last_seq,))
             segments = tuple(self.segments()) if with_segments else ()
         for rid, embedding, crc, *item in found:
             self._check(crc, rid, embedding)
             self._check(item[3], rid, *item[:3])
-        for seq, rid, crc in gone:
+        for seq, rid, crc in deleted:
             self._check(crc, seq, rid)
         return Changes(
             head,
@@ -118,7 +118,7 @@ class Catalog:
             np.array([row[0] for row in found], dtype=np.int64),
             _rows([row[1] for row in found], head.dim),
             [orjson.loads(row[5]) for row in found],
-            np.array([row[1] for row in gone], dtype=np.int64),
+            np.array([row[1] for row in deleted], dtype=np.int64),
         )
 
     def segments(self) -> list[SegmentRow]:

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError, OverloadedError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import EncodedImage, Row, Rows
+from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.files import write_file
 from twinlens.serving.jobs import Job

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from twinlens.bundle.arrays import Pixels, Rows
 from twinlens.errors import InputError
-from twinlens.serving.contracts import Pixels, Rows
 from twinlens.serving.engine.model import ServedModel
 
 

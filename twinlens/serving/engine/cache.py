@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.serving.contracts import Row
+from twinlens.bundle.arrays import Row
 
 ValueT = TypeVar("ValueT")
 _OVERHEAD = 200  # bytes of the objects around a row

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from twinlens.bundle.arrays import Pixels, Row
 from twinlens.errors import ImageError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import EncodedImage, Pixels, Row
+from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.batcher import QueueEntry, Ticket
 from twinlens.serving.engine.tower import ServedTower
 

@@ -14,18 +14,11 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels, Row, Rows
 from twinlens.errors import InputError, OverloadedError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
-from twinlens.serving.contracts import (
-    Answers,
-    EmbeddedItems,
-    EncodedImage,
-    Pixels,
-    Row,
-    Rows,
-    StagedEncoder,
-)
+from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, StagedEncoder
 from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
 from twinlens.serving.engine.cache import TextCache
 from twinlens.serving.engine.decode import read_image

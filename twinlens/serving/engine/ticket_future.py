@@ -50,12 +50,14 @@ class TicketFuture:
         if call.wait_gone is None:
             await asyncio.wait({self._done}, timeout=call.remaining)
             return
-        gone = asyncio.ensure_future(call.wait_gone())
+        disconnected = asyncio.ensure_future(call.wait_gone())
         try:
             await asyncio.wait(
-                {self._done, gone}, timeout=call.remaining, return_when=asyncio.FIRST_COMPLETED
+                {self._done, disconnected},
+                timeout=call.remaining,
+                return_when=asyncio.FIRST_COMPLETED,
             )
-            if gone.done() and not self._done.done():
+            if disconnected.done() and not self._done.done():
                 raise ClientGoneError("the client closed the connection")
         finally:
-            gone.cancel()
+            disconnected.cancel()

@@ -11,9 +11,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.dimensions import shorten
 from twinlens.errors import InputError
-from twinlens.serving.contracts import Answers, Row, Rows
+from twinlens.serving.contracts import Answers
 from twinlens.serving.requests.error_responses import describe
 
 OUTPUTS = ("float32", "int8", "ubinary")

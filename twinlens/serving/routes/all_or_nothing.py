@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Rows
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import stack

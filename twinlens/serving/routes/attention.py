@@ -7,9 +7,9 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from twinlens.bundle.arrays import Pixels, Rows
 from twinlens.errors import InputError, OverloadedError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Pixels, Rows
 from twinlens.serving.engine.attention import choose_head, compute_attention, draw_overlay
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import DeadlineError

@@ -9,10 +9,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.arrays import Rows
 from twinlens.bundle.dimensions import check_dimensions
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Rows
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.content_parts import read_content, take_one

@@ -65,8 +65,8 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
             ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
             if ids is None:
                 raise InputError("ids is missing: a list of strings", field="ids")
-            gone = await store.find(name).write(lambda writer: writer.delete(ids))
-        return _answer({"object": "collection.items", "deleted": gone})
+            deleted = await store.find(name).write(lambda writer: writer.delete(ids))
+        return _answer({"object": "collection.items", "deleted": deleted})
 
     @router.get("/collections/{name}/items/{id:path}")
     async def get_item(name: str, id: str, request: Request) -> Response:

@@ -101,7 +101,7 @@ def model_for(service: Service, served: ServedCollection, requested: str | None)
         raise ConflictError(
             f"collection {served.name!r} was built with bundle {head.bundle_name!r} revision"
             f" {head.bundle_revision[:12]}, which {requested or 'no model served here'} is not;"
-            " serve that bundle beside it",
+            " serve that bundle as well",
             field="model",
             code="bundle_mismatch",
         )

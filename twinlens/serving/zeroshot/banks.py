@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import TooLargeError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Row, Rows
 from twinlens.serving.engine.model import ServedModel
 
 _NO_CLASS = "something"  # the neutral prompt if no template has words besides its class

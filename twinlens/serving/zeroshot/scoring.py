@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.serving.contracts import Rows
+from twinlens.bundle.arrays import Rows
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.zeroshot.banks import ClassBank
 
