@@ -1,6 +1,6 @@
 """Twinlens: train an encoder, export it as a bundle, index with it, serve it.
 
-The face of the library is small; the names below load their room when first used, so that
+The public interface is small; the names below import their modules when first used, so that
 `import twinlens` is fast.
 
 What must stay true: no library used here contacts anybody unasked. Some report their use unless a

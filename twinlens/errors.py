@@ -1,4 +1,4 @@
-"""The errors that Twinlens raises on purpose.
+"""The errors that Twinlens raises intentionally.
 
 Every message names the field, the value and the remedy, in one line that a user can act on. No
 error here knows HTTP or a terminal: the server chooses the status and the CLI the exit code, each
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 
 class TwinlensError(Exception):
-    """A failure that Twinlens understands; `message` is fit to be shown to the user.
+    """An expected failure; `message` can be shown to the user.
 
-    `field` names the input at fault (`images[3]`, `--precision`); `code` is a stable word for
+    `field` names the faulty input (`images[3]`, `--precision`); `code` is a stable identifier for
     programs.
     """
 
@@ -26,61 +26,61 @@ class TwinlensError(Exception):
 
 
 class InputError(TwinlensError):
-    """The caller gave something that cannot work; the message says what would."""
+    """An invalid input; the message says what is valid."""
 
     code = "invalid_value"
 
 
 class TooLargeError(InputError):
-    """An input is over a limit; the message names the limit."""
+    """An input exceeds a limit; the message names the limit."""
 
     code = "too_large"
 
 
 class ImageError(InputError):
-    """Bytes that are not an image that Twinlens reads."""
+    """Data that cannot be decoded as an image."""
 
     code = "image_decode_failed"
 
 
 class NotFoundError(InputError):
-    """A name that does not exist here; the message lists what does."""
+    """A name that does not exist; the message lists the existing ones."""
 
     code = "not_found"
 
 
 class ConflictError(InputError):
-    """Two things that must agree do not: say a collection and a bundle of another revision."""
+    """Two things do not match, such as a collection and a bundle of another revision."""
 
     code = "conflict"
 
 
 class BundleError(InputError):
-    """A bundle that must not be used: damaged, of unknown format, or not what it says it is."""
+    """An unusable bundle: damaged, of unknown format, or different from its manifest."""
 
     code = "bundle_invalid"
 
 
 class CollectionError(InputError):
-    """A collection that must not be used: damaged, of unknown format, or not what it says it is."""
+    """An unusable collection: damaged, of unknown format, or different from its catalog."""
 
     code = "collection_invalid"
 
 
 class LockedError(ConflictError):
-    """A collection that another process writes to; one writer at a time."""
+    """Another process is writing to the collection; only one writer at a time is allowed."""
 
     code = "locked"
 
 
 class MissingDependencyError(InputError):
-    """An optional library is absent; the message holds the install line."""
+    """An optional library is not installed; the message has the install command."""
 
     code = "missing_dependency"
 
 
 class OverloadedError(TwinlensError):
-    """No room for more work now; try again after `retry_after` seconds."""
+    """The server is at capacity; retry after `retry_after` seconds."""
 
     code = "overloaded"
 

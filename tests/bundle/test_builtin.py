@@ -1,4 +1,4 @@
-"""The bundle that ships: whole, small, multilingual, and right about pictures it must know."""
+"""The builtin bundle: complete, small, multilingual, and correct on basic images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twinlens.demo.emoji import find_font
 from twinlens.demo.picture import Picture
 
 RED, BLUE, YELLOW, WHITE = "#dd2e44", "#3b88c3", "#fdcb58", "#ffffff"
-# One word in eleven languages; none of them is cut to nothing or to unknown tokens alone.
+# One word in eleven languages; each has at least one known token.
 HEARTS = {
     "en": "red heart",
     "de": "rotes Herz",
@@ -83,7 +83,7 @@ def test_two_openings_agree_on_the_revision(encoder: Encoder) -> None:
     assert encoder.name == "builtin"
 
 
-def test_zero_shot_tells_drawn_pictures_apart(encoder: Encoder) -> None:
+def test_zero_shot_distinguishes_drawn_images(encoder: Encoder) -> None:
     pictures = [_draw_heart(RED), _draw_circle(BLUE), _draw_square(YELLOW)]
     classes = ["red heart", "blue circle", "yellow square"]
     scores = encoder.zero_shot(pictures, classes)
@@ -107,7 +107,7 @@ def test_a_heart_is_found_in_every_language(encoder: Encoder, language: str) -> 
 
 @pytest.fixture(scope="module")
 def emoji() -> list[Picture]:
-    """All emoji of the system's font, as the demo draws them."""
+    """All emoji of the system's font, drawn as in the demo."""
     font = find_font()
     if font is None:
         pytest.skip("no colour emoji font on this system")
@@ -130,7 +130,7 @@ def test_the_plain_word_finds_the_dog_among_all_emoji(
 
 
 @pytest.mark.parametrize("length", [64, 128])
-def test_shorter_embeddings_are_unit_rows_and_still_tell_apart(
+def test_shorter_embeddings_are_unit_rows_and_still_discriminate(
     encoder: Encoder, length: int
 ) -> None:
     pictures = [_draw_heart(RED), _draw_circle(BLUE), _draw_square(YELLOW)]
@@ -147,7 +147,7 @@ def test_padding_beside_a_longer_text_changes_nothing(encoder: Encoder) -> None:
     np.testing.assert_allclose(beside[:1], alone, atol=1e-5)
 
 
-def test_it_says_where_its_data_comes_from_and_leaves_share_alike_out(encoder: Encoder) -> None:
+def test_its_provenance_names_all_data_without_share_alike(encoder: Encoder) -> None:
     provenance = encoder.manifest.provenance
     assert len(provenance["data"]) > 10
     for source in provenance["data"]:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinlens.bundle.classes import Rows, build_class_bank, fill_templates, normalise_rows
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.classes import build_class_bank, fill_templates, normalise_rows
 from twinlens.errors import InputError
 
 NAMES = st.lists(st.text("abc {}", min_size=1).filter(str.strip), min_size=1, max_size=5)

@@ -1,4 +1,4 @@
-"""The encoder answers what its towers are defined to, and says clearly what it cannot do."""
+"""The encoder returns what its towers define, and gives clear errors for the rest."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_rows_are_float32_and_of_unit_length(encoder: Encoder) -> None:
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
-def test_nothing_gives_no_rows(encoder: Encoder) -> None:
+def test_an_empty_list_gives_no_rows(encoder: Encoder) -> None:
     assert encoder.embed_images([]).shape == (0, 16)
     assert encoder.embed_texts([]).shape == (0, 16)
 
@@ -131,7 +131,7 @@ def test_sigmoid_bundles_score_each_class_alone(make_toy: Make, squares: dict[st
 
 
 def test_zero_shot_runs_the_node_of_the_bundle(make_toy: Make, squares: dict[str, bytes]) -> None:
-    """An edited node changes the answer: nothing computes the scores beside it."""
+    """An edited node changes the answer: no other code computes the scores."""
     folder = make_toy()
     before = open_bundle(folder).zero_shot([squares["red"]], ["red", "green"])
     model = onnx.load(folder / "similarity.onnx")
@@ -147,7 +147,7 @@ def test_zero_shot_runs_the_node_of_the_bundle(make_toy: Make, squares: dict[str
     np.testing.assert_allclose(after, np.log(before), atol=1e-5)
 
 
-def test_class_banks_are_kept(encoder: Encoder) -> None:
+def test_class_banks_are_cached(encoder: Encoder) -> None:
     assert encoder.class_bank(["red", "blue"]) is encoder.class_bank(["red", "blue"])
 
 
@@ -206,7 +206,7 @@ def test_a_text_only_bundle_says_so(make_toy: Make) -> None:
         ({"device": "cuda"}, "onnxruntime-gpu"),
     ],
 )
-def test_what_cannot_be_had_is_refused(
+def test_an_unavailable_option_is_refused(
     toy_bundle: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -217,7 +217,7 @@ def test_the_provider_is_the_one_that_the_session_got(encoder: Encoder) -> None:
     assert encoder.provider == "CPUExecutionProvider"
 
 
-def test_an_encoder_says_what_it_is(encoder: Encoder) -> None:
+def test_an_encoder_describes_itself(encoder: Encoder) -> None:
     expected = f"<Encoder toy {encoder.revision[:12]}: 16 dimensions, image fp32, text fp32, on "
     assert repr(encoder).startswith(expected)
 
@@ -250,7 +250,7 @@ def test_threads_may_share_an_encoder(encoder: Encoder, squares: dict[str, bytes
         np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
-def test_the_library_face_is_three_names(toy_bundle: Path) -> None:
+def test_the_public_interface_is_three_names(toy_bundle: Path) -> None:
     assert isinstance(twinlens.open_bundle(toy_bundle), twinlens.Encoder)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = twinlens.nothing

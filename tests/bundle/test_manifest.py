@@ -1,4 +1,4 @@
-"""The manifest survives a round trip, and every fault in it is named."""
+"""The manifest survives a round trip, and errors name every fault in it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_without_a_topology_each_cpu_counts(tmp_path: Path) -> None:
     ("text", "cores"),
     [("max 100000", None), ("150000 100000", 1), ("400000 100000", 4), ("20000 100000", 1)],
 )
-def test_a_container_quota_is_heard(tmp_path: Path, text: str, cores: int | None) -> None:
+def test_a_container_quota_is_respected(tmp_path: Path, text: str, cores: int | None) -> None:
     path = tmp_path / "cpu.max"
     path.write_text(text + "\n")
     assert _read_quota(path) == cores

@@ -1,4 +1,4 @@
-"""A bundle is whole or absent, and each kind of damage has its own message."""
+"""A bundle is complete or absent, and each kind of damage has its own message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 
 def reseal(folder: Path) -> None:
-    """Make hashes and revision right again after a file was changed."""
+    """Update hashes and revision after a file was changed."""
     manifest = seal_manifest(folder, read_manifest(folder))
     (folder / "bundle.json").write_text(manifest.to_json())
 
@@ -53,7 +53,7 @@ def test_a_new_name_or_measurement_keeps_the_revision(make_toy: Make) -> None:
     assert plain.revision == renamed.revision
 
 
-def test_whatever_shapes_an_embedding_changes_the_revision(make_toy: Make) -> None:
+def test_everything_that_affects_embeddings_changes_the_revision(make_toy: Make) -> None:
     plain = read_manifest(make_toy("a"))
     assert plain.image is not None
     cropped = read_manifest(make_toy("b", image=replace(plain.image, interpolation="bilinear")))
@@ -243,7 +243,7 @@ def test_a_similarity_node_of_another_scale_is_refused(make_toy: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
-def test_what_is_no_bundle_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TwinlensError, match=r"does not exist|is not a bundle"):
         open_bundle(tmp_path / name)
 

@@ -1,4 +1,4 @@
-"""Help reads like the docs: sentences, an example that parses; shells complete the commands."""
+"""Help texts are sentences with an example that parses; shells complete the commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENTRY = "import sys; sys.argv[0] = 'twinlens'; from twinlens.cli.main import ru
 
 
 def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield every command with its full name, groups too."""
+    """Yield every command with its full name, including groups."""
     yield name, command
     for each, inner in getattr(command, "commands", {}).items():
         yield from walk(inner, f"{name} {each}")
@@ -30,7 +30,7 @@ COMMANDS = dict(walk(ROOT, "twinlens"))
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_word_of_help_is_a_sentence(name: str) -> None:
+def test_every_help_text_is_a_sentence(name: str) -> None:
     command = COMMANDS[name]
     assert (command.help or "").strip()
     for parameter in command.params:
@@ -41,8 +41,8 @@ def test_every_word_of_help_is_a_sentence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"twinlens"}))
-def test_the_example_of_a_command_is_one_that_it_takes(name: str) -> None:
-    """Parsed, not run: an option that was renamed would be refused here."""
+def test_the_example_of_a_command_parses(name: str) -> None:
+    """Parsed, not run: a renamed option would fail here."""
     found = re.search(r"Example:\[/\] twinlens (.+)", COMMANDS[name].help or "")
     assert found, name
     arguments = shlex.split(found[1])
@@ -66,7 +66,7 @@ def test_bash_completes_a_command_and_a_command_of_a_group() -> None:
     assert complete("bash", COMP_WORDS="twinlens index bu", COMP_CWORD="2").split() == ["build"]
 
 
-def test_zsh_completes_an_option_and_says_what_it_is() -> None:
+def test_zsh_completes_an_option_with_its_description() -> None:
     assert "Port; 0 picks a free one." in complete(
         "zsh", _TYPER_COMPLETE_ARGS="twinlens serve --po"
     )

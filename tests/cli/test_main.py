@@ -1,4 +1,4 @@
-"""The command line: answers, one-line errors, exit codes that a script can trust."""
+"""The command line: results, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_help_names_every_command_and_each_has_an_example(cli: Run) -> None:
         (["embed", "-t", "a", "-b", "TOY", "--dimensions", "5"], "dimensions is 5"),
     ],
 )
-def test_the_users_mistakes_are_one_line_and_exit_2(
+def test_user_errors_are_one_line_and_exit_2(
     cli: Run, toy_bundle: Path, arguments: list[str], message: str
 ) -> None:
     given = [str(toy_bundle) if argument == "TOY" else argument for argument in arguments]
@@ -53,7 +53,7 @@ def test_the_users_mistakes_are_one_line_and_exit_2(
     assert message in err
 
 
-def test_an_unknown_option_is_the_users_mistake(cli: Run) -> None:
+def test_an_unknown_option_is_a_user_error(cli: Run) -> None:
     assert cli("embed", "--colour", "red")[0] == 2
 
 
@@ -71,7 +71,7 @@ def _fail(error: BaseException) -> Callable[[], None]:
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_our_mistakes_and_interrupts_have_their_codes(
+def test_internal_errors_and_interrupts_have_their_exit_codes(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
 ) -> None:
     assert main_module._guard(_fail(error), debug=False) == code

@@ -1,4 +1,4 @@
-"""Progress is silent for quick work and says rate and remaining time for long work."""
+"""Progress is silent for quick work and shows rate and remaining time for long work."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 from twinlens.cli import terminal
 
 
-def test_quick_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(terminal.track(range(3), "counting", 3)) == [0, 1, 2]
     assert capsys.readouterr().err == ""
 
 
-def test_long_work_off_a_terminal_says_plain_lines(
+def test_long_work_without_a_terminal_prints_plain_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 6))

@@ -26,7 +26,7 @@ Scenario = Callable[[AsyncClient], Awaitable[Any]]
 
 @pytest.fixture
 def run(toy_bundle: Path) -> Callable[..., Any]:
-    """Run a scenario with a client of a server that lives in the same loop."""
+    """Run a scenario with a client and a server in the same event loop."""
 
     def start(
         scenario: Scenario, wrap: Callable[[Any], Any] = lambda app: app, **options: Any
@@ -47,7 +47,7 @@ def run(toy_bundle: Path) -> Callable[..., Any]:
     return start
 
 
-def test_many_images_go_in_parts_and_come_back_in_order(
+def test_many_images_are_sent_in_parts_and_returned_in_order(
     run: Callable[..., Any], squares: dict[str, bytes], toy_bundle: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "blue.png"
@@ -66,7 +66,7 @@ def test_many_images_go_in_parts_and_come_back_in_order(
     assert len(seen) == 3
 
 
-def test_texts_and_labels_arrive(run: Callable[..., Any], squares: dict[str, bytes]) -> None:
+def test_texts_and_labels_are_returned(run: Callable[..., Any], squares: dict[str, bytes]) -> None:
     async def scenario(client: AsyncClient) -> None:
         rows = await client.embed_texts(["red", "blue"] * 50)
         assert rows.shape == (100, 16)
@@ -98,7 +98,7 @@ def test_a_bad_item_raises_or_becomes_nan(
     run(scenario)
 
 
-def test_an_error_says_what_the_server_said(run: Callable[..., Any]) -> None:
+def test_an_error_has_the_server_s_message(run: Callable[..., Any]) -> None:
     async def scenario(client: AsyncClient) -> None:
         with pytest.raises(ServerError, match="model: model 'x' is not served") as caught:
             await client.embed_texts(["a"], model="x")
@@ -109,7 +109,7 @@ def test_an_error_says_what_the_server_said(run: Callable[..., Any]) -> None:
 
 
 class Moody:
-    """Answers with the given statuses before it lets a request through."""
+    """Answers with the given statuses before it passes a request on."""
 
     def __init__(self, app: Any, statuses: list[int], header: tuple[bytes, bytes]) -> None:
         self.app = app
@@ -128,7 +128,7 @@ class Moody:
 
 
 @pytest.mark.parametrize("status", [408, 429, 503])
-def test_what_may_be_retried_is_retried_after_the_time_named(
+def test_retryable_requests_are_retried_after_the_given_delay(
     run: Callable[..., Any], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
@@ -156,7 +156,7 @@ def test_what_may_be_retried_is_retried_after_the_time_named(
         (503, (b"x-should-retry", b"false")),
     ],
 )
-def test_what_may_not_be_retried_is_not(
+def test_other_requests_are_not_retried(
     run: Callable[..., Any], status: int, header: tuple[bytes, bytes]
 ) -> None:
     moody: list[Moody] = []
@@ -174,11 +174,11 @@ def test_what_may_not_be_retried_is_not(
     assert moody[0].asked == 1
 
 
-def test_the_synchronous_client_says_when_nobody_answers() -> None:
+def test_the_synchronous_client_reports_an_unreachable_server() -> None:
     with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(ServerError) as caught:
         client.embed_texts(["a"])
     assert caught.value.code == "no_answer"
-    client.close()  # a second time does no harm
+    client.close()  # closing twice is harmless
 
 
 def test_importing_the_client_is_cheap() -> None:

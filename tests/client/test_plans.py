@@ -30,7 +30,7 @@ def test_images_go_in_parts_and_rows_come_back_in_order(count: int, bad: set[int
     images = [bytes([i]) for i in range(count)]
     plan = PLANNER.embed_images(images, "nan", {"dimensions": None})
     answers, sent = [], []
-    for ask in plan.asks:
+    for ask in plan.requests:
         part = [content for _, content in ask.options["files"]]
         assert ask.count == len(part) <= 4
         assert ask.options["data"] == {"model": "m"}  # what was not given is not sent
@@ -57,10 +57,10 @@ def test_failed_items_are_numbered_over_all_parts() -> None:
 def test_labels_are_numbered_through(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"pixels")
     plan = PLANNER.zero_shot([tmp_path / "a.png", b"x", b"y", b"z", b"w"], {"classes": ["cat"]})
-    assert plan.asks[0].options["files"][0] == ("images", b"pixels")
+    assert plan.requests[0].options["files"][0] == ("images", b"pixels")
     answers = [
         httpx.Response(200, json={"data": [{"index": i, "labels": []} for i in range(ask.count)]})
-        for ask in plan.asks
+        for ask in plan.requests
     ]
     assert [entry["index"] for entry in plan.join(answers)] == [0, 1, 2, 3, 4]
 

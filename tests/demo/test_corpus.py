@@ -1,4 +1,4 @@
-"""The demo corpus: drawn whole, kept when it is there, and never over someone's files."""
+"""The demo corpus: drawn completely, reused if it exists, and never over other files."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_a_shape_has_the_colour_of_its_name(drawn: DemoCorpus) -> None:
     assert red > 200 > 2 * max(green, blue)
 
 
-def test_a_second_call_keeps_what_is_there(drawn: DemoCorpus) -> None:
+def test_a_second_call_reuses_the_corpus(drawn: DemoCorpus) -> None:
     before = drawn.table.stat().st_mtime_ns
     again = _draw(drawn.folder)
-    assert again.kept
+    assert again.reused
     assert again.count == drawn.count
     assert drawn.table.stat().st_mtime_ns == before
 
@@ -68,7 +68,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
-def test_a_damaged_mark_is_told(tmp_path: Path) -> None:
+def test_a_damaged_marker_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text("{")
     with pytest.raises(ConflictError, match="damaged"):
         _draw(tmp_path)

@@ -1,4 +1,4 @@
-"""The system's emoji font; what draws with one is skipped where there is none."""
+"""The system's emoji font; tests that draw with one are skipped without one."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def font() -> EmojiFont:
     return found
 
 
-def test_the_list_holds_emoji_and_neither_skin_tones_nor_letters() -> None:
+def test_the_list_contains_emoji_but_no_skin_tones_or_letters() -> None:
     characters = list_characters()
     assert {"\N{DOG FACE}", "\N{HEAVY BLACK HEART}", "\N{ROCKET}"} <= set(characters)
     assert "\N{EMOJI MODIFIER FITZPATRICK TYPE-3}" not in characters
     assert not any(character.isalnum() for character in characters)
 
 
-def test_a_file_that_is_no_font_is_an_os_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_font_is_an_os_error(tmp_path: Path) -> None:
     path = tmp_path / "NotoColorEmoji.ttf"
     path.write_bytes(b"not a font")
     with pytest.raises(OSError, match="cannot be opened"):
         EmojiFont(path)
 
 
-def test_the_font_draws_different_pictures_of_different_emoji(font: EmojiFont) -> None:
+def test_the_font_draws_different_images_for_different_emoji(font: EmojiFont) -> None:
     pictures = []
     for picture in font.draw_all(32):
         pictures.append(picture)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from twinlens.bundle.arrays import Rows
 from twinlens.index.writer import Writer, create_collection
 
 DIM = 16
-Rows = npt.NDArray[np.float32]
 
 
 @pytest.fixture

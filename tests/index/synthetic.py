@@ -1,4 +1,4 @@
-"""Images and texts of one world: texts lie aside of the images, as those of CLIP models do."""
+"""Synthetic image and text embeddings with a modality gap, as in CLIP models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Rows = npt.NDArray[np.float32]
+from twinlens.bundle.arrays import Rows
 
 
 @dataclass(frozen=True)
 class World:
-    """Concepts in topics; `gap` is how far texts lie from images, `noise` what only texts have."""
+    """Concepts in topics; `gap` is the offset of texts from images, `noise` that of texts alone."""
 
     dim: int = 48
     topics: int = 20

@@ -1,4 +1,4 @@
-"""The collection on disk: what is written is found, by this process and by others."""
+"""The collection on disk: writes are visible to this process and to others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import (
     CollectionError,
     ConflictError,
@@ -25,7 +25,6 @@ from twinlens.index.storage.durable import refuse_network
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.writer import Writer, create_collection
 
-Rows = npt.NDArray[np.float32]
 Make = Callable[[int], Rows]
 
 
@@ -53,7 +52,7 @@ def test_a_second_reader_sees_what_a_writer_commits(
         assert reader.search(table[-1], k=1)[0][0].id != f"i{count - 1}"
 
 
-def test_upsert_replaces_and_the_last_of_equal_ids_counts(writer: Writer, rows: Make) -> None:
+def test_upsert_replaces_and_the_last_of_equal_ids_is_used(writer: Writer, rows: Make) -> None:
     table = rows(4)
     writer.upsert(["a", "b"], table[:2])
     assert writer.upsert(["a", "c", "a"], table[[2, 3, 3]]) == 2
@@ -67,7 +66,7 @@ def test_items_survive_seal_compaction_and_reopening(folder: Path, rows: Make) -
     with Writer(folder, seal_rows=20) as writer:
         for start in range(0, 300, 15):
             writer.upsert(ids[start : start + 15], table[start : start + 15])
-        assert len(writer.catalog.segments()) < 8  # small ones were merged on the way
+        assert len(writer.catalog.segments()) < 8  # small ones were merged meanwhile
         writer.delete(ids[:100])
         writer.upsert(ids[100:110], -table[100:110], [{"new": True}] * 10)
         writer.compact()
@@ -85,7 +84,7 @@ def test_items_survive_seal_compaction_and_reopening(folder: Path, rows: Make) -
             reader.get("i000")
 
 
-def test_a_filter_narrows_to_exactly_the_matches_there_are(writer: Writer, rows: Make) -> None:
+def test_a_filter_returns_exactly_the_matches(writer: Writer, rows: Make) -> None:
     table = rows(120)
     writer.upsert([str(n) for n in range(100)], table[:100], [{"n": n} for n in range(100)])
     writer.upsert(
@@ -97,7 +96,7 @@ def test_a_filter_narrows_to_exactly_the_matches_there_are(writer: Writer, rows:
     assert writer.collection.search(table[0], k=3, filter="n > 1000") == [[]]
 
 
-def test_a_threshold_drops_what_scores_below_it(writer: Writer, rows: Make) -> None:
+def test_a_threshold_drops_lower_scores(writer: Writer, rows: Make) -> None:
     table = rows(40)
     writer.upsert([str(n) for n in range(40)], table)
     scores = (table @ table[0])[1:]
@@ -114,7 +113,7 @@ def test_a_batch_of_queries_answers_as_each_alone(writer: Writer, rows: Make) ->
         assert [hit.id for hit in writer.collection.search(query, k=5)[0]] == [h.id for h in hits]
 
 
-def test_an_empty_collection_answers_nothing(writer: Writer, rows: Make) -> None:
+def test_an_empty_collection_returns_no_hits(writer: Writer, rows: Make) -> None:
     assert writer.collection.search(rows(2), k=5) == [[], []]
     assert writer.collection.count() == 0
     writer.compact()
@@ -133,7 +132,7 @@ def test_an_empty_collection_answers_nothing(writer: Writer, rows: Make) -> None
         (lambda w: w.collection.search(np.ones(16), k=0), "between 1 and"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_and_changes_nothing(
+def test_invalid_items_are_refused_and_change_nothing(
     writer: Writer, call: Callable[[Writer], object], message: str
 ) -> None:
     epoch = writer.catalog.head().epoch
@@ -143,7 +142,9 @@ def test_what_cannot_be_stored_is_refused_and_changes_nothing(
     assert writer.collection.count() == 0
 
 
-def test_a_second_writer_is_refused_and_told_who_writes(folder: Path, writer: Writer) -> None:
+def test_a_second_writer_is_refused_and_the_error_names_the_first(
+    folder: Path, writer: Writer
+) -> None:
     with pytest.raises(LockedError, match=r"process \d+ on") as caught:
         Writer(folder)
     assert caught.value.code == "locked"
@@ -151,15 +152,15 @@ def test_a_second_writer_is_refused_and_told_who_writes(folder: Path, writer: Wr
     Writer(folder).close()
 
 
-def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
+def test_the_lock_is_released_when_its_process_dies(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path;"
         "from twinlens.index.storage.lock import WriterLock;"
-        "lock = WriterLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+        "lock = WriterLock(Path(sys.argv[1])); print('locked', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
     assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
+    assert holder.stdout.readline() == b"locked\n"
     with pytest.raises(LockedError):
         WriterLock(tmp_path)
     holder.kill()
@@ -194,8 +195,8 @@ def test_a_network_file_system_is_refused_for_writing(tmp_path: Path) -> None:
     refuse_network(tmp_path / "photos", mounts)
 
 
-def test_searches_go_on_without_a_fault_while_segments_change(folder: Path, rows: Make) -> None:
-    """Readers in threads see every acknowledged item and no deleted one, whatever upkeep runs."""
+def test_searches_continue_without_error_while_segments_change(folder: Path, rows: Make) -> None:
+    """Readers see every acknowledged item and no deleted one, whatever maintenance runs."""
     table = rows(400)
     ids = [f"i{n}" for n in range(400)]
     faults: list[str] = []
@@ -236,7 +237,7 @@ def test_a_segment_compacted_away_before_its_first_search_still_answers(
     with Writer(folder, seal_rows=50) as writer:
         writer.upsert([str(n) for n in range(60)], table[:60])
         with Collection(folder) as reader:
-            snapshot = reader.snapshot()  # open, and no byte of it read yet
+            snapshot = reader.snapshot()  # open, but not read yet
             writer.upsert([str(n) for n in range(60, 120)], table[60:])
             writer.compact()
             assert len(list(folder.glob("seg-*"))) == 1

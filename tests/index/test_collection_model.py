@@ -1,4 +1,4 @@
-"""Any sequence of operations against a dict and numpy: the collection is that, made durable."""
+"""Random sequences of operations on a collection, compared with a dict and numpy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IDS = st.integers(0, 25).map(lambda n: f"item {n}")
 
 
 class CollectionModel(RuleBasedStateMachine):
-    """Drives a writer and a reader of its own, and compares both with `self.model`."""
+    """Runs a writer and a reader, and compares both with `self.model`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A fake encoder that knows colours, and servers around it: most of serving needs no model."""
+"""A fake encoder of colours, and servers around it: most tests of serving need no model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _MANIFEST = Manifest(
 
 
 class FakeEncoder:
-    """Embeds by mean colour and by colour words; can be told to fail in every way there is."""
+    """Embeds by mean colour and by colour words; can be set to fail in several ways."""
 
     provider = "FakeExecutionProvider"
 
@@ -58,7 +58,7 @@ class FakeEncoder:
         self.gate = threading.Event()  # cleared: encoding hangs
         self.gate.set()
         self.started = threading.Event()
-        # Revisions embed differently, so that a mixed answer would show.
+        # Revisions embed differently, so that a mixed answer can be detected.
         self._shift = (int(revision[:2], 16) % 7) * 0.01 if revision[0] != "a" else 0.0
 
     @property
@@ -165,7 +165,7 @@ def encoder() -> Iterator[FakeEncoder]:
 
 @pytest.fixture
 def make_client(encoder: FakeEncoder) -> Iterator[Callable[..., TestClient]]:
-    """Servers around the fake encoder, with settings of one's own."""
+    """Servers around the fake encoder, with custom settings."""
     with ExitStack() as stack:
 
         def make(settings: ServerSettings | None = None, **options: Any) -> TestClient:
@@ -187,7 +187,7 @@ def client(make_client: Callable[..., TestClient]) -> TestClient:
 
 
 class Listening:
-    """A server around the fake encoder on a port of its own, as `twinlens serve` would run it."""
+    """A server around the fake encoder on its own port, run as `twinlens serve` does."""
 
     def __init__(self, encoder: FakeEncoder, settings: ServerSettings) -> None:
         self.encoder = encoder
@@ -223,7 +223,7 @@ class Listening:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
     def stop(self) -> None:
-        """End it once all is answered."""
+        """Stop it once all requests are answered."""
         self.encoder.gate.set()
         self.server.should_exit = True
         self._thread.join()
@@ -231,7 +231,7 @@ class Listening:
 
 @pytest.fixture
 def listen(encoder: FakeEncoder) -> Iterator[Callable[[ServerSettings], Listening]]:
-    """Servers on ports, for what only a socket can show."""
+    """Servers on ports, for tests that need a socket."""
     with ExitStack() as stack:
 
         def start(settings: ServerSettings) -> Listening:
@@ -247,7 +247,7 @@ Asking = Callable[..., Any]
 
 @pytest.fixture
 def run_server(encoder: FakeEncoder) -> Callable[..., Any]:
-    """Run a coroutine against a server in the same event loop: for what happens at once."""
+    """Run a coroutine against a server in the same event loop, for concurrent requests."""
 
     def run(
         scenario: Callable[[httpx.AsyncClient, Service], Any],

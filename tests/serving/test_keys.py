@@ -1,4 +1,4 @@
-"""API keys: scopes, and that no path is open by oversight."""
+"""API keys: scopes, and which paths need none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twinlens.serving.keys import parse_keys
 from twinlens.serving.settings import ServerSettings
 
 READ, WRITE, ADMIN = "reader-key", "writer-key", "admin-key"
-# What may be asked without a key, since it tells nothing but that the server is there.
+# Paths that need no key, since they reveal only that the server exists.
 OPEN = {"/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
@@ -27,7 +27,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def test_a_key_opens_by_bearer_or_by_header(guarded: TestClient) -> None:
+def test_a_key_is_accepted_as_bearer_or_as_header(guarded: TestClient) -> None:
     body = {"texts": ["red"]}
     assert guarded.post("/embed", json=body).status_code == 401
     assert guarded.post("/embed", json=body, headers=bearer(READ)).status_code == 200
@@ -46,7 +46,7 @@ def test_a_scope_includes_the_lower_ones_only(guarded: TestClient) -> None:
     assert guarded.get("/classifiers", headers=bearer(ADMIN)).status_code == 200
 
 
-def test_no_path_is_open_by_oversight(guarded: TestClient) -> None:
+def test_every_path_but_the_listed_ones_needs_a_key(guarded: TestClient) -> None:
     paths: dict[str, Any] = guarded.get("/openapi.json").json()["paths"]
     asked = 0
     for path, methods in paths.items():
@@ -59,7 +59,7 @@ def test_no_path_is_open_by_oversight(guarded: TestClient) -> None:
     assert asked >= 12
 
 
-def test_without_keys_nobody_administers(client: TestClient) -> None:
+def test_without_keys_admin_endpoints_are_disabled(client: TestClient) -> None:
     assert client.post("/embed", json={"texts": ["a"]}).status_code == 200
     answer = client.put("/v1/models/colours", json={})
     assert answer.status_code == 403

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, started by the command, asked over a real socket."""
+"""A real server in its own process, started by the command and called over a real socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Live:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
-        # A parent that runs in the background of a shell hands its children a deaf ear for SIGINT.
+        # A parent in the background of a shell makes its children ignore SIGINT.
         start = (
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
             "from twinlens.cli.main import run; run()"
@@ -75,7 +75,7 @@ def start() -> Iterator[Callable[..., Live]]:
 
 @pytest.fixture(scope="module")
 def live(toy_bundle: Path) -> Iterator[Live]:
-    """One server for the tests that leave it as it was."""
+    """One server for the tests that do not change it."""
     server = Live(f"squares={toy_bundle}")
     yield server
     assert server.stop() == 130  # interrupted, as by Ctrl-C
@@ -140,7 +140,7 @@ def test_a_missing_bundle_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert len(runner.stderr.strip().splitlines()) == 1
 
 
-def test_sigterm_turns_readiness_off_finishes_what_runs_and_exits(
+def test_sigterm_turns_readiness_off_finishes_running_requests_and_exits(
     start: Callable[..., Live], toy_bundle: Path, squares: dict[str, bytes]
 ) -> None:
     live = start(str(toy_bundle), "--drain-notice", "1")
@@ -158,7 +158,7 @@ def test_sigterm_turns_readiness_off_finishes_what_runs_and_exits(
         while status == 200 and time.monotonic() < end:
             status = httpx.get(f"{live.url}/readyz").status_code
         assert status == 503
-        with pytest.raises(httpx.TransportError):  # the notice ends: the door closes
+        with pytest.raises(httpx.TransportError):  # the notice ends: the socket closes
             while time.monotonic() < end + 10:
                 httpx.get(f"{live.url}/healthz")
         sock.sendall(content[-5:])
@@ -185,15 +185,15 @@ def test_a_killed_server_loses_no_classifier_that_it_acknowledged(
 
 
 @pytest.mark.slow
-def test_a_killed_server_goes_on_with_its_job_where_it_had_saved(
+def test_a_killed_server_resumes_its_job_from_the_saved_rows(
     start: Callable[..., Live], tmp_path: Path
 ) -> None:
     classes = [f"thing number {i}" for i in range(400)]
     live = start("--data", str(tmp_path), "--threads", "1")
     body = {"classes": classes, "templates": "broad", "background": True}
-    asked = httpx.put(f"{live.url}/classifiers/many", json=body)
-    assert asked.status_code == 202
-    job = f"/jobs/{asked.json()['job']['id']}"
+    accepted = httpx.put(f"{live.url}/classifiers/many", json=body)
+    assert accepted.status_code == 202
+    job = f"/jobs/{accepted.json()['job']['id']}"
     while not list((tmp_path / "jobs").glob("*.partial.npz")):
         assert httpx.get(live.url + job).json()["state"] in ("queued", "running")
         time.sleep(0.02)
@@ -208,12 +208,14 @@ def test_a_killed_server_goes_on_with_its_job_where_it_had_saved(
         assert time.monotonic() < end
         time.sleep(0.1)
     assert (found["state"], found["progress"]) == ("done", 1.0)
-    kept = httpx.get(f"{again.url}/classifiers/many").json()
-    assert kept["classes"] == classes
-    assert len(kept["templates"]) == 80
+    stored = httpx.get(f"{again.url}/classifiers/many").json()
+    assert stored["classes"] == classes
+    assert len(stored["templates"]) == 80
 
 
-def test_the_project_s_own_client_asks_a_real_server(live: Live, squares: dict[str, bytes]) -> None:
+def test_the_python_client_works_against_a_real_server(
+    live: Live, squares: dict[str, bytes]
+) -> None:
     with Client(live.url, part=2) as client:
         rows = client.embed_images(list(squares.values()))
         entries = client.zero_shot([squares["green"]], classes=["red", "green"])

@@ -1,4 +1,4 @@
-"""`/zeroshot` beside open_clip's own evaluation: same weights, same images, same answers."""
+"""`/zeroshot` against open_clip's own evaluation: same weights, same images, same answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draw_images(count: int) -> list[bytes]:
     return images
 
 
-def test_zero_shot_is_open_clip_s_own_to_a_tenth_of_a_point(
+def test_zero_shot_accuracy_matches_open_clip_to_a_tenth_of_a_point(
     make_client: Callable[..., TestClient], tmp_path: Path
 ) -> None:
     model, images = build_model(), draw_images(200)

@@ -1,4 +1,4 @@
-"""Settings, logs, spans: what an operator sets and sees."""
+"""Settings, logs and spans."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_any_setting_is_set_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("limits.itms", "6", "did you mean 'limits.items'"),
         ("limits", "6", "not a setting"),
@@ -48,8 +48,8 @@ def test_any_setting_is_set_by_its_name() -> None:
         ("limits.formats", "jpeg,tiff", "known are jpeg"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_remedy(name: str, value: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_a_wrong_setting_is_named_with_its_remedy(name: str, value: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         override(ServerSettings(), name, value)
 
 

@@ -1,7 +1,6 @@
-"""Class banks: class names and prompt templates turned into one unit row a class.
+"""Class banks: class names and prompt templates to one unit row per class.
 
-A class is the mean of its templates' embeddings, normalised again, as CLIP's own zero-shot protocol
-does it.
+A class is the mean of its templates' embeddings, normalised again, as in CLIP's zero-shot protocol.
 """
 
 from __future__ import annotations
@@ -9,24 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
-
-Rows = NDArray[np.float32]
 
 
 def build_class_bank(
     embed: Callable[[list[str]], Rows], classes: Sequence[str], templates: Sequence[str]
 ) -> Rows:
-    """Return one unit row a class (m, d): the mean over its templates, normalised again."""
+    """Return one unit row per class (m, d): the mean over its templates, normalised again."""
     prompts = fill_templates(classes, templates)
     rows = embed(prompts).reshape(len(classes), len(templates), -1)
     return normalise_rows(rows.mean(axis=1))
 
 
 def fill_templates(classes: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Return every prompt, class by class; refuse what cannot be a class set."""
+    """Return every prompt, class by class; raise for invalid classes or templates."""
     if isinstance(classes, str) or not classes:
         raise InputError(
             "classes is empty; give at least one class name in a list", field="classes"
@@ -51,6 +48,6 @@ def fill_templates(classes: Sequence[str], templates: Sequence[str]) -> list[str
 
 
 def normalise_rows(rows: Rows) -> Rows:
-    """Return `rows` with unit length; a row of zeros stays zero."""
+    """Return `rows` scaled to unit length; a row of zeros stays zero."""
     norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.maximum(norms, 1e-12), dtype=np.float32)

@@ -1,17 +1,18 @@
-"""Shorter embeddings: which lengths a bundle allows, and how rows are cut.
+"""Shorter embeddings: which lengths a bundle allows, and how rows are truncated.
 
-What must stay true: this is the one rule; the encoder, the server and the command line all use it.
+What must stay true: the encoder, the server and the command line all use this single rule.
 """
 
 from __future__ import annotations
 
-from twinlens.bundle.classes import Rows, normalise_rows
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.classes import normalise_rows
 from twinlens.bundle.manifest import Manifest
 from twinlens.errors import InputError
 
 
 def check_dimensions(manifest: Manifest, dimensions: int | None) -> None:
-    """Refuse a length that this bundle was not trained to be cut to; None means all."""
+    """Raise if the bundle does not offer this length; None means the full length."""
     full = manifest.embedding_dim
     if dimensions is None or dimensions == full:
         return
@@ -25,14 +26,14 @@ def check_dimensions(manifest: Manifest, dimensions: int | None) -> None:
 
 
 def describe_lengths(manifest: Manifest) -> str:
-    """Return the lengths that a bundle offers, for people."""
+    """Return the lengths that a bundle offers, as text."""
     if manifest.any_dimension:
         return f"1 to {manifest.embedding_dim}"
     return ", ".join(map(str, list_lengths(manifest)))
 
 
 def list_lengths(manifest: Manifest) -> list[int]:
-    """Return the lengths that are named by the bundle, shortest first."""
+    """Return the lengths that the bundle names, shortest first."""
     return sorted({*manifest.matryoshka_dims, manifest.embedding_dim})
 
 

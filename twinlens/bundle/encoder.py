@@ -1,8 +1,7 @@
-"""The encoder: a verified bundle behind a few methods; all that embeds, embeds through it.
+"""The encoder: a verified bundle behind a few methods, used wherever something is embedded.
 
-What must stay true: rows are float32 and of unit length; an item's embedding does not depend on the
-batch it came in (to 1e-5); an encoder is either whole or was never returned. Safe to call from
-several threads.
+What must stay true: rows are float32 and of unit length; an item's embedding does not depend on its
+batch (to 1e-5); an encoder is complete or `open_bundle` raises. Thread-safe.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.bundle.classes import Rows, build_class_bank
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.classes import build_class_bank
 from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
@@ -27,9 +27,9 @@ from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
 from twinlens.errors import BundleError, InputError
 
 BUILTIN = "builtin"
-IMAGE_BATCH = 8  # more buys nothing on a CPU and adds latency
+IMAGE_BATCH = 8  # larger batches are not faster on a CPU and add latency
 TEXT_BATCH = 32
-_KEPT_BANKS = 16
+_CACHED_BANKS = 16
 
 
 def open_bundle(
@@ -44,9 +44,9 @@ def open_bundle(
 ) -> Encoder:
     """Open the bundle at a path, or the one that ships with the package (`builtin`).
 
-    `precision` picks a variant where the bundle has it; `fast` decodes large JPEG files at reduced
+    `precision` selects a variant if the bundle has it; `fast` decodes large JPEG files at reduced
     size. `verify` checks every file's hash first; turn it off only for a folder that this program
-    verified before.
+    has verified before.
     """
     folder = find_bundle(path_or_name)
     manifest = verify_bundle(folder, hashes=verify)
@@ -61,7 +61,7 @@ def find_bundle(path_or_name: str | Path) -> Path:
 
 
 class Encoder:
-    """An opened bundle: `embed_*` and `zero_shot` are its face, the stages serve other rooms."""
+    """An opened bundle: `embed_*` and `zero_shot` for users, single stages for the server."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Encoder:
 
     @property
     def revision(self) -> str:
-        """The identity that every embedding of this encoder carries."""
+        """The identity of this encoder's embeddings."""
         return self.manifest.revision
 
     @property
@@ -130,7 +130,7 @@ class Encoder:
 
     @property
     def provider(self) -> str:
-        """The ONNX Runtime provider that the sessions really run on."""
+        """The ONNX Runtime provider that the sessions run on."""
         return next(iter(self._towers.values())).provider
 
     def embed_images(self, images: Sequence[ImageSource], *, dimensions: int | None = None) -> Rows:
@@ -160,14 +160,14 @@ class Encoder:
     ) -> Rows:
         """Return the score of every class for every image (n, classes), by the similarity node.
 
-        Softmax bundles answer probabilities that sum to 1 over the classes; sigmoid bundles
-        (SigLIP) answer one independent probability a class.
+        Softmax bundles return probabilities that sum to 1 over the classes; sigmoid bundles
+        (SigLIP) return one independent probability per class.
         """
         bank = self.class_bank(classes, templates)
         return self.classify(self.embed_images(images), bank)[0]
 
     def class_bank(self, classes: Sequence[str], templates: Sequence[str] | None = None) -> Rows:
-        """Return one unit row a class (m, d); `templates` None means the bundle's own."""
+        """Return one unit row per class (m, d); `templates` None means the bundle's own."""
         self._require("text")
         chosen = tuple(self.manifest.templates if templates is None else templates)
         key = (tuple(classes), chosen)
@@ -178,7 +178,7 @@ class Encoder:
             bank.setflags(write=False)
             with self._lock:
                 self._banks[key] = bank
-                while len(self._banks) > _KEPT_BANKS:
+                while len(self._banks) > _CACHED_BANKS:
                     self._banks.pop(next(iter(self._banks)))
         return bank
 
@@ -186,7 +186,7 @@ class Encoder:
         """Return (scores, cosines), both (n, m), of embeddings (n, d) against a bank (m, d)."""
         if embeddings.ndim != 2 or bank.ndim != 2 or embeddings.shape[1] != bank.shape[1]:
             raise InputError(
-                f"embeddings {embeddings.shape} and class bank {bank.shape} do not fit: "
+                f"embeddings {embeddings.shape} and class bank {bank.shape} do not match: "
                 "both must be two-dimensional with rows of one length"
             )
         if not len(embeddings) or not len(bank):
@@ -197,7 +197,7 @@ class Encoder:
         return scores, similarities
 
     def preprocess(self, image: ImageSource) -> NDArray[np.uint8]:
-        """Return the pixels (height, width, 3) that the image tower sees of one image."""
+        """Return the image tower's input pixels (height, width, 3) of one image."""
         self._require("image")
         assert self._preprocessor is not None
         return self._preprocessor(image)
@@ -216,7 +216,7 @@ class Encoder:
         return self._tokenizer.encode(texts) if len(texts) else []
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Rows:
-        """Return the embeddings (n, d) of token lists; texts of like length share a batch."""
+        """Return the embeddings (n, d) of token lists; texts of similar length share a batch."""
         self._require("text")
         rows = np.empty((len(tokens), self.embedding_dim), np.float32)
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
@@ -246,7 +246,7 @@ class Encoder:
         return shorten(rows, dimensions)
 
     def warm_up(self) -> None:
-        """Run each tower once, so that the first real request does not pay for memory and plans."""
+        """Run each tower once, so that the first request does not wait for memory and plans."""
         if self.manifest.image:
             spec = self.manifest.image
             self.encode_pixels(np.zeros((1, spec.height, spec.width, 3), np.uint8))
@@ -254,11 +254,11 @@ class Encoder:
             self.embed_texts(["warm"])
 
     def check(self) -> Replay:
-        """Replay the golden vectors; raise if the answers are not the exported ones."""
+        """Replay the golden vectors; raise if the embeddings differ from the exported ones."""
         return replay_golden(self)
 
     def _open_tower(self, tower: str, input_name: str, file: str, precision: str) -> None:
-        """Open one tower at `precision`, or at fp32 where the bundle has no such variant of it."""
+        """Open one tower at `precision`, or at fp32 if the bundle has no such variant of it."""
         variants = {v.precision: v.file for v in self.manifest.variants if v.tower == tower} | {
             "fp32": file
         }
@@ -284,7 +284,7 @@ class Encoder:
         return np.concatenate(rows) if rows else np.zeros((0, self.embedding_dim), np.float32)
 
     def _pad(self, tokens: list[Sequence[int]]) -> NDArray[np.int64]:
-        """Return the token lists as one array, padded as far as this text tower needs it."""
+        """Return the token lists as one array, padded as this text tower requires."""
         spec = self.manifest.text
         assert spec is not None
         length = max(map(len, tokens)) if spec.cut_to_longest else spec.context_length

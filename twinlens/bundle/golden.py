@@ -1,7 +1,7 @@
-"""Golden vectors: inputs in the bundle with the embeddings that torch gave for them.
+"""Golden vectors: inputs stored in the bundle with the embeddings that torch computed.
 
-Replaying them proves the whole path at once: decoding, preprocessing, tokenizer, graph and runtime,
-on the machine that will serve. The file holds plain arrays only; it is read without pickle.
+Replaying them verifies the complete path on the machine that will serve: decoding, preprocessing,
+tokenizer, graph and runtime. The file holds plain arrays only; it is read without pickle.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from twinlens.bundle.manifest import Manifest
 from twinlens.errors import BundleError
 
 GOLDEN_NAME = "golden.npz"
-FP32_TOLERANCE = (
-    1e-4  # 1 - cosine to torch: machines differ in the last bits, damaged weights in the first
-)
+FP32_TOLERANCE = 1e-4  # 1 - cosine to torch: rounding differs by less, damaged weights by more
 _VARIANT_MARGIN = 2e-3  # below the cosine that the export measured for a reduced precision
 _SCORE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The golden inputs with their expected embeddings; a side without a tower is empty."""
+    """The golden inputs with their expected embeddings; empty for an absent tower."""
 
     images: list[bytes]
     image_embeddings: NDArray[np.float32]
@@ -38,7 +36,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found: the smallest cosine to the expected embeddings, per tower."""
+    """The result of a replay: the smallest cosine to the expected embeddings, per tower."""
 
     image_cosine: float | None
     text_cosine: float | None
@@ -46,7 +44,7 @@ class Replay:
 
 
 class Replayable(Protocol):
-    """What a replay needs of an encoder."""
+    """The parts of an encoder that a replay uses."""
 
     @property
     def folder(self) -> Path:
@@ -55,7 +53,7 @@ class Replayable(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """Return what the bundle says of itself."""
+        """Return the bundle's manifest."""
         ...
 
     @property
@@ -119,7 +117,7 @@ def read_golden(folder: Path) -> Golden:
 
 
 def replay_golden(encoder: Replayable) -> Replay:
-    """Run the golden inputs through `encoder`; return how close it came, or refuse it."""
+    """Run the golden inputs through `encoder`; return the cosines, raise if one is too low."""
     golden = read_golden(encoder.folder)
     image_cosine = text_cosine = None
     if golden.images:
@@ -135,7 +133,7 @@ def replay_golden(encoder: Replayable) -> Replay:
 def _compare(
     encoder: Replayable, tower: str, found: NDArray[np.float32], expected: NDArray[np.float32]
 ) -> float:
-    """Return the smallest cosine between rows; raise if it is under what the precision allows."""
+    """Return the smallest cosine between rows; raise if it is too low for the precision."""
     if found.shape != expected.shape:
         raise BundleError(
             f"{encoder.folder}: golden {tower} embeddings have shape {expected.shape}, "
@@ -153,7 +151,7 @@ def _compare(
 
 
 def _find_floor(encoder: Replayable, tower: str) -> float:
-    """Return the smallest cosine that the tower's precision may show."""
+    """Return the smallest cosine allowed for the tower's precision."""
     precision = encoder.precisions[tower]
     if precision == "fp32":
         return 1.0 - FP32_TOLERANCE
@@ -186,7 +184,7 @@ def _check_similarity(encoder: Replayable, golden: Golden) -> None:
 
 
 def _pack(parts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the parts joined, and where each ends."""
+    """Return the concatenated parts, and the end of each."""
     ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
     return np.frombuffer(b"".join(parts), np.uint8), ends
 

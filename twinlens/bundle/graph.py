@@ -1,7 +1,7 @@
-"""What must be known of an ONNX file before a runtime opens it: where its weights lie.
+"""Finds the external weight files of an ONNX file before a runtime opens it.
 
-A reader for the few protobuf fields that matter, so that serving needs no onnx package. It walks
-the whole model, subgraphs and functions too, and treats anything malformed as a damaged bundle.
+Reads only the few relevant protobuf fields, so that serving needs no onnx package. It walks the
+whole model, including subgraphs and functions, and treats malformed data as a damaged bundle.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LENGTH_DELIMITED = 2
 
 
 def list_external_files(path: Path) -> set[str]:
-    """Return the locations of all external data of the ONNX file at `path`, as written there."""
+    """Return the locations of all external data of the ONNX file at `path`, unresolved."""
     if path.stat().st_size == 0:
         raise BundleError(f"{path} is empty; it should be an ONNX graph")
     try:
@@ -37,7 +37,7 @@ def list_external_files(path: Path) -> set[str]:
 
 
 def _find_locations(data: memoryview) -> list[str]:
-    """Return every `location` below a model, and release the view so that the map can close."""
+    """Return every `location` in a model, and release the view so that the map can close."""
     found: list[str] = []
     stack = [("model", 0, len(data))]
     try:

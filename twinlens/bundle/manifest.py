@@ -1,8 +1,7 @@
-"""`bundle.json`: what a bundle says of itself, as frozen dataclasses, and its way to and from JSON.
+"""`bundle.json`: a bundle's manifest as frozen dataclasses, with conversion from and to JSON.
 
-A manifest that parses is complete and consistent in itself; whether the files agree with it is for
-`store` (hashes) and `session` (shapes of the towers) to check. Paths in it are relative, inside
-the bundle, and never leave it.
+A manifest that parses is complete and consistent; `store` checks the files against it (hashes) and
+`session` the towers (shapes). Its paths are relative and stay inside the bundle.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ MANIFEST_NAME = "bundle.json"
 class ImageSpec:
     """The image tower: uint8 pixels (n, height, width, 3) in, unit rows (n, d) out.
 
-    `mean` and `std` are applied inside the graph; here they only tell.
+    `mean` and `std` are applied inside the graph; here they are informative.
     """
 
     file: str
     height: int
     width: int
-    resize: Literal["shortest", "longest", "squash"]  # which side meets `resize_to`; longest pads
+    resize: Literal["shortest", "longest", "squash"]  # which side becomes `resize_to`; longest pads
     resize_to: int  # side in pixels before the centre crop
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fill: int = 0  # grey level of the padding
     channels: Literal["rgb"] = "rgb"
-    # When CMYK, alpha or palette become RGB: for timm first of all, for open_clip last of all.
+    # When CMYK, alpha or palette become RGB: before the resize for timm, after it for open_clip.
     convert: Literal["before_resize", "after_resize"] = "before_resize"
 
 
@@ -54,12 +53,12 @@ class TextSpec:
     tokenizer_kind: Literal["clip", "huggingface"]
     context_length: int
     pad_id: int = 0
-    # What is done to a text before a `huggingface` tokenizer; kind `clip` always cleans as `lower`.
+    # The cleaning before a `huggingface` tokenizer; kind `clip` always cleans as `lower`.
     clean: Literal["none", "whitespace", "lower", "canonicalize"] = "none"
     cut_to_longest: bool = (
-        False  # True only where the export proved that what follows the text cannot matter
+        False  # True only if the export verified that padding cannot change an embedding
     )
-    padding_reason: str = ""  # why a text is padded to the full context, where it is
+    padding_reason: str = ""  # why texts are padded to the full context, if they are
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,13 @@ class SimilaritySpec:
 
 @dataclass(frozen=True)
 class Variant:
-    """One tower at one precision, with what the export measured of it against fp32."""
+    """One tower at one precision, with its cosine and speed against fp32 from the export."""
 
     tower: Literal["image", "text"]
     precision: Literal["fp32", "int8", "fp16", "bf16"]
     file: str
     cosine: float  # smallest over the golden inputs, to fp32
-    speed: float  # items a second, as a ratio to fp32
+    speed: float  # items per second, as a ratio to fp32
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that `bundle.json` holds. `revision` is the identity that every embedding carries."""
+    """The content of `bundle.json`. `revision` is the identity of the bundle's embeddings."""
 
     name: str
     embedding_dim: int
@@ -125,7 +124,7 @@ class Manifest:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        """Refuse a manifest that contradicts itself."""
+        """Raise if the manifest is inconsistent."""
         if self.image is None and self.text is None:
             raise BundleError(
                 "bundle.json: neither `image` nor `text` is set; a bundle needs a tower"
@@ -153,7 +152,7 @@ class Manifest:
         return {name: value for name, value in self.extensions.items() if value.get("required")}
 
     def to_json(self) -> str:
-        """Return the text of `bundle.json`: stable, so that equal manifests are equal bytes."""
+        """Return the text of `bundle.json`; equal manifests give equal bytes."""
         return (
             json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
             + "\n"
@@ -177,7 +176,7 @@ def _check_extension(name: str, value: object) -> None:
 
 
 def check_path(path: str) -> str:
-    """Return `path` if it is a plain relative path that stays inside the bundle, else refuse it."""
+    """Return `path` if it is a plain relative path inside the bundle, else raise."""
     pure = PurePosixPath(path)
     if (
         not path
@@ -194,7 +193,7 @@ def check_path(path: str) -> str:
 
 
 def parse_manifest(text: str) -> Manifest:
-    """Return the manifest that `text` holds; a fault is a `BundleError` naming the field."""
+    """Return the manifest in `text`; raise a `BundleError` naming a faulty field."""
     try:
         raw = json.loads(text)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""How many threads an encoder should use: one for each physical core that this process may run on.
+"""The number of threads for an encoder: one per physical core that this process may use.
 
-Two threads on one core share its vector units, so hyper-threads slow a matrix product down.
-Containers are heard: a CPU quota counts before the machine's cores do.
+Two threads on one core share its vector units, so hyper-threads slow a matrix product down. A
+container's CPU quota limits the number further.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _allowed_cpus() -> set[int]:
 
 
 def _count_siblings(cpus: set[int], topology: Path) -> int:
-    """Return how many cores the logical `cpus` lie on; with no topology each is one."""
+    """Return the number of cores of the logical `cpus`; without a topology each is one."""
     cores = set()
     for cpu in cpus:
         path = topology / f"cpu{cpu}" / "topology" / "thread_siblings_list"
@@ -43,7 +43,7 @@ def _count_siblings(cpus: set[int], topology: Path) -> int:
 
 
 def _read_quota(path: Path) -> int | None:
-    """Return the container's CPU quota in whole cores, or None where there is none."""
+    """Return the container's CPU quota in whole cores, or None without a quota."""
     if not path.is_file():
         return None
     limit, _, period = path.read_text().strip().partition(" ")

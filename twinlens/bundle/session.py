@@ -1,8 +1,7 @@
 """ONNX Runtime sessions: one per graph, with the settings that suit encoders.
 
-What must stay true: a tower that opens has the inputs, outputs and dimensions that the manifest
-promises, and the provider that is reported is the one that the session really got, never one that
-is merely listed.
+What must stay true: a tower that opens has the inputs, outputs and dimensions of the manifest, and
+the reported provider is the one that the session actually uses.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ _CPU = "CPUExecutionProvider"
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and with how many threads graphs run. `threads` None means one per physical core."""
+    """The device and number of threads. `threads` None means one per physical core."""
 
     device: str = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no runtime can be."""
+        """Raise for an unknown device or an invalid number of threads."""
         if self.device not in DEVICES:
             raise InputError(
                 f"device {self.device!r} is unknown; choose one of {', '.join(DEVICES)}"
@@ -49,7 +48,7 @@ class Graph:
     def __init__(
         self, path: Path, runtime: Runtime, *, inputs: tuple[str, ...], output: str
     ) -> None:
-        """Open the graph at `path`; refuse it if it lacks one of `inputs` or `output`."""
+        """Open the graph at `path`; raise if it lacks one of `inputs` or `output`."""
         self.path = path
         self._session = _open_session(path, runtime)
         self.provider: str = self._session.get_providers()[0]
@@ -59,14 +58,10 @@ class Graph:
         }
         found = [value.name for value in self._session.get_inputs()]
         if tuple(found) != inputs:
-            raise BundleError(
-                f"{path}: the graph's inputs are {found}; the format wants {list(inputs)}"
-            )
+            raise BundleError(f"{path}: the graph's inputs are {found}; expected {list(inputs)}")
         names = [value.name for value in self._session.get_outputs()]
         if output not in names:
-            raise BundleError(
-                f"{path}: the graph's outputs are {names}; the format wants {output!r}"
-            )
+            raise BundleError(f"{path}: the graph's outputs are {names}; expected {output!r}")
 
     def run(self, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Run the graph and return the named outputs."""
@@ -74,7 +69,7 @@ class Graph:
         return results
 
     def check_dim(self, name: str, axis: int, expected: int) -> None:
-        """Refuse the graph if a fixed dimension of `name` is not what the manifest says."""
+        """Raise if a fixed dimension of `name` differs from the manifest."""
         found = self.shapes[name][axis]
         if isinstance(found, int) and found != expected:
             raise BundleError(
@@ -84,27 +79,26 @@ class Graph:
 
 
 def _open_session(path: Path, runtime: Runtime) -> onnxruntime.InferenceSession:
-    """Open `path` on the device asked for, or say why not."""
+    """Open `path` on the requested device; raise with the reason if that fails."""
     ort = _import_runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = runtime.threads or count_physical_cores()
     options.inter_op_num_threads = 1
-    # One plan per input shape would be kept for ever, and texts come in many lengths: memory must
-    # stay flat.
+    # Memory plans per input shape would accumulate, since texts have many lengths.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     providers = _choose_providers(ort, runtime.device)
     register_kernels(options, providers)
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # ONNX Runtime raises a family of its own classes that share no base
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
         reason = str(error).strip().splitlines()[0][:300]
         raise BundleError(
             f"{path} does not load in ONNX Runtime {ort.__version__}: {reason}"
         ) from None
     if runtime.device == "cuda" and session.get_providers()[0] != _CUDA:
         raise InputError(
-            "device 'cuda' was asked for but ONNX Runtime could not start it on this machine; "
+            "device 'cuda' was requested but ONNX Runtime could not start it on this machine; "
             "check the driver and that onnxruntime-gpu is installed, or use --device cpu"
         )
     return session
@@ -122,7 +116,7 @@ def _import_runtime() -> Any:
 
 
 def _choose_providers(ort: Any, device: str) -> list[str]:
-    """Return the providers to ask for, best first; a listed CUDA may still fall back to the CPU."""
+    """Return the providers to request, best first; a listed CUDA may still fall back to the CPU."""
     available = ort.get_available_providers()
     if device == "cpu" or (device == "auto" and _CUDA not in available):
         return [_CPU]

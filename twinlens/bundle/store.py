@@ -1,8 +1,8 @@
-"""Writing a bundle whole or not at all, and proving that one is exactly what was written.
+"""Writes a bundle atomically, and verifies that a bundle is exactly what was written.
 
-What must stay true: a bundle folder never exists half-written under its own name, and every byte
-that an encoder loads was hashed against the manifest first. The revision is the identity that every
-embedding carries: it changes when, and only when, something changes that can change an embedding.
+What must stay true: a bundle folder is never incomplete under its own name, and every byte that an
+encoder loads was hashed against the manifest first. The revision identifies embeddings: it changes
+if and only if something changes that can change an embedding.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from twinlens.bundle.manifest import (
 )
 from twinlens.errors import BundleError, ConflictError
 
-# What these say can change without any embedding changing: renaming an encoder or measuring it
-# again must not make
+# These fields do not affect embeddings: renaming an encoder or measuring it again must not make
 # every collection refuse it.
-_OUTSIDE_THE_IDENTITY = ("name", "provenance", "extensions", "variants", "files", "revision")
+_NOT_IN_REVISION = ("name", "provenance", "extensions", "variants", "files", "revision")
 
 
 def write_bundle(
@@ -38,7 +37,7 @@ def write_bundle(
 ) -> Manifest:
     """Write the bundle `out`: `fill` a folder beside it, hash its files, then rename it.
 
-    Any failure, Ctrl-C too, leaves nothing behind. An existing bundle is replaced only with
+    Any failure, including Ctrl-C, leaves nothing behind. An existing bundle is replaced only with
     `force`.
     """
     if out.exists() and not force:
@@ -61,7 +60,7 @@ def write_bundle(
 
 
 def seal_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Return `manifest` with the files of `folder`, their hashes and the revision from them."""
+    """Return `manifest` with the files of `folder`, their hashes and the resulting revision."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_NAME)
     files = tuple(
         FileEntry(p.relative_to(folder).as_posix(), p.stat().st_size, hash_file(p)) for p in paths
@@ -71,9 +70,9 @@ def seal_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def compute_revision(manifest: Manifest) -> str:
-    """Return the sha256 over the files' hashes and all of the manifest that shapes embeddings."""
+    """Return the sha256 over the files' hashes and the manifest fields that affect embeddings."""
     fields = _list_choices(manifest)
-    identity = {k: v for k, v in fields.items() if k not in _OUTSIDE_THE_IDENTITY}
+    identity = {k: v for k, v in fields.items() if k not in _NOT_IN_REVISION}
     if manifest.required_extensions:
         identity["extensions"] = manifest.required_extensions
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
@@ -83,7 +82,7 @@ def compute_revision(manifest: Manifest) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of the bundle in `folder` without looking at its other files."""
+    """Return the manifest of the bundle in `folder` without checking its other files."""
     path = folder / MANIFEST_NAME
     if not folder.exists():
         raise BundleError(f"bundle {str(folder)!r} does not exist", code="not_found")
@@ -96,7 +95,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify_bundle(folder: Path, *, hashes: bool = True) -> Manifest:
-    """Return the manifest of `folder` after checking that each file is what was written.
+    """Return the manifest of `folder` after checking that no file has changed.
 
     With `hashes` off only names and sizes are checked: for callers that verified the same folder
     before.
@@ -163,7 +162,7 @@ def _check_file(folder: Path, entry: FileEntry, hashes: bool) -> None:
 
 
 def _check_external(folder: Path, path: str, listed: set[str]) -> None:
-    """Refuse a graph whose weights lie outside the bundle or in a file that was not hashed."""
+    """Raise if a graph's weights are outside the bundle or in a file that was not hashed."""
     for location in list_external_files(folder / path):
         inside = (Path(path).parent / location).as_posix()
         if check_path(location) and check_path(inside) not in listed:
@@ -174,7 +173,7 @@ def _check_external(folder: Path, path: str, listed: set[str]) -> None:
 
 
 def _referenced(manifest: Manifest) -> list[str]:
-    """Return every file that the manifest's own fields name."""
+    """Return every file that a field of the manifest names."""
     paths = [manifest.similarity.file, *(variant.file for variant in manifest.variants)]
     if manifest.image:
         paths.append(manifest.image.file)
@@ -186,7 +185,7 @@ def _referenced(manifest: Manifest) -> list[str]:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Flush every file and folder, so that the rename cannot become durable before the content."""
+    """Flush every file and folder, so that the rename is not durable before the content."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -196,16 +195,16 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _publish(temporary: Path, out: Path) -> None:
-    """Rename the finished folder to its name; a bundle that stands there is moved aside."""
+    """Rename the finished folder to its name; move an existing bundle aside first."""
     if not out.exists():
         temporary.rename(out)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    out.rename(aside / "bundle")
+    backup = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
+    out.rename(backup / "bundle")
     try:
         temporary.rename(out)
     except BaseException:
-        (aside / "bundle").rename(out)
+        (backup / "bundle").rename(out)
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(backup, ignore_errors=True)

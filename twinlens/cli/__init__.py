@@ -1,1 +1,1 @@
-"""The command line: one command group a file; each command imports its room when it runs."""
+"""The command line: one command or group per file; each imports its room when it runs."""

@@ -1,6 +1,6 @@
-"""The `twinlens` command: a table of commands, and the one place that makes exit codes.
+"""The `twinlens` command: the table of commands, and the exit codes.
 
-Exit codes: 0 all well, 1 our mistake, 2 the user's, 130 interrupted; a command may define more.
+Exit codes: 0 success, 1 internal error, 2 user error, 130 interrupted; a command may define more.
 What must stay true: `twinlens --help` imports no room (each command does that when it runs).
 """
 
@@ -18,8 +18,7 @@ from twinlens.cli.terminal import print_error
 from twinlens.errors import InputError, TwinlensError
 from twinlens.version import __version__
 
-# command -> (module, attribute, panel of the help). A function is a command; a typer app is a
-# group.
+# command -> (module, attribute, panel of the help). A function is a command; a typer app a group.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serving.serve", "serve", "Use an encoder"),
     "demo": ("twinlens.cli.serving.demo", "demo", "Use an encoder"),
@@ -80,7 +79,7 @@ def _guard(action: Callable[[], object], debug: bool) -> int:
         print_error("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
+        # The reader closed the pipe (`| head`): print nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except TwinlensError as error:
@@ -110,7 +109,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Hold the options that stand before any command."""
+    """Define the options before any command."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Options that several commands share: one idea has one name, one help, one default."""
+"""Options shared by several commands, each with one name, one help text and one default."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Bundle = Annotated[
     str, typer.Option("--bundle", "-b", help="Path of a bundle, or `builtin`.", metavar="PATH")
 ]
 PrecisionOption = Annotated[
-    str, typer.Option(help="A precision that the bundle holds: fp32, int8, fp16, bf16.")
+    str, typer.Option(help="A precision of the bundle: fp32, int8, fp16, bf16.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads of the encoder; default one a physical core.", min=1)
+    int | None, typer.Option(help="Threads of the encoder; default: one per physical core.", min=1)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 

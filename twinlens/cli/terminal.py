@@ -1,7 +1,7 @@
-"""What every command prints with: progress, one-line errors, JSON for scripts.
+"""Output shared by all commands: progress, one-line errors, JSON for scripts.
 
 Results go to standard output, everything else to standard error, so that a pipe carries only the
-answer.
+result.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TypeVar
 import orjson
 import typer
 
-ItemT = TypeVar("ItemT")
+TrackedT = TypeVar("TrackedT")
 
-_QUIET_SECONDS = 2.0  # work shorter than this shows nothing
-_LINE_SECONDS = 10.0  # off a terminal: at most one line in this time
+_QUIET_SECONDS = 2.0  # shorter work shows no progress
+_LINE_SECONDS = 10.0  # without a terminal: at most one line in this time
 
 
 def print_error(message: str) -> None:
@@ -27,17 +27,17 @@ def print_error(message: str) -> None:
 
 
 def print_note(message: str) -> None:
-    """Print one line that is not part of the answer."""
+    """Print one line to standard error that is not part of the result."""
     typer.echo(message, err=True)
 
 
 def print_json(value: object) -> None:
-    """Print `value` as JSON; NumPy arrays and scalars are welcome."""
+    """Print `value` as JSON; NumPy arrays and scalars are allowed."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
     typer.echo(orjson.dumps(value, option=options).decode())
 
 
-def track(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
+def track(items: Iterable[TrackedT], what: str, total: int) -> Iterator[TrackedT]:
     """Yield `items` with progress on standard error: a bar on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
         yield from _track_with_bar(items, what, total)
@@ -45,7 +45,7 @@ def track(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
         yield from _track_with_lines(items, what, total)
 
 
-def _track_with_bar(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
+def _track_with_bar(items: Iterable[TrackedT], what: str, total: int) -> Iterator[TrackedT]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -64,13 +64,13 @@ def _track_with_bar(items: Iterable[ItemT], what: str, total: int) -> Iterator[I
             progress.update(task, advance=1, visible=monotonic() - started > _QUIET_SECONDS)
 
 
-def _track_with_lines(items: Iterable[ItemT], what: str, total: int) -> Iterator[ItemT]:
-    started = said = monotonic()
+def _track_with_lines(items: Iterable[TrackedT], what: str, total: int) -> Iterator[TrackedT]:
+    started = printed = monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = monotonic()
-        if now - started > _QUIET_SECONDS and (now - said > _LINE_SECONDS or done == total):
-            said = now
+        if now - started > _QUIET_SECONDS and (now - printed > _LINE_SECONDS or done == total):
+            printed = now
             rate = done / (now - started)
             print_note(
                 f"{what}: {done} of {total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"

@@ -1,4 +1,4 @@
-"""The client for coroutines; the one that does the work."""
+"""The asynchronous client, which `Client` wraps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AsyncClient:
-    """Talks to a server from coroutines. Close it, or use `async with`."""
+    """An asynchronous client of a server. Close it, or use `async with`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class AsyncClient:
         progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
-        """Return embeddings (n, d) of paths or encoded bytes; `errors="nan"` keeps good ones."""
+        """Return embeddings (n, d) of paths or encoded bytes; `errors="nan"` marks failed rows."""
         rows: Rows = await self._run(self._plans.embed_images(images, errors, options), progress)
         return rows
 
@@ -79,7 +79,7 @@ class AsyncClient:
         progress: ProgressOption = False,
         **options: Any,
     ) -> list[dict[str, Any]]:
-        """Return for each image its labels, best first, or an `error`."""
+        """Return each image's labels, best first, or its `error`."""
         options["classes"] = None if classes is None else list(classes)
         plan = self._plans.zero_shot(images, options)
         found: list[dict[str, Any]] = await self._run(plan, progress)
@@ -93,13 +93,13 @@ class AsyncClient:
         examples: Mapping[str, Sequence[Image]] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Store a classifier; one that became a job answers `{"job": ...}`."""
+        """Store a classifier; a large one is built as a job and returns `{"job": ...}`."""
         plan = self._plans.put_classifier(name, classes, examples, options)
         made: dict[str, Any] = await self._run(plan, False)
         return made
 
     async def models(self) -> list[dict[str, Any]]:
-        """Return what is served."""
+        """Return the served models."""
         found: list[dict[str, Any]] = (await self._run(self._plans.get("/v1/models"), False))[
             "data"
         ]
@@ -116,26 +116,26 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, plan: CallPlan, progress: ProgressOption) -> Any:
-        """Send the requests of a plan, several at once, and join the answers in order."""
-        with Meter(sum(ask.count for ask in plan.asks), progress) as meter:
-            answers = await asyncio.gather(*(self._send(ask, meter) for ask in plan.asks))
+        """Send the requests of a plan concurrently, and join the answers in order."""
+        with Meter(sum(request.count for request in plan.requests), progress) as meter:
+            answers = await asyncio.gather(*(self._send(one, meter) for one in plan.requests))
         return plan.join(list(answers))
 
-    async def _send(self, ask: RequestPlan, meter: Meter) -> httpx.Response:
+    async def _send(self, request: RequestPlan, meter: Meter) -> httpx.Response:
         async with self._turns:
-            answer = await self._try(ask)
-        meter.advance(ask.count)
+            answer = await self._try(request)
+        meter.advance(request.count)
         return answer
 
-    async def _try(self, ask: RequestPlan) -> httpx.Response:
-        """Send one request, again where the server or the network invites to."""
+    async def _try(self, request: RequestPlan) -> httpx.Response:
+        """Send one request; retry it on retryable answers and network errors."""
         import httpx
 
         for attempt in range(self._retries + 1):
             is_last = attempt == self._retries
             answer: httpx.Response | None = None
             try:
-                answer = await self._http.request(ask.method, ask.path, **ask.options)
+                answer = await self._http.request(request.method, request.path, **request.options)
             except httpx.TransportError as error:
                 if is_last:
                     raise ServerError(f"no answer: {error}", 0, "no_answer", None) from None

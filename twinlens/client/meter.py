@@ -1,4 +1,4 @@
-"""How far a long call is: a bar on a terminal, or a function of one's own."""
+"""Progress of a long call: a bar on a terminal, or a callback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ProgressOption = bool | Callable[[int, int], None]
 
 
 class Meter:
-    """Counts items that are done, and shows it where that was asked for."""
+    """Counts finished items, and shows the progress if requested."""
 
     def __init__(self, total: int, progress: ProgressOption) -> None:
         self._total = total

@@ -1,4 +1,4 @@
-"""What each call of a client sends, and how it reads the answers; no word of how it is sent."""
+"""Builds the requests of each client call and reads the answers; sending is done elsewhere."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.float32]
 Image = str | Path | bytes
-Thing = TypeVar("Thing")
+SlicedT = TypeVar("SlicedT")
 
 _RETRIED = (408, 429, 502, 503)
 _LONGEST_WAIT = 30.0
 _RAW = {"Accept": "application/octet-stream"}
-_TEXTS_PER_IMAGE = 8  # texts are lighter: so many more go into one request
+_TEXTS_PER_IMAGE = 8  # texts are smaller: this many times more per request
 
 
 class ServerError(TwinlensError):
-    """An answer that is not a success; `status`, `code` and `request_id` say which."""
+    """An unsuccessful answer, with its `status`, `code` and `request_id`."""
 
     def __init__(self, message: str, status: int, code: str | None, request_id: str | None) -> None:
         super().__init__(message, code=code or "server_error")
@@ -37,7 +37,7 @@ class ServerError(TwinlensError):
 
 @dataclass(frozen=True)
 class RequestPlan:
-    """One request, and how many items it carries."""
+    """One request, and the number of its items."""
 
     method: str
     path: str
@@ -47,14 +47,14 @@ class RequestPlan:
 
 @dataclass(frozen=True)
 class CallPlan:
-    """The requests that make up one call, and how their answers become its result."""
+    """The requests of one call, and the function that joins their answers."""
 
-    asks: list[RequestPlan]
+    requests: list[RequestPlan]
     join: Callable[[list[httpx.Response]], Any]
 
 
 class CallPlanner:
-    """Makes the plan of each method."""
+    """Builds the plan of each method."""
 
     def __init__(self, model: str | None, part: int) -> None:
         self._model = model
@@ -63,19 +63,19 @@ class CallPlanner:
     def embed_images(
         self, images: Sequence[Image], errors: str, options: dict[str, Any]
     ) -> CallPlan:
-        """Images in parts, rows as bytes."""
+        """Plan requests with images in parts, answered as raw rows."""
         form = self._fill(options)
-        asks = []
+        requests = []
         for part in _split(images, self._part):
             files = [("images", _read_image(image)) for image in part]
             sent = {"files": files, "data": form, "headers": _RAW}
-            asks.append(RequestPlan("POST", "/embed", len(part), sent))
-        return CallPlan(asks, lambda answers: _join_rows(answers, errors))
+            requests.append(RequestPlan("POST", "/embed", len(part), sent))
+        return CallPlan(requests, lambda answers: _join_rows(answers, errors))
 
     def embed_texts(self, texts: Sequence[str], errors: str, options: dict[str, Any]) -> CallPlan:
-        """Texts in parts, rows as bytes."""
+        """Plan requests with texts in parts, answered as raw rows."""
         body = self._fill(options)
-        asks = [
+        requests = [
             RequestPlan(
                 "POST",
                 "/embed",
@@ -84,16 +84,18 @@ class CallPlanner:
             )
             for part in _split(texts, self._part * _TEXTS_PER_IMAGE)
         ]
-        return CallPlan(asks, lambda answers: _join_rows(answers, errors))
+        return CallPlan(requests, lambda answers: _join_rows(answers, errors))
 
     def zero_shot(self, images: Sequence[Image], options: dict[str, Any]) -> CallPlan:
-        """Images in parts, labels as JSON."""
+        """Plan requests with images in parts, answered as JSON labels."""
         form = self._fill(options)
-        asks = []
+        requests = []
         for part in _split(images, self._part):
             files = [("images", _read_image(image)) for image in part]
-            asks.append(RequestPlan("POST", "/zeroshot", len(part), {"files": files, "data": form}))
-        return CallPlan(asks, _join_data)
+            requests.append(
+                RequestPlan("POST", "/zeroshot", len(part), {"files": files, "data": form})
+            )
+        return CallPlan(requests, _join_data)
 
     def put_classifier(
         self,
@@ -102,7 +104,7 @@ class CallPlanner:
         examples: Mapping[str, Sequence[Image]] | None,
         options: dict[str, Any],
     ) -> CallPlan:
-        """Names as JSON, or names and examples as a form."""
+        """Plan a request with names as JSON, or with names and examples as a form."""
         body = self._fill(options)
         path = f"/classifiers/{name}"
         if not examples:
@@ -115,7 +117,7 @@ class CallPlanner:
         return CallPlan([RequestPlan("PUT", path, 1, sent)], lambda answers: answers[0].json())
 
     def get(self, path: str) -> CallPlan:
-        """Ask for what is there."""
+        """Plan a GET request."""
         return CallPlan([RequestPlan("GET", path)], lambda answers: answers[0].json())
 
     def _fill(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -124,24 +126,24 @@ class CallPlanner:
 
 
 def is_retried(answer: httpx.Response) -> bool:
-    """Return whether the server's answer invites to try again."""
-    said = answer.headers.get("x-should-retry")
-    return said != "false" and (said == "true" or answer.status_code in _RETRIED)
+    """Return whether the answer is retryable."""
+    header = answer.headers.get("x-should-retry")
+    return header != "false" and (header == "true" or answer.status_code in _RETRIED)
 
 
 def choose_wait(answer: httpx.Response | None, attempt: int) -> float:
-    """Return the seconds until the next try: what the server says, else longer each time."""
+    """Return the seconds until the next try: from the server, else exponential backoff."""
     if answer is not None:
         for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-            said = answer.headers.get(name, "")
-            if said.isdecimal():
-                # A little of one's own, so that refused clients do not return all at once.
-                return min(_LONGEST_WAIT, int(said) * unit) * random.uniform(1.0, 1.25)
+            header = answer.headers.get(name, "")
+            if header.isdecimal():
+                # A random addition, so that refused clients do not all return at once.
+                return min(_LONGEST_WAIT, int(header) * unit) * random.uniform(1.0, 1.25)
     return min(_LONGEST_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.5, 1.0)
 
 
 def check(answer: httpx.Response) -> httpx.Response:
-    """Return a success, else raise what the server said."""
+    """Return a successful answer, else raise the server's error."""
     if answer.status_code < 400:
         return answer
     error: dict[str, Any] = {}
@@ -157,7 +159,7 @@ def check(answer: httpx.Response) -> httpx.Response:
     )
 
 
-def _split(items: Sequence[Thing], size: int) -> Iterator[Sequence[Thing]]:
+def _split(items: Sequence[SlicedT], size: int) -> Iterator[Sequence[SlicedT]]:
     if isinstance(items, str | bytes):
         raise InputError("give a list; wrap a single item as [item]")
     for start in range(0, len(items), size):
@@ -169,7 +171,7 @@ def _read_image(image: Image) -> bytes:
 
 
 def _join_rows(answers: list[httpx.Response], errors: str) -> Rows:
-    """Return the rows of all answers; rows that failed are NaN, or an error."""
+    """Return the rows of all answers; failed rows are NaN, or raise."""
     if errors not in ("raise", "nan"):
         raise InputError(f"errors is {errors!r}; it must be 'raise' or 'nan'", field="errors")
     parts: list[Rows] = []
@@ -188,6 +190,6 @@ def _join_rows(answers: list[httpx.Response], errors: str) -> Rows:
 
 
 def _join_data(answers: list[httpx.Response]) -> list[dict[str, Any]]:
-    """Return the entries of all answers, numbered through."""
+    """Return the entries of all answers, renumbered."""
     entries = [entry for answer in answers for entry in answer.json()["data"]]
     return [{**entry, "index": i} for i, entry in enumerate(entries)]

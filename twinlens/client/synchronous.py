@@ -1,4 +1,4 @@
-"""The client for ordinary code: the asynchronous one, in a thread of its own."""
+"""The synchronous client: the asynchronous one in its own thread."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from twinlens.client.asynchronous import AsyncClient
 from twinlens.client.meter import ProgressOption
 from twinlens.client.plans import Image, Rows
 
-ValueT = TypeVar("ValueT")
+CallResultT = TypeVar("CallResultT")
 
 
 class Client:
-    """Talks to a server; may be shared between threads. Close it, or use `with`.
+    """A thread-safe client of a server. Close it, or use `with`.
 
-    Options are `AsyncClient`'s: api_key, model, timeout, retries, part (images a request), at_once.
+    Options are `AsyncClient`'s: api_key, model, timeout, retries, part (images per request) and
+    at_once.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", **options: Any) -> None:
@@ -36,7 +37,7 @@ class Client:
         progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
-        """Return embeddings (n, d) of paths or encoded bytes; `errors="nan"` keeps good ones."""
+        """Return embeddings (n, d) of paths or encoded bytes; `errors="nan"` marks failed rows."""
         return self._wait(
             self._client.embed_images(images, errors=errors, progress=progress, **options)
         )
@@ -62,7 +63,7 @@ class Client:
         progress: ProgressOption = False,
         **options: Any,
     ) -> list[dict[str, Any]]:
-        """Return for each image its labels, best first, or an `error`."""
+        """Return each image's labels, best first, or its `error`."""
         return self._wait(self._client.zero_shot(images, classes, progress=progress, **options))
 
     def put_classifier(
@@ -73,11 +74,11 @@ class Client:
         examples: Mapping[str, Sequence[Image]] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Store a classifier; one that became a job answers `{"job": ...}`."""
+        """Store a classifier; a large one is built as a job and returns `{"job": ...}`."""
         return self._wait(self._client.put_classifier(name, classes, examples=examples, **options))
 
     def models(self) -> list[dict[str, Any]]:
-        """Return what is served."""
+        """Return the served models."""
         return self._wait(self._client.models())
 
     def close(self) -> None:
@@ -95,12 +96,12 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _wait(self, work: Coroutine[Any, Any, ValueT]) -> ValueT:
-        """Run `work` in the client's thread and return what it returns."""
+    def _wait(self, work: Coroutine[Any, Any, CallResultT]) -> CallResultT:
+        """Run `work` in the client's thread and return its result."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
-        except BaseException:  # an interrupted caller no longer wants the work
+        except BaseException:  # cancel the work of an interrupted caller
             future.cancel()
             raise
 

@@ -1,7 +1,7 @@
-"""A picture corpus drawn on the user's own machine, so that a first search needs no data.
+"""An image corpus drawn on the user's machine, so that a first search needs no data.
 
-With a colour emoji font in the system, every emoji of it; else shapes, letters, animals and things
-that this code draws. No picture ships with Twinlens.
+It contains every emoji of the system's colour emoji font, if there is one; otherwise shapes,
+letters, animals and things drawn by code. Twinlens ships no images.
 """
 
 from twinlens.demo.corpus import DemoCorpus, draw_corpus, find_cache

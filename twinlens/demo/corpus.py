@@ -1,7 +1,7 @@
 """The demo corpus on disk: a folder of PNG files and a table of their names.
 
-`index.csv` has the columns path, name, kind and character. What must stay true: the folder appears
-whole or not at all, and a folder that was drawn from the same source is kept as it is.
+`index.csv` has the columns path, name, kind and character. What must stay true: the folder is
+created atomically, and a folder that was drawn from the same source is reused.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from twinlens.errors import ConflictError
 
 SIDE = 128
 TABLE, MARK = "index.csv", "demo.json"
-_VERSION = 1  # raise it when the same source would give other pictures
+_VERSION = 1  # increase it when the same source gives different images
 COLUMNS = ("path", "name", "kind", "character")
 
 
 @dataclass(frozen=True)
 class DemoSource:
-    """What the pictures were drawn from; equal sources give equal pictures."""
+    """The source of the images; equal sources give equal images."""
 
     what: str  # `drawings`, or the file name of the emoji font
     size: int  # of that file
@@ -39,16 +39,16 @@ class DemoSource:
 
 @dataclass(frozen=True)
 class DemoCorpus:
-    """A drawn corpus: its folder, how many pictures, from what, and whether it was there before."""
+    """A drawn corpus: folder, number of images, source, and whether it was reused."""
 
     folder: Path
     count: int
     source: DemoSource
-    kept: bool
+    reused: bool
 
     @property
     def table(self) -> Path:
-        """The table of paths and names: what to index."""
+        """The table of paths and names, which is indexed."""
         return self.folder / TABLE
 
 
@@ -58,28 +58,28 @@ def draw_corpus(
     find: Callable[[], EmojiFont | None] = find_font,
     track: Callable[[Iterable[Picture], int], Iterable[Picture]] = lambda pictures, total: pictures,
 ) -> DemoCorpus:
-    """Draw the demo corpus into `folder`, or keep the one that is there.
+    """Draw the demo corpus into `folder`, or reuse an existing one.
 
-    `find` looks for the emoji font; `track` may report progress over about so many.
+    `find` returns the emoji font; `track` may report progress over an approximate total.
     """
     font = find()
     source = _describe(font)
     if folder.exists():
-        kept = _read_mark(folder)
-        if kept is not None and kept[0] == source:
-            return DemoCorpus(folder, kept[1], source, kept=True)
-        if kept is None and any(folder.iterdir()):
-            raise ConflictError(f"{folder} holds something else; name another folder for the demo")
+        reused = _read_mark(folder)
+        if reused is not None and reused[0] == source:
+            return DemoCorpus(folder, reused[1], source, reused=True)
+        if reused is None and any(folder.iterdir()):
+            raise ConflictError(f"{folder} holds something else; choose another folder")
         shutil.rmtree(folder)
     if font is None:
         pictures, total = draw_all(SIDE), count_drawings()
     else:
         pictures, total = font.draw_all(SIDE), len(list_characters())
-    return DemoCorpus(folder, _write(folder, source, track(pictures, total)), source, kept=False)
+    return DemoCorpus(folder, _write(folder, source, track(pictures, total)), source, reused=False)
 
 
 def find_cache() -> Path:
-    """Return the folder in which this user's programs keep what they can make again."""
+    """Return the user's cache folder."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData/Local")))
     elif sys.platform == "darwin":
@@ -96,24 +96,24 @@ def _describe(font: EmojiFont | None) -> DemoSource:
 
 
 def _write(folder: Path, source: DemoSource, pictures: Iterable[Picture]) -> int:
-    """Write all pictures beside `folder`, then rename; return how many."""
+    """Write all images into a temporary folder, then rename it; return how many."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        rows = [_save(picture, beside) for picture in pictures]
-        with (beside / TABLE).open("w", newline="", encoding="utf-8") as file:
+        rows = [_save(picture, temporary) for picture in pictures]
+        with (temporary / TABLE).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, *rows])
         mark = {"source": asdict(source), "count": len(rows)}
-        (beside / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
-        beside.rename(folder)
+        (temporary / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        temporary.rename(folder)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     return len(rows)
 
 
 def _save(picture: Picture, folder: Path) -> tuple[str, str, str, str]:
-    """Save one picture; return its row of the table."""
+    """Save one image; return its row of the table."""
     path = f"{picture.kind}/{picture.name.replace(' ', '-')}.png"
     (folder / path).parent.mkdir(exist_ok=True)
     picture.image.save(folder / path)
@@ -121,7 +121,7 @@ def _save(picture: Picture, folder: Path) -> tuple[str, str, str, str]:
 
 
 def _read_mark(folder: Path) -> tuple[DemoSource, int] | None:
-    """Return from what a folder was drawn, and how many; None if it is no demo corpus."""
+    """Return a folder's source and number of images; None if it is not a demo corpus."""
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
         return DemoSource(**mark["source"]), int(mark["count"])

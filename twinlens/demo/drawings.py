@@ -1,6 +1,6 @@
-"""Shapes, letters, animals and things drawn by code: the demo where no emoji font is found.
+"""Shapes, letters, animals and things drawn by code: the demo without an emoji font.
 
-Each drawing is a function of a pen; its name says what it shows.
+Each drawing is a function of a pen, named after its subject.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _cross(pen: Pen, colour: str) -> None:
 
 
 def _spokes(count: int, outer: float, inner: float) -> list[Point]:
-    """Return a star around the middle, one spoke upwards."""
+    """Return a star around the centre, with one spoke upwards."""
     points = []
     for i in range(2 * count):
         angle, radius = math.pi * i / count - math.pi / 2, inner if i % 2 else outer

@@ -1,7 +1,7 @@
-"""The system's colour emoji font: where it lies, which emoji it holds, and a picture of each.
+"""The system's colour emoji font: its location, its emoji, and an image of each.
 
-Bitmap fonts (Noto, Apple) draw at their own sizes only, so each size is tried in turn. A character
-counts as held when its picture is neither blank nor that of a character which no font has.
+Bitmap fonts (Noto, Apple) have fixed sizes, so each size is tried in turn. The font has a character
+if its image is neither blank nor equal to the image of an unassigned character.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BLOCKS = (
     (0x231A, 0x23FF),
     (0x2600, 0x27BF),
     (0x2B00, 0x2BFF),
-    (0x1F300, 0x1F3FA),  # skin tones come next; they colour other emoji
+    (0x1F300, 0x1F3FA),  # excludes skin tones, which modify other emoji
     (0x1F400, 0x1F64F),
     (0x1F680, 0x1F6FF),
     (0x1F7E0, 0x1F7EB),
@@ -33,10 +33,10 @@ _UNASSIGNED = "\U0010fffe"
 
 
 class EmojiFont:
-    """A colour emoji font that can be drawn with here."""
+    """A colour emoji font that this build of FreeType can draw."""
 
     def __init__(self, path: Path) -> None:
-        """Open the font; `OSError` if it cannot be read or draws no colour."""
+        """Open the font; raise `OSError` if it cannot be read or draws no colour."""
         self.path = path
         self._font = _open(path)
         self._missing = self._render(_UNASSIGNED)
@@ -45,7 +45,7 @@ class EmojiFont:
             raise OSError(f"{path} draws no colour emoji here")
 
     def draw_all(self, side: int) -> Iterator[Picture]:
-        """Yield a picture of each emoji that the font holds, named by Unicode."""
+        """Yield an image of each emoji of the font, with its Unicode name."""
         for character in list_characters():
             drawn = self._render(character)
             if not self._holds(drawn):
@@ -67,12 +67,12 @@ class EmojiFont:
 
 
 def find_font() -> EmojiFont | None:
-    """Return the first colour emoji font of this system that can be drawn with."""
+    """Return the first colour emoji font of this system that can be drawn."""
     for path in _list_files():
         try:
             return EmojiFont(path)
         except OSError:
-            continue  # of a format that this build of FreeType cannot draw; try the next
+            continue  # this build of FreeType cannot draw its format; try the next
     return None
 
 
@@ -83,7 +83,7 @@ def list_characters() -> list[str]:
 
 
 def _list_files() -> list[Path]:
-    """Return font files whose name says that they hold colour emoji, the best known first."""
+    """Return font files with names of known colour emoji fonts, best known first."""
     files = [path for folder in _folders() if folder.is_dir() for path in folder.rglob("*.tt[fc]")]
     found = [
         (rank, path) for path in files for rank, name in enumerate(_NAMES) if name in path.stem
@@ -92,7 +92,7 @@ def _list_files() -> list[Path]:
 
 
 def _folders() -> list[Path]:
-    """Return where fonts lie on this system."""
+    """Return the font folders of this system."""
     home = Path.home()
     if sys.platform == "darwin":
         return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
@@ -114,7 +114,7 @@ def _open(path: Path) -> ImageFont.FreeTypeFont:
 
 
 def _frame(drawn: Image.Image, side: int) -> Image.Image:
-    """Return the picture centred on a white square."""
+    """Return the image centred on a white square."""
     edge = max(drawn.size)
     square = Image.new("RGB", (edge, edge), WHITE)
     square.paste(drawn, ((edge - drawn.width) // 2, (edge - drawn.height) // 2))

@@ -1,4 +1,4 @@
-"""A named picture of the demo, and the pen that draws one in a square from 0 to 100."""
+"""A named image of the demo, and the pen that draws one in a square from 0 to 100."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 Point = tuple[float, float]
-_FINE = 4  # drawn this much larger, then reduced: smooth edges
+_FINE = 4  # drawn this many times larger, then reduced, for smooth edges
 WHITE, BLACK = "#ffffff", "#1a1a1a"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture with its name (`red heart`), its kind (`shape`) and, for emoji, the character."""
+    """One image with its name (`red heart`), kind (`shape`) and, for emoji, character."""
 
     name: str
     kind: str

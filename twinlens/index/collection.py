@@ -1,8 +1,8 @@
-"""A collection, open for search: follows what a writer commits, in this process or another.
+"""A collection opened for search: follows the commits of a writer in this or another process.
 
 Every search first asks SQLite, in microseconds, whether anything was committed. New items and
-deletions are taken in at once; a new set of segments is opened and checked in the background and
-then swapped in, while searches go on with the old one. A search runs on one snapshot throughout.
+deletions are applied at once; a new set of segments is opened and checked in the background and
+then swapped in, while searches continue on the old one. A search uses one snapshot throughout.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Hit:
     id: str
     score: float
     metadata: dict[str, Any]
-    duplicates: tuple[str, ...] = ()  # ids of near-duplicates folded into this one
+    duplicates: tuple[str, ...] = ()  # ids of near-duplicates grouped under this one
 
 
 class Collection:
-    """A collection on disk, open for reading; any number of threads and processes may."""
+    """A collection on disk, opened for reading by any number of threads and processes."""
 
     def __init__(self, folder: str | Path, *, resident_bytes: int = RESIDENT_BYTES) -> None:
         self.folder = Path(folder)
@@ -76,11 +76,11 @@ class Collection:
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog behind the collection."""
+        """The catalog of the collection."""
         return self._catalog
 
     def require_bundle(self, revision: str, name: str = "this bundle") -> None:
-        """Refuse a bundle whose embeddings cannot be compared with those stored here."""
+        """Raise unless the bundle's embeddings are comparable with those stored here."""
         head = self.head
         if head.bundle_revision != revision:
             raise ConflictError(
@@ -102,8 +102,8 @@ class Collection:
     ) -> list[list[Hit]]:
         """Return the k best items of each query embedding, best first.
 
-        Of the items that satisfy `filter` exactly min(k, matches) come back; `threshold` then
-        drops those that score below it.
+        Exactly min(k, matches) items that satisfy `filter` are returned; `threshold` then drops
+        those that score below it.
         """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
@@ -116,7 +116,7 @@ class Collection:
             items = self._catalog.by_rid(sorted(wanted))
             if len(items) == len(wanted):
                 return _hits(scores, rids, items, threshold)
-            # An item went away between the search and the look-up: search what is there now.
+            # An item was deleted between the search and the lookup: search again.
             self.refresh()
         raise CollectionError(f"{self.folder}: a row has no item; run `twinlens index verify`")
 
@@ -129,21 +129,23 @@ class Collection:
         filter: str | Filter | None = None,
         threshold: float | None = None,
     ) -> list[Hit]:
-        """Return the k best items that are not near-duplicates of a better one, which names them.
+        """Return the k best items without near-duplicates; each lists its own as `duplicates`.
 
-        Looks at `GROUP_DEPTH` times as many items; more copies than that leave fewer groups.
+        Groups the best `GROUP_DEPTH * k` items; with more copies than that, fewer groups remain.
         """
         deep = min(MAX_K, GROUP_DEPTH * k)
         hits = self.search(embedding, deep, filter=filter, threshold=threshold)[0]
         snapshot = self.snapshot()
         items = self._catalog.by_id([hit.id for hit in hits])
         found = [(hit, snapshot.embedding(items[hit.id].rid)) for hit in hits if hit.id in items]
-        kept = [(hit, row) for hit, row in found if row is not None]
-        if not kept:
+        present = [(hit, row) for hit, row in found if row is not None]
+        if not present:
             return []
-        groups = group_duplicates(np.stack([row for _, row in kept]), similarity)
+        groups = group_duplicates(np.stack([row for _, row in present]), similarity)
         return [
-            replace(kept[group[0]][0], duplicates=tuple(kept[place][0].id for place in group[1:]))
+            replace(
+                present[group[0]][0], duplicates=tuple(present[place][0].id for place in group[1:])
+            )
             for group in groups[:k]
         ]
 
@@ -171,20 +173,20 @@ class Collection:
         return sum(int(np.count_nonzero(mask)) for _, mask in self.snapshot().select(tree))
 
     def snapshot(self) -> Snapshot:
-        """Return the newest state that is ready to be searched."""
+        """Return the newest searchable state."""
         if self._catalog.version() != self._seen:
             self._advance()
         return self._snapshot
 
     def refresh(self) -> None:
-        """Wait until the newest committed state is the one that is searched."""
+        """Wait until searches use the newest committed state."""
         with self._loading:
             self._advance(load=False)
             if self._catalog.head().generation != self._snapshot.head.generation:
                 self._install(self._load(self._snapshot, check=True))
 
     def warm(self) -> None:
-        """Check and load all that a search touches, so that the first one is not slow."""
+        """Check and load all data that searches use, so that the first search is not slow."""
         snapshot = self.snapshot()
         for part in snapshot.parts:
             part.segment.verify()
@@ -199,13 +201,13 @@ class Collection:
     # --- following the writer --------------------------------------------------------------
 
     def _advance(self, load: bool = True) -> None:
-        """Take in new items and tombstones; have new segments loaded in the background."""
+        """Apply new items and tombstones; load new segments in the background."""
         with self._swap:
             version = self._catalog.version()
             old = self._snapshot
             changes = self._catalog.changes(old.last_rid, old.last_seq)
             self._snapshot = old.absorb(changes)
-            # Only now, and to what was true before: nobody may pass by what is still being read.
+            # Set only now, to the version read before: no thread may skip changes still being read.
             self._seen = version
             generation = changes.head.generation
             moved = generation not in {old.head.generation, self._failed_generation}
@@ -220,7 +222,7 @@ class Collection:
         try:
             self.refresh()
         except CollectionError as error:
-            # The old segments still answer; a newer generation will be tried again.
+            # The old segments still answer; the next generation will be tried again.
             self._failed_generation = generation
             log.error("generation %d of %s: %s", generation, self.folder, error.message)
 
@@ -230,7 +232,7 @@ class Collection:
             self._snapshot = snapshot.absorb(changes)
 
     def _load(self, old: Snapshot | None, check: bool = False) -> Snapshot:
-        """Open the newest state; a compaction may remove a folder in between, so try again."""
+        """Open the newest state; retry if a compaction removes a folder meanwhile."""
         for attempt in range(OPEN_ATTEMPTS):
             changes = self._catalog.changes(0, 0, with_segments=True)
             try:
@@ -265,7 +267,7 @@ def open_collection(folder: str | Path) -> Collection:
 
 
 def _open_index(folder: Path, row: SegmentRow, part: SegmentView | None) -> AnnIndex | None:
-    """Return the index of a segment, the open one where it is still the same."""
+    """Return the index of a segment, reusing the open one if unchanged."""
     if row.index is None:
         return None
     if part and part.ann_index and part.ann_index.row.name == row.index.name:

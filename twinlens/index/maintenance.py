@@ -1,7 +1,7 @@
-"""Brings a collection into its best shape: few segments, and an index where one is worth it.
+"""Maintenance of a collection: compaction into few segments, and indexes for large ones.
 
-Every step is published by itself; killed in between, the collection is whole, and the next upkeep
-goes on.
+Every step is published separately; after a kill the collection is intact, and the next maintenance
+continues.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from twinlens.index.writer import Writer
 
 SAMPLE_NOTE = "sample:"
 SOURCE_NOTE = "sample source:"
-SAMPLE_QUERIES = 1000  # a modality: half of them choose, half report
-LOOSE_SHARE = 0.25  # of all rows outside the largest segment: worth a compaction
+SAMPLE_QUERIES = 1000  # per modality: half for tuning, half for the reported recall
+OUTSIDE_SHARE = 0.25  # of all rows outside the largest segment: compact above this
 DEAD_SHARE = 0.2
 MIN_ROWS = EXACT_ROWS + 1  # fewer are searched exactly, whatever index they have
 
 
 @dataclass(frozen=True)
 class IndexPlan:
-    """What index to build: `auto` follows the policy, `exact` builds none."""
+    """Which index to build: `auto` follows the policy, `exact` builds none."""
 
     kind: str = "auto"
     target: float = DEFAULT_TARGET
-    memory: int | None = None  # bytes for the codes; None: half of what the machine has
+    memory: int | None = None  # bytes for the codes; None: half of the machine's memory
 
 
 def check_plan(plan: IndexPlan) -> None:
-    """Refuse a plan that nothing can follow, before any work."""
+    """Raise if a plan is invalid, before any work."""
     if plan.kind not in {"auto", "exact"}:
         find_kind(plan.kind)
     if not 0.5 <= plan.target <= 0.999:
@@ -52,7 +52,7 @@ def check_plan(plan: IndexPlan) -> None:
 
 
 def store_sample(writer: Writer, modality: str, queries: Floats, source: str) -> None:
-    """Keep a sample of queries with the collection, and where it came from, to tune on."""
+    """Store a sample of queries for tuning, and its source."""
     rows = unit_rows(queries, writer.catalog.head().dim, "queries")
     body = io.BytesIO()
     np.save(body, rows.astype(np.float16), allow_pickle=False)
@@ -71,7 +71,7 @@ def read_sample(catalog: Catalog, modality: str) -> Floats | None:
 
 
 def needs_sample(writer: Writer, plan: IndexPlan) -> bool:
-    """Tell whether an index would be tuned on text queries that nobody has given yet."""
+    """Return whether tuning an index would need text queries that are not stored yet."""
     if plan.kind == "exact" or read_sample(writer.catalog, "text") is not None:
         return False
     head, count = writer.catalog.head(), writer.catalog.count()
@@ -85,12 +85,12 @@ def optimise(
     plan: IndexPlan | None = None,
     observe: Callable[[str], None] = lambda stage: None,
 ) -> None:
-    """Compact where it pays, then index every segment that the plan finds large enough."""
+    """Compact if needed, then index every segment that is large enough for the plan."""
     plan = plan or IndexPlan()
     check_plan(plan)
-    with writer.upkeep:
+    with writer.maintenance_lock:
         writer.seal()
-        if _is_loose(writer):
+        if _needs_compaction(writer):
             observe("compacting")
             writer.compact()
         for row in writer.catalog.segments():
@@ -100,7 +100,7 @@ def optimise(
 def repair(writer: Writer) -> list[str]:
     """Rebuild every index whose files are damaged; return their names."""
     rebuilt = []
-    with writer.upkeep:
+    with writer.maintenance_lock:
         for row in writer.catalog.segments():
             if row.index is None or _is_intact(writer, row.index):
                 continue
@@ -110,20 +110,20 @@ def repair(writer: Writer) -> list[str]:
     return rebuilt
 
 
-def _is_loose(writer: Writer) -> bool:
+def _needs_compaction(writer: Writer) -> bool:
     rows = writer.catalog.segments()
     total = sum(row.rows for row in rows)
     if not total:
         return False
     largest = max(row.rows for row in rows)
     dead = total - (writer.catalog.count() - writer.catalog.delta_count())
-    return total - largest > LOOSE_SHARE * total or dead > DEAD_SHARE * total
+    return total - largest > OUTSIDE_SHARE * total or dead > DEAD_SHARE * total
 
 
 def _index_segment(
     writer: Writer, row: SegmentRow, plan: IndexPlan, observe: Callable[[str], None]
 ) -> None:
-    """Give one segment the first index of the plan that reaches the target."""
+    """Build for one segment the first index of the plan that reaches the target."""
     head = writer.catalog.head()
     text = read_sample(writer.catalog, "text")
     if plan.kind == "auto":
@@ -131,7 +131,7 @@ def _index_segment(
     else:
         kinds = [] if plan.kind == "exact" else [plan.kind]
     if kinds and row.rows < MIN_ROWS:
-        observe(f"{row.rows} rows are searched exactly: an index is for {MIN_ROWS} or more")
+        observe(f"{row.rows} rows are searched exactly: an index needs {MIN_ROWS} or more")
         kinds = []
     if row.index and row.index.kind in kinds and row.index.tuning["target"] == plan.target:
         if _is_intact(writer, row.index):
@@ -156,7 +156,7 @@ def _index_segment(
 
 
 def _samples(segment: Segment, text: Floats | None) -> Mapping[str, Sample]:
-    """Return the queries to tune on: rows of the segment, and texts where there are some."""
+    """Return the queries for tuning: rows of the segment, and texts if there are any."""
     rows = segment.matrix(False)
     count = min(SAMPLE_QUERIES, len(rows))
     own = np.sort(np.random.default_rng(1).choice(len(rows), count, replace=False))

@@ -1,8 +1,7 @@
-"""One state of a collection, immutable: what a search runs on from its first byte to its last.
+"""One immutable state of a collection, which a search uses from start to end.
 
-Segments answer through their index where one is worth it and exactly otherwise; the delta always
-exactly. A filter or a tombstone only ever narrows the set of rows that may answer, so nothing is
-filtered after the search.
+Segments are searched through their index where that is faster, and exactly otherwise; the delta
+always exactly. Filters and tombstones restrict the rows before the search, never its results.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
 from twinlens.index.vectors.gpu import copy_rows
 
-EXACT_SHARE = 0.02  # of a segment's rows: a narrower filter is searched exactly
-EXACT_ROWS = 2048  # and so are this few rows, whatever their share
+EXACT_SHARE = 0.02  # of a segment's rows: narrower filters are searched exactly
+EXACT_ROWS = 2048  # rows, which are searched exactly whatever their share
 
 
 @dataclass(frozen=True)
 class SegmentView:
-    """A segment as one snapshot sees it."""
+    """A segment as seen by one snapshot."""
 
     segment: Segment
     live: Mask | None  # None: all rows live
@@ -35,7 +34,7 @@ class SegmentView:
     resident: bool  # whether to keep its rows in memory as float32
 
     def with_deleted(self, rids: Rids) -> SegmentView:
-        """Return the part without the rows of these rids."""
+        """Return the view without the rows of these rids."""
         places = self.segment.place_of(rids)
         places = places[places >= 0]
         if not len(places):
@@ -47,7 +46,7 @@ class SegmentView:
     def search(
         self, queries: Floats, k: int, tree: Filter | None, exact: bool
     ) -> tuple[Floats, Rids]:
-        """Return the k best living rows that satisfy the filter: scores (n, k), rids (n, k)."""
+        """Return the k best live rows that satisfy the filter: scores (n, k), rids (n, k)."""
         allowed = self.live
         if tree is not None:
             chosen = self.segment.select(tree)
@@ -65,14 +64,14 @@ class SegmentView:
         if found is None and allowed is None and not narrow:
             found = self._search_device(queries, k)
         if found is None:
-            # A few scattered rows are read from the map; a copy of all in memory is not made.
+            # A few scattered rows are read from the mapped file, without copying all into memory.
             rows = self.segment.matrix(self.resident and (not narrow or self.ann_index is None))
             found = top_k(queries, rows, k, allowed)
         scores, places = found
         return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
 
     def _search_device(self, queries: Floats, k: int) -> tuple[Floats, RowNumbers] | None:
-        """Return the exact answers of the GPU, or None where the CPU has to give them."""
+        """Return the GPU's exact answers, or None if the CPU has to search."""
         device = self.segment.on_device(copy_rows)
         found = None if device is None else device.search(queries, k)
         return None if found is None else best(*found, k)
@@ -80,7 +79,7 @@ class SegmentView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a search needs."""
+    """The head, segments and delta that a search uses."""
 
     head: Head
     parts: tuple[SegmentView, ...]
@@ -89,7 +88,7 @@ class Snapshot:
     last_seq: int
 
     def absorb(self, changes: Changes) -> Snapshot:
-        """Return the snapshot with new delta rows and tombstones; the segments stay as they are."""
+        """Return the snapshot with new delta rows and tombstones; the segments stay the same."""
         delta = self.delta.extend(changes.rids, changes.embeddings, changes.metadata)
         parts = self.parts
         if len(changes.tombstones):
@@ -106,17 +105,17 @@ class Snapshot:
     def search(
         self, queries: Floats, k: int, tree: Filter | None = None, *, exact: bool = False
     ) -> tuple[Floats, Rids]:
-        """Return the k best rows of each query, best first; -inf and -1 where there are fewer."""
+        """Return the k best rows of each query, best first; missing ones are -inf and -1."""
         found = [part.search(queries, k, tree, exact) for part in self.parts]
         if self.delta.count or not found:
             found.append(self._search_delta(queries, k, tree))
         if len(found) == 1 and found[0][0].shape[1] == k:
-            return found[0]  # in order already
+            return found[0]  # already sorted
         scores = np.concatenate([one[0] for one in found], axis=1)
         return best(scores, np.concatenate([one[1] for one in found], axis=1), k)
 
     def select(self, tree: Filter | None) -> Iterator[tuple[Rids, Mask]]:
-        """Yield the rids of each part with a flag a row: living and satisfying the filter."""
+        """Yield the rids of each part with one flag per row: live and satisfying the filter."""
         for part in self.parts:
             live = np.ones(len(part.segment), bool) if part.live is None else part.live
             yield part.segment.rids, live if tree is None else live & part.segment.select(tree)
@@ -125,7 +124,7 @@ class Snapshot:
             yield self.delta.rids, live if tree is None else live & self.delta.select(tree)
 
     def embedding(self, rid: int) -> Floats | None:
-        """Return the embedding of a living row."""
+        """Return the embedding of a live row."""
         wanted = np.array([rid])
         for part in self.parts:
             place = int(part.segment.place_of(wanted)[0])
@@ -144,12 +143,12 @@ class Snapshot:
 
     @property
     def damaged(self) -> bool:
-        """Whether an index was found damaged, so that its segment is searched exactly."""
+        """Whether an index is damaged, so that its segment is searched exactly."""
         return any(part.ann_index is not None and part.ann_index.damage for part in self.parts)
 
     @property
     def live_count(self) -> int:
-        """The number of items that a search can find."""
+        """The number of items that a search can return."""
         delta = int(np.count_nonzero(self.delta.live))
         return delta + sum(
             len(part.segment) if part.live is None else int(np.count_nonzero(part.live))

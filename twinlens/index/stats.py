@@ -1,4 +1,4 @@
-"""What a collection says of itself: how much it holds and how good its search is, as measured."""
+"""Statistics of a collection: its size, its segments and its measured recall."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def read_stats(collection: Collection) -> dict[str, Any]:
 
 
 def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
-    """Return the recall@10 of a search by modality of query; None where it was never measured.
+    """Return the recall@10 of a search by modality of query; None if it was never measured.
 
-    Of several segments the mean by rows: true answers lie in them in proportion. What is searched
-    exactly has recall 1.
+    Segments are weighted by their rows, since true answers are distributed in proportion. Exactly
+    searched rows have recall 1.
     """
     total = snapshot.live_count
     recall: dict[str, float | None] = {}
@@ -60,7 +60,7 @@ def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
 
 
 def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
-    """Yield what `stats` shows of a segment: how it is searched, and how well that was measured."""
+    """Yield the lines that `stats` prints for a segment: its index and its measured recall."""
     tuning = segment.get("tuning")
     if tuning is None:
         yield f"{segment['name']}: {segment['rows']} rows, exact"
@@ -68,12 +68,12 @@ def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
     params, kind = tuning["params"], f"{segment['index']} ({segment['settings']['factory']})"
     yield f"{segment['name']}: {segment['rows']} rows, {kind}, tuned to {tuning['target']}"
     yield (
-        f"  probe {params['probe']}, {params['expansion']} candidates an answer,"
-        f" {tuning['milliseconds']:.2f} CPU ms a query"
+        f"  probe {params['probe']}, {params['expansion']} candidates per answer,"
+        f" {tuning['milliseconds']:.2f} CPU ms per query"
     )
     for modality, one in tuning["recall"].items():
         reach = f"{one['low']:.4f} to {one['high']:.4f}"
-        yield f"  {modality}: {one['value']:.4f} ({reach}) on {one['queries']} unseen queries"
+        yield f"  {modality}: {one['value']:.4f} ({reach}) on {one['queries']} held-out queries"
     if segment.get("damage"):
         yield f"  damaged, searched exactly until `verify --repair`: {segment['damage']}"
 

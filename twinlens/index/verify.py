@@ -1,4 +1,4 @@
-"""Read all of a collection and compare it with what was published: nothing damaged goes unseen."""
+"""Verifies every byte of a collection against the hashes in its catalog."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a verification found: `faults` cannot be rebuilt, `index_faults` can."""
+    """The result of a verification: `faults` are permanent, `index_faults` can be rebuilt."""
 
     items: int
     files: int
@@ -29,12 +29,12 @@ class VerifyReport:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing at all is wrong."""
+        """Whether there are no faults."""
         return not self.faults and not self.index_faults
 
 
 def verify_collection(folder: str | Path) -> VerifyReport:
-    """Check every byte that the catalog names, and that each item is in exactly one place."""
+    """Check every file that the catalog names, and that each item has exactly one row."""
     root = Path(folder)
     try:
         catalog = Catalog(root)
@@ -43,11 +43,11 @@ def verify_collection(folder: str | Path) -> VerifyReport:
     try:
         for _ in range(ATTEMPTS):
             generation = catalog.head().generation
-            verdict = _verify_once(root, catalog)
-            if verdict.is_sound or catalog.head().generation == generation:
+            report = _verify_once(root, catalog)
+            if report.is_sound or catalog.head().generation == generation:
                 break
-            # A compaction took folders away while we looked at them: look at what is there now.
-        return verdict
+            # A compaction removed folders during the check: check the new state.
+        return report
     except CollectionError as error:
         return VerifyReport(0, 0, (error.message,), ())
     finally:
@@ -89,17 +89,14 @@ def _faults_of(folder: Path, row: SegmentRow) -> Iterator[str]:
 
 
 def _misplaced(root: Path, changes: Changes, rids: Rids) -> Iterator[str]:
-    """Compare the rids that a search can find with those of the items."""
-    held = [changes.rids]
+    """Compare the rids of all rows with those of the items."""
+    stored_rids = [changes.rids]
     for row in changes.segments:
         stored = np.asarray(Segment(root, row, changes.head.dim).rids)
         if np.any(np.diff(stored) <= 0):
-            yield f"{root / row.name}: rids do not ascend"
-        held.append(stored[~np.isin(stored, changes.tombstones)])
-    found = np.sort(np.concatenate(held))
+            yield f"{root / row.name}: rids are not ascending"
+        stored_rids.append(stored[~np.isin(stored, changes.tombstones)])
+    found = np.sort(np.concatenate(stored_rids))
     if not np.array_equal(found, rids):
         missing = len(np.setdiff1d(rids, found))
-        yield (
-            f"{root}: {len(found)} rows can be found for {len(rids)} items"
-            f" ({missing} items have no row)"
-        )
+        yield (f"{root}: {len(found)} rows for {len(rids)} items ({missing} items have no row)")

@@ -1,7 +1,7 @@
-"""The one writer of a collection: upsert, delete, seal, compact.
+"""The single writer of a collection: upsert, delete, seal, compact.
 
-What a method returned from is on disk. Large files are written outside of any transaction, beside
-the collection's own; a transaction of milliseconds then makes them part of it.
+When a method returns, its changes are on disk. Large files are written before any transaction; a
+transaction of milliseconds then adds them to the collection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twinlens.index.storage.records import Head, SegmentRow, dump_metadata, now
 from twinlens.index.storage.segment import Content, Segment, write_segment
 from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, unit_rows
 
-SEAL_ROWS = 8192  # delta rows that become a segment; so many at once skip the delta
+SEAL_ROWS = 8192  # delta rows that become a segment; larger batches skip the delta
 MERGE_COUNT = 8  # small segments that a seal merges into one
 SMALL_ROWS = 65_536
 BLOCK = 4096
@@ -39,7 +39,7 @@ def create_collection(
     bundle_revision: str = "",
     bundle_source: str = "",
 ) -> None:
-    """Make an empty collection at `folder`, which must not exist or be empty."""
+    """Create an empty collection at `folder`, which must not exist or be empty."""
     place = Path(folder)
     if dim < 1:
         raise InputError(f"dim is {dim}; it must be at least 1", field="dim")
@@ -61,17 +61,17 @@ def create_collection(
 
 
 class Writer:
-    """Holds a collection's writer lock; `collection` searches it and sees each write at once."""
+    """Holds a collection's writer lock; its `collection` sees each write at once."""
 
     def __init__(self, folder: str | Path, *, seal_rows: int = SEAL_ROWS) -> None:
         self.folder = Path(folder)
         self._seal_rows = seal_rows
         self._catalog: Catalog | None = None
         if not (self.folder / "catalog.sqlite").is_file():
-            Catalog(self.folder)  # raises, saying what is missing
+            Catalog(self.folder)  # raises an error that names what is missing
         refuse_network(self.folder)
         self._lock = WriterLock(self.folder)
-        self.upkeep = threading.RLock()  # one seal, merge or index build at a time
+        self.maintenance_lock = threading.RLock()  # one seal, merge or index build at a time
         try:
             self._catalog = Catalog(self.folder, write=True)
             self.sweep()
@@ -88,7 +88,7 @@ class Writer:
 
     @property
     def catalog(self) -> Catalog:
-        """The connection that may write."""
+        """The writable connection."""
         if self._catalog is None:
             raise RuntimeError("the writer is closed")
         return self._catalog
@@ -102,7 +102,7 @@ class Writer:
     ) -> int:
         """Insert items, replacing those of the same ids; durable and searchable on return.
 
-        Of an id given twice the last counts. Returns the number of items written.
+        If an id is given twice, the last one is used. Returns the number of items written.
         """
         rows = unit_rows(embeddings, self.catalog.head().dim)
         metadata = [{}] * len(ids) if metadata is None else metadata
@@ -127,13 +127,13 @@ class Writer:
         return len(batch.ids)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete items; gone on return. Ids that do not exist are passed over."""
+        """Delete items, durably on return; unknown ids are ignored."""
         with self.catalog.writing() as transaction:
             return transaction.delete_items(ids)
 
     def seal(self) -> None:
-        """Move the delta into a segment of its own, and merge small segments when many."""
-        with self.upkeep:
+        """Write the delta as a new segment, and merge small segments if there are many."""
+        with self.maintenance_lock:
             self.collection.refresh()
             changes = self.catalog.changes(0, 0)
             if len(changes.rids):
@@ -153,15 +153,15 @@ class Writer:
                 self._merge(small)
 
     def compact(self) -> None:
-        """Write all living rows into one segment, dropping what was deleted."""
-        with self.upkeep:
+        """Write all live rows into one segment, without deleted ones."""
+        with self.maintenance_lock:
             self.seal()
             segments = self.catalog.segments()
             if len(segments) > 1 or (segments and self._has_dead(segments[0])):
                 self._merge(segments)
 
     def close(self) -> None:
-        """Let go of the collection."""
+        """Release the collection."""
         self.collection.close()
         self._release()
 
@@ -179,14 +179,14 @@ class Writer:
                 raise InputError(f"{len(ids)} ids but {len(other)} {name}", field=name)
 
     def _write_directly(self, batch: _Batch) -> None:
-        """Write a large batch as a segment, its rids known before they are committed.
+        """Write a large batch directly as a segment.
 
-        Nobody else writes, so the rids that the next transaction will give are known here.
+        This is the only writer, so the rids of the next transaction are known in advance.
         """
-        with self.upkeep, self.catalog.holding():
+        with self.maintenance_lock, self.catalog.blocking_commits():
             first = self.catalog.head().next_rid
             rids = np.arange(first, first + len(batch.ids), dtype=np.int64)
-            bodies = [dump_metadata(one) for one in batch.metadata]  # refuse before writing
+            bodies = [dump_metadata(one) for one in batch.metadata]  # raise before writing
             if len(bodies) != len(rids):
                 raise RuntimeError("as many bodies as rids: this is a bug")
             content = Content(
@@ -201,11 +201,11 @@ class Writer:
         self.collection.refresh()
 
     def _merge(self, rows: list[SegmentRow]) -> None:
-        """Replace segments by one that holds their living rows."""
+        """Replace segments by one with their live rows."""
         changes = self.catalog.changes(0, 0)
         segments = [Segment(self.folder, row, changes.head.dim) for row in rows]
         for segment in segments:
-            segment.verify()  # never copy a damaged row into a file with a fresh hash
+            segment.verify()  # never copy a damaged row into a file with a new hash
         rids = np.concatenate([np.asarray(segment.rids) for segment in segments])
         owner = np.repeat(np.arange(len(segments)), [len(segment) for segment in segments])
         place = np.concatenate([np.arange(len(segment)) for segment in segments])
@@ -232,7 +232,7 @@ class Writer:
         self.sweep()
 
     def _metadata_of(self, rids: Rids) -> Iterator[dict[str, Any]]:
-        """Yield the metadata of rids in order; of one deleted meanwhile, nothing is known."""
+        """Yield the metadata of rids in order; empty for items deleted meanwhile."""
         for start in range(0, len(rids), BLOCK):
             chunk = rids[start : start + BLOCK].tolist()
             items = self.catalog.by_rid(chunk)
@@ -246,7 +246,7 @@ class Writer:
         return bool(dead.any())
 
     def sweep(self) -> None:
-        """Remove folders that no commit names: leftovers of a crash, or merged away."""
+        """Remove folders that no commit names: left by a crash or replaced by a merge."""
         named = set()
         for row in self.catalog.segments():
             named.add(row.name)
@@ -284,7 +284,7 @@ def _gather(
 
 
 def check_id(name: str) -> str:
-    """Return `name` if it can be an item's id, else refuse it."""
+    """Return `name` if it is a valid item id, else raise."""
     if not isinstance(name, str) or not name or len(name) > MAX_ID or "\0" in name:
         raise InputError(
             f"id {name!r:.80} is not usable; an id is a string of 1 to {MAX_ID} characters",

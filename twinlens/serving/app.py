@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
-from twinlens.serving.admission.middleware import SHOWN, RequestMiddleware
+from twinlens.serving.admission.middleware import EXPOSED_HEADERS, RequestMiddleware
 from twinlens.serving.openapi.document import describe_api
 from twinlens.serving.requests.error_responses import answer_error, error_response, kind_of
 from twinlens.serving.routes import (
@@ -35,12 +35,12 @@ from twinlens.serving.service import Service
 from twinlens.version import __version__
 
 HOT = (embed, zeroshot, openai, cohere, voyage, similarity)
-# One router a file.
+# One router per file.
 ROUTES = (classifiers, attention, models, health)
 
 
 def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
-    """Return the application around a service; `more` are routers of other rooms."""
+    """Return the application around a service; `more` are routers that the caller adds."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,7 +61,7 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
         version=__version__,
         summary="Embeddings and zero-shot inference",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's own load scripts from elsewhere; the page brings its own
+        docs_url=None,  # FastAPI's own load scripts from a CDN; the page has its own
         redoc_url=None,
     )
     for module in ROUTES:
@@ -90,7 +90,7 @@ def add_middleware(app: FastAPI) -> RequestMiddleware:
             allow_origins=list(origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=SHOWN,
+            expose_headers=EXPOSED_HEADERS,
         )
     return RequestMiddleware(served, service, frozenset(hot), frozenset(origins))
 

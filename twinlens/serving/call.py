@@ -1,4 +1,4 @@
-"""One request on its way through the stages: how long it may take, and where its time went."""
+"""One request on its way through the stages: its deadline, and the time spent in each stage."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from twinlens.serving.clock import Clock
 STAGES = ("receive", "fetch", "decode", "queue", "encode", "score", "answer")
 
 
-class HeldPlace(Protocol):
-    """The places in a queue that a request was admitted with."""
+class QueueReservation(Protocol):
+    """The places in a queue that were reserved when a request was admitted."""
 
     def settle(self) -> None:
-        """Say that a queue was asked for them."""
+        """End the reservation: the queue has been asked for the places."""
         ...
 
 
@@ -28,31 +28,31 @@ class Call:
     deadline: float
     pixels_left: int
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
-    reservation: HeldPlace | None = None  # what it was admitted with
+    reservation: QueueReservation | None = None  # made at admission
     is_background: bool = False
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
-    refused_at: tuple[str, str] = ("", "other")  # where it found no room: model and queue
+    refused_at: tuple[str, str] = ("", "other")  # model and queue that had no room
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Count time to a stage."""
+        """Add time to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def spend_pixels(self, pixels: int) -> None:
-        """Count decoded pixels against the request's allowance."""
+        """Count decoded pixels against the request's limit."""
         self.pixels_left -= pixels
         if self.pixels_left < 0:
-            raise TooLargeError("the images of this request have too many pixels together")
+            raise TooLargeError("the images of this request together exceed the pixel limit")
 
     def settle(self) -> None:
-        """Say that a queue was asked for the places that this call needs."""
+        """End the reservation: a queue has been asked for the places that this call needs."""
         if self.reservation is not None:
             self.reservation.settle()
 
     @property
     def remaining(self) -> float:
-        """Seconds until the deadline, never below zero."""
+        """Return the seconds until the deadline, never below zero."""
         return max(0.0, self.deadline - self.clock.now())
 
     def server_timing(self) -> str:

@@ -12,29 +12,27 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels, Row, Rows
 from twinlens.bundle.manifest import Manifest
 
-Row = NDArray[np.float32]  # (d,), of unit length
-Rows = NDArray[np.float32]  # (n, d)
-Pixels = NDArray[np.uint8]  # (height, width, 3)
-EncodedImage = bytes | str  # an image's bytes, or base64 or a data URI that holds them
-Answers = list[Row | Exception]  # one an item, in their order
+EncodedImage = bytes | str  # an image file's bytes, or base64 or a data URI of them
+Answers = list[Row | Exception]  # one per item, in order
 
 
 @dataclass
 class EmbeddedItems:
-    """What became of the items of a request, in their order."""
+    """The results of a request's items, in order."""
 
     answers: Answers
     tokens: int = 0
 
 
 class StagedEncoder(Protocol):
-    """An encoder taken apart into the stages that the server runs in different threads."""
+    """An encoder split into the stages that the server runs in different threads."""
 
     @property
     def manifest(self) -> Manifest:
-        """Return what the bundle says of itself."""
+        """Return the bundle's manifest."""
         ...
 
     @property
@@ -49,7 +47,7 @@ class StagedEncoder(Protocol):
 
     @property
     def provider(self) -> str:
-        """Return where the graphs really run."""
+        """Return the execution provider that the graphs run on."""
         ...
 
     def preprocess(self, image: Any) -> Pixels:
@@ -61,7 +59,7 @@ class StagedEncoder(Protocol):
         ...
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, cut to the context but not padded."""
+        """Return the ids of each text, truncated to the context but not padded."""
         ...
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Rows:
@@ -73,5 +71,5 @@ class StagedEncoder(Protocol):
         ...
 
     def attention(self, pixels: NDArray[np.uint8]) -> Rows:
-        """Return the attention (n, heads, rows, columns) of pixels, where the bundle has it."""
+        """Return the attention (n, heads, rows, columns) of pixels, if the bundle has it."""
         ...

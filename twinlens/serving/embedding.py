@@ -1,4 +1,4 @@
-"""The items of a request, texts and images mixed, on their way through a model in one piece."""
+"""Embedding the items of a request, texts and images mixed, with one model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.items import InputItem, fetch_items
 
-_EMPTY = InputError("empty item")  # one for all: every good item of a hot request passes it
+# Shared: creating one for each item of a hot request would be slow.
+_EMPTY = InputError("empty item")
 
 
 async def embed_items(
@@ -39,7 +40,7 @@ async def _embed_both(
     images: list[int],
     call: Call,
 ) -> list[tuple[list[int], EmbeddedItems]]:
-    """Run texts and images, beside each other where there are both."""
+    """Run texts and images, concurrently where there are both."""
     if not images:
         return [(texts, await model.embed_texts([items[i].text or "" for i in texts], call))]
     if not texts:
@@ -50,6 +51,6 @@ async def _embed_both(
     )
     try:
         return [(texts, await first), (images, await second)]
-    finally:  # where one fails as a whole, nobody waits for the other
+    finally:  # where one fails as a whole, the other is cancelled
         first.cancel()
         second.cancel()

@@ -9,7 +9,7 @@ from twinlens import errors
 
 
 class DeadlineError(errors.TwinlensError):
-    """The time that this request had is over."""
+    """The deadline of this request has passed."""
 
     code = "deadline_exceeded"
 
@@ -21,31 +21,31 @@ class UnavailableError(errors.TwinlensError):
 
 
 class EncodeError(errors.TwinlensError):
-    """The encoder failed on this item alone; its batch mates did not notice."""
+    """The encoder failed on this item only; the rest of its batch succeeded."""
 
     code = "encode_failed"
 
 
 class UnauthorizedError(errors.TwinlensError):
-    """No key, or one that is not known."""
+    """The API key is missing or unknown."""
 
     code = "invalid_api_key"
 
 
 class ForbiddenError(errors.TwinlensError):
-    """A known key without the scope that this takes, or a thing that is switched off."""
+    """The key lacks the required scope, or the feature is disabled."""
 
     code = "forbidden"
 
 
 class MediaTypeError(errors.InputError):
-    """A body of a type that this path does not read."""
+    """A body of a media type that this path does not accept."""
 
     code = "unsupported_media_type"
 
 
 class MethodError(errors.InputError):
-    """A path that exists, asked by a method that it does not answer."""
+    """A method that this path does not support."""
 
     code = "method_not_allowed"
 
@@ -57,6 +57,6 @@ class SlowBodyError(errors.InputError):
 
 
 class ClientGoneError(errors.TwinlensError):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected."""
 
     code = "client_gone"

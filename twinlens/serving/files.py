@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Atomic, durable file writes: complete or absent, also after a power cut."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write `path` by way of a temporary file; on return it is on the disk."""
+    """Write `path` through a temporary file; on return it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -23,7 +23,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove `path`; on return that too is on the disk."""
+    """Remove `path`; on return the removal is on disk."""
     path.unlink(missing_ok=True)
     _sync_folder(path.parent)
 

@@ -1,7 +1,7 @@
-"""Long work beside live traffic: what runs, how far it is, and how it goes on after a restart.
+"""Long work beside live traffic: which jobs run, their progress, and resuming after a restart.
 
-A job's record is written before the job is acknowledged; one that was cut off by the end of the
-process is resumed at the next start by whoever registered its kind.
+A job's record is written before the job is acknowledged; a job that was interrupted by the end of
+the process is resumed at the next start by the function registered for its kind.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from twinlens.serving.files import write_file
 
 log = logging.getLogger("twinlens.serving")
 
-_KEPT = 1000  # finished jobs that are remembered
+_MOST_FINISHED = 1000  # finished jobs that are listed
 _MOST_OPEN = 64
 
 
 @dataclass
 class Job:
-    """One piece of long work. `spec` is what is needed to begin it again; clients do not see it."""
+    """One piece of long work. `spec` is all that restarting it needs; clients do not see it."""
 
     kind: str
     spec: dict[str, Any]
@@ -36,14 +36,14 @@ class Job:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     state: str = "queued"  # then running, then done or failed
     done: int = 0
-    stage: str | None = None  # what it is at, where that has a name
+    stage: str | None = None  # the current stage, if it has a name
     error: str | None = None
     result: dict[str, Any] | None = None
     created: float = field(default_factory=time.time)
     finished: float | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Return what a client may see."""
+        """Return the fields that a client may see."""
         shown = {name: value for name, value in asdict(self).items() if name != "spec"}
         return {"object": "job", **shown, "progress": self.done / max(1, self.total)}
 
@@ -62,11 +62,11 @@ class JobBook:
         self._turn = asyncio.Lock()
 
     def register(self, kind: str, work: Work) -> None:
-        """Say how jobs of a kind are done."""
+        """Register the function that runs jobs of a kind."""
         self._kinds[kind] = work
 
     def start(self, kind: str, spec: dict[str, Any], total: int) -> Job:
-        """Record a job and begin it when its turn comes."""
+        """Record a job and queue it."""
         if sum(job.finished is None for job in self._jobs.values()) >= _MOST_OPEN:
             raise OverloadedError(f"{_MOST_OPEN} jobs are waiting already", retry_after=30)
         job = Job(kind, spec, total)
@@ -81,29 +81,29 @@ class JobBook:
         return self._jobs[name]
 
     def all(self) -> list[Job]:
-        """Return every job that is remembered, newest first."""
+        """Return every known job, newest first."""
         return sorted(self._jobs.values(), key=lambda job: -job.created)
 
     def resume(self) -> None:
-        """Read the records of an earlier process and go on with what it left."""
+        """Read the records of an earlier process and resume its unfinished jobs."""
         if self._folder is None or not self._folder.is_dir():
             return
         for path in sorted(self._folder.glob("*.json")):
             try:
                 job = Job(**orjson.loads(path.read_bytes()))
             except (ValueError, TypeError):
-                log.error("the record of job %s is damaged and is left out", path.stem)
+                log.error("the record of job %s is damaged and is skipped", path.stem)
                 continue
             self._jobs[job.id] = job
             if job.finished is None:
                 self._launch(job)
 
     def partial_path(self, job: Job) -> Path | None:
-        """Return where a job may keep what it has so far."""
+        """Return the file for a job's partial result."""
         return None if self._folder is None else self._folder / f"{job.id}.partial.npz"
 
     async def close(self) -> None:
-        """Stop what runs; its record says that it is not finished, so it will be resumed."""
+        """Stop running jobs; their records stay unfinished, so they are resumed later."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,7 +115,7 @@ class JobBook:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, job: Job) -> None:
-        """Do a job in its turn and record how it ended."""
+        """Run a job in its turn and record how it ended."""
         async with self._turn:
             job.state = "running"
             try:
@@ -139,7 +139,7 @@ class JobBook:
 
     def _forget_old(self) -> None:
         finished = [job for job in self._jobs.values() if job.finished is not None]
-        for job in sorted(finished, key=lambda job: job.created)[:-_KEPT]:
+        for job in sorted(finished, key=lambda job: job.created)[:-_MOST_FINISHED]:
             del self._jobs[job.id]
             if self._folder is not None:
                 (self._folder / f"{job.id}.json").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """API keys: several, each with a scope, compared in constant time.
 
-Only digests are kept. With no key configured everybody may read and write, and nobody administers.
+Only digests are stored. Without keys, anyone may read and write, and admin endpoints are disabled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHORTEST = 8
 
 @dataclass(frozen=True)
 class Key:
-    """The digest of a key and what it opens."""
+    """The digest of a key and its scope."""
 
     scope: Scope
     digest: bytes
@@ -37,22 +37,24 @@ class Keyring:
         self._keys = tuple(keys)
 
     def check(self, headers: Mapping[str, str], scope: Scope) -> None:
-        """Return if a request with these headers may do what `scope` names, else say why not."""
+        """Raise unless a request with these headers has `scope`."""
         if not self._keys:
             if scope == "admin":
                 raise ForbiddenError(
-                    "administration is off, since no admin key is configured; start the server "
+                    "admin endpoints are disabled: no admin key is configured; start the server "
                     "with one (--keys FILE or TWINLENS_KEYS)"
                 )
             return
-        held = self._find(read_token(headers))
-        if held is None:
-            raise UnauthorizedError("the API key is missing or not known here")
-        if SCOPES.index(held) < SCOPES.index(scope):
-            raise ForbiddenError(f"this key has the scope {held!r}; this takes {scope!r}")
+        granted = self._find(read_token(headers))
+        if granted is None:
+            raise UnauthorizedError("the API key is missing or unknown")
+        if SCOPES.index(granted) < SCOPES.index(scope):
+            raise ForbiddenError(
+                f"this key has the scope {granted!r}; this request needs {scope!r}"
+            )
 
     def _find(self, token: str) -> Scope | None:
-        """Return the widest scope of `token`; every key is compared, so time tells nothing."""
+        """Return the widest scope of `token`; every key is compared, so timing reveals nothing."""
         digest = hashlib.sha256(token.encode()).digest()
         found = [key.scope for key in self._keys if hmac.compare_digest(key.digest, digest)]
         return max(found, key=SCOPES.index, default=None)
@@ -67,7 +69,7 @@ def read_token(headers: Mapping[str, str]) -> str:
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:
-    """Return the keys in `scope:key` entries, apart by lines, spaces or commas; `#` comments."""
+    """Return the keys in `scope:key` entries, split at lines, spaces or commas; `#` comments."""
     keys = []
     for line in text.splitlines():
         for entry in re.split(r"[,\s]+", line.partition("#")[0].strip()):

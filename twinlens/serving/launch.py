@@ -1,7 +1,7 @@
-"""Starting and stopping: open the bundles, prove them, listen, and on SIGTERM drain.
+"""Starting and stopping: open and verify the bundles, listen, and on SIGTERM drain.
 
-The socket opens only after every bundle has replayed its golden vectors, so a server that answers
-at all answers rightly.
+The server accepts connections only after every bundle has reproduced its golden vectors, so a
+server that answers at all answers correctly.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from twinlens.errors import InputError
 from twinlens.serving.admission.protocol import build_protocol
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.contracts import StagedEncoder
-from twinlens.serving.engine.memory import set_aside
+from twinlens.serving.engine.memory import freeze_objects
 from twinlens.serving.observe.logs import configure_logs
 from twinlens.serving.service import Opener, Service
 from twinlens.serving.settings import ServerSettings
 
 log = logging.getLogger("twinlens.serving")
 
-_EXAMPLE = Path("examples/heart.png")  # of a checkout, where `make serve` runs
+_EXAMPLE = Path("examples/heart.png")  # exists in a checkout, where `make serve` runs
 
 
 def build_opener(
@@ -40,7 +40,7 @@ def build_opener(
     threads: int | None = None,
     fast: bool = False,
 ) -> Opener:
-    """Return what opens a bundle for this server: verified, and proven by its golden vectors."""
+    """Return a function that opens a bundle and verifies it by its golden vectors."""
     limits = ImageLimits(
         max_bytes=settings.limits.image_bytes, max_pixels=settings.limits.image_pixels
     )
@@ -56,50 +56,50 @@ def build_opener(
     return open_encoder
 
 
-def take_port(host: str, port: int) -> socket.socket:
-    """Return a socket at an address, which answers nobody yet; port 0 is any that is free.
+def bind_port(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address, not yet listening; port 0 picks a free port.
 
-    Taken before anything is opened, so that a port in use is told at once.
+    Bound before any bundle is opened, so that a port in use is reported at once.
     """
-    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        taken.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        taken.close()
+        listener.close()
         raise InputError(
             f"cannot listen on {host} port {port}: {error.strerror}; choose another --port "
             "or --host"
         ) from None
-    return taken
+    return listener
 
 
-def run_server(service: Service, taken: socket.socket, more: Sequence[APIRouter] = ()) -> None:
-    """Serve until a signal says to stop; return when all is drained."""
+def run_server(service: Service, listener: socket.socket, more: Sequence[APIRouter] = ()) -> None:
+    """Serve until a signal asks to stop; return when the server has drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
     app = add_middleware(build_app(service, more))
     config = uvicorn.Config(
         app,
         http=build_protocol(app),
-        ws="none",  # nothing here speaks it
+        ws="none",  # no WebSocket endpoints
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # nothing here asks where a client is
+        proxy_headers=False,  # client addresses are not used
         server_header=False,
         timeout_graceful_shutdown=max(1, round(watch.drain_seconds)),
         backlog=2048,
     )
-    set_aside()
-    DrainingServer(config, service).run([taken])
+    freeze_objects()
+    DrainingServer(config, service).run([listener])
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that says that it is going before it goes.
+    """A server that announces its shutdown before it stops.
 
-    The first signal turns readiness off at once and keeps serving for the notice, so that a
-    balancer can look away; then the socket closes and what is in flight is finished, within the
-    limit. A second signal ends the wait.
+    The first signal turns readiness off at once and keeps serving for the notice, so that a load
+    balancer can stop sending traffic; then the socket closes and requests in flight finish, within
+    the limit. A second signal ends the wait.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -108,7 +108,7 @@ class DrainingServer(uvicorn.Server):
         self._timer: threading.Timer | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, or, when that was asked before, end."""
+        """Start draining at the first signal, stop at the second."""
         if self._service.is_draining or sig == signal.SIGINT:
             super().handle_exit(sig, frame)
             return
@@ -124,9 +124,9 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def announce(service: Service, taken: socket.socket) -> list[str]:
-    """Return the lines that tell a user where the server is and how to ask it something."""
-    host, port = taken.getsockname()[:2]
+def announce(service: Service, listener: socket.socket) -> list[str]:
+    """Return the lines that show a user the server's address and an example request."""
+    host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     lines = [
         f"{name}: {served.default.encoder.manifest.name} "
@@ -139,9 +139,9 @@ def announce(service: Service, taken: socket.socket) -> list[str]:
 
 
 def suggest_call(url: str, picture: Path) -> str:
-    """Return a curl line that works as it stands: with `picture` where it exists, else with text.
+    """Return a curl command that works unchanged: with `picture` if it exists, else with text.
 
-    `picture` exists where the server was started from a checkout.
+    `picture` exists if the server was started from a checkout.
     """
     if picture.is_file():
         return f'curl {url}/zeroshot -F images=@{picture} -F "classes=red heart" -F classes=sun'

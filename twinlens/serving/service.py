@@ -1,4 +1,4 @@
-"""The parts of one server, put together, and what every route needs of them."""
+"""One server: its parts, and the functions that every route needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import numpy as np
 from prometheus_client.metrics_core import Metric
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +20,6 @@ from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
-from twinlens.serving.engine.batcher import QueueEntry, Ticket
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
 from twinlens.serving.engine.memory import release_memory
 from twinlens.serving.engine.model import ServedModel
@@ -84,7 +82,7 @@ class Service:
         )
 
     def open_models(self, name: str, source: str) -> dict[str, ServedModel]:
-        """Open a bundle without serving it yet; slow, so not for the event loop's thread."""
+        """Open a bundle without serving it yet; slow, so never called on the event loop."""
         return {
             precision: ServedModel(
                 name,
@@ -101,9 +99,9 @@ class Service:
         }
 
     async def swap(self, name: str, source: str) -> None:
-        """Open a bundle beside the live traffic, then serve it as `name`.
+        """Open a bundle while requests run, then serve it as `name`.
 
-        Until it is open nothing changes, and if it does not open, nothing does.
+        If it cannot be opened, nothing changes.
         """
         loop = asyncio.get_running_loop()
         models = await loop.run_in_executor(self._background, self.open_models, name, source)
@@ -121,7 +119,7 @@ class Service:
         return [fault for fault in faults if fault]
 
     async def watch(self) -> None:
-        """Replace dead workers, probe sick ones, end bodies that do not come; for ever."""
+        """Replace dead workers, probe faulty ones, cancel overdue bodies; runs until cancelled."""
         while True:
             await asyncio.sleep(self.settings.watch.interval)
             self.bodies.expire()
@@ -132,10 +130,10 @@ class Service:
                 for tower in model.towers:
                     if tower.find_fault(self.settings.watch):
                         tower.restart_worker(self.settings.watch)
-                        _probe(model)
+                        model.probe()
 
     def authorize(self, request: Request, scope: Scope) -> None:
-        """Return if the request's key, where keys are needed, has the scope."""
+        """Raise unless the request's key, if keys are required, has the scope."""
         self.keys.check(request.headers, scope)
 
     def begin(self, request: Request, scope: Scope = "read") -> Call:
@@ -158,7 +156,7 @@ class Service:
 
     @asynccontextmanager
     async def receive(self, request: Request, call: Call) -> AsyncIterator[bytes]:
-        """Read the body and count its bytes as held until the request is over."""
+        """Read the body; count its bytes until the request has ended."""
         began = self.clock.now()
         try:
             body = await self.bodies.read(request, call)
@@ -168,14 +166,14 @@ class Service:
             self.bodies.release(call)
 
     def check_items(self, model: ServedModel, answers: Answers, call: Call, where: str) -> None:
-        """Count the items that failed; where none succeeded, the request fails with the first."""
+        """Count failed items; raise the first error if no item succeeded."""
         call.failed_items = self.count_failures(model, answers)
         failed = first_failure(answers)
         if failed is not None and call.failed_items == len(answers):
             raise locate(*failed, where)
 
     def count_failures(self, model: ServedModel, answers: Answers) -> int:
-        """Return how many items failed, and count them by their codes."""
+        """Return how many items failed, and count them by error code."""
         failed = [answer for answer in answers if isinstance(answer, Exception)]
         for error in failed:
             code = error.code if isinstance(error, TwinlensError) else "internal_error"
@@ -192,7 +190,7 @@ class Service:
         status: int = 200,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """Return the answer with the headers that every answer of a model has."""
+        """Return the answer with the headers common to all answers of a model."""
         self.metrics.count_stages(model.name, call.seconds)
         named = {
             "Twinlens-Model": model.name,
@@ -211,11 +209,11 @@ class Service:
         self._background.shutdown(wait=False, cancel_futures=True)
 
     def _close_later(self, model: ServedModel) -> None:
-        """Stop a model's workers without making the event loop wait for their last batch."""
+        """Stop a model's workers without blocking the event loop on their last batch."""
         self._background.submit(model.close).add_done_callback(self._note_closed)
 
     def _note_closed(self, _: object) -> None:
-        """Have the watchdog give the memory back at its next look, when nobody refers to it."""
+        """Have the watchdog release the memory at its next check, when no reference is left."""
         self._has_closed = True
 
     def _read_metrics(self) -> Iterable[Metric]:
@@ -252,17 +250,20 @@ class Service:
         )
         yield gauge(
             "twinlens_text_cache_bytes",
-            "Bytes that the text cache holds",
+            "Bytes in the text cache",
             [],
             [([], self.cache.used_bytes)],
         )
         yield gauge(
-            "twinlens_ready", "Whether /readyz says yes", [], [([], float(not self.find_faults()))]
+            "twinlens_ready",
+            "Whether /readyz answers 200",
+            [],
+            [([], float(not self.find_faults()))],
         )
 
 
 def locate(index: int, error: Exception, where: str) -> Exception:
-    """Return `error` naming the item that it belongs to."""
+    """Return `error` with the item that it belongs to as its field."""
     if isinstance(error, TwinlensError):
         error.field = f"{where}[{index}]"
     return error
@@ -281,18 +282,3 @@ async def _wait_gone(request: Request) -> None:
     """Return when the client has closed the connection; only once the body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _probe(model: ServedModel) -> None:
-    """Give each tower one harmless item, so that a worker which recovered is seen to."""
-    image = model.encoder.manifest.image
-    if model.images is not None and image is not None and not model.images.batcher.depth:
-        pixels = np.zeros((image.height, image.width, 3), dtype=np.uint8)
-        model.images.batcher.put([QueueEntry(Ticket(1, _ignore), 0, pixels)])
-    if model.texts is not None and not model.texts.batcher.depth:
-        tokens = model.encoder.tokenize(["a probe"])[0]
-        model.texts.batcher.put([QueueEntry(Ticket(1, _ignore), 0, tokens)])
-
-
-def _ignore() -> None:
-    """Do nothing: a probe's answer is read off the worker."""

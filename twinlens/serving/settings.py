@@ -1,6 +1,6 @@
-"""All that can be set of a server, in one frozen object, built once at the edge and passed down.
+"""All settings of a server in one frozen object, built once at startup and passed down.
 
-Inner code gets values from here and never reads the environment. docs/serve.md lists every field.
+Other code reads values from here, never from the environment. docs/serve.md lists every field.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twinlens.errors import InputError
 from twinlens.serving.keys import Key
 
 MIB = 1024 * 1024
-_WHOLE = ("fetching.ports", "batching.text_buckets")
+_INTEGER_LISTS = ("fetching.ports", "batching.text_buckets")
 _FORMATS = ("jpeg", "png", "webp", "gif", "bmp")
 _AT_LEAST_ONE = (
     "limits.items",
@@ -33,17 +33,17 @@ _ABOVE_ZERO = ("limits.request_seconds", "limits.body_seconds", "watch.interval"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for; each is checked before the work that it bounds."""
+    """Limits of a request; each is checked before the work that it bounds."""
 
     body_bytes: int = 32 * MIB
     items: int = 256  # per request
     classes: int = 2048  # per request; a stored classifier may hold more
     stored_classes: int = 20_000
     templates: int = 128
-    prompts: int = 4096  # classes x templates that one request may have built
+    prompts: int = 4096  # classes x templates that one request may build
     image_bytes: int = 16 * MIB
     image_pixels: int = 50_000_000
-    formats: tuple[str, ...] = _FORMATS  # that are decoded at all
+    formats: tuple[str, ...] = _FORMATS  # accepted image formats
     request_pixels: int = 200_000_000
     text_characters: int = 8192
     requests_in_flight: int = 256
@@ -51,30 +51,30 @@ class Limits:
     image_queue: int = 256  # items between acceptance and answer, per bundle
     text_queue: int = 4096
     request_seconds: float = 30.0
-    body_seconds: float = 30.0  # to receive a body in
+    body_seconds: float = 30.0  # to receive a body
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How items become batches. A window of zero: the running batch is the window."""
+    """How items become batches. With a window of zero, items queue only while a batch runs."""
 
     image_batch: int = 8
     text_batch: int = 32
     text_buckets: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     window_seconds: float = 0.0
-    target_seconds: float = 0.1  # waiting and running together, where there is a window
+    target_seconds: float = 0.1  # for waiting and running together, if there is a window
     decode_threads: int = 0  # 0: one per core
     cache_bytes: int = 64 * MIB  # text embeddings
 
 
 @dataclass(frozen=True)
 class Watch:
-    """When a worker counts as dead, and how a shutdown is bounded."""
+    """When a worker counts as dead, and how long a shutdown may take."""
 
     interval: float = 0.5
     stall_seconds: float = 60.0
     failures_in_a_row: int = 3
-    drain_notice: float = 1.0  # /readyz says no this long before the socket closes
+    drain_notice: float = 1.0  # /readyz answers 503 for this long before the socket closes
     drain_seconds: float = 20.0
 
 
@@ -97,9 +97,9 @@ class ServerSettings:
     batching: Batching = field(default_factory=Batching)
     watch: Watch = field(default_factory=Watch)
     fetching: Fetching = field(default_factory=Fetching)
-    data: Path | None = None  # where classifiers and jobs are kept over restarts
+    data: Path | None = None  # keeps classifiers, jobs and collections over restarts
     bundles: Path | None = None  # folder from which an admin may load bundles by name
-    keys: tuple[Key, ...] = ()  # none: everybody reads and writes, nobody administers
+    keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
     cors_origins: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)  # the first is the default
     log_format: str = "text"  # or "json"
@@ -134,14 +134,14 @@ def list_names(settings: ServerSettings) -> list[str]:
 
 
 def _convert(name: str, old: Any, text: str) -> Any:
-    """Return `text` as a value of the kind that the field holds."""
+    """Return `text` converted to the field's type."""
     if isinstance(old, bool):
         if text.lower() not in ("true", "false"):
             raise InputError(f"{name} is {text!r}; it must be true or false", field=name)
         return text.lower() == "true"
     if isinstance(old, tuple):
         parts = [part.strip() for part in text.split(",") if part.strip()]
-        return tuple(_convert(name, 0 if name in _WHOLE else "", part) for part in parts)
+        return tuple(_convert(name, 0 if name in _INTEGER_LISTS else "", part) for part in parts)
     if isinstance(old, str):
         if name == "limits.formats" and text not in _FORMATS:
             raise InputError(f"{name} holds {text!r}; known are {', '.join(_FORMATS)}", field=name)
@@ -150,7 +150,7 @@ def _convert(name: str, old: Any, text: str) -> Any:
 
 
 def _convert_number(name: str, old: float, text: str) -> float:
-    """Return a number that the setting can mean."""
+    """Return a number that is valid for the setting."""
     wanted = "a whole number" if isinstance(old, int) else "a number"
     least = 1 if name in _AT_LEAST_ONE else 0
     try:

@@ -1,4 +1,4 @@
-"""Images of every mode, format and shape that the tests of preprocessing ask for; no tests."""
+"""Images of every mode, format and shape for the tests of preprocessing; no tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODES = ["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "I;16", "I", "YCbCr"]
 
 
 def spec(**changes: Any) -> ImageSpec:
-    """Return a small frame, with open_clip's rules where nothing else is said."""
+    """Return a small frame, by default with open_clip's rules."""
     values: dict[str, Any] = {
         "file": "image.onnx",
         "height": 64,
@@ -37,7 +37,7 @@ def spec(**changes: Any) -> ImageSpec:
 
 
 def pixels(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return RGB pixels with slopes, hard edges and noise, the last two being the hard ones."""
+    """Return RGB pixels with gradients, hard edges and noise."""
     rng = np.random.default_rng((seed, width, height))
     y, x = np.mgrid[0:height, 0:width]
     slopes = np.stack([x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), (x + y) % 256])
@@ -50,7 +50,7 @@ def pixels(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """Return the picture in a mode of Pillow's, alpha and black channel varied too."""
+    """Return the image in a mode of Pillow, with varied alpha and black channels."""
     image = Image.fromarray(pixels(width, height, seed))
     if mode in ("I;16", "I"):
         grey = np.asarray(image.convert("L")).astype(np.uint16) * 257
@@ -65,7 +65,7 @@ def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.
 
 
 def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    """Return the image's file."""
+    """Return the encoded image."""
     file = BytesIO()
     image.save(file, format, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Batches come in order, one ahead, and never more than that."""
+"""Batches are decoded in order, at most one ahead."""
 
 from __future__ import annotations
 

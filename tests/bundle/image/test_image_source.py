@@ -1,4 +1,4 @@
-"""Hostile and broken files: each one a clear error, before it costs anything, without a warning."""
+"""Hostile and broken files: each gives a clear error before any costly work, without a warning."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def gif(width: int, height: int, *, x: int = 0, y: int = 0, screen: int = 4) -> bytes:
-    """Return a GIF whose one frame may lie outside its screen; its pixels are cut short."""
+    """Return a GIF whose frame may lie outside its screen, with truncated pixels."""
     head = b"GIF89a" + struct.pack("<HHBBB", screen, screen, 0x80, 0, 0) + bytes(6)
     comment = b"!\xfe\x05hello\x00"
     return head + comment + b"," + struct.pack("<4HB", x, y, width, height, 0) + b"\x02\x01\x00;"
@@ -44,7 +44,7 @@ def webp(kind: bytes, body: bytes) -> bytes:
 
 
 def claims(width: int, height: int) -> dict[str, bytes]:
-    """Return small files whose headers claim so many pixels."""
+    """Return small files whose headers claim this many pixels."""
     jpeg = bytearray(encode(picture(8, 8), "JPEG"))
     place = jpeg.index(b"\xff\xc0") + 5
     jpeg[place : place + 4] = struct.pack(">HH", height, width)
@@ -79,7 +79,7 @@ def test_a_bomb_is_refused_by_its_header_before_it_takes_memory_or_time(name: st
     assert peak < 1 << 20
 
 
-# Not JPEG and not the one-pixel GIF: what is missing of these, their decoders make up.
+# Not JPEG and not the one-pixel GIF: their decoders fill in missing data.
 @pytest.mark.parametrize("name", sorted(claims(9, 9).keys() - {"JPEG", "GIF beside its screen"}))
 def test_a_header_within_the_limits_over_broken_pixels_is_an_image_error(name: str) -> None:
     with pytest.raises(ImageError, match="cannot be decoded"):
@@ -87,7 +87,7 @@ def test_a_header_within_the_limits_over_broken_pixels_is_an_image_error(name: s
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_truncated_file_is_an_image_error_or_whole_enough_to_be_seen(format: str) -> None:
+def test_a_truncated_file_is_an_image_error_or_still_decodable(format: str) -> None:
     data = encode(picture(90, 70), format)
     refused = 0
     for end in [*range(0, 60, 3), *range(60, len(data), len(data) // 40)]:
@@ -108,7 +108,7 @@ def test_damaged_bytes_never_raise_anything_but_an_image_error(format: str) -> N
     for _ in range(150):
         data = bytearray(good)
         for _ in range(rng.randint(1, 6)):
-            # Mostly the header, where the structure is.
+            # Mostly in the header, which holds the structure.
             place = rng.randrange(len(data) if rng.random() < 0.3 else min(len(data), 120))
             data[place] = rng.randrange(256)
         with contextlib.suppress(ImageError, TooLargeError):
@@ -120,7 +120,7 @@ def test_damaged_bytes_never_raise_anything_but_an_image_error(format: str) -> N
     [b"", b"x", b"hello, world", b"%PDF-1.7", b"<svg></svg>", b"II*\x00" + bytes(50), b"BM",
      b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x00\x00\x00\x00WEBP", bytes(1000)],
 )  # fmt: skip
-def test_what_is_no_image_is_an_image_error(data: bytes) -> None:
+def test_data_that_is_not_an_image_is_an_image_error(data: bytes) -> None:
     for source in (data, bytearray(data), memoryview(data)):
         with pytest.raises(ImageError):
             Preprocessor(spec())(source)
@@ -132,7 +132,7 @@ def test_a_format_that_is_not_listed_is_refused_though_pillow_reads_it() -> None
             Preprocessor(spec())(encode(picture(32, 32), format))
 
 
-def test_a_device_without_an_end_is_read_to_the_limit_only() -> None:
+def test_an_endless_device_is_read_only_up_to_the_limit() -> None:
     if not Path("/dev/zero").exists():
         pytest.skip("no /dev/zero here")
     with pytest.raises(TooLargeError, match="more than 1000 bytes"):
@@ -151,15 +151,15 @@ def test_an_error_names_the_file(tmp_path: Path) -> None:
         Preprocessor(spec(), limits=ImageLimits(max_pixels=100))(str(path))
 
 
-def test_a_truncated_image_of_a_caller_is_an_image_error() -> None:
+def test_a_truncated_pillow_image_is_an_image_error() -> None:
     data = encode(picture(90, 70), "PNG")
     with pytest.raises(ImageError, match="cannot be decoded"):
         Preprocessor(spec())(Image.open(BytesIO(data[: len(data) // 2])))
 
 
-def test_damaged_exif_means_upright_and_warns_of_nothing() -> None:
+def test_damaged_exif_means_no_rotation_and_no_warning() -> None:
     plain = encode(picture(90, 70), "JPEG")
-    preprocess = Preprocessor(spec(), fast=True)  # which asks before the pixels are there
+    preprocess = Preprocessor(spec(), fast=True)  # which reads EXIF before the pixels
     expected = preprocess(plain)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -172,7 +172,8 @@ def test_damaged_exif_means_upright_and_warns_of_nothing() -> None:
     ]:
         given = preprocess(encode(picture(90, 70), "JPEG", exif=block))
         assert (given == expected).all()
-    for end in range(40, len(whole)):  # the entry is whole, what follows is not: Pillow would warn
+    # The entry is complete, the rest is truncated: Pillow would warn.
+    for end in range(40, len(whole)):
         Preprocessor(spec())(encode(picture(90, 70), "JPEG", exif=whole[:end]))
 
 
@@ -181,13 +182,13 @@ def test_damaged_exif_means_upright_and_warns_of_nothing() -> None:
     [chunk(b"acTL", struct.pack(">II", 0, 0)), chunk(b"acTL", struct.pack(">II", 2, 0)) * 2,
      chunk(b"acTL", b"short"), chunk(b"fcTL", bytes(26)) + chunk(b"acTL", bytes(8))],
 )  # fmt: skip
-def test_a_png_with_a_broken_animation_is_seen_as_its_still_picture(control: bytes) -> None:
+def test_a_png_with_a_broken_animation_is_decoded_as_its_still_image(control: bytes) -> None:
     still = encode(picture(40, 30), "PNG")
     broken = still[:33] + control + still[33:]
     assert (Preprocessor(spec())(broken) == Preprocessor(spec())(still)).all()
 
 
-def test_a_jpeg_of_several_pictures_is_seen_as_its_first() -> None:
+def test_a_jpeg_with_several_images_is_decoded_as_its_first() -> None:
     first, second = picture(40, 30, seed=1), picture(40, 30, seed=2)
     data = encode(first, "MPO", save_all=True, append_images=[second])
     alone = encode(first, "JPEG")

@@ -24,9 +24,10 @@ from tests.bundle.image.made_images import (
     pixels,
     spec,
 )
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.framing import frame
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
-from twinlens.bundle.image.resampling import Pixels, to_eight_bits
+from twinlens.bundle.image.resampling import to_eight_bits
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import BundleError, ImageError, InputError, NotFoundError, TooLargeError
 
@@ -55,12 +56,12 @@ def difference(given: Pixels, expected: Pixels) -> int:
 
 
 def shapes_for(mode: str) -> list[tuple[int, int]]:
-    """Return all shapes for the common mode, a few for the others: the time is the references'."""
+    """Return all shapes for the common mode, few for the others: the references are slow."""
     return SHAPES if mode == "RGB" else FEW_SHAPES
 
 
 def is_extreme(shape: tuple[int, int]) -> bool:
-    """Tell the shapes that the references cannot pad: they would be less than a pixel wide."""
+    """Return whether the references cannot pad the shape, as it would be below one pixel wide."""
     return max(shape) > 100 * min(shape)
 
 
@@ -81,7 +82,7 @@ def test_every_mode_and_shape_equals_open_clips_transform(mode: str, resize: str
 def only_seen(
     image: ImageSpec, shape: tuple[int, int], given: Pixels, expected: Pixels
 ) -> tuple[Pixels, Pixels]:
-    """Return both without their padding, which open_clip converts from CMYK with the rest."""
+    """Return both without their padding, since open_clip also converts padding from CMYK."""
     x, y = (framing := frame(image, *shape)).x, framing.y
     part = slice(y.offset, y.offset + y.length), slice(x.offset, x.offset + x.length)
     return given[part], expected[part]
@@ -126,7 +127,7 @@ def test_padding_equals_open_clips_and_timms(fill: int) -> None:
 
 
 def test_a_frame_larger_than_the_resized_image_is_padded_as_torchvision_pads() -> None:
-    from torchvision import transforms  # beside the references, which stand on it
+    from torchvision import transforms  # used by the references
 
     reference = transforms.Compose(
         [transforms.Resize(50, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(64),
@@ -190,7 +191,7 @@ def test_every_format_equals_both_transforms(name: str, source: str, tmp_path: P
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
-def test_of_an_animation_the_first_frame_is_seen(format: str) -> None:
+def test_an_animation_is_decoded_as_its_first_frame(format: str) -> None:
     first, second = picture(90, 70, seed=1), picture(90, 70, seed=2)
     options = {"lossless": True} if format == "WEBP" else {}
     data = encode(first, format, save_all=True, append_images=[second], **options)
@@ -201,7 +202,7 @@ def test_of_an_animation_the_first_frame_is_seen(format: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-def test_an_image_that_exif_says_is_turned_is_seen_upright(orientation: int, format: str) -> None:
+def test_an_image_rotated_by_exif_is_decoded_upright(orientation: int, format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(picture(120, 75), format, exif=exif)
@@ -220,7 +221,7 @@ def test_an_image_that_exif_says_is_turned_is_seen_upright(orientation: int, for
     [(pixels(90, 70), "RGB"), (pixels(90, 70)[..., 0], "L"), (pixels(90, 70)[:, ::-1], "RGB"),
      (np.dstack([pixels(90, 70), pixels(90, 70, 1)[..., 0]]), "RGBA")],
 )  # fmt: skip
-def test_an_array_is_seen_as_the_image_it_holds(array: Pixels, mode: str) -> None:
+def test_an_array_is_read_as_an_image(array: Pixels, mode: str) -> None:
     image = Image.fromarray(np.ascontiguousarray(array))
     assert image.mode == mode
     for convert in ("before_resize", "after_resize"):
@@ -228,7 +229,7 @@ def test_an_array_is_seen_as_the_image_it_holds(array: Pixels, mode: str) -> Non
         np.testing.assert_array_equal(preprocess(array), preprocess(image))
 
 
-def test_pixels_are_the_callers_own_and_in_order() -> None:
+def test_pixels_are_a_contiguous_writable_copy() -> None:
     array = pixels(64, 64)
     for source in (array, Image.fromarray(array), encode(Image.fromarray(array), "PNG")):
         given = Preprocessor(spec())(source)
@@ -242,7 +243,7 @@ def test_pixels_are_the_callers_own_and_in_order() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])
 @pytest.mark.parametrize("resize", ["shortest", "longest"])
 @pytest.mark.parametrize("fast", [False, True])
-def test_pixels_are_in_order_by_whatever_way_they_came(mode: str, resize: str, fast: bool) -> None:
+def test_pixels_are_contiguous_on_every_path(mode: str, resize: str, fast: bool) -> None:
     for name in ("nearest", "bicubic"):
         preprocess = Preprocessor(spec(resize=resize, interpolation=name), fast=fast)
         given = preprocess(picture(90, 70, mode))
@@ -250,7 +251,7 @@ def test_pixels_are_in_order_by_whatever_way_they_came(mode: str, resize: str, f
         assert given.flags.writeable
 
 
-def test_a_callers_image_is_left_as_it_was() -> None:
+def test_the_image_of_the_caller_is_not_changed() -> None:
     image = Image.open(BytesIO(encode(picture(900, 700, "P"), "PNG", transparency=b"\x00\x80")))
     before = image.mode, image.size, dict(image.info)
     for convert in ("before_resize", "after_resize"):
@@ -276,7 +277,7 @@ def test_sixteen_bit_grey_is_scaled_where_pillow_would_clip() -> None:
         np.testing.assert_array_equal(given, np.repeat(wanted[..., None], 3, axis=2))
 
 
-def test_thirty_two_bit_integers_that_hold_eight_bits_are_taken_as_they_are() -> None:
+def test_thirty_two_bit_integers_within_eight_bits_are_not_scaled() -> None:
     levels = pixels(64, 64)[..., 0]
     given = Preprocessor(spec())(Image.fromarray(levels.astype(np.int32)))
     np.testing.assert_array_equal(given[..., 1], levels)
@@ -297,14 +298,14 @@ def test_a_mode_without_a_known_range_is_refused(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["PA", "RGBX", "LAB", "HSV"])
 @pytest.mark.parametrize("convert", ["before_resize", "after_resize"])
-def test_the_rarer_modes_are_seen_too(mode: str, convert: str) -> None:
+def test_rare_modes_are_decoded(mode: str, convert: str) -> None:
     image = Image.new("RGB", (90, 70), (204, 51, 51))  # of the web palette
     image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
     given = Preprocessor(spec(convert=convert))(image)
     assert np.abs(given.astype(int) - np.array([204, 51, 51])).max() <= 6
 
 
-def test_fast_is_near_on_a_photograph_and_decodes_less() -> None:
+def test_fast_decoding_is_close_on_a_photograph_and_decodes_less() -> None:
     rng = np.random.default_rng(3)
     smooth = Image.fromarray(rng.integers(0, 256, (8, 12, 3), dtype=np.uint8))
     data = encode(smooth.resize((1350, 900), Image.Resampling.BICUBIC), "JPEG", quality=92)
@@ -369,7 +370,7 @@ def test_a_flat_image_stays_flat_and_the_frame_is_always_filled(
 
 @given(width=st.integers(1, 3000), height=st.integers(1, 3000), side=st.integers(1, 300))
 @settings(max_examples=60, deadline=None)
-def test_turning_the_image_turns_its_framing(width: int, height: int, side: int) -> None:
+def test_rotating_the_image_rotates_its_crop(width: int, height: int, side: int) -> None:
     image = spec(height=side, width=side, resize_to=side)
     across, down = frame(image, width, height), frame(image, height, width)
     assert (across.x, across.y) == (down.y, down.x)
@@ -396,13 +397,13 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
      (np.zeros((0, 4, 3), np.uint8), "4 x 0 pixels; it is empty"),
      (Image.new("RGB", (0, 3)), "0 x 3 pixels; it is empty")],
 )  # fmt: skip
-def test_what_is_no_image_is_refused_in_words(source: Any, words: str) -> None:
+def test_a_source_that_is_not_an_image_is_refused_with_a_message(source: Any, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         Preprocessor(spec())(source)
     assert caught.value.field == "image"
 
 
-def test_bytes_and_pixels_over_the_limits_are_refused_everywhere(tmp_path: Path) -> None:
+def test_bytes_and_pixels_over_the_limits_are_refused_on_every_path(tmp_path: Path) -> None:
     data = encode(picture(40, 30), "PNG")
     (tmp_path / "a.png").write_bytes(data)
     few = Preprocessor(spec(), limits=ImageLimits(max_bytes=len(data) - 1))

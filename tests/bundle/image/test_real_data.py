@@ -1,4 +1,4 @@
-"""Preprocessing and tokenizer on real files: what made images and made strings do not think of."""
+"""Preprocessing and tokenizer on real files, for cases that synthetic data misses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 def read_files(name: str, most: int) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-    """Yield up to `most` files of a data set, evenly from all of it, with their rows."""
+    """Yield up to `most` files of a data set, evenly spaced, with their rows."""
     for path in sorted((Path(DATA or "") / name).glob("*.zip"))[:1]:
         with zipfile.ZipFile(path) as archive:
             rows = [json.loads(line) for line in archive.read("index.jsonl").splitlines()]
@@ -66,7 +66,7 @@ def test_real_captions_get_open_clips_ids(name: str) -> None:
 
 
 def find_strings(value: Any) -> Iterator[str]:
-    """Yield every string in a row, however deep: captions, keywords, labels in all languages."""
+    """Yield every string in a row, including nested ones: captions, keywords, labels."""
     if isinstance(value, str) and value:
         yield value
     elif isinstance(value, dict):

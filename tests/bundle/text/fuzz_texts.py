@@ -1,4 +1,4 @@
-"""Strings that a tokenizer may trip over: a seeded stream, no two runs apart."""
+"""Difficult strings for a tokenizer: a seeded, deterministic stream."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ EMOJI = ["😀", "👩\u200d🚀", "🇩🇪", "👍🏽", "❤️", "🏴\U000e
 SPACES = " \t\n\r\f\v\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000\u200b\ufeff"
 CONTROLS = "".join(map(chr, [*range(0x20), 0x7F, *range(0x80, 0xA0)])) + "\u200e\u202e\ufffd"
 MOJIBAKE = ["Ã©", "â€™", "â€œ", "Ð¼", "ï»¿", "Â£", "ŒÆ", "ﬁ"]
-FOLDED = ["\u0130", "\uff21", "\u017f", "\u212a", "'\u017f", "\u2019s"]  # where case has traps
-# Where scripts, letters and numbers of all sorts live, besides the planes as a whole.
+# Characters with unusual case mappings.
+FOLDED = ["\u0130", "\uff21", "\u017f", "\u212a", "'\u017f", "\u2019s"]
+# Ranges with scripts, letters and numbers of all sorts, besides whole planes.
 RANGES = [(0x80, 0x250), (0x370, 0x600), (0x900, 0xE00), (0x2000, 0x2400), (0x3000, 0x3100),
           (0x4E00, 0x4F00), (0xAC00, 0xAD00), (0xFB00, 0xFFFE), (0x1D400, 0x1D800),
           (0x1F300, 0x1FB00)]  # fmt: skip
@@ -51,7 +52,7 @@ def _one_range(rng: random.Random) -> str:
 
 
 def _mixed(rng: random.Random) -> str:
-    """Pieces of every sort, beside one another without a plan."""
+    """Random pieces of every kind, concatenated."""
     pieces = []
     for _ in range(rng.randint(1, 8)):
         kind = rng.randrange(10)
@@ -70,7 +71,7 @@ def _joined(rng: random.Random) -> str:
 
 
 def _rare_length(rng: random.Random) -> str:
-    """Mostly short; now and then a very long word, or more words than a context holds."""
+    """Mostly short texts; sometimes a very long word, or more words than a context holds."""
     draw = rng.random()
     if draw < 0.004:
         return "".join(rng.choices(string.ascii_lowercase + "é", k=rng.randint(100, 400)))

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer against open_clip's: the same ids for every string, and the same cut."""
+"""CLIP's tokenizer against open_clip's: the same ids for every string, and the same truncation."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_strings_that_hypothesis_finds_get_open_clips_ids(texts: list[str]) -> N
         "</w> </w>",
     ],
 )
-def test_a_string_made_to_trip_gets_open_clips_ids(
+def test_an_adversarial_string_gets_open_clips_ids(
     text: str, reference: Any, tokenizer: ClipTokenizer
 ) -> None:
     assert mismatches([text], reference, tokenizer) == []
@@ -140,7 +140,7 @@ def test_a_text_never_depends_on_its_neighbours(tokenizer: ClipTokenizer) -> Non
     [("a cat", "texts"), ([], "texts"), (["a", ""], "texts[1]"), (["a", "b", 3], "texts[2]"),
      ([None], "texts[0]"), (iter(["a"]), "texts"), (None, "texts"), ([b"a"], "texts[0]")],
 )  # fmt: skip
-def test_a_bad_input_is_refused_by_its_place(
+def test_an_error_names_the_index_of_a_bad_input(
     texts: list[str], field: str, tokenizer: ClipTokenizer
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -149,7 +149,7 @@ def test_a_bad_input_is_refused_by_its_place(
     assert caught.value.message.startswith(field + " ")
 
 
-def test_the_memory_of_words_is_bounded(
+def test_the_cache_of_words_is_bounded(
     merges: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clip_tokenizer, "CACHED_WORDS", 50)
@@ -166,7 +166,7 @@ def test_the_memory_of_words_is_bounded(
 def test_threads_share_a_tokenizer(
     merges: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clip_tokenizer, "CACHED_WORDS", 64)  # so that it is cleared all the time
+    monkeypatch.setattr(clip_tokenizer, "CACHED_WORDS", 64)  # so that it is cleared often
     texts = list(fuzz_texts(600, seed=9))
     tokenizer = ClipTokenizer(build_vocabulary(merges), 77)
     expected = tokenizer.encode(texts)
@@ -192,7 +192,7 @@ def test_a_word_of_a_hundred_thousand_letters_takes_seconds_not_hours(
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=40), st.randoms(use_true_random=False))
 @settings(max_examples=300, deadline=None)
-def test_merging_by_heap_equals_merging_by_sweeps(pieces: list[str], rng: Any) -> None:
+def test_merging_by_heap_equals_merging_by_repeated_scans(pieces: list[str], rng: Any) -> None:
     pairs = ["a b", "b c", "a a", "c c", "ab c", "a bc", "aa aa", "abc ab", "abc c", "cc abc"]
     rng.shuffle(pairs)
     ranks = {(left, right): i for i, (left, right) in enumerate(pair.split() for pair in pairs)}
@@ -200,7 +200,7 @@ def test_merging_by_heap_equals_merging_by_sweeps(pieces: list[str], rng: Any) -
 
 
 def merge_by_sweeps(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
-    """The rule as one would write it first: find the strongest pair, join it everywhere."""
+    """The plain algorithm: find the strongest pair, join it everywhere."""
     while True:
         known = [pair for pair in pairwise(pieces) if pair in ranks]
         if not known:

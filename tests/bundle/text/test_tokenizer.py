@@ -29,7 +29,7 @@ def spec(**changes: object) -> TextSpec:
 
 
 def write_word_tokenizer(path: Path, *, special: bool = True) -> None:
-    """Write a tokenizer that pads and cuts in its own way, which the bundle's must replace."""
+    """Write a tokenizer with padding and truncation, which the bundle's settings must replace."""
     numbers = {word: i for i, word in enumerate(WORDS)}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -79,7 +79,7 @@ def test_texts_are_cleaned_as_the_manifest_says(folder: Path) -> None:
     assert tokenizer.encode([text]) == [[1, 4, 5, 6, 7, 2]]
 
 
-def test_half_a_surrogate_pair_is_refused_by_its_place(folder: Path) -> None:
+def test_an_error_names_the_index_of_a_lone_surrogate(folder: Path) -> None:
     with pytest.raises(InputError, match=r"texts\[1\] holds half a surrogate") as caught:
         open_tokenizer(spec(), folder).encode(["a", "cat \ud800"])
     assert caught.value.field == "texts[1]"
@@ -104,7 +104,7 @@ def test_the_manifest_chooses_the_kind(tmp_path: Path) -> None:
         ({"pad_id": -1}, "pad_id is -1"),
     ],
 )
-def test_a_manifest_that_cannot_be_met_is_refused(
+def test_an_unsupported_manifest_is_refused(
     changes: dict[str, object], words: str, folder: Path
 ) -> None:
     with pytest.raises(BundleError, match=words):

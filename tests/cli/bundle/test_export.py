@@ -1,4 +1,4 @@
-"""`twinlens export` from the command line: a bundle that checks, and errors of one line."""
+"""`twinlens export` from the command line: a valid bundle, and one-line errors."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
     return int(stop.value.code or 0), captured.out, captured.err
 
 
-def test_an_exported_bundle_checks_and_the_stages_are_told(
+def test_an_exported_bundle_passes_check_and_the_stages_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     templates = tmp_path / "templates.txt"
     templates.write_text("a drawing of {}\n\n{}\n")
     out = tmp_path / "bundle"
-    code, said, told = call(
+    code, output, errors = call(
         capsys, "export", "timm:test_vit", "--random-weights", "-o", out, "--precisions", "int8",
         "--templates", templates, "--name", "mine", "--no-attention", "--json",
     )  # fmt: skip
-    assert code == 0, told
-    answer = json.loads(said)
+    assert code == 0, errors
+    answer = json.loads(output)
     assert (answer["name"], answer["embedding_dim"]) == ("mine", 64)
     assert answer["variants"][0]["precision"] == "fp32"
-    assert "tracing the image tower" in told
-    assert "agrees with torch" in told
+    assert "tracing the image tower" in errors
+    assert "agrees with torch" in errors
     assert any("agrees with torch" in note for note in answer["notes"])
     assert not (out / "attention.onnx").exists()
-    code, said, _ = call(capsys, "check", out, "--device", "cpu")
+    code, output, _ = call(capsys, "check", out, "--device", "cpu")
     assert code == 0
-    assert "ok: revision " + answer["revision"][:12] in said
-    code, _, told = call(capsys, "export", "timm:test_vit", "--random-weights", "-o", out)
+    assert "ok: revision " + answer["revision"][:12] in output
+    code, _, errors = call(capsys, "export", "timm:test_vit", "--random-weights", "-o", out)
     assert code == 2
-    assert told.splitlines()[-1].startswith("error: ")
-    assert "--force" in told
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert "--force" in errors
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,22 @@ def test_an_exported_bundle_checks_and_the_stages_are_told(
         (["timm:test_vit", "--templates", "nowhere.txt"], "'nowhere.txt' is not a file"),
     ],
 )
-def test_a_mistake_is_answered_with_one_line_and_exit_code_2(
+def test_a_user_error_is_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    code, said, told = call(capsys, "export", *arguments, "-o", tmp_path / "bundle")
-    assert (code, said) == (2, "")
-    assert message in told.splitlines()[-1]
+    code, output, errors = call(capsys, "export", *arguments, "-o", tmp_path / "bundle")
+    assert (code, output) == (2, "")
+    assert message in errors.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_template_without_a_place_for_the_class_is_refused(
+def test_a_template_without_a_placeholder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     templates = tmp_path / "templates.txt"
     templates.write_text("a photo of a {}\na photo\n")
-    code, _, told = call(capsys, "export", "timm:x", "-o", tmp_path / "b", "--templates", templates)
+    code, _, errors = call(
+        capsys, "export", "timm:x", "-o", tmp_path / "b", "--templates", templates
+    )
     assert code == 2
-    assert "holds 'a photo'; each line needs {} exactly once" in told
+    assert "holds 'a photo'; each line needs {} exactly once" in errors

@@ -1,4 +1,4 @@
-"""`twinlens kernels` says what is built, and refuses what it cannot build."""
+"""`twinlens kernels` shows what is built, and refuses unsupported architectures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twinlens.cli.bundle.kernels import app
 from twinlens.errors import InputError
 
 
-def test_status_says_that_nothing_is_built(tmp_path: Path) -> None:
+def test_status_reports_that_nothing_is_built(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["status", "--in", str(tmp_path), "--json"])
     assert answer.exit_code == 0
     assert json.loads(answer.stdout)["state"] == "none"

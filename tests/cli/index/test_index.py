@@ -45,10 +45,10 @@ def built(cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path) -> Path:
     out = tmp_path / "photos.index"
     code, text, err = cli("index", "build", photos, "-o", out, "--bundle", toy_bundle, "--json")
     assert code == 0, err
-    told = json.loads(text)
-    assert told["count"] == told["embedded"] == len(list(photos.iterdir())) - 1
-    assert told["failed"] == 1
-    assert told["recall"] == {"image": 1.0, "text": 1.0}
+    summary = json.loads(text)
+    assert summary["count"] == summary["embedded"] == len(list(photos.iterdir())) - 1
+    assert summary["failed"] == 1
+    assert summary["recall"] == {"image": 1.0, "text": 1.0}
     return out
 
 
@@ -62,13 +62,13 @@ def test_a_folder_is_built_and_searched_by_words(cli: Run, built: Path) -> None:
     assert hits[0]["score"] >= hits[1]["score"]
 
 
-def test_pictures_of_other_kinds_are_told_of(
+def test_unsupported_image_formats_are_reported(
     cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path
 ) -> None:
     (photos / "x.tiff").write_bytes(b"?")
     build = ("index", "build", photos, "-o", tmp_path / "c", "--bundle", toy_bundle)
     _, _, err = cli(*build)
-    assert "left out, no decoder: 1 .tiff" in err
+    assert "skipped, unsupported format: 1 .tiff" in err
     assert json.loads(cli(*build, "--json")[1])["left_out"] == {".tiff": 1}
 
 
@@ -137,15 +137,15 @@ def test_a_table_gives_its_own_ids(
     assert [one["id"] for one in failed] == ["C1"]
 
 
-def test_running_a_build_again_takes_in_what_changed(
+def test_a_second_build_indexes_the_changes(
     cli: Run, built: Path, photos: Path, squares: dict[str, bytes]
 ) -> None:
     (photos / "broken.png").write_bytes(squares["red"])
     (photos / "blue.png").unlink()
     code, text, _ = cli("index", "build", photos, "-o", built, "--json")
-    told = json.loads(text)
+    summary = json.loads(text)
     assert code == 0
-    assert (told["embedded"], told["removed"], told["failed"]) == (1, 1, 0)
+    assert (summary["embedded"], summary["removed"], summary["failed"]) == (1, 1, 0)
 
 
 def test_stats_verify_compact_export_and_import(
@@ -181,15 +181,19 @@ def test_another_bundle_is_refused_with_2(cli: Run, tmp_path: Path, toy_bundle: 
     assert "was built with bundle 'older' revision f00" in err
 
 
-def test_stats_tell_how_a_segment_is_searched_and_how_well() -> None:
+def test_stats_describe_a_segment_s_index_and_recall() -> None:
     recall = {"text": {"value": 0.9584, "low": 0.9476, "high": 0.9671, "queries": 500}}
     params = {"probe": 12, "expansion": 2}
-    told: dict[str, Any] = {"name": "seg-1", "rows": 7, "index": "exact"}
-    assert list(describe_segment(told)) == ["seg-1: 7 rows, exact"]
-    told |= {"index": "ivf-sq8", "settings": {"factory": "IVF16,SQ8"}, "damage": "a flipped byte"}
-    told["tuning"] = {"params": params, "target": 0.95, "recall": recall, "milliseconds": 0.184}
-    lines = list(describe_segment(told))
+    summary: dict[str, Any] = {"name": "seg-1", "rows": 7, "index": "exact"}
+    assert list(describe_segment(summary)) == ["seg-1: 7 rows, exact"]
+    summary |= {
+        "index": "ivf-sq8",
+        "settings": {"factory": "IVF16,SQ8"},
+        "damage": "a flipped byte",
+    }
+    summary["tuning"] = {"params": params, "target": 0.95, "recall": recall, "milliseconds": 0.184}
+    lines = list(describe_segment(summary))
     assert lines[0] == "seg-1: 7 rows, ivf-sq8 (IVF16,SQ8), tuned to 0.95"
-    assert "probe 12, 2 candidates an answer, 0.18 CPU ms" in lines[1]
-    assert "text: 0.9584 (0.9476 to 0.9671) on 500 unseen queries" in lines[2]
+    assert "probe 12, 2 candidates per answer, 0.18 CPU ms" in lines[1]
+    assert "text: 0.9584 (0.9476 to 0.9671) on 500 held-out queries" in lines[2]
     assert "a flipped byte" in lines[3]

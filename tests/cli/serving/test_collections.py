@@ -1,4 +1,4 @@
-"""What `twinlens serve` has on its shelf when it starts."""
+"""The collections that `twinlens serve` opens when it starts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ def test_a_folder_of_images_is_indexed_once_and_served(
     photos.mkdir()
     for colour, raw in squares.items():
         (photos / f"{colour}.png").write_bytes(raw)
-    for _ in range(2):  # the second start finds what the first one built
+    for _ in range(2):  # the second start reuses the collection of the first
         store = open_collections([], photos, tmp_path / "data", str(toy_bundle))
         assert store.find("images").collection.count() == len(squares)
         store.close()
     assert len(list((tmp_path / "data" / "images").iterdir())) == 1
-    store = open_collections(
-        [], photos, tmp_path / "data", "builtin"
-    )  # another encoder: indexed anew
+    # Another encoder: indexed again.
+    store = open_collections([], photos, tmp_path / "data", "builtin")
     assert store.find("images").collection.head.bundle_name == "builtin"
     assert store.find("images").collection.count() == len(squares)
     store.close()
@@ -35,7 +34,7 @@ def test_a_folder_of_images_is_indexed_once_and_served(
 def test_named_collections_are_served_and_faults_are_named(tmp_path: Path) -> None:
     create_collection(tmp_path / "c", dim=4)
     store = open_collections([f"a={tmp_path / 'c'}", f"b={tmp_path / 'c'}"], None, None, "builtin")
-    assert [held.name for held in store.all()] == ["a", "b"]
+    assert [served.name for served in store.all()] == ["a", "b"]
     store.close()
     with pytest.raises(InputError, match="NAME=DIR"):
         open_collections([str(tmp_path / "c")], None, None, "builtin")

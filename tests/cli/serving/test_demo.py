@@ -1,4 +1,4 @@
-"""`twinlens demo` draws once, indexes once, and what it drew is found by words."""
+"""`twinlens demo` draws once, indexes once, and its images are found by text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def _call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, 
     with pytest.raises(SystemExit) as stop:
         run([str(argument) for argument in arguments])
     assert stop.value.code == 0
-    told = capsys.readouterr()
-    return told.out, told.err
+    captured = capsys.readouterr()
+    return captured.out, captured.err
 
 
 def test_without_an_index_it_prints_the_table(
@@ -39,7 +39,7 @@ def test_it_opens_the_server_on_the_collection(
     assert "http://127.0.0.1:8123/search" in err
 
 
-def test_what_was_drawn_is_found_by_words_and_kept(
+def test_the_drawn_corpus_is_searchable_and_reused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("faiss")

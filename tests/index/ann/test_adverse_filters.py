@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.index.synthetic import Rows, World
-from twinlens.index.ann.adverse_filters import _ask_each, lean_against, widen
+from tests.index.synthetic import World
+from twinlens.bundle.arrays import Rows
+from twinlens.index.ann.adverse_filters import _measure_each, select_adverse_rows, widen
 from twinlens.index.ann.ann_index import _train_and_add
 from twinlens.index.ann.candidates import Candidates, IndexParams
 from twinlens.index.ann.kinds import find_kind
 from twinlens.index.ann.recall import true_sample
-from twinlens.index.vectors.space import centred_space, whole_space
+from twinlens.index.vectors.space import centred_space, identity_space
 
 WORLD = World()
 TARGET = 0.95
 
 
 def _index(kind: str, rows: Rows) -> Candidates:
-    space = centred_space(rows) if kind == "ivf-sq8" else whole_space(rows.shape[1])
+    space = centred_space(rows) if kind == "ivf-sq8" else identity_space(rows.shape[1])
     return Candidates(kind, _train_and_add(find_kind(kind), rows, space), space)
 
 
@@ -30,19 +31,19 @@ def rows() -> Rows:
 @pytest.mark.parametrize(
     ("kind", "params"), [("ivf-sq8", IndexParams(4, 3)), ("sq8", IndexParams(0, 1))]
 )
-def test_dials_are_raised_until_unseen_queries_find_their_answers(
+def test_parameters_are_raised_until_held_out_queries_reach_the_target(
     kind: str, params: IndexParams, rows: Rows
 ) -> None:
     index, texts = _index(kind, rows), WORLD.texts(400, 2)
     chosen = widen(index, rows, {"text": true_sample(texts, rows)}, 0.1, params, TARGET)
     assert chosen is not None
-    allowed = lean_against(rows, texts, 0.1)
+    allowed = select_adverse_rows(rows, texts, 0.1)
     unseen = true_sample(WORLD.texts(400, 3), rows, None, allowed)
-    before = _ask_each(index, unseen, allowed, params).mean()
-    after = _ask_each(index, unseen, allowed, chosen).mean()
+    before = _measure_each(index, unseen, allowed, params).mean()
+    after = _measure_each(index, unseen, allowed, chosen).mean()
     assert after >= TARGET - 0.01
     if kind == "ivf-sq8":
-        assert before < TARGET  # else this shows nothing
+        assert before < TARGET  # otherwise the test shows nothing
         assert chosen.probe > params.probe
     assert chosen.expansion >= params.expansion
 
@@ -60,15 +61,15 @@ def test_the_worst_modality_decides(rows: Rows) -> None:
     assert both.probe == max(one.probe for one in alone if one)
 
 
-def test_what_no_dials_reach_is_none(rows: Rows) -> None:
+def test_an_unreachable_target_gives_none(rows: Rows) -> None:
     index = _index("ivf-sq8", rows)
     texts = {"text": true_sample(WORLD.texts(60, 2), rows)}
     assert widen(index, rows, texts, 0.1, IndexParams(1, 1), 0.9999) is None
 
 
-def test_the_rows_that_lean_away_are_those_of_the_smallest_products(rows: Rows) -> None:
+def test_adverse_rows_are_those_with_the_smallest_products(rows: Rows) -> None:
     texts = WORLD.texts(50, 2)
     near = rows @ texts.mean(axis=0)
-    allowed = lean_against(rows, texts, 0.25)
+    allowed = select_adverse_rows(rows, texts, 0.25)
     assert np.count_nonzero(allowed) == 1500
     assert near[allowed].max() <= near[~allowed].min() + 1e-6

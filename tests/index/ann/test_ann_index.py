@@ -1,4 +1,4 @@
-"""Indexes of segments: as good as they say, harmless when damaged, right under filters."""
+"""Indexes of segments: accurate reports, harmless damage, correct filters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.index.synthetic import Rows, World
+from tests.index.synthetic import World
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
 from twinlens.index.ann import ann_index, candidates, recall, tuner
 from twinlens.index.ann.candidates import IndexParams
@@ -23,7 +24,7 @@ from twinlens.index.collection import Collection
 from twinlens.index.maintenance import IndexPlan, optimise, repair, store_sample
 from twinlens.index.stats import read_stats
 from twinlens.index.vectors import faiss_setup
-from twinlens.index.vectors.space import centred_space, projected_space, whole_space
+from twinlens.index.vectors.space import centred_space, identity_space, projected_space
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
@@ -33,7 +34,7 @@ COUNT = 6000
 
 @pytest.fixture(scope="module", autouse=True)
 def _quicker_tuning() -> Iterator[None]:
-    """Tune filters on fewer queries: the confidence bound then asks for more of each."""
+    """Tune filters on fewer queries; the confidence bound is then stricter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuner, "FILTERED_QUERIES", 120)
         yield
@@ -41,13 +42,13 @@ def _quicker_tuning() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
-    """Return a writer on 6000 items; its tests leave the items alone and only change indexes."""
+    """Return a writer on 6000 items; tests change only its indexes, never its items."""
     folder = tmp_path_factory.mktemp("shared") / "c"
     create_collection(folder, dim=WORLD.dim)
     with Writer(folder) as writer:
         rows = WORLD.images(COUNT, 1)
-        told = [{"n": n, "even": n % 2 == 0} for n in range(COUNT)]
-        writer.upsert([f"i{n}" for n in range(COUNT)], rows, told)
+        metadata = [{"n": n, "even": n % 2 == 0} for n in range(COUNT)]
+        writer.upsert([f"i{n}" for n in range(COUNT)], rows, metadata)
         store_sample(writer, "text", WORLD.texts(600, 2), "given")
         writer.seal()
         yield writer
@@ -62,16 +63,16 @@ def true_recall(collection: Collection, queries: Rows) -> float:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_kind_delivers_what_it_reports(shared: Writer, kind: str) -> None:
+def test_every_kind_reaches_its_reported_recall(shared: Writer, kind: str) -> None:
     stages: list[str] = []
     optimise(shared, IndexPlan(kind, 0.9), stages.append)
-    told = read_stats(shared.collection)
-    if told["exact"]:  # the roughest codes cannot reach the target in so few dimensions
+    stats = read_stats(shared.collection)
+    if stats["exact"]:  # the coarsest codes cannot reach the target in so few dimensions
         assert kind in {"ivf-rabitq", "projected-sq8"}
         assert "searched exactly" in stages[-1]
         return
-    assert told["segments"][0]["index"] == kind
-    recall = told["recall"]
+    assert stats["segments"][0]["index"] == kind
+    recall = stats["recall"]
     assert min(recall.values()) >= 0.9
     for modality, queries in (("text", WORLD.texts(1000, 77)), ("image", WORLD.images(1000, 78))):
         assert true_recall(shared.collection, queries) == pytest.approx(recall[modality], abs=0.03)
@@ -80,7 +81,9 @@ def test_every_kind_delivers_what_it_reports(shared: Writer, kind: str) -> None:
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
 @pytest.mark.parametrize("kind", ["ivf-sq8", "sq8", "hnsw"])
-def test_filters_are_answered_in_full_and_well(shared: Writer, kind: str, share: float) -> None:
+def test_filtered_searches_are_complete_and_accurate(
+    shared: Writer, kind: str, share: float
+) -> None:
     optimise(shared, IndexPlan(kind, 0.9))
     wanted = max(1, int(share * COUNT))
     rows = np.asarray(shared.collection.snapshot().parts[0].segment.embeddings, np.float32)
@@ -96,17 +99,17 @@ def test_filters_are_answered_in_full_and_well(shared: Writer, kind: str, share:
     assert len(rows) == COUNT
 
 
-def test_a_filter_against_the_query_sees_enough_rows(tmp_path: Path) -> None:
-    """The allowed rows lie where an inverted file looks last."""
+def test_an_adverse_filter_visits_enough_rows(tmp_path: Path) -> None:
+    """The allowed rows are in the lists that an inverted file visits last."""
     create_collection(tmp_path / "c", dim=WORLD.dim)
     rows = WORLD.images(COUNT, 1)
     query = WORLD.texts(1, 5)[0]
     far = np.argsort(rows @ query)[: COUNT // 10]
-    told = [{"far": False} for _ in range(COUNT)]
+    metadata = [{"far": False} for _ in range(COUNT)]
     for row in far:
-        told[row] = {"far": True}
+        metadata[row] = {"far": True}
     with Writer(tmp_path / "c") as writer:
-        writer.upsert([f"i{n}" for n in range(COUNT)], rows, told)
+        writer.upsert([f"i{n}" for n in range(COUNT)], rows, metadata)
         store_sample(writer, "text", WORLD.texts(600, 2), "given")
         optimise(writer, IndexPlan("ivf-sq8", 0.9))
         exact = writer.collection.search(query, 10, filter="far = true", exact=True)[0]
@@ -114,7 +117,7 @@ def test_a_filter_against_the_query_sees_enough_rows(tmp_path: Path) -> None:
     assert len({hit.id for hit in exact} & {hit.id for hit in found}) >= 9
 
 
-def test_deleted_items_never_come_back_from_an_index(tmp_path: Path) -> None:
+def test_an_index_never_returns_deleted_items(tmp_path: Path) -> None:
     create_collection(tmp_path / "c", dim=WORLD.dim)
     rows = WORLD.images(3000, 1)
     with Writer(tmp_path / "c") as writer:
@@ -127,7 +130,7 @@ def test_deleted_items_never_come_back_from_an_index(tmp_path: Path) -> None:
         assert not {hit.id for hit in hits} & set(gone)
 
 
-def test_a_damaged_index_is_searched_around_and_rebuilt(tmp_path: Path) -> None:
+def test_a_damaged_index_is_bypassed_and_rebuilt(tmp_path: Path) -> None:
     create_collection(tmp_path / "c", dim=WORLD.dim)
     rows = WORLD.images(3000, 1)
     with Writer(tmp_path / "c") as writer:
@@ -145,16 +148,16 @@ def test_a_damaged_index_is_searched_around_and_rebuilt(tmp_path: Path) -> None:
         with Collection(tmp_path / "c") as reader:
             hits = reader.search(rows[:5], 10)
             assert hits == reader.search(rows[:5], 10, exact=True)
-            told = read_stats(reader)
-            assert told["recall"] == {"image": 1.0, "text": 1.0}
-            assert "damaged" in told["segments"][0]["damage"]
+            stats = read_stats(reader)
+            assert stats["recall"] == {"image": 1.0, "text": 1.0}
+            assert "damaged" in stats["segments"][0]["damage"]
         with Writer(tmp_path / "c") as writer:
             assert repair(writer) == [path.parent.name]
         assert verify_collection(tmp_path / "c").is_sound
 
 
 def test_tuning_on_images_alone_would_pass_and_fails_on_texts() -> None:
-    """The trap: quantised rows serve image queries well and text queries badly."""
+    """Quantised rows serve image queries well and text queries badly."""
     world = World(dim=128, gap=1.2, noise=0.8, concepts=800, topics=40)
     rows = world.images(8000, 1)
     index = _plain_index("ivf-rabitq", rows)
@@ -166,27 +169,27 @@ def test_tuning_on_images_alone_would_pass_and_fails_on_texts() -> None:
     assert alone is not None
     assert alone.recall["image"].value >= target
     delivered = recall.recall_of(index, texts, alone.params).value
-    assert delivered < target - 0.05  # what it would have reported is not what users get
+    assert delivered < target - 0.05  # the reported recall would be too high
     both = tuner.tune(index, rows, {"image": images, "text": texts}, target)
     assert both is not None
     assert both.params != alone.params
     assert min(one.value for one in both.recall.values()) >= target - 0.01
 
 
-def test_a_target_out_of_reach_means_exact_search(shared: Writer) -> None:
+def test_an_unreachable_target_means_exact_search(shared: Writer) -> None:
     stages: list[str] = []
     optimise(shared, IndexPlan("ivf-rabitq", 0.999), stages.append)
-    told = read_stats(shared.collection)
-    if told["exact"]:
-        assert told["recall"] == {"image": 1.0, "text": 1.0}
+    stats = read_stats(shared.collection)
+    if stats["exact"]:
+        assert stats["recall"] == {"image": 1.0, "text": 1.0}
         assert "no index reaches 0.999" in stages[-1]
     else:
-        assert min(told["recall"].values()) >= 0.998
+        assert min(stats["recall"].values()) >= 0.998
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(20))
-def test_the_reported_recall_is_the_true_one_on_20_distributions(number: int) -> None:
+def test_the_reported_recall_is_accurate_on_20_distributions(number: int) -> None:
     luck = np.random.default_rng(number)
     world = World(
         dim=int(luck.choice([32, 64, 96])),
@@ -222,7 +225,7 @@ def test_halves_of_a_sample_have_no_query_in_common() -> None:
     assert not (sample.truth == np.arange(100)[:, None]).any()  # never the query itself
 
 
-def test_wilsons_interval_is_known_and_covers() -> None:
+def test_wilsons_interval_matches_known_values_and_covers_the_truth() -> None:
     low, high = recall.wilson(0.95, 100, 1.96)
     np.testing.assert_allclose([low, high], [0.8882, 0.9785], atol=1e-3)
     rng = np.random.default_rng(0)
@@ -239,12 +242,12 @@ def test_wilsons_interval_is_known_and_covers() -> None:
 def test_a_space_keeps_the_order_of_inner_products(make: str, tmp_path: Path) -> None:
     rows, queries = WORLD.images(400, 1), WORLD.texts(200, 2)
     spaces: dict[str, Callable[[], object]] = {
-        "whole": lambda: whole_space(WORLD.dim),
+        "whole": lambda: identity_space(WORLD.dim),
         "centred": lambda: centred_space(rows),
         "projected": lambda: projected_space(rows, queries[:100], WORLD.dim),
     }
     space = spaces[make]()
-    assert isinstance(space, type(whole_space(2)))
+    assert isinstance(space, type(identity_space(2)))
     space.save(tmp_path)
     again = type(space).load(tmp_path)
     scores = again.map_queries(queries) @ again.map_rows(rows).T
@@ -280,7 +283,7 @@ def test_the_policy_follows_size_memory_and_sample() -> None:
         find_kind("magic")
 
 
-def test_faiss_is_set_up_and_obeys() -> None:
+def test_faiss_is_configured_and_complies() -> None:
     setup = faiss_setup.read_setup()
     release = tuple(map(int, setup.version.split(".")[:2]))
     if release >= (1, 15):  # counts values: one query of 512 must not become a GEMM
@@ -299,19 +302,18 @@ def _plain_index(kind_name: str, rows: Rows) -> candidates.Candidates:
     return candidates.Candidates(kind_name, index, space)
 
 
-def test_tuning_comes_back_from_json_as_it_was() -> None:
+def test_tuning_survives_a_round_trip_through_json() -> None:
     filtered = (FilteredParams(1.0, IndexParams(8, 3)), FilteredParams(0.5, None))
-    told = {"image": recall.Recall(0.97, 0.96, 0.98, 500)}
-    one = tuner.Tuning(IndexParams(8, 3), 0.95, told, 0.2, filtered)
+    recalls = {"image": recall.Recall(0.97, 0.96, 0.98, 500)}
+    one = tuner.Tuning(IndexParams(8, 3), 0.95, recalls, 0.2, filtered)
     raw = json.loads(json.dumps(dataclasses.asdict(one)))
     assert ann_index.tuning_from(raw) == one
     del raw["filtered"]
-    assert (
-        ann_index.tuning_from(raw).filtered == ()
-    )  # of an older index: filters are searched exactly
+    # From an older version: filtered searches are exact.
+    assert ann_index.tuning_from(raw).filtered == ()
 
 
-def test_filtered_searches_use_dials_between_those_that_were_measured() -> None:
+def test_filtered_searches_interpolate_between_measured_parameters() -> None:
     tuned = (
         FilteredParams(1.0, IndexParams(16, 2)),
         FilteredParams(0.5, IndexParams(32, 3)),
@@ -324,28 +326,29 @@ def test_filtered_searches_use_dials_between_those_that_were_measured() -> None:
     assert between is not None
     assert 32 < between.probe < 128
     assert between.expansion == 3
-    assert choose_params(tuned, 0.05) is None  # the narrower end is out of reach
+    assert choose_params(tuned, 0.05) is None  # nothing reached the target at the narrower end
     assert choose_params(tuned, 0.001) is None
     assert choose_params(tuned[:3], 0.001) == IndexParams(128, 2)
     assert choose_params((), 0.5) is None
 
 
-def test_a_narrower_filter_is_given_more_lists(
+def test_a_narrower_filter_visits_more_lists(
     shared: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner, "widen", lambda *trial: trial[4])  # this world is small: all lists
+    # This collection is small: all lists.
+    monkeypatch.setattr(tuner, "widen", lambda *trial: trial[4])
     optimise(shared, IndexPlan("ivf-sq8", 0.9))
-    held = shared.collection.snapshot().parts[0].ann_index
-    assert held is not None
-    tuned = held.tuning.filtered
+    index = shared.collection.snapshot().parts[0].ann_index
+    assert index is not None
+    tuned = index.tuning.filtered
     assert [one.share for one in tuned] == [1.0, 0.5, 0.1, 0.02]
     probes = [one.params.probe for one in tuned if one.params]
     assert len(probes) >= 2
     assert probes == sorted(probes)
-    assert probes[-1] > held.tuning.params.probe
+    assert probes[-1] > index.tuning.params.probe
 
 
-def test_what_missed_nothing_is_at_least_as_sure_as_what_missed_one() -> None:
+def test_the_bound_without_misses_is_at_least_that_with_one_miss() -> None:
     perfect = np.ones(100)
     missed = np.append(np.ones(99), 0.9)
     assert recall.lower_bound(perfect) >= recall.lower_bound(missed) > 0.99

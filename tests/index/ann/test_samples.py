@@ -18,7 +18,7 @@ def fill(writer: Writer, metadata: list[dict[str, Any]]) -> None:
     writer.upsert([f"i{n}" for n in range(len(metadata))], rows, metadata)
 
 
-def test_queries_of_the_user_come_before_all_else(writer: Writer) -> None:
+def test_queries_of_the_user_take_precedence(writer: Writer) -> None:
     fill(writer, [{"caption": f"caption {n}"} for n in range(300)])
     sample = choose_texts(writer.catalog, ["{}"], given=["a", "b", "a"])
     assert (sample.texts, sample.source) == (("a", "b"), "given")
@@ -30,12 +30,12 @@ def test_captions_are_used_where_there_are_enough(writer: Writer) -> None:
     assert sample.source == "captions"
     assert len(set(sample.texts)) == 50
     assert all(text.startswith(("one ", "two ")) for text in sample.texts)
-    assert choose_texts(writer.catalog, ["{}"], count=50) == sample  # the same each time
+    assert choose_texts(writer.catalog, ["{}"], count=50) == sample  # deterministic
 
 
-def test_items_without_captions_stand_for_themselves_by_their_labels(writer: Writer) -> None:
-    told = [{"caption": f"caption {n}", "label": "thing"} for n in range(250)]
-    fill(writer, told + [{"label": f"label {n}"} for n in range(250)])
+def test_items_without_captions_are_represented_by_their_labels(writer: Writer) -> None:
+    metadata = [{"caption": f"caption {n}", "label": "thing"} for n in range(250)]
+    fill(writer, metadata + [{"label": f"label {n}"} for n in range(250)])
     sample = choose_texts(writer.catalog, ["{}"], count=400)
     assert sample.source == "captions"
     assert sum(text.startswith("label ") for text in sample.texts) > 150
@@ -46,7 +46,7 @@ def test_the_sample_is_drawn_from_the_whole_collection(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "LOOKED_AT", 300)
-    # Every third caption is of a kind: no step through the collection may see one kind only.
+    # Captions repeat with period three: the sample must not contain one kind only.
     fill(writer, [{"caption": f"kind {n % 3}: {n}"} for n in range(800)])
     numbers = [int(text.split()[-1]) for text in choose_texts(writer.catalog, ["{}"]).texts]
     assert 200 < len(numbers) < 350
@@ -63,5 +63,5 @@ def test_without_captions_words_and_labels_fill_the_templates(writer: Writer) ->
     assert len(sample.texts) == 2 * (len(WORDS) + 1)
 
 
-def test_the_words_are_many_and_different() -> None:
+def test_the_words_are_numerous_and_distinct() -> None:
     assert len(WORDS) == len(set(WORDS)) > 400

@@ -23,14 +23,14 @@ def photo(seed: int, size: tuple[int, int] = (300, 200)) -> bytes:
     return out.getvalue()
 
 
-def test_a_thumbnail_is_small_and_keeps_its_shape() -> None:
+def test_a_thumbnail_is_small_and_keeps_its_aspect_ratio() -> None:
     with Image.open(io.BytesIO(make_thumbnail(photo(0, (600, 300))))) as small:
         assert (small.format, small.size) == ("WEBP", (224, 112))
     with pytest.raises(ImageError):
         make_thumbnail(b"nothing")
 
 
-def test_it_is_made_once_and_kept_when_the_image_is_gone(tmp_path: Path) -> None:
+def test_a_thumbnail_is_created_once_and_outlives_the_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(photo(1))
     item = Item(1, "a", "hash-hash", {"path": str(path)})
@@ -49,12 +49,12 @@ def test_the_store_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
     store = ThumbnailStore(tmp_path, max_bytes=3 * one + one // 2)
     for n in range(6):
         store.put(f"i{n}", "v", photo(n))
-    held = [n for n in range(6) if store.get(Item(n, f"i{n}", "v", {})) is not None]
-    assert held == [3, 4, 5]
+    stored = [n for n in range(6) if store.get(Item(n, f"i{n}", "v", {})) is not None]
+    assert stored == [3, 4, 5]
     store.close()
 
 
-def test_a_sheet_needs_nothing_beside_it_and_escapes_what_it_shows(tmp_path: Path) -> None:
+def test_a_sheet_is_self_contained_and_escapes_its_texts(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(photo(1))
     hits = [Hit("<b>a</b>", 0.5, {"path": str(path)}), Hit("gone", 0.4, {"path": "/no/such.png"})]

@@ -32,7 +32,7 @@ DIM = 12
 
 
 class PixelEncoder:
-    """Embeds an image as its own 2x2 pixels; counts what it was asked for."""
+    """Embeds an image as its own 2x2 pixels; counts the calls."""
 
     def __init__(self) -> None:
         self.encoded = 0
@@ -123,7 +123,7 @@ def test_bad_files_are_listed_and_never_fatal(writer: Writer, images: Path) -> N
     assert set(failures) == {"003.png", "cut.png"}
     assert "UnidentifiedImageError" in failures["003.png"]
     assert progress.failed == 2
-    assert "003.png" not in writer.catalog.versions()  # what it showed before is not there now
+    assert "003.png" not in writer.catalog.versions()  # its old embedding was deleted
     paint(images, ["003.png", "cut.png"])
     run(writer, images)
     assert not (writer.folder / "failures.jsonl").exists()
@@ -145,7 +145,7 @@ def test_names_that_cannot_be_ids_are_listed_and_never_fatal(writer: Writer, ima
         assert (progress.embedded, progress.failed) == (1, 1)
 
 
-def test_an_id_given_twice_is_listed_and_the_first_counts(writer: Writer, images: Path) -> None:
+def test_a_duplicate_id_is_listed_and_the_first_entry_is_used(writer: Writer, images: Path) -> None:
     table = images / "t.csv"
     table.write_text("sku,file\n1,001.png\n1,002.png\n2,003.png\n")
     encoder = PixelEncoder()
@@ -186,42 +186,42 @@ with Writer({collection!r}, seal_rows=30) as writer:
 
 
 def _build_and_kill(folder: Path, images: Path, seconds: float) -> int:
-    """Build in a process of its own, killed after a while; return the rows it had committed."""
+    """Build in a separate process, killed after a while; return the rows that it reported."""
     code = _CHILD.format(
         tests=str(Path(__file__).parents[3]), collection=str(folder), images=str(images)
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    told = [process.stdout.readline()]
-    while told[-1].strip() == "0":  # not before the first commit
-        told.append(process.stdout.readline())
+    lines = [process.stdout.readline()]
+    while lines[-1].strip() == "0":  # not before the first commit
+        lines.append(process.stdout.readline())
     timer = threading.Timer(seconds, process.kill)
     timer.start()
-    told += list(process.stdout)
+    lines += list(process.stdout)
     process.wait()
     timer.join()
     process.stdout.close()
-    return max([int(line) for line in told if line.endswith("\n")], default=0)
+    return max([int(line) for line in lines if line.endswith("\n")], default=0)
 
 
 def _drill_build(place: Path, images: Path, kills: int) -> None:
-    """Kill builds after their first commit, again and again, each until it is through."""
-    luck = random.Random(kills)
+    """Kill builds repeatedly after their first commit, each until it completes."""
+    rng = random.Random(kills)
     create_collection(place / "whole", dim=DIM)
     with Writer(place / "whole", seal_rows=30) as writer:
         run(writer, images)
         whole = {item.id: item.version for item in writer.catalog.items()}
     number, committed = 0, len(whole)
     for _ in range(kills):
-        if committed == len(whole):  # that one is through: begin another
+        if committed == len(whole):  # this one is complete: start another
             number += 1
             create_collection(place / f"killed{number}", dim=DIM)
         folder = place / f"killed{number}"
-        told = _build_and_kill(folder, images, luck.uniform(0, 0.35))
-        assert told > 0  # it did commit before it was killed
+        reported = _build_and_kill(folder, images, rng.uniform(0, 0.35))
+        assert reported > 0  # something was committed before the kill
         with Collection(folder) as reader:
             committed = len(reader)
-            assert told <= committed <= len(whole)
+            assert reported <= committed <= len(whole)
     for folder in place.glob("killed*"):
         with Writer(folder, seal_rows=30) as writer:
             before = len(writer.collection)
@@ -231,13 +231,13 @@ def _drill_build(place: Path, images: Path, kills: int) -> None:
         assert verify_collection(folder).is_sound
 
 
-def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, images: Path) -> None:
+def test_a_killed_build_resumes(tmp_path: Path, images: Path) -> None:
     paint(images, [f"more{n:03}.png" for n in range(150)], seed=4)
     _drill_build(tmp_path, images, kills=3)
 
 
 @pytest.mark.slow
-def test_builds_killed_at_50_points_go_on_where_they_were(tmp_path: Path, images: Path) -> None:
+def test_builds_killed_at_50_points_resume(tmp_path: Path, images: Path) -> None:
     paint(images, [f"more{n:03}.png" for n in range(350)], seed=4)
     _drill_build(tmp_path, images, kills=50)
 
@@ -287,7 +287,7 @@ def test_commits_overlap_the_encoder(
     monkeypatch.setattr(intake, "COMMIT_ROWS", 5)
     build(writer, open_corpus(images), encoder, BuildOptions(batch=5, workers=2))
     assert len(seen) >= 3
-    # All but the last, where nothing else runs; none at all if a commit waited for its encoder.
+    # All but the last overlap; none would if commits waited for the encoder.
     assert sum(seen) >= len(seen) // 2
 
 

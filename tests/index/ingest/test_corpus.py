@@ -15,7 +15,7 @@ from PIL import Image
 
 from twinlens.errors import InputError
 from twinlens.index.ingest.corpus import open_corpus, read_path
-from twinlens.index.ingest.file_names import describe_foreign
+from twinlens.index.ingest.file_names import describe_unsupported
 
 
 def png(colour: int) -> bytes:
@@ -63,7 +63,7 @@ def test_one_image_is_a_corpus(images: Path) -> None:
     assert set(read(images / "a.png")) == {"a.png"}
 
 
-def test_a_zip_brings_its_table(tmp_path: Path) -> None:
+def test_a_zip_is_read_with_its_table(tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name, raw in IMAGES.items():
@@ -72,7 +72,7 @@ def test_a_zip_brings_its_table(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
     corpus = open_corpus(path)
-    entries = list(corpus.entries())  # decoders read behind the scan, so after its end too
+    entries = list(corpus.entries())  # decoders read entries after the scan has ended
     found = {entry.id: (entry.read(), entry.metadata) for entry in entries}
     assert {name: raw for name, (raw, _) in found.items()} == IMAGES
     assert found["a.png"][1] == {"label": "red", "path": f"{path}!a.png"}
@@ -106,14 +106,14 @@ def test_tar_shards_join_the_members_of_a_sample(tmp_path: Path) -> None:
     assert set(read(tmp_path / "000.tar")) == {"000.tar/x/0001", "000.tar/x/0002"}
 
 
-def test_a_csv_gives_metadata_in_its_types(images: Path) -> None:
+def test_a_csv_gives_typed_metadata(images: Path) -> None:
     table = images / "table.csv"
     table.write_text("sku,file,price,zip,new\n7,a.png,1.5,007,true\n8,sub/b.PNG,,x,false\n")
     found = read(table, id_column="sku")
     assert set(found) == {"7", "8"}
     assert found["7"][0] == IMAGES["a.png"]
-    told = {"sku": 7, "price": 1.5, "zip": "007", "new": True, "path": str(images / "a.png")}
-    assert found["7"][1] == told
+    expected = {"sku": 7, "price": 1.5, "zip": "007", "new": True, "path": str(images / "a.png")}
+    assert found["7"][1] == expected
     assert found["8"][1]["price"] is None
     assert set(read(table)) == {"a.png", "sub/b.PNG"}
     with pytest.raises(InputError, match="no column 'nope'"):
@@ -128,7 +128,7 @@ def test_parquet_reads_as_csv_does(images: Path) -> None:
     assert read(images / "t.parquet")["a.png"][1]["tags"] == ["x", "y"]
 
 
-def test_what_is_no_corpus_is_named(tmp_path: Path, images: Path) -> None:
+def test_a_source_that_is_not_a_corpus_is_refused(tmp_path: Path, images: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         open_corpus(tmp_path / "nothing")
     with pytest.raises(InputError, match="holds no image"):
@@ -145,7 +145,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def test_hidden_files_and_folders_are_passed_over(images: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(images: Path) -> None:
     for name in ("._a.png", ".thumbnails/a.png", "sub/.b.png"):
         (images / name).parent.mkdir(exist_ok=True)
         (images / name).write_bytes(png(9))
@@ -157,12 +157,12 @@ def test_hidden_files_and_folders_are_passed_over(images: Path) -> None:
     assert set(read(archive)) == {"a.png"}
 
 
-def test_pictures_that_no_decoder_reads_are_told_of(images: Path, tmp_path: Path) -> None:
+def test_images_of_unsupported_formats_are_reported(images: Path, tmp_path: Path) -> None:
     for name in ("x.heic", "sub/y.HEIC", "z.tiff", ".hidden.tiff"):
         (images / name).write_bytes(b"?")
     corpus = open_corpus(images)
-    assert corpus.left_out == {".heic": 2, ".tiff": 1}  # and notes.md is no picture
-    assert describe_foreign(corpus.left_out) == "2 .heic, 1 .tiff"
+    assert corpus.unsupported == {".heic": 2, ".tiff": 1}  # notes.md is not an image
+    assert describe_unsupported(corpus.unsupported) == "2 .heic, 1 .tiff"
     assert len(list(corpus.entries())) == len(IMAGES)
     alone = _made(tmp_path / "alone")
     (alone / "x.heic").write_bytes(b"?")
@@ -174,7 +174,7 @@ def test_pictures_that_no_decoder_reads_are_told_of(images: Path, tmp_path: Path
         open_corpus(tmp_path / "alone.zip")
 
 
-def test_a_folder_out_of_reach_ends_the_build_instead_of_emptying_it(
+def test_an_unreadable_folder_stops_the_build_instead_of_deleting_items(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.scandir
@@ -189,7 +189,7 @@ def test_a_folder_out_of_reach_ends_the_build_instead_of_emptying_it(
         open_corpus(images)
 
 
-def test_links_to_folders_and_to_nothing_are_passed_over(images: Path) -> None:
+def test_links_to_folders_and_broken_links_are_skipped(images: Path) -> None:
     (images / "loop").symlink_to(images, target_is_directory=True)
     (images / "gone.png").symlink_to(images / "nowhere.png")
     (images / "link.png").symlink_to(images / "a.png")

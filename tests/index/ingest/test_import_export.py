@@ -1,4 +1,4 @@
-"""Export and import: a collection comes back from plain files as it was."""
+"""Export and import: a collection is restored from plain files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from twinlens.index.writer import Writer, create_collection
 
 def fill(writer: Writer, mixed: bool = False) -> None:
     rows = np.random.default_rng(0).standard_normal((90, 16))
-    told = [{"n": n, "tags": ["x"] * (n % 3)} for n in range(90)]
+    metadata = [{"n": n, "tags": ["x"] * (n % 3)} for n in range(90)]
     if mixed:
-        told[5] = {"n": "five"}
-    writer.upsert([f"i{n}" for n in range(90)], rows, told)
+        metadata[5] = {"n": "five"}
+    writer.upsert([f"i{n}" for n in range(90)], rows, metadata)
     writer.delete(["i7"])
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_what_was_exported_imports_as_it_was(writer: Writer, tmp_path: Path, mixed: bool) -> None:
+def test_importing_an_export_restores_it(writer: Writer, tmp_path: Path, mixed: bool) -> None:
     fill(writer, mixed)
     assert export_parts(writer.collection, tmp_path / "out", part=40) == 89
     assert sorted(path.name for path in (tmp_path / "out" / "img_emb").iterdir()) == [
@@ -40,21 +40,23 @@ def test_what_was_exported_imports_as_it_was(writer: Writer, tmp_path: Path, mix
             np.testing.assert_allclose(
                 again.collection.embedding(name), writer.collection.embedding(name), atol=1e-3
             )
-            held = again.collection.get(name).metadata
-            assert held.pop("id") == name
-            assert held == writer.collection.get(name).metadata
+            stored = again.collection.get(name).metadata
+            assert stored.pop("id") == name
+            assert stored == writer.collection.get(name).metadata
 
 
-def test_embeddings_alone_get_ids_from_their_place(tmp_path: Path, writer: Writer) -> None:
+def test_embeddings_without_metadata_get_ids_from_their_position(
+    tmp_path: Path, writer: Writer
+) -> None:
     np.save(tmp_path / "emb_0.npy", np.ones((2, 16), np.float16))
     assert import_parts(writer, tmp_path) == 2
     assert set(writer.catalog.versions()) == {"emb_0/0", "emb_0/1"}
 
 
-def test_a_folder_of_images_texts_and_a_table_is_taken_in_by_its_images(
+def test_a_folder_with_image_and_text_embeddings_is_imported_by_its_images(
     tmp_path: Path, writer: Writer, rows: Callable[[int], npt.NDArray[np.float32]]
 ) -> None:
-    """As clip-retrieval's inference leaves it: numbers padded, texts beside the images."""
+    """The layout of clip-retrieval's inference: padded numbers, texts beside the images."""
     parquet = pytest.importorskip("pyarrow.parquet")
     pyarrow = pytest.importorskip("pyarrow")
     for name in ("img_emb", "text_emb", "metadata"):
@@ -63,9 +65,9 @@ def test_a_folder_of_images_texts_and_a_table_is_taken_in_by_its_images(
     for number, part in enumerate((slice(0, 3), slice(3, 5))):
         np.save(tmp_path / f"img_emb/img_emb_0{number}.npy", images[part].astype(np.float16))
         np.save(tmp_path / f"text_emb/text_emb_0{number}.npy", rows(len(images[part])))
-        told = [{"image_path": f"p/{n}.jpg", "caption": f"c{n}"} for n in range(5)[part]]
+        metadata = [{"image_path": f"p/{n}.jpg", "caption": f"c{n}"} for n in range(5)[part]]
         parquet.write_table(
-            pyarrow.Table.from_pylist(told), tmp_path / f"metadata/metadata_0{number}.parquet"
+            pyarrow.Table.from_pylist(metadata), tmp_path / f"metadata/metadata_0{number}.parquet"
         )
     assert import_parts(writer, tmp_path) == 5
     for n in range(5):

@@ -87,7 +87,7 @@ def test_a_filter_selects_the_rows_it_names(text: str, rows: list[int]) -> None:
         ("a = __import__('os')", "position 4"),
     ],
 )
-def test_a_fault_is_refused_and_pointed_at(text: str, place: str) -> None:
+def test_a_syntax_error_is_reported_with_its_position(text: str, place: str) -> None:
     with pytest.raises(InputError, match=place) as caught:
         parse_filter(text)
     assert caught.value.field == "filter"
@@ -138,12 +138,12 @@ _TREES: st.SearchStrategy[Filter] = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(items=st.lists(_ITEMS, max_size=8), tree=_TREES)
-def test_columns_answer_as_single_items_do(items: list[dict[str, Any]], tree: Filter) -> None:
+def test_columns_agree_with_single_items(items: list[dict[str, Any]], tree: Filter) -> None:
     expected = [matches(tree, item) for item in items]
     assert Columns.build(items).select(tree).tolist() == expected
 
 
-def test_columns_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
+def test_columns_survive_a_round_trip_through_disk(tmp_path: Path) -> None:
     columns = Columns.build(ITEMS)
     columns.save(tmp_path)
     again = Columns.load(io.BytesIO((tmp_path / COLUMNS_NAME).read_bytes()))

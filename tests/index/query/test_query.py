@@ -18,7 +18,7 @@ AXES = {"red": 0, "bicycle": 1, "car": 2}
 
 
 class AxisEncoder:
-    """Every known text is an axis of its own; images likewise, by their bytes."""
+    """Maps every known text to its own axis; images likewise, by their bytes."""
 
     def embed_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.eye(4, dtype=np.float32)[[AXES[text] for text in texts]]
@@ -33,7 +33,7 @@ def embed(*parts: QueryPart) -> list[float]:
     return [round(float(value), 4) for value in row]
 
 
-def test_parts_add_up_with_their_weights() -> None:
+def test_parts_are_summed_with_their_weights() -> None:
     assert embed(QueryPart(text="red")) == [1, 0, 0, 0]
     assert embed(QueryPart(text="red"), QueryPart(image=b"bicycle")) == [0.7071, 0.7071, 0, 0]
     assert embed(QueryPart(text="red", weight=3), QueryPart(text="car", weight=-4)) == [
@@ -53,7 +53,7 @@ def test_parts_add_up_with_their_weights() -> None:
         ([QueryPart(vector=(1, 2))], "dimension 4"),
     ],
 )
-def test_a_query_without_a_meaning_is_refused(parts: list[QueryPart], message: str) -> None:
+def test_an_invalid_query_is_refused(parts: list[QueryPart], message: str) -> None:
     with pytest.raises(InputError, match=message):
         embed_query(parts, AxisEncoder(), 4)
 
@@ -64,7 +64,7 @@ def test_a_text_needs_a_bundle() -> None:
     assert embed_query([QueryPart(vector=(1, 0, 0, 0))], None, 4)[0] == 1
 
 
-def test_duplicates_fold_into_the_better_one_and_do_not_chain() -> None:
+def test_duplicates_are_grouped_under_the_better_one_and_do_not_chain() -> None:
     angles = np.deg2rad([0, 8, 16, 90])
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert group_duplicates(rows, float(np.cos(np.deg2rad(10)))) == [[0, 1], [2], [3]]
@@ -74,7 +74,7 @@ def test_duplicates_fold_into_the_better_one_and_do_not_chain() -> None:
         group_duplicates(rows, 2)
 
 
-def test_a_grouped_search_gives_copies_one_place(writer: Writer) -> None:
+def test_a_grouped_search_returns_copies_as_one_hit(writer: Writer) -> None:
     rng = np.random.default_rng(0)
     base = rng.standard_normal((8, 16)).astype(np.float32)
     rows = np.concatenate([base, base + 0.01 * rng.standard_normal((8, 16))])

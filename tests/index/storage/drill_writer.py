@@ -1,6 +1,6 @@
-"""Run as a program: writes to a collection for ever, telling each operation after it returned.
+"""Run as a program: writes to a collection until killed, printing each operation after it returned.
 
-The n-th operation follows from n alone, so that whoever knows how many were told can replay them.
+The n-th operation depends only on n, so that the printed operations can be replayed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Model = dict[str, tuple[int, npt.NDArray[np.float32]]]
 
 @dataclass(frozen=True)
 class Operation:
-    """One step: what to upsert, what to delete, and which upkeep to run."""
+    """One step: what to upsert, what to delete, and which maintenance to run."""
 
     ids: list[str]
     rows: npt.NDArray[np.float32]
     gone: list[str]
-    upkeep: str
+    maintenance: str
 
 
 def operation(number: int) -> Operation:
@@ -43,7 +43,7 @@ def operation(number: int) -> Operation:
 
 
 def apply(model: Model, number: int) -> None:
-    """Do the n-th operation to a dict."""
+    """Apply the n-th operation to a dict."""
     step = operation(number)
     for name, row in zip(step.ids, step.rows, strict=True):
         model[name] = (number, row)
@@ -60,12 +60,12 @@ def main(folder: str, start: int) -> None:
     while True:
         step = operation(number)
         if step.ids:
-            told = [{"n": number}] * len(step.ids)
-            writer.upsert(step.ids, step.rows, told, [str(number)] * len(step.ids))
+            metadata = [{"n": number}] * len(step.ids)
+            writer.upsert(step.ids, step.rows, metadata, [str(number)] * len(step.ids))
         if step.gone:
             writer.delete(step.gone)
-        if step.upkeep:
-            getattr(writer, step.upkeep)()
+        if step.maintenance:
+            getattr(writer, step.maintenance)()
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
         number += 1

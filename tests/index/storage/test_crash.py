@@ -1,4 +1,4 @@
-"""Crash and corruption: nothing acknowledged is lost, nothing damaged answers."""
+"""Crash and corruption: nothing acknowledged is lost, damaged rows are never returned."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _write_and_kill(folder: Path, start: int, seconds: float) -> int:
         [sys.executable, str(DRILL), str(folder), str(start)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    told = [int(process.stdout.readline())]
+    printed = [int(process.stdout.readline())]
     timer = threading.Timer(seconds, process.kill)
     timer.start()
-    told += [int(line) for line in process.stdout if line.endswith("\n")]
+    printed += [int(line) for line in process.stdout if line.endswith("\n")]
     process.wait()
     timer.join()
     process.stdout.close()
-    return told[-1] + 1
+    return printed[-1] + 1
 
 
 def _content(collection: Collection) -> dict[str, tuple[int, bytes]]:
@@ -57,7 +57,7 @@ def _expected(count: int) -> dict[str, tuple[int, bytes]]:
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[list[str]]:
-    """Search in this process all the while, as a server does; yield the faults that it met."""
+    """Search in this process concurrently, as a server does; yield the errors."""
     faults: list[str] = []
     done = threading.Event()
 
@@ -80,18 +80,18 @@ def _reading(folder: Path) -> Iterator[list[str]]:
 
 
 def _drill(folder: Path, rounds: int) -> None:
-    luck = random.Random(rounds)
+    rng = random.Random(rounds)
     create_collection(folder, dim=drill.DIM)
     following = 0
     with _reading(folder) as faults:
         for _ in range(rounds):
-            following = _write_and_kill(folder, following, luck.uniform(0, 0.25))
+            following = _write_and_kill(folder, following, rng.uniform(0, 0.25))
             with Writer(folder, seal_rows=drill.SEAL_ROWS) as writer:
                 found = _content(writer.collection)
                 leftovers = {path.name for path in folder.iterdir() if path.is_dir()}
                 assert leftovers == {row.name for row in writer.catalog.segments()}
             assert verify_collection(folder).faults == ()
-            # The operation after the last that was told may have been committed, or not.
+            # The operation after the last printed one may or may not have been committed.
             if found != _expected(following):
                 following += 1
                 assert found == _expected(following)
@@ -126,30 +126,30 @@ def _flip(path: Path, at: int) -> None:
     path.write_bytes(raw)
 
 
-def test_a_sound_collection_verifies(sound: Path) -> None:
+def test_an_intact_collection_verifies(sound: Path) -> None:
     verdict = verify_collection(sound)
     assert verdict.is_sound
     assert (verdict.items, verdict.files) == (78, 4)
 
 
-def test_a_flipped_byte_anywhere_in_a_segment_is_found_and_never_answers(
+def test_a_flipped_byte_in_a_segment_is_detected_and_never_used_in_an_answer(
     sound: Path, tmp_path: Path
 ) -> None:
-    luck = random.Random(3)
+    rng = random.Random(3)
     names = [path.relative_to(sound) for path in sound.glob("seg-*/*")]
     assert len(names) == 3
     for number in range(60):
         place = tmp_path / f"copy{number}"
         shutil.copytree(sound, place)
         name = names[number % 3]
-        _flip(place / name, luck.randrange((place / name).stat().st_size))
+        _flip(place / name, rng.randrange((place / name).stat().st_size))
         assert any(str(name.parent) in fault for fault in verify_collection(place).faults)
         with pytest.raises(CollectionError, match="damaged"), Collection(place) as reader:
             reader.search(np.ones(16), k=3)
 
 
 @pytest.mark.parametrize("cut", ["shorter", "longer", "missing"])
-def test_a_file_of_another_length_is_found_when_opened(sound: Path, cut: str) -> None:
+def test_a_file_of_another_length_is_detected_when_opened(sound: Path, cut: str) -> None:
     path = next(sound.glob("seg-*/embeddings.npy"))
     if cut == "missing":
         path.unlink()
@@ -160,24 +160,24 @@ def test_a_file_of_another_length_is_found_when_opened(sound: Path, cut: str) ->
         Collection(sound)
 
 
-def test_a_flipped_byte_in_the_catalog_is_found_or_changes_nothing(
+def test_a_flipped_byte_in_the_catalog_is_detected_or_changes_nothing(
     sound: Path, tmp_path: Path
 ) -> None:
-    """Bytes that SQLite does not use may flip unseen; then every row still is what it was."""
+    """Bytes that SQLite does not use may flip undetected; then every row is unchanged."""
     with Collection(sound) as reader:
         truth = _everything(reader)
-    luck, found = random.Random(5), 0
+    rng, found = random.Random(5), 0
     size = (sound / "catalog.sqlite").stat().st_size
     for number in range(150):
         place = tmp_path / f"copy{number}"
         shutil.copytree(sound, place)
-        _flip(place / "catalog.sqlite", luck.randrange(size))
+        _flip(place / "catalog.sqlite", rng.randrange(size))
         if verify_collection(place).faults:
             found += 1
             continue
         with Collection(place) as reader:
             assert _everything(reader) == truth
-    assert found > 20  # else the flips hit nothing but padding and this test shows nothing
+    assert found > 20  # otherwise the flips hit only padding and the test shows nothing
 
 
 def _everything(reader: Collection) -> list[object]:

@@ -39,9 +39,9 @@ def test_top_k_is_the_head_of_a_full_sort(
     np.testing.assert_allclose(scores, full, atol=1e-5)
     assert scores.shape == places.shape == (queries, k)
     for row in range(queries):
-        held = places[row][places[row] >= 0]
-        assert len(set(held)) == len(held) == np.isfinite(full[row]).sum()
-        np.testing.assert_allclose(truth[row, held], full[row, : len(held)], atol=1e-5)
+        filled = places[row][places[row] >= 0]
+        assert len(set(filled)) == len(filled) == np.isfinite(full[row]).sum()
+        np.testing.assert_allclose(truth[row, filled], full[row, : len(filled)], atol=1e-5)
 
 
 def test_equal_scores_come_in_the_order_of_their_rows() -> None:
@@ -67,8 +67,8 @@ def test_rescoring_orders_candidates_by_their_full_rows(count: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 1000), count=st.integers(1, 20), k=st.integers(1, 12), gap=st.booleans())
-def test_a_lone_query_is_rescored_as_one_of_many(seed: int, count: int, k: int, gap: bool) -> None:
-    """It has a shorter way of its own where all its candidates are there."""
+def test_a_single_query_is_rescored_as_in_a_batch(seed: int, count: int, k: int, gap: bool) -> None:
+    """A single query with all its candidates takes a shorter path."""
     rng = np.random.default_rng(seed)
     table = rng.integers(-1, 2, (30, 4)).astype(np.float16)  # many equal scores
     wanted = rng.integers(-1, 2, (1, 4)).astype(np.float32)
@@ -76,6 +76,6 @@ def test_a_lone_query_is_rescored_as_one_of_many(seed: int, count: int, k: int, 
     places[0, 0] = -1 if gap else places[0, 0]
     alone = exact.rescore(wanted, table, places, k)
     among = exact.rescore(wanted.repeat(2, 0), table, places.repeat(2, 0), k)
-    for lone, many in ((alone[0], among[0]), (alone[1], among[1])):
-        assert lone.shape == (1, k)
-        np.testing.assert_array_equal(lone[0], many[0])
+    for single, many in ((alone[0], among[0]), (alone[1], among[1])):
+        assert single.shape == (1, k)
+        np.testing.assert_array_equal(single[0], many[0])

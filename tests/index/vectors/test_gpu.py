@@ -1,4 +1,4 @@
-"""Which searches go to a GPU: on a stand-in for FAISS's, which refuses what that refuses."""
+"""Which searches run on a GPU, tested with a fake of FAISS that has the same limits."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("gpu") / "c"
     create_collection(place, dim=WORLD.dim)
     with Writer(place) as writer:
-        told = [{"n": n} for n in range(COUNT)]
-        writer.upsert([f"i{n}" for n in range(COUNT)], WORLD.images(COUNT, 1), told)
+        metadata = [{"n": n} for n in range(COUNT)]
+        writer.upsert([f"i{n}" for n in range(COUNT)], WORLD.images(COUNT, 1), metadata)
         store_sample(writer, "text", WORLD.texts(300, 2), "given")
         writer.seal()
         optimise(writer, IndexPlan("ivf-sq8", 0.9))
@@ -112,7 +112,7 @@ def test_an_indexed_search_and_an_exact_one_run_on_the_device(folder: Path, stan
     stand.is_full = True
     with Collection(folder) as reader:
         assert (ids(reader), ids(reader, exact=True)) == on_device
-    assert stand.searches == 2  # these were the CPU's
+    assert stand.searches == 2  # these ran on the CPU
 
 
 def test_filters_deletions_and_large_answers_stay_on_the_cpu(folder: Path, stand: Stand) -> None:
@@ -122,7 +122,7 @@ def test_filters_deletions_and_large_answers_stay_on_the_cpu(folder: Path, stand
     assert stand.searches == 0
 
 
-def test_a_device_that_fails_is_left_and_the_answer_is_right(
+def test_a_failing_device_is_dropped_and_the_answer_is_correct(
     folder: Path, stand: Stand, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Collection(folder) as reader:
@@ -132,12 +132,12 @@ def test_a_device_that_fails_is_left_and_the_answer_is_right(
             assert ids(reader) == before
             assert ids(reader) == before
         assert ids(reader, exact=True) == ids(reader, exact=True)
-    told = [record for record in caplog.records if "going on on the CPU" in record.message]
-    assert len(told) == 2  # once for each copy, not at every search
+    warnings = [record for record in caplog.records if "continuing on the CPU" in record.message]
+    assert len(warnings) == 2  # once per copy, not at every search
     assert stand.searches == 1
 
 
-def test_rows_are_added_by_the_device_or_where_it_has_no_room_here(stand: Stand) -> None:
+def test_rows_are_added_on_the_device_or_without_memory_on_the_cpu(stand: Stand) -> None:
     faiss = load_faiss()
     rows = WORLD.images(500, 1)
     made = []
@@ -161,10 +161,10 @@ def test_without_a_device_nothing_is_copied() -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_for_a_gpu_runs_dry(tmp_path: Path) -> None:
+def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[3] / "benchmarks" / "search_gpu.py"
     result = tmp_path / "result.json"
     subprocess.run([sys.executable, script, "--dry-run", "--json", result], check=True)
-    told = json.loads(result.read_text())
-    assert told["bars"]["exact_answers_shared"]["holds"]
-    assert told["rows"][0]["what"].startswith("device")
+    report = json.loads(result.read_text())
+    assert report["bars"]["exact_answers_shared"]["holds"]
+    assert report["rows"][0]["what"].startswith("device")

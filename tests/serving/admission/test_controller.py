@@ -17,7 +17,7 @@ Listen = Callable[[ServerSettings], Any]
 
 
 class SetClock(Clock):
-    """A clock that stands still until it is told the time."""
+    """A clock that the test sets."""
 
     time = 0.0
 
@@ -25,34 +25,34 @@ class SetClock(Clock):
         return self.time
 
 
-def test_a_promise_stands_until_it_is_settled() -> None:
-    promises = Reservations(SetClock())
-    first, second = Reservation(promises), Reservation(promises)
-    promises.make(first)
-    promises.make(second)
-    assert promises.count() == 2
+def test_a_reservation_counts_until_it_is_settled() -> None:
+    reservations = Reservations(SetClock())
+    first, second = Reservation(reservations), Reservation(reservations)
+    reservations.make(first)
+    reservations.make(second)
+    assert reservations.count() == 2
     first.settle()
-    first.settle()  # a second time is no harm
-    assert promises.count() == 1
+    first.settle()  # settling twice is harmless
+    assert reservations.count() == 1
 
 
-def test_a_promise_lapses_when_its_body_takes_long() -> None:
+def test_a_reservation_expires_when_its_body_takes_long() -> None:
     clock = SetClock()
-    promises = Reservations(clock)
-    slow, quick = Reservation(promises), Reservation(promises)
-    promises.make(slow)
+    reservations = Reservations(clock)
+    slow, quick = Reservation(reservations), Reservation(reservations)
+    reservations.make(slow)
     clock.time = 0.2
-    promises.make(quick)
+    reservations.make(quick)
     clock.time = 0.3
-    assert promises.count() == 1
-    slow.settle()  # too late to matter
-    assert promises.count() == 1
+    assert reservations.count() == 1
+    slow.settle()  # already expired
+    assert reservations.count() == 1
     quick.settle()
-    assert promises.count() == 0
+    assert reservations.count() == 0
 
 
 def announce(server: Any, length: int) -> Any:
-    """Return a connection on which an image was announced and not yet sent."""
+    """Return a connection with the headers of an image sent, but not its body."""
     sock = server.connect()
     lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: image/png"]
     sock.sendall("\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode())
@@ -60,7 +60,7 @@ def announce(server: Any, length: int) -> Any:
 
 
 def status(sock: Any) -> int:
-    """Return the status of the next answer, which may be cut off behind it."""
+    """Return the status of the next answer; the connection may close after it."""
     return int(sock.recv(65536).split()[1])
 
 
@@ -69,29 +69,28 @@ def ask(server: Any, photo: bytes) -> int:
     return httpx.post(f"{server.url}/embed", content=photo, headers=headers).status_code
 
 
-def test_a_crowd_that_comes_at_once_is_let_in_by_the_number_of_places(
+def test_a_burst_of_requests_is_admitted_up_to_the_number_of_places(
     listen: Listen, image: Callable[..., bytes]
 ) -> None:
     server = listen(ServerSettings(limits=Limits(image_queue=2)))
     photo = image()
-    crowd = []
+    sockets = []
     for _ in range(6):
-        crowd.append(announce(server, len(photo)))
-        time.sleep(0.01)  # so that they are asked in this order, all within the time of a promise
-    assert [status(sock) for sock in crowd[2:]] == [429] * 4  # while not a byte of an image is in
-    for sock in crowd[:2]:
+        sockets.append(announce(server, len(photo)))
+        time.sleep(0.01)  # in this order, all within the time of a reservation
+    # Before any byte of an image has arrived.
+    assert [status(sock) for sock in sockets[2:]] == [429] * 4
+    for sock in sockets[:2]:
         sock.sendall(photo)
-    assert [status(sock) for sock in crowd[:2]] == [200, 200]
-    told = httpx.get(f"{server.url}/metrics").text
-    assert 'twinlens_rejects_total{at="admission",model=""} 4.0' in told
-    assert 'at="images"' not in told
-    for sock in crowd:
+    assert [status(sock) for sock in sockets[:2]] == [200, 200]
+    metrics = httpx.get(f"{server.url}/metrics").text
+    assert 'twinlens_rejects_total{at="admission",model=""} 4.0' in metrics
+    assert 'at="images"' not in metrics
+    for sock in sockets:
         sock.close()
 
 
-def test_a_slow_body_keeps_no_place_from_others(
-    listen: Listen, image: Callable[..., bytes]
-) -> None:
+def test_a_slow_body_blocks_no_other_request(listen: Listen, image: Callable[..., bytes]) -> None:
     server = listen(ServerSettings(limits=Limits(image_queue=1)))
     photo = image()
     with announce(server, len(photo)) as slow:
@@ -101,7 +100,7 @@ def test_a_slow_body_keeps_no_place_from_others(
         assert status(slow) == 200
 
 
-def test_who_leaves_before_the_body_leaves_its_place(
+def test_a_client_that_disconnects_before_its_body_frees_its_place(
     listen: Listen, image: Callable[..., bytes]
 ) -> None:
     server = listen(ServerSettings(limits=Limits(image_queue=1, requests_in_flight=2)))
@@ -110,15 +109,15 @@ def test_who_leaves_before_the_body_leaves_its_place(
     end = time.monotonic() + 5
     while ask(server, image()) != 200:
         assert time.monotonic() < end
-    told = httpx.get(f"{server.url}/metrics").text
-    assert "twinlens_requests_in_flight 0.0" in told
+    metrics = httpx.get(f"{server.url}/metrics").text
+    assert "twinlens_requests_in_flight 0.0" in metrics
 
 
-def test_a_request_that_asks_for_no_image_settles_its_promise_by_ending(
+def test_a_request_without_images_ends_its_reservation_when_it_ends(
     listen: Listen, image: Callable[..., bytes]
 ) -> None:
     server = listen(ServerSettings(limits=Limits(image_queue=1)))
-    for _ in range(3):  # refused further in, each at once
+    for _ in range(3):  # refused by the queue, each at once
         answer = httpx.post(
             f"{server.url}/embed?dimensions=7",
             content=image(),
@@ -127,7 +126,7 @@ def test_a_request_that_asks_for_no_image_settles_its_promise_by_ending(
         assert answer.status_code == 400
 
 
-def test_no_more_requests_than_may_be_in_flight_are_let_in_together(
+def test_no_more_requests_are_admitted_together_than_may_be_in_flight(
     listen: Listen, encoder: Any
 ) -> None:
     server = listen(ServerSettings(limits=Limits(requests_in_flight=3)))
@@ -138,14 +137,14 @@ def test_no_more_requests_than_may_be_in_flight_are_let_in_together(
         answer = httpx.post(f"{server.url}/embed", json={"texts": [word]})
         found.append(answer.status_code)
 
-    crowd = [threading.Thread(target=post, args=(f"word {i}",)) for i in range(9)]
-    for thread in crowd:
+    sockets = [threading.Thread(target=post, args=(f"word {i}",)) for i in range(9)]
+    for thread in sockets:
         thread.start()
     end = time.monotonic() + 5
     while len(found) < 6:
         assert time.monotonic() < end
         time.sleep(0.005)
     encoder.gate.set()
-    for thread in crowd:
+    for thread in sockets:
         thread.join()
     assert sorted(found) == [200] * 3 + [429] * 6

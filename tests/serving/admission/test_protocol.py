@@ -1,4 +1,4 @@
-"""Admission in the protocol: refusals on raw sockets, and connections that go on after them."""
+"""Admission in the protocol: refusals on raw sockets, and connections that stay open after them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twinlens.serving.settings import Limits, ServerSettings
 
 @pytest.fixture
 def full(listen: Callable[[ServerSettings], Any], image: Callable[..., bytes]) -> Iterator[Any]:
-    """A server with one place for images, which is taken."""
+    """A server with an image queue of one place, which is full."""
     found = listen(ServerSettings(limits=Limits(image_queue=1)))
     found.encoder.gate.clear()
     first = threading.Thread(
@@ -41,7 +41,7 @@ def head(length: int, *more: str) -> bytes:
 def until(claim: Callable[[], bool]) -> None:
     end = time.monotonic() + 5
     while not claim():
-        assert time.monotonic() < end, "did not come true"
+        assert time.monotonic() < end, "did not become true"
         time.sleep(0.005)
 
 
@@ -64,7 +64,7 @@ PNG = {"content-type": "image/png"}
 GET = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_a_refusal_comes_before_the_body_and_the_connection_goes_on(full: Any) -> None:
+def test_a_refusal_precedes_the_body_and_the_connection_stays_open(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(300_000, "X-Request-Id: mine"))
         status, headers, body = read_answer(sock)  # not a byte of the body was sent
@@ -78,7 +78,7 @@ def test_a_refusal_comes_before_the_body_and_the_connection_goes_on(full: Any) -
         assert read_answer(sock)[0] == 200
 
 
-def test_the_answer_is_the_one_that_the_application_would_give(full: Any) -> None:
+def test_a_refusal_equals_the_answer_of_the_application(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(3) + b"abc")
         _, headers, body = read_answer(sock)
@@ -92,35 +92,35 @@ def test_the_answer_is_the_one_that_the_application_would_give(full: Any) -> Non
 
 
 async def ask_directly(app: Any) -> httpx.Response:
-    """Ask an application with no protocol between."""
+    """Call the application without the HTTP protocol."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
         return await http.post("http://x/embed", content=b"abc", headers=PNG)
 
 
-def test_many_refusals_follow_each_other_on_one_connection(full: Any) -> None:
+def test_one_connection_receives_several_refusals_in_a_row(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall((head(5) + b"abcde") * 3)  # all at once
         assert [read_answer(sock)[0] for _ in range(3)] == [429] * 3
         sock.sendall(GET)
         assert read_answer(sock)[0] == 200
-    told = httpx.get(f"{full.url}/metrics").text
-    assert 'twinlens_rejects_total{at="admission",model=""} 3.0' in told
-    assert 'twinlens_requests_total{path="/embed",status="429"} 3.0' in told
+    metrics = httpx.get(f"{full.url}/metrics").text
+    assert 'twinlens_rejects_total{at="admission",model=""} 3.0' in metrics
+    assert 'twinlens_requests_total{path="/embed",status="429"} 3.0' in metrics
 
 
-def test_refusals_are_told_in_one_line_a_second(
+def test_refusals_are_logged_in_one_line_per_second(
     full: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with full.connect() as sock:
         for _ in range(20):
             sock.sendall(head(5) + b"abcde")
             assert read_answer(sock)[0] == 429
-    told = [r.getMessage() for r in caplog.records if "refused on arrival" in r.getMessage()]
-    assert told[0] == "no room: 1 requests refused on arrival"
-    assert len(told) < 10
+    lines = [r.getMessage() for r in caplog.records if "refused on arrival" in r.getMessage()]
+    assert lines[0] == "overloaded: 1 requests refused on arrival"
+    assert len(lines) < 10
 
 
-def test_a_request_behind_one_that_is_answered_by_the_application_waits_its_turn(
+def test_a_pipelined_request_waits_for_the_answer_before_it(
     full: Any,
 ) -> None:
     with full.connect() as sock:
@@ -128,7 +128,7 @@ def test_a_request_behind_one_that_is_answered_by_the_application_waits_its_turn
         assert [read_answer(sock)[0] for _ in range(3)] == [200, 429, 200]
 
 
-def test_who_asks_before_sending_is_told_and_let_go(full: Any) -> None:
+def test_a_client_that_expects_100_continue_is_refused_before_sending(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(300_000, "Expect: 100-continue"))
         assert read_answer(sock)[0] == 429
@@ -136,16 +136,16 @@ def test_who_asks_before_sending_is_told_and_let_go(full: Any) -> None:
 
 
 @pytest.mark.parametrize("more", [["Connection: close"], []])
-def test_a_connection_ends_when_the_client_says_so_or_stops_sending(
+def test_a_connection_closes_on_request_or_when_the_client_stops_sending(
     full: Any, more: list[str]
 ) -> None:
     with full.connect() as sock:
         sock.sendall(head(300_000, *more) + b"x" * 1000)
         assert read_answer(sock)[0] == 429
-        assert sock.recv(1) == b""  # at once, or when the time of an idle connection is over
+        assert sock.recv(1) == b""  # at once, or after the idle timeout
 
 
-def test_what_has_room_is_let_in(full: Any, image: Callable[..., bytes]) -> None:
+def test_a_request_within_capacity_is_admitted(full: Any, image: Callable[..., bytes]) -> None:
     full.encoder.gate.set()
     until(lambda: not full.images.is_full)
     with full.connect() as sock:
@@ -157,12 +157,12 @@ def test_a_refusal_is_counted_and_not_timed(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(3) + b"abc")
         assert read_answer(sock)[0] == 429
-    told = httpx.get(f"{full.url}/metrics").text
-    assert 'twinlens_requests_total{path="/embed",status="429"} 1.0' in told
-    assert 'twinlens_request_seconds_count{path="/embed"}' not in told
+    metrics = httpx.get(f"{full.url}/metrics").text
+    assert 'twinlens_requests_total{path="/embed",status="429"} 1.0' in metrics
+    assert 'twinlens_request_seconds_count{path="/embed"}' not in metrics
 
 
-def test_a_refused_body_is_never_taken_for_a_request(full: Any) -> None:
+def test_a_refused_body_is_never_parsed_as_a_request(full: Any) -> None:
     inner = GET + head(5) + b"abcde" + GET
     with full.connect() as sock:
         sock.sendall(head(len(inner)) + inner)
@@ -183,9 +183,7 @@ def test_a_refused_body_is_never_taken_for_a_request(full: Any) -> None:
         ["Content-Length: 5", "Transfer-Encoding : chunked"],
     ],
 )
-def test_a_length_that_can_be_read_in_two_ways_ends_the_connection(
-    full: Any, lines: list[str]
-) -> None:
+def test_an_ambiguous_content_length_closes_the_connection(full: Any, lines: list[str]) -> None:
     start = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: image/png"]
     with full.connect() as sock:
         sock.sendall("\r\n".join([*start, *lines, "", ""]).encode() + b"0\r\n\r\n" + GET)
@@ -197,28 +195,30 @@ def test_a_length_that_can_be_read_in_two_ways_ends_the_connection(
 
 
 @pytest.mark.parametrize("start", ["POST /embed HTTP/1.1", "POST /embed HTTP/1.0"])
-def test_a_client_that_is_still_sending_when_its_connection_ends_can_read_why(
+def test_a_client_that_is_still_sending_can_read_the_refusal_before_the_close(
     full: Any, start: str
 ) -> None:
     lines = [start, "Host: x", "Content-Type: image/png", "Connection: close"]
     size = 8_000_000  # more than the sockets' buffers hold
     with full.connect() as sock:
         sock.sendall("\r\n".join([*lines, f"Content-Length: {size}", "", ""]).encode())
-        time.sleep(0.05)  # the answer is out, and the connection about to end
+        time.sleep(0.05)  # the answer was sent, and the connection is about to close
         sock.sendall(b"x" * size)
         status, headers, _ = read_answer(sock)
         assert (status, headers["connection"]) == (429, "close")
         assert sock.recv(1) == b""
 
 
-def test_a_connection_that_ends_answers_nothing_more(full: Any) -> None:
+def test_a_closing_connection_answers_no_further_request(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(3, "Connection: close") + b"abc" + GET)
         assert read_answer(sock)[0] == 429
         assert sock.recv(1) == b""
 
 
-def test_a_refused_body_without_end_is_cut_off(listen: Callable[[ServerSettings], Any]) -> None:
+def test_an_endless_refused_body_closes_the_connection(
+    listen: Callable[[ServerSettings], Any],
+) -> None:
     server = listen(ServerSettings(limits=Limits(image_queue=0, body_bytes=100_000)))
     lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: image/png"]
     with server.connect() as sock:
@@ -230,18 +230,18 @@ def test_a_refused_body_without_end_is_cut_off(listen: Callable[[ServerSettings]
                 time.sleep(0.01)
 
 
-def test_who_asks_on_and_on_and_reads_nothing_is_cut_off(full: Any) -> None:
+def test_a_client_that_sends_without_reading_is_disconnected(full: Any) -> None:
     with full.connect() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.settimeout(0.2)
-        with pytest.raises(OSError):  # none is as patient as to send it all
+        with pytest.raises(OSError):  # the connection closes before all is sent
             for _ in range(200):
                 sock.sendall(head(0) * 2000)
         until(lambda: len(full.server.server_state.connections) == 1)  # that of the fixture
     assert httpx.get(f"{full.url}/healthz").status_code == 200
 
 
-def test_a_refused_request_for_another_protocol_gets_one_answer(full: Any) -> None:
+def test_a_refused_protocol_upgrade_gets_one_answer(full: Any) -> None:
     with full.connect() as sock:
         sock.sendall(head(3, "Connection: Upgrade", "Upgrade: websocket") + b"abc")
         assert read_answer(sock)[0] == 429

@@ -1,4 +1,4 @@
-"""Builds of collections as jobs: with progress, beside searches and upserts, taken up again."""
+"""Builds of collections as jobs: with progress, beside searches and upserts, resumed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _quick_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def start(encoder: Any, tmp_path: Path) -> Iterator[Start]:
-    """Return a way to start the server on the same folder; the one before is shut down."""
+    """Return a function that starts a server on one folder, after stopping the last one."""
     running: list[tuple[TestClient, CollectionStore]] = []
 
     def stop() -> None:
@@ -58,7 +58,7 @@ def start(encoder: Any, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> np.ndarray[Any, Any]:
-    """Return the rows of a collection that lies in the server's folder."""
+    """Return the rows of a collection in the server's folder."""
     folder = tmp_path / "data" / "collections" / "c"
     create_collection(folder, dim=DIM, bundle_name="colours", bundle_revision="a" * 64)
     made = np.random.default_rng(0).standard_normal((COUNT, DIM)).astype(np.float32)
@@ -68,8 +68,8 @@ def rows(tmp_path: Path) -> np.ndarray[Any, Any]:
     return made
 
 
-class Held:
-    """A step of a build that waits to be let go on."""
+class PausedStep:
+    """A step of a build that waits until it is released."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.calls = 0
@@ -78,11 +78,11 @@ class Held:
         monkeypatch.setattr(maintenance, name, self._step)
 
     def wait(self) -> None:
-        """Return when the build has come to the step."""
+        """Return when the build has reached the step."""
         assert self._entered.wait(20)
 
-    def let_go(self, seconds: float = 0.0) -> None:
-        """Let it go on, now or in some seconds, when others wait for it."""
+    def release(self, seconds: float = 0.0) -> None:
+        """Let the build continue, now or after some seconds."""
         threading.Timer(seconds, self._leave.set).start()
 
     def _step(self, *arguments: Any) -> Any:
@@ -93,18 +93,18 @@ class Held:
 
 
 @pytest.fixture
-def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Held]:
-    """Return a way to hold builds at a step of `upkeep`."""
-    return lambda name: Held(monkeypatch, name)
+def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], PausedStep]:
+    """Return a function that pauses builds at a step of `maintenance`."""
+    return lambda name: PausedStep(monkeypatch, name)
 
 
 def wait(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
     for _ in range(600):
-        told: dict[str, Any] = client.get(f"/jobs/{job['id']}").json()
-        if told["state"] in ("done", "failed"):
-            return told
+        finished: dict[str, Any] = client.get(f"/jobs/{job['id']}").json()
+        if finished["state"] in ("done", "failed"):
+            return finished
         time.sleep(0.05)
-    raise AssertionError("the job does not end")
+    raise AssertionError("the job did not end")
 
 
 def build(client: TestClient, **body: Any) -> dict[str, Any]:
@@ -115,15 +115,16 @@ def build(client: TestClient, **body: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("rows")
-def test_a_build_compacts_indexes_and_tells_the_recall(start: Start) -> None:
+def test_a_build_compacts_indexes_and_reports_the_recall(start: Start) -> None:
     client = start()
     queries = [f"red {n}" for n in range(50)]
     job = build(client, kind="sq8", target=0.9, compact=True, queries=queries)
-    told = wait(client, job)
-    assert (told["state"], told["error"]) == ("done", None)
-    assert (told["kind"], told["progress"], told["stage"]) == ("collection", 1.0, None)
-    assert told["result"]["segments"] == ["sq8"]
-    assert min(told["result"]["recall"].values()) >= 0.9  # of texts too: they were sampled
+    finished = wait(client, job)
+    assert (finished["state"], finished["error"]) == ("done", None)
+    assert (finished["kind"], finished["progress"], finished["stage"]) == ("collection", 1.0, None)
+    assert finished["result"]["segments"] == ["sq8"]
+    # Of texts too, since they were sampled.
+    assert min(finished["result"]["recall"].values()) >= 0.9
     shown = client.get("/collections/c").json()
     assert (shown["exact"], shown["count"]) == (False, COUNT - 1)
 
@@ -133,7 +134,7 @@ def test_a_build_compacts_indexes_and_tells_the_recall(start: Start) -> None:
     [({"kind": "fancy"}, "fancy"), ({"target": 2}, "target"), ({"speed": 1}, "speed")],
 )
 @pytest.mark.usefixtures("rows")
-def test_a_build_that_cannot_be_is_refused_before_it_is_a_job(
+def test_an_impossible_build_is_refused_before_it_becomes_a_job(
     start: Start, body: dict[str, Any], word: str
 ) -> None:
     client = start()
@@ -143,13 +144,13 @@ def test_a_build_that_cannot_be_is_refused_before_it_is_a_job(
     assert client.get("/jobs").json()["data"] == []
 
 
-def test_searches_and_upserts_go_on_while_a_build_runs(
-    start: Start, rows: np.ndarray[Any, Any], hold: Callable[[str], Held]
+def test_searches_and_upserts_continue_while_a_build_runs(
+    start: Start, rows: np.ndarray[Any, Any], hold: Callable[[str], PausedStep]
 ) -> None:
-    held = hold("build_index")
+    paused = hold("build_index")
     client = start()
     job = build(client, kind="sq8", target=0.9)
-    held.wait()
+    paused.wait()
     assert client.get(f"/jobs/{job['id']}").json()["stage"] == "building sq8"
     answer = client.post("/collections/c/build", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "build_running")
@@ -157,44 +158,46 @@ def test_searches_and_upserts_go_on_while_a_build_runs(
     assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
     found = client.post("/search", json={"vector": [1.0] * DIM, "k": 1}).json()["data"]
     assert found[0]["id"] == "late"
-    held.let_go()
+    paused.release()
     assert wait(client, job)["state"] == "done"
     body = {"vector": rows[7].tolist(), "k": 1}
     assert client.post("/search", json=body).json()["data"][0]["id"] == "i7"
 
 
 @pytest.mark.usefixtures("rows")
-def test_a_build_that_was_cut_off_is_taken_up_again(
-    start: Start, hold: Callable[[str], Held], monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_build_is_restarted(
+    start: Start, hold: Callable[[str], PausedStep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = hold("_samples")
+    paused = hold("_samples")
     client = start()
     job = build(client, kind="sq8", target=0.9)
-    held.wait()
-    held.let_go(0.3)  # the server is told to stop before it can go on
-    monkeypatch.setattr(maintenance, "_samples", held._plain)
+    paused.wait()
+    paused.release(0.3)  # the server is asked to stop before it can continue
+    monkeypatch.setattr(maintenance, "_samples", paused._plain)
     client = start()
     assert wait(client, job)["state"] == "done"
     assert client.get("/collections/c").json()["exact"] is False
-    assert held.calls == 1
+    assert paused.calls == 1
 
 
 @pytest.mark.usefixtures("rows")
-def test_deleting_a_collection_ends_its_build(start: Start, hold: Callable[[str], Held]) -> None:
-    held = hold("_samples")
+def test_deleting_a_collection_ends_its_build(
+    start: Start, hold: Callable[[str], PausedStep]
+) -> None:
+    paused = hold("_samples")
     client = start()
     job = build(client, kind="sq8", target=0.9)
-    held.wait()
-    held.let_go(0.3)
+    paused.wait()
+    paused.release(0.3)
     assert client.delete("/collections/c").json()["deleted"] is True
-    told = wait(client, job)
-    assert told["state"] == "failed"
-    assert "taken away" in told["error"]
+    finished = wait(client, job)
+    assert finished["state"] == "failed"
+    assert "removed" in finished["error"]
     assert client.get("/collections").json()["data"] == []
 
 
 @pytest.mark.usefixtures("rows")
-def test_upserts_that_leave_too_much_unindexed_begin_a_build(
+def test_upserts_that_leave_too_much_unindexed_start_a_build(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "EXACT_ROWS", 50)  # rows of 512 dimensions
@@ -206,7 +209,7 @@ def test_upserts_that_leave_too_much_unindexed_begin_a_build(
     assert wait(client, jobs[0])["result"]["segments"] == ["sq8"]
     item["id"] = "later"
     assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
-    assert len(client.get("/jobs").json()["data"]) == 1  # nothing much is unindexed now
+    assert len(client.get("/jobs").json()["data"]) == 1  # few rows are unindexed now
 
 
 @pytest.mark.usefixtures("rows")
@@ -214,8 +217,8 @@ def test_collections_are_in_the_metrics(start: Start) -> None:
     client = start()
     client.get("/collections/c/map")
     client.get("/collections/c/map")
-    told = client.get("/metrics").text
-    assert f'twinlens_collection_items{{collection="c"}} {COUNT - 1}.0' in told
-    assert 'twinlens_collection_recall{collection="c",modality="text"} 1.0' in told
-    assert 'twinlens_collection_maps_total{collection="c"} 1.0' in told  # the second was kept
-    assert 'twinlens_thumbnails_total{collection="c",result="made"} 0.0' in told
+    metrics = client.get("/metrics").text
+    assert f'twinlens_collection_items{{collection="c"}} {COUNT - 1}.0' in metrics
+    assert 'twinlens_collection_recall{collection="c",modality="text"} 1.0' in metrics
+    assert 'twinlens_collection_maps_total{collection="c"} 1.0' in metrics  # the second was cached
+    assert 'twinlens_thumbnails_total{collection="c",result="made"} 0.0' in metrics

@@ -1,4 +1,4 @@
-"""The batcher: order, buckets, lanes, bounds and deadlines, with a clock that the test turns."""
+"""The batcher: order, buckets, lanes, bounds and deadlines, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twinlens.serving.failures import DeadlineError
 
 
 class HandClock(Clock):
-    """Stands still until told; waiting moves it on."""
+    """A clock that the test sets; waiting advances it."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -26,7 +26,7 @@ class HandClock(Clock):
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         self.waits.append(seconds)
-        assert seconds is not None, "the batcher would wait for ever"
+        assert seconds is not None, "the batcher would wait forever"
         self.time += seconds
 
 
@@ -50,22 +50,22 @@ def put(
     return ticket
 
 
-def taken(batcher: Batcher[str, str]) -> str:
+def take_batch(batcher: Batcher[str, str]) -> str:
     return "".join(entry.item for entry in batcher.take())
 
 
-def test_what_is_queued_is_taken_at_once_and_in_order() -> None:
+def test_queued_items_are_taken_at_once_and_in_order() -> None:
     batcher, clock = make()
     put(batcher, "ab")
     put(batcher, "c")
-    assert taken(batcher) == "abc"
+    assert take_batch(batcher) == "abc"
     assert clock.waits == []
 
 
 def test_a_batch_never_exceeds_its_cap() -> None:
     batcher, _ = make()
     put(batcher, "abcdef")
-    assert [taken(batcher), taken(batcher)] == ["abcd", "ef"]
+    assert [take_batch(batcher), take_batch(batcher)] == ["abcd", "ef"]
 
 
 def test_a_batch_holds_items_of_one_bucket_and_the_oldest_goes_first() -> None:
@@ -73,39 +73,39 @@ def test_a_batch_holds_items_of_one_bucket_and_the_oldest_goes_first() -> None:
     put(batcher, "a", bucket=8)
     put(batcher, "LM", bucket=77)
     put(batcher, "bc", bucket=8)
-    assert [taken(batcher), taken(batcher)] == ["abc", "LM"]
+    assert [take_batch(batcher), take_batch(batcher)] == ["abc", "LM"]
 
 
 def test_background_items_wait_for_live_ones() -> None:
     batcher, _ = make()
     put(batcher, "xy", background=True)
     put(batcher, "a")
-    assert [taken(batcher), taken(batcher)] == ["a", "xy"]
+    assert [take_batch(batcher), take_batch(batcher)] == ["a", "xy"]
 
 
-def test_background_work_rests_and_is_small_while_live_items_are_anywhere() -> None:
+def test_background_work_pauses_and_shrinks_while_any_live_item_waits() -> None:
     throttle = BackgroundThrottle()
     batcher, clock = make(throttle=throttle)
     put(batcher, "abcdefghij", background=True)
-    assert taken(batcher) == "abcd"  # nobody waits: whole batches, end to end
+    assert take_batch(batcher) == "abcd"  # no live item waits: full batches without pauses
     batcher.observe(4, 0.5)
-    assert taken(batcher) == "efgh"
+    assert take_batch(batcher) == "efgh"
     batcher.observe(4, 0.5)
-    throttle.enter(1)  # an image, say, in another tower
+    throttle.enter(1)  # such as an image in another tower
     began = clock.time
-    assert taken(batcher) == "i"
+    assert take_batch(batcher) == "i"
     assert clock.time - began == pytest.approx(2.0)  # four times as long as the batch before it
     batcher.observe(1, 0.1)
-    assert taken(batcher) == "j"
+    assert take_batch(batcher) == "j"
     assert clock.time - began == pytest.approx(2.4)
 
 
-def test_background_work_goes_on_at_once_when_the_last_live_item_is_answered() -> None:
+def test_background_work_resumes_at_once_when_the_last_live_item_is_answered() -> None:
     throttle = BackgroundThrottle()
     batcher, clock = make(throttle=throttle)
     put(batcher, "ab", background=True)
     throttle.enter(1)
-    assert taken(batcher) == "a"
+    assert take_batch(batcher) == "a"
     batcher.observe(1, 100.0)
     wait = clock.wait
 
@@ -115,7 +115,7 @@ def test_background_work_goes_on_at_once_when_the_last_live_item_is_answered() -
 
     clock.wait = answered  # type: ignore[method-assign]
     began = clock.time
-    assert taken(batcher) == "b"
+    assert take_batch(batcher) == "b"
     assert clock.time - began < 0.1
 
 
@@ -123,7 +123,7 @@ def test_an_abandoned_request_is_never_run() -> None:
     batcher, _ = make()
     put(batcher, "ab").abandon()
     put(batcher, "c")
-    assert taken(batcher) == "c"
+    assert take_batch(batcher) == "c"
 
 
 def test_an_item_past_its_deadline_is_answered_and_not_run() -> None:
@@ -131,11 +131,11 @@ def test_an_item_past_its_deadline_is_answered_and_not_run() -> None:
     late = put(batcher, "a", deadline=101.0)
     put(batcher, "b")
     clock.time = 102.0
-    assert taken(batcher) == "b"
+    assert take_batch(batcher) == "b"
     assert isinstance(late.answers[0], DeadlineError)
 
 
-def test_a_full_queue_refuses_all_of_a_request_and_says_when_to_come_back() -> None:
+def test_a_full_queue_refuses_all_of_a_request_and_says_when_to_retry() -> None:
     batcher, _ = make(capacity=3)
     batcher.hold(2)
     with pytest.raises(OverloadedError, match="2 of 3 places") as caught:
@@ -154,21 +154,21 @@ def test_retry_after_follows_the_measured_speed() -> None:
     assert 15 < batcher.backlog_seconds <= 30
 
 
-def test_a_window_waits_for_company_and_no_longer() -> None:
+def test_a_window_waits_for_more_requests_and_no_longer() -> None:
     window = LatencyWindow(0.005, full=4)
     batcher, clock = make(window=window)
-    window.observe(4, 0.01)  # the last batch had company
+    window.observe(4, 0.01)  # the last batch held several items
     put(batcher, "ab")
-    assert taken(batcher) == "ab"
+    assert take_batch(batcher) == "ab"
     assert clock.waits == [pytest.approx(0.005)]
 
 
-def test_a_lone_client_never_waits_for_the_window() -> None:
+def test_a_single_client_never_waits_for_the_window() -> None:
     window = LatencyWindow(0.005, full=4)
     batcher, clock = make(window=window)
     window.observe(1, 0.01)
     put(batcher, "a")
-    assert taken(batcher) == "a"
+    assert take_batch(batcher) == "a"
     assert clock.waits == []
 
 
@@ -177,7 +177,7 @@ def test_a_full_batch_never_waits_for_the_window() -> None:
     batcher, clock = make(window=window)
     window.observe(4, 0.01)
     put(batcher, "abcd")
-    assert taken(batcher) == "abcd"
+    assert take_batch(batcher) == "abcd"
     assert clock.waits == []
 
 
@@ -189,11 +189,11 @@ def test_a_window_leaves_room_for_the_batch_within_the_target() -> None:
     assert window.delay(2, 0.0) == 0.0
 
 
-def test_a_closed_batcher_gives_nothing() -> None:
+def test_a_closed_batcher_returns_no_batch() -> None:
     batcher, _ = make()
     put(batcher, "a")
     batcher.close()
-    assert taken(batcher) == ""
+    assert take_batch(batcher) == ""
 
 
 def test_a_ticket_notifies_once_when_the_last_answer_is_in() -> None:

@@ -1,7 +1,7 @@
-"""Bad images, more than two hundred, through the real decoder: alone and amid good ones.
+"""More than two hundred bad images through the real decoder, alone and among good ones.
 
-None may cost more than its own item: no 5xx, no hang, and its batch mates get the bytes that they
-would have got without it.
+Each may fail only its own item: no 5xx, no hang, and the rest of its batch gets the same bytes as
+without it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def encode(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 48), **opt
 
 
 def png_of(width: int, height: int, depth: int = 8, colour: int = 2, body: bytes = b"") -> bytes:
-    """Return a PNG whose header claims what it likes."""
+    """Return a PNG with an arbitrary header."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         check = zlib.crc32(name + content)
@@ -45,7 +45,7 @@ def png_of(width: int, height: int, depth: int = 8, colour: int = 2, body: bytes
 
 
 def bad_images() -> Iterator[tuple[str, bytes]]:
-    """Yield a name and bytes that no decoder should make an image of."""
+    """Yield names and bytes that no decoder should accept."""
     rng = np.random.default_rng(11)
     whole = {kind: encode(kind) for kind in KINDS}
     for kind, content in whole.items():
@@ -156,7 +156,7 @@ def test_each_bad_image_alone_is_refused_and_the_server_stays_ready(served: Test
     assert served.get("/readyz").status_code == 200
 
 
-def test_amid_good_ones_only_the_bad_image_fails_and_its_mates_are_identical(
+def test_among_good_images_only_the_bad_one_fails_and_the_rest_are_identical(
     served: TestClient, good: list[bytes]
 ) -> None:
     clean = embed(served, good).json()["embeddings"]
@@ -170,7 +170,7 @@ def test_amid_good_ones_only_the_bad_image_fails_and_its_mates_are_identical(
         assert found == clean, name
 
 
-def test_all_bad_images_at_once_cost_the_good_ones_nothing(
+def test_all_bad_images_at_once_do_not_affect_the_good_ones(
     served: TestClient, good: list[bytes]
 ) -> None:
     clean = embed(served, good).json()["embeddings"]
@@ -192,7 +192,7 @@ def test_bad_base64_is_a_bad_image(served: TestClient, text: str) -> None:
 
 
 def odd_images() -> dict[str, bytes]:
-    """Return images that are unusual and yet images."""
+    """Return unusual but valid images."""
     frames = [Image.new("RGB", (20, 20), c) for c in ((255, 0, 0), (0, 255, 0))]
     animated: dict[str, bytes] = {}
     for kind in ("GIF", "WEBP", "PNG"):
@@ -220,7 +220,7 @@ def odd_images() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", list(odd_images()))
-def test_an_unusual_image_is_still_an_image(served: TestClient, name: str) -> None:
+def test_an_unusual_image_is_accepted(served: TestClient, name: str) -> None:
     answer = embed(served, [odd_images()[name]])
     assert answer.status_code == 200, answer.text
     row = np.array(answer.json()["embeddings"][0])
@@ -258,7 +258,7 @@ def test_an_output_that_is_not_finite_is_that_items_error(
     assert found == clean
 
 
-def test_a_decoder_that_raises_anything_costs_one_item(
+def test_any_exception_of_a_decoder_fails_one_item(
     client: TestClient, encoder: Any, image: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = encoder.preprocess
@@ -275,7 +275,9 @@ def test_a_decoder_that_raises_anything_costs_one_item(
     assert "secret" not in found[1]["error"]["message"]
 
 
-def test_base64_and_bytes_of_one_image_are_one_image(served: TestClient, good: list[bytes]) -> None:
+def test_base64_and_bytes_of_one_image_give_the_same_row(
+    served: TestClient, good: list[bytes]
+) -> None:
     coded = base64.b64encode(good[0]).decode()
     body = served.post("/embed", json={"images": [coded]}).json()
     assert body["embeddings"] == embed(served, good[:1]).json()["embeddings"]

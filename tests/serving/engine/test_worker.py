@@ -1,4 +1,4 @@
-"""The worker: guilty items fail alone, and what kills or hangs a worker does not kill the tower."""
+"""The worker: failing items fail alone, and a dead or hanging worker is replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 
 
 def double(items: Sequence[int]) -> list[int | Exception]:
-    """The work: a negative item fails its whole batch, 666 ends the thread."""
+    """Double the items; a negative item fails its whole batch, 666 ends the thread."""
     if 666 in items:
         raise SystemExit
     if any(item < 0 for item in items):
@@ -54,12 +54,12 @@ def ask(tower: ServedTower[int, int], items: list[int], seconds: float = 5.0) ->
 def wait_for(claim: Callable[[], bool], seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
     while not claim():
-        assert time.monotonic() < end, "did not come true"
+        assert time.monotonic() < end, "did not become true"
         time.sleep(0.005)
 
 
 @pytest.mark.parametrize("position", range(7))
-def test_one_guilty_item_fails_alone_wherever_it_is(
+def test_one_failing_item_fails_alone_at_every_position(
     start: Callable[..., ServedTower[int, int]], position: int
 ) -> None:
     items = list(range(7))
@@ -69,7 +69,7 @@ def test_one_guilty_item_fails_alone_wherever_it_is(
     assert answers == [2 * i for i in range(7) if i != position]
 
 
-def test_several_guilty_items_fail_and_all_others_succeed(
+def test_several_failing_items_fail_and_all_others_succeed(
     start: Callable[..., ServedTower[int, int]],
 ) -> None:
     answers = ask(start(), [1, -1, 2, 3, -1, -1, 4])
@@ -82,7 +82,7 @@ def test_an_internal_error_shows_no_internals(start: Callable[..., ServedTower[i
     assert "poisoned" not in str(answer)
 
 
-def test_an_error_of_ours_reaches_the_client_as_it_is(
+def test_a_twinlens_error_reaches_the_client_unchanged(
     start: Callable[..., ServedTower[int, int]],
 ) -> None:
     def refuse(items: Sequence[int]) -> list[int | Exception]:
@@ -92,14 +92,14 @@ def test_an_error_of_ours_reaches_the_client_as_it_is(
     assert isinstance(answer, ImageError)
 
 
-def test_a_wrong_number_of_answers_is_never_handed_on(
+def test_a_wrong_number_of_answers_is_an_error(
     start: Callable[..., ServedTower[int, int]],
 ) -> None:
     answers = ask(start(lambda items: [0] * (len(items) + 1)), [1, 2])
     assert all(isinstance(answer, EncodeError) for answer in answers)
 
 
-def test_a_dead_worker_is_seen_and_replaced_and_its_batch_is_answered(
+def test_a_dead_worker_is_detected_and_replaced_and_its_batch_is_answered(
     start: Callable[..., ServedTower[int, int]],
 ) -> None:
     tower, watch = start(), Watch()
@@ -140,7 +140,7 @@ def test_a_hanging_worker_is_replaced_and_its_late_answer_is_dropped(
     assert isinstance(ticket.answers[0], UnavailableError)
 
 
-def test_batches_that_fail_in_a_row_are_a_fault_and_a_success_ends_it(
+def test_consecutive_failing_batches_are_a_fault_until_one_succeeds(
     start: Callable[..., ServedTower[int, int]],
 ) -> None:
     tower, watch = start(), Watch(failures_in_a_row=3)

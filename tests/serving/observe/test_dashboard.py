@@ -1,4 +1,4 @@
-"""The dashboard and the docs speak of metrics that the server has."""
+"""The dashboard and the docs name only metrics that the server has."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def test_every_metric_of_the_dashboard_and_the_docs_is_served(client: TestClient
     }
     assert len(asked) >= 10
     assert asked <= served
-    told = names_in((ROOT / "docs" / "operations.md").read_text())
-    assert told <= served
+    documented = names_in((ROOT / "docs" / "operations.md").read_text())
+    assert documented <= served

@@ -1,4 +1,4 @@
-"""Spans over OTLP, as a collector receives them from a server that was told where it is."""
+"""Spans over OTLP, as a collector receives them from a server configured with its address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Collector:
-    """A collector's HTTP endpoint: keeps every span that it is sent."""
+    """A collector's HTTP endpoint that stores every received span."""
 
     def __init__(self) -> None:
         spans: list[Any] = []
@@ -71,7 +71,7 @@ def test_a_collector_receives_requests_and_their_stages(
     with TestClient(add_middleware(build_app(service))) as client:
         assert client.post("/embed", content=image(), headers=headers).status_code == 200
         assert client.post("/embed", json={"texts": []}).status_code == 400
-    provider.shutdown()  # sends what is left, as the end of the process does
+    provider.shutdown()  # sends the remaining spans, as at the end of the process
 
     assert set(collector.services) == {"twinlens"}
     roots = {
@@ -89,7 +89,7 @@ def test_a_collector_receives_requests_and_their_stages(
         assert span.end_time_unix_nano <= good.end_time_unix_nano
 
 
-def test_a_collector_that_is_away_costs_no_request_anything(
+def test_an_unreachable_collector_fails_no_request(
     monkeypatch: pytest.MonkeyPatch, encoder: Any
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

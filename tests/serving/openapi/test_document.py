@@ -1,4 +1,4 @@
-"""The OpenAPI document: complete, true, and no request that it allows makes the server fail."""
+"""The OpenAPI document: complete, accurate, and no request that it allows makes the server fail."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from starlette.testclient import TestClient
 from twinlens.bundle.manifest import AttentionSpec
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.openapi.document import ALWAYS, AT_TIMES
+from twinlens.serving.openapi.document import ALWAYS, OPTIONAL
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits, ServerSettings
 
-OPERATIONS = ALWAYS | AT_TIMES
+OPERATIONS = ALWAYS | OPTIONAL
 
 _METHODS = ("get", "put", "post", "delete")
 
@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectionStore]
 
 @pytest.fixture
 def client(encoder: Any, tmp_path: Path) -> Iterator[TestClient]:
-    """A server with every route that there is, and the collection that examples speak of."""
+    """A server with every route, and the collection that the examples use."""
     encoder.manifest = replace(encoder.manifest, attention=AttentionSpec("attention.onnx", 2, 4, 4))
     store = CollectionStore(tmp_path)
     service = Service(ServerSettings(), lambda source, precision: encoder)
@@ -65,7 +65,7 @@ def test_every_path_is_described_and_every_description_has_a_path(client: TestCl
     assert all(operation["summary"] for methods in paths.values() for operation in methods.values())
 
 
-def test_fastapi_s_own_error_shape_is_nowhere(client: TestClient) -> None:
+def test_fastapi_s_own_error_schema_is_absent(client: TestClient) -> None:
     assert "HTTPValidationError" not in client.get("/openapi.json").text
 
 
@@ -86,7 +86,7 @@ def test_every_example_works_and_its_answer_fits_its_schema(
 
 def fill_collection(client: Any) -> None:
     assert client.put("/collections/example", json={}).status_code == 201
-    content = AT_TIMES["post", "/collections/{name}/items"]["requestBody"]["content"]
+    content = OPTIONAL["post", "/collections/{name}/items"]["requestBody"]["content"]
     items = content["application/json"]["examples"]["two"]["value"]
     assert client.post("/collections/example/items", json=items).status_code == 200
 
@@ -109,7 +109,7 @@ def test_every_body_that_a_route_reads_has_a_schema_and_an_example(client: TestC
 
 @pytest.fixture(scope="module")
 def schema(make_encoder: Any, store: CollectionStore) -> Iterator[Any]:
-    """The document of a server that lives as long as the fuzzing does."""
+    """The document of a server that runs during the fuzzing."""
     encoder = make_encoder()
     encoder.manifest = replace(encoder.manifest, attention=AttentionSpec("attention.onnx", 2, 4, 4))
     settings = ServerSettings(limits=Limits(items=16, classes=16, prompts=64, request_seconds=5))
@@ -131,7 +131,7 @@ def schema(make_encoder: Any, store: CollectionStore) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("path", sorted({path for _, path in OPERATIONS}))
-def test_nothing_that_the_document_allows_is_a_5xx_or_answered_off_schema(
+def test_no_documented_request_gets_a_5xx_or_an_answer_off_schema(
     schema: Any, path: str, make_fuzz: Callable[..., None]
 ) -> None:
     for method in _METHODS:
@@ -153,7 +153,7 @@ def make_fuzz() -> Callable[..., None]:
         def run(case: Any) -> None:
             parameters = case.path_parameters or {}
             if operation.path.startswith("/collections/{name}/") and "name" in parameters:
-                parameters["name"] = "example"  # a made-up name only ever meets its 404
+                parameters["name"] = "example"  # a random name only ever gets a 404
             case.call_and_validate(checks=[not_a_server_error, response_schema_conformance])
 
         run()

@@ -1,4 +1,4 @@
-"""A server with a small collection, and Chromium to look at its page; skips where there is none."""
+"""A server with a small collection, and Chromium for its page; skipped without Chromium."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ KEY = "open-sesame-42"
 HOSTILE = '<img src=x onerror="window.attacked=1"><script>window.attacked=1</script>'
 
 
-@pytest.fixture(scope="module")  # while it lives, its event loop keeps others off this thread
+@pytest.fixture(scope="module")  # its event loop blocks others on this thread
 def browser() -> Iterator[Any]:
-    """Chromium, as the system has it."""
+    """The system's Chromium."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright
@@ -46,7 +46,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A tab that fails the test if the page complained, or asked anything of another host."""
+    """A tab that fails the test on console errors or requests to other hosts."""
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
     complaints: list[str] = []
     tab.on("console", lambda message: complaints.extend(_complaint(message.text)))
@@ -70,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def locked_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The same behind an API key."""
+    """The same server with an API key."""
     keys = {"TWINLENS_KEYS": f"write:{KEY}"}
     with _Running(tmp_path_factory.mktemp("locked"), keys) as url:
         _fill(url, {"Authorization": f"Bearer {KEY}"})
@@ -79,7 +79,7 @@ def locked_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Drawn pictures by name."""
+    """Drawn images by name."""
     folder = tmp_path_factory.mktemp("pictures")
     for name, content in _draw_all().items():
         (folder / f"{name}.png").write_bytes(content)
@@ -87,7 +87,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class _Running:
-    """A server in a process of its own."""
+    """A server in its own process."""
 
     def __init__(
         self, data: Path, environment: dict[str, str], bundles: Sequence[str] = ()
@@ -155,7 +155,7 @@ def _draw(colour: str, shape: str) -> bytes:
 
 
 def _complaint(text: str) -> list[str]:
-    """Return what counts: a browser writes down by itself that a request was refused as wrong."""
+    """Return the relevant messages: browsers log refused requests by themselves."""
     return [] if "status of 400 (Bad Request)" in text else [text]
 
 

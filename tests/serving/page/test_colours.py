@@ -1,4 +1,4 @@
-"""The page's colours: text has a contrast of 4.5 to what lies under it, edges and bars 3."""
+"""The page's colours: text has a contrast of 4.5 to its background, edges and bars 3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_HEAT = 0.53  # the strongest share of --heat under a number of the heat map
 
 
 def read_theme(name: str) -> dict[str, str]:
-    """Return the variables of a theme; what the dark one leaves alone is the light one's."""
+    """Return the variables of a theme; the dark one inherits from the light one."""
     blocks = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
     found = [dict(re.findall(r"--([\w-]+): ([^;]+);", block)) for block in blocks]
     assert len(found) == 2
@@ -46,7 +46,7 @@ def contrast(one: Colour, other: Colour) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_contrast_is_what_the_guidelines_say() -> None:
+def test_contrast_is_computed_as_the_guidelines_define() -> None:
     assert contrast((0, 0, 0), (1, 1, 1)) == pytest.approx(21)
     assert contrast(parse("#767676"), (1, 1, 1)) == pytest.approx(4.54, abs=0.01)
 
@@ -60,26 +60,28 @@ def test_text_can_be_read(theme: str, ink: str, ground: str) -> None:
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize(("shape", "ground"), SHAPES)
-def test_shapes_can_be_told_from_their_ground(theme: str, shape: str, ground: str) -> None:
+def test_shapes_can_be_distinguished_from_their_background(
+    theme: str, shape: str, ground: str
+) -> None:
     colours = read_theme(theme)
     assert contrast(parse(colours[shape]), parse(colours[ground])) >= 3
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_the_numbers_of_the_heat_map_can_be_read_at_its_hottest(theme: str) -> None:
+def test_the_numbers_of_the_heat_map_can_be_read_at_full_heat(theme: str) -> None:
     colours = {name: parse(read_theme(theme)[name]) for name in ("ink", "ground", "heat")}
     pairs = zip(colours["heat"], colours["ground"], strict=True)
     red, green, blue = (MOST_HEAT * a + (1 - MOST_HEAT) * b for a, b in pairs)
     assert contrast(colours["ink"], (red, green, blue)) >= 4.5
 
 
-def test_no_colour_of_text_stands_outside_the_themes() -> None:
-    """So that the audit above sees all; the one exception stands on a picture's white ground."""
+def test_every_text_colour_is_defined_by_the_themes() -> None:
+    """The tests above cover all text; the one exception has a white image as background."""
     literal = set(re.findall(r"(?<![\w-])color: (?!var\(|inherit)([^;]+);", CSS))
     assert literal == {"#333"}
 
 
-def test_motion_is_left_out_where_it_is_not_wanted() -> None:
+def test_animations_respect_reduced_motion() -> None:
     for rule in re.finditer(r"(transition|animation|scroll-behavior)\s*:", CSS):
         before = CSS[: rule.start()]
         assert before.rfind("prefers-reduced-motion: no-preference") > before.rfind("\n")

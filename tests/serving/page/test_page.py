@@ -34,10 +34,10 @@ def search(page: Any, text: str) -> list[str]:
     return names(page)
 
 
-def test_words_find_pictures_and_the_page_tells_time_and_recall(page: Any, server: str) -> None:
+def test_a_text_search_shows_images_time_and_recall(page: Any, server: str) -> None:
     page.goto(server)
     assert search(page, "a red circle")[0] == "red circle"
-    assert "Recall 1: searched exactly." in page.inner_text("#search-status")
+    assert "Exact search." in page.inner_text("#search-status")
     assert "encode" in page.inner_text("#search-times")
     loaded = f"{HITS} img"
     page.wait_for_selector(loaded)
@@ -46,9 +46,11 @@ def test_words_find_pictures_and_the_page_tells_time_and_recall(page: Any, serve
     assert "a red circle" in page.text_content("#search-curl")
 
 
-def test_a_picture_a_filter_and_more_like_this(page: Any, server: str, pictures: Pictures) -> None:
+def test_search_by_image_with_a_filter_and_by_more_like_this(
+    page: Any, server: str, pictures: Pictures
+) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Some of what is in it")
+    wait_for_text(page, "#search-status", "Sample of this collection")
     page.locator("#search-more summary").click()
     page.set_input_files("#search-image input", pictures["red square"])
     wait_for_text(page, "#search-status", "6 results in")
@@ -78,7 +80,7 @@ def test_metadata_that_is_markup_stays_text(page: Any, server: str) -> None:
     assert page.evaluate("window.attacked") is None
 
 
-def test_pictures_are_classified_and_a_class_is_taught(
+def test_images_are_classified_and_a_class_gets_examples(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     page.goto(f"{server}/#classify")
@@ -115,12 +117,12 @@ def test_two_lists_are_compared(page: Any, server: str, pictures: Pictures) -> N
     assert cells[0] > cells[1] and cells[3] > cells[2]
 
 
-def test_the_map_shows_what_is_pointed_at(page: Any, server: str) -> None:
+def test_the_map_shows_the_item_under_the_pointer(page: Any, server: str) -> None:
     page.goto(f"{server}/#inside")
     wait_for_text(page, "#map-status", "6 of 6 items")
     page.focus("#map")
     box = page.locator("#map").bounding_box()
-    for _ in range(12):  # points come within reach of the middle, which the keyboard points with
+    for _ in range(12):  # brings points near the centre, which is the keyboard pointer
         page.keyboard.press("-")
     wait_for_text(page, "#map-name", " ")
     name = page.inner_text("#map-name")
@@ -151,7 +153,7 @@ def test_the_api_is_described_without_a_network(page: Any, server: str) -> None:
     wait_for_text(page, "#docs-status", "Version")
     page.locator("summary", has_text="/zeroshot").first.click()
     page.get_by_role("link", name="ZeroShotRequest").first.click()
-    page.locator("#schema-ZeroShotRequest pre").wait_for()  # visible, or the test ends
+    page.locator("#schema-ZeroShotRequest pre").wait_for()  # fails unless visible
     page.locator("summary", has_text="/collections/{name}/map").wait_for()
 
 
@@ -178,13 +180,13 @@ def test_no_panel_is_wider_than_a_phone(page: Any, server: str, name: str) -> No
 def test_a_server_with_keys_asks_for_one_and_keeps_it_in_the_tab(
     browser: Any, locked_server: str
 ) -> None:
-    page = browser.new_page()  # the refusals are in its console, as a browser writes them there
+    page = browser.new_page()  # its console contains the refusals
     page.set_default_timeout(10_000)
     page.goto(locked_server)
     page.locator("#key-dialog").wait_for()
     page.fill("#key", "wrong-wrong")
     page.click("#key-form .primary")
-    page.locator("#key-told", has_text="not known").wait_for()
+    page.locator("#key-told", has_text="unknown to the server").wait_for()
     page.fill("#key", KEY)
     page.click("#key-form .primary")
     page.locator("#search-collection option", has_text="shapes").wait_for(state="attached")
@@ -199,7 +201,7 @@ def test_a_server_with_keys_asks_for_one_and_keeps_it_in_the_tab(
     page.close()
 
 
-def test_pictures_stand_on_the_map_and_can_be_put_away(page: Any, server: str) -> None:
+def test_images_on_the_map_can_be_hidden(page: Any, server: str) -> None:
     page.goto(f"{server}/#inside")
     wait_for_text(page, "#map-status", "6 of 6 items")
     page.wait_for_load_state("networkidle")

@@ -1,4 +1,4 @@
-"""How the page is used: pictures dropped and pasted, by keyboard alone, its calls in a shell."""
+"""Use of the page: dropping and pasting images, keyboard only, its curl commands in a shell."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from PIL import Image
 
 Pictures = dict[str, Path]
 PANELS = ["search", "classify", "compare", "inside", "status"]
-# Hand the page a file as a browser does when a person drops or pastes it.
+# Give the page a file as a browser does on drop or paste.
 _GIVE = """([selector, kind, bytes]) => {
   const files = new DataTransfer();
   files.items.add(new File([new Uint8Array(bytes)], "given.png", { type: "image/png" }));
-  const told = { bubbles: true, cancelable: true };
+  const options = { bubbles: true, cancelable: true };
   const event = kind === "drop"
-    ? new DragEvent("drop", { ...told, dataTransfer: files })
-    : new ClipboardEvent("paste", { ...told, clipboardData: files });
+    ? new DragEvent("drop", { ...options, dataTransfer: files })
+    : new ClipboardEvent("paste", { ...options, clipboardData: files });
   document.querySelector(selector).dispatchEvent(event);
 }"""
-# The controls of a panel that a screen reader could not name, and pictures without an `alt`.
+# The controls of a panel without an accessible name, and images without an `alt`.
 _NAMELESS = """(panel) => {
   const all = (selector) => [...document.querySelectorAll(`#${panel} ${selector}`)];
   const nameOf = (node) => [...(node.labels ?? [])].map((label) => label.textContent).join("")
@@ -47,7 +47,7 @@ def give(page: Any, selector: str, kind: str, path: Path) -> None:
 
 
 def wait_for_curl(page: Any, words: str, *, without: str = "\0") -> None:
-    """Wait for what the search shows as curl; by looking, since the policy forbids `eval`."""
+    """Wait for the curl command of the search; polled, since the policy forbids `eval`."""
     for _ in range(200):
         line = page.text_content("#search-curl")
         if words in line and without not in line:
@@ -57,14 +57,14 @@ def wait_for_curl(page: Any, words: str, *, without: str = "\0") -> None:
 
 
 def read_shares(page: Any) -> list[tuple[str, list[float]]]:
-    """Return each label of the first picture with its percentages: before and after, or one."""
+    """Return each label of the first image with its percentages, one or before and after."""
     rows = page.locator("#classify-results .card").first.locator(".labels li").all_inner_texts()
     found = [re.split(r"\n+", row.strip()) for row in rows]
     return [(row[0], [float(n) for n in re.findall(r"[\d.]+", row[-1])]) for row in found]
 
 
 def run_curl(page: Any, selector: str, folder: Path) -> bytes:
-    """Run what the panel shows as curl, in a folder with the pictures that it names."""
+    """Run a panel's curl command in a folder with the images that it names."""
     line = page.text_content(selector)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line.replace("curl -s", "curl -sS --fail-with-body")],
@@ -77,11 +77,11 @@ def run_curl(page: Any, selector: str, folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_a_picture_that_is_dropped_or_pasted_is_searched_by(
+def test_a_dropped_or_pasted_image_becomes_the_query(
     page: Any, server: str, pictures: Pictures, kind: str
 ) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Some of what is in it")
+    wait_for_text(page, "#search-status", "Sample of this collection")
     give(
         page,
         "#search-image .drop" if kind == "drop" else "#search-text",
@@ -93,7 +93,7 @@ def test_a_picture_that_is_dropped_or_pasted_is_searched_by(
     assert page.locator("#search-image .preview").count() == 1
 
 
-def test_a_picture_goes_to_the_field_that_it_is_given_to(
+def test_an_image_goes_to_the_field_it_was_dropped_on(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     page.goto(f"{server}/#classify")
@@ -106,7 +106,7 @@ def test_a_picture_goes_to_the_field_that_it_is_given_to(
     assert page.locator("#teach-images .preview").count() == 1
 
 
-def test_who_has_no_picture_is_offered_some(page: Any, server: str) -> None:
+def test_sample_images_are_offered(page: Any, server: str) -> None:
     page.goto(f"{server}/#classify")
     page.fill("#classify-classes", "red circle\nblue square")
     page.get_by_role("button", name="Try red circle").first.click()
@@ -114,7 +114,7 @@ def test_who_has_no_picture_is_offered_some(page: Any, server: str) -> None:
     assert read_shares(page)[0][0] == "red circle"
 
 
-def test_what_examples_change_is_shown_and_the_draft_is_taken_away(
+def test_the_effect_of_examples_is_shown_and_the_draft_is_deleted(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     page.goto(f"{server}/#classify")
@@ -148,7 +148,7 @@ def test_what_examples_change_is_shown_and_the_draft_is_taken_away(
 
 
 def test_attention_is_drawn_where_the_encoder_looks(page: Any, server: str, tmp_path: Path) -> None:
-    """The bundle behind this looks at what is dark: here the upper left."""
+    """The attention of this bundle is on dark pixels: here the upper left."""
     picture = Image.new("RGB", (96, 96), (200, 200, 200))
     picture.paste((10, 10, 10), (0, 0, 32, 32))
     picture.save(tmp_path / "corner.png")
@@ -167,13 +167,13 @@ def run_curl_to_file(page: Any, folder: Path) -> bytes:
     return (folder / "map.png").read_bytes()
 
 
-def test_what_a_panel_shows_as_curl_runs_and_answers_the_same(
+def test_the_curl_command_of_a_panel_runs_and_answers_the_same(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     folder = pictures["red circle"].parent
     shutil.copy(pictures["red square"], folder / "FILE1")
     page.goto(server)
-    wait_for_text(page, "#search-status", "Some of what is in it")
+    wait_for_text(page, "#search-status", "Sample of this collection")
     page.fill("#search-text", 'it\'s a "$quoted" `thing` \\ here')
     page.keyboard.press("Enter")
     wait_for_text(page, "#search-status", "results in")
@@ -202,11 +202,11 @@ def test_what_a_panel_shows_as_curl_runs_and_answers_the_same(
     assert b"twinlens_stage_seconds" in run_curl(page, "#status-curl", folder)
 
 
-def test_words_a_picture_and_what_to_avoid_are_weighed(
+def test_a_text_an_image_and_excluded_terms_are_weighted(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Some of what is in it")
+    wait_for_text(page, "#search-status", "Sample of this collection")
     page.locator("#search-more summary").click()
     assert page.is_disabled("#search-share")
     page.fill("#search-text", "a blue circle")
@@ -223,7 +223,7 @@ def test_words_a_picture_and_what_to_avoid_are_weighed(
 
 def test_a_search_needs_no_mouse(page: Any, server: str) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Some of what is in it")
+    wait_for_text(page, "#search-status", "Sample of this collection")
     assert page.evaluate("document.activeElement.id") == "search-text"
     page.keyboard.type("a blue square")
     page.keyboard.press("Enter")
@@ -252,7 +252,7 @@ def test_every_control_has_a_name(page: Any, server: str, pictures: Pictures, na
     assert page.locator("main h1, header h1").count() == 1
 
 
-def test_nothing_moves_for_who_wants_no_motion(browser: Any, server: str) -> None:
+def test_reduced_motion_disables_animations(browser: Any, server: str) -> None:
     moving = "getComputedStyle(document.querySelector('.track i')).transitionDuration"
     for wish, expected in (("reduce", "0s"), ("no-preference", "0.25s")):
         tab = browser.new_page(reduced_motion=wish)

@@ -1,4 +1,4 @@
-"""Bodies: cut off when they are too large, ended when they are too slow, bounded together."""
+"""Bodies: refused when too large, cancelled when too slow, bounded in total."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ async def post(http: Any, text: str) -> Any:
     return await http.post("/embed", json={"texts": [text]})
 
 
-def test_a_stream_over_the_limit_is_cut_off_as_soon_as_it_passes_it(
+def test_a_stream_is_refused_as_soon_as_it_exceeds_the_limit(
     run_server: Callable[..., Any],
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
@@ -50,7 +50,9 @@ def test_a_body_that_does_not_arrive_is_a_408(run_server: Callable[..., Any]) ->
     run_server(scenario, settings)
 
 
-def test_bodies_held_at_once_are_bounded(run_server: Callable[..., Any], encoder: Any) -> None:
+def test_the_bytes_of_concurrent_bodies_are_bounded(
+    run_server: Callable[..., Any], encoder: Any
+) -> None:
     async def scenario(http: Any, service: Any) -> None:
         encoder.gate.clear()
         waiting = asyncio.create_task(post(http, "x" * 500))

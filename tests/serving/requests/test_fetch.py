@@ -1,4 +1,4 @@
-"""The fetcher: hostile URLs make no connection at all; honest ones are capped in bytes and time."""
+"""The fetcher: hostile URLs make no connection; others are limited in bytes and time."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ NAMES = {
 
 
 class Web(httpx.AsyncBaseTransport):
-    """Answers by path and keeps what it was asked: a request here is a connection out there."""
+    """A fake network that answers by path and records requests: each stands for a connection."""
 
     def __init__(self, location: str = "") -> None:
         self.asked: list[httpx.Request] = []
@@ -163,7 +163,7 @@ def test_a_hostile_url_makes_no_connection(url: str) -> None:
     assert web.asked == []
 
 
-# What can stand in a Location header, and is no path on the same host.
+# Hostile URLs that are valid in a Location header and not paths on the same host.
 REDIRECTS = [
     u
     for u in HOSTILE
@@ -178,7 +178,7 @@ def test_a_redirect_to_a_hostile_url_is_not_followed(url: str) -> None:
     assert len(web.asked) == 1
 
 
-def test_the_address_that_was_checked_is_dialled_and_the_name_is_kept() -> None:
+def test_the_connection_goes_to_the_checked_address_with_the_original_host_name() -> None:
     web = Web()
     assert fetch("https://example.test/x?y=1", web) == b"image"
     (request,) = web.asked
@@ -187,7 +187,7 @@ def test_the_address_that_was_checked_is_dialled_and_the_name_is_kept() -> None:
     assert request.extensions["sni_hostname"] == "example.test"
 
 
-def test_a_name_that_changes_its_address_is_dialled_where_it_was_checked() -> None:
+def test_dns_rebinding_does_not_change_the_checked_address() -> None:
     answers = iter([[PUBLIC], ["127.0.0.1"]])
     web = Web()
 
@@ -215,14 +215,14 @@ def test_redirects_are_followed_between_public_hosts_and_counted() -> None:
 
 
 @pytest.mark.parametrize("path", ["large", "missing", "broken"])
-def test_what_is_too_large_missing_or_broken_is_an_error_without_details(path: str) -> None:
+def test_too_large_missing_or_broken_images_are_errors_without_details(path: str) -> None:
     error = fetch(f"http://example.test/{path}", Web())
     assert isinstance(error, Exception)
     assert "10.0.0.7" not in str(error)
     assert "404" not in str(error)
 
 
-def test_a_slow_host_costs_no_more_than_the_time_allowed() -> None:
+def test_a_slow_host_times_out() -> None:
     assert "in time" in str(fetch("http://example.test/slow", Web(), seconds=0.05))
 
 

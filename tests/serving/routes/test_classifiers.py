@@ -1,4 +1,4 @@
-"""Stored classifiers: from names, examples or both; kept over restarts; large ones as jobs."""
+"""Stored classifiers: from names, examples or both; kept across restarts; large ones as jobs."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ def test_a_classifier_from_names_answers_like_the_same_classes(
     direct = client.post(
         "/zeroshot", json={"images": [uri()], "classes": classes, "templates": "photo"}
     ).json()
-    for mine, other in zip(stored["data"][0]["labels"], direct["data"][0]["labels"], strict=True):
-        assert mine["label"] == other["label"]
-        assert mine["similarity"] == pytest.approx(other["similarity"], abs=1e-6)
+    for by_name, other in zip(
+        stored["data"][0]["labels"], direct["data"][0]["labels"], strict=True
+    ):
+        assert by_name["label"] == other["label"]
+        assert by_name["similarity"] == pytest.approx(other["similarity"], abs=1e-6)
     assert client.put("/classifiers/rgb", json={"classes": classes}).status_code == 200
 
 
@@ -96,10 +98,10 @@ def test_examples_arrive_as_a_form_too(
     assert best(client, uri((0, 0, 100)), classifier="time") == "night"
 
 
-def test_names_and_examples_together_weigh_as_asked(
+def test_text_weight_balances_names_and_examples(
     client: TestClient, uri: Callable[..., str]
 ) -> None:
-    # "red" shown as blue: the weight decides which of both the class is.
+    # "red" with a blue example: the weight decides which of the two the class resembles.
     classes = [{"name": "red", "examples": [uri((0, 0, 255))]}, "green"]
     client.put("/classifiers/text", json={"classes": classes, "text_weight": 1.0})
     client.put("/classifiers/shown", json={"classes": classes, "text_weight": 0.0})
@@ -122,7 +124,7 @@ def test_a_bad_example_names_itself_and_stores_nothing(
     assert client.get("/classifiers/x").status_code == 404
 
 
-def test_classifiers_are_there_again_after_a_restart(
+def test_classifiers_survive_a_restart(
     make_client: Callable[..., TestClient], tmp_path: Path, uri: Callable[..., str]
 ) -> None:
     settings = ServerSettings(data=tmp_path)
@@ -134,7 +136,7 @@ def test_classifiers_are_there_again_after_a_restart(
     assert make_client(settings).get("/classifiers/rgb").status_code == 404
 
 
-def test_another_revision_is_told_and_may_have_its_own(
+def test_a_classifier_of_another_revision_is_refused_until_rebuilt(
     make_client: Callable[..., TestClient],
     make_encoder: Any,
     tmp_path: Path,
@@ -150,7 +152,7 @@ def test_another_revision_is_told_and_may_have_its_own(
     assert len(other.get("/classifiers/rgb").json()["revisions"]) == 2
 
 
-def test_a_damaged_file_is_left_out_and_the_rest_is_there(tmp_path: Path) -> None:
+def test_a_damaged_file_is_skipped_and_the_rest_is_loaded(tmp_path: Path) -> None:
     store = ClassifierStore(tmp_path)
     bank = ClassBank(("a", "b"), np.eye(2, dtype=np.float32), np.ones(2, np.float32))
     for name in ("one", "two"):
@@ -160,7 +162,7 @@ def test_a_damaged_file_is_left_out_and_the_rest_is_there(tmp_path: Path) -> Non
     assert len(ClassifierStore(tmp_path).all()) == 1
 
 
-def test_what_is_packed_is_what_is_unpacked() -> None:
+def test_unpacking_restores_what_was_packed() -> None:
     rows = np.random.default_rng(0).random((3, 5), np.float32)
     bank = ClassBank(("a", "ü", "c" * 500), rows, rows[0])
     made = Classifier("n", "r", bank, 12.5, ("{}",), 7)
@@ -203,7 +205,7 @@ def test_a_job_and_a_request_build_the_same_rows(client: TestClient) -> None:
     assert np.array_equal(here.neutral, there.neutral)
 
 
-def test_a_job_that_was_cut_off_is_resumed_where_it_was(
+def test_an_interrupted_job_resumes_from_its_saved_rows(
     make_client: Callable[..., TestClient], make_encoder: Any, tmp_path: Path
 ) -> None:
     settings = ServerSettings(data=tmp_path)
@@ -216,7 +218,7 @@ def test_a_job_that_was_cut_off_is_resumed_where_it_was(
         "classes": classes,
         "templates": ["{}"],
     }
-    # What a killed process leaves: a record that says running, and part of the rows.
+    # The files of a killed process: a record with state "running", and part of the rows.
     job = Job("classifier", spec, total=24, state="running")
     service.jobs._record(job)
     partial = np.full((16, 16), 0.25, np.float32)
@@ -226,7 +228,7 @@ def test_a_job_that_was_cut_off_is_resumed_where_it_was(
     assert wait_for_job(client, job.id)["state"] == "done"
     rows = client.service.classifiers.find("big")[0].bank.rows  # type: ignore[attr-defined]
     assert np.array_equal(rows[:16], partial)
-    assert sum(encoder.batches) == 8 + 1  # what was missing, and the neutral prompt
+    assert sum(encoder.batches) == 8 + 1  # the missing rows, and the neutral prompt
     assert not list((tmp_path / "jobs").glob("*.partial.npz"))
 
 
@@ -250,7 +252,7 @@ def test_a_job_whose_model_was_replaced_fails_and_says_so(
 
 
 @pytest.mark.parametrize("name", ["..", "a b", "a%2Fb", ".hidden", "x" * 65, "é"])
-def test_a_strange_name_is_refused(client: TestClient, name: str) -> None:
+def test_an_invalid_name_is_refused(client: TestClient, name: str) -> None:
     answer = client.put(f"/classifiers/{name}", json={"classes": ["a"]})
     assert answer.status_code in (400, 404, 405)
 

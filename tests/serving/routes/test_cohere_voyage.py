@@ -24,7 +24,7 @@ def embed(client: TestClient, *texts: str) -> np.ndarray[Any, Any]:
     return np.array(client.post("/embed", json={"texts": texts}).json()["embeddings"], np.float32)
 
 
-def test_cohere_gets_every_kind_that_it_asks_for_of_one_encode(client: TestClient) -> None:
+def test_cohere_gets_every_requested_number_type_from_one_encode(client: TestClient) -> None:
     body = ask(
         client,
         "/v2/embed",
@@ -51,7 +51,7 @@ def test_cohere_gets_every_kind_that_it_asks_for_of_one_encode(client: TestClien
     assert np.array_equal(decoded, rows)
 
 
-def test_cohere_gets_floats_when_it_names_no_kind(client: TestClient) -> None:
+def test_cohere_gets_floats_when_it_names_no_type(client: TestClient) -> None:
     body = ask(client, "/v2/embed", input_type="search_query", texts=["red"])
     assert list(body["embeddings"]) == ["float"]
 
@@ -148,7 +148,7 @@ def test_voyage_s_texts_go_to_openai_s_path_with_its_own_fields(client: TestClie
         ("/v1/embeddings", "detail", {"input": ["a"], "output_dimension": 0}, "output_dimension"),
     ],
 )
-def test_an_error_stands_where_each_client_looks_for_it(
+def test_an_error_message_is_in_the_field_that_each_client_reads(
     client: TestClient, path: str, key: str, body: dict[str, Any], param: str
 ) -> None:
     answer = client.post(path, json=body)

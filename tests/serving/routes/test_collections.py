@@ -1,4 +1,4 @@
-"""`/search` and `/collections` over HTTP, around the fake encoder that knows colours."""
+"""`/search` and `/collections` over HTTP, around the fake encoder of colours."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_raw_image_is_a_query(filled: TestClient, image: Callable[..., bytes])
     assert [hit["id"] for hit in answer.json()["data"]] == ["green/1"]
 
 
-def test_an_answer_tells_its_model_and_its_recall(filled: TestClient) -> None:
+def test_an_answer_names_its_model_and_its_recall(filled: TestClient) -> None:
     body = filled.post("/search", json={"query": "red"}).json()
     assert body["collection"] == "photos"
     assert body["model"] == "colours"
@@ -102,7 +102,7 @@ def test_an_answer_tells_its_model_and_its_recall(filled: TestClient) -> None:
     assert set(body["data"][0]) == {"id", "score", "metadata", "thumbnail"}
 
 
-def test_filters_thresholds_and_groups_narrow(filled: TestClient, uri: Uri) -> None:
+def test_filters_thresholds_and_groups_restrict_the_hits(filled: TestClient, uri: Uri) -> None:
     assert set(found(filled, query="red", filter="year >= 2021")) == {"green/1", "blue"}
     assert found(filled, query="red", filter='tone = "cold"') == ["blue"]
     assert found(filled, query="red", threshold=0.99) in (["red"], [])
@@ -120,14 +120,14 @@ def test_items_are_read_replaced_and_deleted(filled: TestClient, uri: Uri) -> No
     filled.post("/collections/photos/items", json={"items": [again]})
     assert filled.get("/collections/photos/items/green/1").json()["metadata"] == {"year": 1}
     body = {"ids": ["green/1", "nothing"]}
-    gone = filled.request("DELETE", "/collections/photos/items", json=body)
-    assert gone.json()["deleted"] == 1
+    deleted = filled.request("DELETE", "/collections/photos/items", json=body)
+    assert deleted.json()["deleted"] == 1
     assert filled.get("/collections/photos/items/green/1").status_code == 404
     assert "green/1" not in found(filled, query="green")
     assert filled.get("/collections/photos").json()["count"] == 2
 
 
-def test_a_bad_item_fails_in_its_place(filled: TestClient, uri: Uri) -> None:
+def test_a_bad_item_fails_alone(filled: TestClient, uri: Uri) -> None:
     bad = "data:image/png;base64," + base64.b64encode(b"no image").decode()
     items = [
         {"id": "bad", "image": bad},
@@ -143,7 +143,7 @@ def test_a_bad_item_fails_in_its_place(filled: TestClient, uri: Uri) -> None:
     assert answer.headers["twinlens-failed-items"] == "2"
 
 
-def test_thumbnails_are_small_and_made_once(filled: TestClient) -> None:
+def test_thumbnails_are_small_and_created_once(filled: TestClient) -> None:
     hit = filled.post("/search", json={"query": "green", "k": 1}).json()["data"][0]
     answer = filled.get(hit["thumbnail"])
     assert answer.status_code == 200
@@ -183,7 +183,7 @@ def test_the_map_places_every_item(filled: TestClient) -> None:
         ({"query": "red", "model": "nope"}, 404, "model_not_found"),
     ],
 )
-def test_a_search_that_cannot_work_says_why(
+def test_an_invalid_search_says_why(
     filled: TestClient, body: dict[str, Any], status: int, code: str
 ) -> None:
     answer = filled.post("/search", json=body)
@@ -203,7 +203,7 @@ def test_a_collection_of_another_bundle_is_409_and_says_which(
     assert str(tmp_path) not in answer.text
 
 
-def test_collections_come_and_go(
+def test_collections_are_created_and_deleted(
     client: TestClient, store: CollectionStore, tmp_path: Path
 ) -> None:
     assert client.put("/collections/a", json={}).status_code == 201
@@ -215,13 +215,13 @@ def test_collections_come_and_go(
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_what_was_kept_is_there_after_a_restart(filled: TestClient, tmp_path: Path) -> None:
+def test_created_collections_survive_a_restart(filled: TestClient, tmp_path: Path) -> None:
     again = CollectionStore(tmp_path / "data")
     assert again.find("photos").collection.count() == 3
     again.close()
 
 
-def test_another_writer_means_409_and_searches_go_on(
+def test_another_writer_means_409_and_searches_continue(
     client: TestClient, store: CollectionStore, tmp_path: Path
 ) -> None:
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
@@ -234,19 +234,19 @@ def test_another_writer_means_409_and_searches_go_on(
         assert [hit["id"] for hit in answer.json()["data"]] == ["late"]
 
 
-def test_the_servers_writer_lets_go_when_idle(
+def test_the_server_releases_its_writer_when_idle(
     client: TestClient, store: CollectionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinlens.serving.collections.served.WRITER_IDLE_SECONDS", 0.01)
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
-    held = store.add("c", tmp_path / "c")
+    served = store.add("c", tmp_path / "c")
     client.post("/collections/c/items", json={"items": [{"id": "x", "text": "red"}]})
-    if (timer := held._idle) is not None:  # else it is idle already
+    if (timer := served._idle) is not None:  # else it is idle already
         timer.join()
     Writer(tmp_path / "c").close()
 
 
-def test_a_damaged_index_is_rebuilt_while_searches_go_on(
+def test_a_damaged_index_is_rebuilt_while_searches_continue(
     client: TestClient, store: CollectionStore, tmp_path: Path
 ) -> None:
     folder = tmp_path / "c"
@@ -259,14 +259,14 @@ def test_a_damaged_index_is_rebuilt_while_searches_go_on(
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    held = store.add("c", folder)
+    served = store.add("c", folder)
     body = {"vector": rows[7].tolist(), "k": 1}
     for _ in range(200):
         assert client.post("/search", json=body).json()["data"][0]["id"] == "i7"
-        if not held.collection.snapshot().damaged and not path.exists():
+        if not served.collection.snapshot().damaged and not path.exists():
             break
         time.sleep(0.05)
-    assert not path.exists()  # another index has taken its place
+    assert not path.exists()  # another index has replaced it
     assert client.get("/collections/c").json()["exact"] is False
 
 
@@ -276,21 +276,21 @@ def test_searches_that_wait_share_a_batch(tmp_path: Path, monkeypatch: pytest.Mo
     with Writer(tmp_path / "c") as writer:
         writer.upsert([f"i{n}" for n in range(16)], rows)
     store = CollectionStore()
-    held = store.add("c", tmp_path / "c")
+    served = store.add("c", tmp_path / "c")
     sizes: list[int] = []
-    plain = held.collection.search
+    plain = served.collection.search
 
     def watch(queries: Any, *rest: Any, **named: Any) -> Any:
         sizes.append(len(queries))
         return plain(queries, *rest, **named)
 
-    monkeypatch.setattr(held.collection, "search", watch)
+    monkeypatch.setattr(served.collection, "search", watch)
 
     async def main() -> None:
-        answers = await asyncio.gather(*(held.search(row, SearchParams(k=1)) for row in rows))
+        answers = await asyncio.gather(*(served.search(row, SearchParams(k=1)) for row in rows))
         assert [hits[0].id for hits in answers] == [f"i{n}" for n in range(16)]
         other = await asyncio.gather(
-            held.search(rows[0], SearchParams(k=2)), held.search(rows[1], SearchParams(k=3))
+            served.search(rows[0], SearchParams(k=2)), served.search(rows[1], SearchParams(k=3))
         )
         assert [len(hits) for hits in other] == [2, 3]
 

@@ -1,4 +1,4 @@
-"""`/embed`: every way in, every way out, and what one bad item costs."""
+"""`/embed`: every form of request and answer, and that a bad item fails alone."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_length_that_the_bundle_does_not_offer_is_refused_with_those_it_does(
     assert "offers 8, 16" in answer.json()["error"]["message"]
 
 
-def test_int8_rows_point_the_same_way(client: TestClient) -> None:
+def test_int8_rows_keep_their_direction(client: TestClient) -> None:
     full = rows_of(client.post("/embed", json={"texts": ["red", "blue"]}))
     body = client.post("/embed", json={"texts": ["red", "blue"], "output": "int8"}).json()
     whole = np.array(body["embeddings"])
@@ -106,7 +106,7 @@ def test_ubinary_packs_the_signs_most_significant_bit_first(client: TestClient) 
     assert answer["embeddings"] == np.packbits(full >= 0, axis=1).tolist()
 
 
-def test_a_bad_item_answers_in_its_place_and_the_rest_is_untouched(
+def test_a_bad_item_gets_an_error_and_the_rest_is_unchanged(
     client: TestClient, uri: Callable[..., str]
 ) -> None:
     good = [{"image": uri((255, 0, 0))}, {"image": uri((0, 0, 255))}]
@@ -221,14 +221,14 @@ def test_a_body_over_the_limit_is_a_413_before_it_is_read(
     assert client.post("/embed", content=image(), headers=PNG).status_code == 200
 
 
-def test_limits_on_items_and_texts_are_kept(make_client: Callable[..., TestClient]) -> None:
+def test_limits_on_items_and_texts_are_enforced(make_client: Callable[..., TestClient]) -> None:
     client = make_client(ServerSettings(limits=Limits(items=2, text_characters=5)))
     assert client.post("/embed", json={"texts": ["a", "b", "c"]}).status_code == 413
     answer = client.post("/embed", json={"texts": ["fine", "too long"]})
     assert answer.json()["embeddings"][1]["error"]["code"] == "too_large"
 
 
-def test_limits_on_pixels_hold_for_an_image_and_for_a_request(
+def test_limits_on_pixels_apply_to_an_image_and_to_a_request(
     make_client: Callable[..., TestClient], image: Callable[..., bytes]
 ) -> None:
     client = make_client(ServerSettings(limits=Limits(image_pixels=500, request_pixels=900)))

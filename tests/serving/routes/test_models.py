@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from twinlens.errors import BundleError
-from twinlens.serving.engine.memory import set_aside
+from twinlens.serving.engine.memory import freeze_objects
 from twinlens.serving.keys import parse_keys
 from twinlens.serving.settings import ServerSettings, Watch
 
@@ -30,7 +30,7 @@ def bundles(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opener(make_encoder: Any) -> Callable[[str, str], Any]:
-    """Each source is a revision of its own; one is damaged."""
+    """Each source has its own revision; one is damaged."""
 
     def open_encoder(source: str, precision: str) -> Any:
         name = Path(source).name
@@ -87,7 +87,7 @@ def test_a_bundle_that_does_not_open_changes_nothing(
 
 
 @pytest.mark.parametrize("bundle", ["../blue-1", "/etc", "", "blue-3", ".", "blue-1/..", "a\\b"])
-def test_a_client_can_select_a_bundle_but_never_address_one(
+def test_a_client_can_name_a_bundle_but_never_give_a_path(
     make_client: Callable[..., TestClient], opener: Any, bundles: Path, bundle: str
 ) -> None:
     client = make_client(ServerSettings(keys=KEYS, bundles=bundles), opener=opener)
@@ -126,7 +126,7 @@ def test_a_swap_under_load_fails_no_request_and_mixes_no_answer(
         stop.set()
         await asyncio.gather(*loads)
         assert {revision for revision, _ in seen} == {"a", "b"}
-        # Each revision embeds the image in its own way: more than two pairs mean a mixed answer.
+        # Each revision embeds the image differently: more than two pairs mean a mixed answer.
         assert len(set(seen)) == 2
         for _ in range(100):
             if not old.images._worker.is_alive:
@@ -142,7 +142,7 @@ def test_a_replaced_model_is_freed(
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
         await http.post("/embed", json={"texts": ["red"]}, headers=ADMIN)
-        set_aside()  # as a server does before it listens
+        freeze_objects()  # as a server does before it listens
         old = weakref.ref(service.registry.models()[0])
         await http.put("/v1/models/colours", json={"bundle": "blue-1"}, headers=ADMIN)
         for _ in range(200):

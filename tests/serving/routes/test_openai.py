@@ -184,7 +184,7 @@ def test_models_are_listed_as_openai_lists_them(client: TestClient) -> None:
     assert client.get("/v1/models/other").status_code == 404
 
 
-def test_the_openai_client_comes_back_when_it_is_told_to(
+def test_the_openai_client_retries_after_the_given_delay(
     run_server: Callable[..., Any], encoder: Any
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
@@ -192,7 +192,7 @@ def test_the_openai_client_comes_back_when_it_is_told_to(
 
         async def note(response: httpx.Response) -> None:
             statuses.append(response.status_code)
-            encoder.gate.set()  # room comes up after the first answer
+            encoder.gate.set()  # the queue empties after the first answer
 
         encoder.gate.clear()
         waiting = asyncio.create_task(http.post("/embed", json={"texts": ["first"]}))
@@ -211,6 +211,6 @@ def test_the_openai_client_comes_back_when_it_is_told_to(
         statuses.clear()
         with pytest.raises(openai.NotFoundError):
             await client.embeddings.create(model="gpt", input=["red"])
-        assert statuses == [404]  # what would fail again is not asked again
+        assert statuses == [404]  # permanent errors are not retried
 
     run_server(scenario, ServerSettings(limits=Limits(text_queue=1)))

@@ -1,4 +1,4 @@
-"""The page at `/`: what is served, under what policy, and that it keeps to itself."""
+"""The page at `/`: its files, its content security policy, and that it loads nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg":
 
 
 class Reader(HTMLParser):
-    """What a page's markup refers to and carries."""
+    """The references, ids and controls of a page's markup."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_every_file_has_its_type_and_the_policy(client: TestClient, name: str) -
     assert answer.content == PAGE[name].content
 
 
-def test_the_policy_allows_nothing_inline_and_nothing_from_elsewhere() -> None:
+def test_the_policy_allows_no_inline_code_and_no_other_origin() -> None:
     rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     assert rules["default-src"] == "'none'"
     assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
@@ -82,7 +82,7 @@ def test_the_policy_allows_nothing_inline_and_nothing_from_elsewhere() -> None:
     assert not re.search(r"unsafe|https?:|\*", POLICY)
 
 
-def test_a_copy_that_still_holds_is_not_sent_again(client: TestClient) -> None:
+def test_an_unchanged_file_is_answered_with_304(client: TestClient) -> None:
     first = client.get("/page/app.js")
     tag = first.headers["etag"]
     again = client.get("/page/app.js", headers={"if-none-match": f'"other", W/{tag}'})

@@ -78,7 +78,7 @@ def test_attention_is_the_mean_over_heads_or_one_head(
     assert np.allclose(body["attention"], maps[1])
 
 
-def test_attention_is_drawn_for_who_accepts_png(
+def test_attention_is_drawn_for_clients_that_accept_png(
     seeing: TestClient, image: Callable[..., bytes]
 ) -> None:
     headers = {"content-type": "image/png", "accept": "image/png"}
@@ -87,10 +87,10 @@ def test_attention_is_drawn_for_who_accepts_png(
     with Image.open(io.BytesIO(answer.content)) as drawn:
         assert drawn.size == (8, 8)
         pixels = np.asarray(drawn)
-    assert pixels.std() > 1  # it differs over the picture, although the picture does not
+    assert pixels.std() > 1  # it varies over the image, although the image does not
 
 
-def test_attention_says_what_it_lacks(
+def test_attention_errors_name_what_is_missing(
     seeing: TestClient,
     make_client: Callable[..., TestClient],
     make_encoder: Any,

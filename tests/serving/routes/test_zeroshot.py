@@ -71,7 +71,7 @@ def test_templates_are_averaged_and_normalised_again(
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_named_template_sets_hold_the_place_of_the_name_once(name: str) -> None:
+def test_named_templates_contain_the_placeholder_once(name: str) -> None:
     assert all(template.count("{}") == 1 for template in SETS[name])
     assert len(set(SETS[name])) == len(SETS[name])
 
@@ -102,7 +102,7 @@ def test_multi_label_scores_each_class_by_itself(
     assert scores["blue"] < 0.1
 
 
-def test_none_of_these_is_told_by_a_threshold_or_by_the_neutral_prompt(
+def test_none_of_these_is_decided_by_a_threshold_or_by_the_neutral_prompt(
     client: TestClient, uri: Callable[..., str]
 ) -> None:
     options: dict[str, Any] = {"images": [uri()], "classes": ["blue", "green"]}
@@ -113,7 +113,9 @@ def test_none_of_these_is_told_by_a_threshold_or_by_the_neutral_prompt(
     assert ask(client, **options, none_of_these=True)[0]["none_of_these"] is False
 
 
-def test_a_bad_image_answers_in_its_place(client: TestClient, uri: Callable[..., str]) -> None:
+def test_a_bad_image_gets_an_error_in_its_entry(
+    client: TestClient, uri: Callable[..., str]
+) -> None:
     answer = client.post("/zeroshot", json={"images": ["AAAA", uri()], "classes": ["red", "blue"]})
     assert answer.headers["twinlens-failed-items"] == "1"
     bad, good = answer.json()["data"]
@@ -138,7 +140,7 @@ def test_classes_are_built_once(client: TestClient, encoder: Any, uri: Callable[
         ({"images": ["x"], "classes": ["a"], "classifier": "b"}, "classes"),
         ({"images": ["x"], "classes": ["a"], "top_k": 0}, "top_k"),
         ({"images": ["x"], "classes": ["a"], "none_of_these": 7}, "none_of_these"),
-        ({"images": ["x"], "classes": ["a"], "templates": ["no place"]}, "templates"),
+        ({"images": ["x"], "classes": ["a"], "templates": ["no placeholder"]}, "templates"),
         ({"images": ["x"], "classes": ["a"], "templates": 5}, "templates"),
         ({"images": [5], "classes": ["a"]}, "images[0]"),
         ({"images": ["x"], "classes": ["a"], "multilabel": True}, "multilabel"),

@@ -1,7 +1,7 @@
 """Many images to batches of pixels: decoded by several threads, one batch ahead of the encoder.
 
-What must stay true: memory holds two batches however long the list is, and an error names the
-place of the image that caused it.
+What must stay true: memory holds two batches whatever the length of the list, and an error names
+the index of the image that caused it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.image_source import ImageSource
 from twinlens.bundle.processors import count_physical_cores
 from twinlens.errors import InputError
 
-Pixels = NDArray[np.uint8]
 Preprocess = Callable[[ImageSource], Pixels]
 
 
@@ -36,7 +35,7 @@ def decode_batches(
                 ahead = _submit(pool, preprocess, images, start + batch, batch)
                 yield np.stack([future.result() for future in current])
         finally:
-            for future in ahead:  # after an error nobody wants the rest
+            for future in ahead:  # after an error, cancel the rest
                 future.cancel()
 
 
@@ -52,7 +51,7 @@ def _submit(
 
 
 def _decode(preprocess: Preprocess, image: ImageSource, position: int) -> Pixels:
-    """Preprocess one image of a list; an error says which."""
+    """Preprocess one image of a list; an error names its index."""
     try:
         return preprocess(image)
     except InputError as error:

@@ -1,8 +1,8 @@
-"""Where the pixels of an image land in the frame that a tower sees: sizes and offsets, no pixels.
+"""Computes the sizes and offsets that place an image in a tower's input frame; no pixels.
 
 The rules are those of torchvision's `Resize` and `CenterCrop` and of the keep-ratio resize that
-open_clip and timm share. Must stay true: the same integers as theirs for every size, down to where
-they cut off and where they round half to even.
+open_clip and timm share. Must stay true: the same integers as theirs for every size, including
+where they truncate and where they round half to even.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from twinlens.bundle.manifest import ImageSpec
 
 @dataclass(frozen=True)
 class Span:
-    """One axis: the image is resized to `resized`; `length` pixels of it from `skip` are seen.
+    """One axis: the image is resized to `resized`; `length` pixels of it from `skip` are used.
 
-    They begin at `offset` of the frame; what is left of the frame is padding.
+    They start at `offset` of the frame; the rest of the frame is padding.
     """
 
     resized: int
@@ -34,13 +34,13 @@ class Framing:
 
 
 def frame(spec: ImageSpec, width: int, height: int) -> Framing:
-    """Return where an upright image of this size lands in the frame of `spec`."""
+    """Return the placement of an upright image of this size in the frame of `spec`."""
     resized_width, resized_height = _resized_size(spec, width, height)
     return Framing(_centre(resized_width, spec.width), _centre(resized_height, spec.height))
 
 
 def _resized_size(spec: ImageSpec, width: int, height: int) -> tuple[int, int]:
-    # `resize_to` belongs to the shorter side of the frame; the longer is in proportion.
+    # `resize_to` applies to the shorter side of the frame; the longer side is in proportion.
     shorter = min(spec.width, spec.height)
     target_width = round(spec.resize_to * spec.width / shorter)
     target_height = round(spec.resize_to * spec.height / shorter)
@@ -55,7 +55,7 @@ def _resized_size(spec: ImageSpec, width: int, height: int) -> tuple[int, int]:
 
 
 def _shortest(side: int, width: int, height: int) -> tuple[int, int]:
-    # torchvision cuts the longer side down to an integer, it does not round.
+    # torchvision truncates the longer side to an integer, it does not round.
     if width <= height:
         return side, int(side * height / width)
     return int(side * width / height), side

@@ -1,7 +1,7 @@
-"""Whatever a caller calls an image, opened within limits: bytes, a path, a PIL image, an array.
+"""Opens images of every accepted type within limits: bytes, a path, a PIL image, an array.
 
 Must stay true: bytes and pixels are checked against the limits before anything is decoded; only
-the formats listed here are ever parsed; every fault of a file is an `ImageError`, never a Pillow
+the formats listed here are parsed; every fault of a file is an `ImageError`, never a Pillow
 exception or a warning.
 """
 
@@ -39,19 +39,19 @@ _MEGA = 1 << 20
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one image may cost. The defaults admit a 64-megapixel photograph."""
+    """Limits of one image. The defaults admit a 64-megapixel photograph."""
 
     max_bytes: int = 64 * _MEGA
     max_pixels: int = 64 * _MEGA
 
 
 def name_source(source: object) -> str:
-    """Return what to call an image in an error: its path, or just "image"."""
+    """Return the name of an image for errors: its path, or "image"."""
     return str(source) if isinstance(source, (str, os.PathLike)) else "image"
 
 
 def open_image(source: ImageSource, limits: ImageLimits) -> Image.Image:
-    """Return the image, its header read and within the limits, its pixels not yet decoded."""
+    """Return the image with its header read and checked, its pixels not yet decoded."""
     if isinstance(source, Image.Image):
         image = source
     elif isinstance(source, np.ndarray):
@@ -72,21 +72,21 @@ def open_image(source: ImageSource, limits: ImageLimits) -> Image.Image:
 
 @contextmanager
 def decoding(name: str = "image") -> Iterator[None]:
-    """Turn whatever Pillow raises on a bad file into an `ImageError`."""
+    """Turn any exception of Pillow on a bad file into an `ImageError`."""
     try:
         yield
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # its plugins raise what struct, zlib and their C code happen to
+    except Exception as error:  # plugins raise errors of struct, zlib and their C code
         reason = str(error) or type(error).__name__
         raise ImageError(f"{name} cannot be decoded: {reason}", field="image") from error
 
 
 class _QuietJpeg(JpegImagePlugin.JpegImageFile):
-    """A JPEG whose resolution is not looked up in EXIF, where a damaged block makes Pillow warn."""
+    """A JPEG whose resolution is not read from EXIF, since damaged EXIF makes Pillow warn."""
 
     def _read_dpi_from_exif(self) -> None:
-        """Leave the resolution unknown: nothing here asks for it."""
+        """Leave the resolution unknown: it is not used."""
 
 
 def _open_bytes(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
@@ -102,7 +102,7 @@ def _open_bytes(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
             field="image",
         )
     if opener is WebPImagePlugin.WebPImageFile or opener is GifImagePlugin.GifImageFile:
-        # These two allocate on opening, from sizes that only their headers bound.
+        # These two allocate on opening, by the sizes in their headers.
         size = _read_webp_size(data) if data[:1] == b"R" else _read_gif_size(data)
         _check_pixels(*size, name, limits)
     if opener is PngImagePlugin.PngImageFile and b"acTL" in data:
@@ -114,7 +114,7 @@ def _open_bytes(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
 def _choose_opener(data: bytes) -> type[ImageFile.ImageFile] | None:
     """Return the class that reads this format, by the first bytes alone.
 
-    Not `Image.open`: it tries every installed plugin, and warns by a limit that is not ours.
+    Not `Image.open`: it tries every installed plugin, and warns by its own limit.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _QuietJpeg
@@ -140,7 +140,7 @@ def _check_pixels(width: int, height: int, name: str, limits: ImageLimits) -> No
 
 
 def _read_webp_size(data: bytes) -> tuple[int, int]:
-    """Return the size of the canvas, (1, 1) where libwebp has to find the fault."""
+    """Return the size of the canvas, or (1, 1) for malformed data, which libwebp rejects."""
     chunk, body = data[12:16], data[20:30]
     if len(body) < 10:
         return 1, 1
@@ -154,7 +154,7 @@ def _read_webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _read_gif_size(data: bytes) -> tuple[int, int]:
-    """Return the size that the first frame needs: it may reach beyond its screen."""
+    """Return the size that the first frame needs: it may extend beyond its screen."""
     if len(data) < 13:
         return 1, 1
     width, height, flags = struct.unpack_from("<HHB", data, 6)
@@ -173,14 +173,14 @@ def _read_gif_size(data: bytes) -> tuple[int, int]:
 
 
 def _drop_animation(data: bytes) -> bytes:
-    """Return a PNG without the chunks of an animation: what is left is its first picture."""
-    kept, place = [data[:8]], 8
+    """Return a PNG without its animation chunks: its still image remains."""
+    chunks, place = [data[:8]], 8
     while place + 8 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         if data[place + 4 : place + 8] not in (b"acTL", b"fcTL", b"fdAT"):
-            kept.append(data[place:end])
+            chunks.append(data[place:end])
         place = end
-    return b"".join(kept)
+    return b"".join(chunks)
 
 
 def _wrap_array(array: npt.NDArray[np.uint8], limits: ImageLimits) -> Image.Image:

@@ -1,8 +1,8 @@
-"""Which way up an image was taken, as its EXIF or XMP block tells.
+"""The orientation of an image from its EXIF or XMP block.
 
-Cameras store pixels as the sensor lies and leave the turning to the viewer. Must stay true: a
-damaged block means "upright", never an error or a warning; so it is read here, in forty lines,
-and not by Pillow's TIFF parser, which warns.
+Cameras store pixels in the sensor's orientation and leave the rotation to the viewer. Must stay
+true: a damaged block means "upright", never an error or a warning; so it is read here, in forty
+lines, and not by Pillow's TIFF parser, which warns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1, upright, where there is none or it is damaged."""
+    """Return the EXIF orientation, 1 to 8; 1 (upright) if it is missing or damaged."""
     info = image.info
     exif = info.get("exif")
     if exif is None and "Raw profile type exif" in info:
@@ -40,12 +40,12 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def turns_sideways(orientation: int) -> bool:
-    """Say whether width and height change places on the way to upright."""
+    """Return whether the orientation swaps width and height."""
     return orientation >= 5
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the image turned and mirrored as `orientation` asks."""
+    """Return the image rotated and mirrored according to `orientation`."""
     return image if orientation == UPRIGHT else image.transpose(_TURNS[orientation])
 
 
@@ -64,7 +64,7 @@ def _find_in_exif(exif: bytes) -> int | None:
             if tag == _ORIENTATION_TAG and kind in _INTEGER_TYPES and length == 1:
                 (value,) = struct.unpack_from(order + _INTEGER_TYPES[kind], tiff, place + 8)
                 return int(value)
-    except struct.error:  # the block ends before it should
+    except struct.error:  # the block is truncated
         return None
     return None
 

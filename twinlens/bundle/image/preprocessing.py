@@ -1,8 +1,8 @@
-"""Images to the pixels of an image tower: the one implementation for training, export and server.
+"""Images to the pixels of an image tower: the single implementation for training, export, server.
 
 Must stay true: pixels equal those of open_clip's and timm's own evaluation transforms, applied to
-the upright image, within one grey level (docs/decisions/0010 to 0012 say where a reference has no
-answer or a wrong one). A `Preprocessor` holds no state and may be shared by threads.
+the upright image, within one grey level (docs/decisions/0010 to 0012 list the exceptions). A
+`Preprocessor` is stateless and thread-safe.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.framing import Framing, frame
 from twinlens.bundle.image.image_source import (
     ImageLimits,
@@ -19,7 +20,7 @@ from twinlens.bundle.image.image_source import (
     open_image,
 )
 from twinlens.bundle.image.orientation import read_orientation, turn_upright, turns_sideways
-from twinlens.bundle.image.resampling import Pixels, resample, to_eight_bits
+from twinlens.bundle.image.resampling import resample, to_eight_bits
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import BundleError
 
@@ -36,11 +37,11 @@ _FILTERS = {
 
 
 class Preprocessor:
-    """Turns any image into uint8 pixels (height, width, 3) as `spec` asks.
+    """Converts any image to uint8 pixels (height, width, 3) according to `spec`.
 
-    `fast` lets a JPEG be decoded at the smallest of 1/2, 1/4, 1/8 that still has twice the pixels
-    needed a side, and resizes no more than is seen: several times quicker for large photographs,
-    no longer within one grey level.
+    `fast` decodes a JPEG at the smallest of 1/2, 1/4, 1/8 scale with at least twice the needed
+    pixels per side, and resizes only the visible part: several times faster for large photographs,
+    but not within one grey level.
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class Preprocessor:
         self._filter = _FILTERS[spec.interpolation]
 
     def __call__(self, source: ImageSource) -> Pixels:
-        """Return the pixels (height, width, 3), C-contiguous and the caller's own."""
+        """Return the pixels (height, width, 3) as a new C-contiguous array."""
         image = open_image(source, self.limits)
         width, height = image.size
         with decoding(name_source(source)):
             if self.fast and image is not source and image.format == "JPEG":
                 self._shrink_on_load(image)
             image.load()
-        orientation = read_orientation(image)  # after load: PNG may tell it behind its pixels
+        orientation = read_orientation(image)  # after load: PNG may store it after its pixels
         if turns_sideways(orientation):
             width, height = height, width
         framing = frame(self.spec, width, height)
@@ -74,7 +75,7 @@ class Preprocessor:
         return self._pad(seen, framing)
 
     def _shrink_on_load(self, image: Image.Image) -> None:
-        """Have libjpeg scale while it decodes, where twice the resized image still remains."""
+        """Have libjpeg scale while decoding, to no less than twice the resized image."""
         width, height = image.size
         sideways = turns_sideways(read_orientation(image))
         framing = frame(self.spec, *((height, width) if sideways else (width, height)))

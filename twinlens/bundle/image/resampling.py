@@ -1,8 +1,8 @@
-"""Pixels of a decoded image, resized and cropped.
+"""Resizes and crops a decoded image to pixels.
 
-Must stay true: the exact way makes the very calls to Pillow that the references make, so that it
-agrees with them whatever Pillow's version does inside (docs/decisions/0012); and memory stays in
-proportion to what is seen, also for an image of 1 x 50,000 pixels.
+Must stay true: the exact path makes the same calls to Pillow as the references, so that it agrees
+with them for every version of Pillow (docs/decisions/0012); and memory is in proportion to the
+visible part, also for an image of 1 x 50,000 pixels.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.framing import Framing, Span
 from twinlens.errors import ImageError
 
-Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
-# Not F, floats of any range, and not the premultiplied La and RGBa, which Pillow uses inside.
+# Not F (floats of any range), and not the premultiplied La and RGBa, which Pillow uses internally.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
-_REACH = 3  # pixels beside its centre that the widest filter, lanczos, looks at
-_LARGE = 1 << 22  # pixels: no larger image is built for the sake of its middle
+_REACH = 3  # radius in pixels of the widest filter, lanczos
+_LARGE = 1 << 22  # pixels: no larger image is resized only for its centre
 
 
 def resample(
@@ -31,14 +31,14 @@ def resample(
     rgb_first: bool,
     crop_inside: bool,
 ) -> Pixels:
-    """Return the part of the resized image that is seen, as RGB (height, width, 3).
+    """Return the visible part of the resized image as RGB (height, width, 3).
 
-    `rgb_first` says whether other modes become RGB before the resize or after it. Grey stays one
-    channel until the end either way: that changes nothing but the time. `crop_inside` resizes only
-    the part that is seen: quicker, and mostly within a level of resizing all of it, but not always.
+    `rgb_first` converts other modes to RGB before the resize, not after it. Grey stays one channel
+    until the end in both cases, which is faster and gives the same result. `crop_inside` resizes
+    only the visible part: faster, and usually within one grey level, but not always.
     """
     if image.mode in ("1", "P", "PA") and not rgb_first:
-        filter = Image.Resampling.NEAREST  # palettes do not mix; Pillow decides the same
+        filter = Image.Resampling.NEAREST  # palettes cannot be interpolated; Pillow does the same
     if rgb_first or filter == Image.Resampling.NEAREST:
         image = _to_rgb_or_grey(image)
     if filter == Image.Resampling.NEAREST:
@@ -51,12 +51,12 @@ def resample(
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image of 16-bit or 32-bit integers as 8-bit grey, any other as it is.
+    """Return an image of 16-bit or 32-bit integers as 8-bit grey, any other unchanged.
 
-    A mode whose levels have no known meaning is refused.
+    Raises for a mode without a known range of levels.
     """
     if image.mode.startswith("I;16"):
-        # The high byte, as Pillow itself reads 16-bit RGB. Its own way from I;16 clips at 255.
+        # The high byte, as Pillow reads 16-bit RGB. Pillow's conversion from I;16 clips at 255.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "I":
         return Image.fromarray(_scale_integers(np.asarray(image)))
@@ -69,7 +69,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scale_integers(levels: npt.NDArray[np.int32]) -> Pixels:
-    """Return 8-bit levels: mode I holds 8-bit or 16-bit ones, only the largest tells which."""
+    """Return 8-bit levels: mode I holds 8-bit or 16-bit ones, told apart by the maximum."""
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high > 0xFFFF:
         raise ImageError(
@@ -82,7 +82,7 @@ def _to_rgb_or_grey(image: Image.Image) -> Image.Image:
     if image.mode in ("RGB", "L"):
         return image
     if "transparency" in image.info:
-        # Meaningless once the palette is gone; Pillow would warn of it.
+        # Meaningless without the palette; Pillow would warn.
         image = image.copy()
         del image.info["transparency"]
     return image.convert("RGB")
@@ -96,7 +96,7 @@ def _resize_part(image: Image.Image, framing: Framing, filter: Image.Resampling)
     left, right, from_x, to_x = _source_span(framing.x, image.width)
     top, bottom, from_y, to_y = _source_span(framing.y, image.height)
     if 2 * (to_x - from_x) * (to_y - from_y) < image.width * image.height:
-        # Pillow takes the box in single precision: near the origin it is the more exact.
+        # Pillow takes the box in single precision, which is more exact near the origin.
         image = image.crop((from_x, from_y, to_x, to_y))
         left, right, top, bottom = left - from_x, right - from_x, top - from_y, bottom - from_y
     box = (left, top, min(right, image.width), min(bottom, image.height))
@@ -104,7 +104,7 @@ def _resize_part(image: Image.Image, framing: Framing, filter: Image.Resampling)
 
 
 def _source_span(span: Span, size: int) -> tuple[float, float, int, int]:
-    """Return where the seen part lies in the source, and which whole pixels have a say in it."""
+    """Return the visible part in source coordinates, and the range of pixels it depends on."""
     scale = size / span.resized
     start, stop = span.skip * scale, (span.skip + span.length) * scale
     reach = _REACH * max(scale, 1.0) + 2
@@ -119,7 +119,7 @@ def _pick_nearest(image: Image.Image, framing: Framing) -> Pixels:
 
 
 def _nearest_indices(span: Span, size: int) -> npt.NDArray[np.intp]:
-    """Return the source pixel of each seen one, summing steps as Pillow does, rounding included."""
+    """Return the source pixel of each visible one, with the same summation as Pillow."""
     steps = np.full(span.resized, size / span.resized)
     steps[0] /= 2
     places = np.add.accumulate(steps).astype(np.intp)

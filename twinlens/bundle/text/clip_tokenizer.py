@@ -1,7 +1,7 @@
-"""CLIP's byte-pair tokenizer: the ids of open_clip's SimpleTokenizer at a fraction of its time.
+"""CLIP's byte-pair tokenizer: the ids of open_clip's SimpleTokenizer in a fraction of its time.
 
-Three things make it quick, and none may change an id: plain ASCII skips the mending of Unicode,
-words are split by the standard `re` where the text is ASCII, and the ids of a word are remembered.
+Three optimisations make it fast without changing ids: plain ASCII skips the repair of Unicode,
+ASCII text is split by the standard `re`, and the ids of words are cached.
 Must stay true: ids equal open_clip's for every string; instances may be shared by threads.
 """
 
@@ -29,12 +29,12 @@ _WORDS = regex.compile(
 _ASCII_WORDS = re.compile(_SPECIAL_OR_CLITIC + r"|[a-z]+|[0-9]|[^\sa-z0-9]+")
 
 CACHED_WORDS = 1 << 16
-CACHED_WORD_LENGTH = 64  # longer words hardly come twice, and would make the bound no bound
-_LONG_TEXT = 1024  # from here on it pays to stop reading when the context is full
+CACHED_WORD_LENGTH = 64  # longer words rarely repeat, and would make the cache unbounded in bytes
+_LONG_TEXT = 1024  # from here on it is faster to stop when the context is full
 
 
 class ClipTokenizer:
-    """Ids with start and end of text, cut to the context with the end kept."""
+    """Ids with start and end of text, truncated to the context, keeping the end."""
 
     def __init__(self, vocabulary: ClipVocabulary, context_length: int, pad_id: int = 0) -> None:
         self.context_length = context_length
@@ -76,10 +76,10 @@ def _iterate_words(pattern: re.Pattern[str], text: str) -> Iterator[str]:
 
 
 class _WordIds(dict[str, tuple[int, ...]]):
-    """The ids of a word, remembered for up to `CACHED_WORDS` words.
+    """A cache of the ids of up to `CACHED_WORDS` words.
 
-    When full it forgets all and learns the common words again: cheaper on every hit than keeping
-    an order of use. Reads and writes are single dict operations, hence safe between threads.
+    When full it is cleared: cheaper on every hit than keeping an order of use. Reads and writes are
+    single dict operations, hence thread-safe.
     """
 
     def __init__(self, vocabulary: ClipVocabulary) -> None:
@@ -104,13 +104,13 @@ class _WordIds(dict[str, tuple[int, ...]]):
 
 
 def merge_pieces(pieces: list[str], ranks: dict[Merge, int]) -> list[str]:
-    """Return the pieces after all merges: ever the strongest pair, everywhere, left to right.
+    """Return the pieces after all merges: always the strongest pair, everywhere, left to right.
 
-    A heap makes it n log n: a word of 100,000 letters must not hold a server for minutes.
+    A heap makes it n log n: a word of 100,000 letters must not block a server for minutes.
     """
-    parts: list[str | None] = [*pieces]  # None: swallowed by the piece before it
-    after = list(range(1, len(parts) + 1))  # the next piece that lives; len(parts) for none
-    before = list(range(-1, len(parts) - 1))  # the one before; -1 for none
+    parts: list[str | None] = [*pieces]  # None: merged into the piece before it
+    after = list(range(1, len(parts) + 1))  # the next remaining piece; len(parts) for none
+    before = list(range(-1, len(parts) - 1))  # the previous remaining piece; -1 for none
     pairs = enumerate(pairwise(pieces))
     heap = [(ranks[pair], i) for i, pair in pairs if pair in ranks]
     heapq.heapify(heap)
@@ -122,15 +122,15 @@ def merge_pieces(pieces: list[str], ranks: dict[Merge, int]) -> list[str]:
     while heap:
         strongest = heap[0][0]
         merged = []
-        # One sweep over all places of this pair, before any pair that the sweep itself makes.
+        # One pass over all positions of this pair, before any pair that the pass creates.
         while heap and heap[0][0] == strongest:
             i = heapq.heappop(heap)[1]
             if rank_at(i) != strongest:
                 continue
-            gone = after[i]
-            parts[i] = f"{parts[i]}{parts[gone]}"
-            parts[gone] = None
-            after[i] = after[gone]
+            merged_away = after[i]
+            parts[i] = f"{parts[i]}{parts[merged_away]}"
+            parts[merged_away] = None
+            after[i] = after[merged_away]
             if after[i] < len(parts):
                 before[after[i]] = i
             merged.append(i)

@@ -1,13 +1,13 @@
-"""The vocabulary file of a CLIP tokenizer: a byte-pair merge a line, and nothing else.
+"""The vocabulary file of a CLIP tokenizer: one byte-pair merge per line.
 
     # twinlens clip merges 1
     i n
     t h
     ...
 
-UTF-8 lines ending in LF, the strongest merge first. The ids follow from it: 256 bytes, the same
-256 at the end of a word (`</w>`), one id a merge, start of text, end of text. A name that ends in
-`.gz` is the same text compressed. Must stay true: equal merges are equal bytes, gzip included.
+UTF-8 lines ending in LF, the strongest merge first. The ids are: 256 bytes, the same 256
+at the end of a word (`</w>`), one per merge, start of text, end of text. A file ending in `.gz` is
+the same text compressed. Must stay true: equal merges give equal bytes, including gzip.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ClipVocabulary:
 
 
 def format_merges(merges: Iterable[Merge]) -> str:
-    """Return the text of the vocabulary file that holds these merges, strongest first."""
+    """Return the text of the vocabulary file with these merges, strongest first."""
     lines = [HEADER, *(f"{left} {right}" for left, right in merges)]
     return "\n".join(lines) + "\n"
 
@@ -47,7 +47,7 @@ def write_merges(path: Path, merges: Iterable[Merge]) -> None:
 
 
 def read_vocabulary(path: Path) -> ClipVocabulary:
-    """Return the vocabulary in a file that `write_merges` wrote."""
+    """Return the vocabulary in a file written by `write_merges`."""
     try:
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
@@ -64,7 +64,7 @@ def build_vocabulary(merges: list[Merge]) -> ClipVocabulary:
     start = len(pieces)
     return ClipVocabulary(
         ranks={merge: rank for rank, merge in enumerate(merges)},
-        # Two merges may spell one piece: the later number stands.
+        # Two merges may give one piece: the later id is used.
         ids={piece: number for number, piece in enumerate(pieces)},
         start_id=start,
         end_id=start + 1,
@@ -74,8 +74,8 @@ def build_vocabulary(merges: list[Merge]) -> ClipVocabulary:
 def byte_letters() -> dict[int, str]:
     """Return the visible letter for each byte, in the order of the ids.
 
-    Bytes that print in Latin-1 stand for themselves and come first; the others (controls, space,
-    soft hyphen) follow as the letters from U+0100 on.
+    Bytes that print in Latin-1 represent themselves and come first; the others (controls, space,
+    soft hyphen) become the letters from U+0100 on.
     """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
@@ -89,7 +89,7 @@ def _parse_merges(text: str, name: str) -> list[Merge]:
     if lines[0] != HEADER:
         raise BundleError(f"tokenizer file {name} does not begin with {HEADER!r}")
     if lines[-1]:
-        raise BundleError(f"tokenizer file {name} does not end with a newline: it is cut short")
+        raise BundleError(f"tokenizer file {name} does not end with a newline: it is truncated")
     merges = []
     for number, line in enumerate(lines[1:-1], start=2):
         left, _, right = line.partition(" ")

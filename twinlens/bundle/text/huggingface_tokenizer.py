@@ -1,7 +1,7 @@
 """Any `tokenizer.json` of Hugging Face's `tokenizers`, for text towers other than CLIP's.
 
 Must stay true: nothing is ever downloaded; special tokens are those of the file's post-processor,
-and a cut text keeps its closing one.
+and a truncated text keeps its closing one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twinlens.errors import BundleError, InputError
 
 
 class HuggingFaceTokenizer:
-    """Ids by a `tokenizer.json`, its own padding and truncation replaced by the bundle's."""
+    """Ids from a `tokenizer.json`, with the bundle's padding and truncation."""
 
     def __init__(
         self, path: Path, context_length: int, *, pad_id: int = 0, clean: str = "none"
@@ -62,7 +62,7 @@ def _refuse_surrogates(texts: list[str]) -> None:
     for i, text in enumerate(texts):
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InputError(
-                f"texts[{i}] holds half a surrogate pair, which is no character; mend the text",
+                f"texts[{i}] holds half a surrogate pair, which is not a character; remove it",
                 field=f"texts[{i}]",
             )
 
@@ -71,5 +71,5 @@ def _read(path: Path) -> tokenizers.Tokenizer:
     try:
         content = path.read_bytes()
         return tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises bare Exception for every fault of a file
+    except Exception as error:  # the library raises plain Exception for every fault of a file
         raise BundleError(f"tokenizer file {path.name} cannot be read: {error}") from error

@@ -1,7 +1,7 @@
-"""The ways a text is cleaned before it is tokenized, as the model saw its captions in training.
+"""The cleaning of texts before tokenization, the same as in the model's training.
 
-Must stay true: each rule gives exactly what open_clip's rule of the same name gives. The versions
-of `ftfy` and `regex` decide with it, so both are dependencies, not options.
+Must stay true: each rule gives exactly the result of open_clip's rule of the same name. It depends
+on the versions of `ftfy` and `regex`, so both are required dependencies.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 import ftfy
 
-# What ftfy turns into, or leaves as, plain white space. Other control characters it removes.
+# Characters that become plain white space; ftfy removes other control characters.
 _WHITESPACE = str.maketrans("\t\n\r\f", "    ")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def is_plain(text: str) -> bool:
-    """Say whether mending would change nothing but white space: ASCII, no entity, no control."""
+    """Return whether `fix_unicode` would change only white space: ASCII, no entity, no control."""
     return (
         text.isascii()
         and "&" not in text
@@ -26,8 +26,8 @@ def is_plain(text: str) -> bool:
     )
 
 
-def mend(text: str) -> str:
-    """Return the text with broken Unicode mended and HTML entities resolved, twice over."""
+def fix_unicode(text: str) -> str:
+    """Return the text with broken Unicode repaired and HTML entities unescaped twice."""
     text = ftfy.fix_text(text)
     if "&" in text:
         text = html.unescape(html.unescape(text))
@@ -35,18 +35,18 @@ def mend(text: str) -> str:
 
 
 def clean_whitespace(text: str) -> str:
-    """Mend, then one space for every run of white space."""
-    return " ".join((text if is_plain(text) else mend(text)).split())
+    """Fix Unicode, then replace every run of white space by one space."""
+    return " ".join((text if is_plain(text) else fix_unicode(text)).split())
 
 
 def clean_lower(text: str) -> str:
-    """Mend, one space for every run of white space, lower case."""
+    """Fix Unicode, one space for every run of white space, lower case."""
     return clean_whitespace(text).lower()
 
 
 def clean_canonicalize(text: str) -> str:
-    """Mend, drop ASCII punctuation, lower case: SigLIP's rule."""
-    text = text if is_plain(text) else mend(text)
+    """Fix Unicode, drop ASCII punctuation, lower case: SigLIP's rule."""
+    text = text if is_plain(text) else fix_unicode(text)
     return " ".join(text.replace("_", " ").translate(_PUNCTUATION).lower().split())
 
 

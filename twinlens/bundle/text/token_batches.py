@@ -1,6 +1,6 @@
-"""What every tokenizer does around its own rule: check the texts, pad the ids to an array.
+"""Steps shared by all tokenizers: check the texts, pad the ids to an array.
 
-Must stay true: a bad text is refused by its place, `texts[i]`, before anything is encoded.
+Must stay true: an error names the bad text as `texts[i]`, before anything is encoded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twinlens.errors import InputError
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Refuse what is not a non-empty list of non-empty strings, naming the first bad place."""
+    """Raise unless `texts` is a non-empty list of non-empty strings, naming the first bad one."""
     if isinstance(texts, (str, bytes)):
         raise InputError(
             f"texts is one {type(texts).__name__}; expected a list of strings: wrap it in [ ]",
@@ -47,5 +47,5 @@ def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, length: int) -> npt.NDA
 
 
 def longest(rows: Sequence[Sequence[int]]) -> int:
-    """Return the length of the longest row, 0 when there is none."""
+    """Return the length of the longest row, 0 without rows."""
     return max(map(len, rows), default=0)

@@ -1,7 +1,7 @@
-"""Texts to token ids: the one implementation that training, export, index and server share.
+"""Texts to token ids: the single implementation for training, export, index and server.
 
-Must stay true: a bundle's tokenizer is opened from a file of that bundle alone, never from a name
-that a network would have to resolve.
+Must stay true: a bundle's tokenizer is opened only from a file of that bundle, never from a name
+that would need the network.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from twinlens.errors import BundleError
 
 
 class Tokenizer(Protocol):
-    """Texts in, ids out. Safe to share between threads."""
+    """Converts texts to ids. Thread-safe."""
 
     context_length: int
     pad_id: int
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text with special tokens, unpadded, cut to the context."""
+        """Return the ids of each text with special tokens, unpadded, truncated to the context."""
         ...
 
     def batch(self, texts: Sequence[str], *, cut: bool) -> npt.NDArray[np.int64]:
@@ -45,7 +45,7 @@ def open_tokenizer(spec: TextSpec, folder: Path) -> Tokenizer:
         )
     if spec.tokenizer_kind == "clip":
         return ClipTokenizer(read_vocabulary(path), spec.context_length, spec.pad_id)
-    # Here, not above: a CLIP bundle should not pay for loading the library.
+    # Imported here: a CLIP bundle does not need the library.
     from twinlens.bundle.text.huggingface_tokenizer import HuggingFaceTokenizer
 
     return HuggingFaceTokenizer(path, spec.context_length, pad_id=spec.pad_id, clean=spec.clean)

@@ -1,4 +1,4 @@
-"""`twinlens check`: is this bundle whole, and does it still answer what was exported?"""
+"""`twinlens check`: verifies a bundle's hashes and its golden embeddings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check(
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Verify every hash of a bundle and replay its golden vectors, at each precision that it holds.
+    """Verify every hash of a bundle and replay its golden vectors at each of its precisions.
 
     [bold]Example:[/] twinlens check my-bundle
     """

@@ -13,7 +13,7 @@ from twinlens.cli.terminal import print_json, track
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
-    from twinlens.bundle.classes import Rows
+    from twinlens.bundle.arrays import Rows
 
 _CHUNK = 32
 
@@ -25,7 +25,7 @@ def classify(
     ],
     template: Annotated[
         list[str] | None,
-        typer.Option(help="A prompt with {} for the name; repeat for more. Default: the bundle's."),
+        typer.Option(help="A prompt with {} for the name; repeatable. Default: the bundle's."),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Labels to show.", min=1)] = 5,
     bundle: Bundle = "builtin",
@@ -34,7 +34,7 @@ def classify(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Say which of the classes each image shows, best first.
+    """Classify images by class names, best class first.
 
     [bold]Example:[/] twinlens classify photo.jpg --classes "a cat,a dog"
     """
@@ -75,7 +75,7 @@ def _rank(
 
 
 def _print_bars(results: Sequence[Mapping[str, object]]) -> None:
-    """Print one line a label with a bar as long as its score."""
+    """Print one line per label, with a bar proportional to its score."""
     for result in results:
         labels = result["labels"]
         assert isinstance(labels, list)

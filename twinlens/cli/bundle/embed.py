@@ -12,7 +12,7 @@ from twinlens.cli.terminal import print_json, print_note, track
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
-    from twinlens.bundle.classes import Rows
+    from twinlens.bundle.arrays import Rows
     from twinlens.bundle.encoder import Encoder
 
 _CHUNK = 32
@@ -21,7 +21,7 @@ _CHUNK = 32
 def embed(
     images: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
     text: Annotated[
-        list[str] | None, typer.Option("--text", "-t", help="A text; repeat for more.")
+        list[str] | None, typer.Option("--text", "-t", help="A text; repeatable.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write float32 rows to this .npy file.")
@@ -35,7 +35,7 @@ def embed(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Embed image files and texts; rows come out in the order given, images first.
+    """Embed image files and texts; rows keep the order of the inputs, images first.
 
     [bold]Example:[/] twinlens embed a.jpg b.png -t "a red heart" -o rows.npy
     """
@@ -79,7 +79,7 @@ def _embed_all(encoder: Encoder, paths: list[Path], texts: list[str]) -> Rows:
 
 
 def _print_rows(names: list[str], rows: Rows) -> None:
-    """Print each row's first numbers: enough to see that it is there; -o or --json give it all."""
+    """Print the first numbers of each row; -o and --json write all of them."""
     width = max(map(len, names))
     for name, row in zip(names, rows, strict=True):
         start = " ".join(f"{value:+.4f}" for value in row[:6])

@@ -1,4 +1,4 @@
-"""`twinlens export`: a torch model becomes a verified bundle, or nothing is written."""
+"""`twinlens export`: exports a torch model as a verified bundle; writes nothing on failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            # \[ since the help is rich markup, where a bare [/...] closes a tag.
+            # \[ because the help is rich markup, in which [/...] closes a tag.
             help=(
                 "open_clip:ARCH\\[/TAG or /path], timm:NAME\\[/path], or the folder of a training "
                 "run."
@@ -36,26 +36,26 @@ def export(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="An untrained model, for tests and timing.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     tokenizer: Annotated[
         Path | None,
         typer.Option(help="A tokenizer.json, for text towers other than CLIP's.", metavar="FILE"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; default: its own.")] = None,
     precisions: Annotated[
-        str, typer.Option(help="What to write, comma-separated; fp32 always is.")
+        str, typer.Option(help="Precisions to write, comma-separated; fp32 is always written.")
     ] = "fp32,int8,fp16",
     no_attention: Annotated[
-        bool, typer.Option("--no-attention", help="Leave out the attention map.")
+        bool, typer.Option("--no-attention", help="Do not export the attention map.")
     ] = False,
     templates: Annotated[
         Path | None,
-        typer.Option(help="Zero-shot prompts, one a line, {} for the class.", metavar="FILE"),
+        typer.Option(help="Zero-shot prompts, one per line, {} for the class.", metavar="FILE"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     json: Json = False,
 ) -> None:
-    """Export an encoder as a bundle, judged against torch before it is written.
+    """Export an encoder as a bundle, verified against torch before it is written.
 
     [bold]Example:[/] twinlens export open_clip:ViT-B-32 --random-weights -o b32
     """
@@ -81,7 +81,7 @@ def export(
 
 
 class TerminalProgress:
-    """Shows the stage that runs and keeps the notes: a spinner on a terminal, lines elsewhere."""
+    """Shows the current stage and collects notes: a spinner on a terminal, lines elsewhere."""
 
     def __init__(self, status: Status | None) -> None:
         self.notes: list[str] = []
@@ -89,14 +89,14 @@ class TerminalProgress:
         self._begun = time.monotonic()
 
     def stage(self, text: str) -> None:
-        """Show what runs from now on."""
+        """Show the stage that starts now."""
         if self._status is not None:
             self._status.update(text)
         else:
             print_note(f"[{time.monotonic() - self._begun:5.1f} s] {text}")
 
     def note(self, text: str) -> None:
-        """Keep and show one fact."""
+        """Store and show a note."""
         self.notes.append(text)
         if self._status is not None:
             self._status.console.print(f"  {text}", markup=False, highlight=False)
@@ -117,7 +117,7 @@ def _show_progress() -> Iterator[TerminalProgress]:
 
 
 def _require_training() -> None:
-    """Say how to install what the export needs, before anything else fails on it."""
+    """Raise an error with the install command if an import of the export is missing."""
     try:
         import onnx
         import torch  # noqa: F401
@@ -129,7 +129,7 @@ def _require_training() -> None:
 
 
 def _read_templates(path: Path | None) -> tuple[str, ...] | None:
-    """Return the prompts in the file, one a line."""
+    """Return the prompts in the file, one per line."""
     if path is None:
         return None
     if not path.is_file():
@@ -147,7 +147,7 @@ def _read_templates(path: Path | None) -> tuple[str, ...] | None:
 
 
 def _print_result(manifest: Manifest, out: Path, notes: list[str], as_json: bool) -> None:
-    """Say what was written."""
+    """Print a summary of the bundle."""
     size = sum(entry.bytes for entry in manifest.files)
     if as_json:
         variants = [

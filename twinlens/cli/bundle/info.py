@@ -1,4 +1,4 @@
-"""`twinlens info`: a bundle's card, read from its manifest alone."""
+"""`twinlens info`: a bundle's summary, read from its manifest alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def info(
     bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
     json: Json = False,
 ) -> None:
-    """Print what a bundle is: towers, sizes, precisions, where it comes from.
+    """Print a bundle's towers, sizes, precisions and provenance.
 
     [bold]Example:[/] twinlens info builtin
     """
@@ -37,7 +37,7 @@ def info(
 
 
 def describe_bundle(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
-    """Return the card as (label, value) lines."""
+    """Return the summary as (label, value) lines."""
     size = sum(entry.bytes for entry in manifest.files)
     lines = [
         ("name", manifest.name),
@@ -89,7 +89,7 @@ def _describe_embedding(manifest: Manifest) -> str:
 
 
 def _describe_value(value: object) -> str:
-    """Return a value of the provenance in words; of a list of things with names, the names."""
+    """Return a value of the provenance as text; for a list of named things, their names."""
     if isinstance(value, dict):
         return ", ".join(f"{k} {_describe_value(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""`twinlens kernels`: build the operators that speed up serving on CUDA, and say what is built."""
+"""`twinlens kernels`: build the operators for serving on CUDA, and show what is built."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ app = typer.Typer(
 @app.command()
 def build(
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the library; default: where sessions look.")
+        Path | None,
+        typer.Option(help="Folder for the library; default: where sessions look."),
     ] = None,
     architecture: Annotated[
         list[int] | None, typer.Option(help="GPU architecture, repeatable; default 80 and 90.")
@@ -28,8 +29,8 @@ def build(
 ) -> None:
     """Compile the Triton kernels to machine code and link the ONNX Runtime library around them.
 
-    Needs triton and g++, no GPU. A machine that serves on the CPU never needs it: there the body
-    that every exported file carries is faster.
+    Needs triton and g++, no GPU. Serving on a CPU never needs it: there the function body in every
+    exported file is faster.
 
     [bold]Example:[/] twinlens kernels build
     """
@@ -57,7 +58,7 @@ def status(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say whether a library is built, from these sources, and whether this machine would use it.
+    """Show whether a library is built from these sources, and whether this machine would use it.
 
     [bold]Example:[/] twinlens kernels status
     """

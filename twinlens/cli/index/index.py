@@ -1,4 +1,4 @@
-"""`twinlens index`: build a collection from a corpus, look after it, and move it."""
+"""`twinlens index`: build a collection from a corpus, maintain it, import and export it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from twinlens.index.writer import Writer
 
 app = typer.Typer(
-    help="""Build collections of embeddings and look after them.
+    help="""Build and maintain collections of embeddings.
 
     [bold]Example:[/] twinlens index build photos/ -o photos.index""",
     no_args_is_help=True,
@@ -33,7 +33,7 @@ OptionalBundle = Annotated[
 KindOption = Annotated[str, typer.Option(help=f"{list_kinds()}.")]
 Target = Annotated[
     float,
-    typer.Option(help="Recall@10 that the worst modality must reach.", min=0.5, max=0.999),
+    typer.Option(help="Recall@10 that every modality must reach.", min=0.5, max=0.999),
 ]
 
 
@@ -51,27 +51,27 @@ def build(
         str | None, typer.Option(help="Column of a table that holds image paths.")
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep items that this corpus does not have.")
+        bool, typer.Option("--keep", help="Keep items that are not in this corpus.")
     ] = False,
     queries: Annotated[
-        Path | None, typer.Option(help="Text queries to tune on, one a line; default: captions.")
+        Path | None, typer.Option(help="Text queries for tuning, one per line; default: captions.")
     ] = None,
     kind: KindOption = "auto",
     target: Target = 0.95,
-    batch: Annotated[int, typer.Option(help="Images the encoder takes at once.", min=1)] = 32,
+    batch: Annotated[int, typer.Option(help="Images per batch of the encoder.", min=1)] = 32,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Index the images of CORPUS; run it again to take in what was added, changed or removed.
+    """Index the images of CORPUS; run it again to apply additions, changes and removals.
 
     [bold]Example:[/] twinlens index build photos/ -o photos.index
     """
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.builder import build as build_collection
     from twinlens.index.ingest.corpus import open_corpus
-    from twinlens.index.ingest.file_names import describe_foreign
+    from twinlens.index.ingest.file_names import describe_unsupported
     from twinlens.index.maintenance import IndexPlan
     from twinlens.index.writer import Writer
 
@@ -83,29 +83,31 @@ def build(
         options = BuildOptions(batch=batch, keep=keep)
         progress = build_collection(writer, source, encoder, options, display.show)
         _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
-        told = _told(writer) | {
+        summary = _summarise(writer) | {
             "embedded": progress.embedded,
             "unchanged": progress.unchanged,
             "removed": progress.removed,
             "failed": progress.failed,
-            "left_out": dict(source.left_out),
+            "left_out": dict(source.unsupported),
         }
     if json:
-        print_json(told)
+        print_json(summary)
         return
     print_note(
-        f"{out}: {told['count']} items ({progress.embedded} embedded, {progress.unchanged}"
+        f"{out}: {summary['count']} items ({progress.embedded} embedded, {progress.unchanged}"
         f" unchanged, {progress.removed} removed, {progress.failed} failed)"
     )
-    if source.left_out:
-        print_note(f"left out, no decoder: {describe_foreign(source.left_out)}; convert them")
+    if source.unsupported:
+        print_note(
+            f"skipped, unsupported format: {describe_unsupported(source.unsupported)}; convert them"
+        )
     if progress.failed:
-        print_note(f"what failed, and why: {out / 'failures.jsonl'}")
+        print_note(f"failed items and reasons: {out / 'failures.jsonl'}")
 
 
 @app.command()
 def stats(folder: Folder, json: Json = False) -> None:
-    """Show what a collection holds, and the recall that it measured.
+    """Show a collection's size, segments and measured recall.
 
     [bold]Example:[/] twinlens index stats photos.index
     """
@@ -113,18 +115,18 @@ def stats(folder: Folder, json: Json = False) -> None:
     from twinlens.index.stats import describe_segment, read_stats
 
     with Collection(folder) as collection:
-        told = read_stats(collection)
+        summary = read_stats(collection)
     if json:
-        print_json(told)
+        print_json(summary)
         return
-    bundle = told["bundle"]
-    typer.echo(f"{told['path']}: {told['count']} items of dimension {told['dim']}")
+    bundle = summary["bundle"]
+    typer.echo(f"{summary['path']}: {summary['count']} items of dimension {summary['dim']}")
     typer.echo(f"  bundle   {bundle['name']} {bundle['revision'][:12]} ({bundle['source']})")
-    typer.echo(f"  size     {told['bytes'] / 1e6:.1f} MB, epoch {told['epoch']}")
-    for modality, value in told["recall"].items():
+    typer.echo(f"  size     {summary['bytes'] / 1e6:.1f} MB, epoch {summary['epoch']}")
+    for modality, value in summary["recall"].items():
         shown = "not measured" if value is None else f"{value:.4f}"
         typer.echo(f"  recall@10 of {modality} queries: {shown}")
-    for segment in told["segments"]:
+    for segment in summary["segments"]:
         for line in describe_segment(segment):
             typer.echo(f"  {line}")
 
@@ -133,11 +135,11 @@ def stats(folder: Folder, json: Json = False) -> None:
 def verify(
     folder: Folder,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Rebuild damaged indexes (embeddings stay).")
+        bool, typer.Option("--repair", help="Rebuild damaged indexes; embeddings are not changed.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check every byte of a collection against what was published; exit 2 if any differs.
+    """Verify every byte of a collection against its recorded hashes; exit 2 if any differs.
 
     [bold]Example:[/] twinlens index verify photos.index
     """
@@ -162,15 +164,15 @@ def verify(
     for fault in (*report.faults, *report.index_faults):
         print_note(fault)
     if not report.is_sound:
-        remedy = "restore a copy or build it anew" if report.faults else "run verify --repair"
+        remedy = "restore a copy or build it again" if report.faults else "run verify --repair"
         raise CollectionError(f"{folder} is damaged: {remedy}")
     if not json:
-        print_note(f"{folder}: {report.items} items, {report.files} files, all as published")
+        print_note(f"{folder}: {report.items} items, {report.files} files, all intact")
 
 
 @app.command()
 def compact(folder: Folder, kind: KindOption = "auto", target: Target = 0.95) -> None:
-    """Drop what was deleted, join segments into one, and index it anew.
+    """Remove deleted items, merge segments into one, and rebuild its index.
 
     [bold]Example:[/] twinlens index compact photos.index
     """
@@ -186,7 +188,7 @@ def compact(folder: Folder, kind: KindOption = "auto", target: Target = 0.95) ->
 def export_collection(
     folder: Folder,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")],
-    part: Annotated[int, typer.Option(help="Rows of each partition.", min=1)] = 100_000,
+    part: Annotated[int, typer.Option(help="Rows per part.", min=1)] = 100_000,
 ) -> None:
     """Write embeddings as .npy and metadata as Parquet (JSONL without pyarrow), part by part.
 
@@ -211,7 +213,7 @@ def import_collection(
     kind: KindOption = "auto",
     target: Target = 0.95,
 ) -> None:
-    """Take in embeddings that were made elsewhere: .npy with Parquet or JSONL, row by row.
+    """Import embeddings made elsewhere: .npy files with Parquet or JSONL metadata.
 
     [bold]Example:[/] twinlens index import laion/ -o laion.index -b clip.bundle
     """
@@ -225,11 +227,11 @@ def import_collection(
         writer.collection.require_bundle(encoder.revision, encoder.name)
         count = import_parts(writer, source, id_column)
         _optimise(writer, encoder, None, IndexPlan(kind, target), display)
-    print_note(f"{out}: {count} items taken in")
+    print_note(f"{out}: {count} items imported")
 
 
 def _bundle_for(folder: Path, bundle: str | None) -> str:
-    """Return the bundle named, else the one that the collection was built with, else builtin."""
+    """Return the named bundle, else the one that the collection was built with, else builtin."""
     from twinlens.index.storage.catalog import CATALOG_NAME, Catalog
 
     if bundle is not None or not (folder / CATALOG_NAME).exists():
@@ -265,7 +267,7 @@ def _is_builtin(encoder: Encoder) -> bool:
 def _optimise(
     writer: Writer, encoder: Encoder, queries: Path | None, plan: IndexPlan, display: BuildDisplay
 ) -> None:
-    """Sample text queries where an index is due, then compact and index."""
+    """Sample text queries if an index needs them, then compact and index."""
     from twinlens.index.ann.samples import choose_texts
     from twinlens.index.maintenance import needs_sample, optimise, store_sample
 
@@ -279,7 +281,7 @@ def _optimise(
     optimise(writer, plan, display.stage)
 
 
-def _told(writer: Writer) -> dict[str, Any]:
+def _summarise(writer: Writer) -> dict[str, Any]:
     from twinlens.index.stats import read_stats
 
     return read_stats(writer.collection)

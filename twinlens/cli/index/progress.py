@@ -1,4 +1,4 @@
-"""Progress of a build on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a build on standard error: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LINE_SECONDS = 10.0
 
 
 class BuildDisplay:
-    """Shows a build; made for a `with` block, so that the terminal is left as it was."""
+    """Shows the progress of a build; use it in a `with` block, which restores the terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
 
     def __enter__(self) -> BuildDisplay:
         if sys.stderr.isatty():
@@ -46,21 +46,21 @@ class BuildDisplay:
             self._bar.stop()
 
     def show(self, progress: IndexingProgress) -> None:
-        """Show how far the embedding is."""
+        """Show the progress of the embedding."""
         rate = f"{progress.rate:.1f}/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=progress.seen, total=progress.total, rate=rate)
             return
-        if time.monotonic() - self._said < LINE_SECONDS:
+        if time.monotonic() - self._printed < LINE_SECONDS:
             return
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
         total = "" if progress.total is None else f" of {progress.total}"
         left = progress.seconds_left
         rest = "" if left is None else f", {left:.0f} s left"
         print_note(f"indexed {progress.seen}{total}, {rate}{rest}")
 
     def stage(self, what: str) -> None:
-        """Show what is being done that has no count."""
+        """Show a stage without a count."""
         if self._bar is not None:
             self._bar.update(self._task, description=what)
         else:

@@ -1,4 +1,4 @@
-"""`twinlens search`: ask a collection for images by words, by an image, or by both."""
+"""`twinlens search`: search a collection by text, by image, or by both."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 def search(
     folder: Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")],
-    query: Annotated[list[str] | None, typer.Argument(help="Texts to look for.")] = None,
+    query: Annotated[list[str] | None, typer.Argument(help="Texts to search for.")] = None,
     image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="An image to look for.")
+        list[Path] | None, typer.Option("--image", "-i", help="An image to search for.")
     ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option("--not", help="A text to keep away from.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many answers.", min=1)] = 10,
+    without: Annotated[list[str] | None, typer.Option("--not", help="A text to exclude.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Number of hits.", min=1)] = 10,
     filter: Annotated[
-        str | None, typer.Option(help="Say: 'label = \"cat\" and year >= 2020'.")
+        str | None, typer.Option(help="Metadata filter, e.g. 'label = \"cat\" and year >= 2020'.")
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Drop answers that score less.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Drop hits with a lower score.")] = None,
     group: Annotated[
-        float | None, typer.Option(help="Fold near-duplicates from this cosine on, say 0.98.")
+        float | None, typer.Option(help="Group near-duplicates of at least this cosine, e.g. 0.98.")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Look at every item.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every item, without the index.")
+    ] = False,
     bundle: Annotated[
         str | None, typer.Option("--bundle", "-b", help="Default: the collection's own.")
     ] = None,
@@ -46,7 +46,7 @@ def search(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Search a collection; several texts and images are summed, best answers come first.
+    """Search a collection; several texts and images are summed; best hits come first.
 
     [bold]Example:[/] twinlens search photos.index "a red bicycle" --filter 'year >= 2020'
     """
@@ -79,7 +79,7 @@ def _parts(texts: list[str], images: list[Path], without: list[str]) -> list[Que
     from twinlens.index.query.query import QueryPart
 
     if not texts and not images:
-        raise InputError("nothing to look for; give a text, or an image with --image")
+        raise InputError("the query is empty; give a text, or an image with --image")
     return [
         *(QueryPart(text=text) for text in texts),
         *(QueryPart(image=path) for path in images),
@@ -88,7 +88,7 @@ def _parts(texts: list[str], images: list[Path], without: list[str]) -> list[Que
 
 
 def _unknown_fields(collection: Collection, filter: str) -> str:
-    """Say which fields of a filter no item has: a slip of the pen looks like an empty answer."""
+    """Return a note on filter fields that no item has: a typo would look like no hits."""
     from twinlens.index.query.filter_language import parse_filter
     from twinlens.index.query.filters import fields_of
 
@@ -96,8 +96,8 @@ def _unknown_fields(collection: Collection, filter: str) -> str:
     unknown = sorted(fields_of(parse_filter(filter)) - known)
     if not unknown:
         return ""
-    there = ", ".join(sorted(known)) or "none"
-    return f"no item has a field {' or '.join(unknown)}; the fields are: {there}"
+    known_fields = ", ".join(sorted(known)) or "none"
+    return f"no item has a field {' or '.join(unknown)}; the fields are: {known_fields}"
 
 
 def _print(hits: list[Hit], json: bool) -> None:
@@ -111,7 +111,7 @@ def _print(hits: list[Hit], json: bool) -> None:
         )
         return
     if not hits:
-        print_note("nothing found")
+        print_note("no hits")
     for hit in hits:
         copies = f"  (+{len(hit.duplicates)} alike)" if hit.duplicates else ""
         typer.echo(f"{hit.score:.4f}  {hit.id}{copies}")

@@ -1,4 +1,4 @@
-"""The collections that `twinlens serve` starts with: those named, those kept, one built first."""
+"""The collections that `twinlens serve` opens: named ones, stored ones, one built at startup."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from twinlens.errors import InputError
 if TYPE_CHECKING:
     from twinlens.serving.collections.store import CollectionStore
 
-KEPT = "collections"
+COLLECTIONS_FOLDER = "collections"
 CACHE = Path.home() / ".cache" / "twinlens"
 
 
 def open_collections(
     named: list[str], images: Path | None, data: Path | None, bundle: str
 ) -> CollectionStore:
-    """Return the shelf of a server; `images` is indexed with `bundle` first."""
+    """Return the collection store of a server; `images` is indexed with `bundle` first."""
     from twinlens.serving.collections.store import CollectionStore
 
-    store = CollectionStore(data / KEPT if data else None)
+    store = CollectionStore(data / COLLECTIONS_FOLDER if data else None)
     try:
         for text in named:
             name, sign, path = text.partition("=")
@@ -38,9 +38,9 @@ def open_collections(
 
 
 def _index(images: Path, data: Path | None, bundle: str) -> Path:
-    """Build the collection of a corpus in its own place, which the next start finds again.
+    """Build the collection of a corpus in a fixed folder, which the next start reuses.
 
-    A place for each revision of the bundle: after an upgrade the images are indexed anew.
+    There is one folder per bundle revision: after an upgrade the images are indexed again.
     """
     from twinlens.bundle.encoder import find_bundle
     from twinlens.bundle.store import read_manifest

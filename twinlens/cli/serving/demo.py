@@ -1,4 +1,4 @@
-"""`twinlens demo`: draw a picture corpus on this machine, index it, and open the server on it."""
+"""`twinlens demo`: draw an image corpus on this machine, index it, and serve it."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ BUNDLE = "builtin"
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where pictures and collection go; default the user's cache."),
+        typer.Option(help="Folder for images and collection; default: the user's cache."),
     ] = None,
     emoji: Annotated[
-        bool, typer.Option(help="Draw the system's colour emoji, where a font is found.")
+        bool, typer.Option(help="Draw the system's colour emoji, if a font is found.")
     ] = True,
-    index: Annotated[bool, typer.Option(help="Index what was drawn.")] = True,
-    serve: Annotated[bool, typer.Option(help="Open the server on it.")] = True,
+    index: Annotated[bool, typer.Option(help="Index the images.")] = True,
+    serve: Annotated[bool, typer.Option(help="Start the server.")] = True,
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Annotated[
-        Path | None, typer.Option(help="Folder that keeps classifiers and jobs over restarts.")
+        Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for a script; opens no server.")
+        bool, typer.Option("--json", help="Print JSON for a script; starts no server.")
     ] = False,
 ) -> None:
-    """Draw pictures, index them and serve: the system's colour emoji, else drawings made by code.
+    """Draw images, index and serve them: the system's colour emoji, else drawings made by code.
 
-    Pictures and collection are kept; a second call takes up what is there.
+    Images and collection are kept; a second call reuses them.
 
     [bold]Example:[/] twinlens demo --port 8000
     """
     from twinlens.demo import draw_corpus, find_cache, find_font
 
-    home = folder or find_cache() / "demo"
+    base = folder or find_cache() / "demo"
     corpus = draw_corpus(
-        home / ("emoji" if emoji else "drawings"),
+        base / ("emoji" if emoji else "drawings"),
         find=find_font if emoji else lambda: None,
         track=_show_progress,
     )
-    state = "kept" if corpus.kept else "drawn"
+    state = "kept" if corpus.reused else "drawn"
     print_note(f"{corpus.count} pictures {state} from {corpus.source.what}: {corpus.table}")
     collection = _index(corpus) if index else None
     if json:
-        print_json(_tell(corpus, collection))
+        print_json(_summarise(corpus, collection))
     elif collection is None:
         typer.echo(str(corpus.table))
     elif not serve:
@@ -65,7 +65,7 @@ def demo(
 
 
 def _index(corpus: DemoCorpus) -> Path:
-    """Index the corpus beside its folder. One collection for each revision of the encoder."""
+    """Index the corpus beside its folder, one collection per encoder revision."""
     from twinlens.bundle.encoder import find_bundle
     from twinlens.bundle.store import read_manifest
     from twinlens.cli.index.index import build
@@ -77,7 +77,7 @@ def _index(corpus: DemoCorpus) -> Path:
 
 
 def _serve(collection: Path, host: str, port: int, data: Path | None) -> None:
-    """Open the server with the collection `demo`, having said how to ask it."""
+    """Print an example search, and start the server with the collection `demo`."""
     from twinlens.cli.serving.serve import serve
 
     if port:
@@ -87,13 +87,13 @@ def _serve(collection: Path, host: str, port: int, data: Path | None) -> None:
     serve(collection=[f"demo={collection}"], host=host, port=port, data=data)
 
 
-def _tell(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:
+def _summarise(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:
     return {
         "folder": str(corpus.folder),
         "table": str(corpus.table),
         "count": corpus.count,
         "source": corpus.source.what,
-        "kept": corpus.kept,
+        "kept": corpus.reused,
         "collection": None if collection is None else str(collection),
     }
 

@@ -1,4 +1,4 @@
-"""`twinlens serve`: bundles behind HTTP. Every option ends in one settings object."""
+"""`twinlens serve`: serves bundles over HTTP. All options end in one settings object."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Annotated[
-        Path | None, typer.Option(help="Folder that keeps classifiers and jobs over restarts.")
+        Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
     precision: Annotated[
         str, typer.Option(help="Precisions to load, first is the default: fp32, or fp32,int8.")
     ] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="Threads of the encoder; default one a core.", min=1)
+        int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
     ] = None,
     fast: Annotated[bool, typer.Option(help="Decode large JPEG files at reduced size.")] = False,
     window: Annotated[
-        float, typer.Option(help="Milliseconds a batch may wait to grow; for GPUs.", min=0)
+        float, typer.Option(help="Milliseconds that a batch may wait to grow; for GPUs.", min=0)
     ] = 0.0,
     keys: Annotated[
         Path | None,
-        typer.Option(help="File of API keys, SCOPE:KEY a line; else TWINLENS_KEYS holds them."),
+        typer.Option(help="File of API keys, one SCOPE:KEY per line; default: TWINLENS_KEYS."),
     ] = None,
     bundle_folder: Annotated[
         Path | None,
@@ -49,19 +49,20 @@ def serve(
     ] = None,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
-        float, typer.Option(help="Seconds between readiness off and the listener closed.", min=0)
+        float,
+        typer.Option(help="Seconds between readiness off and closing the listener.", min=0),
     ] = 1.0,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
     collection: Annotated[
         list[str] | None,
-        typer.Option(help="A collection to search; repeat for more.", metavar="NAME=DIR"),
+        typer.Option(help="A collection to serve; repeatable.", metavar="NAME=DIR"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="A corpus to index first, then serve as `images`.")
+        Path | None, typer.Option(help="A corpus to index first and serve as `images`.")
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting, as limits.items=64; docs/serve.md lists them."),
+        typer.Option("--set", help="Any setting, e.g. limits.items=64; docs/serve.md lists them."),
     ] = None,
 ) -> None:
     """Serve bundles over HTTP.
@@ -91,27 +92,27 @@ def _run(
     collections: list[str],
     images: Path | None,
 ) -> None:
-    """Open what is named, and serve it until a signal says to stop."""
+    """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import open_collections
-    from twinlens.serving.launch import announce, run_server, take_port
+    from twinlens.serving.launch import announce, bind_port, run_server
     from twinlens.serving.routes.collections import build_routers
     from twinlens.serving.service import Service
 
-    taken = take_port(*address)
+    listener = bind_port(*address)
     service = Service(settings, opener, tracer=_start_tracer(settings))
     store = open_collections(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
         service.load(name, path)
-    for line in announce(service, taken):
+    for line in announce(service, listener):
         typer.echo(line, err=True)
     try:
-        run_server(service, taken, build_routers(service, store))
+        run_server(service, listener, build_routers(service, store))
     finally:
         store.close()
 
 
 def read_bundles(given: list[str]) -> dict[str, str]:
-    """Return paths by name; a path without a name is called by its folder."""
+    """Return paths by name; a path without a name is named after its folder."""
     if not given:
         return {"builtin": "builtin"}
     found: dict[str, str] = {}
@@ -130,7 +131,7 @@ def read_bundles(given: list[str]) -> dict[str, str]:
 def build_settings(
     options: list[str], *, data: Path | None, bundles: Path | None, keys: str
 ) -> ServerSettings:
-    """Return the settings that NAME=VALUE options and folders make."""
+    """Return the settings from NAME=VALUE options and folders."""
     from twinlens.serving.keys import parse_keys
     from twinlens.serving.settings import ServerSettings, override
 
@@ -148,7 +149,7 @@ def build_settings(
 
 
 def _read_keys(path: Path | None) -> str:
-    """Return the text of the keys: from the file, else from the environment."""
+    """Return the keys as text: from the file, else from the environment."""
     if path is None:
         return os.environ.get("TWINLENS_KEYS", "")
     if not path.is_file():

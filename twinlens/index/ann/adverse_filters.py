@@ -1,8 +1,8 @@
-"""Filters that lean against the queries: they leave the nearest lists almost empty.
+"""Filters correlated against the queries: they leave the lists nearest to a query almost empty.
 
-Dials that were tuned under drawn filters are raised here until rows that lie farthest from what is
-asked are found as well. Each query is asked by itself, since the lists that it looks at depend on
-how many allowed rows its nearest ones hold.
+Parameters that were tuned under random filters are raised here until they also reach the target
+when only the rows farthest from the queries are allowed. Each query is searched separately, since
+the number of lists it probes depends on how many allowed rows its nearest lists hold.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ def widen(
     params: IndexParams,
     target: float,
 ) -> IndexParams | None:
-    """Return the first parameters from these on that reach the target under leaning filters."""
+    """Return the cheapest parameters from `params` up that reach the target, or None."""
     trials = []
     for one in samples.values():
-        allowed = lean_against(rows, one.queries, share)
+        allowed = select_adverse_rows(rows, one.queries, share)
         trials.append((true_sample(one.queries, rows, one.own, allowed), allowed))
     for step in _steps(index, params):
-        if all(lower_bound(_ask_each(index, *trial, step)) >= target for trial in trials):
+        if all(lower_bound(_measure_each(index, *trial, step)) >= target for trial in trials):
             return step
     return None
 
 
-def lean_against(rows: npt.NDArray[Any], queries: Floats, share: float) -> Mask:
-    """Return a flag a row: the share of them that lies farthest from the queries as a whole."""
+def select_adverse_rows(rows: npt.NDArray[Any], queries: Floats, share: float) -> Mask:
+    """Return one flag per row: set for the `share` of rows farthest from the mean query."""
     mean = queries.mean(axis=0)
     starts = range(0, len(rows), BLOCK)
     near = np.concatenate([as_float32(rows[start : start + BLOCK]) @ mean for start in starts])
@@ -48,7 +48,7 @@ def lean_against(rows: npt.NDArray[Any], queries: Floats, share: float) -> Mask:
 
 
 def _steps(index: Candidates, params: IndexParams) -> Iterator[IndexParams]:
-    """Yield ever more thorough parameters: more lists, or more candidates without lists."""
+    """Yield increasingly thorough parameters: more lists, or more candidates without lists."""
     yield params
     for probe in index.probes:
         if probe > params.probe:
@@ -59,15 +59,15 @@ def _steps(index: Candidates, params: IndexParams) -> Iterator[IndexParams]:
                 yield IndexParams(params.probe, expansion)
 
 
-def _ask_each(
+def _measure_each(
     index: Candidates, sample: Sample, allowed: Mask, params: IndexParams
 ) -> npt.NDArray[np.float64]:
-    """Return the share of its answers that each query finds, asked as a search would."""
-    held = index.count_by_list(allowed)
+    """Return each query's recall, searched as in `AnnIndex.search`."""
+    per_list = index.count_by_list(allowed)
     enough = TUNED_K * params.expansion
     found = np.empty(len(sample.queries))
     for place in range(len(found)):
         one = sample.part(slice(place, place + 1))
-        probe = index.probe_for(one.queries, params.probe, held, enough)
+        probe = index.probe_for(one.queries, params.probe, per_list, enough)
         found[place] = find_shares(index, one, probe, (params.expansion,), allowed)[0, 0]
     return found

@@ -1,7 +1,7 @@
-"""The FAISS index of a segment: built beside it, opened when first needed, trusted by its hash.
+"""The FAISS index of a segment: built beside it, opened when first needed, verified by its hash.
 
-It is derived. When it is damaged or gone its segment is searched exactly and says so; nothing that
-the collection holds is ever in it alone.
+It is derived data. If it is damaged or missing, its segment is searched exactly and reports the
+damage; the index is never the only copy of anything.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
 from twinlens.index.vectors.faiss_setup import load_faiss, num_gpus
 from twinlens.index.vectors.gpu import add_blocks
-from twinlens.index.vectors.space import Space, centred_space, projected_space, whole_space
+from twinlens.index.vectors.space import Space, centred_space, identity_space, projected_space
 
-TRAIN_ROWS_PER_LIST = 100  # more does not place the centres better; fewer does
+TRAIN_ROWS_PER_LIST = 100  # more rows do not improve the centres
 TRAIN_ROUNDS = 10
 BLOCK = 16_384
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class AnnIndex:
-    """The index of one segment, for any number of threads."""
+    """The index of one segment; thread-safe."""
 
     def __init__(self, root: Path, row: IndexRow) -> None:
         self.row = row
@@ -51,7 +51,7 @@ class AnnIndex:
     def search(
         self, segment: Segment, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool
     ) -> tuple[Floats, RowNumbers] | None:
-        """Return the k best rows, or None where only an exact search can answer."""
+        """Return the k best rows, or None if only an exact search can answer."""
         index = self.open()
         if index is None:
             return None
@@ -59,11 +59,11 @@ class AnnIndex:
         if params is None:
             return None
         found = index.find(queries, segment.matrix(False), k, params, allowed)
-        # The caller knows that k rows are there: lists that ran dry are not the answer.
+        # The caller guarantees k rows: an incomplete result must not be returned.
         return None if found[1].min() < 0 else found
 
     def open(self) -> Candidates | None:
-        """Check and map the index once; a damaged one is left alone and `damage` says why."""
+        """Check and map the index once; if it is damaged, return None and set `damage`."""
         with self._lock:
             if self._open is None and self.damage is None:
                 try:
@@ -77,7 +77,7 @@ class AnnIndex:
     def _params(
         self, index: Candidates, queries: Floats, k: int, allowed: Mask | None, filtered: bool
     ) -> IndexParams | None:
-        """Return the parameters for this search: tuned for k = 10, without a filter."""
+        """Return the tuned parameters, adapted to `k` and to the filter."""
         farther = max(1.0, k / TUNED_K) ** 0.5
         if not filtered or allowed is None:
             return IndexParams(
@@ -88,8 +88,8 @@ class AnnIndex:
         if params is None:
             return None
         probe = round(params.probe * farther)
-        held = index.count_by_list(allowed)
-        probe = index.probe_for(queries, probe, held, k * params.expansion)
+        per_list = index.count_by_list(allowed)
+        probe = index.probe_for(queries, probe, per_list, k * params.expansion)
         return IndexParams(probe, params.expansion)
 
 
@@ -119,7 +119,7 @@ def build_index(
 
 
 def tuning_from(raw: Mapping[str, Any]) -> Tuning:
-    """Return the tuning that `dataclasses.asdict` wrote down."""
+    """Return the tuning that `dataclasses.asdict` serialised."""
     return Tuning(
         IndexParams(**_read_params(raw)),
         raw["target"],
@@ -129,7 +129,7 @@ def tuning_from(raw: Mapping[str, Any]) -> Tuning:
             FilteredParams(
                 one["share"], IndexParams(**found) if (found := _read_params(one)) else None
             )
-            for one in raw.get("filtered", ())  # without them filtered searches are exact
+            for one in raw.get("filtered", ())  # if missing, filtered searches are exact
         ),
     )
 
@@ -142,7 +142,7 @@ def _read_params(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fit_space(kind: IndexKind, rows: npt.NDArray[Any], samples: Mapping[str, Sample]) -> Space:
     if kind.space == "full":
-        return whole_space(rows.shape[1])
+        return identity_space(rows.shape[1])
     sample = as_float32(rows[_draw(len(rows), 50_000)])
     if kind.space == "centred":
         return centred_space(sample)
@@ -175,7 +175,7 @@ def _train_and_add(kind: IndexKind, rows: npt.NDArray[Any], space: Space) -> Any
 
 
 def _draw(count: int, wanted: int) -> RowNumbers:
-    """Return up to `wanted` of `count` rows, in order, the same each time."""
+    """Return up to `wanted` of `count` rows in order; deterministic."""
     if wanted >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))

@@ -1,7 +1,7 @@
 """A FAISS index with its space and parameters: proposes candidate rows for queries.
 
-Search parameters travel with each call; nothing on the shared index is ever changed, so searches
-of any number of threads do not disturb each other.
+Search parameters are passed with each call and the shared index is never changed, so it can be
+searched from any number of threads.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ TUNED_K = 10
 
 @dataclass(frozen=True)
 class IndexParams:
-    """`probe` lists or graph candidates looked at; `expansion` candidates for each answer."""
+    """`probe` lists or graph candidates are visited; `expansion` candidates per answer."""
 
     probe: int
     expansion: int
 
 
 class Candidates:
-    """A FAISS index, open."""
+    """An open FAISS index."""
 
     def __init__(self, kind_name: str, index: Any, space: Space) -> None:
         self.kind_name = kind_name
@@ -45,10 +45,10 @@ class Candidates:
 
     @property
     def probes(self) -> tuple[int, ...]:
-        """The values of the dial worth trying on this index, from cheap to thorough."""
+        """The values of `probe` worth trying on this index, from cheap to thorough."""
         if self.kind.param != "nprobe":
             return self.kind.probes
-        most = max(1, self.index.nlist // 2)  # beyond, looking at everything is cheaper
+        most = max(1, self.index.nlist // 2)  # beyond this an exact scan is cheaper
         return tuple(probe for probe in self.kind.probes if probe <= most)
 
     @staticmethod
@@ -67,7 +67,7 @@ class Candidates:
         params: IndexParams,
         allowed: Mask | None = None,
     ) -> tuple[Floats, RowNumbers]:
-        """Return the k best of the proposed rows, by their full embeddings `rows`."""
+        """Return the k best of the proposed rows, scored by their full embeddings `rows`."""
         count = min(max(k, TUNED_K) * params.expansion, self.index.ntotal)
         _, places = self.propose(queries, count, params.probe, allowed)
         return rescore(queries, rows, places, k)
@@ -75,7 +75,7 @@ class Candidates:
     def propose(
         self, queries: Floats, count: int, probe: int, allowed: Mask | None = None
     ) -> tuple[Floats, RowNumbers]:
-        """Return up to `count` candidates a query, best first by the index's own rough scores."""
+        """Return up to `count` candidates per query, best first by approximate scores."""
         mapped = self.space.map_queries(queries)
         if allowed is None and self._copy is not None:
             found = self._copy.search(mapped, count, min(probe, self.index.nlist))
@@ -87,26 +87,28 @@ class Candidates:
         return scores, places
 
     def count_by_list(self, allowed: Mask) -> RowNumbers:
-        """Return how many allowed rows each list holds; nothing where there are no lists."""
+        """Return the number of allowed rows in each list; empty for kinds without lists."""
         if self.kind.param != "nprobe":
             return np.empty(0, np.int64)
         return np.bincount(self._list_of_row[allowed], minlength=self.index.nlist)
 
-    def probe_for(self, queries: Floats, probe: int, held: RowNumbers, enough: int) -> int:
-        """Return how many lists to look at so that `probe` of them are worth it, and not dry.
+    def probe_for(self, queries: Floats, probe: int, per_list: RowNumbers, enough: int) -> int:
+        """Return how many of the nearest lists to visit so that `probe` of them are well filled.
 
-        Where the allowed rows lie everywhere those are the nearest `probe`. A filter against the
-        query's own direction leaves its nearest lists almost empty: such lists do not count, and
-        all lists together must hold `enough` allowed rows. `held` is what `count_by_list` says.
+        If the allowed rows are spread evenly, this is `probe`. A filter against the query's
+        direction leaves its nearest lists almost empty: such lists count only in part, and all
+        visited lists together must hold `enough` allowed rows. `count_by_list` returns `per_list`.
         """
         if self.kind.param != "nprobe":
             return probe
         _, lists = self.index.quantizer.search(self.space.map_queries(queries), self.index.nlist)
-        fair = 0.5 * held.mean()  # a list with half of its part counts in full
-        worth = np.cumsum(np.minimum(1.0, held / fair)[lists], axis=1)
-        seen = np.cumsum(held[lists], axis=1)
-        there = (worth >= min(probe, 0.999 * worth[0, -1])) & (seen >= min(enough, seen[0, -1]))
-        return max(probe, int(np.max(np.argmax(there, axis=1))) + 1)
+        half_full = 0.5 * per_list.mean()  # a list with half of the mean counts in full
+        filled = np.cumsum(np.minimum(1.0, per_list / half_full)[lists], axis=1)
+        seen = np.cumsum(per_list[lists], axis=1)
+        suffices = (filled >= min(probe, 0.999 * filled[0, -1])) & (
+            seen >= min(enough, seen[0, -1])
+        )
+        return max(probe, int(np.max(np.argmax(suffices, axis=1))) + 1)
 
     @functools.cached_property
     def _copy(self) -> DeviceIndex | None:
@@ -127,7 +129,7 @@ class Candidates:
         if bits is not None:
             return self._new_params(probe, count, sel=load_faiss().IDSelectorBitmap(bits))
         known = self._known_params.get((probe, count))
-        if known is None:  # few pairs are in use; two threads may both make one
+        if known is None:  # few pairs occur; two threads may both build one
             known = self._known_params[probe, count] = self._new_params(probe, count)
         return known
 

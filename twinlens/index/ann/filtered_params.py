@@ -1,7 +1,7 @@
-"""Which parameters a filtered search uses: those tuned for the share of rows that the filter keeps.
+"""Parameters of filtered searches, tuned by the share of rows that a filter keeps.
 
-Shares between two that were measured get a probe between theirs; where the narrower of the two was
-out of reach the search is exact. A filter is never applied after the search.
+A share between two measured ones gets an interpolated probe; if no parameters reached the target at
+the narrower of the two, the search is exact. A filter is never applied after the search.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from twinlens.index.ann.candidates import IndexParams
 
 @dataclass(frozen=True)
 class FilteredParams:
-    """Dials that reach the recall under a filter that keeps `share` of the rows; None: none do."""
+    """Parameters that reach the recall under a filter that keeps `share` of the rows, or None."""
 
     share: float
     params: IndexParams | None
 
 
 def choose_params(tuned: Sequence[FilteredParams], share: float) -> IndexParams | None:
-    """Return the parameters for a share of the rows; None: only an exact search reaches the recall.
+    """Return the parameters for a share of the rows; None if only exact search reaches the recall.
 
-    `tuned` goes from all rows to few; a share below the last is treated as the last.
+    `tuned` is sorted from all rows to few; a share below the last is treated as the last.
     """
     if not tuned:
         return None
@@ -35,6 +35,6 @@ def choose_params(tuned: Sequence[FilteredParams], share: float) -> IndexParams 
     expansion = max(wide.params.expansion, narrow.params.expansion)
     if wide.share == narrow.share:
         return narrow.params
-    way = math.log(wide.share / share) / math.log(wide.share / narrow.share)
+    position = math.log(wide.share / share) / math.log(wide.share / narrow.share)
     low, high = max(1, wide.params.probe), max(1, narrow.params.probe)
-    return IndexParams(math.ceil(low * (high / low) ** min(1.0, way)), expansion)
+    return IndexParams(math.ceil(low * (high / low) ** min(1.0, position)), expansion)

@@ -1,7 +1,7 @@
 """The kinds of index, in one table: to add one, add a row.
 
-Every kind proposes candidates that are then scored again by their full embeddings; so a kind is
-a FAISS factory string, the space in which it works, and the two parameters that the tuner turns.
+Every kind proposes candidates that are then rescored by their full embeddings; so a kind is a FAISS
+factory string, the space in which it works, and the two parameters that the tuner sets.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from typing import Literal
 
 from twinlens.errors import InputError
 
-FLAT_ROWS = 300_000  # of 512 dimensions: up to here 8 bits a value do without k-means
+FLAT_ROWS = 300_000  # of 512 dimensions: up to here a scan at 8 bits per value is fast enough
 PROJECTED_DIM = 128
 PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-# Candidates for each answer: few where the codes are fine, many where they are rough.
+# Candidates per answer: few for precise codes, many for coarse ones.
 FINE = (1, 2, 3, 5, 10)
 ROUGH = (2, 3, 5, 10, 20, 30, 50, 100)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What the choice of a kind depends on."""
+    """The properties of a segment that the choice of a kind depends on."""
 
     rows: int
     dim: int
-    text_sample: bool  # whether text queries are known
-    fits_memory: bool  # whether 8 bits a value do
+    text_sample: bool  # whether a sample of text queries exists
+    fits_memory: bool  # whether codes of 8 bits per value fit
 
     @property
     def is_flat(self) -> bool:
-        """Whether scanning all rows is still quick; the limit scales with the bytes of a row."""
+        """Whether scanning all rows is fast enough; the limit scales with the bytes of a row."""
         return self.rows * self.dim / 512 <= FLAT_ROWS
 
 
 @dataclass(frozen=True)
 class IndexKind:
-    """One way to find candidates."""
+    """One way to propose candidates."""
 
-    factory: Callable[[int, int], str]  # (rows, dim) to FAISS's name of the index
+    factory: Callable[[int, int], str]  # (rows, dim) to FAISS's factory string
     summary: str
     space: Literal["full", "centred", "projected"] = "full"
     param: Literal["", "nprobe", "efSearch"] = ""
@@ -52,18 +52,18 @@ class IndexKind:
 
 
 def _lists(rows: int) -> int:
-    """Return how many lists an inverted file of so many rows has: about 4 sqrt(rows)."""
-    most = max(16, min(65_536, rows // 40))  # k-means wants some 40 rows a list
+    """Return the number of lists of an inverted file: about 4 sqrt(rows)."""
+    most = max(16, min(65_536, rows // 40))  # k-means needs about 40 rows per list
     return min(most, 1 << int(math.log2(4 * math.sqrt(rows))))
 
 
-# In the order in which `auto` tries those that suit.
+# In the order in which `auto` tries suitable kinds.
 KINDS: dict[str, IndexKind] = {
     "projected-sq8": IndexKind(
         lambda rows, dim: "SQ8",
-        "all rows at 8 bits, in the 128 dimensions that the queries weigh most",
+        "all rows at 8 bits, projected to the 128 dimensions most relevant to queries",
         space="projected",
-        expansions=(*ROUGH, 200, 400),  # what filters need where the projection is tight
+        expansions=(*ROUGH, 200, 400),  # filtered searches need more candidates with a projection
         bytes_per_row=lambda dim: min(dim, PROJECTED_DIM),
         suits=lambda work: (
             work.fits_memory and work.is_flat and work.text_sample and work.dim > PROJECTED_DIM
@@ -71,7 +71,7 @@ KINDS: dict[str, IndexKind] = {
     ),
     "ivf-sq8": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},SQ8",
-        "the nearest of ~4 sqrt(n) lists, at 8 bits a value",
+        "the nearest of ~4 sqrt(n) lists, at 8 bits per value",
         space="centred",
         param="nprobe",
         probes=PROBES,
@@ -81,13 +81,13 @@ KINDS: dict[str, IndexKind] = {
     ),
     "sq8": IndexKind(
         lambda rows, dim: "SQ8",
-        "all rows at 8 bits a value",
+        "all rows at 8 bits per value",
         expansions=FINE,
         suits=lambda work: work.fits_memory,
     ),
     "ivf-rabitq": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},RaBitQfs",
-        "the nearest lists at 1 bit a value: for more rows than memory",
+        "the nearest lists at 1 bit per value: for collections larger than memory",
         space="centred",
         param="nprobe",
         probes=PROBES,
@@ -96,7 +96,7 @@ KINDS: dict[str, IndexKind] = {
     ),
     "ivf-pq": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},PQ{_quarter(dim)}x4fs",
-        "the nearest lists at 4 bits for every 4 dimensions: for more rows than memory",
+        "the nearest lists at 4 bits per 4 dimensions: for collections larger than memory",
         space="centred",
         param="nprobe",
         probes=PROBES,
@@ -105,22 +105,22 @@ KINDS: dict[str, IndexKind] = {
     ),
     "hnsw": IndexKind(
         lambda rows, dim: "HNSW32,Flat",
-        "a graph: the lowest latency, five times the build and four times the memory",
+        "a graph: lowest latency, five times the build time and four times the memory",
         param="efSearch",
         probes=(16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
-        expansions=(1,),  # its rows are whole, and asking for more would widen the search itself
+        expansions=(1,),  # scores are exact, and more candidates would widen the search itself
         bytes_per_row=lambda dim: 4 * dim + 272,
     ),
 }
 
 
 def list_kinds() -> str:
-    """Return what may be asked for, as help texts and errors name it."""
+    """Return the names of all kinds, for help texts and errors."""
     return ", ".join(["auto", "exact", *KINDS])
 
 
 def find_kind(name: str) -> IndexKind:
-    """Return a kind by name; an unknown one is refused with the list of those there are."""
+    """Return a kind by name; the error for an unknown one lists all."""
     if name not in KINDS:
         raise InputError(f"kind {name!r} is unknown; known: {list_kinds()}", field="kind")
     return KINDS[name]

@@ -1,4 +1,4 @@
-"""Which kind of index a segment gets: by its size, the memory, and what is known of queries.
+"""Chooses the kinds of index to try for a segment, by its size, the memory and known text queries.
 
 The limits were measured at 512 dimensions (`docs/index.md`); they scale with the bytes of a row.
 """
@@ -9,12 +9,12 @@ import os
 
 from twinlens.index.ann.kinds import KINDS, Workload
 
-EXACT_ROWS = 50_000  # up to here a GEMM over everything answers in a few milliseconds
+EXACT_ROWS = 50_000  # up to here a GEMM over all rows takes a few milliseconds
 MEMORY_SHARE = 0.5
 
 
 def choose_kinds(rows: int, dim: int, *, text_sample: bool, memory: int | None = None) -> list[str]:
-    """Return the kinds to try, best first; after the last one comes exact search."""
+    """Return the kinds to try, best first; if all fail, the segment is searched exactly."""
     budget = available_memory() * MEMORY_SHARE if memory is None else memory
     if rows * dim / 512 <= EXACT_ROWS:
         return []

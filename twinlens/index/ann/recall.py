@@ -1,7 +1,7 @@
-"""How much of the truth an index finds: samples of queries, recall, and how sure of it one can be.
+"""Recall of an index, measured on samples of queries, with confidence intervals.
 
-A true answer is one that an exact search gives. Answers of one query are found or missed together,
-so a confidence interval counts fewer trials than answers.
+A true answer is one that exact search returns. Answers of one query are correlated, so a confidence
+interval counts fewer trials than answers.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ class Sample:
 
     queries: Floats
     truth: RowNumbers  # (n, TUNED_K)
-    own: RowNumbers | None = None  # the row that each query is a copy of: never counts as an answer
+    own: RowNumbers | None = (
+        None  # the row that each query was copied from, excluded from its answers
+    )
 
     def half(self, which: int) -> Sample:
-        """Return every second query: halves 0 and 1 have none in common."""
+        """Return every second query; halves 0 and 1 are disjoint."""
         return self.part(slice(which, None, 2))
 
     def part(self, chosen: slice) -> Sample:
@@ -52,26 +54,26 @@ class Recall:
 def true_sample(
     queries: Floats, rows: npt.NDArray[Any], own: RowNumbers | None = None, live: Mask | None = None
 ) -> Sample:
-    """Find the true answers of queries by exact search."""
+    """Return queries with their true answers from exact search."""
     _, places = top_k(queries, rows, TUNED_K + (own is not None), live)
     return Sample(queries, places if own is None else _without(places, own), own)
 
 
 def fitting_part(sample: Sample) -> Sample:
-    """Return the queries that may shape an index: they neither choose nor report."""
+    """Return the queries used to fit a projection: not used to choose or to report."""
     return sample.half(0).half(0)
 
 
 def recall_of(index: Candidates, sample: Sample, params: IndexParams) -> Recall:
-    """Measure what these parameters deliver on a sample."""
+    """Measure the recall of parameters on a sample."""
     return measure(find_shares(index, sample, params.probe, (params.expansion,))[:, 0])
 
 
 def measure(shares: npt.NDArray[np.float64], z: float = 1.96) -> Recall:
     """Return the mean of each query's recall, with Wilson's interval.
 
-    The answers of one query are found or missed together, so they are not independent: the
-    interval counts as many trials as would give the variance between queries that was seen.
+    The answers of one query are not independent: the interval uses the number of independent trials
+    that would give the observed variance between queries.
     """
     value = float(np.mean(shares))
     trials = _trials(shares)
@@ -88,7 +90,7 @@ def wilson(share: float, trials: float, z: float) -> tuple[float, float]:
 
 
 def _trials(shares: npt.NDArray[np.float64]) -> float:
-    """Return the number of independent trials that the spread of the shares amounts to."""
+    """Return the number of independent trials that matches the variance of the shares."""
     count, value = len(shares), float(np.mean(shares))
     spread = float(np.var(shares))
     if spread == 0 or value in (0, 1):
@@ -97,9 +99,9 @@ def _trials(shares: npt.NDArray[np.float64]) -> float:
 
 
 def lower_bound(shares: npt.NDArray[np.float64]) -> float:
-    """Return what the mean is at least, with a confidence of 95 %.
+    """Return a lower bound of the mean with 95 % confidence.
 
-    Where nothing was missed the spread says nothing; then it is what one miss would leave.
+    If nothing was missed, the variance is zero; the bound then assumes one missed answer.
     """
     if np.all(shares == 1):
         shares = np.append(shares[1:], 1 - 1 / TUNED_K)
@@ -115,7 +117,8 @@ def find_shares(
 ) -> npt.NDArray[np.float64]:
     """Return the share of true answers found, by query and expansion: (n, expansions).
 
-    Candidates are scored by their full rows, so a true answer is found exactly if it is proposed.
+    Candidates are rescored by their full rows, so a true answer is found if and only if it is
+    proposed.
     """
     extra = int(sample.own is not None)
     count = min(TUNED_K * expansions[-1], index.index.ntotal - extra)
@@ -135,8 +138,8 @@ def find_shares(
 
 
 def _without(places: RowNumbers, own: RowNumbers) -> RowNumbers:
-    """Drop each query's own row, or the last place where it is not among them."""
-    mine = places == own[:, None]
-    mine[~mine.any(axis=1), -1] = True
-    kept: RowNumbers = places[~mine].reshape(len(places), -1)
-    return kept
+    """Drop each query's own row, or the last candidate if it is not among them."""
+    is_own = places == own[:, None]
+    is_own[~is_own.any(axis=1), -1] = True
+    others: RowNumbers = places[~is_own].reshape(len(places), -1)
+    return others

@@ -1,4 +1,4 @@
-"""Text queries to tune on, best source first: the user's own, the captions, words in templates."""
+"""Text queries for tuning, best source first: the user's own, captions, words in templates."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from twinlens.index.storage.catalog import Catalog
 
 CAPTION_FIELDS = ("caption", "captions", "text", "title", "description", "sentence", "alt")
 LABEL_FIELDS = ("label", "labels", "class", "cls", "category", "name", "tags", "keywords")
-ENOUGH = 200  # fewer captions than this are too few to measure on
-LOOKED_AT = 20_000  # about
+ENOUGH = 200  # captions needed for a measurement
+LOOKED_AT = 20_000  # items sampled, approximately
 
 
 @dataclass(frozen=True)
 class TextSample:
-    """Texts with a word on where they come from, for the tuning's record."""
+    """Texts and the name of their source, which is recorded with the tuning."""
 
     texts: tuple[str, ...]
     source: str
@@ -31,18 +31,18 @@ def choose_texts(
     given: Sequence[str] = (),
     count: int = 1000,
 ) -> TextSample:
-    """Return up to `count` different texts that stand for what users will ask."""
+    """Return up to `count` distinct texts that resemble the queries of users."""
     if given:
         return TextSample(_draw(given, count), "given")
     captions: set[str] = set()
     labels: set[str] = set()
-    best: set[str] = set()  # of each item its captions, or else its labels: no part is left out
+    best: set[str] = set()  # each item's captions, or else its labels
     for item in catalog.items(step=max(1, -(-catalog.count() // LOOKED_AT))):
-        told = _texts_in(item.metadata, CAPTION_FIELDS)
-        named = _texts_in(item.metadata, LABEL_FIELDS)
-        captions.update(told)
-        labels.update(named)
-        best.update(told or named)
+        item_captions = _texts_in(item.metadata, CAPTION_FIELDS)
+        item_labels = _texts_in(item.metadata, LABEL_FIELDS)
+        captions.update(item_captions)
+        labels.update(item_labels)
+        best.update(item_captions or item_labels)
     if len(captions) >= ENOUGH:
         return TextSample(_draw(sorted(best), count), "captions")
     words = sorted(labels) if len(labels) >= ENOUGH else sorted({*labels, *WORDS})
@@ -61,7 +61,7 @@ def _texts_in(metadata: dict[str, Any], fields: Sequence[str]) -> set[str]:
 
 
 def _draw(texts: Sequence[str], count: int) -> tuple[str, ...]:
-    """Return up to `count` of the texts, each once, the same each time."""
+    """Return up to `count` distinct texts; deterministic."""
     different = list(dict.fromkeys(texts))
     if len(different) <= count:
         return tuple(different)

@@ -1,8 +1,8 @@
-"""Chooses the cheapest parameters that reach a recall, on every modality of query apart.
+"""Chooses the cheapest parameters that reach a recall for every modality of query.
 
 Image queries resemble the rows and text queries do not: an index tuned on images alone reports
-0.999 and delivers 0.83 to text. So the worst modality decides, on the lower confidence bound over
-one half of the sample; what is reported was measured on the other half, which chose nothing.
+0.999 and delivers 0.83 for text. So the worst modality decides, by the lower confidence bound over
+one half of the sample; the reported recall is measured on the other half, not used for tuning.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from twinlens.index.vectors.arrays import Mask
 
 DEFAULT_TARGET = 0.95
 FILTERED_TARGET = 0.99
-FILTERED_SHARES = (0.5, 0.1, 0.02)  # of rows that a filter keeps; fewer are searched exactly
-FILTERED_QUERIES = 400  # a modality
+FILTERED_SHARES = (0.5, 0.1, 0.02)  # of rows kept by a filter; narrower ones are searched exactly
+FILTERED_QUERIES = 400  # per modality
 TIMED_QUERIES = 24
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Parameters and what they deliver by modality; `filtered` has those for filtered searches."""
+    """Parameters and their recall by modality; `filtered` has those for filtered searches."""
 
     params: IndexParams
     target: float
@@ -56,8 +56,8 @@ def tune(
 ) -> Tuning | None:
     """Return the cheapest parameters that reach `target` for every modality, or None if none do.
 
-    `fitted` says that the index was shaped by `fitting_part` of the samples: those queries do not
-    choose, since it serves them better than any others.
+    `fitted` means that the index was fitted to `fitting_part` of the samples: those queries are not
+    used to choose, since their recall is better than that of other queries.
     """
     choosing = {name: one.half(0) for name, one in samples.items()}
     if fitted:
@@ -75,20 +75,20 @@ def tune(
 def _tune_filters(search: _Search, target: float) -> Iterator[FilteredParams]:
     """Yield the cheapest parameters by the share of rows that a filter keeps, from all to few.
 
-    Under a filter the neighbours lie farther apart, by how much only a measurement tells: each
-    share is tuned on answers that lie among rows drawn for it, then raised until it does for rows
-    that lie against the queries.
+    Under a filter the neighbours are farther apart, and only a measurement shows by how much: each
+    share is tuned on a random set of allowed rows, then raised until it also reaches the target on
+    rows far from the queries.
     """
     found = search.cheapest(target)
     yield FilteredParams(1.0, found[1] if found else None)
     for share in FILTERED_SHARES:
-        # What a wider filter needs, a narrower one needs at least.
+        # A narrower filter needs at least the probe of a wider one.
         found = search.under(share, found[1].probe if found else 0).cheapest(target)
         yield FilteredParams(share, search.widen(share, found[1], target) if found else None)
 
 
 class _Search:
-    """Recall over the grid of parameters; one pass at a probe tells it for every expansion."""
+    """Recall over the grid of parameters; one pass per probe measures every expansion."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class _Search:
         self._known: dict[int, dict[int, float]] = {}
 
     def under(self, share: float, least: int) -> _Search:
-        """Return the search among a drawn share of the rows, from the probe `least` on."""
+        """Return a search among a random share of the rows, with probes from `least` up."""
         allowed = np.random.default_rng(2).random(len(self._rows)) < share
         samples = {
             name: true_sample(one.queries, self._rows, one.own, allowed)
@@ -115,19 +115,19 @@ class _Search:
         return _Search(self._index, self._rows, samples, allowed, least)
 
     def widen(self, share: float, params: IndexParams, target: float) -> IndexParams | None:
-        """Return these parameters, raised until they do for filters against the queries as well."""
+        """Return these parameters, raised until they also suffice for adverse filters."""
         return widen(self._index, self._rows, self._few(), share, params, target)
 
     def _few(self) -> dict[str, Sample]:
         return {name: one.part(slice(FILTERED_QUERIES)) for name, one in self._samples.items()}
 
     def cheapest(self, target: float) -> tuple[float, IndexParams] | None:
-        """Return the parameters that reach the target soonest, after their milliseconds."""
+        """Return the fastest parameters that reach the target, with their milliseconds."""
         timed = [(self._time(params), params) for params in self._reaching(target)]
         return min(timed, key=lambda one: one[0], default=None)
 
     def _reaching(self, target: float) -> list[IndexParams]:
-        """Return, for each expansion that can, the smallest probe that reaches the target."""
+        """Return the smallest probe that reaches the target, for each expansion that can."""
         found = []
         for expansion in self._index.kind.expansions:
             low, high = 0, len(self._probes)
@@ -156,7 +156,7 @@ class _Search:
         return self._known[probe][expansion]
 
     def _time(self, params: IndexParams) -> float:
-        """Return the median of thread CPU milliseconds of a query."""
+        """Return the median thread CPU milliseconds of a query."""
         spent = []
         for query in next(iter(self._samples.values())).queries[:TIMED_QUERIES]:
             start = time.thread_time()

@@ -1,6 +1,6 @@
-"""Plain words of things one looks for in pictures: queries for tuning where nobody gave any.
+"""Common words for things in images: queries for tuning if the collection has no texts.
 
-A bank of the language, not of any data set; what matters is that it spreads over many subjects.
+Taken from the language, not from any data set; the list covers many subjects.
 """
 
 from __future__ import annotations

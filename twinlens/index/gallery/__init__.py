@@ -1,4 +1,4 @@
-"""What people look at: thumbnails, contact sheets, the 2-D projection of a collection.
+"""Visual views of a collection: thumbnails, contact sheets, the 2-D projection.
 
 What must stay true: everything here is derived and may be deleted.
 Imported by: `serving` and `cli`.

@@ -1,4 +1,4 @@
-"""A page of thumbnails for a search's answers: one HTML file that needs nothing beside it."""
+"""A page of thumbnails for a search's hits: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ b {{ font-variant-numeric: tabular-nums; }}
 
 
 def write_sheet(hits: Sequence[Hit], title: str, path: Path) -> Path:
-    """Write the page and return its path; an image that is gone leaves its place empty."""
+    """Write the page and return its path; a missing image leaves its figure empty."""
     figures = "\n".join(_figure(hit) for hit in hits)
     path.write_text(_PAGE.format(title=html.escape(title), figures=figures), encoding="utf-8")
     return path
@@ -64,7 +64,7 @@ def _read(hit: Hit) -> bytes | None:
 
 
 def make_thumbnail(image: bytes, side: int = SIDE) -> bytes:
-    """Return the image as a small upright WebP; an `ImageError` if it is none."""
+    """Return the image as a small WebP, rotated by EXIF; raise `ImageError` if it is invalid."""
     with decoding():
         opened = open_image(image, ImageLimits())
         opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size

@@ -1,6 +1,6 @@
-"""Thumbnails of items, made once and kept in a bounded file beside the collection.
+"""Thumbnails of items, cached in a bounded file beside the collection.
 
-A cache: what it loses is made again, from the image where that is still there.
+A lost thumbnail is created again from the image, if that still exists.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class ThumbnailStore:
         place = folder / THUMBNAILS_NAME if os.access(folder, os.W_OK) else ":memory:"
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
-        self.kept = self.made = 0  # asked for and there; made now
+        self.hits = self.created = 0  # requests answered from the cache; thumbnails created
         self._db = sqlite3.connect(place, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")  # a cache need not survive a crash
+        self._db.execute("PRAGMA synchronous=OFF")  # a cache may be lost in a crash
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS thumbnails"
             "(id TEXT PRIMARY KEY, version TEXT NOT NULL, image BLOB NOT NULL)"
@@ -39,16 +39,16 @@ class ThumbnailStore:
         )
 
     def get(self, item: Item) -> bytes | None:
-        """Return an item's thumbnail, made now if its image can be read, or None."""
+        """Return an item's thumbnail, created now if its image can be read, or None."""
         with self._lock:
             row = self._db.execute(
                 "SELECT image FROM thumbnails WHERE id = ? AND version = ?", (item.id, item.version)
             ).fetchone()
-            self.kept += row is not None
+            self.hits += row is not None
         if row is not None:
             return bytes(row[0])
         path = item.metadata.get("path")
-        # Only the indexer's own paths are opened: others were written by whoever may upsert.
+        # Only paths from the indexer are opened: other paths were sent by clients.
         if not isinstance(path, str) or BUILT_MARK not in item.version:
             return None
         try:
@@ -58,10 +58,10 @@ class ThumbnailStore:
         return self.put(item.id, item.version, raw)
 
     def put(self, id: str, version: str, image: bytes) -> bytes:
-        """Make and keep the thumbnail of an image; an `ImageError` if it is none."""
+        """Create and store the thumbnail of an image; raise `ImageError` if it is invalid."""
         small = make_thumbnail(image)
         with self._lock:
-            self.made += 1
+            self.created += 1
             self._forget(id)
             self._db.execute("INSERT INTO thumbnails VALUES (?, ?, ?)", (id, version, small))
             self._bytes += len(small)

@@ -1,4 +1,4 @@
-"""From a corpus to a collection: tables and folders, the resumable indexer, import, export.
+"""Building a collection from a corpus: readers, the resumable indexer, import, export.
 
 What must stay true: each batch is committed by content id, so a stopped build resumes.
 Imported by: gallery, `cli` and `training`.

@@ -1,9 +1,9 @@
-"""The offline indexer: a corpus becomes a collection, and running it again makes up the difference.
+"""The offline indexer: builds a collection from a corpus, and updates it when run again.
 
-An item's version is the hash of its bytes and metadata, so a second run embeds only what is new or
-changed and deletes what is gone. Floats are committed a batch at a time: killed anywhere, the next
-run repeats one batch. The encoder runs in a thread of its own, decoding in others, and commits
-beside both, so that the encoder waits for nothing; no process can be orphaned.
+An item's version is the hash of its bytes and metadata, so a second run embeds only new and changed
+items and deletes missing ones. Embeddings are committed in batches: after a kill at any moment, the
+next run repeats one batch. The encoder, decoding and commits run in separate threads, so that the
+encoder never waits; there are no processes that could be orphaned.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer, check_id
 
 CORPUS_NOTE = "corpus"
-DECODED_TOGETHER = 8  # to hand over one by one costs a fifth of decoding a small image
+DECODED_TOGETHER = 8  # single tasks would cost a fifth of decoding a small image
 
 
 class ImageEncoder(Protocol):
-    """What the indexer needs of an encoder: its two stages for images."""
+    """The two image stages of an encoder that the indexer uses."""
 
     def preprocess(self, image: bytes, /) -> npt.NDArray[np.uint8]:
         """Return pixels (height, width, 3)."""
@@ -49,7 +49,7 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build. `keep` leaves items alone that this corpus does not have."""
+    """Options of a build. With `keep`, items missing from the corpus are not deleted."""
 
     batch: int = 32
     workers: int = max(2, os.cpu_count() or 2)
@@ -63,7 +63,7 @@ def build(
     options: BuildOptions | None = None,
     observe: Callable[[IndexingProgress], None] = lambda progress: None,
 ) -> IndexingProgress:
-    """Bring the collection in line with the corpus; return what was done."""
+    """Update the collection to match the corpus; return the counts."""
     options = options or BuildOptions()
     _claim(writer, corpus, options)
     known = writer.catalog.versions()
@@ -77,7 +77,7 @@ def build(
         for batch in _batches(ahead, options.batch):
             group = intake.sort(batch)
             rows = encoding.submit(_encode, encoder, group.fresh)
-            if before is not None:  # stored while the batch behind it is being embedded
+            if before is not None:  # stored while the next batch is being embedded
                 intake.store(*before)
                 observe(intake.progress)
             before = group, rows
@@ -86,9 +86,9 @@ def build(
     intake.pending.commit()
     progress = intake.progress
     failed = {failure["id"] for failure in intake.failures} - intake.present
-    kept = intake.present
-    gone = [name for name in known if name in failed or not (options.keep or name in kept)]
-    progress.removed = writer.delete(gone)
+    present = intake.present
+    removed = [name for name in known if name in failed or not (options.keep or name in present)]
+    progress.removed = writer.delete(removed)
     write_failures(writer.folder, intake.failures)
     observe(progress)
     return progress
@@ -105,7 +105,7 @@ def _digest(raw: bytes) -> str:
 
 
 def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
-    """Refuse to empty a collection of another corpus; remember this one."""
+    """Record the corpus; raise if the collection was built from another one."""
     name = corpus.name.encode()
     before = writer.catalog.note(CORPUS_NOTE)
     if before is None and writer.catalog.count() and not options.keep:
@@ -113,7 +113,7 @@ def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
     if before not in (None, name) and not options.keep:
         raise InputError(
             f"{writer.folder} was built from {before.decode()}; building it from {corpus.name}"
-            " would delete those items: add --keep to have both, or choose another folder",
+            " would delete those items: add --keep to keep both, or choose another folder",
             field="corpus",
         )
     if before is None:
@@ -128,7 +128,7 @@ def _decode_ahead(
     known: Mapping[str, str],
     options: BuildOptions,
 ) -> Iterator[Decoded]:
-    """Yield decoded entries in order, so many ahead that the encoder never waits."""
+    """Yield decoded entries in order, decoding far enough ahead that the encoder never waits."""
     ahead: deque[Future[list[Decoded]]] = deque()
     entries = corpus.entries()
     most = 2 * (options.batch // DECODED_TOGETHER + options.workers)
@@ -151,7 +151,7 @@ def _decode_group(
 
 
 def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str) -> Decoded:
-    """Read one entry; whatever goes wrong with it is its own matter."""
+    """Read and decode one entry; any error becomes its failure."""
     try:
         check_id(entry.id)
         raw = entry.read()
@@ -163,7 +163,7 @@ def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str) -> Decoded:
         return Decoded(entry, version, encoder.preprocess(raw))
     except TwinlensError as error:
         return Decoded(entry, failure=error.message)
-    except Exception as error:  # a damaged file may raise anything; it must not end the build
+    except Exception as error:  # a damaged file may raise any error; the build must continue
         return Decoded(entry, failure=f"{type(error).__name__}: {error}")
 
 
@@ -174,7 +174,7 @@ def _encode(encoder: ImageEncoder, fresh: list[Decoded]) -> Floats:
 
 
 def _batches(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
-    """Group items so that each batch holds about `size` to embed, or enough to report on."""
+    """Group items so that each batch has about `size` to embed, or enough to report progress."""
     batch: list[Decoded] = []
     pixels = 0
     for one in items:

@@ -1,7 +1,7 @@
-"""Where items come from: an image folder, a glob, tar shards, a zip, a CSV or Parquet table.
+"""Sources of items: an image folder, a glob, tar shards, a zip, a CSV or Parquet table.
 
-A corpus yields entries in a stable order, each with an id that is the same on every run. Reading
-an entry may fail, which is that entry's matter alone.
+A corpus yields entries in a stable order, each with an id that is the same on every run. Reading an
+entry may fail, which fails only that entry.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 from twinlens.errors import InputError
 from twinlens.index.ingest.file_names import (
     IMAGE_SUFFIXES,
-    count_foreign,
-    describe_foreign,
+    count_unsupported,
+    describe_unsupported,
     is_hidden,
     is_image,
     suffix_of,
@@ -46,22 +46,22 @@ class CorpusEntry:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is to be indexed. `count` is None where only reading through would tell.
+    """A source of entries. `count` is None if only reading all of it would tell.
 
-    `left_out` counts, by suffix, the pictures of kinds that cannot be read.
+    `unsupported` counts skipped images of unsupported formats by suffix.
     """
 
     name: str
     kind: str
     entries: Callable[[], Iterator[CorpusEntry]]
     count: int | None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    unsupported: Mapping[str, int] = field(default_factory=dict)
 
 
 def open_corpus(
     source: str | Path, *, id_column: str | None = None, path_column: str | None = None
 ) -> Corpus:
-    """Recognise a corpus by what lies at `source`."""
+    """Open the corpus at `source`, whatever its form."""
     text = str(source)
     path = Path(text).expanduser()
     table = path.suffix.lower() in {".csv", ".tsv", ".parquet", ".jsonl"}
@@ -86,9 +86,9 @@ def open_corpus(
 
 
 def read_path(path: str) -> bytes:
-    """Return the bytes behind an item's `path`: a file, or a place within a zip or a tar.
+    """Return the bytes at an item's `path`: a file, or a member of a zip or a tar.
 
-    Every failure is an `OSError`: the file has moved, or is no longer what was indexed.
+    Every failure is an `OSError`: the file has moved, or has changed since it was indexed.
     """
     inside = _IN_TAR.fullmatch(path)
     if inside and not Path(path).exists():
@@ -107,28 +107,32 @@ def read_path(path: str) -> bytes:
 
 def _from_folder(folder: Path) -> Corpus:
     found = list(_walk(str(folder)))
-    left_out = count_foreign(found)
+    unsupported = count_unsupported(found)
     images = [name for name in found if suffix_of(name) in IMAGE_SUFFIXES]
     tars = [folder / name for name in found if suffix_of(name) == ".tar"]
     if tars and not images:
         return _from_tars(folder, tars)
     if not images:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        there = f"; it holds {describe_foreign(left_out)}: convert them" if left_out else ""
-        raise InputError(f"{folder} holds no image ({kinds}) and no .tar{there}")
-    return replace(_from_images(folder, images), left_out=left_out)
+        hint = (
+            f"; it holds {describe_unsupported(unsupported)}: convert them" if unsupported else ""
+        )
+        raise InputError(f"{folder} holds no image ({kinds}) and no .tar{hint}")
+    return replace(_from_images(folder, images), unsupported=unsupported)
 
 
 def _walk(folder: str, prefix: str = "") -> Iterator[str]:
-    """Yield the files below a folder by their paths within it, hidden ones left out.
+    """Yield the relative paths of the files below a folder, without hidden ones.
 
-    Plain strings: as `Path` objects a million names cost half a minute before the first image.
+    Plain strings: a million `Path` objects would take half a minute before the first image.
     """
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:  # going on would delete, as gone, what is only out of reach
-        raise InputError(f"{folder} cannot be read: {error.strerror}; mend it or move it") from None
+    except OSError as error:  # continuing would delete unreachable items as missing
+        raise InputError(
+            f"{folder} cannot be read: {error.strerror}; fix its permissions or move it"
+        ) from None
     for entry in found:
         if entry.name.startswith("."):
             continue
@@ -151,7 +155,7 @@ def _from_glob(pattern: Path) -> Corpus:
 
 
 def _from_images(root: Path, names: list[str]) -> Corpus:
-    base = str(root.resolve())  # once: to resolve each path costs several system calls
+    base = str(root.resolve())  # once: resolving each path costs several system calls
 
     def entries() -> Iterator[CorpusEntry]:
         for name in names:
@@ -169,19 +173,21 @@ def _from_zip(path: Path) -> Corpus:
     with zipfile.ZipFile(path) as archive:
         visible = [name for name in archive.namelist() if not is_hidden(name)]
         rows = _zip_rows(archive)
-    names, left_out = sorted(filter(is_image, visible)), count_foreign(visible)
+    names, unsupported = sorted(filter(is_image, visible)), count_unsupported(visible)
     if not names:
-        there = f"; it holds {describe_foreign(left_out)}: convert them" if left_out else ""
-        raise InputError(f"{path} holds no image{there}")
+        hint = (
+            f"; it holds {describe_unsupported(unsupported)}: convert them" if unsupported else ""
+        )
+        raise InputError(f"{path} holds no image{hint}")
 
     def entries() -> Iterator[CorpusEntry]:
-        # Closed when the last entry is let go: entries are read after this loop has ended.
-        archive = zipfile.ZipFile(path)  # its reads may be made from any thread
+        # Closed when the last entry is released: entries are read after this loop has ended.
+        archive = zipfile.ZipFile(path)  # thread-safe for reads
         for name in names:
             place = {"path": f"{path.resolve()}!{name}"}
             yield CorpusEntry(name, _reader(archive, name), {**rows.get(name, {}), **place})
 
-    return Corpus(str(path.resolve()), "zip", entries, len(names), left_out)
+    return Corpus(str(path.resolve()), "zip", entries, len(names), unsupported)
 
 
 def _reader(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
@@ -189,7 +195,7 @@ def _reader(archive: zipfile.ZipFile, name: str) -> Callable[[], bytes]:
 
 
 def _zip_rows(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
-    """Return the rows of `index.jsonl` by the file that each names."""
+    """Return the rows of `index.jsonl` by file name."""
     if ZIP_TABLE not in archive.namelist():
         return {}
     rows = {}
@@ -205,7 +211,7 @@ def _zip_rows(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
 
 
 def _from_tars(root: Path, paths: list[Path]) -> Corpus:
-    """Read WebDataset shards: members that share a key are one sample."""
+    """Read WebDataset shards: members with the same key form one sample."""
 
     def entries() -> Iterator[CorpusEntry]:
         for path in paths:
@@ -215,13 +221,15 @@ def _from_tars(root: Path, paths: list[Path]) -> Corpus:
                 if image is not None:
                     raw, offset = members[image]
                     place = {"path": f"{path.resolve()}@{offset}+{len(raw)}"}
-                    sides = {name: held for name, (held, _) in members.items()}
-                    yield CorpusEntry(f"{shard}/{key}", _holder(raw), {**_sidecars(sides), **place})
+                    sides = {name: content for name, (content, _) in members.items()}
+                    yield CorpusEntry(
+                        f"{shard}/{key}", _constant(raw), {**_sidecars(sides), **place}
+                    )
 
     return Corpus(str(root.resolve()), "tar", entries, None)
 
 
-def _holder(raw: bytes) -> Callable[[], bytes]:
+def _constant(raw: bytes) -> Callable[[], bytes]:
     return lambda: raw
 
 
@@ -242,22 +250,22 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[bytes, int]]]]:
                 file = archive.extractfile(member)
                 members[member.name] = (file.read() if file else b"", member.offset_data)
     except tarfile.TarError as error:
-        raise InputError(f"{path} is not a tar that can be read to its end: {error}") from error
+        raise InputError(f"{path} is not a readable tar: {error}") from error
     if members:
         yield key, members
 
 
 def _sidecars(members: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the metadata that lies beside an image: .json, .txt, .cls."""
+    """Return the metadata in an image's sidecar files: .json, .txt, .cls."""
     metadata: dict[str, Any] = {}
     for name, raw in members.items():
         suffix = PurePosixPath(name).suffix.lower()
         if suffix == ".json":
             try:
-                held = json.loads(raw)
+                content = json.loads(raw)
             except ValueError:
-                continue  # the image is still worth indexing
-            metadata.update(held if isinstance(held, dict) else {"json": held})
+                continue  # index the image without it
+            metadata.update(content if isinstance(content, dict) else {"json": content})
         elif suffix in TEXT_SUFFIXES:
             metadata[TEXT_SUFFIXES[suffix]] = raw.decode(errors="replace").strip()
     return metadata

@@ -1,4 +1,4 @@
-"""Collections to plain files and back: numbered .npy embeddings beside metadata tables.
+"""Export to plain files and import from them: numbered .npy embeddings and metadata tables.
 
 The layout is that of common embedding tools: `img_emb/img_emb_0.npy` (n, d) and
 `metadata/metadata_0.parquet` (or .jsonl), joined by row; a metadata row here carries its id.
@@ -23,14 +23,14 @@ from twinlens.index.writer import Writer
 
 ID_COLUMNS = ("id", "image_path", "path", "key", "url")
 IMAGES = "img_emb"
-TAKEN_AT_ONCE = 50_000
+IMPORT_ROWS = 50_000
 _NUMBER = re.compile(r"(\d+)$")
 
 
 def export_parts(collection: Collection, folder: Path, part: int = 100_000) -> int:
-    """Write all items, `part` rows a file; return how many."""
+    """Write all items, `part` rows per file; return how many."""
     if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty; export into a fresh folder", field="out")
+        raise InputError(f"{folder} is not empty; export into a new folder", field="out")
     (folder / IMAGES).mkdir(parents=True)
     (folder / "metadata").mkdir()
     count = 0
@@ -50,8 +50,8 @@ def import_parts(writer: Writer, folder: Path, id_column: str | None = None) -> 
         if len(rows) != len(metadata):
             raise InputError(f"{embeddings} has {len(rows)} rows but {table} {len(metadata)}")
         ids = _ids(embeddings, metadata, id_column)
-        for start in range(0, len(rows), TAKEN_AT_ONCE):
-            piece = slice(start, start + TAKEN_AT_ONCE)
+        for start in range(0, len(rows), IMPORT_ROWS):
+            piece = slice(start, start + IMPORT_ROWS)
             count += writer.upsert(ids[piece], np.asarray(rows[piece]), metadata[piece])
     return count
 
@@ -59,9 +59,9 @@ def import_parts(writer: Writer, folder: Path, id_column: str | None = None) -> 
 def _parts(
     collection: Collection, size: int
 ) -> Iterator[tuple[list[Item], npt.NDArray[np.float16]]]:
-    """Yield items with their embeddings, from one snapshot throughout."""
+    """Yield items with their embeddings, all from one snapshot."""
     snapshot = collection.snapshot()
-    held: list[Item] = []
+    batch: list[Item] = []
     rows: list[npt.NDArray[np.float16]] = []
     for rids, live in snapshot.select(None):
         chosen = rids[live]
@@ -70,19 +70,19 @@ def _parts(
             for rid in sorted(items):
                 row = snapshot.embedding(rid)
                 if row is not None:
-                    held.append(items[rid])
+                    batch.append(items[rid])
                     rows.append(row.astype(np.float16))
-                if len(held) == size:
-                    yield held, np.stack(rows)
-                    held, rows = [], []
-    if held:
-        yield held, np.stack(rows)
+                if len(batch) == size:
+                    yield batch, np.stack(rows)
+                    batch, rows = [], []
+    if batch:
+        yield batch, np.stack(rows)
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Path, Path | None]]:
     """Yield each .npy with the table of the same number.
 
-    Where there is a folder for images, another for texts lies beside it: those are no items.
+    If there is a folder of image embeddings, a folder of text embeddings beside it is ignored.
     """
     images = folder / IMAGES
     arrays = sorted((images if images.is_dir() else folder).rglob("*.npy"), key=_number)
@@ -125,7 +125,7 @@ def _write_table(folder: Path, name: str, items: list[Item]) -> None:
     try:
         table = pyarrow.Table.from_pylist(rows, schema=_schema(pyarrow, rows))
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
-        # Fields of mixed types have no column type: keep such items as they are, in JSONL.
+        # Fields of mixed types have no column type: write JSONL instead.
         lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
         (folder / f"{name}.jsonl").write_bytes(lines)
         return
@@ -133,7 +133,7 @@ def _write_table(folder: Path, name: str, items: list[Item]) -> None:
 
 
 def _schema(pyarrow: Any, rows: list[dict[str, Any]]) -> Any:
-    """Return a schema with every field that any row has; from_pylist looks at the first alone."""
+    """Return a schema with the fields of all rows; from_pylist reads only the first row."""
     fields = dict.fromkeys(key for row in rows for key in row)
     return pyarrow.schema(
         [(name, pyarrow.infer_type([row.get(name) for row in rows])) for name in fields]
@@ -143,5 +143,5 @@ def _schema(pyarrow: Any, rows: list[dict[str, Any]]) -> Any:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return read_lines(path)
-    # A column stands for all rows: what a row lacks is no value of its own.
+    # A table has every column in every row: nulls are missing fields.
     return [{k: v for k, v in row.items() if v is not None} for row in read_parquet(path)]

@@ -1,7 +1,7 @@
-"""What a build has taken in: decoded entries sorted, embedded rows committed, failures written.
+"""Takes in decoded entries of a build: sorts them, commits embedded rows, writes failures.
 
-Rows are committed by number or by time, whichever comes first; what was committed stays, whatever
-happens to the rest of the build.
+Rows are committed by number or by time, whichever comes first; committed rows stay, even if the
+build fails later.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMMIT_SECONDS = 10.0
 
 @dataclass
 class IndexingProgress:
-    """How far a build is; the same object is handed to the observer again and again."""
+    """Progress of a build; the observer receives the same object at every call."""
 
     total: int | None
     seen: int = 0
@@ -40,12 +40,12 @@ class IndexingProgress:
 
     @property
     def rate(self) -> float:
-        """Items a second so far."""
+        """Items per second so far."""
         return self.seen / max(1e-9, time.monotonic() - self.started)
 
     @property
     def seconds_left(self) -> float | None:
-        """The time that the rest will take at this rate, or None where the end is unknown."""
+        """The remaining seconds at this rate, or None if the total is unknown."""
         if self.total is None or not self.seen:
             return None
         return (self.total - self.seen) / self.rate
@@ -53,7 +53,7 @@ class IndexingProgress:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a worker made of an entry: pixels to embed, an embedding to keep, or a failure."""
+    """A worker's result for an entry: pixels to embed, an unchanged embedding, or a failure."""
 
     entry: CorpusEntry
     version: str = ""
@@ -64,16 +64,16 @@ class Decoded:
 
 @dataclass(frozen=True)
 class IntakeBatch:
-    """The entries of one batch that belong into the collection; `size` counts the others too."""
+    """The entries of one batch to store; `size` counts failed ones too."""
 
     size: int
     fresh: list[Decoded]
-    renamed: list[Decoded]  # the image is known, the metadata new
+    renamed: list[Decoded]  # same image, new metadata
     unchanged: int
 
 
 class Intake:
-    """What a build has taken in so far."""
+    """The state of a build: pending rows, progress, present ids and failures."""
 
     def __init__(self, writer: Writer, progress: IndexingProgress) -> None:
         self.pending = Pending(writer)
@@ -82,12 +82,12 @@ class Intake:
         self.failures: list[dict[str, str]] = []
 
     def sort(self, batch: list[Decoded]) -> IntakeBatch:
-        """Tell what is to be embedded from what is known and what failed."""
+        """Separate entries to embed from unchanged and failed ones."""
         fresh, renamed, unchanged = [], [], 0
         for one in batch:
             name = one.entry.id
             if one.failure or name in self.present:
-                reason = one.failure or "the corpus has this id already; the first one counts"
+                reason = one.failure or "duplicate id in the corpus; the first entry is used"
                 self.failures.append({"id": _printable(name), "error": _printable(reason)})
                 continue
             self.present.add(name)
@@ -99,7 +99,7 @@ class Intake:
         return IntakeBatch(len(batch), fresh, renamed, unchanged)
 
     def store(self, group: IntakeBatch, rows: Future[Floats]) -> None:
-        """Hand a batch to the writer once it is embedded."""
+        """Pass a batch to the writer once it is embedded."""
         embedded = rows.result()
         if group.fresh:
             self.pending.add(group.fresh, embedded)
@@ -113,7 +113,7 @@ class Intake:
 
 
 class Pending:
-    """Embedded rows on their way to the writer: committed by number or by time."""
+    """Embedded rows not yet committed; committed by number or by time."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -122,7 +122,7 @@ class Pending:
         self._since = time.monotonic()
 
     def add(self, items: list[Decoded], rows: Floats) -> None:
-        """Take embedded items; commit when enough are there."""
+        """Add embedded items; commit when due."""
         self._items += [replace(one, pixels=None) for one in items]
         self._rows.append(rows)
         late = time.monotonic() - self._since > COMMIT_SECONDS
@@ -130,7 +130,7 @@ class Pending:
             self.commit()
 
     def commit(self) -> None:
-        """Make everything taken so far durable."""
+        """Commit all pending rows."""
         if self._items:
             self.writer.upsert(
                 [one.entry.id for one in self._items],
@@ -143,18 +143,18 @@ class Pending:
 
 
 def write_failures(folder: Path, failures: list[dict[str, str]]) -> None:
-    """Replace the list of failures in one step; no failures, no list."""
+    """Replace the list of failures atomically; without failures, remove it."""
     path = folder / FAILURES_NAME
     if not failures:
         path.unlink(missing_ok=True)
         return
-    beside = path.with_suffix(".tmp")
-    beside.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in failures))
-    sync(beside)
-    beside.replace(path)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in failures))
+    sync(temporary)
+    temporary.replace(path)
     sync(folder)
 
 
 def _printable(text: str) -> str:
-    """Return text that is Unicode: the name of a file may be any bytes."""
+    """Return valid Unicode text: a file name may be arbitrary bytes."""
     return text.encode("utf-8", "backslashreplace").decode()

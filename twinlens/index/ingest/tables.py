@@ -42,7 +42,7 @@ def read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _scalar(text: str | None) -> Any:
-    """Return a CSV cell as a number or a flag where it reads as one."""
+    """Return a CSV cell as a number or a boolean if it spells one."""
     if text is None or text == "":
         return None
     if text.lower() in {"true", "false"}:
@@ -52,7 +52,7 @@ def _scalar(text: str | None) -> Any:
             value = kind(text)
         except ValueError:
             continue
-        # "007" and "1_000" are names, not numbers; nan and inf have no place in JSON.
+        # "007" and "1_000" are names, not numbers; nan and inf are not valid JSON.
         return value if text.strip("+-").replace(".", "").isdigit() and not _padded(text) else text
     return text
 

@@ -1,4 +1,4 @@
-"""What can be asked of a collection: text, image or id, metadata filters, grouping.
+"""Queries of a collection: texts, images and vectors, metadata filters, grouping.
 
 What must stay true: parsing and evaluation only; no query is run here.
 Imported by: collection, snapshot, storage, `cli` and `serving`.

@@ -1,6 +1,6 @@
 """The filter language: `label = "cat" and year >= 2020 and tag in ("a", "b")`.
 
-Text is parsed into the small tree of `filters` and never run; a fault is told with its place.
+Text is parsed into the small tree of `filters` and never executed; errors give their position.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_DEPTH = 50
 
 
 def parse_filter(text: str) -> Filter:
-    """Return the tree of a filter; a fault is an `InputError` that points at it."""
+    """Return the tree of a filter; raise an `InputError` with the position of a fault."""
     if len(text) > MAX_LENGTH:
         raise InputError(
             f"filter: {len(text)} characters; the limit is {MAX_LENGTH}", field="filter"
@@ -62,7 +62,7 @@ class _Token:
 
 
 class _Parser:
-    """Recursive descent, one method a level of precedence: or < and < not < comparison."""
+    """Recursive descent, one method per level of precedence: or < and < not < comparison."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -81,7 +81,7 @@ class _Parser:
         while at < end:
             found = _TOKEN.match(self._text, at)
             if not found or found.lastgroup is None:
-                raise self._fault("cannot read this", at)
+                raise self._fault("unexpected character", at)
             yield _Token(found.lastgroup, found[found.lastgroup], found.start(found.lastgroup))
             at = found.end()
         yield _Token("end", "", len(self._text))
@@ -200,10 +200,10 @@ class _Parser:
 
 
 def _unquote(text: str) -> str:
-    """Return the string between quotes; a backslash keeps the next character as it is."""
+    """Return the string between quotes; a backslash escapes the next character."""
     if text[0] == '"':
         try:
             return str(json.loads(text))  # the escapes of JSON: \n, \u00e9
         except ValueError:
-            pass  # not an escape of JSON: read as in single quotes
+            pass  # not an escape of JSON: read like single quotes
     return re.sub(r"\\(.)", r"\1", text[1:-1])

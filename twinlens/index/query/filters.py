@@ -1,11 +1,11 @@
-"""What a filter means: a small tree, and whether one item's metadata satisfies it.
+"""Filters as a small tree, and their meaning for one item's metadata.
 
-A tree is evaluated on columns (`columns.py`) and, as the reference that tests hold the columns to,
-on one item's metadata by `matches`. `filter_language` reads it from text.
+A tree is evaluated on columns (`columns.py`); `matches` evaluates it on one item's metadata, as the
+reference in tests. `filter_language` parses it from text.
 
-A field that an item lacks satisfies no comparison, `!=` and `not in` included; `not (...)` is the
-plain complement. A list satisfies a comparison if any of its values does, and `!=` or `not in` if
-none equals.
+A missing field satisfies no comparison, including `!=` and `not in`; `not (...)` is the plain
+complement. A list satisfies a comparison if any of its values does, and `!=` or `not in` if none
+equals.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=
 
 @dataclass(frozen=True)
 class Equals:
-    """The field holds one of `values`; negated: it is there and holds none of them."""
+    """The field equals one of `values`; negated: it is present and equals none."""
 
     field: str
     values: tuple[FilterValue, ...]
@@ -30,7 +30,7 @@ class Equals:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The field stands in an order to a number or, by code point, to a string."""
+    """The field is less or greater than a number or, by code point, a string."""
 
     field: str
     sign: str
@@ -39,7 +39,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Contains:
-    """The field is a string with `part` somewhere in it."""
+    """The field is a string that contains `part`."""
 
     field: str
     part: str
@@ -47,7 +47,7 @@ class Contains:
 
 @dataclass(frozen=True)
 class Has:
-    """The field is there and not null."""
+    """The field is present and not null."""
 
     field: str
 
@@ -78,7 +78,7 @@ Filter = Leaf | Not | Both | Either
 
 
 def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
-    """Tell whether one item's metadata satisfies the filter: the reference for the columns."""
+    """Return whether one item's metadata satisfies the filter: the reference for the columns."""
     match tree:
         case Not(part):
             return not matches(part, metadata)
@@ -87,20 +87,20 @@ def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
         case Either(parts):
             return any(matches(part, metadata) for part in parts)
         case Equals(field, values, negated):
-            held = list(field_values(metadata, field))
-            found = any(_same(one, value) for one in held for value in values)
-            return bool(held) and found != negated
+            stored = list(field_values(metadata, field))
+            found = any(_same(one, value) for one in stored for value in values)
+            return bool(stored) and found != negated
         case Comparison(field, sign, value):
             return any(_ordered(one, sign, value) for one in field_values(metadata, field))
         case Contains(field, part):
-            values_held = field_values(metadata, field)
-            return any(isinstance(one, str) and part in one for one in values_held)
+            stored_values = field_values(metadata, field)
+            return any(isinstance(one, str) and part in one for one in stored_values)
         case Has(field):
             return any(True for _ in field_values(metadata, field))
 
 
 def fields_of(tree: Filter) -> set[str]:
-    """Return the fields that a filter asks about."""
+    """Return the fields that a filter uses."""
     match tree:
         case Not(part):
             return fields_of(part)
@@ -111,14 +111,14 @@ def fields_of(tree: Filter) -> set[str]:
 
 
 def field_values(metadata: Mapping[str, Any], field: str) -> Iterator[FilterValue]:
-    """Yield the scalars that a (dotted) field holds: one, those of a list, or none."""
+    """Yield the scalars of a (dotted) field: one, those of a list, or none."""
     for name, value in walk_fields(metadata):
         if name == field:
             yield value
 
 
 def walk_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, FilterValue]]:
-    """Yield every (dotted field, scalar) of an item's metadata; null and NaN are not there."""
+    """Yield every (dotted field, scalar) of an item's metadata, without null and NaN."""
     for key, value in metadata.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
@@ -131,14 +131,14 @@ def walk_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
                 yield name, float(one)
 
 
-def _same(held: FilterValue, value: FilterValue) -> bool:
-    return _kind(held) is _kind(value) and held == value
+def _same(stored: FilterValue, value: FilterValue) -> bool:
+    return _kind(stored) is _kind(value) and stored == value
 
 
-def _ordered(held: FilterValue, sign: str, value: str | float) -> bool:
-    return _kind(held) is _kind(value) and ORDERS[sign](held, value)
+def _ordered(stored: FilterValue, sign: str, value: str | float) -> bool:
+    return _kind(stored) is _kind(value) and ORDERS[sign](stored, value)
 
 
 def _kind(value: FilterValue) -> type:
-    """Return bool, str or float: True is not 1, and "1" is neither."""
+    """Return bool, str or float, so that True, 1 and "1" all differ."""
     return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)

@@ -1,4 +1,4 @@
-"""Near-duplicates folded into groups: ten copies of a picture take one place of an answer."""
+"""Groups near-duplicates, so that ten copies of an image become one hit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DUPLICATE_SIMILARITY = 0.98
 
 
 def group_duplicates(rows: Floats, similarity: float = DUPLICATE_SIMILARITY) -> list[list[int]]:
-    """Return groups of positions; the first of a group is its best, and groups keep their order.
+    """Return groups of positions; the first of a group is its best; groups keep their order.
 
-    `rows` (n, d) are unit rows, best answer first. A row joins the first group whose best it is at
-    least so similar to; it is compared with no other, so likeness does not chain.
+    `rows` (n, d) are unit rows, best answer first. A row joins the first group whose best row is at
+    least this similar; it is compared with no other row, so groups do not chain.
     """
     if not -1 <= similarity <= 1:
         raise InputError(

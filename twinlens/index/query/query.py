@@ -1,7 +1,7 @@
-"""Query arithmetic: texts, images and vectors with weights, negatives included, as one embedding.
+"""Query arithmetic: a weighted sum of texts, images and vectors as one embedding.
 
-Each part is a unit row, so that weights mean the same for texts and images; the sum is made a unit
-row again, and a sum that cancels out is refused.
+Each part is a unit row, so that weights mean the same for texts and images; the sum is normalised
+again, and parts that cancel each other out are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CANCELLED = 1e-3
 
 
 class QueryEncoder(Protocol):
-    """What a query needs of an encoder."""
+    """The methods of an encoder that queries use."""
 
     def embed_texts(self, texts: Sequence[str], /) -> npt.NDArray[np.float32]:
         """Return unit rows (n, d)."""

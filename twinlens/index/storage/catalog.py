@@ -1,8 +1,8 @@
-"""`catalog.sqlite`: what a collection holds, and its one commit point.
+"""`catalog.sqlite`: the items of a collection, and its single commit point.
 
-A transaction that returned is on disk (WAL, synchronous FULL); whatever it does not name does not
-exist, so a crash leaves the old state or the new one. Every row carries a checksum, since SQLite
-has none: a flipped byte raises instead of answering.
+A transaction that returned is on disk (WAL, synchronous FULL); files that it does not name are
+ignored, so a crash leaves either the old or the new state. Every row has a checksum, since SQLite
+has none: a flipped byte raises an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from twinlens.index.storage.transaction import Transaction
 from twinlens.index.vectors.arrays import Floats
 
 CATALOG_NAME = "catalog.sqlite"
-CHUNK = 500  # ids a query, below SQLite's limit on parameters
+CHUNK = 500  # ids per query, below SQLite's limit on parameters
 
 _SCHEMA = """
 CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE notes(key TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NUL
 
 
 class Catalog:
-    """One connection to the catalog; safe to share between threads."""
+    """One thread-safe connection to the catalog."""
 
     def __init__(self, folder: Path, *, write: bool = False) -> None:
         self.path = folder / CATALOG_NAME
@@ -81,11 +81,11 @@ class Catalog:
     # --- reading ---------------------------------------------------------------------------
 
     def version(self) -> int:
-        """Return a number that differs after any other connection committed: 3 microseconds."""
+        """Return a number that changes when another connection commits; takes 3 microseconds."""
         return int(self._one("PRAGMA data_version")[0])
 
     def head(self) -> Head:
-        """Return the head as of now."""
+        """Return the current head."""
         body, crc = self._one("SELECT body, crc FROM head")
         self._check(crc, body)
         raw = json.loads(body)
@@ -97,7 +97,7 @@ class Catalog:
         return Head(**raw)
 
     def changes(self, last_rid: int, last_seq: int, *, with_segments: bool = False) -> Changes:
-        """Return what was committed after this point, as one consistent picture."""
+        """Return all changes committed after this point, read in one transaction."""
         with self.reading():
             head = self.head()
             found = self._all(
@@ -105,12 +105,12 @@ class Catalog:
                 " FROM delta d JOIN items i USING (rid) WHERE d.rid > ? ORDER BY d.rid",
                 (last_rid,),
             )
-            gone = self._all("SELECT seq, rid, crc FROM tombstones WHERE seq > ?", (last_seq,))
+            deleted = self._all("SELECT seq, rid, crc FROM tombstones WHERE seq > ?", (last_seq,))
             segments = tuple(self.segments()) if with_segments else ()
         for rid, embedding, crc, *item in found:
             self._check(crc, rid, embedding)
             self._check(item[3], rid, *item[:3])
-        for seq, rid, crc in gone:
+        for seq, rid, crc in deleted:
             self._check(crc, seq, rid)
         return Changes(
             head,
@@ -118,7 +118,7 @@ class Catalog:
             np.array([row[0] for row in found], dtype=np.int64),
             _rows([row[1] for row in found], head.dim),
             [orjson.loads(row[5]) for row in found],
-            np.array([row[1] for row in gone], dtype=np.int64),
+            np.array([row[1] for row in deleted], dtype=np.int64),
         )
 
     def segments(self) -> list[SegmentRow]:
@@ -138,18 +138,18 @@ class Catalog:
         return int(self._one("SELECT count(*) FROM delta")[0])
 
     def by_rid(self, rids: Sequence[int]) -> dict[int, Item]:
-        """Return the items of these rids; one that is gone is left out."""
+        """Return the items of these rids; deleted ones are omitted."""
         return {item.rid: item for item in self._items("rid", rids)}
 
     def by_id(self, ids: Sequence[str]) -> dict[str, Item]:
-        """Return the items of these ids; one that does not exist is left out."""
+        """Return the items of these ids; unknown ones are omitted."""
         return {item.id: item for item in self._items("id", ids)}
 
     def items(self, after: int = 0, limit: int | None = None, step: int = 1) -> Iterator[Item]:
         """Yield the items in the order of their rids, read in pages.
 
-        With `step` about one of so many, from all over the collection and the same each time: rids
-        are scrambled first, since what repeats in a corpus may well repeat with the step.
+        With `step`, about one in `step` items, spread over the collection and deterministic: rids
+        are scrambled first, since a corpus may have the same period as the step.
         """
         left = limit
         while left is None or left > 0:
@@ -167,7 +167,7 @@ class Catalog:
             left = None if left is None else left - page
 
     def versions(self) -> dict[str, str]:
-        """Return the version of every id: what a repeated build compares with."""
+        """Return the version of every id, for repeated builds."""
         return dict(self._all("SELECT id, version FROM items"))
 
     def delta_embedding(self, rid: int) -> Floats | None:
@@ -179,7 +179,7 @@ class Catalog:
         return np.frombuffer(rows[0][0], dtype=np.float16).astype(np.float32)
 
     def note(self, key: str) -> bytes | None:
-        """Return a named value that belongs to the collection, such as a sample of queries."""
+        """Return a named value stored with the collection, such as a sample of queries."""
         rows = self._all("SELECT body, crc FROM notes WHERE key = ?", (key,))
         if not rows:
             return None
@@ -187,7 +187,7 @@ class Catalog:
         return bytes(rows[0][0])
 
     def verify(self) -> None:
-        """Read every row and every page; raise at the first that is damaged."""
+        """Read every row and every page; raise at the first damage."""
         with self.reading():
             answer = self._one("PRAGMA integrity_check")[0]
             if answer != "ok":
@@ -201,14 +201,14 @@ class Catalog:
     # --- writing ---------------------------------------------------------------------------
 
     @contextmanager
-    def holding(self) -> Iterator[None]:
-        """Keep other threads of this process from committing through this connection."""
+    def blocking_commits(self) -> Iterator[None]:
+        """Block commits of other threads through this connection."""
         with self._lock:
             yield
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Make the reads within one consistent picture."""
+        """Run the reads inside in one transaction."""
         with self._lock:
             if self._db.in_transaction:
                 yield
@@ -221,7 +221,7 @@ class Catalog:
 
     @contextmanager
     def writing(self, *, new_generation: bool = False) -> Iterator[Transaction]:
-        """Commit what happens within durably and at once, or nothing of it."""
+        """Commit the changes inside durably and atomically, or none of them."""
         with self._lock:
             self._execute("BEGIN IMMEDIATE")
             try:

@@ -1,8 +1,8 @@
-"""Metadata as columns, so that a filter costs microseconds: values by field, never by item.
+"""Metadata as columns, so that evaluating a filter takes microseconds.
 
-Built once when a segment is written and immutable after. A field may hold numbers, strings, flags
-and lists of them at once; each kind is a sparse column of its own. Whatever a column answers,
-`filters.matches` answers for each item alone.
+Built once when a segment is written, then immutable. A field may hold numbers, strings, booleans
+and lists of them at once; each type has its own sparse column. What must stay true: a column gives
+the same result as `filters.matches` for each item.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _COMPARE = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater
 
 @dataclass(frozen=True)
 class Column:
-    """The scalars of one kind in one field: `values[i]` belongs to row `rows[i]`.
+    """The scalars of one type in one field: `values[i]` belongs to row `rows[i]`.
 
-    Strings are codes into `words`, which is sorted, so that an order of strings is one of codes.
+    Strings are codes into `words`, which is sorted, so that codes compare like their strings.
     """
 
     rows: npt.NDArray[np.int32]
@@ -76,7 +76,7 @@ class Columns:
         return sorted({field for field, _ in self._columns})
 
     def select(self, tree: Filter) -> Mask:
-        """Return a flag a row: which satisfy the filter."""
+        """Return one flag per row: whether it satisfies the filter."""
         match tree:
             case Not(part):
                 return ~self.select(part)
@@ -125,7 +125,7 @@ class Columns:
         if column is None:
             return np.zeros(self.count, dtype=bool)
         if isinstance(value, str):
-            # All codes below `bound` are on the lower side of the value.
+            # All codes below `bound` are lower than the value.
             bound = _position(column.words, value, "left" if sign in {"<", ">="} else "right")
             below = column.values < bound
             return self._rows_where(column, below if sign in {"<", "<="} else ~below)
@@ -188,7 +188,7 @@ def _pack(kind: str, rows: list[int], values: list[FilterValue]) -> Column:
 
 
 def _position(words: tuple[str, ...], value: str, side: str) -> int:
-    """Return where `value` stands in sorted `words`, before or after its equals."""
+    """Return the position of `value` in sorted `words`, before or after equal words."""
     return bisect_left(words, value) if side == "left" else bisect_right(words, value)
 
 

@@ -1,4 +1,4 @@
-"""How SQLite is opened for a catalog: durable, patient, and read-only where it must be."""
+"""Opens SQLite for a catalog: durable, with a busy timeout, read-only where required."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BUSY_SECONDS = 10.0
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    """Open SQLite; a folder that we may not write to is opened as immutable."""
+    """Open SQLite; in a folder without write permission, as immutable."""
     mode = "rw" if write else "ro"
     if not write and not os.access(path.parent, os.W_OK) and not _has_log(path):
         mode = "ro&immutable=1"

@@ -1,7 +1,7 @@
-"""The rows that no segment holds yet, in memory: searched exactly, cheap to grow.
+"""The rows that are not in a segment yet, in memory: searched exactly, cheap to append to.
 
-A view is immutable: the buffer behind it only grows past the view's end, and the flags of living
-rows are copied when one dies.
+A `Delta` is immutable: its buffer only grows past its end, and the flags of live rows are copied
+when one is deleted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from twinlens.index.query.filters import Filter
 from twinlens.index.storage.columns import Columns
 from twinlens.index.vectors.arrays import Floats, Mask, Rids
 
-CHUNK = 512  # rows of metadata turned into columns at a time
+CHUNK = 512  # rows of metadata converted to columns at a time
 
 
 class _Buffer:
-    """Storage that views share; rows are only ever written behind every view's end."""
+    """Storage shared by deltas; rows are only written past the end of all of them."""
 
     def __init__(self, dim: int, capacity: int = 64) -> None:
         self.embeddings = np.zeros((capacity, dim), dtype=np.float32)
@@ -46,16 +46,16 @@ class Delta:
 
     @property
     def rids(self) -> Rids:
-        """The rids of all rows, the dead included."""
+        """The rids of all rows, including deleted ones."""
         return self.buffer.rids[: self.count]
 
     @property
     def embeddings(self) -> Floats:
-        """The embeddings of all rows, the dead included."""
+        """The embeddings of all rows, including deleted ones."""
         return self.buffer.embeddings[: self.count]
 
     def extend(self, rids: Rids, embeddings: Floats, metadata: list[dict[str, Any]]) -> Delta:
-        """Return a delta with these rows behind the others."""
+        """Return a delta with these rows appended."""
         if not len(rids):
             return self
         end = self.count + len(rids)
@@ -67,12 +67,12 @@ class Delta:
         return Delta(buffer, end, live)
 
     def with_deleted(self, rids: Rids) -> Delta:
-        """Return a delta in which the rows of these rids are dead."""
+        """Return a delta in which the rows of these rids are deleted."""
         dead = np.isin(self.rids, rids)
         return replace(self, live=self.live & ~dead) if dead.any() else self
 
     def select(self, tree: Filter) -> Mask:
-        """Return a flag a row: which satisfy the filter."""
+        """Return one flag per row: whether it satisfies the filter."""
         buffer, full = self.buffer, self.count // CHUNK
         with buffer.lock:
             while len(buffer.columns) < full:
@@ -86,7 +86,7 @@ class Delta:
         return Columns.build(self.buffer.metadata[: self.count]).fields
 
     def _room(self, end: int) -> _Buffer:
-        """Return a buffer with space up to `end`, ours if it is free behind our last row."""
+        """Return a buffer with space up to `end`; the same one if it is free past the last row."""
         old = self.buffer
         if len(old.metadata) == self.count and end <= len(old.rids):
             return old

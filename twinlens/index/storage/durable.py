@@ -1,6 +1,6 @@
-"""Files that survive a crash: written beside, flushed to disk, hashed, then renamed into place.
+"""Folders that survive a crash: written under another name, flushed, hashed, then renamed.
 
-A published folder is immutable: it is never written to again, so a reader may map its files.
+A published folder is immutable: it is never written to again, so readers may map its files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "a
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What the catalog knows of a file: enough to notice any change of it."""
+    """The catalog's record of a file: enough to detect any change."""
 
     bytes: int
     sha256: str
 
 
 def fresh_name(kind: str) -> str:
-    """Return a name never used before, sorting by time: `seg-0192f3a1c2d4-9f3c11`."""
+    """Return a unique name that sorts by time: `seg-0192f3a1c2d4-9f3c11`."""
     return f"{kind}-{time.time_ns() // 1000:014x}-{secrets.token_hex(4)}"
 
 
@@ -41,7 +41,7 @@ def hash_file(path: Path) -> FileRecord:
 
 
 def check_sizes(folder: Path, files: dict[str, FileRecord]) -> None:
-    """Refuse a folder in which a file is missing or cut: cheap enough for every opening."""
+    """Raise if a file of a folder is missing or truncated: cheap enough for every opening."""
     for name, record in files.items():
         try:
             size = (folder / name).stat().st_size
@@ -54,7 +54,7 @@ def check_sizes(folder: Path, files: dict[str, FileRecord]) -> None:
 
 
 def check_hashes(folder: Path, files: dict[str, FileRecord]) -> None:
-    """Refuse a folder in which any byte differs from what was published."""
+    """Raise if any byte of a folder differs from what was published."""
     check_sizes(folder, files)
     for name, record in files.items():
         try:
@@ -68,7 +68,7 @@ def check_hashes(folder: Path, files: dict[str, FileRecord]) -> None:
 
 
 def publish_folder(root: Path, name: str, fill: Callable[[Path], None]) -> dict[str, FileRecord]:
-    """Let `fill` write into a fresh folder, make it durable and rename it to `root/name`."""
+    """Let `fill` write into a new folder, flush it to disk and rename it to `root/name`."""
     pending = root / (PENDING + name)
     pending.mkdir()
     try:
@@ -95,7 +95,7 @@ def sync(path: Path) -> None:
 
 
 def refuse_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> None:
-    """Refuse a folder on a network file system: SQLite's locks do not hold there."""
+    """Raise for a folder on a network file system: SQLite's locks are unreliable there."""
     if not mounts.exists():
         return
     place = folder.resolve()
@@ -107,6 +107,6 @@ def refuse_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> None:
             best, kind = point, filesystem
     if kind in NETWORK_FILESYSTEMS:
         raise InputError(
-            f"{folder} lies on {kind}, where file locks do not hold; keep a collection that is"
+            f"{folder} is on {kind}, where file locks are unreliable; keep a collection that is"
             " written to on a local disk (a copy of it may be read anywhere)"
         )

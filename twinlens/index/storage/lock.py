@@ -1,4 +1,4 @@
-"""One writer at a time: a lock that the kernel drops when its holder dies, however it dies."""
+"""One writer at a time: a lock that the kernel releases when its process ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK_NAME = "writer.lock"
 
 
 class WriterLock:
-    """Holds `writer.lock` of a collection; taking it twice fails at once and says who has it."""
+    """Holds a collection's `writer.lock`; a second attempt fails at once and names the holder."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / LOCK_NAME
@@ -33,7 +33,7 @@ class WriterLock:
         os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def release(self) -> None:
-        """Let the next writer in."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,4 +1,4 @@
-"""The rows of the catalog as plain values, and the checksum that each row carries."""
+"""The rows of the catalog as plain values, and their checksums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Head:
-    """What is true of the whole collection."""
+    """Properties of the whole collection."""
 
     dim: int
     bundle_name: str
@@ -29,13 +29,13 @@ class Head:
     epoch: int = 0  # one more with every commit
     generation: int = 0  # one more when the set of segments or their indexes changes
     next_rid: int = 1
-    last_seq: int = 0  # of the tombstones ever written; they may be forgotten, numbers never return
+    last_seq: int = 0  # number of the last tombstone written; numbers are never reused
     format: int = FORMAT
 
 
 @dataclass(frozen=True)
 class IndexRow:
-    """The derived FAISS index of a segment: rebuilt at will, never the only copy of anything."""
+    """The FAISS index of a segment: derived data that can be rebuilt at any time."""
 
     name: str
     kind: str
@@ -66,25 +66,25 @@ class Item:
 
 @dataclass(frozen=True)
 class Changes:
-    """What was committed after a known point, read in one transaction."""
+    """All changes after a known point, read in one transaction."""
 
     head: Head
-    segments: tuple[SegmentRow, ...]  # where they were asked for
+    segments: tuple[SegmentRow, ...]  # empty unless requested
     rids: Rids  # new delta rows, ascending
     embeddings: Floats
     metadata: list[dict[str, Any]]
-    tombstones: Rids  # rids gone since
+    tombstones: Rids  # rids deleted since
 
 
 def checksum(*fields: int | str | bytes) -> int:
     """Return the CRC-32 of a row's fields."""
-    if isinstance(fields[-1], bytes):  # an embedding or a note, never joined to a copy
+    if isinstance(fields[-1], bytes):  # an embedding or a note, hashed without copying
         return zlib.crc32(fields[-1], checksum(*fields[:-1]))
     return zlib.crc32("\0".join(map(str, fields)).encode())
 
 
 def dump_metadata(metadata: dict[str, Any]) -> str:
-    """Return metadata as JSON text; refuse what JSON cannot hold."""
+    """Return metadata as JSON text; raise if JSON cannot represent it."""
     try:
         return orjson.dumps(metadata, option=orjson.OPT_SERIALIZE_NUMPY).decode()
     except (TypeError, orjson.JSONEncodeError) as error:
@@ -97,7 +97,7 @@ def now() -> str:
 
 
 def segment_body(row: SegmentRow) -> str:
-    """Return what the catalog keeps of a segment, as JSON."""
+    """Return the catalog's record of a segment, as JSON."""
 
     def files(records: dict[str, FileRecord]) -> dict[str, list[Any]]:
         return {name: [record.bytes, record.sha256] for name, record in records.items()}
@@ -109,7 +109,7 @@ def segment_body(row: SegmentRow) -> str:
 
 
 def segment_from(name: str, raw: dict[str, Any]) -> SegmentRow:
-    """Return the segment that `segment_body` wrote down."""
+    """Return the segment that `segment_body` serialised."""
 
     def files(records: dict[str, list[Any]]) -> dict[str, FileRecord]:
         return {key: FileRecord(*value) for key, value in records.items()}

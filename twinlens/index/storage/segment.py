@@ -1,7 +1,7 @@
 """An immutable folder of embeddings: float16 rows in the order of their rids, and their metadata.
 
-All files are mapped when the segment is opened, so that a compaction may unlink them under a
-reader. No byte reaches an answer before the sha256 of its file was checked once in this process.
+All files are mapped when the segment is opened, so that a compaction may unlink them while it is
+read. No byte is used in an answer before the sha256 of its file was checked once in this process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RIDS_NAME = "rids.npy"
 
 @dataclass(frozen=True)
 class Content:
-    """What a new segment is filled with: rids ascending, embeddings in blocks in the same order."""
+    """The content of a new segment: ascending rids, and embeddings in blocks in that order."""
 
     rids: Rids
     dim: int
@@ -40,7 +40,7 @@ class Content:
 
 
 def write_segment(root: Path, content: Content) -> SegmentRow:
-    """Publish a new segment folder; it is not part of the collection until the catalog says so."""
+    """Publish a new segment folder; it joins the collection when the catalog names it."""
 
     def fill(folder: Path) -> None:
         count = len(content.rids)
@@ -68,19 +68,19 @@ class DeviceRows(Protocol):
     """A copy of the rows on a GPU."""
 
     def search(self, queries: Floats, count: int, /) -> tuple[Floats, RowNumbers] | None:
-        """Return the best rows of each query, or None where the CPU has to answer."""
+        """Return the best rows of each query, or None if the CPU has to search."""
         ...
 
 
 class Segment:
-    """One segment, open for reading."""
+    """One segment, opened for reading."""
 
     def __init__(self, root: Path, row: SegmentRow, dim: int) -> None:
         self.row = row
         self.name = row.name
         self._folder = root / row.name
         check_sizes(self._folder, row.files)
-        # Checked and read through these maps alone: the names may be gone before the first search.
+        # Checked and read only through these maps: the files may be unlinked before a search.
         self._maps = {name: _map(self._folder / name, record) for name, record in row.files.items()}
         self.rids: Rids = self._view(RIDS_NAME, "<i8", (row.rows,))
         self.embeddings: Halves = self._view(EMBEDDINGS_NAME, "<f2", (row.rows, dim))
@@ -95,7 +95,7 @@ class Segment:
         return self.row.rows
 
     def verify(self) -> None:
-        """Check every byte of the segment; once a process."""
+        """Check every byte of the segment, once per process."""
         with self._lock:
             if self._verified:
                 return
@@ -108,7 +108,7 @@ class Segment:
             self._verified = True
 
     def select(self, tree: Filter) -> Mask:
-        """Return a flag a row: which satisfy the filter."""
+        """Return one flag per row: whether it satisfies the filter."""
         return self._read_columns().select(tree)
 
     def fields(self) -> list[str]:
@@ -116,7 +116,7 @@ class Segment:
         return self._read_columns().fields
 
     def matrix(self, resident: bool) -> Floats | Halves:
-        """Return all rows: in float32 and kept if `resident`, else as they lie on disk."""
+        """Return all rows: as float32 held in memory if `resident`, else mapped from disk."""
         self.verify()
         if not resident:
             return self.embeddings
@@ -126,7 +126,7 @@ class Segment:
         return self._resident
 
     def on_device(self, copy: Callable[[Halves], DeviceRows | None]) -> DeviceRows | None:
-        """Return all rows on the GPU, copied once, or None where there is none."""
+        """Return all rows on the GPU, copied once, or None without a GPU."""
         self.verify()
         with self._lock:
             if not self._device_asked:
@@ -135,7 +135,7 @@ class Segment:
         return self._device
 
     def place_of(self, rids: Rids) -> RowNumbers:
-        """Return the row of each rid, -1 where the rid is not in this segment."""
+        """Return the row of each rid, -1 if the rid is not in this segment."""
         if not len(self.rids):
             return np.full(len(rids), -1, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.rids, rids), len(self.rids) - 1)
@@ -151,8 +151,7 @@ class Segment:
     def _view(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return the array at the end of an .npy file.
 
-        Shape and type come from the catalog: the file's own header is not read, for it is
-        unchecked.
+        Shape and type come from the catalog; the file's own header is unchecked and not read.
         """
         raw = self._maps[name]
         offset = len(raw) - np.dtype(dtype).itemsize * math.prod(shape)
@@ -160,12 +159,12 @@ class Segment:
             raise CollectionError(
                 f"{self._folder / name} is too short for {shape} of {dtype}: it is damaged"
             )
-        # A plain array: each use of a `memmap` runs Python code of NumPy's.
+        # A plain array: operations on a `memmap` are slower.
         return np.asarray(raw[offset:].view(dtype).reshape(shape))
 
 
 def _map(path: Path, record: FileRecord) -> npt.NDArray[np.uint8]:
-    """Map a whole file; one that a compaction has just taken away is a `CollectionError`."""
+    """Map a file; raise `CollectionError` if a compaction has just removed it."""
     try:
         raw: npt.NDArray[np.uint8] = np.memmap(path, np.uint8, "r", shape=(record.bytes,))
     except (OSError, ValueError) as error:

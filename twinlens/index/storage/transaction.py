@@ -1,7 +1,7 @@
 """The changes of one commit, as the only statements that alter a catalog.
 
-A rid is given once and never again, so that whoever knows the last rid and the last tombstone that
-it saw knows the whole past.
+Rids are never reused, so a reader only has to remember the last rid and the last tombstone that it
+saw.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Transaction:
     def replace_items(
         self, ids: Sequence[str], versions: Sequence[str], metadata: Sequence[dict[str, Any]]
     ) -> Rids:
-        """Insert items under fresh rids, burying what had their ids before."""
+        """Insert items with new rids, deleting earlier items of the same ids."""
         self.delete_items(ids)
         rids = range(self._next_rid, self._next_rid + len(ids))
         self._next_rid += len(ids)
@@ -42,17 +42,17 @@ class Transaction:
         return np.arange(rids.start, rids.stop, dtype=np.int64)
 
     def delete_items(self, ids: Iterable[str]) -> int:
-        """Bury the items of these ids; return how many there were."""
+        """Delete the items of these ids; return how many there were."""
         count = 0
         for name in ids:
             row = self._db.execute("SELECT rid FROM items WHERE id = ?", (name,)).fetchone()
             if row is not None:
-                self._bury(row[0])
+                self._delete_row(row[0])
                 count += 1
         return count
 
     def insert_delta(self, rids: Rids, embeddings: Floats) -> None:
-        """Keep the embeddings of fresh rids in the catalog itself until they are sealed."""
+        """Store the embeddings of new rids in the catalog until they are sealed into a segment."""
         blobs = [row.tobytes() for row in embeddings.astype(np.float16)]
         self._db.executemany(
             "INSERT INTO delta VALUES (?, ?, ?)",
@@ -63,7 +63,7 @@ class Transaction:
         )
 
     def clear_delta(self, last_rid: int) -> None:
-        """Forget the delta rows up to `last_rid`: a segment of this transaction holds them."""
+        """Delete the delta rows up to `last_rid`: a segment of this transaction holds them."""
         self._db.execute("DELETE FROM delta WHERE rid <= ?", (last_rid,))
 
     def insert_segment(self, row: SegmentRow) -> None:
@@ -75,21 +75,21 @@ class Transaction:
         )
 
     def drop_segment(self, name: str) -> None:
-        """Take a folder out of the collection; readers that have it open keep it."""
+        """Remove a folder from the collection; readers that have it open keep it."""
         self._db.execute("DELETE FROM segments WHERE name = ?", (name,))
 
     def forget_all_tombstones(self, up_to: int) -> None:
-        """Drop all tombstones up to a number: no segment holds a row that they bury."""
+        """Drop all tombstones up to a number: no segment holds a row that they delete."""
         self._db.execute("DELETE FROM tombstones WHERE seq <= ?", (up_to,))
 
     def forget_tombstones(self, rids: Iterable[int], up_to: int) -> None:
-        """Drop the tombstones of rows that no segment holds any more."""
+        """Drop the tombstones of rows that are in no segment any more."""
         self._db.executemany(
             "DELETE FROM tombstones WHERE rid = ? AND seq <= ?", [(rid, up_to) for rid in rids]
         )
 
     def write_note(self, key: str, body: bytes) -> None:
-        """Keep a named value with the collection."""
+        """Store a named value with the collection."""
         self._db.execute(
             "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, body, checksum(key, body))
         )
@@ -106,7 +106,7 @@ class Transaction:
         body = json.dumps(head.__dict__)
         self._db.execute("UPDATE head SET body = ?, crc = ?", (body, checksum(body)))
 
-    def _bury(self, rid: int) -> None:
+    def _delete_row(self, rid: int) -> None:
         self._db.execute("DELETE FROM items WHERE rid = ?", (rid,))
         self._db.execute("DELETE FROM delta WHERE rid = ?", (rid,))
         self._last_seq += 1

@@ -1,4 +1,4 @@
-"""Arithmetic on embeddings: rows, exact search, dimension reduction, FAISS set up, GPU copies.
+"""Arithmetic on embeddings: rows, exact search, dimension reduction, FAISS setup, GPU copies.
 
 What must stay true: functions of arrays; nothing here knows a file, a record or a collection.
 Imported by: ann, collection, gallery, ingest, maintenance, query, snapshot, storage, verify and

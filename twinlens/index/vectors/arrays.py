@@ -1,6 +1,6 @@
-"""The array types that the index speaks of, and the checks at its edge.
+"""The array types of the index, and the check of embeddings that enter it.
 
-An embedding that passed `unit_rows` is finite and of length one; nothing behind it checks again.
+Embeddings that passed `unit_rows` are finite and of unit length; no later code checks them again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Floats = npt.NDArray[np.float32]  # embeddings and scores in memory
 Halves = npt.NDArray[np.float16]  # embeddings on disk
 Rids = npt.NDArray[np.int64]  # row identities, ascending within a segment
 RowNumbers = npt.NDArray[np.int64]  # positions within one segment
-Mask = npt.NDArray[np.bool_]  # one flag a row
+Mask = npt.NDArray[np.bool_]  # one flag per row
 
 MIN_NORM = 1e-6
 
 
 def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") -> Floats:
-    """Return `embeddings` as unit rows (n, dim) in float32; refuse what cannot be one."""
+    """Return `embeddings` as unit rows (n, dim) in float32; raise if that is impossible."""
     try:
         rows = np.asarray(embeddings, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -35,7 +35,7 @@ def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") ->
             f"{field} has shape {rows.shape}; this collection holds embeddings of dimension {dim}",
             field=field,
         )
-    if len(rows) == 1:  # a lone query: what follows for many would cost it a tenth of its search
+    if len(rows) == 1:  # the general path below would add a tenth to a single query's search
         length = math.sqrt(rows[0] @ rows[0])
         if MIN_NORM < length < math.inf:
             return np.ascontiguousarray(rows / np.float32(length))
@@ -50,5 +50,5 @@ def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") ->
 
 
 def as_float32(rows: npt.NDArray[Any]) -> Floats:
-    """Return `rows` in contiguous float32, without a copy where they are that already."""
+    """Return `rows` as contiguous float32, without a copy if they already are."""
     return np.ascontiguousarray(rows, dtype=np.float32)

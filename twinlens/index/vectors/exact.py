@@ -1,8 +1,8 @@
-"""Exact search: the k largest inner products by blocked GEMM, the reference for everything else.
+"""Exact search: the k largest inner products by blocked GEMM, the reference for all indexes.
 
-Rows times queries, not queries times rows: that is the orientation in which a tall thin GEMM runs
-near the machine's limit. A block's scores are compared with the k-th best seen so far, and only
-what passes is sorted; so selection costs next to nothing beside the GEMM.
+Rows times queries, not queries times rows: in this orientation a tall thin GEMM runs near the
+machine's limit. A block's scores are compared with the k-th best so far, and only larger ones are
+sorted; so selection costs little compared with the GEMM.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
 
-BLOCK_BYTES = 16 << 20  # of rows in float32: large enough for the GEMM, small enough for a cache
+BLOCK_BYTES = 16 << 20  # of float32 rows: large enough for the GEMM, small enough for the cache
 QUERY_BLOCK = 128
-SEED_ROWS = 2048  # sorted to have a bound; the rest is only compared with it
-NOTHING = -1  # the row of a place in the answer that no row fills
+SEED_ROWS = 2048  # sorted first, to get a bound for the other rows
+NO_ROW = -1  # row number of an unfilled place in the answer
 
 
 def top_k(
@@ -25,8 +25,8 @@ def top_k(
 ) -> tuple[Floats, RowNumbers]:
     """Return the k best rows of each query, best first: scores (n, k), rows (n, k).
 
-    `rows` (m, d) may be float16; `allowed` (m,) leaves rows out. Places left over hold
-    -inf and `NOTHING`.
+    `rows` (m, d) may be float16; `allowed` (m,) selects rows. Unfilled places hold -inf and
+    `NO_ROW`.
     """
     if allowed is not None:
         chosen = np.flatnonzero(allowed)
@@ -47,42 +47,42 @@ def rescore(
 ) -> tuple[Floats, RowNumbers]:
     """Return the k best of each query's own candidates `places` (n, c), by their full rows."""
     if len(queries) == 1 and places.shape[1] >= k and places.min() >= 0:
-        # A lone query with all it needs, which is most of them: no padding, no tables.
+        # A single query with a full set of candidates, the common case: no padding, no tables.
         own = places[0]
         scores = as_float32(rows[own]) @ queries[0]
         order = np.lexsort((own, -scores))[:k]
         return scores[order][None], own[order][None]
-    taken = np.where(places < 0, 0, places)
+    clipped = np.where(places < 0, 0, places)
     scores = np.stack(
-        [as_float32(rows[one]) @ query for one, query in zip(taken, queries, strict=True)]
+        [as_float32(rows[one]) @ query for one, query in zip(clipped, queries, strict=True)]
     )
     scores[places < 0] = -np.inf
     return best(scores, places, k)
 
 
 def best(scores: Floats, places: RowNumbers, k: int) -> tuple[Floats, RowNumbers]:
-    """Return the k best of (n, c) candidates, best first; equal scores by the smaller place."""
+    """Return the k best of (n, c) candidates, best first; ties go to the smaller row."""
     count = scores.shape[1]
     if count < k:
         scores = np.pad(scores, ((0, 0), (0, k - count)), constant_values=-np.inf)
-        places = np.pad(places, ((0, 0), (0, k - count)), constant_values=NOTHING)
+        places = np.pad(places, ((0, 0), (0, k - count)), constant_values=NO_ROW)
     order = np.lexsort((places, -scores), axis=1)[:, :k]
     scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
-    places[np.isneginf(scores)] = NOTHING
+    places[np.isneginf(scores)] = NO_ROW
     return scores, places
 
 
 def _top_k_block(
     queries: Floats, rows: npt.NDArray[Any], k: int, allowed: Mask | None
 ) -> tuple[Floats, RowNumbers]:
-    """Run through the rows once for up to `QUERY_BLOCK` queries."""
+    """Scan the rows once for up to `QUERY_BLOCK` queries."""
     count = len(queries)
     scores = np.full((count, k), -np.inf, dtype=np.float32)
-    places = np.full((count, k), NOTHING, dtype=np.int64)
-    turned = np.ascontiguousarray(queries.T)
+    places = np.full((count, k), NO_ROW, dtype=np.int64)
+    transposed = np.ascontiguousarray(queries.T)
     step = max(1, BLOCK_BYTES // (4 * max(1, rows.shape[1])))
     for start in range(0, len(rows), step):
-        block = as_float32(rows[start : start + step]) @ turned  # (step, n)
+        block = as_float32(rows[start : start + step]) @ transposed  # (step, n)
         if allowed is not None:
             block[~allowed[start : start + step]] = -np.inf
         at = start
@@ -96,16 +96,16 @@ def _top_k_block(
 
 def _seed(block: Floats, k: int) -> tuple[Floats, RowNumbers]:
     """Return the k best of the first rows, unsorted."""
-    turned = np.ascontiguousarray(block.T)
-    found = np.argpartition(turned, -k, axis=1)[:, -k:]
-    return np.take_along_axis(turned, found, 1), found.astype(np.int64)
+    transposed = np.ascontiguousarray(block.T)
+    found = np.argpartition(transposed, -k, axis=1)[:, -k:]
+    return np.take_along_axis(transposed, found, 1), found.astype(np.int64)
 
 
 def _merge(
     scores: Floats, places: RowNumbers, block: Floats, start: int, k: int
 ) -> tuple[Floats, RowNumbers]:
-    """Fold one block's scores into the best so far."""
-    # Of a flat array: NumPy finds the few set flags of one several times faster than of a table.
+    """Merge one block's scores into the best so far."""
+    # Flattened: NumPy finds few set flags several times faster in a flat array than in 2-D.
     flat = np.flatnonzero(block > scores[:, -1])
     if not len(flat):
         return scores, places
@@ -116,7 +116,7 @@ def _merge(
     slot = np.arange(len(query)) - first[query]
     width = int(slot.max()) + 1
     new_scores = np.full((len(scores), width), -np.inf, dtype=np.float32)
-    new_places = np.full((len(scores), width), NOTHING, dtype=np.int64)
+    new_places = np.full((len(scores), width), NO_ROW, dtype=np.int64)
     new_scores[query, slot] = block[row, query]
     new_places[query, slot] = row + start
     return best(
@@ -127,7 +127,7 @@ def _merge(
 
 
 def _through(places: RowNumbers, chosen: RowNumbers) -> RowNumbers:
-    """Map places within `chosen` back to rows; empty places stay empty."""
+    """Map positions within `chosen` back to rows; unfilled places stay unfilled."""
     if not len(chosen):
         return places
-    return np.where(places < 0, NOTHING, chosen[np.maximum(places, 0)])
+    return np.where(places < 0, NO_ROW, chosen[np.maximum(places, 0)])

@@ -1,7 +1,7 @@
-"""FAISS, imported once and set up right: three of its defaults cost 2x to 10x and nothing tells.
+"""Imports and configures FAISS: three of its defaults silently cost 2x to 10x.
 
-Nobody else imports faiss. `load_faiss` refuses a build that does not do what the index relies on,
-since its defaults have moved between releases without a word.
+No other module imports faiss. `load_faiss` refuses a build that does not behave as the index needs,
+since defaults have changed between releases without notice.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 
 from twinlens.errors import MissingDependencyError
 
-# From this many queries on, FAISS uses a GEMM instead of one pass over memory a query; a GEMM for
+# From this many queries on, FAISS uses a GEMM instead of one pass over memory per query; a GEMM for
 # one query takes twice as long as a pass. Older releases count queries (20 by default), 1.15 counts
-# the values in them: queries times dimension (128000 by default).
+# their values: queries times dimension (128000 by default).
 GEMM_QUERIES = 4
 GEMM_VALUES = GEMM_QUERIES * 512
 CORE_TYPE = "OPENBLAS_CORETYPE"
@@ -32,20 +32,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Setup:
-    """How FAISS runs here; shown by `twinlens index stats`."""
+    """The FAISS configuration; shown by `twinlens index stats`."""
 
     version: str
     blas_threshold: int
-    blas_core: str  # the kernels of the BLAS inside the wheel; "" where it cannot be asked
+    blas_core: str  # the kernels of the wheel's BLAS; "" if unknown
     gpus: int
 
 
 @functools.cache
 def load_faiss() -> Any:
-    """Import FAISS, set it up and check that it obeys."""
+    """Import FAISS, configure it and check that it complies."""
     forced = CORE_TYPE not in os.environ and has_avx512()
     if forced:
-        os.environ[CORE_TYPE] = AVX512_CORE  # read when the library is loaded, so set before
+        os.environ[CORE_TYPE] = AVX512_CORE  # read when the library is loaded
     try:
         import faiss
     except ImportError:
@@ -54,7 +54,7 @@ def load_faiss() -> Any:
         ) from None
     finally:
         if forced:
-            del os.environ[CORE_TYPE]  # not for the processes that we start
+            del os.environ[CORE_TYPE]  # child processes must not inherit it
     counts_values = int(faiss.cvar.distance_compute_blas_threshold) > 1000
     threshold = GEMM_VALUES if counts_values else GEMM_QUERIES
     faiss.cvar.distance_compute_blas_threshold = threshold
@@ -63,7 +63,7 @@ def load_faiss() -> Any:
 
 
 def read_setup() -> Setup:
-    """Return how FAISS runs here."""
+    """Return the FAISS configuration."""
     faiss = load_faiss()
     return Setup(
         str(faiss.__version__),
@@ -80,7 +80,7 @@ def num_gpus(faiss: Any) -> int:
 
 
 def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tell whether the CPU runs AVX-512: the old OpenBLAS in the wheel misses it on newer ones."""
+    """Return whether the CPU has AVX-512: the wheel's old OpenBLAS misses it on newer CPUs."""
     if platform.machine() not in {"x86_64", "AMD64"} or not cpuinfo.exists():
         return False
     needed = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}
@@ -91,7 +91,7 @@ def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def _check(faiss: Any, threshold: int) -> None:
-    """Search a toy index in the two ways that everything rests on."""
+    """Check an exact and a filtered search on a small index."""
     if int(faiss.cvar.distance_compute_blas_threshold) != threshold:
         raise MissingDependencyError(f"faiss {faiss.__version__} ignores its BLAS threshold")
     rng = np.random.default_rng(0)
@@ -110,7 +110,7 @@ def _check(faiss: Any, threshold: int) -> None:
 
 
 def _bundled_core() -> str:
-    """Ask the OpenBLAS that came with FAISS which kernels it runs."""
+    """Return the kernels that the OpenBLAS bundled with FAISS uses."""
     maps = Path("/proc/self/maps")
     lines = maps.read_text().splitlines() if maps.exists() else []
     paths = {line.split()[-1] for line in lines if "openblas" in line and "faiss" in line}

@@ -1,8 +1,8 @@
-"""Search on a GPU, where FAISS was built for one and sees it; else, and for the rest, on the CPU.
+"""Search on a GPU if FAISS supports and finds one; otherwise on the CPU.
 
 The GPU holds copies: of inverted lists at 8 bits, and of the rows of segments that are searched
-exactly. It knows no filters and no deletions, and gives at most `MOST` candidates; those searches,
-and all after a failure of the device, run on the CPU, which always holds the originals.
+exactly. It supports no filters and no deletions, and at most `MOST` candidates; such searches, and
+all searches after a failure of the device, run on the CPU, which always holds the originals.
 `CUDA_VISIBLE_DEVICES=` turns it off.
 """
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Device:
-    """One GPU and its scratch memory; one search at a time."""
+    """One GPU and its temporary memory; one search at a time."""
 
     def __init__(self, faiss: Any) -> None:
         self.faiss = faiss
@@ -36,7 +36,7 @@ class Device:
 
 @functools.cache
 def find_device() -> Device | None:
-    """Return the GPU, or None where FAISS sees none."""
+    """Return the GPU, or None if FAISS finds none."""
     faiss = load_faiss()
     if not num_gpus(faiss):
         return None
@@ -48,7 +48,7 @@ def find_device() -> Device | None:
 
 
 class DeviceIndex:
-    """A copy of an index, or of plain rows, on the GPU; gone after the first failure."""
+    """A copy of an index or of rows on the GPU; dropped after the first failure."""
 
     def __init__(self, device: Device, index: Any, what: str) -> None:
         self._device = device
@@ -58,7 +58,7 @@ class DeviceIndex:
     def search(
         self, queries: Floats, count: int, probe: int = 0
     ) -> tuple[Floats, RowNumbers] | None:
-        """Return the best rows of each query, or None where the CPU has to answer."""
+        """Return the best rows of each query, or None if the CPU has to search."""
         if self._index is None or count > MOST or probe > MOST:
             return None
         params = self._device.faiss.SearchParametersIVF(nprobe=probe) if probe else None
@@ -68,27 +68,27 @@ class DeviceIndex:
             try:
                 scores, places = self._index.search(queries, count, params=params)
             except RuntimeError as error:
-                log.warning("%s: the GPU failed, going on on the CPU: %s", self._what, error)
+                log.warning("%s: the GPU failed, continuing on the CPU: %s", self._what, error)
                 self._index = None
                 return None
         return scores, places
 
 
 def copy_index(index: Any, what: str) -> DeviceIndex | None:
-    """Return a copy of a FAISS index on the GPU, or None where there is none, or no room."""
+    """Return a copy of a FAISS index on the GPU, or None without a GPU or enough memory."""
     device = find_device()
     if device is None:
         return None
     try:
         copy = device.faiss.index_cpu_to_gpu(device.resources, 0, index)
     except RuntimeError as error:
-        log.warning("the index %s does not go onto the GPU, searching on the CPU: %s", what, error)
+        log.warning("the index %s does not fit on the GPU, searching on the CPU: %s", what, error)
         return None
     return DeviceIndex(device, copy, what)
 
 
 def copy_rows(rows: npt.NDArray[Any]) -> DeviceIndex | None:
-    """Return rows on the GPU, in the half precision that they are stored in; None: no room."""
+    """Return rows on the GPU in half precision, as stored; None without enough memory."""
     device = find_device()
     if device is None:
         return None
@@ -100,7 +100,7 @@ def copy_rows(rows: npt.NDArray[Any]) -> DeviceIndex | None:
         for start in range(0, len(rows), BLOCK):
             flat.add(as_float32(rows[start : start + BLOCK]))
     except RuntimeError as error:
-        log.warning("%d rows do not go onto the GPU, searching on the CPU: %s", len(rows), error)
+        log.warning("%d rows do not fit on the GPU, searching on the CPU: %s", len(rows), error)
         return None
     return DeviceIndex(device, flat, f"{len(rows)} rows")
 
@@ -108,7 +108,7 @@ def copy_rows(rows: npt.NDArray[Any]) -> DeviceIndex | None:
 def add_blocks(
     index: Any, blocks: Callable[[], Iterator[Floats]], *, has_kernels: bool = False
 ) -> Any:
-    """Return the trained `index` with all blocks added: by the GPU where it can, else here."""
+    """Return the trained `index` with all blocks added, on the GPU if possible."""
     device = find_device() if has_kernels else None
     if device is not None:
         try:

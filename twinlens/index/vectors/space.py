@@ -1,9 +1,9 @@
-"""The space in which an index works: rows and queries are mapped into it by matrices of their own.
+"""The space in which an index works: separate matrices map rows and queries into it.
 
-Centring is free for inner products: q.(x - m) orders rows as q.x does. The projection is fitted to
-rows *and* queries: it minimises E (q.x - (A q).(B x))^2, in closed form, so that 128 dimensions
-keep what queries of another modality look at. With Kq and Kx the second moments of queries and of
-centred rows, Kq^1/2 Kx^1/2 = U S V', A = S^1/2 U' Kq^-1/2 and B = S^1/2 V' Kx^-1/2.
+Centring does not change inner-product order: q.(x - m) sorts rows as q.x does. The projection is
+fitted to rows *and* queries: it minimises E (q.x - (A q).(B x))^2 in closed form, so that 128
+dimensions keep what matters to queries of another modality. With Kq and Kx the second moments of
+queries and of centred rows, Kq^1/2 Kx^1/2 = U S V', A = S^1/2 U' Kq^-1/2 and B = S^1/2 V' Kx^-1/2.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy.typing as npt
 from twinlens.index.vectors.arrays import Floats, as_float32
 
 SPACE_NAME = "space.npz"
-RIDGE = 1.0  # of the mean variance: a few hundred queries say little of the rarest directions
+RIDGE = 1.0  # of the mean variance: few hundred queries hardly cover the rarest directions
 
 
 @dataclass(frozen=True)
 class Space:
-    """`mean` (d,) is taken from rows; `of_queries` and `of_rows` (r, d) project, if there."""
+    """`mean` (d,) is subtracted from rows; `of_queries` and `of_rows` (r, d) project, if set."""
 
     mean: Floats
     of_queries: Floats | None = None
@@ -58,8 +58,8 @@ class Space:
             return Space(**{name: arrays[name] for name in arrays.files})
 
 
-def whole_space(dim: int) -> Space:
-    """Return the space that leaves rows and queries as they are."""
+def identity_space(dim: int) -> Space:
+    """Return the space that leaves rows and queries unchanged."""
     return Space(np.zeros(dim, dtype=np.float32))
 
 
@@ -69,7 +69,7 @@ def centred_space(sample: Floats) -> Space:
 
 
 def projected_space(sample: Floats, queries: Floats, dim: int) -> Space:
-    """Return the `dim` dimensions in which inner products of these queries and rows live."""
+    """Return the `dim`-dimensional space that best keeps inner products of queries and rows."""
     mean = as_float32(sample.mean(axis=0))
     moment_queries = _moment(queries)
     moment_rows = _moment(sample - mean)

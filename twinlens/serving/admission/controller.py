@@ -1,8 +1,8 @@
-"""Admission control: work that has no room is refused before a byte of its body is read.
+"""Admission control: requests beyond capacity are refused before a byte of their body is read.
 
 Refusals take time from admitted requests, so this reads raw headers and builds no request object.
-What must stay true: nothing is refused here that would have found room, except while a place is
-reserved for another request.
+What must stay true: no request is refused here that the queues would accept, except while a place
+is reserved for another request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twinlens.serving.clock import Clock
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
 
-_FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and what tells an operator about the load
+_FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and operators need them under load
 _LOG_SECONDS = 1.0
 _IMAGES = (b"image/", b"multipart/")
 
@@ -24,22 +24,22 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Refusal(NamedTuple):
-    """Why there is no room, and after how many seconds to come again."""
+    """Why a request is refused, and after how many seconds to retry."""
 
     message: str
     retry_after: float
 
     def to_error(self) -> OverloadedError:
-        """Return it as the error that it is."""
+        """Return the refusal as an error."""
         return OverloadedError(self.message, retry_after=self.retry_after)
 
 
 class AdmissionController:
-    """Counts requests in, and knows when to say that there is no room.
+    """Counts requests in flight and refuses those beyond capacity.
 
     When several places become free, waiting clients arrive at once: each admitted request reserves
-    one until it reaches the queue. Otherwise the rest would be refused later, where that costs
-    several times as much.
+    one until it reaches the queue. Otherwise the excess would be refused at the queue, after its
+    body was read, which costs several times as much.
     """
 
     def __init__(self, registry: Registry, most_requests: int, clock: Clock) -> None:
@@ -56,7 +56,7 @@ class AdmissionController:
         return method in _FREE
 
     def acquire(self, headers: Headers) -> Reservation:
-        """Count a request in; `release` has to follow."""
+        """Count a request as in flight; every `acquire` needs a `release`."""
         self.in_flight += 1
         reservation = Reservation(self._reservations)
         if _brings_images(headers):
@@ -64,14 +64,14 @@ class AdmissionController:
         return reservation
 
     def release(self, reservation: Reservation) -> None:
-        """Count a request out again."""
+        """Count a request as finished."""
         self.in_flight -= 1
         reservation.settle()
 
     def count_unlogged(self) -> int:
-        """Count a refusal; return how many there were since the last log line, if one is due.
+        """Count a refusal; return how many are to be logged now, zero if none are due.
 
-        A line for each would cost as much as the refusal does.
+        Logging each refusal would cost as much as refusing does.
         """
         self._unlogged += 1
         now = self._clock.now()
@@ -84,7 +84,7 @@ class AdmissionController:
         """Return why a request with these headers is refused, or None."""
         if self.in_flight >= self._most:
             return Refusal(
-                f"{self._most} requests are being answered, the limit; try again later",
+                f"{self._most} requests are in flight, the limit; try again later",
                 _backlog(self._registry.models()),
             )
         if not _brings_images(headers):
@@ -93,13 +93,13 @@ class AdmissionController:
         if not queues or sum(queue.room for queue in queues) > self._reservations.count():
             return None
         return Refusal(
-            "every place for images is taken; try again later",
+            "the image queue is full; try again later",
             max(queue.backlog_seconds for queue in queues),
         )
 
 
 def _brings_images(headers: Headers) -> bool:
-    """Whether the body is images, as far as its type says."""
+    """Whether the content type says that the body holds images."""
     for name, value in headers:
         if name == b"content-type":
             return value.startswith(_IMAGES)
@@ -107,6 +107,6 @@ def _brings_images(headers: Headers) -> bool:
 
 
 def _backlog(models: Iterable[ServedModel]) -> float:
-    """Return how long the longest queue will take."""
+    """Return the seconds that the longest queue will take."""
     towers = [tower for model in models for tower in model.towers]
     return max((tower.batcher.backlog_seconds for tower in towers), default=1.0)

@@ -1,4 +1,4 @@
-"""Around every request: its id, admission, security headers, the last catch, metrics, log.
+"""Around every request: id, admission, security headers, the final error handler, metrics, log.
 
 One plain ASGI layer that costs microseconds, so that an early refusal costs little more.
 """
@@ -31,8 +31,8 @@ _SECURITY = (
 )
 
 
-# HeaderList that a page of an allowed origin may read beside the body.
-SHOWN = (
+# Response headers that a page of an allowed origin may read.
+EXPOSED_HEADERS = (
     "Retry-After",
     "Server-Timing",
     "Twinlens-Failed-Indices",
@@ -44,17 +44,17 @@ SHOWN = (
     "Twinlens-Shape",
     "X-Request-Id",
 )
-_EXPOSE = (b"access-control-expose-headers", ", ".join(SHOWN).encode())
+_EXPOSE = (b"access-control-expose-headers", ", ".join(EXPOSED_HEADERS).encode())
 
 HeaderList = list[tuple[bytes, bytes]]
 
-# Ids tell requests apart and keep no secret; asking the system for each would give the interpreter
-# away in the middle of every request.
+# Ids need not be secret; reading system randomness for each would release the interpreter lock in
+# the middle of every request.
 _ids = random.Random(os.urandom(16))
 
 
 class RequestMiddleware:
-    """The outermost layer."""
+    """The outermost ASGI layer."""
 
     def __init__(
         self,
@@ -100,13 +100,13 @@ class RequestMiddleware:
 
     @property
     def is_draining(self) -> bool:
-        """Whether connections end with their next answer."""
+        """Whether connections close after their next answer."""
         return self.service.is_draining
 
     def prepare_refusal(self, method: str, target: bytes, headers: HeaderList) -> bytes | None:
         """Return the headers and body of a refusal, or None for a request that is admitted.
 
-        For the protocol, which asks before a request object exists.
+        Called by the protocol before a request object exists.
         """
         refusal = None if self._admission.is_free(method) else self._admission.refuse(headers)
         if refusal is None:
@@ -119,18 +119,18 @@ class RequestMiddleware:
         return self._refusals.write(refusal, path, _request_id(headers), more)
 
     def acquire(self, method: str, headers: HeaderList) -> Reservation | None:
-        """Count in a request that was not refused; None where there is nothing to count."""
+        """Count an admitted request as in flight; None for methods that are not counted."""
         return None if self._admission.is_free(method) else self._admission.acquire(headers)
 
     def label(self, scope: Scope) -> str:
-        """Return the path to count a request under: a route, never what a client made up."""
+        """Return the route to count a request under; never a path that a client made up."""
         path: str = scope["path"]
         if path in self._hot_paths:
             return path
         return getattr(scope.get("route"), "path", "unmatched")
 
     def trace(self, scope: Scope, status: int, seconds: float, stages: Mapping[str, float]) -> None:
-        """Record a request that has ended, where that is asked for."""
+        """Record a finished request as a trace, if tracing is on."""
         if self.service.tracer is None:
             return
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
@@ -140,9 +140,9 @@ class RequestMiddleware:
         self.service.tracer.record(name, seconds, stages, attributes, headers)
 
     def allow_origin(self, headers: HeaderList) -> HeaderLines:
-        """Return the headers by which a page of another origin may read an answer from here.
+        """Return the CORS headers of a prepared refusal.
 
-        What the application answers has them already.
+        Answers of the application have them already.
         """
         if not self._origins:
             return ()
@@ -154,13 +154,13 @@ class RequestMiddleware:
         return ((b"access-control-allow-origin", origin), _EXPOSE, (b"vary", b"Origin"))
 
     def _note_refusal(self, scope: Scope) -> None:
-        """Count a refusal, and tell of all of late in one line."""
+        """Count a refusal, and log the recent ones in one line."""
         self.service.metrics.count_refusal(self.label(scope))
         if self.service.tracer is not None:
             self.trace(scope, 429, 0.0, {})
         count = self._admission.count_unlogged()
         if count:
-            log.warning("no room: %d requests refused on arrival", count)
+            log.warning("overloaded: %d requests refused on arrival", count)
 
     async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         try:
@@ -170,13 +170,13 @@ class RequestMiddleware:
             if not exchange.status:
                 await exchange.fail(scope, receive, error)
             elif not exchange.is_complete:
-                raise  # half an answer is out: the connection has to be cut
+                raise  # part of an answer was sent: the connection has to be closed
         finally:
             exchange.finish(scope)
 
 
 class _Exchange:
-    """One request and its answer as they pass."""
+    """One request and its answer on their way through the middleware."""
 
     def __init__(self, middleware: RequestMiddleware, scope: Scope, send: Send) -> None:
         self._middleware = middleware
@@ -189,7 +189,7 @@ class _Exchange:
         scope["state"]["request_id"] = self.request_id.decode()
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, with the headers that every answer has."""
+        """Send a message on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"].extend(((b"x-request-id", self.request_id), *_SECURITY))
@@ -234,7 +234,7 @@ class _Exchange:
 
 
 def _request_id(headers: HeaderList) -> bytes:
-    """Return the client's request id where it is harmless, else a new one."""
+    """Return the client's request id if it is safe to log, else a new one."""
     for name, value in headers:
         if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
             return value

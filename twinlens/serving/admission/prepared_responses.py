@@ -1,7 +1,7 @@
-"""Refusals as the bytes that go over the wire.
+"""Refusals as prepared response bytes.
 
-All of it but a few headers is the same each time, so it is made once. What must stay true: a client
-reads what the application would have answered.
+All but a few headers are the same each time, so they are built once. What must stay true: a client
+receives what the application would have answered.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from twinlens.serving.requests.error_responses import answer_error
 
 HeaderLines = tuple[tuple[bytes, bytes], ...]
 
-_MOST = 256  # prepared answers; there are as many as messages and hot paths, a dozen
-_OWN = (b"retry-after", b"retry-after-ms")  # of each refusal its own
+_MOST = 256  # prepared answers; a dozen in practice: one per message and hot path
+_PER_REFUSAL = (b"retry-after", b"retry-after-ms")  # differ between refusals
 
 
 class PreparedResponses:
-    """Prepared answers."""
+    """Builds refusals from parts that are prepared once per message and path."""
 
     def __init__(self, common: HeaderLines) -> None:
         self._common = common
@@ -27,7 +27,7 @@ class PreparedResponses:
     def write(
         self, refusal: Refusal, path: str, request_id: bytes, more: HeaderLines = ()
     ) -> bytes:
-        """Return headers and body, from behind the status line and the headers of the protocol."""
+        """Return headers and body, to follow the protocol's status line and own headers."""
         head, body = self._prepared.get((refusal.message, path)) or self._prepare(refusal, path)
         seconds = max(1, math.ceil(refusal.retry_after))
         milliseconds = max(1, math.ceil(refusal.retry_after * 1000))
@@ -42,7 +42,7 @@ class PreparedResponses:
 
     def _prepare(self, refusal: Refusal, path: str) -> tuple[bytes, bytes]:
         response = answer_error(refusal.to_error(), path=path)
-        lines = [line for line in response.raw_headers if line[0] not in _OWN]
+        lines = [line for line in response.raw_headers if line[0] not in _PER_REFUSAL]
         found = _join((*lines, *self._common)), bytes(response.body)
         if len(self._prepared) < _MOST:
             self._prepared[refusal.message, path] = found

@@ -2,10 +2,10 @@
 
 A refused request gets no task, no scope and no buffer: its body is discarded as it arrives. It
 extends uvicorn's httptools protocol and answers as the middleware would answer the same request;
-tests hold the two answers to be the same.
+tests check that the two answers are the same.
 
-What must stay true: the parser sees every byte, so that a refused body is never taken for the next
-request; and a client that is still sending when the connection has to end can read its answer.
+What must stay true: the parser sees every byte, so that a refused body is never parsed as the
+next request; and a client that is still sending when the connection closes can read its answer.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _CLOSE = b"connection: close\r\n"
 
 
 class AdmissionProtocol(HttpToolsProtocol):
-    """Refuses by itself; leaves everything else to the application."""
+    """Answers refusals itself; passes everything else to the application."""
 
     middleware: RequestMiddleware
-    is_refused = False  # the request whose body is arriving
-    is_ending = False  # no other request is answered on this connection
-    _passed = 0  # bytes of the refused body
+    is_refused = False  # whether the request whose body is arriving was refused
+    is_ending = False  # whether this connection closes without answering another request
+    _passed = 0  # bytes of the refused body that have arrived
 
     def on_headers_complete(self) -> None:
-        """Answer at once, or go on as ever."""
+        """Refuse at once, or continue as uvicorn does."""
         if self.is_ending:
             self.is_refused = True
             return
         is_next = self.cycle is None or self.cycle.response_complete
         if not is_next or self.parser.should_upgrade():
-            super().on_headers_complete()  # a turn of its own, or another protocol
+            super().on_headers_complete()  # a pipelined request, or a protocol upgrade
             return
         method = self.parser.get_method().decode("ascii")
         answer = self.middleware.prepare_refusal(method, self.url, self.headers)
@@ -61,7 +61,7 @@ class AdmissionProtocol(HttpToolsProtocol):
         self.is_refused = False
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a connection whose refused body stops coming ends like an idle one."""
+        """Parse the data; a connection whose refused body stops arriving times out as if idle."""
         super().data_received(data)
         if self.is_refused and self.timeout_keep_alive_task is None and self.parser:
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -69,7 +69,7 @@ class AdmissionProtocol(HttpToolsProtocol):
             )
 
     def _refuse(self, answer: bytes) -> None:
-        """Write an answer; a connection that has to end does so when the request has arrived."""
+        """Write an answer; a connection that has to close does so when the request has arrived."""
         self.is_refused = True
         self._passed = 0
         if self.flow.write_paused:  # a client that keeps sending and reads no answers
@@ -95,5 +95,5 @@ class AdmissionProtocol(HttpToolsProtocol):
 
 
 def build_protocol(middleware: RequestMiddleware) -> type[HttpToolsProtocol]:
-    """Return the protocol of a server around this application."""
+    """Return the protocol class of a server with this middleware."""
     return type("BoundAdmissionProtocol", (AdmissionProtocol,), {"middleware": middleware})

@@ -1,7 +1,7 @@
 """Queue places reserved for requests that were admitted and have not reached a queue yet.
 
 A body takes a moment to arrive. What must stay true: a reservation ends when its request reaches a
-queue, when it ends, or after a quarter of a second, so a slow body keeps no place from others.
+queue, when it ends, or after a quarter of a second, so a slow body blocks no other request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _SECONDS = 0.25
 
 
 class Reservation:
-    """What an admitted request holds; for an image, a place in the queue."""
+    """An admitted request's reservation; for an image, a place in the queue."""
 
     __slots__ = ("_reservations",)
 
@@ -20,12 +20,12 @@ class Reservation:
         self._reservations = reservations
 
     def settle(self) -> None:
-        """Say that the request has asked a queue for its places, or never will."""
+        """End it: the request has taken its places in the queue, or never will."""
         self._reservations.end(self)
 
 
 class Reservations:
-    """The reservations that stand, oldest first."""
+    """The reservations in force, oldest first."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -36,11 +36,11 @@ class Reservations:
         self._made[reservation] = self._clock.now()
 
     def end(self, reservation: Reservation) -> None:
-        """End a reservation, if it still stands."""
+        """End a reservation, if it is still in force."""
         self._made.pop(reservation, None)
 
     def count(self) -> int:
-        """Return how many stand."""
+        """Return how many are in force."""
         if self._made:
             since = self._clock.now() - _SECONDS
             while self._made and self._made[oldest := next(iter(self._made))] < since:

@@ -1,4 +1,4 @@
-"""Work that goes on after its request was answered: building classifiers, maintaining collections.
+"""Work that continues after its request: building classifiers, maintaining collections.
 
 What must stay true: it runs on idle capacity, shows its progress, and resumes after a restart.
 Imported by: routes.

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError, OverloadedError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import EncodedImage, Row, Rows
+from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.files import write_file
 from twinlens.serving.jobs import Job
@@ -33,7 +34,7 @@ _SAVE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class ClassSpec:
-    """One class: its name, and images of it if any."""
+    """One class: its name, and example images, if any."""
 
     name: str
     examples: Sequence[EncodedImage] = field(default=())
@@ -47,7 +48,7 @@ async def build_classifier(
     text_weight: float,
     call: Call,
 ) -> Classifier:
-    """Return the classifier of a few classes, while a request waits for it."""
+    """Return the classifier of a few classes within the request."""
     names = [spec.name for spec in classes]
     prototypes = [await embed_prototype(model, spec, i, call) for i, spec in enumerate(classes)]
     has_text = model.texts is not None
@@ -89,7 +90,7 @@ def merge(
     prototypes: Sequence[Row | None],
     text_weight: float,
 ) -> ClassBank:
-    """Return the bank of classes that are known by text, by prototype, or by both."""
+    """Return the bank of classes given by text, by prototype, or by both."""
     rows: list[Row] = []
     for i, prototype in enumerate(prototypes):
         if prototype is None:
@@ -115,7 +116,7 @@ class ClassifierJobs:
     def start(
         self, model: ServedModel, name: str, classes: Sequence[str], templates: Sequence[str]
     ) -> Job:
-        """Begin to build a classifier from names alone."""
+        """Start building a classifier from names alone."""
         spec = {
             "name": name,
             "model": model.name,
@@ -126,7 +127,7 @@ class ClassifierJobs:
         return self._service.jobs.start(KIND, spec, total=len(classes))
 
     async def run(self, job: Job) -> dict[str, Any]:
-        """Build slice by slice, saving what there is now and then, and store the classifier."""
+        """Build slice by slice, saving partial rows every few seconds, and store the classifier."""
         spec = job.spec
         with self._service.registry.lease(spec["model"]) as model:
             if model.revision != spec["revision"]:
@@ -150,7 +151,7 @@ class ClassifierJobs:
             names = classes[job.done : job.done + _CLASSES_A_STEP]
             try:
                 parts.append(await embed_classes(model, names, templates, call))
-            except OverloadedError:  # live traffic has the queue; this can wait
+            except OverloadedError:  # live requests fill the queue; retry later
                 await asyncio.sleep(0.1)
                 continue
             job.done += len(names)
@@ -167,7 +168,7 @@ class ClassifierJobs:
             write_file(path, file.getvalue())
 
     def _read_partial(self, job: Job, dim: int) -> Rows:
-        """Return the rows that an earlier process got to."""
+        """Return the rows that an earlier process saved."""
         path = self._service.jobs.partial_path(job)
         if path is None or not path.is_file():
             return np.zeros((0, dim), np.float32)

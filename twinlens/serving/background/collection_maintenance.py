@@ -1,8 +1,8 @@
 """Compaction, indexing and tuning of collections as jobs, beside live searches and upserts.
 
-A job is begun by a client, or by upserts that leave more unindexed rows than an exact search should
-carry. It may be cut off at any moment: each step is published by itself, and the next start of the
-server begins the job again.
+A job is started by a client, or by upserts that leave too many unindexed rows for exact search. It
+may be interrupted at any time: each step is published separately, and the server restarts the job
+at its next start.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from twinlens.serving.jobs import Job
 from twinlens.serving.service import Service
 
 KIND = "collection"
-STAGES = 5  # about as many as a build tells of
+STAGES = 5  # roughly as many as a build reports
 _TEXTS_A_STEP = 32
 
 
 class _StoppedError(Exception):
-    """The server closes, or the collection goes: whatever is at work ends at its next stage."""
+    """The server stops, or the collection is removed: the work ends at its next stage."""
 
 
 class CollectionJobs:
-    """Starts and does the upkeep of a server's collections."""
+    """Starts and runs maintenance of a server's collections."""
 
     def __init__(self, service: Service, store: CollectionStore) -> None:
         self._service = service
@@ -47,22 +47,22 @@ class CollectionJobs:
 
     def start(
         self,
-        held: ServedCollection,
+        served: ServedCollection,
         plan: IndexPlan,
         queries: Sequence[str] = (),
         *,
         compact: bool = False,
     ) -> Job:
-        """Begin the upkeep of one collection; one at a time."""
+        """Start maintenance of one collection; at most one job per collection."""
         check_plan(plan)
-        if self._is_busy(held.name):
+        if self._is_busy(served.name):
             raise ConflictError(
-                f"collection {held.name!r} is being built already; GET /jobs tells how far it is",
+                f"collection {served.name!r} is being built already; GET /jobs shows its progress",
                 field="collection",
                 code="build_running",
             )
         spec = {
-            "name": held.name,
+            "name": served.name,
             "kind": plan.kind,
             "target": plan.target,
             "compact": compact,
@@ -70,74 +70,74 @@ class CollectionJobs:
         }
         return self._service.jobs.start(KIND, spec, total=STAGES)
 
-    def start_where_due(self, held: ServedCollection) -> Job | None:
-        """Begin the upkeep of a collection that has grown beyond what exact search should carry."""
-        loose = count_unindexed(held)
-        dim = held.collection.snapshot().head.dim
-        # What no index could serve well stays exact: it is tried again only when much more came.
-        if self._is_busy(held.name) or not choose_kinds(
-            loose - held.maintained_rows, dim, text_sample=False
+    def start_where_due(self, served: ServedCollection) -> Job | None:
+        """Start maintenance of a collection that has too many unindexed rows for exact search."""
+        unindexed = count_unindexed(served)
+        dim = served.collection.snapshot().head.dim
+        # Rows that no index could serve well stay exact; retried only after many more rows came.
+        if self._is_busy(served.name) or not choose_kinds(
+            unindexed - served.maintained_rows, dim, text_sample=False
         ):
             return None
         try:
-            return self.start(held, IndexPlan())
+            return self.start(served, IndexPlan())
         except OverloadedError:
-            return None  # the upsert that asks has succeeded; the next one will ask again
+            return None  # the upsert has succeeded; the next one tries again
 
     async def run(self, job: Job) -> dict[str, Any]:
-        """Sample text queries where an index wants them, then compact and index."""
-        held = self._store.find(job.spec["name"])
+        """Sample text queries where an index needs them, then compact and index."""
+        served = self._store.find(job.spec["name"])
         plan = IndexPlan(job.spec["kind"], float(job.spec["target"]))
 
         stop = threading.Event()
 
         def observe(stage: str) -> None:
-            if stop.is_set() or held.is_closing:
+            if stop.is_set() or served.is_closing:
                 raise _StoppedError
             job.stage, job.done = stage, min(job.done + 1, job.total - 1)
 
-        await self._sample(held, plan, job)
+        await self._sample(served, plan, job)
 
-        def upkeep(writer: Writer) -> None:
+        def run_stages(writer: Writer) -> None:
             if job.spec["compact"]:
                 observe("compacting")
                 writer.compact()
             optimise(writer, plan, observe)
 
         try:
-            await held.maintain(upkeep)
+            await served.maintain(run_stages)
         except asyncio.CancelledError:
-            stop.set()  # the record of the job stays open: the next start takes it up again
+            stop.set()  # the job's record stays open: the next start of the server resumes it
             raise
         except _StoppedError:
-            raise ConflictError("the collection was taken away while it was built") from None
+            raise ConflictError("the collection was removed while it was being built") from None
         job.stage = None
-        held.maintained_rows = count_unindexed(held)
-        snapshot = held.collection.snapshot()
+        served.maintained_rows = count_unindexed(served)
+        snapshot = served.collection.snapshot()
         kinds = [part.ann_index.row.kind if part.ann_index else "exact" for part in snapshot.parts]
-        return {"collection": held.name, "segments": kinds, "recall": measured_recall(snapshot)}
+        return {"collection": served.name, "segments": kinds, "recall": measured_recall(snapshot)}
 
-    async def _sample(self, held: ServedCollection, plan: IndexPlan, job: Job) -> None:
+    async def _sample(self, served: ServedCollection, plan: IndexPlan, job: Job) -> None:
         """Store text queries to tune on: the client's, else captions, else words in templates."""
         given = job.spec["queries"]
-        if not given and not await held.maintain(lambda writer: needs_sample(writer, plan)):
+        if not given and not await served.maintain(lambda writer: needs_sample(writer, plan)):
             return
-        head = held.collection.head
-        fitting = [
+        head = served.collection.head
+        matching = [
             model
             for model in self._service.registry.models()
             if model.revision == head.bundle_revision and model.texts is not None
         ]
-        if not fitting:
-            return  # tuned on images alone, which the recall of texts, null, tells
-        with self._service.registry.lease(fitting[0].name) as model:
+        if not matching:
+            return  # tuned on images alone; the recall of texts is then null
+        with self._service.registry.lease(matching[0].name) as model:
             templates = model.encoder.manifest.templates
-            sample: TextSample = await held.read(
+            sample: TextSample = await served.read(
                 lambda reader: choose_texts(reader.catalog, templates, given)
             )
             job.stage = f"embedding {len(sample.texts)} text queries ({sample.source})"
             rows = await _embed(model, sample.texts)
-        await held.maintain(lambda writer: store_sample(writer, "text", rows, sample.source))
+        await served.maintain(lambda writer: store_sample(writer, "text", rows, sample.source))
 
     def _is_busy(self, name: str) -> bool:
         return any(
@@ -146,22 +146,22 @@ class CollectionJobs:
         )
 
 
-def count_unindexed(held: ServedCollection) -> int:
-    """Return how many rows every search compares one by one."""
-    snapshot = held.collection.snapshot()
-    loose = sum(len(part.segment) for part in snapshot.parts if part.ann_index is None)
-    return loose + snapshot.delta.count
+def count_unindexed(served: ServedCollection) -> int:
+    """Return how many rows no index covers: every search compares them one by one."""
+    snapshot = served.collection.snapshot()
+    unindexed = sum(len(part.segment) for part in snapshot.parts if part.ann_index is None)
+    return unindexed + snapshot.delta.count
 
 
 async def _embed(model: ServedModel, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts behind all live requests."""
+    """Embed texts at background priority."""
     call = Call(model.clock, float("inf"), pixels_left=0, is_background=True)
     rows: list[Any] = []
     while len(rows) < len(texts):
         step = texts[len(rows) : len(rows) + _TEXTS_A_STEP]
         try:
             embedded = await model.embed_texts(step, call)
-        except OverloadedError:  # live traffic has the queue; this can wait
+        except OverloadedError:  # live requests fill the queue; retry later
             await asyncio.sleep(0.1)
             continue
         failed = [one for one in embedded.answers if isinstance(one, Exception)]

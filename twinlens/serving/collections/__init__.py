@@ -1,4 +1,4 @@
-"""Collections as a server holds them: opened once, searched and written beside each other.
+"""Open collections of a server: each opened once, searched and written concurrently.
 
 What must stay true: a collection answers only embeddings of its own revision; no HTTP here.
 Imported by: background, routes and `cli`.

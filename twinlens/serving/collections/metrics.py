@@ -1,4 +1,4 @@
-"""What Prometheus is told of collections; names are those that a key with the right gave."""
+"""Prometheus metrics of collections; labels are their names, which need a key to create."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from twinlens.serving.observe.metrics import counter, gauge
 
 def read_metrics(store: CollectionStore) -> Iterable[Metric]:
     """Yield counts, recall, and the work behind thumbnails and maps."""
-    held = [(one.name, one, one.collection.snapshot()) for one in store.all()]
+    served = [(one.name, one, one.collection.snapshot()) for one in store.all()]
     yield gauge(
         "twinlens_collection_items",
-        "Items that a search can find",
+        "Items that a search can return",
         ["collection"],
-        [([name], snapshot.live_count) for name, _, snapshot in held],
+        [([name], snapshot.live_count) for name, _, snapshot in served],
     )
     yield gauge(
         "twinlens_collection_recall",
-        "Recall@10 as measured on queries that chose nothing",
+        "Recall@10 measured on held-out queries not used for tuning",
         ["collection", "modality"],
         [
             ([name, modality], value)
-            for name, _, snapshot in held
+            for name, _, snapshot in served
             for modality, value in measured_recall(snapshot).items()
             if value is not None
         ],
     )
     yield counter(
         "twinlens_thumbnails",
-        "Thumbnails asked for",
+        "Thumbnails requested",
         ["collection", "result"],
         [
             ([name, result], value)
-            for name, one, _ in held
-            for result, value in (("kept", one.thumbnails.kept), ("made", one.thumbnails.made))
+            for name, one, _ in served
+            for result, value in (("kept", one.thumbnails.hits), ("made", one.thumbnails.created))
         ],
     )
     yield counter(
         "twinlens_collection_maps",
-        "Maps computed, each once for a state of the collection",
+        "Maps computed, once per state of the collection",
         ["collection"],
-        [([name], one.maps.count) for name, one, _ in held],
+        [([name], one.maps.count) for name, one, _ in served],
     )
     yield counter(
         "twinlens_collection_map_seconds",
-        "Seconds spent on computing maps",
+        "Seconds spent computing maps",
         ["collection"],
-        [([name], one.maps.seconds) for name, one, _ in held],
+        [([name], one.maps.seconds) for name, one, _ in served],
     )

@@ -1,7 +1,7 @@
-"""One collection in a server: searched in batches, written to by one at a time.
+"""One collection in a server: searched in batches, with one writer at a time.
 
 Searches that wait while one runs are answered together by one pass over the rows. The writer's lock
-is held only while writes come in, so that a build on the command line may follow.
+is held only while writes arrive, so that a build on the command line can run afterwards.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log = logging.getLogger("twinlens.serving")
 
 @dataclass(frozen=True)
 class SearchParams:
-    """What a search asks for besides its embedding; equal asks share a batch."""
+    """The parameters of a search besides its embedding; searches with equal ones share a batch."""
 
     k: int = 10
     filter: str | None = None
@@ -52,14 +52,14 @@ class SearchParams:
 
 
 @dataclass
-class Spent:
-    """How often something was done, and how long it took in all."""
+class RunTotals:
+    """How often something ran, and its total seconds."""
 
     count: int = 0
     seconds: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count one run."""
         self.count += 1
         self.seconds += seconds
 
@@ -68,57 +68,63 @@ class ServedCollection:
     """One collection in a server."""
 
     def __init__(
-        self, name: str, folder: Path, pool: ThreadPoolExecutor, upkeep: ThreadPoolExecutor
+        self,
+        name: str,
+        folder: Path,
+        pool: ThreadPoolExecutor,
+        maintenance_pool: ThreadPoolExecutor,
     ) -> None:
         self.name = name
         self.folder = folder
         self.collection = Collection(folder)
         self.thumbnails = ThumbnailStore(folder)
         self.map_cache: tuple[tuple[int, int], Any] | None = None
-        self.maps = Spent()
+        self.maps = RunTotals()
         self._pool = pool
-        self._upkeep = upkeep
+        self._maintenance_pool = maintenance_pool
         self._waiting: list[
             tuple[SearchParams, NDArray[np.float32], asyncio.Future[list[Hit]]]
         ] = []
         self._running: asyncio.Task[None] | None = None
         self._writing = threading.Lock()
         self._writer: Writer | None = None
-        self._tending = 0  # long work that holds the writer too
+        self._maintaining = 0  # maintenance runs in progress
         self._idle: threading.Timer | None = None
-        self._is_mending = False
-        self.is_closing = False  # what tends it should stop
-        self.maintained_rows = 0  # rows that the last upkeep left without an index
+        self._is_repairing = False
+        self.is_closing = False  # tells maintenance to stop
+        self.maintained_rows = 0  # rows that the last maintenance left without an index
 
-    async def search(self, row: NDArray[np.float32], ask: SearchParams) -> list[Hit]:
+    async def search(self, row: NDArray[np.float32], params: SearchParams) -> list[Hit]:
         """Search as part of the next batch."""
         if len(self._waiting) >= MOST_WAITING:
             raise OverloadedError(f"{MOST_WAITING} searches of {self.name!r} are waiting already")
         future: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((ask, row, future))
+        self._waiting.append((params, row, future))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
         return await future
 
     async def read(self, action: Callable[[Collection], ResultT]) -> ResultT:
-        """Run something on the collection in a thread."""
+        """Run `action` on the collection in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._guard, lambda: action(self.collection))
 
     async def write(self, action: Callable[[Writer], ResultT]) -> ResultT:
-        """Run something as the collection's writer, in a thread."""
+        """Run `action` as the collection's writer, in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._guard, lambda: self._write(action))
 
     async def maintain(self, action: Callable[[Writer], ResultT]) -> ResultT:
-        """Run something long as the collection's writer: other writes go on beside it."""
+        """Run a long `action` as the collection's writer; other writes continue meanwhile."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._upkeep, self._guard, lambda: self._tend(action))
+        return await loop.run_in_executor(
+            self._maintenance_pool, self._guard, lambda: self._maintain(action)
+        )
 
     def close(self) -> None:
-        """Let go of the folder; long work in it ends at its next stage."""
+        """Close the collection; maintenance in progress ends at its next stage."""
         self.is_closing = True
-        while self._tending:
+        while self._maintaining:
             time.sleep(0.02)
         with self._writing:
             self._drop_writer()
@@ -126,88 +132,94 @@ class ServedCollection:
         self.thumbnails.close()
 
     async def _run(self) -> None:
-        """Answer all that waits, batch by batch."""
+        """Answer all waiting searches, batch by batch."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            ask = self._waiting[0][0]
-            taken = [one for one in self._waiting if one[0] == ask][:MOST_TOGETHER]
-            picked = set(map(id, taken))
+            params = self._waiting[0][0]
+            batch = [one for one in self._waiting if one[0] == params][:MOST_TOGETHER]
+            picked = set(map(id, batch))
             self._waiting = [one for one in self._waiting if id(one) not in picked]
-            taken = [one for one in taken if not one[2].done()]  # clients that went away
-            if not taken:
+            batch = [one for one in batch if not one[2].done()]  # drop those of clients that left
+            if not batch:
                 continue
-            rows = np.stack([row for _, row, _ in taken])
+            rows = np.stack([row for _, row, _ in batch])
             try:
                 found = await loop.run_in_executor(
-                    self._pool, self._guard, lambda ask=ask, rows=rows: self._search(ask, rows)
+                    self._pool,
+                    self._guard,
+                    lambda params=params, rows=rows: self._search(params, rows),
                 )
             except Exception as error:
-                for _, _, future in taken:
+                for _, _, future in batch:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for (_, _, future), hits in zip(taken, found, strict=True):
+            for (_, _, future), hits in zip(batch, found, strict=True):
                 if not future.done():
                     future.set_result(hits)
 
-    def _search(self, ask: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
+    def _search(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
         try:
-            return self._search_now(ask, rows)
+            return self._search_now(params, rows)
         finally:
-            if not self._is_mending and self.collection.snapshot().damaged:
-                self._is_mending = True
-                self._upkeep.submit(self._mend)
+            if not self._is_repairing and self.collection.snapshot().damaged:
+                self._is_repairing = True
+                self._maintenance_pool.submit(self._repair)
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Rebuild damaged indexes; their segments are searched exactly meanwhile."""
         try:
-            names = self._tend(repair)
+            names = self._maintain(repair)
             log.warning("rebuilt %s of collection %s", ", ".join(names), self.name)
         except TwinlensError as error:
             log.error("cannot rebuild the index of collection %s: %s", self.name, error.message)
-            return  # and do not try again: somebody else writes, or the disk is at fault
-        self._is_mending = False
+            return  # no retry: another process writes, or the disk is faulty
+        self._is_repairing = False
 
-    def _search_now(self, ask: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
-        if ask.group is None:
+    def _search_now(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
+        if params.group is None:
             return self.collection.search(
-                rows, ask.k, filter=ask.filter, threshold=ask.threshold, exact=ask.exact
+                rows, params.k, filter=params.filter, threshold=params.threshold, exact=params.exact
             )
         return [
             self.collection.search_grouped(
-                row, ask.k, similarity=ask.group, filter=ask.filter, threshold=ask.threshold
+                row,
+                params.k,
+                similarity=params.group,
+                filter=params.filter,
+                threshold=params.threshold,
             )
             for row in rows
         ]
 
     def _write(self, action: Callable[[Writer], ResultT]) -> ResultT:
         with self._writing:
-            writer = self._take_writer()
+            writer = self._open_writer()
             try:
                 return action(writer)
             finally:
-                self._leave_writer()
+                self._close_writer_later()
 
-    def _tend(self, action: Callable[[Writer], ResultT]) -> ResultT:
+    def _maintain(self, action: Callable[[Writer], ResultT]) -> ResultT:
         with self._writing:
-            writer = self._take_writer()
-            self._tending += 1
+            writer = self._open_writer()
+            self._maintaining += 1
         try:
             return action(writer)
         finally:
             with self._writing:
-                self._tending -= 1
-                self._leave_writer()
+                self._maintaining -= 1
+                self._close_writer_later()
 
-    def _take_writer(self) -> Writer:
+    def _open_writer(self) -> Writer:
         if self._idle is not None:
             self._idle.cancel()
         if self._writer is None:
             self._writer = Writer(self.folder)
         return self._writer
 
-    def _leave_writer(self) -> None:
-        """Close the writer in a while, unless somebody writes again."""
+    def _close_writer_later(self) -> None:
+        """Close the writer after a while, unless another write comes."""
         self.collection.refresh()
         self._idle = threading.Timer(WRITER_IDLE_SECONDS, self._close_idle)
         self._idle.daemon = True
@@ -215,7 +227,7 @@ class ServedCollection:
 
     def _close_idle(self) -> None:
         with self._writing:
-            if not self._tending:
+            if not self._maintaining:
                 self._drop_writer()
 
     def _drop_writer(self) -> None:
@@ -227,7 +239,7 @@ class ServedCollection:
             self._writer = None
 
     def _guard(self, action: Callable[[], ResultT]) -> ResultT:
-        """Run `action`; what it says of folders and files stays inside."""
+        """Run `action`; errors that reach clients name no folder or file of the server."""
         try:
             return action()
         except LockedError:
@@ -237,7 +249,7 @@ class ServedCollection:
             ) from None
         except CollectionError as error:
             raise UnavailableError(
-                f"collection {self.name!r} is damaged; `twinlens index verify` tells where"
+                f"collection {self.name!r} is damaged; `twinlens index verify` shows where"
             ) from error
         except NotFoundError:
             raise NotFoundError(f"collection {self.name!r} has no such item", field="id") from None

@@ -1,6 +1,6 @@
-"""Attention maps: where an image tower looked, as numbers or drawn over the picture.
+"""Attention maps of an image tower, as numbers or drawn over the image.
 
-A second graph that embedding never touches; it runs in the decode pool, a few at a time.
+They come from a second graph that embedding does not use; it runs in the decode pool.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from twinlens.bundle.arrays import Pixels, Rows
 from twinlens.errors import InputError
-from twinlens.serving.contracts import Pixels, Rows
 from twinlens.serving.engine.model import ServedModel
 
 
@@ -32,13 +32,13 @@ def choose_head(maps: Rows, head: int | None) -> NDArray[np.float32]:
 
 
 def draw_overlay(pixels: Pixels, chosen: NDArray[np.float32]) -> bytes:
-    """Return a PNG of the picture as the tower saw it, dark where it did not look."""
+    """Return a PNG of the image as the tower saw it, dark where attention is low."""
     height, width = pixels.shape[:2]
     span = float(chosen.max() - chosen.min()) or 1.0
     small = np.uint8(255 * (chosen - chosen.min()) / span)
-    grown = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-    weight = np.asarray(grown, dtype=np.float32)[:, :, None] / 255
-    # Warm light where attention is, a dim picture elsewhere: readable without a colour scale.
+    enlarged = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    weight = np.asarray(enlarged, dtype=np.float32)[:, :, None] / 255
+    # Bright and warm where attention is high, dim elsewhere: readable without a colour scale.
     lit = 0.25 * pixels + weight * (0.45 * pixels + 0.30 * np.array([255, 170, 40]))
     buffer = io.BytesIO()
     Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)).save(buffer, "PNG")

@@ -1,7 +1,7 @@
-"""Micro-batches of one tower: a queue with two lanes from which a worker takes what is there.
+"""Micro-batches of one tower: a queue with a live and a background lane, emptied by one worker.
 
-Knows no model and no HTTP; time comes from a clock that is passed in. What must stay true: an item
-that was put in is answered exactly once, and one that nobody waits for is never run.
+Knows no model and no HTTP; time comes from a clock that is passed in. What must stay true: every
+queued item is answered exactly once, and an item that no client waits for is never run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from twinlens.serving.engine.throttle import BackgroundThrottle
 from twinlens.serving.engine.window import NoWindow, Window
 from twinlens.serving.failures import DeadlineError
 
-_LOOK = 0.02  # seconds between looks whether background work may go
-# A wait shorter than this is not worth a look at the clock (and rounding could make it endless).
-_INSTANT = 1e-5
+_CHECK_SECONDS = 0.02  # seconds between checks whether background work may run
+# A shorter wait is skipped (rounding could make it endless).
+_SHORTEST_WAIT = 1e-5
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
@@ -30,7 +30,7 @@ AnswerT = TypeVar("AnswerT")
 class Ticket(Generic[AnswerT]):
     """The answers of one request, filled item by item from any thread.
 
-    `notify` runs once, when the last is in.
+    `notify` runs once, when the last answer is set.
     """
 
     __slots__ = (
@@ -51,9 +51,9 @@ class Ticket(Generic[AnswerT]):
         self.answers: list[AnswerT | Exception | None] = [None] * size
         self.deadline = deadline
         self.abandoned = False
-        self.queued = math.inf  # when the first item was put in
-        self.started = math.inf  # when the first batch with an item of it began
-        self.ended = 0.0  # when the last one ended
+        self.queued = math.inf  # when the first item was queued
+        self.started = math.inf  # when the first batch with one of its items began
+        self.ended = 0.0  # when the last such batch ended
         self._remaining = size
         self._notify = notify
         self._lock = threading.Lock()
@@ -70,12 +70,12 @@ class Ticket(Generic[AnswerT]):
             self._notify()
 
     def abandon(self) -> None:
-        """Say that nobody waits any more: what has not begun never will."""
+        """Cancel: items that have not begun are dropped."""
         self.abandoned = True
 
 
 class QueueEntry(Generic[ItemT, AnswerT]):
-    """One item on its way."""
+    """One queued item."""
 
     __slots__ = ("bucket", "index", "item", "order", "ticket")
 
@@ -87,17 +87,19 @@ class QueueEntry(Generic[ItemT, AnswerT]):
         self.order = 0
 
     def is_wanted(self, now: float) -> bool:
-        """Return whether to run it; one whose time is over is answered so here."""
+        """Return whether to run it; one past its deadline is answered with an error here."""
         if self.ticket.abandoned:
             return False
         if now > self.ticket.deadline:
-            self.ticket.resolve(self.index, DeadlineError("the request's time ended in the queue"))
+            self.ticket.resolve(
+                self.index, DeadlineError("the request's deadline passed while it was queued")
+            )
             return False
         return True
 
 
 class _Lane(Generic[ItemT, AnswerT]):
-    """Entries in order of arrival, apart by bucket, so that a batch holds items of like size."""
+    """Entries in order of arrival, per bucket, so that a batch holds items of similar size."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, deque[tuple[float, QueueEntry[ItemT, AnswerT]]]] = {}
@@ -108,12 +110,12 @@ class _Lane(Generic[ItemT, AnswerT]):
         self.count += 1
 
     def oldest(self) -> deque[tuple[float, QueueEntry[ItemT, AnswerT]]]:
-        """Return the bucket that holds the entry which waits longest; only when not empty."""
+        """Return the bucket with the longest-waiting entry; the lane must not be empty."""
         filled = (bucket for bucket in self._buckets.values() if bucket)
         return min(filled, key=lambda bucket: bucket[0][1].order)
 
     def take(self, most: int, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
-        """Remove and return up to `most` wanted entries like the oldest; drop unwanted ones."""
+        """Remove and return up to `most` wanted entries of one bucket; drop unwanted ones."""
         batch: list[QueueEntry[ItemT, AnswerT]] = []
         while self.count and not batch:
             bucket = self.oldest()
@@ -157,12 +159,12 @@ class Batcher(Generic[ItemT, AnswerT]):
         self._item_seconds = 0.01
 
     def hold(self, count: int) -> None:
-        """Count items in, or refuse them all at once when they do not fit."""
+        """Count items in, or refuse all of them when they do not fit."""
         with self._changed:
             if self.held + count > self.capacity:
                 raise OverloadedError(
-                    f"{self.held} of {self.capacity} places for {self.name} are taken and "
-                    f"{count} more were asked for; try again later",
+                    f"{self.held} of {self.capacity} places for {self.name} are in use and "
+                    f"{count} more were requested; try again later",
                     retry_after=self.backlog_seconds,
                 )
             self.held += count
@@ -174,17 +176,17 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     @property
     def room(self) -> int:
-        """How many more items fit."""
+        """The number of items that still fit."""
         return max(0, self.capacity - self.held)
 
     @property
     def is_full(self) -> bool:
-        """Whether not one more item fits."""
+        """Whether no further item fits."""
         return not self.room
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing will be taken any more."""
+        """Whether the batcher has been closed."""
         return self._closed
 
     @property
@@ -194,13 +196,13 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     @property
     def backlog_seconds(self) -> float:
-        """How long what is held will take, by the rate seen of late."""
+        """The seconds that the held items will take at the recent rate."""
         return min(30.0, max(0.05, self.held * self._item_seconds))
 
     def put(
         self, entries: Iterable[QueueEntry[ItemT, AnswerT]], *, background: bool = False
     ) -> None:
-        """Queue entries; background ones are taken only when no live one waits."""
+        """Queue entries; background ones run only when no live one waits."""
         now = self._clock.now()
         lane = self._background if background else self._live
         with self._changed:
@@ -214,12 +216,12 @@ class Batcher(Generic[ItemT, AnswerT]):
     def take(
         self, is_retired: Callable[[], bool] = lambda: False
     ) -> list[QueueEntry[ItemT, AnswerT]]:
-        """Return the next batch, waiting for one; empty when closed or the taker is retired."""
+        """Return the next batch, waiting for one; empty when closed or the caller is retired."""
         with self._changed:
             while not self._closed and not is_retired():
                 now = self._clock.now()
                 pause = self._pause(now)
-                if pause is None or pause > _INSTANT:
+                if pause is None or pause > _SHORTEST_WAIT:
                     self._clock.wait(self._changed, pause)
                     continue
                 self._took_background = not self._live.count
@@ -232,28 +234,28 @@ class Batcher(Generic[ItemT, AnswerT]):
         return []
 
     def _pause(self, now: float) -> float | None:
-        """Return how long to wait before a batch is taken; None: until something changes."""
+        """Return the seconds to wait before taking a batch; None: until something changes."""
         if self._live.count:
             waited = now - self._live.oldest()[0][0]
             return self._window.delay(self._live.count, waited)
         if self._background.count:
-            return min(_LOOK, self._throttle.delay(now))
+            return min(_CHECK_SECONDS, self._throttle.delay(now))
         return None
 
     def observe(self, items: int, seconds: float) -> None:
-        """Learn how fast batches run, for the window, for Retry-After, and for who goes next."""
+        """Record a batch's time, for the window, Retry-After and the background throttle."""
         if self._took_background:
-            self._throttle.ran(self._clock.now(), seconds)
+            self._throttle.record_run(self._clock.now(), seconds)
         self._window.observe(items, seconds)
         self._item_seconds += 0.2 * (seconds / max(1, items) - self._item_seconds)
 
     def wake(self) -> None:
-        """Let waiting takers look again whether they are retired."""
+        """Wake waiting workers so that they check whether they are retired."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End: takers return empty."""
+        """Close: `take` returns empty from now on."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,6 +1,6 @@
-"""Embeddings of texts that were asked before, kept by revision, precision, tokenizer and text.
+"""A cache of text embeddings, keyed by revision, precision, tokenizer and text.
 
-Bounded in bytes; the least recently used goes first. Safe to use from several threads.
+Bounded in bytes; the least recently used is evicted first. Thread-safe.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.serving.contracts import Row
+from twinlens.bundle.arrays import Row
 
 ValueT = TypeVar("ValueT")
 _OVERHEAD = 200  # bytes of the objects around a row
 
 
 class TextCache:
-    """Rows and token counts by (space, text); a space is all that a row depends on but the text."""
+    """Rows and token counts by (space, text); a space is all else that a row depends on."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
@@ -38,17 +38,17 @@ class TextCache:
             return found
 
     def put(self, space: str, text: str, row: Row, tokens: int) -> None:
-        """Keep a copy of `row`, dropping old ones for it; one too large for all is not kept."""
+        """Store a copy of `row`, evicting old rows; a row larger than the cache is not stored."""
         size = _size(text, row)
         if size > self._capacity:
             return
-        kept = np.array(row, dtype=np.float32)
-        kept.flags.writeable = False
+        stored = np.array(row, dtype=np.float32)
+        stored.flags.writeable = False
         with self._lock:
             old = self._rows.pop((space, text), None)
             if old is not None:
                 self.used_bytes -= _size(text, old[0])
-            self._rows[(space, text)] = (kept, tokens)
+            self._rows[(space, text)] = (stored, tokens)
             self.used_bytes += size
             while self.used_bytes > self._capacity:
                 (_, oldest), (dropped, _) = self._rows.popitem(last=False)
@@ -56,21 +56,21 @@ class TextCache:
 
 
 class RecentlyUsed(Generic[ValueT]):
-    """The last few values by key; for the event loop's thread alone."""
+    """A small LRU cache; for the event loop's thread only."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._values: OrderedDict[Hashable, ValueT] = OrderedDict()
 
     def get(self, key: Hashable) -> ValueT | None:
-        """Return the value kept for `key`, or None."""
+        """Return the value of `key`, or None."""
         if key not in self._values:
             return None
         self._values.move_to_end(key)
         return self._values[key]
 
     def put(self, key: Hashable, value: ValueT) -> None:
-        """Keep `value`, dropping the one unused for longest."""
+        """Store `value`, evicting the least recently used."""
         self._values[key] = value
         self._values.move_to_end(key)
         if len(self._values) > self._capacity:

@@ -1,7 +1,7 @@
-"""From what a client sent to bytes of an image that is fit to be decoded: base64, format, size.
+"""From what a client sent to the bytes of an image that may be decoded: base64, format, size.
 
-Everything here runs in a worker thread of the decode pool and touches no pixel before the header
-has passed the limits.
+Everything here runs in the decode pool; no pixel is decoded before the header has passed the
+limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twinlens.serving.settings import Limits
 
 
 def read_image(image: EncodedImage, limits: Limits, call: Call) -> bytes:
-    """Return the bytes of an acceptable image; what is wrong is an `InputError` of some kind."""
+    """Return the bytes of an acceptable image; raise an `InputError` for any other."""
     content = unwrap(image, limits) if isinstance(image, str) else image
     if not content:
         raise ImageError("the image is empty (0 bytes)")

@@ -1,6 +1,6 @@
-"""Images on their way from their bytes to the image tower's queue, a few together.
+"""Decoding a few images of one request, then queueing them together for the image tower.
 
-What must stay true: whatever decoding raises is that one image's error.
+What must stay true: an exception in decoding is the error of that one image.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from twinlens.bundle.arrays import Pixels, Row
 from twinlens.errors import ImageError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import EncodedImage, Pixels, Row
+from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.batcher import QueueEntry, Ticket
 from twinlens.serving.engine.tower import ServedTower
 
 
 class Decoding(Protocol):
-    """What a chunk needs of a model: a pool to decode in, and the tower that comes after."""
+    """What a group needs of a model: a decode pool and the image tower."""
 
     images: ServedTower[Pixels, Row] | None
 
     def decode(self, image: EncodedImage, call: Call) -> Pixels:
-        """Return the pixels that the tower wants."""
+        """Return the pixels that the tower takes."""
         ...
 
     def submit(self, action: Callable[[int], None], index: int) -> None:
@@ -31,10 +32,10 @@ class Decoding(Protocol):
 
 
 class DecodeGroup:
-    """Images that are decoded apart and join the queue together.
+    """Images that are decoded in parallel and queued together.
 
-    So a lone request is batched the same way each time, and a bad image changes no batch but by its
-    absence.
+    So a single request is always batched the same way, and a bad image is only missing from its
+    batch.
     """
 
     def __init__(
@@ -56,14 +57,14 @@ class DecodeGroup:
             source.submit(self._decode, index)
 
     def _decode(self, index: int) -> None:
-        """Decode one image; the last of the chunk queues them all."""
+        """Decode one image; the last of the group queues them all."""
         pixels: Pixels | None = None
         try:
             if not self._ticket.abandoned:
                 pixels = self._source.decode(self._images[index], self._call)
         except TwinlensError as error:
             self._ticket.resolve(index, error)
-        except Exception:  # whatever a decoder raises, it is this image's fault alone
+        except Exception:  # decoders raise many types; only this image fails
             self._ticket.resolve(index, ImageError("the image is damaged and cannot be decoded"))
         with self._lock:
             if pixels is not None:

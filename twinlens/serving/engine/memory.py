@@ -1,10 +1,10 @@
-"""Memory of a long-lived process: what stays is set aside, what was closed goes back to the system.
+"""Memory of a long-lived process: freeze objects that stay, return freed memory to the system.
 
-The collector's full pass looks at every object there is: 50 ms of a server that has just loaded,
-and nobody is answered meanwhile. What is there when a server begins to listen is set aside instead.
-A model and its threads refer to each other, so when one is closed the collector has to look at all
-of it again; and the allocator keeps what the runtime freed from many threads until it is asked.
-Without both a server that swaps bundles grows by one each time.
+A full garbage collection visits every object: 50 ms on a server that has just loaded, during which
+no request is answered. So the objects that exist when a server starts to listen are frozen. A model
+and its threads refer to each other, so closing one needs a full collection; and the allocator keeps
+memory that the runtime freed in many threads until it is trimmed. Without both, a server that swaps
+bundles grows by one bundle each time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import gc
 import sys
 
 
-def set_aside() -> None:
-    """Have the collector pass over all that is there by now."""
+def freeze_objects() -> None:
+    """Exclude all present objects from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 def release_memory() -> None:
-    """Collect garbage everywhere and return free pages to the system where the C library can."""
+    """Collect all garbage and return free pages to the system where the C library can."""
     gc.unfreeze()
-    set_aside()
+    freeze_objects()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # absent from musl
         if trim is not None:

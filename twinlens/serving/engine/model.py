@@ -1,7 +1,7 @@
-"""A bundle as the server runs it: a decode stage and two towers, and requests' ways through them.
+"""A bundle as the server runs it: a decode stage and two towers, and how requests pass them.
 
-What must stay true: every embedding of one answer comes from one encoder, and one bad item costs
-no other item anything.
+What must stay true: all embeddings of one answer come from one encoder, and one bad item does not
+affect any other.
 """
 
 from __future__ import annotations
@@ -14,18 +14,11 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels, Row, Rows
 from twinlens.errors import InputError, OverloadedError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
-from twinlens.serving.contracts import (
-    Answers,
-    EmbeddedItems,
-    EncodedImage,
-    Pixels,
-    Row,
-    Rows,
-    StagedEncoder,
-)
+from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, StagedEncoder
 from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
 from twinlens.serving.engine.cache import TextCache
 from twinlens.serving.engine.decode import read_image
@@ -37,14 +30,14 @@ from twinlens.serving.engine.window import LatencyWindow, NoWindow
 from twinlens.serving.failures import EncodeError
 from twinlens.serving.settings import ServerSettings
 
-# Characters; well under a millisecond of tokenizing.
+# Characters that are tokenized on the event loop: well under a millisecond.
 _TOKENIZE_INLINE = 4000
 
 Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
 
 
 class ServedModel:
-    """One encoder at one precision, under the name that clients call it by."""
+    """One encoder at one precision, under the name that clients use."""
 
     def __init__(
         self,
@@ -91,26 +84,36 @@ class ServedModel:
         for tower in self.towers:
             tower.close()
 
+    def probe(self) -> None:
+        """Queue one harmless item per tower, so that the recovery of a worker is noticed."""
+        image = self.encoder.manifest.image
+        if self.images is not None and image is not None and not self.images.batcher.depth:
+            pixels = np.zeros((image.height, image.width, 3), dtype=np.uint8)
+            self.images.batcher.put([QueueEntry(Ticket(1, _ignore), 0, pixels)])
+        if self.texts is not None and not self.texts.batcher.depth:
+            tokens = self.encoder.tokenize(["a probe"])[0]
+            self.texts.batcher.put([QueueEntry(Ticket(1, _ignore), 0, tokens)])
+
     async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
         """Return a row or an error for each image."""
         tower = self.images
         if tower is None:
             raise InputError(f"{self.name!r} has no image tower; send texts, or name another model")
         with self._hold(tower.batcher, len(images), call):
-            settlement = TicketFuture()
-            ticket: Ticket[Row] = Ticket(len(images), settlement.notify, deadline=call.deadline)
+            future = TicketFuture()
+            ticket: Ticket[Row] = Ticket(len(images), future.notify, deadline=call.deadline)
             began = call.clock.now()
             size = self._settings.batching.image_batch
             for start in range(0, len(images), size):
                 DecodeGroup(
                     self, ticket, call, images, range(start, min(start + size, len(images)))
                 )
-            await settlement.wait(ticket, call)
+            await future.wait(ticket, call)
             _count_stages(call, ticket, began, "decode")
-        return EmbeddedItems(_settled(ticket))
+        return EmbeddedItems(_collect_answers(ticket))
 
     async def embed_texts(self, texts: Sequence[str], call: Call) -> EmbeddedItems:
-        """Return a row or an error for each text; texts known from before cost nothing."""
+        """Return a row or an error for each text; cached texts are not encoded again."""
         if self.texts is None:
             raise InputError(f"{self.name!r} has no text tower; send images, or name another model")
         known = {text: self._cache.get(self.space, text) for text in texts}
@@ -131,13 +134,13 @@ class ServedModel:
     async def _encode_texts(
         self, tower: ServedTower[list[int], Row], texts: list[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
-        """Run distinct texts through the tower and remember their rows."""
+        """Run distinct texts through the tower and cache their rows."""
         bounds = self._settings.batching.text_buckets
         with self._hold(tower.batcher, len(texts), call):
             began = call.clock.now()
             tokens = await self._tokenize(texts)
-            settlement = TicketFuture()
-            ticket: Ticket[Row] = Ticket(len(texts), settlement.notify, deadline=call.deadline)
+            future = TicketFuture()
+            ticket: Ticket[Row] = Ticket(len(texts), future.notify, deadline=call.deadline)
             tower.batcher.put(
                 [
                     QueueEntry(ticket, i, ids, choose_bucket(len(ids), bounds))
@@ -145,25 +148,25 @@ class ServedModel:
                 ],
                 background=call.is_background,
             )
-            await settlement.wait(ticket, call)
+            await future.wait(ticket, call)
             _count_stages(call, ticket, began, "decode")
         found: dict[str, tuple[Row | Exception, int]] = {}
-        for text, ids, answer in zip(texts, tokens, _settled(ticket), strict=True):
+        for text, ids, answer in zip(texts, tokens, _collect_answers(ticket), strict=True):
             found[text] = (answer, len(ids))
-            # A long job would drive out what live requests ask for again and again.
+            # A long job would evict the texts that live requests repeat.
             if not isinstance(answer, Exception) and not call.is_background:
                 self._cache.put(self.space, text, answer, len(ids))
         return found
 
     async def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Tokenize here when that is quick, else where it does not hold up other requests."""
+        """Tokenize short texts here and long ones in the pool, so that no request is delayed."""
         if sum(map(len, texts)) <= _TOKENIZE_INLINE:
             return self.encoder.tokenize(texts)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self.encoder.tokenize, texts)
 
     def decode(self, image: EncodedImage, call: Call) -> Pixels:
-        """Return the pixels that the image tower wants; runs in the decode pool."""
+        """Return the pixels that the image tower takes; runs in the decode pool."""
         content = read_image(image, self._settings.limits, call)
         return self.encoder.preprocess(content)
 
@@ -175,7 +178,7 @@ class ServedModel:
     def _hold(
         self, batcher: Batcher[Pixels, Row] | Batcher[list[int], Row], count: int, call: Call
     ) -> Iterator[None]:
-        """Take places in a queue for as long as the items are under way, whatever happens."""
+        """Hold places in a queue until the items are answered or the request fails."""
         if count > batcher.capacity:
             raise TooLargeError(f"{count} {batcher.name} in one request; {batcher.capacity} fit")
         live = 0 if call.is_background else count
@@ -236,13 +239,13 @@ class ServedModel:
         return LatencyWindow(batching.window_seconds, target=batching.target_seconds, full=full)
 
 
-def _settled(ticket: Ticket[Row]) -> Answers:
+def _collect_answers(ticket: Ticket[Row]) -> Answers:
     """Return the answers of a full ticket."""
     return [answer for answer in ticket.answers if answer is not None]
 
 
 def _count_stages(call: Call, ticket: Ticket[Row], began: float, first: str) -> None:
-    """Tell the stages of a settled ticket apart."""
+    """Add the times of a full ticket's stages to the call."""
     if ticket.ended == 0.0:  # nothing reached a batch
         call.add(first, call.clock.now() - began)
         return
@@ -252,7 +255,7 @@ def _count_stages(call: Call, ticket: Ticket[Row], began: float, first: str) -> 
 
 
 def _check_rows(rows: Rows) -> list[Row | Exception]:
-    """Take rows apart; one that is not finite is its own item's error."""
+    """Split rows into answers; a row that is not finite becomes its item's error."""
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
     if finite.all():
         return list(rows)
@@ -260,3 +263,7 @@ def _check_rows(rows: Rows) -> list[Row | Exception]:
         row if ok else EncodeError("the encoder's output for this item is not finite")
         for row, ok in zip(rows, finite, strict=True)
     ]
+
+
+def _ignore() -> None:
+    """Do nothing: the worker itself records the result of a probe."""

@@ -1,8 +1,8 @@
-"""Which bundles are served under which name, and how one is swapped while requests run.
+"""Which bundles are served under which names, and how one is swapped while requests run.
 
-A request leases one model and keeps it to its end; a model that was replaced or unloaded is closed
-when its last lease ends. All of this runs on the event loop's thread. What must stay true: no
-request fails because of a swap, and no answer mixes two revisions.
+A request leases one model until its end; a replaced or unloaded model is closed when its last lease
+ends. All of this runs on the event loop's thread. What must stay true: no request fails because of
+a swap, and no answer mixes two revisions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twinlens.serving.failures import UnavailableError
 
 @dataclass
 class _Slot:
-    """A model with its leases."""
+    """A model with its number of leases."""
 
     model: ServedModel
     leases: int = 0
@@ -36,12 +36,12 @@ class Served:
 
     @property
     def default(self) -> ServedModel:
-        """The model at the precision that a request gets which names none."""
+        """The model for requests that name no precision."""
         return next(iter(self.slots.values())).model
 
 
 class Registry:
-    """Names and what they stand for; the first name is the default."""
+    """The served models by name; the first name is the default."""
 
     def __init__(self, close: Callable[[ServedModel], None] = ServedModel.close) -> None:
         self._served: dict[str, Served] = {}
@@ -69,7 +69,7 @@ class Registry:
 
     @contextmanager
     def lease(self, name: str | None = None, precision: str | None = None) -> Iterator[ServedModel]:
-        """Lend a model for the length of a request."""
+        """Lease a model for the duration of a request."""
         slot = self._choose(name, precision)
         slot.leases += 1
         try:
@@ -81,7 +81,7 @@ class Registry:
     def serve(
         self, name: str, models: Mapping[str, ServedModel], *, source: str, created: int
     ) -> None:
-        """Serve `models` (by precision) as `name` from now on; what was there is retired."""
+        """Serve `models` (by precision) as `name` from now on; retire those that had the name."""
         old = self._served.get(name)
         slots = {precision: _Slot(model) for precision, model in models.items()}
         self._served[name] = Served(slots, source, created)
@@ -89,7 +89,7 @@ class Registry:
             self._retire(old)
 
     def remove(self, name: str) -> None:
-        """Serve `name` no longer."""
+        """Stop serving `name`."""
         served = self.find(name)
         del self._served[name]
         self._retire(served)

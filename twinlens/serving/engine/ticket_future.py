@@ -1,4 +1,4 @@
-"""A ticket that a coroutine can wait for, although worker threads fill it."""
+"""Lets a coroutine wait for a ticket that worker threads fill."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from twinlens.serving.call import Call
 from twinlens.serving.engine.batcher import Ticket
 from twinlens.serving.failures import ClientGoneError, DeadlineError
 
-# A request that is answered sooner never pays for a task that watches its client.
+# Requests that are answered sooner start no task that watches for a disconnect.
 _WATCH_AFTER = 0.05
 
 
 class TicketFuture:
-    """Lets a coroutine wait for a ticket that other threads fill."""
+    """A future of the event loop that resolves when worker threads have filled a ticket."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
 
     def notify(self) -> None:
-        """Say from any thread that the ticket is full."""
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to be told
+        """Signal, from any thread, that the ticket is full."""
+        with suppress(RuntimeError):  # the loop was closed: nothing waits any more
             self._loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
@@ -33,7 +33,7 @@ class TicketFuture:
     async def wait(self, ticket: Ticket[Any], call: Call) -> None:
         """Return when the ticket is full.
 
-        At the deadline, or when the client leaves, abandon it and raise.
+        At the deadline, or when the client disconnects, abandon it and raise.
         """
         try:
             await asyncio.wait({self._done}, timeout=min(_WATCH_AFTER, call.remaining))
@@ -43,19 +43,21 @@ class TicketFuture:
             if not self._done.done():
                 ticket.abandon()
         if not self._done.done():
-            raise DeadlineError("the request's time is over before its answer was ready")
+            raise DeadlineError("the request's deadline passed before its answer was ready")
 
     async def _wait_watching(self, call: Call) -> None:
-        """Wait on, but end early if the client goes away."""
+        """Keep waiting, but raise as soon as the client disconnects."""
         if call.wait_gone is None:
             await asyncio.wait({self._done}, timeout=call.remaining)
             return
-        gone = asyncio.ensure_future(call.wait_gone())
+        disconnected = asyncio.ensure_future(call.wait_gone())
         try:
             await asyncio.wait(
-                {self._done, gone}, timeout=call.remaining, return_when=asyncio.FIRST_COMPLETED
+                {self._done, disconnected},
+                timeout=call.remaining,
+                return_when=asyncio.FIRST_COMPLETED,
             )
-            if gone.done() and not self._done.done():
+            if disconnected.done() and not self._done.done():
                 raise ClientGoneError("the client closed the connection")
         finally:
-            gone.cancel()
+            disconnected.cancel()

@@ -1,4 +1,4 @@
-"""A tower as the server runs it: its batcher, the worker at it, and whether that worker is well."""
+"""A tower as the server runs it: its batcher, its worker, and the worker's health checks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ServedTower(Generic[ItemT, AnswerT]):
         worker.retire()
 
     def close(self) -> None:
-        """End the worker once its batch is done."""
+        """Stop the worker after its current batch."""
         self.batcher.close()
         self._worker.join(5.0)
 

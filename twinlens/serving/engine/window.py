@@ -10,29 +10,30 @@ class Window(Protocol):
     """How long a free worker waits for a batch to grow."""
 
     def delay(self, queued: int, waited: float) -> float:
-        """Return the seconds still to wait, given the items queued and the oldest one's wait."""
+        """Return the seconds still to wait, given the queued items and the oldest one's wait."""
         ...
 
     def observe(self, items: int, seconds: float) -> None:
-        """Learn from a batch that ran."""
+        """Record a batch that ran."""
         ...
 
 
 class NoWindow:
-    """Go at once: on a CPU the running batch is window enough, and a timer only adds latency."""
+    """Never wait: on a CPU items queue up while a batch runs, and a timer only adds latency."""
 
     def delay(self, queued: int, waited: float) -> float:
         """Return zero."""
         return 0.0
 
     def observe(self, items: int, seconds: float) -> None:
-        """Learn nothing."""
+        """Do nothing."""
 
 
 class LatencyWindow:
-    """For devices on which a larger batch is almost free: wait for one under concurrent load.
+    """For devices on which larger batches cost almost nothing: wait for one under concurrent load.
 
-    A lone client never waits, and nobody so long that waiting and running pass the target.
+    A single client never waits, and no item waits so long that waiting and running exceed the
+    target.
     """
 
     def __init__(self, most: float, *, target: float = math.inf, full: int = 64) -> None:
@@ -43,7 +44,7 @@ class LatencyWindow:
         self._last_items = 0
 
     def delay(self, queued: int, waited: float) -> float:
-        """Return what is left of the window; none for a lone client or a full batch."""
+        """Return the rest of the window; zero for a single client or a full batch."""
         if queued >= self._full or (queued <= 1 and self._last_items <= 1):
             return 0.0
         return max(0.0, min(self._most, self._target - self._batch_seconds) - waited)

@@ -1,8 +1,8 @@
-"""The thread that runs the batches of one tower, and the isolation of what makes a batch fail.
+"""The thread that runs the batches of one tower, and isolates items that make a batch fail.
 
 A worker is replaced, never repaired: when its thread dies or hangs, the watchdog answers its batch,
-retires it and starts another. What must stay true: an exception of `run` costs the guilty item
-alone.
+retires it and starts another. What must stay true: an exception of `run` fails only the item that
+causes it.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class Worker(Generic[ItemT, AnswerT]):
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to take batches."""
+        """Start taking batches."""
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     @property
     def busy_seconds(self) -> float:
-        """How long the running batch has been running; zero when idle."""
+        """The seconds that the current batch has been running; zero when idle."""
         current = self._current
         return 0.0 if current is None else self._clock.now() - current[0]
 
@@ -97,7 +97,7 @@ class Worker(Generic[ItemT, AnswerT]):
             entry.ticket.resolve(entry.index, answer)
 
     def _isolate(self, items: list[ItemT]) -> list[AnswerT | Exception]:
-        """Run `items`; when that fails, halve them until only the guilty ones fail."""
+        """Run `items`; when that fails, halve them until only the failing items are isolated."""
         try:
             answers = list(self._run(items))
             if len(answers) != len(items):
@@ -105,19 +105,19 @@ class Worker(Generic[ItemT, AnswerT]):
             return answers
         except Exception as error:
             if len(items) == 1:
-                return [_blame(error, self.name)]
+                return [_report_failure(error, self.name)]
             log.warning("%s: a batch of %d failed; halving it", self.name, len(items))
         middle = len(items) // 2
         return self._isolate(items[:middle]) + self._isolate(items[middle:])
 
     def _note(self, answers: list[AnswerT | Exception]) -> None:
-        """Count batches in which not one item succeeded: a sign of a sick worker."""
+        """Count consecutive batches in which no item succeeded: the worker may be faulty."""
         has_failed = all(isinstance(answer, EncodeError) for answer in answers)
         self.failures_in_a_row = self.failures_in_a_row + 1 if has_failed else 0
 
 
-def _blame(error: Exception, name: str) -> Exception:
-    """Return what the client may know of `error`, and log the rest."""
+def _report_failure(error: Exception, name: str) -> Exception:
+    """Return the error to show the client, and log the details."""
     if isinstance(error, TwinlensError):
         return error
     log.error("%s: an item failed", name, exc_info=error)

@@ -1,5 +1,5 @@
-"""What an operator sees: Prometheus metrics, structured logs, OpenTelemetry traces.
+"""Observability: Prometheus metrics, structured logs, OpenTelemetry traces.
 
-What must stay true: observing a request never fails it, and adds no label of unbounded values.
+What must stay true: observing a request never fails it; no label has unbounded values.
 Imported by: collections, launch, service and `cli`.
 """

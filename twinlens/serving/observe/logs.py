@@ -1,4 +1,4 @@
-"""Log lines: for people as text, for machines as one JSON object a line. To standard error."""
+"""Log lines on standard error: text for people, or one JSON object per line for machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIELDS = ("request_id", "method", "path", "status", "milliseconds", "model", "s
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record with its fields as one line of JSON."""
+    """Formats a record with its fields as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -40,6 +40,6 @@ def configure_logs(form: str, *, requests: bool = True) -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.INFO)
-    # uvicorn tells of each start and stop what we tell ourselves.
+    # uvicorn would log each start and stop a second time.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("twinlens.access").setLevel(logging.INFO if requests else logging.WARNING)

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus; labels are never made of what a client sent."""
+"""The server's Prometheus metrics; labels are never built from what a client sent."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The counters of one server, in a registry of their own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
-        self._refused: dict[str, int] = {}  # on arrival, by path, not yet in the counters
+        self._refused: dict[str, int] = {}  # refused on arrival, by path, not yet in the counters
         self._requests = Counter(
             "twinlens_requests", "Requests answered", ["path", "status"], registry=self.registry
         )
@@ -56,7 +56,7 @@ class Metrics:
         )
         self._rejects = Counter(
             "twinlens_rejects",
-            "Requests refused for want of room",
+            "Requests refused because a queue or a limit was full",
             ["model", "at"],
             registry=self.registry,
         )
@@ -72,17 +72,17 @@ class Metrics:
     def count_refusal(self, path: str) -> None:
         """Count one request that was refused on arrival.
 
-        A flood of these is when counting has to be cheap; their times would say nothing of those
-        that are answered, so they are in no histogram.
+        Under a flood of refusals counting has to be cheap; their times say nothing about answered
+        requests, so they are in no histogram.
         """
         self._refused[path] = self._refused.get(path, 0) + 1
 
     def count_reject(self, model: str, at: str) -> None:
-        """Count one request that found no room in a queue of a model."""
+        """Count one request that did not fit into a queue of a model."""
         self._child(self._rejects, model, at).inc()
 
     def count_stages(self, model: str, stages: dict[str, float]) -> None:
-        """Count where one request's time went."""
+        """Count the time that one request spent in each stage."""
         for stage, seconds in stages.items():
             self._child(self._stages, model, stage).observe(seconds)
 
@@ -96,7 +96,7 @@ class Metrics:
         self._failures.labels(model, code).inc()
 
     def _child(self, family: Any, *labels: str) -> Any:
-        """Return the counter for these labels; the library's own look-up is slow."""
+        """Return the counter for these labels; the library's own lookup is slow."""
         key = (id(family), labels)
         child = self._children.get(key)
         if child is None:
@@ -104,11 +104,11 @@ class Metrics:
         return child
 
     def watch(self, read: Callable[[], Iterable[Metric]]) -> None:
-        """Ask `read` for more metrics each time they are collected."""
+        """Call `read` for more metrics at each collection."""
         self.registry.register(_Reader(read))
 
     def render(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         refused, self._refused = self._refused, {}
         for path, count in refused.items():
             self._child(self._requests, path, "429").inc(count)
@@ -117,7 +117,7 @@ class Metrics:
 
 
 class _Reader:
-    """Values that others keep, read when asked for."""
+    """Metrics that are read from elsewhere at each collection."""
 
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read

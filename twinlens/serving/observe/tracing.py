@@ -1,7 +1,7 @@
-"""OpenTelemetry spans, where asked for: one a request, one a stage within it.
+"""Optional OpenTelemetry spans: one per request, with one per stage inside it.
 
-The spans are made after the answer from times that are taken anyway, so tracing that is off costs
-nothing. Where they go is set by OpenTelemetry's own environment variables.
+The spans are created after the answer from times that are measured anyway, so disabled tracing
+costs nothing. OpenTelemetry's own environment variables set where they are sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tracer:
         attributes: Mapping[str, str | int],
         headers: Mapping[str, str],
     ) -> None:
-        """Record a request that ended just now, and its stages end to end."""
+        """Record a request that has just ended, and its stages one after another."""
         ended = time.time_ns()
         began = ended - int(seconds * _NANO)
         parent = self._propagate.extract(headers)
@@ -57,7 +57,7 @@ class Tracer:
 
 
 def start_exporting() -> Any:
-    """Return a provider that sends spans over OTLP, as the environment says where."""
+    """Return a provider that sends spans over OTLP to the endpoint set in the environment."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

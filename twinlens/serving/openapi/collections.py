@@ -1,7 +1,7 @@
 """`/search` and `/collections` for the OpenAPI document: shapes, and examples that tests replay.
 
-They are described only where a server has them. The examples belong to a collection called
-`example` that holds what the items' example puts in.
+They are described only if a server has them. The examples use a collection called `example` that
+contains the items of the upsert example.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from twinlens.serving.openapi.schemas import (
     ref,
 )
 
-_NAME: Schema = {"type": "string", "description": "Of a collection; none: the only one"}
+_NAME: Schema = {
+    "type": "string",
+    "description": "Name of a collection; may be left out if there is only one",
+}
 _SHARE: Schema = {"type": "number", "minimum": -1, "maximum": 1}
 _VECTOR: Schema = array_of({"type": "number"}, minItems=1)
 _WEIGHT: Schema = {"type": "number", "minimum": -100, "maximum": 100}
@@ -36,7 +39,7 @@ _IMAGE_TYPES = {"image/*": {"schema": {"type": "string", "contentMediaType": "im
 
 
 def _terms(**more: Schema) -> list[Schema]:
-    """Return the shapes of one term of a query or of one item: a text, an image or a vector."""
+    """Return the schemas of one term of a query or of one item: a text, an image or a vector."""
     kinds: dict[str, Schema] = {"text": TEXT, "image": IMAGE, "vector": _VECTOR}
     required = ["id"] if "id" in more else []
     return [
@@ -58,10 +61,13 @@ SCHEMAS: dict[str, Schema] = {
         k={"type": "integer", "minimum": 1, "maximum": 1000},
         filter={
             "type": "string",
-            "description": 'As in: year >= 2020 and tone in ("warm", "cold")',
+            "description": 'Metadata filter, e.g. year >= 2020 and tone in ("warm", "cold")',
         },
-        threshold={**_SHARE, "description": "Leave out what is less similar"},
-        group={**_SHARE, "description": "Hits as similar as this to a better one go under it"},
+        threshold={**_SHARE, "description": "Omit hits with a lower similarity"},
+        group={
+            **_SHARE,
+            "description": "Hits at least this similar to a better hit become its duplicates",
+        },
         exact={"type": "boolean", "description": "Compare with every item, without the index"},
     ),
     "Hit": closed_object(
@@ -99,7 +105,10 @@ SCHEMAS: dict[str, Schema] = {
         [],
         kind={"type": "string", "description": list_kinds()},
         target={"type": "number", "minimum": 0.5, "maximum": 0.999},
-        compact={"type": "boolean", "description": "Drop the deleted, join segments into one"},
+        compact={
+            "type": "boolean",
+            "description": "Remove deleted items and merge segments into one",
+        },
         queries=array_of(TEXT, maxItems=2000),
     ),
     "CollectionItems": closed_object(
@@ -166,7 +175,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/collections/{name}/map"): {"responses": {"200": answer("CollectionMap", "Points")}},
     ("post", "/collections/{name}/items"): {
         "requestBody": body(json_of("CollectionItems", two={"items": _ITEMS})),
-        "responses": {"200": answer("CollectionItemsAnswer", "What became of each item")},
+        "responses": {"200": answer("CollectionItemsAnswer", "The result of each item")},
     },
     ("delete", "/collections/{name}/items"): {
         "requestBody": body(
@@ -182,17 +191,17 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 closed_object(
                     ["object", "deleted"], object={"const": "collection.items"}, deleted=COUNT
                 ),
-                "How many there were",
+                "The number of deleted items",
             )
         },
     },
     ("get", "/collections/{name}/items/{id}"): {
-        "responses": {"200": answer("CollectionItem", "It, without the place of its file")}
+        "responses": {"200": answer("CollectionItem", "The item, without the path of its file")}
     },
     ("get", "/collections/{name}/thumbnails/{id}"): {
         "responses": {
             "200": {
-                "description": "A small picture",
+                "description": "A thumbnail",
                 "content": {"image/webp": {"schema": {"type": "string"}}},
             }
         }
@@ -213,6 +222,6 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             ),
             _IMAGE_TYPES,
         ),
-        "responses": {"200": answer("SearchAnswer", "What is most similar, best first")},
+        "responses": {"200": answer("SearchAnswer", "The most similar items, best first")},
     },
 }

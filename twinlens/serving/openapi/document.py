@@ -1,6 +1,6 @@
-"""The OpenAPI document: FastAPI's skeleton of paths, with what each reads and answers.
+"""The OpenAPI document: FastAPI's skeleton of paths, completed with bodies and answers.
 
-Routes parse by hand, since they are hot; so their bodies are described here. Tests replay every
+Hot routes parse by hand, so their bodies are described here. Tests replay every
 example below against a server and check the answers against these schemas.
 """
 
@@ -16,13 +16,13 @@ from twinlens.serving.openapi.schemas import ref
 
 _OPEN = ("/healthz", "/readyz")
 ALWAYS = operations.OPERATIONS | cohere_voyage.OPERATIONS
-# Of routers that a server may or may not have.
-AT_TIMES = collections.OPERATIONS
+# Operations of routers that only some servers have.
+OPTIONAL = collections.OPERATIONS
 SCHEMAS = schemas.SCHEMAS | cohere_voyage.SCHEMAS | collections.SCHEMAS
 
 
 def describe_api(app: FastAPI) -> dict[str, Any]:
-    """Return the document of an application; made once."""
+    """Return the document of an application; built once."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
@@ -31,9 +31,9 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
             document["paths"].setdefault(path, {}).setdefault(method, {})
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
-                _complete(operation, path, (ALWAYS | AT_TIMES).get((method, path)))
+                _complete(operation, path, (ALWAYS | OPTIONAL).get((method, path)))
         components = document.setdefault("components", {})
-        # FastAPI describes its own validation errors, which never leave this server.
+        # FastAPI describes its own validation errors, which this server never sends.
         components["schemas"] = {
             **{
                 name: schema
@@ -51,7 +51,7 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], path: str, known: dict[str, Any] | None) -> None:
-    """Write what is known of an operation into it."""
+    """Complete an operation with its known parameters, body and answers."""
     responses = operation.setdefault("responses", {})
     responses.pop("422", None)
     responses["default"] = {

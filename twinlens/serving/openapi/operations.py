@@ -6,7 +6,7 @@ from typing import Any
 
 from twinlens.serving.openapi.schemas import Schema, array_of, closed_object, open_object, ref
 
-# A red square of two pixels a side.
+# A red square of 2x2 pixels.
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR42mP4z8AARAwQCg"
     "Af7gP9Y167WwAAAABJRU5ErkJggg=="
@@ -17,7 +17,7 @@ _FILES: Schema = array_of({"type": "string", "contentMediaType": "image/*"})
 
 
 def json_of(schema: str, **examples: Any) -> Operation:
-    """Return a JSON content with examples."""
+    """Return JSON content with examples."""
     content: Operation = {"schema": ref(schema)}
     if examples:
         content["examples"] = {name: {"value": value} for name, value in examples.items()}
@@ -33,7 +33,7 @@ def body(*contents: Operation) -> Operation:
 
 
 def answer(schema: str | Schema, text: str, **others: Operation) -> Operation:
-    """Return a response: JSON of a shape, or one of other types where the client accepts them."""
+    """Return a response: JSON of a schema, or other types if the client accepts them."""
     shown = ref(schema) if isinstance(schema, str) else schema
     return {"description": text, "content": {"application/json": {"schema": shown}, **others}}
 
@@ -147,7 +147,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/classifiers/{name}"): {"responses": {"200": answer("Classifier", "It")}},
     ("delete", "/classifiers/{name}"): {"responses": {"200": answer("Deleted", "Gone")}},
     ("get", "/jobs"): {"responses": {"200": answer(list_of("Job"), "Newest first")}},
-    ("get", "/jobs/{id}"): {"responses": {"200": answer("Job", "How far it is")}},
+    ("get", "/jobs/{id}"): {"responses": {"200": answer("Job", "The job's progress")}},
     ("post", "/similarity"): {
         "tags": ["similarity"],
         "summary": "Compare texts and images in any combination",
@@ -178,7 +178,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "responses": {
             "200": answer(
                 "AttentionAnswer",
-                "Where it looked",
+                "The attention map",
                 **{"image/png": {"schema": {"type": "string"}}},
             )
         },

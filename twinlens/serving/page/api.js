@@ -1,4 +1,4 @@
-// Talking to the server: keys, errors in words, times, and the same call as a curl line.
+// Requests to the server: keys, error messages, timings, and the same call as a curl command.
 import { byId, el } from "./dom.js";
 
 const KEY = "twinlens-key"; // in sessionStorage: gone with the tab
@@ -32,7 +32,7 @@ async function send(path, { method, json, form, raw, accept, signal, keepalive }
     return await fetch(path, { method: method ?? (body === undefined ? "GET" : "POST"), headers, body, signal, keepalive });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer. Is it still running?");
+    throw new Error("The server does not respond. Is it still running?");
   }
 }
 
@@ -47,7 +47,7 @@ async function explain(response) {
     const { error } = await response.json();
     message = error.message;
   } catch {
-    // Not the server's own words: a proxy's, say. The status has to do.
+    // Not an answer of the server, maybe of a proxy: show the status alone.
   }
   const wait = response.headers.get("retry-after");
   const words = message.charAt(0).toUpperCase() + message.slice(1);
@@ -56,13 +56,13 @@ async function explain(response) {
 
 let asking = null;
 
-/* Ask for a key, once however many requests wait for it. */
+/* Ask for a key once, for all requests that wait for it. */
 function askForKey() {
   asking ??= new Promise((resolve, reject) => {
     const dialog = byId("key-dialog");
     const form = byId("key-form");
     const held = hasKey();
-    byId("key-told").textContent = held ? "That key is not known to this server." : "This server takes requests with an API key.";
+    byId("key-told").textContent = held ? "This key is unknown to the server." : "This server requires an API key.";
     const finish = (settle) => {
       asking = null;
       form.onsubmit = dialog.oncancel = byId("key-cancel").onclick = null;
@@ -86,7 +86,7 @@ function askForKey() {
   return asking;
 }
 
-/* Show where the server spent the time of an answer: a bar, and the same in words. */
+/* Show the server's time per stage, as a bar and as text. */
 export function showTimes(node, response) {
   const header = response.headers.get("server-timing") ?? "";
   const stages = [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, time]) => [name, Number(time)]);
@@ -102,7 +102,7 @@ function span(name, time) {
   return part;
 }
 
-/* Set what an <img> shows. With a key the picture has to be fetched, since an <img> sends none. */
+/* Set the source of an <img>. With a key the image has to be fetched, since an <img> sends none. */
 export async function show(image, path) {
   if (!hasKey()) {
     image.src = path;
@@ -119,7 +119,7 @@ export async function show(image, path) {
 
 const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/* Return the call as a line for a shell; pictures are named FILE1, FILE2 rather than spelt out. */
+/* Return the call as a shell command; images are named FILE1, FILE2 instead of embedded. */
 export function curl(path, { json, fields, files, accept, body, method } = {}) {
   const parts = [`curl -s ${quote(location.origin + path)}`];
   if (method) parts.push(`-X ${method}`);
@@ -135,7 +135,7 @@ export function curl(path, { json, fields, files, accept, body, method } = {}) {
 
 const DATA_URI = /data:image\/[\w.+-]+;base64,[\w+/=]*/g;
 
-/* Pictures go in by standard input: a command's arguments may not be as long as a photograph. */
+/* Images are read from standard input: command arguments have a length limit. */
 function withPictures(text) {
   if (text.search(DATA_URI) < 0) return `-d ${quote(text)}`;
   let count = 0;

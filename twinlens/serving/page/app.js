@@ -1,4 +1,4 @@
-// The frame: tabs, copying, and what the server has, shared by the panels.
+// The frame: tabs, copying, and server data shared by the panels.
 import { ask } from "./api.js";
 import { byId, say } from "./dom.js";
 import * as classify from "./classify.js";
@@ -24,7 +24,7 @@ function select(name, focus = false) {
   openPanel(name);
 }
 
-/* A panel reads what it needs when it is opened; one that failed tries again the next time. */
+/* A panel loads its data when it is opened; if that fails, it tries again the next time. */
 async function openPanel(name) {
   try {
     await panels[name].open?.(!opened.has(name));
@@ -48,7 +48,7 @@ async function copy(button) {
     await navigator.clipboard.writeText(source.textContent);
     button.textContent = "Copied";
   } catch {
-    // Clipboards are for secure origins; selecting lets the person copy by hand.
+    // Clipboards need a secure origin; selecting the text lets the user copy by hand.
     getSelection().selectAllChildren(source);
     button.textContent = "Selected: press Ctrl+C";
   }
@@ -58,7 +58,7 @@ async function copy(button) {
 for (const tab of tabs) tab.addEventListener("click", () => select(tab.getAttribute("aria-controls")));
 byId("tabs").addEventListener("keydown", moveAlong);
 for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
-// A picture dropped beside its field would otherwise replace the page.
+// An image dropped beside its field would otherwise replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 addEventListener("twinlens-like", (event) => {
   select("search");
@@ -71,5 +71,5 @@ addEventListener("hashchange", () => {
 
 for (const panel of Object.values(panels)) panel.start(ask);
 select(location.hash.slice(1) in panels ? location.hash.slice(1) : "search");
-// Not before: a browser that comes to the address's fragment takes the focus away again.
+// Not earlier: the browser moves the focus when it processes the address's fragment.
 addEventListener("load", () => setTimeout(() => !byId("search").hidden && document.activeElement === document.body && byId("search-text").focus()));

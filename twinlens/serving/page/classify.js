@@ -1,4 +1,4 @@
-// Classify: pictures against classes in words, stored classes, or classes taught by examples.
+// Classify: images against class names, stored classifiers, or classes with example images.
 import { ask, curl, showTimes } from "./api.js";
 import { byId, el, fill, lines, milliseconds, percent, runner, say } from "./dom.js";
 import { fillModels } from "./models.js";
@@ -50,7 +50,7 @@ function listClasses() {
   fill(byId("teach-class"), lines(byId("classify-classes").value).map((name) => [name, name]));
 }
 
-/* Return what is asked for besides the pictures; `classifier` stands for the classes typed here. */
+/* Return the request without its images; `classifier` replaces the classes typed here. */
 function readOptions(classifier) {
   const options = [["model", byId("classify-model").value]];
   const classes = lines(byId("classify-classes").value);
@@ -63,7 +63,7 @@ function readOptions(classifier) {
   return options;
 }
 
-/* Classify; where classes were taught, by their names alone too, so that the change shows. */
+/* Classify; with example images also by names alone, to show the difference. */
 async function classify(signal) {
   const files = [...images.files];
   const stored = byId("classify-stored").value;
@@ -113,21 +113,21 @@ function track(share, kind) {
 
 function addExamples() {
   const name = byId("teach-class").value;
-  if (!name || !shown.files.length) return say(byId("teach-told"), "Type a class above, and drop images that show it.", true);
+  if (!name || !shown.files.length) return say(byId("teach-told"), "Type a class above, and drop example images of it.", true);
   lessons.add(name, shown.files);
   shown.clear();
   showHeld();
   if (images.files.length) run();
 }
 
-/* Show the examples that are held, class by class; each class can be emptied again. */
+/* Show the examples of each class, with a button that removes them. */
 function showHeld() {
   const rows = [...lessons.held].map(([name, files]) => {
-    const forget = el("button", { type: "button", className: "link", text: "forget", "aria-label": `Forget the examples of ${name}`, on: { click: () => drop(name) } });
+    const forget = el("button", { type: "button", className: "link", text: "remove", "aria-label": `Remove the examples of ${name}`, on: { click: () => drop(name) } });
     return el("p", {}, el("strong", { text: name }), ` ${files.length} `, ...files.slice(0, 6).map(picture), " ", forget);
   });
   byId("teach-held").replaceChildren(...rows);
-  say(byId("teach-told"), rows.length ? "Used from now on in this tab; save them to keep them." : "");
+  say(byId("teach-told"), rows.length ? "Used in this tab until it is closed; save them to keep them." : "");
 }
 
 function drop(name) {
@@ -136,14 +136,14 @@ function drop(name) {
   if (images.files.length) run();
 }
 
-/* Return the classes of a classifier as the form has them. */
+/* Return the classes of a classifier from the form. */
 function describe(classes) {
   const json = { classes, model: byId("classify-model").value };
   if (byId("classify-templates").value) json.templates = byId("classify-templates").value;
   return json;
 }
 
-/* Store the classes with their examples under a name, choose them, and classify anew. */
+/* Store the classes with their examples under a name, select them, and classify again. */
 async function save(signal) {
   const name = byId("teach-name").value.trim();
   if (!name) throw new Error("Give the classifier a name.");

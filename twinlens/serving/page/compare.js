@@ -23,7 +23,7 @@ export async function open() {
   for (const side of Object.values(sides)) side.offer(5);
 }
 
-/* Return the items of one side: what is sent, and what heads their row or column. */
+/* Return the items of one side: their request values and their row or column headers. */
 async function readSide(side) {
   const texts = lines(byId(`compare-${side}`).value);
   const images = await Promise.all(sides[side].files.map(async (file) => ({ sent: { image: await encode(file) }, name: file.name, head: () => picture(file) })));
@@ -42,7 +42,7 @@ async function compare(signal) {
   return `${left.length} × ${right.length} cosines in ${milliseconds(took)}.`;
 }
 
-/* Colour runs from the smallest value to the largest; the numbers stand in the cells. */
+/* Colours range from the smallest value to the largest; the cells contain the numbers. */
 function draw(left, right, values) {
   const all = values.flat();
   const low = Math.min(...all);

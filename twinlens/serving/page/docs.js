@@ -1,4 +1,4 @@
-// The API as the server describes it: every path, what it reads and answers, and examples as curl.
+// The API documentation from /openapi.json: every path, its body and answers, and curl examples.
 import { curl } from "./api.js";
 import { byId, el, say } from "./dom.js";
 
@@ -9,7 +9,7 @@ async function start() {
     const response = await fetch("/openapi.json");
     draw(await response.json());
   } catch {
-    say(byId("docs-status"), "The server does not answer. Is it still running?", true);
+    say(byId("docs-status"), "The server does not respond. Is it still running?", true);
   }
 }
 
@@ -28,7 +28,7 @@ function draw(description) {
     el("h2", { text: "schemas" }),
     ...Object.entries(description.components.schemas).map(([name, schema]) => fold(name, show(schema), `schema-${name}`)),
   );
-  say(byId("docs-status"), `Version ${description.info.version}. Errors have the shape of the schema Error.`);
+  say(byId("docs-status"), `Version ${description.info.version}. Errors follow the schema Error.`);
   openAsked();
 }
 
@@ -67,7 +67,7 @@ function fold(title, inner, id) {
   return el("details", { id }, el("summary", { text: title }), inner);
 }
 
-/* Open the schema that the address names. */
+/* Open the schema named in the address. */
 function openAsked() {
   const asked = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (asked instanceof HTMLDetailsElement) {

@@ -1,4 +1,4 @@
-// Making elements. Text is set as text and never parsed: there is no way from here to markup.
+// Creates elements. Text is set as text and never parsed as markup.
 
 export function el(tag, options = {}, ...children) {
   const node = document.createElement(tag);
@@ -38,13 +38,13 @@ export function milliseconds(value) {
   return value < 10 ? `${value.toFixed(1)} ms` : value < 2000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 }
 
-/* A line of a panel that says in words how it went; screen readers hear it (role=status). */
+/* Show a panel's status message; screen readers announce it (role=status). */
 export function say(node, text, isError = false) {
   node.textContent = text;
   node.classList.toggle("error", isError);
 }
 
-/* Run what a form asks for; a newer run cancels the older, errors are said in words. */
+/* Run a form's action; a newer run cancels the older one; errors become status messages. */
 export function runner(status, work) {
   let current = null;
   return async (...given) => {

@@ -1,4 +1,4 @@
-// Look inside: the collection as a map, and where the image tower looks in a picture.
+// Look inside: the collection as a map, and attention maps of images.
 import { ask, curl, show } from "./api.js";
 import { byId, el, fill, milliseconds, percent, runner } from "./dom.js";
 import { PlaneView } from "./plane.js";
@@ -18,7 +18,7 @@ export function start() {
   const draw = runner(byId("map-status"), drawMap);
   view = new PlaneView(byId("map"), { point: pointAt, select: showSelection, fetch: fetchLandmark });
   run = runner(byId("attention-status"), look);
-  field = new PictureField(byId("attention-image"), { label: "Image to look into", changed: (files) => files.length && run() });
+  field = new PictureField(byId("attention-image"), { label: "Image for the attention map", changed: (files) => files.length && run() });
   byId("map-form").addEventListener("submit", (event) => {
     event.preventDefault();
     draw();
@@ -40,7 +40,7 @@ export async function open(isFirst) {
   const can = models.some((model) => model.has_attention);
   byId("attention-form").hidden = byId("attention-call").hidden = !can;
   if (can) field.offer();
-  if (!can) byId("attention-status").textContent = "No bundle served here has an attention graph; `twinlens export` writes one for vision transformers.";
+  if (!can) byId("attention-status").textContent = "No served bundle has an attention graph; `twinlens export` writes one for vision transformers.";
   if (!body.data.length) byId("map-status").textContent = "This server has no collection to draw.";
   else if (isFirst) byId("map-form").requestSubmit();
   else view.draw();
@@ -69,7 +69,7 @@ function pointAt(id) {
   show(byId("map-picture"), thumbnail(drawn, id));
 }
 
-/* Return the small picture of an item, once it is there; null where it has none. */
+/* Return the thumbnail of an item once loaded; null if it has none. */
 function fetchLandmark(id) {
   return new Promise((resolve) => {
     const image = new Image();

@@ -1,5 +1,5 @@
-// Pictures on the map: of the points in view, as many as have room beside each other.
-// They are chosen anew when the map rests; while it moves they move with their points.
+// Images on the map: as many of the visible points as fit without overlap.
+// They are chosen again when the map stops moving; while it moves they move with their points.
 
 const SIZE = 38;
 const CELL = SIZE + 6;

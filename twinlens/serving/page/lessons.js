@@ -1,4 +1,4 @@
-// Classes taught by examples: a draft on the server while one tries, a named classifier when kept.
+// Classes with example images: a draft classifier on the server at first, a named one when saved.
 import { ask } from "./api.js";
 import { encode } from "./pictures.js";
 
@@ -30,7 +30,7 @@ export class Lessons {
     this.#count++;
   }
 
-  /* Keep the classes as a draft of this tab, unless they are; return its name. */
+  /* Save the classes as a draft of this tab, unless they are; return its name. */
   async store(described, signal) {
     const made = JSON.stringify([described, this.#count]);
     if (made !== this.#stored) {

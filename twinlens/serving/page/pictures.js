@@ -1,9 +1,9 @@
-// Pictures that a person gives: chosen, dropped or pasted; and how they become a request's.
+// Images that a user chooses, drops or pastes, and their conversion for requests.
 import { show } from "./api.js";
 import { el } from "./dom.js";
 import { fetchPicture, samples, thumbnail } from "./samples.js";
 
-/* A field for pictures inside `host`. `changed` is called with the list of files. */
+/* A field for images inside `host`. `changed` is called with the list of files. */
 export class PictureField {
   constructor(host, { label, many = false, changed = () => {} }) {
     this.files = [];
@@ -21,7 +21,7 @@ export class PictureField {
     });
     this.zone.addEventListener("dragleave", () => this.zone.classList.remove("over"));
     this.zone.addEventListener("drop", () => this.zone.classList.remove("over"));
-    // What is pasted or dropped anywhere in a panel is for the field of that part of it.
+    // Images pasted or dropped anywhere in a section go to that section's field.
     const place = host.closest("[data-paste]") ?? host.closest("section");
     const takeFrom = (source) => (event) => {
       if (placeOf(event.target) === place && event[source]?.files.length) this.#take(event[source].files);

@@ -1,5 +1,5 @@
 // A scatter of points on a canvas: hover, zoom, move, select; by mouse, touch and keyboard.
-// Points are written as pixels, not drawn as shapes: 20,000 of them fit in a frame without a GPU.
+// Points are written as pixels, not drawn as shapes: 20,000 fit in one frame without a GPU.
 import { Landmarks } from "./landmarks.js";
 
 const REACH = 14; // pixels within which a point counts as pointed at
@@ -209,7 +209,7 @@ export class PlaneView {
   }
 }
 
-/* Return the steps from the middle of a disc to its pixels, in an image of this width. */
+/* Return the offsets from the centre of a disc to its pixels in an image of this width. */
 function drawDot(radius, width) {
   const steps = [];
   const reach = Math.floor(radius);

@@ -1,4 +1,4 @@
-// A few items of a collection, for who comes with nothing in hand.
+// A few items of a collection, for users without an image of their own.
 import { ask } from "./api.js";
 
 export const thumbnail = (collection, id) => `/collections/${encodeURIComponent(collection)}/thumbnails/${id.split("/").map(encodeURIComponent).join("/")}`;
@@ -15,7 +15,7 @@ export async function sampleOf(collection, count) {
   return (await kept.get(collection)).slice(0, count);
 }
 
-/* Return some items of the first collection that holds any: {collection, id}. */
+/* Return some items of the first non-empty collection: {collection, id}. */
 export async function samples(count) {
   const { body } = await ask("/collections");
   const first = body.data.find((one) => one.count > 0);
@@ -23,7 +23,7 @@ export async function samples(count) {
   return (await sampleOf(first.name, count)).map((id) => ({ collection: first.name, id }));
 }
 
-/* Return the small picture of an item as a file. */
+/* Return the thumbnail of an item as a file. */
 export async function fetchPicture({ collection, id }) {
   const { body } = await ask(thumbnail(collection, id), { blob: true });
   return new File([body], `${id.split("/").at(-1)}.webp`, { type: body.type });

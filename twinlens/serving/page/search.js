@@ -1,4 +1,4 @@
-// Search: words, a picture or both, less of some things, within a filter.
+// Search: by text, image or both, with excluded terms and a filter.
 import { ask, curl, show, showTimes } from "./api.js";
 import { byId, el, fill, milliseconds, runner } from "./dom.js";
 import { PictureField, encode } from "./pictures.js";
@@ -42,13 +42,13 @@ export async function open(isFirst) {
   if (isFirst && !hasQuery() && byId("search-status").textContent === "") run(browse);
 }
 
-/* Show what a collection holds, before anything is asked. */
+/* Show a sample of the collection before the first search. */
 async function browse() {
   const collection = byId("search-collection").value;
   const ids = await sampleOf(collection, BROWSED);
   byId("search-times").hidden = true;
   byId("search-results").replaceChildren(...ids.map((id) => showHit({ id, metadata: {}, thumbnail: thumbnail(collection, id) }, collection)));
-  return ids.length ? "Some of what is in it. Say what to find, or choose one for more like it." : "This collection is empty.";
+  return ids.length ? "Sample of this collection. Type a search, or click an image for similar ones." : "This collection is empty.";
 }
 
 async function listCollections() {
@@ -71,7 +71,7 @@ function example(text) {
   run(find, readForm);
 }
 
-/* Return the terms of the query as the form has them. */
+/* Return the terms of the query from the form. */
 async function readForm() {
   const text = byId("search-text").value.trim();
   const minus = byId("search-minus").value.split(",").map((term) => term.trim()).filter(Boolean);
@@ -80,7 +80,7 @@ async function readForm() {
   const parts = [];
   if (text) parts.push({ text, weight: both ? 1 - share : 1 });
   for (const file of field.files) parts.push({ image: await encode(file), weight: both ? share : 1 });
-  if (!parts.length) throw new Error("Say what to find, or drop an image.");
+  if (!parts.length) throw new Error("Type a search, or drop an image.");
   return [...parts, ...minus.map((term) => ({ text: term, weight: MINUS }))];
 }
 
@@ -99,11 +99,11 @@ async function find(signal, read, what = "") {
   return `${count}${what && ` ${what}`} in ${milliseconds(took)}. ${tellRecall(body.recall)}`;
 }
 
-/* Say how much of the exact answer this index was measured to find, by kind of query. */
+/* Return the measured recall of the index by kind of query. */
 function tellRecall(recall) {
   const known = Object.entries(recall ?? {}).filter(([, value]) => value !== null);
   if (!known.length) return "Recall not measured.";
-  if (known.every(([, value]) => value === 1)) return "Recall 1: searched exactly.";
+  if (known.every(([, value]) => value === 1)) return "Exact search.";
   return `Measured recall: ${known.map(([kind, value]) => `${kind} ${value.toFixed(3)}`).join(", ")}.`;
 }
 

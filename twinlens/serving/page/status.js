@@ -1,4 +1,4 @@
-// Status: what is served and how it fares, from the same paths that a monitor reads.
+// Status: models, collections and load, from the same paths that monitoring reads.
 import { ask, curl } from "./api.js";
 import { byId, bytes, el, milliseconds, percent, say } from "./dom.js";
 
@@ -20,7 +20,7 @@ export function close() {
   clearTimeout(timer);
 }
 
-/* Read, show, and read again in a while, as long as nobody looked elsewhere meanwhile. */
+/* Load, show, and reload regularly while the panel is open. */
 async function follow(mine) {
   if (!document.hidden) {
     try {
@@ -34,10 +34,10 @@ async function follow(mine) {
 
 async function refresh() {
   const ready = await fetch("/readyz").then((response) => response.json(), () => null);
-  if (ready === null) throw new Error("The server does not answer. Is it still running?");
+  if (ready === null) throw new Error("The server does not respond. Is it still running?");
   const [models, collections, jobs, metrics] = await Promise.all(["/v1/models", "/collections", "/jobs", "/metrics"].map((path) => ask(path)));
   const isReady = ready.status === "ready";
-  // Said only when it changes: a screen reader would repeat it with every look.
+  // Set only when it changes: a screen reader would repeat it with every update.
   const told = isReady ? "Ready." : `Not ready: ${(ready.faults ?? []).join("; ")}`;
   if (byId("status-status").textContent !== told) say(byId("status-status"), told, !isReady);
   table("status-models", ["Name", "Bundle", "Revision", "Reads", "Dimensions", "Precisions", "Runs on"], models.body.data.map((m) => [m.id, m.bundle, m.revision.slice(0, 12), m.modalities.join(", "), m.dimensions.join(", "), m.precisions.join(", "), m.provider]));
@@ -71,7 +71,7 @@ function showMetrics(samples) {
   const stages = readStages(samples);
   const longest = Math.max(...stages.map(({ mean }) => mean), 1e-9);
   const rows = stages.map(({ model, stage, count, mean, half, most }) => [model, stage, count, meter(mean / longest, milliseconds(mean), `at-${stage}`), half, most]);
-  table("status-stages", ["Model", "Stage", "Requests", "Mean", "Half are under", "95 % are under"], rows);
+  table("status-stages", ["Model", "Stage", "Requests", "Mean", "p50", "p95"], rows);
 }
 
 /* Return the rows of the stages: a quantile is the bound of the bucket that it falls in. */

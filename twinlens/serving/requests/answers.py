@@ -1,4 +1,4 @@
-"""Embeddings to bytes: cut, quantised, and as JSON, raw or .npy. No pydantic here; this is hot."""
+"""Embeddings to bytes: truncated, quantised, as JSON, raw or .npy. Hot path: no pydantic."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.manifest import Manifest
 from twinlens.errors import InputError
-from twinlens.serving.contracts import Answers, Row, Rows
+from twinlens.serving.contracts import Answers
 from twinlens.serving.requests.error_responses import describe
 
 OUTPUTS = ("float32", "int8", "ubinary")
@@ -25,7 +26,7 @@ NPY = "application/x-npy"
 
 @dataclass(frozen=True)
 class RowFormat:
-    """What the client wants of a row: its length and its kind of numbers."""
+    """The requested form of a row: its length and its number type."""
 
     dimensions: int | None = None
     output: str = "float32"
@@ -43,7 +44,7 @@ class RowFormat:
 
 
 def choose_media(accept: str) -> str:
-    """Return the media type to answer with; JSON unless bytes are asked for by name."""
+    """Return the media type to answer with; JSON unless a binary type is named."""
     if "application/octet-stream" in accept:
         return RAW
     if "npy" in accept:
@@ -68,14 +69,14 @@ def stack(answers: Answers, dim: int) -> Rows:
 
 
 def shape_rows(rows: Rows, shape: RowFormat) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """Return the rows as asked, and for int8 what each must be multiplied by."""
+    """Return the rows in the requested form, and for int8 the scale of each row."""
     if shape.dimensions is not None:
         rows = shorten(rows, shape.dimensions)
     if shape.output == "int8":
         return quantise(rows)
     if shape.output == "uint8":
-        whole, scales = quantise(rows)
-        return (whole.astype(np.int16) + 128).astype(np.uint8), scales
+        quantised, scales = quantise(rows)
+        return (quantised.astype(np.int16) + 128).astype(np.uint8), scales
     if shape.output in ("ubinary", "binary"):
         bits = np.packbits(rows >= 0, axis=1)
         return (
@@ -87,12 +88,12 @@ def shape_rows(rows: Rows, shape: RowFormat) -> tuple[NDArray[Any], NDArray[np.f
 def quantise(rows: Rows) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 rows and their scales: row = int8 x scale.
 
-    Each row uses its own full range; cosines do not feel the scale, so a client may ignore it.
+    Each row uses its own full range; cosines do not depend on the scale, so a client may ignore it.
     """
     with np.errstate(invalid="ignore"):
         scales = np.abs(rows).max(axis=1, keepdims=True) / 127.0
-        whole = np.nan_to_num(np.rint(rows / np.maximum(scales, 1e-12)))
-    return whole.astype(np.int8), scales[:, 0].astype(np.float32)
+        quantised = np.nan_to_num(np.rint(rows / np.maximum(scales, 1e-12)))
+    return quantised.astype(np.int8), scales[:, 0].astype(np.float32)
 
 
 def pack_json(answers: Answers, shape: RowFormat, dim: int, extra: dict[str, Any]) -> bytes:
@@ -110,7 +111,7 @@ def pack_bytes(
 ) -> tuple[bytes, dict[str, str]]:
     """Return the rows as raw little-endian bytes or as a .npy file, and headers about them.
 
-    The headers tell the shape and which rows failed: NaN, or zeros where the numbers are whole.
+    The headers give the shape and the failed rows, which are NaN, or zeros for integer types.
     """
     rows, scales = shape_rows(stack(answers, dim), shape)
     failed = [str(i) for i, answer in enumerate(answers) if isinstance(answer, Exception)]
@@ -128,12 +129,12 @@ def pack_bytes(
 
 
 def dump(body: Any) -> bytes:
-    """Return JSON; arrays are written without a detour."""
+    """Return JSON; arrays are serialised directly."""
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def to_base64(row: NDArray[Any]) -> str:
-    """Return the bytes of a row as clients of OpenAI's API read them: little-endian float32."""
+    """Return a row in base64 as clients of OpenAI's API read it: little-endian float32."""
     return base64.b64encode(row.tobytes()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Receiving a body: counted while it streams, refused as soon as it is too large or too slow."""
+"""Receiving a body: counted while it arrives, refused as soon as it is too large or too slow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twinlens.serving.settings import Limits
 
 
 class BodyReader:
-    """Reads bodies within a limit for each and a limit for all that are held at once."""
+    """Reads bodies within a limit per body and a limit for all bodies in memory."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
@@ -24,7 +24,7 @@ class BodyReader:
         self.held_bytes = 0
 
     async def read(self, request: Request, call: Call) -> bytes:
-        """Return the whole body. `release` gives its bytes back when the request is over."""
+        """Return the whole body; call `release` when the request has ended."""
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > self._limits.body_bytes):
             raise self._too_large()
@@ -45,15 +45,15 @@ class BodyReader:
             del self._receiving[task]
 
     def release(self, call: Call) -> None:
-        """Give back what the request's body held."""
+        """Return the bytes of the request's body to the shared limit."""
         self.held_bytes -= call.body_bytes
         call.body_bytes = 0
 
     def expire(self) -> None:
-        """End the requests whose bodies take too long.
+        """Cancel requests whose bodies take too long.
 
-        Called now and then by the watchdog: a timer for each request would cost more than reading
-        its body does.
+        Called regularly by the watchdog: a timer for each request would cost more than reading its
+        body.
         """
         limit = self._clock.now() - self._limits.body_seconds
         for task, began in self._receiving.items():
@@ -67,7 +67,7 @@ class BodyReader:
         while more:
             message = await request.receive()
             if message["type"] == "http.disconnect":
-                raise ClientGoneError("the client left while it sent the body")
+                raise ClientGoneError("the client disconnected while sending the body")
             chunk = message.get("body", b"")
             more = message.get("more_body", False)
             call.body_bytes += len(chunk)
@@ -76,7 +76,7 @@ class BodyReader:
                 raise self._too_large()
             if self.held_bytes > self._limits.bytes_in_flight:
                 raise OverloadedError(
-                    f"bodies of {self._limits.bytes_in_flight} bytes are held already"
+                    f"request bodies already hold {self._limits.bytes_in_flight} bytes, the limit"
                 )
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -1,6 +1,6 @@
-"""One embedding's input as chat-like APIs write it: a list of parts, of which ours is exactly one.
+"""One embedding's input in the form of chat APIs: a list of content parts, here exactly one.
 
-vLLM, Cohere and Voyage each have their own spelling of the same thing; all of them end here.
+vLLM, Cohere and Voyage each spell it differently; all of them are read here.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def read_part(part: object, where: str, limits: Limits) -> InputItem:
 
 
 def take_one(parts: list[InputItem], where: str) -> InputItem:
-    """Return the only part: these encoders embed a text or an image, not a page of both."""
+    """Return the only part: these encoders embed one text or one image, not several together."""
     if len(parts) != 1:
         raise InputError(
-            f"{where} holds {len(parts)} texts and images; an embedding is made of exactly one",
+            f"{where} holds {len(parts)} texts and images; send exactly one per embedding",
             field=where,
         )
     return parts[0]

@@ -1,8 +1,8 @@
-"""The ways in which clients of other servers ask for embeddings, read into one request.
+"""Embedding requests of other servers' clients, read into one request type.
 
 OpenAI (`input` of strings), infinity (`modality: image`), Jina (`input` of objects), vLLM
-(`messages`), Voyage (`output_dimension`, `output_dtype`). Fields that a dialect has and Twinlens
-does not need are ignored, as those servers do.
+(`messages`), Voyage (`output_dimension`, `output_dtype`). Fields of a
+dialect that Twinlens does not need are ignored, as those servers do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_DIMENSIONS = 65_536
 
 @dataclass(frozen=True)
 class OpenAIRequest:
-    """What is asked, in whichever dialect."""
+    """An embedding request in any dialect."""
 
     items: Sequence[InputItem]
     names: Sequence[str]  # of the items, for errors
@@ -39,7 +39,7 @@ class OpenAIRequest:
 
 
 def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
-    """Return what is asked."""
+    """Return the request."""
     items, names = _read_items(fields, limits)
     form, output = _read_format(fields)
     order = fields.text("endianness", ("native", "little", "big")) or "little"
@@ -92,7 +92,7 @@ def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> In
 
 
 def _read_format(fields: Fields) -> tuple[str, str]:
-    """Return how rows are written and of what numbers."""
+    """Return the encoding of rows and their number type."""
     if fields.has("embedding_type"):
         jina = fields.text("embedding_type", _JINA_FORMATS) or "float"
         return ("float", jina) if jina in ("binary", "ubinary") else (jina, "float32")
@@ -100,19 +100,19 @@ def _read_format(fields: Fields) -> tuple[str, str]:
 
 
 def read_voyage_type(fields: Fields) -> str:
-    """Return our name for the numbers that a Voyage client asks for."""
+    """Return our name for the number type that a Voyage client requests."""
     asked = fields.text("output_dtype", _VOYAGE_TYPES) or "float"
     return "float32" if asked == "float" else asked
 
 
 def read_dimensions(fields: Fields) -> int | None:
-    """Return the length asked for; Cohere and Voyage call it `output_dimension`."""
+    """Return the requested length; Cohere and Voyage call it `output_dimension`."""
     name = "output_dimension" if fields.has("output_dimension") else "dimensions"
     return fields.integer(name, 1, _MOST_DIMENSIONS)
 
 
 def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
-    """Return one item a conversation; `messages` is one conversation or a list of them."""
+    """Return one item per conversation; `messages` is one conversation or a list of them."""
     values = fields.values("messages", limits.items) or []
     if isinstance(values[0], dict):
         return [_read_conversation(values, "messages", limits)], ["messages"]

@@ -1,7 +1,7 @@
-"""Errors as answers: their HTTP status, and the shape in which they leave.
+"""Errors as responses: their HTTP status and their JSON body.
 
-The status is chosen here and nowhere else; the shape is OpenAI's. What must stay true: no text that
-leaves holds a path, a traceback or another internal.
+The status is chosen only here; the body has OpenAI's shape. What must stay true: no message that is
+sent holds a path, a traceback or another internal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twinlens.serving.failures import (
     UnavailableError,
 )
 
-# The nearest class in the error's line of descent decides.
+# The first class in the error's method resolution order decides.
 STATUS: dict[type[Exception], int] = {
     errors.InputError: 400,
     errors.BundleError: 422,
@@ -54,9 +54,9 @@ _TYPES = {
     429: "rate_limit_error",
 }
 
-# Where SDKs other than OpenAI's read the message of an error; one that finds none there reports an
-# answer that it cannot read, and does not retry.
-_SPOKEN = {
+# The field in which SDKs other than OpenAI's read an error's message; an SDK that finds none there
+# reports an unreadable answer and does not retry.
+_MESSAGE_FIELDS = {
     "/v2/embed": "message",
     "/v1/embeddings": "detail",
     "/v1/multimodalembeddings": "detail",
@@ -69,7 +69,7 @@ def status_of(error: Exception) -> int:
 
 
 def describe(error: Exception, *, where: str | None = None) -> dict[str, str | None]:
-    """Return the error as the four keys that clients read; never with internals in it."""
+    """Return the error as the four keys that clients read; never with internals."""
     status = status_of(error)
     if isinstance(error, errors.TwinlensError):
         message, code, param = error.message, error.code, where or error.field
@@ -79,7 +79,7 @@ def describe(error: Exception, *, where: str | None = None) -> dict[str, str | N
 
 
 def kind_of(status: int) -> str:
-    """Return OpenAI's word for the sort of error that a status is."""
+    """Return OpenAI's error type for a status."""
     return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
@@ -92,15 +92,15 @@ def answer_error(error: Exception, *, path: str = "") -> Response:
 def error_response(
     status: int, body: dict[str, Any], headers: dict[str, str] | None = None, *, path: str = ""
 ) -> Response:
-    """Return `body` in the error envelope, and its message where `path`'s clients look for it."""
+    """Return `body` in the error envelope, and its message where `path`'s clients read it."""
     content: dict[str, Any] = {"error": body}
-    if path in _SPOKEN:
-        content[_SPOKEN[path]] = body["message"]
+    if path in _MESSAGE_FIELDS:
+        content[_MESSAGE_FIELDS[path]] = body["message"]
     return Response(orjson.dumps(content), status, headers=headers, media_type="application/json")
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:
-    """Tell the client's retry logic what it may do; the SDKs retry 408, 409, 429 and >= 500."""
+    """Return the headers for the client's retry logic; SDKs retry 408, 409, 429 and >= 500."""
     headers: dict[str, str] = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -1,8 +1,8 @@
-"""The one place from which images are fetched by URL. Off unless the settings allow it.
+"""Fetches images by URL; nothing else here connects out. Off unless the settings allow it.
 
-A host is resolved once, every address that it resolves to must be public, and that address is
-dialled: what was checked is what is connected to. Each redirect passes the same checks. What must
-stay true: no byte is sent to an address that is not global.
+A host is resolved once, every address that it resolves to must be public, and the connection goes
+to a checked address. Each redirect passes the same checks. What must stay true: no byte is sent to
+an address that is not global.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\.?")
-# 0x7f.1, 017700000001, 2130706433: numbers that resolvers read as addresses, each in its own way.
+# 0x7f.1, 017700000001, 2130706433: numbers that resolvers read as addresses, each differently.
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
-# Anything a parser might read in two ways: controls, spaces, backslashes, and all beyond ASCII.
+# Excludes what parsers may read differently: controls, spaces, backslashes, non-ASCII.
 _PLAIN = re.compile(r"[!-\[\]-~]{1,4096}")
-# IPv6 ranges that stand for IPv4 addresses behind a translator: NAT64, 6to4, Teredo.
+# IPv6 ranges that translate to IPv4 addresses: NAT64, 6to4, Teredo.
 _TRANSLATED = [
     ipaddress.IPv6Network(text)
     for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
@@ -39,7 +39,7 @@ _TRANSLATED = [
 
 
 class Fetcher:
-    """Fetches images, or says why not; an error is returned, since it is one item's alone."""
+    """Fetches images; an error is returned, not raised, since it belongs to one item."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Fetcher:
         self._client: httpx.AsyncClient | None = None
 
     async def fetch(self, url: str, call: Call) -> bytes | Exception:
-        """Return the bytes behind `url`, or the error that stands in the item's place."""
+        """Return the bytes at `url`, or the error of this item."""
         if not self._settings.enabled:
             return _refuse("this server fetches no URLs; send the image itself, as a data URI")
         import httpx
@@ -69,7 +69,7 @@ class Fetcher:
         except TimeoutError:
             return ImageError("the URL did not answer in time", code="url_timeout")
         except (httpx.HTTPError, httpx.InvalidURL, OSError):
-            # The reason would tell a prober what is open behind us.
+            # The reason would reveal which internal ports are open.
             return ImageError("the URL could not be fetched", code="url_failed")
 
     async def close(self) -> None:
@@ -78,7 +78,7 @@ class Fetcher:
             await self._client.aclose()
 
     async def _follow(self, url: str) -> bytes:
-        """Fetch `url`, checking each hop as if it were the first."""
+        """Fetch `url`, checking each redirect like the first URL."""
         for _ in range(self._settings.redirects + 1):
             parts = self.check_url(url)
             address = await self._find_address(str(parts.hostname), _port(parts))
@@ -111,7 +111,7 @@ class Fetcher:
         return parts
 
     async def _find_address(self, host: str, port: int) -> Address:
-        """Return the address to dial; every one that the name has must be public."""
+        """Return the address to connect to; every address of the name must be public."""
         literal = _as_address(host)
         try:
             found = [str(literal)] if literal else list(await self._resolve(host, port))
@@ -123,14 +123,14 @@ class Fetcher:
         return addresses[0]
 
     async def _get(self, parts: SplitResult, address: Address) -> bytes | str:
-        """Return the body, or where a redirect points to."""
+        """Return the body, or the target of a redirect."""
         shown = f"[{address}]" if address.version == 6 else str(address)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         request = self._open().build_request(
             "GET",
             f"{parts.scheme}://{shown}:{_port(parts)}{path}",
             headers={"Host": parts.netloc, "Accept": "image/*", "User-Agent": "twinlens"},
-            # TLS must prove the name that was asked for, not the number that is dialled.
+            # TLS must verify the requested name, not the address that is connected to.
             extensions={"sni_hostname": str(parts.hostname)},
         )
         response = await self._open().send(request, stream=True)
@@ -144,7 +144,7 @@ class Fetcher:
             await response.aclose()
 
     async def _read(self, response: httpx.Response) -> bytes:
-        """Return the body, cut off as soon as it is over the limit; never decompressed."""
+        """Return the body, never decompressed; raise as soon as it exceeds the limit."""
         chunks: list[bytes] = []
         size = 0
         async for chunk in response.aiter_raw():
@@ -161,19 +161,19 @@ class Fetcher:
             self._client = httpx.AsyncClient(
                 transport=self._transport,
                 follow_redirects=False,
-                trust_env=False,  # a proxy from the environment would dial for us, unchecked
+                trust_env=False,  # a proxy from the environment would connect unchecked
                 timeout=self._settings.seconds,
-                # Kept connections are keyed by address, and a name checked now must be dialled now.
+                # Pooled connections are keyed by address; names must be checked at each connection.
                 limits=httpx.Limits(max_keepalive_connections=0, max_connections=32),
             )
         return self._client
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address, and the one that it may stand for, is of the public internet."""
+    """Return whether an address, and any IPv4 address embedded in it, is public."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
-            return False  # a public host has no reason to be named so
+            return False  # a public host has no reason to use one
         if any(address in network for network in _TRANSLATED):
             return False
         if int(address) >> 32 == 0:  # ::a.b.c.d, deprecated
@@ -187,7 +187,7 @@ def is_public(address: Address) -> bool:
 
 
 def _as_address(host: str) -> Address | None:
-    """Return the address that `host` is written as, in the one usual way; None if it is a name."""
+    """Return the address that `host` spells in canonical form; None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -203,7 +203,7 @@ def _refuse(reason: str) -> ForbiddenError:
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:
-    """Return every address of a name, by the system's resolver."""
+    """Return every address of a name from the system's resolver."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]

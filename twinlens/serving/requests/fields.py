@@ -1,6 +1,6 @@
-"""Reading a JSON object that a client sent; every fault is named with its field.
+"""Reading a JSON object that a client sent; every error names its field.
 
-Hand-written because hot requests pass here; the OpenAPI document describes the same fields.
+Hand-written because hot requests pass through it; the OpenAPI document describes the same fields.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Fields:
         self._where = where
 
     def has(self, name: str) -> bool:
-        """Return whether the field is there and not null."""
+        """Return whether the field is present and not null."""
         return self._raw.get(name) is not None
 
     def any(self, name: str) -> Any:
-        """Return the field as it came, or None."""
+        """Return the raw value of the field, or None."""
         return self._raw.get(name)
 
     def text(self, name: str, choices: Sequence[str] = ()) -> str | None:
-        """Return a string, one of `choices` if there are any."""
+        """Return a string, one of `choices` if given."""
         value = self._raw.get(name)
         if value is None:
             return None
@@ -52,7 +52,7 @@ class Fields:
         return value
 
     def integer(self, name: str, low: int, high: int) -> int | None:
-        """Return a whole number within `low` and `high`."""
+        """Return an integer between `low` and `high`."""
         value = self._raw.get(name)
         if value is None:
             return None
@@ -61,7 +61,7 @@ class Fields:
         return value
 
     def number(self, name: str, low: float, high: float) -> float | None:
-        """Return a number within `low` and `high`."""
+        """Return a number between `low` and `high`."""
         value = self._raw.get(name)
         if value is None:
             return None
@@ -85,7 +85,7 @@ class Fields:
         return value
 
     def texts(self, name: str, most: int, longest: int) -> list[str] | None:
-        """Return a list of strings that are not empty and not too long."""
+        """Return a list of non-empty strings of at most `longest` characters."""
         value = self.values(name, most)
         if value is not None:
             for i, text in enumerate(value):
@@ -93,11 +93,11 @@ class Fields:
         return value
 
     def only(self, *names: str) -> None:
-        """Refuse fields of other names; a misspelt option must not be ignored in silence."""
+        """Refuse fields of other names; a misspelt option must not be ignored silently."""
         for name in self._raw:
             if name not in names:
                 raise InputError(
-                    f"{self.path(name)!r} is not a field here; known are: {', '.join(names)}",
+                    f"{self.path(name)!r} is not a known field; use one of: {', '.join(names)}",
                     field=self.path(name),
                     code="unknown_field",
                 )
@@ -115,7 +115,7 @@ class Fields:
 
 
 def check_text(text: object, where: str, longest: int) -> str:
-    """Return `text` if it is a string fit to be embedded."""
+    """Return `text` if it is a string that can be embedded."""
     if not isinstance(text, str) or not text:
         raise InputError(f"{where} must be a string that is not empty", field=where)
     if len(text) > longest:

@@ -1,4 +1,4 @@
-"""The items of a request, texts and images mixed: how they are read, and URLs fetched."""
+"""The items of a request, texts and images mixed: reading them, and fetching their URLs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twinlens.serving.requests.fields import Fields, check_text
 
 @dataclass(frozen=True, slots=True)
 class InputItem:
-    """A text or an image; or, where it was unreadable, the error that stands in its place."""
+    """A text or an image; or, if it could not be read, its error."""
 
     text: str | None = None
     image: EncodedImage | None = None
@@ -28,7 +28,7 @@ class InputItem:
 
 
 def read_item(raw: object, where: str, longest: int) -> InputItem:
-    """Return the item that {"text": ...}, {"image": ...} or a bare string (a text) stands for."""
+    """Return the item in {"text": ...}, {"image": ...} or a bare string (a text)."""
     if isinstance(raw, str):
         return InputItem(text=check_text(raw, where, longest))
     fields = Fields(raw, where)
@@ -43,7 +43,7 @@ def read_item(raw: object, where: str, longest: int) -> InputItem:
 async def fetch_items(
     items: Sequence[InputItem], call: Call, fetcher: Fetcher
 ) -> Sequence[InputItem]:
-    """Replace URLs by the bytes behind them; one that may not or cannot be fetched by its error."""
+    """Replace URLs by the bytes they point to, or by the error of the fetch."""
     wanted = [i for i, item in enumerate(items) if item.is_url]
     if not wanted:
         return items

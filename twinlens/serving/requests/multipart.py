@@ -22,7 +22,7 @@ _MAX_HEADER = 8192
 
 @dataclass
 class Form:
-    """What a form holds, by field name, each in the order sent."""
+    """The contents of a form by field name, in the order sent."""
 
     files: dict[str, list[bytes]] = field(default_factory=dict)
     values: dict[str, list[str]] = field(default_factory=dict)
@@ -41,7 +41,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
     except FormParserError:
         raise InputError("the body is not a valid multipart form", code="invalid_form") from None
     if not reader.has_ended:
-        raise InputError("the multipart form breaks off before its end", code="invalid_form")
+        raise InputError("the multipart form is truncated", code="invalid_form")
     return reader.form
 
 

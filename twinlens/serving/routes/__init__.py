@@ -1,4 +1,4 @@
-"""The paths of the server, one router a file. A route reads, calls the service, answers bytes.
+"""The HTTP routes, one router per file: read the request, call the service, answer bytes.
 
 Imported by: app, openapi and `cli`.
 """

@@ -1,4 +1,4 @@
-"""`POST /attention`: where the image tower looked, as numbers or, to who accepts PNG, drawn."""
+"""`POST /attention`: attention maps of the image tower, as numbers or, on request, as a PNG."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from twinlens.bundle.arrays import Pixels, Rows
 from twinlens.errors import InputError, OverloadedError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Pixels, Rows
 from twinlens.serving.engine.attention import choose_head, compute_attention, draw_overlay
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import DeadlineError
@@ -19,7 +19,7 @@ from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.routes.embed import read_image_request
 from twinlens.serving.service import Service
 
-_WAITING = 16  # a slow extra: few at a time, and a short queue
+_WAITING = 16  # slow and rarely used: one at a time, with a short queue
 
 
 def build_router(service: Service) -> APIRouter:
@@ -68,7 +68,7 @@ async def _answer(
                 service.pool, _run, model, item, call
             )
     except TimeoutError:
-        raise DeadlineError("the request's time is over") from None
+        raise DeadlineError("the request's deadline has passed") from None
     chosen = choose_head(maps, head)
     if "image/png" in request.headers.get("accept", ""):
         return service.reply(draw_overlay(pixels, chosen), model, call, media="image/png")
@@ -85,7 +85,7 @@ async def _answer(
 
 
 def _run(model: ServedModel, item: InputItem, call: Call) -> tuple[Pixels, Rows]:
-    """Decode and look; in the decode pool."""
+    """Decode the image and compute its attention; runs in the decode pool."""
     pixels = model.decode(item.image or b"", call)
     began = call.clock.now()
     maps = compute_attention(model, pixels)

@@ -1,4 +1,4 @@
-"""`/classifiers`: class sets that are stored once and used by name; `/jobs`: their long builds."""
+"""`/classifiers`: stored class sets that are used by name; `/jobs`: their builds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.classifiers import check_name
 from twinlens.serving.zeroshot.templates import choose_templates
 
-_EXAMPLES = "examples:"  # form fields examples:cat hold images of the class cat
+_EXAMPLES = "examples:"  # form field examples:cat holds images of the class cat
 
 
 def build_router(service: Service) -> APIRouter:
@@ -54,14 +54,14 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/classifiers/{name}")
     async def get(name: str, request: Request) -> Response:
-        """Describe a classifier, in each revision that it was built by."""
+        """Describe a classifier for each revision that it was built with."""
         service.authorize(request, "read")
         found = service.classifiers.find(name)
         return answer({**found[-1].describe(), "revisions": [c.revision for c in found]})
 
     @router.delete("/classifiers/{name}")
     async def delete(name: str, request: Request) -> Response:
-        """Forget a classifier."""
+        """Delete a classifier."""
         service.authorize(request, "write")
         await asyncio.to_thread(service.classifiers.remove, name)
         return answer({"object": "classifier", "name": name, "deleted": True})
@@ -74,7 +74,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/jobs/{id}", tags=["jobs"])
     async def get_job(id: str, request: Request) -> Response:
-        """Tell how far a job is."""
+        """Show the progress of a job."""
         service.authorize(request, "read")
         return answer(service.jobs.find(id).describe())
 
@@ -90,7 +90,7 @@ async def _put(
     files: dict[str, list[bytes]],
     call: Call,
 ) -> Response:
-    """Build here and now where that is quick, else as a job."""
+    """Build a small classifier within the request, a large one as a job."""
     limits = service.settings.limits
     fields.only("model", "classes", "templates", "hypothesis_template", "text_weight", "background")
     classes = read_classes(fields, files, limits)
@@ -179,7 +179,7 @@ def _read_form(form: Form) -> tuple[Fields, dict[str, list[bytes]]]:
 
 
 async def _fetch_examples(service: Service, spec: ClassSpec, call: Call) -> ClassSpec:
-    """Return the class with its URLs replaced by what they hold."""
+    """Return the class with its URLs replaced by the bytes they point to."""
     items = await fetch_items([InputItem(image=x) for x in spec.examples], call, service.fetcher)
     for item in items:
         if item.error is not None:
@@ -188,7 +188,7 @@ async def _fetch_examples(service: Service, spec: ClassSpec, call: Call) -> Clas
 
 
 def _shorten(described: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the long lists; a list of classifiers only counts them."""
+    """Replace the long lists by their lengths, for a list of classifiers."""
     return {
         **{k: v for k, v in described.items() if k not in ("classes", "templates")},
         "num_classes": len(described["classes"]),

@@ -1,4 +1,4 @@
-"""`POST /v2/embed`: embeddings as Cohere's clients ask for them, several kinds in one answer."""
+"""`POST /v2/embed`: Cohere's API, with several number types in one answer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Rows
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.content_parts import read_content, take_one
 from twinlens.serving.requests.dialects import read_dimensions
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem
-from twinlens.serving.routes.all_or_nothing import embed_whole
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -30,7 +30,7 @@ KINDS = ("float", "int8", "uint8", "binary", "ubinary", "base64")
 
 @dataclass(frozen=True)
 class CohereRequest:
-    """What a client asks of `/v2/embed`."""
+    """A request to `/v2/embed`."""
 
     items: Sequence[InputItem]
     names: Sequence[str]
@@ -46,16 +46,16 @@ def build_endpoint(service: Service) -> Endpoint:
         """Embed in Cohere's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            asked = read_request(parse_object(body), service.settings.limits)
-            with service.registry.lease(asked.model) as model:
+            parsed = read_request(parse_object(body), service.settings.limits)
+            with service.registry.lease(parsed.model) as model:
                 name = request.scope["state"]["request_id"]
-                return await _answer(service, model, asked, call, name)
+                return await _answer(service, model, parsed, call, name)
 
     return embed
 
 
 def read_request(fields: Fields, limits: Limits) -> CohereRequest:
-    """Return what is asked. `input_type` changes nothing: these towers have no prefixes."""
+    """Return the request. `input_type` has no effect: these towers have no prefixes."""
     if fields.text("input_type", PURPOSES) is None:
         raise InputError(
             f"input_type is missing; it is one of {', '.join(PURPOSES)}", field="input_type"
@@ -86,7 +86,7 @@ def _read_item(kind: str, value: object, where: str, limits: Limits) -> InputIte
 
 
 def _read_kinds(fields: Fields) -> Sequence[str]:
-    """Return the kinds of numbers asked for, each once; float where none is named."""
+    """Return the requested number types, each once; float if none is named."""
     values = fields.values("embedding_types", len(KINDS)) or ["float"]
     for i, value in enumerate(values):
         if value not in KINDS:
@@ -96,20 +96,20 @@ def _read_kinds(fields: Fields) -> Sequence[str]:
 
 
 async def _answer(
-    service: Service, model: ServedModel, asked: CohereRequest, call: Call, name: str
+    service: Service, model: ServedModel, parsed: CohereRequest, call: Call, name: str
 ) -> Response:
-    """Embed once and write the rows in every kind that was asked for."""
-    for kind in asked.kinds:
-        RowFormat(asked.dimensions, kind).check(model.encoder.manifest)
-    rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)
+    """Embed once and write the rows in every requested number type."""
+    for kind in parsed.kinds:
+        RowFormat(parsed.dimensions, kind).check(model.encoder.manifest)
+    rows, tokens = await embed_all_or_fail(service, model, parsed.items, parsed.names, call)
     began = call.clock.now()
-    images = sum(item.text is None for item in asked.items)
+    images = sum(item.text is None for item in parsed.items)
     counted = {"input_tokens": tokens, **({"images": images} if images else {})}
     content = dump(
         {
             "id": name,
             "response_type": "embeddings_by_type",
-            "embeddings": {kind: _write(rows, kind, asked.dimensions) for kind in asked.kinds},
+            "embeddings": {kind: _write(rows, kind, parsed.dimensions) for kind in parsed.kinds},
             "meta": {"api_version": {"version": "2"}, "billed_units": counted},
         }
     )
@@ -118,7 +118,7 @@ async def _answer(
 
 
 def _write(rows: Rows, kind: str, dimensions: int | None) -> Any:
-    """Return the rows as one kind of numbers."""
+    """Return the rows in one number type."""
     output = "float32" if kind in ("float", "base64") else kind
     shaped, _ = shape_rows(rows, RowFormat(dimensions, output))
     return [to_base64(row) for row in shaped] if kind == "base64" else shaped

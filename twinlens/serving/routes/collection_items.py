@@ -1,4 +1,4 @@
-"""`/collections/{name}/items`: what a collection holds, one by one, and its thumbnails."""
+"""`/collections/{name}/items`: single items of a collection, and their thumbnails."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
-from twinlens.serving.routes.search import QueryTerm, model_for, read_part, shown_metadata
+from twinlens.serving.routes.search import QueryTerm, model_for, read_term, shown_metadata
 from twinlens.serving.service import Service
 
 MOST_DELETED = 10_000
 ID_LENGTH = 1024
-UPSERTED = "api:"  # the version of an item that a client wrote
+UPSERTED = "api:"  # prefix of the version of an item that a client wrote
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Upsert:
     """One item to write."""
 
     id: str
-    part: QueryTerm
+    term: QueryTerm
     metadata: dict[str, Any]
 
 
@@ -47,17 +47,17 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
 
     @router.post("/collections/{name}/items")
     async def upsert(name: str, request: Request) -> Response:
-        """Insert or replace items by image, text or vector; a bad one fails in its place."""
+        """Insert or replace items by image, text or vector; a bad item fails alone."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
-            held = store.find(name)
-            told = await _upsert(service, held, parse_object(body), call)
-        jobs.start_where_due(held)
-        return told
+            served = store.find(name)
+            answer = await _upsert(service, served, parse_object(body), call)
+        jobs.start_where_due(served)
+        return answer
 
     @router.delete("/collections/{name}/items")
     async def delete_items(name: str, request: Request) -> Response:
-        """Delete items by id; ids that do not exist are passed over."""
+        """Delete items by id; unknown ids are ignored."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
             fields = parse_object(body)
@@ -65,15 +65,15 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
             ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
             if ids is None:
                 raise InputError("ids is missing: a list of strings", field="ids")
-            gone = await store.find(name).write(lambda writer: writer.delete(ids))
-        return _answer({"object": "collection.items", "deleted": gone})
+            deleted = await store.find(name).write(lambda writer: writer.delete(ids))
+        return _answer({"object": "collection.items", "deleted": deleted})
 
     @router.get("/collections/{name}/items/{id:path}")
     async def get_item(name: str, id: str, request: Request) -> Response:
         """Return one item's metadata."""
         service.authorize(request, "read")
-        held = store.find(name)
-        item = await held.read(lambda collection: collection.get(id))
+        served = store.find(name)
+        item = await served.read(lambda collection: collection.get(id))
         shown = shown_metadata(item.metadata)
         return _answer({"object": "item", "id": item.id, "metadata": shown})
 
@@ -81,9 +81,9 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
     async def get_thumbnail(name: str, id: str, request: Request) -> Response:
         """Return a small WebP of an item's image."""
         service.authorize(request, "read")
-        held = store.find(name)
-        item = await held.read(lambda collection: collection.get(id))
-        small = await held.read(lambda _: _thumbnail(held, item))
+        served = store.find(name)
+        item = await served.read(lambda collection: collection.get(id))
+        small = await served.read(lambda _: _thumbnail(served, item))
         if small is None:
             raise NotFoundError(f"item {id[:80]!r} has no image that can be read", field="id")
         headers = {"Cache-Control": "private, max-age=86400"}
@@ -92,33 +92,37 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
     return router
 
 
-async def _upsert(service: Service, held: ServedCollection, fields: Fields, call: Call) -> Response:
+async def _upsert(
+    service: Service, served: ServedCollection, fields: Fields, call: Call
+) -> Response:
     fields.only("items", "model")
     limits = service.settings.limits
     raws = fields.values("items", limits.items) or []
     if not raws:
         raise InputError("items is missing: a list of objects", field="items")
-    model_name = model_for(service, held, fields.text("model"))
-    asked = [_read_upsert(raw, f"items[{i}]", limits.text_characters) for i, raw in enumerate(raws)]
+    model_name = model_for(service, served, fields.text("model"))
+    upserts = [
+        _read_upsert(raw, f"items[{i}]", limits.text_characters) for i, raw in enumerate(raws)
+    ]
     with service.registry.lease(model_name) as model:
-        rows, images = await _embed_upserts(service, model, held, asked, call)
+        rows, images = await _embed_upserts(service, model, served, upserts, call)
         good = [i for i, row in enumerate(rows) if not isinstance(row, Exception)]
         service.check_items(model, rows, call, "items")
-        ids = [asked[i].id for i in good]
-        versions = [_version(asked[i].id, images[i]) for i in good]
+        ids = [upserts[i].id for i in good]
+        versions = [_version(upserts[i].id, images[i]) for i in good]
         matrix = np.stack([np.asarray(rows[i], np.float32) for i in good])
-        metadata = [asked[i].metadata for i in good]
-        await held.write(lambda writer: writer.upsert(ids, matrix, metadata, versions))
+        metadata = [upserts[i].metadata for i in good]
+        await served.write(lambda writer: writer.upsert(ids, matrix, metadata, versions))
         pictures = [images[i] for i in good]
-        await held.read(lambda _: _keep_thumbnails(held, ids, versions, pictures))
+        await served.read(lambda _: _keep_thumbnails(served, ids, versions, pictures))
         data = [
             {"index": i, "id": one.id}
             if not isinstance(rows[i], Exception)
             else {"index": i, "id": one.id, "error": _describe(_error(rows[i]), i)}
-            for i, one in enumerate(asked)
+            for i, one in enumerate(upserts)
         ]
-        told = {"object": "collection.items", "upserted": len(good), "data": data}
-        return service.reply(dump(told), model, call)
+        answer = {"object": "collection.items", "upserted": len(good), "data": data}
+        return service.reply(dump(answer), model, call)
 
 
 def _read_upsert(raw: object, where: str, longest: int) -> Upsert:
@@ -129,33 +133,33 @@ def _read_upsert(raw: object, where: str, longest: int) -> Upsert:
     if not isinstance(metadata, dict):
         raise InputError(f"{where}.metadata must be an object", field=f"{where}.metadata")
     name = check_text(fields.any("id"), f"{where}.id", ID_LENGTH)
-    return Upsert(name, read_part(body, where, longest), metadata)
+    return Upsert(name, read_term(body, where, longest), metadata)
 
 
 async def _embed_upserts(
     service: Service,
     model: ServedModel,
-    held: ServedCollection,
-    asked: Sequence[Upsert],
+    served: ServedCollection,
+    upserts: Sequence[Upsert],
     call: Call,
 ) -> tuple[list[Any], list[bytes | None]]:
-    """Return a row or an error for each item, and the bytes of its image where it is one."""
-    places = [i for i, one in enumerate(asked) if one.part.item is not None]
+    """Return a row or an error for each item, and the bytes of its image, if it is one."""
+    places = [i for i, one in enumerate(upserts) if one.term.item is not None]
     items = await fetch_items(
-        [asked[i].part.item or InputItem() for i in places], call, service.fetcher
+        [upserts[i].term.item or InputItem() for i in places], call, service.fetcher
     )
     embedded = await embed_items(model, items, call, service.fetcher) if items else None
-    rows: list[Any] = [one.part.vector for one in asked]
-    images: list[bytes | None] = [None] * len(asked)
+    rows: list[Any] = [one.term.vector for one in upserts]
+    images: list[bytes | None] = [None] * len(upserts)
     for n, i in enumerate(places):
         assert embedded is not None
         rows[i] = embedded.answers[n]
         image = items[n].image
         if image is not None and not isinstance(rows[i], Exception):
             images[i] = unwrap(image, service.settings.limits) if isinstance(image, str) else image
-    dim = held.collection.snapshot().head.dim
-    for i, one in enumerate(asked):
-        vector = one.part.vector
+    dim = served.collection.snapshot().head.dim
+    for i, one in enumerate(upserts):
+        vector = one.term.vector
         if vector is not None and (len(vector) != dim or not np.linalg.norm(vector) > 0):
             rows[i] = InputError(f"vector must have {dim} numbers and a length above 0")
     return rows, images
@@ -166,15 +170,15 @@ def _version(id: str, image: bytes | None) -> str:
 
 
 def _keep_thumbnails(
-    held: ServedCollection, ids: list[str], versions: list[str], images: list[bytes | None]
+    served: ServedCollection, ids: list[str], versions: list[str], images: list[bytes | None]
 ) -> None:
     for name, version, image in zip(ids, versions, images, strict=True):
         if image is not None:
-            held.thumbnails.put(name, version, image)
+            served.thumbnails.put(name, version, image)
 
 
 def _describe(error: Exception, index: int) -> dict[str, str | None]:
-    """Return the error with the item named; what is wrong in it may be named already."""
+    """Return the error with its item named, if it does not name the item already."""
     item, field = f"items[{index}]", getattr(error, "field", None) or ""
     where = field if field.startswith(item) else f"{item}.{field}" if field else item
     return describe(error, where=where)
@@ -185,9 +189,9 @@ def _error(answer: Any) -> Exception:
     return answer
 
 
-def _thumbnail(held: ServedCollection, item: StoredItem) -> bytes | None:
+def _thumbnail(served: ServedCollection, item: StoredItem) -> bytes | None:
     try:
-        return held.thumbnails.get(item)
+        return served.thumbnails.get(item)
     except ImageError:
         return None  # the file is no longer the image that was indexed
 

@@ -1,4 +1,4 @@
-"""`/collections`: which there are, what they hold and how good their search is; their maps."""
+"""`/collections`: list, create, describe, delete and build collections; their maps."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.routes import collection_items, search
 from twinlens.serving.service import Service
 
-MOST_QUERIES = 2000  # of a client, to tune on
+MOST_QUERIES = 2000  # sent by a client for tuning
 
 
 def build_routers(service: Service, store: CollectionStore) -> list[APIRouter]:
-    """Return every router that collections need."""
+    """Return all routers of collections."""
     jobs = CollectionJobs(service, store)
     service.metrics.watch(lambda: read_metrics(store))
     return [
@@ -39,7 +39,7 @@ def build_routers(service: Service, store: CollectionStore) -> list[APIRouter]:
 
 
 def build_router(service: Service, store: CollectionStore) -> APIRouter:
-    """Return the router of what collections there are."""
+    """Return the router that lists, creates, describes and deletes collections."""
     router = APIRouter(tags=["collections"])
 
     @router.get("/collections")
@@ -57,7 +57,7 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
             fields.only("model")
             with service.registry.lease(fields.text("model")) as model:
                 encoder = model.encoder
-                held = await asyncio.to_thread(
+                served = await asyncio.to_thread(
                     store.create,
                     name,
                     dim=encoder.embedding_dim,
@@ -65,11 +65,11 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
                     revision=model.revision,
                     source=service.registry.find(model.name).source,
                 )
-        return _answer(await _describe(held), 201)
+        return _answer(await _describe(served), 201)
 
     @router.get("/collections/{name}")
     async def get(name: str, request: Request) -> Response:
-        """Describe a collection: how much it holds, and the recall that it measured."""
+        """Describe a collection: its size and its measured recall."""
         service.authorize(request, "read")
         return _answer(await _describe(store.find(name)))
 
@@ -85,25 +85,25 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
 
 
 def build_work_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
-    """Return the router of what is worked out of them: indexes and maps."""
+    """Return the router that builds indexes and maps."""
     router = APIRouter(tags=["collections"])
 
     @router.post("/collections/{name}/build")
     async def build(name: str, request: Request) -> Response:
-        """Compact, index and tune a collection as a job (202); searches and upserts go on."""
+        """Compact, index and tune a collection as a job (202); searches and upserts continue."""
         call = service.begin(request, "write")
-        held = store.find(name)
+        served = store.find(name)
         async with service.receive(request, call) as body:
-            job = _start(jobs, held, parse_object(body or b"{}"), service)
+            job = _start(jobs, served, parse_object(body or b"{}"), service)
         return _answer({"job": job.describe()}, 202)
 
     @router.get("/collections/{name}/map")
     async def get_map(name: str, request: Request, points: int = 2000) -> Response:
         """Return items as points in a plane (principal components of a sample)."""
         service.authorize(request, "read")
-        held = store.find(name)
+        served = store.find(name)
         most = max(1, min(points, MOST_POINTS))
-        plane = await held.read(lambda _: _plane(held, most))
+        plane = await served.read(lambda _: _plane(served, most))
         return _answer(
             {
                 "object": "map",
@@ -119,39 +119,39 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
     return router
 
 
-def _start(jobs: CollectionJobs, held: ServedCollection, fields: Fields, service: Service) -> Job:
+def _start(jobs: CollectionJobs, served: ServedCollection, fields: Fields, service: Service) -> Job:
     fields.only("kind", "target", "compact", "queries")
     target = fields.number("target", 0.5, 0.999)
     plan = IndexPlan(fields.text("kind") or "auto", DEFAULT_TARGET if target is None else target)
     longest = service.settings.limits.text_characters
     queries = fields.texts("queries", MOST_QUERIES, longest) or []
-    return jobs.start(held, plan, queries, compact=fields.flag("compact"))
+    return jobs.start(served, plan, queries, compact=fields.flag("compact"))
 
 
-def _plane(held: ServedCollection, most: int) -> Plane:
-    """Return the map, computed once for each state of the collection."""
-    key = (held.collection.head.epoch, most)
-    if held.map_cache is None or held.map_cache[0] != key:
+def _plane(served: ServedCollection, most: int) -> Plane:
+    """Return the map, computed once per state of the collection."""
+    key = (served.collection.head.epoch, most)
+    if served.map_cache is None or served.map_cache[0] != key:
         began = time.perf_counter()
-        held.map_cache = (key, project_to_plane(held.collection, most))
-        held.maps.add(time.perf_counter() - began)
-    plane: Plane = held.map_cache[1]
+        served.map_cache = (key, project_to_plane(served.collection, most))
+        served.maps.add(time.perf_counter() - began)
+    plane: Plane = served.map_cache[1]
     return plane
 
 
-async def _describe(held: ServedCollection) -> dict[str, Any]:
-    told = await held.read(read_stats)
-    head = told["bundle"]
+async def _describe(served: ServedCollection) -> dict[str, Any]:
+    stats = await served.read(read_stats)
+    head = stats["bundle"]
     return {
         "object": "collection",
-        "name": held.name,
-        "count": told["count"],
-        "dim": told["dim"],
+        "name": served.name,
+        "count": stats["count"],
+        "dim": stats["dim"],
         "bundle": {"name": head["name"], "revision": head["revision"]},
-        "recall": told["recall"],
-        "exact": told["exact"],
-        "bytes": told["bytes"],
-        "epoch": told["epoch"],
+        "recall": stats["recall"],
+        "exact": stats["exact"],
+        "bytes": stats["bytes"],
+        "epoch": stats["epoch"],
     }
 
 

@@ -33,7 +33,7 @@ _OPTIONS = ("model", "precision", "dimensions", "output")
 
 @dataclass(frozen=True)
 class EmbedRequest:
-    """What a client asks of `/embed`, whichever way it was sent."""
+    """A request to `/embed`, from a raw body, a form or JSON."""
 
     items: Sequence[InputItem]
     shape: RowFormat
@@ -51,14 +51,14 @@ def build_endpoint(service: Service) -> Endpoint:
         """Embed one image (raw body), several (form), or images and texts (JSON)."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            asked = read_request(body, request, service.settings.limits)
-            return await _answer(service, asked, request.headers.get("accept", ""), call)
+            parsed = read_request(body, request, service.settings.limits)
+            return await _answer(service, parsed, request.headers.get("accept", ""), call)
 
     return embed
 
 
 def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
-    """Return what is asked, by the type of the body; options of a raw body are in the query."""
+    """Return the request, read by its content type; a raw body has its options in the query."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
         fields = Fields(_from_query(request))
@@ -69,7 +69,7 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     if content_type.startswith("application/json") or not content_type:
         return _read_json(parse_object(body), limits)
     raise MediaTypeError(
-        f"a body of type {content_type[:80]!r} is not read here; send image/*, "
+        f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
         "multipart/form-data or application/json"
     )
 
@@ -93,12 +93,12 @@ def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields
     return InputItem(image=image), fields
 
 
-async def _answer(service: Service, asked: EmbedRequest, accept: str, call: Call) -> Response:
+async def _answer(service: Service, parsed: EmbedRequest, accept: str, call: Call) -> Response:
     """Embed and answer in the form that the client accepts."""
-    with service.registry.lease(asked.model, asked.precision) as model:
-        asked.shape.check(model.encoder.manifest)
+    with service.registry.lease(parsed.model, parsed.precision) as model:
+        parsed.shape.check(model.encoder.manifest)
         dim = model.encoder.embedding_dim
-        embedded = await embed_items(model, asked.items, call, service.fetcher)
+        embedded = await embed_items(model, parsed.items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "inputs")
         media = choose_media(accept)
         began = call.clock.now()
@@ -109,9 +109,9 @@ async def _answer(service: Service, asked: EmbedRequest, accept: str, call: Call
                 "revision": model.revision,
                 "usage": {"total_tokens": embedded.tokens},
             }
-            content = pack_json(embedded.answers, asked.shape, dim, extra)
+            content = pack_json(embedded.answers, parsed.shape, dim, extra)
         else:
-            content, headers = pack_bytes(embedded.answers, asked.shape, dim, media)
+            content, headers = pack_bytes(embedded.answers, parsed.shape, dim, media)
         call.add("answer", call.clock.now() - began)
         return service.reply(content, model, call, media=media, headers=headers)
 
@@ -134,7 +134,7 @@ def _read_json(fields: Fields, limits: Limits) -> EmbedRequest:
 
 
 def _read_one(value: object, where: str, longest: int) -> InputItem:
-    """Return the item; a text too long is that item's fault, a wrong shape the request's."""
+    """Return the item; a text that is too long fails the item, a wrong type the request."""
     try:
         return read_item(value, where, longest)
     except TooLargeError as error:
@@ -160,7 +160,7 @@ def _read_form(form: Form, limits: Limits) -> EmbedRequest:
 
 
 def _read_options(fields: Fields, items: Sequence[InputItem]) -> EmbedRequest:
-    """Read what JSON, a form and a query have in common."""
+    """Read the options that JSON, forms and queries share."""
     shape = RowFormat(
         dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
         output=fields.text("output", OUTPUTS) or "float32",
@@ -172,14 +172,14 @@ def _from_query(request: Request) -> dict[str, object]:
     return _as_options(dict(request.query_params))
 
 
-def is_whole(text: str) -> bool:
-    """Return whether a text is a whole number of a sane length."""
+def is_integer(text: str) -> bool:
+    """Return whether a text is an integer of few digits."""
     return text.isdecimal() and len(text) <= 9
 
 
 def _as_options(values: dict[str, str]) -> dict[str, object]:
-    """Return options that came as text in their own types."""
+    """Return options that came as text, converted to their types."""
     return {
-        name: int(value) if name in ("dimensions", "head") and is_whole(value) else value
+        name: int(value) if name in ("dimensions", "head") and is_integer(value) else value
         for name, value in values.items()
     }

@@ -1,7 +1,7 @@
-"""Hot paths: plain functions of a request, reached without a framework's layers.
+"""Hot paths: plain functions of a request, called without the framework's layers.
 
-FastAPI's way to a handler costs several times what the handlers here cost for a cached text, and
-they use nothing of it: they read their bodies themselves and are described in `operations`.
+FastAPI's routing costs several times what these handlers cost for a cached text, and they use none
+of it: they read their bodies themselves and are described in `operations`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Dispatch:
-    """Answers POST on hot paths itself and leaves everything else to the application."""
+    """Answers POST on hot paths itself and passes everything else to the application."""
 
     def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:
         self._app = app

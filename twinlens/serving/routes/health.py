@@ -1,4 +1,4 @@
-"""`/healthz` (the process answers), `/readyz` (it would answer well), `/metrics`."""
+"""`/healthz` (liveness), `/readyz` (readiness), `/metrics`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/healthz")
     async def healthz() -> Response:
-        """Answer 200 as long as the event loop turns."""
+        """Answer 200 as long as the event loop runs."""
         return _json(200, {"status": "alive"})
 
     @router.get("/readyz")
     async def readyz() -> Response:
-        """Answer 200 when every worker is well, else 503 with what is wrong."""
+        """Answer 200 when every worker is healthy, else 503 with the faults."""
         faults = service.find_faults()
         if faults:
             return _json(503, {"status": "not ready", "faults": faults})

@@ -1,7 +1,7 @@
-"""`/v1/models`: what is served, in OpenAI's shape with Twinlens' own facts beside it.
+"""`/v1/models`: the served models, in OpenAI's shape with Twinlens' own fields added.
 
-An admin key may load, swap and unload. A bundle is named, never addressed: it is one of the folder
-that the server was started with, the builtin one, or the one that the name stands for already.
+An admin key may load, swap and unload. A request names a bundle, never a path: one in the server's
+bundle folder, the builtin one, or the one that is already served under the name.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ def build_router(service: Service) -> APIRouter:
 
     @router.put("/v1/models/{name}")
     async def put(name: str, request: Request) -> Response:
-        """Load a bundle under a name, or swap the one that is there, with no request failing."""
+        """Load a bundle under a name, or swap the one served there, without failing requests."""
         call = service.begin(request, "admin")
         check_name(name)
         async with service.receive(request, call) as body:
             fields = parse_object(body or b"{}")
         fields.only("bundle")
         source = find_source(service, name, fields.text("bundle"))
-        async with loading:  # two bundles at once could take twice the memory
+        async with loading:  # two loads at once could take twice the memory
             await service.swap(name, source)
         return _json(describe_model(name, service.registry.find(name)))
 
     @router.delete("/v1/models/{name}")
     async def delete(name: str, request: Request) -> Response:
-        """Unload; requests that run finish."""
+        """Unload a model; running requests finish."""
         service.authorize(request, "admin")
         if service.registry.names == [name]:
             raise ConflictError(f"{name!r} is the only model; load another before", field="name")
@@ -69,7 +69,7 @@ def build_router(service: Service) -> APIRouter:
 
 
 def find_source(service: Service, name: str, bundle: str | None) -> str:
-    """Return where to open a bundle from; what a client sends only ever selects, as a name."""
+    """Return the source of a bundle; a client may only select by name, never give a path."""
     if bundle is None:
         return service.registry.find(name).source
     if bundle == "builtin":
@@ -89,7 +89,7 @@ def find_source(service: Service, name: str, bundle: str | None) -> str:
 
 
 def describe_model(name: str, served: Served) -> dict[str, Any]:
-    """Return what a client may know of a model."""
+    """Return the description of a model for clients."""
     manifest = served.default.encoder.manifest
     return {
         "id": name,

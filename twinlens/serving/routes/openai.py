@@ -1,7 +1,7 @@
-"""`POST /v1/embeddings` as OpenAI's clients speak it, and infinity's, Jina's, vLLM's and Voyage's.
+"""`POST /v1/embeddings` for clients of OpenAI, infinity, Jina, vLLM and Voyage.
 
 base64 is always little-endian float32 unless the client itself names another type (vLLM's
-`embed_dtype`): the SDKs ask for base64 when their caller asks for nothing, and decode it so.
+`embed_dtype`): the SDKs request base64 by default and decode it as such.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.dialects import OpenAIRequest, read_openai
 from twinlens.serving.requests.fields import parse_object
-from twinlens.serving.routes.all_or_nothing import embed_whole
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 
@@ -35,30 +35,30 @@ def build_endpoint(service: Service) -> Endpoint:
         """Embed in OpenAI's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            asked = read_openai(parse_object(body), service.settings.limits)
-            with service.registry.lease(asked.model) as model:
-                return await _answer(service, model, asked, call)
+            parsed = read_openai(parse_object(body), service.settings.limits)
+            with service.registry.lease(parsed.model) as model:
+                return await _answer(service, model, parsed, call)
 
     return embeddings
 
 
 async def _answer(
-    service: Service, model: ServedModel, asked: OpenAIRequest, call: Call
+    service: Service, model: ServedModel, parsed: OpenAIRequest, call: Call
 ) -> Response:
-    """Embed all items, or fail naming the first that fails."""
-    shape = RowFormat(asked.dimensions, asked.output)
+    """Embed all items, or fail with the error of the first that fails."""
+    shape = RowFormat(parsed.dimensions, parsed.output)
     shape.check(model.encoder.manifest)
-    embedded, tokens = await embed_whole(service, model, asked.items, asked.names, call)
+    embedded, tokens = await embed_all_or_fail(service, model, parsed.items, parsed.names, call)
     began = call.clock.now()
     rows, _ = shape_rows(embedded, shape)
-    if asked.output == "float32":
-        rows = rows.astype(np.dtype(asked.dtype).newbyteorder(asked.byte_order))
+    if parsed.output == "float32":
+        rows = rows.astype(np.dtype(parsed.dtype).newbyteorder(parsed.byte_order))
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    if asked.form.startswith("bytes"):
-        return _answer_bytes(service, model, asked, rows, usage, call)
+    if parsed.form.startswith("bytes"):
+        return _answer_bytes(service, model, parsed, rows, usage, call)
     data = [
         {"object": "embedding", "index": i, "embedding": row}
-        for i, row in enumerate(_write(rows, asked.form))
+        for i, row in enumerate(_write(rows, parsed.form))
     ]
     content = dump({"object": "list", "data": data, "model": model.name, "usage": usage})
     call.add("answer", call.clock.now() - began)
@@ -75,18 +75,18 @@ def _write(rows: NDArray[Any], form: str) -> list[Any]:
 def _answer_bytes(
     service: Service,
     model: ServedModel,
-    asked: OpenAIRequest,
+    parsed: OpenAIRequest,
     rows: NDArray[Any],
     usage: dict[str, int],
     call: Call,
 ) -> Response:
-    """Answer as vLLM's `bytes` does: rows end to end, and their places in a header."""
+    """Answer in vLLM's `bytes` format: concatenated rows, and their offsets in a header."""
     size = rows.shape[1] * rows.itemsize
-    order = "big" if asked.byte_order == ">" else "little"
+    order = "big" if parsed.byte_order == ">" else "little"
     data = [
         {
             "index": i,
-            "embed_dtype": asked.dtype,
+            "embed_dtype": parsed.dtype,
             "endianness": order,
             "start": i * size,
             "end": (i + 1) * size,
@@ -95,5 +95,5 @@ def _answer_bytes(
         for i in range(len(rows))
     ]
     metadata = dump({"model": model.name, "data": data, "usage": usage}).decode()
-    headers = {"metadata": metadata} if asked.form == "bytes" else {}
+    headers = {"metadata": metadata} if parsed.form == "bytes" else {}
     return service.reply(rows.tobytes(), model, call, media=RAW, headers=headers)

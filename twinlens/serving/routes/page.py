@@ -1,10 +1,10 @@
 """`GET /`, `/docs`: the web page and the API's description.
 
-Plain files of the package, read once, served under a strict policy.
+Plain files of the package, read once, served with a strict content security policy.
 
-What must stay true: only names that are files of the package at start are ever served; the policy
-allows no inline script or style and nothing from elsewhere, so metadata that looks like markup
-stays text; the page works with no network but the server.
+What must stay true: only files that the package held at start are served; the policy allows no
+inline script or style and no other origin, so metadata that looks like markup stays text; the page
+needs no network besides the server.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class PageFile:
-    """One file of the page as it goes out."""
+    """One file of the page as it is served."""
 
     content: bytes
     media: str
@@ -65,7 +65,7 @@ def read_page() -> dict[str, PageFile]:
 
 
 def build_router() -> APIRouter:
-    """Return the router of this file. The page is no part of the API, so OpenAPI leaves it out."""
+    """Return the router of this file. The page is not part of the API, so OpenAPI omits it."""
     router = APIRouter(include_in_schema=False)
     page = read_page()
 
@@ -76,12 +76,12 @@ def build_router() -> APIRouter:
 
     @router.api_route("/docs", methods=["GET", "HEAD"])
     async def docs(request: Request) -> Response:
-        """Answer the description of the API, drawn from /openapi.json."""
+        """Answer the API documentation, rendered from /openapi.json."""
         return _answer(page[DOCS], request)
 
     @router.api_route("/page/{name}", methods=["GET", "HEAD"])
     async def part(name: str, request: Request) -> Response:
-        """Answer a script, the style, the icon."""
+        """Answer a script, the style sheet or the icon."""
         if name not in page:
             raise NotFoundError(f"the page has no file {name[:40]!r}", field="name")
         return _answer(page[name], request)
@@ -90,7 +90,7 @@ def build_router() -> APIRouter:
 
 
 def _answer(file: PageFile, request: Request) -> Response:
-    """Answer a file, or that the browser's copy still holds: it asks each time, for a few bytes."""
+    """Answer a file, or 304 if the browser's copy is current; browsers revalidate each time."""
     headers = {
         "Content-Security-Policy": POLICY,
         "Cache-Control": "no-cache",

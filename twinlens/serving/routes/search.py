@@ -1,4 +1,4 @@
-"""`POST /search`: items found by words, an image, a vector, or a weighted sum of them."""
+"""`POST /search`: items by similarity to a text, an image, a vector, or a weighted sum of them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from twinlens.serving.requests.items import InputItem
 from twinlens.serving.service import Service
 
 MOST_HITS = 1000
-MOST_PARTS = 32
+MOST_TERMS = 32
 
 
 @dataclass(frozen=True)
 class QueryTerm:
-    """One term of a query, as it came."""
+    """One term of a query as the client sent it."""
 
     item: InputItem | None
     vector: tuple[float, ...] | None
@@ -51,13 +51,13 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
         """Search a collection by text, image, vector, or a weighted sum; JSON, or a raw image."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            fields, parts = _read_search(body, request, service)
-            return await _search(service, store, fields, parts, call)
+            fields, terms = _read_search(body, request, service)
+            return await _search(service, store, fields, terms, call)
 
     return router
 
 
-def read_part(raw: object, where: str, longest: int, *, stored: bool = False) -> QueryTerm:
+def read_term(raw: object, where: str, longest: int, *, stored: bool = False) -> QueryTerm:
     """Return one term: a bare text, or an object with text, image or vector, and a weight.
 
     `stored` allows an `item` too: the id of one of the collection.
@@ -84,18 +84,24 @@ def read_part(raw: object, where: str, longest: int, *, stored: bool = False) ->
     return QueryTerm(InputItem(image=fields.text("image")), None, weight)
 
 
-def model_for(service: Service, held: ServedCollection, asked: str | None) -> str:
-    """Return the served model that made the collection's embeddings; another is refused."""
-    head = held.collection.head
-    fitting = [m.name for m in service.registry.models() if m.revision == head.bundle_revision]
-    if asked is not None:
-        service.registry.find(asked)  # an unknown name is 404
-    chosen = asked if asked in fitting else next(iter(fitting), None) if asked is None else None
+def model_for(service: Service, served: ServedCollection, requested: str | None) -> str:
+    """Return the served model that made the collection's embeddings; refuse any other."""
+    head = served.collection.head
+    matching = [m.name for m in service.registry.models() if m.revision == head.bundle_revision]
+    if requested is not None:
+        service.registry.find(requested)  # an unknown name is 404
+    chosen = (
+        requested
+        if requested in matching
+        else next(iter(matching), None)
+        if requested is None
+        else None
+    )
     if chosen is None:
         raise ConflictError(
-            f"collection {held.name!r} was built with bundle {head.bundle_name!r} revision"
-            f" {head.bundle_revision[:12]}, which {asked or 'no model served here'} is not;"
-            " serve that bundle beside it",
+            f"collection {served.name!r} was built with bundle {head.bundle_name!r} revision"
+            f" {head.bundle_revision[:12]}, which {requested or 'no model served here'} is not;"
+            " serve that bundle as well",
             field="model",
             code="bundle_mismatch",
         )
@@ -103,29 +109,29 @@ def model_for(service: Service, held: ServedCollection, asked: str | None) -> st
 
 
 def shown_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return metadata without the place of the file on this machine."""
+    """Return metadata without the file's path on this machine."""
     return {key: value for key, value in metadata.items() if key != "path"}
 
 
 async def _search(
-    service: Service, store: CollectionStore, fields: Fields, parts: list[QueryTerm], call: Call
+    service: Service, store: CollectionStore, fields: Fields, terms: list[QueryTerm], call: Call
 ) -> Response:
-    held = store.find(fields.text("collection"))
-    ask = _read_ask(fields)
-    model_name = model_for(service, held, fields.text("model"))
+    served = store.find(fields.text("collection"))
+    params = _read_params(fields)
+    model_name = model_for(service, served, fields.text("model"))
     with service.registry.lease(model_name) as model:
-        row = await _embed_parts(service, held, model, parts, call)
+        row = await _embed_terms(service, served, model, terms, call)
         began = call.clock.now()
-        hits = await held.search(row, ask)
+        hits = await served.search(row, params)
         call.add("search", call.clock.now() - began)
         content = dump(
             {
                 "object": "list",
-                "collection": held.name,
+                "collection": served.name,
                 "model": model.name,
                 "revision": model.revision,
-                "recall": measured_recall(held.collection.snapshot()),
-                "data": [_show_hit(held, hit) for hit in hits],
+                "recall": measured_recall(served.collection.snapshot()),
+                "data": [_show_hit(served, hit) for hit in hits],
             }
         )
         return service.reply(content, model, call)
@@ -143,24 +149,24 @@ def _read_search(body: bytes, request: Request, service: Service) -> tuple[Field
         "collection", "model", "query", "text", "image", "vector",
         "k", "filter", "threshold", "group", "exact",
     )  # fmt: skip
-    return fields, _read_parts(fields, service.settings.limits.text_characters)
+    return fields, _read_terms(fields, service.settings.limits.text_characters)
 
 
-def _read_parts(fields: Fields, longest: int) -> list[QueryTerm]:
+def _read_terms(fields: Fields, longest: int) -> list[QueryTerm]:
     given = [name for name in ("query", "text", "image", "vector") if fields.has(name)]
     if len(given) != 1:
         raise InputError(
-            "give exactly one of query (a text, or a list of weighted parts), text, image, vector",
+            "give exactly one of query (a text, or a list of weighted terms), text, image, vector",
             field="query",
         )
     name = given[0]
     if name != "query":
-        return [read_part({name: fields.any(name)}, name, longest)]
+        return [read_term({name: fields.any(name)}, name, longest)]
     value = fields.any("query")
     if not isinstance(value, list):
-        return [read_part(value, "query", longest, stored=True)]
-    values = fields.values("query", MOST_PARTS) or []
-    return [read_part(one, f"query[{i}]", longest, stored=True) for i, one in enumerate(values)]
+        return [read_term(value, "query", longest, stored=True)]
+    values = fields.values("query", MOST_TERMS) or []
+    return [read_term(one, f"query[{i}]", longest, stored=True) for i, one in enumerate(values)]
 
 
 def _read_vector(fields: Fields, where: str) -> tuple[float, ...]:
@@ -170,10 +176,10 @@ def _read_vector(fields: Fields, where: str) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def _read_ask(fields: Fields) -> SearchParams:
+def _read_params(fields: Fields) -> SearchParams:
     text = fields.text("filter")
     if text is not None:
-        parse_filter(text)  # refuse it before any work
+        parse_filter(text)  # refuse a bad filter before any work
     return SearchParams(
         k=fields.integer("k", 1, MOST_HITS) or 10,
         filter=text,
@@ -183,37 +189,41 @@ def _read_ask(fields: Fields) -> SearchParams:
     )
 
 
-async def _embed_parts(
-    service: Service, held: ServedCollection, model: ServedModel, parts: list[QueryTerm], call: Call
+async def _embed_terms(
+    service: Service,
+    served: ServedCollection,
+    model: ServedModel,
+    terms: list[QueryTerm],
+    call: Call,
 ) -> NDArray[np.float32]:
     """Embed the terms through the model's batches and add them up."""
-    items = [part.item for part in parts if part.item is not None]
+    items = [term.item for term in terms if term.item is not None]
     rows: Iterator[Any] = iter(())
     if items:
         embedded = await embed_items(model, items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "query")
         failed = [answer for answer in embedded.answers if isinstance(answer, Exception)]
         if failed:
-            raise failed[0]  # a sum that lacks a term is another question
+            raise failed[0]  # a sum without one of its terms would be a different query
         rows = iter(embedded.answers)
-    terms = []
-    for part in parts:
-        row: Iterable[float] = part.vector or ()
-        if part.stored is not None:
-            row = await held.read(partial(Collection.embedding, id=part.stored))
-        elif part.item is not None:
+    weighted = []
+    for term in terms:
+        row: Iterable[float] = term.vector or ()
+        if term.stored is not None:
+            row = await served.read(partial(Collection.embedding, id=term.stored))
+        elif term.item is not None:
             row = next(rows)
-        terms.append(QueryPart(vector=tuple(map(float, row)), weight=part.weight))
-    return embed_query(terms, None, held.collection.snapshot().head.dim)
+        weighted.append(QueryPart(vector=tuple(map(float, row)), weight=term.weight))
+    return embed_query(weighted, None, served.collection.snapshot().head.dim)
 
 
-def _show_hit(held: ServedCollection, hit: Hit) -> dict[str, Any]:
+def _show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:
     name = quote(hit.id)
     shown = {
         "id": hit.id,
         "score": hit.score,
         "metadata": shown_metadata(hit.metadata),
-        "thumbnail": f"/collections/{held.name}/thumbnails/{name}",
+        "thumbnail": f"/collections/{served.name}/thumbnails/{name}",
     }
     return shown | ({"duplicates": list(hit.duplicates)} if hit.duplicates else {})
 
@@ -222,4 +232,4 @@ def _number(text: str) -> Any:
     try:
         return int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError:
-        return text  # Fields will say what it should be
+        return text  # Fields reports the expected type

@@ -11,7 +11,7 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, read_item
-from twinlens.serving.routes.all_or_nothing import embed_whole
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -39,7 +39,7 @@ async def _answer(service: Service, model: ServedModel, fields: Fields, call: Ca
     limits = service.settings.limits
     if fields.has("pairs"):
         items, names = _read_pairs(fields, limits)
-        rows, _ = await embed_whole(service, model, items, names, call)
+        rows, _ = await embed_all_or_fail(service, model, items, names, call)
         values = (rows[0::2] * rows[1::2]).sum(axis=1)
     else:
         left, left_names = _read_side(fields, "left", limits)
@@ -47,7 +47,7 @@ async def _answer(service: Service, model: ServedModel, fields: Fields, call: Ca
         if len(left) + len(right) > limits.items:
             raise InputError(f"left and right hold more than {limits.items} items", field="left")
         names = [*left_names, *right_names]
-        rows, _ = await embed_whole(service, model, [*left, *right], names, call)
+        rows, _ = await embed_all_or_fail(service, model, [*left, *right], names, call)
         values = rows[: len(left)] @ rows[len(left) :].T
     body = {"similarities": values, "model": model.name, "revision": model.revision}
     return service.reply(dump(body), model, call)

@@ -1,7 +1,6 @@
-"""`POST /v1/multimodalembeddings`: texts and images as Voyage's clients send them.
+"""`POST /v1/multimodalembeddings`: Voyage's API for texts and images.
 
-Their texts-only calls go to `/v1/embeddings`, where `output_dtype` and `output_dimension` are read
-too.
+Its text-only calls go to `/v1/embeddings`, which reads `output_dtype` and `output_dimension` too.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from twinlens.serving.requests.content_parts import read_content, take_one
 from twinlens.serving.requests.dialects import read_dimensions, read_voyage_type
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem
-from twinlens.serving.routes.all_or_nothing import embed_whole
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -30,7 +29,7 @@ PATHS = ("/v1/multimodalembeddings",)
 
 @dataclass(frozen=True)
 class VoyageRequest:
-    """What a client asks of `/v1/multimodalembeddings`."""
+    """A request to `/v1/multimodalembeddings`."""
 
     items: Sequence[InputItem]
     names: Sequence[str]
@@ -46,15 +45,15 @@ def build_endpoint(service: Service) -> Endpoint:
         """Embed in Voyage's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            asked = read_request(parse_object(body), service.settings.limits)
-            with service.registry.lease(asked.model) as model:
-                return await _answer(service, model, asked, call)
+            parsed = read_request(parse_object(body), service.settings.limits)
+            with service.registry.lease(parsed.model) as model:
+                return await _answer(service, model, parsed, call)
 
     return embed
 
 
 def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
-    """Return what is asked; `input_type` and `truncation` change nothing here."""
+    """Return the request; `input_type` and `truncation` have no effect."""
     values = fields.values("inputs", limits.items)
     if values is None:
         raise InputError("inputs is missing: a list of objects with content", field="inputs")
@@ -75,13 +74,13 @@ def _read_item(value: object, where: str, limits: Limits) -> InputItem:
 
 
 async def _answer(
-    service: Service, model: ServedModel, asked: VoyageRequest, call: Call
+    service: Service, model: ServedModel, parsed: VoyageRequest, call: Call
 ) -> Response:
-    asked.shape.check(model.encoder.manifest)
+    parsed.shape.check(model.encoder.manifest)
     given = call.pixels_left
-    rows, tokens = await embed_whole(service, model, asked.items, asked.names, call)
+    rows, tokens = await embed_all_or_fail(service, model, parsed.items, parsed.names, call)
     began = call.clock.now()
-    shaped, _ = shape_rows(rows, asked.shape)
+    shaped, _ = shape_rows(rows, parsed.shape)
     usage = {
         "text_tokens": tokens,
         "image_pixels": given - call.pixels_left,
@@ -89,7 +88,7 @@ async def _answer(
         "total_tokens": tokens,
     }
     data = [
-        {"object": "embedding", "index": i, "embedding": to_base64(r) if asked.is_base64 else r}
+        {"object": "embedding", "index": i, "embedding": to_base64(r) if parsed.is_base64 else r}
         for i, r in enumerate(shaped)
     ]
     content = dump({"object": "list", "data": data, "model": model.name, "usage": usage})

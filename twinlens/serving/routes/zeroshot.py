@@ -22,7 +22,7 @@ from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem
 from twinlens.serving.requests.multipart import Form, parse_form
-from twinlens.serving.routes.embed import is_whole
+from twinlens.serving.routes.embed import is_integer
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{0,9}\.[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class ZeroShotRequest:
-    """What a client asks of `/zeroshot`, whichever way it was sent."""
+    """A request to `/zeroshot`, from a form or JSON."""
 
     images: Sequence[InputItem]
     classes: Sequence[str] | None = None
@@ -61,36 +61,36 @@ def build_endpoint(service: Service) -> Endpoint:
         """Score images against class names or a stored classifier."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            asked = read_request(
+            parsed = read_request(
                 body, request.headers.get("content-type", ""), service.settings.limits
             )
-            with service.registry.lease(asked.model, asked.precision) as model:
-                return await _answer(service, model, asked, call)
+            with service.registry.lease(parsed.model, parsed.precision) as model:
+                return await _answer(service, model, parsed, call)
 
     return zeroshot
 
 
 def read_request(body: bytes, content_type: str, limits: Limits) -> ZeroShotRequest:
-    """Return what is asked, by the type of the body."""
+    """Return the request, read by its content type."""
     if content_type.startswith("multipart/form-data"):
         return _read_form(parse_form(body, content_type), limits)
     if content_type.startswith("application/json") or not content_type:
         return _read_json(parse_object(body), limits)
     raise MediaTypeError(
-        f"a body of type {content_type[:80]!r} is not read here; send multipart/form-data or "
+        f"a body of type {content_type[:80]!r} is not accepted here; send multipart/form-data or "
         "application/json"
     )
 
 
 async def _answer(
-    service: Service, model: ServedModel, asked: ZeroShotRequest, call: Call
+    service: Service, model: ServedModel, parsed: ZeroShotRequest, call: Call
 ) -> Response:
-    """Find the bank, embed the images, score them."""
-    bank = await find_bank(service, model, asked, call)
-    embedded = await embed_items(model, asked.images, call, service.fetcher)
+    """Find or build the bank, embed the images, score them."""
+    bank = await find_bank(service, model, parsed, call)
+    embedded = await embed_items(model, parsed.images, call, service.fetcher)
     service.check_items(model, embedded.answers, call, "images")
     began = call.clock.now()
-    data = label(model, embedded.answers, bank, asked.scoring)
+    data = label(model, embedded.answers, bank, parsed.scoring)
     call.add("score", call.clock.now() - began)
     content = dump(
         {"object": "list", "data": data, "model": model.name, "revision": model.revision}
@@ -99,13 +99,13 @@ async def _answer(
 
 
 async def find_bank(
-    service: Service, model: ServedModel, asked: ZeroShotRequest, call: Call
+    service: Service, model: ServedModel, parsed: ZeroShotRequest, call: Call
 ) -> ClassBank:
-    """Return the stored classifier, or the bank of the classes, kept from before or built now."""
-    if asked.classifier is not None:
-        return service.classifiers.get(asked.classifier, model.revision).bank
-    classes = tuple(asked.classes or ())
-    templates = choose_templates(asked.templates, model.encoder.manifest.templates)
+    """Return the stored classifier's bank, or the bank of the classes, cached or built now."""
+    if parsed.classifier is not None:
+        return service.classifiers.get(parsed.classifier, model.revision).bank
+    classes = tuple(parsed.classes or ())
+    templates = choose_templates(parsed.templates, model.encoder.manifest.templates)
     key = (model.space, classes, templates)
     bank = service.banks.get(key)
     if bank is None:
@@ -118,7 +118,7 @@ async def find_bank(
 def label(
     model: ServedModel, answers: Answers, bank: ClassBank, scoring: Scoring
 ) -> list[dict[str, Any]]:
-    """Return an entry for each image: its labels, or the error in its place."""
+    """Return an entry for each image: its labels or its error."""
     good = [answer for answer in answers if not isinstance(answer, Exception)]
     labelled = iter(score(model, np.stack(good), bank, scoring))
     return [
@@ -200,7 +200,7 @@ def read_templates(fields: Fields, limits: Limits) -> str | list[str] | None:
 
 
 def read_scoring(fields: Fields) -> Scoring:
-    """Return how the answer is to be made."""
+    """Return the scoring options."""
     threshold = fields.any("none_of_these")
     if not isinstance(threshold, bool):
         threshold = fields.number("none_of_these", -1.0, 1.0)
@@ -212,9 +212,9 @@ def read_scoring(fields: Fields) -> Scoring:
 
 
 def read_value(value: str) -> object:
-    """Return a form's text as the truth value or number that it spells, else as it is."""
+    """Return a form's text as the boolean or number that it spells, else unchanged."""
     if value.lower() in _TRUTHS:
         return _TRUTHS[value.lower()]
-    if is_whole(value):
+    if is_integer(value):
         return int(value)
     return float(value) if _NUMBER.fullmatch(value) else value

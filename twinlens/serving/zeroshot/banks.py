@@ -1,7 +1,7 @@
 """Class banks: a unit row for each class, averaged over its prompts and re-normalised.
 
-Prompts go through the text tower's queue like any other text, so the bound, the cache and the
-isolation of bad items hold for them too.
+Prompts go through the text tower's queue like any other text, so its bound, cache and isolation of
+bad items apply to them too.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import TooLargeError, TwinlensError
 from twinlens.serving.call import Call
-from twinlens.serving.contracts import Row, Rows
 from twinlens.serving.engine.model import ServedModel
 
-_NO_CLASS = "something"  # stands for no class where the templates have no words of their own
+_NO_CLASS = "something"  # the neutral prompt if no template has words besides its class
 _SLICE = 256  # prompts in flight at once: bounded, and enough to fill batches
 
 
 @dataclass(frozen=True, eq=False)
 class ClassBank:
-    """Classes as rows (m, d), and the neutral row (d,) that stands for no class in particular."""
+    """Classes as rows (m, d), and the neutral row (d,) of a prompt without a class."""
 
     names: tuple[str, ...]
     rows: Rows
@@ -38,7 +38,7 @@ async def build_bank(
     *,
     report: Callable[[int], None] = lambda done: None,
 ) -> ClassBank:
-    """Return the bank of `classes`; `report` hears how many classes are done."""
+    """Return the bank of `classes`; `report` is called with the number of finished classes."""
     per_slice = max(1, _SLICE // len(templates))
     rows: list[Rows] = []
     for start in range(0, len(classes), per_slice):
@@ -56,9 +56,9 @@ async def embed_neutral(model: ServedModel, templates: Sequence[str], call: Call
 
 
 def name_nothing(templates: Sequence[str]) -> list[str]:
-    """Return the templates without their class: what is left of "a photo of a {}" and its like.
+    """Return the templates without their class, e.g. what is left of "a photo of a {}".
 
-    A bare "{}" leaves no words at all, which no tokenizer takes; it is passed over.
+    A bare "{}" would leave an empty text, which tokenizers refuse; it is skipped.
     """
     worded = [t for t in templates if t.replace("{}", "").strip()]
     return [t.replace("{}", "") for t in worded] or [_NO_CLASS]
@@ -74,14 +74,14 @@ async def embed_classes(
         embedded = await model.embed_texts(prompts[start : start + _SLICE], call)
         for i, answer in enumerate(embedded.answers, start):
             if isinstance(answer, Exception):
-                raise _blame(answer, i // len(templates))
+                raise _name_class(answer, i // len(templates))
             rows.append(answer)
     stacked = np.stack(rows).reshape(len(classes), len(templates), -1)
     return normalise_rows(stacked.mean(axis=1))
 
 
 def check_prompts(classes: int, templates: int, most: int) -> None:
-    """Refuse a bank that is too large to be built while a request waits."""
+    """Refuse a bank that is too large to be built within a request."""
     if classes * templates > most:
         raise TooLargeError(
             f"{classes} classes x {templates} templates are {classes * templates} prompts; a "
@@ -90,7 +90,7 @@ def check_prompts(classes: int, templates: int, most: int) -> None:
         )
 
 
-def _blame(error: Exception, index: int) -> Exception:
+def _name_class(error: Exception, index: int) -> Exception:
     if isinstance(error, TwinlensError):
         error.field = f"classes[{index}]"
     return error

@@ -1,7 +1,7 @@
-"""Stored class sets: by name and bundle revision, one file each, there again after a restart.
+"""Stored class sets by name and bundle revision, one file each, reloaded after a restart.
 
-A classifier is acknowledged only when its file is on the disk. File names are digests, never what a
-client sent. What must stay true: a classifier is used only with the revision that it was built by.
+A classifier is acknowledged only when its file is on disk. File names are digests, never what a
+client sent. What must stay true: a classifier is used only with the revision it was built with.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A bank with its name and what it was made of."""
+    """A bank with its name and the templates and examples it was built from."""
 
     name: str
     revision: str
@@ -39,7 +39,7 @@ class Classifier:
     examples: int = 0
 
     def describe(self) -> dict[str, Any]:
-        """Return what a client may see."""
+        """Return the fields that a client may see."""
         return {
             "object": "classifier",
             "name": self.name,
@@ -56,29 +56,29 @@ class ClassifierStore:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._kept: dict[tuple[str, str], Classifier] = {}
+        self._classifiers: dict[tuple[str, str], Classifier] = {}
         if folder is not None and folder.is_dir():
             for path in sorted(folder.glob("*.npz")):
                 self._read(path)
 
     def put(self, classifier: Classifier) -> bool:
-        """Keep a classifier; return whether it took the place of another."""
+        """Store a classifier; return whether it replaced another."""
         key = (classifier.name, classifier.revision)
         if self._folder is not None:
             write_file(self._path(*key), pack(classifier))
-        is_new = key not in self._kept
-        self._kept[key] = classifier
+        is_new = key not in self._classifiers
+        self._classifiers[key] = classifier
         return not is_new
 
     def get(self, name: str, revision: str) -> Classifier:
-        """Return the classifier of this revision, or say what there is instead."""
-        found = self._kept.get((name, revision))
+        """Return the classifier of this revision; an error names other revisions, if any."""
+        found = self._classifiers.get((name, revision))
         if found is not None:
             return found
-        others = [r for n, r in self._kept if n == name]
+        others = [r for n, r in self._classifiers if n == name]
         if others:
             raise ConflictError(
-                f"classifier {name!r} was built by revision {others[0][:12]}, the model is "
+                f"classifier {name!r} was built with revision {others[0][:12]}, the model is "
                 f"{revision[:12]}; PUT it again",
                 field="classifier",
             )
@@ -88,22 +88,22 @@ class ClassifierStore:
         )
 
     def find(self, name: str) -> list[Classifier]:
-        """Return a classifier in every revision that it was built by."""
-        found = [kept for (n, _), kept in self._kept.items() if n == name]
+        """Return a classifier in every revision that it was built with."""
+        found = [one for (n, _), one in self._classifiers.items() if n == name]
         if not found:
             raise NotFoundError(f"classifier {name[:64]!r} does not exist", field="classifier")
         return found
 
     def all(self) -> list[Classifier]:
         """Return all, by name."""
-        return [self._kept[key] for key in sorted(self._kept)]
+        return [self._classifiers[key] for key in sorted(self._classifiers)]
 
     def remove(self, name: str) -> None:
-        """Forget a classifier in every revision."""
+        """Delete a classifier in every revision."""
         for classifier in self.find(name):
             if self._folder is not None:
                 remove_file(self._path(name, classifier.revision))
-            del self._kept[(name, classifier.revision)]
+            del self._classifiers[(name, classifier.revision)]
 
     def _path(self, name: str, revision: str) -> Path:
         assert self._folder is not None
@@ -111,17 +111,17 @@ class ClassifierStore:
         return self._folder / f"{digest[:40]}.npz"
 
     def _read(self, path: Path) -> None:
-        """Read one file; a damaged one is named in the log and left where it is."""
+        """Read one file; a damaged one is logged and left in place."""
         try:
             classifier = unpack(path.read_bytes())
         except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            log.error("classifier file %s cannot be read and is left out: %s", path, error)
+            log.error("classifier file %s cannot be read and is skipped: %s", path, error)
             return
-        self._kept[(classifier.name, classifier.revision)] = classifier
+        self._classifiers[(classifier.name, classifier.revision)] = classifier
 
 
 def check_name(name: str) -> str:
-    """Return `name` if a classifier may be called so."""
+    """Return `name` if it is a valid name of a classifier."""
     if not _NAME.fullmatch(name):
         raise InputError(
             "a name consists of 1 to 64 letters, digits, dots, hyphens and underscores, and "

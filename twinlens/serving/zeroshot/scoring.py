@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.serving.contracts import Rows
+from twinlens.bundle.arrays import Rows
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.zeroshot.banks import ClassBank
 
-# Below this the ratio of two softmax scores has lost its digits.
+# Below this the ratio of two softmax scores has no precision left.
 _TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How a zero-shot answer is to be made."""
+    """Options of a zero-shot answer."""
 
     top_k: int | None = None
     multi_label: bool = False
@@ -28,7 +28,7 @@ class Scoring:
 def score(
     model: ServedModel, embeddings: Rows, bank: ClassBank, scoring: Scoring
 ) -> list[dict[str, Any]]:
-    """Return for each embedding its labels, best first, and whether none of them fits."""
+    """Return each embedding's labels, best first, and whether none of them fits."""
     is_softmax = model.encoder.manifest.similarity.kind == "softmax"
     if not (scoring.multi_label and is_softmax) and scoring.none_of_these is not True:
         scores, similarities = model.encoder.classify(embeddings, bank.rows)
@@ -46,8 +46,8 @@ def _with_neutral(
 ) -> tuple[Rows, Rows, NDArray[np.float32]]:
     """Score with the neutral row as one more class.
 
-    A softmax compares; so a class alone is scored against the neutral prompt: p / (p + p_neutral),
-    which is the softmax over the two, whatever else is in the bank.
+    A softmax is relative, so each class is scored against the neutral prompt alone:
+    p / (p + p_neutral), the softmax over the two, independent of the other classes.
     """
     rows = np.concatenate([bank.rows, bank.neutral[None]])
     scores, similarities = model.encoder.classify(embeddings, rows)

@@ -59,7 +59,7 @@ _MEDIA = (
     "scan",
     "view",
 )
-_MANNERS = (
+_PATTERNS = (
     "a {medium} of a {{}}.",
     "a {medium} of the {{}}.",
     "a {medium} of many {{}}.",
@@ -76,14 +76,14 @@ SETS: dict[str, tuple[str, ...]] = {
     "artwork": _ARTWORK,
     "icon": _ICON,
     "product": _PRODUCT,
-    "broad": tuple(manner.format(medium=m) for m, manner in product(_MEDIA, _MANNERS)),
+    "broad": tuple(manner.format(medium=m) for m, manner in product(_MEDIA, _PATTERNS)),
 }
 
 
 def choose_templates(
     given: str | Sequence[str] | None, default: Sequence[str], *, field: str = "templates"
 ) -> tuple[str, ...]:
-    """Return the templates that `given` names or lists; none given means the bundle's own."""
+    """Return the templates that `given` names or lists; None means the bundle's default."""
     if given is None:
         return tuple(default)
     if isinstance(given, str):
