@@ -1,4 +1,4 @@
-"""Prometheus metrics of collections; labels are their names, which need a key to create."""
+"""Prometheus metrics of collections, labelled by name; names need the write scope to create."""
 
 from __future__ import annotations
 
