@@ -40,7 +40,7 @@ def test_a_small_vocabulary_numbers_its_specials_after_its_merges() -> None:
     [
         (b"", "does not begin"),
         (b"#version: 0.2\ni n\n", "does not begin"),
-        (format_merges([("i", "n")]).encode()[:-2], "cut short"),
+        (format_merges([("i", "n")]).encode()[:-2], "truncated"),
         (format_merges([("i", "n")]).encode() + b"one\n", "line 3"),
         (format_merges([("i", "n")]).encode() + b"a b c\n", "line 3"),
         (b"\xff\xfe", "cannot be read"),

@@ -56,7 +56,7 @@ def test_a_store_opens_what_an_earlier_one_created_and_nothing_else(tmp_path: Pa
 
 
 def test_without_a_name_the_only_collection_is_found(store: CollectionStore, given: Path) -> None:
-    with pytest.raises(InputError, match="name a collection; there are: none"):
+    with pytest.raises(InputError, match="name a collection; known collections are: none"):
         store.find(None)
     store.add("given", given)
     assert store.find(None) is store.find("given")
