@@ -46,7 +46,7 @@ SOME = (
     "underflowed_lse_kernel_swap_fp32_sm90_aligned",
     "gradient_chunk_kernel_bf16_sm90_aligned",
     "gradient_rows_kernel_fp16_sm80_aligned",
-    "similarity_kernel_fp32_sm90_generic",
+    "score_kernel_fp32_sm90_generic",
     "tile_maxima_kernel_bf16_sm90_aligned",
     "select_kernel_fp32_sm80_generic",
 )

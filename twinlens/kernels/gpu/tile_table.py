@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 KernelName = Literal[
-    "sweep", "sweep_tma", "gradient", "gradient_rows", "underflowed", "softmax", "topk"
+    "sweep",
+    "sweep_tma",
+    "gradient",
+    "gradient_rows",
+    "underflowed",
+    "softmax",
+    "row",
+    "long_row",
+    "topk",
 ]
 
 
@@ -52,10 +60,14 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("underflowed", 90, 4): Tile(64, 64, 32, 8, 2),
     ("underflowed", 80, 2): Tile(64, 64, 32, 8, 2),
     ("underflowed", 80, 4): Tile(64, 64, 32, 8, 2),
-    ("softmax", 90, 2): Tile(16, 64, 64, 4, 4),
-    ("softmax", 90, 4): Tile(16, 64, 32, 4, 4),
+    ("softmax", 90, 2): Tile(16, 32, 128, 4, 3),
+    ("softmax", 90, 4): Tile(16, 32, 64, 4, 3),
     ("softmax", 80, 2): Tile(16, 64, 64, 4, 3),
     ("softmax", 80, 4): Tile(16, 64, 32, 4, 3),
+    ("row", 90, 4): Tile(1, 1024, 16, 4, 1),
+    ("row", 80, 4): Tile(1, 1024, 16, 4, 1),
+    ("long_row", 90, 4): Tile(1, 8192, 16, 16, 1),
+    ("long_row", 80, 4): Tile(1, 8192, 16, 16, 1),
     ("topk", 90, 2): Tile(32, 128, 64, 4, 4),
     ("topk", 90, 4): Tile(32, 128, 32, 4, 4),
     ("topk", 80, 2): Tile(32, 128, 64, 4, 3),

@@ -11,37 +11,91 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from twinlens.kernels.gpu.softmax import cosine_tile
+from twinlens.kernels.gpu.softmax import invert_norm
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "m", "tiles"])
 def tile_maxima_kernel(
     x_ptr, y_ptr, scale_ptr, best_ptr, top_ptr, total_ptr, n, m, d, stride_x, stride_y, tiles,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
+    ROWS: tl.constexpr, TMA: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write best (n, tiles), and per split (n, S) the maximum and the sum to it. Grid (., S)."""
+    """Write best (n, tiles), and per split (n, S) the maximum and the sum to it. Grid (., S).
+
+    BM queries, BN classes. The classes are the rows of the product, so that the matrix unit takes
+    many of them however few the queries. Tiles and their steps along d are one loop: loads run ahead across
+    the tiles' borders. ROWS: BK holds whole embeddings, and the queries stay where they are.
+    """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     split, splits = tl.program_id(1), tl.num_programs(1)
     each = tl.cdiv(tiles, splits)
+    first = split * each
+    steps = tl.cdiv(d, BK)
     factor = tl.load(scale_ptr).to(tl.float32) * 1.4426950408889634
+    x_columns = x_ptr + i.to(tl.int64)[None, :] * stride_x
+    xx = tl.zeros([BM], tl.float32)
+    for start in range(0, d, BK):
+        k = start + tl.arange(0, BK)
+        x = tl.load(x_columns + k[:, None], mask=(i < n)[None, :] & (k < d)[:, None], other=0.0)
+        xx += tl.sum(x.to(tl.float32) * x.to(tl.float32), 0)
+    factor = factor * invert_norm(xx)
+    if ROWS:
+        k = tl.arange(0, BK)
+        kept = tl.load(x_columns + k[:, None], mask=(i < n)[None, :] & (k < d)[:, None], other=0.0)
+        if UP:
+            kept = kept.to(tl.float32)
+    if TMA:
+        y_desc = tl.make_tensor_descriptor(y_ptr, [m, d], [stride_y, 1], [BN, BK])
     top = tl.full([BM], -1e30, tl.float32)
     total = tl.zeros([BM], tl.float32)
-    for tile in range(split * each, min((split + 1) * each, tiles)):
+    acc = tl.zeros([BN, BM], tl.float32)
+    yy = tl.zeros([BN, BK // 8], tl.float32)  # by eights, which lie in one thread
+    for step in range(0, (min(first + each, tiles) - first) * steps):
+        tile = first + step // steps
+        start = (step % steps) * BK
         j = tile * BN + tl.arange(0, BN)
-        z = factor * cosine_tile(
-            x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y, BM, BN, BK, UP, PRECISION
-        )
-        z = tl.where((j < m)[None, :], z, -1e30)
-        best = tl.max(z, 1)
-        tl.store(best_ptr + i.to(tl.int64) * tiles + tile, best, mask=i < n)
-        above = tl.maximum(top, best)
-        total = total * tl.exp2(top - above) + tl.sum(tl.exp2(z - above[:, None]), 1)
-        top = above
+        k = start + tl.arange(0, BK)
+        if TMA:
+            y = y_desc.load([tile * BN, start])
+        else:
+            y_rows = y_ptr + j.to(tl.int64)[:, None] * stride_y
+            if EVEN_K:
+                y = tl.load(y_rows + k[None, :], mask=(j < m)[:, None], other=0.0)
+            else:
+                y = tl.load(
+                    y_rows + k[None, :], mask=(j < m)[:, None] & (k < d)[None, :], other=0.0
+                )
+        if ROWS:
+            queries = kept
+        else:
+            if EVEN_K:
+                queries = tl.load(x_columns + k[:, None], mask=(i < n)[None, :], other=0.0)
+            else:
+                queries = tl.load(
+                    x_columns + k[:, None], mask=(i < n)[None, :] & (k < d)[:, None], other=0.0
+                )
+            if UP:
+                queries = queries.to(tl.float32)
+        yf = y.to(tl.float32)
+        yy += tl.sum(tl.reshape(yf * yf, [BN, BK // 8, 8]), 2)
+        if UP:
+            y = yf
+        part = tl.dot(y, queries, input_precision=PRECISION)
+        acc = tl.where(start == 0, 0.0, acc) + part  # waits for the product; see `cosine_tile`
+        if start + BK >= d:
+            z = acc * invert_norm(tl.sum(yy, 1))[:, None] * factor[None, :]
+            z = tl.where((j < m)[:, None], z, -1e30)
+            best = tl.max(z, 0)
+            tl.store(best_ptr + i.to(tl.int64) * tiles + tile, best, mask=i < n)
+            above = tl.maximum(top, best)
+            total = total * tl.exp2(top - above) + tl.sum(tl.exp2(z - above[None, :]), 0)
+            top = above
+            yy = tl.zeros([BN, BK // 8], tl.float32)
     tl.store(top_ptr + i * splits + split, top, mask=i < n)
     tl.store(total_ptr + i * splits + split, total, mask=i < n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["m", "tiles", "splits", "picks", "k"])
 def select_kernel(
     x_ptr, y_ptr, scale_ptr, best_ptr, top_ptr, total_ptr, scratch_ptr, p_ptr, index_ptr,
     m, d, stride_x, stride_y, tiles, splits, picks, k,
@@ -68,7 +122,7 @@ def select_kernel(
         c = start + tl.arange(0, BK)
         x = tl.load(x_ptr + row.to(tl.int64) * stride_x + c, mask=c < d, other=0.0).to(tl.float32)
         xx += x * x
-    factor = factor * tl.rsqrt(tl.maximum(tl.sum(xx, 0), 1e-24))
+    factor = factor * invert_norm(tl.sum(xx, 0))
     for pick in range(0, picks):
         tile = find_best(best_row, tiles, SCAN)
         tl.store(best_row + tile, float("-inf"))
@@ -87,7 +141,7 @@ def select_kernel(
             ).to(tl.float32)  # fmt: skip
             dots += tl.sum(x[None, :] * y, 1)
             yy += tl.sum(y * y, 1)
-        z = dots * factor * tl.rsqrt(tl.maximum(yy, 1e-24))
+        z = dots * factor * invert_norm(yy)
         tl.store(z_row + pick * BN + tl.arange(0, BN), tl.where(j < m, z, float("-inf")))
         tl.store(j_row + pick * BN + tl.arange(0, BN), j)
     tl.debug_barrier()

@@ -28,7 +28,7 @@ from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 PTX_VERSION: Final = (
     87  # drivers since CUDA 12.8 read it, and so do all assemblers that triton brings
 )
-ARCHITECTURES: Final = (80, 90)
+ARCHITECTURES: Final = (80, 90, 100)
 _WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
 _SOURCES: Final = (tiles, sweep, gradient, softmax, topk)
 _POINTERS: Final = {
@@ -100,7 +100,7 @@ class Inspection:
 
 
 def list_variants() -> list[Variant]:
-    """Return all variants: of both architectures, each type, aligned and not."""
+    """Return all variants: of each architecture and type, aligned and not."""
     both = (True, False)
     out = []
     for arch in ARCHITECTURES:
@@ -200,12 +200,19 @@ def _training_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
 
 def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
     at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": aligned}
-    return [
-        Variant("similarity_kernel", "softmax", **at),
-        Variant("similarity_kernel", "softmax", constants=(("SIGMOID", True),), **at),
+    sigmoid, once = (("SIGMOID", True),), (("ONCE", True),)
+    variants = [
+        Variant("score_kernel", "softmax", **at),
+        Variant("score_kernel", "softmax", constants=sigmoid, **at),
         Variant("tile_maxima_kernel", "topk", **at),
         Variant("select_kernel", "topk", hot=False, **at),
     ]
+    if aligned and dtype == "fp32":  # rows of logits are float32 whatever the embeddings are
+        variants += [
+            Variant("normalise_rows_kernel", "row", constants=once, **at),
+            Variant("normalise_rows_kernel", "long_row", **at),
+        ]
+    return variants
 
 
 def _find_kernel(name: str) -> Any:
@@ -229,6 +236,7 @@ def _find_constants(kernel: Any, variant: Variant) -> dict[str, Any]:
         "PRECISION": "ieee" if variant.dtype == "fp32" else "tf32",
         "SCAN": 1024,
         "SPLITS": 512,
+        "BLOCK": tile.BN,
         **dict(variant.constants),
     }
     names = [parameter.name for parameter in kernel.params if parameter.is_constexpr]
