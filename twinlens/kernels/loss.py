@@ -13,6 +13,7 @@ from torch import Tensor
 
 from twinlens.errors import InputError
 from twinlens.kernels import ops
+from twinlens.kernels.contrastive import Memory
 from twinlens.kernels.pairs import Pairs
 
 __all__ = [
@@ -38,12 +39,18 @@ def contrastive_loss(
     kind: Literal["softmax", "sigmoid"] = "softmax",
     symmetric: bool = True,
     engine: str = "auto",
+    memory: Memory = "balanced",
 ) -> Tensor:
     """Return the contrastive loss of rows x (n, d) against columns y (m, d).
 
     `reference.contrastive_loss` is the specification. The logits are scale * cosine (+ bias, only
     with the sigmoid; a softmax does not feel one). `pairs` says who is whose positive, by default
     the diagonal. `symmetric` averages the softmax over rows with that over columns.
+
+    `memory` trades memory for time, never exactness. Beyond inputs and gradients a GPU takes, of
+    64k x 512: "flat" about 0.3 GB, "balanced" less than 1 GB, "stored" n * m numbers too while they
+    fit in 12 GB (a softmax with positives on the diagonal then spares one product of four; all
+    else is as "balanced").
     """
     pairs = pairs or Pairs()
     _check(x, y, pairs, kind, bias)
@@ -55,12 +62,18 @@ def contrastive_loss(
         pairs.exclude_self,
         pairs.own_key_columns,
     )
+    ops.check_memory(memory)
     value: Tensor
     if kind == "sigmoid":
         bias = _scalar(0.0 if bias is None else bias, x)
-        value = ops.sigmoid_contrast(x, y, scale, bias, *masks, engine)
+        value, *_ = ops.sigmoid_contrast(
+            x, y, scale, bias, *masks, pairs.weigh_positives, engine, memory,
+            _differentiates(x, y, scale, bias), y.requires_grad,
+        )  # fmt: skip
     else:
-        value, *_ = ops.softmax_contrast(x, y, scale, *masks, symmetric, engine)
+        value, *_ = ops.softmax_contrast(
+            x, y, scale, *masks, symmetric, engine, memory, _differentiates(x, y, scale)
+        )
     return value
 
 
@@ -108,6 +121,10 @@ def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, scale: Number) -> Te
     return contrastive_loss(queries, torch.cat([keys, queue]), scale, pairs, symmetric=False)
 
 
+def _differentiates(*inputs: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
 def _scalar(value: Number, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
         wide = torch.float64 if like.dtype == torch.float64 else torch.float32
@@ -130,4 +147,10 @@ def _check(x: Tensor, y: Tensor, pairs: Pairs, kind: str, bias: Number | None) -
         raise InputError(f"kind is {kind!r}; it must be 'softmax' or 'sigmoid'", field="kind")
     if kind == "softmax" and bias is not None:
         raise InputError("a softmax does not feel a bias: leave it out", field="bias")
+    if kind == "softmax" and pairs.weigh_positives:
+        raise InputError(
+            "weigh_positives is for the sigmoid; a softmax takes the mean over a row's positives "
+            "anyway: leave it out",
+            field="weigh_positives",
+        )
     pairs.check(len(x), len(y))

@@ -43,34 +43,47 @@ def _pairs() -> dict[str, Callable[[int, int], Pairs]]:
 
 
 def _differentiate(
-    engine: TritonEngine, inputs: dict[str, Tensor], pairs: Pairs, *, symmetric: bool = True
+    engine: TritonEngine,
+    inputs: dict[str, Tensor],
+    pairs: Pairs,
+    *,
+    symmetric: bool = True,
+    keep: bool = False,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Return the loss, the gradients, and the columns' lse through the given engine."""
     x, y, bias = Side.measure(inputs["x"]), Side.measure(inputs["y"]), inputs.get("bias")
     scale = inputs["scale"]
     if bias is not None:
         problem = Problem(x, y, scale, pairs)
-        value = engine.sigmoid_total(problem, bias) / len(x)
-        by_x = InputGradient(x, scale / len(x))
-        dy, total = engine.sigmoid_gradient(problem, bias, by_x.take)
-        by_y = InputGradient(y, scale / len(x))
-        by_y.take(slice(0, len(y)), dy)
-        return value, [by_x.raw, by_y.raw, by_x.slope / len(x), total / len(x)], value
+        pull = contrastive.sigmoid_pull(problem)
+        by_x, by_y = (InputGradient(side, scale / len(x), engine) for side in (x, y))
+        done = engine.sigmoid_pass(problem, bias, pull, by_x.take)
+        by_y.take(slice(0, len(y)), done.by_y)
+        alone = engine.sigmoid_total(problem, bias, pull)
+        torch.testing.assert_close(done.value, alone, rtol=1e-6, atol=1e-6)
+        value = done.value / len(x)
+        return value, [by_x.raw, by_y.raw, by_x.slope / len(x), done.total / len(x)], value
     problem = Problem(x, y, scale * LOG2_E, pairs, symmetric)
     shares, pull = contrastive.compute_weights(problem)
-    lse = engine.softmax_lse(problem, shares)
-    by_x, by_y = InputGradient(x, scale), InputGradient(y, scale)
-    by_y.take(slice(0, len(y)), engine.softmax_gradient(problem, lse, shares, pull, by_x.take))
-    value = contrastive.softmax_loss(
-        lse, shares, positives.attraction(problem, pull), problem.factor
-    )
-    return value, [by_x.raw, by_y.raw, by_x.slope], lse.columns
+    sums = engine.softmax_sums(problem, shares, keep=keep)
+    by_x, by_y = InputGradient(x, scale, engine), InputGradient(y, scale, engine)
+    by_y.take(slice(0, len(y)), engine.softmax_gradient(problem, sums, shares, pull, by_x.take))
+    attraction = positives.attraction(problem, pull, engine)
+    value = contrastive.softmax_loss(sums.lse, shares, attraction, problem.factor)
+    return value, [by_x.raw, by_y.raw, by_x.slope], sums.lse.columns
 
 
 def _compare(
-    inputs: dict[str, Tensor], pairs: Pairs, engine: TritonEngine | None = None, **settings: Any
+    inputs: dict[str, Tensor],
+    pairs: Pairs,
+    engine: TritonEngine | None = None,
+    *,
+    keep: bool = False,
+    **settings: Any,
 ) -> None:
-    value, gradients, _ = _differentiate(engine or TritonEngine(), inputs, pairs, **settings)
+    value, gradients, _ = _differentiate(
+        engine or TritonEngine(), inputs, pairs, keep=keep, **settings
+    )
     true, wanted = reference.oracle(
         inputs["x"],
         inputs["y"],
@@ -220,7 +233,7 @@ def test_a_plain_constant_shift_would_have_been_nan(
     s2 = torch.tensor(100.0 * LOG2_E, device=device)
     problem = Problem(Side.measure(x), Side.measure(y), s2, Pairs(), symmetric=True)
     shares, _ = contrastive.compute_weights(problem)
-    assert not TritonEngine().softmax_lse(problem, shares).rows.isfinite().any()
+    assert not TritonEngine().softmax_sums(problem, shares).lse.rows.isfinite().any()
 
 
 def test_equal_inputs_give_equal_bits(device: torch.device) -> None:

@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from twinlens.kernels.contrastive import Problem, Side
 from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
 
@@ -60,3 +61,31 @@ def provide_descriptor_memory() -> None:
     triton.set_allocator(
         lambda size, align, stream: torch.empty(size, dtype=torch.int8, device="cuda")
     )
+
+
+def side_arguments(x: Side, y: Side) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return both sides' rows and norms, in the kernels' order."""
+    return x.raw, y.raw, x.inverse_norm, y.inverse_norm
+
+
+def size_arguments(x: Side, y: Side) -> tuple[int, int, int, int, int]:
+    """Return n, m, d and both sides' strides, in the kernels' order."""
+    return len(x), len(y), x.raw.shape[1], x.raw.stride(0), y.raw.stride(0)
+
+
+def label_arguments(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return the labels, or something to point at where there are none."""
+    pairs, unused = problem.pairs, problem.x.inverse_norm
+    if pairs.row_labels is None or pairs.column_labels is None:
+        return unused, unused
+    return pairs.row_labels, pairs.column_labels
+
+
+def mask_constants(problem: Problem) -> dict[str, bool]:
+    """Return what of the pairs is settled when a kernel is compiled."""
+    pairs = problem.pairs
+    return {
+        "LABELS": pairs.row_labels is not None,
+        "EXCLUDE_SELF": pairs.exclude_self,
+        "OWN_KEYS": pairs.own_key_columns > 0,
+    }
