@@ -126,7 +126,7 @@ def sigmoid_contrast(
     if not differentiate:
         value = chosen.sigmoid_total(problem, bias.to(wide), pull) / len(x)
         return value, *(t.new_empty(0) for t in (x, y, scale, bias))
-    by_x = InputGradient(problem.x, scale.to(wide) / len(x), chosen, _saved_type(x))
+    by_x = InputGradient(problem.x, scale.to(wide) / len(x), chosen, saved_type(x))
     done = chosen.sigmoid_pass(problem, bias.to(wide), pull, by_x.take)
     gy = _gradient_of_y(problem, by_x, done.by_y)
     by_scale, by_bias = by_x.slope / len(x), done.total / len(x)
@@ -189,7 +189,7 @@ def _kept_type(engine: str, x: Tensor, n: int, m: int) -> Tensor:
     return x.new_empty(n, m, dtype=torch.bfloat16 if halves else _wide(x))
 
 
-def _saved_type(x: Tensor) -> torch.dtype:
+def saved_type(x: Tensor) -> torch.dtype:
     """Return the type in which a gradient waits to be multiplied by what comes from above.
 
     Not float16: a loss is scaled up above because its gradients are too small for that.
@@ -242,7 +242,7 @@ def _(
     value = x.new_empty((), dtype=_wide(x))
     if not differentiate:
         return value, *(t.new_empty(0) for t in (x, y, scale, bias))
-    gx, gy = (t.to(_saved_type(x)) for t in (_like(x, True), _like(y, needs_y)))
+    gx, gy = (t.to(saved_type(x)) for t in (_like(x, True), _like(y, needs_y)))
     return value, gx, gy, torch.empty_like(scale), torch.empty_like(bias)
 
 
