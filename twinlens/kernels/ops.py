@@ -258,6 +258,7 @@ def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     x, y, scale, row_labels, column_labels, *settings, _ = inputs
     _, row_lse, column_lse, kept = output
     ctx.settings = settings
+    ctx.set_materialize_grads(False)  # it would make zeros as large as the kept terms
     ctx.mark_non_differentiable(row_lse, column_lse, kept)
     ctx.save_for_backward(x, y, scale, row_labels, column_labels, row_lse, column_lse, kept)
 
@@ -270,6 +271,7 @@ def _softmax_backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | Non
 
 def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.types = [t.dtype for t in inputs[:4]]
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*output[1:])
 
