@@ -263,7 +263,9 @@ def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     ctx.save_for_backward(x, y, scale, row_labels, column_labels, row_lse, column_lse, kept)
 
 
-def _softmax_backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _softmax_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 12
     needs_y = ctx.needs_input_grad[1]
     gx, gy, gscale = softmax_contrast_backward(upstream, *ctx.saved_tensors, *ctx.settings, needs_y)
     return gx, gy if needs_y else None, gscale, *([None] * 9)
@@ -276,7 +278,9 @@ def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     ctx.save_for_backward(*output[1:])
 
 
-def _sigmoid_backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _sigmoid_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 14
     gradients = [
         (upstream * g).to(dtype) if needed and g.numel() else None
         for needed, g, dtype in zip(ctx.needs_input_grad[:4], ctx.saved_tensors, ctx.types, strict=True)

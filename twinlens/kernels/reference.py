@@ -68,8 +68,8 @@ def contrastive_loss(
     if kind == "sigmoid":
         terms = F.softplus(torch.where(positive, -logits, logits), threshold=60.0)
         if pairs.weigh_positives:
-            row_counts, column_counts = positive.sum(1).clamp_min(1), positive.sum(0).clamp_min(1)
-            weights = (1 / row_counts[:, None] + 1 / column_counts[None, :]) / 2
+            by_row, by_column = (1 / positive.sum(k).clamp_min(1).to(terms.dtype) for k in (1, 0))
+            weights = (by_row[:, None] + by_column[None, :]) / 2
             terms = torch.where(positive, terms * weights, terms)
         return terms.masked_fill(hidden, 0.0).sum() / len(x)
     one_way = _softmax_loss(logits, positive, hidden)
