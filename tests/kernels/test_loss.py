@@ -303,6 +303,38 @@ def test_weights_on_a_softmaxs_positives_are_refused() -> None:
         loss.contrastive_loss(x, x, 1.0, Pairs(weigh_positives=True))
 
 
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_matryoshka_is_the_weighted_sum_of_its_prefixes(kind: Kind) -> None:
+    x, y = (torch.randn(2, 20, 12, dtype=torch.float64)).unbind()
+    scale = torch.tensor(8.0, dtype=torch.float64)
+    bias = torch.tensor(-3.0, dtype=torch.float64) if kind == "sigmoid" else None
+    widths, weights = (3, 8, 12), (0.5, 1.0, 2.0)
+    given = [t.requires_grad_() for t in (x, y, scale)]
+    value = loss.matryoshka_loss(
+        *given, widths, weights=weights, kind=kind, bias=bias, memory="flat"
+    )
+    want = sum(
+        w * reference.contrastive_loss(x[:, :k], y[:, :k], scale, kind=kind, bias=bias)
+        for k, w in zip(widths, weights, strict=True)
+    )
+    torch.testing.assert_close(value, want)
+    for a, b in zip(*(torch.autograd.grad(v, given) for v in (value, want)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("widths", [(), (8, 4), (4, 4), (0, 4), (4, 99)])
+def test_widths_that_are_no_prefixes_are_refused(widths: tuple[int, ...]) -> None:
+    x = torch.randn(4, 8)
+    with pytest.raises(InputError, match="widths is"):
+        loss.matryoshka_loss(x, x, 1.0, widths)
+
+
+def test_matryoshkas_weights_are_one_for_each_width() -> None:
+    x = torch.randn(4, 8)
+    with pytest.raises(InputError, match="2 numbers for 3 widths"):
+        loss.matryoshka_loss(x, x, 1.0, (2, 4, 8), weights=(1.0, 1.0))
+
+
 def test_what_comes_from_above_scales_the_one_pass_gradient() -> None:
     x, y = torch.randn(2, 8, 5, dtype=torch.float64)
     given = [x.requires_grad_(), y.requires_grad_()]

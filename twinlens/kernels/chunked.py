@@ -43,9 +43,7 @@ class ChunkedEngine:
         x, y, s2 = problem.x.unit, problem.y.unit, problem.factor
         shift = contrastive.find_shift(s2)
         kept = x.new_empty(len(x), len(y)) if keep else None
-        rows, columns = softmax_sums(
-            x, y, s2, problem.pairs, columns=problem.symmetric, kept=kept
-        )
+        rows, columns = softmax_sums(x, y, s2, problem.pairs, columns=problem.symmetric, kept=kept)
         if problem.row_group is not None:
             columns = problem.row_group.sum(columns)
         lse = PerSide(rows.double().log2() - shift, columns.double().log2() - shift)
@@ -141,9 +139,7 @@ def softmax_sums(
     return row_sums, column_sums
 
 
-def softmax_gradient(
-    problem: Problem, gain: PerSide, kept: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def softmax_gradient(problem: Problem, gain: PerSide, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return G y (n, d) and G^T x (m, d) for G = e * (row gain + column gain), in one sweep.
 
     With gain = share / sum, G holds both directions' probabilities for one exponential.

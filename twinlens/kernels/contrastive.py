@@ -144,8 +144,9 @@ class Engine(Protocol):
         """Return the cosine of each row with its own column, where those are the positives."""
         ...
 
-    def project(self, side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor,
-                out: Tensor) -> Tensor:
+    def project(
+        self, side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out: Tensor
+    ) -> Tensor:
         """Write the raw rows' gradient from the unit rows', return the sum of their slopes."""
         ...
 
@@ -178,6 +179,9 @@ def compute_weights(problem: Problem) -> tuple[PerSide, PerSide]:
     Rows without a positive have no share: they would ask for the mean of nothing.
     """
     n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
+    if problem.pairs.row_labels is None and problem.row_group is None:
+        shares = _diagonal_shares(problem)
+        return shares, shares
     row_counts, column_counts = problem.pairs.counts(n, m, like.device)
     anchors = (row_counts > 0).sum()
     if problem.row_group is not None:
@@ -235,9 +239,7 @@ class InputGradient:
     def take(self, rows: slice, unit_gradient: Tensor) -> None:
         """Project off what points outwards and divide by the norm, some rows at a time."""
         at = slice(rows.start or 0, (rows.start or 0) + len(unit_gradient))
-        self.slope += self.engine.project(
-            self.side, at, unit_gradient, self.factor, self.raw[at]
-        )
+        self.slope += self.engine.project(self.side, at, unit_gradient, self.factor, self.raw[at])
 
 
 def project_rows(
@@ -263,6 +265,16 @@ def blocks(length: int, size: int) -> list[slice]:
 def linear_blocks(rows: Tensor) -> list[slice]:
     """Cut for work linear in the rows: small for the CPU's cache, few launches for a GPU."""
     return blocks(len(rows), 8192 if rows.is_cuda else 1024)
+
+
+def _diagonal_shares(problem: Problem) -> PerSide:
+    """Return the shares where each row has one positive, its own column: few, small launches."""
+    n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
+    half = 0.5 if problem.symmetric else 1.0
+    columns = like.new_zeros(m)
+    if problem.symmetric:
+        columns[problem.pairs.offset : problem.pairs.offset + n] = (1.0 - half) / n
+    return PerSide(like.new_full((n,), half / n), columns)
 
 
 def _share(counts: Tensor, anchors: Tensor, total: float, like: Tensor) -> Tensor:

@@ -128,9 +128,7 @@ class _Settings:
         """Return this rank's rows against all columns."""
         a, b = Side.measure(x), Side.measure(self.shard.gather(y))
         factor = scale.to(a.inverse_norm.dtype) * (LOG2_E if bits else 1.0)
-        return Problem(
-            a, b, factor, self.pairs, self.symmetric, needs_y, self.shard, self.memory
-        )
+        return Problem(a, b, factor, self.pairs, self.symmetric, needs_y, self.shard, self.memory)
 
     def keeps_terms(self, problem: Problem) -> bool:
         """Tell whether the forward keeps its terms for the backward."""

@@ -6,7 +6,8 @@ by both sides, the scale and the bias. Embeddings may be float64, float32, float
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ __all__ = [
     "Pairs",
     "clip_loss",
     "contrastive_loss",
+    "matryoshka_loss",
     "moco_loss",
     "nt_xent_loss",
     "siglip_loss",
@@ -91,6 +93,42 @@ def siglip_loss(x: Tensor, y: Tensor, scale: Number, bias: Number) -> Tensor:
     Zhai et al. 2023, https://arxiv.org/abs/2303.15343.
     """
     return contrastive_loss(x, y, scale, bias=bias, kind="sigmoid")
+
+
+def matryoshka_loss(
+    x: Tensor,
+    y: Tensor,
+    scale: Number,
+    widths: Sequence[int],
+    *,
+    weights: Sequence[float] | None = None,
+    **settings: Any,
+) -> Tensor:
+    """Return the sum over widths of weight * the loss of the embeddings' first `width` numbers.
+
+    Each prefix is normalised by itself, so each can be used by itself. Weights are 1 by default;
+    settings are those of `contrastive_loss`. Prefixes are read where they lie, one after another:
+    the memory is that of one loss, the time that of sum(widths) numbers.
+    Kusupati et al. 2022, https://arxiv.org/abs/2205.13147.
+    """
+    d = x.shape[-1]
+    if not widths or list(widths) != sorted({w for w in widths if 0 < w <= d}):
+        raise InputError(
+            f"widths is {tuple(widths)}; give increasing numbers from 1 to {d}, the embeddings' "
+            "width",
+            field="widths",
+        )
+    weights = [1.0] * len(widths) if weights is None else weights
+    if len(weights) != len(widths):
+        raise InputError(
+            f"weights has {len(weights)} numbers for {len(widths)} widths: give one each",
+            field="weights",
+        )
+    terms = [
+        weight * contrastive_loss(x[:, :width], y[:, :width], scale, **settings)
+        for width, weight in zip(widths, weights, strict=True)
+    ]
+    return torch.stack(terms).sum()
 
 
 def nt_xent_loss(first: Tensor, second: Tensor, scale: Number) -> Tensor:

@@ -117,9 +117,7 @@ def sigmoid_contrast(
     All come from one pass over the pairs; a backward only multiplies. Gradients that are not
     needed are empty.
     """
-    pairs = Pairs(
-        offset, row_labels, column_labels, exclude_self, own_key_columns, weigh_positives
-    )
+    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns, weigh_positives)
     problem = _build_problem(x, y, scale, pairs, memory, bits=False, needs_y=needs_y)
     wide, chosen = problem.factor.dtype, choose_engine(engine, x)
     pull = contrastive.sigmoid_pull(problem)
@@ -283,7 +281,9 @@ def _sigmoid_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tenso
         return (None,) * 14
     gradients = [
         (upstream * g).to(dtype) if needed and g.numel() else None
-        for needed, g, dtype in zip(ctx.needs_input_grad[:4], ctx.saved_tensors, ctx.types, strict=True)
+        for needed, g, dtype in zip(
+            ctx.needs_input_grad[:4], ctx.saved_tensors, ctx.types, strict=True
+        )
     ]
     return *gradients, *([None] * 10)
 

@@ -29,9 +29,7 @@ def attraction(problem: Problem, pull: PerSide, engine: Engine) -> Tensor:
 def own_cosines(problem: Problem) -> Tensor:
     """Return the cosine of each row with its own column: (n,); see `Engine.own_cosines`."""
     x, y = problem.x, problem.y
-    parts = [
-        (x.rows(b) * y.rows(_own(problem.pairs, b))).sum(1) for b in linear_blocks(x.raw)
-    ]
+    parts = [(x.rows(b) * y.rows(_own(problem.pairs, b))).sum(1) for b in linear_blocks(x.raw)]
     return torch.cat(parts)
 
 

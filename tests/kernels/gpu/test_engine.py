@@ -169,16 +169,12 @@ def test_underflowed_rows_pass_by_the_kept_terms(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("case", _pairs())
-def test_the_sigmoids_value_is_the_same_without_a_gradient(
-    case: str, device: torch.device
-) -> None:
+def test_the_sigmoids_value_is_the_same_without_a_gradient(case: str, device: torch.device) -> None:
     inputs, pairs = _inputs(device, bias=True), _to(_pairs()[case](N, M), device)
     pairs = replace(pairs, weigh_positives=case == "labels")
     x, y = Side.measure(inputs["x"]), Side.measure(inputs["y"])
     problem = Problem(x, y, inputs["scale"], pairs)
-    alone = TritonEngine().sigmoid_total(
-        problem, inputs["bias"], contrastive.sigmoid_pull(problem)
-    )
+    alone = TritonEngine().sigmoid_total(problem, inputs["bias"], contrastive.sigmoid_pull(problem))
     value, *_ = _differentiate(TritonEngine(), inputs, pairs)
     torch.testing.assert_close(alone / N, value, rtol=1e-6, atol=1e-6)
 
@@ -197,7 +193,9 @@ def test_tiles_that_hang_over_an_edge_add_nothing(
     _compare(_inputs(device, n, m, d, bias=bias), Pairs())
 
 
-@pytest.mark.parametrize(("bias", "keep", "units"), [(True, False, 3), (False, False, 4), (False, True, 3)])
+@pytest.mark.parametrize(
+    ("bias", "keep", "units"), [(True, False, 3), (False, False, 4), (False, True, 3)]
+)
 def test_products_of_2nmd_are_as_many_as_promised(
     bias: bool, keep: bool, units: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

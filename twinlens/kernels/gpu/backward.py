@@ -27,7 +27,6 @@ from twinlens.kernels.gpu.launch import (
     size_arguments,
 )
 from twinlens.kernels.gpu.products import choose_piece, multiply
-from twinlens.kernels.gpu.tile_table import Tile
 
 GROUP = 8  # bands of tiles whose programs run side by side
 

@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 KernelName = Literal[
-    "sweep", "sweep_tma", "gradient", "gradient_tma", "gradient_rows", "underflowed", "softmax", "topk"
+    "sweep",
+    "sweep_tma",
+    "gradient",
+    "gradient_tma",
+    "gradient_rows",
+    "underflowed",
+    "softmax",
+    "topk",
 ]
 
 
