@@ -268,10 +268,12 @@ def _compare_settings(inputs: dict[str, Tensor], pairs: Pairs, memory: str) -> N
 
 
 def test_kept_terms_serve_more_than_one_backward() -> None:
-    inputs = [t.requires_grad_() for t in _inputs(9, 9, 6, 10.0, torch.float64).values()]
-    value = loss.contrastive_loss(*inputs, memory="stored")
-    one = torch.autograd.grad(value, inputs, retain_graph=True)
-    two = torch.autograd.grad(value, inputs)
+    x, y, scale = given = list(_inputs(9, 9, 6, 10.0, torch.float64).values())
+    value = loss.contrastive_loss(
+        x.requires_grad_(), y.requires_grad_(), scale.requires_grad_(), memory="stored"
+    )
+    one = torch.autograd.grad(value, given, retain_graph=True)
+    two = torch.autograd.grad(value, given)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
@@ -311,12 +313,13 @@ def test_matryoshka_is_the_weighted_sum_of_its_prefixes(kind: Kind) -> None:
     widths, weights = (3, 8, 12), (0.5, 1.0, 2.0)
     given = [t.requires_grad_() for t in (x, y, scale)]
     value = loss.matryoshka_loss(
-        *given, widths, weights=weights, kind=kind, bias=bias, memory="flat"
+        x, y, scale, widths, weights=weights, kind=kind, bias=bias, memory="flat"
     )
-    want = sum(
+    terms = [
         w * reference.contrastive_loss(x[:, :k], y[:, :k], scale, kind=kind, bias=bias)
         for k, w in zip(widths, weights, strict=True)
-    )
+    ]
+    want = torch.stack(terms).sum()
     torch.testing.assert_close(value, want)
     for a, b in zip(*(torch.autograd.grad(v, given) for v in (value, want)), strict=True):
         torch.testing.assert_close(a, b)

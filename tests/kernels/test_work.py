@@ -1,4 +1,4 @@
-"""Work and memory of the losses are counted: products of 2nmd operations, bytes alive at the peak."""
+"""Work and memory of the losses, counted: products of 2nmd operations, bytes at the peak."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Count(TorchDispatchMode):
     """Counts operations of matrix products and bytes alive, inside our operators too."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = 0
         self.bytes = self.peak = 0
         self.known: set[int] = set()

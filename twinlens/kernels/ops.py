@@ -123,7 +123,7 @@ def sigmoid_contrast(
     pull = contrastive.sigmoid_pull(problem)
     if not differentiate:
         value = chosen.sigmoid_total(problem, bias.to(wide), pull) / len(x)
-        return value, *(t.new_empty(0) for t in (x, y, scale, bias))
+        return value, x.new_empty(0), y.new_empty(0), scale.new_empty(0), bias.new_empty(0)
     by_x = InputGradient(problem.x, scale.to(wide) / len(x), chosen, saved_type(x))
     done = chosen.sigmoid_pass(problem, bias.to(wide), pull, by_x.take)
     gy = _gradient_of_y(problem, by_x, done.by_y)
@@ -239,7 +239,7 @@ def _(
     differentiate, needs_y = rest[-2:]
     value = x.new_empty((), dtype=_wide(x))
     if not differentiate:
-        return value, *(t.new_empty(0) for t in (x, y, scale, bias))
+        return value, x.new_empty(0), y.new_empty(0), scale.new_empty(0), bias.new_empty(0)
     gx, gy = (t.to(saved_type(x)) for t in (_like(x, True), _like(y, needs_y)))
     return value, gx, gy, torch.empty_like(scale), torch.empty_like(bias)
 

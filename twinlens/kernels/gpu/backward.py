@@ -140,7 +140,7 @@ class _Filler:
 
     def _programs(self, height: int, width: int) -> int:
         tiles = triton.cdiv(height, self.tile.BM) * triton.cdiv(width, self.tile.BN)
-        return min(tiles, self.launch.processors * self.tile.blocks)
+        return int(min(tiles, self.launch.processors * self.tile.blocks))
 
     def _fill_by_product(
         self, piece: Tensor, rows: slice, columns: slice, *, underflowed: bool

@@ -82,7 +82,7 @@ def gradient_tile(
         )  # fmt: skip
         value = g
         if not PLAIN:
-            # Subtracted before any rounding to bfloat16: a solved pair's 0.999 - 1 keeps its digits.
+            # Before any rounding to bfloat16: a solved pair's 0.999 - 1 keeps its digits.
             g = tl.where(positive, g - pull, g)
     if not PLAIN:
         g = tl.where(seen, g, 0.0)
@@ -98,8 +98,9 @@ def write_tile(
     boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
     offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
-    UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
-    OWN_KEYS: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+    UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write one tile of boost * G; return its rows' sums of the value's terms and of G."""
     i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)

@@ -42,10 +42,41 @@ def masked_softplus(
 
 
 @triton.jit
+def term_tile(
+    z, i, j, i0, j0, pull_i_ptr, pull_j_ptr, row_label_ptr, column_label_ptr, n, m,
+    offset, own_key_columns, BM: tl.constexpr, BN: tl.constexpr, SIGMOID: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+):  # fmt: skip
+    """Return a tile's terms, the tile that starts at (i0, j0). Most have nothing to mask."""
+    masked = j0 + BN > m
+    if EXCLUDE_SELF or SIGMOID:
+        masked = masked | meets_diagonal(i0, j0, offset, BM, BN)
+    if OWN_KEYS:
+        masked = masked | (j0 < own_key_columns)
+    if SIGMOID:
+        if LABELS or masked:
+            e = masked_softplus(
+                z, i, j, pull_i_ptr, pull_j_ptr, row_label_ptr, column_label_ptr, n, m,
+                offset, own_key_columns, LABELS, EXCLUDE_SELF, OWN_KEYS,
+            )  # fmt: skip
+        else:
+            e = softplus(z)
+    else:
+        e = tl.exp2(z)
+        if masked:
+            seen = is_seen(
+                i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+                LABELS, EXCLUDE_SELF, OWN_KEYS, False,
+            )  # fmt: skip
+            e = tl.where(seen, e, 0.0)
+    return e
+
+
+@triton.jit
 def sweep_kernel(
     x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, row_sum_ptr, column_sum_ptr, kept_ptr,
-    pull_i_ptr, pull_j_ptr, row_label_ptr, column_label_ptr, n, m, d, stride_x, stride_y, stride_kept,
-    offset, own_key_columns,
+    pull_i_ptr, pull_j_ptr, row_label_ptr, column_label_ptr,
+    n, m, d, stride_x, stride_y, stride_kept, offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
     SIGMOID: tl.constexpr, COLUMNS: tl.constexpr, KEEP: tl.constexpr, LABELS: tl.constexpr,
     EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
@@ -86,27 +117,11 @@ def sweep_kernel(
                 )  # fmt: skip
             ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
             z = logit_tile(dots, rx, ry, row_shift)
-            masked = tile * BN + BN > m
-            if EXCLUDE_SELF or SIGMOID:
-                masked = masked | meets_diagonal(band * BM, tile * BN, offset, BM, BN)
-            if OWN_KEYS:
-                masked = masked | (tile * BN < own_key_columns)
-            if SIGMOID:
-                if LABELS or masked:
-                    e = masked_softplus(
-                        z, i, j, pull_i_ptr, pull_j_ptr, row_label_ptr, column_label_ptr, n, m,
-                        offset, own_key_columns, LABELS, EXCLUDE_SELF, OWN_KEYS,
-                    )  # fmt: skip
-                else:
-                    e = softplus(z)
-            else:
-                e = tl.exp2(z)
-                if masked:
-                    seen = is_seen(
-                        i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
-                        LABELS, EXCLUDE_SELF, OWN_KEYS, False,
-                    )  # fmt: skip
-                    e = tl.where(seen, e, 0.0)
+            e = term_tile(
+                z, i, j, band * BM, tile * BN, pull_i_ptr, pull_j_ptr,
+                row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+                BM, BN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+            )  # fmt: skip
             total += tl.sum(e, 1)
             if COLUMNS:
                 tl.store(line, before + tl.sum(e, 0), mask=j < m)
