@@ -1,15 +1,18 @@
 """Everything about the kernels that only a CUDA machine can say, in one run.
 
     python benchmarks/kernels_gpu.py --json FILE        correctness first, then times against peers
-    python benchmarks/kernels_gpu.py --tune             times of candidate tiles, as table entries
+    python benchmarks/kernels_gpu.py --json FILE --markdown      and its table into docs/gpu.md
+    python benchmarks/kernels_gpu.py --tune --write     candidates' times, winners into the tables
     TRITON_INTERPRET=1 python benchmarks/kernels_gpu.py --dry-run      the same code, tiny, on a CPU
 
-Correctness runs again under compute-sanitizer where it is installed. The parts lie in `gpu/`.
+`--sanitizer` runs correctness again under compute-sanitizer. The parts lie in `gpu/`.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import os
 import shutil
 import subprocess
@@ -18,10 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import triton
 from gpu.inference import check_inference, check_library, time_inference
 from gpu.losses import check_losses, time_losses
 from gpu.stage import DRY, FULL, Sizes
-from gpu.tuning import tune
+from gpu.tables import publish
+from gpu.tuning import tune, warm_up
 from report import Report
 
 
@@ -36,20 +41,45 @@ def main() -> int:
         print("no CUDA device here; --dry-run shows that the script works")
         return 1
     report = Report("kernels_gpu")
+    if arguments.tune is not None:
+        tune(report, arguments.tune, sizes, write=arguments.write)
+    else:
+        if sizes.device == "cuda" and not arguments.correctness:
+            warm_up()
+        _check_all(report, sizes, only=arguments.correctness)
+        if arguments.sanitizer:
+            check_with_sanitizer(report)
+        if not arguments.correctness:
+            time_losses(report, sizes)
+            time_inference(report, sizes)
+    report.finish(arguments.json)
+    if arguments.json is not None:
+        _add_card(arguments.json)
+        if arguments.markdown:
+            publish(arguments.json)
+    return _exit_code(report)
+
+
+def _check_all(report: Report, sizes: Sizes, *, only: bool) -> None:
+    """Hold everything to float64; unless that is all, the library's machine code too."""
     check_losses(report, sizes)
     check_inference(report, sizes)
-    if arguments.correctness:
-        report.finish(None)
-        return _exit_code(report)
-    if sizes.device == "cuda":
-        check_with_sanitizer(report)
+    if sizes.device == "cuda" and not only:
         check_library(report)
-    if arguments.tune:
-        tune(sizes)
-        return _exit_code(report)
-    _time_all(report, sizes)
-    report.finish(arguments.json)
-    return _exit_code(report)
+
+
+def _add_card(path: Path) -> None:
+    """Say in a result on which card, with which versions and on which day it was measured."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    cuda = torch.cuda.is_available()
+    content["card"] = {
+        "name": torch.cuda.get_device_name() if cuda else "no GPU, interpreted",
+        "torch": torch.__version__.split("+")[0],
+        "triton": triton.__version__,
+        "cuda": torch.version.cuda or "none",
+        "date": datetime.date.today().isoformat(),
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def check_with_sanitizer(report: Report) -> None:
@@ -61,11 +91,6 @@ def check_with_sanitizer(report: Report) -> None:
     command = [tool, "--error-exitcode", "9", sys.executable, __file__, "--correctness"]
     code = subprocess.run(command, check=False, capture_output=True).returncode
     report.bar("compute-sanitizer exit code", code, 0, code == 0)
-
-
-def _time_all(report: Report, sizes: Sizes) -> None:
-    time_losses(report, sizes)
-    time_inference(report, sizes)
 
 
 def _exit_code(report: Report) -> int:
@@ -80,7 +105,15 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="accepted, and the same run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     parser.add_argument("--dim", type=int, default=FULL.d, help="width of the embeddings")
-    parser.add_argument("--tune", action="store_true", help="time candidate tiles instead")
+    parser.add_argument(
+        "--tune",
+        nargs="*",
+        metavar="KERNEL",
+        help="time candidates instead: of these kernels (or `plans`), else of all",
+    )
+    parser.add_argument("--sanitizer", action="store_true", help="errors again, under NVIDIA's")
+    parser.add_argument("--write", action="store_true", help="with --tune: write the winners")
+    parser.add_argument("--markdown", action="store_true", help="with --json: renew docs/gpu.md")
     parser.add_argument("--correctness", action="store_true", help="stop after the errors")
     parser.add_argument("--dry-run", action="store_true", help="tiny, interpreted, on the CPU")
     arguments = parser.parse_args()

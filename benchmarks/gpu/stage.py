@@ -17,6 +17,7 @@ from report import Report
 from torch import Tensor
 
 FLOPS, BYTES = 0.78e15, 4.3e12  # of an H200 a second: bfloat16 products, memory
+WAIT = 2_000_000  # cycles, about a millisecond: time for the host to fill the queue
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ DRY = Sizes("cpu", batch=48, vanilla=48, huge=64, classes=300, queries=2, d=32, 
 
 def measure(action: Callable[[], object], sizes: Sizes) -> float:
     """Return the median seconds of one call, compiled and warm."""
-    for _ in range(2 if sizes.device == "cuda" else 0):
+    if sizes.device != "cuda":
+        return statistics.median(_time_on_cpu(action) for _ in range(sizes.rounds))
+    for _ in range(2):
         action()
-    clock = _time_on_gpu if sizes.device == "cuda" else _time_on_cpu
-    return statistics.median(clock(action) for _ in range(sizes.rounds))
+    return statistics.median(_time_on_gpu(action, sizes.rounds))
 
 
 def capture(action: Callable[[], object], sizes: Sizes) -> Callable[[], object]:
@@ -50,9 +52,14 @@ def capture(action: Callable[[], object], sizes: Sizes) -> Callable[[], object]:
     if sizes.device != "cuda":
         return action
     action()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # what the call above used is needed again
+    with torch.cuda.stream(side):
+        graph.capture_begin()
         action()
+        graph.capture_end()
+    torch.cuda.synchronize()
     return graph.replay
 
 
@@ -70,13 +77,20 @@ def add_time(
     report.row(measurement=what, contender=who, ms=seconds * 1e3, share_of_floor=share)
 
 
-def _time_on_gpu(action: Callable[[], object]) -> float:
-    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    first.record()
-    action()
-    last.record()
+def _time_on_gpu(action: Callable[[], object], rounds: int) -> list[float]:
+    """Return the seconds of each round, all put into the queue before the first one runs.
+
+    Else a short action is timed with the host's launch in it: the GPU waits between two events.
+    """
+    pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds)]
     torch.cuda.synchronize()
-    return float(first.elapsed_time(last)) / 1e3
+    torch.cuda._sleep(WAIT)
+    for first, last in pairs:
+        first.record()
+        action()
+        last.record()
+    torch.cuda.synchronize()
+    return [float(first.elapsed_time(last)) / 1e3 for first, last in pairs]
 
 
 def _time_on_cpu(action: Callable[[], object]) -> float:

@@ -7,6 +7,7 @@ was typed.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,16 +18,19 @@ _LAST: Final = "<!-- end of measured -->"
 
 
 def render(content: dict[str, Any]) -> str:
-    """Return a result as Markdown: where and when, the times, the bars."""
-    lines = [_describe(content), ""]
-    names = list(dict.fromkeys(name for row in content["rows"] for name in row))
-    lines += _make_table([name.replace("_", " ") for name in names], _read(content["rows"], names))
+    """Return a result as Markdown: where and when, a table for each kind of row, the bars."""
+    parts = [_describe(content)]
+    kinds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in content["rows"]:
+        kinds.setdefault(tuple(row), []).append(row)
+    for names, rows in kinds.items():
+        parts.append(_make_table([n.replace("_", " ") for n in names], _read(rows, names)))
     bars = [
         [name, _show(bar["value"]), _show(bar["target"]), "yes" if bar["holds"] else "**no**"]
         for name, bar in content["bars"].items()
     ]
-    lines += ["", *_make_table(["bar", "measured", "target", "holds"], bars)]
-    return "\n".join(lines) + "\n"
+    parts.append(_make_table(["bar", "measured", "target", "holds"], bars))
+    return "\n\n".join(parts) + "\n"
 
 
 def replace_table(page: str, table: str) -> str:
@@ -57,12 +61,13 @@ def _describe(content: dict[str, Any]) -> str:
     )
 
 
-def _read(rows: list[dict[str, Any]], names: list[str]) -> list[list[str]]:
-    return [[_show(row.get(name, "")) for name in names] for row in rows]
+def _read(rows: list[dict[str, Any]], names: Sequence[str]) -> list[list[str]]:
+    return [[_show(row[name]) for name in names] for row in rows]
 
 
-def _make_table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [_join(head), _join(["---"] * len(head)), *(_join(row) for row in rows)]
+def _make_table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [_join(head), _join(["---"] * len(head)), *(_join(row) for row in rows)]
+    return "\n".join(lines)
 
 
 def _join(cells: list[str]) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from triton.runtime.interpreter import InterpreterBuilder
 
 from twinlens.kernels import contrastive, positives, reference
 from twinlens.kernels.contrastive import LOG2_E, InputGradient, Problem, Side
+from twinlens.kernels.gpu import backward, products
 from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.pairs import Pairs
 
@@ -43,34 +46,45 @@ def _pairs() -> dict[str, Callable[[int, int], Pairs]]:
 
 
 def _differentiate(
-    engine: TritonEngine, inputs: dict[str, Tensor], pairs: Pairs, *, symmetric: bool = True
+    engine: TritonEngine,
+    inputs: dict[str, Tensor],
+    pairs: Pairs,
+    *,
+    symmetric: bool = True,
+    keep: bool = False,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Return the loss, the gradients, and the columns' lse through the given engine."""
     x, y, bias = Side.measure(inputs["x"]), Side.measure(inputs["y"]), inputs.get("bias")
     scale = inputs["scale"]
     if bias is not None:
         problem = Problem(x, y, scale, pairs)
-        value = engine.sigmoid_total(problem, bias) / len(x)
-        by_x = InputGradient(x, scale / len(x))
-        dy, total = engine.sigmoid_gradient(problem, bias, by_x.take)
-        by_y = InputGradient(y, scale / len(x))
-        by_y.take(slice(0, len(y)), dy)
-        return value, [by_x.raw, by_y.raw, by_x.slope / len(x), total / len(x)], value
+        pull = contrastive.sigmoid_pull(problem)
+        by_x, by_y = (InputGradient(side, scale / len(x), engine) for side in (x, y))
+        done = engine.sigmoid_pass(problem, bias, pull, by_x.take)
+        by_y.take(slice(0, len(y)), done.by_y)
+        value = done.value / len(x)
+        return value, [by_x.raw, by_y.raw, by_x.slope / len(x), done.total / len(x)], value
     problem = Problem(x, y, scale * LOG2_E, pairs, symmetric)
     shares, pull = contrastive.compute_weights(problem)
-    lse = engine.softmax_lse(problem, shares)
-    by_x, by_y = InputGradient(x, scale), InputGradient(y, scale)
-    by_y.take(slice(0, len(y)), engine.softmax_gradient(problem, lse, shares, pull, by_x.take))
-    value = contrastive.softmax_loss(
-        lse, shares, positives.attraction(problem, pull), problem.factor
-    )
-    return value, [by_x.raw, by_y.raw, by_x.slope], lse.columns
+    sums = engine.softmax_sums(problem, shares, keep=keep)
+    by_x, by_y = InputGradient(x, scale, engine), InputGradient(y, scale, engine)
+    by_y.take(slice(0, len(y)), engine.softmax_gradient(problem, sums, shares, pull, by_x.take))
+    attraction = positives.attraction(problem, pull, engine)
+    value = contrastive.softmax_loss(sums.lse, shares, attraction, problem.factor)
+    return value, [by_x.raw, by_y.raw, by_x.slope], sums.lse.columns
 
 
 def _compare(
-    inputs: dict[str, Tensor], pairs: Pairs, engine: TritonEngine | None = None, **settings: Any
+    inputs: dict[str, Tensor],
+    pairs: Pairs,
+    engine: TritonEngine | None = None,
+    *,
+    keep: bool = False,
+    **settings: Any,
 ) -> None:
-    value, gradients, _ = _differentiate(engine or TritonEngine(), inputs, pairs, **settings)
+    value, gradients, _ = _differentiate(
+        engine or TritonEngine(), inputs, pairs, keep=keep, **settings
+    )
     true, wanted = reference.oracle(
         inputs["x"],
         inputs["y"],
@@ -120,6 +134,91 @@ def test_every_pairing_of_the_softmax_is_exact(case: str, device: torch.device) 
 @pytest.mark.parametrize("case", _pairs())
 def test_every_pairing_of_the_sigmoid_is_exact(case: str, device: torch.device) -> None:
     _compare(_inputs(device, bias=True), _to(_pairs()[case](N, M), device))
+
+
+@pytest.mark.parametrize("tma", [False, True])
+@pytest.mark.parametrize("case", ["diagonal", "own keys"])
+def test_kept_terms_give_the_same_loss_and_gradients(
+    case: str, tma: bool, device: torch.device
+) -> None:
+    engine = TritonEngine(use_tma=tma, chunk_bytes=64 * 128 * 4)
+    inputs = _inputs(device, m=152, d=72)
+    _compare(inputs, _pairs()[case](N, 152), engine, symmetric=case != "own keys", keep=True)
+
+
+def test_kept_terms_are_rounded_and_the_positives_are_not(device: torch.device) -> None:
+    """Solved pairs: each G on the diagonal is 0.99 - 1, which rounded terms would lose."""
+    x = torch.randn(N, D, device=device)
+    y = x + 0.1 * torch.randn(N, D, device=device)
+    inputs = _as({"x": x, "y": y, "scale": torch.tensor(14.3, device=device)}, torch.bfloat16)
+    _, kept, _ = _differentiate(TritonEngine(), inputs, Pairs(), keep=True)
+    _, wanted = reference.oracle(inputs["x"], inputs["y"], inputs["scale"])
+    bar = 2 * GRADIENT_ERROR[torch.bfloat16]  # two roundings: of the terms, and of G
+    for got, want in zip(kept, wanted.values(), strict=True):
+        assert (got.double() - want).norm() <= bar * want.norm()
+
+
+def test_underflowed_rows_pass_by_the_kept_terms(device: torch.device) -> None:
+    x, y = (t.to(device) for t in _guard_cases()["opposed clusters"]())
+    inputs = {"x": x, "y": y, "scale": torch.tensor(100.0, device=device)}
+    plain = _differentiate(TritonEngine(), inputs, Pairs())
+    kept = _differentiate(TritonEngine(), inputs, Pairs(), keep=True)
+    torch.testing.assert_close(kept[0], plain[0])
+    for a, b in zip(kept[1], plain[1], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("case", _pairs())
+def test_the_sigmoids_value_is_the_same_without_a_gradient(case: str, device: torch.device) -> None:
+    inputs, pairs = _inputs(device, bias=True), _to(_pairs()[case](N, M), device)
+    pairs = replace(pairs, weigh_positives=case == "labels")
+    x, y = Side.measure(inputs["x"]), Side.measure(inputs["y"])
+    problem = Problem(x, y, inputs["scale"], pairs)
+    alone = TritonEngine().sigmoid_total(problem, inputs["bias"], contrastive.sigmoid_pull(problem))
+    value, *_ = _differentiate(TritonEngine(), inputs, pairs)
+    torch.testing.assert_close(alone / N, value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["labels", "supcon"])
+def test_weighed_positives_are_exact(case: str, device: torch.device) -> None:
+    pairs = replace(_to(_pairs()[case](N, M), device), weigh_positives=True)
+    _compare(_inputs(device, bias=True), pairs)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(65, 70, 32), (64, 128, 64), (1, 1, 3), (129, 257, 16)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_tiles_that_hang_over_an_edge_add_nothing(
+    n: int, m: int, d: int, bias: bool, device: torch.device
+) -> None:
+    _compare(_inputs(device, n, m, d, bias=bias), Pairs())
+
+
+@pytest.mark.parametrize(
+    ("bias", "keep", "units"), [(True, False, 3), (False, False, 4), (False, True, 3)]
+)
+def test_products_of_2nmd_are_as_many_as_promised(
+    bias: bool, keep: bool, units: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted where the interpreter multiplies, and where the library does."""
+    if device.type == "cuda":
+        pytest.skip("counted in the interpreter")
+    n, m, d = 128, 256, 64  # whole tiles
+    done = [0]
+    dot = InterpreterBuilder.create_dot
+
+    def count(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        done[0] += 2 * a.data.shape[0] * a.data.shape[1] * b.data.shape[1]
+        return dot(self, a, b, *rest)
+
+    def count_library(out: Tensor, a: Tensor, b: Tensor, *, add: bool) -> None:
+        done[0] += 2 * a.shape[0] * a.shape[1] * b.shape[1]
+        products.multiply(out, a, b, add=add)
+
+    inputs = _inputs(device, n, m, d, bias=bias)
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", count)
+    monkeypatch.setattr(backward, "multiply", count_library)
+    _differentiate(TritonEngine(), inputs, Pairs(), keep=keep)
+    assert done[0] == units * 2 * n * m * d
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -220,7 +319,7 @@ def test_a_plain_constant_shift_would_have_been_nan(
     s2 = torch.tensor(100.0 * LOG2_E, device=device)
     problem = Problem(Side.measure(x), Side.measure(y), s2, Pairs(), symmetric=True)
     shares, _ = contrastive.compute_weights(problem)
-    assert not TritonEngine().softmax_lse(problem, shares).rows.isfinite().any()
+    assert not TritonEngine().softmax_sums(problem, shares).lse.rows.isfinite().any()
 
 
 def test_equal_inputs_give_equal_bits(device: torch.device) -> None:

@@ -3,8 +3,9 @@
 The classes are split over programs, so that few rows still fill a GPU. `score_kernel` writes logits
 (probabilities at once where one tile holds all classes, or for a sigmoid); `normalise_rows_kernel`
 turns each row into probabilities. For very long rows the first also keeps a maximum and a sum of
-each split, and `combine_kernel` uses them instead of another reading. Sums are added in a fixed order and
-nothing is atomic, so equal inputs give equal bits. Logits are in bits: scale * cosine * log2(e).
+each split, and `combine_kernel` uses them instead of another reading. Sums are added in a fixed
+order and nothing is atomic, so equal inputs give equal bits. Logits are in bits:
+scale * cosine * log2(e).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def score_kernel(
     x_ptr, y_ptr, scale_ptr, bias_ptr, rx_ptr, ry_ptr, out_ptr, top_ptr, total_ptr,
     n, m, d, stride_x, stride_y, stride_out,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
-    TMA: tl.constexpr, CHAINED: tl.constexpr, SIGMOID: tl.constexpr, WHOLE: tl.constexpr, MEASURED: tl.constexpr, PARTIAL: tl.constexpr,
+    TMA: tl.constexpr, CHAINED: tl.constexpr, SIGMOID: tl.constexpr, WHOLE: tl.constexpr,
+    MEASURED: tl.constexpr, PARTIAL: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write logits, or probabilities if SIGMOID or WHOLE (one tile holds all): (n, m) float32.

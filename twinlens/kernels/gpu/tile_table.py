@@ -15,12 +15,19 @@ KernelName = Literal[
     "sweep",
     "sweep_tma",
     "gradient",
+    "gradient_tma",
     "gradient_rows",
     "underflowed",
     "softmax",
+    "softmax_middle",
+    "softmax_large",
+    "softmax_tma",
+    "softmax_partial",
     "row",
     "long_row",
     "topk",
+    "topk_tma",
+    "topk_many",
 ]
 
 
@@ -33,6 +40,7 @@ class Tile:
     BK: int
     warps: int
     stages: int
+    blocks: int = 1  # programs that one processor runs side by side
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -46,12 +54,14 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("sweep", 90, 4): Tile(128, 64, 32, 8, 3),
     ("sweep", 80, 2): Tile(128, 128, 32, 8, 3),
     ("sweep", 80, 4): Tile(64, 64, 32, 8, 3),
-    ("sweep_tma", 90, 2): Tile(128, 128, 64, 8, 3),
+    ("sweep_tma", 90, 2): Tile(128, 256, 64, 8, 3),
     ("sweep_tma", 90, 4): Tile(64, 64, 32, 8, 3),
     ("gradient", 90, 2): Tile(128, 128, 64, 8, 3),
     ("gradient", 90, 4): Tile(128, 64, 32, 8, 3),
     ("gradient", 80, 2): Tile(128, 128, 32, 8, 3),
     ("gradient", 80, 4): Tile(64, 64, 32, 8, 3),
+    ("gradient_tma", 90, 2): Tile(128, 128, 64, 4, 3, blocks=2),
+    ("gradient_tma", 90, 4): Tile(64, 64, 32, 8, 3),
     ("gradient_rows", 90, 2): Tile(64, 64, 64, 8, 2),
     ("gradient_rows", 90, 4): Tile(32, 32, 32, 8, 2),
     ("gradient_rows", 80, 2): Tile(64, 64, 32, 8, 2),
@@ -60,18 +70,36 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("underflowed", 90, 4): Tile(64, 64, 32, 8, 2),
     ("underflowed", 80, 2): Tile(64, 64, 32, 8, 2),
     ("underflowed", 80, 4): Tile(64, 64, 32, 8, 2),
-    ("softmax", 90, 2): Tile(16, 32, 128, 4, 3),
-    ("softmax", 90, 4): Tile(16, 32, 64, 4, 3),
-    ("softmax", 80, 2): Tile(16, 64, 64, 4, 3),
-    ("softmax", 80, 4): Tile(16, 64, 32, 4, 3),
+    ("softmax", 90, 2): Tile(16, 32, 128, 4, 4, blocks=8),
+    ("softmax", 90, 4): Tile(16, 32, 64, 4, 4, blocks=8),
+    ("softmax", 80, 2): Tile(16, 32, 128, 4, 3, blocks=8),
+    ("softmax", 80, 4): Tile(16, 32, 64, 4, 3, blocks=8),
+    ("softmax_middle", 90, 2): Tile(64, 64, 64, 4, 4, blocks=3),
+    ("softmax_middle", 90, 4): Tile(64, 64, 32, 4, 3, blocks=3),
+    ("softmax_middle", 80, 2): Tile(64, 64, 32, 4, 3, blocks=3),
+    ("softmax_middle", 80, 4): Tile(64, 64, 32, 4, 3, blocks=3),
+    ("softmax_large", 90, 2): Tile(128, 128, 64, 8, 3, blocks=2),
+    ("softmax_large", 90, 4): Tile(128, 128, 32, 8, 3, blocks=2),
+    ("softmax_large", 80, 2): Tile(128, 128, 32, 8, 3, blocks=2),
+    ("softmax_large", 80, 4): Tile(64, 64, 32, 8, 3, blocks=2),
+    ("softmax_tma", 90, 2): Tile(128, 256, 64, 8, 3),
+    ("softmax_tma", 90, 4): Tile(128, 128, 32, 8, 3),
+    ("softmax_partial", 90, 2): Tile(128, 128, 64, 8, 4),
+    ("softmax_partial", 90, 4): Tile(128, 128, 32, 8, 3),
     ("row", 90, 4): Tile(1, 1024, 16, 4, 1),
     ("row", 80, 4): Tile(1, 1024, 16, 4, 1),
     ("long_row", 90, 4): Tile(1, 8192, 16, 16, 1),
     ("long_row", 80, 4): Tile(1, 8192, 16, 16, 1),
-    ("topk", 90, 2): Tile(32, 128, 64, 4, 4),
-    ("topk", 90, 4): Tile(32, 128, 32, 4, 4),
-    ("topk", 80, 2): Tile(32, 128, 64, 4, 3),
-    ("topk", 80, 4): Tile(32, 128, 32, 4, 3),
+    ("topk", 90, 2): Tile(32, 256, 64, 8, 4),
+    ("topk", 90, 4): Tile(32, 128, 32, 4, 4, blocks=2),
+    ("topk", 80, 2): Tile(32, 128, 64, 4, 3, blocks=2),
+    ("topk", 80, 4): Tile(32, 128, 32, 4, 3, blocks=2),
+    ("topk_tma", 90, 2): Tile(32, 256, 64, 8, 4),
+    ("topk_tma", 90, 4): Tile(32, 128, 32, 4, 4, blocks=2),
+    ("topk_many", 90, 2): Tile(64, 128, 64, 8, 4),
+    ("topk_many", 90, 4): Tile(64, 64, 32, 4, 4, blocks=2),
+    ("topk_many", 80, 2): Tile(64, 128, 64, 8, 3),
+    ("topk_many", 80, 4): Tile(64, 64, 32, 4, 3, blocks=2),
 }
 
 # Addresses that are not multiples of 16 bytes load element by element and eat registers: smaller.
@@ -101,9 +129,9 @@ def find_tile(
     A newer architecture takes the entries of the newest one below it.
     """
     if arch == 0:
-        return replace(_INTERPRETED, BN=32) if kernel == "topk" else _INTERPRETED
-    known = 90 if arch >= 90 else 80
-    size = 2 if element_bytes <= 2 else 4
+        return replace(_INTERPRETED, BN=32) if kernel.startswith("topk") else _INTERPRETED
+    known: Literal[80, 90] = 90 if arch >= 90 else 80
+    size: Literal[2, 4] = 2 if element_bytes <= 2 else 4
     tile = _TABLE[kernel, known, size]
     if not aligned:
         tile = _GENERIC.get((kernel, known, size), tile)

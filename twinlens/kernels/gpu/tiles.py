@@ -96,15 +96,46 @@ def is_seen(
 
 
 @triton.jit
+def logit_tile(dots, rx, ry, shift):
+    """Return dots * rx * ry + shift, one shift a row: -inf there makes a row's terms zero."""
+    return dots * ry[None, :] * rx[:, None] + shift[:, None]
+
+
+@triton.jit
+def meets_diagonal(i0, j0, offset, BM: tl.constexpr, BN: tl.constexpr):
+    """Tell whether column i + offset of some row i lies in the tile that starts at (i0, j0)."""
+    return (i0 + offset < j0 + BN) & (j0 < i0 + offset + BM)
+
+
+@triton.jit
+def pull_tile(i, j, pull_i_ptr, pull_j_ptr, rows, columns):
+    """Return for each entry the pull that it has if it is a positive."""
+    pull_i = tl.load(pull_i_ptr + i, mask=i < rows, other=0.0)
+    pull_j = tl.load(pull_j_ptr + j, mask=j < columns, other=0.0)
+    return pull_i[:, None] + pull_j[None, :]
+
+
+@triton.jit
+def log1p_of_unit(u):
+    """Return log(1 + u) for 0 <= u <= 1, to 2e-7 of itself however small u is.
+
+    A polynomial: log(1 + u) computed as it stands forgets all of u below 1e-7, a row has
+    thousands of such terms, and multiplications are cheaper than a logarithm and a division.
+    """
+    p = u * 0.0052326880395412445 - 0.029505213722586632
+    p = p * u + 0.07822591066360474
+    p = p * u - 0.13663242757320404
+    p = p * u + 0.19106005132198334
+    p = p * u - 0.2484298199415207
+    p = p * u + 0.3331909775733948
+    p = p * u - 0.4999949336051941
+    return u * (p * u + 0.9999999403953552)
+
+
+@triton.jit
 def softplus(z):
-    """Return log(1 + e^z) to full float32 precision, for any z."""
-    u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
-    w = 1.0 + u
-    # log(w) alone forgets all of u below 1e-7, and a row has thousands of such terms.
-    small = tl.where(
-        w == 1.0, u, tl.log2(w) * 0.6931471805599453 * (u / tl.where(w == 1.0, 1.0, w - 1.0))
-    )
-    return tl.maximum(z, 0.0) + small
+    """Return log(1 + e^z) to full float32 precision, for any z; 0 for -inf."""
+    return tl.maximum(z, 0.0) + log1p_of_unit(tl.exp2(-tl.abs(z) * 1.4426950408889634))
 
 
 @triton.jit
@@ -112,3 +143,10 @@ def sigmoid(z):
     """Return 1 / (1 + e^-z) without a difference that loses digits."""
     u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
     return tl.where(z >= 0, 1.0, u) / (1.0 + u)
+
+
+@triton.jit
+def softplus_and_sigmoid(z):
+    """Return both from one exponential."""
+    u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
+    return tl.maximum(z, 0.0) + log1p_of_unit(u), tl.where(z >= 0, 1.0, u) / (1.0 + u)

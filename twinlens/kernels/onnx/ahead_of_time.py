@@ -233,14 +233,21 @@ def _find_constants(kernel: Any, variant: Variant) -> dict[str, Any]:
         "D": variant.width,
         "EVEN_K": variant.aligned,
         "UP": False,
-        "PRECISION": "ieee" if variant.dtype == "fp32" else "tf32",
-        "SCAN": 1024,
+        "PRECISION": _find_precision(variant),
+        "SCAN": 4096,
+        "WAIT": variant.arch // 10 == 9,
         "SPLITS": 512,
         "BLOCK": tile.BN,
         **dict(variant.constants),
     }
     names = [parameter.name for parameter in kernel.params if parameter.is_constexpr]
     return {name: known.get(name, False) for name in names}
+
+
+def _find_precision(variant: Variant) -> str:
+    if variant.dtype != "fp32":
+        return "tf32"
+    return "tf32x3" if variant.kernel in ("score_kernel", "tile_maxima_kernel") else "ieee"
 
 
 def _type_of(name: str, dtype: str) -> str:
