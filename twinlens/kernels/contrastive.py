@@ -165,7 +165,12 @@ def has_underflowed(sums: Tensor, shares: Tensor, terms: int) -> Tensor:
 
     Even if all `terms` terms were lost, they would be 2^-24 of a sum at the bar.
     """
-    return (sums < math.log2(max(terms, 1)) + FLOOR) & (shares > 0)
+    return (sums < underflow_bar(terms)) & (shares > 0)
+
+
+def underflow_bar(terms: int) -> float:
+    """Return the shifted log-sum under which terms that count may have been lost."""
+    return math.log2(max(terms, 1)) + FLOOR
 
 
 def find_gain(sums: Tensor, shares: Tensor) -> Tensor:

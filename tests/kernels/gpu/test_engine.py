@@ -13,14 +13,15 @@ from triton.runtime.interpreter import InterpreterBuilder
 
 from twinlens.kernels import contrastive, positives, reference
 from twinlens.kernels.contrastive import LOG2_E, InputGradient, Problem, Side
-from twinlens.kernels.gpu import backward, products
+from twinlens.kernels.gpu import backward, products, tile_table
 from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.pairs import Pairs
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 N, M, D = 75, 150, 70  # no multiple of any tile
-# What one rounding of G costs. The interpreter's bfloat16 cast cuts where a GPU rounds: twice that.
-GRADIENT_ERROR = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+# What rounding unit rows, G and the result once costs; the interpreter's bfloat16 cast cuts where
+# a GPU rounds, which is four times as much.
+GRADIENT_ERROR = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 1.2e-2}
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +192,19 @@ def test_tiles_that_hang_over_an_edge_add_nothing(
     n: int, m: int, d: int, bias: bool, device: torch.device
 ) -> None:
     _compare(_inputs(device, n, m, d, bias=bias), Pairs())
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_tile_may_leave_in_parts(
+    parts: int, bias: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if device.type == "cuda":
+        pytest.skip("the table of the interpreter")
+    parted = replace(tile_table._INTERPRETED, parts=parts)
+    monkeypatch.setattr(tile_table, "_INTERPRETED", parted)
+    inputs = _inputs(device, m=152, d=72, bias=bias)
+    _compare(inputs, Pairs(), TritonEngine(use_tma=True), keep=not bias)
 
 
 @pytest.mark.parametrize(

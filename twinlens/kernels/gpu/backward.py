@@ -6,18 +6,16 @@ bits. For narrow embeddings there are kernels that never write G.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import triton
 from torch import Tensor
 
-from twinlens.kernels.contrastive import Emit, PerSide, Problem, Side, SigmoidPass, blocks
-from twinlens.kernels.gpu.gradient import (
-    gradient_chunk_kernel,
-    gradient_kept_kernel,
-    gradient_rows_kernel,
-)
+from twinlens.kernels.contrastive import Emit, PerSide, Problem, SigmoidPass, blocks
+from twinlens.kernels.gpu.gradient import gradient_chunk_kernel, gradient_kept_kernel
+from twinlens.kernels.gpu.gradient_rows import gradient_rows_kernel
 from twinlens.kernels.gpu.launch import (
     Launch,
     label_arguments,
@@ -26,9 +24,10 @@ from twinlens.kernels.gpu.launch import (
     side_arguments,
     size_arguments,
 )
+from twinlens.kernels.gpu.linear import unit_rows
 from twinlens.kernels.gpu.products import choose_piece, multiply
 
-GROUP = 8  # bands of tiles whose programs run side by side
+GROUP = 16  # bands of tiles whose programs run side by side
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Backward:
     """One problem's gradient: everything that its launches share."""
 
     problem: Problem
+    factor: Tensor  # logit in bits = factor * cosine + shift
     shift: Tensor
     weights: Weights
     underflowed: Tensor  # int32 flag: the long formula
@@ -66,12 +66,12 @@ class Backward:
         x, y = self.problem.x, self.problem.y
         height, width = choose_piece(len(x), len(y), chunk_bytes, x.raw.element_size())
         g = x.raw.new_empty(height, width)
-        unit_y = _unit_rows(y)
+        unit_y = unit_rows(y)
         dy = x.inverse_norm.new_empty(len(y) if self.problem.needs_y else 0, x.raw.shape[1])
         filler = _Filler(self, g)
         for rows in blocks(len(x), height):
             dx = x.inverse_norm.new_empty(rows.stop - rows.start, x.raw.shape[1])
-            unit_x = _unit_rows(x, rows)
+            unit_x = unit_rows(x, rows)
             for columns in blocks(len(y), width):
                 piece = filler.fill(rows, columns)
                 multiply(dx, piece, unit_y[columns], add=columns.start > 0)
@@ -97,15 +97,15 @@ class Backward:
         dx = x.inverse_norm.new_empty(len(x), d)
         values, totals = x.inverse_norm.new_zeros(2, len(x))
         gradient_rows_kernel[(triton.cdiv(len(x), tile.BM),)](
-            *side_arguments(x, y), problem.factor, self.shift, dx, values, totals,
+            *side_arguments(x, y), self.factor, self.shift, dx, values, totals,
             *self.weights.pointers(swap=swap), self.underflowed, *label_arguments(problem),
             self.boost, len(problem.x), len(problem.y), d, x.raw.stride(0), y.raw.stride(0),
             dx.stride(0), problem.pairs.offset, problem.pairs.own_key_columns,
             D=max(16, triton.next_power_of_2(d)), EVEN_K=d % tile.BK == 0, SIGMOID=self.sigmoid,
             SWAP=swap, **mask_constants(problem), **launch.options(tile, x.raw),
         )  # fmt: skip
-        sums = (v.double().sum().float() for v in (values, totals))
-        return _unboost(dx, self.boost, problem), *sums
+        value, total = values.double().sum() * math.log(2), totals.double().sum()
+        return _unboost(dx, self.boost, problem), value.float(), total.float()
 
 
 class _Filler:
@@ -135,8 +135,8 @@ class _Filler:
 
     def sums(self) -> tuple[Tensor, Tensor]:
         """Return the sum of the value's terms and of G over all pieces: the sigmoid's alone."""
-        value, total = self.lines.double().sum((1, 2)).to(self.lines.dtype)
-        return value, total
+        in_bits, total = self.lines.double().sum((1, 2))
+        return (in_bits * math.log(2)).float(), total.float()
 
     def _programs(self, height: int, width: int) -> int:
         tiles = triton.cdiv(height, self.tile.BM) * triton.cdiv(width, self.tile.BN)
@@ -148,11 +148,12 @@ class _Filler:
         c, tile = self.backward, self.tile
         x, y = c.problem.x, c.problem.y
         gradient_chunk_kernel[(self._programs(*piece.shape),)](
-            *side_arguments(x, y), c.problem.factor, c.shift, piece, *self.lines,
+            *side_arguments(x, y), c.factor, c.shift, piece, *self.lines,
             *c.weights.pointers(swap=False), c.underflowed, *label_arguments(c.problem), c.boost,
             rows.start, rows.stop, columns.start, columns.stop, *size_arguments(x, y),
             piece.stride(0), c.problem.pairs.offset, c.problem.pairs.own_key_columns,
-            GROUP=GROUP, EVEN_K=x.raw.shape[1] % tile.BK == 0, TMA=self.tma, SIGMOID=c.sigmoid,
+            GROUP=GROUP, EVEN_K=x.raw.shape[1] % tile.BK == 0, TMA=self.tma, PARTS=tile.parts,
+            SIGMOID=c.sigmoid,
             UNDERFLOWED=underflowed,
             **mask_constants(c.problem), **self.launch.options(tile, x.raw),
         )  # fmt: skip
@@ -171,8 +172,3 @@ class _Filler:
 
 def _unboost(gradient: Tensor, boost: Tensor, problem: Problem) -> Tensor:
     return gradient.div_(boost) if problem.x.raw.dtype == torch.float16 else gradient
-
-
-def _unit_rows(side: Side, rows: slice = slice(None)) -> Tensor:
-    out = torch.empty_like(side.raw[rows])
-    return torch.mul(side.raw[rows], side.inverse_norm[rows, None], out=out)

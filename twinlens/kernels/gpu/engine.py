@@ -7,12 +7,15 @@ inputs give equal bits (nothing is atomic).
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 import triton
 from torch import Tensor
 
-from twinlens.kernels import contrastive, positives
-from twinlens.kernels.contrastive import Emit, PerSide, Problem, Side, SigmoidPass, Sums
+from twinlens.kernels import contrastive
+from twinlens.kernels.contrastive import LOG2_E, Emit, PerSide, Problem, Side, SigmoidPass, Sums
 from twinlens.kernels.gpu.backward import Backward, Weights
 from twinlens.kernels.gpu.launch import (
     Launch,
@@ -24,12 +27,16 @@ from twinlens.kernels.gpu.launch import (
     side_arguments,
     size_arguments,
 )
+from twinlens.kernels.gpu.linear import (
+    compute_gain,
+    compute_lse,
+    compute_own_cosines,
+    project,
+)
 from twinlens.kernels.gpu.products import CHUNK_BYTES
-from twinlens.kernels.gpu.rows import own_cosine_kernel, project_kernel
 from twinlens.kernels.gpu.sweep import sweep_kernel, underflowed_lse_kernel
 
 HALF_BOOST = 4096.0  # lifts a float16 G above the subnormal numbers
-WIDEST_ROW = 4096  # that one program of a kernel linear in the rows takes whole
 
 
 class TritonEngine:
@@ -48,50 +55,41 @@ class TritonEngine:
         kept = _allocate_kept(problem) if keep else None
         rows, columns = self._sweep(problem, shift, sigmoid=False, kept=kept)
         if problem.row_group is not None:
-            columns = problem.row_group.sum(columns)
-        lse = PerSide(*(s.double().log2() - shift for s in (rows, columns)))
-        self._redo_underflowed(problem, shift, lse.rows, shares.rows, swap=False)
+            columns = problem.row_group.sum(columns.sum(0))[None]
+        by_rows, flags = compute_lse(rows, shift, shares.rows, len(problem.y))
+        self._redo_underflowed(problem, by_rows, flags, swap=False)
+        by_columns, flags = compute_lse(columns, shift, shares.columns, len(problem.x))
         if problem.symmetric:
-            underflowed = contrastive.has_underflowed(
-                lse.columns + shift, shares.columns, len(problem.x)
-            )
-            self._redo_underflowed(problem, shift, lse.columns, shares.columns, swap=True)
+            self._redo_underflowed(problem, by_columns, flags, swap=True)
             if problem.row_group is not None:
                 # All processes see the same sums, so all ask the host here and all agree.
-                at = underflowed.nonzero()[:, 0]
+                at = flags.nonzero()[:, 0]
                 if len(at):
-                    lse.columns[at] = problem.row_group.logaddexp2(lse.columns[at])
-        return Sums(lse, kept)
+                    by_columns[at] = problem.row_group.logaddexp2(by_columns[at])
+        return Sums(PerSide(by_rows, by_columns), kept)
 
     def softmax_gradient(
         self, problem: Problem, sums: Sums, shares: PerSide, pull: PerSide, emit: Emit
     ) -> Tensor:
         """Emit G y, return G^T x; see `contrastive.Engine`."""
         shift = contrastive.find_shift(problem.factor)
-        logs = PerSide(sums.lse.rows + shift, sums.lse.columns + shift)
-        gain = PerSide(
-            contrastive.find_gain(logs.rows, shares.rows),
-            contrastive.find_gain(logs.columns, shares.columns),
-        )
-        underflowed = (
-            contrastive.has_underflowed(logs.rows, shares.rows, len(problem.y)).any()
-            | contrastive.has_underflowed(logs.columns, shares.columns, len(problem.x)).any()
-        )
+        logs, gain, underflowed = compute_gain(problem, sums.lse, shift, shares)
         boost = torch.ones_like(problem.factor)
         if problem.x.raw.dtype == torch.float16:
             boost = HALF_BOOST / torch.maximum(shares.rows.max(), shares.columns.max())
-        weights = Weights(gain, pull, PerSide(logs.rows.float(), logs.columns.float()), shares)
+        weights = Weights(gain, pull, logs, shares)
         own = None if sums.kept is None else self.own_cosines(problem) * problem.factor
         backward = Backward(
-            problem, shift, weights, underflowed.int(), boost, False, self._takes_tma(problem),
-            sums.kept, own,
+            problem, problem.factor, shift, weights, underflowed, boost, False,
+            self._takes_tma(problem), sums.kept, own,
         )  # fmt: skip
         return self._run(backward, emit).by_y
 
     def sigmoid_total(self, problem: Problem, bias: Tensor, pull: PerSide) -> Tensor:
         """Return the sum of softplus; see `contrastive.Engine`."""
-        rows, _ = self._sweep(problem, bias, sigmoid=True, pull=pull)
-        return rows.double().sum().float()
+        in_bits = replace(problem, factor=problem.factor * LOG2_E)
+        rows, _ = self._sweep(in_bits, bias * LOG2_E, sigmoid=True, pull=pull)
+        return (rows.double().sum() * math.log(2)).float()
 
     def sigmoid_pass(
         self, problem: Problem, bias: Tensor, pull: PerSide, emit: Emit
@@ -104,37 +102,18 @@ class TritonEngine:
         halves = problem.x.raw.dtype == torch.float16
         boost = unused.new_full((), HALF_BOOST if halves else 1.0)
         tma = self._takes_tma(problem)
-        return self._run(Backward(problem, bias, weights, flag, boost, True, tma), emit)
+        factor, shift = problem.factor * LOG2_E, bias * LOG2_E
+        return self._run(Backward(problem, factor, shift, weights, flag, boost, True, tma), emit)
 
     def own_cosines(self, problem: Problem) -> Tensor:
         """Return each row's cosine with its own column; see `contrastive.Engine`."""
-        x, y = problem.x, problem.y
-        d = x.raw.shape[1]
-        if d > WIDEST_ROW:
-            return positives.own_cosines(problem)
-        out = x.inverse_norm.new_empty(len(x))
-        high, wide = _row_tile(x)
-        own_cosine_kernel[(triton.cdiv(len(x), high),)](
-            *side_arguments(x, y), out, len(x), d, x.raw.stride(0), y.raw.stride(0),
-            problem.pairs.offset, BM=high, D=wide,
-        )  # fmt: skip
-        return out
+        return compute_own_cosines(problem)
 
     def project(
         self, side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out: Tensor
     ) -> Tensor:
         """Write the raw rows' gradient; see `contrastive.Engine`."""
-        d = out.shape[1]
-        if d > WIDEST_ROW:
-            return contrastive.project_rows(side, rows, unit_gradient, factor, out)
-        high, wide = _row_tile(side)
-        x, norm = side.raw[rows], side.inverse_norm[rows]
-        slopes = torch.empty_like(norm)
-        project_kernel[(triton.cdiv(len(x), high),)](
-            x, norm, unit_gradient, factor, out, slopes, len(x), d, x.stride(0), out.stride(0),
-            BM=high, D=wide,
-        )  # fmt: skip
-        return slopes.sum()
+        return project(side, rows, unit_gradient, factor, out)
 
     def _run(self, backward: Backward, emit: Emit) -> SigmoidPass:
         problem = backward.problem
@@ -151,7 +130,7 @@ class TritonEngine:
         self, problem: Problem, shift: Tensor, *, sigmoid: bool, kept: Tensor | None = None,
         pull: PerSide | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return the sums over rows (n,) and over columns (m,), the latter if asked for."""
+        """Return lines of sums over rows (S, n) and columns (P, m), the latter if asked for."""
         x, y = problem.x, problem.y
         launch = Launch.on(x.raw.device)
         tma = self._takes_tma(problem) and (kept is None or are_aligned(kept, kept))
@@ -170,19 +149,19 @@ class TritonEngine:
             *side_arguments(x, y), problem.factor, shift, row_sums, column_sums, terms,
             weights.rows, weights.columns, *label_arguments(problem), *size_arguments(x, y),
             terms.stride(0), problem.pairs.offset, problem.pairs.own_key_columns,
-            EVEN_K=x.raw.shape[1] % tile.BK == 0, TMA=tma, SIGMOID=sigmoid, COLUMNS=columns,
-            KEEP=kept is not None, **mask_constants(problem), **launch.options(tile, x.raw),
+            EVEN_K=x.raw.shape[1] % tile.BK == 0, TMA=tma, PARTS=tile.parts, SIGMOID=sigmoid,
+            COLUMNS=columns, KEEP=kept is not None,
+            **mask_constants(problem), **launch.options(tile, x.raw),
         )  # fmt: skip
         if not columns:
             column_sums = x.inverse_norm.new_zeros(1, len(y))
-        return row_sums.sum(0), column_sums.sum(0)
+        return row_sums, column_sums
 
     def _redo_underflowed(
-        self, problem: Problem, shift: Tensor, lse: Tensor, shares: Tensor, *, swap: bool
+        self, problem: Problem, lse: Tensor, underflowed: Tensor, *, swap: bool
     ) -> None:
         """Overwrite, on the device and without asking it, the lse that may have lost terms."""
         x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
-        underflowed = contrastive.has_underflowed(lse + shift, shares, len(y)).int()
         launch = Launch.on(x.raw.device)
         tile = launch.tile("underflowed", x.raw, y.raw)
         underflowed_lse_kernel[(triton.cdiv(len(x), tile.BM),)](
@@ -200,10 +179,3 @@ def _allocate_kept(problem: Problem) -> Tensor:
     halves = x.raw.element_size() == 2
     dtype = torch.bfloat16 if halves else x.inverse_norm.dtype
     return x.raw.new_empty(len(x), len(problem.y), dtype=dtype)
-
-
-def _row_tile(side: Side) -> tuple[int, int]:
-    """Return how many rows, and how wide, a kernel linear in the rows takes at a time."""
-    wide = max(16, triton.next_power_of_2(side.raw.shape[1]))
-    interpreted = not side.raw.is_cuda
-    return (64 if interpreted else max(1, 4096 // wide)), wide

@@ -19,7 +19,7 @@ from twinlens.kernels.gpu.tiles import (
     product_tile,
     product_tile_tma,
     pull_tile,
-    softplus_and_sigmoid,
+    softplus_and_sigmoid_in_bits,
 )
 
 
@@ -55,7 +55,8 @@ def gradient_tile(
 ):  # fmt: skip
     """Return a tile's terms of the value (the sigmoid's alone) and its G, from its logits z.
 
-    PLAIN: the tile holds no positive, nothing hidden and no column beyond the end.
+    PLAIN: the tile holds no positive, nothing hidden and no column beyond the end. The sigmoid's
+    logits and terms are in bits.
     """
     if not PLAIN:
         positive = is_positive(
@@ -69,9 +70,9 @@ def gradient_tile(
         pull = pull_tile(i, j, pull_i_ptr, pull_j_ptr, rows, columns)
     if SIGMOID:
         if PLAIN:
-            value, g = softplus_and_sigmoid(z)
+            value, g = softplus_and_sigmoid_in_bits(z)
         else:
-            value, g = softplus_and_sigmoid(tl.where(positive, -z, z))
+            value, g = softplus_and_sigmoid_in_bits(tl.where(positive, -z, z))
             # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose a solved pair's digits.
             g = tl.where(positive, -g * pull, g)
             value = tl.where(seen, tl.where(positive, value * pull, value), 0.0)
@@ -90,6 +91,64 @@ def gradient_tile(
 
 
 @triton.jit
+def finish_tile(
+    dots, g_desc, top, side, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+    gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
+    row_label_ptr, column_label_ptr,
+    boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+    BM: tl.constexpr, BN: tl.constexpr, TMA: tl.constexpr, PARTS: tl.constexpr,
+    UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+):  # fmt: skip
+    """Turn a tile of products into G and write it; return its rows' sums of value and G.
+
+    In PARTS side by side: what waits in registers and in shared memory is as small as a part.
+    """
+    if PARTS > 1:
+        west, east = tl.split(tl.permute(tl.reshape(dots, (BM, 2, BN // 2)), (0, 2, 1)))
+        value_west, total_west = finish_tile(
+            west, g_desc, top, side, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+            gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+            share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+            boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+            BM, BN // 2, TMA, PARTS // 2,
+            UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+        )  # fmt: skip
+        value_east, total_east = finish_tile(
+            east, g_desc, top, side + BN // 2, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+            gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+            share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+            boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+            BM, BN // 2, TMA, PARTS // 2,
+            UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+        )  # fmt: skip
+        value_sum, total_sum = value_west + value_east, total_west + total_east
+    else:
+        i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
+        rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * tl.load(factor_ptr)
+        ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
+        z = logit_tile(dots, rx, ry, tl.where(i < last, tl.load(shift_ptr), float("-inf")))
+        value, g = gradient_tile(
+            z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+            share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+            last, right, n, m, offset, own_key_columns, UNDERFLOWED,
+            PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, False,
+        )  # fmt: skip
+        if g_ptr.dtype.element_ty == tl.float16:
+            out = (g * tl.load(boost_ptr)).to(tl.float16)
+        else:
+            out = g.to(g_ptr.dtype.element_ty)
+        if TMA:
+            g_desc.store([top, side], out)
+        else:
+            at = g_ptr + (top + tl.arange(0, BM)).to(tl.int64)[:, None] * stride_g
+            inside = (i < last)[:, None] & (j < right)[None, :]
+            tl.store(at + (side + tl.arange(0, BN))[None, :], out, mask=inside)
+        value_sum, total_sum = tl.sum(value, 1), tl.sum(g, 1)
+    return value_sum, total_sum
+
+
+@triton.jit
 def write_tile(
     x_desc, y_desc, g_desc, top, side,
     x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
@@ -98,37 +157,27 @@ def write_tile(
     boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
     offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
-    UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
+    PARTS: tl.constexpr, UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write one tile of boost * G; return its rows' sums of the value's terms and of G."""
-    i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
+    """Write one tile of G; return its rows' sums of the value's terms and of G."""
     if TMA:
         dots = product_tile_tma(
             x_desc, y_desc, first + top, left + side, d, BM, BN, BK, UP, PRECISION
         )
     else:
+        i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
         dots = product_tile(
             x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y, BM, BN, BK, EVEN_K, UP, PRECISION
         )
-    rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * tl.load(factor_ptr)
-    ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
-    z = logit_tile(dots, rx, ry, tl.where(i < last, tl.load(shift_ptr), float("-inf")))
-    value, g = gradient_tile(
-        z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+    return finish_tile(
+        dots, g_desc, top, side, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+        gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
         share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
-        last, right, n, m, offset, own_key_columns, UNDERFLOWED,
-        PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, False,
+        boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+        BM, BN, TMA, PARTS, UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
     )  # fmt: skip
-    out = (g * tl.load(boost_ptr)).to(g_ptr.dtype.element_ty)
-    if TMA:
-        g_desc.store([top, side], out)
-    else:
-        at = g_ptr + (top + tl.arange(0, BM)).to(tl.int64)[:, None] * stride_g
-        inside = (i < last)[:, None] & (j < right)[None, :]
-        tl.store(at + (side + tl.arange(0, BN))[None, :], out, mask=inside)
-    return tl.sum(value, 1), tl.sum(g, 1)
 
 
 @triton.jit
@@ -139,11 +188,12 @@ def gradient_chunk_kernel(
     boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
     offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
-    EVEN_K: tl.constexpr, TMA: tl.constexpr, SIGMOID: tl.constexpr, UNDERFLOWED: tl.constexpr,
+    EVEN_K: tl.constexpr, TMA: tl.constexpr, PARTS: tl.constexpr,
+    SIGMOID: tl.constexpr, UNDERFLOWED: tl.constexpr,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write boost * G for rows first..last and columns left..right, in g's own type.
+    """Write G for rows first..last and columns left..right, in g's own type; float16 times boost.
 
     The sigmoid adds up value (P, BM) and total (P, BM), G's sum, a line for each of P programs.
     Of the two variants that are launched, UNDERFLOWED does nothing unless a row underflowed, and
@@ -162,7 +212,7 @@ def gradient_chunk_kernel(
         x_desc = tl.make_tensor_descriptor(x_ptr, [n, d], [stride_x, 1], [BM, BK])
         y_desc = tl.make_tensor_descriptor(y_ptr, [m, d], [stride_y, 1], [BN, BK])
         g_desc = tl.make_tensor_descriptor(
-            g_ptr, [last - first, right - left], [stride_g, 1], [BM, BN]
+            g_ptr, [last - first, right - left], [stride_g, 1], [BM, BN // PARTS]
         )
     values = tl.zeros([BM], tl.float32)
     totals = tl.zeros([BM], tl.float32)
@@ -182,7 +232,7 @@ def gradient_chunk_kernel(
                 gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
                 share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
                 boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
-                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA,
+                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA, PARTS,
                 UNDERFLOWED, False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
             )  # fmt: skip
         else:
@@ -192,7 +242,7 @@ def gradient_chunk_kernel(
                 gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
                 share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
                 boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
-                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA,
+                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA, PARTS,
                 False, True, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
             )  # fmt: skip
         if SIGMOID:
@@ -235,68 +285,3 @@ def gradient_kept_kernel(
         out = (g * tl.load(boost_ptr)).to(g_ptr.dtype.element_ty)
         to = g_ptr + (top + tl.arange(0, BM)).to(tl.int64)[:, None] * stride_g
         tl.store(to + (side + tl.arange(0, BN))[None, :], out, mask=inside)
-
-
-@triton.jit
-def gradient_rows_kernel(
-    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, dx_ptr, value_ptr, total_ptr,
-    gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
-    underflowed_ptr, row_label_ptr, column_label_ptr,
-    boost_ptr, n, m, d, stride_x, stride_y, stride_dx, offset, own_key_columns,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr,
-    EVEN_K: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
-    OWN_KEYS: tl.constexpr, SWAP: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Write boost * (G y)_i for a band of rows, all d <= D columns of it in registers: float32.
-
-    Nothing of size n x m is written, but every tile is computed twice (SWAP for the other side):
-    for batches whose chunk would be too large, and narrow embeddings.
-    """
-    i = tl.program_id(0) * BM + tl.arange(0, BM)
-    width = tl.arange(0, D)
-    rows = m if SWAP else n
-    columns = n if SWAP else m
-    rx = tl.load(rx_ptr + i, mask=i < rows, other=0.0) * tl.load(factor_ptr)
-    row_shift = tl.where(i < rows, tl.load(shift_ptr), float("-inf"))
-    boost = tl.load(boost_ptr)
-    acc = tl.zeros([BM, D], tl.float32)
-    values = tl.zeros([BM], tl.float32)
-    totals = tl.zeros([BM], tl.float32)
-    for start in range(0, columns, BN):
-        j = start + tl.arange(0, BN)
-        dots = product_tile(
-            x_ptr, y_ptr, i, j, rows, columns, d, stride_x, stride_y,
-            BM, BN, BK, EVEN_K, UP, PRECISION,
-        )  # fmt: skip
-        ry = tl.load(ry_ptr + j, mask=j < columns, other=0.0)
-        z = logit_tile(dots, rx, ry, row_shift)
-        if tl.load(underflowed_ptr) > 0:
-            value, g = gradient_tile(
-                z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-                share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
-                n, m, rows, columns, offset, own_key_columns, True,
-                False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
-            )  # fmt: skip
-        else:
-            value, g = gradient_tile(
-                z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-                share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
-                n, m, rows, columns, offset, own_key_columns, False,
-                False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
-            )  # fmt: skip
-        if SIGMOID:
-            values += tl.sum(value, 1)
-            totals += tl.sum(g, 1)
-        g = g * (ry * boost)[None, :]
-        y = tl.load(
-            y_ptr + j.to(tl.int64)[:, None] * stride_y + width[None, :],
-            mask=(j < columns)[:, None] & (width < d)[None, :], other=0.0,
-        )  # fmt: skip
-        if UP:
-            y = y.to(tl.float32)
-        acc = tl.dot(g.to(y.dtype), y, acc, input_precision=PRECISION)
-    inside = (i < rows)[:, None] & (width < d)[None, :]
-    tl.store(dx_ptr + i.to(tl.int64)[:, None] * stride_dx + width[None, :], acc, mask=inside)
-    if SIGMOID:
-        tl.store(value_ptr + i, values, mask=i < rows)
-        tl.store(total_ptr + i, totals, mask=i < rows)

@@ -18,7 +18,8 @@ from twinlens.kernels.gpu.tiles import (
     product_tile,
     product_tile_tma,
     pull_tile,
-    softplus,
+    softplus_in_bits,
+    store_in_parts,
 )
 
 
@@ -36,7 +37,7 @@ def masked_softplus(
     positive = seen & is_positive(
         i, j, row_label_ptr, column_label_ptr, n, m, offset, LABELS, EXCLUDE_SELF, False
     )
-    terms = softplus(tl.where(positive, -z, z))
+    terms = softplus_in_bits(tl.where(positive, -z, z))
     pull = pull_tile(i, j, pull_i_ptr, pull_j_ptr, n, m)
     return tl.where(seen, tl.where(positive, terms * pull, terms), 0.0)
 
@@ -60,7 +61,7 @@ def term_tile(
                 offset, own_key_columns, LABELS, EXCLUDE_SELF, OWN_KEYS,
             )  # fmt: skip
         else:
-            e = softplus(z)
+            e = softplus_in_bits(z)
     else:
         e = tl.exp2(z)
         if masked:
@@ -78,10 +79,11 @@ def sweep_kernel(
     pull_i_ptr, pull_j_ptr, row_label_ptr, column_label_ptr,
     n, m, d, stride_x, stride_y, stride_kept, offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
-    SIGMOID: tl.constexpr, COLUMNS: tl.constexpr, KEEP: tl.constexpr, LABELS: tl.constexpr,
-    EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    PARTS: tl.constexpr, SIGMOID: tl.constexpr, COLUMNS: tl.constexpr, KEEP: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+    UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Sum 2^(factor * cosine + shift), or softplus(-+ (factor * cosine + shift)) for the sigmoid.
+    """Sum 2^(factor * cosine + shift), or the sigmoid's log2(1 + 2^-+(factor * cosine + shift)).
 
     Grid (P, S). row_sum (S, n); column_sum (P, m) must come as zeros, and only if COLUMNS. KEEP
     writes each term into kept (n, m) too, in its own type.
@@ -93,7 +95,9 @@ def sweep_kernel(
         x_desc = tl.make_tensor_descriptor(x_ptr, [n, d], [stride_x, 1], [BM, BK])
         y_desc = tl.make_tensor_descriptor(y_ptr, [m, d], [stride_y, 1], [BN, BK])
         if KEEP:
-            kept_desc = tl.make_tensor_descriptor(kept_ptr, [n, m], [stride_kept, 1], [BM, BN])
+            kept_desc = tl.make_tensor_descriptor(
+                kept_ptr, [n, m], [stride_kept, 1], [BM, BN // PARTS]
+            )
     for band in range(program, bands, tl.num_programs(0)):
         i = band * BM + tl.arange(0, BM)
         rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * factor
@@ -126,7 +130,8 @@ def sweep_kernel(
             if COLUMNS:
                 tl.store(line, before + tl.sum(e, 0), mask=j < m)
             if KEEP and TMA:
-                kept_desc.store([band * BM, tile * BN], e.to(kept_ptr.dtype.element_ty))
+                kept = e.to(kept_ptr.dtype.element_ty)
+                store_in_parts(kept_desc, band * BM, tile * BN, kept, BN, PARTS)
             elif KEEP:
                 at = kept_ptr + i.to(tl.int64)[:, None] * stride_kept + j[None, :]
                 inside = (i < n)[:, None] & (j < m)[None, :]

@@ -41,6 +41,7 @@ class Tile:
     warps: int
     stages: int
     blocks: int = 1  # programs that one processor runs side by side
+    parts: int = 1  # in which a written tile leaves: less shared memory waits for it
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -54,13 +55,13 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("sweep", 90, 4): Tile(128, 64, 32, 8, 3),
     ("sweep", 80, 2): Tile(128, 128, 32, 8, 3),
     ("sweep", 80, 4): Tile(64, 64, 32, 8, 3),
-    ("sweep_tma", 90, 2): Tile(128, 256, 64, 8, 3),
+    ("sweep_tma", 90, 2): Tile(128, 128, 64, 4, 3, blocks=2, parts=4),
     ("sweep_tma", 90, 4): Tile(64, 64, 32, 8, 3),
     ("gradient", 90, 2): Tile(128, 128, 64, 8, 3),
     ("gradient", 90, 4): Tile(128, 64, 32, 8, 3),
     ("gradient", 80, 2): Tile(128, 128, 32, 8, 3),
     ("gradient", 80, 4): Tile(64, 64, 32, 8, 3),
-    ("gradient_tma", 90, 2): Tile(128, 128, 64, 4, 3, blocks=2),
+    ("gradient_tma", 90, 2): Tile(128, 128, 64, 4, 3, blocks=2, parts=4),
     ("gradient_tma", 90, 4): Tile(64, 64, 32, 8, 3),
     ("gradient_rows", 90, 2): Tile(64, 64, 64, 8, 2),
     ("gradient_rows", 90, 4): Tile(32, 32, 32, 8, 2),

@@ -116,26 +116,33 @@ def pull_tile(i, j, pull_i_ptr, pull_j_ptr, rows, columns):
 
 
 @triton.jit
-def log1p_of_unit(u):
-    """Return log(1 + u) for 0 <= u <= 1, to 2e-7 of itself however small u is.
+def log2_above_one(u):
+    """Return log2(1 + u) for 0 <= u <= 1, to 4e-7 of itself however small u is.
 
-    A polynomial: log(1 + u) computed as it stands forgets all of u below 1e-7, a row has
+    A polynomial: log2(1 + u) computed as it stands forgets all of u below 1e-7, a row has
     thousands of such terms, and multiplications are cheaper than a logarithm and a division.
     """
-    p = u * 0.0052326880395412445 - 0.029505213722586632
-    p = p * u + 0.07822591066360474
-    p = p * u - 0.13663242757320404
-    p = p * u + 0.19106005132198334
-    p = p * u - 0.2484298199415207
-    p = p * u + 0.3331909775733948
-    p = p * u - 0.4999949336051941
-    return u * (p * u + 0.9999999403953552)
+    p = u * -0.01266535185277462 + 0.06490199267864227
+    p = p * u - 0.15728679299354553
+    p = p * u + 0.25748077034950256
+    p = p * u - 0.35399213433265686
+    p = p * u + 0.4801875352859497
+    p = p * u - 0.7213212847709656
+    return u * (p * u + 1.4426950216293335)
 
 
 @triton.jit
-def softplus(z):
-    """Return log(1 + e^z) to full float32 precision, for any z; 0 for -inf."""
-    return tl.maximum(z, 0.0) + log1p_of_unit(tl.exp2(-tl.abs(z) * 1.4426950408889634))
+def softplus_in_bits(z):
+    """Return log2(1 + 2^z) to full float32 precision, for any z; 0 for -inf."""
+    return tl.maximum(z, 0.0) + log2_above_one(tl.exp2(-tl.abs(z)))
+
+
+@triton.jit
+def softplus_and_sigmoid_in_bits(z):
+    """Return log2(1 + 2^z) and 1 / (1 + 2^-z) from one exponential, and no difference."""
+    u = tl.exp2(-tl.abs(z))
+    root = tl.rsqrt(1.0 + u)  # its square costs a third of a division
+    return tl.maximum(z, 0.0) + log2_above_one(u), tl.where(z >= 0, 1.0, u) * (root * root)
 
 
 @triton.jit
@@ -146,7 +153,13 @@ def sigmoid(z):
 
 
 @triton.jit
-def softplus_and_sigmoid(z):
-    """Return both from one exponential."""
-    u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
-    return tl.maximum(z, 0.0) + log1p_of_unit(u), tl.where(z >= 0, 1.0, u) / (1.0 + u)
+def store_in_parts(desc, top, side, tile, BN: tl.constexpr, PARTS: tl.constexpr):
+    """Store a tile by TMA in 1, 2 or 4 parts side by side, which share one small buffer."""
+    BM: tl.constexpr = tile.shape[0]
+    if PARTS == 1:
+        desc.store([top, side], tile)
+    else:
+        halves = tl.permute(tl.reshape(tile, (BM, 2, BN // 2)), (0, 2, 1))
+        left, right = tl.split(halves)
+        store_in_parts(desc, top, side, left, BN // 2, PARTS // 2)
+        store_in_parts(desc, top, side + BN // 2, right, BN // 2, PARTS // 2)
