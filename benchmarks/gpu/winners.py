@@ -73,7 +73,8 @@ def write_topk_reading(*, tma: bool, path: Path = PLANS) -> None:
 
 def _show(tile: Tile) -> str:
     blocks = f", blocks={tile.blocks}" if tile.blocks != 1 else ""
-    return f"Tile({tile.BM}, {tile.BN}, {tile.BK}, {tile.warps}, {tile.stages}{blocks})"
+    parts = f", parts={tile.parts}" if tile.parts != 1 else ""
+    return f"Tile({tile.BM}, {tile.BN}, {tile.BK}, {tile.warps}, {tile.stages}{blocks}{parts})"
 
 
 def _quote(name: str) -> str:
