@@ -47,7 +47,15 @@ def check_inference(report: Report, sizes: Sizes) -> None:
 
 
 def find_plan_error(name: PlanName, dtype: torch.dtype, sizes: Sizes) -> float:
-    """Return the worst error of a plan against float64; infinity if it is not always the same."""
+    """Return the worst error of a plan against float64; infinity if it fails or varies."""
+    try:
+        return _find_plan_error(name, dtype, sizes)
+    except Exception as error:
+        print(f"  {name} {dtype}: {str(error)[:80]}", flush=True)
+        return math.inf
+
+
+def _find_plan_error(name: PlanName, dtype: torch.dtype, sizes: Sizes) -> float:
     worst = 0.0
     shapes = ((64, 1000), (37, 4096), (5, 20_000)) if sizes.device == "cuda" else ((2, 50),)
     for n, m in shapes:
