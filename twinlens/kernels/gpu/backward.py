@@ -26,6 +26,7 @@ from twinlens.kernels.gpu.launch import (
 )
 from twinlens.kernels.gpu.linear import unit_rows
 from twinlens.kernels.gpu.products import choose_piece, multiply
+from twinlens.kernels.gpu.tile_table import KernelName
 
 GROUP = 16  # bands of tiles whose programs run side by side
 
@@ -116,7 +117,8 @@ class _Filler:
         x, y = backward.problem.x, backward.problem.y
         self.launch = Launch.on(x.raw.device)
         self.tma = backward.use_tma
-        self.tile = self.launch.tile("gradient_tma" if self.tma else "gradient", x.raw, y.raw)
+        by_tma: KernelName = "sigmoid_tma" if backward.sigmoid else "gradient_tma"
+        self.tile = self.launch.tile(by_tma if self.tma else "gradient", x.raw, y.raw)
         if self.tma:
             provide_descriptor_memory()
         lines = self._programs(g.shape[0], g.shape[1]) if backward.sigmoid else 1

@@ -35,6 +35,7 @@ from twinlens.kernels.gpu.linear import (
 )
 from twinlens.kernels.gpu.products import CHUNK_BYTES
 from twinlens.kernels.gpu.sweep import sweep_kernel, underflowed_lse_kernel
+from twinlens.kernels.gpu.tile_table import KernelName
 
 HALF_BOOST = 4096.0  # lifts a float16 G above the subnormal numbers
 
@@ -136,7 +137,8 @@ class TritonEngine:
         tma = self._takes_tma(problem) and (kept is None or are_aligned(kept, kept))
         if tma:
             provide_descriptor_memory()
-        tile = launch.tile("sweep_tma" if tma else "sweep", x.raw, y.raw)
+        by_tma: KernelName = "sweep_tma" if kept is None else "kept_tma"
+        tile = launch.tile(by_tma if tma else "sweep", x.raw, y.raw)
         bands, room = triton.cdiv(len(x), tile.BM), launch.processors * tile.blocks
         programs = min(bands, room)
         splits = max(1, min(room // programs, triton.cdiv(len(y), tile.BN)))

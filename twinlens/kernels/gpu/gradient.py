@@ -92,7 +92,7 @@ def gradient_tile(
 
 @triton.jit
 def finish_tile(
-    dots, g_desc, top, side, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+    dots, g_desc, top, side, rx, row_shift, ry_ptr, g_ptr,
     gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
     row_label_ptr, column_label_ptr,
     boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
@@ -107,7 +107,7 @@ def finish_tile(
     if PARTS > 1:
         west, east = tl.split(tl.permute(tl.reshape(dots, (BM, 2, BN // 2)), (0, 2, 1)))
         value_west, total_west = finish_tile(
-            west, g_desc, top, side, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+            west, g_desc, top, side, rx, row_shift, ry_ptr, g_ptr,
             gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
             share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
             boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
@@ -115,7 +115,7 @@ def finish_tile(
             UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
         )  # fmt: skip
         value_east, total_east = finish_tile(
-            east, g_desc, top, side + BN // 2, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+            east, g_desc, top, side + BN // 2, rx, row_shift, ry_ptr, g_ptr,
             gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
             share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
             boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
@@ -125,9 +125,8 @@ def finish_tile(
         value_sum, total_sum = value_west + value_east, total_west + total_east
     else:
         i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
-        rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * tl.load(factor_ptr)
         ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
-        z = logit_tile(dots, rx, ry, tl.where(i < last, tl.load(shift_ptr), float("-inf")))
+        z = logit_tile(dots, rx, ry, row_shift)
         value, g = gradient_tile(
             z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
             share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
@@ -162,17 +161,20 @@ def write_tile(
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write one tile of G; return its rows' sums of the value's terms and of G."""
+    i = first + top + tl.arange(0, BM)
+    rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * tl.load(factor_ptr)
+    row_shift = tl.where(i < last, tl.load(shift_ptr), float("-inf"))
     if TMA:
         dots = product_tile_tma(
             x_desc, y_desc, first + top, left + side, d, BM, BN, BK, UP, PRECISION
         )
     else:
-        i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
+        j = left + side + tl.arange(0, BN)
         dots = product_tile(
             x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y, BM, BN, BK, EVEN_K, UP, PRECISION
         )
     return finish_tile(
-        dots, g_desc, top, side, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+        dots, g_desc, top, side, rx, row_shift, ry_ptr, g_ptr,
         gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
         share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
         boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
