@@ -206,7 +206,7 @@ def _tma_variants(arch: int, dtype: str) -> list[Variant]:
     return [
         Variant("sweep_kernel", "sweep_tma", constants=sums, **at),
         Variant("gradient_chunk_kernel", "gradient_tma", constants=(("TMA", True),), **at),
-        Variant("gradient_chunk_kernel", "gradient_tma", constants=sigmoid, **at),
+        Variant("gradient_chunk_kernel", "sigmoid_tma", constants=sigmoid, **at),
     ]
 
 
