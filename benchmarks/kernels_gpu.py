@@ -117,6 +117,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--correctness", action="store_true", help="stop after the errors")
     parser.add_argument("--dry-run", action="store_true", help="tiny, interpreted, on the CPU")
     arguments = parser.parse_args()
+    if arguments.dry_run and arguments.write:
+        parser.error("--dry-run measures nothing that --write could write")
     if arguments.dry_run and os.environ.get("TRITON_INTERPRET") != "1":
         parser.error("--dry-run needs TRITON_INTERPRET=1 in the environment")
     return arguments

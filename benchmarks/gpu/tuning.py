@@ -26,6 +26,7 @@ import torch
 import triton
 from report import Report
 
+from gpu.inference import TYPES as ALL_TYPES
 from gpu.inference import find_plan_error, prepare_similarity, prepare_topk
 from gpu.losses import (
     SCALE,
@@ -195,7 +196,7 @@ def _compile(candidates: Sequence[tuple[Subject, Tile]], *, with_plans: bool) ->
     places = {subject.key: place for place, subject in enumerate(list_subjects())}
     jobs: list[Action] = [partial(_compile_tile, places[s.key], tile) for s, tile in candidates]
     if with_plans:
-        jobs += [partial(_compile_plan, name, dtype) for name in PLANS for dtype in TYPES.values()]
+        jobs += [partial(_compile_plan, name, dtype) for dtype in ALL_TYPES for name in PLANS]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for answer in pool.map(_call, jobs):
             if answer:
@@ -248,8 +249,12 @@ def _time_plan(name: PlanName, n: int, m: int, dtype: torch.dtype, race: Race) -
     if race.left < 0:
         return math.inf
     rounds = 1 if not race.on_gpu else 4 if n * m > 1e8 else 15
-    action = capture(prepare_similarity(n, m, dtype, race.sizes, name), race.sizes)
-    return measure(action, replace(race.sizes, rounds=rounds))
+    try:
+        action = capture(prepare_similarity(n, m, dtype, race.sizes, name), race.sizes)
+        return measure(action, replace(race.sizes, rounds=rounds))
+    except Exception as error:
+        print(f"  {name} {n} x {m} {dtype}: {str(error)[:80]}", flush=True)
+        return math.inf
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def write_tile(
     """Replace a tile of aligned embeddings; its measurement stands as a comment above it."""
     name = f'("{key[0]}", {key[1]}, {key[2]})'
     entry = re.compile(
-        rf"^(?:    # measured: .*\n)?    {re.escape(name)}: Tile\(.*\),\n", re.MULTILINE
+        rf"^(?:    # measured: .*\n)?    {re.escape(name)}: Tile\(.*\),(?:  #.*)?\n", re.MULTILINE
     )
     text = path.read_text(encoding="utf-8")
     fresh = f"    # measured: {description}\n    {name}: {_show(tile)},\n"

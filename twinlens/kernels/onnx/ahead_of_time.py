@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from twinlens.errors import InputError
-from twinlens.kernels.gpu import gradient, softmax, sweep, tiles, topk
+from twinlens.kernels.gpu import gradient, gradient_rows, softmax, sweep, tiles, topk
 from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
 PTX_VERSION: Final = (
@@ -30,7 +30,7 @@ PTX_VERSION: Final = (
 )
 ARCHITECTURES: Final = (80, 90, 100)
 _WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
-_SOURCES: Final = (tiles, sweep, gradient, softmax, topk)
+_SOURCES: Final = (tiles, sweep, gradient, gradient_rows, softmax, topk)
 _POINTERS: Final = {
     "row_label_ptr": "*i64",
     "column_label_ptr": "*i64",
@@ -38,7 +38,7 @@ _POINTERS: Final = {
     "lse_ptr": "*fp64",
     "index_ptr": "*i64",
 }
-_OF_ELEMENTS: Final = frozenset({"x_ptr", "y_ptr", "g_ptr"})
+_OF_ELEMENTS: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "terms_ptr"})
 # Divisible by 16 in the aligned variant; launching it on anything else would be wrong.
 _ALIGNED: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "d", "stride_x", "stride_y", "stride_g"})
 
@@ -81,6 +81,7 @@ class Compiled:
     entry: str
     shared_bytes: int
     arguments: int  # that we pass; the kernel has two more, for scratch memory
+    in_flight: int  # products on Hopper that may still run when the next memory is filled
 
     @property
     def parameters(self) -> int:
@@ -109,10 +110,8 @@ def list_variants() -> list[Variant]:
                 out += _training_variants(arch, dtype, aligned)
                 out += _inference_variants(arch, dtype, aligned)
         if arch >= 90:
-            tma = (("COLUMNS", True), ("TMA", True))
-            out += [
-                Variant("sweep_kernel", "sweep_tma", arch, t, True, constants=tma) for t in _WIDTHS
-            ]
+            for dtype in _WIDTHS:
+                out += _tma_variants(arch, dtype)
     return out
 
 
@@ -143,9 +142,11 @@ def compile_variant(variant: Variant) -> Compiled:
         target = GPUTarget("cuda", variant.arch, 32)
         made = triton.compile(source, target=target, options=options)
     metadata = made.metadata
+    pending = re.findall(r"pendings = (\d+)", made.asm["ttgir"])
     return Compiled(
-        variant, made.asm["cubin"], made.asm["ptx"], metadata.name, metadata.shared, len(passed)
-    )
+        variant, made.asm["cubin"], made.asm["ptx"], metadata.name, metadata.shared, len(passed),
+        max(map(int, pending), default=0),
+    )  # fmt: skip
 
 
 def inspect_cubin(cubin: bytes) -> Inspection:
@@ -198,6 +199,17 @@ def _training_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
     ]
 
 
+def _tma_variants(arch: int, dtype: str) -> list[Variant]:
+    """Return the training kernels that read by the tensor memory accelerator."""
+    at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": True}
+    sums, sigmoid = (("COLUMNS", True), ("TMA", True)), (("SIGMOID", True), ("TMA", True))
+    return [
+        Variant("sweep_kernel", "sweep_tma", constants=sums, **at),
+        Variant("gradient_chunk_kernel", "gradient_tma", constants=(("TMA", True),), **at),
+        Variant("gradient_chunk_kernel", "sigmoid_tma", constants=sigmoid, **at),
+    ]
+
+
 def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
     at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": aligned}
     sigmoid, once = (("SIGMOID", True),), (("ONCE", True),)
@@ -235,6 +247,7 @@ def _find_constants(kernel: Any, variant: Variant) -> dict[str, Any]:
         "UP": False,
         "PRECISION": _find_precision(variant),
         "SCAN": 4096,
+        "PARTS": tile.parts,
         "WAIT": variant.arch // 10 == 9,
         "SPLITS": 512,
         "BLOCK": tile.BN,
