@@ -28,7 +28,15 @@ from report import Report
 
 from gpu.inference import TYPES as ALL_TYPES
 from gpu.inference import find_plan_error, prepare_similarity, prepare_topk
-from gpu.losses import compute_clip, make_problem, step
+from gpu.losses import (
+    SCALE,
+    SIGMOID_BIAS,
+    SIGMOID_SCALE,
+    compute_clip,
+    compute_sigmoid,
+    make_problem,
+    step,
+)
 from gpu.stage import FULL, Sizes, capture, measure
 from gpu.winners import write_plans, write_tile, write_topk_reading
 from twinlens.kernels.gpu import tile_table
@@ -64,6 +72,10 @@ def list_subjects() -> list[Subject]:
     wide = _make_tiles(
         "128 256 64 8 3 1, 256 128 64 8 3 1, 256 128 64 8 4 1, 128 128 64 4 3 2, 128 256 32 8 6 1"
     )
+    parted = wide[:2] + _make_tiles(
+        "128 128 64 4 3 2 4, 128 128 64 4 3 2 2, 128 256 64 8 3 1 4, 128 256 64 8 4 1 4,"
+        "128 128 32 4 6 2 4, 256 128 64 8 3 1 4"
+    )
     few = "16 32 128 4 3 8, 16 32 64 4 4 8, 16 32 64 4 8 4, 16 16 128 4 4 8, 16 64 128 4 4 4"
     single = "16 32 64 4 3 8, 16 32 32 4 8 8, 16 16 64 4 4 8, 16 16 128 4 4 4, 16 32 64 8 4 8"
     bank = (
@@ -75,8 +87,10 @@ def list_subjects() -> list[Subject]:
         Subject("softmax", 4, partial(_prepare_zero_shot, 4), _make_tiles(single)),
         Subject("topk", 2, partial(prepare_topk, tma=False), _make_tiles(bank)),
         Subject("topk_tma", 2, partial(prepare_topk, tma=True), _make_tiles(bank)),
-        Subject("sweep_tma", 2, _prepare_sweep, wide),
-        Subject("gradient_tma", 2, _prepare_step, wide),
+        Subject("sweep_tma", 2, partial(_prepare_sweep, keep=False), wide),
+        Subject("kept_tma", 2, partial(_prepare_sweep, keep=True), parted),
+        Subject("gradient_tma", 2, _prepare_step, parted),
+        Subject("sigmoid_tma", 2, _prepare_sigmoid_step, parted),
     ]
 
 
@@ -258,15 +272,21 @@ def _prepare_zero_shot(element_bytes: int, sizes: Sizes) -> Action:
     return prepare_similarity(64, 1000, TYPES[element_bytes], sizes, "small")
 
 
-def _prepare_sweep(sizes: Sizes) -> Action:
+def _prepare_sweep(sizes: Sizes, *, keep: bool) -> Action:
     problem, shares = make_problem(sizes, sizes.batch)
     engine = TritonEngine(use_tma=True)
-    return lambda: engine.softmax_sums(problem, shares, keep=False)
+    return lambda: engine.softmax_sums(problem, shares, keep=keep)
 
 
 def _prepare_step(sizes: Sizes) -> Action:
     problem, _ = make_problem(sizes, sizes.batch)
-    return lambda: step(compute_clip, problem.x.raw, problem.y.raw)
+    return lambda: step(compute_clip, problem.x.raw, problem.y.raw, [SCALE])
+
+
+def _prepare_sigmoid_step(sizes: Sizes) -> Action:
+    problem, _ = make_problem(sizes, sizes.batch, sigmoid=True)
+    given = [SIGMOID_SCALE, SIGMOID_BIAS]
+    return lambda: step(compute_sigmoid, problem.x.raw, problem.y.raw, given)
 
 
 def _make_tiles(text: str) -> tuple[Tile, ...]:
@@ -274,7 +294,8 @@ def _make_tiles(text: str) -> tuple[Tile, ...]:
 
 
 def _show(tile: Tile) -> str:
-    return f"{tile.BM}, {tile.BN}, {tile.BK}, {tile.warps}, {tile.stages}, blocks={tile.blocks}"
+    sizes = f"{tile.BM}, {tile.BN}, {tile.BK}, {tile.warps}, {tile.stages}"
+    return f"{sizes}, blocks={tile.blocks}, parts={tile.parts}"
 
 
 def _describe() -> str:
