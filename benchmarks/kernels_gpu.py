@@ -17,7 +17,10 @@ import os
 import shutil
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,18 +43,9 @@ def main() -> int:
     else:
         print("no CUDA device here; --dry-run shows that the script works")
         return 1
-    report = Report("kernels_gpu")
-    if arguments.tune is not None:
-        tune(report, arguments.tune, sizes, write=arguments.write)
-    else:
-        if sizes.device == "cuda" and not arguments.correctness:
-            warm_up()
-        _check_all(report, sizes, only=arguments.correctness)
-        if arguments.sanitizer:
-            check_with_sanitizer(report)
-        if not arguments.correctness:
-            time_losses(report, sizes)
-            time_inference(report, sizes)
+    report = Report("kernels_gpu", arguments.json)
+    for part in _list_parts(arguments, sizes):
+        _attempt(report, part)
     report.finish(arguments.json)
     if arguments.json is not None:
         _add_card(arguments.json)
@@ -60,12 +54,27 @@ def main() -> int:
     return _exit_code(report)
 
 
-def _check_all(report: Report, sizes: Sizes, *, only: bool) -> None:
-    """Hold everything to float64; unless that is all, the library's machine code too."""
-    check_losses(report, sizes)
-    check_inference(report, sizes)
-    if sizes.device == "cuda" and not only:
-        check_library(report)
+def _list_parts(arguments: argparse.Namespace, sizes: Sizes) -> list[Callable[[Report], None]]:
+    """Return what was asked for, in order: what is wrong comes before what is slow."""
+    if arguments.tune is not None:
+        return [partial(tune, kernels=arguments.tune, sizes=sizes, write=arguments.write)]
+    checks = [partial(check_losses, sizes=sizes), partial(check_inference, sizes=sizes)]
+    if arguments.correctness:
+        return checks
+    times = [partial(time_inference, sizes=sizes), partial(time_losses, sizes=sizes)]
+    if sizes.device != "cuda":
+        return [*checks, *times]
+    sanitizer = [check_with_sanitizer] if arguments.sanitizer else []
+    return [warm_up, *checks, *sanitizer, check_library, *times]
+
+
+def _attempt(report: Report, part: Callable[[Report], None]) -> None:
+    """Run one part; a failure is reported, and costs the others nothing."""
+    try:
+        part(report)
+    except Exception as error:
+        traceback.print_exc()
+        report.bar(f"error: {str(error)[:80]}", 1, 0, holds=False)
 
 
 def _add_card(path: Path) -> None:

@@ -42,7 +42,7 @@ def measure(action: Callable[[], object], sizes: Sizes) -> float:
     """Return the median seconds of one call, compiled and warm."""
     if sizes.device != "cuda":
         return statistics.median(_time_on_cpu(action) for _ in range(sizes.rounds))
-    for _ in range(2):
+    for _ in range(min(2, sizes.rounds)):
         action()
     return statistics.median(_time_on_gpu(action, sizes.rounds))
 

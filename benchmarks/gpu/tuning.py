@@ -139,7 +139,11 @@ class Race:
 
 def _tune_tiles(report: Report, subject: Subject, race: Race) -> float:
     """Return the seconds of the best tile."""
-    action = subject.prepare(race.sizes)
+    try:
+        action = subject.prepare(race.sizes)
+    except Exception as error:
+        print(f"  {subject.kernel}: {str(error)[:80]}", flush=True)
+        return math.inf
     times = {tile: _time_tile(subject, tile, action, race) for tile in _candidates(subject)}
     for tile, seconds in sorted(times.items(), key=lambda pair: pair[1]):
         name = f"{subject.kernel}, {subject.element_bytes} bytes"
@@ -186,9 +190,11 @@ def suits(name: PlanName, n: int, m: int) -> bool:
     return least <= size <= (1e9 if plan.tile == "softmax_middle" else math.inf)
 
 
-def warm_up() -> None:
+def warm_up(report: Report) -> None:
     """Compile what the table has now, a process for each kernel: a run then only measures."""
+    start = time.monotonic()
     _compile([(s, tile_table._TABLE[s.key]) for s in list_subjects()], with_plans=True)
+    report.row(warm_up="all kernels", seconds=time.monotonic() - start)
 
 
 def _compile(candidates: Sequence[tuple[Subject, Tile]], *, with_plans: bool) -> None:
