@@ -32,6 +32,8 @@ from gpu.tables import publish
 from gpu.tuning import tune, warm_up
 from report import Report
 
+Part = Callable[[Report], None]
+
 
 def main() -> int:
     """Run what was asked for; exit 1 if a result is wrong, whatever the times are."""
@@ -54,21 +56,21 @@ def main() -> int:
     return _exit_code(report)
 
 
-def _list_parts(arguments: argparse.Namespace, sizes: Sizes) -> list[Callable[[Report], None]]:
+def _list_parts(arguments: argparse.Namespace, sizes: Sizes) -> list[Part]:
     """Return what was asked for, in order: what is wrong comes before what is slow."""
     if arguments.tune is not None:
         return [partial(tune, kernels=arguments.tune, sizes=sizes, write=arguments.write)]
-    checks = [partial(check_losses, sizes=sizes), partial(check_inference, sizes=sizes)]
+    checks: list[Part] = [partial(check_losses, sizes=sizes), partial(check_inference, sizes=sizes)]
     if arguments.correctness:
         return checks
-    times = [partial(time_inference, sizes=sizes), partial(time_losses, sizes=sizes)]
+    times: list[Part] = [partial(time_inference, sizes=sizes), partial(time_losses, sizes=sizes)]
     if sizes.device != "cuda":
         return [*checks, *times]
-    sanitizer = [check_with_sanitizer] if arguments.sanitizer else []
+    sanitizer: list[Part] = [check_with_sanitizer] if arguments.sanitizer else []
     return [warm_up, *checks, *sanitizer, check_library, *times]
 
 
-def _attempt(report: Report, part: Callable[[Report], None]) -> None:
+def _attempt(report: Report, part: Part) -> None:
     """Run one part; a failure is reported, and costs the others nothing."""
     try:
         part(report)

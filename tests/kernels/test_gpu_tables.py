@@ -1,4 +1,4 @@
-"""What a run on a GPU writes: winners into the tables' sources, a result onto the page of the docs."""
+"""What a run on a GPU writes: winners into the tables' sources, a result onto the docs' page."""
 
 from __future__ import annotations
 
@@ -89,5 +89,6 @@ def test_a_result_is_rendered_by_kinds_of_row() -> None:
         "A, torch 2, triton 3, CUDA 13, 2026-11-27.\n\n"
         "| what | ms |\n| --- | --- |\n| x | 1.5 |\n| z | 2,000 |\n\n"
         "| n | best |\n| --- | --- |\n| 3 | y |\n\n"
-        "| bar | measured | target | holds |\n| --- | --- | --- | --- |\n| fast | 3 | 2 | **no** |\n"
+        "| bar | measured | target | holds |\n| --- | --- | --- | --- |\n"
+        "| fast | 3 | 2 | **no** |\n"
     )

@@ -13,12 +13,12 @@ from twinlens.kernels import reference, similarity
 from twinlens.kernels.gpu import inference
 from twinlens.kernels.gpu.launch import Launch
 from twinlens.kernels.gpu.plan_table import CLASSES, PLAN_TABLE, ROWS, PlanName
-from twinlens.kernels.gpu.plans import PLANS, plan_similarity, split_classes
+from twinlens.kernels.gpu.plans import PLANS, Plan, plan_similarity, split_classes
 
 HALVES = [torch.float32, torch.float16, torch.bfloat16]
 H200 = Launch(arch=90, processors=132)
 # What the interpreter has no machine for: the tensor memory accelerator and launches that overlap.
-INTERPRETED = {
+INTERPRETED: dict[PlanName, Plan] = {
     name: replace(plan, tma=False, chained=False)
     for name, plan in PLANS.items()
     if name != "chained"

@@ -138,7 +138,9 @@ def choose_engine(name: str, x: Tensor) -> Engine:
     if not _names_triton(name, x):
         return ChunkedEngine()
     if importlib.util.find_spec("triton") is None:
-        raise MissingDependencyError("engine 'triton' needs triton: pip install 'triton>=3.6'")
+        raise MissingDependencyError(
+            "engine 'triton' needs triton: pip install 'triton>=3.6,<3.10'"
+        )
     from twinlens.kernels.gpu.engine import TritonEngine
 
     return TritonEngine()

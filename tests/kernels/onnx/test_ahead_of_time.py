@@ -19,7 +19,13 @@ import pytest
 pytest.importorskip("triton")
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may use
 # What one release of triton keeps in registers another spills; docs/kernels.md has the table.
-MOST_SPILLS = {"gradient_chunk_kernel": 200, "sweep_kernel": 8}
+MOST_SPILLS = {
+    "gradient_chunk_kernel": 400,  # in the branch for tiles with positives and edges
+    "sweep_kernel": 8,
+    "score_kernel_middle": 32,
+    "score_kernel_sigmoid_middle": 32,
+}
+UNTUNED = 64  # of architectures on which no tile was ever timed
 MATRIX_UNIT = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
 _PROGRAM = """
@@ -53,6 +59,7 @@ SOME = (
     "gradient_chunk_kernel_bf16_sm90_aligned",
     "gradient_rows_kernel_fp16_sm80_aligned",
     "score_kernel_fp32_sm90_generic",
+    "score_kernel_middle_fp32_sm90_aligned",
     "tile_maxima_kernel_bf16_sm90_aligned",
     "tile_maxima_kernel_bf16_sm100_aligned",
     "normalise_rows_kernel_once_fp32_sm90_aligned",
@@ -78,14 +85,15 @@ def _hold_to_the_rules(made: dict[str, Any]) -> None:
     assert made["shared"] <= SHARED_LIMIT[made["arch"]]
     assert ".version 8.7" in made["ptx"]
     if made["hot"]:
-        assert made["spills"] <= MOST_SPILLS.get(made["kernel"], 0)
+        bounds = [most for start, most in MOST_SPILLS.items() if made["name"].startswith(start)]
+        assert made["spills"] <= max([*bounds, UNTUNED if made["arch"] != 90 else 0])
     instructions = set(made["instructions"])
     multiplies = "select" not in made["kernel"] and "normalise" not in made["kernel"]
     if multiplies and made["dtype"] != "fp32":
         assert MATRIX_UNIT[made["arch"] if made["rows"] >= 64 else 80] in instructions
     assert ("UTMALDG" in instructions) == made["tma"]
     if made["kernel"] in ("score_kernel", "tile_maxima_kernel"):
-        # Norms are read from the memory of the product, which must have ended before it is refilled.
+        # Norms are read from a product's memory; it must have ended before that is refilled.
         assert made["in_flight"] == 0
 
 

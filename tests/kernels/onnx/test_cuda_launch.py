@@ -96,7 +96,8 @@ def _row(kernel: str, arch: int, aligned: bool, work: Path) -> dict[str, Any]:
     columns = {"normalise_rows_kernel_once": 1024, "normalise_rows_kernel": 8192}.get(kernel, 128)
     return {
         "kernel": kernel, "entry": kernel, "architecture": arch, "aligned": aligned,
-        "shared_bytes": shared, "warps": 4, "rows": 16, "columns": columns, "image": image,
+        "shared_bytes": shared, "warps": 4, "rows": 64 if "middle" in kernel else 16,
+        "columns": columns, "image": image,
     }  # fmt: skip
 
 
@@ -107,6 +108,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = (
         "score_kernel",
         "score_kernel_sigmoid",
+        "score_kernel_middle",
+        "score_kernel_sigmoid_middle",
         "normalise_rows_kernel_once",
         "normalise_rows_kernel",
         "tile_maxima_kernel",
@@ -167,7 +170,21 @@ def test_long_rows_take_the_kernel_that_goes_over_them_twice(
 
 def test_more_tiles_than_a_grid_can_hold_are_shared_out(machine: Path) -> None:
     _, calls = _call(machine, "twinlens_score_cuda", *SOFTMAX[:7], 10_000_000, 512)
-    assert calls[-2]["grid"] == [3, 65_535, 1]
+    assert calls[-2]["grid"] == [1, 65_535, 1]
+
+
+@pytest.mark.parametrize(("bias", "name"), [(0, "score_kernel"), (5600, "score_kernel_sigmoid")])
+@pytest.mark.parametrize(
+    ("n", "d", "suffix"), [(149, 512, ""), (150, 512, "_middle"), (150, 70, "")]
+)
+def test_many_logits_take_wider_tiles(
+    n: int, d: int, suffix: str, bias: int, name: str, machine: Path
+) -> None:
+    values = (*SOFTMAX[:4], bias, 6400, n, 1000, d)
+    _, calls = _call(machine, "twinlens_score_cuda", *values)
+    assert calls[0]["image"].rsplit("-", 2)[0] == name + suffix
+    launch = next(call for call in calls if call["call"] == "launch")
+    assert launch["grid"][0] == -(-n // (64 if suffix else 16))
 
 
 def test_a_bias_takes_the_sigmoid_kernel(machine: Path) -> None:

@@ -60,6 +60,7 @@ class Variant:
     def name(self) -> str:
         """Return a name that no other variant has."""
         flags = "".join(f"_{key.lower()}" for key, value in self.constants if value is True)
+        flags += "_middle" if self.tile == "softmax_middle" else ""
         alignment = "aligned" if self.aligned else "generic"
         return f"{self.kernel}{flags}_{self.dtype}_sm{self.arch}_{alignment}"
 
@@ -219,8 +220,10 @@ def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[Variant]:
         Variant("tile_maxima_kernel", "topk", **at),
         Variant("select_kernel", "topk", hot=False, **at),
     ]
-    if aligned and dtype == "fp32":  # rows of logits are float32 whatever the embeddings are
+    if aligned and dtype == "fp32":  # what the library has; rows of logits are float32 anyhow
         variants += [
+            Variant("score_kernel", "softmax_middle", **at),
+            Variant("score_kernel", "softmax_middle", constants=sigmoid, **at),
             Variant("normalise_rows_kernel", "row", constants=once, **at),
             Variant("normalise_rows_kernel", "long_row", **at),
         ]

@@ -122,6 +122,7 @@ def _compile_one(work: Path, variant: Any, *, with_ptx: bool) -> list[dict[str, 
             "2 scratch pointers were expected: this triton launches differently; use 3.6 to 3.9"
         )
     flags = "".join(f"_{key.lower()}" for key, value in variant.constants if value is True)
+    flags += "_middle" if variant.tile == "softmax_middle" else ""
     row = {
         "name": variant.name,
         "kernel": variant.kernel + flags,

@@ -127,6 +127,7 @@ inline bool is_aligned(const float* x, const float* y, int64_t d) {
 
 inline unsigned divide_up(int64_t a, int64_t b) { return static_cast<unsigned>((a + b - 1) / b); }
 
+constexpr int64_t kMiddle = 150000;     // logits from which wider tiles measured faster
 constexpr int64_t kMostBlocks = 65535;  // of a grid's second dimension
 constexpr int64_t kMostSplits = 512;    // that the kernel which combines them reads at once
 
@@ -138,8 +139,10 @@ inline int score(void* stream, const float* x, const float* y, const float* scal
   if (!driver().found) return kNoDriver;
   if (n == 0 || m == 0) return 0;
   Loaded logits, rows;
-  const char* name = bias ? "score_kernel_sigmoid" : "score_kernel";
-  if (int error = load(name, is_aligned(x, y, d), &logits)) return error;
+  const bool aligned = is_aligned(x, y, d), middle = aligned && n * m >= kMiddle;
+  const char* name = middle ? bias ? "score_kernel_sigmoid_middle" : "score_kernel_middle"
+                            : bias ? "score_kernel_sigmoid" : "score_kernel";
+  if (int error = load(name, aligned, &logits)) return error;
   if (!bias)
     if (int error = load("normalise_rows_kernel_once", true, &rows)) return error;
   if (!bias && m > rows.embedded->columns)
