@@ -12,6 +12,7 @@ import torch
 if importlib.util.find_spec("triton") is None:
     collect_ignore = [
         "gpu/test_engine.py",
+        "gpu/test_pieces.py",
         "onnx/test_ahead_of_time.py",
         "test_similarity.py",
         "test_gpu_benchmark.py",

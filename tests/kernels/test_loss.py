@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.kernels.oracle import SHAPE, Kind, compare, differentiate, list_cases, make_inputs
 from twinlens.errors import InputError
 from twinlens.kernels import chunked, loss, reference
 from twinlens.kernels.contrastive import LOG2_E
 from twinlens.kernels.pairs import Pairs
-
-Kind = Literal["softmax", "sigmoid"]
-SHAPE = (37, 70, 19)  # no multiple of any tile
 
 
 @pytest.fixture(autouse=True)
@@ -27,83 +24,36 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
 
 
-def _labels(length: int) -> Tensor:
-    return torch.randint(0, 9, (length,))
-
-
-def _cases() -> dict[str, Callable[[int, int], Pairs]]:
-    return {
-        "diagonal": lambda n, m: Pairs(),
-        "shifted diagonal": lambda n, m: Pairs(offset=m - n),
-        "own keys before a queue": lambda n, m: Pairs(own_key_columns=n),
-        "labels": lambda n, m: Pairs(row_labels=_labels(n), column_labels=_labels(m)),
-        "labels without self": lambda n, m: _without_self(n, m),
-    }
-
-
-def _without_self(n: int, m: int) -> Pairs:
-    labels = _labels(m)
-    return Pairs(offset=3, row_labels=labels[3 : 3 + n], column_labels=labels, exclude_self=True)
-
-
-def _run(inputs: dict[str, Tensor], pairs: Pairs, **settings: Any) -> tuple[Tensor, list[Tensor]]:
-    given = {k: v.detach().clone().requires_grad_() for k, v in inputs.items()}
-    bias = given.get("bias")
-    value = loss.contrastive_loss(
-        given["x"], given["y"], given["scale"], pairs, bias=bias, **settings
-    )
-    return value.detach(), list(torch.autograd.grad(value, list(given.values())))
-
-
-def _compare(inputs: dict[str, Tensor], pairs: Pairs, rtol: float, **settings: Any) -> None:
-    value, gradients = _run(inputs, pairs, **settings)
-    true, true_gradients = reference.oracle(
-        inputs["x"], inputs["y"], inputs["scale"], pairs, bias=inputs.get("bias"), **settings
-    )
-    torch.testing.assert_close(value.double(), true, rtol=rtol, atol=rtol)
-    for got, want in zip(gradients, true_gradients.values(), strict=True):
-        error = (got.double() - want).norm() / want.norm().clamp_min(1e-6)
-        assert error <= 10 * rtol, error
-
-
-def _inputs(n: int, m: int, d: int, scale: float, dtype: torch.dtype) -> dict[str, Tensor]:
-    return {
-        "x": torch.randn(n, d, dtype=dtype),
-        "y": torch.randn(m, d, dtype=dtype),
-        "scale": torch.tensor(scale, dtype=dtype),
-    }
-
-
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", list_cases())
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
 def test_the_softmax_loss_and_its_gradients_equal_the_oracles(
     case: str, symmetric: bool, dtype: torch.dtype, rtol: float
 ) -> None:
     n, m, d = SHAPE
-    pairs = _cases()[case](n, m)
-    _compare(_inputs(n, m, d, 14.3, dtype), pairs, rtol, symmetric=symmetric)
+    pairs = list_cases()[case](n, m)
+    compare(make_inputs(n, m, d, 14.3, dtype), pairs, rtol, symmetric=symmetric)
 
 
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", list_cases())
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
 def test_the_sigmoid_loss_and_its_gradients_equal_the_oracles(
     case: str, dtype: torch.dtype, rtol: float
 ) -> None:
     n, m, d = SHAPE
-    inputs = _inputs(n, m, d, 10.0, dtype) | {"bias": torch.tensor(-3.0, dtype=dtype)}
-    _compare(inputs, _cases()[case](n, m), rtol, kind="sigmoid")
+    inputs = make_inputs(n, m, d, 10.0, dtype) | {"bias": torch.tensor(-3.0, dtype=dtype)}
+    compare(inputs, list_cases()[case](n, m), rtol, kind="sigmoid")
 
 
 @pytest.mark.parametrize("scale", [1.0, 14.3, 70.0, 100.0])
 def test_every_scale_is_exact(scale: float) -> None:
-    _compare(_inputs(33, 33, 64, scale, torch.float32), Pairs(), 2e-6)
+    compare(make_inputs(33, 33, 64, scale, torch.float32), Pairs(), 2e-6)
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_the_smallest_batches_work(n: int) -> None:
-    inputs = _inputs(n, n, 5, 20.0, torch.float64)
-    value, gradients = _run(inputs, Pairs())
+    inputs = make_inputs(n, n, 5, 20.0, torch.float64)
+    value, gradients = differentiate(inputs, Pairs())
     want, true = reference.oracle(inputs["x"], inputs["y"], inputs["scale"])
     torch.testing.assert_close(value, want, rtol=0, atol=1e-13)
     for got, expected in zip(gradients, true.values(), strict=True):
@@ -111,15 +61,15 @@ def test_the_smallest_batches_work(n: int) -> None:
 
 
 def test_duplicate_rows_share_the_probability() -> None:
-    inputs = _inputs(24, 24, 8, 50.0, torch.float64)
+    inputs = make_inputs(24, 24, 8, 50.0, torch.float64)
     inputs["y"][12:] = inputs["y"][:12]
-    _compare(inputs, Pairs(), 1e-12)
+    compare(inputs, Pairs(), 1e-12)
 
 
 def test_a_zero_row_has_cosine_zero_and_a_finite_loss() -> None:
-    inputs = _inputs(9, 9, 6, 30.0, torch.float64)
+    inputs = make_inputs(9, 9, 6, 30.0, torch.float64)
     inputs["x"][4] = 0.0
-    value, gradients = _run(inputs, Pairs())
+    value, gradients = differentiate(inputs, Pairs())
     true, _ = reference.oracle(inputs["x"], inputs["y"], inputs["scale"])
     torch.testing.assert_close(value, true)
     assert all(g.isfinite().all() for g in gradients)
@@ -156,7 +106,7 @@ def test_rows_that_underflow_under_the_constant_shift_are_done_exactly(
 
 def _hold_to_plain_torch(inputs: dict[str, Tensor]) -> None:
     """Nearly equal embeddings lose digits in any float32: no more than twice torch's own loss."""
-    value, gradients = _run(inputs, Pairs())
+    value, gradients = differentiate(inputs, Pairs())
     true, true_gradients = reference.oracle(inputs["x"], inputs["y"], inputs["scale"])
     torch.testing.assert_close(value.double(), true, rtol=1e-6, atol=1e-6)
     x, y, scale = given = [t.clone().requires_grad_() for t in inputs.values()]
@@ -179,7 +129,7 @@ def test_underflowed_rows_are_exact_with_a_self_mask_too() -> None:
     labels = torch.arange(20).repeat(2)
     pairs = Pairs(row_labels=labels, column_labels=labels, exclude_self=True)
     inputs = {"x": views, "y": views.clone(), "scale": torch.tensor(300.0)}
-    _compare(inputs, pairs, 4e-6, symmetric=True)
+    compare(inputs, pairs, 4e-6, symmetric=True)
 
 
 def test_gradcheck_passes_in_float64() -> None:

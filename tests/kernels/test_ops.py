@@ -28,13 +28,24 @@ def _operators() -> dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]]:
     return {
         "softmax": (
             ops.softmax_contrast,
-            lambda: (*sides(), *labels, *masks, True, "auto"),
+            lambda: (*sides(), *labels, *masks, True, "auto", "flat", True),
         ),
         "diagonal": (
             ops.softmax_contrast,
-            lambda: (*sides(), None, None, *masks, False, "auto"),
+            lambda: (*sides(), None, None, *masks, False, "auto", "balanced", True),
         ),
-        "sigmoid": (ops.sigmoid_contrast, lambda: (*sides(), bias, None, None, *masks, "auto")),
+        "kept": (
+            ops.softmax_contrast,
+            lambda: (*sides(), None, None, *masks, True, "auto", "stored", True),
+        ),
+        "sigmoid": (
+            ops.sigmoid_contrast,
+            lambda: (*sides(), bias, None, None, *masks, False, "auto", "flat", True, True),
+        ),
+        "weighed": (
+            ops.sigmoid_contrast,
+            lambda: (*sides(), bias, *labels, *masks, True, "auto", "flat", True, True),
+        ),
         "probabilities": (torch.ops.twinlens.similarity_softmax.default, lambda: tuple(sides())),
         "independent": (
             torch.ops.twinlens.similarity_sigmoid.default,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,8 +11,18 @@ from torch import Tensor
 from twinlens.errors import InputError
 from twinlens.kernels import reference, similarity
 from twinlens.kernels.gpu import inference
+from twinlens.kernels.gpu.launch import Launch
+from twinlens.kernels.gpu.plan_table import CLASSES, PLAN_TABLE, ROWS, PlanName
+from twinlens.kernels.gpu.plans import PLANS, Plan, plan_similarity, split_classes
 
 HALVES = [torch.float32, torch.float16, torch.bfloat16]
+H200 = Launch(arch=90, processors=132)
+# What the interpreter has no machine for: the tensor memory accelerator and launches that overlap.
+INTERPRETED: dict[PlanName, Plan] = {
+    name: replace(plan, tma=False, chained=False)
+    for name, plan in PLANS.items()
+    if name != "chained"
+}
 
 
 @pytest.fixture(autouse=True)
@@ -25,29 +37,97 @@ def _inputs(n: int, m: int, d: int, dtype: torch.dtype, device: torch.device) ->
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize(("n", "m", "d"), [(20, 203, 70), (1, 1, 3)])
-def test_the_fused_softmax_is_exact(
-    n: int, m: int, d: int, dtype: torch.dtype, device: torch.device, poisoned: None
+@pytest.mark.parametrize(("n", "m", "d"), [(20, 303, 70), (1, 1, 3)])
+@pytest.mark.parametrize("plan", INTERPRETED)
+def test_every_plan_of_the_softmax_is_exact(
+    plan: PlanName,
+    n: int,
+    m: int,
+    d: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    poisoned: None,
 ) -> None:
     x, y, scale = _inputs(n, m, d, dtype, device)
     want = reference.similarity_softmax(x.double(), y.double(), scale.double())
-    got = inference.similarity(x, y, scale, None)
+    got = inference.similarity(x, y, scale, None, INTERPRETED[plan])
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=2e-6)
 
 
-def test_the_fused_sigmoid_is_exact(device: torch.device, poisoned: None) -> None:
+@pytest.mark.parametrize("plan", INTERPRETED)
+def test_every_plan_of_the_sigmoid_is_exact(
+    plan: PlanName, device: torch.device, poisoned: None
+) -> None:
     x, y, scale = _inputs(20, 203, 70, torch.float32, device)
     bias = torch.tensor(-7.0, device=device)
     want = reference.similarity_sigmoid(x.double(), y.double(), scale.double(), bias.double())
-    got = inference.similarity(x, y, scale, bias)
+    got = inference.similarity(x, y, scale, bias, INTERPRETED[plan])
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=2e-6)
 
 
-def test_a_zero_embedding_finds_all_classes_alike(device: torch.device) -> None:
-    x, y, scale = _inputs(2, 10, 8, torch.float32, device)
-    x[1] = 0.0
-    got = inference.similarity(x, y, scale, None)
-    torch.testing.assert_close(got[1], torch.full_like(got[1], 0.1))
+@pytest.mark.parametrize("plan", INTERPRETED)
+def test_zero_rows_duplicates_and_a_scale_of_100_are_exact(
+    plan: PlanName, device: torch.device, poisoned: None
+) -> None:
+    x, y, _ = _inputs(5, 303, 16, torch.float32, device)
+    x[1], x[2], y[9], y[302] = 0.0, y[4], y[4], 0.0
+    scale = torch.tensor(100.0, device=device)
+    want = reference.similarity_softmax(x.double(), y.double(), scale.double())
+    got = inference.similarity(x, y, scale, None, INTERPRETED[plan])
+    torch.testing.assert_close(got.double(), want, rtol=2e-4, atol=1e-7)
+    torch.testing.assert_close(got[1], torch.full_like(got[1], 1 / 303))
+    assert got[2, 4] == got[2, 9]
+
+
+def test_rows_longer_than_a_program_holds_are_gone_over_twice(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, poisoned: None
+) -> None:
+    monkeypatch.setattr(inference, "ROW", 64)
+    monkeypatch.setattr(inference, "PART", 64)
+    x, y, scale = _inputs(3, 203, 16, torch.float32, device)
+    want = reference.similarity_softmax(x.double(), y.double(), scale.double())
+    for plan in (PLANS["small"], PLANS["small partial"], PLANS["library"]):
+        got = inference.similarity(x, y, scale, None, plan)
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=2e-6)
+
+
+def test_the_splits_are_combined_in_one_order(device: torch.device) -> None:
+    x, y, scale = _inputs(4, 640, 16, torch.float32, device)
+    for name in ("small", "small partial"):
+        first = inference.similarity(x, y, scale, None, PLANS[name])
+        for _ in range(100):
+            assert torch.equal(first, inference.similarity(x, y, scale, None, PLANS[name]))
+
+
+def test_few_rows_fill_the_processors() -> None:
+    for element in (torch.bfloat16, torch.float32):
+        x, y = torch.empty(64, 512, dtype=element), torch.empty(1000, 512, dtype=element)
+        plan = plan_similarity(H200, x, y)
+        bands, splits = split_classes(H200, H200.tile(plan.tile, x, y), 64, 1000)
+        assert bands * splits >= 128
+
+
+def test_the_plan_is_that_of_the_nearest_size() -> None:
+    def plan_of(n: int, m: int) -> object:
+        x, y = (torch.empty(rows, 16, device="meta", dtype=torch.bfloat16) for rows in (n, m))
+        return plan_similarity(H200, x, y)
+
+    for row, n in enumerate(ROWS):
+        for column, m in enumerate(CLASSES):
+            assert plan_of(n, m) == PLANS[PLAN_TABLE[2][row][column]]
+    assert plan_of(70, 1500) == plan_of(64, 1000)
+    assert plan_of(100_000, 10_000_000) == plan_of(4096, 1_000_000)
+
+
+def test_unaligned_rows_and_older_gpus_take_no_plan_of_hoppers() -> None:
+    odd = torch.empty(4096, 17), torch.empty(1_000_000, 17, device="meta")
+    assert plan_similarity(H200, *odd) == PLANS["small"]
+    for n in ROWS:
+        for m in CLASSES:
+            x, y = (torch.empty(rows, 16, device="meta") for rows in (n, m))
+            plan = plan_similarity(Launch(80, 108), x, y)
+            assert not plan.tma
+            assert not plan.chained
 
 
 @pytest.mark.parametrize("path", ["triton", "blocked"])

@@ -16,7 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from twinlens.kernels import contrastive, positives
-from twinlens.kernels.contrastive import LOG2_E, Emit, PerSide, Problem, blocks, find_shift
+from twinlens.kernels.contrastive import (
+    LOG2_E,
+    Emit,
+    PerSide,
+    Problem,
+    Side,
+    SigmoidPass,
+    Sums,
+    blocks,
+    find_shift,
+)
 from twinlens.kernels.pairs import Pairs
 
 ROWS, COLUMNS = 1024, 4096  # one tile: 16 MB in float32; smaller ones starve the matrix product
@@ -28,11 +38,12 @@ Hidden = Callable[[Tensor], Tensor]
 class ChunkedEngine:
     """Exact and memory-flat on any device; the CPU path."""
 
-    def softmax_lse(self, problem: Problem, shares: PerSide) -> PerSide:
+    def softmax_sums(self, problem: Problem, shares: PerSide, *, keep: bool = False) -> Sums:
         """Return the log-sum-exps; see `contrastive.Engine`."""
-        x, y, s2, pairs = problem.x.unit, problem.y.unit, problem.factor, problem.pairs
+        x, y, s2 = problem.x.unit, problem.y.unit, problem.factor
         shift = contrastive.find_shift(s2)
-        rows, columns = softmax_sums(x, y, s2, pairs, columns=problem.symmetric)
+        kept = x.new_empty(len(x), len(y)) if keep else None
+        rows, columns = softmax_sums(x, y, s2, problem.pairs, columns=problem.symmetric, kept=kept)
         if problem.row_group is not None:
             columns = problem.row_group.sum(columns)
         lse = PerSide(rows.double().log2() - shift, columns.double().log2() - shift)
@@ -42,13 +53,13 @@ class ChunkedEngine:
         if len(at := underflowed.columns):
             exact = exact_lse(y[at], x, s2, _hidden_columns(problem, at))
             lse.columns[at] = problem.row_group.logaddexp2(exact) if problem.row_group else exact
-        return lse
+        return Sums(lse, kept)
 
     def softmax_gradient(
-        self, problem: Problem, lse: PerSide, shares: PerSide, pull: PerSide, emit: Emit
+        self, problem: Problem, sums: Sums, shares: PerSide, pull: PerSide, emit: Emit
     ) -> Tensor:
         """Emit G y, return G^T x; see `contrastive.Engine`."""
-        x, y, s2, pairs = problem.x.unit, problem.y.unit, problem.factor, problem.pairs
+        x, y, s2, lse = problem.x.unit, problem.y.unit, problem.factor, sums.lse
         shift, underflowed = contrastive.find_shift(s2), _find_underflowed(problem, lse, shares)
         gain = PerSide(
             contrastive.find_gain(lse.rows + shift, shares.rows).index_fill_(
@@ -58,7 +69,7 @@ class ChunkedEngine:
                 0, underflowed.columns, 0.0
             ),
         )
-        dx, dy = softmax_gradient(x, y, s2, pairs, gain, needs_y=problem.needs_y)
+        dx, dy = softmax_gradient(problem, gain, sums.kept)
         if len(at := underflowed.rows):
             hidden, few = _hidden_rows(problem, at), (lse.rows[at], shares.rows[at])
             by_rows, by_y = exact_gradient(x[at], y, s2, hidden, *few)
@@ -71,83 +82,76 @@ class ChunkedEngine:
             if problem.needs_y:
                 dy.index_add_(0, at, by_columns)
         wanted = dy if problem.needs_y else None
-        positives.subtract_pull(dx, wanted, problem.x, problem.y, pairs, pull)
+        positives.subtract_pull(dx, wanted, problem.x, problem.y, problem.pairs, pull)
         emit(slice(0, len(x)), dx)
         return dy
 
-    def sigmoid_total(self, problem: Problem, bias: Tensor) -> Tensor:
+    def sigmoid_total(self, problem: Problem, bias: Tensor, pull: PerSide) -> Tensor:
         """Return the sum of softplus; see `contrastive.Engine`."""
-        return sigmoid_total(problem.x.unit, problem.y.unit, problem.factor, bias, problem.pairs)
+        total = problem.x.unit.new_zeros(())
+        for rows, columns, z in _logits(problem.x.unit, problem.y.unit, problem.factor, bias):
+            at = _positives(problem.pairs, rows, columns, z.device)
+            total += _softplus_sum(z, at, _pulls(pull, rows, columns, at), problem, rows, columns)
+        return total
 
-    def sigmoid_gradient(self, problem: Problem, bias: Tensor, emit: Emit) -> tuple[Tensor, Tensor]:
-        """Emit G y, return G^T x and sum(G); see `contrastive.Engine`."""
-        dx, dy, total = sigmoid_gradient(
-            problem.x.unit,
-            problem.y.unit,
-            problem.factor,
-            bias,
-            problem.pairs,
-            needs_y=problem.needs_y,
-        )
+    def sigmoid_pass(
+        self, problem: Problem, bias: Tensor, pull: PerSide, emit: Emit
+    ) -> SigmoidPass:
+        """Emit G y, return the value, G^T x and sum(G); see `contrastive.Engine`."""
+        x, y, pairs = problem.x.unit, problem.y.unit, problem.pairs
+        dx, dy = torch.zeros_like(x), torch.zeros_like(y if problem.needs_y else y[:0])
+        value, total = x.new_zeros(()), x.new_zeros(())
+        for rows, columns, z in _logits(x, y, problem.factor, bias):
+            at = _positives(pairs, rows, columns, z.device)
+            weights = _pulls(pull, rows, columns, at)
+            value += _softplus_sum(z, at, weights, problem, rows, columns)  # turns positives' sign
+            g = z.sigmoid_()
+            # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose a solved pair's digits.
+            g[at] *= -weights
+            _hide(g, pairs, rows, columns, 0.0)
+            total += g.sum()
+            _multiply(g, x, y, dx, dy, rows, columns)
         emit(slice(0, len(dx)), dx)
-        return dy, total
+        return SigmoidPass(value, dy, total)
+
+    def own_cosines(self, problem: Problem) -> Tensor:
+        """Return each row's cosine with its own column; see `contrastive.Engine`."""
+        return positives.own_cosines(problem)
+
+    def project(
+        self, side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out: Tensor
+    ) -> Tensor:
+        """Write the raw rows' gradient; see `contrastive.Engine`."""
+        return contrastive.project_rows(side, rows, unit_gradient, factor, out)
 
 
 def softmax_sums(
-    x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs, *, columns: bool
+    x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs, *, columns: bool, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the sums of e over each unit row of x (n,) and, if asked, of y (m,)."""
+    """Return the sums of e over each unit row of x (n,) and, if asked, of y (m,); fill `kept`."""
     row_sums, column_sums = x.new_zeros(len(x)), x.new_zeros(len(y))
     for i, j, e in _exponentials(x, y, s2, pairs):
         row_sums[i] += e.sum(1)
         if columns:
             column_sums[j] += e.sum(0)
+        if kept is not None:
+            kept[i, j] = e
     return row_sums, column_sums
 
 
-def softmax_gradient(
-    x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs, gain: PerSide, *, needs_y: bool
-) -> tuple[Tensor, Tensor]:
+def softmax_gradient(problem: Problem, gain: PerSide, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return G y (n, d) and G^T x (m, d) for G = e * (row gain + column gain), in one sweep.
 
     With gain = share / sum, G holds both directions' probabilities for one exponential.
     """
-    dx, dy = torch.zeros_like(x), torch.zeros_like(y if needs_y else y[:0])
+    x, y = problem.x.unit, problem.y.unit
+    dx, dy = torch.zeros_like(x), torch.zeros_like(y if problem.needs_y else y[:0])
     buffer = _tile_buffer(x, y)
-    for i, j, e in _exponentials(x, y, s2, pairs):
+    for i, j, e in _terms(problem, kept):
         both = buffer[: e.numel()].view_as(e)
         torch.add(gain.rows[i, None], gain.columns[j], out=both)
-        _multiply(e.mul_(both), x, y, dx, dy, i, j)
+        _multiply(both.mul_(e), x, y, dx, dy, i, j)
     return dx, dy
-
-
-def sigmoid_total(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs) -> Tensor:
-    """Return the sum of softplus(-+ logit) over all pairs that are compared."""
-    total = x.new_zeros(())
-    for rows, columns, z in _logits(x, y, scale, bias):
-        at = _positives(pairs, rows, columns, x.device)
-        z[at] = -z[at]
-        _hide(z, pairs, rows, columns, -torch.inf)
-        total += F.softplus(z, threshold=60.0).sum()
-    return total
-
-
-def sigmoid_gradient(
-    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs, *, needs_y: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return G y (n, d), G^T x (m, d) and sum(G) for G = sigmoid(logit) - positive."""
-    dx, dy = torch.zeros_like(x), torch.zeros_like(y if needs_y else y[:0])
-    total = x.new_zeros(())
-    for rows, columns, z in _logits(x, y, scale, bias):
-        at = _positives(pairs, rows, columns, x.device)
-        # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose all digits of a solved pair.
-        solved = -torch.sigmoid(-z[at])
-        g = z.sigmoid_()
-        g[at] = solved
-        _hide(g, pairs, rows, columns, 0.0)
-        total += g.sum()
-        _multiply(g, x, y, dx, dy, rows, columns)
-    return dx, dy, total
 
 
 def exact_lse(x: Tensor, y: Tensor, s2: Tensor, hidden: Hidden) -> Tensor:
@@ -202,6 +206,16 @@ def _logits(
         yield rows, columns, torch.addmm(shift, scaled, y[columns].T, out=tile)
 
 
+def _terms(problem: Problem, kept: Tensor | None) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield each tile of the forward's terms, computed again unless they were kept."""
+    x, y = problem.x.unit, problem.y.unit
+    if kept is None:
+        yield from _exponentials(x, y, problem.factor, problem.pairs)
+    else:
+        for rows, columns in _tiles(len(x), len(y)):
+            yield rows, columns, kept[rows, columns]
+
+
 def _exponentials(
     x: Tensor, y: Tensor, s2: Tensor, pairs: Pairs
 ) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -238,6 +252,23 @@ def _positives(
     i, j = _numbers(rows, device)[:, None], _numbers(columns, device)[None, :]
     local = pairs.positive(i, j).nonzero()
     return local[:, 0], local[:, 1]
+
+
+def _pulls(pull: PerSide, rows: slice, columns: slice, at: tuple[Tensor, Tensor]) -> Tensor:
+    return pull.rows[rows][at[0]] + pull.columns[columns][at[1]]
+
+
+def _softplus_sum(
+    z: Tensor, at: tuple[Tensor, Tensor], weights: Tensor, problem: Problem,
+    rows: slice, columns: slice,
+) -> Tensor:  # fmt: skip
+    """Turn the sign of the positives in z, and return the weighted sum of softplus."""
+    z[at] = -z[at]
+    _hide(z, problem.pairs, rows, columns, -torch.inf)
+    terms = F.softplus(z, threshold=60.0)
+    if problem.pairs.weigh_positives:
+        terms[at] *= weights
+    return terms.sum()
 
 
 def _numbers(span: slice, device: torch.device) -> Tensor:

@@ -1,11 +1,13 @@
 """The one algorithm behind every contrastive loss; an engine supplies the sweeps over tiles.
 
-    forward   one sweep gives the sums of rows and of columns; the rest is linear in n + m
-    backward  one sweep: a tile of G = e * (row gain + column gain) - positive * (row pull +
-              column pull), and two products, G y and G^T x
+    softmax   forward: one sweep gives the sums of rows and of columns
+              backward: one sweep makes tiles of G = e * (row gain + column gain) -
+              positive * (row pull + column pull), and two products, G y and G^T x
+    sigmoid   one sweep, in the forward: G needs no sums, so value and gradient come together
 
-Four units of 2nmd operations in all, for both directions. Normalisation, the positives' own terms,
-d/d scale = sum_i <x_i, (G y)_i> and d/d bias = sum G cost only time linear in n + m.
+Four units of 2nmd operations for the softmax, both directions, and three if the forward's terms
+are kept; three for the sigmoid. Normalisation, the positives' own terms, d/d scale =
+sum_i <x_i, (G y)_i> and d/d bias = sum G cost only time linear in n + m.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +27,9 @@ EPSILON = 1e-12  # of torch.nn.functional.normalize: shorter rows are divided by
 HEADROOM = 100.0  # bits by which the shift lifts the largest possible term above 1
 FLOOR = -102.0  # a sum under count * 2^FLOOR may have lost terms that count
 LOG2_E = math.log2(math.e)
+KEPT_BYTES = 12 << 30  # the most that "stored" keeps of a forward
+
+Memory = Literal["flat", "balanced", "stored"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,24 @@ class Problem:
     symmetric: bool = False  # a softmax over columns too
     needs_y: bool = True  # the gradient by y, in a backward
     row_group: RowGroup | None = None
+    memory: Memory = "balanced"
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a forward knows in the end."""
+
+    lse: PerSide  # in bits, float64
+    kept: Tensor | None = None  # (n, m): the shifted terms 2^(logit + shift), hidden ones zero
+
+
+@dataclass(frozen=True)
+class SigmoidPass:
+    """The sigmoid's value and gradient, up to factors that the caller knows."""
+
+    value: Tensor  # the sum of softplus over all pairs that are compared
+    by_y: Tensor  # G^T x (m, d), empty unless needed
+    total: Tensor  # the sum of G
 
 
 # Takes the finished rows of G y, block by block; the engine is done with them.
@@ -94,25 +117,37 @@ Emit = Callable[[slice, Tensor], None]
 class Engine(Protocol):
     """The sweeps over tiles: in torch (`ChunkedEngine`), or in Triton (`TritonEngine`)."""
 
-    def softmax_lse(self, problem: Problem, shares: PerSide) -> PerSide:
-        """Return the log-sum-exp of each row and column that has a share, in bits and float64.
+    def softmax_sums(self, problem: Problem, shares: PerSide, *, keep: bool = False) -> Sums:
+        """Return the log-sum-exp of each row and column that has a share; keep the terms if asked.
 
         float64, since a loss is a difference of such numbers: 144 - 144 at scale 100. They are few.
         """
         ...
 
     def softmax_gradient(
-        self, problem: Problem, lse: PerSide, shares: PerSide, pull: PerSide, emit: Emit
+        self, problem: Problem, sums: Sums, shares: PerSide, pull: PerSide, emit: Emit
     ) -> Tensor:
         """Emit G y, return G^T x for G = share * probability - positive * pull, over both sides."""
         ...
 
-    def sigmoid_total(self, problem: Problem, bias: Tensor) -> Tensor:
-        """Return the sum of softplus(-+ logit) over all pairs that are compared."""
+    def sigmoid_total(self, problem: Problem, bias: Tensor, pull: PerSide) -> Tensor:
+        """Return the sum of softplus(-+ logit) over all pairs, a positive's times its pull."""
         ...
 
-    def sigmoid_gradient(self, problem: Problem, bias: Tensor, emit: Emit) -> tuple[Tensor, Tensor]:
-        """Emit G y, return G^T x and sum(G) for G = sigmoid(logit) - positive."""
+    def sigmoid_pass(
+        self, problem: Problem, bias: Tensor, pull: PerSide, emit: Emit
+    ) -> SigmoidPass:
+        """Emit G y for G = the derivative of that sum by the logits, and return the rest."""
+        ...
+
+    def own_cosines(self, problem: Problem) -> Tensor:
+        """Return the cosine of each row with its own column, where those are the positives."""
+        ...
+
+    def project(
+        self, side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out: Tensor
+    ) -> Tensor:
+        """Write the raw rows' gradient from the unit rows', return the sum of their slopes."""
         ...
 
 
@@ -130,7 +165,12 @@ def has_underflowed(sums: Tensor, shares: Tensor, terms: int) -> Tensor:
 
     Even if all `terms` terms were lost, they would be 2^-24 of a sum at the bar.
     """
-    return (sums < math.log2(max(terms, 1)) + FLOOR) & (shares > 0)
+    return (sums < underflow_bar(terms)) & (shares > 0)
+
+
+def underflow_bar(terms: int) -> float:
+    """Return the shifted log-sum under which terms that count may have been lost."""
+    return math.log2(max(terms, 1)) + FLOOR
 
 
 def find_gain(sums: Tensor, shares: Tensor) -> Tensor:
@@ -144,6 +184,9 @@ def compute_weights(problem: Problem) -> tuple[PerSide, PerSide]:
     Rows without a positive have no share: they would ask for the mean of nothing.
     """
     n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
+    if problem.pairs.row_labels is None and problem.row_group is None:
+        shares = _diagonal_shares(problem)
+        return shares, shares
     row_counts, column_counts = problem.pairs.counts(n, m, like.device)
     anchors = (row_counts > 0).sum()
     if problem.row_group is not None:
@@ -162,6 +205,26 @@ def compute_weights(problem: Problem) -> tuple[PerSide, PerSide]:
     return shares, pull
 
 
+def sigmoid_pull(problem: Problem) -> PerSide:
+    """Return two halves of each positive's weight: 1/2 each, or 1/2k with `weigh_positives`."""
+    n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
+    if not problem.pairs.weigh_positives:
+        return PerSide(like.new_full((n,), 0.5), like.new_full((m,), 0.5))
+    rows, columns = problem.pairs.counts(n, m, like.device)
+    if problem.row_group is not None:
+        columns = problem.row_group.sum(columns)
+    return PerSide(*(0.5 / k.clamp_min(1).to(like.dtype) for k in (rows, columns)))
+
+
+def keeps_terms(memory: Memory, n: int, m: int, element_bytes: int, pairs: Pairs) -> bool:
+    """Tell whether a softmax's forward keeps its terms: asked for, few enough, one positive a row.
+
+    Kept terms are rounded, and only positives on the diagonal are cheap to compute again exactly.
+    """
+    fits = n * m * element_bytes <= KEPT_BYTES
+    return memory == "stored" and pairs.row_labels is None and fits
+
+
 def softmax_loss(lse: PerSide, shares: PerSide, attraction: Tensor, s2: Tensor) -> Tensor:
     """Return sum shares * lse - sum pull * logit of positives, in natural units."""
     repulsion = _weighted(shares.rows, lse.rows) + _weighted(shares.columns, lse.columns)
@@ -171,21 +234,32 @@ def softmax_loss(lse: PerSide, shares: PerSide, attraction: Tensor, s2: Tensor) 
 class InputGradient:
     """Collects unit rows' gradients and turns them into the raw rows' and the scale's."""
 
-    def __init__(self, side: Side, factor: Tensor) -> None:
-        self.side, self.factor = side, factor
-        self.raw = torch.empty_like(side.raw)
+    def __init__(
+        self, side: Side, factor: Tensor, engine: Engine, dtype: torch.dtype | None = None
+    ) -> None:
+        self.side, self.factor, self.engine = side, factor, engine
+        self.raw = side.raw.new_empty(side.raw.shape, dtype=dtype)
         self.slope = side.inverse_norm.new_zeros(())
 
     def take(self, rows: slice, unit_gradient: Tensor) -> None:
         """Project off what points outwards and divide by the norm, some rows at a time."""
-        start = rows.start or 0
-        for b in linear_blocks(unit_gradient):
-            at = slice(start + b.start, start + b.stop)
-            unit, d = self.side.rows(at), unit_gradient[b]
-            slope = (unit * d).sum(1)
-            self.slope += slope.sum()
-            d = torch.addcmul(d, unit, slope[:, None], value=-1)
-            self.raw[at] = d.mul_((self.side.inverse_norm[at] * self.factor)[:, None])
+        at = slice(rows.start or 0, (rows.start or 0) + len(unit_gradient))
+        self.slope += self.engine.project(self.side, at, unit_gradient, self.factor, self.raw[at])
+
+
+def project_rows(
+    side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out: Tensor
+) -> Tensor:
+    """Write the raw rows' gradient from the unit rows'; see `Engine.project`."""
+    total = unit_gradient.new_zeros(())
+    for b in linear_blocks(unit_gradient):
+        at = slice(rows.start + b.start, rows.start + b.stop)
+        unit, d = side.rows(at), unit_gradient[b]
+        slope = (unit * d).sum(1)
+        total += slope.sum()
+        d = torch.addcmul(d, unit, slope[:, None], value=-1)
+        out[b] = d.mul_((side.inverse_norm[at] * factor)[:, None])
+    return total
 
 
 def blocks(length: int, size: int) -> list[slice]:
@@ -196,6 +270,16 @@ def blocks(length: int, size: int) -> list[slice]:
 def linear_blocks(rows: Tensor) -> list[slice]:
     """Cut for work linear in the rows: small for the CPU's cache, few launches for a GPU."""
     return blocks(len(rows), 8192 if rows.is_cuda else 1024)
+
+
+def _diagonal_shares(problem: Problem) -> PerSide:
+    """Return the shares where each row has one positive, its own column: few, small launches."""
+    n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
+    half = 0.5 if problem.symmetric else 1.0
+    columns = like.new_zeros(m)
+    if problem.symmetric:
+        columns[problem.pairs.offset : problem.pairs.offset + n] = (1.0 - half) / n
+    return PerSide(like.new_full((n,), half / n), columns)
 
 
 def _share(counts: Tensor, anchors: Tensor, total: float, like: Tensor) -> Tensor:

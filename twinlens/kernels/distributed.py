@@ -2,7 +2,7 @@
 
 One side is gathered; since every process uses the same constant shift, the columns' sums merge by
 one plain sum of N numbers, with no exchange of maxima; gradients of the gathered side are summed
-back to their owners. Every rank must bring equally many rows.
+back to their owners. Every rank must bring equally many rows, and need the same gradients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from torch import Tensor
 
 from twinlens.errors import InputError
 from twinlens.kernels import contrastive, ops, positives
-from twinlens.kernels.contrastive import LOG2_E, InputGradient, PerSide, Problem, Side
+from twinlens.kernels.contrastive import (
+    LOG2_E,
+    InputGradient,
+    Memory,
+    PerSide,
+    Problem,
+    Side,
+    Sums,
+)
 from twinlens.kernels.pairs import Pairs
 
 
@@ -33,6 +41,7 @@ def sharded_contrastive_loss(
     combine: Literal["mean", "sum"] = "mean",
     group: dist.ProcessGroup | None = None,
     engine: str = "auto",
+    memory: Memory = "balanced",
 ) -> Tensor:
     """Return the loss over all ranks' rows, the same number on each rank.
 
@@ -42,7 +51,9 @@ def sharded_contrastive_loss(
     `combine` is how the caller will merge the ranks' parameter gradients. DistributedDataParallel
     takes the mean; the gradients by x and y are then world-size times larger, so that the mean is
     the single-process gradient. Those by scale and bias are complete on every rank either way.
+    `memory` is as in `loss.contrastive_loss`, for this rank's rows.
     """
+    ops.check_memory(memory)
     if len(x) != len(y):
         raise InputError(
             f"this rank has {len(x)} rows of x and {len(y)} of y; they must belong together",
@@ -51,7 +62,9 @@ def sharded_contrastive_loss(
     shard = Shard(group)
     pairs = shard.pairs(len(x), labels)
     boost = float(shard.size) if combine == "mean" else 1.0
-    settings = _Settings(shard, pairs, symmetric, boost, engine)
+    given = [t for t in (x, y, scale, bias) if t is not None]
+    differentiates = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    settings = _Settings(shard, pairs, symmetric, boost, engine, memory, differentiates)
     if kind == "sigmoid":
         if bias is None:
             raise InputError("the sigmoid loss needs a bias", field="bias")
@@ -108,16 +121,24 @@ class _Settings:
     symmetric: bool
     boost: float
     engine: str
+    memory: Memory
+    differentiates: bool
 
     def pose(self, x: Tensor, y: Tensor, scale: Tensor, *, bits: bool, needs_y: bool) -> Problem:
         """Return this rank's rows against all columns."""
         a, b = Side.measure(x), Side.measure(self.shard.gather(y))
         factor = scale.to(a.inverse_norm.dtype) * (LOG2_E if bits else 1.0)
-        return Problem(a, b, factor, self.pairs, self.symmetric, needs_y, self.shard)
+        return Problem(a, b, factor, self.pairs, self.symmetric, needs_y, self.shard, self.memory)
 
-    def gradient_of_y(self, problem: Problem, y: Tensor, factor: Tensor, dy: Tensor) -> Tensor:
+    def keeps_terms(self, problem: Problem) -> bool:
+        """Tell whether the forward keeps its terms for the backward."""
+        n, m, size = len(problem.x), len(problem.y), problem.x.raw.element_size()
+        fits = contrastive.keeps_terms(self.memory, n, m, size, self.pairs)
+        return self.differentiates and fits
+
+    def gradient_of_y(self, y: Tensor, by_x: InputGradient, dy: Tensor) -> Tensor:
         """Sum the ranks' gradients of this rank's own columns, and go through the norm."""
-        by_y = InputGradient(Side.measure(y), factor)
+        by_y = InputGradient(Side.measure(y), by_x.factor, by_x.engine, by_x.raw.dtype)
         own = self.shard.scatter_sum(dy)
         by_y.take(slice(0, len(own)), own)
         return by_y.raw
@@ -128,59 +149,61 @@ class _Softmax(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, settings: _Settings) -> Tensor:
         problem = settings.pose(x, y, scale, bits=True, needs_y=False)
         shares, pull = contrastive.compute_weights(problem)
-        lse = ops.choose_engine(settings.engine, x).softmax_lse(problem, shares)
-        ctx.save_for_backward(x, y, scale, lse.rows, lse.columns)
+        engine = ops.choose_engine(settings.engine, x)
+        sums = engine.softmax_sums(problem, shares, keep=settings.keeps_terms(problem))
+        lse = sums.lse
+        ctx.save_for_backward(x, y, scale, lse.rows, lse.columns, sums.kept)
         ctx.settings = settings
         # Every rank knows all columns' lse; each adds those of its own, once.
         own = slice(settings.pairs.offset, settings.pairs.offset + len(x))
         mine = PerSide(shares.rows, shares.columns[own])
         few = PerSide(lse.rows, lse.columns[own])
-        attraction = positives.attraction(problem, pull)
+        attraction = positives.attraction(problem, pull, engine)
         return settings.shard.sum(contrastive.softmax_loss(few, mine, attraction, problem.factor))
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, scale, row_lse, column_lse = ctx.saved_tensors
+        x, y, scale, row_lse, column_lse, kept = ctx.saved_tensors
         settings: _Settings = ctx.settings
         needs_y = ctx.needs_input_grad[1]
         problem = settings.pose(x, y, scale, bits=True, needs_y=needs_y)
         shares, pull = contrastive.compute_weights(problem)
         factor = scale.to(problem.factor.dtype) * upstream * settings.boost
-        by_x = InputGradient(problem.x, factor)
-        dy = ops.choose_engine(settings.engine, x).softmax_gradient(
-            problem, PerSide(row_lse, column_lse), shares, pull, by_x.take
-        )
-        gy = settings.gradient_of_y(problem, y, factor, dy) if needs_y else None
+        engine = ops.choose_engine(settings.engine, x)
+        by_x = InputGradient(problem.x, factor, engine)
+        sums = Sums(PerSide(row_lse, column_lse), kept)
+        dy = engine.softmax_gradient(problem, sums, shares, pull, by_x.take)
+        gy = settings.gradient_of_y(y, by_x, dy) if needs_y else None
         gscale = settings.shard.sum(by_x.slope) * upstream
         return by_x.raw, gy, gscale.to(scale.dtype), None
 
 
 class _Sigmoid(torch.autograd.Function):
+    """Value and gradients in the forward's one pass; the backward only multiplies."""
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, settings: _Settings
     ) -> Tensor:
-        problem = settings.pose(x, y, scale, bits=False, needs_y=False)
-        ctx.save_for_backward(x, y, scale, bias)
-        ctx.settings = settings
-        engine = ops.choose_engine(settings.engine, x)
-        total = engine.sigmoid_total(problem, bias.to(problem.factor.dtype))
-        return settings.shard.sum(total) / len(problem.y)
+        needs_y = settings.differentiates and y.requires_grad
+        problem = settings.pose(x, y, scale, bits=False, needs_y=needs_y)
+        wide, count, shard = problem.factor.dtype, len(problem.y), settings.shard
+        engine, pull = ops.choose_engine(settings.engine, x), contrastive.sigmoid_pull(problem)
+        if not settings.differentiates:
+            return shard.sum(engine.sigmoid_total(problem, bias.to(wide), pull)) / count
+        factor = scale.to(wide) / count * settings.boost
+        by_x = InputGradient(problem.x, factor, engine, ops.saved_type(x))
+        done = engine.sigmoid_pass(problem, bias.to(wide), pull, by_x.take)
+        gy = settings.gradient_of_y(y, by_x, done.by_y) if needs_y else None
+        gscale, gbias = (shard.sum(v) / count for v in (by_x.slope, done.total))
+        ctx.save_for_backward(by_x.raw, gy, gscale, gbias)
+        ctx.types = [t.dtype for t in (x, y, scale, bias)]
+        return shard.sum(done.value) / count
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, scale, bias = ctx.saved_tensors
-        settings: _Settings = ctx.settings
-        needs_y = ctx.needs_input_grad[1]
-        problem = settings.pose(x, y, scale, bits=False, needs_y=needs_y)
-        wide = problem.factor.dtype
-        share = upstream.to(wide) / len(problem.y)
-        factor = scale.to(wide) * share * settings.boost
-        by_x = InputGradient(problem.x, factor)
-        dy, total = ops.choose_engine(settings.engine, x).sigmoid_gradient(
-            problem, bias.to(wide), by_x.take
-        )
-        gy = settings.gradient_of_y(problem, y, factor, dy) if needs_y else None
-        gscale = settings.shard.sum(by_x.slope) * share
-        gbias = settings.shard.sum(total) * share
-        return by_x.raw, gy, gscale.to(scale.dtype), gbias.to(bias.dtype), None
+        gradients = [
+            None if g is None else (upstream * g).to(dtype)
+            for g, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+        ]
+        return *gradients, None

@@ -6,19 +6,22 @@ by both sides, the scale and the bias. Embeddings may be float64, float32, float
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from twinlens.errors import InputError
 from twinlens.kernels import ops
+from twinlens.kernels.contrastive import Memory
 from twinlens.kernels.pairs import Pairs
 
 __all__ = [
     "Pairs",
     "clip_loss",
     "contrastive_loss",
+    "matryoshka_loss",
     "moco_loss",
     "nt_xent_loss",
     "siglip_loss",
@@ -38,12 +41,18 @@ def contrastive_loss(
     kind: Literal["softmax", "sigmoid"] = "softmax",
     symmetric: bool = True,
     engine: str = "auto",
+    memory: Memory = "balanced",
 ) -> Tensor:
     """Return the contrastive loss of rows x (n, d) against columns y (m, d).
 
     `reference.contrastive_loss` is the specification. The logits are scale * cosine (+ bias, only
     with the sigmoid; a softmax does not feel one). `pairs` says who is whose positive, by default
     the diagonal. `symmetric` averages the softmax over rows with that over columns.
+
+    `memory` trades memory for time, never exactness. Beyond inputs and gradients a GPU takes, of
+    64k x 512: "flat" about 0.3 GB, "balanced" less than 1 GB, "stored" n * m numbers too while they
+    fit in 12 GB (a softmax with positives on the diagonal then spares one product of four; all
+    else is as "balanced").
     """
     pairs = pairs or Pairs()
     _check(x, y, pairs, kind, bias)
@@ -55,12 +64,18 @@ def contrastive_loss(
         pairs.exclude_self,
         pairs.own_key_columns,
     )
+    ops.check_memory(memory)
     value: Tensor
     if kind == "sigmoid":
         bias = _scalar(0.0 if bias is None else bias, x)
-        value = ops.sigmoid_contrast(x, y, scale, bias, *masks, engine)
+        value, *_ = ops.sigmoid_contrast(
+            x, y, scale, bias, *masks, pairs.weigh_positives, engine, memory,
+            _differentiates(x, y, scale, bias), y.requires_grad,
+        )  # fmt: skip
     else:
-        value, *_ = ops.softmax_contrast(x, y, scale, *masks, symmetric, engine)
+        value, *_ = ops.softmax_contrast(
+            x, y, scale, *masks, symmetric, engine, memory, _differentiates(x, y, scale)
+        )
     return value
 
 
@@ -78,6 +93,42 @@ def siglip_loss(x: Tensor, y: Tensor, scale: Number, bias: Number) -> Tensor:
     Zhai et al. 2023, https://arxiv.org/abs/2303.15343.
     """
     return contrastive_loss(x, y, scale, bias=bias, kind="sigmoid")
+
+
+def matryoshka_loss(
+    x: Tensor,
+    y: Tensor,
+    scale: Number,
+    widths: Sequence[int],
+    *,
+    weights: Sequence[float] | None = None,
+    **settings: Any,
+) -> Tensor:
+    """Return the sum over widths of weight * the loss of the embeddings' first `width` numbers.
+
+    Each prefix is normalised by itself, so each can be used by itself. Weights are 1 by default;
+    settings are those of `contrastive_loss`. Prefixes are read where they lie, one after another:
+    the memory is that of one loss, the time that of sum(widths) numbers.
+    Kusupati et al. 2022, https://arxiv.org/abs/2205.13147.
+    """
+    d = x.shape[-1]
+    if not widths or list(widths) != sorted({w for w in widths if 0 < w <= d}):
+        raise InputError(
+            f"widths is {tuple(widths)}; give increasing numbers from 1 to {d}, the embeddings' "
+            "width",
+            field="widths",
+        )
+    weights = [1.0] * len(widths) if weights is None else weights
+    if len(weights) != len(widths):
+        raise InputError(
+            f"weights has {len(weights)} numbers for {len(widths)} widths: give one each",
+            field="weights",
+        )
+    terms = [
+        weight * contrastive_loss(x[:, :width], y[:, :width], scale, **settings)
+        for width, weight in zip(widths, weights, strict=True)
+    ]
+    return torch.stack(terms).sum()
 
 
 def nt_xent_loss(first: Tensor, second: Tensor, scale: Number) -> Tensor:
@@ -108,6 +159,10 @@ def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, scale: Number) -> Te
     return contrastive_loss(queries, torch.cat([keys, queue]), scale, pairs, symmetric=False)
 
 
+def _differentiates(*inputs: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
 def _scalar(value: Number, like: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
         wide = torch.float64 if like.dtype == torch.float64 else torch.float32
@@ -130,4 +185,10 @@ def _check(x: Tensor, y: Tensor, pairs: Pairs, kind: str, bias: Number | None) -
         raise InputError(f"kind is {kind!r}; it must be 'softmax' or 'sigmoid'", field="kind")
     if kind == "softmax" and bias is not None:
         raise InputError("a softmax does not feel a bias: leave it out", field="bias")
+    if kind == "softmax" and pairs.weigh_positives:
+        raise InputError(
+            "weigh_positives is for the sigmoid; a softmax takes the mean over a row's positives "
+            "anyway: leave it out",
+            field="weigh_positives",
+        )
     pairs.check(len(x), len(y))

@@ -8,7 +8,7 @@ Triton engine is imported by the first call that runs on one.
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +16,16 @@ from torch import Tensor
 from twinlens.errors import InputError, MissingDependencyError
 from twinlens.kernels import contrastive, positives
 from twinlens.kernels.chunked import ChunkedEngine
-from twinlens.kernels.contrastive import LOG2_E, Engine, InputGradient, PerSide, Problem, Side
+from twinlens.kernels.contrastive import (
+    LOG2_E,
+    Engine,
+    InputGradient,
+    Memory,
+    PerSide,
+    Problem,
+    Side,
+    Sums,
+)
 from twinlens.kernels.pairs import Pairs
 
 ENGINES = ("auto", "chunked", "triton")
@@ -34,15 +43,23 @@ def softmax_contrast(
     own_key_columns: int,
     symmetric: bool,
     engine: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the softmax contrastive loss, and the log-sum-exps that its gradient needs."""
+    memory: str,
+    differentiate: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the softmax contrastive loss, and what its gradient needs: log-sum-exps, kept terms.
+
+    The last is empty unless terms are kept.
+    """
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    problem = _build_problem(x, y, scale, pairs, bits=True, symmetric=symmetric)
+    problem = _build_problem(x, y, scale, pairs, memory, bits=True, symmetric=symmetric)
     shares, pull = contrastive.compute_weights(problem)
-    lse = choose_engine(engine, x).softmax_lse(problem, shares)
-    attraction = positives.attraction(problem, pull)
-    loss = contrastive.softmax_loss(lse, shares, attraction, problem.factor)
-    return loss, lse.rows, lse.columns
+    chosen = choose_engine(engine, x)
+    keep = differentiate and _keeps(engine, x, y, pairs, memory)
+    sums = chosen.softmax_sums(problem, shares, keep=keep)
+    attraction = positives.attraction(problem, pull, chosen)
+    loss = contrastive.softmax_loss(sums.lse, shares, attraction, problem.factor)
+    kept = _kept_type(engine, x, 0, 0) if sums.kept is None else sums.kept
+    return loss, sums.lse.rows, sums.lse.columns, kept
 
 
 @torch.library.custom_op("twinlens::softmax_contrast_backward", mutates_args=())
@@ -55,23 +72,26 @@ def softmax_contrast_backward(
     column_labels: Tensor | None,
     row_lse: Tensor,
     column_lse: Tensor,
+    kept: Tensor,
     offset: int,
     exclude_self: bool,
     own_key_columns: int,
     symmetric: bool,
     engine: str,
+    memory: str,
     needs_y: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients by x, y (empty unless needed) and scale."""
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    problem = _build_problem(x, y, scale, pairs, bits=True, symmetric=symmetric, needs_y=needs_y)
-    shares, pull = contrastive.compute_weights(problem)
-    wide = problem.factor.dtype
-    by_x = InputGradient(problem.x, scale.to(wide) * upstream.to(wide))
-    dy = choose_engine(engine, x).softmax_gradient(
-        problem, PerSide(row_lse, column_lse), shares, pull, by_x.take
+    problem = _build_problem(
+        x, y, scale, pairs, memory, bits=True, symmetric=symmetric, needs_y=needs_y
     )
-    gy = _gradient_of_y(problem, by_x.factor, dy)
+    shares, pull = contrastive.compute_weights(problem)
+    wide, chosen = problem.factor.dtype, choose_engine(engine, x)
+    by_x = InputGradient(problem.x, scale.to(wide) * upstream.to(wide), chosen)
+    sums = Sums(PerSide(row_lse, column_lse), kept if kept.numel() else None)
+    dy = chosen.softmax_gradient(problem, sums, shares, pull, by_x.take)
+    gy = _gradient_of_y(problem, by_x, dy)
     return by_x.raw, gy, (by_x.slope * upstream).to(scale.dtype)
 
 
@@ -86,52 +106,51 @@ def sigmoid_contrast(
     offset: int,
     exclude_self: bool,
     own_key_columns: int,
+    weigh_positives: bool,
     engine: str,
-) -> Tensor:
-    """Return the sigmoid contrastive loss."""
-    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    problem = _build_problem(x, y, scale, pairs, bits=False)
-    total = choose_engine(engine, x).sigmoid_total(problem, bias.to(problem.factor.dtype))
-    return total / len(x)
-
-
-@torch.library.custom_op("twinlens::sigmoid_contrast_backward", mutates_args=())
-def sigmoid_contrast_backward(
-    upstream: Tensor,
-    x: Tensor,
-    y: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    row_labels: Tensor | None,
-    column_labels: Tensor | None,
-    offset: int,
-    exclude_self: bool,
-    own_key_columns: int,
-    engine: str,
+    memory: str,
+    differentiate: bool,
     needs_y: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients by x, y (empty unless needed), scale and bias."""
-    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    problem = _build_problem(x, y, scale, pairs, bits=False, needs_y=needs_y)
-    wide = problem.factor.dtype
-    share = upstream.to(wide) / len(x)
-    by_x = InputGradient(problem.x, scale.to(wide) * share)
-    dy, total = choose_engine(engine, x).sigmoid_gradient(problem, bias.to(wide), by_x.take)
-    gy = _gradient_of_y(problem, by_x.factor, dy)
-    return by_x.raw, gy, (by_x.slope * share).to(scale.dtype), (total * share).to(bias.dtype)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the sigmoid contrastive loss and, if asked, its gradients by x, y, scale and bias.
+
+    All come from one pass over the pairs; a backward only multiplies. Gradients that are not
+    needed are empty.
+    """
+    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns, weigh_positives)
+    problem = _build_problem(x, y, scale, pairs, memory, bits=False, needs_y=needs_y)
+    wide, chosen = problem.factor.dtype, choose_engine(engine, x)
+    pull = contrastive.sigmoid_pull(problem)
+    if not differentiate:
+        value = chosen.sigmoid_total(problem, bias.to(wide), pull) / len(x)
+        return value, x.new_empty(0), y.new_empty(0), scale.new_empty(0), bias.new_empty(0)
+    by_x = InputGradient(problem.x, scale.to(wide) / len(x), chosen, saved_type(x))
+    done = chosen.sigmoid_pass(problem, bias.to(wide), pull, by_x.take)
+    gy = _gradient_of_y(problem, by_x, done.by_y)
+    by_scale, by_bias = by_x.slope / len(x), done.total / len(x)
+    return done.value / len(x), by_x.raw, gy, by_scale.to(scale.dtype), by_bias.to(bias.dtype)
 
 
 def choose_engine(name: str, x: Tensor) -> Engine:
     """Return the engine of that name; "auto" takes Triton for what it can do on a GPU."""
     if name not in ENGINES:
         raise InputError(f"engine is {name!r}; known are {', '.join(ENGINES)}", field="engine")
-    if name == "chunked" or (name == "auto" and not suits_triton(x)):
+    if not _names_triton(name, x):
         return ChunkedEngine()
     if importlib.util.find_spec("triton") is None:
-        raise MissingDependencyError("engine 'triton' needs triton: pip install 'triton>=3.6'")
+        raise MissingDependencyError(
+            "engine 'triton' needs triton: pip install 'triton>=3.6,<3.10'"
+        )
     from twinlens.kernels.gpu.engine import TritonEngine
 
     return TritonEngine()
+
+
+def check_memory(memory: str) -> None:
+    """Raise unless the trade-off between memory and time has this name."""
+    if memory not in get_args(Memory):
+        known = ", ".join(get_args(Memory))
+        raise InputError(f"memory is {memory!r}; known are {known}", field="memory")
 
 
 def suits_triton(x: Tensor) -> bool:
@@ -139,11 +158,16 @@ def suits_triton(x: Tensor) -> bool:
     return x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
 
 
+def _names_triton(name: str, x: Tensor) -> bool:
+    return name == "triton" or (name == "auto" and suits_triton(x))
+
+
 def _build_problem(
     x: Tensor,
     y: Tensor,
     scale: Tensor,
     pairs: Pairs,
+    memory: Any,
     *,
     bits: bool,
     symmetric: bool = False,
@@ -151,49 +175,79 @@ def _build_problem(
 ) -> Problem:
     a, b = Side.measure(x), Side.measure(y)
     factor = scale.to(a.inverse_norm.dtype) * (LOG2_E if bits else 1.0)
-    return Problem(a, b, factor, pairs, symmetric, needs_y)
+    return Problem(a, b, factor, pairs, symmetric, needs_y, memory=memory)
 
 
-def _gradient_of_y(problem: Problem, factor: Tensor, dy: Tensor) -> Tensor:
+def _keeps(engine: str, x: Tensor, y: Tensor, pairs: Pairs, memory: Any) -> bool:
+    size = _kept_type(engine, x, 0, 0).element_size()
+    return contrastive.keeps_terms(memory, len(x), len(y), size, pairs)
+
+
+def _kept_type(engine: str, x: Tensor, n: int, m: int) -> Tensor:
+    """Return an empty (n, m) of the type in which the engine keeps terms."""
+    halves = _names_triton(engine, x) and x.element_size() == 2
+    return x.new_empty(n, m, dtype=torch.bfloat16 if halves else _wide(x))
+
+
+def saved_type(x: Tensor) -> torch.dtype:
+    """Return the type in which a gradient waits to be multiplied by what comes from above.
+
+    Not float16: a loss is scaled up above because its gradients are too small for that.
+    """
+    return torch.float32 if x.dtype == torch.float16 else x.dtype
+
+
+def _gradient_of_y(problem: Problem, by_x: InputGradient, dy: Tensor) -> Tensor:
     if not problem.needs_y:
-        return problem.y.raw.new_empty(0)
-    by_y = InputGradient(problem.y, factor)
+        return problem.y.raw.new_empty(0, dtype=by_x.raw.dtype)
+    by_y = InputGradient(problem.y, by_x.factor, by_x.engine, by_x.raw.dtype)
     by_y.take(slice(0, len(dy)), dy)
     return by_y.raw
 
 
 @softmax_contrast.register_fake
-def _(x: Tensor, y: Tensor, scale: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    row_labels: Tensor | None,
+    column_labels: Tensor | None,
+    offset: int,
+    exclude_self: bool,
+    own_key_columns: int,
+    symmetric: bool,
+    engine: str,
+    memory: str,
+    differentiate: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     lse = [t.new_empty(len(t), dtype=torch.float64) for t in (x, y)]
-    return x.new_empty((), dtype=_wide(x)), lse[0], lse[1]
+    pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
+    keep = differentiate and _keeps(engine, x, y, pairs, memory)
+    kept = _kept_type(engine, x, *((len(x), len(y)) if keep else (0, 0)))
+    return x.new_empty((), dtype=_wide(x)), lse[0], lse[1], kept
 
 
 @softmax_contrast_backward.register_fake
 def _(
     upstream: Tensor, x: Tensor, y: Tensor, scale: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), _like_y(y, rest[-1]), torch.empty_like(scale)
+    return _like(x, True), _like(y, rest[-1]), torch.empty_like(scale)
 
 
 @sigmoid_contrast.register_fake
-def _(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, *rest: Any) -> Tensor:
-    return x.new_empty((), dtype=_wide(x))
-
-
-@sigmoid_contrast_backward.register_fake
 def _(
-    upstream: Tensor, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return (
-        torch.empty_like(x),
-        _like_y(y, rest[-1]),
-        torch.empty_like(scale),
-        torch.empty_like(bias),
-    )
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    differentiate, needs_y = rest[-2:]
+    value = x.new_empty((), dtype=_wide(x))
+    if not differentiate:
+        return value, x.new_empty(0), y.new_empty(0), scale.new_empty(0), bias.new_empty(0)
+    gx, gy = (t.to(saved_type(x)) for t in (_like(x, True), _like(y, needs_y)))
+    return value, gx, gy, torch.empty_like(scale), torch.empty_like(bias)
 
 
-def _like_y(y: Tensor, needed: bool) -> Tensor:
-    return torch.empty_like(y) if needed else y.new_empty(0)
+def _like(side: Tensor, needed: bool) -> Tensor:
+    return side.new_empty(side.shape) if needed else side.new_empty(0)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -201,29 +255,39 @@ def _wide(x: Tensor) -> torch.dtype:
 
 
 def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, y, scale, row_labels, column_labels, *ctx.settings = inputs
-    _, row_lse, column_lse = output
-    ctx.mark_non_differentiable(row_lse, column_lse)
-    ctx.save_for_backward(x, y, scale, row_labels, column_labels, row_lse, column_lse)
+    x, y, scale, row_labels, column_labels, *settings, _ = inputs
+    _, row_lse, column_lse, kept = output
+    ctx.settings = settings
+    ctx.set_materialize_grads(False)  # it would make zeros as large as the kept terms
+    ctx.mark_non_differentiable(row_lse, column_lse, kept)
+    ctx.save_for_backward(x, y, scale, row_labels, column_labels, row_lse, column_lse, kept)
 
 
-def _softmax_backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _softmax_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 12
     needs_y = ctx.needs_input_grad[1]
     gx, gy, gscale = softmax_contrast_backward(upstream, *ctx.saved_tensors, *ctx.settings, needs_y)
-    return gx, gy if needs_y else None, gscale, *([None] * 7)
+    return gx, gy if needs_y else None, gscale, *([None] * 9)
 
 
-def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:6])
-    ctx.settings = inputs[6:]
+def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.types = [t.dtype for t in inputs[:4]]
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*output[1:])
 
 
-def _sigmoid_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    needs_y = ctx.needs_input_grad[1]
-    gx, gy, gscale, gbias = sigmoid_contrast_backward(
-        upstream, *ctx.saved_tensors, *ctx.settings, needs_y
-    )
-    return gx, gy if needs_y else None, gscale, gbias, *([None] * 6)
+def _sigmoid_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 14
+    gradients = [
+        (upstream * g).to(dtype) if needed and g.numel() else None
+        for needed, g, dtype in zip(
+            ctx.needs_input_grad[:4], ctx.saved_tensors, ctx.types, strict=True
+        )
+    ]
+    return *gradients, *([None] * 10)
 
 
 softmax_contrast.register_autograd(_softmax_backward, setup_context=_keep_softmax)

@@ -23,6 +23,10 @@ class Pairs:
     column of the same label. `exclude_self` hides column `i + offset` from row `i`; columns
     before `own_key_columns` are seen only by the rows whose positives they are (MoCo's own keys).
 
+    `weigh_positives` is for the sigmoid and groups of several positives: a positive pair counts
+    (1/k + 1/k') / 2 where its row has k positives and its column k', not 1, so that large groups
+    do not outweigh the rest.
+
     CLIP and SigLIP: `Pairs()`. NT-Xent: the image's number as label, and `exclude_self`.
     SupCon: the class as label, and `exclude_self`. MoCo: `Pairs(own_key_columns=n)`, its
     queue behind the keys.
@@ -33,6 +37,7 @@ class Pairs:
     column_labels: Tensor | None = None  # (m,) int64
     exclude_self: bool = False
     own_key_columns: int = 0
+    weigh_positives: bool = False
 
     def check(self, n: int, m: int) -> None:
         """Raise if these pairs do not fit n rows and m columns."""

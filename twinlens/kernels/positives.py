@@ -1,4 +1,4 @@
-"""The positives' part of a softmax loss and its gradient, in time linear in n + m.
+"""The positives' part of a loss and its gradient, in time linear in n + m.
 
 sum over positives of (r_i + c_j) <x_i, y_j> needs no tile: over a group of one label it is
 r_i * (sum of y_j) + (sum of c_j y_j), two sums that serve all rows of the group.
@@ -9,23 +9,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twinlens.kernels.contrastive import PerSide, Problem, Side, linear_blocks
+from twinlens.kernels.contrastive import Engine, PerSide, Problem, Side, linear_blocks
 from twinlens.kernels.pairs import Pairs
 
 
-def attraction(problem: Problem, pull: PerSide) -> Tensor:
+def attraction(problem: Problem, pull: PerSide, engine: Engine) -> Tensor:
     """Return the sum over positives of pull * cosine, in float64."""
     x, y, pairs = problem.x, problem.y, problem.pairs
+    if pairs.row_labels is None:
+        u = pull.rows + pull.columns[_own(pairs, slice(0, len(x)))]
+        return (u * engine.own_cosines(problem)).sum(dtype=torch.float64)
     total = x.inverse_norm.new_zeros((), dtype=torch.float64)
-    targets = None if pairs.row_labels is None else _targets(y.unit, pairs, pull)
+    targets = _targets(y.unit, pairs, pull)
     for b in linear_blocks(x.raw):
-        if targets is None:
-            own = _own(pairs, b)
-            u = pull.rows[b] + pull.columns[own]
-            total += (u * (x.rows(b) * y.rows(own)).sum(1)).double().sum()
-        else:
-            total += (x.rows(b) * targets[b]).sum(1).double().sum()
+        total += (x.rows(b) * targets[b]).sum(1).double().sum()
     return total
+
+
+def own_cosines(problem: Problem) -> Tensor:
+    """Return the cosine of each row with its own column: (n,); see `Engine.own_cosines`."""
+    x, y = problem.x, problem.y
+    parts = [(x.rows(b) * y.rows(_own(problem.pairs, b))).sum(1) for b in linear_blocks(x.raw)]
+    return torch.cat(parts)
 
 
 def subtract_pull(

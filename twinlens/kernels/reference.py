@@ -58,7 +58,7 @@ def contrastive_loss(
     - softmax: the mean over rows that have a positive of  logsumexp_j s_ij - mean_{j in P(i)} s_ij,
       over the columns that the row sees; `symmetric` averages it with the same over columns.
     - sigmoid: the sum over seen pairs of softplus(-s) for positives and softplus(s) for the rest,
-      divided by n.
+      divided by n; with `weigh_positives`, positives times (1/k + 1/k') / 2.
     """
     pairs = pairs or Pairs()
     logits = scale * similarity(x, y) + (0.0 if bias is None else bias)
@@ -67,6 +67,10 @@ def contrastive_loss(
     positive, hidden = pairs.positive(rows, columns), pairs.hidden(rows, columns)
     if kind == "sigmoid":
         terms = F.softplus(torch.where(positive, -logits, logits), threshold=60.0)
+        if pairs.weigh_positives:
+            by_row, by_column = (1 / positive.sum(k).clamp_min(1).to(terms.dtype) for k in (1, 0))
+            weights = (by_row[:, None] + by_column[None, :]) / 2
+            terms = torch.where(positive, terms * weights, terms)
         return terms.masked_fill(hidden, 0.0).sum() / len(x)
     one_way = _softmax_loss(logits, positive, hidden)
     return (one_way + _softmax_loss(logits.T, positive.T, hidden.T)) / 2 if symmetric else one_way

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 
-from twinlens.kernels import contrastive, positives, reference
-from twinlens.kernels.contrastive import LOG2_E, InputGradient, Problem, Side
+from tests.kernels.gpu.steps import (
+    M,
+    N,
+    cast,
+    compare,
+    differentiate,
+    list_guard_cases,
+    list_pairs,
+    make_inputs,
+    move,
+)
+from twinlens.kernels import contrastive, reference
+from twinlens.kernels.contrastive import LOG2_E, Problem, Side
 from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.pairs import Pairs
 
 pytestmark = pytest.mark.usefixtures("poisoned")
-N, M, D = 75, 150, 70  # no multiple of any tile
-# What one rounding of G costs. The interpreter's bfloat16 cast cuts where a GPU rounds: twice that.
-GRADIENT_ERROR = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
 @pytest.fixture(autouse=True)
@@ -26,100 +30,15 @@ def _quiet() -> None:
     torch.manual_seed(0)
 
 
-def _pairs() -> dict[str, Callable[[int, int], Pairs]]:
-    def labels(n: int, m: int) -> Pairs:
-        return Pairs(row_labels=torch.arange(n) % 6, column_labels=torch.arange(m) % 7)
-
-    def supcon(n: int, m: int) -> Pairs:
-        both = torch.arange(m) % 9
-        return Pairs(offset=2, row_labels=both[2 : 2 + n], column_labels=both, exclude_self=True)
-
-    return {
-        "diagonal": lambda n, m: Pairs(offset=3),
-        "own keys": lambda n, m: Pairs(own_key_columns=n),
-        "labels": labels,
-        "supcon": supcon,
-    }
-
-
-def _differentiate(
-    engine: TritonEngine, inputs: dict[str, Tensor], pairs: Pairs, *, symmetric: bool = True
-) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Return the loss, the gradients, and the columns' lse through the given engine."""
-    x, y, bias = Side.measure(inputs["x"]), Side.measure(inputs["y"]), inputs.get("bias")
-    scale = inputs["scale"]
-    if bias is not None:
-        problem = Problem(x, y, scale, pairs)
-        value = engine.sigmoid_total(problem, bias) / len(x)
-        by_x = InputGradient(x, scale / len(x))
-        dy, total = engine.sigmoid_gradient(problem, bias, by_x.take)
-        by_y = InputGradient(y, scale / len(x))
-        by_y.take(slice(0, len(y)), dy)
-        return value, [by_x.raw, by_y.raw, by_x.slope / len(x), total / len(x)], value
-    problem = Problem(x, y, scale * LOG2_E, pairs, symmetric)
-    shares, pull = contrastive.compute_weights(problem)
-    lse = engine.softmax_lse(problem, shares)
-    by_x, by_y = InputGradient(x, scale), InputGradient(y, scale)
-    by_y.take(slice(0, len(y)), engine.softmax_gradient(problem, lse, shares, pull, by_x.take))
-    value = contrastive.softmax_loss(
-        lse, shares, positives.attraction(problem, pull), problem.factor
-    )
-    return value, [by_x.raw, by_y.raw, by_x.slope], lse.columns
-
-
-def _compare(
-    inputs: dict[str, Tensor], pairs: Pairs, engine: TritonEngine | None = None, **settings: Any
-) -> None:
-    value, gradients, _ = _differentiate(engine or TritonEngine(), inputs, pairs, **settings)
-    true, wanted = reference.oracle(
-        inputs["x"],
-        inputs["y"],
-        inputs["scale"],
-        pairs,
-        bias=inputs.get("bias"),
-        kind="sigmoid" if "bias" in inputs else "softmax",
-        **settings,
-    )
-    torch.testing.assert_close(value.double(), true, rtol=2e-6, atol=2e-6)
-    bar = GRADIENT_ERROR[inputs["x"].dtype]
-    for got, want in zip(gradients, wanted.values(), strict=True):
-        assert (got.double() - want).norm() <= bar * want.norm() + 2e-7
-
-
-def _inputs(
-    device: torch.device,
-    n: int = N,
-    m: int = M,
-    d: int = D,
-    scale: float = 14.3,
-    bias: bool = False,
-) -> dict[str, Tensor]:
-    given = {"x": torch.randn(n, d), "y": torch.randn(m, d), "scale": torch.tensor(scale)}
-    if bias:
-        given["bias"] = torch.tensor(-3.0)
-    return {k: v.to(device) for k, v in given.items()}
-
-
-def _as(inputs: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return inputs | {k: inputs[k].to(dtype) for k in ("x", "y")}
-
-
-def _to(pairs: Pairs, device: torch.device) -> Pairs:
-    if pairs.row_labels is None or pairs.column_labels is None:
-        return pairs
-    rows, columns = pairs.row_labels.to(device), pairs.column_labels.to(device)
-    return Pairs(pairs.offset, rows, columns, pairs.exclude_self, pairs.own_key_columns)
-
-
-@pytest.mark.parametrize("case", _pairs())
+@pytest.mark.parametrize("case", list_pairs())
 def test_every_pairing_of_the_softmax_is_exact(case: str, device: torch.device) -> None:
-    pairs = _to(_pairs()[case](N, M), device)
-    _compare(_inputs(device), pairs, symmetric=case != "own keys")
+    pairs = move(list_pairs()[case](N, M), device)
+    compare(make_inputs(device), pairs, symmetric=case != "own keys")
 
 
-@pytest.mark.parametrize("case", _pairs())
+@pytest.mark.parametrize("case", list_pairs())
 def test_every_pairing_of_the_sigmoid_is_exact(case: str, device: torch.device) -> None:
-    _compare(_inputs(device, bias=True), _to(_pairs()[case](N, M), device))
+    compare(make_inputs(device, bias=True), move(list_pairs()[case](N, M), device))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -127,7 +46,7 @@ def test_every_pairing_of_the_sigmoid_is_exact(case: str, device: torch.device) 
 def test_half_precision_loses_only_the_rounding_of_g(
     dtype: torch.dtype, bias: bool, device: torch.device
 ) -> None:
-    _compare(_as(_inputs(device, bias=bias), dtype), Pairs())
+    compare(cast(make_inputs(device, bias=bias), dtype), Pairs())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -136,25 +55,25 @@ def test_the_register_kernels_equal_the_chunks(
     dtype: torch.dtype, bias: bool, device: torch.device
 ) -> None:
     engine = TritonEngine(chunk_bytes=0)
-    pairs = _to(_pairs()["supcon"](N, M), device)
-    _compare(_as(_inputs(device, bias=bias), dtype), pairs, engine)
+    pairs = move(list_pairs()["supcon"](N, M), device)
+    compare(cast(make_inputs(device, bias=bias), dtype), pairs, engine)
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_the_tensor_memory_accelerator_changes_nothing(bias: bool, device: torch.device) -> None:
     if device.type == "cuda" and torch.cuda.get_device_capability()[0] < 9:
         pytest.skip("this GPU has no tensor memory accelerator")
-    _compare(_inputs(device, d=72, bias=bias), Pairs(), TritonEngine(use_tma=True))
+    compare(make_inputs(device, d=72, bias=bias), Pairs(), TritonEngine(use_tma=True))
 
 
 def test_a_small_chunk_is_as_exact_as_one(device: torch.device) -> None:
-    _compare(_inputs(device, n=150), Pairs(), TritonEngine(chunk_bytes=64 * 128 * 4))
+    compare(make_inputs(device, n=150), Pairs(), TritonEngine(chunk_bytes=64 * 128 * 4))
 
 
 @pytest.mark.parametrize("scale", [1.0, 70.0, 100.0])
 def test_every_scale_is_exact(scale: float, device: torch.device) -> None:
-    inputs = _inputs(device, scale=scale)
-    value, gradients, _ = _differentiate(TritonEngine(), inputs, Pairs())
+    inputs = make_inputs(device, scale=scale)
+    value, gradients, _ = differentiate(TritonEngine(), inputs, Pairs())
     true, wanted = reference.oracle(inputs["x"], inputs["y"], inputs["scale"])
     torch.testing.assert_close(value.double(), true, rtol=2e-6, atol=2e-6)
     for got, want in zip(gradients, wanted.values(), strict=True):
@@ -163,14 +82,14 @@ def test_every_scale_is_exact(scale: float, device: torch.device) -> None:
 
 @pytest.mark.parametrize(("n", "m", "d"), [(1, 1, 3), (1, 5, 16), (2, 130, 1)])
 def test_the_smallest_shapes_work(n: int, m: int, d: int, device: torch.device) -> None:
-    _compare(_inputs(device, n, m, d), Pairs(), symmetric=True)
+    compare(make_inputs(device, n, m, d), Pairs(), symmetric=True)
 
 
 def test_zero_rows_and_duplicates_are_finite_and_right(device: torch.device) -> None:
-    inputs = _inputs(device, scale=50.0)
+    inputs = make_inputs(device, scale=50.0)
     inputs["x"][4] = 0.0
     inputs["y"][10:20] = inputs["y"][0:10]
-    value, gradients, _ = _differentiate(TritonEngine(), inputs, Pairs())
+    value, gradients, _ = differentiate(TritonEngine(), inputs, Pairs())
     true, wanted = reference.oracle(inputs["x"], inputs["y"], inputs["scale"])
     torch.testing.assert_close(value.double(), true, rtol=2e-6, atol=2e-6)
     others = [i for i in range(N) if i != 4]  # the zero row's gradient is 1e12 times too large
@@ -179,27 +98,14 @@ def test_zero_rows_and_duplicates_are_finite_and_right(device: torch.device) -> 
     assert error <= 1e-5
 
 
-def _guard_cases() -> dict[str, Callable[[], tuple[Tensor, Tensor]]]:
-    def opposed() -> tuple[Tensor, Tensor]:
-        u = torch.nn.functional.normalize(torch.randn(1, 256), dim=1)
-        noise = 0.2 * torch.randn(2, 80, 256) / 16
-        return u + noise[0], -u + noise[1]
-
-    return {
-        "random": lambda: (torch.randn(80, 256), torch.randn(80, 256)),
-        "anti-aligned": lambda: (torch.randn(80, 4), -torch.randn(80, 4).abs()),
-        "opposed clusters": opposed,
-    }
-
-
-@pytest.mark.parametrize("case", _guard_cases())
+@pytest.mark.parametrize("case", list_guard_cases())
 @pytest.mark.parametrize("chunk_bytes", [1 << 20, 0])
 def test_underflowed_rows_are_done_again_by_the_exact_kernel(
     case: str, chunk_bytes: int, device: torch.device
 ) -> None:
-    x, y = (t.to(device) for t in _guard_cases()[case]())
+    x, y = (t.to(device) for t in list_guard_cases()[case]())
     inputs = {"x": x, "y": y, "scale": torch.tensor(100.0, device=device)}
-    value, gradients, _ = _differentiate(TritonEngine(chunk_bytes=chunk_bytes), inputs, Pairs())
+    value, gradients, _ = differentiate(TritonEngine(chunk_bytes=chunk_bytes), inputs, Pairs())
     true, wanted = reference.oracle(x, y, inputs["scale"])
     torch.testing.assert_close(value.double(), true, rtol=1e-6, atol=1e-6)
     given = [t.clone().requires_grad_() for t in (x, y, inputs["scale"])]
@@ -214,19 +120,19 @@ def test_a_plain_constant_shift_would_have_been_nan(
     monkeypatch: pytest.MonkeyPatch, device: torch.device
 ) -> None:
     """The guard earns its place: without lift and exact kernel the opposed clusters are lost."""
-    x, y = (t.to(device) for t in _guard_cases()["opposed clusters"]())
+    x, y = (t.to(device) for t in list_guard_cases()["opposed clusters"]())
     monkeypatch.setattr(contrastive, "HEADROOM", 0.0)
     monkeypatch.setattr(contrastive, "FLOOR", -torch.inf)
     s2 = torch.tensor(100.0 * LOG2_E, device=device)
     problem = Problem(Side.measure(x), Side.measure(y), s2, Pairs(), symmetric=True)
     shares, _ = contrastive.compute_weights(problem)
-    assert not TritonEngine().softmax_lse(problem, shares).rows.isfinite().any()
+    assert not TritonEngine().softmax_sums(problem, shares).lse.rows.isfinite().any()
 
 
 def test_equal_inputs_give_equal_bits(device: torch.device) -> None:
-    inputs = _as(_inputs(device), torch.float16)
-    one = _differentiate(TritonEngine(), inputs, Pairs())
-    two = _differentiate(TritonEngine(), inputs, Pairs())
+    inputs = cast(make_inputs(device), torch.float16)
+    one = differentiate(TritonEngine(), inputs, Pairs())
+    two = differentiate(TritonEngine(), inputs, Pairs())
     assert torch.equal(one[0], two[0])
     assert torch.equal(one[2], two[2])
     assert all(torch.equal(a, b) for a, b in zip(one[1], two[1], strict=True))

@@ -2,7 +2,8 @@
 
 A tile of G is e * (row gain + column gain) - positive * (row pull + column pull): one exponential
 serves both directions. Only if some row underflowed (its constant-shift sum may have lost terms)
-do all tiles take the longer formula with two exponentials; a flag on the device decides.
+do all tiles take the longer formula with two exponentials; a flag on the device decides. For the
+sigmoid, G needs no sums of anything: value and G come from one exponential of one pass.
 """
 
 from __future__ import annotations
@@ -10,141 +11,279 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from twinlens.kernels.gpu.tiles import is_positive, is_seen, product_tile, sigmoid
+from twinlens.kernels.gpu.tiles import (
+    is_positive,
+    is_seen,
+    logit_tile,
+    meets_diagonal,
+    product_tile,
+    product_tile_tma,
+    pull_tile,
+    softplus_and_sigmoid_in_bits,
+)
+
+
+@triton.jit
+def softmax_gradient_tile(
+    z, i, j, gain_i_ptr, gain_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
+    rows, columns, UNDERFLOWED: tl.constexpr,
+):  # fmt: skip
+    """Return share * probability, over both directions, for a tile of shifted logits z."""
+    if not UNDERFLOWED:
+        gain_i = tl.load(gain_i_ptr + i, mask=i < rows, other=0.0)
+        gain_j = tl.load(gain_j_ptr + j, mask=j < columns, other=0.0)
+        g = tl.exp2(z) * (gain_i[:, None] + gain_j[None, :])
+    else:
+        log_i = tl.load(log_i_ptr + i, mask=i < rows, other=float("inf"))
+        log_j = tl.load(log_j_ptr + j, mask=j < columns, other=float("inf"))
+        share_i = tl.load(share_i_ptr + i, mask=i < rows, other=0.0)
+        share_j = tl.load(share_j_ptr + j, mask=j < columns, other=0.0)
+        # No more than 1 by itself; what is hidden, or beyond the end, may exceed every sum.
+        by_i, by_j = tl.minimum(z - log_i[:, None], 1.0), tl.minimum(z - log_j[None, :], 1.0)
+        g = tl.where(share_i[:, None] > 0, tl.exp2(by_i) * share_i[:, None], 0.0)
+        g += tl.where(share_j[None, :] > 0, tl.exp2(by_j) * share_j[None, :], 0.0)
+    return g
 
 
 @triton.jit
 def gradient_tile(
     z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-    share_i_ptr, share_j_ptr, underflowed_ptr, row_label_ptr, column_label_ptr,
-    n, m, rows, columns, offset, own_key_columns,
-    SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
+    share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+    n, m, rows, columns, offset, own_key_columns, UNDERFLOWED: tl.constexpr,
+    PLAIN: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
     OWN_KEYS: tl.constexpr, SWAP: tl.constexpr,
 ):  # fmt: skip
-    """Return G for a tile of shifted logits z, zero where nothing is compared."""
-    positive = is_positive(
-        i, j, row_label_ptr, column_label_ptr, n, m, offset, LABELS, EXCLUDE_SELF, SWAP
-    )
-    seen = is_seen(
-        i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
-        LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
-    )  # fmt: skip
+    """Return a tile's terms of the value (the sigmoid's alone) and its G, from its logits z.
+
+    PLAIN: the tile holds no positive, nothing hidden and no column beyond the end. The sigmoid's
+    logits and terms are in bits.
+    """
+    if not PLAIN:
+        positive = is_positive(
+            i, j, row_label_ptr, column_label_ptr, n, m, offset, LABELS, EXCLUDE_SELF, SWAP
+        )
+        seen = is_seen(
+            i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+            LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
+        )  # fmt: skip
+        positive = positive & seen
+        pull = pull_tile(i, j, pull_i_ptr, pull_j_ptr, rows, columns)
     if SIGMOID:
-        # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose all digits of a solved pair.
-        g = sigmoid(tl.where(positive, -z, z))
-        g = tl.where(positive, -g, g)
-    else:
-        if tl.load(underflowed_ptr) > 0:
-            log_i = tl.load(log_i_ptr + i, mask=i < rows, other=float("inf"))
-            log_j = tl.load(log_j_ptr + j, mask=j < columns, other=float("inf"))
-            share_i = tl.load(share_i_ptr + i, mask=i < rows, other=0.0)
-            share_j = tl.load(share_j_ptr + j, mask=j < columns, other=0.0)
-            z = tl.where(seen, z, -1e30)  # what is hidden may exceed every sum
-            g = tl.where(share_i[:, None] > 0, tl.exp2(z - log_i[:, None]) * share_i[:, None], 0.0)
-            g += tl.where(share_j[None, :] > 0, tl.exp2(z - log_j[None, :]) * share_j[None, :], 0.0)
+        if PLAIN:
+            value, g = softplus_and_sigmoid_in_bits(z)
         else:
-            gain_i = tl.load(gain_i_ptr + i, mask=i < rows, other=0.0)
-            gain_j = tl.load(gain_j_ptr + j, mask=j < columns, other=0.0)
-            g = tl.exp2(z) * (gain_i[:, None] + gain_j[None, :])
-        pull_i = tl.load(pull_i_ptr + i, mask=i < rows, other=0.0)
-        pull_j = tl.load(pull_j_ptr + j, mask=j < columns, other=0.0)
-        # Subtracted before any rounding to bfloat16: a solved pair's 0.999 - 1 keeps its digits.
-        g = tl.where(positive, g - (pull_i[:, None] + pull_j[None, :]), g)
-    return tl.where(seen, g, 0.0)
+            value, g = softplus_and_sigmoid_in_bits(tl.where(positive, -z, z))
+            # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose a solved pair's digits.
+            g = tl.where(positive, -g * pull, g)
+            value = tl.where(seen, tl.where(positive, value * pull, value), 0.0)
+    else:
+        g = softmax_gradient_tile(
+            z, i, j, gain_i_ptr, gain_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
+            rows, columns, UNDERFLOWED,
+        )  # fmt: skip
+        value = g
+        if not PLAIN:
+            # Before any rounding to bfloat16: a solved pair's 0.999 - 1 keeps its digits.
+            g = tl.where(positive, g - pull, g)
+    if not PLAIN:
+        g = tl.where(seen, g, 0.0)
+    return value, g
+
+
+@triton.jit
+def finish_tile(
+    dots, g_desc, top, side, rx, row_shift, ry_ptr, g_ptr,
+    gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
+    row_label_ptr, column_label_ptr,
+    boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+    BM: tl.constexpr, BN: tl.constexpr, TMA: tl.constexpr, PARTS: tl.constexpr,
+    UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+):  # fmt: skip
+    """Turn a tile of products into G and write it; return its rows' sums of value and G.
+
+    In PARTS side by side: what waits in registers and in shared memory is as small as a part.
+    """
+    if PARTS > 1:
+        west, east = tl.split(tl.permute(tl.reshape(dots, (BM, 2, BN // 2)), (0, 2, 1)))
+        value_west, total_west = finish_tile(
+            west, g_desc, top, side, rx, row_shift, ry_ptr, g_ptr,
+            gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+            share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+            boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+            BM, BN // 2, TMA, PARTS // 2,
+            UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+        )  # fmt: skip
+        value_east, total_east = finish_tile(
+            east, g_desc, top, side + BN // 2, rx, row_shift, ry_ptr, g_ptr,
+            gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+            share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+            boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+            BM, BN // 2, TMA, PARTS // 2,
+            UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+        )  # fmt: skip
+        value_sum, total_sum = value_west + value_east, total_west + total_east
+    else:
+        i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
+        ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
+        z = logit_tile(dots, rx, ry, row_shift)
+        value, g = gradient_tile(
+            z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+            share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+            last, right, n, m, offset, own_key_columns, UNDERFLOWED,
+            PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, False,
+        )  # fmt: skip
+        if g_ptr.dtype.element_ty == tl.float16:
+            out = (g * tl.load(boost_ptr)).to(tl.float16)
+        else:
+            out = g.to(g_ptr.dtype.element_ty)
+        if TMA:
+            g_desc.store([top, side], out)
+        else:
+            at = g_ptr + (top + tl.arange(0, BM)).to(tl.int64)[:, None] * stride_g
+            inside = (i < last)[:, None] & (j < right)[None, :]
+            tl.store(at + (side + tl.arange(0, BN))[None, :], out, mask=inside)
+        value_sum, total_sum = tl.sum(value, 1), tl.sum(g, 1)
+    return value_sum, total_sum
+
+
+@triton.jit
+def write_tile(
+    x_desc, y_desc, g_desc, top, side,
+    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+    gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
+    row_label_ptr, column_label_ptr,
+    boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
+    offset, own_key_columns,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
+    PARTS: tl.constexpr, UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+    UP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write one tile of G; return its rows' sums of the value's terms and of G."""
+    i = first + top + tl.arange(0, BM)
+    rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * tl.load(factor_ptr)
+    row_shift = tl.where(i < last, tl.load(shift_ptr), float("-inf"))
+    if TMA:
+        dots = product_tile_tma(
+            x_desc, y_desc, first + top, left + side, d, BM, BN, BK, UP, PRECISION
+        )
+    else:
+        j = left + side + tl.arange(0, BN)
+        dots = product_tile(
+            x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y, BM, BN, BK, EVEN_K, UP, PRECISION
+        )
+    return finish_tile(
+        dots, g_desc, top, side, rx, row_shift, ry_ptr, g_ptr,
+        gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+        share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+        boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+        BM, BN, TMA, PARTS, UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+    )  # fmt: skip
 
 
 @triton.jit
 def gradient_chunk_kernel(
-    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr, total_ptr,
+    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr, value_ptr, total_ptr,
     gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
     underflowed_ptr, row_label_ptr, column_label_ptr,
     boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
     offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
-    EVEN_K: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
-    OWN_KEYS: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    EVEN_K: tl.constexpr, TMA: tl.constexpr, PARTS: tl.constexpr,
+    SIGMOID: tl.constexpr, UNDERFLOWED: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+    UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write boost * G for rows first..last and columns left..right, in g's own type.
+    """Write G for rows first..last and columns left..right, in g's own type; float16 times boost.
 
-    A program makes one tile. Tiles go in groups of GROUP bands, so that neighbours in time share
-    rows and columns in L2.
+    The sigmoid adds up value (P, BM) and total (P, BM), G's sum, a line for each of P programs.
+    Of the two variants that are launched, UNDERFLOWED does nothing unless a row underflowed, and
+    the other nothing if one did.
+
+    A program makes every P-th tile. Tiles go in groups of GROUP bands, so that neighbours in time
+    share rows and columns in L2. Plain tiles, nearly all, have a branch without masks: registers
+    are what these kernels are short of.
     """
-    program = tl.program_id(0)
     bands, across = tl.cdiv(last - first, BM), tl.cdiv(right - left, BN)
-    group = program // (GROUP * across)
-    height = min(bands - group * GROUP, GROUP)
-    band = group * GROUP + (program % (GROUP * across)) % height
-    tile = (program % (GROUP * across)) // height
-    local = band * BM + tl.arange(0, BM)
-    beside = tile * BN + tl.arange(0, BN)
-    i, j = first + local, left + beside
-    dots = product_tile(
-        x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y, BM, BN, BK, EVEN_K, UP, PRECISION
-    )
-    rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * tl.load(factor_ptr)
-    ry = tl.load(ry_ptr + j, mask=j < m, other=0.0)
-    z = dots * rx[:, None] * ry[None, :] + tl.load(shift_ptr)
-    g = gradient_tile(
-        z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-        share_i_ptr, share_j_ptr, underflowed_ptr, row_label_ptr, column_label_ptr,
-        n, m, n, m, offset, own_key_columns, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, False,
-    )  # fmt: skip
-    inside = (i < last)[:, None] & (j < right)[None, :]
+    tiles = bands * across
+    if (tl.load(underflowed_ptr) > 0) != UNDERFLOWED:
+        tiles = 0
+    x_desc, y_desc, g_desc = x_ptr, y_ptr, g_ptr
+    if TMA:
+        x_desc = tl.make_tensor_descriptor(x_ptr, [n, d], [stride_x, 1], [BM, BK])
+        y_desc = tl.make_tensor_descriptor(y_ptr, [m, d], [stride_y, 1], [BN, BK])
+        g_desc = tl.make_tensor_descriptor(
+            g_ptr, [last - first, right - left], [stride_g, 1], [BM, BN // PARTS]
+        )
+    values = tl.zeros([BM], tl.float32)
+    totals = tl.zeros([BM], tl.float32)
+    for work in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        group = work // (GROUP * across)
+        height = min(bands - group * GROUP, GROUP)
+        top = (group * GROUP + (work % (GROUP * across)) % height) * BM
+        side = ((work % (GROUP * across)) // height) * BN
+        special = meets_diagonal(first + top, left + side, offset, BM, BN)
+        special = special | (left + side + BN > right)
+        if OWN_KEYS:
+            special = special | (left + side < own_key_columns)
+        if (LABELS or UNDERFLOWED) or special:
+            value, total = write_tile(
+                x_desc, y_desc, g_desc, top, side,
+                x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+                gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+                share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+                boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
+                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA, PARTS,
+                UNDERFLOWED, False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
+            )  # fmt: skip
+        else:
+            value, total = write_tile(
+                x_desc, y_desc, g_desc, top, side,
+                x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
+                gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+                share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+                boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
+                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA, PARTS,
+                False, True, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
+            )  # fmt: skip
+        if SIGMOID:
+            values += value
+            totals += total
     if SIGMOID:
-        tl.store(total_ptr + program, tl.sum(tl.sum(tl.where(inside, g, 0.0), 1), 0))
-    at = g_ptr + local.to(tl.int64)[:, None] * stride_g + beside[None, :]
-    g = g * tl.load(boost_ptr)
-    tl.store(at, g.to(g_ptr.dtype.element_ty), mask=inside)
+        line = tl.program_id(0) * BM + tl.arange(0, BM)
+        tl.store(value_ptr + line, tl.load(value_ptr + line) + values)
+        tl.store(total_ptr + line, tl.load(total_ptr + line) + totals)
 
 
 @triton.jit
-def gradient_rows_kernel(
-    x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, dx_ptr, total_ptr,
-    gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
-    underflowed_ptr, row_label_ptr, column_label_ptr,
-    boost_ptr, n, m, d, stride_x, stride_y, stride_dx, offset, own_key_columns,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr,
-    EVEN_K: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
-    OWN_KEYS: tl.constexpr, SWAP: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+def gradient_kept_kernel(
+    kept_ptr, g_ptr, own_ptr, shift_ptr, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr,
+    underflowed_ptr, boost_ptr, first, last, left, right, stride_kept, stride_g, offset,
+    BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Write boost * (G y)_i for a band of rows, all d <= D columns of it in registers: float32.
+    """Write boost * G like the kernel above, from the exponentials that the forward kept.
 
-    Nothing of size n x m is written, but every tile is computed twice (SWAP for the other side):
-    for batches whose chunk would be too large, and narrow embeddings.
+    They are rounded; the positives' own, on the diagonal, come exact from own (n,), their shifted
+    logits. Does nothing if a row underflowed: the kernel above is launched for that.
     """
-    i = tl.program_id(0) * BM + tl.arange(0, BM)
-    width = tl.arange(0, D)
-    rows = m if SWAP else n
-    columns = n if SWAP else m
-    rx = tl.load(rx_ptr + i, mask=i < rows, other=0.0) * tl.load(factor_ptr)
-    shift, boost = tl.load(shift_ptr), tl.load(boost_ptr)
-    acc = tl.zeros([BM, D], tl.float32)
-    total = tl.zeros([BM], tl.float32)
-    for start in range(0, columns, BN):
-        j = start + tl.arange(0, BN)
-        dots = product_tile(
-            x_ptr, y_ptr, i, j, rows, columns, d, stride_x, stride_y,
-            BM, BN, BK, EVEN_K, UP, PRECISION,
-        )  # fmt: skip
-        ry = tl.load(ry_ptr + j, mask=j < columns, other=0.0)
-        z = dots * rx[:, None] * ry[None, :] + shift
-        g = gradient_tile(
-            z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-            share_i_ptr, share_j_ptr, underflowed_ptr, row_label_ptr, column_label_ptr,
-            n, m, rows, columns, offset, own_key_columns,
-            SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
-        )  # fmt: skip
-        if SIGMOID:
-            total += tl.sum(g, 1)
-        g = g * (ry * boost)[None, :]
-        y = tl.load(
-            y_ptr + j.to(tl.int64)[:, None] * stride_y + width[None, :],
-            mask=(j < columns)[:, None] & (width < d)[None, :], other=0.0,
-        )  # fmt: skip
-        if UP:
-            y = y.to(tl.float32)
-        acc = tl.dot(g.to(y.dtype), y, acc, input_precision=PRECISION)
-    inside = (i < rows)[:, None] & (width < d)[None, :]
-    tl.store(dx_ptr + i.to(tl.int64)[:, None] * stride_dx + width[None, :], acc, mask=inside)
-    if SIGMOID:
-        tl.store(total_ptr + i, total, mask=i < rows)
+    if tl.load(underflowed_ptr) == 0:
+        top, side = tl.program_id(1) * BM, tl.program_id(0) * BN
+        i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
+        inside = (i < last)[:, None] & (j < right)[None, :]
+        at = kept_ptr + i.to(tl.int64)[:, None] * stride_kept + j[None, :]
+        e = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+        gain_i = tl.load(gain_i_ptr + i, mask=i < last, other=0.0)
+        gain_j = tl.load(gain_j_ptr + j, mask=j < right, other=0.0)
+        if meets_diagonal(first + top, left + side, offset, BM, BN):
+            own = tl.load(own_ptr + i, mask=i < last, other=0.0) + tl.load(shift_ptr)
+            pull = pull_tile(i, j, pull_i_ptr, pull_j_ptr, last, right)
+            positive = (i + offset)[:, None] == j[None, :]
+            e = tl.where(positive, tl.exp2(own)[:, None], e)
+            g = e * (gain_i[:, None] + gain_j[None, :])
+            g = tl.where(positive, g - pull, g)
+        else:
+            g = e * (gain_i[:, None] + gain_j[None, :])
+        out = (g * tl.load(boost_ptr)).to(g_ptr.dtype.element_ty)
+        to = g_ptr + (top + tl.arange(0, BM)).to(tl.int64)[:, None] * stride_g
+        tl.store(to + (side + tl.arange(0, BN))[None, :], out, mask=inside)

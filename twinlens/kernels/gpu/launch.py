@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from twinlens.kernels.contrastive import Problem, Side
 from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
 
@@ -27,15 +28,20 @@ class Launch:
         properties = torch.cuda.get_device_properties(device)
         return Launch(properties.major * 10 + properties.minor, properties.multi_processor_count)
 
+    @property
+    def is_hopper(self) -> bool:
+        """Tell whether products run on beside the threads that asked for them."""
+        return self.arch // 10 == 9
+
     def tile(self, kernel: KernelName, x: Tensor, y: Tensor) -> Tile:
         """Return the table's tile for this device and these embeddings."""
         d, size = x.shape[1], x.element_size()
         return find_tile(kernel, self.arch, size, d, aligned=are_aligned(x, y))
 
-    def options(self, tile: Tile, like: Tensor) -> dict[str, Any]:
-        """Return the constants that every kernel takes."""
+    def options(self, tile: Tile, like: Tensor, *, float32: str = "ieee") -> dict[str, Any]:
+        """Return the constants that every kernel takes; `float32` is how such products are made."""
         up = self.arch == 0 and like.dtype != torch.float32
-        precision = "ieee" if like.dtype == torch.float32 else "tf32"
+        precision = float32 if like.dtype == torch.float32 else "tf32"
         return {
             **tile.sizes,
             "UP": up,
@@ -60,3 +66,31 @@ def provide_descriptor_memory() -> None:
     triton.set_allocator(
         lambda size, align, stream: torch.empty(size, dtype=torch.int8, device="cuda")
     )
+
+
+def side_arguments(x: Side, y: Side) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return both sides' rows and norms, in the kernels' order."""
+    return x.raw, y.raw, x.inverse_norm, y.inverse_norm
+
+
+def size_arguments(x: Side, y: Side) -> tuple[int, int, int, int, int]:
+    """Return n, m, d and both sides' strides, in the kernels' order."""
+    return len(x), len(y), x.raw.shape[1], x.raw.stride(0), y.raw.stride(0)
+
+
+def label_arguments(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return the labels, or something to point at where there are none."""
+    pairs, unused = problem.pairs, problem.x.inverse_norm
+    if pairs.row_labels is None or pairs.column_labels is None:
+        return unused, unused
+    return pairs.row_labels, pairs.column_labels
+
+
+def mask_constants(problem: Problem) -> dict[str, bool]:
+    """Return what of the pairs is settled when a kernel is compiled."""
+    pairs = problem.pairs
+    return {
+        "LABELS": pairs.row_labels is not None,
+        "EXCLUDE_SELF": pairs.exclude_self,
+        "OWN_KEYS": pairs.own_key_columns > 0,
+    }

@@ -96,15 +96,53 @@ def is_seen(
 
 
 @triton.jit
-def softplus(z):
-    """Return log(1 + e^z) to full float32 precision, for any z."""
-    u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
-    w = 1.0 + u
-    # log(w) alone forgets all of u below 1e-7, and a row has thousands of such terms.
-    small = tl.where(
-        w == 1.0, u, tl.log2(w) * 0.6931471805599453 * (u / tl.where(w == 1.0, 1.0, w - 1.0))
-    )
-    return tl.maximum(z, 0.0) + small
+def logit_tile(dots, rx, ry, shift):
+    """Return dots * rx * ry + shift, one shift a row: -inf there makes a row's terms zero."""
+    return dots * ry[None, :] * rx[:, None] + shift[:, None]
+
+
+@triton.jit
+def meets_diagonal(i0, j0, offset, BM: tl.constexpr, BN: tl.constexpr):
+    """Tell whether column i + offset of some row i lies in the tile that starts at (i0, j0)."""
+    return (i0 + offset < j0 + BN) & (j0 < i0 + offset + BM)
+
+
+@triton.jit
+def pull_tile(i, j, pull_i_ptr, pull_j_ptr, rows, columns):
+    """Return for each entry the pull that it has if it is a positive."""
+    pull_i = tl.load(pull_i_ptr + i, mask=i < rows, other=0.0)
+    pull_j = tl.load(pull_j_ptr + j, mask=j < columns, other=0.0)
+    return pull_i[:, None] + pull_j[None, :]
+
+
+@triton.jit
+def log2_above_one(u):
+    """Return log2(1 + u) for 0 <= u <= 1, to 4e-7 of itself however small u is.
+
+    A polynomial: log2(1 + u) computed as it stands forgets all of u below 1e-7, a row has
+    thousands of such terms, and multiplications are cheaper than a logarithm and a division.
+    """
+    p = u * -0.01266535185277462 + 0.06490199267864227
+    p = p * u - 0.15728679299354553
+    p = p * u + 0.25748077034950256
+    p = p * u - 0.35399213433265686
+    p = p * u + 0.4801875352859497
+    p = p * u - 0.7213212847709656
+    return u * (p * u + 1.4426950216293335)
+
+
+@triton.jit
+def softplus_in_bits(z):
+    """Return log2(1 + 2^z) to full float32 precision, for any z; 0 for -inf."""
+    return tl.maximum(z, 0.0) + log2_above_one(tl.exp2(-tl.abs(z)))
+
+
+@triton.jit
+def softplus_and_sigmoid_in_bits(z):
+    """Return log2(1 + 2^z) and 1 / (1 + 2^-z) from one exponential, and no difference."""
+    u = tl.exp2(-tl.abs(z))
+    root = tl.rsqrt(1.0 + u)  # its square costs a third of a division
+    return tl.maximum(z, 0.0) + log2_above_one(u), tl.where(z >= 0, 1.0, u) * (root * root)
 
 
 @triton.jit
@@ -112,3 +150,16 @@ def sigmoid(z):
     """Return 1 / (1 + e^-z) without a difference that loses digits."""
     u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
     return tl.where(z >= 0, 1.0, u) / (1.0 + u)
+
+
+@triton.jit
+def store_in_parts(desc, top, side, tile, BN: tl.constexpr, PARTS: tl.constexpr):
+    """Store a tile by TMA in 1, 2 or 4 parts side by side, which share one small buffer."""
+    BM: tl.constexpr = tile.shape[0]
+    if PARTS == 1:
+        desc.store([top, side], tile)
+    else:
+        halves = tl.permute(tl.reshape(tile, (BM, 2, BN // 2)), (0, 2, 1))
+        left, right = tl.split(halves)
+        store_in_parts(desc, top, side, left, BN // 2, PARTS // 2)
+        store_in_parts(desc, top, side + BN // 2, right, BN // 2, PARTS // 2)

@@ -11,37 +11,96 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from twinlens.kernels.gpu.softmax import cosine_tile
+from twinlens.kernels.gpu.softmax import invert_norm
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "m", "tiles"])
 def tile_maxima_kernel(
     x_ptr, y_ptr, scale_ptr, best_ptr, top_ptr, total_ptr, n, m, d, stride_x, stride_y, tiles,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
+    ROWS: tl.constexpr, TMA: tl.constexpr, WAIT: tl.constexpr,
+    UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write best (n, tiles), and per split (n, S) the maximum and the sum to it. Grid (., S)."""
+    """Write best (n, tiles), and per split (n, S) the maximum and the sum to it. Grid (., S).
+
+    BM queries, BN classes. The classes are the rows of the product, so that the matrix unit takes
+    many of them however few the queries. Tiles and their steps along d are one loop: loads run
+    ahead across the tiles' borders. ROWS: BK holds whole embeddings, and the queries stay.
+    """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     split, splits = tl.program_id(1), tl.num_programs(1)
     each = tl.cdiv(tiles, splits)
+    first = split * each
+    steps = tl.cdiv(d, BK)
     factor = tl.load(scale_ptr).to(tl.float32) * 1.4426950408889634
+    factor = factor * invert_norms(x_ptr, i, n, d, stride_x, BM, BK)
+    if ROWS:
+        kept = load_block(x_ptr, i, tl.arange(0, BK), n, d, stride_x, False, UP)
+    if TMA:
+        y_desc = tl.make_tensor_descriptor(y_ptr, [m, d], [stride_y, 1], [BN, BK])
     top = tl.full([BM], -1e30, tl.float32)
     total = tl.zeros([BM], tl.float32)
-    for tile in range(split * each, min((split + 1) * each, tiles)):
+    acc = tl.zeros([BN, BM], tl.float32)
+    yy = tl.zeros([BN, BK // 8], tl.float32)  # by eights, which lie in one thread
+    for step in range(0, (min(first + each, tiles) - first) * steps):
+        tile = first + step // steps
+        start = (step % steps) * BK
         j = tile * BN + tl.arange(0, BN)
-        z = factor * cosine_tile(
-            x_ptr, y_ptr, i, j, n, m, d, stride_x, stride_y, BM, BN, BK, UP, PRECISION
-        )
-        z = tl.where((j < m)[None, :], z, -1e30)
-        best = tl.max(z, 1)
-        tl.store(best_ptr + i.to(tl.int64) * tiles + tile, best, mask=i < n)
-        above = tl.maximum(top, best)
-        total = total * tl.exp2(top - above) + tl.sum(tl.exp2(z - above[:, None]), 1)
-        top = above
+        k = start + tl.arange(0, BK)
+        if TMA:
+            y = y_desc.load([tile * BN, start])
+        else:
+            y = load_block(y_ptr, j, k, m, d, stride_y, EVEN_K, False)
+        queries = kept if ROWS else load_block(x_ptr, i, k, n, d, stride_x, EVEN_K, UP)
+        yf = y.to(tl.float32)
+        yy += tl.sum(tl.reshape(yf * yf, [BN, BK // 8, 8]), 2)
+        if UP:
+            y = yf
+        part = tl.dot(y, queries.T, input_precision=PRECISION)
+        if WAIT:  # for the product, on Hopper; see `cosine_tile`
+            acc = tl.where(start == 0, 0.0, acc) + part
+        else:
+            acc += part
+        if start + BK >= d:
+            z = acc * invert_norm(tl.sum(yy, 1))[:, None] * factor[None, :]
+            z = tl.where((j < m)[:, None], z, -1e30)
+            best = tl.max(z, 0)
+            tl.store(best_ptr + i.to(tl.int64) * tiles + tile, best, mask=i < n)
+            above = tl.maximum(top, best)
+            total = total * tl.exp2(top - above) + tl.sum(tl.exp2(z - above[None, :]), 0)
+            top = above
+            acc = tl.zeros([BN, BM], tl.float32)
+            yy = tl.zeros([BN, BK // 8], tl.float32)
     tl.store(top_ptr + i * splits + split, top, mask=i < n)
     tl.store(total_ptr + i * splits + split, total, mask=i < n)
 
 
 @triton.jit
+def invert_norms(
+    rows_ptr, i, count, d, stride, ROWS: tl.constexpr, BK: tl.constexpr
+):  # fmt: skip
+    """Return the inverse norms of rows i."""
+    squares = tl.zeros([ROWS, BK], tl.float32)
+    for start in range(0, d, BK):
+        x = load_block(rows_ptr, i, start + tl.arange(0, BK), count, d, stride, False, True)
+        squares += x * x
+    return invert_norm(tl.sum(squares, 1))
+
+
+@triton.jit
+def load_block(rows_ptr, i, k, count, d, stride, EVEN_K: tl.constexpr, UP: tl.constexpr):
+    """Return columns k of rows i, zero where there are none; float32 if UP."""
+    at = rows_ptr + i.to(tl.int64)[:, None] * stride + k[None, :]
+    if EVEN_K:
+        block = tl.load(at, mask=(i < count)[:, None], other=0.0)
+    else:
+        block = tl.load(at, mask=(i < count)[:, None] & (k < d)[None, :], other=0.0)
+    if UP:
+        block = block.to(tl.float32)
+    return block
+
+
+@triton.jit(do_not_specialize=["m", "tiles", "splits", "picks", "k"])
 def select_kernel(
     x_ptr, y_ptr, scale_ptr, best_ptr, top_ptr, total_ptr, scratch_ptr, p_ptr, index_ptr,
     m, d, stride_x, stride_y, tiles, splits, picks, k,
@@ -68,7 +127,7 @@ def select_kernel(
         c = start + tl.arange(0, BK)
         x = tl.load(x_ptr + row.to(tl.int64) * stride_x + c, mask=c < d, other=0.0).to(tl.float32)
         xx += x * x
-    factor = factor * tl.rsqrt(tl.maximum(tl.sum(xx, 0), 1e-24))
+    factor = factor * invert_norm(tl.sum(xx, 0))
     for pick in range(0, picks):
         tile = find_best(best_row, tiles, SCAN)
         tl.store(best_row + tile, float("-inf"))
@@ -87,7 +146,7 @@ def select_kernel(
             ).to(tl.float32)  # fmt: skip
             dots += tl.sum(x[None, :] * y, 1)
             yy += tl.sum(y * y, 1)
-        z = dots * factor * tl.rsqrt(tl.maximum(yy, 1e-24))
+        z = dots * factor * invert_norm(yy)
         tl.store(z_row + pick * BN + tl.arange(0, BN), tl.where(j < m, z, float("-inf")))
         tl.store(j_row + pick * BN + tl.arange(0, BN), j)
     tl.debug_barrier()

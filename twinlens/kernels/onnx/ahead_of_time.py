@@ -22,15 +22,15 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from twinlens.errors import InputError
-from twinlens.kernels.gpu import gradient, softmax, sweep, tiles, topk
+from twinlens.kernels.gpu import gradient, gradient_rows, softmax, sweep, tiles, topk
 from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
 PTX_VERSION: Final = (
     87  # drivers since CUDA 12.8 read it, and so do all assemblers that triton brings
 )
-ARCHITECTURES: Final = (80, 90)
+ARCHITECTURES: Final = (80, 90, 100)
 _WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
-_SOURCES: Final = (tiles, sweep, gradient, softmax, topk)
+_SOURCES: Final = (tiles, sweep, gradient, gradient_rows, softmax, topk)
 _POINTERS: Final = {
     "row_label_ptr": "*i64",
     "column_label_ptr": "*i64",
@@ -38,7 +38,7 @@ _POINTERS: Final = {
     "lse_ptr": "*fp64",
     "index_ptr": "*i64",
 }
-_OF_ELEMENTS: Final = frozenset({"x_ptr", "y_ptr", "g_ptr"})
+_OF_ELEMENTS: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "terms_ptr"})
 # Divisible by 16 in the aligned variant; launching it on anything else would be wrong.
 _ALIGNED: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "d", "stride_x", "stride_y", "stride_g"})
 
@@ -60,6 +60,7 @@ class KernelVariant:
     def name(self) -> str:
         """Return a name that no other variant has."""
         flags = "".join(f"_{key.lower()}" for key, value in self.constants if value is True)
+        flags += "_middle" if self.tile == "softmax_middle" else ""
         alignment = "aligned" if self.aligned else "generic"
         return f"{self.kernel}{flags}_{self.dtype}_sm{self.arch}_{alignment}"
 
@@ -81,6 +82,7 @@ class Compiled:
     entry: str
     shared_bytes: int
     arguments: int  # that we pass; the kernel has two more, for scratch memory
+    in_flight: int  # products on Hopper that may still run when the next memory is filled
 
     @property
     def parameters(self) -> int:
@@ -100,7 +102,7 @@ class Inspection:
 
 
 def list_variants() -> list[KernelVariant]:
-    """Return all variants: of both architectures, each type, aligned and not."""
+    """Return all variants: of each architecture and type, aligned and not."""
     both = (True, False)
     out = []
     for arch in ARCHITECTURES:
@@ -109,11 +111,8 @@ def list_variants() -> list[KernelVariant]:
                 out += _training_variants(arch, dtype, aligned)
                 out += _inference_variants(arch, dtype, aligned)
         if arch >= 90:
-            tma = (("COLUMNS", True), ("TMA", True))
-            out += [
-                KernelVariant("sweep_kernel", "sweep_tma", arch, t, True, constants=tma)
-                for t in _WIDTHS
-            ]
+            for dtype in _WIDTHS:
+                out += _tma_variants(arch, dtype)
     return out
 
 
@@ -144,9 +143,11 @@ def compile_variant(variant: KernelVariant) -> Compiled:
         target = GPUTarget("cuda", variant.arch, 32)
         made = triton.compile(source, target=target, options=options)
     metadata = made.metadata
+    pending = re.findall(r"pendings = (\d+)", made.asm["ttgir"])
     return Compiled(
-        variant, made.asm["cubin"], made.asm["ptx"], metadata.name, metadata.shared, len(passed)
-    )
+        variant, made.asm["cubin"], made.asm["ptx"], metadata.name, metadata.shared, len(passed),
+        max(map(int, pending), default=0),
+    )  # fmt: skip
 
 
 def inspect_cubin(cubin: bytes) -> Inspection:
@@ -199,14 +200,34 @@ def _training_variants(arch: int, dtype: str, aligned: bool) -> list[KernelVaria
     ]
 
 
+def _tma_variants(arch: int, dtype: str) -> list[KernelVariant]:
+    """Return the training kernels that read by the tensor memory accelerator."""
+    at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": True}
+    sums, sigmoid = (("COLUMNS", True), ("TMA", True)), (("SIGMOID", True), ("TMA", True))
+    return [
+        KernelVariant("sweep_kernel", "sweep_tma", constants=sums, **at),
+        KernelVariant("gradient_chunk_kernel", "gradient_tma", constants=(("TMA", True),), **at),
+        KernelVariant("gradient_chunk_kernel", "sigmoid_tma", constants=sigmoid, **at),
+    ]
+
+
 def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[KernelVariant]:
     at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": aligned}
-    return [
-        KernelVariant("similarity_kernel", "softmax", **at),
-        KernelVariant("similarity_kernel", "softmax", constants=(("SIGMOID", True),), **at),
+    sigmoid, once = (("SIGMOID", True),), (("ONCE", True),)
+    variants = [
+        KernelVariant("score_kernel", "softmax", **at),
+        KernelVariant("score_kernel", "softmax", constants=sigmoid, **at),
         KernelVariant("tile_maxima_kernel", "topk", **at),
         KernelVariant("select_kernel", "topk", hot=False, **at),
     ]
+    if aligned and dtype == "fp32":  # what the library has; rows of logits are float32 anyhow
+        variants += [
+            KernelVariant("score_kernel", "softmax_middle", **at),
+            KernelVariant("score_kernel", "softmax_middle", constants=sigmoid, **at),
+            KernelVariant("normalise_rows_kernel", "row", constants=once, **at),
+            KernelVariant("normalise_rows_kernel", "long_row", **at),
+        ]
+    return variants
 
 
 def _find_kernel(name: str) -> Any:
@@ -227,13 +248,22 @@ def _find_constants(kernel: Any, variant: KernelVariant) -> dict[str, Any]:
         "D": variant.width,
         "EVEN_K": variant.aligned,
         "UP": False,
-        "PRECISION": "ieee" if variant.dtype == "fp32" else "tf32",
-        "SCAN": 1024,
+        "PRECISION": _find_precision(variant),
+        "SCAN": 4096,
+        "PARTS": tile.parts,
+        "WAIT": variant.arch // 10 == 9,
         "SPLITS": 512,
+        "BLOCK": tile.BN,
         **dict(variant.constants),
     }
     names = [parameter.name for parameter in kernel.params if parameter.is_constexpr]
     return {name: known.get(name, False) for name in names}
+
+
+def _find_precision(variant: KernelVariant) -> str:
+    if variant.dtype != "fp32":
+        return "tf32"
+    return "tf32x3" if variant.kernel in ("score_kernel", "tile_maxima_kernel") else "ieee"
 
 
 def _type_of(name: str, dtype: str) -> str:

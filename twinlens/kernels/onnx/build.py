@@ -44,7 +44,9 @@ class Built:
     kernels: list[dict[str, Any]]
 
 
-def build_library(folder: Path | None = None, *, architectures: Sequence[int] = (80, 90)) -> Built:
+def build_library(
+    folder: Path | None = None, *, architectures: Sequence[int] = (80, 90, 100)
+) -> Built:
     """Compile and link into `folder` (by default where sessions look); return what was made.
 
     Without architectures only the CPU kernels are in it: enough to test, useless to serve.
@@ -104,7 +106,7 @@ def _list_variants(arch: int) -> list[Any]:
         raise InputError(
             f"architecture {arch} is unknown; known are {', '.join(map(str, ARCHITECTURES))}"
         )
-    wanted = {"similarity_kernel", "tile_maxima_kernel", "select_kernel"}
+    wanted = {"score_kernel", "normalise_rows_kernel", "tile_maxima_kernel", "select_kernel"}
     everything = list_variants()
     return [v for v in everything if v.arch == arch and v.dtype == "fp32" and v.kernel in wanted]
 
@@ -119,10 +121,11 @@ def _compile_one(work: Path, variant: Any, *, with_ptx: bool) -> list[dict[str, 
             f"{variant.name} has {made.parameters} parameters where {made.arguments} arguments and "
             "2 scratch pointers were expected: this triton launches differently; use 3.6 to 3.9"
         )
-    sigmoid = ("SIGMOID", True) in variant.constants
+    flags = "".join(f"_{key.lower()}" for key, value in variant.constants if value is True)
+    flags += "_middle" if variant.tile == "softmax_middle" else ""
     row = {
         "name": variant.name,
-        "kernel": variant.kernel + ("_sigmoid" if sigmoid else ""),
+        "kernel": variant.kernel + flags,
         "entry": made.entry,
         "architecture": variant.arch,
         "aligned": variant.aligned,

@@ -17,7 +17,7 @@ struct Problem {
   float* p;        // (n, m), or (n, k) for the top k
   int64_t* index;  // (n, k), only for the top k
   bool sigmoid;
-  std::vector<float> inverse_y;
+  float* inverse_y;  // (m,), scratch
 };
 
 inline float dot(const float* a, const float* b, int64_t d) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -34,8 +35,6 @@ struct Driver {
   int (*set_attribute)(void*, int, int);
   int (*launch)(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void*,
                 void**, void**);
-  int (*allocate)(Address*, size_t, void*);
-  int (*release)(Address, void*);
   bool found = false;
 
   Driver() {
@@ -47,9 +46,7 @@ struct Driver {
             find(library, "cuModuleLoadData", load_module) &&
             find(library, "cuModuleGetFunction", get_function) &&
             find(library, "cuFuncSetAttribute", set_attribute) &&
-            find(library, "cuLaunchKernel", launch) &&
-            find(library, "cuMemAllocAsync", allocate) &&
-            find(library, "cuMemFreeAsync", release);
+            find(library, "cuLaunchKernel", launch);
   }
 
   template <class Function>
@@ -130,47 +127,75 @@ inline bool is_aligned(const float* x, const float* y, int64_t d) {
 
 inline unsigned divide_up(int64_t a, int64_t b) { return static_cast<unsigned>((a + b - 1) / b); }
 
-// p (n, m) = softmax(scale * cosine), or with a bias sigmoid(scale * cosine + bias).
+constexpr int64_t kMiddle = 150000;     // logits from which wider tiles measured faster
+constexpr int64_t kMostBlocks = 65535;  // of a grid's second dimension
+constexpr int64_t kMostSplits = 512;    // that the kernel which combines them reads at once
+
+// p (n, m) = softmax(scale * cosine), or with a bias sigmoid(scale * cosine + bias). The classes are
+// split over programs; a second launch turns rows of logits, which lie in p, into probabilities.
+// Neither needs scratch memory or asks the device, so both can be captured in a graph.
 inline int score(void* stream, const float* x, const float* y, const float* scale,
                  const float* bias, float* p, int64_t n, int64_t m, int64_t d) {
   if (!driver().found) return kNoDriver;
   if (n == 0 || m == 0) return 0;
-  Loaded k;
-  const char* name = bias ? "similarity_kernel_sigmoid" : "similarity_kernel";
-  if (int error = load(name, is_aligned(x, y, d), &k)) return error;
-  const int rows = n, columns = m, width = d;
-  return launch(k, divide_up(n, k.embedded->rows), 1, stream, x, y, scale, bias ? bias : scale, p,
-                rows, columns, width, width, width, columns);
+  Loaded logits, rows;
+  const bool aligned = is_aligned(x, y, d), middle = aligned && n * m >= kMiddle;
+  const char* name = middle ? bias ? "score_kernel_sigmoid_middle" : "score_kernel_middle"
+                            : bias ? "score_kernel_sigmoid" : "score_kernel";
+  if (int error = load(name, aligned, &logits)) return error;
+  if (!bias)
+    if (int error = load("normalise_rows_kernel_once", true, &rows)) return error;
+  if (!bias && m > rows.embedded->columns)
+    if (int error = load("normalise_rows_kernel", true, &rows)) return error;
+  const int height = n, length = m, width = d;
+  const float* shift = bias ? bias : scale;
+  const int64_t tiles = divide_up(m, logits.embedded->columns);
+  int error = launch(logits, divide_up(n, logits.embedded->rows), std::min(tiles, kMostBlocks),
+                     stream, x, y, scale, shift, p, p, p, p, p, height, length, width, width, width,
+                     length);
+  if (error || bias) return error;
+  return launch(rows, height, 1, stream, p, scale, scale, p, p, length, length);
 }
 
-// p (n, k) and index (n, k), best first; the scratch lives in the stream's own order.
-inline int pick(void* stream, const float* x, const float* y, const float* scale, float* p,
-                int64_t* index, int64_t n, int64_t m, int64_t d, int64_t k) {
-  if (!driver().found) return kNoDriver;
-  if (n == 0) return 0;
+// How the top k of these sizes is split, and the scratch memory that it needs.
+struct TopK {
   Loaded maxima, select;
+  int64_t tiles = 0, bands = 0, splits = 0, picks = 0, best = 0, partial = 0, found = 0;
+
+  size_t bytes() const { return 4 * static_cast<size_t>(best + 2 * partial + found); }
+};
+
+inline int prepare(const float* x, const float* y, int64_t n, int64_t m, int64_t d, int64_t k,
+                   TopK* out) {
+  if (!driver().found) return kNoDriver;
   const bool aligned = is_aligned(x, y, d);
-  if (int error = load("tile_maxima_kernel", aligned, &maxima)) return error;
-  if (int error = load("select_kernel", aligned, &select)) return error;
+  if (int error = load("tile_maxima_kernel", aligned, &out->maxima)) return error;
+  if (int error = load("select_kernel", aligned, &out->select)) return error;
   int processors = 0;
   if (int error = device_attribute(kProcessors, &processors)) return error;
-  const int rows = n, columns = m, width = d, wanted = k;
-  const int tiles = divide_up(m, maxima.embedded->columns);
-  const int bands = divide_up(n, maxima.embedded->rows);
-  const int splits = std::min(std::max(1, 2 * processors / bands), std::min(tiles, 512));
-  const int picks = std::min(wanted, tiles);
-  const size_t best = static_cast<size_t>(n) * tiles, partial = static_cast<size_t>(n) * splits;
-  const size_t found = static_cast<size_t>(n) * 2 * picks * select.embedded->columns;
-  Address memory = 0;
-  if (int error = driver().allocate(&memory, 4 * (best + 2 * partial + found), stream)) return error;
-  const Address top = memory + 4 * best, total = top + 4 * partial, scratch = total + 4 * partial;
-  int error = launch(maxima, bands, splits, stream, x, y, scale, memory, top, total, rows, columns,
-                     width, width, width, tiles);
-  if (!error)
-    error = launch(select, rows, 1, stream, x, y, scale, memory, top, total, scratch, p, index,
-                   columns, width, width, width, tiles, splits, picks, wanted);
-  const int freed = driver().release(memory, stream);
-  return error ? error : freed;
+  out->tiles = divide_up(m, out->maxima.embedded->columns);
+  out->bands = divide_up(n, out->maxima.embedded->rows);
+  const int64_t wanted = 2 * processors / std::max<int64_t>(1, out->bands);
+  out->splits = std::min({std::max<int64_t>(1, wanted), out->tiles, kMostSplits});
+  out->picks = std::min(k, out->tiles);
+  out->best = n * out->tiles, out->partial = n * out->splits;
+  out->found = n * 2 * out->picks * out->select.embedded->columns;
+  return 0;
+}
+
+// p (n, k) and index (n, k), best first; `memory` is scratch of `plan.bytes()`.
+inline int pick(void* stream, const TopK& plan, const float* x, const float* y, const float* scale,
+                float* p, int64_t* index, float* memory, int64_t n, int64_t m, int64_t d,
+                int64_t k) {
+  if (n == 0) return 0;
+  const int height = n, length = m, width = d, wanted = k;
+  const int tiles = plan.tiles, splits = plan.splits, picks = plan.picks;
+  float *top = memory + plan.best, *total = top + plan.partial, *found = total + plan.partial;
+  int error = launch(plan.maxima, plan.bands, splits, stream, x, y, scale, memory, top, total,
+                     height, length, width, width, width, tiles);
+  if (error) return error;
+  return launch(plan.select, height, 1, stream, x, y, scale, memory, top, total, found, p, index,
+                length, width, width, width, tiles, splits, picks, wanted);
 }
 
 }  // namespace cuda

@@ -31,19 +31,23 @@ enum Slot {
   kGetDimensions = 62,
   kGetSymbolicDimensions = 63,
   kGetTensorShape = 65,
+  kAllocate = 75,
+  kRelease = 76,
   kContextInput = 90,
   kContextOutput = 91,
   kReleaseShape = 99,
+  kReleaseAllocator = 132,
   kContextGpuStream = 193,
   kInferInputShape = 268,
   kInferOutputShape = 270,
   kSetSymbolicDimensions = 271,
   kContextParallelFor = 274,
+  kKernelAllocator = 278,
 };
 
-constexpr uint32_t kNewestApi = 24, kOldestApi = 17;
+constexpr uint32_t kNewestApi = 24, kOldestApi = 18;
 enum ElementType { kFloat = 1, kInt64 = 7 };
-enum Memory { kOnHost = -2, kOnDevice = 0 };  // of an input
+enum Memory { kOnHost = -2, kOnDevice = 0 };  // of an input, or of what an allocator gives
 enum Code { kFail = 1, kInvalidArgument = 2 };
 
 // What an operator tells ONNX Runtime about itself. The callbacks get this table as their `self`.

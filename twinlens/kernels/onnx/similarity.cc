@@ -7,6 +7,7 @@
 #include <string>
 
 #include "ort_abi.h"
+#include "scratch.h"
 #include "cpu_kernels.h"
 #include "cuda_kernels.h"
 
@@ -28,6 +29,12 @@ struct Op {
   ort::OpTable table;
   Kind kind;
   bool cuda;
+};
+
+// An operator in one place of one session's graph.
+struct Kernel {
+  const Op& op;
+  Scratch scratch;
 };
 
 Handle fail(ort::Code code, const std::string& message) {
@@ -72,31 +79,45 @@ Handle make_output(Handle context, size_t place, int64_t rows, int64_t columns, 
   return ort::call<ort::kTensorData>(api, value, data);
 }
 
-Handle run_cpu(const Op& op, Handle context, cpu::Problem& q, const float* bias) {
-  if (op.kind == kSigmoid) q.bias = *bias;
-  q.inverse_y.resize(q.m);
+Handle run_cpu(Kernel& kernel, Handle context, cpu::Problem& q, const float* bias) {
+  if (kernel.op.kind == kSigmoid) q.bias = *bias;
+  void* norms = nullptr;
+  TRY(kernel.scratch.borrow(api, sizeof(float) * q.m, &norms));
+  q.inverse_y = static_cast<float*>(norms);
   void* problem = &q;
-  TRY(ort::call<ort::kContextParallelFor>(api, context, cpu::measure_column,
-                                          static_cast<size_t>(q.m), size_t{0}, problem));
-  auto row = op.kind == kTopK ? cpu::pick_row : cpu::score_row;
-  return ort::call<ort::kContextParallelFor>(api, context, row, static_cast<size_t>(q.n), size_t{0},
-                                             problem);
+  Handle status = ort::call<ort::kContextParallelFor>(
+      api, context, cpu::measure_column, static_cast<size_t>(q.m), size_t{0}, problem);
+  auto row = kernel.op.kind == kTopK ? cpu::pick_row : cpu::score_row;
+  if (!status)
+    status = ort::call<ort::kContextParallelFor>(api, context, row, static_cast<size_t>(q.n),
+                                                 size_t{0}, problem);
+  Handle freed = kernel.scratch.give_back(api, norms);
+  return status ? status : freed;
 }
 
-Handle run_cuda(const Op& op, Handle context, const cpu::Problem& q, const float* scale,
-                const float* bias) {
-  void* stream = nullptr;
-  TRY(ort::call<ort::kContextGpuStream>(api, context, &stream));
-  const int error = op.kind == kTopK
-                        ? cuda::pick(stream, q.x, q.y, scale, q.p, q.index, q.n, q.m, q.d, q.k)
-                        : cuda::score(stream, q.x, q.y, scale, bias, q.p, q.n, q.m, q.d);
+Handle describe(const Op& op, int error) {
   if (!error) return nullptr;
   return fail(ort::kFail, std::string(kNames[op.kind]) + ": CUDA driver error " +
                               std::to_string(error) + " (100001: no driver, 100002: no kernel for "
                               "this GPU; rebuild with `twinlens kernels build`)");
 }
 
-Handle compute(const Op* op, Handle context) {
+Handle run_cuda(Kernel& kernel, Handle context, const cpu::Problem& q, const float* scale,
+                const float* bias) {
+  void *stream = nullptr, *memory = nullptr;
+  TRY(ort::call<ort::kContextGpuStream>(api, context, &stream));
+  if (kernel.op.kind != kTopK)
+    return describe(kernel.op, cuda::score(stream, q.x, q.y, scale, bias, q.p, q.n, q.m, q.d));
+  cuda::TopK plan;
+  if (int error = cuda::prepare(q.x, q.y, q.n, q.m, q.d, q.k, &plan))
+    return describe(kernel.op, error);
+  TRY(kernel.scratch.keep(api, stream, plan.bytes(), &memory));
+  return describe(kernel.op, cuda::pick(stream, plan, q.x, q.y, scale, q.p, q.index,
+                                        static_cast<float*>(memory), q.n, q.m, q.d, q.k));
+}
+
+Handle compute(Kernel* kernel, Handle context) {
+  const Op* op = &kernel->op;
   trace(*op);
   Input x, y, scale, last;
   TRY(read_input(context, 0, 2, &x));
@@ -121,10 +142,10 @@ Handle compute(const Op* op, Handle context) {
   if (op->kind == kTopK) TRY(make_output(context, 1, q.n, q.k, &index));
   q.p = static_cast<float*>(p), q.index = static_cast<int64_t*>(index);
   const auto* bias = op->kind == kSigmoid ? static_cast<float*>(last.data) : nullptr;
-  if (q.k == 0) return nullptr;
-  if (op->cuda) return run_cuda(*op, context, q, static_cast<float*>(scale.data), bias);
+  if (q.k == 0 || q.n == 0) return nullptr;
+  if (op->cuda) return run_cuda(*kernel, context, q, static_cast<float*>(scale.data), bias);
   q.scale = *static_cast<float*>(scale.data);
-  return run_cpu(*op, context, q, bias);
+  return run_cpu(*kernel, context, q, bias);
 }
 
 // Keep the symbolic names of n and m, so that other nodes' shapes stay known.
@@ -176,11 +197,16 @@ int input_memory(const Op* op, size_t place) {
   // k decides a shape, so the host must read it; scale and bias stay where the kernel reads them.
   return op->kind == kTopK && place == 3 ? ort::kOnHost : ort::kOnDevice;
 }
-Handle create_kernel(const Op* op, const ort::Api*, Handle, void** kernel) {
-  *kernel = const_cast<Op*>(op);
+Handle create_kernel(const Op* op, const ort::Api*, Handle info, void** kernel) {
+  Handle allocator = nullptr;
+  TRY(ort::call<ort::kKernelAllocator>(api, info, int{ort::kOnDevice}, &allocator));
+  *kernel = new Kernel{*op, Scratch(allocator)};
   return nullptr;
 }
-void destroy_kernel(void*) {}
+void destroy_kernel(Kernel* kernel) {
+  kernel->scratch.release(api);
+  delete kernel;
+}
 int start_version(const Op*) { return 1; }
 int end_version(const Op*) { return 0x7fffffff; }
 
@@ -234,10 +260,21 @@ TWINLENS_EXPORT int twinlens_score_cuda(void* stream, const float* x, const floa
   return cuda::score(stream, x, y, scale, bias, p, n, m, d);
 }
 
+// Write to `bytes` the scratch memory that a top k of these sizes needs.
+TWINLENS_EXPORT int twinlens_topk_scratch(const float* x, const float* y, int64_t n, int64_t m,
+                                          int64_t d, int64_t k, size_t* bytes) {
+  cuda::TopK plan;
+  const int error = cuda::prepare(x, y, n, m, d, k, &plan);
+  *bytes = error ? 0 : plan.bytes();
+  return error;
+}
+
 TWINLENS_EXPORT int twinlens_topk_cuda(void* stream, const float* x, const float* y,
-                                       const float* scale, float* p, int64_t* index, int64_t n,
-                                       int64_t m, int64_t d, int64_t k) {
-  return cuda::pick(stream, x, y, scale, p, index, n, m, d, k);
+                                       const float* scale, float* p, int64_t* index, float* scratch,
+                                       int64_t n, int64_t m, int64_t d, int64_t k) {
+  cuda::TopK plan;
+  if (int error = cuda::prepare(x, y, n, m, d, k, &plan)) return error;
+  return cuda::pick(stream, plan, x, y, scale, p, index, scratch, n, m, d, k);
 }
 
 TWINLENS_EXPORT int twinlens_embedded_count() { return cuda::kEmbeddedCount; }

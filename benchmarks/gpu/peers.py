@@ -1,0 +1,99 @@
+"""The peers: other implementations of the same losses, as functions of x, y and their numbers.
+
+Those that are not installed are left out. Each takes the raw embeddings and normalises them, as
+ours does, but for siglip-kernel, which wants unit rows; memeff takes a fixed temperature alone.
+Versions timed: memeff 0.3.1, siglip-kernel 0.1.2, Inf-CL d9f2833 (all Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One implementation; `flat` if its memory does not grow with n x m."""
+
+    compute: Callable[..., Tensor]
+    flat: bool = False
+
+
+def find_clip_peers() -> dict[str, Peer]:
+    """Return those of CLIP's loss that run here."""
+    peers = {"torch eager": Peer(compute_eagerly)}
+    if find_spec("open_clip"):
+        peers["open_clip"] = Peer(_take_open_clip())
+    if not torch.cuda.is_available():
+        return peers
+    peers["torch.compile"] = Peer(torch.compile(compute_eagerly))
+    if find_spec("memeff"):
+        peers["memeff"] = Peer(_take_memeff(), flat=True)
+    if find_spec("inf_cl"):
+        peers["inf-cl"] = Peer(_take_inf_cl(), flat=True)
+    return peers
+
+
+def find_sigmoid_peers() -> dict[str, Peer]:
+    """Return those of SigLIP's loss that run here."""
+    if not (find_spec("siglip_kernel") and torch.cuda.is_available()):
+        return {}
+    return {"siglip-kernel": Peer(_take_siglip_kernel(), flat=True)}
+
+
+def compute_eagerly(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    """Return CLIP's loss by one full matrix in plain torch."""
+    logits = scale * F.normalize(x, dim=1) @ F.normalize(y, dim=1).T
+    labels = torch.arange(len(x), device=x.device)
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def _take_open_clip() -> Callable[..., Tensor]:
+    from open_clip import ClipLoss
+
+    plain = ClipLoss()
+
+    def compute(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        value: Tensor = plain(F.normalize(x, dim=1), F.normalize(y, dim=1), scale)
+        return value
+
+    return compute
+
+
+def _take_memeff() -> Callable[..., Tensor]:
+    fixed = importlib.import_module("memeff").MemoryEfficientCLIPLoss(
+        temperature=0.01, stable=False
+    )
+
+    def compute(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        value: Tensor = fixed(x, y)
+        return value
+
+    return compute
+
+
+def _take_siglip_kernel() -> Callable[..., Tensor]:
+    fused = importlib.import_module("siglip_kernel").fused_siglip_loss
+
+    def compute(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        value: Tensor = fused(x, y, scale.log(), bias)
+        return value
+
+    return compute
+
+
+def _take_inf_cl() -> Callable[..., Tensor]:
+    one_sided = importlib.import_module("inf_cl").cal_flash_loss
+
+    def compute(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        u, v = F.normalize(x, dim=1), F.normalize(y, dim=1)
+        value: Tensor = one_sided(u, v, scale=scale).mean() + one_sided(v, u, scale=scale).mean()
+        return value / 2
+
+    return compute
