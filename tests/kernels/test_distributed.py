@@ -28,6 +28,7 @@ def _problems() -> dict[str, dict[str, Any]]:
     noise = 0.1 * torch.randn(2, n, DIM) / DIM**0.5
     return {
         "clip": {"x": x, "y": y, "scale": 50.0},
+        "kept terms": {"x": x, "y": y, "scale": 50.0, "memory": "stored"},
         "underflowed": {"x": opposed + noise[0], "y": -opposed + noise[1], "scale": 150.0},
         "supcon": {"x": views, "y": views, "scale": 14.3, "labels": labels, "symmetric": False},
         "labels both ways": {"x": views, "y": views, "scale": 14.3, "labels": labels},
@@ -54,6 +55,9 @@ def _work(rank: int, port: int, folder: str) -> None:
             given["labels"] = given["labels"][mine]
         given["combine"] = "sum" if name != "siglip" else "mean"
         value = sharded_contrastive_loss(inputs[0], inputs[1], inputs[2], **given)
+        with torch.no_grad():
+            alone = sharded_contrastive_loss(inputs[0], inputs[1], inputs[2], **given)
+        torch.testing.assert_close(alone, value.detach())
         results[name] = (value.detach(), torch.autograd.grad(value, inputs))
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
