@@ -25,7 +25,7 @@ MOST_SPILLS = {
     "score_kernel_middle": 32,
     "score_kernel_sigmoid_middle": 32,
 }
-UNTUNED = 64  # of architectures on which no tile was ever timed
+TUNED = 90  # the one architecture on which tiles were timed; elsewhere spills are not bounded
 MATRIX_UNIT = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
 _PROGRAM = """
@@ -84,9 +84,9 @@ def _hold_to_the_rules(made: dict[str, Any]) -> None:
     assert made["parameters"] == made["arguments"] + 2
     assert made["shared"] <= SHARED_LIMIT[made["arch"]]
     assert ".version 8.7" in made["ptx"]
-    if made["hot"]:
+    if made["hot"] and made["arch"] == TUNED:
         bounds = [most for start, most in MOST_SPILLS.items() if made["name"].startswith(start)]
-        assert made["spills"] <= max([*bounds, UNTUNED if made["arch"] != 90 else 0])
+        assert made["spills"] <= max(bounds, default=0)
     instructions = set(made["instructions"])
     multiplies = "select" not in made["kernel"] and "normalise" not in made["kernel"]
     if multiplies and made["dtype"] != "fp32":
