@@ -86,8 +86,10 @@ def compare(
     )
     torch.testing.assert_close(value.double(), true, rtol=2e-6, atol=2e-6)
     bar = GRADIENT_ERROR[inputs["x"].dtype]
+    # A lone pair's gradient is zero, and its terms cancel to the last bits of the logit.
+    floor = 2e-7 * max(1.0, float(inputs["scale"].abs().max()))
     for got, want in zip(gradients, wanted.values(), strict=True):
-        assert (got.double() - want).norm() <= bar * want.norm() + 2e-7
+        assert (got.double() - want).norm() <= bar * want.norm() + floor
 
 
 def make_inputs(
