@@ -120,6 +120,20 @@ def test_a_csv_gives_typed_metadata(images: Path) -> None:
         open_corpus(table, id_column="nope")
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x1e"])
+def test_a_line_of_json_ends_with_a_newline_alone(images: Path, tmp_path: Path, sign: str) -> None:
+    rows = [{"file": "a.png", "caption": f"red{sign}square"}, {"file": "sub/b.PNG"}]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    (images / "t.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    found = read(images / "t.jsonl")
+    assert found["a.png"][1]["caption"] == f"red{sign}square"
+    assert set(found) == {"a.png", "sub/b.PNG"}
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("a.png", png(1))
+        archive.writestr("index.jsonl", lines)
+    assert read(tmp_path / "t.zip")["a.png"][1]["caption"] == f"red{sign}square"
+
+
 def test_parquet_reads_as_csv_does(images: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

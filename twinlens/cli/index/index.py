@@ -272,10 +272,12 @@ def _optimise(
     from twinlens.index.maintenance import needs_sample, optimise, store_sample
 
     if encoder.manifest.text and (queries or needs_sample(writer, plan)):
-        given = queries.read_text(encoding="utf-8").splitlines() if queries else []
-        if queries and not any(given):
+        given = queries.read_text(encoding="utf-8").split("\n") if queries else []
+        if queries and not any(map(str.strip, given)):
             raise InputError(f"{queries} holds no query", field="queries")
-        sample = choose_texts(writer.catalog, encoder.manifest.templates, [q for q in given if q])
+        sample = choose_texts(
+            writer.catalog, encoder.manifest.templates, [q.strip() for q in given if q.strip()]
+        )
         display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
         store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
     optimise(writer, plan, display.stage)

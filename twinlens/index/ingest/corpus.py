@@ -27,7 +27,7 @@ from twinlens.index.ingest.file_names import (
     is_image,
     suffix_of,
 )
-from twinlens.index.ingest.tables import read_table
+from twinlens.index.ingest.tables import read_table, split_lines
 
 PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "image_path")
 TEXT_SUFFIXES = {".txt": "caption", ".cls": "label", ".caption": "caption"}
@@ -199,7 +199,7 @@ def _zip_rows(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
     if ZIP_TABLE not in archive.namelist():
         return {}
     rows = {}
-    for number, line in enumerate(archive.read(ZIP_TABLE).decode().splitlines(), 1):
+    for number, line in split_lines(archive.read(ZIP_TABLE)):
         try:
             row = json.loads(line)
             rows[row["file"]] = {key: value for key, value in row.items() if key != "file"}

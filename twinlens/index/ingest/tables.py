@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,17 @@ def read_table(path: Path) -> Iterable[dict[str, Any]]:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSONL file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    return [json.loads(line) for _, line in split_lines(path.read_bytes())]
+
+
+def split_lines(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    r"""Yield the lines of a JSONL file with their numbers, empty ones left out.
+
+    Lines end with `\n` alone: JSON strings may hold U+2028, U+0085 and other breaks as they are.
+    """
+    for number, line in enumerate(raw.removeprefix(BOM_UTF8).split(b"\n"), 1):
+        if line.strip():
+            yield number, line
 
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:
