@@ -24,7 +24,8 @@ from searching.peers import compare_stores
 from searching.stage import K, Stage, ask_each, measure_recall, searcher
 from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.index.ingest.builder import BuildOptions, build
-from twinlens.index.ingest.corpus import Corpus, CorpusEntry, open_corpus
+from twinlens.index.ingest.corpus import Corpus, open_corpus
+from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.maintenance import IndexPlan, optimise, store_sample
 from twinlens.index.stats import read_stats
 from twinlens.index.writer import Writer, create_collection

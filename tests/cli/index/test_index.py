@@ -148,6 +148,17 @@ def test_a_second_build_indexes_the_changes(
     assert (summary["embedded"], summary["removed"], summary["failed"]) == (1, 1, 0)
 
 
+def test_a_folder_that_shrank_is_not_followed_unasked(
+    cli: Run, built: Path, photos: Path, squares: dict[str, bytes]
+) -> None:
+    for name in list(squares)[1:]:
+        (photos / f"{name}.png").unlink()
+    code, _, err = cli("index", "build", photos, "-o", built, "--max-delete", "1")
+    assert (code, "--max-delete" in err, "--keep" in err) == (2, True, True)
+    code, text, _ = cli("index", "build", photos, "-o", built, "--max-delete", "100%", "--json")
+    assert (code, json.loads(text)["removed"]) == (0, len(squares) - 1)
+
+
 def test_stats_verify_compact_export_and_import(
     cli: Run, built: Path, tmp_path: Path, toy_bundle: Path
 ) -> None:

@@ -59,7 +59,10 @@ def test_any_metadata_survives_export_to_json_lines_and_import(metadata: dict[st
         for name in ("a", "b"):
             create_collection(Path(place) / name, dim=4)
         with Writer(Path(place) / "a") as writer, Writer(Path(place) / "b") as again:
-            told = [{**metadata, "mixed": 1}, {**metadata, "mixed": "one"}]  # no Parquet column
+            told: list[dict[str, object]] = [
+                {**metadata, "mixed": 1},
+                {**metadata, "mixed": "one"},
+            ]  # no Parquet column
             writer.upsert(["x", "y\u2028z"], np.eye(2, 4), told)
             export_parts(writer.collection, Path(place) / "out")
             assert len(list((Path(place) / "out/metadata").glob("*.jsonl"))) == 1
@@ -103,6 +106,9 @@ def test_rows_and_metadata_must_agree(tmp_path: Path, writer: Writer) -> None:
     np.save(tmp_path / "e_0.npy", np.ones((2, 16), np.float32))
     (tmp_path / "m_0.jsonl").write_text(json.dumps({"id": "a"}) + "\n")
     with pytest.raises(InputError, match="has 2 rows but"):
+        import_parts(writer, tmp_path)
+    (tmp_path / "m_0.jsonl").write_text('{"id": "a"}\n{"id": \n')
+    with pytest.raises(InputError, match=r"m_0\.jsonl line 2: not JSON .*; correct it"):
         import_parts(writer, tmp_path)
     with pytest.raises(InputError, match=r"holds no \.npy"):
         import_parts(writer, tmp_path / "nothing")

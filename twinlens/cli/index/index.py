@@ -53,6 +53,13 @@ def build(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep items that are not in this corpus.")
     ] = False,
+    max_delete: Annotated[
+        str | None,
+        typer.Option(
+            help="Most items to delete that the corpus lacks, as 20% or 500; default: 20%, or 10.",
+            metavar="LIMIT",
+        ),
+    ] = None,
     queries: Annotated[
         Path | None, typer.Option(help="Text queries for tuning, one per line; default: captions.")
     ] = None,
@@ -80,7 +87,7 @@ def build(
     _ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
-        options = BuildOptions(batch=batch, keep=keep)
+        options = BuildOptions(batch=batch, keep=keep, max_delete=max_delete)
         progress = build_collection(writer, source, encoder, options, display.show)
         _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
         summary = _summarise(writer) | {
