@@ -139,7 +139,7 @@ class Snapshot:
 
     def fields(self) -> set[str]:
         """Return the metadata fields that any row has."""
-        return {*self.delta.fields()}.union(*(part.segment.fields() for part in self.parts))
+        return self.delta.fields().union(*(part.segment.fields() for part in self.parts))
 
     @property
     def damaged(self) -> bool:
