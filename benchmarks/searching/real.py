@@ -68,7 +68,7 @@ def measure_real(report: Report, place: Path, *, quick: bool) -> None:
         world = World(images, images[:1], texts)
         stage = Stage(report, world, texts, writer, place)
         _tell_quality(stage, questions)
-        _tell_recall(stage)
+        _report_recall(stage)
         compare_stores(stage, numbers)
 
 
@@ -119,7 +119,7 @@ def _tell_quality(stage: Stage, questions: list[Question]) -> None:
     )
 
 
-def _tell_recall(stage: Stage) -> None:
+def _report_recall(stage: Stage) -> None:
     """Each kind: what is missing here, the index lost."""
     for kind in KINDS:
         optimise(stage.writer, IndexPlan(kind))

@@ -55,6 +55,32 @@ class World:
         return (rng.standard_normal((count, self.dim)) * spectrum).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Manifold:
+    """Images of few degrees of freedom in many dimensions; texts beside them."""
+
+    dim: int = 512
+    freedom: int = 16
+    gap: float = 0.5
+    seed: int = 0
+
+    def images(self, count: int, seed: int) -> Rows:
+        """Return image rows (count, dim)."""
+        rng = np.random.default_rng([self.seed, seed, 1])
+        return _unit(np.tanh(rng.standard_normal((count, self.freedom))) @ self._frame())
+
+    def texts(self, count: int, seed: int) -> Rows:
+        """Return text rows (count, dim)."""
+        rng = np.random.default_rng([self.seed, seed, 2])
+        near = _unit(np.tanh(rng.standard_normal((count, self.freedom))) @ self._frame())
+        aside = np.random.default_rng([self.seed, 7]).standard_normal(self.dim)
+        noise = 0.3 * rng.standard_normal((count, self.dim)) / np.sqrt(self.dim)
+        return _unit(near + self.gap * aside / np.linalg.norm(aside) + noise)
+
+    def _frame(self) -> npt.NDArray[np.float64]:
+        return np.random.default_rng([self.seed, 0]).standard_normal((self.freedom, self.dim))
+
+
 def _unit(rows: npt.NDArray[np.floating]) -> Rows:
     unit: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return unit

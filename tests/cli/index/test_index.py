@@ -203,8 +203,9 @@ def test_stats_describe_a_segment_s_index_and_recall() -> None:
         "damage": "a flipped byte",
     }
     summary["tuning"] = {"params": params, "target": 0.95, "recall": recall, "milliseconds": 0.184}
+    summary["tuning"]["confidence"] = 0.99
     lines = list(describe_segment(summary))
     assert lines[0] == "seg-1: 7 rows, ivf-sq8 (IVF16,SQ8), tuned to 0.95"
     assert "probe 12, 2 candidates per answer, 0.18 CPU ms" in lines[1]
-    assert "text: 0.9584 (0.9476 to 0.9671) on 500 held-out queries" in lines[2]
+    assert "text: 0.9584 (99 %: 0.9476 to 0.9671) on 500 held-out queries" in lines[2]
     assert "a flipped byte" in lines[3]

@@ -131,7 +131,9 @@ def stats(folder: Folder, json: Json = False) -> None:
     typer.echo(f"  bundle   {bundle['name']} {bundle['revision'][:12]} ({bundle['source']})")
     typer.echo(f"  size     {summary['bytes'] / 1e6:.1f} MB, epoch {summary['epoch']}")
     for modality, value in summary["recall"].items():
-        shown = "not measured" if value is None else f"{value:.4f}"
+        low, high = summary["recall_interval"][modality]
+        state = summary["recall_state"][modality]
+        shown = state if value is None else f"{value:.4f} (99 %: {low:.4f} to {high:.4f})"
         typer.echo(f"  recall@10 of {modality} queries: {shown}")
     for segment in summary["segments"]:
         for line in describe_segment(segment):

@@ -50,6 +50,11 @@ class IndexKind:
     on_gpu: bool = False  # whether FAISS has kernels for it
     suits: Callable[[Workload], bool] = lambda work: False  # whether `auto` tries it
 
+    @property
+    def is_graph(self) -> bool:
+        """Whether rows are linked to each other: a row in the index makes its own search easier."""
+        return self.param == "efSearch"
+
 
 def _lists(rows: int) -> int:
     """Return the number of lists of an inverted file: about 4 sqrt(rows)."""
