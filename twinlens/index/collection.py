@@ -23,6 +23,7 @@ from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.snapshot import SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head, Item, SegmentRow
 from twinlens.index.storage.segment import Segment
@@ -53,7 +54,12 @@ class Collection:
     def __init__(self, folder: str | Path, *, resident_bytes: int = RESIDENT_BYTES) -> None:
         self.folder = Path(folder)
         self._resident_bytes = resident_bytes
+        record = read_record(self.folder)  # before the catalog, which only advances
         self._catalog = Catalog(self.folder)
+        try:
+            check_epoch(self.folder, record, self._catalog.head().epoch)
+        except CollectionError as error:
+            log.error("searching the remaining items: %s", error.message)
         self._swap = threading.Lock()
         self._loading = threading.Lock()
         self._loader: threading.Thread | None = None

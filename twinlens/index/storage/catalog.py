@@ -8,6 +8,7 @@ has none: a flipped byte raises an error.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 import orjson
 
 from twinlens.errors import CollectionError
+from twinlens.index.storage.commit_record import CommitLedger, check_epoch, check_log
 from twinlens.index.storage.database import connect
 from twinlens.index.storage.records import (
     FORMAT,
@@ -27,13 +29,17 @@ from twinlens.index.storage.records import (
     Item,
     SegmentRow,
     checksum,
+    head_from,
     segment_from,
 )
-from twinlens.index.storage.transaction import Transaction
+from twinlens.index.storage.transaction import EXTENSIONS_NOTE, Transaction
 from twinlens.index.vectors.arrays import Floats
 
 CATALOG_NAME = "catalog.sqlite"
+RECORD_PROMISE = "commit_record"  # extension: `catalog.commits` must exist
 CHUNK = 500  # ids per query, below SQLite's limit on parameters
+
+log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL,
@@ -59,8 +65,18 @@ class Catalog:
                 " make one with `twinlens index build CORPUS -o DIR`"
             )
         self._lock = threading.RLock()
+        self._ledger: CommitLedger | None = None
+        record = check_log(folder) if write else None  # before SQLite checkpoints the log
         self._db = connect(self.path, write=write)
-        self.head()
+        epoch = self.head().epoch
+        if write:
+            try:
+                check_epoch(folder, record, epoch)
+                self._ledger = CommitLedger(folder, epoch)
+                self._promise_record()
+            except BaseException:
+                self._db.close()
+                raise
 
     @staticmethod
     def create(folder: Path, head: Head) -> None:
@@ -71,12 +87,19 @@ class Catalog:
         db.executescript(_SCHEMA)
         body = json.dumps(head.__dict__)
         db.execute("INSERT INTO head VALUES (1, ?, ?)", (body, checksum(body)))
+        promise = json.dumps({RECORD_PROMISE: 1}).encode()
+        note = (EXTENSIONS_NOTE, promise, checksum(EXTENSIONS_NOTE, promise))
+        db.execute("INSERT INTO notes VALUES (?, ?, ?)", note)
         db.close()
+        CommitLedger(folder, head.epoch).close()
 
     def close(self) -> None:
         """Release the connection."""
         with self._lock:
             self._db.close()
+            if self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -86,15 +109,18 @@ class Catalog:
 
     def head(self) -> Head:
         """Return the current head."""
+        return head_from(self._read_head())
+
+    def _read_head(self) -> dict[str, Any]:
         body, crc = self._one("SELECT body, crc FROM head")
         self._check(crc, body)
-        raw = json.loads(body)
+        raw: dict[str, Any] = json.loads(body)
         if raw.get("format") != FORMAT:
             raise CollectionError(
                 f"{self.path}: format {raw.get('format')!r} is unknown;"
                 f" this version reads format {FORMAT}"
             )
-        return Head(**raw)
+        return raw
 
     def changes(self, last_rid: int, last_seq: int, *, with_segments: bool = False) -> Changes:
         """Return all changes committed after this point, read in one transaction."""
@@ -186,6 +212,12 @@ class Catalog:
         self._check(rows[0][1], key, rows[0][0])
         return bytes(rows[0][0])
 
+    def extensions(self) -> dict[str, Any]:
+        """Return the named additions; readers ignore those they do not know."""
+        body = self.note(EXTENSIONS_NOTE)
+        found: dict[str, Any] = json.loads(body) if body else {}
+        return found
+
     def verify(self) -> None:
         """Read every row and every page; raise at the first damage."""
         with self.reading():
@@ -225,16 +257,31 @@ class Catalog:
         with self._lock:
             self._execute("BEGIN IMMEDIATE")
             try:
-                transaction = Transaction(self._db, self.head())
+                transaction = Transaction(self._db, self._read_head())
                 yield transaction
-                transaction.finish(new_generation)
+                epoch = transaction.finish(new_generation)
                 self._execute("COMMIT")
+                self._record(epoch)
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
 
     # --- private ---------------------------------------------------------------------------
+
+    def _promise_record(self) -> None:
+        """Mark in a catalog of an older version that its commits are now recorded."""
+        if RECORD_PROMISE not in self.extensions():
+            with self.writing() as transaction:
+                transaction.extend(RECORD_PROMISE, 1)
+
+    def _record(self, epoch: int) -> None:
+        """Record a commit outside of SQLite; a failure here does not undo the commit."""
+        if self._ledger is not None:
+            try:
+                self._ledger.write(epoch)
+            except OSError as error:
+                log.error("%s: commit %d was not recorded: %s", self.path, epoch, error)
 
     def _items(self, column: str, keys: Sequence[Any]) -> Iterator[Item]:
         for start in range(0, len(keys), CHUNK):
