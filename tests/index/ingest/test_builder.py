@@ -356,9 +356,9 @@ def test_a_killed_build_resumes(tmp_path: Path, images: Path) -> None:
 
 
 @pytest.mark.slow
-def test_builds_killed_at_50_points_resume(tmp_path: Path, images: Path) -> None:
+def test_builds_killed_at_100_points_resume(tmp_path: Path, images: Path) -> None:
     paint(images, [f"more{n:03}.png" for n in range(350)], seed=4)
-    _drill_build(tmp_path, images, kills=50)
+    _drill_build(tmp_path, images, kills=100)
 
 
 def test_decoding_overlaps_the_encoder(writer: Writer, images: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from twinlens.errors import CollectionError
 from twinlens.index.collection import Collection
-from twinlens.index.maintenance import plan_as_before
-from twinlens.index.stats import MEASURED, STALE, tell_recall
+from twinlens.index.maintenance import repeat_plan
+from twinlens.index.stats import MEASURED, STALE, report_recall
 from twinlens.index.storage.catalog import RECORD_PROMISE
 from twinlens.index.storage.commit_record import RECORD_NAME
 from twinlens.index.storage.records import checksum
@@ -44,14 +44,14 @@ def test_a_collection_of_0_1_is_searched_and_verified_as_it_is(old: Path) -> Non
         part = reader.snapshot().parts[0]
         assert part.ann_index is not None
         assert part.ann_index.tuning.confidence == 0.95
-        assert tell_recall(reader.snapshot())["text"].state == MEASURED
+        assert report_recall(reader.snapshot())["text"].state == MEASURED
 
 
 def test_a_collection_of_0_1_is_written_to_and_gains_what_is_new(old: Path) -> None:
     with Writer(old) as writer:
-        assert plan_as_before(writer.collection.snapshot()).target == 0.9
+        assert repeat_plan(writer.collection.snapshot()).target == 0.9
         writer.delete([f"i{n}" for n in range(10, 40)])
-        assert tell_recall(writer.collection.snapshot())["text"].state == STALE
+        assert report_recall(writer.collection.snapshot())["text"].state == STALE
         assert RECORD_PROMISE in writer.catalog.extensions()
         writer.compact()
     assert verify_collection(old).is_sound
