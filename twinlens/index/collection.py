@@ -19,7 +19,7 @@ import numpy.typing as npt
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
 from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.query.filter_language import parse_filter
-from twinlens.index.query.filters import Filter, compared_fields
+from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.snapshot import SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
@@ -31,7 +31,6 @@ from twinlens.index.vectors.arrays import Floats, unit_rows
 
 MAX_K = 10_000
 GROUP_DEPTH = 4
-SHOWN_FIELDS = 30
 RESIDENT_BYTES = 1 << 30
 OPEN_ATTEMPTS = 5
 
@@ -182,16 +181,7 @@ class Collection:
     def require_fields(self, filter: str | Filter) -> None:
         """Refuse a filter that compares a field which no item has."""
         tree = parse_filter(filter) if isinstance(filter, str) else filter
-        snapshot = self.snapshot()
-        known = snapshot.fields()
-        unknown = sorted(compared_fields(tree) - known)
-        if unknown and snapshot.live_count:
-            there = ", ".join(sorted(known)[:SHOWN_FIELDS]) or "none"
-            raise InputError(
-                f"filter: no item has a field {' or '.join(map(repr, unknown))};"
-                f" the fields are: {there}",
-                field="filter",
-            )
+        self.snapshot().require_fields(tree)
 
     def snapshot(self) -> Snapshot:
         """Return the newest searchable state."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from twinlens.errors import InputError
 from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
-from twinlens.index.query.filters import Filter
+from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head
 from twinlens.index.storage.segment import Segment
@@ -23,6 +24,7 @@ from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
 from twinlens.index.vectors.gpu import copy_rows
 
+SHOWN_FIELDS = 30
 EXACT_SHARE = 0.02  # of a segment's rows: narrower filters are searched exactly
 EXACT_ROWS = 2048  # rows, which are searched exactly whatever their share
 
@@ -173,6 +175,18 @@ class Snapshot:
     def fields(self) -> set[str]:
         """Return the metadata fields that any row has."""
         return self.delta.fields().union(*(part.segment.fields() for part in self.parts))
+
+    def require_fields(self, tree: Filter) -> None:
+        """Refuse a filter that compares a field which no item has."""
+        known = self.fields()
+        unknown = sorted(compared_fields(tree) - known)
+        if unknown and self.live_count:
+            there = ", ".join(sorted(known)[:SHOWN_FIELDS]) or "none"
+            raise InputError(
+                f"filter: no item has a field {' or '.join(map(repr, unknown))};"
+                f" the fields are: {there}",
+                field="filter",
+            )
 
     @property
     def damaged(self) -> bool:

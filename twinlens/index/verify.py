@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from twinlens.errors import CollectionError
-from twinlens.index.storage.catalog import RECORD_PROMISE, Catalog
+from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import (
     RECORD_NAME,
     CommitRecord,
@@ -19,6 +19,7 @@ from twinlens.index.storage.commit_record import (
 from twinlens.index.storage.durable import check_hashes
 from twinlens.index.storage.records import Changes, SegmentRow
 from twinlens.index.storage.segment import Segment
+from twinlens.index.storage.transaction import RECORD_PROMISE
 from twinlens.index.vectors.arrays import Rids
 
 ATTEMPTS = 5

@@ -14,9 +14,9 @@ from twinlens.errors import CollectionError
 from twinlens.index.collection import Collection
 from twinlens.index.maintenance import repeat_plan
 from twinlens.index.stats import MEASURED, STALE, report_recall
-from twinlens.index.storage.catalog import RECORD_PROMISE
 from twinlens.index.storage.commit_record import RECORD_NAME
 from twinlens.index.storage.records import checksum
+from twinlens.index.storage.transaction import RECORD_PROMISE
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer
 

@@ -241,7 +241,8 @@ def import_collection(
 
 def _bundle_for(folder: Path, bundle: str | None) -> str:
     """Return the named bundle, else the one that the collection was built with, else builtin."""
-    from twinlens.index.storage.catalog import CATALOG_NAME, Catalog
+    from twinlens.index.storage.catalog import Catalog
+    from twinlens.index.storage.database import CATALOG_NAME
 
     if bundle is not None or not (folder / CATALOG_NAME).exists():
         return bundle or "builtin"
@@ -252,7 +253,7 @@ def _bundle_for(folder: Path, bundle: str | None) -> str:
 
 
 def _ensure_collection(folder: Path, encoder: Encoder) -> None:
-    from twinlens.index.storage.catalog import CATALOG_NAME
+    from twinlens.index.storage.database import CATALOG_NAME
     from twinlens.index.writer import create_collection
 
     if (folder / CATALOG_NAME).exists():

@@ -8,7 +8,6 @@ has none: a flipped byte raises an error.
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ import orjson
 
 from twinlens.errors import CollectionError
 from twinlens.index.storage.commit_record import CommitLedger, check_epoch, check_log
-from twinlens.index.storage.database import connect
+from twinlens.index.storage.database import CATALOG_NAME, connect
 from twinlens.index.storage.records import (
     FORMAT,
     Changes,
@@ -32,26 +31,10 @@ from twinlens.index.storage.records import (
     head_from,
     segment_from,
 )
-from twinlens.index.storage.transaction import EXTENSIONS_NOTE, Transaction
+from twinlens.index.storage.transaction import EXTENSIONS_NOTE, RECORD_PROMISE, Transaction
 from twinlens.index.vectors.arrays import Floats
 
-CATALOG_NAME = "catalog.sqlite"
-RECORD_PROMISE = "commit_record"  # extension: `catalog.commits` must exist
 CHUNK = 500  # ids per query, below SQLite's limit on parameters
-
-log = logging.getLogger(__name__)
-
-_SCHEMA = """
-CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL,
-                  crc INTEGER NOT NULL);
-CREATE TABLE items(rid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version TEXT NOT NULL,
-                   metadata TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE delta(rid INTEGER PRIMARY KEY, embedding BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE tombstones(seq INTEGER PRIMARY KEY, rid INTEGER NOT NULL,
-                        crc INTEGER NOT NULL);
-CREATE TABLE segments(name TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE notes(key TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL);
-"""
 
 
 class Catalog:
@@ -77,21 +60,6 @@ class Catalog:
             except BaseException:
                 self._db.close()
                 raise
-
-    @staticmethod
-    def create(folder: Path, head: Head) -> None:
-        """Write a new catalog into `folder`."""
-        db = sqlite3.connect(folder / CATALOG_NAME, isolation_level=None)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_SCHEMA)
-        body = json.dumps(head.__dict__)
-        db.execute("INSERT INTO head VALUES (1, ?, ?)", (body, checksum(body)))
-        promise = json.dumps({RECORD_PROMISE: 1}).encode()
-        note = (EXTENSIONS_NOTE, promise, checksum(EXTENSIONS_NOTE, promise))
-        db.execute("INSERT INTO notes VALUES (?, ?, ?)", note)
-        db.close()
-        CommitLedger(folder, head.epoch).close()
 
     def close(self) -> None:
         """Release the connection."""
@@ -261,7 +229,8 @@ class Catalog:
                 yield transaction
                 epoch = transaction.finish(new_generation)
                 self._execute("COMMIT")
-                self._record(epoch)
+                if self._ledger is not None:
+                    self._ledger.record(epoch)
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -274,14 +243,6 @@ class Catalog:
         if RECORD_PROMISE not in self.extensions():
             with self.writing() as transaction:
                 transaction.extend(RECORD_PROMISE, 1)
-
-    def _record(self, epoch: int) -> None:
-        """Record a commit outside of SQLite; a failure here does not undo the commit."""
-        if self._ledger is not None:
-            try:
-                self._ledger.write(epoch)
-            except OSError as error:
-                log.error("%s: commit %d was not recorded: %s", self.path, epoch, error)
 
     def _items(self, column: str, keys: Sequence[Any]) -> Iterator[Item]:
         for start in range(0, len(keys), CHUNK):

@@ -8,6 +8,7 @@ is harmless. The record is smaller than a sector, so that a write is never torn.
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import zlib
@@ -26,6 +27,7 @@ from twinlens.index.storage.write_ahead_log import (
 RECORD_NAME = "catalog.commits"
 LOG_NAME = "catalog.sqlite-wal"
 ATTEMPTS = 20
+log = logging.getLogger(__name__)
 _MAGIC = b"TLCOMMIT"
 _LAYOUT = struct.Struct(">8sQ8sQ")
 _REMEDY = "restore the collection from a copy, or build it again"
@@ -78,6 +80,13 @@ class CommitLedger:
             header, size = os.pread(log, HEADER_BYTES, 0), os.fstat(log).st_size
             os.close(log)
         os.pwrite(self._descriptor, CommitRecord(epoch, salt_of(header), size).dump(), 0)
+
+    def record(self, epoch: int) -> None:
+        """Write the record after a commit; a failure here does not undo the commit."""
+        try:
+            self.write(epoch)
+        except OSError as error:
+            log.error("%s: commit %d was not recorded: %s", self._log, epoch, error)
 
     def close(self) -> None:
         """Release the file."""

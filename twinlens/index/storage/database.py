@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twinlens.errors import CollectionError
 
+CATALOG_NAME = "catalog.sqlite"
 BUSY_SECONDS = 10.0
 
 

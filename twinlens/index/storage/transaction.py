@@ -24,6 +24,7 @@ from twinlens.index.storage.records import (
 from twinlens.index.vectors.arrays import Floats, Rids
 
 EXTENSIONS_NOTE = "extensions"
+RECORD_PROMISE = "commit_record"  # an extension: `catalog.commits` must exist
 
 
 class Transaction:

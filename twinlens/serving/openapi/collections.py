@@ -36,6 +36,11 @@ _RECALL: Schema = {
     "description": "Measured recall@10 by the modality of a query; null: stale or not measured",
     "additionalProperties": {"type": ["number", "null"]},
 }
+_RECALL_INTERVAL: Schema = {
+    "type": "object",
+    "description": "The 99 % interval of each recall; nulls: stale or not measured",
+    "additionalProperties": array_of({"type": ["number", "null"]}, minItems=2, maxItems=2),
+}
 _RECALL_STATE: Schema = {
     "type": "object",
     "description": "By modality; stale: deletions changed the answers, it is being measured anew",
@@ -85,18 +90,19 @@ SCHEMAS: dict[str, Schema] = {
         duplicates=array_of({"type": "string"}),
     ),
     "SearchAnswer": closed_object(
-        ["object", "collection", "model", "revision", "recall", "data"],
+        ["object", "collection", "model", "revision", "recall", "recall_state", "data"],
         object={"const": "list"},
         collection={"type": "string"},
         model={"type": "string"},
         revision={"type": "string"},
         recall=_RECALL,
+        recall_state=_RECALL_STATE,
         data=array_of(ref("Hit")),
     ),
     "Collection": closed_object(
         [
             *("object", "name", "count", "dim", "bundle"),
-            *("recall", "recall_state", "exact", "bytes", "epoch"),
+            *("recall", "recall_interval", "recall_state", "exact", "bytes", "epoch"),
         ],
         object={"const": "collection"},
         name={"type": "string"},
@@ -106,6 +112,7 @@ SCHEMAS: dict[str, Schema] = {
             ["name", "revision"], name={"type": "string"}, revision={"type": "string"}
         ),
         recall=_RECALL,
+        recall_interval=_RECALL_INTERVAL,
         recall_state=_RECALL_STATE,
         exact={"type": "boolean"},
         bytes=COUNT,
