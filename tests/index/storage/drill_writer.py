@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from twinlens.index.vectors.arrays import unit_rows
+
 DIM = 8
 SEAL_ROWS = 24
 Model = dict[str, tuple[int, npt.NDArray[np.float32]]]
@@ -45,7 +47,8 @@ def operation(number: int) -> Operation:
 def apply(model: Model, number: int) -> None:
     """Apply the n-th operation to a dict."""
     step = operation(number)
-    for name, row in zip(step.ids, step.rows, strict=True):
+    rows = unit_rows(step.rows, DIM) if step.ids else step.rows  # as stored, to the last bit
+    for name, row in zip(step.ids, rows, strict=True):
         model[name] = (number, row)
     for name in step.gone:
         model.pop(name, None)
