@@ -1,4 +1,4 @@
-"""What a collection tells of its recall after deletions is true, or is told to be stale."""
+"""The reported recall after deletions is true, or reported as stale."""
 
 from __future__ import annotations
 
@@ -83,25 +83,25 @@ def true_recall(collection: Collection, queries: Rows) -> float:
     return float((found[:, :, None] == truth[:, None, :]).any(axis=2).mean())
 
 
-def test_a_collection_cut_to_a_few_rows_is_exact_and_never_negative(writer: Writer) -> None:
+def test_recall_is_1_after_deleting_almost_all_rows(writer: Writer) -> None:
     writer.delete([f"i{n}" for n in range(COUNT - 100)])
     assert measured_recall(writer.collection.snapshot()) == {"image": 1.0, "text": 1.0}
     assert true_recall(writer.collection, TEXTS[:50]) == 1.0
 
 
-def test_recall_is_weighed_by_the_rows_that_live(writer: Writer) -> None:
-    """A segment of dead rows says nothing of one that is alive and searched exactly."""
+def test_segments_are_weighted_by_their_live_rows(writer: Writer) -> None:
+    """Dead rows of one segment do not count against another."""
     index = part_of(writer)
-    told = measured_recall(writer.collection.snapshot())["text"]
-    assert told is not None
+    report = measured_recall(writer.collection.snapshot())["text"]
+    assert report is not None
     writer.upsert([f"new{n}" for n in range(COUNT)], WORLD.images(COUNT, 5))
     writer.seal()
     snapshot = writer.collection.snapshot()
-    assert measured_recall(snapshot)["text"] == pytest.approx((told + 1) / 2, abs=1e-3)
+    assert measured_recall(snapshot)["text"] == pytest.approx((report + 1) / 2, abs=1e-3)
     lonely = dataclasses.replace(index, live=np.arange(COUNT) < 3000)
     object.__setattr__(lonely, "lost_shares", {"image": 0.0, "text": 0.0})
     half = dataclasses.replace(snapshot, parts=(lonely, snapshot.parts[1]))
-    assert measured_recall(half)["text"] == pytest.approx((told + 2) / 3, abs=1e-3)
+    assert measured_recall(half)["text"] == pytest.approx((report + 2) / 3, abs=1e-3)
 
 
 def test_after_random_deletions_the_recall_is_true_or_stale(writer: Writer) -> None:
@@ -109,33 +109,33 @@ def test_after_random_deletions_the_recall_is_true_or_stale(writer: Writer) -> N
     stale = 0
     for share in (0.01, 0.03, 0.1, 0.5):
         writer.delete([f"i{n}" for n in order[: int(share * COUNT)]])
-        told = report_recall(writer.collection.snapshot())["text"]
+        report = report_recall(writer.collection.snapshot())["text"]
         true = true_recall(writer.collection, TEXTS)
-        if told.state == STALE:
+        if report.state == STALE:
             stale += 1
-            assert true >= 0.98  # it looks wider than what was tuned, until it is measured
+            assert true >= 0.98  # the search is wider until the recall is measured again
             continue
-        assert told.low is not None
-        assert told.high is not None
-        assert told.low - CHANCE <= true <= told.high + CHANCE
+        assert report.low is not None
+        assert report.high is not None
+        assert report.low - CHANCE <= true <= report.high + CHANCE
     assert stale >= 2
 
 
-def test_deletions_of_what_texts_find_make_the_recall_stale_and_the_search_wider(
+def test_deleting_rows_near_texts_makes_the_recall_stale_and_widens_the_search(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer.delete(nearest_to_texts(COUNT // 10))
-    told = read_stats(writer.collection)
-    assert told["recall_state"]["text"] == STALE
-    assert told["recall"]["text"] is None
-    assert any("stale" in line for line in describe_segment(told["segments"][0]))
+    report = read_stats(writer.collection)
+    assert report["recall_state"]["text"] == STALE
+    assert report["recall"]["text"] is None
+    assert any("stale" in line for line in describe_segment(report["segments"][0]))
     wide = true_recall(writer.collection, TEXTS)
     assert wide >= 0.98
     monkeypatch.setattr("twinlens.index.snapshot.STALE_SHARE", 1.0)
     assert true_recall(writer.collection, TEXTS) < wide - 0.01  # else this shows nothing
 
 
-def test_a_stale_recall_is_measured_anew_on_the_rows_that_live(writer: Writer) -> None:
+def test_a_stale_recall_is_measured_again_on_the_live_rows(writer: Writer) -> None:
     gone = nearest_to_texts(COUNT // 10)
     writer.delete(gone)
     before = writer.catalog.segments()[0]
@@ -148,17 +148,17 @@ def test_a_stale_recall_is_measured_anew_on_the_rows_that_live(writer: Writer) -
     assert after.index is not None
     assert after.index.kind == "ivf-sq8"
     assert not needs_maintenance(writer.collection.snapshot())
-    told = report_recall(writer.collection.snapshot())["text"]
-    assert told.state == MEASURED
-    assert told.low is not None
-    assert told.high is not None
+    report = report_recall(writer.collection.snapshot())["text"]
+    assert report.state == MEASURED
+    assert report.low is not None
+    assert report.high is not None
     true = true_recall(writer.collection, TEXTS)
-    assert told.low - CHANCE <= true <= told.high + CHANCE
+    assert report.low - CHANCE <= true <= report.high + CHANCE
     found = {hit.id for hits in writer.collection.search(TEXTS[:50], 10) for hit in hits}
     assert not found & set(gone)
 
 
-def test_many_deletions_are_worth_a_compaction(writer: Writer) -> None:
+def test_many_deletions_lead_to_a_compaction(writer: Writer) -> None:
     writer.delete([f"i{n}" for n in range(COUNT // 4)])
     assert needs_maintenance(writer.collection.snapshot())
     optimise(writer, repeat_plan(writer.collection.snapshot()))
@@ -167,7 +167,7 @@ def test_many_deletions_are_worth_a_compaction(writer: Writer) -> None:
     assert not needs_maintenance(writer.collection.snapshot())
 
 
-def test_few_deletions_widen_the_interval_by_the_answers_that_went(writer: Writer) -> None:
+def test_few_deletions_widen_the_interval_by_the_share_of_deleted_answers(writer: Writer) -> None:
     before = report_recall(writer.collection.snapshot())["text"]
     writer.delete(nearest_to_texts(COUNT)[200:230])
     lost = part_of(writer).lost_shares["text"]
@@ -179,7 +179,7 @@ def test_few_deletions_widen_the_interval_by_the_answers_that_went(writer: Write
     assert after.value == before.value
 
 
-def test_an_index_without_filtered_params_is_left_aside_when_it_is_stale(writer: Writer) -> None:
+def test_a_stale_index_without_filtered_params_is_not_used(writer: Writer) -> None:
     part = part_of(writer)
     assert part.ann_index is not None
     live = np.random.default_rng(1).random(COUNT) < 0.8
@@ -192,7 +192,7 @@ def test_an_index_without_filtered_params_is_left_aside_when_it_is_stale(writer:
 
 
 @pytest.mark.parametrize("damage", ["gone", "flipped"])
-def test_without_the_answers_few_dead_rows_are_enough_to_be_stale(
+def test_without_stored_answers_few_deletions_make_the_recall_stale(
     writer: Writer, damage: str
 ) -> None:
     row = writer.catalog.segments()[0].index
@@ -211,10 +211,10 @@ def test_without_the_answers_few_dead_rows_are_enough_to_be_stale(
         assert repair(again) == [row.name]
 
 
-def test_a_modality_that_nobody_measured_is_told_as_such(tmp_path: Path) -> None:
+def test_a_modality_without_queries_is_not_measured(tmp_path: Path) -> None:
     create_collection(tmp_path / "d", dim=WORLD.dim)
     with Writer(tmp_path / "d") as writer:
         writer.upsert([f"i{n}" for n in range(3000)], ROWS[:3000])
         optimise(writer, IndexPlan("sq8", 0.9))
-        told = report_recall(writer.collection.snapshot())
-    assert (told["image"].state, told["text"].state) == (MEASURED, NOT_MEASURED)
+        report = report_recall(writer.collection.snapshot())
+    assert (report["image"].state, report["text"].state) == (MEASURED, NOT_MEASURED)

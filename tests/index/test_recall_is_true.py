@@ -1,7 +1,7 @@
-"""The proof that a told recall is true: eight distributions, fresh queries, two kinds of index.
+"""Reported recall is true: eight distributions, new queries, two kinds of index.
 
-What is told must be within 0.01 of what 4,000 queries that nobody saw measure, or those must lie in
-the told interval. A recall that is told to be stale must not hide a search below its target.
+The reported recall must be within 0.01 of that of 4,000 new queries, or theirs must lie in the
+reported interval. While the recall is stale, the search must still reach its target.
 """
 
 from __future__ import annotations
@@ -84,23 +84,23 @@ def true_recall(snapshot: Snapshot, queries: Rows) -> float:
 
 
 def check(collection: Collection, source: Source, count: int, allowed: float = ALLOWED) -> set[str]:
-    """Compare what is told with fresh queries of both modalities; return the states told."""
+    """Compare the report with new queries of both modalities; return the reported states."""
     snapshot = collection.snapshot()
     states = set()
     for modality, queries in (
         ("image", source.images(count, 78)),
         ("text", source.texts(count, 77)),
     ):
-        told, true = report_recall(snapshot)[modality], true_recall(snapshot, queries)
-        states.add(told.state)
-        if told.state == STALE:
+        report, true = report_recall(snapshot)[modality], true_recall(snapshot, queries)
+        states.add(report.state)
+        if report.state == STALE:
             assert true >= TARGET - allowed, (modality, true)
             continue
-        assert told.value is not None
-        assert told.low is not None
-        assert told.high is not None
-        is_close = abs(told.value - true) <= allowed
-        assert is_close or told.low <= true <= told.high, (modality, told, true)
+        assert report.value is not None
+        assert report.low is not None
+        assert report.high is not None
+        is_close = abs(report.value - true) <= allowed
+        assert is_close or report.low <= true <= report.high, (modality, report, true)
     return states
 
 
@@ -123,12 +123,12 @@ def prove(folder: Path, case: Case, kind: str, rows: int, queries: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hnsw", "ivf-sq8"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_told_recall_is_true(case: Case, kind: str, tmp_path: Path) -> None:
+def test_reported_recall_is_true(case: Case, kind: str, tmp_path: Path) -> None:
     prove(tmp_path / "c", case, kind, rows=20_000, queries=4000)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(1, "ivf-sq8"), (7, "ivf-sq8")])
-def test_told_recall_is_true_of_a_few_rows(
+def test_reported_recall_is_true_of_a_few_rows(
     number: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuner, "FILTERED_QUERIES", 60)

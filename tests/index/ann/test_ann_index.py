@@ -188,32 +188,34 @@ def test_an_unreachable_target_means_exact_search(shared: Writer) -> None:
         assert min(stats["recall"].values()) >= 0.998
 
 
-def test_a_graph_is_measured_with_queries_that_are_not_wired_into_it(tmp_path: Path) -> None:
+def test_a_graph_s_recall_is_measured_on_rows_that_it_does_not_contain(tmp_path: Path) -> None:
     manifold = Manifold(dim=64)
     rows, fresh = manifold.images(8000, 1), manifold.images(4000, 2)
     create_collection(tmp_path / "c", dim=64)
     with Writer(tmp_path / "c") as writer:
         writer.upsert([f"i{n}" for n in range(8000)], rows)
         optimise(writer, IndexPlan("hnsw", 0.9))
-        told = report_recall(writer.collection.snapshot())["image"]
+        report = report_recall(writer.collection.snapshot())["image"]
         true = true_recall(writer.collection, fresh)
         held = writer.collection.snapshot().parts[0].ann_index
         assert held is not None
         rows = np.asarray(writer.collection.snapshot().parts[0].segment.embeddings, np.float32)
-    assert told.low is not None
-    assert told.high is not None
-    assert told.low <= true <= told.high
-    # Rows of the graph as queries, each leaving out itself alone, promise what nobody gets.
+    assert report.low is not None
+    assert report.high is not None
+    assert report.low <= true <= report.high
+    # Rows of the graph as queries, each excluding only itself, overstate the recall.
     space = identity_space(64)
     index = candidates.Candidates(
         "hnsw", ann_index._train_and_add(find_kind("hnsw"), rows, space), space
     )
     own = np.arange(0, 8000, 8)
-    wired = recall.recall_of(index, recall.true_sample(rows[own], rows, own), held.tuning.params)
-    assert wired.low > true
+    overstated = recall.recall_of(
+        index, recall.true_sample(rows[own], rows, own), held.tuning.params
+    )
+    assert overstated.low > true
 
 
-def test_rows_that_were_withheld_are_in_the_graph_once_it_is_tuned(shared: Writer) -> None:
+def test_withheld_rows_are_added_to_the_graph_after_tuning(shared: Writer) -> None:
     optimise(shared, IndexPlan("hnsw", 0.9))
     rows = np.asarray(shared.collection.snapshot().parts[0].segment.embeddings, np.float32)
     found = shared.collection.search(rows, 1)

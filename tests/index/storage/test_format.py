@@ -12,7 +12,7 @@ import pytest
 
 from twinlens.errors import CollectionError
 from twinlens.index.collection import Collection
-from twinlens.index.maintenance import repeat_plan
+from twinlens.index.maintenance import IndexPlan, optimise, repeat_plan
 from twinlens.index.stats import MEASURED, STALE, report_recall
 from twinlens.index.storage.commit_record import RECORD_NAME
 from twinlens.index.storage.records import checksum
@@ -58,6 +58,24 @@ def test_a_collection_of_0_1_is_written_to_and_gains_what_is_new(old: Path) -> N
     assert (old / RECORD_NAME).exists()
     with Collection(old) as reader:
         assert reader.count() == 2087
+
+
+def test_a_flipped_byte_of_any_file_is_found(old: Path) -> None:
+    """Bytes of `catalog.sqlite` itself are flipped in `test_crash`, those of the log elsewhere."""
+    with Writer(old) as writer:
+        optimise(writer, IndexPlan("hnsw", 0.9))
+    rng = np.random.default_rng(2)
+    names = {"columns.npz", "embeddings.npy", "rids.npy", "index.faiss", "space.npz"}
+    names |= {"answers.npz", RECORD_NAME}
+    paths = [path for path in old.rglob("*") if path.name in names]
+    assert {path.name for path in paths} == names
+    for path in paths:
+        raw = path.read_bytes()
+        for at in rng.integers(0, len(raw), 12).tolist():
+            path.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << at % 8]) + raw[at + 1 :])
+            assert not verify_collection(old).is_sound, (path.name, at)
+        path.write_bytes(raw)
+    assert verify_collection(old).is_sound
 
 
 def change_body(folder: Path, table: str, key: str, body: dict[str, object]) -> None:
