@@ -73,6 +73,12 @@ class LockedError(ConflictError):
     code = "locked"
 
 
+class ReadOnlyError(ConflictError):
+    """A collection in a folder that this process may not write to."""
+
+    code = "read_only"
+
+
 class MissingDependencyError(InputError):
     """An optional library is not installed; the message has the install command."""
 

@@ -141,7 +141,7 @@ def _compare_builds(report: Report, world: World) -> None:
     inverted = faiss.index_factory(images.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     inverted.cp.niter = 10
     inverted.cp.max_points_per_centroid = 100
-    inverted.train(images[_draw(len(images), 100 * lists)])
+    inverted.train(images[_draw(np.arange(len(images)), 100 * lists)])
     inverted.add(images)
     ratio = (time.process_time() - start) / hnsw
     report.row(what="build ivf-sq8 against hnsw32 (scaled from 60k)", ratio=ratio, cpu_s=hnsw)

@@ -24,7 +24,8 @@ from searching.peers import compare_stores
 from searching.stage import K, Stage, ask_each, measure_recall, searcher
 from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.index.ingest.builder import BuildOptions, build
-from twinlens.index.ingest.corpus import Corpus, CorpusEntry, open_corpus
+from twinlens.index.ingest.corpus import Corpus, open_corpus
+from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.maintenance import IndexPlan, optimise, store_sample
 from twinlens.index.stats import read_stats
 from twinlens.index.writer import Writer, create_collection
@@ -67,7 +68,7 @@ def measure_real(report: Report, place: Path, *, quick: bool) -> None:
         world = World(images, images[:1], texts)
         stage = Stage(report, world, texts, writer, place)
         _tell_quality(stage, questions)
-        _tell_recall(stage)
+        _report_recall(stage)
         compare_stores(stage, numbers)
 
 
@@ -118,7 +119,7 @@ def _tell_quality(stage: Stage, questions: list[Question]) -> None:
     )
 
 
-def _tell_recall(stage: Stage) -> None:
+def _report_recall(stage: Stage) -> None:
     """Each kind: what is missing here, the index lost."""
     for kind in KINDS:
         optimise(stage.writer, IndexPlan(kind))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from twinlens.errors import (
     InputError,
     LockedError,
     NotFoundError,
+    ReadOnlyError,
 )
 from twinlens.index.collection import Collection
 from twinlens.index.storage.durable import refuse_network
@@ -167,6 +171,36 @@ def test_the_lock_is_released_when_its_process_dies(tmp_path: Path) -> None:
     holder.wait()
     holder.stdout.close()
     WriterLock(tmp_path).release()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_to_is_told_with_the_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real = os.open
+
+    def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if str(path).endswith("writer.lock"):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ReadOnlyError, match=r"cannot be written to: .*; copy the collection"):
+        Writer(folder)
+
+
+def test_a_misspelt_field_of_a_filter_is_told_with_the_fields_there_are(
+    writer: Writer, rows: Make
+) -> None:
+    writer.collection.require_fields("lable = 1")  # nothing is there: any field may come
+    writer.upsert([str(n) for n in range(60)], rows(60), [{"label": 1, "a": {"b": 1}}] * 60)
+    writer.upsert(["late"], rows(1), [{"year": 2020}])
+    for text in ("label = 1", "a.b = 2 or year > 2000", "not has draft"):
+        writer.collection.require_fields(text)
+    with pytest.raises(
+        InputError, match=r"field 'lable' or 'yaer'; the fields are: a\.b, label, y"
+    ):
+        writer.collection.require_fields("lable = 1 and not (yaer < 3 or year = 1)")
 
 
 def test_another_bundle_is_refused_by_revision(folder: Path) -> None:

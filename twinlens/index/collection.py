@@ -23,6 +23,7 @@ from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.snapshot import SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head, Item, SegmentRow
 from twinlens.index.storage.segment import Segment
@@ -52,7 +53,12 @@ class Collection:
     def __init__(self, folder: str | Path, *, resident_bytes: int = RESIDENT_BYTES) -> None:
         self.folder = Path(folder)
         self._resident_bytes = resident_bytes
+        record = read_record(self.folder)  # before the catalog, which only advances
         self._catalog = Catalog(self.folder)
+        try:
+            check_epoch(self.folder, record, self._catalog.head().epoch)
+        except CollectionError as error:
+            log.error("searching the remaining items: %s", error.message)
         self._swap = threading.Lock()
         self._loading = threading.Lock()
         self._loader: threading.Thread | None = None
@@ -171,6 +177,11 @@ class Collection:
             return self.snapshot().live_count
         tree = parse_filter(filter) if isinstance(filter, str) else filter
         return sum(int(np.count_nonzero(mask)) for _, mask in self.snapshot().select(tree))
+
+    def require_fields(self, filter: str | Filter) -> None:
+        """Refuse a filter that compares a field which no item has."""
+        tree = parse_filter(filter) if isinstance(filter, str) else filter
+        self.snapshot().require_fields(tree)
 
     def snapshot(self) -> Snapshot:
         """Return the newest searchable state."""

@@ -19,18 +19,21 @@ from twinlens.index.ann.kinds import find_kind
 from twinlens.index.ann.policy import choose_kinds
 from twinlens.index.ann.recall import Sample, true_sample
 from twinlens.index.ann.tuner import DEFAULT_TARGET
-from twinlens.index.snapshot import EXACT_ROWS
+from twinlens.index.snapshot import EXACT_ROWS, SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, unit_rows
+from twinlens.index.vectors.arrays import Floats, Mask, unit_rows
 from twinlens.index.writer import Writer
 
 SAMPLE_NOTE = "sample:"
 SOURCE_NOTE = "sample source:"
+ASKED = "asked"  # in an index's settings: the kind that its plan named
 SAMPLE_QUERIES = 1000  # per modality: half for tuning, half for the reported recall
+SAMPLE_SHARE = 8  # at most one row in so many is a query: the index is tuned without them
 OUTSIDE_SHARE = 0.25  # of all rows outside the largest segment: compact above this
 DEAD_SHARE = 0.2
+DEAD_ROWS = 1024  # fewer deleted rows cost nothing measurable
 MIN_ROWS = EXACT_ROWS + 1  # fewer are searched exactly, whatever index they have
 
 
@@ -41,6 +44,7 @@ class IndexPlan:
     kind: str = "auto"
     target: float = DEFAULT_TARGET
     memory: int | None = None  # bytes for the codes; None: half of the machine's memory
+    asked: str | None = None  # the kind originally requested, if a repair keeps the kind it found
 
 
 def check_plan(plan: IndexPlan) -> None:
@@ -97,6 +101,31 @@ def optimise(
             _index_segment(writer, row, plan, observe)
 
 
+def needs_maintenance(snapshot: Snapshot) -> bool:
+    """Return whether deletions call for maintenance: many dead rows, or a stale recall."""
+    total = sum(len(part.segment) for part in snapshot.parts)
+    dead = total - sum(part.live_count for part in snapshot.parts)
+    if dead >= DEAD_ROWS and dead > DEAD_SHARE * total:
+        return True
+    return any(part.is_stale and part.live_count > EXACT_ROWS for part in snapshot.parts)
+
+
+def repeat_plan(snapshot: Snapshot) -> IndexPlan:
+    """Return the plan of the largest index, or the default plan if there is no index."""
+    rows = [part.ann_index.row for part in _largest_first(snapshot) if part.ann_index is not None]
+    return _plan_of(rows[0]) if rows else IndexPlan()
+
+
+def _largest_first(snapshot: Snapshot) -> list[SegmentView]:
+    return sorted(snapshot.parts, key=lambda part: -len(part.segment))
+
+
+def _plan_of(row: IndexRow) -> IndexPlan:
+    """Return the plan of an index; version 0.1 did not store the requested kind."""
+    asked = row.settings.get(ASKED, row.kind if find_kind(row.kind).is_graph else "auto")
+    return IndexPlan(asked, float(row.tuning["target"]))
+
+
 def repair(writer: Writer) -> list[str]:
     """Rebuild every index whose files are damaged; return their names."""
     rebuilt = []
@@ -104,7 +133,8 @@ def repair(writer: Writer) -> list[str]:
         for row in writer.catalog.segments():
             if row.index is None or _is_intact(writer, row.index):
                 continue
-            plan = IndexPlan(row.index.kind, float(row.index.tuning["target"]))
+            before = _plan_of(row.index)
+            plan = IndexPlan(row.index.kind, before.target, asked=before.kind)
             _index_segment(writer, dataclasses.replace(row, index=None), plan, lambda stage: None)
             rebuilt.append(row.index.name)
     return rebuilt
@@ -126,6 +156,9 @@ def _index_segment(
     """Build for one segment the first index of the plan that reaches the target."""
     head = writer.catalog.head()
     text = read_sample(writer.catalog, "text")
+    view = next(
+        (part for part in writer.collection.snapshot().parts if part.segment.name == row.name), None
+    )
     if plan.kind == "auto":
         kinds = choose_kinds(row.rows, head.dim, text_sample=text is not None, memory=plan.memory)
     else:
@@ -135,8 +168,11 @@ def _index_segment(
         kinds = []
     if row.index and row.index.kind in kinds and row.index.tuning["target"] == plan.target:
         if _is_intact(writer, row.index):
-            return
-        observe(f"rebuilding a damaged {row.index.kind}")
+            if view is None or not view.is_stale:
+                return
+            observe("measuring again after deletions")
+        else:
+            observe(f"rebuilding a damaged {row.index.kind}")
     if not kinds:
         if row.index:
             _publish(writer, row, None)
@@ -144,25 +180,30 @@ def _index_segment(
     segment = Segment(writer.folder, row, head.dim)
     segment.verify()
     observe("sampling queries")
-    samples = _samples(segment, text)
+    live = view.live if view else None
+    samples = _samples(segment, text, live)
     for kind in kinds:
         observe(f"building {kind}")
-        index = build_index(writer.folder, segment, kind, samples, plan.target)
+        index = build_index(writer.folder, segment, kind, samples, plan.target, live)
         if index is not None:
+            index = dataclasses.replace(
+                index, settings={**index.settings, ASKED: plan.asked or plan.kind}
+            )
             _publish(writer, row, index)
             return
     observe(f"no index reaches {plan.target} recall: this segment is searched exactly")
     _publish(writer, row, None)
 
 
-def _samples(segment: Segment, text: Floats | None) -> Mapping[str, Sample]:
-    """Return the queries for tuning: rows of the segment, and texts if there are any."""
+def _samples(segment: Segment, text: Floats | None, live: Mask | None) -> Mapping[str, Sample]:
+    """Return the queries for tuning: live rows of the segment, and texts if there are any."""
     rows = segment.matrix(False)
-    count = min(SAMPLE_QUERIES, len(rows))
-    own = np.sort(np.random.default_rng(1).choice(len(rows), count, replace=False))
-    samples = {"image": true_sample(rows[own].astype(np.float32), rows, own)}
+    there = np.arange(len(rows)) if live is None else np.flatnonzero(live)
+    count = min(SAMPLE_QUERIES, max(1, len(there) // SAMPLE_SHARE))
+    own = np.sort(np.random.default_rng(1).choice(there, count, replace=False))
+    samples = {"image": true_sample(rows[own].astype(np.float32), rows, own, live)}
     if text is not None:
-        samples["text"] = true_sample(text[: 2 * SAMPLE_QUERIES], rows)
+        samples["text"] = true_sample(text[: 2 * SAMPLE_QUERIES], rows, live=live)
     return samples
 
 

@@ -6,13 +6,17 @@ always exactly. Filters and tombstones restrict the rows before the search, neve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from twinlens.errors import InputError
 from twinlens.index.ann.ann_index import AnnIndex
-from twinlens.index.query.filters import Filter
+from twinlens.index.ann.answers import STALE_SHARE
+from twinlens.index.ann.filtered_params import choose_params
+from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head
 from twinlens.index.storage.segment import Segment
@@ -20,6 +24,7 @@ from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
 from twinlens.index.vectors.gpu import copy_rows
 
+SHOWN_FIELDS = 30
 EXACT_SHARE = 0.02  # of a segment's rows: narrower filters are searched exactly
 EXACT_ROWS = 2048  # rows, which are searched exactly whatever their share
 
@@ -32,6 +37,36 @@ class SegmentView:
     live: Mask | None  # None: all rows live
     ann_index: AnnIndex | None
     resident: bool  # whether to keep its rows in memory as float32
+
+    @functools.cached_property
+    def live_count(self) -> int:
+        """The number of live rows."""
+        return len(self.segment) if self.live is None else int(np.count_nonzero(self.live))
+
+    @functools.cached_property
+    def lost_shares(self) -> dict[str, float]:
+        """The share of measured answers that are deleted, by modality."""
+        if self.ann_index is None:
+            return {}
+        if self.live is None:
+            return dict.fromkeys(self.ann_index.tuning.recall, 0.0)
+        return self.ann_index.lost_shares(self.live)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether deletions changed too much for the measured recall to be reported."""
+        return max(self.lost_shares.values(), default=0.0) > STALE_SHARE
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether an unfiltered search compares every live row."""
+        if self.ann_index is None or self.ann_index.damage or self._is_narrow(self.live_count):
+            return True
+        share = self.live_count / len(self.segment)
+        return self.is_stale and choose_params(self.ann_index.tuning.filtered, share) is None
+
+    def _is_narrow(self, count: int) -> bool:
+        return count <= max(EXACT_ROWS, EXACT_SHARE * len(self.segment))
 
     def with_deleted(self, rids: Rids) -> SegmentView:
         """Return the view without the rows of these rids."""
@@ -47,20 +82,20 @@ class SegmentView:
         self, queries: Floats, k: int, tree: Filter | None, exact: bool
     ) -> tuple[Floats, Rids]:
         """Return the k best live rows that satisfy the filter: scores (n, k), rids (n, k)."""
-        allowed = self.live
+        allowed, count = self.live, self.live_count
         if tree is not None:
             chosen = self.segment.select(tree)
             allowed = chosen if allowed is None else chosen & allowed
-        count = len(self.segment) if allowed is None else int(np.count_nonzero(allowed))
+            count = int(np.count_nonzero(allowed))
         if not count:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         k = min(k, count)
-        narrow = count <= max(EXACT_ROWS, EXACT_SHARE * len(self.segment))
+        narrow = self._is_narrow(count)
         found = None
         if self.ann_index is not None and not exact and not narrow:
-            found = self.ann_index.search(
-                self.segment, queries, k, allowed, filtered=tree is not None
-            )
+            # Unmeasured deletions narrow the rows as a filter does.
+            filtered = tree is not None or self.is_stale
+            found = self.ann_index.search(self.segment, queries, k, allowed, filtered=filtered)
         if found is None and allowed is None and not narrow:
             found = self._search_device(queries, k)
         if found is None:
@@ -139,7 +174,19 @@ class Snapshot:
 
     def fields(self) -> set[str]:
         """Return the metadata fields that any row has."""
-        return {*self.delta.fields()}.union(*(part.segment.fields() for part in self.parts))
+        return self.delta.fields().union(*(part.segment.fields() for part in self.parts))
+
+    def require_fields(self, tree: Filter) -> None:
+        """Refuse a filter that compares a field which no item has."""
+        known = self.fields()
+        unknown = sorted(compared_fields(tree) - known)
+        if unknown and self.live_count:
+            there = ", ".join(sorted(known)[:SHOWN_FIELDS]) or "none"
+            raise InputError(
+                f"filter: no item has a field {' or '.join(map(repr, unknown))};"
+                f" the fields are: {there}",
+                field="filter",
+            )
 
     @property
     def damaged(self) -> bool:
@@ -150,10 +197,7 @@ class Snapshot:
     def live_count(self) -> int:
         """The number of items that a search can return."""
         delta = int(np.count_nonzero(self.delta.live))
-        return delta + sum(
-            len(part.segment) if part.live is None else int(np.count_nonzero(part.live))
-            for part in self.parts
-        )
+        return delta + sum(part.live_count for part in self.parts)
 
     def _search_delta(self, queries: Floats, k: int, tree: Filter | None) -> tuple[Floats, Rids]:
         delta = self.delta

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twinlens.index.collection import Collection
 from twinlens.index.snapshot import SegmentView, Snapshot
 
 MODALITIES = ("image", "text")
+MEASURED, STALE, NOT_MEASURED = "measured", "stale, measuring", "not measured"
 
 
 def read_stats(collection: Collection) -> dict[str, Any]:
@@ -18,6 +21,7 @@ def read_stats(collection: Collection) -> dict[str, Any]:
     snapshot = collection.snapshot()
     head = collection.head
     folder: Path = collection.folder
+    recall = report_recall(snapshot)
     return {
         "path": str(folder),
         "count": snapshot.live_count,
@@ -30,33 +34,58 @@ def read_stats(collection: Collection) -> dict[str, Any]:
         "created": head.created,
         "epoch": head.epoch,
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        "recall": measured_recall(snapshot),
+        "recall": {modality: one.value for modality, one in recall.items()},
+        "recall_interval": {modality: [one.low, one.high] for modality, one in recall.items()},
+        "recall_state": {modality: one.state for modality, one in recall.items()},
         "exact": all(part.ann_index is None for part in snapshot.parts),
         "delta": int(snapshot.delta.live.sum()),
         "segments": [_describe(part) for part in snapshot.parts],
     }
 
 
-def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
-    """Return the recall@10 of a search by modality of query; None if it was never measured.
+@dataclasses.dataclass(frozen=True)
+class RecallReport:
+    """The recall@10 of a collection for one modality of query.
 
-    Segments are weighted by their rows, since true answers are distributed in proportion. Exactly
-    searched rows have recall 1.
+    `value` and its 99 % interval are None unless `state` is `MEASURED`.
     """
-    total = snapshot.live_count
-    recall: dict[str, float | None] = {}
-    for modality in MODALITIES:
-        missed: float | None = 0.0
-        for part in snapshot.parts:
-            if part.ann_index is None or part.ann_index.damage:
-                continue
-            measured = part.ann_index.tuning.recall.get(modality)
-            if measured is None or missed is None:
-                missed = None
-            else:
-                missed += len(part.segment) * (1 - measured.value)
-        recall[modality] = None if missed is None else round(1 - missed / max(1, total), 4)
-    return recall
+
+    state: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def report_recall(snapshot: Snapshot) -> dict[str, RecallReport]:
+    """Return the recall of a search on the live rows, by modality of query.
+
+    Segments are weighted by their live rows, since true answers are distributed in proportion.
+    Exactly searched rows have recall 1. If some measured answers were deleted, the interval is
+    wider by their share; beyond `STALE_SHARE` the recall is stale.
+    """
+    return {modality: _recall_of(snapshot, modality) for modality in MODALITIES}
+
+
+def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
+    """Return the recall@10 by modality of query; None if stale or never measured."""
+    return {modality: one.value for modality, one in report_recall(snapshot).items()}
+
+
+def _recall_of(snapshot: Snapshot, modality: str) -> RecallReport:
+    missed, total = np.zeros(3), max(1, snapshot.live_count)
+    for part in snapshot.parts:
+        if part.is_exact or part.ann_index is None:
+            continue
+        measured = part.ann_index.tuning.recall.get(modality)
+        if measured is None:
+            return RecallReport(NOT_MEASURED)
+        if part.is_stale:
+            return RecallReport(STALE)
+        lost = part.lost_shares[modality]
+        bounds = (measured.value, measured.low - lost, min(1.0, measured.high + lost))
+        missed += part.live_count * (1 - np.array(bounds))
+    value, low, high = np.round(1 - missed / total, 4).tolist()
+    return RecallReport(MEASURED, value, max(0.0, low), high)
 
 
 def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
@@ -72,8 +101,12 @@ def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
         f" {tuning['milliseconds']:.2f} CPU ms per query"
     )
     for modality, one in tuning["recall"].items():
-        reach = f"{one['low']:.4f} to {one['high']:.4f}"
+        reach = f"{tuning['confidence']:.0%}: {one['low']:.4f} to {one['high']:.4f}".replace(
+            "%", " %"
+        )
         yield f"  {modality}: {one['value']:.4f} ({reach}) on {one['queries']} held-out queries"
+    if segment.get("stale"):
+        yield "  stale: too many of the measured answers are deleted; `compact` measures again"
     if segment.get("damage"):
         yield f"  damaged, searched exactly until `verify --repair`: {segment['damage']}"
 
@@ -83,7 +116,7 @@ def _describe(part: SegmentView) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": row.name,
         "rows": row.rows,
-        "dead": 0 if part.live is None else int((~part.live).sum()),
+        "dead": row.rows - part.live_count,
         "index": "exact",
     }
     if part.ann_index:
@@ -93,5 +126,5 @@ def _describe(part: SegmentView) -> dict[str, Any]:
             "settings": index.settings,
             "tuning": dataclasses.asdict(part.ann_index.tuning),
         }
-        described["damage"] = part.ann_index.damage
+        described |= {"damage": part.ann_index.damage, "stale": part.is_stale}
     return described

@@ -10,9 +10,16 @@ import numpy as np
 
 from twinlens.errors import CollectionError
 from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.commit_record import (
+    RECORD_NAME,
+    CommitRecord,
+    check_epoch,
+    check_log,
+)
 from twinlens.index.storage.durable import check_hashes
 from twinlens.index.storage.records import Changes, SegmentRow
 from twinlens.index.storage.segment import Segment
+from twinlens.index.storage.transaction import RECORD_PROMISE
 from twinlens.index.vectors.arrays import Rids
 
 ATTEMPTS = 5
@@ -37,10 +44,12 @@ def verify_collection(folder: str | Path) -> VerifyReport:
     """Check every file that the catalog names, and that each item has exactly one row."""
     root = Path(folder)
     try:
+        record = check_log(root)  # before the catalog, which only advances
         catalog = Catalog(root)
     except CollectionError as error:
         return VerifyReport(0, 0, (error.message,), ())
     try:
+        check_epoch(root, record, catalog.head().epoch)
         for _ in range(ATTEMPTS):
             generation = catalog.head().generation
             report = _verify_once(root, catalog)
@@ -67,7 +76,7 @@ def _verify(root: Path, catalog: Catalog) -> VerifyReport:
         changes = catalog.changes(0, 0, with_segments=True)
         rids = np.array([item.rid for item in catalog.items()], dtype=np.int64)
     faults: list[str] = []
-    index_faults: list[str] = []
+    index_faults = list(_record_faults(root, catalog))
     for row in changes.segments:
         faults += _faults_of(root / row.name, row)
         if row.index:
@@ -77,7 +86,18 @@ def _verify(root: Path, catalog: Catalog) -> VerifyReport:
     files = sum(
         len(row.files) + len(row.index.files if row.index else ()) for row in changes.segments
     )
-    return VerifyReport(len(rids), 1 + files, tuple(faults), tuple(index_faults))
+    files += 1 + (root / RECORD_NAME).exists()
+    return VerifyReport(len(rids), files, tuple(faults), tuple(index_faults))
+
+
+def _record_faults(root: Path, catalog: Catalog) -> Iterator[str]:
+    """Yield a fault if the commit record is missing or damaged; the next writer rewrites it."""
+    path = root / RECORD_NAME
+    if path.exists():
+        if CommitRecord.parse(path.read_bytes()) is None:
+            yield f"{path} is damaged: its checksum is not that of its content"
+    elif RECORD_PROMISE in catalog.extensions():
+        yield f"{path} is missing: lost commits cannot be detected"
 
 
 def _faults_of(folder: Path, row: SegmentRow) -> Iterator[str]:

@@ -20,6 +20,7 @@ from twinlens.index.collection import Collection
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network, sync
 from twinlens.index.storage.lock import WriterLock
+from twinlens.index.storage.new_catalog import create_catalog
 from twinlens.index.storage.records import Head, SegmentRow, dump_metadata, now
 from twinlens.index.storage.segment import Content, Segment, write_segment
 from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, unit_rows
@@ -51,7 +52,7 @@ def create_collection(
     pending.mkdir()
     try:
         head = Head(dim, bundle_name, bundle_revision, bundle_source, created=now())
-        Catalog.create(pending, head)
+        create_catalog(pending, head)
         sync(pending)
         pending.rename(place)
     except BaseException:

@@ -148,6 +148,17 @@ def test_a_second_build_indexes_the_changes(
     assert (summary["embedded"], summary["removed"], summary["failed"]) == (1, 1, 0)
 
 
+def test_a_folder_that_shrank_is_not_followed_unasked(
+    cli: Run, built: Path, photos: Path, squares: dict[str, bytes]
+) -> None:
+    for name in list(squares)[1:]:
+        (photos / f"{name}.png").unlink()
+    code, _, err = cli("index", "build", photos, "-o", built, "--max-delete", "1")
+    assert (code, "--max-delete" in err, "--keep" in err) == (2, True, True)
+    code, text, _ = cli("index", "build", photos, "-o", built, "--max-delete", "100%", "--json")
+    assert (code, json.loads(text)["removed"]) == (0, len(squares) - 1)
+
+
 def test_stats_verify_compact_export_and_import(
     cli: Run, built: Path, tmp_path: Path, toy_bundle: Path
 ) -> None:
@@ -192,8 +203,9 @@ def test_stats_describe_a_segment_s_index_and_recall() -> None:
         "damage": "a flipped byte",
     }
     summary["tuning"] = {"params": params, "target": 0.95, "recall": recall, "milliseconds": 0.184}
+    summary["tuning"]["confidence"] = 0.99
     lines = list(describe_segment(summary))
     assert lines[0] == "seg-1: 7 rows, ivf-sq8 (IVF16,SQ8), tuned to 0.95"
     assert "probe 12, 2 candidates per answer, 0.18 CPU ms" in lines[1]
-    assert "text: 0.9584 (0.9476 to 0.9671) on 500 held-out queries" in lines[2]
+    assert "text: 0.9584 (99 %: 0.9476 to 0.9671) on 500 held-out queries" in lines[2]
     assert "a flipped byte" in lines[3]

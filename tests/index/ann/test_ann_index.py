@@ -9,10 +9,11 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
-from tests.index.synthetic import World
+from tests.index.synthetic import Manifold, World
 from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
 from twinlens.index.ann import ann_index, candidates, recall, tuner
@@ -22,7 +23,7 @@ from twinlens.index.ann.kinds import KINDS, find_kind
 from twinlens.index.ann.policy import choose_kinds
 from twinlens.index.collection import Collection
 from twinlens.index.maintenance import IndexPlan, optimise, repair, store_sample
-from twinlens.index.stats import read_stats
+from twinlens.index.stats import read_stats, report_recall
 from twinlens.index.vectors import faiss_setup
 from twinlens.index.vectors.space import centred_space, identity_space, projected_space
 from twinlens.index.verify import verify_collection
@@ -185,6 +186,46 @@ def test_an_unreachable_target_means_exact_search(shared: Writer) -> None:
         assert "no index reaches 0.999" in stages[-1]
     else:
         assert min(stats["recall"].values()) >= 0.998
+
+
+def test_a_graph_s_recall_is_measured_on_rows_that_it_does_not_contain(tmp_path: Path) -> None:
+    manifold = Manifold(dim=64)
+    rows, fresh = manifold.images(8000, 1), manifold.images(4000, 2)
+    create_collection(tmp_path / "c", dim=64)
+    with Writer(tmp_path / "c") as writer:
+        writer.upsert([f"i{n}" for n in range(8000)], rows)
+        optimise(writer, IndexPlan("hnsw", 0.9))
+        report = report_recall(writer.collection.snapshot())["image"]
+        true = true_recall(writer.collection, fresh)
+        held = writer.collection.snapshot().parts[0].ann_index
+        assert held is not None
+        rows = np.asarray(writer.collection.snapshot().parts[0].segment.embeddings, np.float32)
+    assert report.low is not None
+    assert report.high is not None
+    assert report.low <= true <= report.high
+    # Rows of the graph as queries, each excluding only itself, overstate the recall.
+    space = identity_space(64)
+    index = candidates.Candidates(
+        "hnsw", ann_index._train_and_add(find_kind("hnsw"), rows, space), space
+    )
+    own = np.arange(0, 8000, 8)
+    overstated = recall.recall_of(
+        index, recall.true_sample(rows[own], rows, own), held.tuning.params
+    )
+    assert overstated.low > true
+
+
+def test_withheld_rows_are_added_to_the_graph_after_tuning(shared: Writer) -> None:
+    optimise(shared, IndexPlan("hnsw", 0.9))
+    rows = np.asarray(shared.collection.snapshot().parts[0].segment.embeddings, np.float32)
+    found = shared.collection.search(rows, 1)
+    assert sum(hits[0].id == f"i{n}" for n, hits in enumerate(found)) >= 0.99 * COUNT
+    row = shared.catalog.segments()[0].index
+    assert row is not None
+    plain = faiss.read_index(str(shared.folder / row.name / "index.faiss"))  # by any FAISS
+    assert plain.ntotal == COUNT
+    _, places = plain.search(rows[:100], 1)
+    assert (places[:, 0] == np.arange(100)).mean() >= 0.95
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -71,9 +72,11 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         yield opened
 
 
-def run(writer: Writer, source: Path, keep: bool = False) -> tuple[IndexingProgress, int]:
+def run(
+    writer: Writer, source: Path, keep: bool = False, max_delete: str | None = None
+) -> tuple[IndexingProgress, int]:
     encoder = PixelEncoder()
-    options = BuildOptions(batch=4, workers=2, keep=keep)
+    options = BuildOptions(batch=4, workers=2, keep=keep, max_delete=max_delete)
     return build(writer, open_corpus(source), encoder, options), encoder.encoded
 
 
@@ -128,6 +131,122 @@ def test_bad_files_are_listed_and_never_fatal(writer: Writer, images: Path) -> N
     run(writer, images)
     assert not (writer.folder / "failures.jsonl").exists()
     assert "003.png" in writer.catalog.versions()
+
+
+def read_failures(writer: Writer) -> dict[str, str]:
+    """Return the reason of each failure by its id."""
+    lines = (writer.folder / "failures.jsonl").read_text().split("\n")
+    return {row["id"]: row["error"] for row in map(json.loads, filter(None, lines))}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_item_that_cannot_be_read_for_now_is_kept(
+    writer: Writer, images: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    run(writer, images)
+    before = writer.collection.embedding("003.png")
+    real = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name == "003.png":
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    progress, _ = run(writer, images, keep)
+    assert (progress.failed, progress.removed) == (1, 0)
+    assert "Input/output error" in read_failures(writer)["003.png"]
+    np.testing.assert_array_equal(writer.collection.embedding("003.png"), before)
+
+
+@pytest.mark.parametrize(("limit", "word"), [(None, "at most 10 may"), ("50%", "at most 25 may")])
+def test_a_corpus_that_shrank_by_accident_deletes_nothing(
+    writer: Writer, images: Path, limit: str | None, word: str
+) -> None:
+    run(writer, images)
+    for number in range(1, 50):
+        (images / f"{number:03}.png").unlink()
+    with pytest.raises(InputError, match=f"lacks 49 of the collection's 50 items; {word}") as told:
+        run(writer, images, max_delete=limit)
+    assert "--max-delete 49" in told.value.message
+    assert "--keep" in told.value.message
+    assert writer.collection.count() == 50
+    assert run(writer, images, max_delete="49")[0].removed == 49
+
+
+def test_images_that_no_longer_decode_count_as_deletions_too(writer: Writer, images: Path) -> None:
+    run(writer, images)
+    for number in range(11):
+        (images / f"{number:03}.png").write_bytes(b"no image")
+    paint(images, ["fresh.png"], seed=3)
+    with pytest.raises(InputError, match="lacks 11 of"):
+        run(writer, images)
+    assert writer.collection.count() == 51  # what is new was taken in
+    assert run(writer, images, max_delete="100%")[0].removed == 11
+
+
+@pytest.mark.parametrize("limit", ["all", "-1", "120%", "1.5", "nan", "inf"])
+def test_a_limit_that_means_nothing_is_refused_by_name(
+    writer: Writer, images: Path, limit: str
+) -> None:
+    with pytest.raises(InputError, match="max-delete is") as caught:
+        run(writer, images, max_delete=limit)
+    assert caught.value.field == "max_delete"
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut in a member", "cut after a member", "broken header", "gone"]
+)
+def test_a_shard_that_is_cut_costs_what_lies_behind_the_cut(
+    writer: Writer, images: Path, tmp_path: Path, damage: str
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    names = sorted(path.name for path in images.iterdir())
+    for number in range(3):
+        with tarfile.open(shards / f"{number}.tar", "w") as archive:
+            for name in names[16 * number : 16 * number + 16]:
+                archive.add(images / name, name)
+    run(writer, shards)
+    assert writer.collection.count() == 48
+    raw = bytearray((shards / "1.tar").read_bytes())
+    with tarfile.open(shards / "1.tar") as archive:
+        sixth = archive.getmembers()[5]
+    if damage == "cut in a member":
+        raw = raw[: sixth.offset_data + 10]
+    elif damage == "cut after a member":
+        raw = raw[: sixth.offset]
+    elif damage == "broken header":
+        raw[sixth.offset + 150] ^= 1
+    (shards / "1.tar").write_bytes(b"" if damage == "gone" else raw)
+    with tarfile.open(shards / "2.tar", "a") as archive:
+        archive.add(images / names[48], names[48])
+    progress, encoded = run(writer, shards)
+    assert (progress.failed, progress.removed, encoded) == (1, 0, 1)
+    assert writer.collection.count() == 49
+    assert "1.tar cannot be read to its end" in read_failures(writer)["1.tar"]
+
+
+def test_bad_rows_of_a_table_cost_themselves_alone_and_delete_nothing(
+    writer: Writer, images: Path
+) -> None:
+    table = images / "t.jsonl"
+    rows = [{"sku": f"s{n}", "file": f"{n:03}.png"} for n in range(4)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = BuildOptions(batch=4, workers=2)
+    encoder = PixelEncoder()
+    build(writer, open_corpus(table, id_column="sku"), encoder, options)
+    lines = [json.dumps(rows[0]), "{not json", "[1]", '{"sku": "s3"}', '{"file": "003.png"}']
+    lines.append(json.dumps({"sku": "s4", "file": "004.png", "odd": 2**70}))
+    table.write_text("\n".join(lines))
+    build(writer, open_corpus(table, id_column="sku"), encoder, options)
+    assert set(writer.catalog.versions()) == {"s0", "s1", "s2", "s3"}
+    told = read_failures(writer)
+    assert "not JSON" in told["t.jsonl line 2"]
+    assert "not a JSON object" in told["t.jsonl line 3"]
+    assert "row 4 has no 'file'" in told["s3"]
+    assert "not usable" in told[""]
+    assert "JSON" in told["s4"]
 
 
 def test_names_that_cannot_be_ids_are_listed_and_never_fatal(writer: Writer, images: Path) -> None:
@@ -237,9 +356,9 @@ def test_a_killed_build_resumes(tmp_path: Path, images: Path) -> None:
 
 
 @pytest.mark.slow
-def test_builds_killed_at_50_points_resume(tmp_path: Path, images: Path) -> None:
+def test_builds_killed_at_100_points_resume(tmp_path: Path, images: Path) -> None:
     paint(images, [f"more{n:03}.png" for n in range(350)], seed=4)
-    _drill_build(tmp_path, images, kills=50)
+    _drill_build(tmp_path, images, kills=100)
 
 
 def test_decoding_overlaps_the_encoder(writer: Writer, images: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import os
 import tarfile
 import zipfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from PIL import Image
 from twinlens.errors import InputError
 from twinlens.index.ingest.corpus import open_corpus, read_path
 from twinlens.index.ingest.file_names import describe_unsupported
+from twinlens.index.storage.records import dump_metadata
 
 
 def png(colour: int) -> bytes:
@@ -120,12 +123,66 @@ def test_a_csv_gives_typed_metadata(images: Path) -> None:
         open_corpus(table, id_column="nope")
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x1e"])
+def test_a_line_of_json_ends_with_a_newline_alone(images: Path, tmp_path: Path, sign: str) -> None:
+    rows = [{"file": "a.png", "caption": f"red{sign}square"}, {"file": "sub/b.PNG"}]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    (images / "t.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    found = read(images / "t.jsonl")
+    assert found["a.png"][1]["caption"] == f"red{sign}square"
+    assert set(found) == {"a.png", "sub/b.PNG"}
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("a.png", png(1))
+        archive.writestr("index.jsonl", lines)
+    assert read(tmp_path / "t.zip")["a.png"][1]["caption"] == f"red{sign}square"
+
+
 def test_parquet_reads_as_csv_does(images: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table({"image": ["a.png"], "tags": [["x", "y"]]})
     parquet.write_table(table, images / "t.parquet")
     assert read(images / "t.parquet")["a.png"][1]["tags"] == ["x", "y"]
+
+
+def test_parquet_values_that_json_lacks_become_numbers_and_text(images: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    row = {
+        "image": "a.png",
+        "price": Decimal("12.50"),
+        "count": Decimal("7.00"),
+        "raw": b"abc",
+        "took": datetime.timedelta(seconds=90),
+        "sizes": [Decimal("1.5")],
+        "deep": {"price": Decimal("0.25")},
+        "day": datetime.date(2026, 1, 2),
+    }
+    parquet.write_table(pyarrow.Table.from_pylist([row]), images / "t.parquet")
+    told = read(images / "t.parquet")["a.png"][1]
+    assert (told["price"], told["count"], told["raw"], told["took"]) == (12.5, 7, "abc", 90)
+    assert (told["sizes"], told["deep"]) == ([1.5], {"price": 0.25})
+    assert '"day":"2026-01-02"' in dump_metadata(told)
+    (images / "bad.parquet").write_bytes(b"no parquet")
+    with pytest.raises(InputError, match=r"bad\.parquet is no Parquet file"):
+        open_corpus(images / "bad.parquet")
+
+
+def test_tables_and_archives_that_cannot_be_read_are_named(images: Path) -> None:
+    (images / "t.csv").write_bytes(b"file,label\na.png,caf\xe9\n")
+    with pytest.raises(InputError, match=r"t\.csv cannot be read: .* save it as UTF-8"):
+        open_corpus(images / "t.csv")
+    (images / "t.csv").write_bytes(b"file,label\na.png,x,y\nsub/b.PNG,z\n")
+    entries = list(open_corpus(images / "t.csv").entries())
+    with pytest.raises(InputError, match="line 2: 1 more cells than the 2 columns"):
+        entries[0].read()
+    assert entries[1].id == "sub/b.PNG"
+    (images / "t.zip").write_bytes(b"no zip")
+    with pytest.raises(InputError, match=r"t\.zip is not a zip"):
+        open_corpus(images / "t.zip")
+    (images / "t.jsonl").write_text("oops\n")
+    with pytest.raises(InputError, match=r"t\.jsonl line 1: not JSON"):
+        open_corpus(images / "t.jsonl")
 
 
 def test_a_source_that_is_not_a_corpus_is_refused(tmp_path: Path, images: Path) -> None:

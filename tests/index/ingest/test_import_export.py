@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from twinlens.errors import InputError
 from twinlens.index.ingest import import_export
@@ -45,6 +48,30 @@ def test_importing_an_export_restores_it(writer: Writer, tmp_path: Path, mixed: 
             assert stored == writer.collection.get(name).metadata
 
 
+_STRINGS = st.text(st.characters(codec="utf-8"), max_size=12)
+_BREAKS = st.sampled_from(["a\u2028b", "\u0085", "\x0b\x0c\x1c\x1d\x1e", "\r", "\n", "\u2029"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(_STRINGS.filter(lambda key: key != "id"), _STRINGS | _BREAKS, max_size=4))
+def test_any_metadata_survives_export_to_json_lines_and_import(metadata: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        for name in ("a", "b"):
+            create_collection(Path(place) / name, dim=4)
+        with Writer(Path(place) / "a") as writer, Writer(Path(place) / "b") as again:
+            told: list[dict[str, object]] = [
+                {**metadata, "mixed": 1},
+                {**metadata, "mixed": "one"},
+            ]  # no Parquet column
+            writer.upsert(["x", "y\u2028z"], np.eye(2, 4), told)
+            export_parts(writer.collection, Path(place) / "out")
+            assert len(list((Path(place) / "out/metadata").glob("*.jsonl"))) == 1
+            assert import_parts(again, Path(place) / "out") == 2
+            for item in writer.catalog.items():
+                held = again.collection.get(item.id).metadata
+                assert held == {**item.metadata, "id": item.id}
+
+
 def test_embeddings_without_metadata_get_ids_from_their_position(
     tmp_path: Path, writer: Writer
 ) -> None:
@@ -79,6 +106,9 @@ def test_rows_and_metadata_must_agree(tmp_path: Path, writer: Writer) -> None:
     np.save(tmp_path / "e_0.npy", np.ones((2, 16), np.float32))
     (tmp_path / "m_0.jsonl").write_text(json.dumps({"id": "a"}) + "\n")
     with pytest.raises(InputError, match="has 2 rows but"):
+        import_parts(writer, tmp_path)
+    (tmp_path / "m_0.jsonl").write_text('{"id": "a"}\n{"id": \n')
+    with pytest.raises(InputError, match=r"m_0\.jsonl line 2: not JSON .*; correct it"):
         import_parts(writer, tmp_path)
     with pytest.raises(InputError, match=r"holds no \.npy"):
         import_parts(writer, tmp_path / "nothing")

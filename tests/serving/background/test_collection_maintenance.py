@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from twinlens.index import maintenance
 from twinlens.index.ann import policy, tuner
+from twinlens.index.collection import Collection
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
@@ -210,6 +211,41 @@ def test_upserts_that_leave_too_much_unindexed_start_a_build(
     item["id"] = "later"
     assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
     assert len(client.get("/jobs").json()["data"]) == 1  # few rows are unindexed now
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_server_that_only_deletes_compacts(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "collections" / "c"
+    with Writer(folder) as writer:
+        writer.seal()
+    client = start()
+    few = [f"i{n}" for n in range(1, 100)]
+    answer = client.request("DELETE", "/collections/c/items", json={"ids": few})
+    assert answer.json()["deleted"] == 99
+    assert client.get("/jobs").json()["data"] == []  # too few to be worth it
+    many = [f"i{n}" for n in range(100, 1500)]
+    client.request("DELETE", "/collections/c/items", json={"ids": many})
+    jobs = client.get("/jobs").json()["data"]
+    assert [job["kind"] for job in jobs] == ["collection"]
+    assert wait(client, jobs[0])["state"] == "done"
+    with Collection(folder) as reader:
+        assert [len(part.segment) for part in reader.snapshot().parts] == [COUNT - 1500]
+
+
+@pytest.mark.usefixtures("rows")
+def test_deletions_that_make_a_recall_stale_have_it_measured_anew(start: Start) -> None:
+    client = start()
+    assert wait(client, build(client, kind="hnsw", target=0.9))["result"]["segments"] == ["hnsw"]
+    shown = client.get("/collections/c").json()
+    assert shown["recall_state"]["image"] == "measured"
+    gone = [f"i{n}" for n in range(0, COUNT, 8)]
+    client.request("DELETE", "/collections/c/items", json={"ids": gone})
+    jobs = client.get("/jobs").json()["data"]
+    assert len(jobs) == 2
+    told = [wait(client, job) for job in jobs]
+    assert {one["state"] for one in told} == {"done"}
+    assert all(one["result"]["segments"] == ["hnsw"] for one in told)  # what was asked for stays
+    assert client.get("/collections/c").json()["recall_state"]["image"] == "measured"
 
 
 @pytest.mark.usefixtures("rows")

@@ -175,6 +175,7 @@ def test_the_map_places_every_item(filled: TestClient) -> None:
     [
         ({"query": "red", "collection": "nope"}, 404, "collection_not_found"),
         ({"query": "red", "filter": "year >="}, 400, "invalid_value"),
+        ({"query": "red", "filter": "yaer >= 2020"}, 400, "invalid_value"),
         ({"query": "red", "k": 0}, 400, "invalid_value"),
         ({"query": "red", "kk": 3}, 400, "unknown_field"),
         ({}, 400, "invalid_value"),

@@ -53,6 +53,13 @@ def build(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep items that are not in this corpus.")
     ] = False,
+    max_delete: Annotated[
+        str | None,
+        typer.Option(
+            help="Most items to delete that the corpus lacks, as 20% or 500; default: 20%, or 10.",
+            metavar="LIMIT",
+        ),
+    ] = None,
     queries: Annotated[
         Path | None, typer.Option(help="Text queries for tuning, one per line; default: captions.")
     ] = None,
@@ -80,7 +87,7 @@ def build(
     _ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
-        options = BuildOptions(batch=batch, keep=keep)
+        options = BuildOptions(batch=batch, keep=keep, max_delete=max_delete)
         progress = build_collection(writer, source, encoder, options, display.show)
         _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
         summary = _summarise(writer) | {
@@ -124,7 +131,9 @@ def stats(folder: Folder, json: Json = False) -> None:
     typer.echo(f"  bundle   {bundle['name']} {bundle['revision'][:12]} ({bundle['source']})")
     typer.echo(f"  size     {summary['bytes'] / 1e6:.1f} MB, epoch {summary['epoch']}")
     for modality, value in summary["recall"].items():
-        shown = "not measured" if value is None else f"{value:.4f}"
+        low, high = summary["recall_interval"][modality]
+        state = summary["recall_state"][modality]
+        shown = state if value is None else f"{value:.4f} (99 %: {low:.4f} to {high:.4f})"
         typer.echo(f"  recall@10 of {modality} queries: {shown}")
     for segment in summary["segments"]:
         for line in describe_segment(segment):
@@ -232,7 +241,8 @@ def import_collection(
 
 def _bundle_for(folder: Path, bundle: str | None) -> str:
     """Return the named bundle, else the one that the collection was built with, else builtin."""
-    from twinlens.index.storage.catalog import CATALOG_NAME, Catalog
+    from twinlens.index.storage.catalog import Catalog
+    from twinlens.index.storage.database import CATALOG_NAME
 
     if bundle is not None or not (folder / CATALOG_NAME).exists():
         return bundle or "builtin"
@@ -243,7 +253,7 @@ def _bundle_for(folder: Path, bundle: str | None) -> str:
 
 
 def _ensure_collection(folder: Path, encoder: Encoder) -> None:
-    from twinlens.index.storage.catalog import CATALOG_NAME
+    from twinlens.index.storage.database import CATALOG_NAME
     from twinlens.index.writer import create_collection
 
     if (folder / CATALOG_NAME).exists():
@@ -272,10 +282,12 @@ def _optimise(
     from twinlens.index.maintenance import needs_sample, optimise, store_sample
 
     if encoder.manifest.text and (queries or needs_sample(writer, plan)):
-        given = queries.read_text(encoding="utf-8").splitlines() if queries else []
-        if queries and not any(given):
+        given = queries.read_text(encoding="utf-8").split("\n") if queries else []
+        if queries and not any(map(str.strip, given)):
             raise InputError(f"{queries} holds no query", field="queries")
-        sample = choose_texts(writer.catalog, encoder.manifest.templates, [q for q in given if q])
+        sample = choose_texts(
+            writer.catalog, encoder.manifest.templates, [q.strip() for q in given if q.strip()]
+        )
         display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
         store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
     optimise(writer, plan, display.stage)

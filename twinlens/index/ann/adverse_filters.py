@@ -27,11 +27,12 @@ def widen(
     share: float,
     params: IndexParams,
     target: float,
+    live: Mask | None = None,
 ) -> IndexParams | None:
     """Return the cheapest parameters from `params` up that reach the target, or None."""
     trials = []
     for one in samples.values():
-        allowed = select_adverse_rows(rows, one.queries, share)
+        allowed = select_adverse_rows(rows, one.queries, share, live)
         trials.append((true_sample(one.queries, rows, one.own, allowed), allowed))
     for step in _steps(index, params):
         if all(lower_bound(_measure_each(index, *trial, step)) >= target for trial in trials):
@@ -39,12 +40,17 @@ def widen(
     return None
 
 
-def select_adverse_rows(rows: npt.NDArray[Any], queries: Floats, share: float) -> Mask:
-    """Return one flag per row: set for the `share` of rows farthest from the mean query."""
+def select_adverse_rows(
+    rows: npt.NDArray[Any], queries: Floats, share: float, live: Mask | None = None
+) -> Mask:
+    """Return one flag per row: set for the `share` of live rows farthest from the mean query."""
     mean = queries.mean(axis=0)
     starts = range(0, len(rows), BLOCK)
     near = np.concatenate([as_float32(rows[start : start + BLOCK]) @ mean for start in starts])
-    return np.argsort(np.argsort(near, kind="stable")) < round(share * len(rows))
+    if live is not None:
+        near[~live] = np.inf
+    count = len(rows) if live is None else int(np.count_nonzero(live))
+    return np.argsort(np.argsort(near, kind="stable")) < round(share * count)
 
 
 def _steps(index: Candidates, params: IndexParams) -> Iterator[IndexParams]:

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import TwinlensError
+from twinlens.index.ann.answers import Answers, load_answers, lost_shares, save_answers
 from twinlens.index.ann.candidates import INDEX_NAME, TUNED_K, Candidates, IndexParams
 from twinlens.index.ann.filtered_params import FilteredParams, choose_params
 from twinlens.index.ann.kinds import PROJECTED_DIM, IndexKind, find_kind
-from twinlens.index.ann.recall import Recall, Sample, fitting_part
+from twinlens.index.ann.recall import Recall, Sample, fitting_part, true_sample, withheld_rows
 from twinlens.index.ann.tuner import Tuning, tune
 from twinlens.index.storage.durable import check_hashes, fresh_name, publish_folder
 from twinlens.index.storage.records import IndexRow
@@ -47,6 +48,7 @@ class AnnIndex:
         self._folder = root / row.name
         self._lock = threading.Lock()
         self._open: Candidates | None = None
+        self._answers: tuple[Answers | None] | None = None
 
     def search(
         self, segment: Segment, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool
@@ -74,6 +76,12 @@ class AnnIndex:
                     log.error("%s: searching exactly until it is rebuilt", error)
             return self._open
 
+    def lost_shares(self, live: Mask) -> dict[str, float]:
+        """Return the share of measured answers that are deleted, by modality."""
+        if self._answers is None:  # two threads may both read it
+            self._answers = (load_answers(self._folder, self.row.files),)
+        return lost_shares(self._answers[0], live, list(self.tuning.recall))
+
     def _params(
         self, index: Candidates, queries: Floats, k: int, allowed: Mask | None, filtered: bool
     ) -> IndexParams | None:
@@ -99,18 +107,31 @@ def build_index(
     kind_name: str,
     samples: Mapping[str, Sample],
     target: float,
+    live: Mask | None = None,
 ) -> IndexRow | None:
-    """Train, fill, tune and publish an index; None if no parameters reach the target."""
+    """Train, fill, tune and publish an index; None if no parameters reach the target.
+
+    Rows that serve as queries are withheld from training; a graph contains them only after tuning.
+    """
     kind, rows = find_kind(kind_name), segment.matrix(False)
-    space = _fit_space(kind, rows, samples)
-    index = Candidates(kind_name, _train_and_add(kind, rows, space), space)
-    tuning = tune(index, rows, samples, target, fitted=kind.space == "projected")
+    withheld = withheld_rows(samples)
+    known = np.ones(len(rows), bool) if live is None else live.copy()
+    known[withheld] = False
+    if kind.is_graph:
+        live = known
+        samples = {name: true_sample(one.queries, rows, live=live) for name, one in samples.items()}
+    space = _fit_space(kind, rows, samples, np.flatnonzero(known))
+    index = Candidates(kind_name, _train_and_add(kind, rows, space, withheld), space)
+    tuning = tune(index, rows, samples, target, fitted=kind.space == "projected", live=live)
     if tuning is None:
         return None
+    if kind.is_graph:
+        index.add(rows, withheld)
 
     def fill(folder: Path) -> None:
-        load_faiss().write_index(index.index, str(folder / INDEX_NAME))
+        load_faiss().write_index(index.stored, str(folder / INDEX_NAME))
         space.save(folder)
+        save_answers(folder, samples)
 
     name = fresh_name("idx")
     files = publish_folder(root, name, fill)
@@ -123,7 +144,7 @@ def tuning_from(raw: Mapping[str, Any]) -> Tuning:
     return Tuning(
         IndexParams(**_read_params(raw)),
         raw["target"],
-        {name: Recall(**recall) for name, recall in raw["recall"].items()},
+        {name: _read_recall(one) for name, one in raw["recall"].items()},
         raw["milliseconds"],
         tuple(
             FilteredParams(
@@ -131,41 +152,59 @@ def tuning_from(raw: Mapping[str, Any]) -> Tuning:
             )
             for one in raw.get("filtered", ())  # if missing, filtered searches are exact
         ),
+        raw.get("confidence", 0.95),  # what 0.1 stated
     )
+
+
+def _read_recall(raw: Mapping[str, Any]) -> Recall:
+    return Recall(raw["value"], raw["low"], raw["high"], raw["queries"])
 
 
 def _read_params(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters, which collections written by 0.1 call `dials`."""
-    found: dict[str, Any] | None = raw["params"] if "params" in raw else raw["dials"]
-    return found or {}
+    found: Mapping[str, Any] = (raw["params"] if "params" in raw else raw["dials"]) or {}
+    return {name: found[name] for name in ("probe", "expansion") if name in found}
 
 
-def _fit_space(kind: IndexKind, rows: npt.NDArray[Any], samples: Mapping[str, Sample]) -> Space:
+def _fit_space(
+    kind: IndexKind, rows: npt.NDArray[Any], samples: Mapping[str, Sample], known: RowNumbers
+) -> Space:
     if kind.space == "full":
         return identity_space(rows.shape[1])
-    sample = as_float32(rows[_draw(len(rows), 50_000)])
+    sample = as_float32(rows[_draw(known, 50_000)])
     if kind.space == "centred":
         return centred_space(sample)
     queries = np.concatenate([fitting_part(one).queries for one in samples.values()])
     return projected_space(sample, queries, min(PROJECTED_DIM, rows.shape[1]))
 
 
-def _train_and_add(kind: IndexKind, rows: npt.NDArray[Any], space: Space) -> Any:
+def _train_and_add(
+    kind: IndexKind,
+    rows: npt.NDArray[Any],
+    space: Space,
+    withheld: RowNumbers | None = None,
+) -> Any:
+    """Return an index of all rows, trained without the withheld ones; a graph leaves them out."""
     faiss = load_faiss()
     factory = kind.factory(len(rows), space.dim)
     index = faiss.index_factory(space.dim, factory, faiss.METRIC_INNER_PRODUCT)
+    known = np.arange(len(rows))
+    if withheld is not None:
+        known = np.delete(known, withheld)
     wanted = len(rows)
     if kind.param == "nprobe":
         index.cp.niter = TRAIN_ROUNDS
+        index.cp.min_points_per_centroid = 1  # else it warns where an eighth is withheld
         index.cp.max_points_per_centroid = TRAIN_ROWS_PER_LIST
         wanted = TRAIN_ROWS_PER_LIST * index.nlist
         if num_gpus(faiss):
             flat = faiss.IndexFlatIP(space.dim)
             index.clustering_index = faiss.index_cpu_to_all_gpus(flat)
-    if kind.param == "efSearch":
-        index.hnsw.efConstruction = 120
     if not index.is_trained:
-        index.train(space.map_rows(rows[_draw(len(rows), wanted)]))
+        index.train(space.map_rows(rows[_draw(known, wanted)]))
+    if kind.is_graph:
+        index.hnsw.efConstruction = 120
+        return _add_numbered(faiss.IndexIDMap(index), rows, space, known)
 
     def blocks() -> Iterator[Floats]:
         for start in range(0, len(rows), BLOCK):
@@ -174,8 +213,15 @@ def _train_and_add(kind: IndexKind, rows: npt.NDArray[Any], space: Space) -> Any
     return add_blocks(index, blocks, has_kernels=kind.on_gpu)
 
 
-def _draw(count: int, wanted: int) -> RowNumbers:
-    """Return up to `wanted` of `count` rows in order; deterministic."""
-    if wanted >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
+def _add_numbered(index: Any, rows: npt.NDArray[Any], space: Space, numbers: RowNumbers) -> Any:
+    for start in range(0, len(numbers), BLOCK):
+        chosen = numbers[start : start + BLOCK]
+        index.add_with_ids(space.map_rows(rows[chosen]), chosen)
+    return index
+
+
+def _draw(numbers: RowNumbers, wanted: int) -> RowNumbers:
+    """Return up to `wanted` of the row numbers in order; deterministic."""
+    if wanted >= len(numbers):
+        return numbers
+    return np.sort(np.random.default_rng(0).choice(numbers, wanted, replace=False))

@@ -34,12 +34,22 @@ class IndexParams:
 
 
 class Candidates:
-    """An open FAISS index."""
+    """An open FAISS index.
+
+    If rows were added in another order than their numbers it is an `IndexIDMap`, which plain FAISS
+    reads. Here the inner index is searched and the numbers are translated in NumPy: FAISS's own
+    translation starts a team of threads for each query.
+    """
 
     def __init__(self, kind_name: str, index: Any, space: Space) -> None:
         self.kind_name = kind_name
         self.kind: IndexKind = find_kind(kind_name)
+        self.stored = index
         self.index = index
+        self._row_of_place: RowNumbers | None = None
+        if isinstance(index, load_faiss().IndexIDMap):
+            self.index = load_faiss().downcast_index(index.index)
+            self._read_order()
         self.space = space
         self._known_params: dict[tuple[int, int], Any] = {}
 
@@ -81,10 +91,27 @@ class Candidates:
             found = self._copy.search(mapped, count, min(probe, self.index.nlist))
             if found is not None:
                 return found
-        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
-        params = self._params(probe, count, bits)
+        params = self._params(probe, count, self._bits(allowed))
         scores, places = self.index.search(mapped, count, params=params)
+        if self._row_of_place is not None:
+            places = np.where(places < 0, places, self._row_of_place[places])
         return scores, places
+
+    def add(self, rows: npt.NDArray[Any], numbers: RowNumbers) -> None:
+        """Add rows by their numbers to an `IndexIDMap`."""
+        self.stored.add_with_ids(self.space.map_rows(rows[numbers]), numbers)
+        self._read_order()
+
+    def _read_order(self) -> None:
+        self._row_of_place = load_faiss().vector_to_array(self.stored.id_map)
+
+    def _bits(self, allowed: Mask | None) -> npt.NDArray[np.uint8] | None:
+        """Return the allowed rows as bits for FAISS, or None if all rows are allowed."""
+        if allowed is not None and self._row_of_place is not None:
+            allowed = allowed[self._row_of_place]
+            if allowed.all():
+                return None
+        return None if allowed is None else np.packbits(allowed, bitorder="little")
 
     def count_by_list(self, allowed: Mask) -> RowNumbers:
         """Return the number of allowed rows in each list; empty for kinds without lists."""

@@ -7,6 +7,7 @@ interval counts fewer trials than answers.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,9 @@ from twinlens.index.ann.candidates import TUNED_K, Candidates, IndexParams
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers
 from twinlens.index.vectors.exact import top_k
 
-CONFIDENCE_Z = 1.645  # one-sided 95 %
+CONFIDENCE_Z = 1.645  # one-sided 95 %: for choosing parameters
+STATED_CONFIDENCE = 0.99  # of the reported interval
+STATED_Z = 2.576
 QUERY_BLOCK = 64
 
 
@@ -59,17 +62,25 @@ def true_sample(
     return Sample(queries, places if own is None else _without(places, own), own)
 
 
+def withheld_rows(samples: Mapping[str, Sample]) -> RowNumbers:
+    """Return the rows that serve as queries: an index must not be trained on them."""
+    own = [one.own for one in samples.values() if one.own is not None]
+    return np.concatenate(own) if own else np.empty(0, np.int64)
+
+
 def fitting_part(sample: Sample) -> Sample:
     """Return the queries used to fit a projection: not used to choose or to report."""
     return sample.half(0).half(0)
 
 
-def recall_of(index: Candidates, sample: Sample, params: IndexParams) -> Recall:
+def recall_of(
+    index: Candidates, sample: Sample, params: IndexParams, live: Mask | None = None
+) -> Recall:
     """Measure the recall of parameters on a sample."""
-    return measure(find_shares(index, sample, params.probe, (params.expansion,))[:, 0])
+    return measure(find_shares(index, sample, params.probe, (params.expansion,), live)[:, 0])
 
 
-def measure(shares: npt.NDArray[np.float64], z: float = 1.96) -> Recall:
+def measure(shares: npt.NDArray[np.float64], z: float = STATED_Z) -> Recall:
     """Return the mean of each query's recall, with Wilson's interval.
 
     The answers of one query are not independent: the interval uses the number of independent trials

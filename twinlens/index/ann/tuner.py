@@ -19,6 +19,7 @@ from twinlens.index.ann.adverse_filters import widen
 from twinlens.index.ann.candidates import TUNED_K, Candidates, IndexParams
 from twinlens.index.ann.filtered_params import FilteredParams
 from twinlens.index.ann.recall import (
+    STATED_CONFIDENCE,
     Recall,
     Sample,
     find_shares,
@@ -44,6 +45,7 @@ class Tuning:
     recall: dict[str, Recall]
     milliseconds: float  # thread CPU time of one query
     filtered: tuple[FilteredParams, ...] = ()
+    confidence: float = STATED_CONFIDENCE  # of the intervals of `recall`
 
 
 def tune(
@@ -53,21 +55,23 @@ def tune(
     target: float = DEFAULT_TARGET,
     *,
     fitted: bool = False,
+    live: Mask | None = None,
 ) -> Tuning | None:
     """Return the cheapest parameters that reach `target` for every modality, or None if none do.
 
+    `live` flags the rows that may be returned (None: all); the samples' answers are among them.
     `fitted` means that the index was fitted to `fitting_part` of the samples: those queries are not
     used to choose, since their recall is better than that of other queries.
     """
     choosing = {name: one.half(0) for name, one in samples.items()}
     if fitted:
         choosing = {name: one.half(1) for name, one in choosing.items()}
-    search = _Search(index, rows, choosing)
+    search = _Search(index, rows, choosing, live)
     chosen = search.cheapest(target)
     if chosen is None:
         return None
     milliseconds, params = chosen
-    recall = {name: recall_of(index, one.half(1), params) for name, one in samples.items()}
+    recall = {name: recall_of(index, one.half(1), params, live) for name, one in samples.items()}
     filtered = tuple(_tune_filters(search, max(target, FILTERED_TARGET)))
     return Tuning(params, target, recall, milliseconds, filtered)
 
@@ -108,6 +112,8 @@ class _Search:
     def under(self, share: float, least: int) -> _Search:
         """Return a search among a random share of the rows, with probes from `least` up."""
         allowed = np.random.default_rng(2).random(len(self._rows)) < share
+        if self._allowed is not None:
+            allowed &= self._allowed
         samples = {
             name: true_sample(one.queries, self._rows, one.own, allowed)
             for name, one in self._few().items()
@@ -116,7 +122,7 @@ class _Search:
 
     def widen(self, share: float, params: IndexParams, target: float) -> IndexParams | None:
         """Return these parameters, raised until they also suffice for adverse filters."""
-        return widen(self._index, self._rows, self._few(), share, params, target)
+        return widen(self._index, self._rows, self._few(), share, params, target, self._allowed)
 
     def _few(self) -> dict[str, Sample]:
         return {name: one.part(slice(FILTERED_QUERIES)) for name, one in self._samples.items()}

@@ -1,9 +1,10 @@
 """The offline indexer: builds a collection from a corpus, and updates it when run again.
 
 An item's version is the hash of its bytes and metadata, so a second run embeds only new and changed
-items and deletes missing ones. Embeddings are committed in batches: after a kill at any moment, the
-next run repeats one batch. The encoder, decoding and commits run in separate threads, so that the
-encoder never waits; there are no processes that could be orphaned.
+items and deletes missing ones; items that could not be read are kept. Embeddings are committed in
+batches: after a kill at any moment, the next run repeats one batch. The encoder, decoding and
+commits run in separate threads, so that the encoder never waits; there are no processes that could
+be orphaned.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import numpy.typing as npt
 import orjson
 
 from twinlens.errors import InputError, TwinlensError
-from twinlens.index.ingest.corpus import Corpus, CorpusEntry
+from twinlens.index.ingest.corpus import Corpus
+from twinlens.index.ingest.deletions import check_deletions, most_deleted
+from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.ingest.intake import (
     Decoded,
     IndexingProgress,
@@ -30,6 +33,7 @@ from twinlens.index.ingest.intake import (
     IntakeBatch,
     write_failures,
 )
+from twinlens.index.storage.records import dump_metadata
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer, check_id
 
@@ -49,11 +53,16 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Options of a build. With `keep`, items missing from the corpus are not deleted."""
+    """Options of a build.
+
+    With `keep`, items missing from the corpus are not deleted; otherwise at most `max_delete` are,
+    a share ("20%") or a number ("500").
+    """
 
     batch: int = 32
     workers: int = max(2, os.cpu_count() or 2)
     keep: bool = False
+    max_delete: str | None = None
 
 
 def build(
@@ -67,6 +76,9 @@ def build(
     options = options or BuildOptions()
     _claim(writer, corpus, options)
     known = writer.catalog.versions()
+    most_deleted(options.max_delete, len(known))  # refuse what it cannot mean
+    if corpus.count is not None and not options.keep:  # so many at least: say so before the work
+        check_deletions(corpus.name, len(known) - corpus.count, len(known), options.max_delete)
     intake = Intake(writer, IndexingProgress(corpus.count))
     with (
         ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
@@ -85,11 +97,16 @@ def build(
             intake.store(*before)
     intake.pending.commit()
     progress = intake.progress
-    failed = {failure["id"] for failure in intake.failures} - intake.present
-    present = intake.present
-    removed = [name for name in known if name in failed or not (options.keep or name in present)]
-    progress.removed = writer.delete(removed)
     write_failures(writer.folder, intake.failures)
+    # What cannot be decoded now is not what was indexed: its row would answer for another image.
+    gone = [
+        name
+        for name in known
+        if (name in intake.undecodable and name not in intake.present)
+        or (not options.keep and intake.is_gone(name))
+    ]
+    check_deletions(corpus.name, len(gone), len(known), options.max_delete)
+    progress.removed = writer.delete(gone)
     observe(progress)
     return progress
 
@@ -155,16 +172,24 @@ def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str) -> Decoded:
     try:
         check_id(entry.id)
         raw = entry.read()
+        dump_metadata(dict(entry.metadata))
         version = content_version(raw, entry.metadata)
-        if version == known:
-            return Decoded(entry, version, is_unchanged=True)
-        if known and version.split("-")[0] == known.split("-")[0]:
-            return Decoded(entry, version)  # only the metadata is new
+    except Exception as error:
+        return Decoded(entry, failure=_reason(error), is_unread=True)
+    if version == known:
+        return Decoded(entry, version, is_unchanged=True)
+    if known and version.split("-")[0] == known.split("-")[0]:
+        return Decoded(entry, version)  # only the metadata is new
+    try:
         return Decoded(entry, version, encoder.preprocess(raw))
-    except TwinlensError as error:
-        return Decoded(entry, failure=error.message)
     except Exception as error:  # a damaged file may raise any error; the build must continue
-        return Decoded(entry, failure=f"{type(error).__name__}: {error}")
+        return Decoded(entry, failure=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TwinlensError):
+        return error.message
+    return f"{type(error).__name__}: {error}"
 
 
 def _encode(encoder: ImageEncoder, fresh: list[Decoded]) -> Floats:

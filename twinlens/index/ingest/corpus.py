@@ -11,14 +11,14 @@ import glob
 import json
 import os
 import re
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from twinlens.errors import InputError
+from twinlens.index.ingest.entries import CorpusEntry, unreadable
 from twinlens.index.ingest.file_names import (
     IMAGE_SUFFIXES,
     count_unsupported,
@@ -27,21 +27,12 @@ from twinlens.index.ingest.file_names import (
     is_image,
     suffix_of,
 )
-from twinlens.index.ingest.tables import read_table
+from twinlens.index.ingest.tables import BadRow, read_table, split_lines
+from twinlens.index.ingest.tar_shards import read_shards
 
 PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "image_path")
-TEXT_SUFFIXES = {".txt": "caption", ".cls": "label", ".caption": "caption"}
 ZIP_TABLE = "index.jsonl"
 _IN_TAR = re.compile(r"(.*\.tar)@(\d+)\+(\d+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class CorpusEntry:
-    """One item to index; `read` returns the bytes of its image."""
-
-    id: str
-    read: Callable[[], bytes]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,9 +161,12 @@ def _read(path: str) -> bytes:
 
 
 def _from_zip(path: Path) -> Corpus:
-    with zipfile.ZipFile(path) as archive:
-        visible = [name for name in archive.namelist() if not is_hidden(name)]
-        rows = _zip_rows(archive)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            visible = [name for name in archive.namelist() if not is_hidden(name)]
+            rows = _zip_rows(archive)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is not a zip that can be read: {error}; replace it") from None
     names, unsupported = sorted(filter(is_image, visible)), count_unsupported(visible)
     if not names:
         hint = (
@@ -199,7 +193,7 @@ def _zip_rows(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
     if ZIP_TABLE not in archive.namelist():
         return {}
     rows = {}
-    for number, line in enumerate(archive.read(ZIP_TABLE).decode().splitlines(), 1):
+    for number, line in split_lines(archive.read(ZIP_TABLE)):
         try:
             row = json.loads(line)
             rows[row["file"]] = {key: value for key, value in row.items() if key != "file"}
@@ -212,68 +206,15 @@ def _zip_rows(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
 
 def _from_tars(root: Path, paths: list[Path]) -> Corpus:
     """Read WebDataset shards: members with the same key form one sample."""
-
-    def entries() -> Iterator[CorpusEntry]:
-        for path in paths:
-            shard = path.relative_to(root).as_posix()
-            for key, members in _samples(path):
-                image = next((name for name in members if is_image(name)), None)
-                if image is not None:
-                    raw, offset = members[image]
-                    place = {"path": f"{path.resolve()}@{offset}+{len(raw)}"}
-                    sides = {name: content for name, (content, _) in members.items()}
-                    yield CorpusEntry(
-                        f"{shard}/{key}", _constant(raw), {**_sidecars(sides), **place}
-                    )
-
-    return Corpus(str(root.resolve()), "tar", entries, None)
-
-
-def _constant(raw: bytes) -> Callable[[], bytes]:
-    return lambda: raw
-
-
-def _samples(path: Path) -> Iterator[tuple[str, dict[str, tuple[bytes, int]]]]:
-    """Yield the samples of a shard in order: key, and (bytes, offset) by member name."""
-    key, members = "", dict[str, tuple[bytes, int]]()
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if not member.isfile():
-                    continue
-                pure = PurePosixPath(member.name)
-                own = str(pure.with_name(pure.name.split(".")[0]))
-                if own != key and members:
-                    yield key, members
-                    members = {}
-                key = own
-                file = archive.extractfile(member)
-                members[member.name] = (file.read() if file else b"", member.offset_data)
-    except tarfile.TarError as error:
-        raise InputError(f"{path} is not a readable tar: {error}") from error
-    if members:
-        yield key, members
-
-
-def _sidecars(members: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the metadata in an image's sidecar files: .json, .txt, .cls."""
-    metadata: dict[str, Any] = {}
-    for name, raw in members.items():
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix == ".json":
-            try:
-                content = json.loads(raw)
-            except ValueError:
-                continue  # index the image without it
-            metadata.update(content if isinstance(content, dict) else {"json": content})
-        elif suffix in TEXT_SUFFIXES:
-            metadata[TEXT_SUFFIXES[suffix]] = raw.decode(errors="replace").strip()
-    return metadata
+    return Corpus(str(root.resolve()), "tar", lambda: read_shards(root, paths), None)
 
 
 def _from_table(path: Path, id_column: str | None, path_column: str | None) -> Corpus:
-    rows = list(read_table(path))
-    columns = list(rows[0]) if rows else []
+    rows = read_table(path)
+    columns = list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+    bad = next((row for row in rows if isinstance(row, BadRow)), None)
+    if bad and not columns:
+        raise InputError(f"{path} {bad.where}: {bad.reason}")
     chosen = path_column or next((name for name in PATH_COLUMNS if name in columns), None)
     for column in (chosen, id_column):
         if column is not None and column not in columns:
@@ -284,14 +225,27 @@ def _from_table(path: Path, id_column: str | None, path_column: str | None) -> C
         )
 
     def entries() -> Iterator[CorpusEntry]:
-        for row in rows:
-            name = str(row[chosen])
-            place = path.parent / name
-            rest = {key: value for key, value in row.items() if key != chosen}
-            yield CorpusEntry(
-                name if not id_column else "" if row[id_column] is None else str(row[id_column]),
-                place.read_bytes,
-                {**rest, "path": str(place.resolve())},
-            )
+        for number, row in enumerate(rows, 1):
+            if isinstance(row, BadRow):  # whose row it was is not known: any id may be its own
+                reason = f"{path} {row.where}: {row.reason}; correct it, or remove the row"
+                yield unreadable(f"{path.name} {row.where}", reason, covers="")
+            else:
+                yield _row_entry(path, number, row, id_column, chosen)
 
     return Corpus(str(path.resolve()), "table", entries, len(rows))
+
+
+def _row_entry(
+    path: Path, number: int, row: dict[str, Any], id_column: str | None, path_column: str
+) -> CorpusEntry:
+    name = row.get(path_column)
+    given = None if id_column is None else row.get(id_column)
+    if name is None or name == "":
+        reason = f"{path} row {number} has no {path_column!r}: give the path of its image"
+        if given is None:
+            return unreadable(f"{path.name} row {number}", reason, covers="")
+        return unreadable(str(given), reason)
+    place = path.parent / str(name)
+    rest = {key: value for key, value in row.items() if key != path_column}
+    own = str(name) if id_column is None else "" if given is None else str(given)
+    return CorpusEntry(own, place.read_bytes, {**rest, "path": str(place.resolve())})

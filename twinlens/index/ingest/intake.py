@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from twinlens.index.ingest.corpus import CorpusEntry
+from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.storage.durable import sync
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer
@@ -60,6 +60,7 @@ class Decoded:
     pixels: npt.NDArray[np.uint8] | None = None
     is_unchanged: bool = False
     failure: str = ""
+    is_unread: bool = False  # the failure says nothing of what the item shows now
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ class Intake:
         self.pending = Pending(writer)
         self.progress = progress
         self.present: set[str] = set()
+        self.undecodable: set[str] = set()
+        self._unread: set[str] = set()
+        self._covered: tuple[str, ...] = ()  # how ids start that a failure may hide
         self.failures: list[dict[str, str]] = []
 
     def sort(self, batch: list[Decoded]) -> IntakeBatch:
@@ -89,6 +93,8 @@ class Intake:
             if one.failure or name in self.present:
                 reason = one.failure or "duplicate id in the corpus; the first entry is used"
                 self.failures.append({"id": _printable(name), "error": _printable(reason)})
+                if one.failure:
+                    self._count_failure(one)
                 continue
             self.present.add(name)
             unchanged += one.is_unchanged
@@ -97,6 +103,18 @@ class Intake:
             elif not one.is_unchanged:
                 renamed.append(one)
         return IntakeBatch(len(batch), fresh, renamed, unchanged)
+
+    def is_gone(self, name: str) -> bool:
+        """Tell whether the corpus was read and does not have this id."""
+        return not (name in self.present or name in self._unread or name.startswith(self._covered))
+
+    def _count_failure(self, one: Decoded) -> None:
+        if not one.is_unread:
+            self.undecodable.add(one.entry.id)
+            return
+        self._unread.add(one.entry.id)
+        if one.entry.covers is not None and one.entry.covers not in self._covered:
+            self._covered = (*self._covered, one.entry.covers)
 
     def store(self, group: IntakeBatch, rows: Future[Floats]) -> None:
         """Pass a batch to the writer once it is embedded."""

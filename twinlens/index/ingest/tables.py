@@ -3,30 +3,79 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
-from collections.abc import Iterable
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from twinlens.errors import MissingDependencyError
+from twinlens.errors import InputError, MissingDependencyError
 
 
-def read_table(path: Path) -> Iterable[dict[str, Any]]:
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be read: where it stands in its table, and why."""
+
+    where: str
+    reason: str
+
+
+def read_table(path: Path) -> list[dict[str, Any] | BadRow]:
     """Return the rows of a table, by its suffix."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return read_parquet(path)
+        return list(read_parquet(path))
     if suffix == ".jsonl":
-        return read_lines(path)
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle, delimiter="\t" if suffix == ".tsv" else ",")
-        return [{key: _scalar(value) for key, value in row.items()} for row in reader]
+        return list(_read_objects(path))
+    try:
+        return list(_read_cells(path, "\t" if suffix == ".tsv" else ","))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}; save it as UTF-8 text") from None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSONL file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    """Return the rows of a JSONL file; refuse one with a bad line, since rows are counted."""
+    rows = []
+    for row in _read_objects(path):
+        if isinstance(row, BadRow):
+            raise InputError(f"{path} {row.where}: {row.reason}; correct it, or write it anew")
+        rows.append(row)
+    return rows
+
+
+def _read_objects(path: Path) -> Iterator[dict[str, Any] | BadRow]:
+    for number, line in split_lines(path.read_bytes()):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            yield BadRow(f"line {number}", f"not JSON ({error})")
+            continue
+        is_object = isinstance(row, dict)
+        yield row if is_object else BadRow(f"line {number}", f"{line[:40]!r} is not a JSON object")
+
+
+def _read_cells(path: Path, delimiter: str) -> Iterator[dict[str, Any] | BadRow]:
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle, delimiter=delimiter)
+        for row in reader:
+            if None in row:  # where `csv` keeps the cells that no column names
+                reason = f"{len(row[None])} more cells than the {len(row) - 1} columns"
+                yield BadRow(f"line {reader.line_num}", reason)
+            else:
+                yield {key: _scalar(value) for key, value in row.items()}
+
+
+def split_lines(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    r"""Yield the lines of a JSONL file with their numbers, empty ones left out.
+
+    Lines end with `\n` alone: JSON strings may hold U+2028, U+0085 and other breaks as they are.
+    """
+    for number, line in enumerate(raw.removeprefix(BOM_UTF8).split(b"\n"), 1):
+        if line.strip():
+            yield number, line
 
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:
@@ -37,8 +86,27 @@ def read_parquet(path: Path) -> list[dict[str, Any]]:
         raise MissingDependencyError(
             f"{path}: Parquet needs pyarrow; install it with `pip install 'twinlens[parquet]'`"
         ) from None
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    return rows
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} is no Parquet file that can be read: {error}") from None
+    return [{key: _plain(value) for key, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """Return a Parquet value as JSON can hold it: decimals as numbers, bytes as text."""
+    match value:
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case bytes():
+            return value.decode(errors="replace")
+        case datetime.timedelta():
+            return value.total_seconds()
+        case dict():
+            return {str(key): _plain(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_plain(one) for one in value]
+    return value
 
 
 def _scalar(text: str | None) -> Any:

@@ -110,6 +110,19 @@ def fields_of(tree: Filter) -> set[str]:
             return {tree.field}
 
 
+def compared_fields(tree: Filter) -> set[str]:
+    """Return the fields whose values a filter compares: `has FIELD` asks of no value."""
+    match tree:
+        case Not(part):
+            return compared_fields(part)
+        case Both(parts) | Either(parts):
+            return set[str]().union(*map(compared_fields, parts))
+        case Has():
+            return set()
+        case _:
+            return {tree.field}
+
+
 def field_values(metadata: Mapping[str, Any], field: str) -> Iterator[FilterValue]:
     """Yield the scalars of a (dotted) field: one, those of a list, or none."""
     for name, value in walk_fields(metadata):

@@ -19,7 +19,8 @@ import numpy as np
 import orjson
 
 from twinlens.errors import CollectionError
-from twinlens.index.storage.database import connect
+from twinlens.index.storage.commit_record import CommitLedger, check_epoch, check_log
+from twinlens.index.storage.database import CATALOG_NAME, connect
 from twinlens.index.storage.records import (
     FORMAT,
     Changes,
@@ -27,25 +28,13 @@ from twinlens.index.storage.records import (
     Item,
     SegmentRow,
     checksum,
+    head_from,
     segment_from,
 )
-from twinlens.index.storage.transaction import Transaction
+from twinlens.index.storage.transaction import EXTENSIONS_NOTE, RECORD_PROMISE, Transaction
 from twinlens.index.vectors.arrays import Floats
 
-CATALOG_NAME = "catalog.sqlite"
 CHUNK = 500  # ids per query, below SQLite's limit on parameters
-
-_SCHEMA = """
-CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL,
-                  crc INTEGER NOT NULL);
-CREATE TABLE items(rid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version TEXT NOT NULL,
-                   metadata TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE delta(rid INTEGER PRIMARY KEY, embedding BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE tombstones(seq INTEGER PRIMARY KEY, rid INTEGER NOT NULL,
-                        crc INTEGER NOT NULL);
-CREATE TABLE segments(name TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE notes(key TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL);
-"""
 
 
 class Catalog:
@@ -59,24 +48,26 @@ class Catalog:
                 " make one with `twinlens index build CORPUS -o DIR`"
             )
         self._lock = threading.RLock()
+        self._ledger: CommitLedger | None = None
+        record = check_log(folder) if write else None  # before SQLite checkpoints the log
         self._db = connect(self.path, write=write)
-        self.head()
-
-    @staticmethod
-    def create(folder: Path, head: Head) -> None:
-        """Write a new catalog into `folder`."""
-        db = sqlite3.connect(folder / CATALOG_NAME, isolation_level=None)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_SCHEMA)
-        body = json.dumps(head.__dict__)
-        db.execute("INSERT INTO head VALUES (1, ?, ?)", (body, checksum(body)))
-        db.close()
+        epoch = self.head().epoch
+        if write:
+            try:
+                check_epoch(folder, record, epoch)
+                self._ledger = CommitLedger(folder, epoch)
+                self._promise_record()
+            except BaseException:
+                self._db.close()
+                raise
 
     def close(self) -> None:
         """Release the connection."""
         with self._lock:
             self._db.close()
+            if self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -86,15 +77,18 @@ class Catalog:
 
     def head(self) -> Head:
         """Return the current head."""
+        return head_from(self._read_head())
+
+    def _read_head(self) -> dict[str, Any]:
         body, crc = self._one("SELECT body, crc FROM head")
         self._check(crc, body)
-        raw = json.loads(body)
+        raw: dict[str, Any] = json.loads(body)
         if raw.get("format") != FORMAT:
             raise CollectionError(
                 f"{self.path}: format {raw.get('format')!r} is unknown;"
                 f" this version reads format {FORMAT}"
             )
-        return Head(**raw)
+        return raw
 
     def changes(self, last_rid: int, last_seq: int, *, with_segments: bool = False) -> Changes:
         """Return all changes committed after this point, read in one transaction."""
@@ -186,6 +180,12 @@ class Catalog:
         self._check(rows[0][1], key, rows[0][0])
         return bytes(rows[0][0])
 
+    def extensions(self) -> dict[str, Any]:
+        """Return the named additions; readers ignore those they do not know."""
+        body = self.note(EXTENSIONS_NOTE)
+        found: dict[str, Any] = json.loads(body) if body else {}
+        return found
+
     def verify(self) -> None:
         """Read every row and every page; raise at the first damage."""
         with self.reading():
@@ -225,16 +225,24 @@ class Catalog:
         with self._lock:
             self._execute("BEGIN IMMEDIATE")
             try:
-                transaction = Transaction(self._db, self.head())
+                transaction = Transaction(self._db, self._read_head())
                 yield transaction
-                transaction.finish(new_generation)
+                epoch = transaction.finish(new_generation)
                 self._execute("COMMIT")
+                if self._ledger is not None:
+                    self._ledger.record(epoch)
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
 
     # --- private ---------------------------------------------------------------------------
+
+    def _promise_record(self) -> None:
+        """Mark in a catalog of an older version that its commits are now recorded."""
+        if RECORD_PROMISE not in self.extensions():
+            with self.writing() as transaction:
+                transaction.extend(RECORD_PROMISE, 1)
 
     def _items(self, column: str, keys: Sequence[Any]) -> Iterator[Item]:
         for start in range(0, len(keys), CHUNK):

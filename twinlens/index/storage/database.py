@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twinlens.errors import CollectionError
 
+CATALOG_NAME = "catalog.sqlite"
 BUSY_SECONDS = 10.0
 
 
@@ -23,6 +24,8 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         )
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA cache_size=-16384")
+        # Truncate the log when it restarts, so that it has no frames of an earlier cycle.
+        db.execute("PRAGMA journal_size_limit=0")
         db.execute("SELECT one FROM head").fetchone()
     except sqlite3.DatabaseError as error:
         raise CollectionError(f"{path} cannot be opened: {error}") from error

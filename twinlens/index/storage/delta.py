@@ -73,17 +73,21 @@ class Delta:
 
     def select(self, tree: Filter) -> Mask:
         """Return one flag per row: whether it satisfies the filter."""
+        return np.concatenate([part.select(tree) for part in self._columns()])
+
+    def fields(self) -> set[str]:
+        """Return the metadata fields that any row has."""
+        return set[str]().union(*(part.fields for part in self._columns()))
+
+    def _columns(self) -> list[Columns]:
+        """Return the metadata in columns, chunk by chunk; full chunks are built once."""
         buffer, full = self.buffer, self.count // CHUNK
         with buffer.lock:
             while len(buffer.columns) < full:
                 start = len(buffer.columns) * CHUNK
                 buffer.columns.append(Columns.build(buffer.metadata[start : start + CHUNK]))
         rest = Columns.build(buffer.metadata[full * CHUNK : self.count])
-        return np.concatenate([part.select(tree) for part in [*buffer.columns[:full], rest]])
-
-    def fields(self) -> list[str]:
-        """Return the metadata fields that any row has."""
-        return Columns.build(self.buffer.metadata[: self.count]).fields
+        return [*buffer.columns[:full], rest]
 
     def _room(self, end: int) -> _Buffer:
         """Return a buffer with space up to `end`; the same one if it is free past the last row."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from twinlens.errors import LockedError
+from twinlens.errors import LockedError, ReadOnlyError
 
 LOCK_NAME = "writer.lock"
 
@@ -18,8 +18,15 @@ class WriterLock:
     """Holds a collection's `writer.lock`; a second attempt fails at once and names the holder."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / LOCK_NAME
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path, flags = folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self._descriptor: int | None = os.open(path, flags, 0o644)
+        except OSError as error:
+            raise ReadOnlyError(
+                f"{folder} cannot be written to: {error.strerror}; copy the collection to a folder"
+                " that can, or make this one writable",
+                field="folder",
+            ) from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

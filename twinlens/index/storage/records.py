@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
@@ -96,6 +96,15 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def head_from(raw: dict[str, Any]) -> Head:
+    """Return the head; unknown fields are ignored."""
+    return Head(**_known(Head, raw))
+
+
+def _known(kind: type[Head | IndexRow], raw: dict[str, Any]) -> dict[str, Any]:
+    return {field.name: raw[field.name] for field in fields(kind) if field.name in raw}
+
+
 def segment_body(row: SegmentRow) -> str:
     """Return the catalog's record of a segment, as JSON."""
 
@@ -119,5 +128,5 @@ def segment_from(name: str, raw: dict[str, Any]) -> SegmentRow:
         name,
         int(raw["rows"]),
         files(raw["files"]),
-        IndexRow(**{**index, "files": files(index["files"])}) if index else None,
+        IndexRow(**{**_known(IndexRow, index), "files": files(index["files"])}) if index else None,
     )

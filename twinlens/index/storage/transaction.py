@@ -14,16 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from twinlens.index.storage.records import Head, SegmentRow, checksum, dump_metadata, segment_body
+from twinlens.index.storage.records import (
+    SegmentRow,
+    checksum,
+    dump_metadata,
+    head_from,
+    segment_body,
+)
 from twinlens.index.vectors.arrays import Floats, Rids
+
+EXTENSIONS_NOTE = "extensions"
+RECORD_PROMISE = "commit_record"  # an extension: `catalog.commits` must exist
 
 
 class Transaction:
     """The changes of one commit."""
 
-    def __init__(self, db: sqlite3.Connection, head: Head) -> None:
+    def __init__(self, db: sqlite3.Connection, raw_head: dict[str, Any]) -> None:
         self._db = db
-        self._head = head
+        self._raw_head = raw_head
+        self._head = head = head_from(raw_head)
         self._next_rid = head.next_rid
         self._last_seq = head.last_seq
 
@@ -94,8 +104,16 @@ class Transaction:
             "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (key, body, checksum(key, body))
         )
 
-    def finish(self, new_generation: bool) -> None:
-        """Advance the head."""
+    def extend(self, name: str, value: Any) -> None:
+        """Set one extension; all others are kept."""
+        row = self._db.execute(
+            "SELECT body FROM notes WHERE key = ?", (EXTENSIONS_NOTE,)
+        ).fetchone()
+        held = json.loads(row[0]) if row else {}
+        self.write_note(EXTENSIONS_NOTE, json.dumps({**held, name: value}).encode())
+
+    def finish(self, new_generation: bool) -> int:
+        """Advance the head, keeping unknown fields; return the epoch."""
         head = dataclasses.replace(
             self._head,
             epoch=self._head.epoch + 1,
@@ -103,8 +121,9 @@ class Transaction:
             next_rid=self._next_rid,
             last_seq=self._last_seq,
         )
-        body = json.dumps(head.__dict__)
+        body = json.dumps({**self._raw_head, **head.__dict__})
         self._db.execute("UPDATE head SET body = ?, crc = ?", (body, checksum(body)))
+        return head.epoch
 
     def _delete_row(self, rid: int) -> None:
         self._db.execute("DELETE FROM items WHERE rid = ?", (rid,))

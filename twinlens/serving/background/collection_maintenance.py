@@ -1,8 +1,8 @@
 """Compaction, indexing and tuning of collections as jobs, beside live searches and upserts.
 
-A job is started by a client, or by upserts that leave too many unindexed rows for exact search. It
-may be interrupted at any time: each step is published separately, and the server restarts the job
-at its next start.
+A job is started by a client, by upserts that leave too many unindexed rows for exact search, or by
+deletions that leave too many dead rows or a stale recall. It may be interrupted at any time: each
+step is published separately, and the server restarts the job at its next start.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from twinlens.errors import ConflictError, OverloadedError
 from twinlens.index.ann.policy import choose_kinds
 from twinlens.index.ann.samples import TextSample, choose_texts
-from twinlens.index.maintenance import IndexPlan, check_plan, needs_sample, optimise, store_sample
+from twinlens.index.maintenance import (
+    IndexPlan,
+    check_plan,
+    needs_maintenance,
+    needs_sample,
+    optimise,
+    repeat_plan,
+    store_sample,
+)
 from twinlens.index.stats import measured_recall
 from twinlens.index.writer import Writer
 from twinlens.serving.call import Call
@@ -71,16 +79,20 @@ class CollectionJobs:
         return self._service.jobs.start(KIND, spec, total=STAGES)
 
     def start_where_due(self, served: ServedCollection) -> Job | None:
-        """Start maintenance of a collection that has too many unindexed rows for exact search."""
+        """Start maintenance of a collection that needs it after upserts or deletions.
+
+        It has too many unindexed rows for exact search, many deleted rows, or a stale recall.
+        """
         unindexed = count_unindexed(served)
-        dim = served.collection.snapshot().head.dim
+        snapshot = served.collection.snapshot()
         # Rows that no index could serve well stay exact; retried only after many more rows came.
-        if self._is_busy(served.name) or not choose_kinds(
-            unindexed - served.maintained_rows, dim, text_sample=False
-        ):
+        grown = choose_kinds(
+            unindexed - served.maintained_rows, snapshot.head.dim, text_sample=False
+        )
+        if self._is_busy(served.name) or not (grown or needs_maintenance(snapshot)):
             return None
         try:
-            return self.start(served, IndexPlan())
+            return self.start(served, repeat_plan(snapshot))
         except OverloadedError:
             return None  # the upsert has succeeded; the next one tries again
 

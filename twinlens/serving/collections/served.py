@@ -24,6 +24,7 @@ from twinlens.errors import (
     LockedError,
     NotFoundError,
     OverloadedError,
+    ReadOnlyError,
     TwinlensError,
 )
 from twinlens.index.collection import Collection, Hit
@@ -177,6 +178,12 @@ class ServedCollection:
         self._is_repairing = False
 
     def _search_now(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
+        found = self._search_rows(params, rows)
+        if params.filter is not None and not any(found):
+            self.collection.require_fields(params.filter)  # a misspelt field is an error, not []
+        return found
+
+    def _search_rows(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
         if params.group is None:
             return self.collection.search(
                 rows, params.k, filter=params.filter, threshold=params.threshold, exact=params.exact
@@ -245,6 +252,11 @@ class ServedCollection:
         except LockedError:
             raise LockedError(
                 f"collection {self.name!r} is being written to by another process; try again",
+                field="collection",
+            ) from None
+        except ReadOnlyError:
+            raise ReadOnlyError(
+                f"collection {self.name!r} lies in a folder that the server may not write to",
                 field="collection",
             ) from None
         except CollectionError as error:

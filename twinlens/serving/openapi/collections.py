@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from twinlens.index.ann.kinds import list_kinds
+from twinlens.index.stats import MEASURED, NOT_MEASURED, STALE
 from twinlens.serving.openapi.operations import PICTURE, Operation, answer, body, json_of, list_of
 from twinlens.serving.openapi.schemas import (
     COUNT,
@@ -32,8 +33,18 @@ _WEIGHT: Schema = {"type": "number", "minimum": -100, "maximum": 100}
 _METADATA: Schema = {"type": "object"}
 _RECALL: Schema = {
     "type": "object",
-    "description": "Measured recall@10 by the modality of a query; null: not measured",
+    "description": "Measured recall@10 by the modality of a query; null: stale or not measured",
     "additionalProperties": {"type": ["number", "null"]},
+}
+_RECALL_INTERVAL: Schema = {
+    "type": "object",
+    "description": "The 99 % interval of each recall; nulls: stale or not measured",
+    "additionalProperties": array_of({"type": ["number", "null"]}, minItems=2, maxItems=2),
+}
+_RECALL_STATE: Schema = {
+    "type": "object",
+    "description": "By modality; stale: deletions changed the answers, it is being measured anew",
+    "additionalProperties": {"enum": [MEASURED, STALE, NOT_MEASURED]},
 }
 _IMAGE_TYPES = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/*"}}}
 
@@ -79,16 +90,20 @@ SCHEMAS: dict[str, Schema] = {
         duplicates=array_of({"type": "string"}),
     ),
     "SearchAnswer": closed_object(
-        ["object", "collection", "model", "revision", "recall", "data"],
+        ["object", "collection", "model", "revision", "recall", "recall_state", "data"],
         object={"const": "list"},
         collection={"type": "string"},
         model={"type": "string"},
         revision={"type": "string"},
         recall=_RECALL,
+        recall_state=_RECALL_STATE,
         data=array_of(ref("Hit")),
     ),
     "Collection": closed_object(
-        ["object", "name", "count", "dim", "bundle", "recall", "exact", "bytes", "epoch"],
+        [
+            *("object", "name", "count", "dim", "bundle"),
+            *("recall", "recall_interval", "recall_state", "exact", "bytes", "epoch"),
+        ],
         object={"const": "collection"},
         name={"type": "string"},
         count=COUNT,
@@ -97,6 +112,8 @@ SCHEMAS: dict[str, Schema] = {
             ["name", "revision"], name={"type": "string"}, revision={"type": "string"}
         ),
         recall=_RECALL,
+        recall_interval=_RECALL_INTERVAL,
+        recall_state=_RECALL_STATE,
         exact={"type": "boolean"},
         bytes=COUNT,
         epoch=COUNT,

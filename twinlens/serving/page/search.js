@@ -96,12 +96,13 @@ async function find(signal, read, what = "") {
   byId("search-results").replaceChildren(...body.data.map((hit) => showHit(hit, collection)));
   const count = body.data.length === 1 ? "1 result" : `${body.data.length} results`;
   showTimes(byId("search-times"), response);
-  return `${count}${what && ` ${what}`} in ${milliseconds(took)}. ${tellRecall(body.recall)}`;
+  return `${count}${what && ` ${what}`} in ${milliseconds(took)}. ${tellRecall(body.recall, body.recall_state)}`;
 }
 
 /* Return the measured recall of the index by kind of query. */
-function tellRecall(recall) {
+function tellRecall(recall, states) {
   const known = Object.entries(recall ?? {}).filter(([, value]) => value !== null);
+  if (Object.values(states ?? {}).some((state) => state.startsWith("stale"))) return "Recall: stale, measuring.";
   if (!known.length) return "Recall not measured.";
   if (known.every(([, value]) => value === 1)) return "Exact search.";
   return `Measured recall: ${known.map(([kind, value]) => `${kind} ${value.toFixed(3)}`).join(", ")}.`;

@@ -65,7 +65,9 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
             ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
             if ids is None:
                 raise InputError("ids is missing: a list of strings", field="ids")
-            deleted = await store.find(name).write(lambda writer: writer.delete(ids))
+            served = store.find(name)
+            deleted = await served.write(lambda writer: writer.delete(ids))
+        jobs.start_where_due(served)
         return _answer({"object": "collection.items", "deleted": deleted})
 
     @router.get("/collections/{name}/items/{id:path}")

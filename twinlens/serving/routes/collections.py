@@ -149,6 +149,8 @@ async def _describe(served: ServedCollection) -> dict[str, Any]:
         "dim": stats["dim"],
         "bundle": {"name": head["name"], "revision": head["revision"]},
         "recall": stats["recall"],
+        "recall_interval": stats["recall_interval"],
+        "recall_state": stats["recall_state"],
         "exact": stats["exact"],
         "bytes": stats["bytes"],
         "epoch": stats["epoch"],

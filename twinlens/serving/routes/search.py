@@ -17,7 +17,7 @@ from twinlens.errors import ConflictError, InputError
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.query import QueryPart, embed_query
-from twinlens.index.stats import measured_recall
+from twinlens.index.stats import report_recall
 from twinlens.serving.call import Call
 from twinlens.serving.collections.served import SearchParams, ServedCollection
 from twinlens.serving.collections.store import CollectionStore
@@ -124,13 +124,15 @@ async def _search(
         began = call.clock.now()
         hits = await served.search(row, params)
         call.add("search", call.clock.now() - began)
+        recall = report_recall(served.collection.snapshot())
         content = dump(
             {
                 "object": "list",
                 "collection": served.name,
                 "model": model.name,
                 "revision": model.revision,
-                "recall": measured_recall(served.collection.snapshot()),
+                "recall": {modality: one.value for modality, one in recall.items()},
+                "recall_state": {modality: one.state for modality, one in recall.items()},
                 "data": [_show_hit(served, hit) for hit in hits],
             }
         )

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from twinlens.errors import InputError
+from twinlens.index.ingest.tables import split_lines
 from twinlens.training.data.records import Record, is_image
 from twinlens.training.data.rows import FILE_KEYS, first, read_texts
 
@@ -34,7 +35,7 @@ class ZipSource:
 
     def _indexed(self, sizes: dict[str, int]) -> list[Record]:
         records = []
-        for number, line in enumerate(self._zip.read(INDEX).decode("utf-8").splitlines(), 1):
+        for number, line in split_lines(self._zip.read(INDEX)):
             try:
                 row = json.loads(line)
                 name = str(first(row, FILE_KEYS))

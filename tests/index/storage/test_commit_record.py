@@ -1,0 +1,188 @@
+"""A log that was damaged, cut or lost is told; a crash at any moment is not called damage."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from twinlens.errors import CollectionError
+from twinlens.index.collection import Collection
+from twinlens.index.storage.commit_record import (
+    LOG_NAME,
+    RECORD_NAME,
+    CommitRecord,
+    check_log,
+    read_record,
+)
+from twinlens.index.storage.write_ahead_log import (
+    HEADER_BYTES,
+    find_bad_frame,
+    is_header_sound,
+)
+from twinlens.index.verify import verify_collection
+from twinlens.index.writer import Writer
+
+FRAME = 24 + 4096
+Make = Callable[[int], npt.NDArray[np.float32]]
+
+
+@pytest.fixture
+def killed(folder: Path, tmp_path: Path, rows: Make) -> Iterator[Path]:
+    """Return what `kill -9` leaves behind after 12 commits: everything is in the log."""
+    with Writer(folder) as writer:
+        for number in range(11):
+            writer.upsert([f"i{number}"], rows(1))
+        writer.delete(["i3"])
+        shutil.copytree(folder, tmp_path / "killed", ignore=shutil.ignore_patterns("*-shm"))
+    yield tmp_path / "killed"
+
+
+def flip(path: Path, at: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1 << (at % 8)
+    path.write_bytes(raw)
+
+
+def test_what_a_kill_leaves_is_sound(killed: Path) -> None:
+    assert (killed / LOG_NAME).stat().st_size > 12 * FRAME
+    report = verify_collection(killed)
+    assert (report.is_sound, report.items) == (True, 10)
+
+
+def test_every_flipped_byte_of_the_log_is_found(killed: Path, tmp_path: Path) -> None:
+    size = (killed / LOG_NAME).stat().st_size
+    luck = random.Random(1)
+    places = [*range(HEADER_BYTES + 24), *(luck.randrange(size) for _ in range(100))]
+    for at in places:
+        shutil.copy(killed / LOG_NAME, tmp_path / "log")
+        flip(killed / LOG_NAME, at)
+        assert verify_collection(killed).faults, at
+        with pytest.raises(CollectionError, match="catalog"):
+            Writer(killed)
+        shutil.copy(tmp_path / "log", killed / LOG_NAME)
+        (killed / "catalog.sqlite-shm").unlink(missing_ok=True)
+    assert verify_collection(killed).is_sound  # a refused writer left all as it was
+
+
+@pytest.mark.parametrize("cut", ["gone", "empty", "header", "frames", "within a frame"])
+def test_a_log_that_was_cut_or_lost_is_told(killed: Path, cut: str) -> None:
+    path = killed / LOG_NAME
+    raw = path.read_bytes()
+    sizes = {"empty": 0, "header": 20, "frames": HEADER_BYTES + 5 * FRAME, "within a frame": -9}
+    if cut == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(raw[: sizes[cut]])
+    assert verify_collection(killed).faults
+    with pytest.raises(CollectionError, match="restore the collection from a copy"):
+        Writer(killed)
+
+
+def test_lost_commits_are_told_with_a_way_on(
+    killed: Path, caplog: pytest.LogCaptureFixture, rows: Make
+) -> None:
+    (killed / LOG_NAME).unlink()
+    (fault,) = verify_collection(killed).faults
+    assert "commit 12 was acknowledged and the catalog ends at 0" in fault
+    with Collection(killed) as reader:
+        assert reader.search(np.ones(16), 3) == [[]]
+    assert "searching the remaining items" in caplog.text
+    (killed / RECORD_NAME).unlink()
+    with Writer(killed) as writer:
+        writer.upsert(["new"], rows(1))
+    assert verify_collection(killed).is_sound
+
+
+@pytest.mark.parametrize("tail", ["half a frame", "old frames", "a commit that was not noted"])
+def test_what_a_crash_leaves_behind_the_last_commit_is_no_damage(killed: Path, tail: str) -> None:
+    log = killed / LOG_NAME
+    raw = log.read_bytes()
+    if tail == "half a frame":
+        log.write_bytes(raw + raw[-FRAME:][:1000])
+    elif tail == "old frames":
+        log.write_bytes(raw + bytes(2 * FRAME))
+    else:
+        record = read_record(killed)
+        assert record is not None
+        before = CommitRecord(record.epoch - 1, record.salt, record.log_bytes - FRAME)
+        (killed / RECORD_NAME).write_bytes(before.dump())
+    assert verify_collection(killed).is_sound
+    Writer(killed).close()
+    assert verify_collection(killed).is_sound
+
+
+def test_every_flipped_byte_of_the_record_is_found_and_repaired(killed: Path) -> None:
+    sound = (killed / RECORD_NAME).read_bytes()
+    for at in range(len(sound)):
+        flip(killed / RECORD_NAME, at)
+        report = verify_collection(killed)
+        assert (report.faults, len(report.index_faults)) == ((), 1)
+        (killed / RECORD_NAME).write_bytes(sound)
+    (killed / RECORD_NAME).unlink()
+    assert "is missing" in verify_collection(killed).index_faults[0]
+    Writer(killed).close()
+    assert verify_collection(killed).is_sound
+
+
+def test_every_byte_of_the_log_counts_whatever_cycle_it_is_in(folder: Path, rows: Make) -> None:
+    salts = set()
+    with Writer(folder) as writer:
+        for number in range(700):
+            writer.upsert([f"i{number % 40}"], rows(1), [{"text": "x" * 4000}])
+            if number % 20:
+                continue
+            record = check_log(folder)
+            raw = (folder / LOG_NAME).read_bytes()
+            assert record is not None
+            assert record.log_bytes == len(raw)
+            assert is_header_sound(raw)
+            assert find_bad_frame(raw, len(raw)) is None
+            salts.add(record.salt)
+    assert len(salts) >= 2  # the log began anew on the way
+    assert not (folder / LOG_NAME).exists()
+    assert verify_collection(folder).is_sound
+
+
+def test_verifying_beside_a_writer_never_tells_of_damage(folder: Path, rows: Make) -> None:
+    done = threading.Event()
+    faults: list[str] = []
+    count = 0
+
+    def look() -> None:
+        nonlocal count
+        while not done.is_set():
+            faults.extend(verify_collection(folder).faults)
+            count += 1
+
+    with Writer(folder, seal_rows=20) as writer:
+        thread = threading.Thread(target=look)
+        thread.start()
+        for number in range(150):
+            writer.upsert([f"i{number}"], rows(1), [{"text": "x" * 20_000}])
+        done.set()
+        thread.join()
+    assert faults == []
+    assert count > 3
+
+
+def test_a_commit_that_cannot_be_noted_stands(
+    folder: Path, rows: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Writer(folder) as writer:
+
+        def refuse(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "pwrite", refuse)
+        assert writer.upsert(["a"], rows(1)) == 1
+        monkeypatch.undo()
+        assert "was not recorded: [Errno 28]" in caplog.text
+    assert verify_collection(folder).is_sound

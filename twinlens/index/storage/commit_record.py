@@ -1,0 +1,150 @@
+"""`catalog.commits`: the number of the last commit, stored outside of SQLite's files.
+
+SQLite silently ignores commits in a damaged or lost log. So after each commit is on disk, its epoch
+and the end of the log are written here, in place and with a checksum. The catalog is behind this
+record only if commits were lost. A crash between commit and record leaves an older record, which
+is harmless. The record is smaller than a sector, so that a write is never torn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinlens.errors import CollectionError
+from twinlens.index.storage.durable import sync
+from twinlens.index.storage.write_ahead_log import (
+    HEADER_BYTES,
+    find_bad_frame,
+    is_header_sound,
+    salt_of,
+)
+
+RECORD_NAME = "catalog.commits"
+LOG_NAME = "catalog.sqlite-wal"
+ATTEMPTS = 20
+log = logging.getLogger(__name__)
+_MAGIC = b"TLCOMMIT"
+_LAYOUT = struct.Struct(">8sQ8sQ")
+_REMEDY = "restore the collection from a copy, or build it again"
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """The last commit, and the end of the log after it."""
+
+    epoch: int
+    salt: bytes = bytes(8)  # of the log's cycle
+    log_bytes: int = 0
+
+    def dump(self) -> bytes:
+        """Return the bytes of the record."""
+        body = _LAYOUT.pack(_MAGIC, self.epoch, self.salt.ljust(8, b"\0"), self.log_bytes)
+        return body + zlib.crc32(body).to_bytes(4, "big")
+
+    @staticmethod
+    def parse(raw: bytes) -> CommitRecord | None:
+        """Return the record, or None if it is damaged."""
+        body, crc = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
+        if len(body) < _LAYOUT.size or crc != zlib.crc32(body).to_bytes(4, "big"):
+            return None
+        _, epoch, salt, log_bytes = _LAYOUT.unpack(body)
+        return CommitRecord(epoch, salt, log_bytes)
+
+
+class CommitLedger:
+    """Writes the record of a collection."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self._log = str(folder / LOG_NAME)
+        path = folder / RECORD_NAME
+        is_new = not path.exists()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.write(epoch)
+        os.ftruncate(self._descriptor, len(CommitRecord(0).dump()))
+        if is_new:
+            os.fsync(self._descriptor)
+            sync(folder)
+
+    def write(self, epoch: int) -> None:
+        """Record a commit that is on disk; not flushed: a power cut may leave an older record."""
+        try:
+            log = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)  # on the path of every commit
+        except FileNotFoundError:
+            header, size = b"", 0
+        else:
+            header, size = os.pread(log, HEADER_BYTES, 0), os.fstat(log).st_size
+            os.close(log)
+        os.pwrite(self._descriptor, CommitRecord(epoch, salt_of(header), size).dump(), 0)
+
+    def record(self, epoch: int) -> None:
+        """Write the record after a commit; a failure here does not undo the commit."""
+        try:
+            self.write(epoch)
+        except OSError as error:
+            log.error("%s: commit %d was not recorded: %s", self._log, epoch, error)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._descriptor)
+
+
+def _read_log(folder: Path, most: int = -1) -> bytes:
+    """Return the first bytes of the log, all by default; empty if it does not exist."""
+    try:
+        with (folder / LOG_NAME).open("rb") as handle:
+            return handle.read(most)
+    except FileNotFoundError:
+        return b""
+
+
+def read_record(folder: Path) -> CommitRecord | None:
+    """Return the record, or None if it is missing or damaged."""
+    try:
+        return CommitRecord.parse((folder / RECORD_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def check_log(folder: Path) -> CommitRecord | None:
+    """Return the record; raise if the log is damaged before the end of the last commit.
+
+    A writer may restart the log in between: then the record or the header changes, and we retry.
+    """
+    for _ in range(ATTEMPTS):
+        record = read_record(folder)
+        log = _read_log(folder)
+        fault = "" if record is None else _find_fault(folder, record, log)
+        header = _read_log(folder, HEADER_BYTES)
+        if not fault:
+            return record
+        if record == read_record(folder) and header == log[:HEADER_BYTES]:
+            raise CollectionError(fault)
+    return record
+
+
+def check_epoch(folder: Path, record: CommitRecord | None, epoch: int) -> None:
+    """Raise if the catalog is behind a record that was read before it."""
+    if record is not None and epoch < record.epoch:
+        raise CollectionError(
+            f"{folder}: commit {record.epoch} was acknowledged and the catalog ends at {epoch}:"
+            f" {LOG_NAME} was lost, cut or damaged; {_REMEDY}. To go on with what is left,"
+            f" delete {RECORD_NAME}"
+        )
+
+
+def _find_fault(folder: Path, record: CommitRecord, log: bytes) -> str:
+    if not is_header_sound(log):
+        return f"{folder / LOG_NAME} is damaged: its header is not what was written; {_REMEDY}"
+    if record.log_bytes <= HEADER_BYTES or not log or salt_of(log) != record.salt:
+        return ""  # the log was restarted: recorded commits are in catalog.sqlite
+    frame = find_bad_frame(log, record.log_bytes)
+    if frame is None:
+        return ""
+    return (
+        f"{folder / LOG_NAME} is damaged or cut: frame {frame} is not what was written; {_REMEDY}"
+    )
