@@ -14,7 +14,11 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twinlens.serving.admission.controller import AdmissionController
-from twinlens.serving.admission.prepared_responses import HeaderLines, PreparedResponses
+from twinlens.serving.admission.prepared_responses import (
+    SECURITY_HEADERS,
+    HeaderLines,
+    PreparedResponses,
+)
 from twinlens.serving.admission.reservations import Reservation
 from twinlens.serving.requests.error_responses import answer_error
 from twinlens.serving.service import Service
@@ -23,12 +27,6 @@ log = logging.getLogger("twinlens.serving")
 access = logging.getLogger("twinlens.access")
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
-_SECURITY = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
 
 
 # Response headers that a page of an allowed origin may read.
@@ -72,7 +70,7 @@ class RequestMiddleware:
         self._admission = AdmissionController(
             service.registry, limits.requests_in_flight, service.clock
         )
-        self._refusals = PreparedResponses(_SECURITY)
+        self._refusals = PreparedResponses(SECURITY_HEADERS)
         service.metrics.in_flight.set_function(lambda: self._admission.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +190,7 @@ class _Exchange:
         """Send a message on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"].extend(((b"x-request-id", self.request_id), *_SECURITY))
+            message["headers"].extend(((b"x-request-id", self.request_id), *SECURITY_HEADERS))
             if self._service.is_draining:
                 message["headers"].append((b"connection", b"close"))
         await self._send(message)

@@ -6,12 +6,20 @@ receives what the application would have answered.
 
 from __future__ import annotations
 
+import http
 import math
 
 from twinlens.serving.admission.controller import Refusal
-from twinlens.serving.requests.error_responses import answer_error
+from twinlens.serving.requests.error_responses import answer_error, error_response, kind_of
 
 HeaderLines = tuple[tuple[bytes, bytes], ...]
+
+SECURITY_HEADERS: HeaderLines = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 
 _MOST = 256  # prepared answers; a dozen in practice: one per message and hot path
 _PER_REFUSAL = (b"retry-after", b"retry-after-ms")  # differ between refusals
@@ -47,6 +55,20 @@ class PreparedResponses:
         if len(self._prepared) < _MOST:
             self._prepared[refusal.message, path] = found
         return found
+
+
+def write_fault(status: int, message: str) -> bytes:
+    """Return the whole last answer of a connection on which no further request can be told."""
+    phrase = http.HTTPStatus(status).phrase
+    body = {
+        "message": message,
+        "type": kind_of(status),
+        "param": None,
+        "code": phrase.lower().replace(" ", "_"),
+    }
+    response = error_response(status, body)
+    lines = _join((*response.raw_headers, *SECURITY_HEADERS, (b"connection", b"close")))
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase.encode(), lines, bytes(response.body))
 
 
 def _join(lines: HeaderLines) -> bytes:

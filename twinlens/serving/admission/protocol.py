@@ -1,8 +1,8 @@
 """Admission control in the HTTP protocol: a refusal is sent as soon as the headers are read.
 
 A refused request gets no task, no scope and no buffer: its body is discarded as it arrives. It
-extends uvicorn's httptools protocol and answers as the middleware would answer the same request;
-tests check that the two answers are the same.
+answers as the middleware would answer the same request; tests check that the two answers are the
+same.
 
 What must stay true: the parser sees every byte, so that a refused body is never parsed as the
 next request; and a client that is still sending when the connection closes can read its answer.
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from twinlens.serving.admission.http_connection import HttpConnection
 from twinlens.serving.admission.middleware import RequestMiddleware
 
 _STATUS = b"HTTP/1.1 429 Too Many Requests\r\n"
 _CLOSE = b"connection: close\r\n"
 
 
-class AdmissionProtocol(HttpToolsProtocol):
+class AdmissionProtocol(HttpConnection):
     """Answers refusals itself; passes everything else to the application."""
 
     middleware: RequestMiddleware
@@ -26,21 +27,20 @@ class AdmissionProtocol(HttpToolsProtocol):
     is_ending = False  # whether this connection closes without answering another request
     _passed = 0  # bytes of the refused body that have arrived
 
-    def on_headers_complete(self) -> None:
+    def begin_request(self) -> None:
         """Refuse at once, or continue as uvicorn does."""
         if self.is_ending:
             self.is_refused = True
             return
-        is_next = self.cycle is None or self.cycle.response_complete
-        if not is_next or self.parser.should_upgrade():
-            super().on_headers_complete()  # a pipelined request, or a protocol upgrade
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().begin_request()  # a pipelined request
             return
         method = self.parser.get_method().decode("ascii")
         answer = self.middleware.prepare_refusal(method, self.url, self.headers)
         if answer is not None:
             self._refuse(answer)
             return
-        super().on_headers_complete()
+        super().begin_request()
         self.cycle.scope["state"]["reservation"] = self.middleware.acquire(method, self.headers)
 
     def on_body(self, body: bytes) -> None:
@@ -52,13 +52,18 @@ class AdmissionProtocol(HttpToolsProtocol):
         if self._passed > self.middleware.most_bytes:
             self.transport.close()
 
-    def on_message_complete(self) -> None:
+    def finish_request(self) -> None:
         """Wait for the next request."""
         if not self.is_refused:
-            super().on_message_complete()
+            super().finish_request()
         elif self.is_ending:
             self.transport.close()
         self.is_refused = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the request whose body arrives has its answer already."""
+        return self.is_refused or super().is_answered
 
     def data_received(self, data: bytes) -> None:
         """Parse the data; a connection whose refused body stops arriving times out as if idle."""
@@ -88,6 +93,7 @@ class AdmissionProtocol(HttpToolsProtocol):
         if self.is_ending:
             lines.append(_CLOSE)
         lines.append(answer)
+        self._unanswered += 1
         self.transport.write(b"".join(lines))
         if self.is_ending and self.transport.can_write_eof():
             self.transport.write_eof()

@@ -1,0 +1,183 @@
+"""One client's connection: each request gets at most one answer, or the connection closes.
+
+It extends uvicorn's httptools protocol where that answers twice, out of turn or a request that
+nobody sent. What must stay true: bytes of a body are never read as a request; a request that cannot
+be understood is answered after those before it, and nothing behind it is read.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from twinlens.serving.admission.prepared_responses import write_fault
+
+_LINGER_SECONDS = 1.0
+_MOST_DISCARDED = 1 << 20  # bytes that a client may still send while it reads why it was cut off
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
+
+
+class _FaultError(Exception):
+    """Ends the parser from within one of its callbacks."""
+
+
+class HttpConnection(HttpToolsProtocol):
+    """Reads requests in order and answers each once."""
+
+    has_ended_reading = False  # nothing that arrives is read any more
+    is_head = True  # a head is arriving, or nothing is
+    _is_upgrade = False  # what the parser holds is to be read again, as plain HTTP
+    _unanswered = 0  # requests that were handed to the application
+    _fault = (400, "the request is not valid HTTP")
+    _last_answer = b""  # to be sent when all before it is answered
+    _discarded = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; what the parser does not understand ends the connection."""
+        self._unset_keepalive_if_required()
+        if self.has_ended_reading:
+            self._discard(len(data))
+            return
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            if not self.has_ended_reading:
+                self.end_reading(*self._fault)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep one field of the head; a trailer comes too late to be one."""
+        if self.is_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Check what the parser leaves unchecked, and begin the request."""
+        if self.has_ended_reading:
+            raise _FaultError
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self.fail(400, "CONNECT is not answered here; this server is no proxy")
+            self._is_upgrade = True
+            return
+        self._check_framing(self.parser.get_http_version())
+        self.begin_request()
+        self.is_head = False
+
+    def begin_request(self) -> None:
+        """Hand the request to the application, now or in its turn."""
+        super().on_headers_complete()
+        self._unanswered += 1
+
+    def on_message_complete(self) -> None:
+        """Wait for the next request, unless this was to be the last."""
+        if self._is_upgrade:
+            return
+        self.is_head = True
+        self.finish_request()
+
+    def finish_request(self) -> None:
+        """Tell the application that the body is complete."""
+        super().on_message_complete()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the request whose body arrives has its answer already."""
+        return self.cycle.response_complete
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or say the last thing."""
+        self._unanswered -= 1
+        super().on_response_complete()
+        if self._last_answer and not self._unanswered:
+            self._send_last_answer()
+
+    def fail(self, status: int, message: str) -> None:
+        """End the parser from within a callback; `end_reading` follows."""
+        self._fault = (status, message)
+        raise _FaultError
+
+    def end_reading(self, status: int, message: str) -> None:
+        """Read nothing more; say why once every request before is answered."""
+        self.has_ended_reading = True
+        if not self.is_head:
+            if self.is_answered:
+                self.transport.close()
+                return
+            self._drop_unfinished()
+        self._last_answer = write_fault(status, message)
+        if not self._unanswered:
+            self._send_last_answer()
+
+    def _drop_unfinished(self) -> None:
+        """Forget the request in whose body the fault is; half an answer cannot be mended."""
+        cycle = self.cycle
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+        elif cycle.response_started:
+            self.transport.close()
+        cycle.disconnected = True  # whatever it still answers is not sent
+        cycle.message_event.set()
+        self._unanswered -= 1
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; a request to change the protocol is read again without that wish.
+
+        The parser takes all behind such a head for the other protocol, the body too.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                self._is_upgrade = False
+                head = self._write_plain_head()
+                data = data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+
+    def _write_plain_head(self) -> bytes:
+        """Return the head that was read, without the wish for another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"upgrade":
+                continue
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                value = b", ".join(o for o in options if o.lower() != b"upgrade")
+            lines.append(b"%s: %s" % (name, value))
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _check_framing(self, version: str) -> None:
+        """Refuse a head that two servers could read in two ways."""
+        if version not in ("1.1", "1.0"):
+            self.fail(400, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+                if not _HOST.fullmatch(value):
+                    self.fail(400, "the Host header is not a host")
+            elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
+                self.fail(400, "the only Transfer-Encoding is chunked, and only in HTTP/1.1")
+        if hosts > 1 or (not hosts and version == "1.1"):
+            self.fail(400, f"the request has {hosts} Host headers; it must have one")
+
+    def _send_last_answer(self) -> None:
+        """Answer and close, in a moment: a client that is still sending can read why."""
+        if self.transport.is_closing():
+            return
+        lines = [b"%s: %s\r\n" % line for line in self.server_state.default_headers]
+        status, _, rest = self._last_answer.partition(b"\r\n")
+        self._last_answer = b""
+        self.transport.write(b"".join([status, b"\r\n", *lines, rest]))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.timeout_keep_alive_handler)
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > _MOST_DISCARDED:
+            self.transport.abort()
