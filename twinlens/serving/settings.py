@@ -18,6 +18,8 @@ MIB = 1024 * 1024
 _INTEGER_LISTS = ("fetching.ports", "batching.text_buckets")
 _FORMATS = ("jpeg", "png", "webp", "gif", "bmp")
 _AT_LEAST_ONE = (
+    "limits.head_bytes",
+    "limits.head_fields",
     "limits.items",
     "limits.image_pixels",
     "limits.request_pixels",
@@ -28,13 +30,21 @@ _AT_LEAST_ONE = (
     "watch.failures_in_a_row",
     "fetching.ports",
 )
-_ABOVE_ZERO = ("limits.request_seconds", "limits.body_seconds", "watch.interval")
+_ABOVE_ZERO = (
+    "limits.head_seconds",
+    "limits.request_seconds",
+    "limits.body_seconds",
+    "watch.interval",
+)
 
 
 @dataclass(frozen=True)
 class Limits:
     """Limits of a request; each is checked before the work that it bounds."""
 
+    head_bytes: int = 32 * 1024  # request line and headers
+    head_fields: int = 100
+    head_seconds: float = 10.0  # to receive a head in
     body_bytes: int = 32 * MIB
     items: int = 256  # per request
     classes: int = 2048  # per request; a stored classifier may hold more

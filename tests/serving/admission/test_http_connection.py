@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.serving.admission.wire import exchange, read_all, split_answers, statuses
-from twinlens.serving.settings import ServerSettings
+from twinlens.serving.settings import Limits, ServerSettings
 
 JSON = b"Content-Type: application/json\r\n"
 BODY = b'{"texts": ["red"]}'
@@ -154,3 +156,78 @@ def test_trailers_are_not_headers(server: Any) -> None:
     answers = exchange(server, b"\r\n".join([*lines, b"", b""]) + body)
     assert statuses(answers) == [200]
     assert answers[0].headers["x-request-id"] != "late"
+
+
+@pytest.fixture
+def hasty(listen: Callable[[ServerSettings], Any]) -> Any:
+    return listen(ServerSettings(limits=Limits(head_bytes=2000, head_fields=10, head_seconds=1.0)))
+
+
+FIRST = b"GET /readyz HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        FIRST + b"A: " + b"x" * 2000 + b"\r\n\r\n",
+        FIRST + b"A: " + b"x" * 4000,  # without end
+        FIRST + b"A" * 4000,
+        FIRST + b"".join(b"A%d: x\r\n" % i for i in range(10)) + b"\r\n",
+        b"GET /" + b"x" * 2000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"x" * 4000,
+        b"\r\n" * 2000,
+    ],
+)
+def test_a_head_over_the_limit_is_a_431_and_the_end(hasty: Any, head: bytes) -> None:
+    answers = exchange(hasty, head)
+    assert statuses(answers) == [431]
+    assert answers[0].headers["connection"] == "close"
+    pieces = [head[i : i + 500] for i in range(0, len(head), 500)]
+    assert statuses(exchange(hasty, *pieces, pause=0.005)) == [431]
+
+
+def test_a_head_at_the_limit_is_answered_and_each_head_is_counted_by_itself(hasty: Any) -> None:
+    head = FIRST + b"A: " + b"x" * 1900 + b"\r\n"
+    assert statuses(exchange(hasty, (head + b"\r\n") * 5)) == [200] * 5
+    many = FIRST + b"".join(b"A%d: x\r\n" % i for i in range(9)) + b"\r\n"
+    assert statuses(exchange(hasty, many * 5)) == [200] * 5
+
+
+def test_endless_trailers_are_cut_off(hasty: Any) -> None:
+    lines = [b"POST /embed HTTP/1.1", b"Host: x", JSON.strip(), b"Transfer-Encoding: chunked"]
+    body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY) + b"A: x\r\n" * 20
+    assert statuses(exchange(hasty, b"\r\n".join([*lines, b"", b""]) + body)) == [431]
+
+
+def test_a_head_that_does_not_come_in_time_is_a_408_and_silence_is_closed(hasty: Any) -> None:
+    with hasty.connect() as slow, hasty.connect() as silent:
+        slow.sendall(FIRST)
+        assert statuses(split_answers(read_all(slow, 4))) == [408]
+        assert read_all(silent, 4) == b""
+        assert silent.recv(1) == b""  # closed, not only silent
+    with hasty.connect() as dripping:
+        dripping.sendall(GET)
+        for _ in range(8):  # a second head on the same connection, drop by drop
+            time.sleep(0.2)
+            dripping.sendall(b"G" if _ == 0 else b"")
+        assert statuses(split_answers(read_all(dripping, 4))) == [200, 408]
+
+
+def test_heads_without_end_take_no_memory(server: Any) -> None:
+    before = count_resident_bytes()
+    with server.connect() as sock:
+        sock.sendall(FIRST + b"A: ")
+        sent = 0
+        try:
+            while sent < 100_000_000:
+                sock.sendall(b"x" * 1_000_000)
+                sent += 1_000_000
+        except OSError:
+            pass
+    assert sent < 20_000_000
+    assert count_resident_bytes() - before < 20_000_000
+
+
+def count_resident_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))

@@ -2,17 +2,21 @@
 
 It extends uvicorn's httptools protocol where that answers twice, out of turn or a request that
 nobody sent. What must stay true: bytes of a body are never read as a request; a request that cannot
-be understood is answered after those before it, and nothing behind it is read.
+be understood is answered after those before it, and nothing behind it is read; a head that is too
+large or too slow is cut off before it is kept.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
 from twinlens.serving.admission.prepared_responses import write_fault
+from twinlens.serving.settings import Limits
 
 _LINGER_SECONDS = 1.0
 _MOST_DISCARDED = 1 << 20  # bytes that a client may still send while it reads why it was cut off
@@ -26,6 +30,9 @@ class _FaultError(Exception):
 class HttpConnection(HttpToolsProtocol):
     """Reads requests in order and answers each once."""
 
+    limits: Limits
+    timeouts: ConnectionTimeouts
+    head_since: float | None = None  # when the head began that has not arrived
     has_ended_reading = False  # nothing that arrives is read any more
     is_head = True  # a head is arriving, or nothing is
     _is_upgrade = False  # what the parser holds is to be read again, as plain HTTP
@@ -33,6 +40,21 @@ class HttpConnection(HttpToolsProtocol):
     _fault = (400, "the request is not valid HTTP")
     _last_answer = b""  # to be sent when all before it is answered
     _discarded = 0
+    _head_bytes = 0  # of the fields that are read, trailers included
+    _fields = 0
+    _loose_bytes = 0  # that the parser holds of a field which is not read whole
+    _is_new_message = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self.head_since = self.loop.time()
+        self.timeouts.add(self, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self.timeouts.remove(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on; what the parser does not understand ends the connection."""
@@ -40,14 +62,42 @@ class HttpConnection(HttpToolsProtocol):
         if self.has_ended_reading:
             self._discard(len(data))
             return
+        if self.is_head and self.head_since is None:
+            self.head_since = self.loop.time()
+        self._is_new_message = False
         try:
             self._parse(data)
-        except httptools.HttpParserError:
+            if self.is_head and not self._is_new_message:
+                self._loose_bytes += len(data)
+                if self._loose_bytes > self.limits.head_bytes:
+                    self._refuse_head()
+        except (httptools.HttpParserError, _FaultError):
             if not self.has_ended_reading:
                 self.end_reading(*self._fault)
 
+    def end_if_late(self, now: float) -> None:
+        """End a connection on which a head was to come and did not."""
+        if self.head_since is None or now - self.head_since <= self.limits.head_seconds:
+            return
+        if self._loose_bytes and not self.has_ended_reading:
+            self.end_reading(408, f"the head did not arrive within {self.limits.head_seconds:g} s")
+        else:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin to count a head."""
+        super().on_message_begin()
+        self._head_bytes = self._fields = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Keep a piece of the target."""
+        super().on_url(url)
+        self._count_head(len(url))
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep one field of the head; a trailer comes too late to be one."""
+        self._fields += 1
+        self._count_head(len(name) + len(value) + 4)
         if self.is_head:
             super().on_header(name, value)
 
@@ -60,6 +110,8 @@ class HttpConnection(HttpToolsProtocol):
                 self.fail(400, "CONNECT is not answered here; this server is no proxy")
             self._is_upgrade = True
             return
+        self.head_since = None
+        self._loose_bytes = 0
         self._check_framing(self.parser.get_http_version())
         self.begin_request()
         self.is_head = False
@@ -73,7 +125,7 @@ class HttpConnection(HttpToolsProtocol):
         """Wait for the next request, unless this was to be the last."""
         if self._is_upgrade:
             return
-        self.is_head = True
+        self.is_head = self._is_new_message = True
         self.finish_request()
 
     def finish_request(self) -> None:
@@ -136,6 +188,18 @@ class HttpConnection(HttpToolsProtocol):
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
                 self.parser.feed_data(head)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.limits.head_bytes or self._fields > self.limits.head_fields:
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        self.fail(
+            431,
+            f"the head is larger than the limit of {self.limits.head_bytes} bytes and "
+            f"{self.limits.head_fields} fields",
+        )
 
     def _write_plain_head(self) -> bytes:
         """Return the head that was read, without the wish for another protocol."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
 from twinlens.serving.admission.http_connection import HttpConnection
 from twinlens.serving.admission.middleware import RequestMiddleware
 
@@ -102,4 +103,9 @@ class AdmissionProtocol(HttpConnection):
 
 def build_protocol(middleware: RequestMiddleware) -> type[HttpToolsProtocol]:
     """Return the protocol class of a server with this middleware."""
-    return type("BoundAdmissionProtocol", (AdmissionProtocol,), {"middleware": middleware})
+    bound = {
+        "middleware": middleware,
+        "limits": middleware.service.settings.limits,
+        "timeouts": ConnectionTimeouts(),
+    }
+    return type("BoundAdmissionProtocol", (AdmissionProtocol,), bound)

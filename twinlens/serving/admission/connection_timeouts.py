@@ -1,0 +1,44 @@
+"""Connections that are open, looked at now and then: one that keeps the server waiting is ended.
+
+One timer looks at all of them, since a timer for each request would cost more than reading most
+requests does. What must stay true: no connection stays open because nothing happens on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+_LOOK_SECONDS = 0.5
+
+
+class Timed(Protocol):
+    """A connection that knows how long it has waited."""
+
+    def end_if_late(self, now: float) -> None:
+        """End if what the client owes has not come in time."""
+        ...
+
+
+class ConnectionTimeouts:
+    """Every open connection of a server."""
+
+    def __init__(self) -> None:
+        self._open: set[Timed] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Timed, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at a connection from now on."""
+        self._open.add(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop)
+
+    def remove(self, connection: Timed) -> None:
+        """Look at it no longer."""
+        self._open.discard(connection)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self._open):
+            connection.end_if_late(now)
+        self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop) if self._open else None
