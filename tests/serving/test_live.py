@@ -146,7 +146,7 @@ def test_sigterm_turns_readiness_off_finishes_running_requests_and_exits(
     live = start(str(toy_bundle), "--drain-notice", "1")
     content = squares["red"]
     head = (
-        "POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", live.port)) as sock:

@@ -78,8 +78,11 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
     return app
 
 
-def add_middleware(app: FastAPI) -> RequestMiddleware:
-    """Return the application with its hot paths and the layers that every request passes first."""
+def add_middleware(app: FastAPI, hosts: frozenset[str] = frozenset()) -> RequestMiddleware:
+    """Return the application with its hot paths and the layers that every request passes first.
+
+    `hosts` are the names under which it may be asked; none: any.
+    """
     service: Service = app.state.service
     hot = {path: module.build_endpoint(service) for module in HOT for path in module.PATHS}
     served: ASGIApp = Dispatch(app, hot)
@@ -92,7 +95,7 @@ def add_middleware(app: FastAPI) -> RequestMiddleware:
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
-    return RequestMiddleware(served, service, frozenset(hot), frozenset(origins))
+    return RequestMiddleware(served, service, frozenset(hot), frozenset(origins), hosts)
 
 
 async def _answer_ours(_: Request, error: Exception) -> Response:

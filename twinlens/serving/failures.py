@@ -38,6 +38,12 @@ class ForbiddenError(errors.TwinlensError):
     code = "forbidden"
 
 
+class HostError(ForbiddenError):
+    """A request to a name that this server does not answer to."""
+
+    code = "host_not_allowed"
+
+
 class MediaTypeError(errors.InputError):
     """A body of a media type that this path does not accept."""
 

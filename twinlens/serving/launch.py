@@ -20,6 +20,7 @@ from fastapi import APIRouter
 from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
 from twinlens.errors import InputError
+from twinlens.serving.admission.origin_guard import list_hosts
 from twinlens.serving.admission.protocol import build_protocol
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.contracts import StagedEncoder
@@ -78,7 +79,8 @@ def run_server(service: Service, listener: socket.socket, more: Sequence[APIRout
     """Serve until a signal asks to stop; return when the server has drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
-    app = add_middleware(build_app(service, more))
+    hosts = list_hosts(taken.getsockname()[0], service.settings.hosts)
+    app = add_middleware(build_app(service, more), hosts)
     config = uvicorn.Config(
         app,
         http=build_protocol(app),

@@ -110,6 +110,7 @@ class ServerSettings:
     data: Path | None = None  # keeps classifiers, jobs and collections over restarts
     bundles: Path | None = None  # folder from which an admin may load bundles by name
     keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
+    hosts: tuple[str, ...] = ()  # allowed Host names; none: any, on loopback only its own names
     cors_origins: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)  # the first is the default
     log_format: str = "text"  # or "json"

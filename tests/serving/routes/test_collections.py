@@ -299,3 +299,13 @@ def test_searches_that_wait_share_a_batch(tmp_path: Path, monkeypatch: pytest.Mo
     store.close()
     assert max(sizes) > 1
     assert sum(sizes) == 18
+
+
+def test_a_page_of_another_site_writes_nothing(filled: TestClient) -> None:
+    body = b'{"items": [{"id": "planted", "text": "red"}]}'
+    plain = {"content-type": "text/plain"}
+    path = "/collections/photos/items"
+    assert filled.post(path, content=body, headers=plain).status_code == 415
+    json_of_another = {"content-type": "application/json", "origin": "http://evil.test"}
+    assert filled.post(path, content=body, headers=json_of_another).status_code == 403
+    assert filled.get("/collections/photos/items/planted").status_code == 404

@@ -47,6 +47,13 @@ def serve(
         Path | None,
         typer.Option("--bundles", help="Folder from which an admin key may load bundles by name."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further name that clients may ask for (the Host header); repeat for more.",
+            metavar="NAME",
+        ),
+    ] = None,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
         float,
@@ -73,6 +80,7 @@ def serve(
         f"precisions={precision}",
         f"batching.window_seconds={window / 1000}",
         f"fetching.enabled={allow_urls}",
+        f"hosts={','.join(allow_host or [])}",
         f"watch.drain_notice={drain_notice}",
         f"log_format={log_format}",
         *(set_ or []),

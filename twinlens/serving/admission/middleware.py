@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twinlens.serving.admission.controller import AdmissionController
+from twinlens.serving.admission.origin_guard import OriginGuard
 from twinlens.serving.admission.prepared_responses import (
     SECURITY_HEADERS,
     HeaderLines,
@@ -60,12 +61,14 @@ class RequestMiddleware:
         service: Service,
         hot_paths: frozenset[str] = frozenset(),
         origins: frozenset[str] = frozenset(),
+        hosts: frozenset[str] = frozenset(),
     ) -> None:
         limits = service.settings.limits
         self.most_bytes = limits.body_bytes
         self._app = app
         self._hot_paths = hot_paths
         self._origins = origins
+        self._guard = OriginGuard(hosts, origins)
         self.service = service
         self._admission = AdmissionController(
             service.registry, limits.requests_in_flight, service.clock
@@ -162,6 +165,10 @@ class RequestMiddleware:
 
     async def _run(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         try:
+            fault = self._guard.find_fault(scope["method"], scope["headers"])
+            if fault is not None:
+                await exchange.fail(scope, receive, fault)
+                return
             await self._app(scope, receive, exchange.send)
         except Exception as error:
             log.exception("request %s failed", exchange.request_id)

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from twinlens.errors import InputError, TooLargeError
+from twinlens.serving.failures import MediaTypeError
 
 
 class Fields:
@@ -125,10 +126,29 @@ def check_text(text: object, where: str, longest: int) -> str:
     return text
 
 
-def parse_object(body: bytes) -> Fields:
-    """Return the fields of a JSON body."""
+def parse_object(body: bytes, content_type: str) -> Fields:
+    """Return the fields of a JSON body that says that it is one.
+
+    A page of another site can send any text unasked, but not under this type.
+    """
+    if not is_json(content_type):
+        raise MediaTypeError(
+            f"a body of type {content_type[:80]!r} is not read here; send JSON, with the header "
+            "Content-Type: application/json"
+        )
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise InputError("the body is not valid JSON", code="invalid_json") from None
     return Fields(raw)
+
+
+def parse_optional_object(body: bytes, content_type: str) -> Fields:
+    """Return the fields of a JSON body, or none where there is no body."""
+    return parse_object(body, content_type) if body else Fields({})
+
+
+def is_json(content_type: str) -> bool:
+    """Return whether a Content-Type is JSON's."""
+    media = content_type.partition(";")[0].strip().lower()
+    return media == "application/json" or media.endswith("+json")

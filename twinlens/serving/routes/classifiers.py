@@ -154,7 +154,7 @@ def _read_body(body: bytes, content_type: str) -> tuple[Fields, dict[str, list[b
     """Return the options and, from a form, the example images by class."""
     if content_type.startswith("multipart/form-data"):
         return _read_form(parse_form(body, content_type))
-    return parse_object(body), {}
+    return parse_object(body, content_type), {}
 
 
 def _read_form(form: Form) -> tuple[Fields, dict[str, list[bytes]]]:

@@ -46,7 +46,8 @@ def build_endpoint(service: Service) -> Endpoint:
         """Embed in Cohere's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            parsed = read_request(parse_object(body), service.settings.limits)
+            fields = parse_object(body, request.headers.get("content-type", ""))
+            parsed = read_request(fields, service.settings.limits)
             with service.registry.lease(parsed.model) as model:
                 name = request.scope["state"]["request_id"]
                 return await _answer(service, model, parsed, call, name)

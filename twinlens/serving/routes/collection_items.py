@@ -51,7 +51,8 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
             served = store.find(name)
-            answer = await _upsert(service, served, parse_object(body), call)
+            fields = parse_object(body, request.headers.get("content-type", ""))
+            answer = await _upsert(service, served, fields, call)
         jobs.start_where_due(served)
         return answer
 
@@ -60,7 +61,7 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
         """Delete items by id; unknown ids are ignored."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
-            fields = parse_object(body)
+            fields = parse_object(body, request.headers.get("content-type", ""))
             fields.only("ids")
             ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
             if ids is None:

@@ -19,7 +19,7 @@ from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.jobs import Job
 from twinlens.serving.requests.answers import dump
-from twinlens.serving.requests.fields import Fields, parse_object
+from twinlens.serving.requests.fields import Fields, parse_optional_object
 from twinlens.serving.routes import collection_items, search
 from twinlens.serving.service import Service
 
@@ -53,7 +53,7 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
         """Create an empty collection for a model's embeddings."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
-            fields = parse_object(body or b"{}")
+            fields = parse_optional_object(body, request.headers.get("content-type", ""))
             fields.only("model")
             with service.registry.lease(fields.text("model")) as model:
                 encoder = model.encoder
@@ -94,7 +94,8 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
         call = service.begin(request, "write")
         served = store.find(name)
         async with service.receive(request, call) as body:
-            job = _start(jobs, served, parse_object(body or b"{}"), service)
+            fields = parse_optional_object(body, request.headers.get("content-type", ""))
+            job = _start(jobs, served, fields, service)
         return _answer({"job": job.describe()}, 202)
 
     @router.get("/collections/{name}/map")

@@ -20,7 +20,7 @@ from twinlens.serving.requests.answers import (
     pack_bytes,
     pack_json,
 )
-from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
 from twinlens.serving.requests.items import InputItem, read_item
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.endpoint import Endpoint
@@ -66,8 +66,8 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
         return _read_options(fields, [InputItem(image=body)])
     if content_type.startswith("multipart/form-data"):
         return _read_form(parse_form(body, content_type), limits)
-    if content_type.startswith("application/json") or not content_type:
-        return _read_json(parse_object(body), limits)
+    if is_json(content_type):
+        return _read_json(parse_object(body, content_type), limits)
     raise MediaTypeError(
         f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
         "multipart/form-data or application/json"
@@ -86,7 +86,7 @@ def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields
             raise InputError(f"the form holds {len(files)} files; send one", field="image")
         values = {name: values[-1] for name, values in form.values.items()}
         return InputItem(image=files[0]), Fields(_as_options(values))
-    fields = parse_object(body)
+    fields = parse_object(body, content_type)
     image = fields.text("image")
     if image is None:
         raise InputError("image is missing: a data URI or base64", field="image")

@@ -17,7 +17,7 @@ from twinlens.bundle.dimensions import list_lengths
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.serving.engine.registry import Served
 from twinlens.serving.requests.answers import dump
-from twinlens.serving.requests.fields import parse_object
+from twinlens.serving.requests.fields import parse_optional_object
 from twinlens.serving.service import Service
 from twinlens.serving.zeroshot.classifiers import check_name
 
@@ -49,7 +49,7 @@ def build_router(service: Service) -> APIRouter:
         call = service.begin(request, "admin")
         check_name(name)
         async with service.receive(request, call) as body:
-            fields = parse_object(body or b"{}")
+            fields = parse_optional_object(body, request.headers.get("content-type", ""))
         fields.only("bundle")
         source = find_source(service, name, fields.text("bundle"))
         async with loading:  # two loads at once could take twice the memory

@@ -35,7 +35,8 @@ def build_endpoint(service: Service) -> Endpoint:
         """Embed in OpenAI's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            parsed = read_openai(parse_object(body), service.settings.limits)
+            fields = parse_object(body, request.headers.get("content-type", ""))
+            parsed = read_openai(fields, service.settings.limits)
             with service.registry.lease(parsed.model) as model:
                 return await _answer(service, model, parsed, call)
 

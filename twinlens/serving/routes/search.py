@@ -146,7 +146,7 @@ def _read_search(body: bytes, request: Request, service: Service) -> tuple[Field
         raw: dict[str, Any] = dict(request.query_params)
         raw |= {name: _number(raw[name]) for name in ("k", "threshold", "group") if name in raw}
         return Fields(raw), [QueryTerm(InputItem(image=body), None, 1.0)]
-    fields = parse_object(body)
+    fields = parse_object(body, content_type)
     fields.only(
         "collection", "model", "query", "text", "image", "vector",
         "k", "filter", "threshold", "group", "exact",

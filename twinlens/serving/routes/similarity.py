@@ -26,7 +26,7 @@ def build_endpoint(service: Service) -> Endpoint:
         """Compare texts and images in any combination."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            fields = parse_object(body)
+            fields = parse_object(body, request.headers.get("content-type", ""))
             fields.only("model", "precision", "pairs", "left", "right")
             lease = service.registry.lease(fields.text("model"), fields.text("precision"))
             with lease as model:

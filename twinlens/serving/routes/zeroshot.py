@@ -19,7 +19,7 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
-from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
 from twinlens.serving.requests.items import InputItem
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.embed import is_integer
@@ -74,8 +74,8 @@ def read_request(body: bytes, content_type: str, limits: Limits) -> ZeroShotRequ
     """Return the request, read by its content type."""
     if content_type.startswith("multipart/form-data"):
         return _read_form(parse_form(body, content_type), limits)
-    if content_type.startswith("application/json") or not content_type:
-        return _read_json(parse_object(body), limits)
+    if is_json(content_type):
+        return _read_json(parse_object(body, content_type), limits)
     raise MediaTypeError(
         f"a body of type {content_type[:80]!r} is not accepted here; send multipart/form-data or "
         "application/json"
