@@ -29,6 +29,7 @@ class Call:
     pixels_left: int
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
     reservation: QueueReservation | None = None  # made at admission
+    client: str = ""  # the address of the client, for fair shares
     is_background: bool = False
     failed_items: int = 0
     body_bytes: int = 0  # held for this request

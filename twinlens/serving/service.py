@@ -150,6 +150,7 @@ class Service:
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
             reservation=request.scope["state"].get("reservation"),
+            client=(request.scope.get("client") or ("",))[0],
         )
         request.scope["state"]["call"] = call
         return call

@@ -40,6 +40,12 @@ HOSTILE = [
     "http://198.18.0.1/",
     "http://192.0.0.1/",
     "http://192.0.2.1/",
+    "http://192.0.0.192/",
+    "http://168.63.129.16/",
+    "http://192.88.99.1/",
+    "http://[fec0::1]/",
+    "http://[3fff::1]/",
+    "http://[fd00:ec2::254]/",
     "http://224.0.0.1/",
     "http://240.0.0.1/",
     "http://255.255.255.255/",
@@ -112,6 +118,8 @@ class Web(httpx.AsyncBaseTransport):
         path = request.url.path
         if path == "/to" and self.location:
             return httpx.Response(302, headers={"location": self.location})
+        if path == "/nowhere":
+            return httpx.Response(302)
         if path == "/large":
             return httpx.Response(200, stream=_Chunks(b"x" * 500, 10))
         if path == "/missing":
@@ -220,6 +228,62 @@ def test_too_large_missing_or_broken_images_are_errors_without_details(path: str
     assert isinstance(error, Exception)
     assert "10.0.0.7" not in str(error)
     assert "404" not in str(error)
+
+
+def test_a_redirect_to_nowhere_is_fetched_once() -> None:
+    web = Web()
+    assert isinstance(fetch("http://example.test/nowhere", web), Exception)
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize("client", ["10.0.0.1", "10.0.0.2"])
+def test_slow_urls_do_not_hold_up_others(client: str) -> None:
+    async def run() -> float:
+        fetcher = Fetcher(Fetching(enabled=True), 1000, resolve=resolve, transport=Web())
+        clock = Clock()
+        slow = Call(clock, clock.now() + 20, 0, client="10.0.0.1")
+        slow_ones = [
+            asyncio.create_task(fetcher.fetch("http://example.test/slow", slow)) for _ in range(80)
+        ]
+        await asyncio.sleep(0.05)
+        began = clock.now()
+        good = Call(clock, clock.now() + 20, 0, client=client)
+        found = await asyncio.gather(
+            *(fetcher.fetch("http://other.test/", good) for _ in range(20))
+        )
+        seconds = clock.now() - began
+        assert found == [b"image"] * 20
+        for task in slow_ones:
+            task.cancel()
+        await asyncio.gather(*slow_ones, return_exceptions=True)
+        await fetcher.close()
+        return seconds
+
+    assert asyncio.run(run()) < 1
+
+
+def test_names_that_are_slow_to_look_up_do_not_hold_up_other_clients() -> None:
+    async def look_up(host: str, port: int) -> Sequence[str]:
+        if host.startswith("slow"):
+            await asyncio.sleep(20)
+        return [PUBLIC]
+
+    async def run() -> bytes | Exception:
+        fetcher = Fetcher(Fetching(enabled=True), 1000, resolve=look_up, transport=Web())
+        clock = Clock()
+        slow = Call(clock, clock.now() + 20, 0, client="10.0.0.1")
+        slow_ones = [
+            asyncio.create_task(fetcher.fetch(f"http://slow{i}.test/", slow)) for i in range(80)
+        ]
+        await asyncio.sleep(0.05)
+        good = Call(clock, clock.now() + 1, 0, client="10.0.0.2")
+        found = await fetcher.fetch("http://example.test/", good)
+        for task in slow_ones:
+            task.cancel()
+        await asyncio.gather(*slow_ones, return_exceptions=True)
+        return found
+
+    assert asyncio.run(run()) == b"image"
 
 
 def test_a_slow_host_times_out() -> None:

@@ -2,7 +2,7 @@
 
 A host is resolved once, every address that it resolves to must be public, and the connection goes
 to a checked address. Each redirect passes the same checks. What must stay true: no byte is sent to
-an address that is not global.
+an address that `networks` does not call public.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from twinlens.errors import ImageError, TooLargeError, TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.failures import ForbiddenError
+from twinlens.serving.requests.fetch_slots import FetchSlots
+from twinlens.serving.requests.networks import Address, is_public
 from twinlens.serving.settings import Fetching
 
 if TYPE_CHECKING:
     import httpx  # slow to import, and most servers fetch nothing
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\.?")
@@ -31,11 +34,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\.?"
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 # Excludes what parsers may read differently: controls, spaces, backslashes, non-ASCII.
 _PLAIN = re.compile(r"[!-\[\]-~]{1,4096}")
-# IPv6 ranges that translate to IPv4 addresses: NAT64, 6to4, Teredo.
-_TRANSLATED = [
-    ipaddress.IPv6Network(text)
-    for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
-]
+_LOOKUPS = 32  # names looked up at once; a slow one holds a thread
 
 
 class Fetcher:
@@ -51,7 +50,10 @@ class Fetcher:
     ) -> None:
         self._settings = settings
         self._limit = limit_bytes
-        self._resolve = resolve or _resolve
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="resolve")
+        self._resolve = resolve or self._ask_resolver
+        self._lookups = FetchSlots(_LOOKUPS, per_client=16, per_host=4)
+        self._fetches = FetchSlots(most=64, per_client=32, per_host=8)
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
 
@@ -63,7 +65,7 @@ class Fetcher:
 
         try:
             async with asyncio.timeout(min(self._settings.seconds, call.remaining)):
-                return await self._follow(url)
+                return await self._follow(url, call.client)
         except TwinlensError as error:
             return error
         except TimeoutError:
@@ -74,15 +76,19 @@ class Fetcher:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             await self._client.aclose()
 
-    async def _follow(self, url: str) -> bytes:
+    async def _follow(self, url: str, client: str) -> bytes:
         """Fetch `url`, checking each redirect like the first URL."""
         for _ in range(self._settings.redirects + 1):
             parts = self.check_url(url)
-            address = await self._find_address(str(parts.hostname), _port(parts))
-            found = await self._get(parts, address)
+            host = str(parts.hostname)
+            async with self._lookups.take(client, host):
+                address = await self._find_address(host, _port(parts))
+            async with self._fetches.take(client, _neighbourhood(address)):
+                found = await self._get(parts, address)
             if isinstance(found, bytes):
                 return found
             url = urljoin(url, found)
@@ -122,6 +128,12 @@ class Fetcher:
             raise _refuse("the URL's host is not a public one")
         return addresses[0]
 
+    async def _ask_resolver(self, host: str, port: int) -> Sequence[str]:
+        """Return every address of a name, by the system's resolver, in threads of our own."""
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(entry[4][0]) for entry in found]
+
     async def _get(self, parts: SplitResult, address: Address) -> bytes | str:
         """Return the body, or the target of a redirect."""
         shown = f"[{address}]" if address.version == 6 else str(address)
@@ -136,7 +148,9 @@ class Fetcher:
         response = await self._open().send(request, stream=True)
         try:
             if response.is_redirect:
-                return str(response.headers.get("location", ""))
+                if not response.headers.get("location"):
+                    raise ImageError("the URL redirects to nowhere", code="url_failed")
+                return str(response.headers["location"])
             if response.status_code != 200:
                 raise ImageError("the URL did not answer with an image", code="url_failed")
             return await self._read(response)
@@ -164,26 +178,9 @@ class Fetcher:
                 trust_env=False,  # a proxy from the environment would connect unchecked
                 timeout=self._settings.seconds,
                 # Pooled connections are keyed by address; names must be checked at each connection.
-                limits=httpx.Limits(max_keepalive_connections=0, max_connections=32),
+                limits=httpx.Limits(max_keepalive_connections=0, max_connections=None),
             )
         return self._client
-
-
-def is_public(address: Address) -> bool:
-    """Return whether an address, and any IPv4 address embedded in it, is public."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return False  # a public host has no reason to use one
-        if any(address in network for network in _TRANSLATED):
-            return False
-        if int(address) >> 32 == 0:  # ::a.b.c.d, deprecated
-            return False
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not address.is_unspecified
-    )
 
 
 def _as_address(host: str) -> Address | None:
@@ -194,16 +191,16 @@ def _as_address(host: str) -> Address | None:
         return None
 
 
+def _neighbourhood(address: Address) -> str:
+    """Return what counts as one host: an address, or the IPv6 network that one host may fill."""
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+
+
 def _port(parts: SplitResult) -> int:
     return parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
 
 
 def _refuse(reason: str) -> ForbiddenError:
     return ForbiddenError(reason, code="url_not_allowed")
-
-
-async def _resolve(host: str, port: int) -> Sequence[str]:
-    """Return every address of a name from the system's resolver."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
