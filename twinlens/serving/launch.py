@@ -79,7 +79,7 @@ def run_server(service: Service, listener: socket.socket, more: Sequence[APIRout
     """Serve until a signal asks to stop; return when the server has drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
-    hosts = list_hosts(taken.getsockname()[0], service.settings.hosts)
+    hosts = list_hosts(listener.getsockname()[0], service.settings.hosts)
     app = add_middleware(build_app(service, more), hosts)
     config = uvicorn.Config(
         app,

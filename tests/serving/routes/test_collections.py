@@ -241,9 +241,12 @@ def test_the_server_releases_its_writer_when_idle(
     monkeypatch.setattr("twinlens.serving.collections.served.WRITER_IDLE_SECONDS", 0.01)
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
     served = store.add("c", tmp_path / "c")
-    client.post("/collections/c/items", json={"items": [{"id": "x", "text": "red"}]})
-    if (timer := served._idle) is not None:  # else it is idle already
-        timer.join()
+    body = {"items": [{"id": "x", "text": "red"}]}
+    assert client.post("/collections/c/items", json=body).status_code == 200
+    end = time.monotonic() + 5
+    while served._writer is not None:  # the timer may fire before this line
+        assert time.monotonic() < end
+        time.sleep(0.01)
     Writer(tmp_path / "c").close()
 
 

@@ -84,7 +84,7 @@ class CollectionJobs:
         It has too many unindexed rows for exact search, many deleted rows, or a stale recall.
         """
         unindexed = count_unindexed(served)
-        snapshot = served.collection.snapshot()
+        snapshot = served.snapshot()
         # Rows that no index could serve well stay exact; retried only after many more rows came.
         grown = choose_kinds(
             unindexed - served.maintained_rows, snapshot.head.dim, text_sample=False
@@ -125,7 +125,7 @@ class CollectionJobs:
             raise ConflictError("the collection was removed while it was being built") from None
         job.stage = None
         served.maintained_rows = count_unindexed(served)
-        snapshot = served.collection.snapshot()
+        snapshot = served.snapshot()
         kinds = [part.ann_index.row.kind if part.ann_index else "exact" for part in snapshot.parts]
         return {"collection": served.name, "segments": kinds, "recall": measured_recall(snapshot)}
 
@@ -134,7 +134,7 @@ class CollectionJobs:
         given = job.spec["queries"]
         if not given and not await served.maintain(lambda writer: needs_sample(writer, plan)):
             return
-        head = served.collection.head
+        head = served.snapshot().head
         matching = [
             model
             for model in self._service.registry.models()
@@ -160,7 +160,7 @@ class CollectionJobs:
 
 def count_unindexed(served: ServedCollection) -> int:
     """Return how many rows no index covers: every search compares them one by one."""
-    snapshot = served.collection.snapshot()
+    snapshot = served.snapshot()
     unindexed = sum(len(part.segment) for part in snapshot.parts if part.ann_index is None)
     return unindexed + snapshot.delta.count
 

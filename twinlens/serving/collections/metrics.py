@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from prometheus_client.metrics_core import Metric
 
+from twinlens.errors import NotFoundError
 from twinlens.index.stats import measured_recall
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.observe.metrics import counter, gauge
@@ -13,7 +15,10 @@ from twinlens.serving.observe.metrics import counter, gauge
 
 def read_metrics(store: CollectionStore) -> Iterable[Metric]:
     """Yield counts, recall, and the work behind thumbnails and maps."""
-    served = [(one.name, one, one.collection.snapshot()) for one in store.all()]
+    served = []
+    for one in store.all():
+        with suppress(NotFoundError):  # it is being removed
+            served.append((one.name, one, one.snapshot()))
     yield gauge(
         "twinlens_collection_items",
         "Items that a search can return",

@@ -1,7 +1,9 @@
 """One collection in a server: searched in batches, with one writer at a time.
 
 Searches that wait while one runs are answered together by one pass over the rows. The writer's lock
-is held only while writes arrive, so that a build on the command line can run afterwards.
+is held only while writes arrive, so that a build on the command line can run afterwards. What must
+stay true: nothing is closed while in use, later calls fail with "not found", and no error names a
+folder.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +33,7 @@ from twinlens.errors import (
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.gallery.thumbnails import ThumbnailStore
 from twinlens.index.maintenance import repair
+from twinlens.index.snapshot import Snapshot
 from twinlens.index.writer import Writer
 from twinlens.serving.failures import UnavailableError
 
@@ -87,6 +91,8 @@ class ServedCollection:
             tuple[SearchParams, NDArray[np.float32], asyncio.Future[list[Hit]]]
         ] = []
         self._running: asyncio.Task[None] | None = None
+        self._users = 0  # reads and writes in progress
+        self._left = threading.Condition()  # notified when a user leaves
         self._writing = threading.Lock()
         self._writer: Writer | None = None
         self._maintaining = 0  # maintenance runs in progress
@@ -122,9 +128,16 @@ class ServedCollection:
             self._maintenance_pool, self._guard, lambda: self._maintain(action)
         )
 
+    def snapshot(self) -> Snapshot:
+        """Return the newest state that is ready to be searched."""
+        with self._use():
+            return self.collection.snapshot()
+
     def close(self) -> None:
-        """Close the collection; maintenance in progress ends at its next stage."""
-        self.is_closing = True
+        """Close the collection once nobody uses it; maintenance ends at its next stage."""
+        with self._left:
+            self.is_closing = True
+            self._left.wait_for(lambda: not self._users)
         while self._maintaining:
             time.sleep(0.02)
         with self._writing:
@@ -245,10 +258,29 @@ class ServedCollection:
             self._writer.close()
             self._writer = None
 
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Keep the collection open for as long as it is used."""
+        with self._left:
+            if self.is_closing:
+                raise NotFoundError(
+                    f"there is no collection {self.name!r} any more",
+                    field="collection",
+                    code="collection_not_found",
+                )
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._left:
+                self._users -= 1
+                self._left.notify_all()
+
     def _guard(self, action: Callable[[], ResultT]) -> ResultT:
         """Run `action`; errors that reach clients name no folder or file of the server."""
         try:
-            return action()
+            with self._use():
+                return action()
         except LockedError:
             raise LockedError(
                 f"collection {self.name!r} is being written to by another process; try again",
@@ -263,5 +295,10 @@ class ServedCollection:
             raise UnavailableError(
                 f"collection {self.name!r} is damaged; `twinlens index verify` shows where"
             ) from error
-        except NotFoundError:
+        except NotFoundError as error:
+            if error.field == "collection":
+                raise
             raise NotFoundError(f"collection {self.name!r} has no such item", field="id") from None
+        except TwinlensError as error:
+            error.message = error.message.replace(str(self.folder), f"collection {self.name!r}")
+            raise

@@ -160,7 +160,7 @@ async def _embed_upserts(
         image = items[n].image
         if image is not None and not isinstance(rows[i], Exception):
             images[i] = unwrap(image, service.settings.limits) if isinstance(image, str) else image
-    dim = served.collection.snapshot().head.dim
+    dim = served.snapshot().head.dim
     for i, one in enumerate(upserts):
         vector = one.term.vector
         if vector is not None and (len(vector) != dim or not np.linalg.norm(vector) > 0):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from twinlens.errors import NotFoundError
 from twinlens.index.ann.tuner import DEFAULT_TARGET
 from twinlens.index.gallery.projection_2d import MOST_POINTS, Plane, project_to_plane
 from twinlens.index.maintenance import IndexPlan
@@ -46,7 +48,11 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
     async def get_all(request: Request) -> Response:
         """List the collections."""
         service.authorize(request, "read")
-        return _answer({"object": "list", "data": [await _describe(one) for one in store.all()]})
+        data = []
+        for one in store.all():
+            with suppress(NotFoundError):  # it is being removed
+                data.append(await _describe(one))
+        return _answer({"object": "list", "data": data})
 
     @router.put("/collections/{name}")
     async def put(name: str, request: Request) -> Response:

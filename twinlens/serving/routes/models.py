@@ -7,19 +7,23 @@ bundle folder, the builtin one, or the one that is already served under the name
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.bundle.dimensions import list_lengths
-from twinlens.errors import ConflictError, InputError, NotFoundError
+from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.serving.engine.registry import Served
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import parse_optional_object
 from twinlens.serving.service import Service
 from twinlens.serving.zeroshot.classifiers import check_name
+
+log = logging.getLogger("twinlens.serving")
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -53,7 +57,13 @@ def build_router(service: Service) -> APIRouter:
         fields.only("bundle")
         source = find_source(service, name, fields.text("bundle"))
         async with loading:  # two loads at once could take twice the memory
-            await service.swap(name, source)
+            try:
+                await service.swap(name, source)
+            except TwinlensError as error:  # the path of the bundle belongs in the log only
+                log.error("cannot load %s: %s", name, error.message)
+                for path in (str(Path(source).resolve()), source):
+                    error.message = error.message.replace(path, f"bundle {Path(source).name!r}")
+                raise
         return _json(describe_model(name, service.registry.find(name)))
 
     @router.delete("/v1/models/{name}")

@@ -86,7 +86,7 @@ def read_term(raw: object, where: str, longest: int, *, stored: bool = False) ->
 
 def model_for(service: Service, served: ServedCollection, requested: str | None) -> str:
     """Return the served model that made the collection's embeddings; refuse any other."""
-    head = served.collection.head
+    head = served.snapshot().head
     matching = [m.name for m in service.registry.models() if m.revision == head.bundle_revision]
     if requested is not None:
         service.registry.find(requested)  # an unknown name is 404
@@ -124,7 +124,7 @@ async def _search(
         began = call.clock.now()
         hits = await served.search(row, params)
         call.add("search", call.clock.now() - began)
-        recall = report_recall(served.collection.snapshot())
+        recall = report_recall(served.snapshot())
         content = dump(
             {
                 "object": "list",
@@ -216,7 +216,7 @@ async def _embed_terms(
         elif term.item is not None:
             row = next(rows)
         weighted.append(QueryPart(vector=tuple(map(float, row)), weight=term.weight))
-    return embed_query(weighted, None, served.collection.snapshot().head.dim)
+    return embed_query(weighted, None, served.snapshot().head.dim)
 
 
 def _show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import re
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class ClassifierStore:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._classifiers: dict[tuple[str, str], Classifier] = {}
+        self._changing = threading.Lock()  # files and memory change together; reads take no lock
         if folder is not None and folder.is_dir():
             for path in sorted(folder.glob("*.npz")):
                 self._read(path)
@@ -64,18 +66,20 @@ class ClassifierStore:
     def put(self, classifier: Classifier) -> bool:
         """Store a classifier; return whether it replaced another."""
         key = (classifier.name, classifier.revision)
-        if self._folder is not None:
-            write_file(self._path(*key), pack(classifier))
-        is_new = key not in self._classifiers
-        self._classifiers[key] = classifier
-        return not is_new
+        content = pack(classifier)
+        with self._changing:
+            if self._folder is not None:
+                write_file(self._path(*key), content)
+            is_new = key not in self._classifiers
+            self._classifiers[key] = classifier
+            return not is_new
 
     def get(self, name: str, revision: str) -> Classifier:
         """Return the classifier of this revision; an error names other revisions, if any."""
         found = self._classifiers.get((name, revision))
         if found is not None:
             return found
-        others = [r for n, r in self._classifiers if n == name]
+        others = [r for n, r in list(self._classifiers) if n == name]
         if others:
             raise ConflictError(
                 f"classifier {name!r} was built with revision {others[0][:12]}, the model is "
@@ -89,21 +93,22 @@ class ClassifierStore:
 
     def find(self, name: str) -> list[Classifier]:
         """Return a classifier in every revision that it was built with."""
-        found = [one for (n, _), one in self._classifiers.items() if n == name]
+        found = [one for (n, _), one in list(self._classifiers.items()) if n == name]
         if not found:
             raise NotFoundError(f"classifier {name[:64]!r} does not exist", field="classifier")
         return found
 
     def all(self) -> list[Classifier]:
         """Return all, by name."""
-        return [self._classifiers[key] for key in sorted(self._classifiers)]
+        return [one for _, one in sorted(self._classifiers.items(), key=lambda item: item[0])]
 
     def remove(self, name: str) -> None:
         """Delete a classifier in every revision."""
-        for classifier in self.find(name):
-            if self._folder is not None:
-                remove_file(self._path(name, classifier.revision))
-            del self._classifiers[(name, classifier.revision)]
+        with self._changing:
+            for classifier in self.find(name):
+                if self._folder is not None:
+                    remove_file(self._path(name, classifier.revision))
+                del self._classifiers[(name, classifier.revision)]
 
     def _path(self, name: str, revision: str) -> Path:
         assert self._folder is not None
