@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +15,10 @@ STAGES = ("receive", "fetch", "decode", "queue", "encode", "score", "answer")
 
 class QueueReservation(Protocol):
     """The places in a queue that were reserved when a request was admitted."""
+
+    def arrive(self) -> None:
+        """Say that the body is here, or refuse it where no place is left."""
+        ...
 
     def settle(self) -> None:
         """End the reservation: the queue has been asked for the places."""
@@ -29,7 +34,7 @@ class Call:
     pixels_left: int
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
     reservation: QueueReservation | None = None  # made at admission
-    client: str = ""  # the address of the client, for fair shares
+    client: str = ""  # as `name_client` returns it, for fair shares
     is_background: bool = False
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
@@ -59,3 +64,16 @@ class Call:
     def server_timing(self) -> str:
         """Return the stages in milliseconds, in the form of the Server-Timing header."""
         return ", ".join(f"{name};dur={s * 1000:.2f}" for name, s in self.seconds.items())
+
+
+def name_client(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the IPv6 network that one may fill."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found), 64), strict=False))

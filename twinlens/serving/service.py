@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import TwinlensError
-from twinlens.serving.call import Call
+from twinlens.serving.call import Call, name_client
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
@@ -150,7 +150,7 @@ class Service:
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
             reservation=request.scope["state"].get("reservation"),
-            client=(request.scope.get("client") or ("",))[0],
+            client=name_client((request.scope.get("client") or ("",))[0]),
         )
         request.scope["state"]["call"] = call
         return call
@@ -161,6 +161,8 @@ class Service:
         began = self.clock.now()
         try:
             body = await self.bodies.read(request, call)
+            if call.reservation is not None:
+                call.reservation.arrive()
             call.add("receive", self.clock.now() - began)
             yield body
         finally:

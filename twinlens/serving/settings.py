@@ -62,6 +62,7 @@ class Limits:
     text_queue: int = 4096
     request_seconds: float = 30.0
     body_seconds: float = 30.0  # to receive a body
+    body_rate: float = 1024.0  # least bytes a second of a body, over five seconds
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
+from twinlens.serving.admission.arrivals import Arrivals
 from twinlens.serving.admission.reservations import Reservation, Reservations
+from twinlens.serving.call import name_client
 from twinlens.serving.clock import Clock
 from twinlens.serving.settings import Limits, ServerSettings
 
@@ -27,7 +30,8 @@ class SetClock(Clock):
 
 def test_a_reservation_counts_until_it_is_settled() -> None:
     reservations = Reservations(SetClock())
-    first, second = Reservation(reservations), Reservation(reservations)
+    places = Arrivals(9, SetClock())
+    first, second = Reservation(reservations, places), Reservation(reservations, places)
     reservations.make(first)
     reservations.make(second)
     assert reservations.count() == 2
@@ -39,7 +43,8 @@ def test_a_reservation_counts_until_it_is_settled() -> None:
 def test_a_reservation_expires_when_its_body_takes_long() -> None:
     clock = SetClock()
     reservations = Reservations(clock)
-    slow, quick = Reservation(reservations), Reservation(reservations)
+    places = Arrivals(9, clock)
+    slow, quick = Reservation(reservations, places), Reservation(reservations, places)
     reservations.make(slow)
     clock.time = 0.2
     reservations.make(quick)
@@ -148,3 +153,96 @@ def test_no_more_requests_are_admitted_together_than_may_be_in_flight(
     for thread in sockets:
         thread.join()
     assert sorted(found) == [200] * 3 + [429] * 6
+
+
+def make_request(places: Arrivals, address: str = "a") -> Reservation:
+    request = Reservation(Reservations(SetClock()), places, address)
+    places.begin(request)
+    return request
+
+
+def test_a_place_is_promised_for_a_moment_and_then_only_given_to_what_has_arrived() -> None:
+    clock = SetClock()
+    places = Arrivals(2, clock)
+    slow, quick = make_request(places), make_request(places)
+    assert places.is_full
+    assert quick.try_arrive()
+    clock.time = 0.3
+    assert not places.is_full  # the slow one's promise has lapsed
+    third = make_request(places, "b")
+    assert third.try_arrive()
+    assert not slow.try_arrive()
+    places.end(quick)
+    assert slow.try_arrive()
+    places.end(slow)
+    places.end(third)
+    assert not places.is_full
+
+
+def test_an_address_with_many_slow_bodies_is_promised_no_more_until_they_end() -> None:
+    clock = SetClock()
+    places = Arrivals(6, clock)
+    slow = [make_request(places, "a") for _ in range(4)]
+    clock.time = 0.3
+    assert not places.is_full
+    more = [make_request(places, "a") for _ in range(50)]  # none of these holds a place
+    assert not places.is_full
+    others = [make_request(places, "b") for _ in range(6)]
+    assert places.is_full  # another address is promised them as ever
+    for request in [*slow, *more, *others]:
+        places.end(request)
+    kept = [make_request(places, "a") for _ in range(6)]
+    assert places.is_full
+    assert all(request.try_arrive() for request in kept)
+
+
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network() -> None:
+    assert name_client("10.0.0.1") == "10.0.0.1"
+    assert name_client("::ffff:10.0.0.1") == "10.0.0.1"
+    assert name_client("2001:db8::1") == name_client("2001:db8::2:3")
+    assert name_client("2001:db8::1") != name_client("2001:db8:0:1::1")
+    assert name_client("fe80::1%eth0") == "fe80::/64"
+    assert name_client("testclient") == "testclient"
+
+
+def test_hundreds_of_half_bodies_lock_nobody_out(listen: Listen) -> None:
+    server = listen(ServerSettings())
+    lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    half = "\r\n".join([*lines, "Content-Length: 1000", "", '{"texts": [']).encode()
+    crowd = []
+    for _ in range(300):
+        crowd.append(server.connect())
+        crowd[-1].sendall(half)
+    time.sleep(0.3)
+    began = time.monotonic()
+    for address in ("127.0.0.1", "127.0.0.2"):  # that of the crowd, and another
+        transport = httpx.HTTPTransport(local_address=address)
+        with httpx.Client(transport=transport) as http:
+            for _ in range(5):
+                answer = http.post(f"{server.url}/embed", json={"texts": ["red"]})
+                assert answer.status_code == 200
+    assert time.monotonic() - began < 3
+    for sock in crowd:
+        sock.close()
+
+
+def test_a_body_below_the_floor_rate_is_cut_off(listen: Listen) -> None:
+    server = listen(ServerSettings())
+    lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    with server.connect() as still, server.connect() as dripping, server.connect() as passing:
+        still.sendall("\r\n".join([*lines, "Content-Length: 9000", "", "{"]).encode())
+        dripping.sendall("\r\n".join([*lines, "Content-Length: 9000", "", "{"]).encode())
+        passing.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n")
+        assert status(passing) == 404  # answered, and its body still to come
+        for _ in range(16):
+            time.sleep(0.5)
+            try:
+                dripping.sendall(b"x" * 9)
+                passing.sendall(b"x" * 9)
+            except OSError:
+                break
+        assert [status(still), status(dripping)] == [408, 408]
+        assert [still.recv(1), dripping.recv(1)] == [b"", b""]
+        with suppress(ConnectionResetError):
+            assert passing.recv(1) == b""  # cut off, with no second answer
+    assert "twinlens_requests_in_flight 0.0" in httpx.get(f"{server.url}/metrics").text

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
+
+import httpx
 
 from twinlens.serving.settings import Limits, ServerSettings, Watch
 
@@ -65,3 +68,23 @@ def test_the_bytes_of_concurrent_bodies_are_bounded(
         assert (await post(http, "y" * 500)).status_code == 200
 
     run_server(scenario, ServerSettings(limits=Limits(bytes_in_flight=800)))
+
+
+def test_one_client_holds_no_more_than_half_of_the_bytes_while_its_bodies_arrive(
+    listen: Callable[[ServerSettings], Any],
+) -> None:
+    server = listen(ServerSettings(limits=Limits(bytes_in_flight=1_000_000, body_bytes=400_000)))
+    lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, "Content-Length: 390000", "", ""]).encode()
+    greedy = [server.connect() for _ in range(4)]
+    for sock in greedy:
+        sock.sendall(head + b" " * 300_000)
+    time.sleep(0.2)
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=transport) as http:
+        body = b" " * 300_000 + b'{"texts": ["red"]}'
+        headers = {"content-type": "application/json"}
+        answer = http.post(f"{server.url}/embed", content=body, headers=headers)
+    assert answer.status_code == 200
+    for sock in greedy:
+        sock.close()

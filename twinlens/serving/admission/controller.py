@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from twinlens.errors import OverloadedError
+from twinlens.serving.admission.arrivals import Arrivals
 from twinlens.serving.admission.reservations import Reservation, Reservations
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.model import ServedModel
@@ -46,6 +47,7 @@ class AdmissionController:
         self._registry = registry
         self._most = most_requests
         self._clock = clock
+        self._arrivals = Arrivals(most_requests, clock)
         self._reservations = Reservations(clock)
         self.in_flight = 0
         self._unlogged = 0
@@ -55,17 +57,19 @@ class AdmissionController:
         """Whether a request is always admitted, and not counted."""
         return method in _FREE
 
-    def acquire(self, headers: Headers) -> Reservation:
-        """Count a request as in flight; every `acquire` needs a `release`."""
+    def acquire(self, headers: Headers, address: str = "") -> Reservation:
+        """Count a client's request as in flight; every `acquire` needs a `release`."""
         self.in_flight += 1
-        reservation = Reservation(self._reservations)
-        if _brings_images(headers):
+        reservation = Reservation(self._reservations, self._arrivals, address)
+        self._arrivals.begin(reservation)
+        if not reservation.is_slow and _brings_images(headers):
             self._reservations.make(reservation)
         return reservation
 
     def release(self, reservation: Reservation) -> None:
         """Count a request as finished."""
         self.in_flight -= 1
+        self._arrivals.end(reservation)
         reservation.settle()
 
     def count_unlogged(self) -> int:
@@ -82,7 +86,7 @@ class AdmissionController:
 
     def refuse(self, headers: Headers) -> Refusal | None:
         """Return why a request with these headers is refused, or None."""
-        if self.in_flight >= self._most:
+        if self._arrivals.is_full:
             return Refusal(
                 f"{self._most} requests are in flight, the limit; try again later",
                 _backlog(self._registry.models()),

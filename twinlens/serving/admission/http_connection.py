@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
 from twinlens.serving.admission.prepared_responses import write_fault
+from twinlens.serving.requests.body import FloorRate
 from twinlens.serving.settings import Limits
 
 _LINGER_SECONDS = 1.0
@@ -40,6 +41,8 @@ class HttpConnection(HttpToolsProtocol):
     _fault = (400, "the request is not valid HTTP")
     _last_answer = b""  # to be sent when all before it is answered
     _discarded = 0
+    _passed = 0  # bytes of a body that nobody reads
+    _floor: FloorRate | None = None
     _head_bytes = 0  # of the fields that are read, trailers included
     _fields = 0
     _loose_bytes = 0  # that the parser holds of a field which is not read whole
@@ -76,7 +79,12 @@ class HttpConnection(HttpToolsProtocol):
                 self.end_reading(*self._fault)
 
     def end_if_late(self, now: float) -> None:
-        """End a connection on which a head was to come and did not."""
+        """End a connection on which a head, or a body that nobody reads, does not come."""
+        if not self.is_head and self.is_answered:
+            self._floor = self._floor or FloorRate(self.limits.body_rate, now)
+            if self._floor.is_missed(now, self._passed):
+                self.transport.close()
+            return
         if self.head_since is None or now - self.head_since <= self.limits.head_seconds:
             return
         if self._loose_bytes and not self.has_ended_reading:
@@ -113,6 +121,8 @@ class HttpConnection(HttpToolsProtocol):
         self.head_since = None
         self._loose_bytes = 0
         self._check_framing(self.parser.get_http_version())
+        self._passed = 0
+        self._floor = None
         self.begin_request()
         self.is_head = False
 
@@ -120,6 +130,15 @@ class HttpConnection(HttpToolsProtocol):
         """Hand the request to the application, now or in its turn."""
         super().on_headers_complete()
         self._unanswered += 1
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body; of one that was answered, pass over what would be accepted."""
+        if not self.is_answered:
+            super().on_body(body)
+            return
+        self._passed += len(body)
+        if self._passed > self.limits.body_bytes:
+            self.transport.close()
 
     def on_message_complete(self) -> None:
         """Wait for the next request, unless this was to be the last."""

@@ -21,6 +21,7 @@ from twinlens.serving.admission.prepared_responses import (
     PreparedResponses,
 )
 from twinlens.serving.admission.reservations import Reservation
+from twinlens.serving.call import name_client
 from twinlens.serving.requests.error_responses import answer_error
 from twinlens.serving.service import Service
 
@@ -93,7 +94,9 @@ class RequestMiddleware:
                 await exchange.fail(scope, receive, refusal.to_error())
                 self._note_refusal(scope)
                 return
-            reservation = state["reservation"] = self._admission.acquire(scope["headers"])
+            address = name_client((scope.get("client") or ("",))[0])
+            reservation = self._admission.acquire(scope["headers"], address)
+            state["reservation"] = reservation
         try:
             await self._run(exchange, scope, receive)
         finally:
@@ -119,9 +122,11 @@ class RequestMiddleware:
         more = self.allow_origin(headers) if self._origins else ()
         return self._refusals.write(refusal, path, _request_id(headers), more)
 
-    def acquire(self, method: str, headers: HeaderList) -> Reservation | None:
+    def acquire(self, method: str, headers: HeaderList, address: str) -> Reservation | None:
         """Count an admitted request as in flight; None for methods that are not counted."""
-        return None if self._admission.is_free(method) else self._admission.acquire(headers)
+        if self._admission.is_free(method):
+            return None
+        return self._admission.acquire(headers, address)
 
     def label(self, scope: Scope) -> str:
         """Return the route to count a request under; never a path that a client made up."""
@@ -198,7 +203,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"].extend(((b"x-request-id", self.request_id), *SECURITY_HEADERS))
-            if self._service.is_draining:
+            # Of a body that is late the rest would be taken for the next request's time.
+            if self._service.is_draining or self.status == 408:
                 message["headers"].append((b"connection", b"close"))
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):

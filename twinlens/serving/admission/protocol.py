@@ -10,11 +10,15 @@ next request; and a client that is still sending when the connection closes can 
 
 from __future__ import annotations
 
+import asyncio
+
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
 from twinlens.serving.admission.http_connection import HttpConnection
 from twinlens.serving.admission.middleware import RequestMiddleware
+from twinlens.serving.admission.reservations import Reservation
+from twinlens.serving.call import name_client
 
 _STATUS = b"HTTP/1.1 429 Too Many Requests\r\n"
 _CLOSE = b"connection: close\r\n"
@@ -26,7 +30,13 @@ class AdmissionProtocol(HttpConnection):
     middleware: RequestMiddleware
     is_refused = False  # whether the request whose body is arriving was refused
     is_ending = False  # whether this connection closes without answering another request
-    _passed = 0  # bytes of the refused body that have arrived
+    _address = ""  # the client, as shares are counted
+    _reservation: Reservation | None = None  # of the request whose body is arriving
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note the client's address."""
+        super().connection_made(transport)
+        self._address = name_client(self.client[0] if self.client else "")
 
     def begin_request(self) -> None:
         """Refuse at once, or continue as uvicorn does."""
@@ -42,20 +52,15 @@ class AdmissionProtocol(HttpConnection):
             self._refuse(answer)
             return
         super().begin_request()
-        self.cycle.scope["state"]["reservation"] = self.middleware.acquire(method, self.headers)
-
-    def on_body(self, body: bytes) -> None:
-        """Discard the body of a refused request, up to the size that would be accepted."""
-        if not self.is_refused:
-            super().on_body(body)
-            return
-        self._passed += len(body)
-        if self._passed > self.middleware.most_bytes:
-            self.transport.close()
+        self._reservation = self.middleware.acquire(method, self.headers, self._address)
+        self.cycle.scope["state"]["reservation"] = self._reservation
 
     def finish_request(self) -> None:
         """Wait for the next request."""
         if not self.is_refused:
+            if self._reservation is not None:
+                self._reservation.try_arrive()
+                self._reservation = None
             super().finish_request()
         elif self.is_ending:
             self.transport.close()
@@ -77,7 +82,6 @@ class AdmissionProtocol(HttpConnection):
     def _refuse(self, answer: bytes) -> None:
         """Write an answer; a connection that has to close does so when the request has arrived."""
         self.is_refused = True
-        self._passed = 0
         if self.flow.write_paused:  # a client that keeps sending and reads no answers
             self.is_ending = True
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""Queue places reserved for requests that were admitted and have not reached a queue yet.
+"""Queue places of images, reserved for requests that have not reached a queue yet.
 
 A body takes a moment to arrive. What must stay true: a reservation ends when its request reaches a
 queue, when it ends, or after a quarter of a second, so a slow body blocks no other request.
@@ -6,18 +6,33 @@ queue, when it ends, or after a quarter of a second, so a slow body blocks no ot
 
 from __future__ import annotations
 
+from twinlens.errors import OverloadedError
+from twinlens.serving.admission.arrivals import Arrivals
 from twinlens.serving.clock import Clock
 
 _SECONDS = 0.25
 
 
 class Reservation:
-    """An admitted request's reservation; for an image, a place in the queue."""
+    """An admitted request's reservation: a place, and for an image one in the queue too."""
 
-    __slots__ = ("_reservations",)
+    __slots__ = ("_arrivals", "_reservations", "address", "has_place", "is_slow")
 
-    def __init__(self, reservations: Reservations) -> None:
+    def __init__(self, reservations: Reservations, arrivals: Arrivals, address: str = "") -> None:
         self._reservations = reservations
+        self._arrivals = arrivals
+        self.address = address
+        self.has_place = False
+        self.is_slow = False  # its body is late, and it is promised nothing
+
+    def try_arrive(self) -> bool:
+        """Say that the body is here; False where no place is left for it."""
+        return self._arrivals.take_place(self)
+
+    def arrive(self) -> None:
+        """Say that the body is here, or refuse it where no place is left."""
+        if not self.try_arrive():
+            raise OverloadedError("the body came late, and every place was taken; try again later")
 
     def settle(self) -> None:
         """End it: the request has taken its places in the queue, or never will."""

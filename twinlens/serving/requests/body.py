@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from starlette.requests import Request
 
@@ -12,6 +13,38 @@ from twinlens.serving.clock import Clock
 from twinlens.serving.failures import ClientGoneError, SlowBodyError
 from twinlens.serving.settings import Limits
 
+_WINDOW = 5.0  # seconds over which a rate is taken
+
+
+class FloorRate:
+    """Whether bytes come at a least rate, looked at window by window."""
+
+    __slots__ = ("_bytes", "_rate", "_since")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._since = now
+        self._bytes = 0
+
+    def is_missed(self, now: float, received: int) -> bool:
+        """Return whether too few bytes came in the window that has ended."""
+        seconds = now - self._since
+        if seconds < _WINDOW:
+            return False
+        came, self._bytes, self._since = received - self._bytes, received, now
+        return came < self._rate * seconds
+
+
+class _Arrival:
+    """A body on its way."""
+
+    __slots__ = ("began", "call", "floor")
+
+    def __init__(self, call: Call, now: float, rate: float) -> None:
+        self.began = now
+        self.call = call
+        self.floor = FloorRate(rate, now)
+
 
 class BodyReader:
     """Reads bodies within a limit per body and a limit for all bodies in memory."""
@@ -19,9 +52,10 @@ class BodyReader:
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._receiving: dict[asyncio.Task[object], float] = {}  # task -> when it began
-        self._late: set[asyncio.Task[object]] = set()
+        self._receiving: dict[asyncio.Task[object], _Arrival] = {}
+        self._late: dict[asyncio.Task[object], str] = {}  # why each is ended
         self.held_bytes = 0
+        self._held_by: Counter[str] = Counter()  # client -> bytes
 
     async def read(self, request: Request, call: Call) -> bytes:
         """Return the whole body; call `release` when the request has ended."""
@@ -30,36 +64,45 @@ class BodyReader:
             raise self._too_large()
         task = asyncio.current_task()
         assert task is not None
-        self._receiving[task] = self._clock.now()
+        self._receiving[task] = _Arrival(call, self._clock.now(), self._limits.body_rate)
         try:
             return await self._receive(request, call)
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
             task.uncancel()
-            raise SlowBodyError(
-                f"the body did not arrive within {self._limits.body_seconds:g} s"
-            ) from None
+            raise SlowBodyError(self._late[task]) from None
         finally:
-            self._late.discard(task)
+            self._late.pop(task, None)
             del self._receiving[task]
 
     def release(self, call: Call) -> None:
         """Return the bytes of the request's body to the shared limit."""
         self.held_bytes -= call.body_bytes
+        self._held_by[call.client] -= call.body_bytes
+        if not self._held_by[call.client]:
+            del self._held_by[call.client]
         call.body_bytes = 0
 
     def expire(self) -> None:
-        """Cancel requests whose bodies take too long.
+        """Cancel requests whose bodies take too long or arrive too slowly.
 
         Called regularly by the watchdog: a timer for each request would cost more than reading its
         body.
         """
-        limit = self._clock.now() - self._limits.body_seconds
-        for task, began in self._receiving.items():
-            if began < limit and task not in self._late:
-                self._late.add(task)
+        now = self._clock.now()
+        for task, arrival in self._receiving.items():
+            reason = "" if task in self._late else self._find_delay(arrival, now)
+            if reason:
+                self._late[task] = reason
                 task.cancel()
+
+    def _find_delay(self, arrival: _Arrival, now: float) -> str:
+        if now - arrival.began > self._limits.body_seconds:
+            return f"the body did not arrive within {self._limits.body_seconds:g} s"
+        if arrival.floor.is_missed(now, arrival.call.body_bytes):
+            return f"the body came more slowly than {self._limits.body_rate:g} bytes a second"
+        return ""
 
     async def _receive(self, request: Request, call: Call) -> bytes:
         chunks: list[bytes] = []
@@ -72,12 +115,16 @@ class BodyReader:
             more = message.get("more_body", False)
             call.body_bytes += len(chunk)
             self.held_bytes += len(chunk)
+            self._held_by[call.client] += len(chunk)
             if call.body_bytes > self._limits.body_bytes:
                 raise self._too_large()
             if self.held_bytes > self._limits.bytes_in_flight:
                 raise OverloadedError(
                     f"request bodies already hold {self._limits.bytes_in_flight} bytes, the limit"
                 )
+            share = max(self._limits.bytes_in_flight // 2, self._limits.body_bytes)
+            if more and self._held_by[call.client] > share:
+                raise OverloadedError(f"bodies of {share} bytes are held for this client already")
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
