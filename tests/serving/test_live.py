@@ -184,6 +184,25 @@ def test_a_killed_server_loses_no_classifier_that_it_acknowledged(
     assert [classifier.name for classifier in found] == [f"c{i}" for i in range(5)]
 
 
+def test_a_second_server_on_the_same_data_is_one_line_and_exit_code_2(
+    start: Callable[..., Live], toy_bundle: Path, tmp_path: Path
+) -> None:
+    first = start(f"toy={toy_bundle}", "--data", str(tmp_path))
+    second = [sys.executable, "-m", "twinlens.cli.main", "serve", f"toy={toy_bundle}"]
+    told = subprocess.run(
+        [*second, "--data", str(tmp_path), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.returncode == 2
+    assert f"in use by process {first.process.pid} on " in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
+    first.process.kill()
+    first.process.wait(5)
+    start(f"toy={toy_bundle}", "--data", str(tmp_path))  # the dead hold nothing
+
+
 @pytest.mark.slow
 def test_a_killed_server_resumes_its_job_from_the_saved_rows(
     start: Callable[..., Live], tmp_path: Path

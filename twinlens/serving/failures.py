@@ -56,6 +56,12 @@ class MethodError(errors.InputError):
     code = "method_not_allowed"
 
 
+class DiskFullError(errors.TwinlensError):
+    """The disk of the server has no room for what was to be kept."""
+
+    code = "disk_full"
+
+
 class SlowBodyError(errors.InputError):
     """The body did not arrive in time."""
 

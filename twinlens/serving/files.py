@@ -1,31 +1,107 @@
-"""Atomic, durable file writes: complete or absent, also after a power cut."""
+"""Atomic, durable file writes, complete or absent also after a power cut; one owner of a folder.
+
+What must stay true: a full disk is reported as such, wherever it was noticed, and changes nothing.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import secrets
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from twinlens.errors import LockedError
+from twinlens.serving.failures import DiskFullError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_OWNER = "server.lock"
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write `path` through a temporary file; on return it is on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with tell_full_disk():
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with tell_full_disk():
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
 
 
 def remove_file(path: Path) -> None:
     """Remove `path`; on return the removal is on disk."""
     path.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+@contextmanager
+def tell_full_disk() -> Iterator[None]:
+    """Turn whatever a full disk made fail into the one error that says so."""
+    try:
+        yield
+    except Exception as error:
+        if _comes_of_full_disk(error):
+            raise DiskFullError(
+                "the server's disk is full, and nothing was changed; make room on it (or delete "
+                "a classifier or a collection) and try again"
+            ) from error
+        raise
+
+
+@contextmanager
+def own_folder(folder: Path | None) -> Iterator[None]:
+    """Be the one server that keeps its data in `folder`, for as long as the context lasts.
+
+    The kernel drops the lock when its holder dies, however it dies.
+    """
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _take(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    """Lock an open file and write into it who holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+        raise LockedError(
+            f"--data {folder} is in use by {holder or 'another server'}; one server owns a data "
+            "folder: stop that one, or give this one a folder of its own",
+            field="data",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+
+def _comes_of_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or what it came of, is that there is no room."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if getattr(error, "sqlite_errorcode", None) in _SQLITE_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

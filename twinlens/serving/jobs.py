@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import orjson
 
 from twinlens.errors import NotFoundError, OverloadedError, TwinlensError
+from twinlens.serving.failures import DiskFullError
 from twinlens.serving.files import write_file
 
 log = logging.getLogger("twinlens.serving")
@@ -127,7 +129,8 @@ class JobBook:
                 log.exception("job %s failed", job.id)
                 job.state, job.error = "failed", "internal error"
             job.finished = time.time()
-            self._record(job)
+            with suppress(DiskFullError):  # begun again at the next start, then
+                self._record(job)
             partial = self.partial_path(job)
             if partial is not None:
                 partial.unlink(missing_ok=True)

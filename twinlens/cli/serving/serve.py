@@ -100,6 +100,21 @@ def _run(
     collections: list[str],
     images: Path | None,
 ) -> None:
+    """Own the data folder, then open the bundles and collections and serve them."""
+    from twinlens.serving.files import own_folder
+
+    with own_folder(settings.data):
+        _serve(settings, opener, address, named, collections, images)
+
+
+def _serve(
+    settings: ServerSettings,
+    opener: Opener,
+    address: tuple[str, int],
+    named: dict[str, str],
+    collections: list[str],
+    images: Path | None,
+) -> None:
     """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import open_collections
     from twinlens.serving.launch import announce, bind_port, run_server

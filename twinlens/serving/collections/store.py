@@ -18,6 +18,7 @@ from pathlib import Path
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.index.writer import create_collection
 from twinlens.serving.collections.served import ServedCollection
+from twinlens.serving.files import tell_full_disk
 
 log = logging.getLogger("twinlens.serving")
 
@@ -83,20 +84,21 @@ class CollectionStore:
             if name in self._collections:
                 raise ConflictError(f"collection {name!r} exists already", field="name")
             try:
-                create_collection(
-                    self._folder / name,
-                    dim=dim,
-                    bundle_name=bundle,
-                    bundle_revision=revision,
-                    bundle_source=source,
-                )
+                with tell_full_disk():
+                    create_collection(
+                        self._folder / name,
+                        dim=dim,
+                        bundle_name=bundle,
+                        bundle_revision=revision,
+                        bundle_source=source,
+                    )
+                    return self.add(name, self._folder / name)
             except InputError as error:  # another folder has that name
                 log.error("cannot create collection %s: %s", name, error.message)
                 raise ConflictError(
                     f"collection {name!r} cannot be created here; the server's log says why",
                     field="name",
                 ) from None
-            return self.add(name, self._folder / name)
 
     def remove(self, name: str) -> None:
         """Delete a collection that was created here; one given by folder is only closed."""

@@ -16,6 +16,7 @@ from twinlens import errors
 from twinlens.serving.failures import (
     ClientGoneError,
     DeadlineError,
+    DiskFullError,
     EncodeError,
     ForbiddenError,
     HostError,
@@ -45,6 +46,7 @@ STATUS: dict[type[Exception], int] = {
     EncodeError: 500,
     UnavailableError: 503,
     DeadlineError: 504,
+    DiskFullError: 507,
     errors.TwinlensError: 500,
     Exception: 500,
 }

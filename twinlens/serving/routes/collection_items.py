@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,7 +179,8 @@ def _keep_thumbnails(
 ) -> None:
     for name, version, image in zip(ids, versions, images, strict=True):
         if image is not None:
-            served.thumbnails.put(name, version, image)
+            with suppress(sqlite3.Error):  # a full disk, say; thumbnails are made again on demand
+                served.thumbnails.put(name, version, image)
 
 
 def _describe(error: Exception, index: int) -> dict[str, str | None]:
