@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
@@ -109,13 +110,27 @@ async def _answer_invalid(_: Request, error: Exception) -> Response:
     return answer_error(InputError(f"{where}: {first['msg']}", field=where))
 
 
-async def _answer_http(_: Request, error: Exception) -> Response:
+async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
+    headers = dict(error.headers or {})
+    if status == 405:
+        headers["Allow"] = ", ".join(list_methods(request))
     body = {
         "message": f"{error.detail}; GET /docs lists the paths",
         "type": kind_of(status),
         "param": None,
         "code": str(error.detail).lower().replace(" ", "_"),
     }
-    return error_response(status, body, headers=dict(error.headers or {}))
+    return error_response(status, body, headers=headers)
+
+
+def list_methods(request: Request) -> list[str]:
+    """Return every method that a path answers; the framework names those of one route alone."""
+    routes = request.app.router.routes
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "DELETE")
+        if any(r.matches({**request.scope, "method": method})[0] is Match.FULL for r in routes)
+    ]
+    return [*found[:1], "HEAD", *found[1:]] if "GET" in found else found

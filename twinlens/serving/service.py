@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
-from twinlens.errors import TwinlensError
+from twinlens.errors import InputError, TwinlensError
 from twinlens.serving.call import Call, name_client
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
@@ -141,9 +141,9 @@ class Service:
         self.authorize(request, scope)
         limits = self.settings.limits
         seconds = limits.request_seconds
-        asked = request.headers.get("twinlens-timeout", "")
-        if _SECONDS.fullmatch(asked):
-            seconds = min(seconds, float(asked))
+        asked = request.headers.get("twinlens-timeout")
+        if asked is not None:
+            seconds = min(seconds, read_seconds(asked))
         call = Call(
             self.clock,
             deadline=self.clock.now() + seconds,
@@ -263,6 +263,16 @@ class Service:
             [],
             [([], float(not self.find_faults()))],
         )
+
+
+def read_seconds(text: str) -> float:
+    """Return the seconds that a Twinlens-Timeout header names."""
+    if not _SECONDS.fullmatch(text):
+        raise InputError(
+            f"Twinlens-Timeout is {text[:40]!r}; it must be seconds, as 2.5",
+            field="Twinlens-Timeout",
+        )
+    return float(text)
 
 
 def locate(index: int, error: Exception, where: str) -> Exception:
