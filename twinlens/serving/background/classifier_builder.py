@@ -24,7 +24,12 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.files import write_file
 from twinlens.serving.jobs import Job
 from twinlens.serving.service import Service
-from twinlens.serving.zeroshot.banks import ClassBank, embed_classes, embed_neutral
+from twinlens.serving.zeroshot.banks import (
+    ClassBank,
+    embed_classes,
+    embed_in_time,
+    embed_neutral,
+)
 from twinlens.serving.zeroshot.classifiers import Classifier
 
 KIND = "classifier"
@@ -59,7 +64,7 @@ async def build_classifier(
         )
     rows, neutral = None, None
     if has_text and (text_weight > 0 or any(p is None for p in prototypes)):
-        rows = await embed_classes(model, names, templates, call)
+        rows = await embed_in_time(model, names, templates, call)
         neutral = await embed_neutral(model, templates, call)
     bank = merge(names, rows, neutral, prototypes, text_weight)
     count = sum(len(spec.examples) for spec in classes)

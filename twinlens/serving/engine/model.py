@@ -23,6 +23,7 @@ from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_
 from twinlens.serving.engine.cache import TextCache
 from twinlens.serving.engine.decode import read_image
 from twinlens.serving.engine.decode_group import DecodeGroup
+from twinlens.serving.engine.text_load import TextLoad
 from twinlens.serving.engine.throttle import BackgroundThrottle
 from twinlens.serving.engine.ticket_future import TicketFuture
 from twinlens.serving.engine.tower import ServedTower
@@ -66,6 +67,8 @@ class ServedModel:
         self._observe = observe or (lambda model, tower, items, seconds: None)
         text = encoder.manifest.text
         kind = text.tokenizer_kind if text else ""
+        self.context = text.context_length if text else 0
+        self.text_load = TextLoad()
         self.space = f"{encoder.revision}/{precision}/{kind}"
         self.images: ServedTower[Pixels, Row] | None = None
         self.texts: ServedTower[list[int], Row] | None = None
@@ -158,6 +161,16 @@ class ServedModel:
                 self._cache.put(self.space, text, answer, len(ids))
         return found
 
+    def is_known(self, text: str) -> bool:
+        """Whether a text would cost nothing, since it was embedded before."""
+        return self._cache.get(self.space, text) is not None
+
+    async def count_tokens(self, texts: list[str]) -> list[int]:
+        """Return how many tokens each text has, cut to the context."""
+        if self.texts is None:
+            return [0] * len(texts)
+        return [len(ids) for ids in await self._tokenize(texts)]
+
     async def _tokenize(self, texts: list[str]) -> list[list[int]]:
         """Tokenize short texts here and long ones in the pool, so that no request is delayed."""
         if sum(map(len, texts)) <= _TOKENIZE_INLINE:
@@ -214,6 +227,13 @@ class ServedModel:
             observe=lambda items, seconds: self._observe(self.name, "image", items, seconds),
         )
 
+    def _run_texts(self, items: Sequence[list[int]]) -> list[Row | Exception]:
+        """Run a batch, and learn what a token takes; all are padded to the longest."""
+        began = self.clock.now()
+        rows = _check_rows(self.encoder.encode_tokens(list(items)))
+        self.text_load.observe(len(items) * max(map(len, items)), self.clock.now() - began)
+        return rows
+
     def _build_text_tower(self) -> ServedTower[list[int], Row]:
         batching, limits = self._settings.batching, self._settings.limits
         batcher: Batcher[list[int], Row] = Batcher(
@@ -227,7 +247,7 @@ class ServedModel:
         return ServedTower(
             f"{self.name}/text",
             batcher,
-            lambda items: _check_rows(self.encoder.encode_tokens(list(items))),
+            self._run_texts,
             clock=self.clock,
             observe=lambda items, seconds: self._observe(self.name, "text", items, seconds),
         )

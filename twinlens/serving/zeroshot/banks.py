@@ -16,6 +16,7 @@ from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import TooLargeError, TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.zeroshot.cost import count_tokens, plan
 
 _NO_CLASS = "something"  # the neutral prompt if no template has words besides its class
 _SLICE = 256  # prompts in flight at once: bounded, and enough to fill batches
@@ -39,13 +40,30 @@ async def build_bank(
     report: Callable[[int], None] = lambda done: None,
 ) -> ClassBank:
     """Return the bank of `classes`; `report` is called with the number of finished classes."""
-    per_slice = max(1, _SLICE // len(templates))
-    rows: list[Rows] = []
-    for start in range(0, len(classes), per_slice):
-        rows.append(await embed_classes(model, classes[start : start + per_slice], templates, call))
-        report(min(start + per_slice, len(classes)))
+    rows = await embed_in_time(model, classes, templates, call, report=report)
     neutral = await embed_neutral(model, templates, call)
-    return ClassBank(tuple(classes), np.concatenate(rows), neutral)
+    return ClassBank(tuple(classes), rows, neutral)
+
+
+async def embed_in_time(
+    model: ServedModel,
+    classes: Sequence[str],
+    templates: Sequence[str],
+    call: Call,
+    *,
+    report: Callable[[int], None] = lambda done: None,
+) -> Rows:
+    """Return unit rows (m, d), or refuse what cannot be done before the request's time is over."""
+    per_slice = max(1, _SLICE // len(templates))
+    tokens = await count_tokens(model, classes, templates)
+    rows: list[Rows] = []
+    with plan(model, int(tokens.sum()), call) as budget:
+        for start in range(0, len(classes), per_slice):
+            end = min(start + per_slice, len(classes))
+            rows.append(await embed_classes(model, classes[start:end], templates, call))
+            budget.spend(int(tokens[start:end].sum()), call)
+            report(end)
+    return np.concatenate(rows)
 
 
 async def embed_neutral(model: ServedModel, templates: Sequence[str], call: Call) -> Row:
