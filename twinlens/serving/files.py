@@ -25,10 +25,10 @@ _OWNER = "server.lock"
 
 def write_file(path: Path, content: bytes) -> None:
     """Write `path` through a temporary file; on return it is on disk."""
-    with tell_full_disk():
+    with report_full_disk():
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with tell_full_disk():
+    with report_full_disk():
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -47,7 +47,7 @@ def remove_file(path: Path) -> None:
 
 
 @contextmanager
-def tell_full_disk() -> Iterator[None]:
+def report_full_disk() -> Iterator[None]:
     """Turn whatever a full disk made fail into the one error that says so."""
     try:
         yield

@@ -12,12 +12,12 @@ from starlette.testclient import TestClient
 from tests.serving.admission.wire import exchange, statuses
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.openapi.document import ALWAYS, AT_TIMES
+from twinlens.serving.openapi.document import ALWAYS, OPTIONAL
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 
-OPERATIONS = ALWAYS | AT_TIMES
+OPERATIONS = ALWAYS | OPTIONAL
 
 
 @pytest.fixture

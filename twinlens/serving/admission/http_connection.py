@@ -188,6 +188,7 @@ class HttpConnection(HttpToolsProtocol):
         elif cycle.response_started:
             self.transport.close()
         cycle.disconnected = True  # whatever it still answers is not sent
+        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
         self._unanswered -= 1
 

@@ -36,7 +36,7 @@ from twinlens.index.maintenance import repair
 from twinlens.index.snapshot import Snapshot
 from twinlens.index.writer import Writer
 from twinlens.serving.failures import UnavailableError
-from twinlens.serving.files import tell_full_disk
+from twinlens.serving.files import report_full_disk
 
 MOST_WAITING = 1024
 MOST_TOGETHER = 64
@@ -280,7 +280,7 @@ class ServedCollection:
     def _guard(self, action: Callable[[], ResultT]) -> ResultT:
         """Run `action`; errors that reach clients name no folder or file of the server."""
         try:
-            with self._use(), tell_full_disk():
+            with self._use(), report_full_disk():
                 return action()
         except LockedError:
             raise LockedError(

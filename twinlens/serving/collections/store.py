@@ -18,7 +18,7 @@ from pathlib import Path
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.index.writer import create_collection
 from twinlens.serving.collections.served import ServedCollection
-from twinlens.serving.files import tell_full_disk
+from twinlens.serving.files import report_full_disk
 
 log = logging.getLogger("twinlens.serving")
 
@@ -84,7 +84,7 @@ class CollectionStore:
             if name in self._collections:
                 raise ConflictError(f"collection {name!r} exists already", field="name")
             try:
-                with tell_full_disk():
+                with report_full_disk():
                     create_collection(
                         self._folder / name,
                         dim=dim,
