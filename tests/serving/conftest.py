@@ -89,7 +89,9 @@ class FakeEncoder:
 
     def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         self._run(len(tokens))
-        return np.stack([self._embed_text(bytes(ids[1:-1]).decode()) for ids in tokens])
+        return np.stack(
+            [self._embed_text(bytes(ids[1:-1]).decode(errors="replace")) for ids in tokens]
+        )
 
     def classify(
         self, embeddings: NDArray[np.float32], bank: NDArray[np.float32]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from twinlens.serving.openapi.operations import PICTURE, Operation, answer, body, json_of
+from twinlens.serving.openapi.request_shapes import exactly_one, open_request_object
+from twinlens.serving.openapi.requests import DIMENSIONS, PARTS
 from twinlens.serving.openapi.schemas import (
     COUNT,
     IMAGE,
@@ -18,34 +20,19 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.routes.cohere import KINDS, PURPOSES
 
-_DIMENSION: Schema = {"type": "integer", "minimum": 1}
 _NAMES: Schema = array_of({"type": "string"})
-_PARTS = array_of(
-    either(
-        open_object(["type", "text"], type={"const": "text"}, text=TEXT),
-        open_object(
-            ["type", "image_url"],
-            type={"const": "image_url"},
-            image_url=either(IMAGE, open_object(["url"], url=IMAGE)),
-        ),
-        open_object(["type", "image_base64"], type={"const": "image_base64"}, image_base64=IMAGE),
-    ),
-    minItems=1,
-    maxItems=1,
-)
-
 SCHEMAS: dict[str, Schema] = {
-    "ContentInput": open_object(["content"], content=_PARTS),
-    "CohereRequest": open_object(
+    "ContentInput": open_object(["content"], content=either(TEXT, PARTS)),
+    "CohereRequest": open_request_object(
         ["input_type"],
+        exactly_one("texts", "images", "inputs"),
         model=MODEL,
         input_type={"enum": list(PURPOSES)},
         texts=array_of(TEXT, minItems=1),
         images=array_of(IMAGE, minItems=1),
         inputs=array_of(ref("ContentInput"), minItems=1),
         embedding_types=array_of({"enum": list(KINDS)}, minItems=1, maxItems=len(KINDS)),
-        output_dimension=_DIMENSION,
-        truncate={"enum": ["NONE", "START", "END"]},
+        output_dimension=DIMENSIONS,
     ),
     "CohereAnswer": closed_object(
         ["id", "response_type", "embeddings", "meta"],
@@ -59,13 +46,11 @@ SCHEMAS: dict[str, Schema] = {
             billed_units=open_object(["input_tokens"], input_tokens=COUNT, images=COUNT),
         ),
     ),
-    "VoyageRequest": open_object(
+    "VoyageRequest": open_request_object(
         ["inputs"],
         model=MODEL,
         inputs=array_of(ref("ContentInput"), minItems=1),
-        input_type={"type": ["string", "null"]},
-        truncation={"type": "boolean"},
-        output_dimension=_DIMENSION,
+        output_dimension=DIMENSIONS,
         output_dtype={"enum": ["float", "int8", "uint8", "binary", "ubinary"]},
         encoding_format={"enum": ["float", "base64"]},
     ),

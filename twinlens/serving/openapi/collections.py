@@ -11,6 +11,7 @@ from typing import Any
 from twinlens.index.ann.kinds import list_kinds
 from twinlens.index.stats import MEASURED, NOT_MEASURED, STALE
 from twinlens.serving.openapi.operations import PICTURE, Operation, answer, body, json_of, list_of
+from twinlens.serving.openapi.request_shapes import ITEM_ID, NULL, exactly_one, request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
     IMAGE,
@@ -52,17 +53,20 @@ _IMAGE_TYPES = {"image/*": {"schema": {"type": "string", "contentMediaType": "im
 def _terms(**more: Schema) -> list[Schema]:
     """Return the schemas of one term of a query or of one item: a text, an image or a vector."""
     kinds: dict[str, Schema] = {"text": TEXT, "image": IMAGE, "vector": _VECTOR}
+    absent = dict.fromkeys(kinds, NULL)
     required = ["id"] if "id" in more else []
     return [
-        closed_object([*required, name], **{name: kind}, **more) for name, kind in kinds.items()
+        request_object([*required, name], **{**absent, name: kind}, **more)
+        for name, kind in kinds.items()
     ]
 
 
-_TERM = either(TEXT, *_terms(weight=_WEIGHT), closed_object(["item"], item=TEXT, weight=_WEIGHT))
+_TERM = either(TEXT, *_terms(weight=_WEIGHT), request_object(["item"], item=TEXT, weight=_WEIGHT))
 
 SCHEMAS: dict[str, Schema] = {
-    "SearchRequest": closed_object(
+    "SearchRequest": request_object(
         [],
+        exactly_one("query", "text", "image", "vector"),
         collection=_NAME,
         model=MODEL,
         query=either(_TERM, array_of(_TERM, minItems=1, maxItems=32)),
@@ -118,19 +122,19 @@ SCHEMAS: dict[str, Schema] = {
         bytes=COUNT,
         epoch=COUNT,
     ),
-    "CollectionBuild": closed_object(
+    "CollectionBuild": request_object(
         [],
-        kind={"type": "string", "description": list_kinds()},
+        kind={"enum": list_kinds().split(", ")},
         target={"type": "number", "minimum": 0.5, "maximum": 0.999},
         compact={
             "type": "boolean",
             "description": "Remove deleted items and merge segments into one",
         },
-        queries=array_of(TEXT, maxItems=2000),
+        queries=array_of(TEXT, minItems=1, maxItems=2000),
     ),
-    "CollectionItems": closed_object(
+    "CollectionItems": request_object(
         ["items"],
-        items=array_of(either(*_terms(id=TEXT, metadata=_METADATA)), minItems=1),
+        items=array_of(either(*_terms(id=ITEM_ID, metadata=_METADATA)), minItems=1),
         model=MODEL,
     ),
     "CollectionItemsAnswer": closed_object(
@@ -172,7 +176,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "requestBody": {
             "content": {
                 "application/json": {
-                    "schema": closed_object([], model=MODEL),
+                    "schema": request_object([], model=MODEL),
                     "examples": {"empty": {"value": {}}},
                 }
             }
@@ -182,9 +186,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/collections/{name}"): {"responses": {"200": answer("Collection", "It")}},
     ("delete", "/collections/{name}"): {"responses": {"200": answer("Deleted", "Gone")}},
     ("post", "/collections/{name}/build"): {
-        "requestBody": body(
-            json_of("CollectionBuild", default={}, graph={"kind": "hnsw", "target": 0.9})
-        ),
+        "requestBody": {
+            "content": json_of("CollectionBuild", default={}, graph={"kind": "hnsw", "target": 0.9})
+        },
         "responses": {
             "202": answer(closed_object(["job"], job=ref("Job")), "Being built as a job")
         },
@@ -198,7 +202,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "requestBody": body(
             {
                 "application/json": {
-                    "schema": closed_object(["ids"], ids=array_of(TEXT, minItems=1)),
+                    "schema": closed_object(["ids"], ids=array_of(ITEM_ID, minItems=1)),
                     "examples": {"one": {"value": {"ids": ["blue"]}}},
                 }
             }

@@ -11,14 +11,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from twinlens.serving.openapi import cohere_voyage, collections, operations, schemas
+from twinlens.serving.openapi import cohere_voyage, collections, operations, requests, schemas
+from twinlens.serving.openapi.request_shapes import PATH_PARAMETERS
 from twinlens.serving.openapi.schemas import ref
 
 _OPEN = ("/healthz", "/readyz")
 ALWAYS = operations.OPERATIONS | cohere_voyage.OPERATIONS
 # Operations of routers that only some servers have.
 OPTIONAL = collections.OPERATIONS
-SCHEMAS = schemas.SCHEMAS | cohere_voyage.SCHEMAS | collections.SCHEMAS
+SCHEMAS = schemas.SCHEMAS | requests.SCHEMAS | cohere_voyage.SCHEMAS | collections.SCHEMAS
 
 
 def describe_api(app: FastAPI) -> dict[str, Any]:
@@ -69,3 +70,7 @@ def _complete(operation: dict[str, Any], path: str, known: dict[str, Any] | None
     responses |= answers
     operation["parameters"] = [*operation.get("parameters", []), *known.pop("parameters", [])]
     operation |= known
+    for parameter in operation["parameters"]:
+        shape = PATH_PARAMETERS.get((path, parameter["name"]))
+        if shape is not None:
+            parameter["schema"] = shape

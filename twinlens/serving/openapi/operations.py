@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinlens.serving.openapi.schemas import Schema, array_of, closed_object, open_object, ref
+from twinlens.serving.openapi.forms import FORMS
+from twinlens.serving.openapi.request_shapes import FOLDER, request_object
+from twinlens.serving.openapi.schemas import (
+    Schema,
+    array_of,
+    closed_object,
+    open_object,
+    ref,
+)
 
 # A red square of 2x2 pixels.
 PICTURE = (
@@ -12,8 +20,6 @@ PICTURE = (
     "Af7gP9Y167WwAAAABJRU5ErkJggg=="
 )
 Operation = dict[str, Any]
-
-_FILES: Schema = array_of({"type": "string", "contentMediaType": "image/*"})
 
 
 def json_of(schema: str, **examples: Any) -> Operation:
@@ -66,7 +72,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 whole_numbers={"images": [PICTURE], "output": "int8"},
             ),
             _RAW_IMAGE,
-            {"multipart/form-data": {"schema": open_object([], images=_FILES)}},
+            {"multipart/form-data": {"schema": FORMS["embed"]}},
         ),
         "responses": {"200": answer("EmbedAnswer", "A row for each item, or its error", **_BYTES)},
     },
@@ -118,13 +124,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                     "top_k": 1,
                 },
             ),
-            {
-                "multipart/form-data": {
-                    "schema": open_object(
-                        ["images"], images=_FILES, classes=array_of({"type": "string"})
-                    )
-                }
-            },
+            {"multipart/form-data": {"schema": FORMS["zeroshot"]}},
         ),
         "responses": {"200": answer("ZeroShotAnswer", "Labels for each image, best first")},
     },
@@ -139,7 +139,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 },
                 job={"classes": ["red", "green"], "background": True},
             ),
-            {"multipart/form-data": {"schema": {"type": "object"}}},
+            {"multipart/form-data": {"schema": FORMS["classifier"]}},
         ),
         "responses": _CLASSIFIER_MADE,
     },
@@ -163,15 +163,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/attention"): {
         "requestBody": body(
             {
-                "application/json": {
-                    "schema": closed_object(
-                        ["image"],
-                        image={"type": "string"},
-                        head={"type": "integer", "minimum": 0},
-                        model={"type": "string"},
-                    ),
-                    "examples": {"one_head": {"value": {"image": PICTURE, "head": 0}}},
-                }
+                **json_of("AttentionRequest", one_head={"image": PICTURE, "head": 0}),
             },
             _RAW_IMAGE,
         ),
@@ -187,9 +179,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/v1/models/{name}"): {"responses": {"200": answer("Model", "It")}},
     ("put", "/v1/models/{name}"): {
         "requestBody": {
-            "content": {
-                "application/json": {"schema": closed_object([], bundle={"type": "string"})}
-            }
+            "content": {"application/json": {"schema": request_object([], bundle=FOLDER)}}
         },
         "responses": {"200": answer("Model", "Loaded")},
     },

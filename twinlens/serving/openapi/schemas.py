@@ -1,4 +1,4 @@
-"""The shapes of requests and answers, as JSON Schema: the components of the OpenAPI document."""
+"""The shapes of answers, as JSON Schema, and what all shapes are made of."""
 
 from __future__ import annotations
 
@@ -42,37 +42,12 @@ def either(*schemas: Schema) -> Schema:
 
 MODEL: Schema = {"type": "string", "description": "Name of a served bundle; none: the first"}
 PRECISION: Schema = {"type": "string", "description": "One of those loaded, as fp32 or int8"}
-IMAGE: Schema = {"type": "string", "description": "data URI, base64, or URL where allowed"}
+IMAGE: Schema = {
+    "type": "string",
+    "format": "image",
+    "description": "data URI, base64, or URL where allowed",
+}
 COUNT: Schema = {"type": "integer", "minimum": 0}
-_TEMPLATES = either(
-    {"type": "string", "description": "A template with {} or the name of a set"},
-    array_of({"type": "string", "pattern": r"\{\}"}, minItems=1),
-)
-_CLASSES = array_of(TEXT, minItems=1)
-_ITEM = either(
-    TEXT,
-    closed_object(["text"], text=TEXT),
-    closed_object(["image"], image=IMAGE),
-)
-_EMBED_OPTIONS: dict[str, Schema] = {
-    "model": MODEL,
-    "precision": PRECISION,
-    "dimensions": {"type": "integer", "minimum": 1},
-    "output": {"enum": ["float32", "int8", "ubinary"]},
-}
-_ZERO_SHOT: dict[str, Schema] = {
-    "model": MODEL,
-    "precision": PRECISION,
-    "classes": _CLASSES,
-    "classifier": {"type": "string"},
-    "templates": _TEMPLATES,
-    "candidate_labels": _CLASSES,
-    "hypothesis_template": {"type": "string"},
-    "multi_label": {"type": "boolean"},
-    "top_k": {"type": "integer", "minimum": 1},
-    "none_of_these": either({"type": "boolean"}, {"type": "number", "minimum": -1, "maximum": 1}),
-}
-
 SCHEMAS: dict[str, Schema] = {
     "Error": closed_object(
         ["error"],
@@ -87,14 +62,6 @@ SCHEMAS: dict[str, Schema] = {
         param={"type": ["string", "null"]},
         code={"type": ["string", "null"]},
     ),
-    "Item": _ITEM,
-    "EmbedRequest": closed_object(
-        [],
-        inputs=array_of(ref("Item"), minItems=1),
-        texts=array_of(TEXT, minItems=1),
-        images=array_of(IMAGE, minItems=1),
-        **_EMBED_OPTIONS,
-    ),
     "EmbedAnswer": closed_object(
         ["embeddings", "model", "revision"],
         embeddings=array_of(either(NUMBERS, ref("Error"))),
@@ -102,31 +69,6 @@ SCHEMAS: dict[str, Schema] = {
         model={"type": "string"},
         revision={"type": "string"},
         usage=open_object(["total_tokens"], total_tokens=COUNT),
-    ),
-    "OpenAIRequest": open_object(
-        [],
-        model=MODEL,
-        input=either(
-            TEXT,
-            array_of(
-                either(
-                    TEXT,
-                    open_object(["text"], text=TEXT),
-                    open_object(["image"], image=IMAGE),
-                ),
-                minItems=1,
-            ),
-        ),
-        messages={"type": "array", "minItems": 1},
-        modality={"enum": ["text", "image"]},
-        dimensions={"type": "integer", "minimum": 1},
-        encoding_format={"enum": ["float", "base64", "bytes", "bytes_only"]},
-        output_dimension={"type": "integer", "minimum": 1},
-        output_dtype={"enum": ["float", "int8", "uint8", "binary", "ubinary"]},
-        embedding_type={"enum": ["float", "base64", "binary", "ubinary"]},
-        embed_dtype={"enum": ["float32", "float16"]},
-        endianness={"enum": ["native", "little", "big"]},
-        user={"type": "string"},
     ),
     "OpenAIAnswer": closed_object(
         ["object", "data", "model", "usage"],
@@ -143,11 +85,6 @@ SCHEMAS: dict[str, Schema] = {
         usage=closed_object(
             ["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT
         ),
-    ),
-    "ZeroShotRequest": closed_object(
-        ["images"],
-        images=array_of(either(IMAGE, closed_object(["image"], image=IMAGE)), minItems=1),
-        **_ZERO_SHOT,
     ),
     "Label": closed_object(
         ["label", "index", "score", "similarity"],
@@ -173,18 +110,6 @@ SCHEMAS: dict[str, Schema] = {
         model={"type": "string"},
         revision={"type": "string"},
     ),
-    "ClassifierRequest": closed_object(
-        ["classes"],
-        classes=array_of(
-            either(TEXT, closed_object(["name"], name=TEXT, examples=array_of(IMAGE, minItems=1))),
-            minItems=1,
-        ),
-        model=MODEL,
-        templates=_TEMPLATES,
-        hypothesis_template={"type": "string"},
-        text_weight={"type": "number", "minimum": 0, "maximum": 1},
-        background={"type": "boolean"},
-    ),
     "Classifier": open_object(
         ["object", "name", "revision", "examples", "created"],
         object={"const": "classifier"},
@@ -207,14 +132,6 @@ SCHEMAS: dict[str, Schema] = {
         progress={"type": "number"},
         stage={"type": ["string", "null"]},
         error={"type": ["string", "null"]},
-    ),
-    "SimilarityRequest": closed_object(
-        [],
-        pairs=array_of(array_of(ref("Item"), minItems=2, maxItems=2), minItems=1),
-        left=array_of(ref("Item"), minItems=1),
-        right=array_of(ref("Item"), minItems=1),
-        model=MODEL,
-        precision=PRECISION,
     ),
     "SimilarityAnswer": closed_object(
         ["similarities", "model", "revision"],

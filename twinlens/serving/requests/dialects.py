@@ -56,12 +56,12 @@ def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
 
 
 def _read_items(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
+    is_image = fields.text("modality", ("text", "image")) == "image"
     if fields.has("messages"):
         if fields.has("input"):
             raise InputError("give either input or messages", field="messages")
         return _read_conversations(fields, limits)
     value = fields.any("input")
-    is_image = fields.text("modality", ("text", "image")) == "image"
     if isinstance(value, str):
         return [_read_input(value, "input", is_image, limits)], ["input"]
     values = fields.values("input", limits.items)
@@ -93,10 +93,12 @@ def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> In
 
 def _read_format(fields: Fields) -> tuple[str, str]:
     """Return the encoding of rows and their number type."""
-    if fields.has("embedding_type"):
-        jina = fields.text("embedding_type", _JINA_FORMATS) or "float"
-        return ("float", jina) if jina in ("binary", "ubinary") else (jina, "float32")
-    return fields.text("encoding_format", _FORMATS) or "float", read_voyage_type(fields)
+    jina = fields.text("embedding_type", _JINA_FORMATS)
+    encoding = fields.text("encoding_format", _FORMATS) or "float"
+    number_type = read_voyage_type(fields)
+    if jina is None:
+        return encoding, number_type
+    return ("float", jina) if jina in ("binary", "ubinary") else (jina, "float32")
 
 
 def read_voyage_type(fields: Fields) -> str:
@@ -107,8 +109,9 @@ def read_voyage_type(fields: Fields) -> str:
 
 def read_dimensions(fields: Fields) -> int | None:
     """Return the requested length; Cohere and Voyage call it `output_dimension`."""
-    name = "output_dimension" if fields.has("output_dimension") else "dimensions"
-    return fields.integer(name, 1, _MOST_DIMENSIONS)
+    named = fields.integer("output_dimension", 1, _MOST_DIMENSIONS)
+    plain = fields.integer("dimensions", 1, _MOST_DIMENSIONS)
+    return plain if named is None else named
 
 
 def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:

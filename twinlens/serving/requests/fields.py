@@ -57,6 +57,8 @@ class Fields:
         value = self._raw.get(name)
         if value is None:
             return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON knows no integers: 8.0 is one
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self._wrong(name, f"a whole number within {low} and {high}")
         return value

@@ -56,6 +56,7 @@ async def _answer(
     call: Call,
     turns: asyncio.Semaphore,
 ) -> Response:
+    fields.only("image", "head", "model")
     head = fields.integer("head", 0, 4096)
     (item,) = await fetch_items([image], call, service.fetcher)
     if item.error is not None:

@@ -93,6 +93,7 @@ async def _put(
     """Build a small classifier within the request, a large one as a job."""
     limits = service.settings.limits
     fields.only("model", "classes", "templates", "hypothesis_template", "text_weight", "background")
+    weight = fields.number("text_weight", 0.0, 1.0)
     classes = read_classes(fields, files, limits)
     templates = choose_templates(read_templates(fields, limits), model.encoder.manifest.templates)
     is_large = len(classes) * len(templates) > limits.prompts
@@ -105,7 +106,6 @@ async def _put(
             f"a classifier with examples may take {limits.prompts} prompts; use fewer templates",
             field="templates",
         )
-    weight = fields.number("text_weight", 0.0, 1.0)
     classes = [await _fetch_examples(service, spec, call) for spec in classes]
     classifier = await build_classifier(
         model, name, classes, templates, 0.5 if weight is None else weight, call
@@ -125,7 +125,7 @@ def read_classes(fields: Fields, files: dict[str, list[bytes]], limits: Limits) 
     if not specs:
         raise InputError("classes is missing: a list of names", field="classes")
     if len({spec.name for spec in specs}) != len(specs):
-        raise InputError("classes names a class twice", field="classes")
+        raise InputError("classes names a class twice", field="classes", code="duplicate_class")
     if sum(len(spec.examples) for spec in specs) > limits.items:
         raise TooLargeError(
             f"the classes have more than {limits.items} examples together, the limit",

@@ -166,7 +166,9 @@ async def _embed_upserts(
     for i, one in enumerate(upserts):
         vector = one.term.vector
         if vector is not None and (len(vector) != dim or not np.linalg.norm(vector) > 0):
-            rows[i] = InputError(f"vector must have {dim} numbers and a length above 0")
+            rows[i] = InputError(
+                f"vector must have {dim} numbers and a length above 0", code="vector_mismatch"
+            )
     return rows, images
 
 

@@ -86,7 +86,7 @@ def find_source(service: Service, name: str, bundle: str | None) -> str:
         return bundle
     folder = service.settings.bundles
     if folder is None:
-        raise InputError(
+        raise NotFoundError(
             "this server was started without a folder of bundles (--bundles DIR); leave bundle "
             "out to open the same path again, or write builtin",
             field="bundle",

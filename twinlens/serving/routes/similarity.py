@@ -37,6 +37,8 @@ def build_endpoint(service: Service) -> Endpoint:
 
 async def _answer(service: Service, model: ServedModel, fields: Fields, call: Call) -> Response:
     limits = service.settings.limits
+    if fields.has("pairs") and (fields.has("left") or fields.has("right")):
+        raise InputError("give pairs, or left and right, but not both", field="pairs")
     if fields.has("pairs"):
         items, names = _read_pairs(fields, limits)
         rows, _ = await embed_all_or_fail(service, model, items, names, call)

@@ -22,7 +22,6 @@ from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
 from twinlens.serving.requests.items import InputItem
 from twinlens.serving.requests.multipart import Form, parse_form
-from twinlens.serving.routes.embed import is_integer
 from twinlens.serving.routes.endpoint import Endpoint
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -35,7 +34,8 @@ _CLASSES = ("classes", "candidate_labels", "labels")
 _TEMPLATES = ("templates", "hypothesis_template")
 _TYPED = ("top_k", "multi_label", "none_of_these")
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
-_NUMBER = re.compile(r"[+-]?[0-9]{0,9}\.[0-9]{1,9}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,17})?|\.[0-9]{1,17})(?:[eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,9 @@ def _read_json(fields: Fields, limits: Limits) -> ZeroShotRequest:
 
 def _read_image(value: object, index: int) -> InputItem:
     if isinstance(value, dict):
-        value = value.get("image")
+        fields = Fields(value, f"images[{index}]")
+        fields.only("image")
+        value = fields.any("image")
     if not isinstance(value, str):
         raise InputError(f"images[{index}] must be a data URI or base64", field=f"images[{index}]")
     return InputItem(image=value)
@@ -182,14 +184,16 @@ def _read_options(fields: Fields, images: Sequence[InputItem], limits: Limits) -
 
 
 def _read_classes(fields: Fields, limits: Limits) -> list[str] | None:
-    for name in _CLASSES:
-        if fields.has(name):
-            return fields.texts(name, limits.classes, limits.text_characters)
-    return None
+    given = [name for name in _CLASSES if fields.has(name)]
+    if len(given) > 1:
+        raise InputError(f"give one of {' and '.join(given)}", field=given[1])
+    return fields.texts(given[0], limits.classes, limits.text_characters) if given else None
 
 
 def read_templates(fields: Fields, limits: Limits) -> str | list[str] | None:
     """Return the name of a set, one template, a list of templates, or None."""
+    if all(fields.has(name) for name in _TEMPLATES):
+        raise InputError("give either templates or hypothesis_template", field=_TEMPLATES[1])
     for name in _TEMPLATES:
         value = fields.any(name)
         if isinstance(value, str):
@@ -215,6 +219,6 @@ def read_value(value: str) -> object:
     """Return a form's text as the boolean or number that it spells, else unchanged."""
     if value.lower() in _TRUTHS:
         return _TRUTHS[value.lower()]
-    if is_integer(value):
+    if _INTEGER.fullmatch(value):
         return int(value)
     return float(value) if _NUMBER.fullmatch(value) else value
