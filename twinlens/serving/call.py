@@ -16,6 +16,8 @@ STAGES = ("receive", "fetch", "decode", "queue", "encode", "score", "answer")
 class QueueReservation(Protocol):
     """The places in a queue that were reserved when a request was admitted."""
 
+    address: str  # of the client, as `name_client` returns it
+
     def arrive(self) -> None:
         """Say that the body is here, or refuse it where no place is left."""
         ...

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import InputError, TwinlensError
-from twinlens.serving.call import Call, name_client
+from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
@@ -144,13 +144,14 @@ class Service:
         asked = request.headers.get("twinlens-timeout")
         if asked is not None:
             seconds = min(seconds, read_seconds(asked))
+        reservation = request.scope["state"].get("reservation")
         call = Call(
             self.clock,
             deadline=self.clock.now() + seconds,
             pixels_left=limits.request_pixels,
             wait_gone=lambda: _wait_gone(request),
-            reservation=request.scope["state"].get("reservation"),
-            client=name_client((request.scope.get("client") or ("",))[0]),
+            reservation=reservation,
+            client=reservation.address if reservation is not None else "",
         )
         request.scope["state"]["call"] = call
         return call

@@ -137,7 +137,7 @@ def test_a_bad_item_fails_alone(filled: TestClient, uri: Uri) -> None:
     answer = filled.post("/collections/photos/items", json={"items": items})
     assert answer.json()["upserted"] == 1
     codes = [one.get("error", {}).get("code") for one in answer.json()["data"]]
-    assert codes == ["image_decode_failed", None, "invalid_value"]
+    assert codes == ["image_decode_failed", None, "vector_mismatch"]
     named = [one.get("error", {}).get("param") for one in answer.json()["data"]]
     assert named == ["items[0].image", None, "items[2]"]
     assert answer.headers["twinlens-failed-items"] == "2"
@@ -312,3 +312,12 @@ def test_a_page_of_another_site_writes_nothing(filled: TestClient) -> None:
     json_of_another = {"content-type": "application/json", "origin": "http://evil.test"}
     assert filled.post(path, content=body, headers=json_of_another).status_code == 403
     assert filled.get("/collections/photos/items/planted").status_code == 404
+
+
+def test_a_vector_beyond_32_bit_numbers_is_a_400(filled: TestClient) -> None:
+    vector = [1e181, *[0.0] * 15]
+    items = {"items": [{"id": "long", "vector": vector}]}
+    for path, body in (("/collections/photos/items", items), ("/search", {"vector": vector})):
+        answer = filled.post(path, json=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "vector_mismatch"

@@ -103,9 +103,15 @@ def test_prompts_that_are_known_cost_nothing(
 
 def test_small_batches_teach_nothing() -> None:
     load = TextLoad()
-    load.observe(10, 1.0)
+    for _ in range(9):
+        load.observe(10, 1.0)
     assert load.seconds_for(1000) == 0
-    load.observe(1000, 1.0)
+
+
+def test_nothing_is_estimated_before_four_batches_and_one_slow_batch_decides_nothing() -> None:
+    load = TextLoad()
+    for _ in range(3):
+        load.observe(1000, 1.0)
+    assert load.seconds_for(1000) == 0
+    load.observe(1000, 9.0)
     assert load.seconds_for(1000) == pytest.approx(1.0)
-    load.observe(1000, 2.0)
-    assert load.seconds_for(1000) == pytest.approx(1.2)

@@ -37,7 +37,8 @@ class Arrivals:
     @property
     def is_full(self) -> bool:
         """Whether every place is taken or promised."""
-        return self._taken + self._count_promised() >= self._most
+        promised = self._count_promised() if self._promised else 0
+        return self._taken + promised >= self._most
 
     def begin(self, request: Arriving) -> None:
         """Promise a place to a request, unless its address has too many that do not come."""
@@ -48,35 +49,34 @@ class Arrivals:
 
     def take_place(self, request: Arriving) -> bool:
         """Give a place to a request that has arrived; False where none is left."""
-        if not request.has_place:
-            if request not in self._promised and self.is_full:
+        if self._promised.pop(request, None) is None:
+            if self.is_full:
                 return False
-            self._forget(request)
-            request.has_place = True
-            self._taken += 1
+            self._call_quick(request)
+        request.has_place = True
+        self._taken += 1
         return True
 
     def end(self, request: Arriving) -> None:
         """Take the place or the promise back."""
-        self._forget(request)
         if request.has_place:
             request.has_place = False
             self._taken -= 1
+        elif self._promised.pop(request, None) is None:
+            self._call_quick(request)
 
     def _count_promised(self) -> int:
-        if self._promised:
-            since = self._clock.now() - _SECONDS
-            while self._promised and self._promised[oldest := next(iter(self._promised))] < since:
-                del self._promised[oldest]
-                self._call_slow(oldest)
+        since = self._clock.now() - _SECONDS
+        while self._promised and self._promised[oldest := next(iter(self._promised))] < since:
+            del self._promised[oldest]
+            self._call_slow(oldest)
         return len(self._promised)
 
     def _call_slow(self, request: Arriving) -> None:
         request.is_slow = True
         self._slow[request.address] += 1
 
-    def _forget(self, request: Arriving) -> None:
-        self._promised.pop(request, None)
+    def _call_quick(self, request: Arriving) -> None:
         if request.is_slow:
             request.is_slow = False
             self._slow[request.address] -= 1

@@ -27,11 +27,11 @@ class Reservation:
 
     def try_arrive(self) -> bool:
         """Say that the body is here; False where no place is left for it."""
-        return self._arrivals.take_place(self)
+        return self.has_place or self._arrivals.take_place(self)
 
     def arrive(self) -> None:
         """Say that the body is here, or refuse it where no place is left."""
-        if not self.try_arrive():
+        if not (self.has_place or self._arrivals.take_place(self)):
             raise OverloadedError("the body came late, and every place was taken; try again later")
 
     def settle(self) -> None:

@@ -35,24 +35,14 @@ class FloorRate:
         return came < self._rate * seconds
 
 
-class _Arrival:
-    """A body on its way."""
-
-    __slots__ = ("began", "call", "floor")
-
-    def __init__(self, call: Call, now: float, rate: float) -> None:
-        self.began = now
-        self.call = call
-        self.floor = FloorRate(rate, now)
-
-
 class BodyReader:
     """Reads bodies within a limit per body and a limit for all bodies in memory."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._receiving: dict[asyncio.Task[object], _Arrival] = {}
+        self._receiving: dict[asyncio.Task[object], tuple[float, Call]] = {}  # since when
+        self._floors: dict[asyncio.Task[object], FloorRate] = {}  # of those that take a while
         self._late: dict[asyncio.Task[object], str] = {}  # why each is ended
         self.held_bytes = 0
         self._held_by: Counter[str] = Counter()  # client -> bytes
@@ -64,7 +54,7 @@ class BodyReader:
             raise self._too_large()
         task = asyncio.current_task()
         assert task is not None
-        self._receiving[task] = _Arrival(call, self._clock.now(), self._limits.body_rate)
+        self._receiving[task] = (self._clock.now(), call)
         try:
             return await self._receive(request, call)
         except asyncio.CancelledError:
@@ -74,6 +64,7 @@ class BodyReader:
             raise SlowBodyError(self._late[task]) from None
         finally:
             self._late.pop(task, None)
+            self._floors.pop(task, None)
             del self._receiving[task]
 
     def release(self, call: Call) -> None:
@@ -91,17 +82,19 @@ class BodyReader:
         body.
         """
         now = self._clock.now()
-        for task, arrival in self._receiving.items():
-            reason = "" if task in self._late else self._find_delay(arrival, now)
+        for task, (began, call) in self._receiving.items():
+            reason = "" if task in self._late else self._find_delay(task, began, call, now)
             if reason:
                 self._late[task] = reason
                 task.cancel()
 
-    def _find_delay(self, arrival: _Arrival, now: float) -> str:
-        if now - arrival.began > self._limits.body_seconds:
+    def _find_delay(self, task: asyncio.Task[object], began: float, call: Call, now: float) -> str:
+        """Return why a body is too slow, or nothing."""
+        if now - began > self._limits.body_seconds:
             return f"the body did not arrive within {self._limits.body_seconds:g} s"
-        if arrival.floor.is_missed(now, arrival.call.body_bytes):
-            return f"the body came more slowly than {self._limits.body_rate:g} bytes a second"
+        floor = self._floors.setdefault(task, FloorRate(self._limits.body_rate, began))
+        if floor.is_missed(now, call.body_bytes):
+            return f"the body arrived at less than {self._limits.body_rate:g} bytes a second"
         return ""
 
     async def _receive(self, request: Request, call: Call) -> bytes:

@@ -165,7 +165,9 @@ async def _embed_upserts(
     dim = served.snapshot().head.dim
     for i, one in enumerate(upserts):
         vector = one.term.vector
-        if vector is not None and (len(vector) != dim or not np.linalg.norm(vector) > 0):
+        if vector is not None and (
+            len(vector) != dim or not np.linalg.norm(np.asarray(vector, np.float32)) > 0
+        ):
             rows[i] = InputError(
                 f"vector must have {dim} numbers and a length above 0", code="vector_mismatch"
             )

@@ -175,6 +175,14 @@ def _read_vector(fields: Fields, where: str) -> tuple[float, ...]:
     values = fields.values("vector", 65_536) or []
     if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in values):
         raise InputError(f"{where}.vector must be numbers", field=f"{where}.vector")
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(np.asarray(values, np.float32))
+    if not np.isfinite(length):
+        raise InputError(
+            f"{where}.vector is too long for 32-bit numbers; scale it to length 1",
+            field=f"{where}.vector",
+            code="vector_mismatch",
+        )
     return tuple(map(float, values))
 
 
