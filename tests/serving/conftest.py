@@ -195,7 +195,7 @@ class Listening:
         self.encoder = encoder
         self.service = Service(settings, lambda source, precision: encoder)
         self.service.load("colours", "colours")
-        app = add_middleware(build_app(self.service))
+        app = self.app = add_middleware(build_app(self.service))
         config = uvicorn.Config(
             app,
             http=build_protocol(app),

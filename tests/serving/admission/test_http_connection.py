@@ -191,12 +191,16 @@ def test_a_head_at_the_limit_is_answered_and_each_head_is_counted_by_itself(hast
     assert statuses(exchange(hasty, (head + b"\r\n") * 5)) == [200] * 5
     many = FIRST + b"".join(b"A%d: x\r\n" % i for i in range(9)) + b"\r\n"
     assert statuses(exchange(hasty, many * 5)) == [200] * 5
+    large = FIRST + b"A: " + b"x" * 2100 + b"\r\n\r\n"
+    assert statuses(exchange(hasty, many + large + many)) == [200, 431]  # in one segment
 
 
 def test_endless_trailers_are_cut_off(hasty: Any) -> None:
     lines = [b"POST /embed HTTP/1.1", b"Host: x", JSON.strip(), b"Transfer-Encoding: chunked"]
-    body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY) + b"A: x\r\n" * 20
-    assert statuses(exchange(hasty, b"\r\n".join([*lines, b"", b""]) + body)) == [431]
+    body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY)
+    head = b"\r\n".join([*lines, b"", b""])
+    assert statuses(exchange(hasty, head + body, b"A: x\r\n" * 200, b"A: x\r\n" * 200)) == [431]
+    assert statuses(exchange(hasty, head + body + b"A: ", b"x" * 1500, b"x" * 1500)) == [431]
 
 
 def test_a_head_that_does_not_come_in_time_is_a_408_and_silence_is_closed(hasty: Any) -> None:

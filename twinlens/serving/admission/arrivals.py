@@ -42,7 +42,7 @@ class Arrivals:
 
     def begin(self, request: Arriving) -> None:
         """Promise a place to a request, unless its address has too many that do not come."""
-        if self._slow[request.address] >= self._share:
+        if self._slow.get(request.address, 0) >= self._share:
             self._call_slow(request)
         else:
             self._promised[request] = self._clock.now()

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
 from twinlens.serving.admission.prepared_responses import write_fault
+from twinlens.serving.admission.response_cycle import ResponseCycle
 from twinlens.serving.requests.body import FloorRate
 from twinlens.serving.settings import Limits
 
@@ -36,6 +39,7 @@ class HttpConnection(HttpToolsProtocol):
     head_since: float | None = None  # when the head began that has not arrived
     has_ended_reading = False  # nothing that arrives is read any more
     is_head = True  # a head is arriving, or nothing is
+    is_refused = False  # whether the request whose body is arriving was refused
     _is_upgrade = False  # what the parser holds is to be read again, as plain HTTP
     _unanswered = 0  # requests that were handed to the application
     _fault = (400, "the request is not valid HTTP")
@@ -43,10 +47,8 @@ class HttpConnection(HttpToolsProtocol):
     _discarded = 0
     _passed = 0  # bytes of a body that nobody reads
     _floor: FloorRate | None = None
-    _head_bytes = 0  # of the fields that are read, trailers included
-    _fields = 0
-    _loose_bytes = 0  # that the parser holds of a field which is not read whole
-    _is_new_message = False
+    _loose_bytes = 0  # received since the last head, piece of a body, or end of a request
+    _most_head_bytes = 0  # that a head which is complete now can have
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
@@ -65,15 +67,15 @@ class HttpConnection(HttpToolsProtocol):
         if self.has_ended_reading:
             self._discard(len(data))
             return
-        if self.is_head and self.head_since is None:
-            self.head_since = self.loop.time()
-        self._is_new_message = False
+        self._loose_bytes += len(data)
+        self._most_head_bytes = self._loose_bytes
         try:
-            self._parse(data)
-            if self.is_head and not self._is_new_message:
-                self._loose_bytes += len(data)
-                if self._loose_bytes > self.limits.head_bytes:
-                    self._refuse_head()
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._parse_plainly(data[upgrade.args[0] :])
+            if self._loose_bytes:
+                self._check_loose_bytes()
         except (httptools.HttpParserError, _FaultError):
             if not self.has_ended_reading:
                 self.end_reading(*self._fault)
@@ -92,22 +94,13 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def on_message_begin(self) -> None:
-        """Begin to count a head."""
-        super().on_message_begin()
-        self._head_bytes = self._fields = 0
-
-    def on_url(self, url: bytes) -> None:
-        """Keep a piece of the target."""
-        super().on_url(url)
-        self._count_head(len(url))
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep one field of the head; a trailer comes too late to be one."""
-        self._fields += 1
-        self._count_head(len(name) + len(value) + 4)
         if self.is_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check what the parser leaves unchecked, and begin the request."""
@@ -120,7 +113,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         self.head_since = None
         self._loose_bytes = 0
-        self._check_framing(self.parser.get_http_version())
+        self._check_head()
         self._passed = 0
         self._floor = None
         self.begin_request()
@@ -128,13 +121,42 @@ class HttpConnection(HttpToolsProtocol):
 
     def begin_request(self) -> None:
         """Hand the request to the application, now or in its turn."""
-        super().on_headers_complete()
+        scope = self.scope
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before = self.cycle
+        self.cycle = ResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
         self._unanswered += 1
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body; of one that was answered, pass over what would be accepted."""
-        if not self.is_answered:
-            super().on_body(body)
+        self._loose_bytes = 0
+        if not (self.is_refused or self.cycle.response_complete):
+            self.cycle.body += body
+            if len(self.cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            self.cycle.message_event.set()
             return
         self._passed += len(body)
         if self._passed > self.limits.body_bytes:
@@ -144,17 +166,20 @@ class HttpConnection(HttpToolsProtocol):
         """Wait for the next request, unless this was to be the last."""
         if self._is_upgrade:
             return
-        self.is_head = self._is_new_message = True
+        self.is_head = True
+        self._loose_bytes = 0
         self.finish_request()
 
     def finish_request(self) -> None:
         """Tell the application that the body is complete."""
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     @property
     def is_answered(self) -> bool:
         """Whether the request whose body arrives has its answer already."""
-        return self.cycle.response_complete
+        return self.is_refused or self.cycle.response_complete
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or say the last thing."""
@@ -192,27 +217,29 @@ class HttpConnection(HttpToolsProtocol):
         cycle.message_event.set()
         self._unanswered -= 1
 
-    def _parse(self, data: bytes) -> None:
-        """Feed the parser; a request to change the protocol is read again without that wish.
+    def _parse_plainly(self, data: bytes) -> None:
+        """Parse a request to change the protocol again without that wish, and what is behind it.
 
         The parser takes all behind such a head for the other protocol, the body too.
         """
         while True:
+            self._is_upgrade = False
+            head = self._write_plain_head()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(head)
             try:
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                self._is_upgrade = False
-                head = self._write_plain_head()
                 data = data[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-                self.parser.feed_data(head)
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self.limits.head_bytes or self._fields > self.limits.head_fields:
+    def _check_loose_bytes(self) -> None:
+        """Refuse a head, or what stands between pieces of a body, that grows without end."""
+        if self._loose_bytes > self.limits.head_bytes:
             self._refuse_head()
+        if self.is_head and self.head_since is None:
+            self.head_since = self.loop.time()
 
     def _refuse_head(self) -> None:
         self.fail(
@@ -234,19 +261,28 @@ class HttpConnection(HttpToolsProtocol):
             lines.append(b"%s: %s" % (name, value))
         return b"\r\n".join([*lines, b"", b""])
 
-    def _check_framing(self, version: str) -> None:
-        """Refuse a head that two servers could read in two ways."""
-        if version not in ("1.1", "1.0"):
-            self.fail(400, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    def _check_head(self) -> None:
+        """Refuse a head that is too large, or that two servers could read in two ways."""
+        headers, limits = self.headers, self.limits
+        if len(headers) > limits.head_fields or (
+            self._most_head_bytes > limits.head_bytes
+            and len(self.url) + sum(len(n) + len(v) + 4 for n, v in headers) > limits.head_bytes
+        ):
+            self._refuse_head()
+        version = self.parser.get_http_version()
+        if version != "1.1":
+            if version != "1.0":
+                self.fail(400, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+            self.scope["http_version"] = version
         hosts = 0
-        for name, value in self.headers:
+        for name, value in headers:
             if name == b"host":
                 hosts += 1
                 if not _HOST.fullmatch(value):
                     self.fail(400, "the Host header is not a host")
             elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
                 self.fail(400, "the only Transfer-Encoding is chunked, and only in HTTP/1.1")
-        if hosts > 1 or (not hosts and version == "1.1"):
+        if hosts != 1 and (hosts or version == "1.1"):
             self.fail(400, f"the request has {hosts} Host headers; it must have one")
 
     def _send_last_answer(self) -> None:

@@ -15,6 +15,7 @@ from twinlens.errors import TwinlensError
 from twinlens.serving.failures import ForbiddenError, HostError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_MOST_SEEN = 64
 _READING = ("GET", "HEAD", "OPTIONS")
 _PORTS = {"http": ":80", "https": ":443"}
 
@@ -24,6 +25,7 @@ class OriginGuard:
 
     def __init__(self, hosts: Collection[str], origins: Collection[str]) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)  # empty: any
+        self._seen: set[bytes] = set()  # Host headers that were found to be among them
         self._origins = frozenset(origins)
 
     def find_fault(
@@ -38,7 +40,7 @@ class OriginGuard:
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
-        if self._hosts and host and _name_of(host) not in self._hosts:
+        if self._hosts and host and host not in self._seen and not self._is_known(host):
             return HostError(
                 f"this server is not known as {host[:80].decode('latin-1')!r}; where it should "
                 "be, start it with --allow-host NAME",
@@ -52,6 +54,14 @@ class OriginGuard:
                 code="origin_not_allowed",
             )
         return None
+
+    def _is_known(self, host: bytes) -> bool:
+        """Whether a Host header is one of the names; ports are ignored."""
+        if _name_of(host) not in self._hosts:
+            return False
+        if len(self._seen) < _MOST_SEEN:
+            self._seen.add(host)
+        return True
 
     def _is_foreign(self, host: bytes, origin: bytes, site: bytes) -> bool:
         """Whether a page sent this whose origin is neither the server's own nor allowed."""

@@ -28,7 +28,6 @@ class AdmissionProtocol(HttpConnection):
     """Answers refusals itself; passes everything else to the application."""
 
     middleware: RequestMiddleware
-    is_refused = False  # whether the request whose body is arriving was refused
     is_ending = False  # whether this connection closes without answering another request
     _address = ""  # the client, as shares are counted
     _reservation: Reservation | None = None  # of the request whose body is arriving
@@ -65,11 +64,6 @@ class AdmissionProtocol(HttpConnection):
         elif self.is_ending:
             self.transport.close()
         self.is_refused = False
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the request whose body arrives has its answer already."""
-        return self.is_refused or super().is_answered
 
     def data_received(self, data: bytes) -> None:
         """Parse the data; a connection whose refused body stops arriving times out as if idle."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 from starlette.requests import Request
 
@@ -45,7 +44,8 @@ class BodyReader:
         self._floors: dict[asyncio.Task[object], FloorRate] = {}  # of those that take a while
         self._late: dict[asyncio.Task[object], str] = {}  # why each is ended
         self.held_bytes = 0
-        self._held_by: Counter[str] = Counter()  # client -> bytes
+        self._share = max(limits.bytes_in_flight // 2, limits.body_bytes)  # of one client
+        self._held_by: dict[str, int] = {}  # client -> bytes
 
     async def read(self, request: Request, call: Call) -> bytes:
         """Return the whole body; call `release` when the request has ended."""
@@ -70,9 +70,9 @@ class BodyReader:
     def release(self, call: Call) -> None:
         """Return the bytes of the request's body to the shared limit."""
         self.held_bytes -= call.body_bytes
-        self._held_by[call.client] -= call.body_bytes
-        if not self._held_by[call.client]:
-            del self._held_by[call.client]
+        left = self._held_by.pop(call.client, 0) - call.body_bytes
+        if left:
+            self._held_by[call.client] = left
         call.body_bytes = 0
 
     def expire(self) -> None:
@@ -108,16 +108,18 @@ class BodyReader:
             more = message.get("more_body", False)
             call.body_bytes += len(chunk)
             self.held_bytes += len(chunk)
-            self._held_by[call.client] += len(chunk)
+            held_by_client = self._held_by.get(call.client, 0) + len(chunk)
+            self._held_by[call.client] = held_by_client
             if call.body_bytes > self._limits.body_bytes:
                 raise self._too_large()
             if self.held_bytes > self._limits.bytes_in_flight:
                 raise OverloadedError(
                     f"request bodies already hold {self._limits.bytes_in_flight} bytes, the limit"
                 )
-            share = max(self._limits.bytes_in_flight // 2, self._limits.body_bytes)
-            if more and self._held_by[call.client] > share:
-                raise OverloadedError(f"bodies of {share} bytes are held for this client already")
+            if more and held_by_client > self._share:
+                raise OverloadedError(
+                    f"bodies of {self._share} bytes are held for this client already"
+                )
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
