@@ -51,9 +51,9 @@ class Counts:
     files: int
 
 
-# One image through `/embed`: no change may pass through more. 19 functions in 3 files are the
+# One image through `/embed`: no change may pass through more. 16 functions in 5 files are the
 # connection's: limits on heads, places for bodies, one answer a request, origins.
-RECORDED = Counts(changes=127, functions=162, files=34)
+RECORDED = Counts(changes=127, functions=159, files=36)
 
 
 class Recorder:

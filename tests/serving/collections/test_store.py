@@ -61,7 +61,7 @@ def test_without_a_name_the_only_collection_is_found(store: CollectionStore, giv
     store.add("given", given)
     assert store.find(None) is store.find("given")
     create(store, "made")
-    with pytest.raises(InputError, match="there are: given, made") as caught:
+    with pytest.raises(InputError, match="known collections are: given, made") as caught:
         store.find(None)
     assert caught.value.field == "collection"
     with pytest.raises(NotFoundError, match="no collection 'other'; there are: given, made"):

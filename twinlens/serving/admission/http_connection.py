@@ -9,7 +9,6 @@ large or too slow is cut off before it is kept.
 from __future__ import annotations
 
 import asyncio
-import re
 from urllib.parse import unquote
 
 import httptools
@@ -17,6 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
+from twinlens.serving.admission.heads import find_fault, write_plain_head
 from twinlens.serving.admission.prepared_responses import write_fault
 from twinlens.serving.admission.response_cycle import ResponseCycle
 from twinlens.serving.requests.body import FloorRate
@@ -24,7 +24,6 @@ from twinlens.serving.settings import Limits
 
 _LINGER_SECONDS = 1.0
 _MOST_DISCARDED = 1 << 20  # bytes that a client may still send while it reads why it was cut off
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 
 
 class _FaultError(Exception):
@@ -224,7 +223,8 @@ class HttpConnection(HttpToolsProtocol):
         """
         while True:
             self._is_upgrade = False
-            head = self._write_plain_head()
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            head = write_plain_head(method, self.url, version, self.headers)
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self.parser.feed_data(head)
@@ -248,19 +248,6 @@ class HttpConnection(HttpToolsProtocol):
             f"{self.limits.head_fields} fields",
         )
 
-    def _write_plain_head(self) -> bytes:
-        """Return the head that was read, without the wish for another protocol."""
-        version = self.parser.get_http_version().encode()
-        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
-        for name, value in self.headers:
-            if name == b"upgrade":
-                continue
-            if name == b"connection":
-                options = [option.strip() for option in value.split(b",")]
-                value = b", ".join(o for o in options if o.lower() != b"upgrade")
-            lines.append(b"%s: %s" % (name, value))
-        return b"\r\n".join([*lines, b"", b""])
-
     def _check_head(self) -> None:
         """Refuse a head that is too large, or that two servers could read in two ways."""
         headers, limits = self.headers, self.limits
@@ -270,20 +257,11 @@ class HttpConnection(HttpToolsProtocol):
         ):
             self._refuse_head()
         version = self.parser.get_http_version()
-        if version != "1.1":
-            if version != "1.0":
-                self.fail(400, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        fault = find_fault(headers, version)
+        if fault:
+            self.fail(400, fault)
+        if version == "1.0":
             self.scope["http_version"] = version
-        hosts = 0
-        for name, value in headers:
-            if name == b"host":
-                hosts += 1
-                if not _HOST.fullmatch(value):
-                    self.fail(400, "the Host header is not a host")
-            elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
-                self.fail(400, "the only Transfer-Encoding is chunked, and only in HTTP/1.1")
-        if hosts != 1 and (hosts or version == "1.1"):
-            self.fail(400, f"the request has {hosts} Host headers; it must have one")
 
     def _send_last_answer(self) -> None:
         """Answer and close, in a moment: a client that is still sending can read why."""
