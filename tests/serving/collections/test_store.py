@@ -64,7 +64,9 @@ def test_without_a_name_the_only_collection_is_found(store: CollectionStore, giv
     with pytest.raises(InputError, match="known collections are: given, made") as caught:
         store.find(None)
     assert caught.value.field == "collection"
-    with pytest.raises(NotFoundError, match="no collection 'other'; there are: given, made"):
+    with pytest.raises(
+        NotFoundError, match="no collection 'other'; known collections are: given, made"
+    ):
         store.find("other")
 
 

@@ -1,9 +1,8 @@
 """One collection in a server: searched in batches, with one writer at a time.
 
 Searches that wait while one runs are answered together by one pass over the rows. The writer's lock
-is held only while writes arrive, so that a build on the command line can run afterwards. What must
-stay true: nothing is closed while in use, later calls fail with "not found", and no error names a
-folder.
+is held only while writes arrive, so that a build on the command line can run afterwards.
+What must stay true: nothing is closed while in use, and no error names a folder.
 """
 
 from __future__ import annotations
@@ -209,7 +208,7 @@ class ServedCollection:
                 similarity=params.group,
                 filter=params.filter,
                 threshold=params.threshold,
-            )
+            )  # fmt: skip
             for row in rows
         ]
 
@@ -264,11 +263,8 @@ class ServedCollection:
         """Keep the collection open for as long as it is used."""
         with self._left:
             if self.is_closing:
-                raise NotFoundError(
-                    f"there is no collection {self.name!r} any more",
-                    field="collection",
-                    code="collection_not_found",
-                )
+                gone = f"there is no collection {self.name!r} any more"
+                raise NotFoundError(gone, field="collection", code="collection_not_found")
             self._users += 1
         try:
             yield
