@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import TwinlensError
-from twinlens.index.ann.answers import Answers, load_answers, lost_shares, save_answers
+from twinlens.index.ann.answers import TrueAnswers, load_answers, lost_shares, save_answers
 from twinlens.index.ann.candidates import INDEX_NAME, TUNED_K, Candidates, IndexParams
 from twinlens.index.ann.filtered_params import FilteredParams, choose_params
 from twinlens.index.ann.kinds import PROJECTED_DIM, IndexKind, find_kind
@@ -48,7 +48,7 @@ class AnnIndex:
         self._folder = root / row.name
         self._lock = threading.Lock()
         self._open: Candidates | None = None
-        self._answers: tuple[Answers | None] | None = None
+        self._answers: tuple[TrueAnswers | None] | None = None
 
     def search(
         self, segment: Segment, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool

@@ -22,7 +22,7 @@ ANSWERS_NAME = "answers.npz"
 STALE_SHARE = 0.05
 UNKNOWN_WEIGHT = 5  # without stored answers, each dead row counts this many times
 
-Answers = Mapping[str, RowNumbers]  # rows (n, TUNED_K) by modality; -1 where there were fewer
+TrueAnswers = Mapping[str, RowNumbers]  # rows (n, TUNED_K) by modality; -1 where there were fewer
 
 
 def save_answers(folder: Path, samples: Mapping[str, Sample]) -> None:
@@ -34,7 +34,7 @@ def save_answers(folder: Path, samples: Mapping[str, Sample]) -> None:
     )
 
 
-def load_answers(folder: Path, files: Mapping[str, FileRecord]) -> Answers | None:
+def load_answers(folder: Path, files: Mapping[str, FileRecord]) -> TrueAnswers | None:
     """Return the answers, or None if they were not stored or are damaged."""
     record = files.get(ANSWERS_NAME)
     try:
@@ -47,7 +47,7 @@ def load_answers(folder: Path, files: Mapping[str, FileRecord]) -> Answers | Non
         return {name: arrays[name] for name in arrays.files}
 
 
-def lost_shares(answers: Answers | None, live: Mask, modalities: list[str]) -> dict[str, float]:
+def lost_shares(answers: TrueAnswers | None, live: Mask, modalities: list[str]) -> dict[str, float]:
     """Return the share of measured answers that are deleted, by modality."""
     if answers is None:
         dead = UNKNOWN_WEIGHT * float(np.mean(~live))
