@@ -13,7 +13,8 @@ import pytest
 from twinlens.errors import CollectionError, InputError, NotFoundError, OverloadedError
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.collections import served
-from twinlens.serving.collections.served import SearchParams, ServedCollection
+from twinlens.serving.collections.search import SearchParams
+from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.failures import UnavailableError
 

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from twinlens.index.maintenance import IndexPlan, optimise
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.app import add_middleware, build_app
-from twinlens.serving.collections.served import SearchParams
+from twinlens.serving.collections.search import SearchParams
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service

@@ -34,6 +34,7 @@ from twinlens.index.gallery.thumbnails import ThumbnailStore
 from twinlens.index.maintenance import repair
 from twinlens.index.snapshot import Snapshot
 from twinlens.index.writer import Writer
+from twinlens.serving.collections.search import SearchParams, run_search
 from twinlens.serving.failures import UnavailableError
 from twinlens.serving.files import report_full_disk
 
@@ -43,17 +44,6 @@ WRITER_IDLE_SECONDS = 2.0
 
 ResultT = TypeVar("ResultT")
 log = logging.getLogger("twinlens.serving")
-
-
-@dataclass(frozen=True)
-class SearchParams:
-    """The parameters of a search besides its embedding; searches with equal ones share a batch."""
-
-    k: int = 10
-    filter: str | None = None
-    threshold: float | None = None
-    group: float | None = None
-    exact: bool = False
 
 
 @dataclass
@@ -174,7 +164,7 @@ class ServedCollection:
 
     def _search(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
         try:
-            return self._search_now(params, rows)
+            return run_search(self.collection, params, rows)
         finally:
             if not self._is_repairing and self.collection.snapshot().damaged:
                 self._is_repairing = True
@@ -189,28 +179,6 @@ class ServedCollection:
             log.error("cannot rebuild the index of collection %s: %s", self.name, error.message)
             return  # no retry: another process writes, or the disk is faulty
         self._is_repairing = False
-
-    def _search_now(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
-        found = self._search_rows(params, rows)
-        if params.filter is not None and not any(found):
-            self.collection.require_fields(params.filter)  # a misspelt field is an error, not []
-        return found
-
-    def _search_rows(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
-        if params.group is None:
-            return self.collection.search(
-                rows, params.k, filter=params.filter, threshold=params.threshold, exact=params.exact
-            )
-        return [
-            self.collection.search_grouped(
-                row,
-                params.k,
-                similarity=params.group,
-                filter=params.filter,
-                threshold=params.threshold,
-            )  # fmt: skip
-            for row in rows
-        ]
 
     def _write(self, action: Callable[[Writer], ResultT]) -> ResultT:
         with self._writing:

@@ -19,7 +19,8 @@ from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.query import QueryPart, embed_query
 from twinlens.index.stats import report_recall
 from twinlens.serving.call import Call
-from twinlens.serving.collections.served import SearchParams, ServedCollection
+from twinlens.serving.collections.search import SearchParams
+from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
