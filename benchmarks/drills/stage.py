@@ -170,7 +170,7 @@ class Crowd:
 def make_request(path: str, body: bytes, content_type: str, accept: str = "*/*") -> bytes:
     """Return the bytes of a POST."""
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: server\r\nContent-Type: {content_type}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n"
         f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
