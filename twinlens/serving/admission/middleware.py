@@ -238,8 +238,8 @@ class _Exchange:
                     "method": scope["method"],
                     "path": path,
                     "status": self.status,
-                    "milliseconds": round(seconds * 1000, 2),
-                    "stages": {name: round(s * 1000, 2) for name, s in stages.items()},
+                    "seconds": seconds,
+                    "stages": stages,
                 },
             )
 
