@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from twinlens.cli.configuration import PREFIX, SERVE_SETTINGS, build_defaults, find_file, read_file
 from twinlens.cli.terminal import print_error
 from twinlens.errors import InputError, TwinlensError
 from twinlens.version import __version__
@@ -22,6 +23,7 @@ from twinlens.version import __version__
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serving.serve", "serve", "Use an encoder"),
     "demo": ("twinlens.cli.serving.demo", "demo", "Use an encoder"),
+    "config": ("twinlens.cli.config", "config", "Use an encoder"),
     "embed": ("twinlens.cli.bundle.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.bundle.classify", "classify", "Use an encoder"),
     "search": ("twinlens.cli.index.search", "search", "Use an encoder"),
@@ -66,7 +68,21 @@ def run(arguments: list[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("TWINLENS_DEBUG"))
     given = [argument for argument in given if argument != "--debug"]
-    sys.exit(_guard(lambda: build_app()(given), debug))
+    sys.exit(_guard(lambda: _call(given), debug))
+
+
+def _call(arguments: list[str]) -> None:
+    """Run a command with the options of the command line, the environment and the file."""
+    command = typer.main.get_command(build_app())
+    configuration = read_file(find_file())
+    defaults = build_defaults(configuration, command, {"serve": SERVE_SETTINGS})
+    command(
+        arguments,
+        prog_name="twinlens",
+        obj=configuration,
+        default_map=defaults,
+        auto_envvar_prefix=PREFIX,
+    )
 
 
 def _guard(action: Callable[[], object], debug: bool) -> int:
