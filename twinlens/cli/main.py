@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,6 +38,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "eval": ("twinlens.cli.training.evaluate", "evaluate", "Train an encoder"),
 }
 
+# Where settings stand that are no options, by command.
+SERVE_TABLES = {"serve": SERVE_SETTINGS}
+
 _HELP = """Train encoders, export them as bundles, index with them, serve them.
 
 Every command answers --help with an example. Add --debug to any of them for a traceback."""
@@ -63,6 +66,11 @@ def build_app() -> typer.Typer:
     return app
 
 
+def build_command() -> Any:
+    """Return the command line as one command that holds the others."""
+    return typer.main.get_command(build_app())
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; the entry point of the package."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -73,9 +81,9 @@ def run(arguments: list[str] | None = None) -> None:
 
 def _call(arguments: list[str]) -> None:
     """Run a command with the options of the command line, the environment and the file."""
-    command = typer.main.get_command(build_app())
+    command = build_command()
     configuration = read_file(find_file())
-    defaults = build_defaults(configuration, command, {"serve": SERVE_SETTINGS})
+    defaults = build_defaults(configuration, command, SERVE_TABLES)
     command(
         arguments,
         prog_name="twinlens",
