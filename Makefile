@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help serve test test-all test-deploy check fix lint types contract bench docs builtin clean
+.PHONY: help serve test test-all test-deploy image-test check fix lint types contract bench docs builtin clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -25,6 +25,9 @@ test-deploy: $(VENV)/.deploy ## render and check the chart, the alerts, nginx be
 	$(PYTEST) -m deploy tests/deploy $(ARGS)
 
 check: lint types contract test ## format, lint, types, import contract, tests: what CI runs
+
+image-test: ## build the image, start it as nobody, ask it one question, weigh it
+	@deploy/image_test.sh
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

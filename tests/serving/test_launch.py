@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from twinlens.errors import InputError
-from twinlens.serving.launch import Address, announce, bind_port, suggest_call
+from twinlens.serving.launch import ListenAddress, announce, bind_port, suggest_call
 from twinlens.serving.observe.logs import JsonFormatter
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
@@ -43,17 +43,19 @@ def test_https_needs_a_certificate_and_its_key(tmp_path: Path) -> None:
     junk = tmp_path / "junk.pem"
     junk.write_text("junk")
     with pytest.raises(InputError, match="belong together"):
-        Address("127.0.0.1", 0, junk).check()
+        ListenAddress("127.0.0.1", 0, junk).check()
     with pytest.raises(InputError, match=r"--tls-key '.*none.pem' is not a file"):
-        Address("127.0.0.1", 0, junk, tmp_path / "none.pem").check()
+        ListenAddress("127.0.0.1", 0, junk, tmp_path / "none.pem").check()
     with pytest.raises(InputError, match="no PEM certificate"):
-        Address("127.0.0.1", 0, junk, junk).check()
+        ListenAddress("127.0.0.1", 0, junk, junk).check()
 
 
 def test_a_port_in_use_is_reported_before_anything_is_opened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(InputError, match=rf"port {port}: Address already in use; .*--port"):
+        with pytest.raises(
+            InputError, match=rf"port {port}: Address already in use; .*--port"
+        ):
             bind_port("127.0.0.1", port)
 
 

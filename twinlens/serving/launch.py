@@ -38,7 +38,7 @@ _EXAMPLE = Path("examples/heart.png")  # exists in a checkout, where `make serve
 
 
 @dataclass(frozen=True)
-class Address:
+class ListenAddress:
     """Where a server listens, and the files that make it answer HTTPS."""
 
     host: str

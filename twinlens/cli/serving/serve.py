@@ -12,7 +12,7 @@ from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, 
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
-    from twinlens.serving.launch import Address
+    from twinlens.serving.launch import ListenAddress
     from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.service import Opener
     from twinlens.serving.settings import ServerSettings
@@ -41,7 +41,7 @@ def serve(
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="ListenAddress to listen on.")] = "127.0.0.1",
     data: Annotated[
         Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
@@ -109,10 +109,10 @@ def serve(
     }
     options = [*collect_settings(context, given), *(set_ or [])]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
-    from twinlens.serving.launch import Address, build_opener
+    from twinlens.serving.launch import ListenAddress, build_opener
 
     opener = build_opener(settings, device=device, threads=threads, fast=fast)
-    address = Address(host, port, tls_cert, tls_key)
+    address = ListenAddress(host, port, tls_cert, tls_key)
     _run(settings, opener, address, read_bundles(bundles or []), collection or [], images)
 
 
@@ -154,7 +154,7 @@ def check_settings(configuration: Configuration) -> list[str]:
 def _run(
     settings: ServerSettings,
     opener: Opener,
-    address: Address,
+    address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
     images: Path | None,
@@ -169,7 +169,7 @@ def _run(
 def _serve(
     settings: ServerSettings,
     opener: Opener,
-    address: Address,
+    address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
     images: Path | None,
