@@ -133,6 +133,14 @@ def override(settings: ServerSettings, name: str, value: str) -> ServerSettings:
     return replace(settings, **changes)
 
 
+def read_value(settings: ServerSettings, name: str) -> Any:
+    """Return the value of a field by the name that `list_names` gives."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
 def list_names(settings: ServerSettings) -> list[str]:
     """Return every field that `override` can set."""
     names = []

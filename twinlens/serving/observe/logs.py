@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-_FIELDS = ("request_id", "method", "path", "status", "model")
+_FIELDS = ("request_id", "method", "path", "status", "model", "url", "models")
 
 
 class JsonFormatter(logging.Formatter):
