@@ -110,7 +110,7 @@ def test_a_key_beyond_its_rate_gets_429_with_the_time_to_wait(
         keys=parse_keys("shop=read:reader-key"), limits=Limits(key_requests_per_minute=2)
     )
     client = make_client(settings)
-    ask = {"json": {"texts": ["red"]}, "headers": bearer(READ)}
+    ask: dict[str, Any] = {"json": {"texts": ["red"]}, "headers": bearer(READ)}
     assert [client.post("/embed", **ask).status_code for _ in range(3)] == [200, 200, 429]
     assert int(client.post("/embed", **ask).headers["retry-after"]) >= 1
 
