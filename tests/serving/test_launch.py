@@ -53,9 +53,7 @@ def test_https_needs_a_certificate_and_its_key(tmp_path: Path) -> None:
 def test_a_port_in_use_is_reported_before_anything_is_opened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(
-            InputError, match=rf"port {port}: Address already in use; .*--port"
-        ):
+        with pytest.raises(InputError, match=rf"port {port}: Address already in use; .*--port"):
             bind_port("127.0.0.1", port)
 
 

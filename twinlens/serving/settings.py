@@ -57,6 +57,7 @@ class Limits:
     request_pixels: int = 200_000_000
     text_characters: int = 8192
     requests_in_flight: int = 256
+    key_requests_per_minute: int = 0  # of one API key; 0: any number
     bytes_in_flight: int = 256 * MIB  # bodies held at once, over all requests
     image_queue: int = 256  # items between acceptance and answer, per bundle
     text_queue: int = 4096
