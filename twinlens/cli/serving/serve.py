@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.options import Engine
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ def serve(
         Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precisions to load, first is the default: fp32, or fp32,int8.")
+        str, typer.Option(help="Precisions to load, first is the default: fp32, or bf16,int8.")
     ] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    engine: Engine = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
     ] = None,
@@ -88,7 +90,7 @@ def serve(
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
     from twinlens.serving.launch import build_opener
 
-    opener = build_opener(settings, device=device, threads=threads, fast=fast)
+    opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
     _run(settings, opener, (host, port), read_bundles(bundles or []), collection or [], images)
 
 
