@@ -15,9 +15,10 @@ from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.engine import openvino_session
 from twinlens.bundle.engine.record import FILE_NAME
 from twinlens.bundle.manifest import Variant
+from twinlens.bundle.processors import count_physical_cores
 from twinlens.bundle.session import Runtime
 from twinlens.bundle.store import verify_bundle
-from twinlens.bundle.tower import Tower, find_tower_file
+from twinlens.bundle.tower import Tower, TowerFile, find_tower_file
 from twinlens.bundle.trial import Sample, recall_choice
 from twinlens.errors import InputError, MissingDependencyError
 
@@ -29,11 +30,12 @@ QUICK, SLOW = 0.01, 0.1
 def clocked(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Seconds of a run by engine, in place of the clock; tests change them."""
     seconds = {"onnxruntime": SLOW, "openvino": QUICK, "runs": 0}
+    seconds |= {"onnxruntime cpu": SLOW, "openvino cpu": QUICK}
 
-    def time(tower: Tower, items: Any, expected: float = 0.0) -> float:
+    def time(tower: Tower, items: Any, expected: float = 0.0) -> tuple[float, float]:
         assert len(tower.encode(items)) == len(items)
         seconds["runs"] += 1
-        return seconds[tower.graph.engine]
+        return seconds[tower.graph.engine], seconds[f"{tower.graph.engine} cpu"]
 
     monkeypatch.setattr(trial, "_time", time)
     return seconds
@@ -56,7 +58,14 @@ def test_the_faster_engine_runs_the_towers(
 def test_an_engine_that_does_not_win_is_not_used(
     make_toy: Make, openvino: Path, clocked: dict[str, float]
 ) -> None:
-    clocked["openvino"] = SLOW
+    clocked["openvino"] = SLOW  # though it takes less of the CPU
+    assert set(choose(make_toy()).values()) == {"onnxruntime"}
+
+
+def test_an_engine_that_wins_by_taking_more_of_the_machine_is_not_used(
+    make_toy: Make, openvino: Path, clocked: dict[str, float]
+) -> None:
+    clocked["openvino cpu"] = 2 * SLOW
     assert set(choose(make_toy()).values()) == {"onnxruntime"}
 
 
@@ -65,9 +74,9 @@ def test_towers_choose_apart(
 ) -> None:
     measured = trial._time
 
-    def time(tower: Tower, items: Any, expected: float = 0.0) -> float:
+    def time(tower: Tower, items: Any, expected: float = 0.0) -> tuple[float, float]:
         seconds = measured(tower, items, expected)
-        return SLOW if "tokens" in tower.graph.shapes else seconds
+        return (SLOW, SLOW) if "tokens" in tower.graph.shapes else seconds
 
     monkeypatch.setattr(trial, "_time", time)
     encoder = open_bundle(make_toy())
@@ -85,7 +94,7 @@ def test_a_second_start_does_not_measure(
     clocked["openvino"] = 10 * SLOW
     assert choose(folder) == first
     assert clocked["runs"] == measured
-    choose(folder, threads=1 + trial.count_physical_cores())  # another machine, so to speak
+    choose(folder, threads=1 + count_physical_cores())  # another machine, so to speak
     assert clocked["runs"] > measured
     assert [path.name for path in openvino.iterdir()] == [FILE_NAME]
 
@@ -217,10 +226,7 @@ def test_bf16_is_refused_where_it_moves_embeddings_too_far(
 def test_a_stored_bf16_variant_needs_no_openvino(toy_bundle: Path) -> None:
     manifest = verify_bundle(toy_bundle)
     stored = replace(manifest, variants=(Variant("text", "bf16", "text.onnx", 1.0, 1.0),))
-    found = {
-        name: find_tower_file(toy_bundle, stored, name, "bf16")  # type: ignore[arg-type]
-        for name in ("image", "text")
-    }
+    found = {name: find_tower_file(toy_bundle, stored, name, "bf16") for name in ("image", "text")}
     assert {name: file.precision for name, file in found.items()} == {
         "image": "fp32",
         "text": "bf16",
@@ -228,5 +234,5 @@ def test_a_stored_bf16_variant_needs_no_openvino(toy_bundle: Path) -> None:
     assert not any(file.in_bf16 for file in found.values())
 
 
-def open_file(folder: Path) -> trial.TowerFile:
+def open_file(folder: Path) -> TowerFile:
     return find_tower_file(folder, verify_bundle(folder, hashes=False), "image", "fp32")

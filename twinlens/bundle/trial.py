@@ -100,7 +100,7 @@ def _try_both(file: TowerFile, runtime: Runtime, sample: Sample) -> Choice:
         return Choice("onnxruntime", "the bundle has no golden vectors for this tower")
     first = file.open(replace(runtime, engine="onnxruntime"))
     one = sample.repeat(1)
-    seconds = _time(first, one, _time(first, one))
+    seconds = _time(first, one, _time(first, one)[0])[0]
     if _BATCH * seconds < _WORTH:
         return Choice("onnxruntime", "too quick for a second engine to matter")
     try:
@@ -117,31 +117,38 @@ def _try_both(file: TowerFile, runtime: Runtime, sample: Sample) -> Choice:
 
 
 def _time_in_turn(first: Tower, second: Tower, items: Any) -> list[Round]:
-    """Time both towers in turn on the same items; who begins alternates."""
-    expected = min(_time(first, items), _time(second, items))
-    rounds: list[Round] = []
+    """Time both towers in turn on the same items; who begins alternates.
+
+    Each round counts in seconds or in CPU seconds: in those that speak less for the second. A
+    machine that is busy otherwise disturbs the seconds, and nobody wins by taking more of it.
+    """
+    expected = min(_time(first, items)[0], _time(second, items)[0])
+    pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
     ends = time.perf_counter() + _SECONDS
-    while len(rounds) < _ROUNDS and (len(rounds) < LEAST_ROUNDS or time.perf_counter() < ends):
-        if len(rounds) % 2:
+    while len(pairs) < _ROUNDS and (len(pairs) < LEAST_ROUNDS or time.perf_counter() < ends):
+        if len(pairs) % 2:
             later = _time(second, items, expected)
-            rounds.append((_time(first, items, expected), later))
+            pairs.append((_time(first, items, expected), later))
         else:
-            rounds.append((_time(first, items, expected), _time(second, items, expected)))
-    return rounds
+            pairs.append((_time(first, items, expected), _time(second, items, expected)))
+    return [min(zip(a, b, strict=True), key=lambda r: r[0] / max(r[1], 1e-9)) for a, b in pairs]
 
 
-def _time(tower: Tower, items: Any, expected: float = _TICK) -> float:
-    """Return the seconds of one run; a quick one is repeated, after one that does not count.
+def _time(tower: Tower, items: Any, expected: float = _TICK) -> tuple[float, float]:
+    """Return the seconds and CPU seconds of one run; a quick one is repeated.
 
-    What does not count is where the other engine's threads, which spin a while, come to rest.
+    A run before it does not count: the other engine's threads, which spin a while, come to rest.
     """
     repeats = max(1, int(_TICK / max(expected, 1e-6)))
     if repeats > 1:
         tower.encode(items)
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     for _ in range(repeats):
         tower.encode(items)
-    return (time.perf_counter() - began) / repeats
+    return (
+        (time.perf_counter() - began) / repeats,
+        (time.process_time() - spent) / repeats,
+    )
 
 
 def _open_in_bf16(file: TowerFile, runtime: Runtime, read_sample: Callable[[], Sample]) -> Tower:
