@@ -100,7 +100,7 @@ def _try_both(file: TowerFile, runtime: Runtime, sample: Sample) -> Choice:
         return Choice("onnxruntime", "the bundle has no golden vectors for this tower")
     first = file.open(replace(runtime, engine="onnxruntime"))
     one = sample.repeat(1)
-    seconds = _time(first, one, _time(first, one)[0])[0]
+    seconds = min(_time(first, one, min(_time(first, one))))
     if _BATCH * seconds < _WORTH:
         return Choice("onnxruntime", "too quick for a second engine to matter")
     try:
@@ -122,7 +122,7 @@ def _time_in_turn(first: Tower, second: Tower, items: Any) -> list[Round]:
     Each round counts in seconds or in CPU seconds: in those that speak less for the second. A
     machine that is busy otherwise disturbs the seconds, and nobody wins by taking more of it.
     """
-    expected = min(_time(first, items)[0], _time(second, items)[0])
+    expected = min(*_time(first, items), *_time(second, items))
     pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
     ends = time.perf_counter() + _SECONDS
     while len(pairs) < _ROUNDS and (len(pairs) < LEAST_ROUNDS or time.perf_counter() < ends):

@@ -2,7 +2,7 @@
 
 What must stay true: importing it here contacts nobody and writes nothing. The package `openvino`
 reports its import to an analytics host and keeps an identity in `~/intel`, unless its reporter
-cannot be imported: so that is forbidden first. No environment variable and no setting does it.
+cannot be imported: so that is forbidden first. It has no variable of its own that would do it.
 """
 
 from __future__ import annotations
