@@ -19,7 +19,7 @@ from twinlens.bundle.processors import count_physical_cores
 from twinlens.bundle.session import Runtime
 from twinlens.bundle.store import verify_bundle
 from twinlens.bundle.tower import Tower, TowerFile, find_tower_file
-from twinlens.bundle.trial import Sample, recall_choice
+from twinlens.bundle.trial import GoldenSample, recall_choice
 from twinlens.errors import InputError, MissingDependencyError
 
 Make = Callable[..., Path]
@@ -216,7 +216,7 @@ def test_bf16_is_refused_where_it_moves_embeddings_too_far(
     make_toy: Make, openvino: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_session, "has_bf16", lambda: True)
-    monkeypatch.setattr(Sample, "measure_cosine", lambda self, tower: 0.98)
+    monkeypatch.setattr(GoldenSample, "measure_cosine", lambda self, tower: 0.98)
     folder = make_toy()
     for _ in range(2):  # measured, then remembered
         with pytest.raises(InputError, match=r"cosine 0\.980000 .* under 0\.999; use --precision"):

@@ -26,7 +26,7 @@ from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
 from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
 from twinlens.bundle.tower import IMAGE_BATCH, Tower, TowerName, find_tower_file
-from twinlens.bundle.trial import Sample, open_tower
+from twinlens.bundle.trial import GoldenSample, open_tower
 from twinlens.errors import BundleError, InputError
 
 BUILTIN = "builtin"
@@ -270,16 +270,16 @@ class Encoder:
         file = find_tower_file(self.folder, self.manifest, tower, precision)
         self._towers[tower] = open_tower(file, self.runtime, lambda: self._read_sample(tower))
 
-    def _read_sample(self, tower: TowerName) -> Sample:
+    def _read_sample(self, tower: TowerName) -> GoldenSample:
         """Return the golden inputs of a tower, preprocessed or tokenized."""
         golden = read_golden(self.folder)
         if tower == "image":
             assert self._preprocessor is not None
             pixels = [self._preprocessor(image) for image in golden.images]
-            return Sample(np.stack(pixels) if pixels else pixels, golden.image_embeddings)
+            return GoldenSample(np.stack(pixels) if pixels else pixels, golden.image_embeddings)
         assert self._tokenizer is not None
         tokens = self._tokenizer.encode(golden.texts) if golden.texts else []
-        return Sample(tokens, golden.text_embeddings)
+        return GoldenSample(tokens, golden.text_embeddings)
 
     def _require(self, tower: str) -> None:
         if tower not in self._towers:

@@ -52,7 +52,7 @@ class Runtime:
             raise InputError(f"threads is {self.threads}; it must be at least 1")
 
 
-class Session(Protocol):
+class EngineSession(Protocol):
     """What an engine offers for one graph."""
 
     engine: str
@@ -104,7 +104,7 @@ class Graph:
             )
 
 
-def _open_session(path: Path, runtime: Runtime, in_bf16: bool) -> Session:
+def _open_session(path: Path, runtime: Runtime, in_bf16: bool) -> EngineSession:
     if runtime.engine == "openvino":
         return OpenVinoSession(path, runtime.threads, in_bf16=in_bf16)
     return OnnxRuntimeSession(path, runtime.device, runtime.threads)

@@ -38,7 +38,7 @@ _WORTH: Final = 1e-3  # seconds of a batch under which loading an engine wins no
 
 
 @dataclass(frozen=True)
-class Sample:
+class GoldenSample:
     """The golden inputs of a tower, ready for it, and the rows that they must give."""
 
     items: Any
@@ -59,7 +59,7 @@ class Sample:
         return float((found * expected).sum(axis=1).min())
 
 
-def open_tower(file: TowerFile, runtime: Runtime, read_sample: Callable[[], Sample]) -> Tower:
+def open_tower(file: TowerFile, runtime: Runtime, read_sample: Callable[[], GoldenSample]) -> Tower:
     """Open a tower; under `auto`, in the engine that was measured to be the better one here."""
     if file.in_bf16:
         return _open_in_bf16(file, runtime, read_sample)
@@ -94,7 +94,7 @@ def describe_subject(file: TowerFile, runtime: Runtime) -> Subject:
     )
 
 
-def _try_both(file: TowerFile, runtime: Runtime, sample: Sample) -> Choice:
+def _try_both(file: TowerFile, runtime: Runtime, sample: GoldenSample) -> Choice:
     """Return the choice between the engines, measured now."""
     if not len(sample.rows):
         return Choice("onnxruntime", "the bundle has no golden vectors for this tower")
@@ -151,7 +151,9 @@ def _time(tower: Tower, items: Any, expected: float = _TICK) -> tuple[float, flo
     )
 
 
-def _open_in_bf16(file: TowerFile, runtime: Runtime, read_sample: Callable[[], Sample]) -> Tower:
+def _open_in_bf16(
+    file: TowerFile, runtime: Runtime, read_sample: Callable[[], GoldenSample]
+) -> Tower:
     """Open a tower of fp32 weights in bf16, which was shown to be close enough on this machine."""
     _require_bf16(file, runtime)
     tower = file.open(replace(runtime, engine="openvino"))

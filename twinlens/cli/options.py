@@ -16,7 +16,7 @@ PrecisionOption = Annotated[
     str, typer.Option(help="A precision of the bundle: fp32, int8, fp16; bf16 by OpenVINO.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Engine = Annotated[
+Engines = Annotated[
     str, typer.Option(help="onnxruntime, openvino, or auto: what was measured to be faster here.")
 ]
 Threads = Annotated[

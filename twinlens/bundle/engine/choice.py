@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import geometric_mean
 from typing import Final, Literal
 
-EngineName = Literal["onnxruntime", "openvino"]
+Contender = Literal["onnxruntime", "openvino"]
 # Seconds of ONNX Runtime and of OpenVINO for the same work, one right after the other.
 Round = tuple[float, float]
 
@@ -26,7 +26,7 @@ _WORST: Final = 4  # one round in so many may be worse than the speedup that cou
 class Choice:
     """The engine of one tower at one precision on one machine, and why."""
 
-    engine: EngineName
+    engine: Contender
     reason: str
     cosine: float | None = None  # least of OpenVINO's rows to the golden ones
     speedups: tuple[float, ...] = ()  # of OpenVINO over ONNX Runtime, by case

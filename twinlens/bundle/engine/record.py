@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from twinlens.bundle.engine.choice import Choice, EngineName
+from twinlens.bundle.engine.choice import Choice, Contender
 
 FILE_NAME = "engines.json"
 _MOST = 512  # choices that are kept; the oldest go
@@ -80,7 +80,7 @@ def read_choice(subject: Subject) -> Choice | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-    return choice if choice.engine in get_args(EngineName) else None
+    return choice if choice.engine in get_args(Contender) else None
 
 
 def write_choice(subject: Subject, choice: Choice) -> None:

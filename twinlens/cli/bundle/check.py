@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from twinlens.cli.options import DeviceOption, Engine, Json, open_encoder
+from twinlens.cli.options import DeviceOption, Engines, Json, open_encoder
 from twinlens.cli.terminal import print_json
 
 
 def check(
     bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
     device: DeviceOption = "auto",
-    engine: Engine = "auto",
+    engine: Engines = "auto",
     json: Json = False,
 ) -> None:
     """Verify every hash of a bundle and replay its golden vectors at each of its precisions.

@@ -11,7 +11,7 @@ import typer
 from twinlens.cli.options import (
     Bundle,
     DeviceOption,
-    Engine,
+    Engines,
     Json,
     PrecisionOption,
     Threads,
@@ -39,7 +39,7 @@ def classify(
     bundle: Bundle = "builtin",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
-    engine: Engine = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

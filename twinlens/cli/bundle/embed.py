@@ -10,7 +10,7 @@ import typer
 from twinlens.cli.options import (
     Bundle,
     DeviceOption,
-    Engine,
+    Engines,
     Json,
     PrecisionOption,
     Threads,
@@ -40,7 +40,7 @@ def embed(
     bundle: Bundle = "builtin",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
-    engine: Engine = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

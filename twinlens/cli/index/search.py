@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import DeviceOption, Engine, Json, PrecisionOption, Threads, open_encoder
+from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
 
@@ -43,7 +43,7 @@ def search(
     sheet: Annotated[Path | None, typer.Option(help="Write the contact sheet here.")] = None,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
-    engine: Engine = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

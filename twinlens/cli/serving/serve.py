@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Engine
+from twinlens.cli.options import Engines
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def serve(
         str, typer.Option(help="Precisions to load, first is the default: fp32, or bf16,int8.")
     ] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    engine: Engine = "auto",
+    engine: Engines = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
     ] = None,
