@@ -83,6 +83,7 @@ def build_opener(
     *,
     device: str = "auto",
     threads: int | None = None,
+    engine: str = "auto",
     fast: bool = False,
 ) -> Opener:
     """Return a function that opens a bundle and verifies it by its golden vectors."""
@@ -92,7 +93,13 @@ def build_opener(
 
     def open_encoder(source: str, precision: str) -> StagedEncoder:
         encoder = open_bundle(
-            source, precision=precision, device=device, threads=threads, fast=fast, limits=limits
+            source,
+            precision=precision,
+            device=device,
+            threads=threads,
+            engine=engine,
+            fast=fast,
+            limits=limits,
         )
         encoder.check()
         encoder.warm_up()

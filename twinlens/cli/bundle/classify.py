@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Bundle, DeviceOption, Json, PrecisionOption, Threads, open_encoder
+from twinlens.cli.options import (
+    Bundle,
+    DeviceOption,
+    Engines,
+    Json,
+    PrecisionOption,
+    Threads,
+    open_encoder,
+)
 from twinlens.cli.terminal import print_json, track
 from twinlens.errors import InputError
 
@@ -31,6 +39,7 @@ def classify(
     bundle: Bundle = "builtin",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -41,7 +50,7 @@ def classify(
     names = [name.strip() for entry in classes for name in entry.split(",") if name.strip()]
     if not names:
         raise InputError("--classes is empty; give names such as --classes 'a cat,a dog'")
-    encoder = open_encoder(bundle, precision, device, threads)
+    encoder = open_encoder(bundle, precision, device, threads, engine)
     bank = encoder.class_bank(names, template)
     starts = range(0, len(images), _CHUNK)
     results = []

@@ -1,4 +1,4 @@
-"""`twinlens info`: a bundle's summary, read from its manifest alone."""
+"""`twinlens info`: a bundle's summary, from its manifest and what was measured of it here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def info(
     if json:
         print_json(dataclasses.asdict(manifest))
         return
-    for label, value in describe_bundle(folder, manifest):
+    for label, value in describe_bundle(folder, manifest) + describe_engines(folder, manifest):
         typer.echo(f"{typer.style(f'{label:12}', bold=True)} {value}")
 
 
@@ -79,6 +79,24 @@ def describe_bundle(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
     lines.append(("templates", ", ".join(manifest.templates)))
     lines += [(name, _describe_value(value)) for name, value in sorted(manifest.extensions.items())]
     return lines + [(str(k), _describe_value(v)) for k, v in sorted(manifest.provenance.items())]
+
+
+def describe_engines(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    """Return which engine `auto` takes for each tower here, where there are two to choose from."""
+    from twinlens.bundle.session import Runtime
+    from twinlens.bundle.tower import TowerName, find_tower_file
+    from twinlens.bundle.trial import can_choose, recall_choice
+
+    runtime = Runtime()
+    if not can_choose(runtime):
+        return []
+    towers: dict[TowerName, object] = {"image": manifest.image, "text": manifest.text}
+    lines = []
+    for name in (name for name, spec in towers.items() if spec):
+        choice = recall_choice(find_tower_file(folder, manifest, name, "fp32"), runtime)
+        said = f"{choice.engine}: {choice.reason}" if choice else "measured when it is first opened"
+        lines.append((f"{name} engine", said))
+    return lines
 
 
 def _describe_embedding(manifest: Manifest) -> str:

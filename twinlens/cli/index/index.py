@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twinlens.cli.index.progress import BuildDisplay
-from twinlens.cli.options import DeviceOption, Json, PrecisionOption, Threads, open_encoder
+from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import CollectionError, InputError
 from twinlens.index.ann.kinds import list_kinds
@@ -68,6 +68,7 @@ def build(
     batch: Annotated[int, typer.Option(help="Images per batch of the encoder.", min=1)] = 32,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -83,7 +84,7 @@ def build(
     from twinlens.index.writer import Writer
 
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
-    encoder = open_encoder(_bundle_for(out, bundle), precision, device, threads)
+    encoder = open_encoder(_bundle_for(out, bundle), precision, device, threads, engine)
     _ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)

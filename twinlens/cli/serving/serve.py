@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
+from twinlens.cli.options import Engines
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ def serve(
         Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precisions to load, first is the default: fp32, or fp32,int8.")
+        str, typer.Option(help="Precisions to load, first is the default: fp32, or bf16,int8.")
     ] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    engine: Engines = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
     ] = None,
@@ -111,7 +113,7 @@ def serve(
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
     from twinlens.serving.launch import ListenAddress, build_opener
 
-    opener = build_opener(settings, device=device, threads=threads, fast=fast)
+    opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
     address = ListenAddress(host, port, tls_cert, tls_key)
     _run(settings, opener, address, read_bundles(bundles or []), collection or [], images)
 

@@ -158,6 +158,8 @@ SCHEMAS: dict[str, Schema] = {
         dimensions=array_of(COUNT),
         modalities=array_of({"enum": ["image", "text"]}),
         precisions=array_of({"type": "string"}),
+        provider={"type": "string"},
+        engines={"type": "object", "additionalProperties": {"type": "object"}},
     ),
     "Deleted": open_object(["deleted"], deleted={"const": True}),
     "Health": open_object(["status"], status={"type": "string"}),

@@ -118,6 +118,9 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         ],
         "precisions": list(served.slots),
         "provider": served.default.encoder.provider,
+        "engines": {
+            precision: dict(slot.model.encoder.engines) for precision, slot in served.slots.items()
+        },
         "similarity": manifest.similarity.kind,
         "templates": list(manifest.templates),
         "has_attention": manifest.attention is not None,
