@@ -19,6 +19,7 @@ from fastapi import APIRouter
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
+from twinlens.bundle.model_card import read_card
 from twinlens.errors import InputError
 from twinlens.serving.admission.origin_guard import list_hosts
 from twinlens.serving.admission.protocol import build_protocol
@@ -130,14 +131,19 @@ def announce(service: Service, listener: socket.socket) -> list[str]:
     """Return the lines that show a user the server's address and an example request."""
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    lines = [
-        f"{name}: {served.default.encoder.manifest.name} "
-        f"{served.default.revision[:12]} on {served.default.encoder.provider}"
-        for name, served in ((n, service.registry.find(n)) for n in service.registry.names)
-    ]
+    lines = [line for name in service.registry.names for line in _announce_model(service, name)]
     lines.append(f"listening on http://{shown}:{port}  (the page; /docs, /metrics, /readyz)")
     lines.append(f"try: {suggest_call(f'http://{shown}:{port}', _EXAMPLE)}")
     return lines
+
+
+def _announce_model(service: Service, name: str) -> list[str]:
+    """Return a line about a served model, and one that says what it is for, if it tells."""
+    slot = service.registry.find(name).default
+    manifest = slot.encoder.manifest
+    line = f"{name}: {manifest.name} {slot.revision[:12]} on {slot.encoder.provider}"
+    card = read_card(manifest)
+    return [line, f"  {card.headline}"] if card and card.headline else [line]
 
 
 def suggest_call(url: str, picture: Path) -> str:

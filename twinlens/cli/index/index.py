@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -75,11 +75,14 @@ def build(
 
     [bold]Example:[/] twinlens index build photos/ -o photos.index
     """
+    from twinlens.bundle.domain.domain_warning import suggest_build
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.builder import build as build_collection
     from twinlens.index.ingest.corpus import open_corpus
+    from twinlens.index.ingest.domain_check import check_domain
     from twinlens.index.ingest.file_names import describe_unsupported
     from twinlens.index.maintenance import IndexPlan
+    from twinlens.index.stats import read_stats
     from twinlens.index.writer import Writer
 
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
@@ -90,13 +93,16 @@ def build(
         options = BuildOptions(batch=batch, keep=keep, max_delete=max_delete)
         progress = build_collection(writer, source, encoder, options, display.show)
         _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
-        summary = _summarise(writer) | {
+        warning = check_domain(writer, encoder.manifest)
+        summary = read_stats(writer.collection) | {
             "embedded": progress.embedded,
             "unchanged": progress.unchanged,
             "removed": progress.removed,
             "failed": progress.failed,
             "left_out": dict(source.unsupported),
         }
+    if warning is not None:
+        print_note(f"warning: {warning}, as in\n  {suggest_build(corpus, out)}")
     if json:
         print_json(summary)
         return
@@ -130,6 +136,8 @@ def stats(folder: Folder, json: Json = False) -> None:
     typer.echo(f"{summary['path']}: {summary['count']} items of dimension {summary['dim']}")
     typer.echo(f"  bundle   {bundle['name']} {bundle['revision'][:12]} ({bundle['source']})")
     typer.echo(f"  size     {summary['bytes'] / 1e6:.1f} MB, epoch {summary['epoch']}")
+    if (summary["domain"] or {}).get("warning"):
+        typer.echo(f"  warning  {summary['domain']['warning']}")
     for modality, value in summary["recall"].items():
         low, high = summary["recall_interval"][modality]
         state = summary["recall_state"][modality]
@@ -291,9 +299,3 @@ def _optimise(
         display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
         store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
     optimise(writer, plan, display.stage)
-
-
-def _summarise(writer: Writer) -> dict[str, Any]:
-    from twinlens.index.stats import read_stats
-
-    return read_stats(writer.collection)

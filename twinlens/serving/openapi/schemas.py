@@ -109,6 +109,9 @@ SCHEMAS: dict[str, Schema] = {
         ),
         model={"type": "string"},
         revision={"type": "string"},
+        warnings=array_of(
+            {"type": "string"}, minItems=1
+        ),  # only where there are any: images far from what the model knows
     ),
     "Classifier": open_object(
         ["object", "name", "revision", "examples", "created"],
@@ -158,6 +161,7 @@ SCHEMAS: dict[str, Schema] = {
         dimensions=array_of(COUNT),
         modalities=array_of({"enum": ["image", "text"]}),
         precisions=array_of({"type": "string"}),
+        card={"type": ["object", "null"], "description": "What the model is for and not for"},
     ),
     "Deleted": open_object(["deleted"], deleted={"const": True}),
     "Health": open_object(["status"], status={"type": "string"}),
