@@ -45,7 +45,7 @@ READY_MODELS: tuple[ReadyModel, ...] = (
     # CLIP: photographs by English words
     ReadyModel(
         "hf:Xenova/clip-vit-base-patch32",
-        "photographs; the quickest CLIP",
+        "photographs; the small CLIP",
         ENGLISH,
         512,
         606,
@@ -55,7 +55,7 @@ READY_MODELS: tuple[ReadyModel, ...] = (
         "hf:Xenova/clip-vit-base-patch16", "photographs, finer detail", ENGLISH, 512, 599, "MIT"
     ),
     ReadyModel(
-        "hf:Xenova/clip-vit-large-patch14", "photographs; slow, accurate", ENGLISH, 768, 1710, "MIT"
+        "hf:Xenova/clip-vit-large-patch14", "photographs; the large CLIP", ENGLISH, 768, 1710, "MIT"
     ),
     ReadyModel(
         "hf:immich-app/ViT-B-32__openai", "photographs, as in Immich", ENGLISH, 512, 606, "MIT"
@@ -167,7 +167,7 @@ READY_MODELS: tuple[ReadyModel, ...] = (
     ReadyModel("hf:Xenova/bge-small-en-v1.5", "English texts", ENGLISH, 384, 133, "MIT", _TEXT),
     ReadyModel(
         "hf:Xenova/all-MiniLM-L6-v2",
-        "English sentences; the quickest",
+        "English sentences; the smallest",
         ENGLISH,
         384,
         90,

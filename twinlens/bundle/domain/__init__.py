@@ -2,5 +2,5 @@
 
 What must stay true: the sign is information beside the embeddings; it changes no answer, and a
 bundle without one is never warned about.
-Imported by: `cli`, `index`, `recipes`, `serving`.
+Imported by: `cli`, `index`, `serving`.
 """
