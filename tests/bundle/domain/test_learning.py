@@ -59,8 +59,10 @@ def test_there_is_a_limit_for_every_sample_size(sign: DomainSign) -> None:
 
 
 def test_learning_twice_gives_the_same_sign(sign: DomainSign) -> None:
-    sets = ({name: draw(400, seed) for name, draw in GROUPS.items()} for seed in (1, 2, 3))
-    again = learn_sign(ENCODER, *sets)
+    first, second, third = (
+        {name: draw(400, seed) for name, draw in GROUPS.items()} for seed in (1, 2, 3)
+    )
+    again = learn_sign(ENCODER, first, second, third)
     np.testing.assert_allclose(again.weights, sign.weights, rtol=1e-3, atol=1e-3)
 
 

@@ -95,12 +95,16 @@ def _describe_extensions(manifest: Manifest) -> list[tuple[str, str]]:
     lines = []
     for name, value in sorted(manifest.extensions.items()):
         if name == CARD and card is not None:
-            lines += [(k.replace("_", " "), _describe_value(v)) for k, v in value.items()]
+            lines += [(k.replace("_", " "), _join(v)) for k, v in card.to_extension().items()]
         elif name == EXTENSION and sign is not None:
             lines.append(("domain sign", f"learned from {_describe_value(value['references'])}"))
         else:
             lines.append((name, _describe_value(value)))
     return lines
+
+
+def _join(value: object) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _describe_embedding(manifest: Manifest) -> str:

@@ -44,7 +44,9 @@ export async function open() {
 
 /* Show what the chosen model is for. */
 function showCard() {
-  byId("classify-card").textContent = headline(models.find(({ id }) => id === byId("classify-model").value) ?? {});
+  const model = byId("classify-model").value;
+  const told = headline(models.find(({ id }) => id === model) ?? {});
+  byId("classify-card").textContent = told && `Model ${model}: ${told}.`;
 }
 
 async function listStored(chosen) {

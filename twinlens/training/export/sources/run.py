@@ -44,7 +44,7 @@ def load(rest: str, options: SourceOptions) -> Description:
 
 
 def write_card(data: Mapping[str, Any]) -> ModelCard:
-    """Return what is known of a run's purpose: that it knows images like those it was trained on."""
+    """Return what is known of a run's purpose: it knows images like its training data."""
     return ModelCard(
         domain="images like its training data",
         training_data=f"{data['count']:,} images, fingerprint {data['fingerprint'][:12]}",
