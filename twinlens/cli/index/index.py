@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.index.progress import BuildDisplay
+from twinlens.cli.index.progress import BuildDisplay, warn_of_pictures
 from twinlens.cli.options import DeviceOption, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import CollectionError, InputError
@@ -75,7 +75,6 @@ def build(
 
     [bold]Example:[/] twinlens index build photos/ -o photos.index
     """
-    from twinlens.bundle.domain.domain_warning import suggest_build
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.builder import build as build_collection
     from twinlens.index.ingest.corpus import open_corpus
@@ -101,8 +100,7 @@ def build(
             "failed": progress.failed,
             "left_out": dict(source.unsupported),
         }
-    if warning is not None:
-        print_note(f"warning: {warning}, as in\n  {suggest_build(corpus, out)}")
+    warn_of_pictures(warning, corpus, out)
     if json:
         print_json(summary)
         return
