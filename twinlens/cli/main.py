@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("twinlens.cli.bundle.export", "export", "Bundles"),
     "kernels": ("twinlens.cli.bundle.kernels", "app", "Bundles"),
     "check": ("twinlens.cli.bundle.check", "check", "Bundles"),
+    "models": ("twinlens.cli.bundle.models", "models", "Bundles"),
+    "card": ("twinlens.cli.bundle.card", "card", "Bundles"),
     "info": ("twinlens.cli.bundle.info", "info", "Bundles"),
     "train": ("twinlens.cli.training.train", "train", "Train an encoder"),
     "study": ("twinlens.cli.training.study", "study", "Train an encoder"),

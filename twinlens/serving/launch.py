@@ -22,6 +22,7 @@ from fastapi import APIRouter
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
+from twinlens.bundle.model_card import read_card
 from twinlens.errors import InputError
 from twinlens.serving.admission.origin_guard import list_hosts
 from twinlens.serving.admission.protocol import build_protocol
@@ -189,20 +190,26 @@ def announce(service: Service, listener: socket.socket, scheme: str = "http") ->
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}"
-    named = [(name, service.registry.find(name).default) for name in service.registry.names]
     if service.settings.log_format == "json":
+        named = [(name, service.registry.find(name).default) for name in service.registry.names]
         models = {
             name: {"bundle": m.encoder.manifest.name, "revision": m.revision} for name, m in named
         }
         log.info("listening on %s", url, extra={"url": url, "models": models})
         return
-    lines = [
-        f"{name}: {model.encoder.manifest.name} {model.revision[:12]} on {model.encoder.provider}"
-        for name, model in named
-    ]
+    lines = [line for name in service.registry.names for line in _announce_model(service, name)]
     lines.append(f"listening on {url}  (the page; /docs, /metrics, /readyz)")
     lines.append(f"try: {suggest_call(url, _EXAMPLE)}")
     print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _announce_model(service: Service, name: str) -> list[str]:
+    """Return a line about a served model, and one that says what it is for, if it tells."""
+    slot = service.registry.find(name).default
+    manifest = slot.encoder.manifest
+    line = f"{name}: {manifest.name} {slot.revision[:12]} on {slot.encoder.provider}"
+    card = read_card(manifest)
+    return [line, f"  {card.headline}"] if card and card.headline else [line]
 
 
 def suggest_call(url: str, picture: Path) -> str:

@@ -25,6 +25,7 @@ def info(
     import dataclasses
 
     from twinlens.bundle.encoder import find_bundle
+    from twinlens.bundle.model_card import read_card
     from twinlens.bundle.store import read_manifest
 
     folder = find_bundle(bundle)
@@ -32,8 +33,11 @@ def info(
     if json:
         print_json(dataclasses.asdict(manifest))
         return
+    card = read_card(manifest)
+    if card is not None and card.headline:
+        typer.secho(f"{manifest.name}: {card.headline}\n", bold=True)
     for label, value in describe_bundle(folder, manifest) + describe_engines(folder, manifest):
-        typer.echo(f"{typer.style(f'{label:12}', bold=True)} {value}")
+        typer.echo(f"{typer.style(f'{label:13}', bold=True)} {value}")
 
 
 def describe_bundle(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
@@ -77,7 +81,7 @@ def describe_bundle(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
         grid = manifest.attention
         lines.append(("attention", f"{grid.heads} heads over {grid.rows} x {grid.columns} patches"))
     lines.append(("templates", ", ".join(manifest.templates)))
-    lines += [(name, _describe_value(value)) for name, value in sorted(manifest.extensions.items())]
+    lines += _describe_extensions(manifest)
     return lines + [(str(k), _describe_value(v)) for k, v in sorted(manifest.provenance.items())]
 
 
@@ -97,6 +101,28 @@ def describe_engines(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
         said = f"{choice.engine}: {choice.reason}" if choice else "measured when it is first opened"
         lines.append((f"{name} engine", said))
     return lines
+
+
+def _describe_extensions(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return the card's fields and the domain sign in words, and other extensions as they are."""
+    from twinlens.bundle.domain.domain_sign import EXTENSION, read_sign
+    from twinlens.bundle.model_card import EXTENSION as CARD
+    from twinlens.bundle.model_card import read_card
+
+    card, sign = read_card(manifest), read_sign(manifest)
+    lines = []
+    for name, value in sorted(manifest.extensions.items()):
+        if name == CARD and card is not None:
+            lines += [(k.replace("_", " "), _join(v)) for k, v in card.to_extension().items()]
+        elif name == EXTENSION and sign is not None:
+            lines.append(("domain sign", f"learned from {_describe_value(value['references'])}"))
+        else:
+            lines.append((name, _describe_value(value)))
+    return lines
+
+
+def _join(value: object) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _describe_embedding(manifest: Manifest) -> str:

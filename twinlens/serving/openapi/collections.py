@@ -119,6 +119,10 @@ SCHEMAS: dict[str, Schema] = {
         recall_interval=_RECALL_INTERVAL,
         recall_state=_RECALL_STATE,
         exact={"type": "boolean"},
+        warning={
+            "type": ["string", "null"],
+            "description": "Set if its pictures look unlike what its model knows",
+        },
         bytes=COUNT,
         epoch=COUNT,
     ),

@@ -109,6 +109,9 @@ SCHEMAS: dict[str, Schema] = {
         ),
         model={"type": "string"},
         revision={"type": "string"},
+        warnings=array_of(
+            {"type": "string"}, minItems=1
+        ),  # only where there are any: images far from what the model knows
     ),
     "Classifier": open_object(
         ["object", "name", "revision", "examples", "created"],
@@ -160,6 +163,7 @@ SCHEMAS: dict[str, Schema] = {
         precisions=array_of({"type": "string"}),
         provider={"type": "string"},
         engines={"type": "object", "additionalProperties": {"type": "object"}},
+        card={"type": ["object", "null"], "description": "What the model is for and not for"},
     ),
     "Deleted": open_object(["deleted"], deleted={"const": True}),
     "Health": open_object(["status"], status={"type": "string"}),

@@ -159,6 +159,7 @@ async def _describe(served: ServedCollection) -> dict[str, Any]:
         "recall_interval": stats["recall_interval"],
         "recall_state": stats["recall_state"],
         "exact": stats["exact"],
+        "warning": (stats["domain"] or {}).get("warning"),
         "bytes": stats["bytes"],
         "epoch": stats["epoch"],
     }

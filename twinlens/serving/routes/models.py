@@ -124,6 +124,7 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         "similarity": manifest.similarity.kind,
         "templates": list(manifest.templates),
         "has_attention": manifest.attention is not None,
+        "card": manifest.extensions.get("card"),
     }
 
 

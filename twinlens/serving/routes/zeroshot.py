@@ -11,6 +11,8 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.domain.domain_warning import warn_far
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Answers
@@ -92,9 +94,9 @@ async def _answer(
     began = call.clock.now()
     data = label(model, embedded.answers, bank, parsed.scoring)
     call.add("score", call.clock.now() - began)
-    content = dump(
-        {"object": "list", "data": data, "model": model.name, "revision": model.revision}
-    )
+    answer = {"object": "list", "data": data, "model": model.name, "revision": model.revision}
+    warning = warn_far(model.encoder.manifest, stack_rows(embedded.answers))
+    content = dump(answer | ({} if warning is None else {"warnings": [warning]}))
     return service.reply(content, model, call)
 
 
@@ -119,14 +121,18 @@ def label(
     model: ServedModel, answers: Answers, bank: ClassBank, scoring: Scoring
 ) -> list[dict[str, Any]]:
     """Return an entry for each image: its labels or its error."""
-    good = [answer for answer in answers if not isinstance(answer, Exception)]
-    labelled = iter(score(model, np.stack(good), bank, scoring))
+    labelled = iter(score(model, stack_rows(answers), bank, scoring))
     return [
         {"index": i, "error": describe(answer, where=f"images[{i}]")}
         if isinstance(answer, Exception)
         else {"index": i, **next(labelled)}
         for i, answer in enumerate(answers)
     ]
+
+
+def stack_rows(answers: Answers) -> Rows:
+    """Return the embeddings of the items that did not fail."""
+    return np.stack([answer for answer in answers if not isinstance(answer, Exception)])
 
 
 def _read_json(fields: Fields, limits: Limits) -> ZeroShotRequest:
