@@ -19,6 +19,7 @@ from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
+from twinlens.bundle.location import BUILTIN, find_bundle
 from twinlens.bundle.manifest import Manifest
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
@@ -26,7 +27,6 @@ from twinlens.bundle.text.token_batches import pad_rows
 from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
 from twinlens.errors import BundleError, InputError
 
-BUILTIN = "builtin"
 IMAGE_BATCH = 8  # larger batches are not faster on a CPU and add latency
 TEXT_BATCH = 32
 _CACHED_BANKS = 16
@@ -42,22 +42,16 @@ def open_bundle(
     fast: bool = False,
     limits: ImageLimits | None = None,
 ) -> Encoder:
-    """Open the bundle at a path, or the one that ships with the package (`builtin`).
+    """Open the bundle at a path, the one that ships with the package (`builtin`), or a ready model.
 
-    `precision` selects a variant if the bundle has it; `fast` decodes large JPEG files at reduced
-    size. `verify` checks every file's hash first; turn it off only for a folder that this program
-    has verified before.
+    A ready model is `hf:OWNER/NAME[@REVISION]` or the folder of one: it is pulled at first use,
+    and opened from the cache afterwards. `precision` selects a variant if the bundle has it; `fast`
+    decodes large JPEG files at reduced size. `verify` checks every file's hash first; turn it off
+    only for a folder that this program has verified before.
     """
-    folder = find_bundle(path_or_name)
+    folder = find_bundle(path_or_name, (precision,))
     manifest = verify_bundle(folder, hashes=verify)
     return Encoder(folder, manifest, precision, Runtime(device, threads), fast=fast, limits=limits)
-
-
-def find_bundle(path_or_name: str | Path) -> Path:
-    """Return the folder of a bundle given by path or by the name `builtin`."""
-    if str(path_or_name) == BUILTIN and not Path(BUILTIN, "bundle.json").exists():
-        return Path(__file__).parent / BUILTIN
-    return Path(path_or_name).expanduser()
 
 
 class Encoder:
@@ -291,4 +285,4 @@ class Encoder:
         return pad_rows(tokens, spec.pad_id, length)
 
 
-__all__ = ["BundleError", "Encoder", "find_bundle", "open_bundle"]
+__all__ = ["BUILTIN", "BundleError", "Encoder", "find_bundle", "open_bundle"]

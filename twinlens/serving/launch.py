@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 from fastapi import APIRouter
 
-from twinlens.bundle.encoder import open_bundle
+from twinlens.bundle.encoder import find_bundle, open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
 from twinlens.errors import InputError
 from twinlens.serving.admission.origin_guard import list_hosts
@@ -47,8 +47,9 @@ def build_opener(
     )
 
     def open_encoder(source: str, precision: str) -> StagedEncoder:
+        folder = find_bundle(source, settings.precisions, tell=log.info)
         encoder = open_bundle(
-            source, precision=precision, device=device, threads=threads, fast=fast, limits=limits
+            folder, precision=precision, device=device, threads=threads, fast=fast, limits=limits
         )
         encoder.check()
         encoder.warm_up()

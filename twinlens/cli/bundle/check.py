@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from twinlens.cli.options import DeviceOption, Json, open_encoder
+from twinlens.cli.options import BUNDLE_HELP, DeviceOption, Json, open_encoder
 from twinlens.cli.terminal import print_json
 
 
 def check(
-    bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP)] = "builtin",
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
@@ -23,7 +23,7 @@ def check(
     precisions = dict.fromkeys(["fp32", *(v.precision for v in encoder.manifest.variants)])
     rows = []
     for precision in precisions:
-        replay = open_encoder(bundle, precision=precision, device=device).check()
+        replay = open_encoder(str(encoder.folder), precision=precision, device=device).check()
         rows.append(
             {
                 "precision": precision,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.options import locate_bundle
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ def serve(
     bundles: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Bundles as PATH or NAME=PATH; none: the builtin one.", metavar="[NAME=]PATH"
+            help="Bundles as PATH or NAME=PATH; a PATH may be a ready model, hf:OWNER/NAME; none: "
+            "the builtin one.",
+            metavar="[NAME=]PATH",
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
@@ -54,6 +57,9 @@ def serve(
             metavar="NAME",
         ),
     ] = None,
+    allow_pull: Annotated[
+        bool, typer.Option(help="Let an admin key load ready models (hf:OWNER/NAME) from the hub.")
+    ] = False,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
         float,
@@ -75,11 +81,14 @@ def serve(
     """Serve bundles over HTTP.
 
     [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
+
+    [bold]A ready model:[/] twinlens serve hf:Xenova/clip-vit-base-patch32
     """
     options = [
         f"precisions={precision}",
         f"batching.window_seconds={window / 1000}",
         f"fetching.enabled={allow_urls}",
+        f"allow_pull={allow_pull}",
         f"hosts={','.join(allow_host or [])}",
         f"watch.drain_notice={drain_notice}",
         f"log_format={log_format}",
@@ -122,6 +131,7 @@ def _serve(
     from twinlens.serving.service import Service
 
     listener = bind_port(*address)
+    named = _pull_models(named, settings.precisions)
     service = Service(settings, opener, tracer=_start_tracer(settings))
     store = open_collections(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
@@ -135,20 +145,33 @@ def _serve(
 
 
 def read_bundles(given: list[str]) -> dict[str, str]:
-    """Return paths by name; a path without a name is named after its folder."""
+    """Return paths by name; a path without a name is named after its folder or repository."""
+    from twinlens.bundle.pull.source import parse_source
+
     if not given:
         return {"builtin": "builtin"}
     found: dict[str, str] = {}
     for text in given:
         name, sign, path = text.partition("=")
         if not sign:
-            name, path = Path(text).name, text
+            source = parse_source(text)
+            name, path = source.name if source else Path(text).name, text
         if not name or not path:
             raise InputError(f"{text!r} is not a bundle; write PATH or NAME=PATH")
         if name in found:
             raise InputError(f"two bundles are called {name!r}; name one with NAME=PATH")
         found[name] = path
     return found
+
+
+def _pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
+    """Return the same with each ready model replaced by its bundle in the cache."""
+    from twinlens.bundle.pull.source import parse_source
+
+    return {
+        name: str(locate_bundle(path, precisions)) if parse_source(path) else path
+        for name, path in named.items()
+    }
 
 
 def build_settings(
