@@ -50,17 +50,24 @@ class Asked:
     host: str
 
 
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that were killed."""
+
+
 class ModelHub:
     """The folder `root/OWNER/NAME/...` served as a hub until it is closed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.faults = Faults()
+        self.commit = COMMIT  # of every repository
         self.asked: list[Asked] = []
         self._connections: list[socket.socket] = []
         self.quiet = threading.Event()  # ends what is stalled
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._make_handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._make_handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
@@ -78,7 +85,7 @@ class ModelHub:
     def fetched(self) -> list[str]:
         """Return the paths of all files whose bytes were asked for."""
         return [
-            a.path.partition(f"/resolve/{COMMIT}/")[2] or a.path
+            a.path.partition(f"/resolve/{self.commit}/")[2] or a.path
             for a in self.asked
             if a.method == "GET" and not a.path.startswith("/api/")
         ]
@@ -147,14 +154,18 @@ class ModelHub:
         token: str,
     ) -> None:
         refusal = self._find_refusal(repository, token)
-        if refusal is None and rest[:1] == ["revision"] and rest[1] not in ("main", "v1", COMMIT):
+        if (
+            refusal is None
+            and rest[:1] == ["revision"]
+            and rest[1] not in ("main", "v1", self.commit)
+        ):
             refusal = 404, "RevisionNotFound"
         if refusal:
             _send(request, refusal[0], b"{}", {"X-Error-Code": refusal[1]})
             return
         body: dict[str, Any] = {
             "id": repository,
-            "sha": COMMIT,
+            "sha": self.commit,
             "tags": ["onnx", "license:mit"],
             "gated": "auto" if repository in self.faults.gated else False,
             "siblings": [self._describe(file, repository) for file in self._list(repository)],
@@ -193,7 +204,7 @@ class ModelHub:
             refusal = self.faults.gated[repository], "GatedRepo"
         if refusal is None and not file.is_file():
             refusal = 404, "EntryNotFound"
-        head = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        head = {"X-Repo-Commit": self.commit, "Accept-Ranges": "bytes"}
         if refusal:
             _send(request, refusal[0], b"", head | {"X-Error-Code": refusal[1]})
             return

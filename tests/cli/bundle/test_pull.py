@@ -1,0 +1,284 @@
+"""`twinlens pull`, and sources wherever a bundle may stand, through a hub and without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bundle.pull.hub import COMMIT, ModelHub, serve_hub
+from tests.bundle.pull.terminal import Terminal
+from tests.bundle.pull.tiny_model import make_files, write_folder
+
+NAME = "tiny/clip"
+SOURCE = f"hf:{NAME}"
+TOWER = f"{NAME}/onnx/vision_model.onnx"
+FILES = make_files(ballast=2_500_000)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[ModelHub]:
+    with serve_hub(tmp_path / "repositories") as served:
+        served.add(NAME, FILES)
+        yield served
+
+
+@pytest.fixture
+def terminal(hub: ModelHub, tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path, hub.url)
+
+
+def list_files(folder: Path) -> list[str]:
+    """Return what a failed pull left behind; locks do not count, nor what the client keeps."""
+    if not folder.exists():
+        return []
+    found = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    return sorted(str(path) for path in found if "locks" not in path.parts)
+
+
+def only_line(ran: subprocess.CompletedProcess[str]) -> str:
+    """Return the error of a command that failed as a user's mistake does."""
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert ran.stdout == ""
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
+    assert errors == ran.stderr.splitlines()[-1:], ran.stderr
+    return errors[0]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.02)
+
+
+def test_a_pulled_bundle_is_checked_and_says_where_it_comes_from(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path
+) -> None:
+    out = tmp_path / "clip"
+    ran = terminal.run("pull", SOURCE, "-o", out, "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["bundle"] == str(out)
+    assert "pytorch_model.bin" not in hub.fetched()
+    checked = terminal.run("check", out)
+    assert checked.returncode == 0, checked.stderr
+    manifest = json.loads((out / "bundle.json").read_text())
+    told = json.dumps([manifest["provenance"], manifest["extensions"]])
+    for part in (NAME, COMMIT, "mit", f"{hub.url}/{NAME}"):
+        assert part in told
+
+
+def test_a_source_is_pulled_once_and_opens_without_the_hub_afterwards(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path
+) -> None:
+    commands = [
+        ("embed", "-t", "red", "--bundle", SOURCE, "--json"),
+        ("check", SOURCE),
+        ("info", SOURCE, "--json"),
+    ]
+    first = terminal.run(*commands[0])
+    assert first.returncode == 0, first.stderr
+    count = len(hub.asked)
+    assert terminal.run(*commands[0]).stdout == first.stdout
+    assert len(hub.asked) == count
+    hub.close()
+    (tmp_path / "hub_home").rename(tmp_path / "moved")
+    for command in commands:
+        again = terminal.run(*command)
+        assert again.returncode == 0, again.stderr
+        assert again.stderr == ""
+    assert terminal.run(*commands[0]).stdout == first.stdout
+
+
+def test_the_library_opens_a_source_without_torch(terminal: Terminal) -> None:
+    ran = terminal.run_python(
+        "import sys, twinlens\n"
+        f"encoder = twinlens.open_bundle({SOURCE!r})\n"
+        "print(encoder.embed_texts(['red']).shape, encoder.check().count > 0)\n"
+        "print({'torch', 'transformers'} & set(sys.modules))\n"
+    )
+    assert ran.stdout == "(1, 16) True\nset()\n", ran.stderr
+
+
+def test_what_needs_no_hub_never_imports_its_client(terminal: Terminal) -> None:
+    ran = terminal.run_python(
+        "import sys, twinlens\n"
+        "twinlens.open_bundle('builtin')\n"
+        "from twinlens.cli.main import build_app\n"
+        "try: build_app()(['pull', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('huggingface_hub' in sys.modules)\n"
+    )
+    assert ran.stdout.splitlines()[-1] == "False", ran.stderr
+
+
+def test_a_folder_of_a_model_is_a_source(terminal: Terminal, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", make_files())
+    first = terminal.run("embed", "-t", "red", "--bundle", folder, "--json")
+    assert first.returncode == 0, first.stderr
+    assert len(list((terminal.cache / "models").glob("model-*"))) == 1
+    (folder / "config.json").touch()
+    assert terminal.run("embed", "-t", "red", "-b", folder, "--json").stdout == first.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("hf:tiny/none", "hf:tiny/none does not exist on"),
+        (f"{SOURCE}@v9", "revision 'v9' of hf:tiny/clip does not exist"),
+        ("hf:clip", "source 'hf:clip' is not hf:OWNER/NAME[@REVISION]"),
+        ("nowhere", "'nowhere' is neither a folder nor a source"),
+    ],
+)
+def test_a_source_that_is_missing_is_one_line_and_leaves_nothing(
+    terminal: Terminal, tmp_path: Path, source: str, said: str
+) -> None:
+    assert said in only_line(terminal.run("pull", source, "-o", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    assert said.partition(" does")[0] in only_line(terminal.run("pull", source))
+    assert list_files(terminal.cache) == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_model_is_one_line_and_leaves_nothing(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path, status: int
+) -> None:
+    hub.faults.gated[NAME] = status
+    for command in (("pull", SOURCE, "-o", tmp_path / "out"), ("embed", "-t", "a", "-b", SOURCE)):
+        assert f"is gated ({status})" in only_line(terminal.run(*command))
+    assert not (tmp_path / "out").exists()
+    assert list_files(terminal.cache) == []
+
+
+def test_a_pull_that_was_killed_goes_on_where_it_was(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path
+) -> None:
+    hub.faults.stalled[TOWER] = 1_250_000
+    out = tmp_path / "bundles" / "clip"
+    killed = terminal.start("pull", SOURCE, "-o", out)
+    blobs = tmp_path / "hub_home" / "hub" / "models--tiny--clip" / "blobs"
+    wait_for(lambda: any(p.stat().st_size == 1_250_000 for p in blobs.glob("*.incomplete")))
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert list_files(out.parent) == []
+    hub.faults.stalled.clear()
+    hub.quiet.set()
+    hub.asked.clear()
+    ran = terminal.run("pull", SOURCE, "-o", out)
+    assert ran.returncode == 0, ran.stderr
+    assert [a.range for a in hub.asked if a.path == f"/store/{TOWER}"] == ["bytes=1250000-"]
+    assert [p.name for p in blobs.glob("*.incomplete")] == []
+    assert terminal.run("check", out).returncode == 0
+
+
+def test_wrong_content_is_one_line_and_leaves_nothing(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path
+) -> None:
+    hub.faults.replaced[TOWER] = FILES["onnx/vision_model.onnx"][:-1] + b"?"
+    line = only_line(terminal.run("pull", SOURCE, "-o", tmp_path / "out"))
+    assert "'onnx/vision_model.onnx' of hf:tiny/clip does not have the SHA-256" in line
+    assert not (tmp_path / "out").exists()
+    hub.faults.replaced.clear()
+    assert terminal.run("pull", SOURCE, "-o", tmp_path / "out").returncode == 0
+
+
+def test_a_hub_that_is_gone_is_one_line(hub: ModelHub, terminal: Terminal) -> None:
+    hub.close()
+    assert f"{hub.url} could not be reached for {SOURCE}" in only_line(terminal.run("pull", SOURCE))
+    assert list_files(terminal.cache) == []
+
+
+def test_offline_the_cached_files_are_enough(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path
+) -> None:
+    offline = Terminal(tmp_path, hub.url, {"HF_HUB_OFFLINE": "1"})
+    line = only_line(offline.run("pull", SOURCE, "-o", tmp_path / "out"))
+    assert "is not in the cache, and HF_HUB_OFFLINE is set" in line
+    assert hub.asked == []
+    assert terminal.run("pull", SOURCE, "-o", tmp_path / "first").returncode == 0
+    count = len(hub.asked)
+    ran = offline.run("pull", SOURCE, "-o", tmp_path / "out")
+    assert ran.returncode == 0, ran.stderr
+    assert len(hub.asked) == count
+    revisions = {
+        json.loads((tmp_path / name / "bundle.json").read_text())["revision"]
+        for name in ("first", "out")
+    }
+    assert len(revisions) == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    """The kernel's own error: what arrives is written to /dev/full."""
+    blobs = tmp_path / "hub_home" / "hub" / "models--tiny--clip" / "blobs"
+    blobs.mkdir(parents=True)
+    digest = hashlib.sha256(FILES["onnx/vision_model.onnx"]).hexdigest()
+    (blobs / f"{digest}.incomplete").symlink_to("/dev/full")
+    line = only_line(terminal.run("pull", SOURCE))
+    assert "no room left on the disk" in line and "TWINLENS_CACHE" in line
+    assert list_files(terminal.cache) == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(terminal: Terminal) -> None:
+    terminal.cache.write_text("a file in its place")
+    line = only_line(terminal.run("embed", "-t", "a", "-b", SOURCE))
+    assert "cannot be written to" in line and "set TWINLENS_CACHE" in line
+
+
+def test_two_processes_pull_once(hub: ModelHub, terminal: Terminal) -> None:
+    hub.faults.stalled[TOWER] = 1_250_000
+    first = terminal.start("embed", "-t", "red", "-b", SOURCE)
+    wait_for(lambda: any(a.path == f"/store/{TOWER}" for a in hub.asked))
+    second = terminal.start("embed", "-t", "red", "-b", SOURCE)
+    assert second.stderr is not None
+    assert second.stderr.readline() == f"another process pulls {SOURCE}; waiting for it\n"
+    hub.faults.stalled.clear()
+    hub.quiet.set()
+    outputs = [process.communicate()[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0]
+    assert outputs[0] == outputs[1] != ""
+    assert len([a for a in hub.asked if a.path.startswith("/api/")]) == 1
+
+
+def test_pulling_anew_asks_the_hub_for_its_revision_again(
+    hub: ModelHub, terminal: Terminal
+) -> None:
+    first = terminal.run("pull", SOURCE, "--json")
+    assert first.returncode == 0, first.stderr
+    hub.add(NAME, make_files(ballast=1))
+    hub.commit = "d" * 40
+    kept = terminal.run("info", SOURCE, "--json")
+    assert json.loads(kept.stdout)["revision"] == json.loads(first.stdout)["revision"]
+    anew = terminal.run("pull", SOURCE, "--json")
+    assert anew.returncode == 0, anew.stderr
+    assert json.loads(anew.stdout)["bundle"] != json.loads(first.stdout)["bundle"]
+    now = terminal.run("info", SOURCE, "--json")
+    assert json.loads(now.stdout)["revision"] == json.loads(anew.stdout)["revision"]
+    pinned = terminal.run("info", f"{SOURCE}@{COMMIT}", "--json")
+    assert json.loads(pinned.stdout)["revision"] == json.loads(first.stdout)["revision"]
+
+
+def test_an_index_is_built_with_a_source(
+    terminal: Terminal, tmp_path: Path, squares: dict[str, bytes]
+) -> None:
+    corpus = write_folder(tmp_path / "corpus", {f"{c}.png": b for c, b in squares.items()})
+    index = tmp_path / "photos.index"
+    built = terminal.run("index", "build", corpus, "-o", index, "--bundle", SOURCE)
+    assert built.returncode == 0, built.stderr
+    found = terminal.run("search", index, "green", "-k", "1", "--json")
+    assert found.returncode == 0, found.stderr
+    assert "green" in json.loads(found.stdout)[0]["id"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_nothing_of_a_pull_is_left_in_temporary_folders(terminal: Terminal, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    quiet = Terminal(tmp_path, terminal.endpoint, {"TMPDIR": str(scratch)})
+    assert quiet.run("pull", SOURCE, "-o", tmp_path / "out").returncode == 0
+    assert list(scratch.iterdir()) == []
