@@ -12,10 +12,10 @@ import timm
 import torch
 
 import twinlens
+from twinlens.bundle.samples import golden_images
 from twinlens.bundle.store import read_manifest
 from twinlens.training.export import Description, export_encoder
 from twinlens.training.export import variants as variants_module
-from twinlens.training.export.samples import golden_images
 from twinlens.training.export.sources import timm as timm_source
 
 if TYPE_CHECKING:

@@ -1,0 +1,103 @@
+"""The parsed configurations of a found model; read once, before any weights travel."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from twinlens.bundle.manifest import ImageSpec
+from twinlens.bundle.pull.image_rules import read_open_clip, read_processor
+from twinlens.bundle.pull.layouts.found import TowerFiles
+from twinlens.bundle.pull.repository import Repository
+from twinlens.bundle.pull.text_rules import PulledTokenizer, TokenizerFiles, read_tokenizer
+from twinlens.errors import BundleError
+
+Json = Mapping[str, Any]
+
+_SMALL: Final = (
+    "config", "processor", "open_clip", "tokenizer", "tokenizer_config", "modules", "sentence",
+    "prompts", "pooling", "card",
+)  # fmt: skip
+_CARD_FIELDS: Final = ("license", "base_model", "pipeline_tag", "library_name")
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """What a repository says of one tower, by kind of file; {} for what it does not have."""
+
+    repository: Repository
+    paths: Mapping[str, str]
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, kind: str) -> Any:
+        """Return a parsed file, {} where it is missing."""
+        return self.content.get(kind, {})
+
+    @property
+    def model_type(self) -> str:
+        """The family that `config.json` names."""
+        return str(self.get("config").get("model_type", ""))
+
+    def read_image_spec(self) -> ImageSpec:
+        """Return how a picture becomes pixels."""
+        if "open_clip" in self.content:
+            return read_open_clip(self.get("open_clip"), self.paths["open_clip"])
+        if "processor" in self.content:
+            return read_processor(self.get("processor"), self.paths["processor"])
+        raise BundleError(
+            f"{self.repository.source} says nothing of how pictures are prepared: it holds no "
+            "preprocessor_config.json and no preprocess_cfg.json"
+        )
+
+    def read_tokenizer(self, fixed_length: int) -> PulledTokenizer:
+        """Return how a text becomes tokens."""
+        if "tokenizer" not in self.content:
+            raise BundleError(
+                f"{self.repository.source} holds no tokenizer.json; other forms of a tokenizer are "
+                "not read"
+            )
+        config = self.get("config")
+        files = TokenizerFiles(
+            self.get("tokenizer"),
+            self.get("tokenizer_config"),
+            config,
+            self.get("sentence"),
+            open_clip="text_cfg" in config,
+        )
+        return read_tokenizer(files, fixed_length)
+
+
+def read_tower_config(files: TowerFiles) -> TowerConfig:
+    """Fetch and parse the small files that describe a tower."""
+    paths = {kind: path for kind, path in files.described_by.items() if kind in _SMALL}
+    root = files.repository.fetch(paths.values()) if paths else Path()
+    content = {
+        kind: _read_card(root / path) if kind == "card" else _read_json(root / path)
+        for kind, path in paths.items()
+    }
+    return TowerConfig(files.repository, dict(files.described_by), content)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path.name} is not JSON: {error}") from None
+
+
+def _read_card(path: Path) -> dict[str, str]:
+    """Return the plain fields at the head of a model card, between its lines of dashes."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("---"):
+        return {}
+    head = text.split("\n---", 1)[0]
+    found = {}
+    for name in _CARD_FIELDS:
+        match = re.search(rf"^{name}:[ \t]*(?:\n[ \t]*-[ \t]*)?(\S[^\n]*)$", head, re.MULTILINE)
+        if match:
+            found[name] = match[1].strip().strip("\"'")
+    return found
