@@ -31,8 +31,9 @@ def find_bundle(
     if source is None:
         return Path(path_or_name).expanduser()
     from twinlens.bundle.pull.bundle_cache import BundleCache, PullRequest
-    from twinlens.bundle.pull.convert import PullOptions
+    from twinlens.bundle.pull.options import PullOptions
 
-    request = PullRequest(source, PullOptions(precisions=tuple(precisions)))
+    wanted = ("fp32", *sorted(set(precisions) - {"fp32"}))  # the others are measured against it
+    request = PullRequest(source, PullOptions(precisions=wanted))
     cache = BundleCache(tell=tell) if tell else BundleCache()
     return cache.open(request)

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from twinlens.bundle.manifest import MANIFEST_NAME, Manifest
-from twinlens.bundle.pull.convert import PullOptions, write_pulled_bundle
+from twinlens.bundle.pull.convert import write_pulled_bundle
 from twinlens.bundle.pull.hub import HubRepository, read_access
 from twinlens.bundle.pull.hub_failures import describe_full_disk, is_disk_full
+from twinlens.bundle.pull.options import PullOptions
 from twinlens.bundle.pull.repository import FolderRepository, Repository
 from twinlens.bundle.pull.shared_files import hold_lock, write_whole
 from twinlens.bundle.pull.source import HubName, Source
@@ -33,21 +34,15 @@ _FOLDER = "models"
 
 @dataclass(frozen=True)
 class PullRequest:
-    """A source and what to take from it; fp32 always belongs to it, since it is the measure."""
+    """A source and what to take from it."""
 
     source: Source
     options: PullOptions = field(default_factory=PullOptions)
 
-    @property
-    def whole_options(self) -> PullOptions:
-        """The options with fp32 first and every precision once."""
-        others = sorted(set(self.options.precisions) - {"fp32"})
-        return replace(self.options, precisions=("fp32", *others))
-
     def digest(self) -> str:
         """Return a key of this request; for a folder it follows the files' sizes and times."""
         marks = [_mark(place) for place in self.source.places]
-        text = json.dumps([marks, asdict(self.whole_options)], sort_keys=True)
+        text = json.dumps([marks, asdict(self.options)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -93,7 +88,7 @@ class BundleCache:
         bundle = self._folder / name
         with self._lock(name, request):
             if not (bundle / MANIFEST_NAME).is_file():
-                write_bundle_of(repositories, bundle, request.whole_options)
+                write_bundle_of(repositories, bundle, request.options)
         for known in (request, pinned):
             self._write_record(known, name)
         return bundle
@@ -108,7 +103,7 @@ class BundleCache:
         return self._folder / "requests" / f"{request.digest()[:32]}.json"
 
     def _write_record(self, request: PullRequest, name: str) -> None:
-        record = {"source": str(request.source), "bundle": name, **asdict(request.whole_options)}
+        record = {"source": str(request.source), "bundle": name, **asdict(request.options)}
         write_whole(self._record_path(request), json.dumps(record, indent=1) + "\n")
 
 

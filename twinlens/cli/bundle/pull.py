@@ -14,7 +14,7 @@ from twinlens.errors import ConflictError, InputError
 if TYPE_CHECKING:
     from twinlens.bundle.manifest import Manifest
     from twinlens.bundle.pull.bundle_cache import PullRequest
-    from twinlens.bundle.pull.convert import PullOptions
+    from twinlens.bundle.pull.options import PullOptions
 
 
 def pull(
@@ -31,7 +31,10 @@ def pull(
         ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precisions to take, comma-separated; fp32 is always taken.")
+        str,
+        typer.Option(
+            help="Precisions to take, as fp32,int8; the first that exists is the reference."
+        ),
     ] = "fp32",
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the repository.")
@@ -45,7 +48,7 @@ def pull(
         str, typer.Option(help="The text tower's ONNX file in the repository.", metavar="PATH")
     ] = "",
     pooling: Annotated[
-        str, typer.Option(help="What makes one embedding of a sequence: cls, mean, last.")
+        str, typer.Option(help="What makes one embedding of a sequence: cls, mean, max, last.")
     ] = "",
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare with transformers, if it is installed.")
@@ -59,7 +62,7 @@ def pull(
 
     [bold]Example:[/] twinlens pull hf:Xenova/clip-vit-base-patch32 -o clip
     """
-    from twinlens.bundle.pull.convert import PullOptions
+    from twinlens.bundle.pull.options import PullOptions
     from twinlens.bundle.store import read_manifest
 
     wanted = tuple(part.strip() for part in precision.split(",") if part.strip())
@@ -101,7 +104,7 @@ def _pull(request: PullRequest, out: Path | None, force: bool) -> Path:
             f"{out} exists already; choose another name or overwrite it with --force"
         )
     repositories = open_repositories(request.source, print_note)
-    write_bundle_of(repositories, out, request.whole_options, force=force)
+    write_bundle_of(repositories, out, request.options, force=force)
     return out
 
 

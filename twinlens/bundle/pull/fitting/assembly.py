@@ -169,7 +169,12 @@ class Assembly:
         return {
             "layout": self.found.layout,
             "repositories": [
-                {"source": source, "revision": config.repository.revision}
+                {
+                    "source": source,
+                    "revision": config.repository.revision,
+                    "licence": config.repository.licence or "not stated",
+                    "card": config.repository.card,
+                }
                 for source, config in repositories.items()
             ],
         }
@@ -199,7 +204,8 @@ class Assembly:
         }
         if cards:
             found["card"] = cards[0]
-            found["licence"] = cards[0].get("license", "not stated")
+        licences = [c.repository.licence or "not stated" for c in repositories.values()]
+        found["licence"] = " + ".join(dict.fromkeys(licences))
         return found
 
 
