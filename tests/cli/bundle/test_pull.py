@@ -245,6 +245,7 @@ def test_two_processes_pull_once(hub: ModelHub, terminal: Terminal) -> None:
     assert len([a for a in hub.asked if a.path.startswith("/api/")]) == 1
 
 
+@pytest.mark.slow
 def test_pulling_anew_asks_the_hub_for_its_revision_again(
     hub: ModelHub, terminal: Terminal
 ) -> None:
@@ -263,6 +264,7 @@ def test_pulling_anew_asks_the_hub_for_its_revision_again(
     assert json.loads(pinned.stdout)["revision"] == json.loads(first.stdout)["revision"]
 
 
+@pytest.mark.slow
 def test_an_index_is_built_with_a_source(
     terminal: Terminal, tmp_path: Path, squares: dict[str, bytes]
 ) -> None:
@@ -275,7 +277,7 @@ def test_an_index_is_built_with_a_source(
     assert "green" in json.loads(found.stdout)[0]["id"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.slow
 def test_nothing_of_a_pull_is_left_in_temporary_folders(terminal: Terminal, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()

@@ -23,8 +23,9 @@ from twinlens.bundle.pull.options import PullOptions
 from twinlens.bundle.pull.repository import FolderRepository, Repository
 from twinlens.bundle.pull.shared_files import hold_lock, write_whole
 from twinlens.bundle.pull.source import HubName, Source
+from twinlens.bundle.store import verify_bundle
 from twinlens.cache import find_cache
-from twinlens.errors import PullError
+from twinlens.errors import BundleError, PullError
 
 Tell = Callable[[str], None]
 
@@ -87,8 +88,8 @@ class BundleCache:
         name = f"{request.source.name}-{pinned.digest()[:12]}"
         bundle = self._folder / name
         with self._lock(name, request):
-            if not (bundle / MANIFEST_NAME).is_file():
-                write_bundle_of(repositories, bundle, request.options)
+            if not _is_whole(bundle):
+                write_bundle_of(repositories, bundle, request.options, force=True)
         for known in (request, pinned):
             self._write_record(known, name)
         return bundle
@@ -128,6 +129,14 @@ def write_bundle_of(
         if is_disk_full(error):
             raise describe_full_disk(" and ".join(r.source for r in repositories)) from error
         raise
+
+
+def _is_whole(bundle: Path) -> bool:
+    try:
+        verify_bundle(bundle)
+    except BundleError:
+        return False
+    return True
 
 
 def _pin(source: Source, repositories: Sequence[Repository]) -> Source:

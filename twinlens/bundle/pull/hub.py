@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _PUBLIC_HUB = "https://huggingface.co"
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SECONDS = 10.0  # for the listing
+_TOLD_BYTES = 1_000_000  # less arrives at once
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class HubRepository:
                 raise NotFoundError(f"the {where}{self.source} holds no {path!r}", field="source")
         folder = self._snapshot()
         missing = [path for path in wanted if not (folder / path).exists()]
-        if missing:
-            size = sum(self.files[path] for path in missing)
-            self._tell(f"fetching {len(missing)} files ({_show_bytes(size)}) of {self.source}")
+        size = sum(self.files[path] for path in missing)
+        if size >= _TOLD_BYTES:
+            self._tell(f"fetching {len(missing)} files ({size / 1e6:.1f} MB) of {self.source}")
         for path in wanted:
             self._fetch_one(path)
         self._remember_commit()
@@ -214,7 +215,3 @@ def _check_path(path: str, source: str) -> None:
             " repository",
             code="damaged",
         )
-
-
-def _show_bytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

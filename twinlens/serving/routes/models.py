@@ -64,8 +64,9 @@ def build_router(service: Service) -> APIRouter:
                 await service.swap(name, source)
             except TwinlensError as error:  # the path of the bundle belongs in the log only
                 log.error("cannot load %s: %s", name, error.message)
-                for path in (str(Path(source).resolve()), source):
-                    error.message = error.message.replace(path, f"bundle {Path(source).name!r}")
+                if not source.startswith(PREFIX):
+                    for path in (str(Path(source).resolve()), source):
+                        error.message = error.message.replace(path, f"bundle {Path(source).name!r}")
                 raise
         return _json(describe_model(name, service.registry.find(name)))
 
