@@ -43,8 +43,8 @@ def test_a_manifest_survives_a_round_trip(toy_bundle: Path) -> None:
         ({"extensions": {"card": "text"}}, "extensions.card is 'text'; expected an object"),
         ({"extensions": {"card": {"required": 1}}}, "extensions.card.required is 1"),
         (
-            {"extensions": {"prompts": {"required": True, "query": "query: "}}},
-            "extension 'prompts' shapes the embeddings and is unknown to this version",
+            {"extensions": {"rotation": {"required": True, "degrees": 90}}},
+            "extension 'rotation' shapes the embeddings and is unknown to this version",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from twinlens.bundle.image.decoding import decode_batches
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
 from twinlens.bundle.location import BUILTIN, find_bundle
 from twinlens.bundle.manifest import Manifest
+from twinlens.bundle.prompts import add_prompt
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
 from twinlens.bundle.text.token_batches import pad_rows
@@ -79,11 +80,11 @@ class Encoder:
         if manifest.image:
             limits = limits or ImageLimits()
             self._preprocessor = Preprocessor(manifest.image, fast=fast, limits=limits)
-            self._open_tower("image", "pixels", manifest.image.file, precision)
+            self._open_tower("image", "pixels", precision)
         if manifest.text:
             self._tokenizer = open_tokenizer(manifest.text, folder)
-            self._open_tower("text", "tokens", manifest.text.file, precision)
-        if precision not in self.precisions.values():
+            self._open_tower("text", "tokens", precision)
+        if precision not in ("fp32", *self.precisions.values()):
             have = sorted({v.precision for v in manifest.variants} | {"fp32"})
             raise InputError(
                 f"precision {precision!r} is not in bundle {manifest.name!r}; it has "
@@ -140,10 +141,17 @@ class Encoder:
         ]
         return self.shorten(self._stack(rows), dimensions)
 
-    def embed_texts(self, texts: Sequence[str], *, dimensions: int | None = None) -> Rows:
-        """Return the embeddings (n, d) of strings."""
+    def embed_texts(
+        self,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        input_type: str | None = None,
+    ) -> Rows:
+        """Return the embeddings (n, d) of strings, behind the bundle's prompt for `input_type`."""
         if isinstance(texts, str):
             raise InputError("texts must be a list; wrap a single text as [text]", field="texts")
+        texts = add_prompt(self.manifest, texts, input_type)
         return self.shorten(self.encode_tokens(self.tokenize(texts)), dimensions)
 
     def zero_shot(
@@ -251,15 +259,12 @@ class Encoder:
         """Replay the golden vectors; raise if the embeddings differ from the exported ones."""
         return replay_golden(self)
 
-    def _open_tower(self, tower: str, input_name: str, file: str, precision: str) -> None:
-        """Open one tower at `precision`, or at fp32 if the bundle has no such variant of it."""
-        variants = {v.precision: v.file for v in self.manifest.variants if v.tower == tower} | {
-            "fp32": file
-        }
-        chosen = precision if precision in variants else "fp32"
-        graph = Graph(
-            self.folder / variants[chosen], self.runtime, inputs=(input_name,), output="embedding"
-        )
+    def _open_tower(self, tower: str, input_name: str, precision: str) -> None:
+        """Open one tower at `precision`, or at its reference where it has no such variant."""
+        graphs = self.manifest.list_graphs(tower)
+        chosen = precision if precision in graphs else next(iter(graphs))
+        path = self.folder / graphs[chosen]
+        graph = Graph(path, self.runtime, inputs=(input_name,), output="embedding")
         graph.check_dim("embedding", 1, self.embedding_dim)
         if self.manifest.image and tower == "image":
             graph.check_dim("pixels", 1, self.manifest.image.height)

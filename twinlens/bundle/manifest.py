@@ -153,6 +153,14 @@ class Manifest:
         """The extensions that shape embeddings or scores."""
         return {name: value for name, value in self.extensions.items() if value.get("required")}
 
+    def list_graphs(self, tower: str) -> dict[str, str]:
+        """Return a tower's files by precision; the first is the one the others are judged by."""
+        spec = self.image if tower == "image" else self.text
+        assert spec is not None
+        found: dict[str, str] = {v.precision: v.file for v in self.variants if v.tower == tower}
+        own = next((name for name, file in found.items() if file == spec.file), "fp32")
+        return {own: spec.file, **found}
+
     def to_json(self) -> str:
         """Return the text of `bundle.json`; equal manifests give equal bytes."""
         fields = dataclasses.asdict(self)

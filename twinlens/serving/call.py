@@ -38,6 +38,7 @@ class Call:
     reservation: QueueReservation | None = None  # made at admission
     client: str = ""  # as `name_client` returns it, for fair shares
     is_background: bool = False
+    input_type: str | None = None  # what the texts are for, where the bundle has prompts
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
     refused_at: tuple[str, str] = ("", "other")  # model and queue that had no room
