@@ -48,6 +48,7 @@ class Asked:
     range: str
     token: str
     host: str
+    agent: str
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -125,7 +126,14 @@ class ModelHub:
         head = request.headers
         token = head.get("Authorization", "").removeprefix("Bearer ")
         self.asked.append(
-            Asked(request.command, path, head.get("Range", ""), token, head.get("Host", ""))
+            Asked(
+                request.command,
+                path,
+                head.get("Range", ""),
+                token,
+                head.get("Host", ""),
+                head.get("User-Agent", ""),
+            )
         )
         parts = path.strip("/").split("/")
         if self.faults.status:

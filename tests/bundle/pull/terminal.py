@@ -80,6 +80,5 @@ class Terminal:
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(self.home / "hub_home"),
             "TWINLENS_CACHE": str(self.cache),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
             **self.more,
         }

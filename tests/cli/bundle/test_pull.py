@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.bundle.pull.hub import COMMIT, ModelHub, serve_hub
@@ -26,6 +29,13 @@ FILES = make_files(ballast=2_500_000)
 def hub(tmp_path: Path) -> Iterator[ModelHub]:
     with serve_hub(tmp_path / "repositories") as served:
         served.add(NAME, FILES)
+        yield served
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[ModelHub]:
+    """Another hub, which nobody should ask."""
+    with serve_hub(tmp_path / "others") as served:
         yield served
 
 
@@ -56,6 +66,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"
         time.sleep(0.02)
+
+
+def is_ready(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/readyz").status_code == 200
+    return False
 
 
 def test_a_pulled_bundle_is_checked_and_says_where_it_comes_from(
@@ -262,6 +278,56 @@ def test_pulling_anew_asks_the_hub_for_its_revision_again(
     assert json.loads(now.stdout)["revision"] == json.loads(anew.stdout)["revision"]
     pinned = terminal.run("info", f"{SOURCE}@{COMMIT}", "--json")
     assert json.loads(pinned.stdout)["revision"] == json.loads(first.stdout)["revision"]
+
+
+def test_a_pull_asks_the_hub_for_nothing_but_the_model(
+    hub: ModelHub, tmp_path: Path, other: ModelHub
+) -> None:
+    """Whatever else is contacted would ask the proxy, which is another hub here."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), other.url)
+    apart = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+    ran = Terminal(tmp_path, hub.url, proxies | apart).run("pull", SOURCE)
+    assert ran.returncode == 0, ran.stderr
+    assert other.asked == []
+    assert {a.path.partition("/resolve/")[0] for a in hub.asked} <= {
+        f"/api/models/{NAME}",
+        f"/{NAME}",
+        f"/store/{TOWER}",
+    }
+    for asked in hub.asked:
+        words = {part.strip().partition("/")[0] for part in asked.agent.split(";")}
+        assert words <= {"unknown", "hf_hub", "python"}
+
+
+def test_a_server_pulls_what_it_serves_and_what_an_admin_names(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("admin:a-secret-of-the-admin\n")
+    arguments = (SOURCE, "--port", "0", "--keys", keys, "--allow-pull", "--drain-notice", "0")
+    server = terminal.start("serve", *arguments)
+    try:
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        url = next(found[1] for line in lines if (found := re.search(r"(http://\S+)  \(", line)))
+        wait_for(lambda: is_ready(url))
+        headers = {"authorization": "Bearer a-secret-of-the-admin"}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            answer = client.post("/embed", json={"texts": ["red"]}).json()
+            assert answer["model"] == "clip"
+            count = len(hub.asked)
+            named = client.put("/v1/models/again", json={"bundle": f"{SOURCE}@{COMMIT}"})
+            assert (named.status_code, len(hub.asked)) == (200, count)
+            assert named.json()["revision"] == answer["revision"]
+            missing = client.put("/v1/models/x", json={"bundle": "hf:tiny/none"})
+            assert missing.status_code == 404
+            assert "hf:tiny/none does not exist on" in missing.json()["error"]["message"]
+            hub.close()
+            gone = client.put("/v1/models/x", json={"bundle": "hf:tiny/other"})
+            assert (gone.status_code, gone.json()["error"]["code"]) == (502, "unreachable")
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 @pytest.mark.slow
