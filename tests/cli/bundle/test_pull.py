@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import onnx
 import pytest
 
 from tests.bundle.pull.hub import COMMIT, ModelHub, serve_hub
@@ -202,6 +203,34 @@ def test_wrong_content_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
     hub.faults.replaced.clear()
     assert terminal.run("pull", SOURCE, "-o", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize("source", ["hub", "folder"])
+def test_a_model_of_pickles_only_is_one_line_and_no_pickle_travels(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path, source: str
+) -> None:
+    files = {path: content for path, content in FILES.items() if not path.endswith(".onnx")}
+    hub.add("tiny/pickles", files)
+    name = "hf:tiny/pickles" if source == "hub" else hub.root / "tiny" / "pickles"
+    line = only_line(terminal.run("pull", name, "-o", tmp_path / "out"))
+    assert "holds only pickles (pytorch_model.bin)" in line
+    assert "pytorch_model.bin" not in hub.fetched()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["../../secret", "/etc/passwd", "missing.data"])
+def test_weights_outside_of_the_repository_are_one_line(
+    hub: ModelHub, terminal: Terminal, tmp_path: Path, where: str
+) -> None:
+    graph = onnx.load_model_from_string(FILES["onnx/text_model.onnx"])
+    weight = graph.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=where)
+    hub.add("tiny/far", FILES | {"onnx/text_model.onnx": graph.SerializeToString()})
+    line = only_line(terminal.run("pull", "hf:tiny/far", "-o", tmp_path / "out"))
+    assert where in line and "onnx/text_model.onnx" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_hub_that_is_gone_is_one_line(hub: ModelHub, terminal: Terminal) -> None:
