@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 LARGE = 4096
+SPLIT = 1 << 20  # larger files are offered to the transfer of the client too
 COMMIT = "c0ffee" + "0" * 34
 
 
@@ -36,6 +37,9 @@ class Faults:
     listed: dict[str, list[str]] = field(
         default_factory=dict
     )  # repository -> more files in its list
+    commit: str | None = None  # another than the true one in every listing
+    tag: str | None = None  # another than the hash for every large file
+    rangeless: bool = False  # the store sends whole files, whatever it is asked for
     status: int = 0  # of every answer
 
 
@@ -84,12 +88,12 @@ class ModelHub:
             target.write_bytes(content)
 
     def fetched(self) -> list[str]:
-        """Return the paths of all files whose bytes were asked for."""
-        return [
-            a.path.partition(f"/resolve/{self.commit}/")[2] or a.path
-            for a in self.asked
-            if a.method == "GET" and not a.path.startswith("/api/")
+        """Return each file whose bytes were asked for, as its path in its repository."""
+        paths = [a.path for a in self.asked if a.method == "GET" and a.path[:5] != "/api/"]
+        inside = [
+            path.partition(f"/resolve/{self.commit}/")[2] or path.split("/", 4)[4] for path in paths
         ]
+        return sorted(set(inside))
 
     def close(self) -> None:
         """Stop answering; the port refuses connections afterwards."""
@@ -173,7 +177,7 @@ class ModelHub:
             return
         body: dict[str, Any] = {
             "id": repository,
-            "sha": self.commit,
+            "sha": self.commit if self.faults.commit is None else self.faults.commit,
             "tags": ["onnx", "license:mit"],
             "gated": "auto" if repository in self.faults.gated else False,
             "siblings": [self._describe(file, repository) for file in self._list(repository)],
@@ -220,8 +224,12 @@ class ModelHub:
         if len(content) <= LARGE:
             self._send_file(request, file, head | {"ETag": f'"{_hash_as_git(content)}"'})
             return
-        head["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+        digest = hashlib.sha256(content).hexdigest()
+        head["X-Linked-Etag"] = f'"{digest if self.faults.tag is None else self.faults.tag}"'
         head["X-Linked-Size"] = str(len(content))
+        if len(content) >= SPLIT:
+            head["X-Xet-Hash"] = hashlib.sha256(content).hexdigest()
+            head["X-Xet-Refresh-Route"] = f"{self.url}/api/xet-token"
         store = self.url.replace("127.0.0.1", "localhost")
         head["Location"] = f"{store}/store/{file.relative_to(self.root).as_posix()}"
         _send(request, 302, b"", head)
@@ -236,6 +244,7 @@ class ModelHub:
         content = self.faults.replaced.get(name, file.read_bytes())
         begin = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         answer = dict(head or {})
+        begin = 0 if self.faults.rangeless else begin
         if begin:
             answer["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
         limit = self.faults.stalled.get(name)

@@ -40,7 +40,7 @@ def test_only_what_is_asked_for_travels(hub: ModelHub, repository: HubRepository
     folder = repository.fetch(["config.json", "onnx/model.onnx"])
     assert (folder / "config.json").read_bytes() == SMALL
     assert (folder / "onnx" / "model.onnx").read_bytes() == LARGE
-    assert hub.fetched() == ["config.json", f"/store/{STORED}"]
+    assert hub.fetched() == ["config.json", "onnx/model.onnx"]
 
 
 def test_what_was_fetched_before_travels_no_more(
@@ -89,6 +89,34 @@ def test_a_damaged_part_of_an_earlier_process_is_found_out_and_dropped(
         repository.fetch(["onnx/model.onnx"])
     assert not partial.exists()
     assert (repository.fetch(["onnx/model.onnx"]) / "onnx" / "model.onnx").read_bytes() == LARGE
+
+
+def test_a_store_that_knows_no_ranges_sends_the_whole_again(
+    hub: ModelHub, repository: HubRepository
+) -> None:
+    hub.faults.cut[STORED] = [1_000_000]
+    hub.faults.rangeless = True
+    assert (repository.fetch(["onnx/model.onnx"]) / "onnx" / "model.onnx").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("tag", ["../../../outside", "..", ""])
+def test_a_tag_that_would_name_another_folder_is_refused(
+    hub: ModelHub, repository: HubRepository, tmp_path: Path, tag: str
+) -> None:
+    hub.faults.tag = tag
+    with pytest.raises(PullError, match=r"has the tag '.*', which names no file"):
+        repository.fetch(["onnx/model.onnx"])
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("commit", ["", "../..", "main"])
+def test_a_commit_that_would_name_another_folder_is_refused(
+    hub: ModelHub, access: HubAccess, commit: str
+) -> None:
+    hub.add(NAME, FILES)
+    hub.faults.commit = commit
+    with pytest.raises(PullError, match="must be the address of a model hub"):
+        HubRepository(HubName(NAME), access=access)
 
 
 @pytest.mark.parametrize("path", ["config.json", "onnx/model.onnx"])

@@ -7,6 +7,7 @@ read when a pull begins; the client is imported no earlier; every failure is one
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 _PUBLIC_HUB = "https://huggingface.co"
+_COMMIT = re.compile(r"[0-9a-fA-F]{40,64}")
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SECONDS = 10.0  # for the listing
 _TOLD_BYTES = 1_000_000  # less arrives at once
@@ -120,7 +122,7 @@ class HubRepository:
                 _raise_explained(error, self._asked)
             self._list_cached(f"{self._access.endpoint} cannot be reached", failure)
             return
-        self.revision = info.sha or ""
+        self.revision = _check_commit(info.sha or "", self._asked)
         self.licence = _find_licence(info)
         self._read_files(info)
 
@@ -205,6 +207,17 @@ def _find_licence(info: ModelInfo) -> str:
     found = data.get("license") if data is not None else None
     tagged = [tag.partition(":")[2] for tag in info.tags or [] if tag.startswith("license:")]
     return str(found or (tagged[0] if tagged else ""))
+
+
+def _check_commit(commit: str, asked: Asked) -> str:
+    """Return the commit, which becomes the name of a folder, if it looks like one."""
+    if not _COMMIT.fullmatch(commit):
+        raise PullError(
+            f"{asked.endpoint} names the commit {commit!r} for {asked.what}; check HF_ENDPOINT: it"
+            " must be the address of a model hub",
+            code="damaged",
+        )
+    return commit
 
 
 def _check_path(path: str, source: str) -> None:

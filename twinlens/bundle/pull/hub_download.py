@@ -4,23 +4,23 @@ What must stay true: a file has the hash that the hub names, or it is neither ha
 what a killed process has received is not asked for again.
 
 The client (huggingface_hub) resumes a connection that breaks; from its version 2 it drops what a
-process that ends has received. Large files therefore arrive here first, as `blobs/HASH.incomplete`
-of the client's own cache; the client finds the finished blob and links it.
+process that ends has received. Large files therefore arrive here first, by plain HTTP, as
+`blobs/HASH.incomplete` of the client's own cache; the client finds the finished blob and links it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from twinlens.bundle.pull.shared_files import hold_lock
 from twinlens.bundle.pull.transfer import Progress, Tell, receive
 from twinlens.errors import PullError
 
 _CHUNK = 1 << 20
+_PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 RESUMED_BYTES = 1 << 20  # smaller files begin anew
 
 
@@ -51,8 +51,8 @@ def download_file(file: HubFile, cache: HubCache, tell: Tell = lambda line: None
     """Return the checked file in the cache, fetched if it is not there."""
     from huggingface_hub import hf_hub_download
 
-    if file.size >= RESUMED_BYTES and not _snapshot_path(file, cache).exists():
-        _download_blob(file, cache, tell)
+    is_large = file.size >= RESUMED_BYTES and not _snapshot_path(file, cache).exists()
+    is_checked = is_large and _download_blob(file, cache, tell)
     path = Path(
         hf_hub_download(
             file.repository,
@@ -62,22 +62,23 @@ def download_file(file: HubFile, cache: HubCache, tell: Tell = lambda line: None
             endpoint=cache.endpoint,
         )
     )
-    fault = find_fault(path, file)
+    fault = "" if is_checked else find_fault(path, file, path.resolve().name)
     if fault:
         _drop(path)
         raise describe_damage(file, fault)
     return path
 
 
-def find_fault(path: Path, file: HubFile) -> str:
+def find_fault(path: Path, file: HubFile, name: str) -> str:
     """Return what is wrong with a file that arrived; empty when it is as the hub says.
 
     The name of a cached blob is the hash of its content: SHA-256 for large files, git's for others.
+    The listing's SHA-256 counts before it.
     """
     size = path.stat().st_size
     if size != file.size:
         return f"has {size} bytes, the hub says {file.size}"
-    told = file.sha256 or path.resolve().name
+    told = file.sha256 or name
     if len(told) == 64 and told != _hash(path, hashlib.sha256()):
         return f"does not have the SHA-256 {told[:12]}... that the hub names"
     if len(told) == 40 and told not in (_hash_as_git(path), _hash(path, hashlib.sha1())):
@@ -94,40 +95,34 @@ def describe_damage(file: HubFile, fault: str) -> PullError:
     )
 
 
-def _download_blob(file: HubFile, cache: HubCache, tell: Tell) -> None:
-    """Fetch a large file as a finished blob of the cache, from where an earlier try stopped."""
+def _download_blob(file: HubFile, cache: HubCache, tell: Tell) -> bool:
+    """Fetch a large file as a blob of the cache, from where an earlier try stopped.
+
+    Return whether it was fetched and checked now, rather than by somebody else before.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(file.repository, file.path, revision=file.commit, endpoint=cache.endpoint)
-    metadata = get_hf_file_metadata(url, endpoint=cache.endpoint)
-    if not metadata.etag or (metadata.xet_file_data is not None and find_spec("hf_xet")):
-        return  # the client's own transfer keeps the pieces that it has
+    etag = get_hf_file_metadata(url, endpoint=cache.endpoint).etag or ""
+    if not _PLAIN.fullmatch(etag):
+        raise describe_damage(file, f"has the tag {etag!r}, which names no file")
     folder = cache.repository_folder(file.repository)
-    blob = folder / "blobs" / metadata.etag
-    lock = cache.folder / ".locks" / folder.name / f"{metadata.etag}.lock"
-    with hold_lock(lock):
+    blob = folder / "blobs" / etag
+    with hold_lock(cache.folder / ".locks" / folder.name / f"{etag}.lock"):
         if blob.exists():
-            return
+            return False
         blob.parent.mkdir(parents=True, exist_ok=True)
         partial = blob.with_name(f"{blob.name}.incomplete")
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
-        # A store of files apart from the hub gets a signed address, and no token.
-        is_hub = urlsplit(metadata.location).netloc == urlsplit(cache.endpoint).netloc
         with Progress(file.path, file.size, tell) as progress:
-            receive(metadata.location, partial, file.size, progress, with_token=is_hub)
-        fault = find_fault(partial, file) or _compare_names(partial, blob.name)
+            receive(url, partial, file.size, progress)
+        fault = find_fault(partial, file, etag)
         if fault:
             partial.unlink()
             raise describe_damage(file, fault)
         partial.replace(blob)
-
-
-def _compare_names(partial: Path, name: str) -> str:
-    """Return a fault where the blob's future name is a SHA-256 that its content does not have."""
-    if len(name) == 64 and name != _hash(partial, hashlib.sha256()):
-        return f"does not have the SHA-256 {name[:12]}... that the hub names"
-    return ""
+    return True
 
 
 def _snapshot_path(file: HubFile, cache: HubCache) -> Path:

@@ -57,11 +57,14 @@ class Progress:
             self._bar.close()
 
 
-def receive(url: str, partial: Path, size: int, progress: Progress, *, with_token: bool) -> None:
-    """Append to `partial` what it lacks of `size` bytes; take a broken connection up again."""
+def receive(url: str, partial: Path, size: int, progress: Progress) -> None:
+    """Append to `partial` what it lacks of `size` bytes; take a broken connection up again.
+
+    The address is the hub's; where it leads to a store of another host, no token is sent there.
+    """
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    headers: dict[str, str] = build_hf_headers(token=None if with_token else False)
+    headers: dict[str, str] = build_hf_headers()
     headers["Accept-Encoding"] = "identity"
     with partial.open("ab") as target:
         most, tries = target.tell(), _TRIES
