@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, cast
 
 from twinlens.bundle.golden import FP32_TOLERANCE
 from twinlens.bundle.manifest import ImageSpec, TextSpec, Variant
+from twinlens.bundle.pull.fitting.batches import has_batch_of_one
 from twinlens.bundle.pull.fitting.faces import PixelRule, TokenRule
 from twinlens.bundle.pull.fitting.inputs import read_inputs
 from twinlens.bundle.pull.fitting.measuring import (
@@ -101,6 +102,7 @@ class TowerPuller:
         model = source.read()
         head = self._choose_head(list_outputs(model))
         inputs = read_inputs(model.graph, source.file)
+        has_batch_of_one(inputs, source.file)
         self.prepare([item.shape[1] for item in inputs if item.role == "ids"])
         rows = self.record(self._open_plain(source, inputs, head))
         path = self._fit(source, head, rows, reference)
