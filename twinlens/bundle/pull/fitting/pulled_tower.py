@@ -7,9 +7,8 @@ with them before it stays.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -34,6 +33,7 @@ from twinlens.bundle.pull.fitting.source_graph import (
     list_outputs,
 )
 from twinlens.bundle.pull.fitting.towers import fit_tower, save_model
+from twinlens.bundle.pull.fitting.workshop import Workshop
 from twinlens.bundle.pull.head import Floats, Head
 from twinlens.bundle.pull.layouts.found import TowerFiles
 from twinlens.bundle.pull.plain_path import PlainTower
@@ -50,28 +50,6 @@ GATES: Final = {"fp32": 1 - FP32_TOLERANCE, "fp16": 0.999, "int8": 0.99}
 LEAST_COSINE: Final = 0.9  # a variant under it is dropped
 _GOOD_COSINE: Final = 0.99  # a variant under it is kept and named
 _EXACT: Final = 1e-5  # 1 - cosine of texts cut to the longest, for fp32
-
-
-@dataclass
-class Workshop:
-    """Where a bundle is put together: its folder, the original files, what there is to say."""
-
-    bundle: Path
-    sources: Path
-    notes: list[str] = field(default_factory=list)
-    placed: dict[Path, str] = field(default_factory=dict)  # weights in the bundle, by their source
-
-    def place_weights(self, graph: SourceGraph, path: Path) -> dict[str, str]:
-        """Copy the weights beside a graph of the bundle; return their new names."""
-        names: dict[str, str] = {}
-        for location, source in graph.weights.items():
-            if source not in self.placed:
-                number = f".{len(names)}" if names else ""
-                name = path.with_suffix(f"{number}.data").name
-                shutil.copyfile(source, self.bundle / name)
-                self.placed[source] = name
-            names[location] = self.placed[source]
-        return names
 
 
 @dataclass(frozen=True)
