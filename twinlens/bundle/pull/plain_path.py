@@ -20,6 +20,7 @@ from twinlens.bundle.manifest import ImageSpec
 from twinlens.bundle.pull.head import Floats, Head, apply_head
 from twinlens.bundle.pull.text_rules import PulledTokenizer
 from twinlens.bundle.text.text_cleaning import CLEANERS
+from twinlens.errors import BundleError
 
 _FILTERS = {name: getattr(Image.Resampling, name.upper()) for name in (
     "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming",
@@ -114,14 +115,18 @@ class PlainTower:
         }
 
     def _embed_image(self, pixels: Floats) -> Floats:
-        (output,) = self._session.run([self._head.output], self._filling | self.feed_image(pixels))
-        return apply_head(self._head, output, None)
+        return apply_head(self._head, self._run(self.feed_image(pixels)), None)
 
     def _embed_text(self, ids: list[int], mask: list[int]) -> Floats:
-        (output,) = self._session.run(
-            [self._head.output], self._filling | self.feed_text(ids, mask)
-        )
-        return apply_head(self._head, output, np.array([mask]))
+        return apply_head(self._head, self._run(self.feed_text(ids, mask)), np.array([mask]))
+
+    def _run(self, feeds: Feeds) -> NDArray[Any]:
+        try:
+            output: NDArray[Any] = self._session.run([self._head.output], self._filling | feeds)[0]
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            reason = " ".join(str(error).split())[:300]
+            raise BundleError(f"the original graph does not run: {reason}") from None
+        return output
 
 
 def _numpy_type(name: str) -> Any:

@@ -22,10 +22,10 @@ from twinlens.bundle.pull.fitting.pulled_tower import (
     PulledTower,
     TextPuller,
     TowerPuller,
-    Workshop,
 )
 from twinlens.bundle.pull.fitting.scores import Scores, find_default, read_stated
 from twinlens.bundle.pull.fitting.shared_space import measure_from_graph
+from twinlens.bundle.pull.fitting.workshop import Workshop
 from twinlens.bundle.pull.head import Dense, Head
 from twinlens.bundle.pull.heads import choose_head, find_missing_projection
 from twinlens.bundle.pull.layouts.found import Found, TowerFiles
@@ -33,6 +33,7 @@ from twinlens.bundle.pull.model_files import TowerConfig, read_tower_config
 from twinlens.bundle.pull.options import PullOptions
 from twinlens.bundle.pull.sentence import read_layers, read_pooling, read_prompts
 from twinlens.bundle.pull.tensors import read_tensors
+from twinlens.bundle.pull.verification import check_libraries, verify_tower
 from twinlens.bundle.samples import golden_images, golden_texts
 from twinlens.bundle.store import write_bundle
 from twinlens.errors import BundleError, InputError
@@ -57,9 +58,12 @@ class Assembly:
         self.configs: dict[str, TowerConfig] = {}
         self.towers: dict[str, PulledTower] = {}
         self.precisions: dict[str, list[str]] = {}
+        self.verified: dict[str, float] = {}
 
     def build(self) -> Manifest:
         """Write all files of the bundle; return the manifest, all but what the sealing adds."""
+        if self.options.verify:
+            check_libraries()
         for name, files in (("image", self.found.image), ("text", self.found.text)):
             if files is not None:
                 self.configs[name] = read_tower_config(files)
@@ -72,6 +76,12 @@ class Assembly:
             self.towers[name] = puller.pull(self.precisions[name])
         dimension = self._find_dimension()
         scores = self._find_scores()
+        if self.options.verify:
+            self.verified = {
+                name: verify_tower(name, files, self.configs[name], tower.head, tower.rows)
+                for name, tower in self.towers.items()
+                if (files := getattr(self.found, name)) is not None
+            }
         self._write_rest(scores, dimension)
         return self._describe(scores, dimension, prompts)
 
@@ -130,7 +140,7 @@ class Assembly:
             )
             if measured is not None:
                 return measured
-        return find_default(config.model_type, joint=joint)
+        return find_default(config.get("config"), joint=joint)
 
     def _write_rest(self, scores: Scores, dimension: int) -> None:
         folder = self.workshop.bundle
@@ -202,6 +212,8 @@ class Assembly:
             "notes": list(self.workshop.notes),
             "versions": describe_versions(),
         }
+        if self.verified:
+            found["cosine_to_transformers"] = self.verified
         if cards:
             found["card"] = cards[0]
         licences = [c.repository.licence or "not stated" for c in repositories.values()]

@@ -35,7 +35,7 @@ class Nodes:
     def constant(self, value: NDArray[Any]) -> str:
         """Return the name of a new constant."""
         name = self._name("constant")
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
     def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:

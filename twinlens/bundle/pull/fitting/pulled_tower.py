@@ -7,14 +7,14 @@ with them before it stays.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from twinlens.bundle.golden import FP32_TOLERANCE
 from twinlens.bundle.manifest import ImageSpec, TextSpec, Variant
+from twinlens.bundle.pull.fitting.batches import has_batch_of_one
 from twinlens.bundle.pull.fitting.faces import PixelRule, TokenRule
 from twinlens.bundle.pull.fitting.inputs import read_inputs
 from twinlens.bundle.pull.fitting.measuring import (
@@ -33,6 +33,7 @@ from twinlens.bundle.pull.fitting.source_graph import (
     list_outputs,
 )
 from twinlens.bundle.pull.fitting.towers import fit_tower, save_model
+from twinlens.bundle.pull.fitting.workshop import Workshop
 from twinlens.bundle.pull.head import Floats, Head
 from twinlens.bundle.pull.layouts.found import TowerFiles
 from twinlens.bundle.pull.plain_path import PlainTower
@@ -49,28 +50,6 @@ GATES: Final = {"fp32": 1 - FP32_TOLERANCE, "fp16": 0.999, "int8": 0.99}
 LEAST_COSINE: Final = 0.9  # a variant under it is dropped
 _GOOD_COSINE: Final = 0.99  # a variant under it is kept and named
 _EXACT: Final = 1e-5  # 1 - cosine of texts cut to the longest, for fp32
-
-
-@dataclass
-class Workshop:
-    """Where a bundle is put together: its folder, the original files, what there is to say."""
-
-    bundle: Path
-    sources: Path
-    notes: list[str] = field(default_factory=list)
-    placed: dict[Path, str] = field(default_factory=dict)  # weights in the bundle, by their source
-
-    def place_weights(self, graph: SourceGraph, path: Path) -> dict[str, str]:
-        """Copy the weights beside a graph of the bundle; return their new names."""
-        names: dict[str, str] = {}
-        for location, source in graph.weights.items():
-            if source not in self.placed:
-                number = f".{len(names)}" if names else ""
-                name = path.with_suffix(f"{number}.data").name
-                shutil.copyfile(source, self.bundle / name)
-                self.placed[source] = name
-            names[location] = self.placed[source]
-        return names
 
 
 @dataclass(frozen=True)
@@ -101,6 +80,7 @@ class TowerPuller:
         model = source.read()
         head = self._choose_head(list_outputs(model))
         inputs = read_inputs(model.graph, source.file)
+        has_batch_of_one(inputs, source.file)
         self.prepare([item.shape[1] for item in inputs if item.role == "ids"])
         rows = self.record(self._open_plain(source, inputs, head))
         path = self._fit(source, head, rows, reference)

@@ -5,6 +5,7 @@ What must stay true: the manifest says which of the two it was.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -33,15 +34,15 @@ _CLIP: Final = Scores("softmax", 100.0, 0.0, "the default of the CLIP family")
 _SINGLE: Final = Scores("softmax", 1 / 0.07, 0.0, "the default of a tower alone")
 
 
-def find_default(model_type: str, *, joint: bool) -> Scores:
+def find_default(config: Mapping[str, Any], *, joint: bool) -> Scores:
     """Return what the family uses once it is trained."""
-    if model_type.startswith("siglip"):
+    if str(config.get("model_type", "")).startswith("siglip") or "init_logit_bias" in config:
         return _SIGLIP
     return _CLIP if joint else _SINGLE
 
 
-def read_stated(config: dict[str, Any]) -> Scores | None:
-    """Return the scale that open_clip's configuration pins, if it does."""
+def read_stated(config: Mapping[str, Any]) -> Scores | None:
+    """Return the scale and bias that a configuration pins, if it does."""
     scale, bias = config.get("logit_scale"), config.get("logit_bias")
     if not isinstance(scale, (int, float)):
         return None

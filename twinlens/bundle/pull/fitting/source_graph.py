@@ -6,6 +6,7 @@ the model's folder is refused before it is opened.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def fetch_graph(repository: Repository, file: str, folder: Path) -> SourceGraph:
     locations = list_external_files(repository.fetch([file]) / file)
     places = {name: _resolve(repository, file, name) for name in sorted(locations)}
     root = repository.fetch([file, *places.values()])
+    folder = folder / hashlib.sha256(repository.source.encode()).hexdigest()[:12]
     path = _link(root / file, folder / file)
     weights = {name: _link(root / place, folder / place) for name, place in places.items()}
     return SourceGraph(file, path, weights)
