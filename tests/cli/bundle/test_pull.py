@@ -269,10 +269,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(terminal: Terminal, tmp_path
     assert list_files(terminal.cache) == []
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(terminal: Terminal) -> None:
-    terminal.cache.write_text("a file in its place")
-    line = only_line(terminal.run("embed", "-t", "a", "-b", SOURCE))
-    assert "cannot be written to" in line and "set TWINLENS_CACHE" in line
+def test_a_place_that_cannot_be_written_to_is_one_line(terminal: Terminal, tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.write_text("a file in its place")
+    for variable in ("TWINLENS_CACHE", "HF_HOME"):
+        user = Terminal(tmp_path, terminal.endpoint, {variable: str(taken)})
+        line = only_line(user.run("embed", "-t", "a", "-b", SOURCE))
+        assert f"{taken}" in line and "cannot be used (" in line and f"point {variable}" in line
+    line = only_line(terminal.run("pull", SOURCE, "-o", taken / "out"))
+    assert f"{taken} cannot be used (" in line and "point -o" in line
 
 
 def test_two_processes_pull_once(hub: ModelHub, terminal: Terminal) -> None:

@@ -18,14 +18,14 @@ from pathlib import Path
 from twinlens.bundle.manifest import MANIFEST_NAME, Manifest
 from twinlens.bundle.pull.convert import write_pulled_bundle
 from twinlens.bundle.pull.hub import HubRepository, read_access
-from twinlens.bundle.pull.hub_failures import describe_full_disk, is_disk_full
+from twinlens.bundle.pull.hub_failures import describe_full_disk, describe_unwritable, is_disk_full
 from twinlens.bundle.pull.options import PullOptions
 from twinlens.bundle.pull.repository import FolderRepository, Repository
 from twinlens.bundle.pull.shared_files import hold_lock, write_whole
 from twinlens.bundle.pull.source import HubName, Source
 from twinlens.bundle.store import verify_bundle
 from twinlens.cache import find_cache
-from twinlens.errors import BundleError, PullError
+from twinlens.errors import BundleError
 
 Tell = Callable[[str], None]
 
@@ -75,12 +75,7 @@ class BundleCache:
                 found = None if anew else self.find(request)
                 return found or self._pull(request)
         except OSError as error:
-            raise PullError(
-                f"the cache {self._folder} cannot be written to ({error.strerror or error}); set"
-                " TWINLENS_CACHE to a folder that can, or write a bundle with: twinlens pull"
-                f" {request.source} -o FOLDER",
-                code="cache_unwritable",
-            ) from error
+            raise describe_unwritable(error, "TWINLENS_CACHE") from error
 
     def _pull(self, request: PullRequest) -> Path:
         repositories = open_repositories(request.source, self._tell)
@@ -122,12 +117,14 @@ def open_repositories(source: Source, tell: Tell = _log.info) -> tuple[Repositor
 def write_bundle_of(
     repositories: Sequence[Repository], out: Path, options: PullOptions, *, force: bool = False
 ) -> Manifest:
-    """Write the bundle `out`; a full disk is an error that says so."""
+    """Write the bundle `out`; a disk that is full or read-only is an error that says so."""
     try:
         return write_pulled_bundle(repositories, out, options, force=force)
     except OSError as error:
         if is_disk_full(error):
             raise describe_full_disk(" and ".join(r.source for r in repositories)) from error
+        if error.filename:
+            raise describe_unwritable(error, "-o or TWINLENS_CACHE") from error
         raise
 
 

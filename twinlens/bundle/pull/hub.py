@@ -6,6 +6,7 @@ read when a pull begins; the client is imported no earlier; every failure is one
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -181,7 +182,8 @@ class HubRepository:
         folder = self._access.cache.repository_folder(self._name.repository)
         reference = folder / "refs" / (self._name.revision or "main")
         if self._name.revision != self.revision:
-            write_whole(reference, self.revision)
+            with contextlib.suppress(OSError):  # a cache that is read-only
+                write_whole(reference, self.revision)
 
     def _find_commit(self) -> str:
         """Return the commit that the revision named when the hub was last asked."""

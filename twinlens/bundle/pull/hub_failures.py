@@ -37,6 +37,9 @@ def explain_failure(error: Exception, asked: Asked) -> Exception:
     if is_disk_full(error):
         return describe_full_disk(asked.what)
     for link in _unwind(error):
+        if isinstance(link, OSError) and link.filename:
+            return describe_unwritable(link, "HF_HOME")
+    for link in _unwind(error):
         named = _explain_by_name(link, asked)
         if named is not None:
             return named
@@ -55,6 +58,15 @@ def describe_full_disk(what: str) -> PullError:
         f"no room left on the disk while {what} was pulled; make room, or point HF_HOME and"
         " TWINLENS_CACHE to a larger disk, then run this again",
         code="disk_full",
+    )
+
+
+def describe_unwritable(error: OSError, remedy: str) -> PullError:
+    """Return the error of a place on this disk that cannot be used."""
+    return PullError(
+        f"{error.filename} cannot be used ({error.strerror}); point {remedy} to a folder that can"
+        " be written to",
+        code="not_writable",
     )
 
 
