@@ -19,6 +19,7 @@ import pytest
 from tests.bundle.pull.hub import COMMIT, ModelHub, serve_hub
 from tests.bundle.pull.terminal import Terminal
 from tests.bundle.pull.tiny_model import make_files, write_folder
+from tests.cli.conftest import Run
 
 NAME = "tiny/clip"
 SOURCE = f"hf:{NAME}"
@@ -160,6 +161,21 @@ def test_a_source_that_is_missing_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
     assert said.partition(" does")[0] in only_line(terminal.run("pull", source))
     assert list_files(terminal.cache) == []
+
+
+def test_a_bundle_and_an_empty_folder_are_no_sources(
+    cli: Run, toy_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for source, said in (
+        (toy_bundle, "is a bundle already"),
+        (tmp_path / "empty", "holds no model: neither ONNX files, nor weights with a config.json"),
+    ):
+        code, printed, told = cli("pull", source, "-o", tmp_path / "out")
+        assert (code, printed) == (2, "")
+        assert f"error: '{source}' {said}" in told
+    assert cli("pull", "hf:a/b", "-o", tmp_path)[0] == 2  # it exists: nobody is asked
+    assert cli("pull", "hf:a/b@v1", "--revision", "v2")[2].startswith("error: --revision 'v2' does")
 
 
 @pytest.mark.parametrize("status", [401, 403])
