@@ -1,4 +1,4 @@
-"""Processors of transformers and open_clip become the rule that a bundle repeats, or are refused."""
+"""Processors of transformers and open_clip become a rule that a bundle repeats, or are refused."""
 
 from __future__ import annotations
 
