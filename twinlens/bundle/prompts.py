@@ -14,8 +14,13 @@ from twinlens.bundle.manifest import Manifest
 from twinlens.errors import BundleError, InputError
 
 PURPOSES: Final = ("query", "document", "classification", "clustering")
-# The names of two public protocols; a caption of a picture has no purpose of its own.
-_SYNONYMS: Final = {"search_query": "query", "search_document": "document", "image": ""}
+# The names of public protocols; a caption of a picture has no purpose of its own.
+_SYNONYMS: Final = {
+    "search_query": "query",
+    "search_document": "document",
+    "passage": "document",
+    "image": "",
+}
 
 
 def find_prompt(manifest: Manifest, input_type: str | None) -> str:

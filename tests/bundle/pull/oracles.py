@@ -340,7 +340,9 @@ def _build_image_tower(kind: str, config: dict[str, Any]) -> tuple[Any, Any]:
     if kind == "dinov2":
         sizes = {"image_size": 56, "patch_size": 14} | small
         model = hf.Dinov2Model(hf.Dinov2Config(**sizes))
-        side = model.config.image_size
+        side = min(
+            model.config.image_size, 224
+        )  # published ones see less than they were trained on
         levels = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
         return model, hf.BitImageProcessor(
             size={"shortest_edge": side * 8 // 7},
@@ -440,7 +442,7 @@ def make_sentence_model(
     sample = tokenizer(list(TEXTS[:3]), padding=True, return_tensors="pt")
     inputs = (sample["input_ids"], sample["attention_mask"], torch.zeros_like(sample["input_ids"]))
     export(read, model, inputs, place / "onnx/model.onnx", names, ["last_hidden_state"])
-    model.config.save_pretrained(place)
+    model.save_pretrained(place)
     tokenizer.save_pretrained(place)
     modules = ["Transformer", "Pooling", *(["Dense"] if dense else []), "Normalize"]
     listed = [

@@ -11,6 +11,7 @@ import pytest
 from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.bundle.pull.convert import PullOptions, write_pulled_bundle
 from twinlens.bundle.pull.repository import FolderRepository
+from twinlens.errors import BundleError
 
 if TYPE_CHECKING:
     from tests.bundle.pull.oracles import Oracle
@@ -127,6 +128,29 @@ def test_a_quantised_file_becomes_a_variant_with_its_measured_cosine(
 def test_a_model_of_full_size_does_too(name: str, tmp_path: Path) -> None:
     oracle = make(name, tmp_path)
     assert_equal(pull(oracle, tmp_path / "bundle"), oracle)
+
+
+@pytest.mark.parametrize("name", ["clip without projection", "sentences, dense"])
+def test_verify_writes_the_cosine_to_transformers_into_the_manifest(
+    name: str, tmp_path: Path
+) -> None:
+    encoder = pull(make(name, tmp_path), tmp_path / "bundle", verify=True)
+    found = encoder.manifest.provenance["cosine_to_transformers"]
+    towers = ["image", "text"] if "clip" in name else ["text"]
+    assert sorted(found) == towers
+    assert all(0.9999 <= cosine <= 1.00001 for cosine in found.values())
+
+
+def test_verify_refuses_a_graph_that_is_not_the_models(tmp_path: Path) -> None:
+    oracle = make("sentences, mean", tmp_path)
+    pull(oracle, tmp_path / "right", verify=True)
+    weights = oracle.folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4000:] = bytes(4000)
+    weights.write_bytes(content)
+    with pytest.raises(BundleError, match="differs from transformers"):
+        pull(oracle, tmp_path / "wrong", verify=True)
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_one_item_at_a_time_or_many_give_one_row(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ safetensors alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ def read_pooling(config: Json) -> str:
     return chosen[0]
 
 
-def read_layers(repository: Repository, modules: list[Json]) -> tuple[Dense, ...]:
+def read_layers(repository: Repository, modules: Sequence[Json]) -> tuple[Dense, ...]:
     """Return the dense layers after the pooling."""
     layers = []
     for module in modules:

@@ -58,9 +58,11 @@ def _read(value: onnx.ValueInfoProto, file: str) -> GraphInput:
 
 
 def _find_role(name: str, element_type: int, rank: int) -> Role | None:
+    if "past" in name or "cache" in name:  # the memory of a text generator
+        return None
     if rank == 4 and element_type in _FLOATS:
         return "pixels"
-    if rank != 2 or "pixel" in name or "past" in name:
+    if rank != 2 or "pixel" in name:
         return None
     if "mask" in name:
         return "mask"
