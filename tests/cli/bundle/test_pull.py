@@ -19,7 +19,8 @@ import pytest
 from tests.bundle.pull.hub import COMMIT, ModelHub, serve_hub
 from tests.bundle.pull.terminal import Terminal
 from tests.bundle.pull.tiny_model import make_files, write_folder
-from tests.cli.conftest import Run
+
+Run = Callable[..., tuple[int, str, str]]
 
 NAME = "tiny/clip"
 SOURCE = f"hf:{NAME}"
