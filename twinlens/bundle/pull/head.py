@@ -11,26 +11,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
 
 POOLINGS: Final = ("cls", "mean", "max", "last", "pooler_output")
 ACTIVATIONS: Final = ("identity", "tanh", "relu", "sigmoid")
 _LEAST = 1e-12
 
-Floats = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Dense:
     """A linear layer: `weight` (out, in), `bias` (out) or None, then an activation."""
 
-    weight: Floats
-    bias: Floats | None = None
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None = None
     activation: str = "identity"
 
 
 @dataclass(frozen=True)
-class Head:
+class TowerHead:
     """The graph's output to read, how its positions become one row, and the layers after that.
 
     `pooling` is "" where the output is one row per item already.
@@ -50,7 +49,7 @@ def check_pooling(pooling: str) -> str:
     return pooling
 
 
-def apply_head(head: Head, output: NDArray[Any], mask: NDArray[Any] | None) -> Floats:
+def apply_head(head: TowerHead, output: NDArray[Any], mask: NDArray[Any] | None) -> Rows:
     """Return unit rows (n, d) in plain numpy; `mask` (n, length) marks the tokens of a text."""
     rows = np.asarray(output, np.float32)
     if head.pooling:
@@ -63,7 +62,7 @@ def apply_head(head: Head, output: NDArray[Any], mask: NDArray[Any] | None) -> F
     return np.asarray(rows / np.maximum(lengths, _LEAST), np.float32)
 
 
-def _pool(pooling: str, rows: Floats, mask: NDArray[Any] | None) -> Floats:
+def _pool(pooling: str, rows: Rows, mask: NDArray[Any] | None) -> Rows:
     if rows.ndim == 4:  # a map of a convolutional tower
         return np.asarray(rows.mean(axis=(2, 3)), np.float32)
     if pooling == "cls":
@@ -78,7 +77,7 @@ def _pool(pooling: str, rows: Floats, mask: NDArray[Any] | None) -> Floats:
     return np.asarray((rows * weights).sum(axis=1) / weights.sum(axis=1), np.float32)
 
 
-def _activate(name: str, rows: Floats) -> NDArray[Any]:
+def _activate(name: str, rows: Rows) -> NDArray[Any]:
     if name == "tanh":
         return np.asarray(np.tanh(rows))
     if name == "relu":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from twinlens.bundle.pull.head import Dense, Head
+from twinlens.bundle.pull.head import Dense, TowerHead
 from twinlens.errors import BundleError
 
 Outputs = Mapping[str, int]  # each output of the graph with its rank, 0 where it is not said
@@ -40,34 +40,34 @@ def choose_head(
     pooling: str = "",
     sentence: str = "",
     layers: Sequence[Dense] = (),
-) -> Head:
+) -> TowerHead:
     """Return the head of a tower.
 
     `pooling` is the user's word, `sentence` that of the repository's modules.
     """
     if pooling == _POOLED:
-        return Head(_POOLED)
+        return TowerHead(_POOLED)
     if pooling:
-        return Head(_find_tokens(outputs), pooling, tuple(layers))
+        return TowerHead(_find_tokens(outputs), pooling, tuple(layers))
     rows = next((name for name in _ROWS[tower] if name in outputs), None)
     if rows is not None:
-        return Head(rows)
+        return TowerHead(rows)
     if sentence:
-        return Head(_find_tokens(outputs), sentence, tuple(layers))
+        return TowerHead(_find_tokens(outputs), sentence, tuple(layers))
     family = next((name for name in _USES_POOLED if model_type.startswith(name)), None)
     if _POOLED in outputs and (family or model_type.startswith("clip")):
-        return Head(_POOLED)
+        return TowerHead(_POOLED)
     return _choose_by_family(outputs, model_type)
 
 
-def _choose_by_family(outputs: Outputs, model_type: str) -> Head:
+def _choose_by_family(outputs: Outputs, model_type: str) -> TowerHead:
     tokens = [name for name in _TOKENS if name in outputs]
     if tokens and outputs[tokens[0]] == 4:
-        return Head(tokens[0], "mean")
+        return TowerHead(tokens[0], "mean")
     if tokens and model_type in _USES_CLASS_TOKEN:
-        return Head(tokens[0], "cls")
+        return TowerHead(tokens[0], "cls")
     if len(outputs) == 1 and not tokens and "logits" not in outputs:
-        return Head(next(iter(outputs)))
+        return TowerHead(next(iter(outputs)))
     names = ", ".join(outputs)
     if not tokens and _POOLED not in outputs:
         raise BundleError(
@@ -79,7 +79,7 @@ def _choose_by_family(outputs: Outputs, model_type: str) -> Head:
     )
 
 
-def find_missing_projection(head: Head, model: Mapping[str, Any], tower: str) -> str:
+def find_missing_projection(head: TowerHead, model: Mapping[str, Any], tower: str) -> str:
     """Return the name of the weight that a CLIP tower without its projection needs, or ""."""
     joint = str(model.get("model_type", "")) in ("clip", "clip_vision_model", "clip_text_model")
     if head.output != _POOLED or not joint:

@@ -7,14 +7,13 @@ refused, never left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 from twinlens.bundle.manifest import ImageSpec
+from twinlens.bundle.pull.json_files import JsonObject
 from twinlens.errors import BundleError
 
-Json = Mapping[str, Any]
 Triple = tuple[float, float, float]
 
 IMAGE_FILE: Final = "image.onnx"
@@ -47,7 +46,7 @@ _FAMILIES: Final = {
 }
 
 
-def read_processor(config: Json, file: str) -> ImageSpec:
+def read_processor(config: JsonObject, file: str) -> ImageSpec:
     """Return the rule in a `preprocessor_config.json`."""
     name = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
     family = _find_family(name, file)
@@ -67,7 +66,7 @@ def read_processor(config: Json, file: str) -> ImageSpec:
     )  # fmt: skip
 
 
-def read_open_clip(config: Json, file: str) -> ImageSpec:
+def read_open_clip(config: JsonObject, file: str) -> ImageSpec:
     """Return the rule in open_clip's `preprocess_cfg.json`."""
     size = config.get("size", 224)
     height, width = (size, size) if isinstance(size, int) else size
@@ -103,7 +102,7 @@ def _find_family(name: str, file: str) -> _Family:
     raise BundleError(f"{file}: the processor {name!r} is unknown here; known: {known}")
 
 
-def _refuse_unknown_steps(config: Json, file: str) -> None:
+def _refuse_unknown_steps(config: JsonObject, file: str) -> None:
     for step, usual in (("do_resize", True), ("do_pad", False), ("do_flip_channel_order", False)):
         value = config.get(step)
         if value is not None and bool(value) is not usual:
@@ -112,7 +111,7 @@ def _refuse_unknown_steps(config: Json, file: str) -> None:
         raise BundleError(f"{file}: rescale_offset is set; it cannot be repeated")
 
 
-def _read_levels(config: Json, family: _Family) -> tuple[Triple, Triple]:
+def _read_levels(config: JsonObject, family: _Family) -> tuple[Triple, Triple]:
     """Return mean and std of levels between 0 and 1, whatever the file scales its levels to."""
     mean, std = config.get("image_mean") or family.mean, config.get("image_std") or family.std
     if not config.get("do_normalize", True):
@@ -124,7 +123,9 @@ def _read_levels(config: Json, family: _Family) -> tuple[Triple, Triple]:
     return _triple([m / top for m in mean]), _triple([s / top for s in std])
 
 
-def _frame_convnext(size: Any, config: Json) -> tuple[int, int, Literal["shortest", "squash"], int]:
+def _frame_convnext(
+    size: Any, config: JsonObject
+) -> tuple[int, int, Literal["shortest", "squash"], int]:
     side = int(size if isinstance(size, int) else size["shortest_edge"])
     if side >= _NO_CROP_FROM:
         return side, side, "squash", side

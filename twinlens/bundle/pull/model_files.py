@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +10,11 @@ from typing import Any, Final
 
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.bundle.pull.image_rules import read_open_clip, read_processor
+from twinlens.bundle.pull.json_files import read_json
 from twinlens.bundle.pull.layouts.found import TowerFiles
 from twinlens.bundle.pull.repository import Repository
 from twinlens.bundle.pull.text_rules import PulledTokenizer, TokenizerFiles, read_tokenizer
 from twinlens.errors import BundleError
-
-Json = Mapping[str, Any]
 
 _SMALL: Final = (
     "config", "processor", "open_clip", "tokenizer", "tokenizer_config", "modules", "sentence",
@@ -76,17 +74,10 @@ def read_tower_config(files: TowerFiles) -> TowerConfig:
     paths = {kind: path for kind, path in files.described_by.items() if kind in _SMALL}
     root = files.repository.fetch(paths.values()) if paths else Path()
     content = {
-        kind: _read_card(root / path) if kind == "card" else _read_json(root / path)
+        kind: _read_card(root / path) if kind == "card" else read_json(root / path)
         for kind, path in paths.items()
     }
     return TowerConfig(files.repository, dict(files.described_by), content)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{path.name} is not JSON: {error}") from None
 
 
 def _read_card(path: Path) -> dict[str, str]:

@@ -16,8 +16,9 @@ import tokenizers
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from twinlens.bundle.arrays import Rows
 from twinlens.bundle.manifest import ImageSpec
-from twinlens.bundle.pull.head import Floats, Head, apply_head
+from twinlens.bundle.pull.head import TowerHead, apply_head
 from twinlens.bundle.pull.text_rules import PulledTokenizer
 from twinlens.bundle.text.text_cleaning import CLEANERS
 from twinlens.errors import BundleError
@@ -28,7 +29,7 @@ _FILTERS = {name: getattr(Image.Resampling, name.upper()) for name in (
 Feeds = dict[str, NDArray[Any]]
 
 
-def make_pixels(spec: ImageSpec, data: bytes) -> Floats:
+def make_pixels(spec: ImageSpec, data: bytes) -> NDArray[np.float32]:
     """Return normalised pixels (3, height, width) of one encoded picture."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     if spec.convert == "before_resize":
@@ -77,7 +78,9 @@ def _find_size(spec: ImageSpec, width: int, height: int) -> tuple[int, int]:
 class PlainTower:
     """The original graph with its inputs under their own names."""
 
-    def __init__(self, session: Any, roles: Mapping[str, str], head: Head, filling: Feeds) -> None:
+    def __init__(
+        self, session: Any, roles: Mapping[str, str], head: TowerHead, filling: Feeds
+    ) -> None:
         """`roles` says what each input of this tower means, `filling` feeds the other tower's."""
         self._session = session
         self._roles = roles
@@ -86,16 +89,16 @@ class PlainTower:
         self._types = {value.name: _numpy_type(value.type) for value in session.get_inputs()}
         self._shapes = {value.name: value.shape for value in session.get_inputs()}
 
-    def embed_images(self, spec: ImageSpec, images: Sequence[bytes]) -> Floats:
+    def embed_images(self, spec: ImageSpec, images: Sequence[bytes]) -> Rows:
         """Return a unit row for each picture."""
         return np.concatenate([self._embed_image(make_pixels(spec, data)) for data in images])
 
-    def embed_texts(self, rule: PulledTokenizer, texts: Sequence[str], *, padded: bool) -> Floats:
+    def embed_texts(self, rule: PulledTokenizer, texts: Sequence[str], *, padded: bool) -> Rows:
         """Return a unit row for each text."""
         pairs = (make_tokens(rule, text, padded=padded) for text in texts)
         return np.concatenate([self._embed_text(ids, mask) for ids, mask in pairs])
 
-    def feed_image(self, pixels: Floats) -> Feeds:
+    def feed_image(self, pixels: NDArray[np.float32]) -> Feeds:
         """Return the graph's input for one picture."""
         (name,) = self._roles
         last = self._shapes[name][3] == 3 and self._shapes[name][1] != 3
@@ -114,10 +117,10 @@ class PlainTower:
             name: np.array([values[role]], self._types[name]) for name, role in self._roles.items()
         }
 
-    def _embed_image(self, pixels: Floats) -> Floats:
+    def _embed_image(self, pixels: NDArray[np.float32]) -> Rows:
         return apply_head(self._head, self._run(self.feed_image(pixels)), None)
 
-    def _embed_text(self, ids: list[int], mask: list[int]) -> Floats:
+    def _embed_text(self, ids: list[int], mask: list[int]) -> Rows:
         return apply_head(self._head, self._run(self.feed_text(ids, mask)), np.array([mask]))
 
     def _run(self, feeds: Feeds) -> NDArray[Any]:

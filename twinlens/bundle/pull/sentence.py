@@ -6,17 +6,14 @@ safetensors alone.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
 
 from twinlens.bundle.pull.head import ACTIVATIONS, Dense
+from twinlens.bundle.pull.json_files import JsonObject, read_json
 from twinlens.bundle.pull.repository import Repository
 from twinlens.bundle.pull.tensors import read_tensors
 from twinlens.errors import BundleError
-
-Json = Mapping[str, Any]
 
 _MODES: Final = {
     "pooling_mode_cls_token": "cls",
@@ -34,7 +31,7 @@ _PURPOSES: Final = {
 }
 
 
-def read_pooling(config: Json) -> str:
+def read_pooling(config: JsonObject) -> str:
     """Return the pooling in a `1_Pooling/config.json`."""
     if config.get("include_prompt") is False:
         raise BundleError("1_Pooling: include_prompt is false; such pooling cannot be repeated")
@@ -51,7 +48,7 @@ def read_pooling(config: Json) -> str:
     return chosen[0]
 
 
-def read_layers(repository: Repository, modules: Sequence[Json]) -> tuple[Dense, ...]:
+def read_layers(repository: Repository, modules: Sequence[JsonObject]) -> tuple[Dense, ...]:
     """Return the dense layers after the pooling."""
     layers = []
     for module in modules:
@@ -63,7 +60,7 @@ def read_layers(repository: Repository, modules: Sequence[Json]) -> tuple[Dense,
     return tuple(layers)
 
 
-def read_prompts(config: Json) -> dict[str, Any]:
+def read_prompts(config: JsonObject) -> dict[str, Any]:
     """Return the extension `prompts`: a prefix for each purpose; empty without any."""
     given: dict[str, str] = config.get("prompts") or {}
     named: dict[str, str] = {}
@@ -86,7 +83,7 @@ def _read_dense(repository: Repository, folder: str) -> Dense:
             "from safetensors, never from a pickle"
         )
     root = repository.fetch(paths)
-    config = _read_json(root / paths[0])
+    config = read_json(root / paths[0])
     activation = str(config.get("activation_function", "identity")).rpartition(".")[2].lower()
     if activation not in ACTIVATIONS:
         raise BundleError(f"{paths[0]}: the activation {activation!r} is unknown here")
@@ -94,8 +91,3 @@ def _read_dense(repository: Repository, folder: str) -> Dense:
     if "linear.weight" not in found:
         raise BundleError(f"{paths[1]} holds no 'linear.weight'")
     return Dense(found["linear.weight"], found.get("linear.bias"), activation)
-
-
-def _read_json(path: Path) -> Json:
-    content: Json = json.loads(path.read_text(encoding="utf-8"))
-    return content

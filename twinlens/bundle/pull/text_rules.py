@@ -7,16 +7,14 @@ library would change at run time (SigLIP 2's lower case, a missing end of text).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import tokenizers
 
 from twinlens.bundle.manifest import TextSpec
+from twinlens.bundle.pull.json_files import JsonObject
 from twinlens.errors import BundleError
-
-Json = Mapping[str, Any]
 
 TEXT_FILE: Final = "text.onnx"
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -29,10 +27,10 @@ _OFFSET_POSITIONS: Final = ("roberta", "mpnet", "camembert")  # two positions ar
 class TokenizerFiles:
     """The parsed files that describe a tokenizer; empty where the repository has none."""
 
-    tokenizer: Json
-    tokenizer_config: Json
-    config: Json  # the model's
-    sentence: Json  # sentence_bert_config.json
+    tokenizer: JsonObject
+    tokenizer_config: JsonObject
+    config: JsonObject  # the model's
+    sentence: JsonObject  # sentence_bert_config.json
     open_clip: bool = False
 
 
@@ -88,16 +86,16 @@ def _open(text: str) -> tokenizers.Tokenizer:
         raise BundleError(f"{TOKENIZER_FILE} cannot be read: {error}") from None
 
 
-def _is_siglip(config: Json) -> bool:
+def _is_siglip(config: JsonObject) -> bool:
     return str(config.get("model_type", "")).startswith("siglip")
 
 
-def _is_gemma(tokenizer_config: Json) -> bool:
+def _is_gemma(tokenizer_config: JsonObject) -> bool:
     name = str(tokenizer_config.get("tokenizer_class", ""))
     return name.startswith(("Gemma", "Siglip2"))
 
 
-def _lower_first(normalizer: Any) -> Json:
+def _lower_first(normalizer: Any) -> JsonObject:
     """Return the normalizer with lower case before everything else: SigLIP 2 was trained so."""
     steps = [] if normalizer is None else [normalizer]
     if steps and steps[0].get("type") == "Sequence":

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from twinlens.bundle.pull.head import Floats, Head, apply_head
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.pull.head import TowerHead, apply_head
 from twinlens.bundle.pull.layouts.found import TowerFiles
 from twinlens.bundle.pull.model_files import TowerConfig
 from twinlens.bundle.samples import golden_images, golden_texts
@@ -35,7 +36,7 @@ def check_libraries() -> None:
 
 
 def verify_tower(
-    name: str, files: TowerFiles, config: TowerConfig, head: Head, rows: Floats
+    name: str, files: TowerFiles, config: TowerConfig, head: TowerHead, rows: Rows
 ) -> float:
     """Return the smallest cosine of `rows` to those of transformers; raise if it is too low."""
     source = _find_source(files, config)
@@ -68,7 +69,7 @@ def _find_source(files: TowerFiles, config: TowerConfig) -> str:
     return str(base)
 
 
-def _embed_images(source: str, head: Head) -> Floats:
+def _embed_images(source: str, head: TowerHead) -> Rows:
     import transformers
 
     model = transformers.AutoModel.from_pretrained(source, use_safetensors=True).eval()
@@ -80,7 +81,7 @@ def _embed_images(source: str, head: Head) -> Floats:
     return _apply(head, model(**inputs), None)
 
 
-def _embed_texts(source: str, config: TowerConfig, head: Head) -> Floats:
+def _embed_texts(source: str, config: TowerConfig, head: TowerHead) -> Rows:
     import transformers
 
     model = transformers.AutoModel.from_pretrained(source, use_safetensors=True).eval()
@@ -104,12 +105,12 @@ def _embed_texts(source: str, config: TowerConfig, head: Head) -> Floats:
     return np.concatenate(rows)
 
 
-def _to_unit(answer: Any) -> Floats:
+def _to_unit(answer: Any) -> Rows:
     """Return unit rows of an answer, which later versions of transformers wrap."""
     rows = answer if hasattr(answer, "detach") else answer.pooler_output
-    return apply_head(Head(""), rows.detach().numpy(), None)
+    return apply_head(TowerHead(""), rows.detach().numpy(), None)
 
 
-def _apply(head: Head, answer: Any, mask: NDArray[Any] | None) -> Floats:
+def _apply(head: TowerHead, answer: Any, mask: NDArray[Any] | None) -> Rows:
     name = head.output if head.output in answer else "last_hidden_state"
     return apply_head(head, answer[name].detach().numpy(), mask)

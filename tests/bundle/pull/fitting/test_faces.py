@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from twinlens.bundle.pull.fitting.faces import TokenRule, add_head, add_mask
 from twinlens.bundle.pull.fitting.nodes import Nodes
-from twinlens.bundle.pull.head import POOLINGS, Dense, Head, apply_head
+from twinlens.bundle.pull.head import POOLINGS, Dense, TowerHead, apply_head
 
 TOKENS = np.array([[2, 5, 3, 0, 0], [2, 0, 6, 7, 3], [2, 3, 0, 0, 0]], np.int64)
 
@@ -64,7 +64,7 @@ def test_a_head_in_the_graph_equals_the_head_in_numpy(
     rng = np.random.default_rng(1)
     states = rng.standard_normal((3, 5, 4)).astype(np.float32)
     weight, bias = (rng.standard_normal(s).astype(np.float32) for s in ((6, 4), (6,)))
-    head = Head("states", pooling, (Dense(weight, bias, activation), Dense(weight.T)))
+    head = TowerHead("states", pooling, (Dense(weight, bias, activation), Dense(weight.T)))
     nodes = Nodes(opset)
     add_head(nodes, head, 3, add_mask(nodes, TokenRule(0)))
     feeds: dict[str, NDArray[Any]] = {"tokens": TOKENS, "states": states}
@@ -77,7 +77,7 @@ def test_a_head_in_the_graph_equals_the_head_in_numpy(
 def test_a_map_is_averaged_over_its_places() -> None:
     states = np.random.default_rng(2).standard_normal((2, 6, 3, 4)).astype(np.float32)
     nodes = Nodes(17)
-    add_head(nodes, Head("states", "mean"), 4, "")
+    add_head(nodes, TowerHead("states", "mean"), 4, "")
     found = run(nodes, {"states": states}, "embedding", TensorProto.FLOAT)
     expected = states.mean((2, 3))
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -86,7 +86,7 @@ def test_a_map_is_averaged_over_its_places() -> None:
 
 def test_half_precision_ends_at_the_head(tmp_path: Path) -> None:
     nodes = Nodes(17)
-    add_head(nodes, Head("half"), 2, "")
+    add_head(nodes, TowerHead("half"), 2, "")
     rows = np.array([[300.0, 400.0]], np.float32)
     cast = helper.make_node("Cast", ["rows"], ["half"], to=TensorProto.FLOAT16)
     nodes.nodes.insert(0, cast)

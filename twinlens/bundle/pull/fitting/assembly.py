@@ -26,7 +26,7 @@ from twinlens.bundle.pull.fitting.pulled_tower import (
 from twinlens.bundle.pull.fitting.scores import Scores, find_default, read_stated
 from twinlens.bundle.pull.fitting.shared_space import measure_from_graph
 from twinlens.bundle.pull.fitting.workshop import Workshop
-from twinlens.bundle.pull.head import Dense, Head
+from twinlens.bundle.pull.head import Dense, TowerHead
 from twinlens.bundle.pull.heads import choose_head, find_missing_projection
 from twinlens.bundle.pull.layouts.found import Found, TowerFiles
 from twinlens.bundle.pull.model_files import TowerConfig, read_tower_config
@@ -90,7 +90,7 @@ class Assembly:
         assert files is not None
         config = self.configs[name]
 
-        def choose(outputs: Mapping[str, int]) -> Head:
+        def choose(outputs: Mapping[str, int]) -> TowerHead:
             return self._choose_head(name, config, files, outputs)
 
         if name == "image":
@@ -99,7 +99,7 @@ class Assembly:
 
     def _choose_head(
         self, name: str, config: TowerConfig, files: TowerFiles, outputs: Mapping[str, int]
-    ) -> Head:
+    ) -> TowerHead:
         """Return the head, with the projection that the graph lacks."""
         sentence = read_pooling(config.get("pooling")) if "pooling" in config.content else ""
         layers: tuple[Dense, ...] = ()
@@ -114,7 +114,7 @@ class Assembly:
         )  # fmt: skip
         missing = find_missing_projection(head, config.get("config"), name)
         if missing and len(self.configs) == 2:
-            return Head(head.output, head.pooling, (_read_projection(files, missing),))
+            return TowerHead(head.output, head.pooling, (_read_projection(files, missing),))
         return head
 
     def _read_prompts(self) -> dict[str, Any]:

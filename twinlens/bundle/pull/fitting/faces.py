@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from twinlens.bundle.pull.fitting.inputs import GraphInput
 from twinlens.bundle.pull.fitting.nodes import Nodes
-from twinlens.bundle.pull.head import Dense, Head
+from twinlens.bundle.pull.head import Dense, TowerHead
 
 PIXELS: Final = "pixels"
 TOKENS: Final = "tokens"
@@ -101,7 +101,7 @@ def add_mask(nodes: Nodes, rule: TokenRule) -> str:
     return nodes.cast(nodes.add("Greater", after, zero), TensorProto.INT64)
 
 
-def add_head(nodes: Nodes, head: Head, rank: int, mask: str) -> None:
+def add_head(nodes: Nodes, head: TowerHead, rank: int, mask: str) -> None:
     """Append what makes the unit rows `embedding` from the graph's output.
 
     `mask` names a mask (n, length), or is "" for images.

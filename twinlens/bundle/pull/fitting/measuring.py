@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Rows
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import ImageSpec, TextSpec
-from twinlens.bundle.pull.head import Floats
+from twinlens.bundle.pull.plain_path import Feeds
 from twinlens.bundle.text.token_batches import longest, pad_rows
 from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import BundleError
 
 _SECONDS: Final = 2.0  # of processor time for one ratio of speeds
 _ROUNDS: Final = 7
-
-Feeds = dict[str, NDArray[Any]]
 
 
 def open_fitted(path: Path, threads: int = 0) -> Any:
@@ -54,13 +52,13 @@ def feed_texts(spec: TextSpec, folder: Path, texts: Sequence[str], *, cut: bool)
     return {"tokens": pad_rows(rows, spec.pad_id, longest(rows) if cut else spec.context_length)}
 
 
-def embed(session: Any, feeds: Feeds) -> Floats:
+def embed(session: Any, feeds: Feeds) -> Rows:
     """Return the embeddings of a batch."""
-    rows: Floats = session.run(["embedding"], feeds)[0]
+    rows: Rows = session.run(["embedding"], feeds)[0]
     return rows
 
 
-def find_cosine(rows: Floats, reference: Floats) -> float:
+def find_cosine(rows: Rows, reference: Rows) -> float:
     """Return the smallest cosine between rows; NaN where the shapes differ."""
     if rows.shape != reference.shape:
         return float("nan")

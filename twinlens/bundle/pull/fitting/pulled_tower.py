@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+from twinlens.bundle.arrays import Rows
 from twinlens.bundle.golden import FP32_TOLERANCE
 from twinlens.bundle.manifest import ImageSpec, TextSpec, Variant
 from twinlens.bundle.pull.fitting.batches import has_batch_of_one
 from twinlens.bundle.pull.fitting.faces import PixelRule, TokenRule
 from twinlens.bundle.pull.fitting.inputs import read_inputs
 from twinlens.bundle.pull.fitting.measuring import (
-    Feeds,
     embed,
     feed_images,
     feed_texts,
@@ -34,15 +34,15 @@ from twinlens.bundle.pull.fitting.source_graph import (
 )
 from twinlens.bundle.pull.fitting.towers import fit_tower, save_model
 from twinlens.bundle.pull.fitting.workshop import Workshop
-from twinlens.bundle.pull.head import Floats, Head
+from twinlens.bundle.pull.head import TowerHead
 from twinlens.bundle.pull.layouts.found import TowerFiles
-from twinlens.bundle.pull.plain_path import PlainTower
+from twinlens.bundle.pull.plain_path import Feeds, PlainTower
 from twinlens.bundle.pull.text_rules import PulledTokenizer
 from twinlens.bundle.samples import golden_images, golden_texts
 from twinlens.errors import BundleError
 
 TowerName = Literal["image", "text"]
-ChooseHead = Callable[[Mapping[str, int]], Head]
+ChooseHead = Callable[[Mapping[str, int]], TowerHead]
 
 # The smallest cosine to the original file, by the precision of that file: half precision and
 # quantised products are rounded differently once the runtime fuses them.
@@ -58,8 +58,8 @@ class PulledTower:
 
     spec: ImageSpec | TextSpec
     variants: list[Variant]
-    rows: Floats  # of the original file, on the golden inputs
-    head: Head
+    rows: Rows  # of the original file, on the golden inputs
+    head: TowerHead
 
 
 class TowerPuller:
@@ -96,13 +96,11 @@ class TowerPuller:
         """Read the rule for the inputs; `lengths` holds the graph's number of tokens, 0 if free."""
         raise NotImplementedError
 
-    def record(self, plain: PlainTower) -> Floats:
+    def record(self, plain: PlainTower) -> Rows:
         """Return the original file's rows on the golden inputs."""
         raise NotImplementedError
 
-    def settle(
-        self, path: Path, rows: Floats, precision: str
-    ) -> tuple[Feeds, ImageSpec | TextSpec]:
+    def settle(self, path: Path, rows: Rows, precision: str) -> tuple[Feeds, ImageSpec | TextSpec]:
         """Return the golden inputs as the encoder will feed them, and the manifest's part."""
         raise NotImplementedError
 
@@ -120,7 +118,7 @@ class TowerPuller:
         path = self.files.graphs[precision]
         return fetch_graph(self.files.repository, path, self.workshop.sources)
 
-    def _open_plain(self, source: SourceGraph, inputs: list[Any], head: Head) -> PlainTower:
+    def _open_plain(self, source: SourceGraph, inputs: list[Any], head: TowerHead) -> PlainTower:
         session = source.open()
         own = {item.name: item.role for item in inputs if (item.role == "pixels") == self.is_image}
         other = [item.name for item in inputs if item.name not in own]
@@ -131,7 +129,7 @@ class TowerPuller:
         """Whether this is the image tower."""
         return self.name == "image"
 
-    def _fit(self, source: SourceGraph, head: Head, rows: Floats, precision: str) -> Path:
+    def _fit(self, source: SourceGraph, head: TowerHead, rows: Rows, precision: str) -> Path:
         """Write the fitted graph and its weights into the bundle."""
         stem = Path(self.file).stem
         is_reference = self._choose_path(precision)
@@ -145,7 +143,7 @@ class TowerPuller:
         """Whether this precision is the first to be written, and so the tower's own file."""
         return not (self.workshop.bundle / self.file).exists()
 
-    def _gate(self, path: Path, feeds: Feeds, rows: Floats, precision: str) -> float:
+    def _gate(self, path: Path, feeds: Feeds, rows: Rows, precision: str) -> float:
         cosine = find_cosine(embed(open_fitted(path), feeds), rows)
         if not cosine >= GATES[precision]:  # NaN fails too
             raise BundleError(
@@ -155,7 +153,7 @@ class TowerPuller:
         return cosine
 
     def _add_variant(
-        self, precision: str, head: Head, rows: Floats, plain: Path, feeds: Feeds
+        self, precision: str, head: TowerHead, rows: Rows, plain: Path, feeds: Feeds
     ) -> list[Variant]:
         """Fit and measure another precision; drop it, saying so, where it is too far away."""
         path = self._fit(self._fetch(precision), head, rows, precision)
@@ -203,11 +201,11 @@ class ImagePuller(TowerPuller):
     def prepare(self, lengths: list[int]) -> None:
         """Nothing is left to read."""
 
-    def record(self, plain: PlainTower) -> Floats:
+    def record(self, plain: PlainTower) -> Rows:
         """Return the original file's rows of the golden pictures."""
         return plain.embed_images(self.spec, golden_images())
 
-    def settle(self, path: Path, rows: Floats, precision: str) -> tuple[Feeds, ImageSpec]:
+    def settle(self, path: Path, rows: Rows, precision: str) -> tuple[Feeds, ImageSpec]:
         """Return the golden pictures' pixels."""
         return feed_images(self.spec, golden_images()), self.spec
 
@@ -244,18 +242,18 @@ class TextPuller(TowerPuller):
         spec = self._tokenizer.build_spec()
         (self.workshop.bundle / spec.tokenizer).write_bytes(self._tokenizer.content)
 
-    def record(self, plain: PlainTower) -> Floats:
+    def record(self, plain: PlainTower) -> Rows:
         """Return the original file's rows of the golden texts."""
         return plain.embed_texts(self._tokenizer, self._texts, padded=bool(self._fixed))
 
-    def settle(self, path: Path, rows: Floats, precision: str) -> tuple[Feeds, TextSpec]:
+    def settle(self, path: Path, rows: Rows, precision: str) -> tuple[Feeds, TextSpec]:
         """Decide whether texts may be cut to the longest of a batch: only where it was tried."""
         spec = self._tokenizer.build_spec()
         reason = self._find_padding_reason(path, spec, rows, precision)
         spec = dataclasses.replace(spec, cut_to_longest=not reason, padding_reason=reason)
         return self._feed(spec, self._texts, cut=spec.cut_to_longest), spec
 
-    def _find_padding_reason(self, path: Path, spec: TextSpec, rows: Floats, precision: str) -> str:
+    def _find_padding_reason(self, path: Path, spec: TextSpec, rows: Rows, precision: str) -> str:
         if self._fixed:
             return f"the graph takes texts of exactly {self._fixed} tokens"
         if self._tokenizer.sees_padding:

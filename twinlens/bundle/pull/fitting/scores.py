@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from twinlens.bundle.pull.head import Floats
+from twinlens.bundle.arrays import Rows
 
 _LOGITS: Final = "logits_per_image"
 _IMAGES: Final = "image_embeds"
@@ -50,7 +50,7 @@ def read_stated(config: Mapping[str, Any]) -> Scores | None:
     return Scores(kind, float(scale), float(bias or 0.0), "the configuration")
 
 
-def measure_scores(logits: Floats, images: Floats, texts: Floats) -> Scores:
+def measure_scores(logits: Rows, images: Rows, texts: Rows) -> Scores:
     """Return the line through the logits over the cosines of pairs (n, d) of unit rows."""
     cosines = (images.astype(np.float64) * texts).sum(axis=1)
     found = logits.astype(np.float64).ravel()
@@ -68,7 +68,7 @@ def names_logits(outputs: list[str]) -> bool:
     return {_LOGITS, _IMAGES, _TEXTS} <= set(outputs)
 
 
-def run_joint(session: Any, feeds: dict[str, Any]) -> tuple[Floats, Floats, Floats]:
+def run_joint(session: Any, feeds: dict[str, Any]) -> tuple[Rows, Rows, Rows]:
     """Return logits, image rows and text rows of a joint graph; rows of unit length."""
     logits, images, texts = session.run([_LOGITS, _IMAGES, _TEXTS], feeds)
     lengths = (np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))

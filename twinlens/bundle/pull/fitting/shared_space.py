@@ -16,7 +16,7 @@ from twinlens.bundle.pull.fitting.scores import (
     run_joint,
 )
 from twinlens.bundle.pull.fitting.source_graph import fetch_graph, list_outputs
-from twinlens.bundle.pull.head import Head
+from twinlens.bundle.pull.head import TowerHead
 from twinlens.bundle.pull.layouts.found import Found, list_graphs
 from twinlens.bundle.pull.model_files import TowerConfig
 from twinlens.bundle.pull.plain_path import PlainTower, make_pixels, make_tokens
@@ -66,7 +66,7 @@ def measure_from_graph(
     roles = [
         {i.name: i.role for i in inputs if (i.role == "pixels") == own} for own in (True, False)
     ]
-    towers = [PlainTower(session, part, Head(""), {}) for part in roles]
+    towers = [PlainTower(session, part, TowerHead(""), {}) for part in roles]
     pairs = []
     images, texts = golden_images(), golden_texts()
     for i in range(_PAIRS):

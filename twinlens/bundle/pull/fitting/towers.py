@@ -25,7 +25,7 @@ from twinlens.bundle.pull.fitting.faces import (
 from twinlens.bundle.pull.fitting.inputs import GraphInput, find_input, read_inputs
 from twinlens.bundle.pull.fitting.nodes import Nodes, read_opset
 from twinlens.bundle.pull.fitting.values import prune, rename, strip_notes
-from twinlens.bundle.pull.head import Head
+from twinlens.bundle.pull.head import TowerHead
 from twinlens.errors import BundleError
 
 _OLDEST_OPSET = 11  # the first with CumSum, by which padding is told from the text
@@ -33,7 +33,7 @@ _OLDEST_OPSET = 11  # the first with CumSum, by which padding is told from the t
 
 def fit_tower(
     model: onnx.ModelProto,
-    head: Head,
+    head: TowerHead,
     rule: PixelRule | TokenRule,
     dimension: int,
     file: str,
@@ -50,7 +50,7 @@ def fit_tower(
     prune(graph, [head.output])
     taken = {name: f"source_{name}" for name in RESERVED}
     rename(graph, taken)
-    head = Head(taken.get(head.output, head.output), head.pooling, head.layers)
+    head = TowerHead(taken.get(head.output, head.output), head.pooling, head.layers)
     output.name = head.output
     inputs = read_inputs(graph, file)
     check_inputs(inputs, rule, file)
