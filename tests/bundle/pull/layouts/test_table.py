@@ -14,7 +14,7 @@ from twinlens.errors import BundleError, InputError
 class ListedRepository:
     """A repository of names alone: finding a layout may not ask for more."""
 
-    revision = ""
+    revision = licence = card = ""
 
     def __init__(self, *paths: str, source: str = "hf:owner/name") -> None:
         self.source = source
