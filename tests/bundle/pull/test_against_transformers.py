@@ -124,6 +124,20 @@ def test_a_quantised_file_becomes_a_variant_with_its_measured_cosine(
     assert measured and min(measured) >= QUANTISED and max(measured) < 1
 
 
+@pytest.mark.parametrize("name", ["clip", "sentences, mean"])
+def test_where_only_quantised_files_exist_they_are_the_reference(name: str, tmp_path: Path) -> None:
+    oracle = make(name, tmp_path)
+    quantise(oracle.folder)
+    for path in oracle.folder.rglob("*.onnx"):
+        if "_quantized" not in path.name:
+            path.unlink()
+    encoder = pull(oracle, tmp_path / "bundle")
+    assert set(encoder.precisions.values()) == {"int8"}
+    found = encoder.embed_texts(oracle.given)
+    assert oracle.texts is not None
+    assert (found * oracle.texts).sum(1).min() >= QUANTISED
+
+
 @pytest.mark.parametrize("name", FULL)
 def test_a_model_of_full_size_does_too(name: str, tmp_path: Path) -> None:
     oracle = make(name, tmp_path)

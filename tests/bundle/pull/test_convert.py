@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,77 @@ def test_weights_in_a_file_of_their_own_stay_in_one(tmp_path: Path) -> None:
     assert {"image.onnx", "image.data", "text.onnx"} <= files
 
 
+def test_towers_of_one_graph_share_one_file_of_weights(tmp_path: Path) -> None:
+    folder = tiny.write_fused(tmp_path / "repository", location="weights.bin")
+    encoder = pull(tmp_path / "bundle", folder)
+    assert_images(encoder)
+    assert_texts(encoder)
+    assert len(list((tmp_path / "bundle").glob("*.data"))) == 1
+
+
+def test_a_graph_in_half_precision_from_its_first_input_to_its_output(tmp_path: Path) -> None:
+    folder = tiny.write_image_only(tmp_path / "repository")
+    nodes = [
+        onnx.helper.make_node("Cast", ["pixel_values"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        *tiny.image_nodes("pixels", "row"),
+        onnx.helper.make_node("Cast", ["row"], ["pooler_output"], to=onnx.TensorProto.FLOAT16),
+    ]
+    half = onnx.TensorProto.FLOAT16
+    pixels = tiny.declare("pixel_values", half, "batch", 3, tiny.SIDE, tiny.SIDE)
+    outputs = [tiny.declare("pooler_output", half, "batch", tiny.DIM)]
+    tiny.save(folder / "onnx/model_fp16.onnx", nodes, [pixels], outputs)
+    (folder / "onnx/model.onnx").unlink()
+    encoder = pull(tmp_path / "bundle", folder, pooling="pooler_output")
+    assert encoder.precisions == {"image": "fp16"}
+    found = encoder.embed_images(list(PICTURES))
+    assert (found * tiny.embed_pixels(PICTURES)).sum(1).min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", [], r"config\.json does not hold an object"),
+        ("tokenizer_config.json", {"model_max_length": "long"}, "tokenizer has a form"),
+        ("preprocessor_config.json", {**tiny.PROCESSOR, "resample": 17}, "preprocessor_config"),
+        ("preprocessor_config.json", {**tiny.PROCESSOR, "size": None}, "`size` is missing"),
+        ("preprocessor_config.json", {**tiny.PROCESSOR, "crop_size": []}, "not understood"),
+    ],
+)
+def test_a_configuration_of_an_unexpected_form_is_one_clear_line(
+    name: str, content: Any, said: str, tmp_path: Path
+) -> None:
+    folder = tiny.write_split(tmp_path / "repository")
+    tiny.write_json(folder / name, content)
+    assert_nothing_is_written(tmp_path, folder, said)
+
+
+def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
+    folder = tiny.write_split(tmp_path / "repository")
+    (folder / "config.json").write_text("{")
+    assert_nothing_is_written(tmp_path, folder, r"config\.json is not JSON")
+
+
+def test_a_model_is_pulled_where_torch_and_its_kind_cannot_be_imported(tmp_path: Path) -> None:
+    folder = tiny.write_split(tmp_path / "repository")
+    code = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "open_clip", "timm", "transformers"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+from pathlib import Path
+from twinlens.bundle.pull.convert import PullOptions, write_pulled_bundle
+from twinlens.bundle.pull.repository import FolderRepository
+out = Path({str(tmp_path / "bundle")!r})
+write_pulled_bundle([FolderRepository(Path({str(folder)!r}))], out, PullOptions())
+import twinlens
+print(twinlens.open_bundle(out).check().count)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "14", result.stderr
+
+
 def test_weights_outside_the_folder_are_not_opened(tmp_path: Path) -> None:
     folder = tiny.write_split(tmp_path / "repository", location="weights.bin")
     path = folder / "onnx/vision_model.onnx"
@@ -264,8 +337,8 @@ def test_a_pull_without_onnx_says_what_to_install(
 ) -> None:
     folder = tiny.write_split(tmp_path / "repository")
     name = "twinlens.bundle.pull.fitting.assembly"
-    monkeypatch.delitem(__import__("sys").modules, name, raising=False)
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependencyError, match="pip install onnx"):
         pull(tmp_path / "bundle", folder)
 

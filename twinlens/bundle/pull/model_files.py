@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.bundle.pull.image_rules import read_open_clip, read_processor
-from twinlens.bundle.pull.json_files import read_json
+from twinlens.bundle.pull.json_files import JsonObject, read_json, understanding
 from twinlens.bundle.pull.layouts.found import TowerFiles
 from twinlens.bundle.pull.repository import Repository
 from twinlens.bundle.pull.text_rules import PulledTokenizer, TokenizerFiles, read_tokenizer
@@ -42,10 +42,10 @@ class TowerConfig:
 
     def read_image_spec(self) -> ImageSpec:
         """Return how a picture becomes pixels."""
-        if "open_clip" in self.content:
-            return read_open_clip(self.get("open_clip"), self.paths["open_clip"])
-        if "processor" in self.content:
-            return read_processor(self.get("processor"), self.paths["processor"])
+        for kind, read in (("open_clip", read_open_clip), ("processor", read_processor)):
+            if kind in self.content:
+                with understanding(self.paths[kind]):
+                    return read(self.get(kind), self.paths[kind])
         raise BundleError(
             f"{self.repository.source} says nothing of how pictures are prepared: it holds no "
             "preprocessor_config.json and no preprocess_cfg.json"
@@ -59,14 +59,17 @@ class TowerConfig:
                 "not read"
             )
         config = self.get("config")
-        files = TokenizerFiles(
+        with understanding("the description of the tokenizer"):
+            return read_tokenizer(self._list_tokenizer_files(config), fixed_length)
+
+    def _list_tokenizer_files(self, config: JsonObject) -> TokenizerFiles:
+        return TokenizerFiles(
             self.get("tokenizer"),
             self.get("tokenizer_config"),
             config,
             self.get("sentence"),
             open_clip="text_cfg" in config,
         )
-        return read_tokenizer(files, fixed_length)
 
 
 def read_tower_config(files: TowerFiles) -> TowerConfig:
@@ -77,6 +80,11 @@ def read_tower_config(files: TowerFiles) -> TowerConfig:
         kind: _read_card(root / path) if kind == "card" else read_json(root / path)
         for kind, path in paths.items()
     }
+    for kind, path in paths.items():
+        expected = list if kind == "modules" else dict
+        if not isinstance(content[kind], expected):
+            what = "a list" if expected is list else "an object"
+            raise BundleError(f"{path} does not hold {what}")
     return TowerConfig(files.repository, dict(files.described_by), content)
 
 

@@ -20,7 +20,8 @@ def check(
     [bold]Example:[/] twinlens check my-bundle
     """
     encoder = open_encoder(bundle, device=device)
-    precisions = dict.fromkeys(["fp32", *(v.precision for v in encoder.manifest.variants)])
+    others = [variant.precision for variant in encoder.manifest.variants]
+    precisions = dict.fromkeys([*encoder.precisions.values(), *others])
     rows = []
     for precision in precisions:
         replay = open_encoder(str(encoder.folder), precision=precision, device=device).check()

@@ -28,6 +28,7 @@ from twinlens.bundle.pull.fitting.shared_space import measure_from_graph
 from twinlens.bundle.pull.fitting.workshop import Workshop
 from twinlens.bundle.pull.head import Dense, TowerHead
 from twinlens.bundle.pull.heads import choose_head, find_missing_projection
+from twinlens.bundle.pull.json_files import understanding
 from twinlens.bundle.pull.layouts.found import Found, TowerFiles
 from twinlens.bundle.pull.model_files import TowerConfig, read_tower_config
 from twinlens.bundle.pull.options import PullOptions
@@ -101,12 +102,12 @@ class Assembly:
         self, name: str, config: TowerConfig, files: TowerFiles, outputs: Mapping[str, int]
     ) -> TowerHead:
         """Return the head, with the projection that the graph lacks."""
-        sentence = read_pooling(config.get("pooling")) if "pooling" in config.content else ""
-        layers: tuple[Dense, ...] = ()
-        if "modules" in config.content:
-            layers = read_layers(config.repository, config.get("modules"))
-        # Where a model has both towers, the user's pooling is for an image tower alone or a text
-        # tower alone.
+        sentence, layers = "", tuple[Dense, ...]()
+        with understanding("1_Pooling or modules.json"):
+            if "pooling" in config.content:
+                sentence = read_pooling(config.get("pooling"))
+            if "modules" in config.content:
+                layers = read_layers(config.repository, config.get("modules"))
         pooling = self.options.pooling
         head = choose_head(
             name, outputs, model_type=config.model_type, pooling=pooling, sentence=sentence,
@@ -119,7 +120,8 @@ class Assembly:
 
     def _read_prompts(self) -> dict[str, Any]:
         config = self.configs.get("text")
-        return read_prompts(config.get("prompts")) if config is not None else {}
+        with understanding("config_sentence_transformers.json"):
+            return read_prompts(config.get("prompts")) if config is not None else {}
 
     def _find_dimension(self) -> int:
         widths = {name: tower.rows.shape[1] for name, tower in self.towers.items()}
