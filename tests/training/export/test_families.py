@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 import twinlens
 from twinlens.bundle.encoder import Encoder
+from twinlens.bundle.samples import golden_images, golden_texts
 from twinlens.bundle.store import verify_bundle
-from twinlens.training.export.samples import golden_images, golden_texts
 
 if TYPE_CHECKING:
     from tests.training.export.conftest import Exported

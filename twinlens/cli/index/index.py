@@ -296,5 +296,6 @@ def _optimise(
             writer.catalog, encoder.manifest.templates, [q.strip() for q in given if q.strip()]
         )
         display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
-        store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
+        rows = encoder.embed_texts(list(sample.texts), input_type="query")
+        store_sample(writer, "text", rows, sample.source)
     optimise(writer, plan, display.stage)

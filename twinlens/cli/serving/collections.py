@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twinlens.cache import find_cache
 from twinlens.cli.terminal import print_note
 from twinlens.errors import InputError
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from twinlens.serving.collections.store import CollectionStore
 
 COLLECTIONS_FOLDER = "collections"
-CACHE = Path.home() / ".cache" / "twinlens"
 
 
 def open_collections(
@@ -48,7 +48,7 @@ def _index(images: Path, data: Path | None, bundle: str) -> Path:
 
     revision = read_manifest(find_bundle(bundle)).revision
     mark = hashlib.sha256(f"{images.resolve()}\0{revision}".encode()).hexdigest()[:12]
-    folder = (data or CACHE) / "images" / f"{images.name or 'root'}-{mark}"
+    folder = (data or find_cache()) / "images" / f"{images.name or 'root'}-{mark}"
     print_note(f"indexing {images} into {folder}")
     build(str(images), folder, bundle=bundle)
     return folder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
-from twinlens.cli.options import Engines
+from twinlens.cli.options import Engines, locate_bundle
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _OPTION_SETTINGS = {
     "precision": "precisions",
     "window": "batching.window_seconds",
     "allow_urls": "fetching.enabled",
+    "allow_pull": "allow_pull",
     "allow_host": "hosts",
     "drain_notice": "watch.drain_notice",
     "log_format": "log_format",
@@ -35,7 +36,8 @@ def serve(
     bundles: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Bundles as PATH or NAME=PATH; none: the builtin one.",
+            help="Bundles as PATH or NAME=PATH; a PATH may be a ready model, hf:OWNER/NAME; none: "
+            "the builtin one.",
             metavar="[NAME=]PATH",
             envvar="TWINLENS_SERVE_BUNDLES",
             show_envvar=False,
@@ -73,6 +75,9 @@ def serve(
             metavar="NAME",
         ),
     ] = None,
+    allow_pull: Annotated[
+        bool, typer.Option(help="Let an admin key load ready models (hf:OWNER/NAME) from the hub.")
+    ] = False,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
         float,
@@ -100,11 +105,14 @@ def serve(
     Every option may stand in twinlens.toml or the environment: `twinlens config --show`.
 
     [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
+
+    [bold]A ready model:[/] twinlens serve hf:Xenova/clip-vit-base-patch32
     """
     given = {
         "precision": precision,
         "window": str(window / 1000),
         "allow_urls": str(allow_urls),
+        "allow_pull": str(allow_pull),
         "allow_host": ",".join(allow_host or []),
         "drain_notice": str(drain_notice),
         "log_format": log_format,
@@ -186,6 +194,7 @@ def _serve(
     configure_logs(settings.log_format, requests=settings.log_requests)
     address.check()
     listener = bind_port(address.host, address.port)
+    named = _pull_models(named, settings.precisions)
     service = Service(settings, opener, tracer=_start_tracer(settings))
     store = open_collections(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
@@ -198,20 +207,33 @@ def _serve(
 
 
 def read_bundles(given: list[str]) -> dict[str, str]:
-    """Return paths by name; a path without a name is named after its folder."""
+    """Return paths by name; a path without a name is named after its folder or repository."""
+    from twinlens.bundle.pull.source import parse_source
+
     if not given:
         return {"builtin": "builtin"}
     found: dict[str, str] = {}
     for text in given:
         name, sign, path = text.partition("=")
         if not sign:
-            name, path = Path(text).name, text
+            source = parse_source(text)
+            name, path = source.name if source else Path(text).name, text
         if not name or not path:
             raise InputError(f"{text!r} is not a bundle; write PATH or NAME=PATH")
         if name in found:
             raise InputError(f"two bundles are called {name!r}; name one with NAME=PATH")
         found[name] = path
     return found
+
+
+def _pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
+    """Return the same with each ready model replaced by its bundle in the cache."""
+    from twinlens.bundle.pull.source import parse_source
+
+    return {
+        name: str(locate_bundle(path, precisions)) if parse_source(path) else path
+        for name, path in named.items()
+    }
 
 
 def build_settings(

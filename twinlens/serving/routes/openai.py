@@ -36,6 +36,7 @@ def build_endpoint(service: Service) -> Endpoint:
         call = service.begin(request)
         async with service.receive(request, call) as body:
             fields = parse_object(body, request.headers.get("content-type", ""))
+            call.input_type = fields.text("input_type")
             parsed = read_openai(fields, service.settings.limits)
             with service.registry.lease(parsed.model) as model:
                 return await _answer(service, model, parsed, call)

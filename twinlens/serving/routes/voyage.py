@@ -47,6 +47,7 @@ def build_endpoint(service: Service) -> Endpoint:
         async with service.receive(request, call) as body:
             fields = parse_object(body, request.headers.get("content-type", ""))
             parsed = read_request(fields, service.settings.limits)
+            call.input_type = fields.text("input_type", ("query", "document"))
             with service.registry.lease(parsed.model) as model:
                 return await _answer(service, model, parsed, call)
 
@@ -54,7 +55,7 @@ def build_endpoint(service: Service) -> Endpoint:
 
 
 def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
-    """Return the request; `input_type` and `truncation` have no effect."""
+    """Return the request; `truncation` has no effect."""
     values = fields.values("inputs", limits.items)
     if values is None:
         raise InputError("inputs is missing: a list of objects with content", field="inputs")

@@ -26,6 +26,7 @@ from twinlens.bundle.manifest import (
     Variant,
 )
 from twinlens.bundle.model_card import EXTENSION
+from twinlens.bundle.samples import golden_images, golden_texts
 from twinlens.bundle.store import write_bundle
 from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import ConflictError, InputError
@@ -41,7 +42,6 @@ from twinlens.training.export.gate import EmbeddingRows, check_parity
 from twinlens.training.export.graphs import save_graphs, trace
 from twinlens.training.export.progress import ExportProgress, LoggedProgress
 from twinlens.training.export.provenance import describe_versions
-from twinlens.training.export.samples import golden_images, golden_texts
 from twinlens.training.export.towers import (
     ExportTower,
     prepare_attention,
