@@ -90,6 +90,23 @@ def test_texts_are_cut_to_the_longest_only_where_a_mask_makes_that_exact(tmp_pat
     assert fixed.padding_reason == "the graph takes texts of exactly 16 tokens"
 
 
+def test_a_graph_that_declares_any_length_and_runs_at_one_gets_padded_texts(
+    tmp_path: Path,
+) -> None:
+    folder = tiny.write_split(tmp_path / "repository")
+    nodes = tiny.text_nodes("input_ids", "attention_mask", "sum")
+    nodes[3].input[0] = "placed"
+    nodes.insert(1, onnx.helper.make_node("Add", ["states", "positions"], ["placed"]))
+    nodes.append(onnx.helper.make_node("Neg", ["sum"], ["text_embeds"]))
+    outputs = [tiny.declare("text_embeds", onnx.TensorProto.FLOAT, "batch", tiny.DIM)]
+    tiny.save(folder / "onnx/text_model.onnx", nodes, [tiny.IDS, tiny.MASK], outputs)
+    encoder = pull(tmp_path / "bundle", folder)
+    np.testing.assert_allclose(encoder.embed_texts(TEXTS), -tiny.embed_texts(TEXTS), atol=1e-5)
+    spec = encoder.manifest.text
+    assert spec is not None
+    assert spec.padding_reason == "the graph takes texts of exactly 16 tokens"
+
+
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
 def test_graphs_of_every_opset_since_axes_became_inputs(opset: int, tmp_path: Path) -> None:
     folder = tiny.write_split(tmp_path / "repository", opset=opset)

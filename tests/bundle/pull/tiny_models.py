@@ -113,6 +113,7 @@ def save(
         "token_axis": np.array([1]),
         "shape_3": np.array([-1, 1, DIM]),
         "shape_4": np.array([-1, DIM, 1, 1]),
+        "positions": np.zeros((1, 16, DIM), np.float32),
         "scale": np.array(SCALE, np.float32),
         "bias": np.array(BIAS, np.float32),
     }

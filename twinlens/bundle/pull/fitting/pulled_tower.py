@@ -243,8 +243,16 @@ class TextPuller(TowerPuller):
         (self.workshop.bundle / spec.tokenizer).write_bytes(self._tokenizer.content)
 
     def record(self, plain: PlainTower) -> Rows:
-        """Return the original file's rows of the golden texts."""
-        return plain.embed_texts(self._tokenizer, self._texts, padded=bool(self._fixed))
+        """Return the original file's rows of the golden texts, each of its own length.
+
+        Some graphs (MobileCLIP's) declare any length and run at one: they get padded texts.
+        """
+        if not self._fixed:
+            try:
+                return plain.embed_texts(self._tokenizer, self._texts, padded=False)
+            except BundleError:
+                self._fixed = self._tokenizer.context_length
+        return plain.embed_texts(self._tokenizer, self._texts, padded=True)
 
     def settle(self, path: Path, rows: Rows, precision: str) -> tuple[Feeds, TextSpec]:
         """Decide whether texts may be cut to the longest of a batch: only where it was tried."""
