@@ -6,7 +6,6 @@ embedding too far is dropped with a note.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any, Final, Literal, cast
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
 from twinlens.bundle.manifest import Variant
-from twinlens.training.export.graphs import save_graphs, trace
+from twinlens.training.export.graphs import save_graphs
+from twinlens.training.export.half import make_half
 from twinlens.training.export.int8.calibration import Calibration, draw_textures
 from twinlens.training.export.int8.dynamic import write_dynamic
 from twinlens.training.export.int8.static import (
@@ -28,7 +27,6 @@ from twinlens.training.export.int8.static import (
 )
 from twinlens.training.export.measurement import Yardstick
 from twinlens.training.export.towers import ExportTower, Note
-from twinlens.training.export.wrappers import PixelFace
 
 Precision = Literal["fp32", "int8", "fp16", "bf16"]
 TowerName = Literal["image", "text"]
@@ -106,15 +104,9 @@ class _Bench:
         return self._keep("int8", path)
 
     def add_half(self) -> list[Variant]:
-        """Trace the tower again in half precision; its inputs and outputs stay as they are."""
-        face = copy.deepcopy(self.tower.face)
-        face.tower = cast("torch.nn.Module", face.tower).half()
-        if isinstance(face, PixelFace):
-            face.dtype = torch.float16
+        """Write the tower in half precision; its inputs and outputs stay as they are."""
         path = _variant_path(self.source, "fp16")
-        tower = self.tower
-        graph = trace(face, tower.example, (tower.input_name, "embedding"), tower.dims)
-        save_graphs({path: graph}, _data_of(path))
+        save_graphs({path: make_half(self.tower, self.source)}, _data_of(path))
         return self._keep("fp16", path)
 
     def add_convolutions(self, pictures: Calibration) -> list[Variant]:

@@ -83,7 +83,8 @@ def _draw_texture(rng: np.random.Generator) -> NDArray[np.uint8]:
     mixing = rng.normal(0, 0.5, (3, 3)) + rng.uniform(0, 1.5)
     mixed = np.tensordot(mixing, fields, 1)
     pixels = mixed / mixed.std() * rng.uniform(25, 80) + rng.uniform(70, 185)
-    return np.clip(pixels.transpose(1, 2, 0), 0, 255).astype(np.uint8)
+    texture: NDArray[np.uint8] = np.clip(pixels.transpose(1, 2, 0), 0, 255).astype(np.uint8)
+    return texture
 
 
 def _encode(pixels: NDArray[np.uint8]) -> bytes:
