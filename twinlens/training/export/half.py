@@ -29,7 +29,7 @@ _TAIL: Final = ("ReduceL2", "Clip", "Div")
 def make_half(tower: ExportTower, source: Path) -> ir.Model:
     """Return the half precision graph of `tower`, whose fp32 graph is at `source`."""
     if stays_half(tower):
-        model = convert_graph(source, tower.input_name, pixels=isinstance(tower.face, PixelFace))
+        model = convert_graph(source, pixels=isinstance(tower.face, PixelFace))
         if model is not None:
             return model
     return trace_half(tower)
@@ -58,7 +58,7 @@ def stays_half(tower: ExportTower) -> bool:
     return counter.exits == 1
 
 
-def convert_graph(source: Path, input_name: str, *, pixels: bool) -> ir.Model | None:
+def convert_graph(source: Path, *, pixels: bool) -> ir.Model | None:
     """Return the graph with all between its two faces in half precision; None if none is found."""
     model = ir.load(source)
     tail = _find_tail(model)

@@ -1,4 +1,4 @@
-"""int8 matrix products: the graph that ONNX Runtime's own quantiser writes, in a fraction of its time."""
+"""int8 matrix products: the graph of ONNX Runtime's own quantiser in a fraction of its time."""
 
 from __future__ import annotations
 
