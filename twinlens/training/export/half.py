@@ -109,8 +109,10 @@ class _ExitCounter(TorchFunctionMode):
 def _find_tail(model: ir.Model) -> list[ir.Node] | None:
     """Return the nodes that give rows their length: ReduceL2, Clip, Div."""
     divide = model.graph.outputs[0].producer()
-    clip = divide.inputs[1].producer() if divide and len(divide.inputs) == 2 else None
-    reduce = clip.inputs[0].producer() if clip and clip.inputs[0] is not None else None
+    length = divide.inputs[1] if divide is not None and len(divide.inputs) == 2 else None
+    clip = length.producer() if length is not None else None
+    plain = clip.inputs[0] if clip is not None else None
+    reduce = plain.producer() if plain is not None else None
     if divide is None or clip is None or reduce is None:
         return None
     tail = [reduce, clip, divide]
