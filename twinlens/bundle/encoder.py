@@ -88,7 +88,7 @@ class Encoder:
         if manifest.text:
             self._tokenizer = open_tokenizer(manifest.text, folder)
             self._open_tower("text", precision)
-        if precision not in self.precisions.values():
+        if precision not in ("fp32", *self.precisions.values()):
             have = sorted({v.precision for v in manifest.variants} | {"fp32"})
             raise InputError(
                 f"precision {precision!r} is not in bundle {manifest.name!r}; it has "

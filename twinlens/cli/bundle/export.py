@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.bundle.card import CardOption, DomainOption, describe_bundle
+from twinlens.cli.bundle.source_names import check_source
 from twinlens.cli.options import Json
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError, MissingDependencyError
@@ -46,6 +47,13 @@ def export(
     precisions: Annotated[
         str, typer.Option(help="Precisions to write, comma-separated; fp32 is always written.")
     ] = "fp32,int8,fp16",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures like those to come, for int8 convolutions; default: drawn textures.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     no_attention: Annotated[
         bool, typer.Option("--no-attention", help="Do not export the attention map.")
     ] = False,
@@ -64,6 +72,7 @@ def export(
     """
     prompts = _read_templates(templates)
     _check_card(card, domain)
+    check_source(source)
     wanted = tuple(part.strip() for part in precisions.split(",") if part.strip())
     with _show_progress() as progress:
         progress.stage("loading torch")
@@ -78,6 +87,7 @@ def export(
             out,
             precisions=wanted,
             attention=not no_attention,
+            calibrate=calibrate,
             force=force,
             progress=progress,
         )
