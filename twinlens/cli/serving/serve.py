@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.options import Exif, Place
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from twinlens.cli.serving.collections import Images
     from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.service import Opener
     from twinlens.serving.settings import ServerSettings
@@ -67,6 +69,8 @@ def serve(
     images: Annotated[
         Path | None, typer.Option(help="A corpus to index first and serve as `images`.")
     ] = None,
+    exif: Exif = None,
+    place: Place = True,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, e.g. limits.items=64; docs/serve.md lists them."),
@@ -86,10 +90,12 @@ def serve(
         *(set_ or []),
     ]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import build_opener
 
+    corpus = None if images is None else Images(images, exif, place)
     opener = build_opener(settings, device=device, threads=threads, fast=fast)
-    _run(settings, opener, (host, port), read_bundles(bundles or []), collection or [], images)
+    _run(settings, opener, (host, port), read_bundles(bundles or []), collection or [], corpus)
 
 
 def _run(
@@ -98,7 +104,7 @@ def _run(
     address: tuple[str, int],
     named: dict[str, str],
     collections: list[str],
-    images: Path | None,
+    images: Images | None,
 ) -> None:
     """Own the data folder, then open the bundles and collections and serve them."""
     from twinlens.serving.files import own_folder
@@ -113,7 +119,7 @@ def _serve(
     address: tuple[str, int],
     named: dict[str, str],
     collections: list[str],
-    images: Path | None,
+    images: Images | None,
 ) -> None:
     """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import open_collections
