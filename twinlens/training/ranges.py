@@ -59,7 +59,7 @@ RANGES: dict[str, Range] = {
     "drop_path": _DECAY, "layer_scale": _NOT_NEGATIVE, "norm_eps": _NOT_NEGATIVE,
     "splits": _NATURAL, "threads": _NOT_NEGATIVE, "memory_gb": _NOT_NEGATIVE,
     "seed": _NOT_NEGATIVE, "save_every": _NOT_NEGATIVE, "keep": _NATURAL, "log_every": _NATURAL,
-    "monitor_share": _SHARE,
+    "monitor_share": _NOT_NEGATIVE,
     # Of heads and towers.
     "hidden": _NATURAL, "moco.hidden": _NOT_NEGATIVE, "dim": _NATURAL, "layers": _NOT_NEGATIVE,
     "mocov3.layers": _NATURAL, "narrow": _NATURAL, "bottleneck": _NATURAL, "prototypes": Range(2),
