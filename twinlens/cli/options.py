@@ -26,6 +26,16 @@ Engines = Annotated[
 Threads = Annotated[
     int | None, typer.Option(help="Threads of the encoder; default: one per physical core.", min=1)
 ]
+Exif = Annotated[
+    bool | None,
+    typer.Option(
+        "--exif/--no-exif",
+        help="EXIF as metadata of indexed images: time, camera, place; default: but for tables.",
+    ),
+]
+Place = Annotated[
+    bool, typer.Option("--place/--no-place", help="With EXIF, where images were taken.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 

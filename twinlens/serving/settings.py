@@ -11,12 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from twinlens.bundle.image.image_source import FORMATS
 from twinlens.errors import InputError
 from twinlens.serving.keys import Key
 
 MIB = 1024 * 1024
 _INTEGER_LISTS = ("fetching.ports", "batching.text_buckets")
-_FORMATS = ("jpeg", "png", "webp", "gif", "bmp")
+_FORMATS = tuple(map(str.lower, FORMATS))
 _AT_LEAST_ONE = (
     "limits.head_bytes",
     "limits.head_fields",

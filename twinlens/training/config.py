@@ -133,9 +133,9 @@ def build(cls: type[Instance], content: Mapping[str, Any]) -> Instance:
 def differences(one: Any, other: Any) -> list[str]:
     """Return the keys in which two dataclass instances differ."""
     return [
-        f"{key} ({_get(one, key)} before, {_get(other, key)} now)"
+        f"{key} ({get_value(one, key)} before, {get_value(other, key)} now)"
         for key in known_keys(one)
-        if _get(one, key) != _get(other, key)
+        if get_value(one, key) != get_value(other, key)
     ]
 
 
@@ -170,7 +170,8 @@ def _replace(instance: Any, key: str, text: str) -> Any:
     return dataclasses.replace(instance, **{name: value})
 
 
-def _get(instance: Any, key: str) -> Any:
+def get_value(instance: Any, key: str) -> Any:
+    """Return the value of a key, nested ones with dots."""
     for name in key.split("."):
         instance = getattr(instance, name)
     return instance

@@ -11,9 +11,9 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
-from twinlens.training.export.samples import golden_images
 
 from twinlens.bundle.manifest import ImageSpec
+from twinlens.bundle.samples import golden_images
 from twinlens.training.export import ImageTower, half
 from twinlens.training.export.gate import open_graph
 from twinlens.training.export.graphs import save_graphs, trace

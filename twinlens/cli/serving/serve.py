@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
-from twinlens.cli.options import Engines, locate_bundle
+from twinlens.cli.options import Engines, Exif, Place, locate_bundle
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress
     from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.service import Opener
@@ -95,6 +96,8 @@ def serve(
     images: Annotated[
         Path | None, typer.Option(help="A corpus to index first and serve as `images`.")
     ] = None,
+    exif: Exif = None,
+    place: Place = True,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, e.g. limits.items=64; docs/serve.md lists them."),
@@ -119,11 +122,13 @@ def serve(
     }
     options = [*collect_settings(context, given), *(set_ or [])]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress, build_opener
 
+    corpus = None if images is None else Images(images, exif, place)
     opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
     address = ListenAddress(host, port, tls_cert, tls_key)
-    _run(settings, opener, address, read_bundles(bundles or []), collection or [], images)
+    _run(settings, opener, address, read_bundles(bundles or []), collection or [], corpus)
 
 
 def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
@@ -167,7 +172,7 @@ def _run(
     address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
-    images: Path | None,
+    images: Images | None,
 ) -> None:
     """Own the data folder, then open the bundles and collections and serve them."""
     from twinlens.serving.files import own_folder
@@ -182,7 +187,7 @@ def _serve(
     address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
-    images: Path | None,
+    images: Images | None,
 ) -> None:
     """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import open_collections

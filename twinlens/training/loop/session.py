@@ -21,10 +21,11 @@ from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.loop.extras import ExtraContext, open_extras
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.monitors import Monitors
-from twinlens.training.loop.run_data import RunData, open_run_data
-from twinlens.training.loop.run_model import RunModel, open_run_model
+from twinlens.training.loop.run_data import RunData, check_division, load_run_data, open_records
+from twinlens.training.loop.run_model import RunModel, open_run_model, try_network
 from twinlens.training.nn.network import Network
 from twinlens.training.progress import Display
+from twinlens.training.ranges import check_config
 from twinlens.training.runs.checkpoints import (
     MONITORS,
     OPTIMIZER,
@@ -110,9 +111,13 @@ class Session:
 
 def open_session(config: Config, where: str, folder: Path, display: Display) -> Session:
     """Open data, network and state of a run, at its latest checkpoint if it has one."""
+    check_config(config)
     ranks, device = _join(config)
-    data = open_run_data(config, where, folder, ranks, display)
-    model = open_run_model(config, folder, data.tokenizer, ranks, device)
+    check_division(config, ranks)
+    net = try_network(config, folder)
+    records = open_records(config, where, folder, ranks)
+    model = open_run_model(config, folder, records.tokenizer, ranks, device, net)
+    data = load_run_data(config, records, display)
     health = _open_health(config, folder, data, model)
     return Session(
         config=config,
