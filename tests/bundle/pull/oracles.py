@@ -43,6 +43,7 @@ class Oracle:
     scale: float = 0.0
     bias: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
+    model: Any = None  # of transformers, for who wants its weights beside
 
 
 def draw_pictures(folder: Path) -> list[Path]:
@@ -212,6 +213,7 @@ def make_clip(
         unit(_rows(images)),
         unit(torch.cat([_rows(row) for row in found])),
         scale=float(model.logit_scale.exp()),
+        model=model,
     )
 
 
@@ -288,7 +290,7 @@ def make_siglip(
     with torch.no_grad():
         images, texts = look(pixels)[1], read(ids)[1]
     return Oracle(
-        place, pictures, unit(images), unit(texts),
+        place, pictures, unit(images), unit(texts), model=model,
         scale=float(model.logit_scale.exp()), bias=float(model.logit_bias),
     )  # fmt: skip
 
@@ -332,7 +334,7 @@ def make_image_tower(folder: Path, kind: str, config: dict[str, Any] | None = No
     processor.save_pretrained(place)
     with torch.no_grad():
         states, pooled = look(pixels)
-    return Oracle(place, pictures, unit(states[:, 0] if kind == "vit" else pooled))
+    return Oracle(place, pictures, unit(states[:, 0] if kind == "vit" else pooled), model=model)
 
 
 def _build_image_tower(kind: str, config: dict[str, Any]) -> tuple[Any, Any]:

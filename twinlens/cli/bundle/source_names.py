@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import twinlens
 from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.bundle.pull.source import Source
 
 _MODEL: Final = re.compile(r"@register_model\s*\n(?:@.*\n)*def (\w+)")
 _FORMER: Final = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\}\)", re.DOTALL)
@@ -47,6 +51,29 @@ def check_source(source: str) -> None:
     check = _CHECKS.get(kind)
     if check is not None:
         check(rest)
+
+
+def find_weights(source: str) -> Source | None:
+    """Return the transformers model that SOURCE names, on a hub or in a folder; None for others."""
+    if not source.startswith("hf:") and not _is_transformers_folder(Path(source)):
+        return None
+    from twinlens.bundle.pull.source import parse_source
+
+    found = parse_source(source)
+    if found is not None and len(found.places) != 1:
+        raise InputError(f"source {source!r} names two repositories; give one", field="source")
+    return found
+
+
+def _is_transformers_folder(folder: Path) -> bool:
+    """Whether a folder holds safetensors beside the config.json of a transformers model."""
+    config = folder / _RUN_FILE
+    if not config.is_file() or not list(folder.glob("*.safetensors")):
+        return False
+    try:
+        return "model_type" in json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
 
 
 def list_kinds() -> list[str]:

@@ -94,8 +94,8 @@ def _explain(repository: Repository) -> str:
         pickles and not any(path.endswith(".safetensors") for path in repository.files)
     ) else f"no ONNX file; {_list_files(repository)}"  # fmt: skip
     return (
-        f"{repository.source} holds {what}. Exporting it takes torch and transformers "
-        f"(pip install 'twinlens[train]' transformers); {tail}"
+        f"{repository.source} holds {what}. `twinlens export {repository.source} -o OUT` traces it "
+        f"with torch and transformers (pip install 'twinlens[cpu,train]' transformers); {tail}"
     )
 
 
