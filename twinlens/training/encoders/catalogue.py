@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
 from twinlens.training.encoders import resnet, vit
+from twinlens.training.encoders.foreign_vit import find_token_tower, resize_positions
 from twinlens.training.encoders.single_pixels import guard_single_pixels
 
 SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
@@ -32,10 +33,10 @@ def open_image_tower(
     """
     if name.startswith("timm:"):
         arch, _, path = name.removeprefix("timm:").partition("/")
-        tower = TimmTower(arch, image_size, pretrained and not path)
+        model = open_timm_model(arch, image_size, pretrained and not path)
         if path and tagged:
-            load_timm_weights(tower.model, Path(path))
-        return tower
+            load_timm_weights(model, Path(path))
+        return find_token_tower(model) or ForeignTower(model, image_size)
     if name.startswith("open_clip:"):
         return open_clip_tower(name.removeprefix("open_clip:"), image_size, tagged)
     if pretrained:
@@ -56,24 +57,30 @@ def open_image_tower(
     )
 
 
-class TimmTower(nn.Module):
-    """Any timm model without its classifier."""
+def open_timm_model(name: str, image_size: int, pretrained: bool) -> nn.Module:
+    """Return a timm model without its classifier, for images of this size."""
+    try:
+        import timm
+    except ImportError:
+        raise MissingDependencyError("timm is absent; pip install timm") from None
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    if any(word in name for word in ("vit", "deit", "swin", "eva", "beit", "mixer")):
+        options["img_size"] = image_size
+    try:
+        model: nn.Module = timm.create_model(name, **options)
+    except RuntimeError as error:
+        raise NotFoundError(f"encoder 'timm:{name}': {error}") from None
+    return model
 
-    def __init__(self, name: str, image_size: int, pretrained: bool) -> None:
+
+class ForeignTower(nn.Module):
+    """Any image model of timm or open_clip that answers a row for each image."""
+
+    def __init__(self, model: nn.Module, image_size: int) -> None:
         super().__init__()
-        try:
-            import timm
-        except ImportError:
-            raise MissingDependencyError("timm is absent; pip install timm") from None
-        options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
-        if any(word in name for word in ("vit", "deit", "swin", "eva", "beit", "mixer")):
-            options["img_size"] = image_size
-        try:
-            self.model = timm.create_model(name, **options)
-        except RuntimeError as error:
-            raise NotFoundError(f"encoder 'timm:{name}': {error}") from None
-        guard_single_pixels(self.model)
-        self.width = measure_width(self.model, image_size)
+        self.model = model
+        guard_single_pixels(model)
+        self.width = measure_width(model, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return representations (n, width)."""
@@ -90,6 +97,7 @@ def load_timm_weights(model: nn.Module, path: Path) -> None:
             " as a .safetensors file",
             field="encoder",
         ) from None
+    weights = _fit_positions(model, weights)
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in weights and "num_batches" not in name]
     wrong = [
@@ -105,21 +113,21 @@ def load_timm_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(weights, strict=False)
 
 
-class OpenClipTower(nn.Module):
-    """The image tower of an open_clip model, its projection included."""
+def _fit_positions(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights with positions interpolated to the model's grid of patches."""
+    own, known = getattr(model, "pos_embed", None), weights.get("pos_embed")
+    layer: Any = getattr(model, "patch_embed", None)
+    if known is None or own is None or own.shape == known.shape or layer is None:
+        return weights
+    prefix = own.shape[1] - layer.grid_size[0] * layer.grid_size[1]
+    side = round((known.shape[1] - prefix) ** 0.5)
+    if side * side + prefix != known.shape[1] or known.shape[2] != own.shape[2]:
+        return weights
+    rows, columns = layer.grid_size
+    return weights | {"pos_embed": resize_positions(known, (side, side), rows, columns, prefix)}
 
-    def __init__(self, visual: nn.Module, image_size: int) -> None:
-        super().__init__()
-        self.model = visual
-        guard_single_pixels(visual)
-        self.width = measure_width(visual, image_size)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return representations (n, width)."""
-        return self.model(images)  # type: ignore[no-any-return]
-
-
-def open_clip_tower(name: str, image_size: int, tagged: bool) -> OpenClipTower:
+def open_clip_tower(name: str, image_size: int, tagged: bool) -> nn.Module:
     """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`, for this size of image."""
     try:
         import open_clip
@@ -153,7 +161,7 @@ def open_clip_tower(name: str, image_size: int, tagged: bool) -> OpenClipTower:
             f" {image_size}: {reason}",
             field="encoder",
         ) from None
-    return OpenClipTower(model.visual, image_size)
+    return find_token_tower(model.visual) or ForeignTower(model.visual, image_size)
 
 
 def measure_width(model: nn.Module, image_size: int) -> int:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from twinlens.training.encoders.token_tower import TokenTower, pick
+
 
 @dataclass(frozen=True)
 class ViTShape:
@@ -69,12 +71,13 @@ class Block(nn.Module):
         return x + self.feed(self.norm_feed(x))  # type: ignore[no-any-return]
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(TokenTower):
     """Images (n, 3, h, w) to the class token's representation (n, width)."""
 
     def __init__(self, shape: ViTShape, patch: int, image_size: int) -> None:
         super().__init__()
-        self.width, self.patch, self.grid = shape.width, patch, image_size // patch
+        self.width = self.inner = shape.width
+        self.patch, self.grid = patch, image_size // patch
         self.heads = shape.heads
         self.embed = nn.Conv2d(3, shape.width, patch, patch)
         self.token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
@@ -106,6 +109,10 @@ class VisionTransformer(nn.Module):
             x = block(x)
         return self.norm(x)  # type: ignore[no-any-return]
 
+    def patch_layer(self) -> nn.Module:
+        """Return the convolution that cuts patches."""
+        return self.embed
+
     def look(self, images: Tensor) -> Tensor:
         """Return how the class token looks at each patch in the last layer (n, heads, r, c).
 
@@ -132,11 +139,6 @@ class VisionTransformer(nn.Module):
         x = x + sines(rows, columns, self.grid, self.width).to(x)
         # Not len(x): the export would take it for a constant.
         return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
-
-
-def pick(tokens: Tensor, places: Tensor) -> Tensor:
-    """Return the tokens (n, k, width) of (n, length, width) at places (n, k)."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def sines(rows: int, columns: int, grid: int, width: int) -> Tensor:

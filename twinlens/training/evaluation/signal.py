@@ -15,6 +15,7 @@ from torch import Tensor
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.training.data.pixels import PixelStore, square_spec
 from twinlens.training.data.sources import open_source
+from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.runs.run import TrainedRun
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
@@ -55,7 +56,8 @@ def embed_views(run: TrainedRun, where: str, *, images: int, views: int, seed: i
     side = settings.stored_size or round(settings.image_size * 1.15)
     store = PixelStore(open_source(where), Preprocessor(square_spec(side)), memory_bytes=0)
     group = {"global": objective.views()["global"]}
-    maker = ViewMaker(group, settings.image_size, settings.mean, settings.std)
+    step = side_step(run.image_encoder)
+    maker = ViewMaker(group, settings.image_size, settings.mean, settings.std, step)
     turns = -(-views // group["global"].count)
     found = []
     for start in range(0, min(images, len(store)), BLOCK):

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.nn.assignment import cross_view_entropy, describe_targets
 from twinlens.training.nn.heads import PrototypeHead
 from twinlens.training.nn.network import Network
@@ -80,7 +80,7 @@ class IBOT(Objective):
         return {
             name: PrototypeHead(width, self.hidden, self.narrow, self.prototypes)
             for name in dict.fromkeys(("projector", self._patch_head))
-        } | {"mask_token": Token(width)}
+        } | {"mask_token": Token(widths["inner"])}
 
     def groups(self) -> tuple[ParamGroup, ...]:
         """Prototypes are frozen for the first epochs."""
@@ -147,7 +147,7 @@ class IBOT(Objective):
         stand_in: Tensor | None = None,
     ) -> Tensor:
         tower = net["image"]
-        assert isinstance(tower, VisionTransformer)
+        assert isinstance(tower, TokenTower)
         hidden = None if mask is None else mask.flatten(0, 1)
         tokens = tower.tokens(views.flatten(0, 1), hidden=hidden, stand_in=stand_in)
         rows: Tensor = tokens.unflatten(0, views.shape[:2])

@@ -14,6 +14,7 @@ from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import TwinlensError
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.sources import open_source
+from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.report.charts import draw_points
 from twinlens.training.runs.run import TrainedRun, image_spec
@@ -45,7 +46,11 @@ def draw_views(run: TrainedRun, images: Tensor) -> str:
     """Return the training views of a few images."""
     settings = run.config.settings
     maker = ViewMaker(
-        run.config.objective.views(), settings.image_size, settings.mean, settings.std
+        run.config.objective.views(),
+        settings.image_size,
+        settings.mean,
+        settings.std,
+        side_step(run.image_encoder),
     )
     made = maker(images[:: max(1, len(images) // SHOWN)][:SHOWN], generator(0))
     rows = ""

@@ -10,7 +10,7 @@ from twinlens.training.config import Config
 from twinlens.training.data.tokens import RunTokenizer
 from twinlens.training.encoders.catalogue import open_image_tower
 from twinlens.training.encoders.text import TextTransformer
-from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.encoders.token_tower import TokenTower, side_step
 from twinlens.training.nn.batchnorm import convert_batchnorm
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import Batch, BatchRows, Objective
@@ -47,20 +47,59 @@ def build_network(
             )
         widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
         check_patches(config, parts["image"])
-        if isinstance(parts["image"], VisionTransformer):
-            widths["patch"] = parts["image"].patch
+        check_sides(config, parts["image"])
+        if isinstance(parts["image"], TokenTower):
+            widths |= {"patch": parts["image"].patch, "inner": parts["image"].inner}
         parts |= objective.heads(widths)
     return Network(parts, Pass(objective))
 
 
 def check_patches(config: Config, tower: nn.Module) -> None:
     """Refuse to mask patches of a tower that has none."""
-    if config.objective.find_extra(Masks) is not None and not isinstance(tower, VisionTransformer):
+    if config.objective.find_extra(Masks) is not None and not isinstance(tower, TokenTower):
         raise InputError(
             f"{config.method} hides patches, and encoder {config.settings.encoder!r} has none;"
-            " --set encoder=vit-tiny, or another of our own vit-*",
+            " --set encoder=vit-tiny, or timm:vit_..., or open_clip:ViT-...",
             field="encoder",
         )
+
+
+def check_sides(config: Config, tower: nn.Module) -> None:
+    """Refuse views of sides that the image tower cannot take."""
+    size, step = config.settings.image_size, side_step(tower)
+    for name, crops in config.objective.views().items():
+        side = crops.side(size, step)
+        if isinstance(tower, TokenTower):
+            _check_division(config, name, side, tower.patch)
+        elif side != size:
+            _try_side(config, name, side, tower)
+
+
+def _check_division(config: Config, name: str, side: int, patch: int) -> None:
+    if side % patch:
+        low = max(1, side // patch) * patch
+        raise InputError(
+            f"encoder {config.settings.encoder!r} has patches of {patch} pixels, which do not"
+            f" divide the {name} views' side of {side}; a multiple of {patch} does, say {low}"
+            f" or {low + patch}",
+            field="image_size",
+        )
+
+
+@torch.no_grad()
+def _try_side(config: Config, name: str, side: int, tower: nn.Module) -> None:
+    """Show the tower one image of the views' side: some of timm's take one size only."""
+    was_training, setting = tower.training, "crops" if name == "global" else name
+    try:
+        tower.eval()(torch.zeros(1, 3, side, side))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"encoder {config.settings.encoder!r} takes images of {config.settings.image_size}"
+            f" pixels, and the {name} views have {side} ({' '.join(str(error).split())[:200]});"
+            f" --set {setting}.size_ratio=1, or another encoder",
+            field="encoder",
+        ) from None
+    tower.train(was_training)
 
 
 def open_network(

@@ -34,9 +34,14 @@ class Crops:
     blur_max: float = 2.0
     solarize: tuple[float, ...] = (0.0,)
 
-    def side(self, image_size: int) -> int:
-        """Return the side of these views in pixels."""
-        return self.size or max(8, round(image_size * self.size_ratio / 8) * 8)
+    def side(self, image_size: int, step: int = 8) -> int:
+        """Return the side of these views in pixels; a share of the image is a multiple of `step`.
+
+        An encoder whose patches do not divide 8 pixels has the side of a patch for `step`.
+        """
+        if self.size or self.size_ratio == 1:
+            return self.size or image_size
+        return max(step, round(image_size * self.size_ratio / step) * step)
 
 
 def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:

@@ -26,6 +26,7 @@ class ViewMaker:
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    step: int = 8  # the sides of small views are multiples of it
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return views (n, count, 3, s, s) by group, from uint8 images (n, S, S, 3).
@@ -35,7 +36,7 @@ class ViewMaker:
         return {name: self._group(images, crops, generator) for name, crops in self.groups.items()}
 
     def _group(self, images: Tensor, crops: Crops, generator: torch.Generator) -> Tensor:
-        side = crops.side(self.image_size)
+        side = crops.side(self.image_size, self.step)
         mean, std = (
             torch.tensor(row, device=images.device)[:, None, None] for row in (self.mean, self.std)
         )
