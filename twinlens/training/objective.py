@@ -64,13 +64,14 @@ class Ema:
 class Queue:
     """The last `size` rows (size, dim) named `source`: the teacher's, or the student's detached.
 
-    Filled with random unit rows at the start.
+    With `view`, those of that view alone. Filled with random unit rows at the start.
     """
 
     name: str
     size: int
     dim: int
     source: str
+    view: int | None = None
 
 
 @dataclass(frozen=True)

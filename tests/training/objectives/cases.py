@@ -69,7 +69,7 @@ def swav() -> Case:
     return Case(
         {"z": draw(N, 2, D), "small": draw(N, 3, D, seed=2)},
         shared={"prototypes": prototypes},
-        state={"queue": draw(8, D, seed=3)},
+        state={"queue_0": draw(8, D, seed=3), "queue_1": draw(8, D, seed=4)},
         settings={"queue": 8, "dim": D, "prototypes": K},
     )
 
@@ -238,7 +238,7 @@ FAMILY = {
             rows["z"],
             rows["small"],
             rows["prototypes"],
-            case.state["queue"],
+            [case.state["queue_0"], case.state["queue_1"]],
             objective.temperature,
             objective.sharpness,
         ),

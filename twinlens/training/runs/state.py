@@ -57,7 +57,8 @@ class State(nn.Module):
         for ema in self.emas:
             self._follow(net, ema, progress)
         for queue in self.queues:
-            self._push(queue, ranks.gather(_joined(state_rows, queue.source)))
+            rows = _joined(state_rows, queue.source)
+            self._push(queue, ranks.gather(rows if queue.view is None else rows[:, queue.view]))
         for centre in self.centres:
             rows = _joined(state_rows, centre.source)
             mean = ranks.mean(rows.flatten(0, -2).mean(dim=0))
