@@ -76,12 +76,17 @@ class Queue:
 
 @dataclass(frozen=True)
 class Centre:
-    """The running mean (dim,) of the teacher's rows named `source`."""
+    """The running mean (dim,) of the teacher's rows named `source`.
+
+    With `count`, rows are sums, and the row of that name (n,) says of how many; a batch that has
+    none leaves the centre as it is.
+    """
 
     name: str
     dim: int
     momentum: float
     source: str
+    count: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,7 @@ class LossInputs:
     state: Mapping[str, Tensor]
     extra: Mapping[str, Tensor]
     progress: TrainingProgress
+    teacher_shared: BatchRows = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,6 +211,10 @@ class Objective(abc.ABC):
 
     def shared(self, net: Network) -> BatchRows:
         """Return the parameters that the loss itself uses."""
+        return {}
+
+    def teacher_shared(self, net: Network) -> BatchRows:
+        """Return the parameters of the EMA teacher that the loss itself uses."""
         return {}
 
     def state(self) -> tuple[Declaration, ...]:

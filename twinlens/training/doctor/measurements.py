@@ -78,6 +78,7 @@ class LossProbe:
         for queue in self.queues:
             rows = inputs.teacher.get(queue.source, inputs.student.get(queue.source))
             if rows is not None:
+                rows = rows if queue.view is None else rows[:, queue.view]
                 share = share_found(rows.detach().flatten(0, -2), inputs.state[queue.name])
                 found["queue_hits"] = max(share, found.get("queue_hits", 0.0))
         return found
