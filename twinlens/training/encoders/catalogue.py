@@ -7,6 +7,7 @@ open_clip also a tag that it knows.
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,8 +25,22 @@ from twinlens.training.encoders.single_pixels import guard_single_pixels
 SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
 
 
+@dataclass(frozen=True)
+class BranchOptions:
+    """How the branches of a tower's blocks are dropped while training, and scaled."""
+
+    drop_path: float = 0.0
+    drop_path_even: bool = False
+    layer_scale: float = 0.0
+
+
 def open_image_tower(
-    name: str, image_size: int, *, pretrained: bool = False, tagged: bool = True
+    name: str,
+    image_size: int,
+    *,
+    pretrained: bool = False,
+    tagged: bool = True,
+    branches: BranchOptions = BranchOptions(),
 ) -> nn.Module:
     """Return the tower called `name`, with its `width`; unknown names list the known ones.
 
@@ -33,11 +48,12 @@ def open_image_tower(
     """
     if name.startswith("timm:"):
         arch, _, path = name.removeprefix("timm:").partition("/")
-        model = open_timm_model(arch, image_size, pretrained and not path)
+        model = open_timm_model(arch, image_size, pretrained and not path, branches)
         if path and tagged:
             load_timm_weights(model, Path(path))
         return find_token_tower(model) or ForeignTower(model, image_size)
     if name.startswith("open_clip:"):
+        _refuse_branches(name, branches)
         return open_clip_tower(name.removeprefix("open_clip:"), image_size, tagged)
     if pretrained:
         raise InputError(
@@ -45,10 +61,10 @@ def open_image_tower(
         )
     stem_name, _, option = name.partition("/")
     if stem_name in resnet.SHAPES:
+        _refuse_branches(name, branches)
         return resnet.ResNet(resnet.SHAPES[stem_name], _stem(stem_name, option, image_size))
     if stem_name in vit.SHAPES:
-        patch = _patch(name, option, image_size)
-        return vit.VisionTransformer(vit.SHAPES[stem_name], patch, image_size)
+        return _open_vit(name, image_size, branches)
     known = [*resnet.SHAPES, *vit.SHAPES]
     close = difflib.get_close_matches(stem_name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -57,7 +73,31 @@ def open_image_tower(
     )
 
 
-def open_timm_model(name: str, image_size: int, pretrained: bool) -> nn.Module:
+def _open_vit(name: str, image_size: int, branches: BranchOptions) -> vit.VisionTransformer:
+    stem_name, _, option = name.partition("/")
+    shape, most = vit.SHAPES[stem_name], branches.drop_path
+    rising = [most * number / max(1, shape.depth - 1) for number in range(shape.depth)]
+    return vit.VisionTransformer(
+        shape,
+        _patch(name, option, image_size),
+        image_size,
+        drop_paths=[most] * shape.depth if branches.drop_path_even else rising,
+        layer_scale=branches.layer_scale,
+    )
+
+
+def _refuse_branches(name: str, branches: BranchOptions) -> None:
+    if branches != BranchOptions():
+        raise InputError(
+            f"encoder {name!r} has no branches to drop or scale; drop_path and layer_scale go with"
+            " our own vit-* and with timm:NAME",
+            field="drop_path" if branches.drop_path else "layer_scale",
+        )
+
+
+def open_timm_model(
+    name: str, image_size: int, pretrained: bool, branches: BranchOptions
+) -> nn.Module:
     """Return a timm model without its classifier, for images of this size."""
     try:
         import timm
@@ -66,10 +106,19 @@ def open_timm_model(name: str, image_size: int, pretrained: bool) -> nn.Module:
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     if any(word in name for word in ("vit", "deit", "swin", "eva", "beit", "mixer")):
         options["img_size"] = image_size
+    if branches.drop_path_even:
+        _refuse_branches(f"timm:{name}", branches)
+    if branches.drop_path:
+        options["drop_path_rate"] = branches.drop_path
+    if branches.layer_scale:
+        options["init_values"] = branches.layer_scale
     try:
         model: nn.Module = timm.create_model(name, **options)
     except RuntimeError as error:
         raise NotFoundError(f"encoder 'timm:{name}': {error}") from None
+    except TypeError:
+        _refuse_branches(f"timm:{name}", branches)
+        raise
     return model
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from twinlens.errors import InputError
 from twinlens.training.config import Config
 from twinlens.training.data.tokens import RunTokenizer
-from twinlens.training.encoders.catalogue import open_image_tower
+from twinlens.training.encoders.catalogue import BranchOptions, open_image_tower
 from twinlens.training.encoders.text import TextTransformer
 from twinlens.training.encoders.token_tower import TokenTower, side_step
 from twinlens.training.nn.batchnorm import convert_batchnorm
@@ -34,6 +34,9 @@ def build_network(
                 settings.image_size,
                 pretrained=settings.pretrained and released,
                 tagged=released,
+                branches=BranchOptions(
+                    settings.drop_path, settings.drop_path_even, settings.layer_scale
+                ),
             )
         }
         if "text" in objective.paths:
@@ -48,6 +51,9 @@ def build_network(
         widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
         check_patches(config, parts["image"])
         check_sides(config, parts["image"])
+        for tower in parts.values():
+            set_norm_eps(tower, settings.norm_eps)
+        freeze_patches(config, parts["image"])
         if isinstance(parts["image"], TokenTower):
             widths |= {"patch": parts["image"].patch, "inner": parts["image"].inner}
         parts |= objective.heads(widths)
@@ -62,6 +68,26 @@ def check_patches(config: Config, tower: nn.Module) -> None:
             " --set encoder=vit-tiny, or timm:vit_..., or open_clip:ViT-...",
             field="encoder",
         )
+
+
+def set_norm_eps(tower: nn.Module, eps: float) -> None:
+    """Give all LayerNorms of a tower another eps, unless it is 0."""
+    for module in tower.modules():
+        if eps and isinstance(module, nn.LayerNorm):
+            module.eps = eps
+
+
+def freeze_patches(config: Config, tower: nn.Module) -> None:
+    """Freeze the layer that cuts patches if its rate is 0; refuse a rate without such a layer."""
+    rate = config.settings.patch_rate
+    if rate != 1 and not isinstance(tower, TokenTower):
+        raise InputError(
+            f"patch_rate is {rate}, and encoder {config.settings.encoder!r} has no layer that cuts"
+            " patches; --set patch_rate=1, or an encoder such as vit-small/16",
+            field="patch_rate",
+        )
+    if rate == 0 and isinstance(tower, TokenTower):
+        tower.patch_layer().requires_grad_(False)
 
 
 def check_sides(config: Config, tower: nn.Module) -> None:
