@@ -41,8 +41,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "swav/small_batch": {"rate": 0.6, "queue": 3840, "queue_from": 15, "frozen_epochs": 1.0},
     "barlow/imagenet": {
-        "rate": 1.6, "warm": 10, "dim": 8192, "hidden": 8192, "off_diagonal": 0.0051, "scale": 0.024,
-        "crops.saturation": 0.2, "crops.scale_min": 0.08,
+        "rate": 1.6, "warm": 10, "dim": 8192, "hidden": 8192, "off_diagonal": 0.0051,
+        "scale": 0.024, "crops.saturation": 0.2, "crops.scale_min": 0.08,
     },
     "vicreg/imagenet": {"rate": 1.6, "warm": 10, "dim": 8192, "crops.saturation": 0.2},
     "dino/vit": {
@@ -57,13 +57,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "dinov2/vit": {
         "rate": 0.004 * 2**0.5, "prototypes": 65536, "crops.scale_min": 0.32, "local.count": 8,
         "local.scale_max": 0.32, "follow.start": 0.992, "layer_decay": 0.9, "patch_rate": 0.2,
-        "drop_path": 0.3, "drop_path_even": True, "layer_scale": 1e-5, "koleo": 0.1, "steps": 125000,
-        "warmup": 12500, "masked.ratio_min": 0.1,
+        "drop_path": 0.3, "drop_path_even": True, "layer_scale": 1e-5, "koleo": 0.1,
+        "steps": 125000, "warmup": 12500, "masked.ratio_min": 0.1,
     },
     "mae/vit": {"rate": 2.4e-3, "warm": 40, "beta2": 0.95, "ratio": 0.75, "depth": 8, "width": 512},
     "simmim/vit": {"rate": 4e-4, "warm": 10, "crops.scale_min": 0.67, "unit": 2, "drop_path": 0.1},
     "beit/vit": {"rate": 1.5e-3, "warm": 10, "size": 8192, "layer_scale": 0.1, "drop_path": 0.1},
-    "clip/vit": {"rate": 5e-4, "warmup": 2000, "weight_decay": 0.2, "beta2": 0.98, "adam_eps": 1e-6},
+    "clip/vit": {
+        "rate": 5e-4, "warmup": 2000, "weight_decay": 0.2, "beta2": 0.98, "adam_eps": 1e-6,
+    },
     "siglip/vit": {"rate": 1e-3, "weight_decay": 1e-4, "beta2": 0.95, "bias_init": -10.0},
 }  # fmt: skip
 

@@ -197,12 +197,13 @@ class IBOT(Objective):
     def _patch_loss(self, inputs: LossInputs) -> Tensor:
         """Return the mean over crops of the mean cross-entropy over hidden patches."""
         mask, rows = inputs.extra["mask"], inputs.student["patches"]
-        shares = mask / mask.sum(dim=-1, keepdim=True).clamp(min=1) / mask[..., 0].numel()
+        weights = mask.to(rows.dtype)
+        shares = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1) / mask[..., 0].numel()
         return prototype_entropy(
             rows[mask],
             inputs.shared["patch_prototypes"],
             self._patch_targets(inputs),
-            shares[mask].to(rows.dtype),
+            shares[mask],
             self.student_temperature,
         )
 
