@@ -148,6 +148,28 @@ def test_a_tower_of_open_clip_answers_what_it_answers_and_shows_its_patches(clip
     assert tower(photos(16)).shape == (2, 16)
 
 
+@torch.no_grad()
+def test_a_timm_trunk_of_open_clip_answers_through_its_projection(tmp_path: Path) -> None:
+    """Also at a size that the trunk itself refuses."""
+    path = tmp_path / "timm-clip.json"
+    vision = {"timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear"}
+    towers = {"vision_cfg": vision | {"image_size": 160}, "text_cfg": TINY_CLIP["text_cfg"]}
+    path.write_text(json.dumps({"embed_dim": 16} | towers))
+    open_clip.add_model_config(path)
+    try:
+        tower = token_tower("open_clip:timm-clip", 160)
+    finally:
+        open_clip.factory._MODEL_CONFIG_PATHS.remove(path)
+        open_clip.factory._MODEL_CONFIGS.pop("timm-clip")
+    model: Any = tower.model
+    images = photos(160)
+    torch.testing.assert_close(tower(images), model(images), atol=1e-6, rtol=1e-6)
+    patches = model.head(model.trunk.forward_features(images)[:, 1:])
+    torch.testing.assert_close(tower.tokens(images)[:, 1:], patches, atol=1e-6, rtol=1e-6)
+    assert (tower.inner, tower.width, tower.patch) == (64, 16, 16)
+    assert tower(photos(64)).shape == (2, 16)
+
+
 def masked_config(method: str, encoder: str, side: int) -> Config:
     """Return a method with narrow heads on a released architecture; nothing is saved."""
     config = small_config(method, encoder=encoder, image_size=side, batch=2, steps=3)
