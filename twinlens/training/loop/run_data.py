@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import InputError
 from twinlens.training.config import Config
+from twinlens.training.data.decoding import WholePicture, stored_side
 from twinlens.training.data.needs import check_needs
 from twinlens.training.data.order import SampleOrder
-from twinlens.training.data.pixels import PixelStore, square_spec
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, check_tokenizer, provide_tokenizer
@@ -81,8 +81,7 @@ def _write_cards(
 
 def _load_pixels(source: DataSource, config: Config, display: Display) -> PixelStore:
     settings = config.settings
-    side = settings.stored_size or round(settings.image_size * 1.15)
-    decode = Preprocessor(square_spec(side), fast=True)
+    decode = WholePicture(stored_side(settings.stored_size, settings.image_size))
     store = PixelStore(source, decode, memory_bytes=settings.memory_gb * 1e9)
     count = len(source.records)
     store.load(lambda done: display.advance("decoding", done, count, {}))

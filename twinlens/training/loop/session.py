@@ -18,6 +18,7 @@ from twinlens.training.devices import pick_device
 from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, wrap_ddp
 from twinlens.training.distributed.sharding import whole
 from twinlens.training.doctor.health_monitor import HealthMonitor
+from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.loop.extras import ExtraContext, open_extras
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.monitors import Monitors
@@ -158,7 +159,8 @@ def _open_feeder(
 ) -> Feeder:
     settings = config.settings
     views = config.objective.views()
-    maker = ViewMaker(views, settings.image_size, settings.mean, settings.std)
+    step = side_step(net["image"])
+    maker = ViewMaker(views, settings.image_size, settings.mean, settings.std, step)
     context = ExtraContext(config, folder, data, net, maker, ranks, device, display)
     return Feeder(
         store=data.store,
