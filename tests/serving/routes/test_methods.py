@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from docs.draw_routes import read_operations
 from tests.serving.admission.wire import exchange, statuses
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.openapi.document import ALWAYS, OPTIONAL
 from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 
-OPERATIONS = ALWAYS | OPTIONAL
+OPERATIONS = read_operations()
 
 
 @pytest.fixture

@@ -8,11 +8,35 @@ from __future__ import annotations
 from typing import Any
 
 from twinlens.errors import InputError
+from twinlens.serving.openapi.schemas import (
+    IMAGE,
+    TEXT,
+    Schema,
+    array_of,
+    component,
+    either,
+    open_object,
+)
 from twinlens.serving.requests.fields import Fields, check_text
 from twinlens.serving.requests.items import InputItem
 from twinlens.serving.settings import Limits
 
 KINDS = ("text", "image_url", "image_base64")
+# What `read_content` and `take_one` read together.
+PARTS: Schema = array_of(
+    either(
+        open_object(["type", "text"], type={"const": "text"}, text=TEXT),
+        open_object(
+            ["type", "image_url"],
+            type={"const": "image_url"},
+            image_url=either(IMAGE, open_object(["url"], url=IMAGE)),
+        ),
+        open_object(["type", "image_base64"], type={"const": "image_base64"}, image_base64=IMAGE),
+    ),
+    minItems=1,
+    maxItems=1,
+)
+CONTENT: Schema = component("Content", either(TEXT, PARTS))
 
 
 def read_content(content: Any, where: str, limits: Limits) -> list[InputItem]:

@@ -9,8 +9,27 @@ from dataclasses import dataclass
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import EncodedImage
+from twinlens.serving.openapi.schemas import (
+    IMAGE,
+    NULL,
+    TEXT,
+    Schema,
+    closed_object,
+    component,
+    either,
+)
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.fields import Fields, check_text
+
+# What `read_item` reads.
+ITEM: Schema = component(
+    "Item",
+    either(
+        TEXT,
+        closed_object(["text"], text=TEXT, image=NULL),
+        closed_object(["image"], image=IMAGE, text=NULL),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

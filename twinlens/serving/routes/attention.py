@@ -13,6 +13,25 @@ from twinlens.serving.call import Call
 from twinlens.serving.engine.attention import choose_head, compute_attention, draw_overlay
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import DeadlineError
+from twinlens.serving.openapi.declaration import (
+    PICTURE,
+    RAW_IMAGE,
+    answer,
+    body_of,
+    declare,
+    json_of,
+)
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    IMAGE,
+    MODEL,
+    NUMBERS,
+    STRING,
+    array_of,
+    component,
+    open_object,
+)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields
 from twinlens.serving.requests.items import InputItem, fetch_items
@@ -20,6 +39,27 @@ from twinlens.serving.routes.embed import read_image_request
 from twinlens.serving.service import Service
 
 _WAITING = 16  # slow and rarely used: one at a time, with a short queue
+_MOST_HEADS = 4096
+REQUEST = component(
+    "AttentionRequest",
+    request_object(
+        ["image"],
+        image=IMAGE,
+        head={"type": "integer", "minimum": 0, "maximum": _MOST_HEADS},
+        model=MODEL,
+    ),
+)
+ANSWER = component(
+    "AttentionAnswer",
+    open_object(
+        ["attention", "rows", "columns", "heads"],
+        attention=array_of(NUMBERS),
+        rows=COUNT,
+        columns=COUNT,
+        heads=COUNT,
+        head={"type": ["integer", "null"]},
+    ),
+)
 
 
 def build_router(service: Service) -> APIRouter:
@@ -28,7 +68,13 @@ def build_router(service: Service) -> APIRouter:
     turns = asyncio.Semaphore(1)
     waiting = 0
 
-    @router.post("/attention")
+    @router.post(
+        "/attention",
+        **declare(
+            {200: answer(ANSWER, "The attention map", **{"image/png": {"schema": STRING}})},
+            body_of(json_of(REQUEST, one_head={"image": PICTURE, "head": 0}), RAW_IMAGE),
+        ),
+    )
     async def attention(request: Request) -> Response:
         """Answer the last layer's attention of one image."""
         nonlocal waiting
@@ -56,8 +102,8 @@ async def _answer(
     call: Call,
     turns: asyncio.Semaphore,
 ) -> Response:
-    fields.only("image", "head", "model")
-    head = fields.integer("head", 0, 4096)
+    fields.only(*names_of(REQUEST))
+    head = fields.integer("head", 0, _MOST_HEADS)
     (item,) = await fetch_items([image], call, service.fetcher)
     if item.error is not None:
         raise item.error

@@ -5,30 +5,87 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.failures import MediaTypeError
+from twinlens.serving.openapi.declaration import (
+    FILES,
+    PICTURE,
+    RAW_IMAGE,
+    answer,
+    body_of,
+    declare,
+    form_of,
+    json_of,
+)
+from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    ERROR,
+    IMAGE,
+    MODEL,
+    NUMBERS,
+    PRECISION,
+    STRING,
+    TEXT,
+    Schema,
+    array_of,
+    closed_object,
+    component,
+    either,
+    one_of,
+    open_object,
+)
 from twinlens.serving.requests.answers import (
     JSON,
+    NPY,
     OUTPUTS,
+    RAW,
     RowFormat,
     choose_media,
     pack_bytes,
     pack_json,
 )
 from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
-from twinlens.serving.requests.items import InputItem, read_item
+from twinlens.serving.requests.items import ITEM, InputItem, read_item
 from twinlens.serving.requests.multipart import Form, parse_form
-from twinlens.serving.routes.endpoint import Endpoint
+from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
 _MOST_DIMENSIONS = 65_536
-_OPTIONS = ("model", "precision", "dimensions", "output")
+_OPTIONS: dict[str, Schema] = {
+    "model": MODEL,
+    "precision": PRECISION,
+    "dimensions": {"type": "integer", "minimum": 1, "maximum": _MOST_DIMENSIONS},
+    "output": one_of(*OUTPUTS),
+}
+_LISTS: dict[str, Schema] = {
+    "inputs": array_of(ITEM, minItems=1),
+    "texts": array_of(TEXT, minItems=1),
+    "images": array_of(IMAGE, minItems=1),
+}
+REQUEST = component("EmbedRequest", request_object([], exactly_one(*_LISTS), **_LISTS, **_OPTIONS))
+FORM: Schema = {
+    **closed_object([], images=FILES, texts=array_of(TEXT, minItems=1), **_OPTIONS),
+    "anyOf": [{"required": ["images"]}, {"required": ["texts"]}],
+}
+ANSWER = component(
+    "EmbedAnswer",
+    closed_object(
+        ["embeddings", "model", "revision"],
+        embeddings=array_of(either(NUMBERS, ERROR)),
+        scales=NUMBERS,
+        model=STRING,
+        revision=STRING,
+        usage=open_object(["total_tokens"], total_tokens=COUNT),
+    ),
+)
+_BYTES = {media: {"schema": STRING} for media in (RAW, NPY)}
 
 
 @dataclass(frozen=True)
@@ -41,12 +98,27 @@ class EmbedRequest:
     precision: str | None = None
 
 
-PATHS = ("/embed",)
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["embeddings"], route_class=HotRoute)
 
-
-def build_endpoint(service: Service) -> Endpoint:
-    """Return the handler of this file's paths."""
-
+    @router.post(
+        "/embed",
+        summary="Embed images and texts",
+        **declare(
+            {200: answer(ANSWER, "A row for each item, or its error", **_BYTES)},
+            body_of(
+                json_of(
+                    REQUEST,
+                    texts={"texts": ["a red square", "a blue square"]},
+                    mixed={"inputs": [{"text": "a red square"}, {"image": PICTURE}]},
+                    whole_numbers={"images": [PICTURE], "output": "int8"},
+                ),
+                RAW_IMAGE,
+                form_of(FORM),
+            ),
+        ),
+    )
     async def embed(request: Request) -> Response:
         """Embed one image (raw body), several (form), or images and texts (JSON)."""
         call = service.begin(request)
@@ -54,7 +126,7 @@ def build_endpoint(service: Service) -> Endpoint:
             parsed = read_request(body, request, service.settings.limits)
             return await _answer(service, parsed, request.headers.get("accept", ""), call)
 
-    return embed
+    return router
 
 
 def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
@@ -117,8 +189,8 @@ async def _answer(service: Service, parsed: EmbedRequest, accept: str, call: Cal
 
 
 def _read_json(fields: Fields, limits: Limits) -> EmbedRequest:
-    fields.only(*_OPTIONS, "inputs", "texts", "images")
-    given = [name for name in ("inputs", "texts", "images") if fields.has(name)]
+    fields.only(*names_of(REQUEST))
+    given = [name for name in _LISTS if fields.has(name)]
     if len(given) != 1:
         raise InputError(
             "give exactly one of inputs (objects with text or image), texts or images",

@@ -18,6 +18,18 @@ from starlette.responses import Response
 from twinlens.bundle.dimensions import list_lengths
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.serving.engine.registry import Served
+from twinlens.serving.openapi.declaration import Name, answer, body_of, declare, json_of
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    DELETED,
+    STRING,
+    array_of,
+    component,
+    list_of,
+    one_of,
+    open_object,
+)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import parse_optional_object
 from twinlens.serving.service import Service
@@ -26,6 +38,22 @@ from twinlens.serving.zeroshot.classifiers import check_name
 log = logging.getLogger("twinlens.serving")
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MODEL_SHAPE = component(
+    "Model",
+    open_object(
+        ["id", "object", "created", "owned_by", "revision", "embedding_dim"],
+        id=STRING,
+        object={"const": "model"},
+        created=COUNT,
+        owned_by=STRING,
+        revision=STRING,
+        embedding_dim=COUNT,
+        dimensions=array_of(COUNT),
+        modalities=array_of(one_of("image", "text")),
+        precisions=array_of(STRING),
+    ),
+)
+LOAD = request_object([], bundle={"type": "string", "pattern": f"^{_FOLDER.pattern}$"})
 
 
 def build_router(service: Service) -> APIRouter:
@@ -33,7 +61,7 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["models"])
     loading = asyncio.Lock()
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
     async def models(request: Request) -> Response:
         """List the models, default first."""
         service.authorize(request, "read")
@@ -41,20 +69,23 @@ def build_router(service: Service) -> APIRouter:
         data = [describe_model(name, service.registry.find(name)) for name in names]
         return _json({"object": "list", "data": data})
 
-    @router.get("/v1/models/{name}")
-    async def model(name: str, request: Request) -> Response:
+    @router.get("/v1/models/{name}", **declare({200: answer(MODEL_SHAPE, "It")}))
+    async def model(name: Name, request: Request) -> Response:
         """Describe one model."""
         service.authorize(request, "read")
         return _json(describe_model(name, service.registry.find(name)))
 
-    @router.put("/v1/models/{name}")
-    async def put(name: str, request: Request) -> Response:
+    @router.put(
+        "/v1/models/{name}",
+        **declare({200: answer(MODEL_SHAPE, "Loaded")}, body_of(json_of(LOAD), required=False)),
+    )
+    async def put(name: Name, request: Request) -> Response:
         """Load a bundle under a name, or swap the one served there, without failing requests."""
         call = service.begin(request, "admin")
         check_name(name)
         async with service.receive(request, call) as body:
             fields = parse_optional_object(body, request.headers.get("content-type", ""))
-        fields.only("bundle")
+        fields.only(*names_of(LOAD))
         source = find_source(service, name, fields.text("bundle"))
         async with loading:  # two loads at once could take twice the memory
             try:
@@ -66,8 +97,8 @@ def build_router(service: Service) -> APIRouter:
                 raise
         return _json(describe_model(name, service.registry.find(name)))
 
-    @router.delete("/v1/models/{name}")
-    async def delete(name: str, request: Request) -> Response:
+    @router.delete("/v1/models/{name}", **declare({200: answer(DELETED, "Unloaded")}))
+    async def delete(name: Name, request: Request) -> Response:
         """Unload a model; running requests finish."""
         service.authorize(request, "admin")
         if service.registry.names == [name]:

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import NotFoundError
+from twinlens.serving.service import Service
 
 INDEX = "index.html"
 DOCS = "docs.html"
@@ -64,7 +65,7 @@ def read_page() -> dict[str, PageFile]:
     return found
 
 
-def build_router() -> APIRouter:
+def build_router(_: Service) -> APIRouter:
     """Return the router of this file. The page is not part of the API, so OpenAPI omits it."""
     router = APIRouter(include_in_schema=False)
     page = read_page()

@@ -1,8 +1,8 @@
-"""Embedding requests of other servers' clients, read into one request type.
+"""The body of `/v1/embeddings` in each dialect, read into one request.
 
-OpenAI (`input` of strings), infinity (`modality: image`), Jina (`input` of objects), vLLM
-(`messages`), Voyage (`output_dimension`, `output_dtype`). Fields of a
-dialect that Twinlens does not need are ignored, as those servers do.
+OpenAI sends `input` of strings, infinity `modality: image`, Jina objects, vLLM `messages`, Voyage
+`output_dimension` and `output_dtype`. Fields that Twinlens does not need are ignored, as those
+servers do.
 """
 
 from __future__ import annotations
@@ -12,16 +12,64 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from twinlens.errors import InputError
-from twinlens.serving.requests.content_parts import read_content, take_one
+from twinlens.serving.openapi.request_shapes import exactly_one, open_request_object
+from twinlens.serving.openapi.schemas import (
+    IMAGE,
+    MODEL,
+    NULL,
+    TEXT,
+    array_of,
+    component,
+    either,
+    one_of,
+    open_object,
+)
+from twinlens.serving.requests.content_parts import CONTENT, read_content, take_one
 from twinlens.serving.requests.fields import Fields, check_text
 from twinlens.serving.requests.items import InputItem
+from twinlens.serving.requests.row_options import (
+    DIMENSIONS,
+    NUMBER_TYPE,
+    read_dimensions,
+    read_voyage_type,
+)
 from twinlens.serving.settings import Limits
 
 _FORMATS = ("float", "base64", "bytes", "bytes_only")
 _JINA_FORMATS = ("float", "base64", "binary", "ubinary")
-_VOYAGE_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
 _DTYPES = ("float32", "float16")
-_MOST_DIMENSIONS = 65_536
+_ORDERS = ("native", "little", "big")
+_MODALITIES = ("text", "image")
+
+_CONVERSATION = array_of(open_object(["content"], content=CONTENT), minItems=1, maxItems=1)
+REQUEST = component(
+    "OpenAIRequest",
+    open_request_object(
+        [],
+        exactly_one("input", "messages"),
+        model=MODEL,
+        input=either(
+            TEXT,
+            array_of(
+                either(
+                    TEXT,
+                    open_object(["text"], text=TEXT, image=NULL),
+                    open_object(["image"], image=IMAGE, text=NULL),
+                ),
+                minItems=1,
+            ),
+        ),
+        messages=either(_CONVERSATION, array_of(_CONVERSATION, minItems=1)),
+        modality=one_of(*_MODALITIES),
+        dimensions=DIMENSIONS,
+        encoding_format=one_of(*_FORMATS),
+        output_dimension=DIMENSIONS,
+        output_dtype=NUMBER_TYPE,
+        embedding_type=one_of(*_JINA_FORMATS),
+        embed_dtype=one_of(*_DTYPES),
+        endianness=one_of(*_ORDERS),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +90,7 @@ def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
     """Return the request."""
     items, names = _read_items(fields, limits)
     form, output = _read_format(fields)
-    order = fields.text("endianness", ("native", "little", "big")) or "little"
+    order = fields.text("endianness", _ORDERS) or "little"
     return OpenAIRequest(
         items=items,
         names=names,
@@ -56,7 +104,7 @@ def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
 
 
 def _read_items(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
-    is_image = fields.text("modality", ("text", "image")) == "image"
+    is_image = fields.text("modality", _MODALITIES) == "image"
     if fields.has("messages"):
         if fields.has("input"):
             raise InputError("give either input or messages", field="messages")
@@ -99,19 +147,6 @@ def _read_format(fields: Fields) -> tuple[str, str]:
     if jina is None:
         return encoding, number_type
     return ("float", jina) if jina in ("binary", "ubinary") else (jina, "float32")
-
-
-def read_voyage_type(fields: Fields) -> str:
-    """Return our name for the number type that a Voyage client requests."""
-    asked = fields.text("output_dtype", _VOYAGE_TYPES) or "float"
-    return "float32" if asked == "float" else asked
-
-
-def read_dimensions(fields: Fields) -> int | None:
-    """Return the requested length; Cohere and Voyage call it `output_dimension`."""
-    named = fields.integer("output_dimension", 1, _MOST_DIMENSIONS)
-    plain = fields.integer("dimensions", 1, _MOST_DIMENSIONS)
-    return plain if named is None else named
 
 
 def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:

@@ -6,26 +6,78 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
+from twinlens.serving.openapi.request_shapes import exactly_one, open_request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    IMAGE,
+    MODEL,
+    NUMBERS,
+    STRING,
+    TEXT,
+    Schema,
+    array_of,
+    closed_object,
+    component,
+    one_of,
+    open_object,
+)
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
-from twinlens.serving.requests.content_parts import read_content, take_one
-from twinlens.serving.requests.dialects import read_dimensions
+from twinlens.serving.requests.content_parts import CONTENT, read_content, take_one
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem
+from twinlens.serving.requests.row_options import DIMENSIONS, read_dimensions
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
-from twinlens.serving.routes.endpoint import Endpoint
+from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
-PATHS = ("/v2/embed",)
 PURPOSES = ("search_document", "search_query", "classification", "clustering", "image")
 KINDS = ("float", "int8", "uint8", "binary", "ubinary", "base64")
+_LISTS: dict[str, Schema] = {
+    "texts": array_of(TEXT, minItems=1),
+    "images": array_of(IMAGE, minItems=1),
+    "inputs": array_of(open_object(["content"], content=CONTENT), minItems=1),
+}
+REQUEST = component(
+    "CohereRequest",
+    open_request_object(
+        ["input_type"],
+        exactly_one(*_LISTS),
+        **_LISTS,
+        model=MODEL,
+        input_type=one_of(*PURPOSES),
+        embedding_types=array_of(one_of(*KINDS), minItems=1, maxItems=len(KINDS)),
+        output_dimension=DIMENSIONS,
+        dimensions=DIMENSIONS,
+    ),
+)
+ANSWER = component(
+    "CohereAnswer",
+    closed_object(
+        ["id", "response_type", "embeddings", "meta"],
+        id=STRING,
+        response_type={"const": "embeddings_by_type"},
+        embeddings=closed_object(
+            [], **{kind: array_of(STRING if kind == "base64" else NUMBERS) for kind in KINDS}
+        ),
+        meta=open_object(
+            ["api_version", "billed_units"],
+            billed_units=open_object(["input_tokens"], input_tokens=COUNT, images=COUNT),
+        ),
+    ),
+)
+_INPUTS = [
+    {"content": [{"type": "image_url", "image_url": {"url": PICTURE}}]},
+    {"content": [{"type": "text", "text": "a red square"}]},
+]
 
 
 @dataclass(frozen=True)
@@ -39,9 +91,28 @@ class CohereRequest:
     model: str | None
 
 
-def build_endpoint(service: Service) -> Endpoint:
-    """Return the handler of this file's paths."""
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["cohere"], route_class=HotRoute)
 
+    @router.post(
+        "/v2/embed",
+        summary="Embed in Cohere's shape, several kinds of numbers in one answer",
+        **declare(
+            {200: answer(ANSWER, "The rows, by kind of number")},
+            json_body(
+                REQUEST,
+                texts={
+                    "texts": ["a red square"],
+                    "input_type": "search_query",
+                    "embedding_types": ["float", "ubinary"],
+                },
+                image={"images": [PICTURE], "input_type": "image", "embedding_types": ["int8"]},
+                content={"inputs": _INPUTS, "input_type": "search_document"},
+            ),
+            message_field="message",
+        ),
+    )
     async def embed(request: Request) -> Response:
         """Embed in Cohere's shape."""
         call = service.begin(request)
@@ -52,7 +123,7 @@ def build_endpoint(service: Service) -> Endpoint:
                 name = request.scope["state"]["request_id"]
                 return await _answer(service, model, parsed, call, name)
 
-    return embed
+    return router
 
 
 def read_request(fields: Fields, limits: Limits) -> CohereRequest:
@@ -61,7 +132,7 @@ def read_request(fields: Fields, limits: Limits) -> CohereRequest:
         raise InputError(
             f"input_type is missing; it is one of {', '.join(PURPOSES)}", field="input_type"
         )
-    given = [name for name in ("texts", "images", "inputs") if fields.has(name)]
+    given = [name for name in _LISTS if fields.has(name)]
     if len(given) != 1:
         raise InputError("give exactly one of texts, images, inputs", field="texts")
     values = fields.values(given[0], limits.items) or []

@@ -8,23 +8,69 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
+from twinlens.serving.openapi.request_shapes import open_request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    MODEL,
+    STRING,
+    array_of,
+    closed_object,
+    component,
+    one_of,
+    open_object,
+)
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
-from twinlens.serving.requests.content_parts import read_content, take_one
-from twinlens.serving.requests.dialects import read_dimensions, read_voyage_type
+from twinlens.serving.requests.content_parts import CONTENT, read_content, take_one
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem
+from twinlens.serving.requests.row_options import (
+    DIMENSIONS,
+    NUMBER_TYPE,
+    read_dimensions,
+    read_voyage_type,
+)
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
-from twinlens.serving.routes.endpoint import Endpoint
+from twinlens.serving.routes.dialects.openai import ROWS
+from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
-PATHS = ("/v1/multimodalembeddings",)
+_ENCODINGS = ("float", "base64")
+REQUEST = component(
+    "VoyageRequest",
+    open_request_object(
+        ["inputs"],
+        model=MODEL,
+        inputs=array_of(open_object(["content"], content=CONTENT), minItems=1),
+        output_dimension=DIMENSIONS,
+        dimensions=DIMENSIONS,
+        output_dtype=NUMBER_TYPE,
+        encoding_format=one_of(*_ENCODINGS),
+        output_encoding=one_of(*_ENCODINGS),
+    ),
+)
+_USAGE = ("text_tokens", "image_pixels", "video_pixels", "total_tokens")
+ANSWER = component(
+    "VoyageAnswer",
+    closed_object(
+        ["object", "data", "model", "usage"],
+        object={"const": "list"},
+        data=ROWS,
+        model=STRING,
+        usage=closed_object([*_USAGE], **dict.fromkeys(_USAGE, COUNT)),
+    ),
+)
+_MIXED = [
+    {"content": [{"type": "text", "text": "a red square"}]},
+    {"content": [{"type": "image_base64", "image_base64": PICTURE}]},
+]
 
 
 @dataclass(frozen=True)
@@ -38,9 +84,27 @@ class VoyageRequest:
     model: str | None
 
 
-def build_endpoint(service: Service) -> Endpoint:
-    """Return the handler of this file's paths."""
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["voyage"], route_class=HotRoute)
 
+    @router.post(
+        "/v1/multimodalembeddings",
+        summary="Embed in Voyage's shape (texts alone: /v1/embeddings)",
+        **declare(
+            {200: answer(ANSWER, "An embedding for each input")},
+            json_body(
+                REQUEST,
+                mixed={"inputs": _MIXED, "input_type": "document"},
+                coded={
+                    "inputs": [{"content": [{"type": "image_url", "image_url": PICTURE}]}],
+                    "encoding_format": "base64",
+                    "output_dtype": "int8",
+                },
+            ),
+            message_field="detail",
+        ),
+    )
     async def embed(request: Request) -> Response:
         """Embed in Voyage's shape."""
         call = service.begin(request)
@@ -50,7 +114,7 @@ def build_endpoint(service: Service) -> Endpoint:
             with service.registry.lease(parsed.model) as model:
                 return await _answer(service, model, parsed, call)
 
-    return embed
+    return router
 
 
 def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
@@ -64,7 +128,7 @@ def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
         items=[_read_item(v, n, limits) for v, n in zip(values, names, strict=True)],
         names=names,
         shape=RowFormat(read_dimensions(fields), read_voyage_type(fields)),
-        is_base64=fields.text(form, ("float", "base64")) == "base64",
+        is_base64=fields.text(form, _ENCODINGS) == "base64",
         model=fields.text("model"),
     )
 

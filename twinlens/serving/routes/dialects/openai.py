@@ -9,28 +9,75 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastapi import Request
+from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    NUMBERS,
+    STRING,
+    array_of,
+    closed_object,
+    component,
+    either,
+)
 from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
-from twinlens.serving.requests.dialects import OpenAIRequest, read_openai
 from twinlens.serving.requests.fields import parse_object
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
-from twinlens.serving.routes.endpoint import Endpoint
+from twinlens.serving.routes.dialects.openai_request import REQUEST, OpenAIRequest, read_openai
+from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 
-PATHS = (
-    "/v1/embeddings",
-    "/embeddings",
+ROWS = array_of(
+    closed_object(
+        ["object", "index", "embedding"],
+        object={"const": "embedding"},
+        index=COUNT,
+        embedding=either(NUMBERS, STRING),
+    )
 )
+ANSWER = component(
+    "OpenAIAnswer",
+    closed_object(
+        ["object", "data", "model", "usage"],
+        object={"const": "list"},
+        data=ROWS,
+        model=STRING,
+        usage=closed_object(
+            ["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT
+        ),
+    ),
+)
+_VLLM_MESSAGES = [
+    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PICTURE}}]}
+]
 
 
-def build_endpoint(service: Service) -> Endpoint:
-    """Return the handler of this file's paths."""
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["openai"], route_class=HotRoute)
+    declared = declare(
+        {200: answer(ANSWER, "An embedding for each input", **{RAW: {"schema": STRING}})},
+        json_body(
+            REQUEST,
+            openai={"input": ["a red square"], "encoding_format": "base64"},
+            infinity={"input": [PICTURE], "modality": "image"},
+            jina={"input": [{"text": "a red square"}, {"image": PICTURE}]},
+            vllm={"messages": _VLLM_MESSAGES},
+        ),
+        message_field="detail",  # Voyage's and Jina's
+    )
 
+    @router.post("/embeddings", include_in_schema=False, **declared)
+    @router.post(
+        "/v1/embeddings",
+        summary="Embed in OpenAI's shape, or in infinity's, Jina's or vLLM's",
+        **declared,
+    )
     async def embeddings(request: Request) -> Response:
         """Embed in OpenAI's shape."""
         call = service.begin(request)
@@ -40,7 +87,7 @@ def build_endpoint(service: Service) -> Endpoint:
             with service.registry.lease(parsed.model) as model:
                 return await _answer(service, model, parsed, call)
 
-    return embeddings
+    return router
 
 
 async def _answer(
