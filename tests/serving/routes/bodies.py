@@ -5,7 +5,25 @@ from __future__ import annotations
 import random
 from typing import Any
 
-_WRONG: tuple[Any, ...] = (None, 0, 1, -1, 2.5, 7.0, 10**9, True, "", "x", "{}", [], ["a"], [[]], [3], {}, {"a": 1})
+_WRONG: tuple[Any, ...] = (
+    None,
+    0,
+    1,
+    -1,
+    2.5,
+    7.0,
+    10**9,
+    True,
+    "",
+    "x",
+    "{}",
+    [],
+    ["a"],
+    [[]],
+    [3],
+    {},
+    {"a": 1},
+)
 _STRINGS = ("a red square", "x", "{} of {}", "a {}", "data:image/png;base64,AAAA", "AAAA", "photo")
 
 
