@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib import import_module
-from pkgutil import walk_packages
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,11 +18,10 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from twinlens.errors import InputError, TwinlensError
-from twinlens.serving import routes
 from twinlens.serving.admission.middleware import EXPOSED_HEADERS, RequestMiddleware
 from twinlens.serving.openapi.document import describe_api
 from twinlens.serving.requests.error_responses import answer_error, error_response, kind_of
-from twinlens.serving.routes.endpoint import Dispatch, HotRoute, list_hot
+from twinlens.serving.routes.endpoint import Dispatch, HotRoute, find_routers, list_hot
 from twinlens.serving.service import Service
 from twinlens.version import __version__
 
@@ -54,7 +51,7 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
         docs_url=None,  # FastAPI's own load scripts from a CDN; the page has its own
         redoc_url=None,
     )
-    routers = [*build_routers(service), *more]
+    routers = [*find_routers("build_router", service), *more]
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(TwinlensError, _answer_ours)
@@ -86,13 +83,6 @@ def add_middleware(app: FastAPI, hosts: frozenset[str] = frozenset()) -> Request
         )
     message_fields = {path: route.message_field for path, route in hot.items()}
     return RequestMiddleware(served, service, message_fields, frozenset(origins), hosts)
-
-
-def build_routers(service: Service) -> list[APIRouter]:
-    """Return the router of each file in `routes` that builds one from the service alone."""
-    names = sorted(found.name for found in walk_packages(routes.__path__, f"{routes.__name__}."))
-    modules = [import_module(name) for name in names]
-    return [m.build_router(service) for m in modules if hasattr(m, "build_router")]
 
 
 async def _answer_ours(_: Request, error: Exception) -> Response:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import InputError, TwinlensError
+from twinlens.serving.aliases import read_aliases
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
@@ -72,7 +73,7 @@ class Service:
         )
         self._background = ThreadPoolExecutor(2, thread_name_prefix="background")
         self._opener = opener
-        self.registry = Registry(close=self._close_later)
+        self.registry = Registry(self._close_later, read_aliases(settings.aliases))
         self.metrics.watch(self._read_metrics)
 
     def load(self, name: str, source: str) -> None:

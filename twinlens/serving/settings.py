@@ -21,6 +21,7 @@ _AT_LEAST_ONE = (
     "limits.head_bytes",
     "limits.head_fields",
     "limits.items",
+    "limits.texts",
     "limits.image_pixels",
     "limits.request_pixels",
     "limits.requests_in_flight",
@@ -46,7 +47,8 @@ class Limits:
     head_fields: int = 100
     head_seconds: float = 10.0  # to receive a head in
     body_bytes: int = 32 * MIB
-    items: int = 256  # per request
+    items: int = 256  # images of a request, and pairs
+    texts: int = 2048  # of a request
     classes: int = 2048  # per request; a stored classifier may hold more
     stored_classes: int = 20_000
     templates: int = 128
@@ -113,6 +115,7 @@ class ServerSettings:
     keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
     hosts: tuple[str, ...] = ()  # allowed Host names; none: any, on loopback only its own names
     cors_origins: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # NAME=MODEL: names that clients have built in
     precisions: tuple[str, ...] = ("fp32",)  # the first is the default
     log_format: str = "text"  # or "json"
     log_requests: bool = True

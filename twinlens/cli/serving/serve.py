@@ -54,6 +54,13 @@ def serve(
             metavar="NAME",
         ),
     ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name for a model, as a client has it built in; repeat for more.",
+            metavar="NAME=MODEL[:WIDTH]",
+        ),
+    ] = None,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
         float,
@@ -81,6 +88,7 @@ def serve(
         f"batching.window_seconds={window / 1000}",
         f"fetching.enabled={allow_urls}",
         f"hosts={','.join(allow_host or [])}",
+        f"aliases={','.join(alias or [])}",
         f"watch.drain_notice={drain_notice}",
         f"log_format={log_format}",
         *(set_ or []),

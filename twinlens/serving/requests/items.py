@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from twinlens.errors import InputError
+from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.openapi.schemas import (
@@ -20,6 +20,7 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.fields import Fields, check_text
+from twinlens.serving.settings import Limits
 
 # What `read_item` reads.
 ITEM: Schema = component(
@@ -57,6 +58,32 @@ def read_item(raw: object, where: str, longest: int) -> InputItem:
     if fields.has("text"):
         return InputItem(text=check_text(fields.any("text"), f"{where}.text", longest))
     return InputItem(image=fields.text("image"))
+
+
+def read_text(value: object, where: str, limits: Limits) -> InputItem:
+    """Return a text, cut at the limit: the tokenizer cuts at the encoder's context, far before.
+
+    So do other servers, whose clients send whole documents.
+    """
+    if isinstance(value, str) and len(value) > limits.text_characters:
+        value = value[: limits.text_characters]
+    return InputItem(text=check_text(value, where, limits.text_characters))
+
+
+def read_image(value: object, where: str) -> InputItem:
+    """Return an image that is given as a string."""
+    if not isinstance(value, str):
+        raise InputError(f"{where} must be a data URI or base64", field=where)
+    return InputItem(image=value)
+
+
+def check_images(groups: Iterable[Sequence[InputItem]], where: str, limits: Limits) -> None:
+    """Refuse a request with too many images; they take far longer than texts."""
+    count = sum(item.image is not None for group in groups for item in group)
+    if count > limits.items:
+        raise TooLargeError(
+            f"{where} holds {count} images; the limit is {limits.items}", field=where
+        )
 
 
 async def fetch_items(

@@ -20,5 +20,5 @@ def read_voyage_type(fields: Fields) -> str:
 def read_dimensions(fields: Fields) -> int | None:
     """Return the requested length; Cohere and Voyage call it `output_dimension`."""
     named = fields.integer("output_dimension", 1, _MOST_DIMENSIONS)
-    plain = fields.integer("dimensions", 1, _MOST_DIMENSIONS)
-    return plain if named is None else named
+    plain = fields.integer("dimensions", 0, _MOST_DIMENSIONS)  # 0: infinity's word for all
+    return (plain or None) if named is None else named

@@ -35,7 +35,7 @@ from twinlens.serving.openapi.schemas import (
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields
 from twinlens.serving.requests.items import InputItem, fetch_items
-from twinlens.serving.routes.embed import read_image_request
+from twinlens.serving.routes.embed_request import read_image_request
 from twinlens.serving.service import Service
 
 _WAITING = 16  # slow and rarely used: one at a time, with a short queue

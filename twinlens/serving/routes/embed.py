@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
-from twinlens.serving.failures import MediaTypeError
+from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.openapi.declaration import (
-    FILES,
     PICTURE,
     RAW_IMAGE,
     answer,
@@ -22,58 +17,32 @@ from twinlens.serving.openapi.declaration import (
     form_of,
     json_of,
 )
-from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
     ERROR,
-    IMAGE,
-    MODEL,
     NUMBERS,
-    PRECISION,
     STRING,
-    TEXT,
-    Schema,
     array_of,
     closed_object,
     component,
     either,
-    one_of,
     open_object,
 )
 from twinlens.serving.requests.answers import (
     JSON,
     NPY,
-    OUTPUTS,
     RAW,
-    RowFormat,
     choose_media,
+    dump,
     pack_bytes,
     pack_json,
+    shape_rows,
 )
-from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
-from twinlens.serving.requests.items import ITEM, InputItem, read_item
-from twinlens.serving.requests.multipart import Form, parse_form
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
+from twinlens.serving.routes.embed_request import FORM, REQUEST, EmbedRequest, read_request
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Limits
 
-_MOST_DIMENSIONS = 65_536
-_OPTIONS: dict[str, Schema] = {
-    "model": MODEL,
-    "precision": PRECISION,
-    "dimensions": {"type": "integer", "minimum": 1, "maximum": _MOST_DIMENSIONS},
-    "output": one_of(*OUTPUTS),
-}
-_LISTS: dict[str, Schema] = {
-    "inputs": array_of(ITEM, minItems=1),
-    "texts": array_of(TEXT, minItems=1),
-    "images": array_of(IMAGE, minItems=1),
-}
-REQUEST = component("EmbedRequest", request_object([], exactly_one(*_LISTS), **_LISTS, **_OPTIONS))
-FORM: Schema = {
-    **closed_object([], images=FILES, texts=array_of(TEXT, minItems=1), **_OPTIONS),
-    "anyOf": [{"required": ["images"]}, {"required": ["texts"]}],
-}
 ANSWER = component(
     "EmbedAnswer",
     closed_object(
@@ -88,16 +57,6 @@ ANSWER = component(
 _BYTES = {media: {"schema": STRING} for media in (RAW, NPY)}
 
 
-@dataclass(frozen=True)
-class EmbedRequest:
-    """A request to `/embed`, from a raw body, a form or JSON."""
-
-    items: Sequence[InputItem]
-    shape: RowFormat
-    model: str | None = None
-    precision: str | None = None
-
-
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["embeddings"], route_class=HotRoute)
@@ -106,13 +65,18 @@ def build_router(service: Service) -> APIRouter:
         "/embed",
         summary="Embed images and texts",
         **declare(
-            {200: answer(ANSWER, "A row for each item, or its error", **_BYTES)},
+            {
+                200: answer(
+                    either(ANSWER, array_of(NUMBERS)), "A row for each item, or its error", **_BYTES
+                )
+            },
             body_of(
                 json_of(
                     REQUEST,
                     texts={"texts": ["a red square", "a blue square"]},
                     mixed={"inputs": [{"text": "a red square"}, {"image": PICTURE}]},
                     whole_numbers={"images": [PICTURE], "output": "int8"},
+                    tei={"inputs": ["a red square"], "truncate": True},
                 ),
                 RAW_IMAGE,
                 form_of(FORM),
@@ -124,51 +88,19 @@ def build_router(service: Service) -> APIRouter:
         call = service.begin(request)
         async with service.receive(request, call) as body:
             parsed = read_request(body, request, service.settings.limits)
-            return await _answer(service, parsed, request.headers.get("accept", ""), call)
+            return await answer_request(service, parsed, request.headers.get("accept", ""), call)
 
     return router
 
 
-def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
-    """Return the request, read by its content type; a raw body has its options in the query."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
-        fields = Fields(_from_query(request))
-        fields.only(*_OPTIONS)
-        return _read_options(fields, [InputItem(image=body)])
-    if content_type.startswith("multipart/form-data"):
-        return _read_form(parse_form(body, content_type), limits)
-    if is_json(content_type):
-        return _read_json(parse_object(body, content_type), limits)
-    raise MediaTypeError(
-        f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
-        "multipart/form-data or application/json"
-    )
-
-
-def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields]:
-    """Return the one image of a request, and its options."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.startswith("image/"):
-        return InputItem(image=body), Fields(_from_query(request))
-    if content_type.startswith("multipart/form-data"):
-        form = parse_form(body, content_type)
-        files = [content for contents in form.files.values() for content in contents]
-        if len(files) != 1:
-            raise InputError(f"the form holds {len(files)} files; send one", field="image")
-        values = {name: values[-1] for name, values in form.values.items()}
-        return InputItem(image=files[0]), Fields(_as_options(values))
-    fields = parse_object(body, content_type)
-    image = fields.text("image")
-    if image is None:
-        raise InputError("image is missing: a data URI or base64", field="image")
-    return InputItem(image=image), fields
-
-
-async def _answer(service: Service, parsed: EmbedRequest, accept: str, call: Call) -> Response:
+async def answer_request(
+    service: Service, parsed: EmbedRequest, accept: str, call: Call
+) -> Response:
     """Embed and answer in the form that the client accepts."""
     with service.registry.lease(parsed.model, parsed.precision) as model:
         parsed.shape.check(model.encoder.manifest)
+        if parsed.is_bare:
+            return await answer_bare(service, model, parsed, call)
         dim = model.encoder.embedding_dim
         embedded = await embed_items(model, parsed.items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "inputs")
@@ -188,70 +120,11 @@ async def _answer(service: Service, parsed: EmbedRequest, accept: str, call: Cal
         return service.reply(content, model, call, media=media, headers=headers)
 
 
-def _read_json(fields: Fields, limits: Limits) -> EmbedRequest:
-    fields.only(*names_of(REQUEST))
-    given = [name for name in _LISTS if fields.has(name)]
-    if len(given) != 1:
-        raise InputError(
-            "give exactly one of inputs (objects with text or image), texts or images",
-            field="inputs",
-        )
-    name = given[0]
-    values = fields.values(name, limits.items) or []
-    if name == "images":
-        values = [{"image": value} for value in values]
-    longest = limits.text_characters
-    items = [_read_one(value, f"{name}[{i}]", longest) for i, value in enumerate(values)]
-    return _read_options(fields, items)
-
-
-def _read_one(value: object, where: str, longest: int) -> InputItem:
-    """Return the item; a text that is too long fails the item, a wrong type the request."""
-    try:
-        return read_item(value, where, longest)
-    except TooLargeError as error:
-        return InputItem(error=error)
-
-
-def _read_form(form: Form, limits: Limits) -> EmbedRequest:
-    """Read files of any field as images and the values of `texts` as texts, images first."""
-    files = [content for contents in form.files.values() for content in contents]
-    texts = form.values.pop("texts", [])
-    if not files and not texts:
-        raise InputError("the form holds neither a file nor a field texts", field="images")
-    if len(files) + len(texts) > limits.items:
-        raise TooLargeError(f"the form holds more than {limits.items} items, the limit")
-    for i, text in enumerate(texts):
-        check_text(text, f"texts[{i}]", limits.text_characters)
-    fields = Fields(_as_options({name: values[-1] for name, values in form.values.items()}))
-    fields.only(*_OPTIONS)
-    return _read_options(
-        fields,
-        [*(InputItem(image=file) for file in files), *(InputItem(text=text) for text in texts)],
-    )
-
-
-def _read_options(fields: Fields, items: Sequence[InputItem]) -> EmbedRequest:
-    """Read the options that JSON, forms and queries share."""
-    shape = RowFormat(
-        dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
-        output=fields.text("output", OUTPUTS) or "float32",
-    )
-    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"))
-
-
-def _from_query(request: Request) -> dict[str, object]:
-    return _as_options(dict(request.query_params))
-
-
-def is_integer(text: str) -> bool:
-    """Return whether a text is an integer of few digits."""
-    return text.isdecimal() and len(text) <= 9
-
-
-def _as_options(values: dict[str, str]) -> dict[str, object]:
-    """Return options that came as text, converted to their types."""
-    return {
-        name: int(value) if name in ("dimensions", "head") and is_integer(value) else value
-        for name, value in values.items()
-    }
+async def answer_bare(
+    service: Service, model: ServedModel, parsed: EmbedRequest, call: Call
+) -> Response:
+    """Answer with the rows alone."""
+    names = [f"inputs[{i}]" for i in range(len(parsed.items))]
+    rows, _ = await embed_all_or_fail(service, model, parsed.items, names, call)
+    shaped, _ = shape_rows(rows, parsed.shape)
+    return service.reply(dump(shaped), model, call)

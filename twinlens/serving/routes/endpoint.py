@@ -8,6 +8,8 @@ framework still answers other methods of their paths.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from importlib import import_module
+from pkgutil import walk_packages
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -23,7 +25,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class HotRoute(APIRoute):
-    """A POST whose function takes the request alone: `APIRouter(route_class=HotRoute)`."""
+    """A route whose POST takes the request alone: `APIRouter(route_class=HotRoute)`."""
 
     @property
     def message_field(self) -> str:
@@ -31,10 +33,18 @@ class HotRoute(APIRoute):
         return str((self.openapi_extra or {}).get(MESSAGE_FIELD, ""))
 
 
+def find_routers(builder: str, *parts: object) -> list[APIRouter]:
+    """Return the router of each file in this folder, and below, that has such a builder."""
+    folder = import_module(__name__.rpartition(".")[0])
+    found = walk_packages(folder.__path__, f"{folder.__name__}.")
+    modules = [import_module(name) for name in sorted(one.name for one in found)]
+    return [getattr(module, builder)(*parts) for module in modules if hasattr(module, builder)]
+
+
 def list_hot(routers: Iterable[APIRouter]) -> dict[str, HotRoute]:
     """Return the hot routes of routers by path."""
     found = [route for router in routers for route in router.routes]
-    return {route.path: route for route in found if isinstance(route, HotRoute)}
+    return {r.path: r for r in found if isinstance(r, HotRoute) and r.methods == {"POST"}}
 
 
 class Dispatch:

@@ -66,8 +66,9 @@ def build_router(service: Service) -> APIRouter:
         """List the models, default first."""
         service.authorize(request, "read")
         names = service.registry.names
-        data = [describe_model(name, service.registry.find(name)) for name in names]
-        return _json({"object": "list", "data": data})
+        aliases = [name for name in service.registry.aliases if name not in names]
+        data = [describe_model(n, service.registry.find(n)) for n in (*names, *aliases)]
+        return _json({"object": "list", "data": data, "models": [_as_cohere(m) for m in data]})
 
     @router.get("/v1/models/{name}", **declare({200: answer(MODEL_SHAPE, "It")}))
     async def model(name: Name, request: Request) -> Response:
@@ -153,6 +154,11 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         "templates": list(manifest.templates),
         "has_attention": manifest.attention is not None,
     }
+
+
+def _as_cohere(described: dict[str, Any]) -> dict[str, Any]:
+    """Return what Cohere's client reads of a model, in a list of its own."""
+    return {"name": described["id"], "endpoints": ["embed", "rerank"], "finetuned": False}
 
 
 def _json(body: dict[str, Any]) -> Response:

@@ -151,7 +151,7 @@ async def _search(
     served = store.find(parsed.collection)
     model_name = model_for(service, served, parsed.model)
     with service.registry.lease(model_name) as model:
-        row = await _embed_terms(service, served, model, parsed.terms, call)
+        row = await embed_terms(service, served, model, parsed.terms, call)
         began = call.clock.now()
         hits = await served.search(row, parsed.params)
         call.add("search", call.clock.now() - began)
@@ -164,13 +164,13 @@ async def _search(
                 "revision": model.revision,
                 "recall": {modality: one.value for modality, one in recall.items()},
                 "recall_state": {modality: one.state for modality, one in recall.items()},
-                "data": [_show_hit(served, hit) for hit in hits],
+                "data": [show_hit(served, hit) for hit in hits],
             }
         )
         return service.reply(content, model, call)
 
 
-async def _embed_terms(
+async def embed_terms(
     service: Service,
     served: ServedCollection,
     model: ServedModel,
@@ -198,7 +198,8 @@ async def _embed_terms(
     return embed_query(weighted, None, served.snapshot().head.dim)
 
 
-def _show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:
+def show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:
+    """Return a hit as clients read it."""
     name = quote(hit.id)
     shown = {
         "id": hit.id,

@@ -34,7 +34,13 @@ from twinlens.serving.openapi.schemas import (
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.routes.endpoint import HotRoute
-from twinlens.serving.routes.zeroshot_request import FORM, REQUEST, ZeroShotRequest, read_request
+from twinlens.serving.routes.zeroshot_request import (
+    FORM,
+    REQUEST,
+    TASK,
+    ZeroShotRequest,
+    read_request,
+)
 from twinlens.serving.service import Service
 from twinlens.serving.zeroshot.banks import ClassBank, build_bank, check_prompts
 from twinlens.serving.zeroshot.scoring import Scoring, score
@@ -49,6 +55,7 @@ _LABEL = component(
         similarity=NUMBER,
     ),
 )
+BARE = array_of(closed_object(["label", "score"], label=STRING, score=NUMBER))
 ANSWER = component(
     "ZeroShotAnswer",
     closed_object(
@@ -76,10 +83,10 @@ def build_router(service: Service) -> APIRouter:
         "/zeroshot",
         summary="Score images against class names or a stored classifier",
         **declare(
-            {200: answer(ANSWER, "Labels for each image, best first")},
+            {200: answer(either(ANSWER, BARE), "Labels for each image, best first")},
             body_of(
                 json_of(
-                    REQUEST,
+                    either(REQUEST, TASK),
                     names={"images": [PICTURE], "classes": ["red", "green", "blue"]},
                     one_by_one={
                         "images": [PICTURE],
@@ -93,6 +100,10 @@ def build_router(service: Service) -> APIRouter:
                         "candidate_labels": ["red", "green"],
                         "hypothesis_template": "a photo of a {}",
                         "top_k": 1,
+                    },
+                    hugging_face={
+                        "inputs": PICTURE,
+                        "parameters": {"candidate_labels": ["red", "green"]},
                     },
                 ),
                 form_of(FORM),
@@ -122,6 +133,9 @@ async def _answer(
     began = call.clock.now()
     data = label(model, embedded.answers, bank, parsed.scoring)
     call.add("score", call.clock.now() - began)
+    if parsed.is_bare:
+        bare = [{"label": one["label"], "score": one["score"]} for one in data[0]["labels"]]
+        return service.reply(dump(bare), model, call)
     content = dump(
         {"object": "list", "data": data, "model": model.name, "revision": model.revision}
     )

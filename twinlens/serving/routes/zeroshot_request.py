@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.failures import MediaTypeError
@@ -24,7 +24,7 @@ from twinlens.serving.openapi.schemas import (
     either,
 )
 from twinlens.serving.requests.fields import Fields, is_json, parse_object
-from twinlens.serving.requests.items import InputItem
+from twinlens.serving.requests.items import InputItem, read_image
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.class_names import (
     CLASSES,
@@ -58,6 +58,20 @@ REQUEST = component(
         **_OPTIONS,
     ),
 )
+# What Hugging Face's client sends; the answer is a bare list of labels and scores.
+TASK = component(
+    "ZeroShotTask",
+    request_object(
+        ["inputs", "parameters"],
+        inputs=IMAGE,
+        parameters=request_object(
+            ["candidate_labels"],
+            candidate_labels=CLASSES,
+            hypothesis_template=TEMPLATES,
+            multi_label=FLAG,
+        ),
+    ),
+)
 FORM: Schema = {
     "description": "In the place of classes: classifier, the name of a stored one",
     **closed_object(
@@ -81,6 +95,7 @@ class ZeroShotRequest:
     scoring: Scoring = field(default_factory=Scoring)
     model: str | None = None
     precision: str | None = None
+    is_bare: bool = False
 
 
 def read_request(body: bytes, content_type: str, limits: Limits) -> ZeroShotRequest:
@@ -95,7 +110,18 @@ def read_request(body: bytes, content_type: str, limits: Limits) -> ZeroShotRequ
     )
 
 
+def _read_task(fields: Fields, limits: Limits) -> ZeroShotRequest:
+    """Return the request of Hugging Face's client: one image, its options under `parameters`."""
+    fields.only(*names_of(TASK))
+    options = Fields(fields.any("parameters"), "parameters")
+    options.only(*names_of(TASK["properties"]["parameters"]))
+    parsed = _read_options(options, [read_image(fields.any("inputs"), "inputs")], limits)
+    return replace(parsed, is_bare=True)
+
+
 def _read_json(fields: Fields, limits: Limits) -> ZeroShotRequest:
+    if fields.has("inputs"):
+        return _read_task(fields, limits)
     fields.only(*names_of(REQUEST))
     images = fields.values("images", limits.items)
     if images is None:

@@ -27,7 +27,7 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.fields import parse_object
-from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
+from twinlens.serving.routes.all_or_nothing import embed_groups_or_fail
 from twinlens.serving.routes.dialects.openai_request import REQUEST, OpenAIRequest, read_openai
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
@@ -96,7 +96,7 @@ async def _answer(
     """Embed all items, or fail with the error of the first that fails."""
     shape = RowFormat(parsed.dimensions, parsed.output)
     shape.check(model.encoder.manifest)
-    embedded, tokens = await embed_all_or_fail(service, model, parsed.items, parsed.names, call)
+    embedded, tokens = await embed_groups_or_fail(service, model, parsed.inputs, parsed.names, call)
     began = call.clock.now()
     rows, _ = shape_rows(embedded, shape)
     if parsed.output == "float32":

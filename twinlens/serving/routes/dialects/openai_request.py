@@ -24,15 +24,16 @@ from twinlens.serving.openapi.schemas import (
     one_of,
     open_object,
 )
-from twinlens.serving.requests.content_parts import CONTENT, read_content, take_one
-from twinlens.serving.requests.fields import Fields, check_text
-from twinlens.serving.requests.items import InputItem
+from twinlens.serving.requests.content_parts import CONTENT, Parts, read_content
+from twinlens.serving.requests.fields import Fields
+from twinlens.serving.requests.items import InputItem, check_images, read_text
 from twinlens.serving.requests.row_options import (
     DIMENSIONS,
     NUMBER_TYPE,
     read_dimensions,
     read_voyage_type,
 )
+from twinlens.serving.requests.token_ids import decode_ids, is_ids
 from twinlens.serving.settings import Limits
 
 _FORMATS = ("float", "base64", "bytes", "bytes_only")
@@ -41,7 +42,8 @@ _DTYPES = ("float32", "float16")
 _ORDERS = ("native", "little", "big")
 _MODALITIES = ("text", "image")
 
-_CONVERSATION = array_of(open_object(["content"], content=CONTENT), minItems=1, maxItems=1)
+_CONVERSATION = array_of(open_object(["content"], content=CONTENT), minItems=1)
+_IDS = array_of({"type": "integer", "minimum": 0}, minItems=1)
 REQUEST = component(
     "OpenAIRequest",
     open_request_object(
@@ -58,10 +60,12 @@ REQUEST = component(
                 ),
                 minItems=1,
             ),
+            {**_IDS, "description": "Token ids of OpenAI's cl100k_base"},
+            array_of(_IDS, minItems=1),
         ),
         messages=either(_CONVERSATION, array_of(_CONVERSATION, minItems=1)),
         modality=one_of(*_MODALITIES),
-        dimensions=DIMENSIONS,
+        dimensions={**DIMENSIONS, "minimum": 0, "description": "0, as infinity sends: all"},
         encoding_format=one_of(*_FORMATS),
         output_dimension=DIMENSIONS,
         output_dtype=NUMBER_TYPE,
@@ -76,8 +80,8 @@ REQUEST = component(
 class OpenAIRequest:
     """An embedding request in any dialect."""
 
-    items: Sequence[InputItem]
-    names: Sequence[str]  # of the items, for errors
+    inputs: Sequence[Parts]
+    names: Sequence[str]  # of the inputs, for errors
     dimensions: int | None
     form: str  # how embeddings are written
     output: str = "float32"  # or int8, uint8, binary, ubinary
@@ -88,11 +92,12 @@ class OpenAIRequest:
 
 def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
     """Return the request."""
-    items, names = _read_items(fields, limits)
+    inputs, names = _read_inputs(fields, limits)
+    check_images(inputs, names[0].partition("[")[0], limits)
     form, output = _read_format(fields)
     order = fields.text("endianness", _ORDERS) or "little"
     return OpenAIRequest(
-        items=items,
+        inputs=inputs,
         names=names,
         dimensions=read_dimensions(fields),
         form=form,
@@ -103,7 +108,7 @@ def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
     )
 
 
-def _read_items(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
+def _read_inputs(fields: Fields, limits: Limits) -> tuple[list[Parts], list[str]]:
     is_image = fields.text("modality", _MODALITIES) == "image"
     if fields.has("messages"):
         if fields.has("input"):
@@ -111,18 +116,18 @@ def _read_items(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[s
         return _read_conversations(fields, limits)
     value = fields.any("input")
     if isinstance(value, str):
-        return [_read_input(value, "input", is_image, limits)], ["input"]
-    values = fields.values("input", limits.items)
+        return [[_read_input(value, "input", is_image, limits)]], ["input"]
+    if is_ids(value):
+        return [[read_text(decode_ids(value, "input"), "input", limits)]], ["input"]
+    values = fields.values("input", limits.texts)
     if values is None:
         raise InputError("input is missing", field="input")
-    if isinstance(values[0], int | list):
-        raise InputError(
-            "input holds token ids, which belong to another tokenizer; send strings (LangChain: "
-            "check_embedding_ctx_length=False)",
-            field="input",
-        )
     names = [f"input[{i}]" for i in range(len(values))]
-    return [_read_input(v, n, is_image, limits) for v, n in zip(values, names, strict=True)], names
+    if isinstance(values[0], list):
+        texts = [decode_ids(v, n) for v, n in zip(values, names, strict=True)]
+        return [[read_text(t, n, limits)] for t, n in zip(texts, names, strict=True)], names
+    inputs = [[_read_input(v, n, is_image, limits)] for v, n in zip(values, names, strict=True)]
+    return inputs, names
 
 
 def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> InputItem:
@@ -136,7 +141,7 @@ def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> In
         value = fields.any("text")
     if is_image and isinstance(value, str):
         return InputItem(image=value)
-    return InputItem(text=check_text(value, where, limits.text_characters))
+    return read_text(value, where, limits)
 
 
 def _read_format(fields: Fields) -> tuple[str, str]:
@@ -149,21 +154,21 @@ def _read_format(fields: Fields) -> tuple[str, str]:
     return ("float", jina) if jina in ("binary", "ubinary") else (jina, "float32")
 
 
-def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[InputItem], list[str]]:
-    """Return one item per conversation; `messages` is one conversation or a list of them."""
-    values = fields.values("messages", limits.items) or []
+def _read_conversations(fields: Fields, limits: Limits) -> tuple[list[Parts], list[str]]:
+    """Return the parts of each conversation; `messages` is one or a list of them."""
+    values = fields.values("messages", limits.texts) or []
     if isinstance(values[0], dict):
         return [_read_conversation(values, "messages", limits)], ["messages"]
     names = [f"messages[{i}]" for i in range(len(values))]
     return [_read_conversation(v, n, limits) for v, n in zip(values, names, strict=True)], names
 
 
-def _read_conversation(messages: Any, where: str, limits: Limits) -> InputItem:
-    """Return the one text or image that a conversation holds."""
-    if not isinstance(messages, list):
+def _read_conversation(messages: Any, where: str, limits: Limits) -> Parts:
+    """Return the texts and images that a conversation holds."""
+    if not isinstance(messages, list) or not messages:
         raise InputError(f"{where} must be a list of messages", field=where)
-    parts: list[InputItem] = []
+    parts: Parts = []
     for i, message in enumerate(messages):
         content = Fields(message, f"{where}[{i}]").any("content")
         parts += read_content(content, f"{where}[{i}].content", limits)
-    return take_one(parts, where)
+    return parts

@@ -27,16 +27,16 @@ from twinlens.serving.openapi.schemas import (
     open_object,
 )
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
-from twinlens.serving.requests.content_parts import CONTENT, read_content, take_one
+from twinlens.serving.requests.content_parts import CONTENT, Parts, read_contents
 from twinlens.serving.requests.fields import Fields, parse_object
-from twinlens.serving.requests.items import InputItem
+from twinlens.serving.requests.items import check_images
 from twinlens.serving.requests.row_options import (
     DIMENSIONS,
     NUMBER_TYPE,
     read_dimensions,
     read_voyage_type,
 )
-from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
+from twinlens.serving.routes.all_or_nothing import embed_groups_or_fail
 from twinlens.serving.routes.dialects.openai import ROWS
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
@@ -50,7 +50,6 @@ REQUEST = component(
         model=MODEL,
         inputs=array_of(open_object(["content"], content=CONTENT), minItems=1),
         output_dimension=DIMENSIONS,
-        dimensions=DIMENSIONS,
         output_dtype=NUMBER_TYPE,
         encoding_format=one_of(*_ENCODINGS),
         output_encoding=one_of(*_ENCODINGS),
@@ -77,7 +76,7 @@ _MIXED = [
 class VoyageRequest:
     """A request to `/v1/multimodalembeddings`."""
 
-    items: Sequence[InputItem]
+    inputs: Sequence[Parts]
     names: Sequence[str]
     shape: RowFormat
     is_base64: bool
@@ -119,13 +118,13 @@ def build_router(service: Service) -> APIRouter:
 
 def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
     """Return the request; `input_type` and `truncation` have no effect."""
-    values = fields.values("inputs", limits.items)
-    if values is None:
+    if not fields.has("inputs"):
         raise InputError("inputs is missing: a list of objects with content", field="inputs")
-    names = [f"inputs[{i}]" for i in range(len(values))]
+    inputs, names = read_contents(fields, "inputs", limits)
+    check_images(inputs, "inputs", limits)
     form = "encoding_format" if fields.has("encoding_format") else "output_encoding"
     return VoyageRequest(
-        items=[_read_item(v, n, limits) for v, n in zip(values, names, strict=True)],
+        inputs=inputs,
         names=names,
         shape=RowFormat(read_dimensions(fields), read_voyage_type(fields)),
         is_base64=fields.text(form, _ENCODINGS) == "base64",
@@ -133,17 +132,12 @@ def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
     )
 
 
-def _read_item(value: object, where: str, limits: Limits) -> InputItem:
-    content = Fields(value, where).any("content")
-    return take_one(read_content(content, f"{where}.content", limits), where)
-
-
 async def _answer(
     service: Service, model: ServedModel, parsed: VoyageRequest, call: Call
 ) -> Response:
     parsed.shape.check(model.encoder.manifest)
     given = call.pixels_left
-    rows, tokens = await embed_all_or_fail(service, model, parsed.items, parsed.names, call)
+    rows, tokens = await embed_groups_or_fail(service, model, parsed.inputs, parsed.names, call)
     began = call.clock.now()
     shaped, _ = shape_rows(rows, parsed.shape)
     usage = {
