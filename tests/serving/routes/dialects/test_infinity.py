@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.testclient import TestClient
 
 
@@ -21,3 +23,11 @@ def test_models_are_listed_in_the_shape_that_its_client_accepts(client: TestClie
 
 def test_health_needs_no_key_and_tells_the_time(client: TestClient) -> None:
     assert client.get("/health").json()["unix"] > 1.7e9
+
+
+def test_its_former_path_takes_strings_as_images(
+    client: TestClient, uri: Callable[..., str]
+) -> None:
+    told = client.post("/embeddings_image", json={"input": uri(), "dimensions": 0}).json()
+    named = {"input": [uri()], "modality": "image"}
+    assert told == client.post("/embeddings", json=named).json()

@@ -53,6 +53,9 @@ def test_documents_are_returned_where_asked_for(client: TestClient) -> None:
     told = ask(client, documents=["red", {"text": "blue"}], return_documents=True)
     assert [one["document"] for one in told["results"]] == [{"text": "red"}, {"text": "blue"}]
     assert "document" not in ask(client, documents=["red"])["results"][0]
+    infinity = ask(client, "/rerank", documents=["red", "blue"], return_documents=True)
+    assert infinity["object"] == "rerank"
+    assert [one["document"] for one in infinity["results"]] == ["red", "blue"]
 
 
 def test_tei_sends_texts_and_reads_a_bare_list(client: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""`GET /models`, `/health`: what infinity's own client reads; it embeds at `/embeddings`."""
+"""What infinity's client asks beside `/embeddings`: `/models`, `/health`, `/embeddings_image`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from twinlens.serving.openapi.declaration import answer, declare
+from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
 from twinlens.serving.openapi.schemas import (
     COUNT,
     NUMBER,
@@ -18,6 +18,9 @@ from twinlens.serving.openapi.schemas import (
     open_object,
 )
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.routes.dialects import openai
+from twinlens.serving.routes.dialects.openai_request import REQUEST
+from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 
 _STATS = ("queue_fraction", "queue_absolute", "results_pending", "batch_size")
@@ -39,7 +42,18 @@ ALIVE = component("Alive", open_object(["unix"], unix=NUMBER))
 
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
-    router = APIRouter(tags=["infinity"])
+    router = APIRouter(tags=["infinity"], route_class=HotRoute)
+
+    @router.post(
+        "/embeddings_image",
+        **declare(
+            {200: answer(openai.ANSWER, "An embedding for each input")},
+            json_body(REQUEST, one={"input": [PICTURE]}),
+        ),
+    )
+    async def embed_images(request: Request) -> Response:
+        """Embed images at infinity's former path for them."""
+        return await openai.answer_request(service, request, "image")
 
     @router.get("/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
     async def models(request: Request) -> Response:

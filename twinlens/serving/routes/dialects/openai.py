@@ -80,14 +80,19 @@ def build_router(service: Service) -> APIRouter:
     )
     async def embeddings(request: Request) -> Response:
         """Embed in OpenAI's shape."""
-        call = service.begin(request)
-        async with service.receive(request, call) as body:
-            fields = parse_object(body, request.headers.get("content-type", ""))
-            parsed = read_openai(fields, service.settings.limits)
-            with service.registry.lease(parsed.model) as model:
-                return await _answer(service, model, parsed, call)
+        return await answer_request(service, request)
 
     return router
+
+
+async def answer_request(service: Service, request: Request, modality: str = "text") -> Response:
+    """Embed the inputs of a request; `modality` is what strings are where it names none."""
+    call = service.begin(request)
+    async with service.receive(request, call) as body:
+        fields = parse_object(body, request.headers.get("content-type", ""))
+        parsed = read_openai(fields, service.settings.limits, modality)
+        with service.registry.lease(parsed.model) as model:
+            return await _answer(service, model, parsed, call)
 
 
 async def _answer(

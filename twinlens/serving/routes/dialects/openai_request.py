@@ -90,9 +90,10 @@ class OpenAIRequest:
     model: str | None = None
 
 
-def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
-    """Return the request."""
-    inputs, names = _read_inputs(fields, limits)
+def read_openai(fields: Fields, limits: Limits, modality: str = "text") -> OpenAIRequest:
+    """Return the request; `modality` is what strings are where it names none."""
+    is_image = (fields.text("modality", _MODALITIES) or modality) == "image"
+    inputs, names = _read_inputs(fields, is_image, limits)
     check_images(inputs, names[0].partition("[")[0], limits)
     form, output = _read_format(fields)
     order = fields.text("endianness", _ORDERS) or "little"
@@ -108,8 +109,7 @@ def read_openai(fields: Fields, limits: Limits) -> OpenAIRequest:
     )
 
 
-def _read_inputs(fields: Fields, limits: Limits) -> tuple[list[Parts], list[str]]:
-    is_image = fields.text("modality", _MODALITIES) == "image"
+def _read_inputs(fields: Fields, is_image: bool, limits: Limits) -> tuple[list[Parts], list[str]]:
     if fields.has("messages"):
         if fields.has("input"):
             raise InputError("give either input or messages", field="messages")
@@ -139,7 +139,7 @@ def _read_input(value: object, where: str, is_image: bool, limits: Limits) -> In
         if fields.has("image"):
             return InputItem(image=fields.text("image"))
         value = fields.any("text")
-    if is_image and isinstance(value, str):
+    if is_image and isinstance(value, str) and value:
         return InputItem(image=value)
     return read_text(value, where, limits)
 

@@ -3,7 +3,8 @@
 Cohere, Jina, infinity and Voyage send `documents`, each a text or an image; Text Embeddings
 Inference sends `texts`. Scores are cosines, or with `"score": "probability"` what the bundle's
 similarity node makes of them. The answer has them in `results` and in `data`, since each client
-reads one of the two; TEI's is a bare list.
+reads one of the two; TEI's is a bare list. At `/rerank`, infinity's path, the answer's `object` is
+`rerank` and a document is as it was sent; elsewhere a text is `{"text": ...}`.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ ANSWER = component(
     open_object(
         ["id", "object", "model", "results", "data", "usage", "meta"],
         id=STRING,
-        object={"const": "list"},
+        object=one_of("list", "rerank"),
         model=STRING,
         results=_RESULTS,
         data=_RESULTS,
@@ -98,6 +99,7 @@ class RerankRequest:
     most: int
     returns_documents: bool
     is_tei: bool
+    is_infinity: bool
     score: str
     model: str | None
 
@@ -121,7 +123,8 @@ def build_router(service: Service) -> APIRouter:
         call = service.begin(request)
         async with service.receive(request, call) as content:
             fields = parse_object(content, request.headers.get("content-type", ""))
-            parsed = read_request(fields, service.settings.limits)
+            is_infinity = request.scope["path"] == "/rerank"
+            parsed = read_request(fields, service.settings.limits, is_infinity)
             with service.registry.lease(parsed.model) as model:
                 name = request.scope["state"]["request_id"]
                 return await _answer(service, model, parsed, call, name)
@@ -129,7 +132,7 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def read_request(fields: Fields, limits: Limits) -> RerankRequest:
+def read_request(fields: Fields, limits: Limits, is_infinity: bool) -> RerankRequest:
     """Return the request; options of a dialect that change no score are ignored."""
     given = [name for name in ("documents", "texts") if fields.has(name)]
     if len(given) != 1:
@@ -152,6 +155,7 @@ def read_request(fields: Fields, limits: Limits) -> RerankRequest:
         most=next((top for top in tops if top), len(values)),
         returns_documents=any(returned),
         is_tei=is_tei,
+        is_infinity=is_infinity,
         score=fields.text("score", SCORES) or SCORES[0],
         model=fields.text("model"),
     )
@@ -186,7 +190,7 @@ async def _answer(
     found = [{"index": i, "relevance_score": s, **_show(parsed, i, "document")} for i, s in ranked]
     body = {
         "id": name,
-        "object": "list",
+        "object": "rerank" if parsed.is_infinity else "list",
         "model": model.name,
         "results": found,
         "data": found,
@@ -209,4 +213,5 @@ def _show(parsed: RerankRequest, index: int, name: str) -> dict[str, Any]:
     if not parsed.returns_documents:
         return {}
     value = parsed.values[index]
-    return {name: {"text": value} if isinstance(value, str) and not parsed.is_tei else value}
+    is_bare = parsed.is_tei or parsed.is_infinity or not isinstance(value, str)
+    return {name: value if is_bare else {"text": value}}
