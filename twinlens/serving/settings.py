@@ -22,6 +22,7 @@ _AT_LEAST_ONE = (
     "limits.head_fields",
     "limits.items",
     "limits.texts",
+    "limits.request_characters",
     "limits.image_pixels",
     "limits.request_pixels",
     "limits.requests_in_flight",
@@ -58,6 +59,7 @@ class Limits:
     formats: tuple[str, ...] = _FORMATS  # accepted image formats
     request_pixels: int = 200_000_000
     text_characters: int = 8192
+    request_characters: int = 4_000_000  # of all texts: tokenizing them takes a second or two
     requests_in_flight: int = 256
     bytes_in_flight: int = 256 * MIB  # bodies held at once, over all requests
     image_queue: int = 256  # items between acceptance and answer, per bundle

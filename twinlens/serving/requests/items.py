@@ -77,12 +77,22 @@ def read_image(value: object, where: str) -> InputItem:
     return InputItem(image=value)
 
 
-def check_images(groups: Iterable[Sequence[InputItem]], where: str, limits: Limits) -> None:
-    """Refuse a request with too many images; they take far longer than texts."""
-    count = sum(item.image is not None for group in groups for item in group)
-    if count > limits.items:
+def check_sizes(groups: Iterable[Sequence[InputItem]], where: str, limits: Limits) -> None:
+    """Refuse too many images, which take far longer than texts, and too many characters."""
+    images = characters = 0
+    for group in groups:
+        for item in group:
+            images += item.image is not None
+            characters += len(item.text or "")
+    if images > limits.items:
         raise TooLargeError(
-            f"{where} holds {count} images; the limit is {limits.items}", field=where
+            f"{where} holds {images} images; the limit is {limits.items}", field=where
+        )
+    if characters > limits.request_characters:
+        raise TooLargeError(
+            f"{where} holds {characters} characters; the limit is {limits.request_characters}, "
+            "send fewer texts at a time",
+            field=where,
         )
 
 

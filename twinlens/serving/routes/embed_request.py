@@ -31,7 +31,7 @@ from twinlens.serving.requests.answers import (
     RowFormat,
 )
 from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
-from twinlens.serving.requests.items import ITEM, InputItem, check_images, read_item, read_text
+from twinlens.serving.requests.items import ITEM, InputItem, check_sizes, read_item, read_text
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.settings import Limits
 
@@ -78,7 +78,7 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     """Return the request, read by its content type; a raw body has its options in the query."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
-        fields = Fields(_from_query(request))
+        fields = Fields(_as_options(dict(request.query_params)))
         fields.only(*_OPTIONS)
         return _read_options(fields, [InputItem(image=body)])
     if content_type.startswith("multipart/form-data"):
@@ -95,7 +95,7 @@ def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields
     """Return the one image of a request, and its options."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/"):
-        return InputItem(image=body), Fields(_from_query(request))
+        return InputItem(image=body), Fields(_as_options(dict(request.query_params)))
     if content_type.startswith("multipart/form-data"):
         form = parse_form(body, content_type)
         files = [content for contents in form.files.values() for content in contents]
@@ -140,7 +140,7 @@ def read_json(fields: Fields, limits: Limits) -> EmbedRequest:
         values = [{"image": value} for value in values]
     read = _read_cut if is_bare else _read_one
     items = [read(value, f"{name}[{i}]", limits) for i, value in enumerate(values)]
-    check_images([items], name, limits)
+    check_sizes([items], name, limits)
     return replace(_read_options(fields, items), is_bare=is_bare)
 
 
@@ -186,10 +186,6 @@ def _read_options(fields: Fields, items: Sequence[InputItem]) -> EmbedRequest:
         output=fields.text("output", OUTPUTS) or "float32",
     )
     return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"))
-
-
-def _from_query(request: Request) -> dict[str, object]:
-    return _as_options(dict(request.query_params))
 
 
 def is_integer(text: str) -> bool:

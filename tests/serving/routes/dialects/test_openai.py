@@ -161,6 +161,13 @@ def test_a_text_that_is_too_long_is_cut_and_what_is_read_is_counted(client: Test
     assert len(told["data"]) == 2
 
 
+def test_the_characters_of_a_request_are_bounded(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(ServerSettings(limits=Limits(request_characters=10)))
+    assert client.post("/v1/embeddings", json={"input": ["redred", "red"]}).status_code == 200
+    told = client.post("/v1/embeddings", json={"input": ["redred", "redred"]})
+    assert (told.status_code, told.json()["error"]["param"]) == (413, "input")
+
+
 def test_images_are_fewer_than_texts_in_a_request(
     make_client: Callable[..., TestClient], uri: Callable[..., str]
 ) -> None:

@@ -39,7 +39,7 @@ from twinlens.serving.requests.content_parts import CONTENT, Parts, read_content
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import (
     InputItem,
-    check_images,
+    check_sizes,
     read_image,
     read_text,
 )
@@ -213,7 +213,7 @@ def _read(fields: Fields, lists: Sequence[str], limits: Limits) -> CohereRequest
         names = [f"{given[0]}[{i}]" for i in range(len(values))]
         read = _read_text if given[0] == "texts" else _read_image
         inputs = [[read(v, n, limits)] for v, n in zip(values, names, strict=True)]
-    check_images(inputs, given[0], limits)
+    check_sizes(inputs, given[0], limits)
     return CohereRequest(
         inputs=inputs,
         names=names,

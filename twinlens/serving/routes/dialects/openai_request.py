@@ -26,7 +26,7 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.content_parts import CONTENT, Parts, read_content
 from twinlens.serving.requests.fields import Fields
-from twinlens.serving.requests.items import InputItem, check_images, read_text
+from twinlens.serving.requests.items import InputItem, check_sizes, read_text
 from twinlens.serving.requests.row_options import (
     DIMENSIONS,
     NUMBER_TYPE,
@@ -94,7 +94,7 @@ def read_openai(fields: Fields, limits: Limits, modality: str = "text") -> OpenA
     """Return the request; `modality` is what strings are where it names none."""
     is_image = (fields.text("modality", _MODALITIES) or modality) == "image"
     inputs, names = _read_inputs(fields, is_image, limits)
-    check_images(inputs, names[0].partition("[")[0], limits)
+    check_sizes(inputs, names[0].partition("[")[0], limits)
     form, output = _read_format(fields)
     order = fields.text("endianness", _ORDERS) or "little"
     return OpenAIRequest(

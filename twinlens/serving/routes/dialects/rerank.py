@@ -42,7 +42,7 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
-from twinlens.serving.requests.items import InputItem, check_images, read_image, read_text
+from twinlens.serving.requests.items import InputItem, check_sizes, read_image, read_text
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
@@ -144,7 +144,7 @@ def read_request(fields: Fields, limits: Limits, is_infinity: bool) -> RerankReq
     is_tei = given[0] == "texts"
     read = read_text if is_tei else _read_document
     documents = [read(v, n, limits) for v, n in zip(values, names, strict=True)]
-    check_images([documents], given[0], limits)
+    check_sizes([documents], given[0], limits)
     tops = [fields.integer(name, 1, _MOST_RETURNED) for name in ("top_n", "top_k")]
     returned = [fields.flag(name) for name in ("return_documents", "return_text")]
     return RerankRequest(

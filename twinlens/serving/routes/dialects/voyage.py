@@ -29,7 +29,7 @@ from twinlens.serving.openapi.schemas import (
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.content_parts import CONTENT, Parts, read_contents
 from twinlens.serving.requests.fields import Fields, parse_object
-from twinlens.serving.requests.items import check_images
+from twinlens.serving.requests.items import check_sizes
 from twinlens.serving.requests.row_options import (
     DIMENSIONS,
     NUMBER_TYPE,
@@ -121,7 +121,7 @@ def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
     if not fields.has("inputs"):
         raise InputError("inputs is missing: a list of objects with content", field="inputs")
     inputs, names = read_contents(fields, "inputs", limits)
-    check_images(inputs, "inputs", limits)
+    check_sizes(inputs, "inputs", limits)
     form = "encoding_format" if fields.has("encoding_format") else "output_encoding"
     return VoyageRequest(
         inputs=inputs,
