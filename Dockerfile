@@ -8,19 +8,23 @@ FROM debian:trixie-slim AS base-cpu
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS base-gpu
 
 FROM base-${EXTRA} AS base
-RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv fonts-noto-color-emoji \
-    && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/* /usr/share/doc /usr/share/man /usr/share/locale
 
 FROM base AS build
 ARG EXTRA
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY twinlens twinlens
-# What `make serve` does, into a place of its own and without the editable link.
-RUN python3 -m venv /opt/twinlens \
-    && /opt/twinlens/bin/python -m pip install --quiet --no-cache-dir uv \
-    && VIRTUAL_ENV=/opt/twinlens /opt/twinlens/bin/uv pip install --quiet --no-cache ".[${EXTRA}]" \
-    && /opt/twinlens/bin/python -m pip uninstall --quiet --yes uv \
+# What `make serve` does, into a place of its own and without the editable link; uv and pip stay in this stage.
+RUN python3 -m venv /tools && /tools/bin/python -m pip install --quiet --no-cache-dir uv \
+    && python3 -m venv --without-pip /opt/twinlens \
+    && /tools/bin/uv pip install --quiet --no-cache --python /opt/twinlens/bin/python ".[${EXTRA}]" \
+    # Tests of libraries and tools that no server runs.
+    && find /opt/twinlens/lib -type d \( -name tests -o -path '*/onnx/backend/test' -o -path '*/onnxruntime/transformers' \) \
+       -prune -exec rm -rf {} + \
+    # Compiles what a server imports, which a read-only container could not keep.
     && /opt/twinlens/bin/twinlens check builtin
 
 FROM base

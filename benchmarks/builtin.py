@@ -45,7 +45,7 @@ def main() -> None:
     """Measure, print, write."""
     arguments = parse_arguments(__doc__)
     report = Report("builtin")
-    encoder = twinlens.open_bundle("builtin", threads=1)
+    encoder = twinlens.open_bundle("builtin", threads=1, engine="onnxruntime")
     measure_speed(report, encoder, rounds=5 if arguments.quick else 50)
     measure_served(report, requests=20 if arguments.quick else 300)
     data = os.environ.get("TWINLENS_DATA")

@@ -143,7 +143,7 @@ def add_bars(report: Report, times: dict[str, float], rows: dict[str, NDArray[An
 def open_encoder(precision: str) -> Encoder:
     """Open the exported bundle on one thread."""
     return twinlens.open_bundle(
-        str(KEPT), precision=precision, device="cpu", threads=1, verify=False
+        str(KEPT), precision=precision, device="cpu", threads=1, engine="onnxruntime", verify=False
     )
 
 

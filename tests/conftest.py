@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from twinlens.bundle.engine import openvino_session
 from twinlens.bundle.golden import write_golden
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
 from twinlens.bundle.store import write_bundle
@@ -176,6 +177,28 @@ def write_toy_bundle(out: Path, model: ToyModel, manifest: Manifest = TOY_MANIFE
 
     write_bundle(out, manifest, fill)
     return out
+
+
+_IS_INSTALLED = openvino_session.is_installed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests from measuring engines, and from the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWINLENS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(openvino_session, "is_installed", lambda: False)
+        yield
+
+
+@pytest.fixture
+def openvino(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Both engines, and an empty cache, which is returned; skips where OpenVINO is missing."""
+    if not _IS_INSTALLED():
+        pytest.skip("OpenVINO is not installed: pip install 'twinlens[openvino]'")
+    monkeypatch.setattr(openvino_session, "is_installed", _IS_INSTALLED)
+    monkeypatch.setenv("TWINLENS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")

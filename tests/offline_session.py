@@ -5,6 +5,7 @@ Run as a program by `test_silence`, which watches what leaves the process.
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import subprocess
 import sys
@@ -38,6 +39,9 @@ def main(folder: Path) -> None:
         run("train", "simclr", str(images), "-o", str(folder / "run"), *SETTINGS)
         run("export", str(folder / "run"), "-o", str(folder / "bundle"))
         run("index", "build", str(images), "-o", str(folder / "collection"))
+        if importlib.util.find_spec("openvino"):
+            run("embed", "-t", "red", "--engine", "openvino")
+            run("check", "builtin", "--engine", "openvino")
         while time.monotonic() < began + SECONDS:
             httpx.post(f"http://127.0.0.1:{port}/embed", json={"texts": ["red"]}, timeout=30)
             time.sleep(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -68,6 +69,95 @@ def test_a_choice_of_the_user_is_kept() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert ran.stdout == "0\n"
+
+
+OPENVINO = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="needs twinlens[openvino]"
+)
+_EMBED_BY_OPENVINO = """
+import sys, twinlens
+encoder = twinlens.open_bundle("builtin", engine="openvino", threads=1)
+assert encoder.engines == {"image": "openvino", "text": "openvino"}, encoder.engines
+encoder.check()
+assert "openvino" in sys.modules
+"""
+
+# Whatever a later version may do: no name is looked up, so nothing gets past the listener.
+_IMPORT_UNSILENCED = """
+import socket, time
+look_up = socket.getaddrinfo
+def look_up_loopback(host, *more, **options):
+    if host != "127.0.0.1":
+        raise OSError(f"{host} is not looked up in a test")
+    return look_up(host, *more, **options)
+socket.getaddrinfo = look_up_loopback
+import openvino
+time.sleep(3)
+"""
+
+
+def run_watched(code: str, folder: Path, url: str) -> list[str]:
+    """Run `code` in a new home and working folder; return the files that it left there."""
+    home = folder / "home"
+    home.mkdir()
+    # Not the CI's variables: OpenVINO is more silent there than on a user's machine.
+    kept = {k: v for k, v in clean_environment().items() if k not in ("CI", "TF_BUILD")}
+    changed = {"HOME": str(home), "TWINLENS_CACHE": str(folder / "cache"), "NO_PROXY": ""}
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=home,
+        env=kept | dict.fromkeys(PROXIES, url) | changed,
+    )
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@OPENVINO
+def test_openvino_writes_nothing_and_asks_for_nothing(
+    listener: tuple[str, list[bytes]], tmp_path: Path
+) -> None:
+    url, asked = listener
+    assert run_watched(_EMBED_BY_OPENVINO, tmp_path, url) == []
+    assert asked == []
+
+
+@OPENVINO
+def test_openvino_leaves_only_the_record_of_its_trial(
+    listener: tuple[str, list[bytes]], tmp_path: Path
+) -> None:
+    url, asked = listener
+    code = "import twinlens; twinlens.open_bundle('builtin', threads=1).check()"
+    assert run_watched(code, tmp_path, url) == ["cache/engines.json"]
+    assert asked == []
+
+
+@OPENVINO
+def test_the_watch_sees_what_openvino_does_when_nobody_silences_it(
+    listener: tuple[str, list[bytes]], tmp_path: Path
+) -> None:
+    """Else the two tests above could not fail. Its report goes to the listener, not out."""
+    if importlib.util.find_spec("openvino_telemetry") is None:
+        pytest.skip("openvino has no reporter here")
+    url, asked = listener
+    left = run_watched(_IMPORT_UNSILENCED, tmp_path, url)
+    assert any(name.startswith("home/intel/") for name in left)
+    assert any(b"CONNECT" in request for request in asked)
+
+
+@OPENVINO
+@pytest.mark.parametrize("what", ["engine='openvino'", "precision='bf16'"])
+def test_openvino_finds_no_reporter_when_it_is_imported(what: str) -> None:
+    code = (
+        "import sys, twinlens\n"
+        f"try: twinlens.open_bundle('builtin', {what})\n"
+        "except twinlens.errors.InputError: pass\n"  # a CPU without bf16 was asked by OpenVINO
+        "from openvino.tools.ovc.telemetry_utils import tm\n"
+        "print(tm.__name__, [n for n in sys.modules if n.startswith('openvino_telemetry.')])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=clean_environment()
+    )
+    assert ran.stdout == "openvino.tools.ovc.telemetry_stub []\n", ran.stdout + ran.stderr
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The public interface is small; the names below import their modules when first u
 
 What must stay true: no library used here contacts anybody unasked. Some report their use unless a
 variable says otherwise before they are imported, so it is set here, where every import begins.
+OpenVINO has none of its own: `twinlens.bundle.engine.openvino_session` alone imports it.
 """
 
 from __future__ import annotations

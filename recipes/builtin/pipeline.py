@@ -14,13 +14,16 @@ from pathlib import Path
 
 from recipes.builtin.align_languages import POLISHED, align_languages
 from recipes.builtin.corpus import read_corpus
+from recipes.builtin.domain import describe
 from recipes.builtin.evaluation import evaluate
 from recipes.builtin.packaging import PackagedEncoder
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.towers import IMAGE_SIZE
 from recipes.builtin.trainer import Trainer
 from recipes.builtin.words import read_words
+from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.manifest import Manifest
+from twinlens.bundle.store import write_extensions
 from twinlens.training.config import set_keys
 from twinlens.training.export import export_encoder
 from twinlens.training.progress import Display
@@ -42,7 +45,9 @@ def make(folder: Path, run: Path, recipe: Recipe, out: Path, display: Display) -
     shipped = PackagedEncoder(run)
     metrics = {"shipped": measure(shipped, folder)} | read_held_out(run)
     (run / FINAL).write_text(json.dumps(metrics, indent=1) + "\n")
-    return export_encoder(shipped.describe(metrics), out, precisions=("fp32",), force=True)
+    export_encoder(shipped.describe(metrics), out, precisions=("fp32",), force=True)
+    display.say("learning the domain sign")
+    return write_extensions(out, describe(open_bundle(out), folder))
 
 
 def train(folder: Path, run: Path, recipe: Recipe, display: Display) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -48,6 +49,7 @@ class FakeEncoder:
     """Embeds by mean colour and by colour words; can be set to fail in several ways."""
 
     provider = "FakeExecutionProvider"
+    engines = MappingProxyType({"image": "fake", "text": "fake"})
 
     def __init__(self, revision: str = "a" * 64, manifest: Manifest = _MANIFEST) -> None:
         self.manifest = replace(manifest, revision=revision)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from twinlens.errors import InputError
-from twinlens.serving.keys import parse_keys
-from twinlens.serving.settings import ServerSettings
+from twinlens.errors import InputError, OverloadedError
+from twinlens.serving.clock import Clock
+from twinlens.serving.keys import Keyring, parse_keys
+from twinlens.serving.settings import Limits, ServerSettings
 
 READ, WRITE, ADMIN = "reader-key", "writer-key", "admin-key"
 # Paths that need no key, since they reveal only that the server exists.
@@ -71,3 +72,53 @@ def test_a_malformed_key_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_keys(text)
     assert "longenough" not in caught.value.message
+
+
+class HandClock(Clock):
+    """Time that passes when told to."""
+
+    time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+
+def test_a_key_may_send_a_minutes_worth_at_once_and_then_what_comes_back() -> None:
+    clock = HandClock()
+    keyring = Keyring(parse_keys("shop=read:reader-key read:another-key"), 6, clock)
+    shop = {"x-api-key": "reader-key"}
+    assert [keyring.check(shop, "read") for _ in range(6)] == ["shop"] * 6
+    with pytest.raises(OverloadedError, match="6 requests a minute") as refused:
+        keyring.check(shop, "read")
+    assert refused.value.retry_after == pytest.approx(10)
+    assert keyring.check({"x-api-key": "another-key"}, "read") == ""  # waits for nobody
+    clock.time = 10.0
+    keyring.check(shop, "read")
+    with pytest.raises(OverloadedError):
+        keyring.check(shop, "read")
+    clock.time = 10_000.0  # no more than a minute's worth is saved
+    for _ in range(6):
+        keyring.check(shop, "read")
+    with pytest.raises(OverloadedError):
+        keyring.check(shop, "read")
+
+
+def test_a_key_beyond_its_rate_gets_429_with_the_time_to_wait(
+    make_client: Callable[..., TestClient],
+) -> None:
+    settings = ServerSettings(
+        keys=parse_keys("shop=read:reader-key"), limits=Limits(key_requests_per_minute=2)
+    )
+    client = make_client(settings)
+    ask: dict[str, Any] = {"json": {"texts": ["red"]}, "headers": bearer(READ)}
+    assert [client.post("/embed", **ask).status_code for _ in range(3)] == [200, 200, 429]
+    assert int(client.post("/embed", **ask).headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(
+    "entry", ["sh op=read:reader-key", "shop=eat:reader-key", "a/b=read:12345678"]
+)
+def test_a_wrong_entry_is_named_without_its_secret(entry: str) -> None:
+    with pytest.raises(InputError, match="NAME=SCOPE:KEY") as refused:
+        parse_keys(entry)
+    assert "reader-key" not in refused.value.message

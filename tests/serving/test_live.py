@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,15 +21,20 @@ from twinlens.bundle.encoder import open_bundle
 from twinlens.client import Client
 from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
+CERTIFICATE = Path(__file__).parent / "kept" / "localhost.pem"
+
 
 class Live:
     """A running server."""
 
     def __init__(self, *arguments: str) -> None:
+        # Only for these tests: a certificate for localhost, and its key, which is no secret.
+        is_https = "--tls-cert" in arguments
+        self.context = ssl.create_default_context(cafile=CERTIFICATE) if is_https else True
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' * is_https}://127.0.0.1:{self.port}"
         # A parent in the background of a shell makes its children ignore SIGINT.
         start = (
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -45,7 +51,7 @@ class Live:
         while time.monotonic() < end:
             assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
             try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                if httpx.get(f"{self.url}/readyz", verify=self.context).status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -240,3 +246,16 @@ def test_the_python_client_works_against_a_real_server(
         entries = client.zero_shot([squares["green"]], classes=["red", "green"])
         assert rows.shape == (3, 16)
         assert entries[0]["labels"][0]["label"] == "green"
+
+
+def test_https_is_answered_with_the_certificate(start: Callable[..., Live]) -> None:
+    key = CERTIFICATE.with_suffix(".key")
+    live = start("--tls-cert", str(CERTIFICATE), "--tls-key", str(key))
+    with httpx.Client(base_url=live.url, verify=live.context) as client:
+        for _ in range(2):  # the second on the same connection
+            answer = client.post("/embed", json={"texts": ["red"]})
+            assert answer.status_code == 200
+        assert client.get("/nowhere").status_code == 404
+    with pytest.raises(httpx.ConnectError):  # nobody else vouches for it
+        httpx.get(live.url + "/readyz")
+    live.stop()

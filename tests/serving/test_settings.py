@@ -71,6 +71,7 @@ def test_a_log_line_is_one_json_object_with_the_request(
     line = json.loads(JsonFormatter().format(record))
     assert (line["request_id"], line["path"], line["status"]) == ("r1", "/embed", 200)
     assert set(line["stages"]) >= {"receive", "queue", "encode"}
+    assert (line["model"], line["items"], line["bytes"]) == ("colours", 1, 17)
     assert "red" not in json.dumps(line)
 
 

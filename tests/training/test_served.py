@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from tests.training.family import ALL, small_config, write_images
-from twinlens.bundle.store import verify_bundle
+from twinlens.bundle.model_card import read_card
+from twinlens.bundle.store import read_manifest, verify_bundle
 from twinlens.training.evaluation.embeddings import RunEmbedder
 from twinlens.training.export import SourceOptions, export_encoder, load_source
 from twinlens.training.loop.loop import train
@@ -101,6 +102,13 @@ def test_served_image_embeddings_are_those_of_training(
         assert answer.status_code == 200, answer.text
         served = np.array(answer.json()["embeddings"][0])
         assert float(ours @ served) >= COSINE
+
+
+def test_a_run_says_what_it_was_trained_on(exported: tuple[Path, Path]) -> None:
+    card = read_card(read_manifest(exported[1]))
+    assert card is not None
+    count = open_run(exported[0]).data["count"]
+    assert card.training_data.startswith(f"{count:,} images, fingerprint ")
 
 
 def test_served_text_embeddings_are_those_of_training(

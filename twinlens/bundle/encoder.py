@@ -1,13 +1,15 @@
 """The encoder: a verified bundle behind a few methods, used wherever something is embedded.
 
 What must stay true: rows are float32 and of unit length; an item's embedding does not depend on its
-batch (to 1e-5); an encoder is complete or `open_bundle` raises. Thread-safe.
+batch (to 1e-5, in bf16 to that precision's tolerance); an encoder is complete or `open_bundle`
+raises. Thread-safe.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +18,18 @@ from numpy.typing import NDArray
 from twinlens.bundle.arrays import Rows
 from twinlens.bundle.classes import build_class_bank
 from twinlens.bundle.dimensions import check_dimensions, shorten
-from twinlens.bundle.golden import Replay, replay_golden
+from twinlens.bundle.golden import Replay, read_golden, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
 from twinlens.bundle.manifest import Manifest
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
-from twinlens.bundle.text.token_batches import pad_rows
 from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
+from twinlens.bundle.tower import IMAGE_BATCH, Tower, TowerName, find_tower_file
+from twinlens.bundle.trial import GoldenSample, open_tower
 from twinlens.errors import BundleError, InputError
 
 BUILTIN = "builtin"
-IMAGE_BATCH = 8  # larger batches are not faster on a CPU and add latency
-TEXT_BATCH = 32
 _CACHED_BANKS = 16
 
 
@@ -38,19 +39,22 @@ def open_bundle(
     precision: str = "fp32",
     device: str = "auto",
     threads: int | None = None,
+    engine: str = "auto",
     verify: bool = True,
     fast: bool = False,
     limits: ImageLimits | None = None,
 ) -> Encoder:
     """Open the bundle at a path, or the one that ships with the package (`builtin`).
 
-    `precision` selects a variant if the bundle has it; `fast` decodes large JPEG files at reduced
-    size. `verify` checks every file's hash first; turn it off only for a folder that this program
-    has verified before.
+    `precision` selects a variant if the bundle has it, or bf16 where this machine computes in it;
+    `engine` is `onnxruntime`, `openvino`, or `auto`: the one that was measured to be faster here.
+    `fast` decodes large JPEG files at reduced size. `verify` checks every file's hash first; turn
+    it off only for a folder that this program has verified before.
     """
     folder = find_bundle(path_or_name)
     manifest = verify_bundle(folder, hashes=verify)
-    return Encoder(folder, manifest, precision, Runtime(device, threads), fast=fast, limits=limits)
+    runtime = Runtime(device, threads, engine)
+    return Encoder(folder, manifest, precision, runtime, fast=fast, limits=limits)
 
 
 def find_bundle(path_or_name: str | Path) -> Path:
@@ -78,17 +82,16 @@ class Encoder:
         self.folder = folder
         self.manifest = manifest
         self.runtime = runtime
-        self.precisions: dict[str, str] = {}
         self._preprocessor: Preprocessor | None = None
         self._tokenizer: Tokenizer | None = None
-        self._towers: dict[str, Graph] = {}
+        self._towers: dict[str, Tower] = {}
         if manifest.image:
             limits = limits or ImageLimits()
             self._preprocessor = Preprocessor(manifest.image, fast=fast, limits=limits)
-            self._open_tower("image", "pixels", manifest.image.file, precision)
+            self._open_tower("image", precision)
         if manifest.text:
             self._tokenizer = open_tokenizer(manifest.text, folder)
-            self._open_tower("text", "tokens", manifest.text.file, precision)
+            self._open_tower("text", precision)
         if precision not in self.precisions.values():
             have = sorted({v.precision for v in manifest.variants} | {"fp32"})
             raise InputError(
@@ -96,9 +99,11 @@ class Encoder:
                 f"{', '.join(have)}",
                 field="precision",
             )
+        # Its node is a function of the file, which ONNX Runtime alone inlines.
+        self._other = replace(runtime, engine="onnxruntime")
         self._similarity = Graph(
             folder / manifest.similarity.file,
-            runtime,
+            self._other,
             inputs=("embeddings", "classes"),
             output="scores",
         )
@@ -129,9 +134,20 @@ class Encoder:
         return self.manifest.embedding_dim
 
     @property
+    def precisions(self) -> dict[str, str]:
+        """The precision of each tower."""
+        return {name: tower.precision for name, tower in self._towers.items()}
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """The engine that runs each tower: `onnxruntime` or `openvino`."""
+        return {name: tower.graph.engine for name, tower in self._towers.items()}
+
+    @property
     def provider(self) -> str:
-        """The ONNX Runtime provider that the sessions run on."""
-        return next(iter(self._towers.values())).provider
+        """What the towers run on: a provider of ONNX Runtime, OpenVINO on the CPU, or both."""
+        providers = (tower.graph.provider for tower in self._towers.values())
+        return ", ".join(dict.fromkeys(providers))
 
     def embed_images(self, images: Sequence[ImageSource], *, dimensions: int | None = None) -> Rows:
         """Return the embeddings (n, d) of encoded bytes, paths, PIL images or uint8 arrays."""
@@ -205,9 +221,7 @@ class Encoder:
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return the embeddings (n, d) of preprocessed pixels (n, height, width, 3)."""
         self._require("image")
-        tower = self._towers["image"]
-        batches = [pixels[i : i + IMAGE_BATCH] for i in range(0, len(pixels), IMAGE_BATCH)]
-        return self._stack([tower.run(["embedding"], {"pixels": batch})[0] for batch in batches])
+        return self._towers["image"].encode(pixels)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, without padding."""
@@ -218,13 +232,7 @@ class Encoder:
     def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Rows:
         """Return the embeddings (n, d) of token lists; texts of similar length share a batch."""
         self._require("text")
-        rows = np.empty((len(tokens), self.embedding_dim), np.float32)
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        for start in range(0, len(order), TEXT_BATCH):
-            chosen = order[start : start + TEXT_BATCH]
-            batch = self._pad([tokens[i] for i in chosen])
-            rows[chosen] = self._towers["text"].run(["embedding"], {"tokens": batch})[0]
-        return rows
+        return self._towers["text"].encode(tokens)
 
     def attention(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return the last layer's [CLS] attention (n, heads, rows, columns) of pixels."""
@@ -237,7 +245,7 @@ class Encoder:
         with self._lock:
             if self._attention is None:
                 path = self.folder / spec.file
-                self._attention = Graph(path, self.runtime, inputs=("pixels",), output="attention")
+                self._attention = Graph(path, self._other, inputs=("pixels",), output="attention")
         return self._attention.run(["attention"], {"pixels": pixels})[0]
 
     def shorten(self, rows: Rows, dimensions: int | None) -> Rows:
@@ -257,21 +265,21 @@ class Encoder:
         """Replay the golden vectors; raise if the embeddings differ from the exported ones."""
         return replay_golden(self)
 
-    def _open_tower(self, tower: str, input_name: str, file: str, precision: str) -> None:
+    def _open_tower(self, tower: TowerName, precision: str) -> None:
         """Open one tower at `precision`, or at fp32 if the bundle has no such variant of it."""
-        variants = {v.precision: v.file for v in self.manifest.variants if v.tower == tower} | {
-            "fp32": file
-        }
-        chosen = precision if precision in variants else "fp32"
-        graph = Graph(
-            self.folder / variants[chosen], self.runtime, inputs=(input_name,), output="embedding"
-        )
-        graph.check_dim("embedding", 1, self.embedding_dim)
-        if self.manifest.image and tower == "image":
-            graph.check_dim("pixels", 1, self.manifest.image.height)
-            graph.check_dim("pixels", 2, self.manifest.image.width)
-        self._towers[tower] = graph
-        self.precisions[tower] = chosen
+        file = find_tower_file(self.folder, self.manifest, tower, precision)
+        self._towers[tower] = open_tower(file, self.runtime, lambda: self._read_sample(tower))
+
+    def _read_sample(self, tower: TowerName) -> GoldenSample:
+        """Return the golden inputs of a tower, preprocessed or tokenized."""
+        golden = read_golden(self.folder)
+        if tower == "image":
+            assert self._preprocessor is not None
+            pixels = [self._preprocessor(image) for image in golden.images]
+            return GoldenSample(np.stack(pixels) if pixels else pixels, golden.image_embeddings)
+        assert self._tokenizer is not None
+        tokens = self._tokenizer.encode(golden.texts) if golden.texts else []
+        return GoldenSample(tokens, golden.text_embeddings)
 
     def _require(self, tower: str) -> None:
         if tower not in self._towers:
@@ -282,13 +290,6 @@ class Encoder:
 
     def _stack(self, rows: list[Rows]) -> Rows:
         return np.concatenate(rows) if rows else np.zeros((0, self.embedding_dim), np.float32)
-
-    def _pad(self, tokens: list[Sequence[int]]) -> NDArray[np.int64]:
-        """Return the token lists as one array, padded as this text tower requires."""
-        spec = self.manifest.text
-        assert spec is not None
-        length = max(map(len, tokens)) if spec.cut_to_longest else spec.context_length
-        return pad_rows(tokens, spec.pad_id, length)
 
 
 __all__ = ["BundleError", "Encoder", "find_bundle", "open_bundle"]

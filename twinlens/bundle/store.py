@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,26 @@ def compute_revision(manifest: Manifest) -> str:
     for entry in sorted(manifest.files, key=lambda entry: entry.path):
         digest.update(f"\n{entry.path} {entry.sha256}".encode())
     return digest.hexdigest()
+
+
+def write_extensions(folder: Path, extensions: Mapping[str, Any]) -> Manifest:
+    """Add or replace extensions of the bundle in `folder` and return its manifest.
+
+    Only information, which is outside the revision: what shapes embeddings is written by an export.
+    """
+    manifest = read_manifest(folder)
+    changed = dataclasses.replace(manifest, extensions={**manifest.extensions, **extensions})
+    if compute_revision(changed) != manifest.revision:
+        raise BundleError(
+            f"{folder}: extensions {sorted(extensions)} would change the revision, and with it"
+            " every collection that was made by this bundle; export a new bundle instead"
+        )
+    temporary = folder / f".{MANIFEST_NAME}.tmp"
+    temporary.write_text(changed.to_json(), encoding="utf-8")
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    temporary.replace(folder / MANIFEST_NAME)
+    return changed
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from twinlens.cli.configuration import PREFIX, SERVE_SETTINGS, build_defaults, find_file, read_file
 from twinlens.cli.terminal import print_error
 from twinlens.errors import InputError, TwinlensError
 from twinlens.version import __version__
@@ -22,6 +23,7 @@ from twinlens.version import __version__
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serving.serve", "serve", "Use an encoder"),
     "demo": ("twinlens.cli.serving.demo", "demo", "Use an encoder"),
+    "config": ("twinlens.cli.config", "config", "Use an encoder"),
     "embed": ("twinlens.cli.bundle.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.bundle.classify", "classify", "Use an encoder"),
     "search": ("twinlens.cli.index.search", "search", "Use an encoder"),
@@ -29,12 +31,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("twinlens.cli.bundle.export", "export", "Bundles"),
     "kernels": ("twinlens.cli.bundle.kernels", "app", "Bundles"),
     "check": ("twinlens.cli.bundle.check", "check", "Bundles"),
+    "models": ("twinlens.cli.bundle.models", "models", "Bundles"),
+    "card": ("twinlens.cli.bundle.card", "card", "Bundles"),
     "info": ("twinlens.cli.bundle.info", "info", "Bundles"),
     "train": ("twinlens.cli.training.train", "train", "Train an encoder"),
     "study": ("twinlens.cli.training.study", "study", "Train an encoder"),
     "doctor": ("twinlens.cli.training.doctor", "doctor", "Train an encoder"),
     "eval": ("twinlens.cli.training.evaluate", "evaluate", "Train an encoder"),
 }
+
+# Where settings stand that are no options, by command.
+SERVE_TABLES = {"serve": SERVE_SETTINGS}
 
 _HELP = """Train encoders, export them as bundles, index with them, serve them.
 
@@ -61,12 +68,31 @@ def build_app() -> typer.Typer:
     return app
 
 
+def build_command() -> Any:
+    """Return the command line as one command that holds the others."""
+    return typer.main.get_command(build_app())
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; the entry point of the package."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("TWINLENS_DEBUG"))
     given = [argument for argument in given if argument != "--debug"]
-    sys.exit(_guard(lambda: build_app()(given), debug))
+    sys.exit(_guard(lambda: _call(given), debug))
+
+
+def _call(arguments: list[str]) -> None:
+    """Run a command with the options of the command line, the environment and the file."""
+    command = build_command()
+    configuration = read_file(find_file())
+    defaults = build_defaults(configuration, command, SERVE_TABLES)
+    command(
+        arguments,
+        prog_name="twinlens",
+        obj=configuration,
+        default_map=defaults,
+        auto_envvar_prefix=PREFIX,
+    )
 
 
 def _guard(action: Callable[[], object], debug: bool) -> int:

@@ -13,6 +13,7 @@ from twinlens.index.collection import Collection
 from twinlens.index.snapshot import SegmentView, Snapshot
 
 MODALITIES = ("image", "text")
+DOMAIN_EXTENSION = "domain"  # what the last build found; see `ingest.domain_check`
 MEASURED, STALE, NOT_MEASURED = "measured", "stale, measuring", "not measured"
 
 
@@ -40,6 +41,7 @@ def read_stats(collection: Collection) -> dict[str, Any]:
         "exact": all(part.ann_index is None for part in snapshot.parts),
         "delta": int(snapshot.delta.live.sum()),
         "segments": [_describe(part) for part in snapshot.parts],
+        "domain": collection.catalog.extensions().get(DOMAIN_EXTENSION),
     }
 
 

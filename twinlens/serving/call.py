@@ -38,8 +38,11 @@ class Call:
     reservation: QueueReservation | None = None  # made at admission
     client: str = ""  # as `name_client` returns it, for fair shares
     is_background: bool = False
+    model: str = ""  # that answered
+    items: int = 0
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
+    received_bytes: int = 0  # of its body, once it has ended
     refused_at: tuple[str, str] = ("", "other")  # model and queue that had no room
     seconds: dict[str, float] = field(default_factory=dict)
 

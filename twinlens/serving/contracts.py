@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,7 +47,12 @@ class StagedEncoder(Protocol):
 
     @property
     def provider(self) -> str:
-        """Return the execution provider that the graphs run on."""
+        """Return what the towers run on."""
+        ...
+
+    @property
+    def engines(self) -> Mapping[str, str]:
+        """Return the engine of each tower."""
         ...
 
     def preprocess(self, image: Any) -> Pixels:

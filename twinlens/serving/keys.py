@@ -1,6 +1,8 @@
-"""API keys: several, each with a scope, compared in constant time.
+"""API keys: several, each with a scope and perhaps a name, compared in constant time.
 
 Only digests are stored. Without keys, anyone may read and write, and admin endpoints are disabled.
+What must stay true: a key that asks too often is refused before its body is read, and no other key
+waits for it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from twinlens.errors import InputError
+from twinlens.errors import InputError, OverloadedError
+from twinlens.serving.clock import Clock
 from twinlens.serving.failures import ForbiddenError, UnauthorizedError
 
 Scope = Literal["read", "write", "admin"]
@@ -20,44 +23,79 @@ Scope = Literal["read", "write", "admin"]
 # Each scope includes those before it.
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 _SHORTEST = 8
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
 @dataclass(frozen=True)
 class Key:
-    """The digest of a key and its scope."""
+    """The digest of a key, its scope, and the name that logs show."""
 
     scope: Scope
     digest: bytes
+    name: str = ""
 
 
 class Keyring:
-    """The keys of a server."""
+    """The keys of a server, and how many requests each may still send."""
 
-    def __init__(self, keys: Iterable[Key] = ()) -> None:
+    def __init__(
+        self, keys: Iterable[Key] = (), per_minute: int = 0, clock: Clock | None = None
+    ) -> None:
         self._keys = tuple(keys)
+        self._rates = {key.digest: RequestRate(per_minute, clock or Clock()) for key in self._keys}
 
-    def check(self, headers: Mapping[str, str], scope: Scope) -> None:
-        """Raise unless a request with these headers has `scope`."""
+    def check(self, headers: Mapping[str, str], scope: Scope) -> str:
+        """Return the name of the request's key; raise unless it has `scope` and may ask now."""
         if not self._keys:
             if scope == "admin":
                 raise ForbiddenError(
                     "admin endpoints are disabled: no admin key is configured; start the server "
                     "with one (--keys FILE or TWINLENS_KEYS)"
                 )
-            return
+            return ""
         granted = self._find(read_token(headers))
         if granted is None:
             raise UnauthorizedError("the API key is missing or unknown")
-        if SCOPES.index(granted) < SCOPES.index(scope):
+        if SCOPES.index(granted.scope) < SCOPES.index(scope):
             raise ForbiddenError(
-                f"this key has the scope {granted!r}; this request needs {scope!r}"
+                f"this key has the scope {granted.scope!r}; this request needs {scope!r}"
             )
+        self._rates[granted.digest].count()
+        return granted.name
 
-    def _find(self, token: str) -> Scope | None:
-        """Return the widest scope of `token`; every key is compared, so timing reveals nothing."""
+    def _find(self, token: str) -> Key | None:
+        """Return the entry of `token` with the widest scope.
+
+        Every key is compared, so timing reveals nothing.
+        """
         digest = hashlib.sha256(token.encode()).digest()
-        found = [key.scope for key in self._keys if hmac.compare_digest(key.digest, digest)]
-        return max(found, key=SCOPES.index, default=None)
+        found = [key for key in self._keys if hmac.compare_digest(key.digest, digest)]
+        return max(found, key=lambda key: SCOPES.index(key.scope), default=None)
+
+
+class RequestRate:
+    """The requests of one key: a minute's worth at once, and then as many as come back."""
+
+    def __init__(self, per_minute: int, clock: Clock) -> None:
+        self._most = per_minute  # 0: any number
+        self._clock = clock
+        self._left = float(per_minute)
+        self._since = clock.now()
+
+    def count(self) -> None:
+        """Count one request; raise if the key has none left."""
+        if not self._most:
+            return
+        now = self._clock.now()
+        self._left = min(self._most, self._left + (now - self._since) * self._most / 60)
+        self._since = now
+        if self._left < 1:
+            raise OverloadedError(
+                f"this key has sent its {self._most} requests a minute "
+                "(limits.key_requests_per_minute); try again later",
+                retry_after=(1 - self._left) * 60 / self._most,
+            )
+        self._left -= 1
 
 
 def read_token(headers: Mapping[str, str]) -> str:
@@ -69,7 +107,10 @@ def read_token(headers: Mapping[str, str]) -> str:
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:
-    """Return the keys in `scope:key` entries, split at lines, spaces or commas; `#` comments."""
+    """Return the keys in `[name=]scope:key` entries, split at lines, spaces or commas.
+
+    What follows a `#` is a comment.
+    """
     keys = []
     for line in text.splitlines():
         for entry in re.split(r"[,\s]+", line.partition("#")[0].strip()):
@@ -79,12 +120,14 @@ def parse_keys(text: str) -> tuple[Key, ...]:
 
 
 def _parse_key(entry: str) -> Key:
-    scope, _, secret = entry.partition(":")
+    left, _, secret = entry.partition(":")
+    name, _, scope = left.rpartition("=")
     for known in SCOPES:
-        if scope == known and len(secret) >= _SHORTEST:
-            return Key(known, hashlib.sha256(secret.encode()).digest())
+        if scope == known and len(secret) >= _SHORTEST and (not name or _NAME.fullmatch(name)):
+            return Key(known, hashlib.sha256(secret.encode()).digest(), name)
     raise InputError(
-        f"a key entry must be SCOPE:KEY with a scope of {', '.join(SCOPES)} and a key of at least "
-        f"{_SHORTEST} characters; one with scope {scope[:10]!r} is not",
+        f"a key entry must be SCOPE:KEY or NAME=SCOPE:KEY with a scope of {', '.join(SCOPES)}, a "
+        f"key of at least {_SHORTEST} characters and a name of letters, digits, . _ and -; one with"
+        f" scope {scope[:10]!r} is not",
         field="keys",
     )

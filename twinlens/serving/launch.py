@@ -9,16 +9,20 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 import uvicorn
 from fastapi import APIRouter
 
 from twinlens.bundle.encoder import open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
+from twinlens.bundle.model_card import read_card
 from twinlens.errors import InputError
 from twinlens.serving.admission.origin_guard import list_hosts
 from twinlens.serving.admission.protocol import build_protocol
@@ -34,11 +38,53 @@ log = logging.getLogger("twinlens.serving")
 _EXAMPLE = Path("examples/heart.png")  # exists in a checkout, where `make serve` runs
 
 
+@dataclass(frozen=True)
+class ListenAddress:
+    """Where a server listens, and the files that make it answer HTTPS."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Return `https` where there is a certificate."""
+        return "http" if self.certificate is None else "https"
+
+    @property
+    def ssl_files(self) -> dict[str, str]:
+        """Return what uvicorn needs to answer HTTPS; nothing for HTTP."""
+        if self.certificate is None:
+            return {}
+        return {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
+
+    def check(self) -> None:
+        """Refuse a certificate that does not work, before any bundle is opened."""
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("--tls-cert and --tls-key belong together; give both or neither")
+        if self.certificate is None:
+            return
+        for option, path in (("--tls-cert", self.certificate), ("--tls-key", self.key)):
+            if path is None or not path.is_file():
+                raise InputError(f"{option} {str(path)!r} is not a file")
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                self.certificate, self.key, password=lambda: ""
+            )
+        except ssl.SSLError as error:
+            raise InputError(
+                f"--tls-cert {str(self.certificate)!r} and --tls-key {str(self.key)!r} are no PEM "
+                f"certificate and its unencrypted key: {error.reason or error}"
+            ) from None
+
+
 def build_opener(
     settings: ServerSettings,
     *,
     device: str = "auto",
     threads: int | None = None,
+    engine: str = "auto",
     fast: bool = False,
 ) -> Opener:
     """Return a function that opens a bundle and verifies it by its golden vectors."""
@@ -48,7 +94,13 @@ def build_opener(
 
     def open_encoder(source: str, precision: str) -> StagedEncoder:
         encoder = open_bundle(
-            source, precision=precision, device=device, threads=threads, fast=fast, limits=limits
+            source,
+            precision=precision,
+            device=device,
+            threads=threads,
+            engine=engine,
+            fast=fast,
+            limits=limits,
         )
         encoder.check()
         encoder.warm_up()
@@ -75,7 +127,12 @@ def bind_port(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run_server(service: Service, listener: socket.socket, more: Sequence[APIRouter] = ()) -> None:
+def run_server(
+    service: Service,
+    listener: socket.socket,
+    more: Sequence[APIRouter] = (),
+    ssl_files: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Serve until a signal asks to stop; return when the server has drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
     watch = service.settings.watch
@@ -91,6 +148,8 @@ def run_server(service: Service, listener: socket.socket, more: Sequence[APIRout
         server_header=False,
         timeout_graceful_shutdown=max(1, round(watch.drain_seconds)),
         backlog=2048,
+        ssl_certfile=ssl_files.get("ssl_certfile"),
+        ssl_keyfile=ssl_files.get("ssl_keyfile"),
     )
     freeze_objects()
     DrainingServer(config, service).run([listener])
@@ -126,18 +185,31 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def announce(service: Service, listener: socket.socket) -> list[str]:
-    """Return the lines that show a user the server's address and an example request."""
+def announce(service: Service, listener: socket.socket, scheme: str = "http") -> None:
+    """Tell what is served and where: as text for people, or as one log line for machines."""
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    lines = [
-        f"{name}: {served.default.encoder.manifest.name} "
-        f"{served.default.revision[:12]} on {served.default.encoder.provider}"
-        for name, served in ((n, service.registry.find(n)) for n in service.registry.names)
-    ]
-    lines.append(f"listening on http://{shown}:{port}  (the page; /docs, /metrics, /readyz)")
-    lines.append(f"try: {suggest_call(f'http://{shown}:{port}', _EXAMPLE)}")
-    return lines
+    url = f"{scheme}://{shown}:{port}"
+    if service.settings.log_format == "json":
+        named = [(name, service.registry.find(name).default) for name in service.registry.names]
+        models = {
+            name: {"bundle": m.encoder.manifest.name, "revision": m.revision} for name, m in named
+        }
+        log.info("listening on %s", url, extra={"url": url, "models": models})
+        return
+    lines = [line for name in service.registry.names for line in _announce_model(service, name)]
+    lines.append(f"listening on {url}  (the page; /docs, /metrics, /readyz)")
+    lines.append(f"try: {suggest_call(url, _EXAMPLE)}")
+    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _announce_model(service: Service, name: str) -> list[str]:
+    """Return a line about a served model, and one that says what it is for, if it tells."""
+    slot = service.registry.find(name).default
+    manifest = slot.encoder.manifest
+    line = f"{name}: {manifest.name} {slot.revision[:12]} on {slot.encoder.provider}"
+    card = read_card(manifest)
+    return [line, f"  {card.headline}"] if card and card.headline else [line]
 
 
 def suggest_call(url: str, picture: Path) -> str:

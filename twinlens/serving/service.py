@@ -37,7 +37,6 @@ from twinlens.serving.zeroshot.banks import ClassBank
 from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
 log = logging.getLogger("twinlens.serving")
-
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 Opener = Callable[[str, str], StagedEncoder]  # (source, precision) -> encoder
@@ -63,7 +62,7 @@ class Service:
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits, self.clock)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
-        self.keys = Keyring(settings.keys)
+        self.keys = Keyring(settings.keys, settings.limits.key_requests_per_minute, self.clock)
         self.classifiers = ClassifierStore(_subfolder(settings, "classifiers"))
         self.jobs = JobBook(_subfolder(settings, "jobs"))
         self.is_draining = False
@@ -135,7 +134,7 @@ class Service:
 
     def authorize(self, request: Request, scope: Scope) -> None:
         """Raise unless the request's key, if keys are required, has the scope."""
-        self.keys.check(request.headers, scope)
+        request.scope["state"]["key"] = self.keys.check(request.headers, scope)
 
     def begin(self, request: Request, scope: Scope = "read") -> Call:
         """Authorize, and return the call that carries this request through the stages."""
@@ -172,6 +171,7 @@ class Service:
 
     def check_items(self, model: ServedModel, answers: Answers, call: Call, where: str) -> None:
         """Count failed items; raise the first error if no item succeeded."""
+        call.items += len(answers)
         call.failed_items = self.count_failures(model, answers)
         failed = first_failure(answers)
         if failed is not None and call.failed_items == len(answers):
@@ -196,6 +196,7 @@ class Service:
         headers: dict[str, str] | None = None,
     ) -> Response:
         """Return the answer with the headers common to all answers of a model."""
+        call.model = model.name
         self.metrics.count_stages(model.name, call.seconds)
         named = {
             "Twinlens-Model": model.name,

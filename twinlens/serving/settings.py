@@ -61,6 +61,7 @@ class Limits:
     text_characters: int = 8192
     request_characters: int = 4_000_000  # of all texts: tokenizing them takes a second or two
     requests_in_flight: int = 256
+    key_requests_per_minute: int = 0  # of one API key; 0: any number
     bytes_in_flight: int = 256 * MIB  # bodies held at once, over all requests
     image_queue: int = 256  # items between acceptance and answer, per bundle
     text_queue: int = 4096
@@ -136,6 +137,14 @@ def override(settings: ServerSettings, name: str, value: str) -> ServerSettings:
         changed = _convert(name, group, value)
     changes: dict[str, Any] = {part: changed}
     return replace(settings, **changes)
+
+
+def read_value(settings: ServerSettings, name: str) -> Any:
+    """Return the value of a field by the name that `list_names` gives."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def list_names(settings: ServerSettings) -> list[str]:

@@ -26,3 +26,11 @@ def test_check_of_a_damaged_bundle_is_one_line_and_exit_2(
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "image.onnx.data" in err
+
+
+def test_check_replays_golden_in_the_engine_that_is_named(
+    cli: Run, toy_bundle: Path, openvino: Path
+) -> None:
+    out = cli("check", toy_bundle, "--engine", "openvino", "--json")[1]
+    (replayed,) = json.loads(out)["golden"]
+    assert replayed["engines"] == {"image": "openvino", "text": "openvino"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -33,3 +34,15 @@ def test_embed_answers_json_and_shorter_rows(cli: Run, toy_bundle: Path) -> None
 def test_embed_prints_a_line_an_input(cli: Run, toy_bundle: Path) -> None:
     _, out, _ = cli("embed", "-t", "red", "-t", "green", "-b", toy_bundle)
     assert [line.split()[0] for line in out.splitlines()] == ["red", "green"]
+
+
+def test_the_engine_can_be_named(cli: Run, make_toy: Make, openvino: Path) -> None:
+    folder = make_toy()
+    rows = [
+        json.loads(cli("embed", "-t", "red", "-b", folder, "--engine", engine, "--json")[1])
+        for engine in ("onnxruntime", "openvino")
+    ]
+    np.testing.assert_allclose(rows[0]["embeddings"], rows[1]["embeddings"], atol=1e-6)
+    code, _, err = cli("embed", "-t", "red", "-b", folder, "--engine", "tpu")
+    assert code == 2
+    assert "choose one of auto, onnxruntime, openvino" in err

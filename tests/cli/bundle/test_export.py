@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from twinlens.bundle.store import read_manifest
 from twinlens.cli.main import run
 
 
@@ -22,10 +23,12 @@ def test_an_exported_bundle_passes_check_and_the_stages_are_reported(
 ) -> None:
     templates = tmp_path / "templates.txt"
     templates.write_text("a drawing of {}\n\n{}\n")
+    card = tmp_path / "card.json"
+    card.write_text('{"domain": "drawings"}')
     out = tmp_path / "bundle"
     code, output, errors = call(
         capsys, "export", "timm:test_vit", "--random-weights", "-o", out, "--precisions", "int8",
-        "--templates", templates, "--name", "mine", "--no-attention", "--json",
+        "--templates", templates, "--name", "mine", "--no-attention", "--json", "--card", card,
     )  # fmt: skip
     assert code == 0, errors
     answer = json.loads(output)
@@ -35,6 +38,7 @@ def test_an_exported_bundle_passes_check_and_the_stages_are_reported(
     assert "agrees with torch" in errors
     assert any("agrees with torch" in note for note in answer["notes"])
     assert not (out / "attention.onnx").exists()
+    assert read_manifest(out).extensions == {"card": {"domain": "drawings"}}
     code, output, _ = call(capsys, "check", out, "--device", "cpu")
     assert code == 0
     assert "ok: revision " + answer["revision"][:12] in output
@@ -51,6 +55,8 @@ def test_an_exported_bundle_passes_check_and_the_stages_are_reported(
         (["open_clip:RN50"], "--random-weights"),
         (["timm:test_vit", "--random-weights", "--precisions", "int3"], "'int3' is unknown"),
         (["timm:test_vit", "--templates", "nowhere.txt"], "'nowhere.txt' is not a file"),
+        (["timm:test_vit", "--card", "nowhere.json"], "'nowhere.json' is not a file"),
+        (["timm:test_vit", "--domain", "nowhere"], "'nowhere' is not a folder of pictures"),
     ],
 )
 def test_a_user_error_is_one_line_and_exit_code_2(

@@ -31,7 +31,9 @@ def test_it_opens_the_server_on_the_collection(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[dict[str, Any]] = []
-    monkeypatch.setattr("twinlens.cli.serving.serve.serve", lambda **given: served.append(given))
+    monkeypatch.setattr(
+        "twinlens.cli.serving.serve.serve", lambda context, **given: served.append(given)
+    )
     monkeypatch.setattr("twinlens.cli.serving.demo._index", lambda corpus: tmp_path / "collection")
     _, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--port", 8123)
     assert served[0]["collection"] == [f"demo={tmp_path / 'collection'}"]

@@ -8,6 +8,8 @@ import logging
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinlens.serving.call import Call
+from twinlens.serving.clock import Clock
 from twinlens.serving.observe.logs import JsonFormatter, TextFormatter
 
 
@@ -28,12 +30,36 @@ def test_text_equals_the_standard_formatter(times: list[float]) -> None:
         assert ours.format(record) == standard.format(record)
 
 
-def test_json_shows_milliseconds_and_stages() -> None:
-    record = make_record(seconds=0.0123456, stages={"encode": 0.01, "queue": 0.000256}, status=200)
-    line = json.loads(JsonFormatter().format(record))
-    assert line["milliseconds"] == 12.35
-    assert line["stages"] == {"encode": 10.0, "queue": 0.26}
-    assert line["status"] == 200
+def test_json_says_who_asked_of_what_how_much_and_for_how_long() -> None:
+    call = Call(Clock(), 1.0, 1, model="photos", items=3, received_bytes=77)
+    call.add("encode", 0.01)
+    call.add("queue", 0.000256)
+    scope = {"method": "POST", "client": ("10.0.0.7", 1), "state": {"key": "shop"}}
+    exchange = (b"r1", scope, "/embed", 200, 0.0123456, call)
+    line = json.loads(JsonFormatter().format(make_record(exchange=exchange)))
+    assert (
+        line.items()
+        >= {
+            "request_id": "r1",
+            "client": "10.0.0.7",
+            "key": "shop",
+            "model": "photos",
+            "items": 3,
+            "bytes": 77,
+            "status": 200,
+            "milliseconds": 12.35,
+            "stages": {"encode": 10.0, "queue": 0.26},
+        }.items()
+    )
+
+
+def test_json_of_a_request_that_no_route_began_has_what_is_known() -> None:
+    scope = {"method": "GET", "state": {}}
+    exchange = (b"r1", scope, "unmatched", 404, 0.001, None)
+    line = json.loads(JsonFormatter().format(make_record(exchange=exchange)))
+    assert line["status"] == 404
+    assert "model" not in line
+    assert "key" not in line
 
 
 def test_json_of_other_lines_has_no_times() -> None:

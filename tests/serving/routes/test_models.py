@@ -53,6 +53,14 @@ def test_a_request_names_its_model_and_the_first_is_the_default(
     assert [m["id"] for m in client.get("/v1/models").json()["data"]] == ["colours", "second"]
 
 
+def test_a_model_tells_which_engine_runs_each_tower_at_each_precision(
+    make_client: Callable[..., TestClient], opener: Any
+) -> None:
+    client = make_client(ServerSettings(precisions=("fp32", "bf16")), opener=opener)
+    towers = {"image": "fake", "text": "fake"}
+    assert client.get("/v1/models/colours").json()["engines"] == {"fp32": towers, "bf16": towers}
+
+
 def test_bundles_do_not_share_cached_texts(
     make_client: Callable[..., TestClient], opener: Any
 ) -> None:

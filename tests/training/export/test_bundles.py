@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import timm
 import torch
 
 import twinlens
-from twinlens.bundle.store import read_manifest
+from twinlens.bundle.model_card import ModelCard, read_card
+from twinlens.bundle.store import compute_revision, read_manifest
 from twinlens.training.export import Description, export_encoder
 from twinlens.training.export import variants as variants_module
 from twinlens.training.export.samples import golden_images
@@ -27,7 +29,8 @@ def small() -> Description:
     """A vision transformer of two blocks."""
     torch.manual_seed(0)
     model = timm.create_model("test_vit", num_classes=0, depth=2)
-    return timm_source.describe_model(model, name="small", provenance={"method": "timm"})
+    described = timm_source.describe_model(model, name="small", provenance={"method": "timm"})
+    return dataclasses.replace(described, card=ModelCard(domain="tests"))
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,14 @@ def test_the_manifest_tells_where_the_encoder_came_from(small_bundle: Path) -> N
     provenance = read_manifest(small_bundle).provenance
     assert provenance["method"] == "timm"
     assert {"twinlens", "torch", "onnx", "timm"} <= provenance["versions"].keys()
+
+
+def test_the_card_goes_into_the_manifest_and_not_into_the_revision(
+    small: Description, small_bundle: Path
+) -> None:
+    manifest = read_manifest(small_bundle)
+    assert read_card(manifest) == small.card
+    assert compute_revision(dataclasses.replace(manifest, extensions={})) == manifest.revision
 
 
 def test_the_golden_pictures_never_change() -> None:

@@ -6,27 +6,30 @@ from typing import Annotated
 
 import typer
 
-from twinlens.cli.options import DeviceOption, Json, open_encoder
+from twinlens.cli.options import DeviceOption, Engines, Json, open_encoder
 from twinlens.cli.terminal import print_json
 
 
 def check(
     bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
     device: DeviceOption = "auto",
+    engine: Engines = "auto",
     json: Json = False,
 ) -> None:
     """Verify every hash of a bundle and replay its golden vectors at each of its precisions.
 
     [bold]Example:[/] twinlens check my-bundle
     """
-    encoder = open_encoder(bundle, device=device)
+    encoder = open_encoder(bundle, device=device, engine=engine)
     precisions = dict.fromkeys(["fp32", *(v.precision for v in encoder.manifest.variants)])
     rows = []
     for precision in precisions:
-        replay = open_encoder(bundle, precision=precision, device=device).check()
+        opened = open_encoder(bundle, precision=precision, device=device, engine=engine)
+        replay = opened.check()
         rows.append(
             {
                 "precision": precision,
+                "engines": opened.engines,
                 "image_cosine": replay.image_cosine,
                 "text_cosine": replay.text_cosine,
                 "inputs": replay.count,

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Bundle, DeviceOption, Json, PrecisionOption, Threads, open_encoder
-from twinlens.cli.terminal import print_json, track
+from twinlens.cli.options import (
+    Bundle,
+    DeviceOption,
+    Engines,
+    Json,
+    PrecisionOption,
+    Threads,
+    open_encoder,
+)
+from twinlens.cli.terminal import print_json, print_note, track
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.bundle.arrays import Rows
+    from twinlens.bundle.manifest import Manifest
 
 _CHUNK = 32
 
@@ -31,6 +40,7 @@ def classify(
     bundle: Bundle = "builtin",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -41,21 +51,34 @@ def classify(
     names = [name.strip() for entry in classes for name in entry.split(",") if name.strip()]
     if not names:
         raise InputError("--classes is empty; give names such as --classes 'a cat,a dog'")
-    encoder = open_encoder(bundle, precision, device, threads)
+    import numpy as np
+
+    encoder = open_encoder(bundle, precision, device, threads, engine)
     bank = encoder.class_bank(names, template)
     starts = range(0, len(images), _CHUNK)
-    results = []
+    results, rows = [], []
     for start in track(starts, f"classifying {len(images)} images", len(starts)):
         chunk = images[start : start + _CHUNK]
-        scores, similarities = encoder.classify(encoder.embed_images(chunk), bank)
+        rows.append(encoder.embed_images(chunk))
+        scores, similarities = encoder.classify(rows[-1], bank)
         results += [
             {"image": str(path), "labels": _rank(names, score, similarity, top_k)}
             for path, score, similarity in zip(chunk, scores, similarities, strict=True)
         ]
+    warn_about(encoder.manifest, np.concatenate(rows))
     if json:
         print_json({"model": encoder.name, "revision": encoder.revision, "data": results})
     else:
         _print_bars(results)
+
+
+def warn_about(manifest: Manifest, rows: Rows) -> None:
+    """Print a warning if the pictures of these embeddings are not of the model's domain."""
+    from twinlens.bundle.domain.domain_warning import warn_far
+
+    warning = warn_far(manifest, rows)
+    if warning is not None:
+        print_note(f"warning: {warning}")
 
 
 def _rank(

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Bundle, DeviceOption, Json, PrecisionOption, Threads, open_encoder
+from twinlens.cli.options import (
+    Bundle,
+    DeviceOption,
+    Engines,
+    Json,
+    PrecisionOption,
+    Threads,
+    open_encoder,
+)
 from twinlens.cli.terminal import print_json, print_note, track
 from twinlens.errors import InputError
 
@@ -32,6 +40,7 @@ def embed(
     bundle: Bundle = "builtin",
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -42,7 +51,7 @@ def embed(
     paths, texts = images or [], text or []
     if not paths and not texts:
         raise InputError("nothing to embed; name image files, or give texts with --text")
-    encoder = open_encoder(bundle, precision, device, threads)
+    encoder = open_encoder(bundle, precision, device, threads, engine)
     rows = encoder.shorten(_embed_all(encoder, paths, texts), dimensions)
     names = [*map(str, paths), *texts]
     if out is not None:

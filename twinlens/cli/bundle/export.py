@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.bundle.card import CardOption, DomainOption, describe_bundle
 from twinlens.cli.options import Json
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError, MissingDependencyError
@@ -52,6 +53,8 @@ def export(
         Path | None,
         typer.Option(help="Zero-shot prompts, one per line, {} for the class.", metavar="FILE"),
     ] = None,
+    card: CardOption = None,
+    domain: DomainOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     json: Json = False,
 ) -> None:
@@ -60,6 +63,7 @@ def export(
     [bold]Example:[/] twinlens export open_clip:ViT-B-32 --random-weights -o b32
     """
     prompts = _read_templates(templates)
+    _check_card(card, domain)
     wanted = tuple(part.strip() for part in precisions.split(",") if part.strip())
     with _show_progress() as progress:
         progress.stage("loading torch")
@@ -77,6 +81,9 @@ def export(
             force=force,
             progress=progress,
         )
+        if card is not None or domain is not None:
+            progress.stage("writing the card")
+            describe_bundle(out, card, domain)
     _print_result(manifest, out, progress.notes, json)
 
 
@@ -126,6 +133,16 @@ def _require_training() -> None:
             f"the export needs {error.name}; run: pip install 'twinlens[cpu,train]'"
         ) from None
     del onnx
+
+
+def _check_card(card: Path | None, domain: Path | None) -> None:
+    """Refuse a card or a folder that cannot be used, before the long work."""
+    if card is not None:
+        from twinlens.bundle.model_card import read_card_file
+
+        read_card_file(card)
+    if domain is not None and not domain.is_dir():
+        raise InputError(f"--domain {str(domain)!r} is not a folder of pictures", field="domain")
 
 
 def _read_templates(path: Path | None) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""`twinlens info`: a bundle's summary, read from its manifest alone."""
+"""`twinlens info`: a bundle's summary, from its manifest and what was measured of it here."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def info(
     import dataclasses
 
     from twinlens.bundle.encoder import find_bundle
+    from twinlens.bundle.model_card import read_card
     from twinlens.bundle.store import read_manifest
 
     folder = find_bundle(bundle)
@@ -32,8 +33,11 @@ def info(
     if json:
         print_json(dataclasses.asdict(manifest))
         return
-    for label, value in describe_bundle(folder, manifest):
-        typer.echo(f"{typer.style(f'{label:12}', bold=True)} {value}")
+    card = read_card(manifest)
+    if card is not None and card.headline:
+        typer.secho(f"{manifest.name}: {card.headline}\n", bold=True)
+    for label, value in describe_bundle(folder, manifest) + describe_engines(folder, manifest):
+        typer.echo(f"{typer.style(f'{label:13}', bold=True)} {value}")
 
 
 def describe_bundle(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
@@ -77,8 +81,48 @@ def describe_bundle(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
         grid = manifest.attention
         lines.append(("attention", f"{grid.heads} heads over {grid.rows} x {grid.columns} patches"))
     lines.append(("templates", ", ".join(manifest.templates)))
-    lines += [(name, _describe_value(value)) for name, value in sorted(manifest.extensions.items())]
+    lines += _describe_extensions(manifest)
     return lines + [(str(k), _describe_value(v)) for k, v in sorted(manifest.provenance.items())]
+
+
+def describe_engines(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    """Return which engine `auto` takes for each tower here, where there are two to choose from."""
+    from twinlens.bundle.session import Runtime
+    from twinlens.bundle.tower import TowerName, find_tower_file
+    from twinlens.bundle.trial import can_choose, recall_choice
+
+    runtime = Runtime()
+    if not can_choose(runtime):
+        return []
+    towers: dict[TowerName, object] = {"image": manifest.image, "text": manifest.text}
+    lines = []
+    for name in (name for name, spec in towers.items() if spec):
+        choice = recall_choice(find_tower_file(folder, manifest, name, "fp32"), runtime)
+        said = f"{choice.engine}: {choice.reason}" if choice else "measured when it is first opened"
+        lines.append((f"{name} engine", said))
+    return lines
+
+
+def _describe_extensions(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return the card's fields and the domain sign in words, and other extensions as they are."""
+    from twinlens.bundle.domain.domain_sign import EXTENSION, read_sign
+    from twinlens.bundle.model_card import EXTENSION as CARD
+    from twinlens.bundle.model_card import read_card
+
+    card, sign = read_card(manifest), read_sign(manifest)
+    lines = []
+    for name, value in sorted(manifest.extensions.items()):
+        if name == CARD and card is not None:
+            lines += [(k.replace("_", " "), _join(v)) for k, v in card.to_extension().items()]
+        elif name == EXTENSION and sign is not None:
+            lines.append(("domain sign", f"learned from {_describe_value(value['references'])}"))
+        else:
+            lines.append((name, _describe_value(value)))
+    return lines
+
+
+def _join(value: object) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _describe_embedding(manifest: Manifest) -> str:

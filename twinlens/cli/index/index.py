@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.index.progress import BuildDisplay
-from twinlens.cli.options import DeviceOption, Json, PrecisionOption, Threads, open_encoder
+from twinlens.cli.index.progress import BuildDisplay, warn_of_pictures
+from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import CollectionError, InputError
 from twinlens.index.ann.kinds import list_kinds
@@ -68,6 +68,7 @@ def build(
     batch: Annotated[int, typer.Option(help="Images per batch of the encoder.", min=1)] = 32,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -78,25 +79,29 @@ def build(
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.builder import build as build_collection
     from twinlens.index.ingest.corpus import open_corpus
+    from twinlens.index.ingest.domain_check import check_domain
     from twinlens.index.ingest.file_names import describe_unsupported
     from twinlens.index.maintenance import IndexPlan
+    from twinlens.index.stats import read_stats
     from twinlens.index.writer import Writer
 
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
-    encoder = open_encoder(_bundle_for(out, bundle), precision, device, threads)
+    encoder = open_encoder(_bundle_for(out, bundle), precision, device, threads, engine)
     _ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
         options = BuildOptions(batch=batch, keep=keep, max_delete=max_delete)
         progress = build_collection(writer, source, encoder, options, display.show)
         _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
-        summary = _summarise(writer) | {
+        warning = check_domain(writer, encoder.manifest)
+        summary = read_stats(writer.collection) | {
             "embedded": progress.embedded,
             "unchanged": progress.unchanged,
             "removed": progress.removed,
             "failed": progress.failed,
             "left_out": dict(source.unsupported),
         }
+    warn_of_pictures(warning, corpus, out)
     if json:
         print_json(summary)
         return
@@ -130,6 +135,8 @@ def stats(folder: Folder, json: Json = False) -> None:
     typer.echo(f"{summary['path']}: {summary['count']} items of dimension {summary['dim']}")
     typer.echo(f"  bundle   {bundle['name']} {bundle['revision'][:12]} ({bundle['source']})")
     typer.echo(f"  size     {summary['bytes'] / 1e6:.1f} MB, epoch {summary['epoch']}")
+    if (summary["domain"] or {}).get("warning"):
+        typer.echo(f"  warning  {summary['domain']['warning']}")
     for modality, value in summary["recall"].items():
         low, high = summary["recall_interval"][modality]
         state = summary["recall_state"][modality]
@@ -291,9 +298,3 @@ def _optimise(
         display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
         store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
     optimise(writer, plan, display.stage)
-
-
-def _summarise(writer: Writer) -> dict[str, Any]:
-    from twinlens.index.stats import read_stats
-
-    return read_stats(writer.collection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.cli.terminal import print_note
@@ -65,3 +66,11 @@ class BuildDisplay:
             self._bar.update(self._task, description=what)
         else:
             print_note(what)
+
+
+def warn_of_pictures(warning: str | None, corpus: str, out: Path) -> None:
+    """Print a build's warning, if there is one, with the command that helps."""
+    if warning is not None:
+        from twinlens.bundle.domain.domain_warning import suggest_build
+
+        print_note(f"warning: {warning}, as in\n  {suggest_build(corpus, out)}")

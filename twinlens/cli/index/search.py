@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import DeviceOption, Json, PrecisionOption, Threads, open_encoder
+from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
 
@@ -43,6 +43,7 @@ def search(
     sheet: Annotated[Path | None, typer.Option(help="Write the contact sheet here.")] = None,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
+    engine: Engines = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -57,7 +58,7 @@ def search(
     with Collection(folder) as collection:
         head = collection.head
         encoder = open_encoder(
-            bundle or head.bundle_source or "builtin", precision, device, threads
+            bundle or head.bundle_source or "builtin", precision, device, threads, engine
         )
         collection.require_bundle(encoder.revision, encoder.name)
         row = embed_query(parts, encoder, head.dim)

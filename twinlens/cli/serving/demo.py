@@ -19,6 +19,7 @@ BUNDLE = "builtin"
 
 
 def demo(
+    context: typer.Context,
     folder: Annotated[
         Path | None,
         typer.Option(help="Folder for images and collection; default: the user's cache."),
@@ -61,7 +62,7 @@ def demo(
     elif not serve:
         typer.echo(f'twinlens search {collection} "a red heart"')
     else:
-        _serve(collection, host, port, data)
+        _serve(context, collection, host, port, data)
 
 
 def _index(corpus: DemoCorpus) -> Path:
@@ -76,7 +77,9 @@ def _index(corpus: DemoCorpus) -> Path:
     return collection
 
 
-def _serve(collection: Path, host: str, port: int, data: Path | None) -> None:
+def _serve(
+    context: typer.Context, collection: Path, host: str, port: int, data: Path | None
+) -> None:
     """Print an example search, and start the server with the collection `demo`."""
     from twinlens.cli.serving.serve import serve
 
@@ -84,7 +87,7 @@ def _serve(collection: Path, host: str, port: int, data: Path | None) -> None:
         query = '{"collection": "demo", "text": "a red heart", "k": 5}'
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
-    serve(collection=[f"demo={collection}"], host=host, port=port, data=data)
+    serve(context, collection=[f"demo={collection}"], host=host, port=port, data=data)
 
 
 def _summarise(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:

@@ -8,30 +8,50 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
+from twinlens.cli.options import Engines
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from twinlens.serving.launch import ListenAddress
     from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.service import Opener
     from twinlens.serving.settings import ServerSettings
 
 
+# Options that are settings too: option, setting.
+_OPTION_SETTINGS = {
+    "precision": "precisions",
+    "window": "batching.window_seconds",
+    "allow_urls": "fetching.enabled",
+    "allow_host": "hosts",
+    "alias": "aliases",
+    "drain_notice": "watch.drain_notice",
+    "log_format": "log_format",
+}
+
+
 def serve(
+    context: typer.Context,
     bundles: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Bundles as PATH or NAME=PATH; none: the builtin one.", metavar="[NAME=]PATH"
+            help="Bundles as PATH or NAME=PATH; none: the builtin one.",
+            metavar="[NAME=]PATH",
+            envvar="TWINLENS_SERVE_BUNDLES",
+            show_envvar=False,
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="ListenAddress to listen on.")] = "127.0.0.1",
     data: Annotated[
         Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precisions to load, first is the default: fp32, or fp32,int8.")
+        str, typer.Option(help="Precisions to load, first is the default: fp32, or bf16,int8.")
     ] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    engine: Engines = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
     ] = None,
@@ -67,6 +87,10 @@ def serve(
         typer.Option(help="Seconds between readiness off and closing the listener.", min=0),
     ] = 1.0,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate chain (PEM): answers HTTPS; with --tls-key.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
     collection: Annotated[
         list[str] | None,
         typer.Option(help="A collection to serve; repeatable.", metavar="NAME=DIR"),
@@ -81,29 +105,67 @@ def serve(
 ) -> None:
     """Serve bundles over HTTP.
 
+    Every option may stand in twinlens.toml or the environment: `twinlens config --show`.
+
     [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
     """
-    options = [
-        f"precisions={precision}",
-        f"batching.window_seconds={window / 1000}",
-        f"fetching.enabled={allow_urls}",
-        f"hosts={','.join(allow_host or [])}",
-        f"aliases={','.join(alias or [])}",
-        f"watch.drain_notice={drain_notice}",
-        f"log_format={log_format}",
-        *(set_ or []),
-    ]
+    given = {
+        "precision": precision,
+        "window": str(window / 1000),
+        "allow_urls": str(allow_urls),
+        "allow_host": ",".join(allow_host or []),
+        "alias": ",".join(alias or []),
+        "drain_notice": str(drain_notice),
+        "log_format": log_format,
+    }
+    options = [*collect_settings(context, given), *(set_ or [])]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
-    from twinlens.serving.launch import build_opener
+    from twinlens.serving.launch import ListenAddress, build_opener
 
-    opener = build_opener(settings, device=device, threads=threads, fast=fast)
-    _run(settings, opener, (host, port), read_bundles(bundles or []), collection or [], images)
+    opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
+    address = ListenAddress(host, port, tls_cert, tls_key)
+    _run(settings, opener, address, read_bundles(bundles or []), collection or [], images)
+
+
+def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
+    """Return NAME=VALUE of options, file and environment; what comes later wins.
+
+    An option beats the setting of the same name in file or environment where the command line
+    has it, and is beaten where it has its default.
+    """
+    options = [f"{_OPTION_SETTINGS[name]}={value}" for name, value in given.items()]
+    configuration = context.find_object(Configuration) or Configuration()
+    named = [
+        f"{_OPTION_SETTINGS[name]}={value}"
+        for name, value in given.items()
+        if is_given(context, name)
+    ]
+    return [
+        *options,
+        *check_settings(configuration),
+        *named,
+    ]
+
+
+def check_settings(configuration: Configuration) -> list[str]:
+    """Return NAME=VALUE of the settings in file and environment; an error names the source."""
+    from twinlens.serving.settings import ServerSettings, override
+
+    found = []
+    for name, value, source in configuration.list_settings("serve", SERVE_SETTINGS):
+        text = write_value(value)
+        try:
+            override(ServerSettings(), name, text)
+        except InputError as error:
+            raise InputError(f"{source}: {error.message}", field=name) from None
+        found.append(f"{name}={text}")
+    return found
 
 
 def _run(
     settings: ServerSettings,
     opener: Opener,
-    address: tuple[str, int],
+    address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
     images: Path | None,
@@ -118,7 +180,7 @@ def _run(
 def _serve(
     settings: ServerSettings,
     opener: Opener,
-    address: tuple[str, int],
+    address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
     images: Path | None,
@@ -126,18 +188,20 @@ def _serve(
     """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import open_collections
     from twinlens.serving.launch import announce, bind_port, run_server
+    from twinlens.serving.observe.logs import configure_logs
     from twinlens.serving.routes.collections import build_routers
     from twinlens.serving.service import Service
 
-    listener = bind_port(*address)
+    configure_logs(settings.log_format, requests=settings.log_requests)
+    address.check()
+    listener = bind_port(address.host, address.port)
     service = Service(settings, opener, tracer=_start_tracer(settings))
     store = open_collections(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
         service.load(name, path)
-    for line in announce(service, listener):
-        typer.echo(line, err=True)
+    announce(service, listener, address.scheme)
     try:
-        run_server(service, listener, build_routers(service, store))
+        run_server(service, listener, build_routers(service, store), address.ssl_files)
     finally:
         store.close()
 

@@ -227,8 +227,9 @@ class _Exchange:
         """Count the request, and log it."""
         seconds = self._service.clock.now() - self._began
         path = self._middleware.label(scope)
-        self._service.metrics.count_request(path, self.status, seconds)
         call = scope["state"].get("call")
+        model = call.model if call is not None else ""
+        self._service.metrics.count_request(path, self.status, seconds, model)
         if self.status == 429:
             self._service.metrics.count_reject(*(call.refused_at if call else ("", "other")))
         stages = call.seconds if call is not None else {}
@@ -240,14 +241,7 @@ class _Exchange:
                 path,
                 self.status,
                 seconds * 1000,
-                extra={
-                    "request_id": self.request_id.decode(),
-                    "method": scope["method"],
-                    "path": path,
-                    "status": self.status,
-                    "seconds": seconds,
-                    "stages": stages,
-                },
+                extra={"exchange": (self.request_id, scope, path, self.status, seconds, call)},
             )
 
 

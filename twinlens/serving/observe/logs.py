@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
-_FIELDS = ("request_id", "method", "path", "status", "model")
+from twinlens.serving.call import Call
+
+_FIELDS = ("url", "models")
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,8 +32,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
-        if "seconds" in record.__dict__:
-            line |= _in_milliseconds(record.__dict__["seconds"], record.__dict__["stages"])
+        if "exchange" in record.__dict__:
+            line |= _describe(*record.__dict__["exchange"])
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
@@ -53,11 +56,31 @@ class TextFormatter(logging.Formatter):
         return f"{written},{int(record.msecs):03d}"
 
 
-def _in_milliseconds(seconds: float, stages: Mapping[str, float]) -> dict[str, object]:
-    return {
+def _describe(
+    request_id: bytes,
+    scope: MutableMapping[str, Any],
+    path: str,
+    status: int,
+    seconds: float,
+    call: Call | None,
+) -> dict[str, object]:
+    """Return the fields of a request: who asked, of what, how much, and for how long."""
+    line: dict[str, object] = {
+        "request_id": request_id.decode(),
+        "method": scope["method"],
+        "path": path,
+        "status": status,
         "milliseconds": round(seconds * 1000, 2),
-        "stages": {name: round(spent * 1000, 2) for name, spent in stages.items()},
+        "client": (scope.get("client") or ("",))[0],
+        "key": scope["state"].get("key", ""),
     }
+    if call is not None:
+        line["model"] = call.model
+        line["items"] = call.items
+        line["failed_items"] = call.failed_items
+        line["bytes"] = call.received_bytes
+        line["stages"] = {name: round(spent * 1000, 2) for name, spent in call.seconds.items()}
+    return {name: value for name, value in line.items() if value != ""}
 
 
 def configure_logs(form: str, *, requests: bool = True) -> None:

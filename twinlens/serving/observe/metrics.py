@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+
+from twinlens.version import __version__
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -18,6 +29,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        Info("twinlens_build", "The version that runs", registry=self.registry).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
         self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
         self._refused: dict[str, int] = {}  # refused on arrival, by path, not yet in the counters
         self._requests = Counter(
@@ -26,7 +41,7 @@ class Metrics:
         self._seconds = Histogram(
             "twinlens_request_seconds",
             "Time from the first byte to the answer",
-            ["path"],
+            ["path", "model"],
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -64,10 +79,10 @@ class Metrics:
             "twinlens_requests_in_flight", "Requests being answered", registry=self.registry
         )
 
-    def count_request(self, path: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
+    def count_request(self, path: str, status: int, seconds: float, model: str = "") -> None:
+        """Count one answered request; `model` is the one that answered, if any did."""
         self._child(self._requests, path, str(status)).inc()
-        self._child(self._seconds, path).observe(seconds)
+        self._child(self._seconds, path, model).observe(seconds)
 
     def count_refusal(self, path: str) -> None:
         """Count one request that was refused on arrival.

@@ -1,7 +1,7 @@
 // Classify: images against class names, stored classifiers, or classes with example images.
 import { ask, curl, showTimes } from "./api.js";
-import { byId, el, fill, lines, milliseconds, percent, runner, say } from "./dom.js";
-import { fillModels } from "./models.js";
+import { byId, el, fill, lines, milliseconds, percent, runner, say, showWarning } from "./dom.js";
+import { fillModels, headline } from "./models.js";
 import { PictureField, picture } from "./pictures.js";
 import { Lessons } from "./lessons.js";
 
@@ -25,6 +25,7 @@ export function start() {
     run();
   });
   byId("classify-classes").addEventListener("input", listClasses);
+  byId("classify-model").addEventListener("change", showCard);
   for (const id of ["classify-classes", "classify-stored", "classify-templates", "classify-model", "classify-none", "classify-multi"]) {
     byId(id).addEventListener("change", () => images.files.length && run());
   }
@@ -37,7 +38,15 @@ export function start() {
 
 export async function open() {
   [models] = await Promise.all([fillModels(byId("classify-model"), (model) => model.modalities.includes("image")), listStored()]);
+  showCard();
   for (const field of [images, shown]) field.offer();
+}
+
+/* Show what the chosen model is for. */
+function showCard() {
+  const model = byId("classify-model").value;
+  const told = headline(models.find(({ id }) => id === model) ?? {});
+  byId("classify-card").textContent = told && `Model ${model}: ${told}.`;
 }
 
 async function listStored(chosen) {
@@ -77,6 +86,7 @@ async function classify(signal) {
   const { body, response, took } = await zeroshot(files, fields, signal);
   const earlier = (i) => new Map((before?.body.data[i].labels ?? []).map(({ label, score }) => [label, score]));
   byId("classify-legend").hidden = before === null;
+  showWarning("classify-warning", body.warnings?.join(" "));
   byId("classify-results").replaceChildren(...body.data.map((answer, i) => showAnswer(answer, files[answer.index], earlier(i))));
   showTimes(byId("classify-times"), response);
   return `${files.length === 1 ? "1 image" : `${files.length} images`} in ${milliseconds(took)}.`;

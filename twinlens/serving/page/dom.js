@@ -15,6 +15,12 @@ export function el(tag, options = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/* Show a warning, or hide its place if there is none. */
+export function showWarning(id, text) {
+  byId(id).textContent = text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
+  byId(id).hidden = !text;
+}
+
 export function lines(text) {
   return text.split("\n").map((line) => line.trim()).filter(Boolean);
 }

@@ -2,6 +2,12 @@
 import { ask } from "./api.js";
 import { fill } from "./dom.js";
 
+/* Return what a model is for and not for; empty if its card does not say. */
+export function headline({ card }) {
+  const parts = [card?.domain && `for ${card.domain}`, card?.not_for?.length && `not for ${card.not_for.join("; ")}`];
+  return parts.filter(Boolean).join("; ");
+}
+
 /* Fill a picker with the models that `fits` accepts; return all models. */
 export async function fillModels(select, fits = () => true) {
   const { body } = await ask("/v1/models");

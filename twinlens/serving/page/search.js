@@ -1,6 +1,6 @@
 // Search: by text, image or both, with excluded terms and a filter.
 import { ask, curl, show, showTimes } from "./api.js";
-import { byId, el, fill, milliseconds, runner } from "./dom.js";
+import { byId, el, fill, milliseconds, runner, showWarning } from "./dom.js";
 import { PictureField, encode } from "./pictures.js";
 import { sampleOf, thumbnail } from "./samples.js";
 
@@ -12,6 +12,7 @@ const BROWSED = 24;
 
 let field;
 let run;
+let warnings = new Map(); // by collection: its pictures are not what its model knows
 let ready; // the collections are here, or why they are not
 
 export function start() {
@@ -31,6 +32,7 @@ export function start() {
   for (const id of ["search-minus", "search-filter", "search-k", "search-share", "search-collection"]) {
     byId(id).addEventListener("change", () => (hasQuery() ? run(find, readForm) : id === "search-collection" && run(browse)));
   }
+  byId("search-collection").addEventListener("change", warn);
   byId("search-examples").append(...EXAMPLES.map((text) => el("button", { type: "button", className: "chip", text, on: { click: () => example(text) } })));
 }
 
@@ -53,8 +55,14 @@ async function browse() {
 
 async function listCollections() {
   const { body } = await ask("/collections");
+  warnings = new Map(body.data.map(({ name, warning }) => [name, warning]));
   fill(byId("search-collection"), body.data.map(({ name, count }) => [name, `${name} (${count.toLocaleString("en")})`]));
+  warn();
   if (!body.data.length) throw new Error("This server has no collection: start it with --collection NAME=FOLDER or --images FOLDER, or try `twinlens demo`.");
+}
+
+function warn() {
+  showWarning("search-warning", warnings.get(byId("search-collection").value));
 }
 
 export function findLike(collection, id) {

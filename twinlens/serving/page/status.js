@@ -40,7 +40,7 @@ async function refresh() {
   // Set only when it changes: a screen reader would repeat it with every update.
   const told = isReady ? "Ready." : `Not ready: ${(ready.faults ?? []).join("; ")}`;
   if (byId("status-status").textContent !== told) say(byId("status-status"), told, !isReady);
-  table("status-models", ["Name", "Bundle", "Revision", "Reads", "Dimensions", "Precisions", "Runs on"], models.body.data.map((m) => [m.id, m.bundle, m.revision.slice(0, 12), m.modalities.join(", "), m.dimensions.join(", "), m.precisions.join(", "), m.provider]));
+  table("status-models", ["Name", "For", "Bundle", "Revision", "Reads", "Dimensions", "Precisions", "Runs on"], models.body.data.map((m) => [m.id, m.card?.domain ?? "–", m.bundle, m.revision.slice(0, 12), m.modalities.join(", "), m.dimensions.join(", "), m.precisions.join(", "), m.provider]));
   table("status-collections", ["Name", "Items", "Size", "Bundle", "Recall of images", "of texts"], collections.body.data.map((c) => [c.name, c.count, bytes(c.bytes), c.bundle.name, c.recall.image ?? "–", c.recall.text ?? "–"]));
   table("status-jobs", ["Job", "Kind", "State", "Progress", "Error"], jobs.body.data.slice(0, 20).map((j) => [j.id, j.kind, j.state, meter(j.progress, percent(j.progress)), j.error ?? ""]));
   showMetrics(parse(metrics.body));

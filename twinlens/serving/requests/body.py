@@ -73,6 +73,7 @@ class BodyReader:
         left = self._held_by.pop(call.client, 0) - call.body_bytes
         if left:
             self._held_by[call.client] = left
+        call.received_bytes += call.body_bytes
         call.body_bytes = 0
 
     def expire(self) -> None:

@@ -66,6 +66,10 @@ COLLECTION = component(
         },
         recall_state=RECALL_STATE,
         exact=FLAG,
+        warning={
+            "type": ["string", "null"],
+            "description": "Set if its pictures look unlike what its model knows",
+        },
         bytes=COUNT,
         epoch=COUNT,
     ),
@@ -245,6 +249,7 @@ async def _describe(served: ServedCollection) -> dict[str, Any]:
         "recall_interval": stats["recall_interval"],
         "recall_state": stats["recall_state"],
         "exact": stats["exact"],
+        "warning": (stats["domain"] or {}).get("warning"),
         "bytes": stats["bytes"],
         "epoch": stats["epoch"],
     }

@@ -51,6 +51,9 @@ MODEL_SHAPE = component(
         dimensions=array_of(COUNT),
         modalities=array_of(one_of("image", "text")),
         precisions=array_of(STRING),
+        provider=STRING,
+        engines={"type": "object", "additionalProperties": {"type": "object"}},
+        card={"type": ["object", "null"], "description": "What the model is for and not for"},
     ),
 )
 LOAD = request_object([], bundle={"type": "string", "pattern": f"^{_FOLDER.pattern}$"})
@@ -150,9 +153,13 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         ],
         "precisions": list(served.slots),
         "provider": served.default.encoder.provider,
+        "engines": {
+            precision: dict(slot.model.encoder.engines) for precision, slot in served.slots.items()
+        },
         "similarity": manifest.similarity.kind,
         "templates": list(manifest.templates),
         "has_attention": manifest.attention is not None,
+        "card": manifest.extensions.get("card"),
     }
 
 

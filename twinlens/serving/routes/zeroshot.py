@@ -8,6 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.domain.domain_warning import warn_far
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import Answers
 from twinlens.serving.embedding import embed_items
@@ -71,6 +73,7 @@ ANSWER = component(
         ),
         model=STRING,
         revision=STRING,
+        warnings=array_of(STRING, minItems=1),  # images far from what the model knows
     ),
 )
 
@@ -136,9 +139,9 @@ async def _answer(
     if parsed.is_bare:
         bare = [{"label": one["label"], "score": one["score"]} for one in data[0]["labels"]]
         return service.reply(dump(bare), model, call)
-    content = dump(
-        {"object": "list", "data": data, "model": model.name, "revision": model.revision}
-    )
+    told = {"object": "list", "data": data, "model": model.name, "revision": model.revision}
+    warning = warn_far(model.encoder.manifest, stack_rows(embedded.answers))
+    content = dump(told | ({} if warning is None else {"warnings": [warning]}))
     return service.reply(content, model, call)
 
 
@@ -163,11 +166,15 @@ def label(
     model: ServedModel, answers: Answers, bank: ClassBank, scoring: Scoring
 ) -> list[dict[str, Any]]:
     """Return an entry for each image: its labels or its error."""
-    good = [answer for answer in answers if not isinstance(answer, Exception)]
-    labelled = iter(score(model, np.stack(good), bank, scoring))
+    labelled = iter(score(model, stack_rows(answers), bank, scoring))
     return [
         {"index": i, "error": describe(answer, where=f"images[{i}]")}
         if isinstance(answer, Exception)
         else {"index": i, **next(labelled)}
         for i, answer in enumerate(answers)
     ]
+
+
+def stack_rows(answers: Answers) -> Rows:
+    """Return the embeddings of the items that did not fail."""
+    return np.stack([answer for answer in answers if not isinstance(answer, Exception)])

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from torch import nn
 
 from twinlens.bundle.manifest import ImageSpec, TextSpec
+from twinlens.bundle.model_card import ModelCard
 
 IMAGE_FILE: Final = "image.onnx"
 TEXT_FILE: Final = "text.onnx"
@@ -82,3 +83,4 @@ class Description:
     matryoshka_dims: tuple[int, ...] = ()
     any_dimension: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    card: ModelCard | None = None  # None: nothing is known of what it is for

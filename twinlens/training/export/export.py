@@ -25,6 +25,7 @@ from twinlens.bundle.manifest import (
     TextSpec,
     Variant,
 )
+from twinlens.bundle.model_card import EXTENSION
 from twinlens.bundle.store import write_bundle
 from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import ConflictError, InputError
@@ -212,6 +213,7 @@ def _build_manifest(description: Description, parts: _Parts) -> Manifest:
         attention=parts.attention,
         templates=description.templates,
         provenance={**description.provenance, "versions": describe_versions()},
+        extensions={EXTENSION: description.card.to_extension()} if description.card else {},
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from twinlens.bundle.model_card import ModelCard
 from twinlens.training.data.tokens import text_spec
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.export.description import (
@@ -38,6 +39,15 @@ def load(rest: str, options: SourceOptions) -> Description:
         similarity=read_similarity(run.learned),
         templates=options.templates or ("{}",),
         provenance=describe_run(run),
+        card=write_card(run.data),
+    )
+
+
+def write_card(data: Mapping[str, Any]) -> ModelCard:
+    """Return what is known of a run's purpose: it knows images like its training data."""
+    return ModelCard(
+        domain="images like its training data",
+        training_data=f"{data['count']:,} images, fingerprint {data['fingerprint'][:12]}",
     )
 
 

@@ -1,0 +1,109 @@
+"""Remembers which engine was chosen, so that only the first start on a machine measures.
+
+A choice holds for one machine, number of threads, bundle revision, tower, precision and set of
+package versions. What must stay true: a record that cannot be read or written costs a measurement
+and nothing else; nothing is written outside the cache folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from twinlens.bundle.engine.choice import Choice, Contender
+
+FILE_NAME = "engines.json"
+_MOST = 512  # choices that are kept; the oldest go
+_CPU_INFO = Path("/proc/cpuinfo")
+_TELLING = ("model name", "flags", "CPU part", "Features")  # what sets one kind of CPU apart
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a choice was measured for."""
+
+    revision: str
+    tower: str
+    precision: str
+    threads: int
+    versions: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of this subject on this machine."""
+        parts = [*map(str, asdict(self).values()), describe_machine()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def find_cache_folder() -> Path:
+    """Return the folder of what can be measured again: TWINLENS_CACHE, else the user's cache."""
+    named = os.environ.get("TWINLENS_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData/Local")))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library/Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "twinlens"
+
+
+def describe_machine(info: Path = _CPU_INFO) -> str:
+    """Return what tells this kind of CPU from others: its model and its instructions."""
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    facts = {name.strip(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
+    told = [facts[name] for name in _TELLING if name in facts]
+    return "\n".join([platform.machine(), *(told or [platform.processor()])])
+
+
+def read_choice(subject: Subject) -> Choice | None:
+    """Return the remembered choice, or None if there is none that can be read."""
+    entry = _read_all().get(subject.key)
+    if not isinstance(entry, dict):
+        return None
+    try:
+        cosine = entry["cosine"]
+        choice = Choice(
+            entry["engine"],
+            str(entry["reason"]),
+            None if cosine is None else float(cosine),
+            tuple(map(float, entry["speedups"])),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    return choice if choice.engine in get_args(Contender) else None
+
+
+def write_choice(subject: Subject, choice: Choice) -> None:
+    """Remember a choice; a folder that cannot be written is no failure."""
+    entries = _read_all()
+    entries.pop(subject.key, None)
+    told = {"revision": subject.revision, "tower": subject.tower, "precision": subject.precision}
+    entries[subject.key] = told | asdict(choice)
+    kept = dict(list(entries.items())[-_MOST:])
+    path = find_cache_folder() / FILE_NAME
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(json.dumps(kept, indent=1))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _read_all() -> dict[str, Any]:
+    try:
+        found = json.loads((find_cache_folder() / FILE_NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
