@@ -23,6 +23,7 @@ DEPENDS = {
     "filter": "the grammar of filters",
     "head": "the heads of a bundle's attention",
     "duplicate_class": "whether two classes have one name",
+    "token_ids": "whether a vocabulary lies on the machine",
     "vector_mismatch": "the length of a collection's embeddings",
     "image_decode_failed": "whether bytes are an image",
     "url_not_allowed": "whether a text is a URL",

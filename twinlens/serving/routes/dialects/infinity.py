@@ -7,7 +7,7 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
+from twinlens.serving.openapi.declaration import PICTURE, answer, declare
 from twinlens.serving.openapi.schemas import (
     COUNT,
     NUMBER,
@@ -19,7 +19,6 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.routes.dialects import openai
-from twinlens.serving.routes.dialects.openai_request import REQUEST
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 
@@ -44,13 +43,7 @@ def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["infinity"], route_class=HotRoute)
 
-    @router.post(
-        "/embeddings_image",
-        **declare(
-            {200: answer(openai.ANSWER, "An embedding for each input")},
-            json_body(REQUEST, one={"input": [PICTURE]}),
-        ),
-    )
+    @router.post("/embeddings_image", **openai.declare_embeddings(one={"input": [PICTURE]}))
     async def embed_images(request: Request) -> Response:
         """Embed images at infinity's former path for them."""
         return await openai.answer_request(service, request, "image")

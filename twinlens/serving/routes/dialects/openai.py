@@ -57,26 +57,32 @@ _VLLM_MESSAGES = [
 ]
 
 
-def build_router(service: Service) -> APIRouter:
-    """Return the router of this file."""
-    router = APIRouter(tags=["openai"], route_class=HotRoute)
-    declared = declare(
+_EXAMPLES: dict[str, Any] = {
+    "openai": {"input": ["a red square"], "encoding_format": "base64"},
+    "infinity": {"input": [PICTURE], "modality": "image"},
+    "jina": {"input": [{"text": "a red square"}, {"image": PICTURE}]},
+    "vllm": {"messages": _VLLM_MESSAGES},
+}
+
+
+def declare_embeddings(**examples: Any) -> dict[str, Any]:
+    """Return the declaration of a path that reads and answers OpenAI's shape."""
+    return declare(
         {200: answer(ANSWER, "An embedding for each input", **{RAW: {"schema": STRING}})},
-        json_body(
-            REQUEST,
-            openai={"input": ["a red square"], "encoding_format": "base64"},
-            infinity={"input": [PICTURE], "modality": "image"},
-            jina={"input": [{"text": "a red square"}, {"image": PICTURE}]},
-            vllm={"messages": _VLLM_MESSAGES},
-        ),
+        json_body(REQUEST, **examples),
         message_field="detail",  # Voyage's and Jina's
     )
 
-    @router.post("/embeddings", include_in_schema=False, **declared)
+
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["openai"], route_class=HotRoute)
+
+    @router.post("/embeddings", include_in_schema=False, **declare_embeddings(**_EXAMPLES))
     @router.post(
         "/v1/embeddings",
         summary="Embed in OpenAI's shape, or in infinity's, Jina's or vLLM's",
-        **declared,
+        **declare_embeddings(**_EXAMPLES),
     )
     async def embeddings(request: Request) -> Response:
         """Embed in OpenAI's shape."""

@@ -53,11 +53,14 @@ INFO = component(
 _PAIR = array_of(TEXT, minItems=2, maxItems=2)
 PREDICTION = component(
     "PredictRequest",
-    open_request_object(
-        ["inputs"],
-        inputs=either(TEXT, array_of(TEXT, minItems=1), array_of(_PAIR, minItems=1)),
-        classifier=STRING,
-        model=STRING,
+    either(
+        open_request_object(["inputs"], inputs=array_of(_PAIR, minItems=1), model=STRING),
+        open_request_object(
+            ["inputs", "classifier"],
+            inputs=either(TEXT, array_of(TEXT, minItems=1)),
+            classifier=STRING,
+            model=STRING,
+        ),
     ),
 )
 _LABELS = array_of(closed_object(["label", "score"], label=STRING, score=NUMBER))
@@ -119,19 +122,19 @@ async def predict(service: Service, fields: Fields, call: Call) -> Response:
     """Answer `/predict`: the labels of a stored classifier for texts, the cosines of pairs."""
     limits = service.settings.limits
     texts, pairs = _read_inputs(fields, limits)
-    name = fields.text("classifier")
+    name = None if pairs else fields.text("classifier")
+    if not pairs and name is None:
+        raise InputError(
+            "classifier is missing: the name of a stored one, whose classes are scored (PUT "
+            "/classifiers/NAME); pairs of texts need none",
+            field="classifier",
+        )
     with service.registry.lease(fields.text("model")) as model:
-        if pairs:
+        if name is None:
             rows, _ = await embed_all_or_fail(service, model, pairs, _names(pairs), call)
             cosines = (rows[0::2] * rows[1::2]).sum(axis=1)
             told: list[Any] = [[{"label": "similarity", "score": float(x)}] for x in cosines]
         else:
-            if name is None:
-                raise InputError(
-                    "classifier is missing: the name of a stored one, whose classes are scored "
-                    "(PUT /classifiers/NAME); pairs of texts need none",
-                    field="classifier",
-                )
             bank = service.classifiers.get(name, model.revision).bank
             rows, _ = await embed_all_or_fail(service, model, texts, _names(texts), call)
             told = [_shorten(one) for one in score(model, np.asarray(rows), bank, Scoring())]
