@@ -34,7 +34,6 @@ def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") ->
         raise InputError(
             f"{field} has shape {rows.shape}; this collection holds embeddings of dimension {dim}",
             field=field,
-            code="vector_mismatch",
         )
     if len(rows) == 1:  # the general path below would add a tenth to a single query's search
         length = math.sqrt(rows[0] @ rows[0])

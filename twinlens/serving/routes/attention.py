@@ -33,9 +33,10 @@ from twinlens.serving.openapi.schemas import (
     open_object,
 )
 from twinlens.serving.requests.answers import dump
-from twinlens.serving.requests.fields import Fields
+from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
-from twinlens.serving.routes.embed_request import read_image_request
+from twinlens.serving.requests.multipart import parse_form
+from twinlens.serving.routes.embed import as_options
 from twinlens.serving.service import Service
 
 _WAITING = 16  # slow and rarely used: one at a time, with a short queue
@@ -138,3 +139,22 @@ def _run(model: ServedModel, item: InputItem, call: Call) -> tuple[Pixels, Rows]
     maps = compute_attention(model, pixels)
     call.add("encode", call.clock.now() - began)
     return pixels, maps
+
+
+def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields]:
+    """Return the one image of a request, and its options."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("image/"):
+        return InputItem(image=body), Fields(as_options(dict(request.query_params)))
+    if content_type.startswith("multipart/form-data"):
+        form = parse_form(body, content_type)
+        files = [content for contents in form.files.values() for content in contents]
+        if len(files) != 1:
+            raise InputError(f"the form holds {len(files)} files; send one", field="image")
+        values = {name: values[-1] for name, values in form.values.items()}
+        return InputItem(image=files[0]), Fields(as_options(values))
+    fields = parse_object(body, content_type)
+    image = fields.text("image")
+    if image is None:
+        raise InputError("image is missing: a data URI or base64", field="image")
+    return InputItem(image=image), fields
