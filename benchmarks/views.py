@@ -18,6 +18,7 @@ from report import Report, parse_arguments, time_interleaved
 from twinlens.training.seeds import generator
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.maker import ViewMaker
+from twinlens.training.views.pictures import whole_pictures
 
 SIDES = ((36, 32), (74, 64), (147, 128), (257, 224))  # stored side, side of the view
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,7 +74,7 @@ def contenders(
     pictures = [Image.fromarray(np.asarray(image)) for image in images]
     planes = images.permute(0, 3, 1, 2).contiguous()
     return (
-        lambda: maker(images, generator(1)),
+        lambda: maker(whole_pictures(images), generator(1)),
         lambda: torch.stack([on_pillow(picture) for picture in pictures]),
         lambda: torch.stack([on_tensors(plane) for plane in planes]),
     )

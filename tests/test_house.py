@@ -17,6 +17,7 @@ from docs import draw_map
 from docs.tree import PACKAGE, Tree, measure_heights
 
 ROOT = Path(__file__).resolve().parent.parent
+FITTING = "twinlens.bundle.pull.fitting"
 FORBIDDEN = ("torch", "torchvision", "onnx", "onnxscript", "triton", "open_clip", "timm")
 
 # Makes each forbidden library fail to import, wherever and however late somebody tries.
@@ -45,7 +46,8 @@ def list_modules(room: str) -> list[str]:
 
 @pytest.mark.parametrize("room", ["serving", "index", "bundle"])
 def test_every_module_of_a_serving_room_imports_without_torch(room: str) -> None:
-    names = list_modules(room)
+    """But for what fits a pulled model's graphs: it needs onnx, and is imported by a pull alone."""
+    names = [name for name in list_modules(room) if not name.startswith(FITTING)]
     result = run_python(_BLOCK + "".join(f"import {name}\n" for name in names))
     assert result.returncode == 0, result.stderr
 
@@ -84,6 +86,11 @@ def test_the_help_is_quick_and_loads_no_room() -> None:
 BAD_IMPORTS = [
     ("serving/__init__.py", "import torch", "twinlens.serving -> torch"),
     ("bundle/store.py", "def late() -> None:\n    import torch", "twinlens.bundle.store -> torch"),
+    (
+        "bundle/pull/convert.py",
+        "def late() -> None:\n    import onnx",
+        "twinlens.bundle.pull.convert -> onnx",
+    ),
     ("bundle/graph.py", "import twinlens.serving", "twinlens.bundle.graph -> twinlens.serving"),
     (
         "bundle/classes.py",

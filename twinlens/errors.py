@@ -85,6 +85,12 @@ class MissingDependencyError(InputError):
     code = "missing_dependency"
 
 
+class PullError(InputError):
+    """A model that could not be pulled; `code` says why: gated, unreachable, damaged, disk_full."""
+
+    code = "pull_failed"
+
+
 class OverloadedError(TwinlensError):
     """The server is at capacity; retry after `retry_after` seconds."""
 

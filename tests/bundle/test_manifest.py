@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from twinlens.bundle.manifest import check_path, parse_manifest
+from tests.conftest import TOY_MANIFEST
+from twinlens.bundle.manifest import Variant, check_path, parse_manifest
 from twinlens.bundle.store import read_manifest
 from twinlens.errors import BundleError
 
@@ -43,8 +45,8 @@ def test_a_manifest_survives_a_round_trip(toy_bundle: Path) -> None:
         ({"extensions": {"card": "text"}}, "extensions.card is 'text'; expected an object"),
         ({"extensions": {"card": {"required": 1}}}, "extensions.card.required is 1"),
         (
-            {"extensions": {"prompts": {"required": True, "query": "query: "}}},
-            "extension 'prompts' shapes the embeddings and is unknown to this version",
+            {"extensions": {"rotation": {"required": True, "degrees": 90}}},
+            "extension 'rotation' shapes the embeddings and is unknown to this version",
         ),
     ],
 )
@@ -83,3 +85,24 @@ def test_paths_that_leave_the_bundle_are_refused(path: str) -> None:
 
 def test_plain_relative_paths_pass() -> None:
     assert check_path("towers/image.onnx") == "towers/image.onnx"
+
+
+def test_a_towers_files_begin_with_the_one_that_the_others_are_judged_by() -> None:
+    variants = (
+        Variant("text", "int8", "t8.onnx", 0.99, 2.0),
+        Variant("image", "fp16", "i.onnx", 1, 1),
+    )
+    manifest = replace(TOY_MANIFEST, variants=variants)
+    assert list(manifest.list_graphs("text").items()) == [
+        ("fp32", "text.onnx"),
+        ("int8", "t8.onnx"),
+    ]
+    alone = replace(TOY_MANIFEST, variants=(Variant("text", "int8", "text.onnx", 0.99, 1.0),))
+    assert alone.list_graphs("text") == {"int8": "text.onnx"}
+
+
+def test_a_crop_that_rounds_is_not_written_so_that_older_versions_read_the_bundle() -> None:
+    assert TOY_MANIFEST.image is not None
+    assert '"crop"' not in TOY_MANIFEST.to_json()
+    floor = replace(TOY_MANIFEST, image=replace(TOY_MANIFEST.image, crop="floor"))
+    assert parse_manifest(floor.to_json()) == floor

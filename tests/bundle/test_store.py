@@ -273,10 +273,8 @@ def test_an_extension_is_outside_the_revision_and_survives_a_round_trip(
 
 
 def test_a_required_extension_counts_into_the_revision(
-    toy_bundle: Path, make_toy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    toy_bundle: Path, make_toy: Callable[..., Path]
 ) -> None:
-    known = frozenset({"prompts"})
-    monkeypatch.setattr("twinlens.bundle.manifest.OBEYED_EXTENSIONS", known)
-    prompts = {"prompts": {"required": True, "query": "query: "}}
+    prompts = {"prompts": {"required": True, "by_purpose": {"query": "query: "}}}
     manifest = verify_bundle(make_toy(extensions=prompts))
     assert manifest.revision != verify_bundle(toy_bundle).revision

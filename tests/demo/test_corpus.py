@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from twinlens.demo import DemoCorpus, draw_corpus, find_cache
+from twinlens.demo import DemoCorpus, draw_corpus
 from twinlens.demo.drawings import count_drawings
 from twinlens.demo.picture import Picture
 from twinlens.errors import ConflictError
@@ -81,9 +80,3 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         draw_corpus(tmp_path / "demo", find=lambda: None, track=stop)
     assert not (tmp_path / "demo").exists()
-
-
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG is of other systems")
-def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert find_cache() == tmp_path / "twinlens"

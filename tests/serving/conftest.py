@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from twinlens.bundle.image.image_source import ImageLimits, open_image
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
 from twinlens.errors import ImageError
 from twinlens.serving.admission.protocol import build_protocol
@@ -73,7 +74,7 @@ class FakeEncoder:
 
     def preprocess(self, image: Any) -> NDArray[np.uint8]:
         try:
-            with Image.open(io.BytesIO(image)) as opened:
+            with open_image(image, ImageLimits()) as opened:
                 return np.asarray(opened.convert("RGB").resize((SIDE, SIDE)))
         except Exception:
             raise ImageError("the image is damaged") from None

@@ -108,7 +108,8 @@ def small_config(name: str, **settings: Any) -> Config:
         "device": "cpu",
     }
     chosen |= settings
-    if objective.find_extra(Masks) is not None:  # only a vit has patches to hide
+    own = chosen["encoder"].startswith("resnet")
+    if own and objective.find_extra(Masks) is not None:  # only a vit has patches to hide
         chosen["encoder"] = f"vit-nano/{PATCH}"
     return Config(method, objective, TrainingSettings(**chosen))
 

@@ -21,7 +21,9 @@ from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, read_golden, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
+from twinlens.bundle.location import BUILTIN, find_bundle
 from twinlens.bundle.manifest import Manifest
+from twinlens.bundle.prompts import add_prompt
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
 from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
@@ -29,7 +31,6 @@ from twinlens.bundle.tower import IMAGE_BATCH, Tower, TowerName, find_tower_file
 from twinlens.bundle.trial import GoldenSample, open_tower
 from twinlens.errors import BundleError, InputError
 
-BUILTIN = "builtin"
 _CACHED_BANKS = 16
 
 
@@ -44,24 +45,19 @@ def open_bundle(
     fast: bool = False,
     limits: ImageLimits | None = None,
 ) -> Encoder:
-    """Open the bundle at a path, or the one that ships with the package (`builtin`).
+    """Open the bundle at a path, the one that ships with the package (`builtin`), or a ready model.
 
-    `precision` selects a variant if the bundle has it, or bf16 where this machine computes in it;
-    `engine` is `onnxruntime`, `openvino`, or `auto`: the one that was measured to be faster here.
-    `fast` decodes large JPEG files at reduced size. `verify` checks every file's hash first; turn
-    it off only for a folder that this program has verified before.
+    A ready model is `hf:OWNER/NAME[@REVISION]` or the folder of one: it is pulled at first use,
+    and opened from the cache afterwards. `precision` selects a variant if the bundle has it, or
+    bf16 where this machine computes in it; `engine` is `onnxruntime`, `openvino`, or `auto`: the
+    one that was measured to be faster here. `fast` decodes large JPEG files at reduced size.
+    `verify` checks every file's hash first; turn it off only for a folder that this program has
+    verified before.
     """
-    folder = find_bundle(path_or_name)
+    folder = find_bundle(path_or_name, (precision,))
     manifest = verify_bundle(folder, hashes=verify)
     runtime = Runtime(device, threads, engine)
     return Encoder(folder, manifest, precision, runtime, fast=fast, limits=limits)
-
-
-def find_bundle(path_or_name: str | Path) -> Path:
-    """Return the folder of a bundle given by path or by the name `builtin`."""
-    if str(path_or_name) == BUILTIN and not Path(BUILTIN, "bundle.json").exists():
-        return Path(__file__).parent / BUILTIN
-    return Path(path_or_name).expanduser()
 
 
 class Encoder:
@@ -92,7 +88,7 @@ class Encoder:
         if manifest.text:
             self._tokenizer = open_tokenizer(manifest.text, folder)
             self._open_tower("text", precision)
-        if precision not in self.precisions.values():
+        if precision not in ("fp32", *self.precisions.values()):
             have = sorted({v.precision for v in manifest.variants} | {"fp32"})
             raise InputError(
                 f"precision {precision!r} is not in bundle {manifest.name!r}; it has "
@@ -162,10 +158,17 @@ class Encoder:
         ]
         return self.shorten(self._stack(rows), dimensions)
 
-    def embed_texts(self, texts: Sequence[str], *, dimensions: int | None = None) -> Rows:
-        """Return the embeddings (n, d) of strings."""
+    def embed_texts(
+        self,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        input_type: str | None = None,
+    ) -> Rows:
+        """Return the embeddings (n, d) of strings, behind the bundle's prompt for `input_type`."""
         if isinstance(texts, str):
             raise InputError("texts must be a list; wrap a single text as [text]", field="texts")
+        texts = add_prompt(self.manifest, texts, input_type)
         return self.shorten(self.encode_tokens(self.tokenize(texts)), dimensions)
 
     def zero_shot(
@@ -292,4 +295,4 @@ class Encoder:
         return np.concatenate(rows) if rows else np.zeros((0, self.embedding_dim), np.float32)
 
 
-__all__ = ["BundleError", "Encoder", "find_bundle", "open_bundle"]
+__all__ = ["BUILTIN", "BundleError", "Encoder", "find_bundle", "open_bundle"]

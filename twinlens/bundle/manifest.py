@@ -19,7 +19,7 @@ from twinlens.errors import BundleError
 FORMAT = 1
 KNOWN_FORMATS = (1,)
 # Extensions with `required: true` that this version obeys; a bundle with another one is refused.
-OBEYED_EXTENSIONS: frozenset[str] = frozenset()
+OBEYED_EXTENSIONS: frozenset[str] = frozenset({"prompts"})
 MANIFEST_NAME = "bundle.json"
 
 
@@ -42,6 +42,8 @@ class ImageSpec:
     channels: Literal["rgb"] = "rgb"
     # When CMYK, alpha or palette become RGB: before the resize for timm, after it for open_clip.
     convert: Literal["before_resize", "after_resize"] = "before_resize"
+    # How half a pixel is rounded where the crop begins: torchvision rounds, transformers cuts off.
+    crop: Literal["round", "floor"] = "round"
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,20 @@ class Manifest:
         """The extensions that shape embeddings or scores."""
         return {name: value for name, value in self.extensions.items() if value.get("required")}
 
+    def list_graphs(self, tower: str) -> dict[str, str]:
+        """Return a tower's files by precision; the first is the one the others are judged by."""
+        spec = self.image if tower == "image" else self.text
+        assert spec is not None
+        found: dict[str, str] = {v.precision: v.file for v in self.variants if v.tower == tower}
+        own = next((name for name, file in found.items() if file == spec.file), "fp32")
+        return {own: spec.file, **found}
+
     def to_json(self) -> str:
         """Return the text of `bundle.json`; equal manifests give equal bytes."""
-        return (
-            json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
-            + "\n"
-        )
+        fields = dataclasses.asdict(self)
+        if self.image is not None and self.image.crop == "round":
+            del fields["image"]["crop"]  # versions before it was added read the bundle too
+        return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _check_extension(name: str, value: object) -> None:

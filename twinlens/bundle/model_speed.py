@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinlens.bundle.encoder import Encoder, find_bundle, open_bundle
+from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.bundle.tower import IMAGE_BATCH, TEXT_BATCH
-from twinlens.errors import BundleError
+from twinlens.errors import BundleError, PullError
 
 SECONDS = 1.0  # of work for each tower
 _OFFLINE = "HF_HUB_OFFLINE"
@@ -32,14 +32,14 @@ class ModelSpeed:
 
 def open_offline(source: str) -> Encoder:
     """Open a model that lies on this machine; raise if it does not."""
-    with _offline():
-        folder = find_bundle(source)
-        if not (folder / "bundle.json").is_file():
-            raise BundleError(
-                f"{source} is not on this machine; pull it first: twinlens pull {source}",
-                code="not_found",
-            )
-        return open_bundle(source)
+    try:
+        with _offline():
+            return open_bundle(source)
+    except PullError:
+        raise BundleError(
+            f"{source} is not on this machine; pull it first: twinlens pull {source}",
+            code="not_found",
+        ) from None
 
 
 def measure_speed(encoder: Encoder) -> ModelSpeed:

@@ -118,17 +118,15 @@ class TowerFile:
 def find_tower_file(
     folder: Path, manifest: Manifest, tower: TowerName, precision: str
 ) -> TowerFile:
-    """Return a tower at `precision`, or at fp32 if the bundle has no such variant of it.
+    """Return a tower at `precision`, or at its reference if the bundle has no such variant.
 
     bf16 needs no file of its own: without one it is the fp32 graph, computed in bf16.
     """
-    spec = manifest.image if tower == "image" else manifest.text
-    assert spec is not None
-    files = {v.precision: v.file for v in manifest.variants if v.tower == tower}
-    files["fp32"] = spec.file
+    files = manifest.list_graphs(tower)
+    reference = next(iter(files))
     if precision in files:
         return TowerFile(folder, manifest, tower, files[precision], precision)
     stored = any(v.precision == precision for v in manifest.variants)
-    if precision == "bf16" and not stored:
-        return TowerFile(folder, manifest, tower, spec.file, "bf16", in_bf16=True)
-    return TowerFile(folder, manifest, tower, spec.file, "fp32")
+    if precision == "bf16" and reference == "fp32" and not stored:
+        return TowerFile(folder, manifest, tower, files[reference], "bf16", in_bf16=True)
+    return TowerFile(folder, manifest, tower, files[reference], reference)

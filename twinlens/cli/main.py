@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "classify": ("twinlens.cli.bundle.classify", "classify", "Use an encoder"),
     "search": ("twinlens.cli.index.search", "search", "Use an encoder"),
     "index": ("twinlens.cli.index.index", "app", "Collections"),
+    "pull": ("twinlens.cli.bundle.pull", "pull", "Bundles"),
     "export": ("twinlens.cli.bundle.export", "export", "Bundles"),
     "kernels": ("twinlens.cli.bundle.kernels", "app", "Bundles"),
     "check": ("twinlens.cli.bundle.check", "check", "Bundles"),
@@ -42,6 +43,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 # Where settings stand that are no options, by command.
 SERVE_TABLES = {"serve": SERVE_SETTINGS}
+# Libraries that only some commands need -> the extra that installs them.
+_EXTRAS = {
+    **dict.fromkeys(["torch", "torchvision", "open_clip", "timm", "onnx"], "cpu,train"),
+    **dict.fromkeys(["onnxscript", "onnx_ir", "safetensors"], "cpu,train"),
+    **dict.fromkeys(["onnxruntime", "faiss"], "cpu"),
+}
 
 _HELP = """Train encoders, export them as bundles, index with them, serve them.
 
@@ -113,12 +120,25 @@ def _guard(action: Callable[[], object], debug: bool) -> int:
             raise
         print_error(error.message)
         return 2 if isinstance(error, InputError) else 1
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if debug or library not in _EXTRAS:
+            return _report_bug(error, debug)
+        print_error(
+            f"this command needs {library}, which is not installed; install it with"
+            f" `pip install 'twinlens[{_EXTRAS[library]}]'`"
+        )
+        return 2
     except Exception as error:
-        if debug:
-            raise
-        print_error(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
-        return 1
+        return _report_bug(error, debug)
     return 0
+
+
+def _report_bug(error: Exception, debug: bool) -> int:
+    if debug:
+        raise error
+    print_error(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
+    return 1
 
 
 def _print_version(wanted: bool) -> None:

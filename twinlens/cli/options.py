@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.terminal import print_note
+
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder
 
-Bundle = Annotated[
-    str, typer.Option("--bundle", "-b", help="Path of a bundle, or `builtin`.", metavar="PATH")
-]
+BUNDLE_HELP = "A bundle's path, `builtin`, or a ready model: hf:OWNER/NAME or its folder."
+
+Bundle = Annotated[str, typer.Option("--bundle", "-b", help=BUNDLE_HELP, metavar="BUNDLE")]
 PrecisionOption = Annotated[
     str, typer.Option(help="A precision of the bundle: fp32, int8, fp16; bf16 by OpenVINO.")
 ]
@@ -21,6 +25,16 @@ Engines = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Threads of the encoder; default: one per physical core.", min=1)
+]
+Exif = Annotated[
+    bool | None,
+    typer.Option(
+        "--exif/--no-exif",
+        help="EXIF as metadata of indexed images: time, camera, place; default: but for tables.",
+    ),
+]
+Place = Annotated[
+    bool, typer.Option("--place/--no-place", help="With EXIF, where images were taken.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
@@ -32,7 +46,15 @@ def open_encoder(
     threads: int | None = None,
     engine: str = "auto",
 ) -> Encoder:
-    """Open the bundle that the options name."""
+    """Open the bundle that the options name; a ready model is pulled at first."""
     from twinlens.bundle.encoder import open_bundle
 
-    return open_bundle(bundle, precision=precision, device=device, threads=threads, engine=engine)
+    folder = locate_bundle(bundle, (precision,))
+    return open_bundle(folder, precision=precision, device=device, threads=threads, engine=engine)
+
+
+def locate_bundle(bundle: str, precisions: Sequence[str] = ("fp32",)) -> Path:
+    """Return the folder of a bundle; lines on standard error tell what is pulled."""
+    from twinlens.bundle.encoder import find_bundle
+
+    return find_bundle(bundle, precisions, tell=print_note)

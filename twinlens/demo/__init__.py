@@ -4,7 +4,7 @@ It contains every emoji of the system's colour emoji font, if there is one; othe
 letters, animals and things drawn by code. Twinlens ships no images.
 """
 
-from twinlens.demo.corpus import DemoCorpus, draw_corpus, find_cache
+from twinlens.demo.corpus import DemoCorpus, draw_corpus
 from twinlens.demo.emoji import find_font
 
-__all__ = ["DemoCorpus", "draw_corpus", "find_cache", "find_font"]
+__all__ = ["DemoCorpus", "draw_corpus", "find_font"]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -76,17 +74,6 @@ def draw_corpus(
     else:
         pictures, total = font.draw_all(SIDE), len(list_characters())
     return DemoCorpus(folder, _write(folder, source, track(pictures, total)), source, reused=False)
-
-
-def find_cache() -> Path:
-    """Return the user's cache folder."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData/Local")))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "twinlens"
 
 
 def _describe(font: EmojiFont | None) -> DemoSource:

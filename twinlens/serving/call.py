@@ -40,6 +40,7 @@ class Call:
     is_background: bool = False
     model: str = ""  # that answered
     items: int = 0
+    input_type: str | None = None  # what the texts are for, where the bundle has prompts
     failed_items: int = 0
     body_bytes: int = 0  # held for this request
     received_bytes: int = 0  # of its body, once it has ended

@@ -20,7 +20,7 @@ from types import FrameType, MappingProxyType
 import uvicorn
 from fastapi import APIRouter
 
-from twinlens.bundle.encoder import open_bundle
+from twinlens.bundle.encoder import find_bundle, open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
 from twinlens.bundle.model_card import read_card
 from twinlens.errors import InputError
@@ -93,8 +93,9 @@ def build_opener(
     )
 
     def open_encoder(source: str, precision: str) -> StagedEncoder:
+        folder = find_bundle(source, settings.precisions, tell=log.info)
         encoder = open_bundle(
-            source,
+            folder,
             precision=precision,
             device=device,
             threads=threads,

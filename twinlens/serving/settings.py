@@ -11,12 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from twinlens.bundle.image.image_source import FORMATS
 from twinlens.errors import InputError
 from twinlens.serving.keys import Key
 
 MIB = 1024 * 1024
 _INTEGER_LISTS = ("fetching.ports", "batching.text_buckets")
-_FORMATS = ("jpeg", "png", "webp", "gif", "bmp")
+_FORMATS = tuple(map(str.lower, FORMATS))
 _AT_LEAST_ONE = (
     "limits.head_bytes",
     "limits.head_fields",
@@ -115,6 +116,7 @@ class ServerSettings:
     fetching: Fetching = field(default_factory=Fetching)
     data: Path | None = None  # keeps classifiers, jobs and collections over restarts
     bundles: Path | None = None  # folder from which an admin may load bundles by name
+    allow_pull: bool = False  # an admin may load ready models, which contacts the hub
     keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
     hosts: tuple[str, ...] = ()  # allowed Host names; none: any, on loopback only its own names
     cors_origins: tuple[str, ...] = ()

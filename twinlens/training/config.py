@@ -27,9 +27,13 @@ class TrainingSettings:
     encoder: str = "resnet18"
     pretrained: bool = False  # timm and open_clip: start from released weights
     image_size: int = 32
-    stored_size: int = 0  # side at which images are kept before cropping; 0 = image_size * 1.15
+    stored_size: int = 0  # short side at which pictures are kept before cropping; 0 = 2 image_size
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    drop_path: float = 0.0  # share of images that skip a block, from 0 at the first block to this
+    drop_path_even: bool = False  # the same at each block (our own vit-*)
+    layer_scale: float = 0.0  # what a block's output is scaled by at first, learned; 0 = no scale
+    norm_eps: float = 0.0  # of the towers' LayerNorms; 0 = as the encoder has it
 
     text_width: int = 256
     text_depth: int = 2
@@ -51,9 +55,12 @@ class TrainingSettings:
     warmup: int = 0  # optimizer steps
     momentum: float = 0.9
     beta2: float = 0.999
+    adam_eps: float = 1e-8
     trust: float = 0.001  # LARS: a layer's step at lr 1, over the length of its weights
     weight_decay: float = 5e-4
     weight_decay_end: float = -1.0  # negative = constant
+    layer_decay: float = 1.0  # a layer's rate is this share of the next one's, in both towers
+    patch_rate: float = 1.0  # of the layer that cuts patches, as a share of lr; 0 = frozen
     clip: float = 0.0  # largest gradient norm; 0 = off
 
     batchnorm: Literal["sync", "local", "split"] = "sync"
@@ -133,9 +140,9 @@ def build(cls: type[Instance], content: Mapping[str, Any]) -> Instance:
 def differences(one: Any, other: Any) -> list[str]:
     """Return the keys in which two dataclass instances differ."""
     return [
-        f"{key} ({_get(one, key)} before, {_get(other, key)} now)"
+        f"{key} ({get_value(one, key)} before, {get_value(other, key)} now)"
         for key in known_keys(one)
-        if _get(one, key) != _get(other, key)
+        if get_value(one, key) != get_value(other, key)
     ]
 
 
@@ -170,7 +177,8 @@ def _replace(instance: Any, key: str, text: str) -> Any:
     return dataclasses.replace(instance, **{name: value})
 
 
-def _get(instance: Any, key: str) -> Any:
+def get_value(instance: Any, key: str) -> Any:
+    """Return the value of a key, nested ones with dots."""
     for name in key.split("."):
         instance = getattr(instance, name)
     return instance

@@ -64,23 +64,29 @@ class Ema:
 class Queue:
     """The last `size` rows (size, dim) named `source`: the teacher's, or the student's detached.
 
-    Filled with random unit rows at the start.
+    With `view`, those of that view alone. Filled with random unit rows at the start.
     """
 
     name: str
     size: int
     dim: int
     source: str
+    view: int | None = None
 
 
 @dataclass(frozen=True)
 class Centre:
-    """The running mean (dim,) of the teacher's rows named `source`."""
+    """The running mean (dim,) of the teacher's rows named `source`.
+
+    With `count`, rows are sums, and the row of that name (n,) says of how many; a batch that has
+    none leaves the centre as it is.
+    """
 
     name: str
     dim: int
     momentum: float
     source: str
+    count: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ class LossInputs:
     state: Mapping[str, Tensor]
     extra: Mapping[str, Tensor]
     progress: TrainingProgress
+    teacher_shared: BatchRows = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,6 +211,10 @@ class Objective(abc.ABC):
 
     def shared(self, net: Network) -> BatchRows:
         """Return the parameters that the loss itself uses."""
+        return {}
+
+    def teacher_shared(self, net: Network) -> BatchRows:
+        """Return the parameters of the EMA teacher that the loss itself uses."""
         return {}
 
     def state(self) -> tuple[Declaration, ...]:

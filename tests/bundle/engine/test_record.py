@@ -14,7 +14,6 @@ from twinlens.bundle.engine.record import (
     FILE_NAME,
     Subject,
     describe_machine,
-    find_cache_folder,
     read_choice,
     write_choice,
 )
@@ -106,17 +105,6 @@ def test_only_the_record_is_left_in_the_cache(cache: Path) -> None:
     write_choice(SUBJECT, CHOICE)
     write_choice(SUBJECT, CHOICE)
     assert [path.name for path in cache.iterdir()] == [FILE_NAME]
-
-
-def test_the_cache_is_the_users_unless_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.delenv("TWINLENS_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert find_cache_folder() == tmp_path / "twinlens"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert find_cache_folder() == Path.home() / ".cache" / "twinlens"
 
 
 def test_cpus_are_told_apart_by_their_instructions(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -118,6 +121,7 @@ def test_damaged_bytes_never_raise_anything_but_an_image_error(format: str) -> N
 @pytest.mark.parametrize(
     "data",
     [b"", b"x", b"hello, world", b"%PDF-1.7", b"<svg></svg>", b"II*\x00" + bytes(50), b"BM",
+     b"MM\x00*", b"\x00\x00\x00\x18ftypavif", b"\x00\x00\x00\x18ftypheic" + bytes(40),
      b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x00\x00\x00\x00WEBP", bytes(1000)],
 )  # fmt: skip
 def test_data_that_is_not_an_image_is_an_image_error(data: bytes) -> None:
@@ -127,9 +131,24 @@ def test_data_that_is_not_an_image_is_an_image_error(data: bytes) -> None:
 
 
 def test_a_format_that_is_not_listed_is_refused_though_pillow_reads_it() -> None:
-    for format in ("TIFF", "PPM", "ICO", "TGA"):
-        with pytest.raises(ImageError, match="is not one of JPEG, PNG, WebP, BMP, GIF"):
+    known = "is not one of JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC"
+    for format in ("PPM", "ICO", "TGA", "EPS", "JPEG2000", "PDF", "PCX"):
+        with pytest.raises(ImageError, match=known):
             Preprocessor(spec())(encode(picture(32, 32), format))
+    for data in (b"8BPS\x00\x01" + bytes(40), b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6"):
+        with pytest.raises(ImageError, match=known):
+            Preprocessor(spec())(data)
+
+
+def test_no_other_decoder_of_pillow_is_loaded() -> None:
+    script = """
+import sys
+import twinlens.bundle.image.preprocessing
+loaded = {name for name in sys.modules if name.startswith("PIL.") and "ImagePlugin" in name}
+kinds = {name.removeprefix("PIL.").removesuffix("ImagePlugin") for name in loaded}
+assert kinds <= {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP", "Mpo"}, kinds
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_an_endless_device_is_read_only_up_to_the_limit() -> None:
@@ -193,6 +212,34 @@ def test_a_jpeg_with_several_images_is_decoded_as_its_first() -> None:
     data = encode(first, "MPO", save_all=True, append_images=[second])
     alone = encode(first, "JPEG")
     assert (Preprocessor(spec())(data) == Preprocessor(spec())(alone)).all()
+
+
+@pytest.mark.parametrize("behind", ["a film", "the next picture of a stream"])
+def test_a_jpeg_with_more_behind_it_is_decoded_as_its_first(behind: str) -> None:
+    still = encode(picture(40, 30), "JPEG")
+    film = b"\x00\x00\x00\x18ftypmp42" + bytes(5000)
+    more = film if behind == "a film" else encode(picture(90, 70), "JPEG")
+    assert (Preprocessor(spec())(still + more) == Preprocessor(spec())(still)).all()
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF"])
+def test_a_palette_with_transparency_is_read_without_it(format: str) -> None:
+    image = picture(40, 30, "P")
+    clear = bytes(range(256)) if format == "PNG" else 3
+    given = Preprocessor(spec())(encode(image, format, transparency=clear))
+    assert (given == Preprocessor(spec())(encode(image, format))).all()
+
+
+def test_sixteen_bit_pictures_have_the_levels_of_eight_bits() -> None:
+    grey = picture(40, 30, "L")
+    deep = encode(picture(40, 30, "I;16"), "PNG")
+    assert (Preprocessor(spec())(deep) == Preprocessor(spec())(encode(grey, "PNG"))).all()
+    colour = np.asarray(picture(40, 30))
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in colour)
+    header = struct.pack(">IIBBBBB", 40, 30, 16, 2, 0, 0, 0)
+    deep = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+    given = Preprocessor(spec())(deep + chunk(b"IEND", b""))
+    assert (given == Preprocessor(spec())(encode(picture(40, 30), "PNG"))).all()
 
 
 def test_a_text_bomb_in_a_png_is_an_image_error() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.bundle.image.test_exif import jpeg
 from twinlens.cli.main import run
 from twinlens.index.stats import describe_segment
 from twinlens.index.writer import create_collection
@@ -65,11 +66,41 @@ def test_a_folder_is_built_and_searched_by_words(cli: Run, built: Path) -> None:
 def test_unsupported_image_formats_are_reported(
     cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path
 ) -> None:
-    (photos / "x.tiff").write_bytes(b"?")
+    (photos / "x.psd").write_bytes(b"?")
     build = ("index", "build", photos, "-o", tmp_path / "c", "--bundle", toy_bundle)
     _, _, err = cli(*build)
-    assert "skipped, unsupported format: 1 .tiff" in err
-    assert json.loads(cli(*build, "--json")[1])["left_out"] == {".tiff": 1}
+    assert "skipped, unsupported format: 1 .psd" in err
+    assert json.loads(cli(*build, "--json")[1])["left_out"] == {".psd": 1}
+
+
+def test_failures_tell_their_most_common_reason(
+    cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path
+) -> None:
+    for name in ("x.tif", "y.tif"):
+        (photos / name).write_bytes(b"?")
+    _, _, err = cli("index", "build", photos, "-o", tmp_path / "c", "--bundle", toy_bundle)
+    assert "3 failed" in err  # one is in the folder already
+    assert "most often: image is not one of JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC" in err
+
+
+def test_exif_is_searched_by_range_and_left_out_on_request(
+    cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path
+) -> None:
+    (photos / "paris.jpg").write_bytes(jpeg())
+    build = ("index", "build", photos, "-o", tmp_path / "c", "--bundle", toy_bundle)
+    ask = ("search", tmp_path / "c", "red", "--json", "--filter")
+    assert cli(*build)[0] == 0
+    for filter, found in {
+        'taken >= "2024-05-01" and taken < "2024-06"': ["paris.jpg"],
+        'taken >= "2024-05-02"': [],
+        'latitude > 48 and longitude < 3 and camera contains "D850"': ["paris.jpg"],
+    }.items():
+        assert [hit["id"] for hit in json.loads(cli(*ask, filter)[1])] == found
+    for option, left in (("--no-place", {"taken", "camera", "lens"}), ("--no-exif", set())):
+        summary = json.loads(cli(*build, option, "--json")[1])
+        assert summary["embedded"] == 0  # metadata alone is written anew
+        hit = json.loads(cli(*ask, 'path contains "paris"')[1])[0]
+        assert set(hit["metadata"]) == {"path", *left}
 
 
 def test_a_search_by_image_finds_that_image(cli: Run, built: Path, photos: Path) -> None:

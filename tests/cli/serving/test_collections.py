@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twinlens.cli.serving.collections import open_collections
+from twinlens.cli.serving.collections import Images, open_collections
 from twinlens.errors import CollectionError, InputError
 from twinlens.index.writer import create_collection
 
@@ -19,12 +19,12 @@ def test_a_folder_of_images_is_indexed_once_and_served(
     for colour, raw in squares.items():
         (photos / f"{colour}.png").write_bytes(raw)
     for _ in range(2):  # the second start reuses the collection of the first
-        store = open_collections([], photos, tmp_path / "data", str(toy_bundle))
+        store = open_collections([], Images(photos), tmp_path / "data", str(toy_bundle))
         assert store.find("images").collection.count() == len(squares)
         store.close()
     assert len(list((tmp_path / "data" / "images").iterdir())) == 1
     # Another encoder: indexed again.
-    store = open_collections([], photos, tmp_path / "data", "builtin")
+    store = open_collections([], Images(photos), tmp_path / "data", "builtin")
     assert store.find("images").collection.head.bundle_name == "builtin"
     assert store.find("images").collection.count() == len(squares)
     store.close()

@@ -12,6 +12,8 @@ import pytest
 
 from tests.training.family import write_images
 from twinlens.cli.main import run
+from twinlens.training.objectives import find_method
+from twinlens.training.recipes import describe_methods, list_recipes
 from twinlens.training.runs.checkpoints import find_checkpoint
 
 SMALL = ["--set", "encoder=vit-nano/4", "--set", "image_size=16", "--set", "batch=8"]
@@ -39,6 +41,58 @@ def test_list_prints_a_line_a_method(capsys: pytest.CaptureFixture[str]) -> None
     assert any(line.startswith("simclr") and "cifar10" in line for line in lines)
 
 
+WITHOUT_TORCH = """
+import sys, time
+for name in ("torch", "torchvision", "timm", "open_clip", "onnx", "safetensors"):
+    sys.modules[name] = None
+from twinlens.cli.main import run
+try:
+    run(sys.argv[1:])
+finally:
+    print(time.process_time(), file=sys.stderr)
+"""
+
+
+def type_without_torch(*arguments: str) -> tuple[int, str, list[str]]:
+    """Return exit code, output and lines of errors; the last one is CPU seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def test_list_needs_no_torch_and_half_a_second() -> None:
+    code, out, errors = type_without_torch("train", "--list")
+    assert code == 0
+    assert out.splitlines() == describe_methods()
+    assert float(errors[-1]) < 1.0  # 0.4 measured; machines differ
+
+
+def test_the_list_is_what_the_methods_and_recipes_say() -> None:
+    for line in describe_methods():
+        name = line.split()[0]
+        assert f"  {find_method(name).summary}  " in line
+        assert line.endswith(f"[{', '.join(list_recipes(name))}]")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train simclr x -o y", "train simclr --show", "eval run x", "doctor run", "study head x -o y",
+     "export timm:resnet18 -o y"],
+)  # fmt: skip
+def test_without_torch_each_command_says_so_in_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, errors = type_without_torch(*command.split())
+    lines = [line for line in errors[:-1] if not line.startswith("[ ")]  # the export's stages
+    assert (code, out, len(lines)) == (2, "", 1)
+    assert "needs torch" in lines[0] or "needs onnx" in lines[0]
+    assert "pip install 'twinlens[cpu,train]'" in lines[0]
+    assert not any(tmp_path.iterdir())
+
+
 def test_show_prints_the_resolved_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert type_in("train", "simclr", "--show", "--set", "lr=0.125") == 0
     assert json.loads(capsys.readouterr().out)["settings"]["lr"] == 0.125
@@ -52,6 +106,11 @@ def test_show_prints_the_resolved_settings(capsys: pytest.CaptureFixture[str]) -
         (["train", "simclr", "nowhere", "--out", "y"], "nowhere does not exist"),
         (["train", "simclr", "x"], "--out RUN"),
         (["train"], "train --list"),
+        (["train", "simclr", "x", "--out", "y", "--set", "temperature=0"], "must be above 0"),
+        (["train", "simclr", "x", "--out", "y", "--set", "steps=-3"], "must be at least 0"),
+        (["train", "simclr", "x", "--show", "--set", "batch=0"], "--set batch=256"),
+        (["train", "simclr", "x", "--find-lr", "--set", "lr=-1"], "lr is -1"),
+        (["study", "head", "x", "--out", "y", "--set", "batch=0"], "batch is 0"),
         (["train", "simclr", "x", "--out", "y", "--recipe", "z"], "it has default"),
         (["eval", "nowhere", "x"], "nowhere"),
     ],

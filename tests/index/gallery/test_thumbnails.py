@@ -30,6 +30,20 @@ def test_a_thumbnail_is_small_and_keeps_its_aspect_ratio() -> None:
         make_thumbnail(b"nothing")
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_a_thumbnail_of_16_bits_is_not_white_and_stands_upright(format: str) -> None:
+    levels = np.full((30, 60), 20_000, np.uint16)
+    levels[:, 30:] = 40_000
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    out = io.BytesIO()
+    Image.fromarray(levels).save(out, format, exif=exif)
+    with Image.open(io.BytesIO(make_thumbnail(out.getvalue()))) as small:
+        assert small.size == (30, 60)
+        shown = np.asarray(small.convert("L"), np.float64)
+    np.testing.assert_allclose(shown[[10, 50], 15], [20_000 / 257, 40_000 / 257], atol=4)
+
+
 def test_a_thumbnail_is_created_once_and_outlives_the_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(photo(1))

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from twinlens.errors import InputError
+from tests.bundle.image.test_exif import EXPECTED, jpeg
+from twinlens.errors import InputError, MissingDependencyError
 from twinlens.index.collection import Collection
 from twinlens.index.ingest import intake
 from twinlens.index.ingest.builder import BuildOptions, build
@@ -78,6 +80,72 @@ def run(
     encoder = PixelEncoder()
     options = BuildOptions(batch=4, workers=2, keep=keep, max_delete=max_delete)
     return build(writer, open_corpus(source), encoder, options), encoder.encoded
+
+
+def build_with(writer: Writer, source: Path, **options: Any) -> tuple[IndexingProgress, int]:
+    encoder = PixelEncoder()
+    return build(writer, open_corpus(source), encoder, BuildOptions(**options)), encoder.encoded
+
+
+def described(writer: Writer) -> dict[str, dict[str, Any]]:
+    """Return the metadata of all items, without their paths."""
+    return {
+        name: {k: v for k, v in writer.collection.get(name).metadata.items() if k != "path"}
+        for name in writer.catalog.versions()
+    }
+
+
+def test_exif_of_photographs_becomes_metadata_and_can_be_left_out(
+    writer: Writer, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    paint(photos, ["plain.png"])
+    (photos / "paris.jpg").write_bytes(jpeg())
+    assert build_with(writer, photos)[1] == 2
+    assert described(writer) == {"plain.png": {}, "paris.jpg": EXPECTED}
+    progress, encoded = build_with(writer, photos)
+    assert (progress.unchanged, encoded) == (2, 0)
+    _, encoded = build_with(writer, photos, place=False)
+    assert (encoded, set(described(writer)["paris.jpg"])) == (0, {"taken", "camera", "lens"})
+    _, encoded = build_with(writer, photos, exif=False)
+    assert (encoded, described(writer)["paris.jpg"]) == (0, {})
+
+
+def test_the_columns_of_a_table_win_over_exif_which_is_added_on_request(
+    writer: Writer, tmp_path: Path
+) -> None:
+    (tmp_path / "paris.jpg").write_bytes(jpeg())
+    table = tmp_path / "t.csv"
+    table.write_text("file,camera,lens,price\nparis.jpg,mine,,3\n")
+    build_with(writer, table)
+    own = {"camera": "mine", "lens": None, "price": 3}
+    assert described(writer) == {"paris.jpg": own}
+    build_with(writer, table, exif=True)
+    assert described(writer) == {"paris.jpg": EXPECTED | own}
+
+
+def test_photographs_in_tars_and_zips_are_described_too(writer: Writer, tmp_path: Path) -> None:
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("paris.jpg", jpeg())
+        out.writestr("index.jsonl", json.dumps({"file": "paris.jpg", "taken": "long ago"}))
+    build_with(writer, archive)
+    assert described(writer) == {"paris.jpg": EXPECTED | {"taken": "long ago"}}
+
+
+def test_an_item_is_kept_when_the_library_that_reads_it_is_missing(
+    writer: Writer, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Encoder(PixelEncoder):
+        def preprocess(self, image: bytes) -> npt.NDArray[np.uint8]:
+            raise MissingDependencyError("image is HEIC, which needs pillow-heif")
+
+    run(writer, images)
+    paint(images, ["001.png"], seed=9)
+    progress = build(writer, open_corpus(images), Encoder(), BuildOptions())
+    assert (progress.failed, progress.removed, progress.unchanged) == (1, 0, 49)
+    assert progress.most_common_failure == "image is HEIC, which needs pillow-heif"
+    assert len(writer.catalog.versions()) == 50
 
 
 def test_a_folder_becomes_a_collection(writer: Writer, images: Path) -> None:

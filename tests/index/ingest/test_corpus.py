@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from twinlens.bundle.image.image_source import IMAGE_SUFFIXES
 from twinlens.errors import InputError
 from twinlens.index.ingest.corpus import open_corpus, read_path
 from twinlens.index.ingest.file_names import describe_unsupported
@@ -215,20 +216,27 @@ def test_hidden_files_and_folders_are_skipped(images: Path) -> None:
 
 
 def test_images_of_unsupported_formats_are_reported(images: Path, tmp_path: Path) -> None:
-    for name in ("x.heic", "sub/y.HEIC", "z.tiff", ".hidden.tiff"):
+    for name in ("x.svg", "sub/y.SVG", "z.psd", ".hidden.psd"):
         (images / name).write_bytes(b"?")
     corpus = open_corpus(images)
-    assert corpus.unsupported == {".heic": 2, ".tiff": 1}  # notes.md is not an image
-    assert describe_unsupported(corpus.unsupported) == "2 .heic, 1 .tiff"
+    assert corpus.unsupported == {".svg": 2, ".psd": 1}  # notes.md is not an image
+    assert describe_unsupported(corpus.unsupported) == "2 .svg, 1 .psd"
     assert len(list(corpus.entries())) == len(IMAGES)
     alone = _made(tmp_path / "alone")
-    (alone / "x.heic").write_bytes(b"?")
-    with pytest.raises(InputError, match=r"it holds 1 \.heic: convert them"):
+    (alone / "x.dng").write_bytes(b"?")
+    with pytest.raises(InputError, match=r"it holds 1 \.dng: convert them"):
         open_corpus(alone)
     with zipfile.ZipFile(tmp_path / "alone.zip", "w") as out:
-        out.writestr("x.avif", b"?")
-    with pytest.raises(InputError, match=r"it holds 1 \.avif: convert them"):
+        out.writestr("x.jxl", b"?")
+    with pytest.raises(InputError, match=r"it holds 1 \.jxl: convert them"):
         open_corpus(tmp_path / "alone.zip")
+
+
+def test_every_format_that_can_be_decoded_is_listed(tmp_path: Path) -> None:
+    names = [f"a{suffix}" for suffix in IMAGE_SUFFIXES] + ["B.HEIC", "c.Tif"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"?")
+    assert set(read(tmp_path)) == set(names)
 
 
 def test_an_unreadable_folder_stops_the_build_instead_of_deleting_items(

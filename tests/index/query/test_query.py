@@ -20,7 +20,9 @@ AXES = {"red": 0, "bicycle": 1, "car": 2}
 class AxisEncoder:
     """Maps every known text to its own axis; images likewise, by their bytes."""
 
-    def embed_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def embed_texts(
+        self, texts: Sequence[str], /, *, input_type: str | None = None
+    ) -> npt.NDArray[np.float32]:
         return np.eye(4, dtype=np.float32)[[AXES[text] for text in texts]]
 
     def embed_images(self, images: Sequence[Any]) -> npt.NDArray[np.float32]:

@@ -106,6 +106,21 @@ def test_an_image_goes_to_the_field_it_was_dropped_on(
     assert page.locator("#teach-images .preview").count() == 1
 
 
+def test_a_chosen_tiff_is_searched_with_though_the_browser_may_not_show_it(
+    page: Any, server: str, pictures: Pictures
+) -> None:
+    page.goto(server)
+    wait_for_text(page, "#search-status", "Sample of this collection")
+    field = page.locator("#search-image input[type=file]")
+    assert {"image/*", ".heic", ".tif", ".avif"} <= set(field.get_attribute("accept").split(","))
+    out = io.BytesIO()
+    Image.open(pictures["red square"]).save(out, "TIFF")
+    # As where a browser knows no type for the name.
+    field.set_input_files({"name": "scan.TIF", "mimeType": "", "buffer": out.getvalue()})
+    wait_for_text(page, "#search-status", "6 results in")
+    assert page.locator("#search-results strong").first.inner_text() == "red square"
+
+
 def test_sample_images_are_offered(page: Any, server: str) -> None:
     page.goto(f"{server}/#classify")
     page.fill("#classify-classes", "red circle\nblue square")

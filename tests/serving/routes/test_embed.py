@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from twinlens.serving.settings import Limits, ServerSettings
@@ -253,6 +254,25 @@ def test_only_formats_that_the_operator_allows_are_decoded(
     answer = client.post("/embed", content=image(kind="PNG"), headers=jpeg)
     assert answer.status_code == 400
     assert "jpeg, webp" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("format", ["TIFF", "AVIF", "HEIC", "I;16"])
+def test_pictures_of_phones_cameras_and_scanners_are_embedded(
+    client: TestClient, format: str
+) -> None:
+    out = io.BytesIO()
+    if format == "HEIC":
+        pillow_heif = pytest.importorskip("pillow_heif")
+        pillow_heif.from_pillow(Image.new("RGB", (40, 30), "red")).save(out)
+    elif format == "I;16":
+        Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(out, "PNG")
+    else:
+        Image.new("RGB", (40, 30), "red").save(out, format)
+    kind = {"content-type": "application/octet-stream"}
+    assert client.post("/embed", content=out.getvalue(), headers=kind).status_code == 200
+    uri = "data:application/octet-stream;base64," + base64.b64encode(out.getvalue()).decode()
+    body = client.post("/embed", json={"images": [uri, uri[:-40]]}).json()["embeddings"]
+    assert isinstance(body[0], list)
 
 
 def test_the_same_text_is_encoded_once(client: TestClient, encoder: Any) -> None:

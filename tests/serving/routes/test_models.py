@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from twinlens.errors import BundleError
+from twinlens.errors import BundleError, NotFoundError
 from twinlens.serving.engine.memory import freeze_objects
 from twinlens.serving.keys import parse_keys
 from twinlens.serving.settings import ServerSettings, Watch
@@ -92,6 +92,32 @@ def test_a_bundle_that_does_not_open_changes_nothing(
     answer = client.put("/v1/models/colours", json={"bundle": "blue-2"})
     assert answer.status_code == 422
     assert client.post("/embed", json={"texts": ["a"]}).json()["revision"] == "a" * 64
+
+
+def test_a_model_of_the_hub_is_loaded_only_where_the_operator_allows_it(
+    make_client: Callable[..., TestClient], make_encoder: Any
+) -> None:
+    asked: list[str] = []
+
+    def open_encoder(source: str, precision: str) -> Any:
+        asked.append(source)
+        if source == "hf:tiny/none":
+            raise NotFoundError("hf:tiny/none does not exist on http://hub", field="source")
+        return make_encoder("a" * 64)
+
+    def load(client: TestClient, bundle: str) -> Any:
+        return client.put("/v1/models/new", json={"bundle": bundle}, headers=ADMIN)
+
+    refused = load(make_client(ServerSettings(keys=KEYS), opener=open_encoder), "hf:tiny/clip")
+    assert refused.status_code == 403 and "--allow-pull" in refused.text
+    client = make_client(ServerSettings(keys=KEYS, allow_pull=True), opener=open_encoder)
+    asked.clear()
+    assert load(client, "hf:tiny/clip@v1").status_code == 200
+    assert asked == ["hf:tiny/clip@v1"]
+    assert load(client, "hf:../etc").status_code == 400
+    missing = load(client, "hf:tiny/none")
+    assert missing.status_code == 404
+    assert "hf:tiny/none does not exist" in missing.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("bundle", ["../blue-1", "/etc", "", "blue-3", ".", "blue-1/..", "a\\b"])

@@ -10,10 +10,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.training.family import write_images
+from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import InputError, NotFoundError
+from twinlens.training.data.pixels import PixelStore, square_spec
 from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
 
@@ -113,6 +117,23 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images", 3)
     flat = open_source(folder / "red")
     assert [record.label for record in flat.records] == [None]
+
+
+@pytest.mark.parametrize("format", ["tif", "avif", "heic", "bmp", "gif", "webp"])
+def test_every_listed_format_is_decoded_from_folders_and_tars(tmp_path: Path, format: str) -> None:
+    image, path = Image.new("RGB", (40, 30), (200, 30, 30)), tmp_path / "red" / f"a.{format}"
+    path.parent.mkdir()
+    if format == "heic":
+        pytest.importorskip("pillow_heif").from_pillow(image).save(path, quality=90)
+    else:
+        image.save(path)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(path, f"0001.{format}")
+    for where in (tmp_path / "red", tmp_path / "a.tar"):
+        store = PixelStore(open_source(where), Preprocessor(square_spec(16)), memory_bytes=0)
+        pixels, _ = store.fetch([0])
+        store.close()
+        assert np.abs(pixels[0].astype(int) - (200, 30, 30)).max() < 12
 
 
 def test_several_captions_a_row_are_kept(tmp_path: Path) -> None:

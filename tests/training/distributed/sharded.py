@@ -40,6 +40,7 @@ CASES = {
     "byol": Case("byol", optimizer="lars"),  # an EMA teacher
     "clip": Case("clip", chunk=2, optimizer="adamw"),  # cached gradients and a learned scale
     "swav": Case("swav"),  # unit rows
+    "ibot": Case("ibot"),  # prototypes that the loss itself reads, and a teacher's
     "timm": Case("barlow", "timm:test_resnet", optimizer="lars"),
     "timm-vit": Case("vicreg", "timm:test_vit", optimizer="adamw"),
 }

@@ -14,10 +14,10 @@ import torch
 
 import twinlens
 from twinlens.bundle.model_card import ModelCard, read_card
+from twinlens.bundle.samples import golden_images
 from twinlens.bundle.store import compute_revision, read_manifest
 from twinlens.training.export import Description, export_encoder
 from twinlens.training.export import variants as variants_module
-from twinlens.training.export.samples import golden_images
 from twinlens.training.export.sources import timm as timm_source
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
+from twinlens.training.runs.assembly import build_network
 from twinlens.training.runs.checkpoints import (
     MONITORS,
     OPTIMIZER,
@@ -89,6 +91,46 @@ def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes(
     rows = [read_log(tmp_path / name) for name in ("straight", "killed")]
     assert [row["step"] for row in rows[1]] == [1, 2, 3, 4, 5]
     assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+
+
+def test_dropped_branches_rates_by_layer_and_a_frozen_layer_resume_to_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    data = str(write_images(tmp_path / "data", 20))
+    config = with_settings(
+        resumable("ibot"),
+        drop_path=0.5,
+        layer_scale=0.1,
+        layer_decay=0.8,
+        patch_rate=0.0,
+        optimizer="adamw",
+        lr=1e-3,
+    )
+    train(config, data, tmp_path / "straight")
+    with pytest.raises(Died):
+        train(config, data, tmp_path / "killed", DiesAt(3))
+    train(config, data, tmp_path / "killed")
+    assert_same_bytes(tmp_path / "straight", tmp_path / "killed")
+    before = build_network(config)["image"].state_dict()
+    after = last_tensors(tmp_path / "straight", WEIGHTS)
+    changed = {
+        name for name in before if not torch.equal(before[name], after[f"weights/image.{name}"])
+    }
+    assert changed == before.keys() - {"embed.weight", "embed.bias"}
+
+
+def test_a_run_that_streams_its_pictures_ends_with_the_bytes_of_one_that_holds_them(
+    tmp_path: Path,
+) -> None:
+    """Pictures of several sizes, and crops of two."""
+    data = write_images(tmp_path / "data", 20)
+    for number, path in enumerate(sorted(data.rglob("*.png"))):
+        with Image.open(path) as image:
+            image.resize((40 + 3 * number, 50)).save(path)
+    config = resumable("dino", "vit-nano/4")
+    for name, room in (("held", 4.0), ("streamed", 0.0)):
+        train(with_settings(config, memory_gb=room), str(data), tmp_path / name)
+    assert_same_bytes(tmp_path / "held", tmp_path / "streamed")
 
 
 def test_a_checkpoint_holds_weights_optimizer_teacher_queue_and_cursor(tmp_path: Path) -> None:

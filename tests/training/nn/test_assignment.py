@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from tests.training.objectives.oracle_family import sinkhorn
+from twinlens.training.nn import assignment
 from twinlens.training.nn.assignment import (
     balance_assignments,
     cross_view_entropy,
     describe_targets,
+    prototype_entropy,
 )
+from twinlens.training.seeds import generator
 
 
 def scores(n: int = 24, k: int = 6, scale: float = 5.0) -> torch.Tensor:
@@ -60,3 +64,32 @@ def test_entropies_tell_flat_targets_from_those_that_agree() -> None:
     assert float(apart["teacher_entropy"]) == float(agreed["teacher_entropy"]) == 0
     assert math.isclose(float(apart["shared_entropy"]), math.log(8), rel_tol=1e-6)
     assert float(agreed["shared_entropy"]) == 0
+
+
+@pytest.mark.parametrize("block", [1, 12, 2**25])
+def test_the_entropy_by_blocks_is_that_of_all_logits_at_once(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = generator(0)
+    rows = torch.randn(7, 3, generator=draws).double().requires_grad_()
+    prototypes = torch.randn(5, 3, generator=draws).double().requires_grad_()
+    target = torch.rand(7, 5, generator=draws).double()  # rows need not sum to 1
+    weights = torch.rand(7, generator=draws).double()
+    logs = (rows @ prototypes.mT / 0.1).log_softmax(dim=1)
+    whole = -(weights * (target * logs).sum(dim=1)).sum()
+    expected = torch.autograd.grad(2 * whole, [rows, prototypes])
+    monkeypatch.setattr(assignment, "BLOCK", block)
+    found = prototype_entropy(rows, prototypes, target.__getitem__, weights, 0.1)
+    torch.testing.assert_close(found, whole, rtol=1e-12, atol=0)
+    for slope, wanted in zip(
+        torch.autograd.grad(2 * found, [rows, prototypes]), expected, strict=True
+    ):
+        torch.testing.assert_close(slope, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_no_rows_have_no_entropy_and_a_gradient_of_zero() -> None:
+    rows, prototypes = torch.zeros(0, 3, requires_grad=True), torch.ones(5, 3, requires_grad=True)
+    loss = prototype_entropy(rows, prototypes, lambda some: rows[some], torch.zeros(0), 0.1)
+    torch.autograd.backward(loss)
+    assert float(loss.detach()) == 0 and prototypes.grad is not None
+    assert torch.equal(prototypes.grad, torch.zeros(5, 3))

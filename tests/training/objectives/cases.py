@@ -29,6 +29,7 @@ class Case:
     labels: tuple[int, ...] = (0, 1, 0, 1, 0)
     settings: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    teacher_shared: dict[str, Any] = field(default_factory=dict)
 
 
 def draw(*shape: int, seed: int = 0) -> Any:
@@ -69,7 +70,7 @@ def swav() -> Case:
     return Case(
         {"z": draw(N, 2, D), "small": draw(N, 3, D, seed=2)},
         shared={"prototypes": prototypes},
-        state={"queue": draw(8, D, seed=3)},
+        state={"queue_0": draw(8, D, seed=3), "queue_1": draw(8, D, seed=4)},
         settings={"queue": 8, "dim": D, "prototypes": K},
     )
 
@@ -109,12 +110,16 @@ def beit() -> Case:
 
 
 def ibot() -> Case:
-    teacher = {"logits": draw(N, 2, K, seed=1), "patches": draw(N, 2, 6, K, seed=2)}
-    state = {"centre": draw(K, seed=3) * 0.1, "patch_centre": draw(K, seed=4) * 0.1}
     mask = hidden(2)
     mask[1, 0] = False  # a crop that is not masked at all
-    student = {"logits": draw(N, 4, K), "patches": draw(N, 2, 6, K, seed=6), "x": draw(N, 2, D)}
-    return Case(student, teacher, state=state, extra={"mask": mask})
+    return Case(
+        {"logits": draw(N, 4, K), "patches": draw(N, 2, 6, D, seed=6), "x": draw(N, 2, D)},
+        {"logits": draw(N, 2, K, seed=1), "patches": draw(N, 2, 6, D, seed=2)},
+        shared={"patch_prototypes": oracle.unit(draw(K, D, seed=8))},
+        state={"centre": draw(K, seed=3) * 0.1, "patch_centre": draw(K, seed=4) * 0.1},
+        extra={"mask": mask},
+        teacher_shared={"patch_prototypes": oracle.unit(draw(K, D, seed=9))},
+    )
 
 
 def with_negatives() -> Case:
@@ -129,7 +134,7 @@ def with_negatives_sharp() -> Case:
 def ask_sinkhorn(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
     mask, warm = case.extra["mask"], objective.student_temperature
     loss = oracle_family.ibot_balanced(
-        rows["logits"], rows["patches"], case.teacher, mask, 0.07, warm
+        rows["logits"], patch_logits(rows), teacher_logits(case), mask, 0.07, warm
     )
     return loss + objective.koleo * oracle_family.koleo(rows["x"])
 
@@ -140,11 +145,20 @@ def ibot_sharp() -> Case:
     return dataclasses.replace(case, teacher=teacher)
 
 
+def patch_logits(rows: oracle.Rows) -> Any:
+    return rows["patches"] @ rows["patch_prototypes"].T
+
+
+def teacher_logits(case: Case) -> dict[str, Any]:
+    cells = case.teacher["patches"] @ case.teacher_shared["patch_prototypes"].T
+    return {"logits": case.teacher["logits"], "patches": cells}
+
+
 def ask_ibot(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
-    teacher_rows = {name: values.astype(complex) for name, values in case.teacher.items()}
+    teacher_rows = {name: values.astype(complex) for name, values in teacher_logits(case).items()}
     mask, warm = case.extra["mask"], objective.student_temperature
     return oracle_family.ibot(
-        rows["logits"], rows["patches"], teacher_rows, case.state, mask, 0.07, warm
+        rows["logits"], patch_logits(rows), teacher_rows, case.state, mask, 0.07, warm
     )
 
 
@@ -238,7 +252,7 @@ FAMILY = {
             rows["z"],
             rows["small"],
             rows["prototypes"],
-            case.state["queue"],
+            [case.state["queue_0"], case.state["queue_1"]],
             objective.temperature,
             objective.sharpness,
         ),

@@ -66,16 +66,16 @@ def swav(
     z: Array,
     small: Array,
     prototypes: Array,
-    queue: NDArray[np.float64],
+    queues: list[NDArray[np.float64]],
     temperature: float,
     sharpness: float,
 ) -> Number:
-    """z (n, 2, d), small (n, v, d), queue (m, d)."""
+    """z (n, 2, d), small (n, v, d), a queue (m, d) of each large crop."""
     n = len(z)
     crops = [z[:, 0], z[:, 1], *(small[:, v] for v in range(small.shape[1]))]
     terms = []
     for t in range(2):
-        rows = np.concatenate([unit(queue.astype(complex)).real, unit(crops[t]).real])
+        rows = np.concatenate([unit(queues[t].astype(complex)).real, unit(crops[t]).real])
         q = sinkhorn(rows @ prototypes.real.T / sharpness)[-n:]
         for v, crop in enumerate(crops):
             if v == t:

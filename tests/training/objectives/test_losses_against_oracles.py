@@ -44,13 +44,10 @@ def plain(method: str) -> Case:
 def duplicated(method: str) -> Case:
     """All images are the same: every negative is as near as the positive."""
     case = plain(method)
-    return Case(
-        {name: np.repeat(rows[:1], N, axis=0) for name, rows in case.student.items()},
-        {name: np.repeat(rows[:1], N, axis=0) for name, rows in case.teacher.items()},
-        case.shared,
-        case.state,
-        settings=case.settings,
-        extra=case.extra,
+    return dataclasses.replace(
+        case,
+        student={name: np.repeat(rows[:1], N, axis=0) for name, rows in case.student.items()},
+        teacher={name: np.repeat(rows[:1], N, axis=0) for name, rows in case.teacher.items()},
     )
 
 
@@ -77,13 +74,11 @@ def lonely(method: str) -> Case:
 def smallest(method: str) -> Case:
     """Two images: one positive and one negative each."""
     case = plain(method)
-    return Case(
-        {name: rows[:2] for name, rows in case.student.items()},
-        {name: rows[:2] for name, rows in case.teacher.items()},
-        case.shared,
-        case.state,
+    return dataclasses.replace(
+        case,
+        student={name: rows[:2] for name, rows in case.student.items()},
+        teacher={name: rows[:2] for name, rows in case.teacher.items()},
         labels=(0, 1),
-        settings=case.settings,
         extra={name: rows[:2] for name, rows in case.extra.items()},
     )
 
@@ -142,7 +137,15 @@ def ask_objective(method: str, case: Case, dtype: torch.dtype) -> tuple[float, d
     extra = {name: torch.tensor(values) for name, values in case.extra.items()}
     extra["labels"] = torch.tensor(case.labels)
     at = TrainingProgress(9, 10)  # DINO's teacher temperature has reached its last value
-    inputs = LossInputs(student, tensors(case.teacher), shared, tensors(case.state), extra, at)
+    inputs = LossInputs(
+        student=student,
+        teacher=tensors(case.teacher),
+        shared=shared,
+        state=tensors(case.state),
+        extra=extra,
+        progress=at,
+        teacher_shared=tensors(case.teacher_shared),
+    )
     loss = open_objective(method, case.settings).loss(inputs)["loss"]
     torch.autograd.backward(loss)
     # No gradient at all is a gradient of zero: where a method stops it, so must its oracle.

@@ -11,6 +11,7 @@ from twinlens.training.seeds import generator
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.cutting import cut_by_matrices, cut_by_slices
 from twinlens.training.views.maker import draw_plan
+from twinlens.training.views.pictures import whole_pictures
 
 CUTS = {"slices": cut_by_slices, "matrices": cut_by_matrices}
 
@@ -30,10 +31,13 @@ def test_a_box_resamples_as_pillow_crops_and_resizes(way: str) -> None:
         assert gap.max() < 2.01 and gap.mean() < 0.5
 
 
-@pytest.mark.parametrize(("full", "side"), [(36, 32), (40, 16), (74, 64), (147, 128)])
-def test_slices_cut_what_matrices_cut(full: int, side: int) -> None:
-    images = torch.randint(0, 256, (12, full, full, 3), dtype=torch.uint8, generator=generator(0))
-    recipe = draw_plan(generator(1), 12, Crops(scale_min=0.05), full, side, 0)
+@pytest.mark.parametrize(
+    ("tall", "wide", "side"), [(36, 36, 32), (40, 53, 16), (111, 74, 64), (147, 147, 128)]
+)
+def test_slices_cut_what_matrices_cut(tall: int, wide: int, side: int) -> None:
+    images = torch.randint(0, 256, (12, tall, wide, 3), dtype=torch.uint8, generator=generator(0))
+    sizes = whole_pictures(images).sizes - torch.arange(12)[:, None]  # smaller than the canvas
+    recipe = draw_plan(generator(1), Crops(scale_min=0.05), sizes, side, 0)
     assert recipe.flip.any() and not recipe.flip.all()
     one = cut_by_slices(images, recipe.boxes, recipe.flip, side)
     other = cut_by_matrices(images, recipe.boxes, recipe.flip, side)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp
@@ -14,11 +16,9 @@ from twinlens.training.seeds import generator
 from twinlens.training.views.blur import blur
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.maker import FELT, ViewMaker, draw_plan, make_view, parts
+from twinlens.training.views.pictures import lay_out, whole_pictures
 
 N, SIDE = 1200, 32
-
-
-CPU = torch.device("cpu")
 
 
 PLAIN = Crops(
@@ -29,10 +29,8 @@ PLAIN = Crops(
 def view_of(planes: Tensor, crops: Crops, side: int, draws: torch.Generator) -> Tensor:
     """Return a view of planes (n, 3, S, S) of 0..1."""
     images = (planes * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    recipe = draw_plan(draws, len(images), crops, planes.shape[-1], side, 0)
-    made = [
-        make_view(images[some], recipe.part(some), side) for some in parts(len(images), side, CPU)
-    ]
+    recipe = draw_plan(draws, crops, whole_pictures(images).sizes, side, 0)
+    made = [make_view(images[some], recipe.part(some), side) for some in parts(images, side)]
     return torch.cat(made)
 
 
@@ -108,7 +106,7 @@ def test_a_blur_below_the_threshold_changes_no_byte() -> None:
 def test_parts_of_a_batch_are_views_of_the_whole(planes: Tensor) -> None:
     images = (planes[:40] * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     crops = Crops(1, solarize=(0.5,), blur_max=20)
-    recipe = draw_plan(generator(2), 40, crops, SIDE, SIDE, 0)
+    recipe = draw_plan(generator(2), crops, whole_pictures(images).sizes, SIDE, 0)
     whole = make_view(images, recipe, SIDE)
     apart = [make_view(images[a : a + 7], recipe.part(slice(a, a + 7)), SIDE) for a in (0, 7)]
     torch.testing.assert_close(torch.cat(apart), whole[:14], atol=2e-4, rtol=0)
@@ -135,7 +133,8 @@ def test_solarize_mirrors_the_bright_half() -> None:
 
 
 def test_views_depend_on_the_generator_alone() -> None:
-    images = torch.randint(0, 256, (4, 20, 20, 3), dtype=torch.uint8, generator=generator(0))
+    pixels = torch.randint(0, 256, (4, 20, 20, 3), dtype=torch.uint8, generator=generator(0))
+    images = whole_pictures(pixels)
     groups = {"global": Crops(2), "local": Crops(3, size_ratio=0.5)}
     maker = ViewMaker(groups, 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     one = maker(images, generator(5))
@@ -145,3 +144,56 @@ def test_views_depend_on_the_generator_alone() -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not torch.equal(one["global"], maker(images, generator(6))["global"])
     assert not torch.equal(one["global"][:, 0], one["global"][:, 1])
+
+
+def test_a_picture_has_the_same_views_on_any_canvas() -> None:
+    """What lies beyond a picture is never seen, by whatever other picture it stands."""
+    draws = np.random.default_rng(0)
+    shapes = ((20, 31), (44, 17), (24, 24))
+    images = [draws.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    pictures = lay_out(images)
+    assert pictures.canvas.shape == (3, 44, 31, 3)
+    plan = draw_plan(generator(1), Crops(scale_min=0.05, blur=(1.0,)), pictures.sizes, 16, 0)
+    together = make_view(pictures.canvas, plan, 16)
+    for number, image in enumerate(images):
+        part = plan.part(slice(number, number + 1))
+        alone = make_view(torch.from_numpy(image)[None], part, 16)
+        torch.testing.assert_close(together[number], alone[0], atol=1e-6, rtol=0)
+
+
+def test_hues_are_distributed_as_torchvisions() -> None:
+    """By circular statistics of the hue itself, which a turn in another colour space would fail."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    colours = torch.rand(3000, 3, 1, 1, generator=generator(6)) * 0.8 + 0.1
+    planes = (colours.expand(-1, -1, 4, 4) * 255).round() / 255
+    jitter = transforms.ColorJitter(hue=0.1)
+    torch.manual_seed(0)
+    usual = torch.stack([jitter(image) for image in planes])
+    crops = dataclasses.replace(
+        PLAIN, jitter=1.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.1
+    )
+    ours = view_of(planes, crops, 4, generator(8))
+    measures: dict[str, Callable[[Tensor], Tensor]] = {
+        "turn": lambda x: (hue_of(x) - hue_of(planes) + 0.5).remainder(1) - 0.5,
+        "red": lambda x: x[:, 0, 0, 0] - planes[:, 0, 0, 0],
+        "green": lambda x: x[:, 1, 0, 0] - planes[:, 1, 0, 0],
+        "blue": lambda x: x[:, 2, 0, 0] - planes[:, 2, 0, 0],
+        "luminance": lambda x: luminance_of(x) - luminance_of(planes),
+    }
+    for name, measure in measures.items():
+        one, other = (measure(x).numpy().round(3) for x in (ours, usual))  # what stays 0 is a tie
+        assert ks_2samp(one, other).pvalue > 0.01, name
+    wide = view_of(planes, dataclasses.replace(crops, hue=0.13), 4, generator(8))
+    turn = measures["turn"]
+    assert ks_2samp(turn(wide).numpy(), turn(usual).numpy()).pvalue < 1e-4  # 1.3 times as strong
+
+
+def hue_of(planes: Tensor) -> Tensor:
+    """Return the hue of the first pixel of planes (n, 3, h, w), 0 to 1, by Python's own formula."""
+    pixels = planes[:, :, 0, 0].double().tolist()
+    return torch.tensor([colorsys.rgb_to_hsv(*pixel)[0] for pixel in pixels])
+
+
+def luminance_of(planes: Tensor) -> Tensor:
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    return torch.einsum("c,nchw->nhw", weights, planes)[:, 0, 0]

@@ -8,7 +8,7 @@ import torch
 
 from tests.training.family import small_config
 from twinlens.errors import InputError
-from twinlens.training.encoders.vit import VisionTransformer, pick
+from twinlens.training.encoders.token_tower import TokenTower, pick
 from twinlens.training.runs.assembly import build_network
 from twinlens.training.seeds import generator
 from twinlens.training.views.masks import Masks, draw_masks
@@ -60,7 +60,7 @@ def test_the_same_seed_draws_the_same_masks_and_another_seed_others() -> None:
 
 def test_a_tower_sees_nothing_of_a_hidden_patch() -> None:
     tower = build_network(small_config("simmim"))["image"]
-    assert isinstance(tower, VisionTransformer)
+    assert isinstance(tower, TokenTower)
     images = torch.randn(2, 3, 16, 16)
     hidden = torch.zeros(2, 16, dtype=torch.bool)
     hidden[:, 0] = True
@@ -75,7 +75,7 @@ def test_a_tower_sees_nothing_of_a_hidden_patch() -> None:
 
 def test_keeping_every_patch_is_the_whole_image_in_that_order() -> None:
     tower = build_network(small_config("mae"))["image"]
-    assert isinstance(tower, VisionTransformer)
+    assert isinstance(tower, TokenTower)
     images = torch.randn(2, 3, 16, 16)
     order = torch.from_numpy(np.random.default_rng(0).permutation(16)).expand(2, -1)
     whole, kept = tower.tokens(images), tower.tokens(images, keep=order)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import secrets
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from twinlens.bundle.engine.choice import Choice, Contender
+from twinlens.cache import find_cache
 
 FILE_NAME = "engines.json"
 _MOST = 512  # choices that are kept; the oldest go
@@ -41,20 +40,6 @@ class Subject:
         """The name of this subject on this machine."""
         parts = [*map(str, asdict(self).values()), describe_machine()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def find_cache_folder() -> Path:
-    """Return the folder of what can be measured again: TWINLENS_CACHE, else the user's cache."""
-    named = os.environ.get("TWINLENS_CACHE")
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData/Local")))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "twinlens"
 
 
 def describe_machine(info: Path = _CPU_INFO) -> str:
@@ -90,7 +75,7 @@ def write_choice(subject: Subject, choice: Choice) -> None:
     told = {"revision": subject.revision, "tower": subject.tower, "precision": subject.precision}
     entries[subject.key] = told | asdict(choice)
     kept = dict(list(entries.items())[-_MOST:])
-    path = find_cache_folder() / FILE_NAME
+    path = find_cache() / FILE_NAME
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +88,7 @@ def write_choice(subject: Subject, choice: Choice) -> None:
 
 def _read_all() -> dict[str, Any]:
     try:
-        found = json.loads((find_cache_folder() / FILE_NAME).read_text())
+        found = json.loads((find_cache() / FILE_NAME).read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,8 +1,8 @@
 """Computes the sizes and offsets that place an image in a tower's input frame; no pixels.
 
-The rules are those of torchvision's `Resize` and `CenterCrop` and of the keep-ratio resize that
-open_clip and timm share. Must stay true: the same integers as theirs for every size, including
-where they truncate and where they round half to even.
+The rules are those of torchvision's `Resize` and `CenterCrop`, of the keep-ratio resize that
+open_clip and timm share, and of the crop of transformers. Must stay true: the same integers as
+theirs for every size, including where they truncate and where they round half to even.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class Framing:
 def frame(spec: ImageSpec, width: int, height: int) -> Framing:
     """Return the placement of an upright image of this size in the frame of `spec`."""
     resized_width, resized_height = _resized_size(spec, width, height)
-    return Framing(_centre(resized_width, spec.width), _centre(resized_height, spec.height))
+    floor = spec.crop == "floor"
+    return Framing(
+        _centre(resized_width, spec.width, floor), _centre(resized_height, spec.height, floor)
+    )
 
 
 def _resized_size(spec: ImageSpec, width: int, height: int) -> tuple[int, int]:
@@ -61,7 +64,8 @@ def _shortest(side: int, width: int, height: int) -> tuple[int, int]:
     return int(side * width / height), side
 
 
-def _centre(resized: int, seen: int) -> Span:
+def _centre(resized: int, seen: int, floor: bool) -> Span:
     if resized < seen:
         return Span(resized, 0, resized, (seen - resized) // 2)
-    return Span(resized, round((resized - seen) / 2), seen, 0)
+    left_out = resized - seen
+    return Span(resized, left_out // 2 if floor else round(left_out / 2), seen, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -27,14 +27,34 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from twinlens.bundle.image.avif import open_avif
+from twinlens.bundle.image.boxes import find_brand
+from twinlens.bundle.image.heic import open_heic
+from twinlens.bundle.image.tiff import STARTS as TIFF_STARTS
+from twinlens.bundle.image.tiff import open_tiff
 from twinlens.errors import ImageError, InputError, NotFoundError, TooLargeError
 
 ImageSource = (
     bytes | bytearray | memoryview | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 )
 
-FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
+# How the names of their files end; the data decide what a file is.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif",
+    ".tiff", ".avif", ".heic", ".heif", ".hif",
+)  # fmt: skip
+_STARTS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"BM": "BMP",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    **dict.fromkeys(TIFF_STARTS, "TIFF"),
+}
 _MEGA = 1 << 20
+
+CheckSize = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ def decoding(name: str = "image") -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # plugins raise errors of struct, zlib and their C code
-        reason = str(error) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name} cannot be decoded: {reason}", field="image") from error
 
 
@@ -89,44 +109,66 @@ class _QuietJpeg(JpegImagePlugin.JpegImageFile):
         """Leave the resolution unknown: it is not used."""
 
 
+_OPENERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": _QuietJpeg,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
+
+
 def _open_bytes(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
     if len(data) > limits.max_bytes:
         raise TooLargeError(
             f"{name} has {len(data)} bytes; the limit is {limits.max_bytes}", field="image"
         )
-    opener = _choose_opener(data)
-    if opener is None:
+    format = find_format(data)
+    if format is None:
         raise ImageError(
             f"{name} is not one of {', '.join(FORMATS)}"
             + (f": it begins with {data[:8]!r}" if data else ": it is empty"),
             field="image",
         )
-    if opener is WebPImagePlugin.WebPImageFile or opener is GifImagePlugin.GifImageFile:
-        # These two allocate on opening, by the sizes in their headers.
-        size = _read_webp_size(data) if data[:1] == b"R" else _read_gif_size(data)
-        _check_pixels(*size, name, limits)
-    if opener is PngImagePlugin.PngImageFile and b"acTL" in data:
-        data = _drop_animation(data)
+
+    def check(width: int, height: int) -> None:
+        _check_pixels(width, height, name, limits)
+
     with decoding(name):
-        return opener(BytesIO(data))
+        return _open_format(format, data, name, check)
 
 
-def _choose_opener(data: bytes) -> type[ImageFile.ImageFile] | None:
-    """Return the class that reads this format, by the first bytes alone.
+def _open_format(format: str, data: bytes, name: str, check: CheckSize) -> Image.Image:
+    """Open data of a known format.
 
-    Not `Image.open`: it tries every installed plugin, and warns by its own limit.
+    Not `Image.open`: it tries every installed plugin, and warns by its own limit. Where opening
+    allocates by the sizes in a header, or decoding by other sizes than the header's, those are
+    checked here.
     """
-    if data.startswith(b"\xff\xd8\xff"):
-        return _QuietJpeg
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile
+    match format:
+        case "TIFF":
+            return open_tiff(data, name, check)
+        case "AVIF":
+            return open_avif(data, name, check)
+        case "HEIC":
+            return open_heic(data, name)
+        case "WebP":
+            check(*_read_webp_size(data))
+        case "GIF":
+            check(*_read_gif_size(data))
+        case "PNG" if b"acTL" in data:
+            data = _drop_animation(data)
+    return _OPENERS[format](BytesIO(data))
+
+
+def find_format(data: bytes) -> str | None:
+    """Return which of `FORMATS` the data are, by their first bytes; None for anything else."""
+    for start, format in _STARTS.items():
+        if data.startswith(start):
+            return format
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    if data.startswith(b"BM"):
-        return BmpImagePlugin.BmpImageFile
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return GifImagePlugin.GifImageFile
-    return None
+        return "WebP"
+    return find_brand(data)
 
 
 def _check_pixels(width: int, height: int, name: str, limits: ImageLimits) -> None:

@@ -1,16 +1,18 @@
-"""The orientation of an image from its EXIF or XMP block.
+"""The orientation of an image from its EXIF or XMP block, or from the boxes of its file.
 
 Cameras store pixels in the sensor's orientation and leave the rotation to the viewer. Must stay
-true: a damaged block means "upright", never an error or a warning; so it is read here, in forty
-lines, and not by Pillow's TIFF parser, which warns.
+true: a damaged block means "upright", never an error or a warning; no image is turned twice.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 
 from PIL import Image
+
+from twinlens.bundle.image.avif import ROTATION
+from twinlens.bundle.image.exif import find_exif
+from twinlens.bundle.image.tiff_block import open_block
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,17 +25,22 @@ _TURNS = {
 }
 UPRIGHT = 1
 _ORIENTATION_TAG = 0x0112
-_INTEGER_TYPES = {1: "B", 3: "H", 4: "I"}  # BYTE, SHORT, LONG
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 (upright) if it is missing or damaged."""
+    """Return the orientation, 1 to 8; 1 (upright) if it is missing or damaged.
+
+    It is that of EXIF, but in HEIC and AVIF, where boxes of the file turn the image and EXIF's
+    counts for nothing: HEIC comes upright from its decoder, AVIF with what its boxes ask for.
+    """
     info = image.info
-    exif = info.get("exif")
-    if exif is None and "Raw profile type exif" in info:
-        exif = _unpack_text_profile(info["Raw profile type exif"])
-    orientation = _find_in_exif(exif) if isinstance(exif, bytes) else None
+    if image.format in ("HEIC", "HEIF"):
+        return UPRIGHT
+    if ROTATION in info:
+        return int(info[ROTATION])
+    exif = find_exif(image)
+    orientation = None if exif is None else _find_in_exif(exif)
     if orientation is None:
         orientation = _find_in_xmp(info.get("xmp") or info.get("XML:com.adobe.xmp"))
     return orientation if orientation in _TURNS else UPRIGHT
@@ -51,22 +58,11 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _find_in_exif(exif: bytes) -> int | None:
     """Return the orientation entry of the first directory of a TIFF block."""
-    tiff = exif.removeprefix(b"Exif\x00\x00")
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
+    block = open_block(exif)
+    entry = block.directory(block.first).get(_ORIENTATION_TAG) if block else None
+    if block is None or entry is None or entry.count != 1:
         return None
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        for i in range(count):
-            place = start + 2 + 12 * i
-            tag, kind, length = struct.unpack_from(order + "HHI", tiff, place)
-            if tag == _ORIENTATION_TAG and kind in _INTEGER_TYPES and length == 1:
-                (value,) = struct.unpack_from(order + _INTEGER_TYPES[kind], tiff, place + 8)
-                return int(value)
-    except struct.error:  # the block is truncated
-        return None
-    return None
+    return next(iter(block.integers(entry)), None)
 
 
 def _find_in_xmp(xmp: object) -> int | None:
@@ -74,11 +70,3 @@ def _find_in_xmp(xmp: object) -> int | None:
         xmp = xmp.encode("utf-8", "replace")
     found = _XMP_ORIENTATION.search(xmp) if isinstance(xmp, bytes) else None
     return int(found.group(1)) if found else None
-
-
-def _unpack_text_profile(profile: object) -> bytes | None:
-    """Return the EXIF block that ImageMagick writes into PNG text: three lines, then hex."""
-    try:
-        return bytes.fromhex("".join(str(profile).split("\n")[3:]))
-    except ValueError:
-        return None

@@ -13,11 +13,13 @@ from PIL import Image
 
 from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.framing import Framing, Span
+from twinlens.bundle.image.tiff import LEVELS
 from twinlens.errors import ImageError
 
 Box = tuple[float, float, float, float]
 
-# Not F (floats of any range), and not the premultiplied La and RGBa, which Pillow uses internally.
+# Not F (floats of any range; a TIFF's are scaled before), and not the premultiplied La and RGBa,
+# which Pillow uses internally.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _REACH = 3  # radius in pixels of the widest filter, lanczos
 _LARGE = 1 << 22  # pixels: no larger image is resized only for its centre
@@ -40,7 +42,7 @@ def resample(
     if image.mode in ("1", "P", "PA") and not rgb_first:
         filter = Image.Resampling.NEAREST  # palettes cannot be interpolated; Pillow does the same
     if rgb_first or filter == Image.Resampling.NEAREST:
-        image = _to_rgb_or_grey(image)
+        image = to_rgb_or_grey(image)
     if filter == Image.Resampling.NEAREST:
         return _pick_nearest(image, framing)
     if crop_inside or framing.x.resized * framing.y.resized > _LARGE:
@@ -51,21 +53,39 @@ def resample(
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image of 16-bit or 32-bit integers as 8-bit grey, any other unchanged.
+    """Return an image of 16-bit or 32-bit levels as 8-bit grey, any other unchanged.
 
-    Raises for a mode without a known range of levels.
+    Raises for a mode without a known range of levels. Those of a TIFF are known.
     """
+    bits, zero_is_white = image.info.get(LEVELS, (16, False))
     if image.mode.startswith("I;16"):
         # The high byte, as Pillow reads 16-bit RGB. Pillow's conversion from I;16 clips at 255.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        levels = (np.asarray(image) >> max(0, min(8, bits - 8))).astype(np.uint8)
+        return Image.fromarray(~levels if zero_is_white else levels)
     if image.mode == "I":
         return Image.fromarray(_scale_integers(np.asarray(image)))
+    if image.mode == "F" and LEVELS in image.info:
+        levels = _scale_floats(np.asarray(image))
+        return Image.fromarray(~levels if zero_is_white else levels)
     if image.mode not in _MODES:
         raise ImageError(
             f"image has Pillow's mode {image.mode}; convert it to RGB with 8-bit levels first",
             field="image",
         )
     return image
+
+
+def _scale_floats(levels: npt.NDArray[np.float32]) -> Pixels:
+    """Return 8-bit levels: floats go to 1, to 255 or to 65535, told apart by the maximum."""
+    low, high = float(levels.min()), float(levels.max())
+    if not (low >= 0 and high <= 0xFFFF):  # NaN too
+        raise ImageError(
+            f"image has levels from {low:g} to {high:g}; expected 0 to 1, to 255 or to 65535",
+            field="image",
+        )
+    scale = 255.0 if high <= 1 else 1.0 if high <= 0xFF else 255 / 0xFFFF
+    scaled: Pixels = np.rint(levels * np.float32(scale)).astype(np.uint8)
+    return scaled
 
 
 def _scale_integers(levels: npt.NDArray[np.int32]) -> Pixels:
@@ -78,7 +98,8 @@ def _scale_integers(levels: npt.NDArray[np.int32]) -> Pixels:
     return (levels >> 8 if high > 0xFF else levels).astype(np.uint8)
 
 
-def _to_rgb_or_grey(image: Image.Image) -> Image.Image:
+def to_rgb_or_grey(image: Image.Image) -> Image.Image:
+    """Return an image of 8-bit levels as RGB, grey ones as they are; alpha is dropped."""
     if image.mode in ("RGB", "L"):
         return image
     if "transparency" in image.info:
@@ -89,7 +110,7 @@ def _to_rgb_or_grey(image: Image.Image) -> Image.Image:
 
 
 def _to_array(image: Image.Image) -> Pixels:
-    return np.array(_to_rgb_or_grey(image).convert("RGB"))
+    return np.array(to_rgb_or_grey(image).convert("RGB"))
 
 
 def _resize_part(image: Image.Image, framing: Framing, filter: Image.Resampling) -> Image.Image:

@@ -6,11 +6,14 @@ fetched.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from twinlens.errors import BundleError
+
+CARD_NAME = "README.md"
 
 
 class Repository(Protocol):
@@ -25,6 +28,14 @@ class Repository(Protocol):
         """The commit that the files belong to; empty for a folder."""
 
     @property
+    def licence(self) -> str:
+        """The licence that the model card states; empty where it states none."""
+
+    @property
+    def card(self) -> str:
+        """The address of the model card; empty for a folder."""
+
+    @property
     def files(self) -> Mapping[str, int]:
         """Each file's path inside the repository, with its size in bytes."""
 
@@ -36,12 +47,14 @@ class FolderRepository:
     """A repository that lies on this disk."""
 
     revision = ""
+    card = ""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise BundleError(f"{str(folder)!r} is not a folder", code="not_found")
         self._folder = folder
         self.source = str(folder)
+        self.licence = read_licence(folder / CARD_NAME)
         self.files: Mapping[str, int] = {
             path.relative_to(folder).as_posix(): path.stat().st_size
             for path in sorted(folder.rglob("*"))
@@ -54,3 +67,13 @@ class FolderRepository:
             if path not in self.files:
                 raise BundleError(f"{self.source} holds no {path!r}", code="not_found")
         return self._folder
+
+
+def read_licence(card: Path) -> str:
+    """Return the licence in the front matter of a model card; empty where there is none."""
+    if not card.is_file():
+        return ""
+    head, _, rest = card.read_text(encoding="utf-8", errors="replace").partition("---")
+    front = "" if head.strip() else rest.partition("\n---")[0]
+    found = re.search(r"^license:[ \t]*(\S.*)$", front, re.MULTILINE)
+    return found[1].strip().strip("\"'") if found else ""

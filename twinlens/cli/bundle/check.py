@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from twinlens.cli.options import DeviceOption, Engines, Json, open_encoder
+from twinlens.cli.options import BUNDLE_HELP, DeviceOption, Engines, Json, open_encoder
 from twinlens.cli.terminal import print_json
 
 
 def check(
-    bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP)] = "builtin",
     device: DeviceOption = "auto",
     engine: Engines = "auto",
     json: Json = False,
@@ -21,10 +21,12 @@ def check(
     [bold]Example:[/] twinlens check my-bundle
     """
     encoder = open_encoder(bundle, device=device, engine=engine)
-    precisions = dict.fromkeys(["fp32", *(v.precision for v in encoder.manifest.variants)])
+    others = [variant.precision for variant in encoder.manifest.variants]
+    precisions = dict.fromkeys([*encoder.precisions.values(), *others])
     rows = []
     for precision in precisions:
-        opened = open_encoder(bundle, precision=precision, device=device, engine=engine)
+        folder = str(encoder.folder)
+        opened = open_encoder(folder, precision=precision, device=device, engine=engine)
         replay = opened.check()
         rows.append(
             {

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.bundle.card import CardOption, DomainOption, describe_bundle
+from twinlens.cli.bundle.source_names import check_source, find_weights
 from twinlens.cli.options import Json
 from twinlens.cli.terminal import print_json, print_note
-from twinlens.errors import InputError, MissingDependencyError
+from twinlens.errors import ConflictError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from twinlens.bundle.manifest import Manifest
+    from twinlens.bundle.pull.source import Source
 
 
 def export(
@@ -28,8 +30,8 @@ def export(
         typer.Argument(
             # \[ because the help is rich markup, in which [/...] closes a tag.
             help=(
-                "open_clip:ARCH\\[/TAG or /path], timm:NAME\\[/path], or the folder of a training "
-                "run."
+                "open_clip:ARCH\\[/TAG or /path], timm:NAME\\[/path], a training run's folder, or "
+                "hf:OWNER/NAME: a transformers model without ONNX files."
             )
         ),
     ],
@@ -46,6 +48,13 @@ def export(
     precisions: Annotated[
         str, typer.Option(help="Precisions to write, comma-separated; fp32 is always written.")
     ] = "fp32,int8,fp16",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures like those to come, for int8 convolutions; default: drawn textures.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     no_attention: Annotated[
         bool, typer.Option("--no-attention", help="Do not export the attention map.")
     ] = False,
@@ -64,6 +73,13 @@ def export(
     """
     prompts = _read_templates(templates)
     _check_card(card, domain)
+    weights = find_weights(source)
+    if weights is not None:
+        _export_weights(weights, out, name or "", force=force, as_json=json)
+        if card is not None or domain is not None:
+            describe_bundle(out, card, domain)
+        return
+    check_source(source)
     wanted = tuple(part.strip() for part in precisions.split(",") if part.strip())
     with _show_progress() as progress:
         progress.stage("loading torch")
@@ -78,6 +94,7 @@ def export(
             out,
             precisions=wanted,
             attention=not no_attention,
+            calibrate=calibrate,
             force=force,
             progress=progress,
         )
@@ -85,6 +102,28 @@ def export(
             progress.stage("writing the card")
             describe_bundle(out, card, domain)
     _print_result(manifest, out, progress.notes, json)
+
+
+def _export_weights(source: Source, out: Path, name: str, *, force: bool, as_json: bool) -> None:
+    """Trace a transformers model into ONNX files, and make a bundle of them as of ready ones."""
+    from importlib.util import find_spec
+
+    if out.exists() and not force:
+        raise ConflictError(
+            f"{out} exists already; choose another name or overwrite it with --force"
+        )
+    missing = [library for library in ("torch", "transformers") if find_spec(library) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"exporting {source} needs {' and '.join(missing)}; run: "
+            "pip install 'twinlens[cpu,train]' transformers"
+        )
+    with _show_progress() as progress:
+        progress.stage(f"tracing {source} with transformers")
+        from twinlens.training.export.hub_graphs import export_from_weights
+
+        manifest = export_from_weights(source, out, name, force=force)
+    _print_result(manifest, out, progress.notes, as_json)
 
 
 class TerminalProgress:

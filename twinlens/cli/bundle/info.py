@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Json
+from twinlens.cli.options import BUNDLE_HELP, Json, locate_bundle
 from twinlens.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    bundle: Annotated[str, typer.Argument(help="Path of a bundle, or `builtin`.")] = "builtin",
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP)] = "builtin",
     json: Json = False,
 ) -> None:
     """Print a bundle's towers, sizes, precisions and provenance.
@@ -24,11 +24,10 @@ def info(
     """
     import dataclasses
 
-    from twinlens.bundle.encoder import find_bundle
     from twinlens.bundle.model_card import read_card
     from twinlens.bundle.store import read_manifest
 
-    folder = find_bundle(bundle)
+    folder = locate_bundle(bundle)
     manifest = read_manifest(folder)
     if json:
         print_json(dataclasses.asdict(manifest))

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.index.destination import bundle_for, ensure_collection
 from twinlens.cli.index.progress import BuildDisplay, warn_of_pictures
-from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
+from twinlens.cli.options import (
+    DeviceOption,
+    Engines,
+    Exif,
+    Json,
+    Place,
+    PrecisionOption,
+    Threads,
+    open_encoder,
+)
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import CollectionError, InputError
 from twinlens.index.ann.kinds import list_kinds
@@ -60,6 +70,8 @@ def build(
             metavar="LIMIT",
         ),
     ] = None,
+    exif: Exif = None,
+    place: Place = True,
     queries: Annotated[
         Path | None, typer.Option(help="Text queries for tuning, one per line; default: captions.")
     ] = None,
@@ -86,11 +98,11 @@ def build(
     from twinlens.index.writer import Writer
 
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
-    encoder = open_encoder(_bundle_for(out, bundle), precision, device, threads, engine)
-    _ensure_collection(out, encoder)
+    encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, engine)
+    ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
-        options = BuildOptions(batch=batch, keep=keep, max_delete=max_delete)
+        options = BuildOptions(batch, keep=keep, max_delete=max_delete, exif=exif, place=place)
         progress = build_collection(writer, source, encoder, options, display.show)
         _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
         warning = check_domain(writer, encoder.manifest)
@@ -114,7 +126,8 @@ def build(
             f"skipped, unsupported format: {describe_unsupported(source.unsupported)}; convert them"
         )
     if progress.failed:
-        print_note(f"failed items and reasons: {out / 'failures.jsonl'}")
+        reason = progress.most_common_failure
+        print_note(f"failed items and reasons: {out / 'failures.jsonl'}; most often: {reason}")
 
 
 @app.command()
@@ -238,47 +251,12 @@ def import_collection(
     from twinlens.index.writer import Writer
 
     encoder = open_encoder(bundle)
-    _ensure_collection(out, encoder)
+    ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
         count = import_parts(writer, source, id_column)
         _optimise(writer, encoder, None, IndexPlan(kind, target), display)
     print_note(f"{out}: {count} items imported")
-
-
-def _bundle_for(folder: Path, bundle: str | None) -> str:
-    """Return the named bundle, else the one that the collection was built with, else builtin."""
-    from twinlens.index.storage.catalog import Catalog
-    from twinlens.index.storage.database import CATALOG_NAME
-
-    if bundle is not None or not (folder / CATALOG_NAME).exists():
-        return bundle or "builtin"
-    catalog = Catalog(folder)
-    source = catalog.head().bundle_source
-    catalog.close()
-    return source or "builtin"
-
-
-def _ensure_collection(folder: Path, encoder: Encoder) -> None:
-    from twinlens.index.storage.database import CATALOG_NAME
-    from twinlens.index.writer import create_collection
-
-    if (folder / CATALOG_NAME).exists():
-        return
-    source = str(encoder.folder.resolve())
-    create_collection(
-        folder,
-        dim=encoder.embedding_dim,
-        bundle_name=encoder.name,
-        bundle_revision=encoder.revision,
-        bundle_source="builtin" if _is_builtin(encoder) else source,
-    )
-
-
-def _is_builtin(encoder: Encoder) -> bool:
-    from twinlens.bundle.encoder import BUILTIN, find_bundle
-
-    return encoder.folder.resolve() == find_bundle(BUILTIN).resolve()
 
 
 def _optimise(
@@ -296,5 +274,6 @@ def _optimise(
             writer.catalog, encoder.manifest.templates, [q.strip() for q in given if q.strip()]
         )
         display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
-        store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
+        rows = encoder.embed_texts(list(sample.texts), input_type="query")
+        store_sample(writer, "text", rows, sample.source)
     optimise(writer, plan, display.stage)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twinlens.cache import find_cache
 from twinlens.cli.terminal import print_note
 from twinlens.errors import InputError
 
@@ -13,11 +15,19 @@ if TYPE_CHECKING:
     from twinlens.serving.collections.store import CollectionStore
 
 COLLECTIONS_FOLDER = "collections"
-CACHE = Path.home() / ".cache" / "twinlens"
+
+
+@dataclass(frozen=True)
+class Images:
+    """A corpus that the server indexes first, and what of EXIF becomes metadata."""
+
+    source: Path
+    exif: bool | None = None
+    place: bool = True
 
 
 def open_collections(
-    named: list[str], images: Path | None, data: Path | None, bundle: str
+    named: list[str], images: Images | None, data: Path | None, bundle: str
 ) -> CollectionStore:
     """Return the collection store of a server; `images` is indexed with `bundle` first."""
     from twinlens.serving.collections.store import CollectionStore
@@ -37,7 +47,7 @@ def open_collections(
     return store
 
 
-def _index(images: Path, data: Path | None, bundle: str) -> Path:
+def _index(images: Images, data: Path | None, bundle: str) -> Path:
     """Build the collection of a corpus in a fixed folder, which the next start reuses.
 
     There is one folder per bundle revision: after an upgrade the images are indexed again.
@@ -47,8 +57,9 @@ def _index(images: Path, data: Path | None, bundle: str) -> Path:
     from twinlens.cli.index.index import build
 
     revision = read_manifest(find_bundle(bundle)).revision
-    mark = hashlib.sha256(f"{images.resolve()}\0{revision}".encode()).hexdigest()[:12]
-    folder = (data or CACHE) / "images" / f"{images.name or 'root'}-{mark}"
-    print_note(f"indexing {images} into {folder}")
-    build(str(images), folder, bundle=bundle)
+    source = images.source
+    mark = hashlib.sha256(f"{source.resolve()}\0{revision}".encode()).hexdigest()[:12]
+    folder = (data or find_cache()) / "images" / f"{source.name or 'root'}-{mark}"
+    print_note(f"indexing {source} into {folder}")
+    build(str(source), folder, bundle=bundle, exif=images.exif, place=images.place)
     return folder

@@ -44,7 +44,8 @@ def demo(
 
     [bold]Example:[/] twinlens demo --port 8000
     """
-    from twinlens.demo import draw_corpus, find_cache, find_font
+    from twinlens.cache import find_cache
+    from twinlens.demo import draw_corpus, find_font
 
     base = folder or find_cache() / "demo"
     corpus = draw_corpus(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
-from twinlens.cli.options import Engines
+from twinlens.cli.options import Engines, Exif, Place, locate_bundle
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress
     from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.service import Opener
@@ -24,6 +25,7 @@ _OPTION_SETTINGS = {
     "precision": "precisions",
     "window": "batching.window_seconds",
     "allow_urls": "fetching.enabled",
+    "allow_pull": "allow_pull",
     "allow_host": "hosts",
     "alias": "aliases",
     "drain_notice": "watch.drain_notice",
@@ -36,7 +38,8 @@ def serve(
     bundles: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Bundles as PATH or NAME=PATH; none: the builtin one.",
+            help="Bundles as PATH or NAME=PATH; a PATH may be a ready model, hf:OWNER/NAME; none: "
+            "the builtin one.",
             metavar="[NAME=]PATH",
             envvar="TWINLENS_SERVE_BUNDLES",
             show_envvar=False,
@@ -81,6 +84,9 @@ def serve(
             metavar="NAME=MODEL[:WIDTH]",
         ),
     ] = None,
+    allow_pull: Annotated[
+        bool, typer.Option(help="Let an admin key load ready models (hf:OWNER/NAME) from the hub.")
+    ] = False,
     allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
     drain_notice: Annotated[
         float,
@@ -98,6 +104,8 @@ def serve(
     images: Annotated[
         Path | None, typer.Option(help="A corpus to index first and serve as `images`.")
     ] = None,
+    exif: Exif = None,
+    place: Place = True,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, e.g. limits.items=64; docs/serve.md lists them."),
@@ -108,11 +116,14 @@ def serve(
     Every option may stand in twinlens.toml or the environment: `twinlens config --show`.
 
     [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
+
+    [bold]A ready model:[/] twinlens serve hf:Xenova/clip-vit-base-patch32
     """
     given = {
         "precision": precision,
         "window": str(window / 1000),
         "allow_urls": str(allow_urls),
+        "allow_pull": str(allow_pull),
         "allow_host": ",".join(allow_host or []),
         "alias": ",".join(alias or []),
         "drain_notice": str(drain_notice),
@@ -120,11 +131,13 @@ def serve(
     }
     options = [*collect_settings(context, given), *(set_ or [])]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress, build_opener
 
+    corpus = None if images is None else Images(images, exif, place)
     opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
     address = ListenAddress(host, port, tls_cert, tls_key)
-    _run(settings, opener, address, read_bundles(bundles or []), collection or [], images)
+    _run(settings, opener, address, read_bundles(bundles or []), collection or [], corpus)
 
 
 def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
@@ -168,7 +181,7 @@ def _run(
     address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
-    images: Path | None,
+    images: Images | None,
 ) -> None:
     """Own the data folder, then open the bundles and collections and serve them."""
     from twinlens.serving.files import own_folder
@@ -183,7 +196,7 @@ def _serve(
     address: ListenAddress,
     named: dict[str, str],
     collections: list[str],
-    images: Path | None,
+    images: Images | None,
 ) -> None:
     """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import open_collections
@@ -195,6 +208,7 @@ def _serve(
     configure_logs(settings.log_format, requests=settings.log_requests)
     address.check()
     listener = bind_port(address.host, address.port)
+    named = _pull_models(named, settings.precisions)
     service = Service(settings, opener, tracer=_start_tracer(settings))
     store = open_collections(collections, images, settings.data, next(iter(named.values())))
     for name, path in named.items():
@@ -207,20 +221,33 @@ def _serve(
 
 
 def read_bundles(given: list[str]) -> dict[str, str]:
-    """Return paths by name; a path without a name is named after its folder."""
+    """Return paths by name; a path without a name is named after its folder or repository."""
+    from twinlens.bundle.pull.source import parse_source
+
     if not given:
         return {"builtin": "builtin"}
     found: dict[str, str] = {}
     for text in given:
         name, sign, path = text.partition("=")
         if not sign:
-            name, path = Path(text).name, text
+            source = parse_source(text)
+            name, path = source.name if source else Path(text).name, text
         if not name or not path:
             raise InputError(f"{text!r} is not a bundle; write PATH or NAME=PATH")
         if name in found:
             raise InputError(f"two bundles are called {name!r}; name one with NAME=PATH")
         found[name] = path
     return found
+
+
+def _pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
+    """Return the same with each ready model replaced by its bundle in the cache."""
+    from twinlens.bundle.pull.source import parse_source
+
+    return {
+        name: str(locate_bundle(path, precisions)) if parse_source(path) else path
+        for name, path in named.items()
+    }
 
 
 def build_settings(

@@ -17,7 +17,7 @@ def evaluate(
         str,
         typer.Option(help="Labelled data that kNN and probes learn from; default: half of DATA."),
     ] = "",
-    limit: Annotated[int, typer.Option(help="Images of each at most; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option(help="Images of each at most; 0: all.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
     """Measure kNN, linear probe, few-shot, zero-shot, retrieval and spectrum.

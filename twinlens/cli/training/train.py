@@ -32,6 +32,7 @@ def train(
     [bold]Example:[/] twinlens train simclr photos/ --out run --set steps=1000
     """
     from twinlens.training.config import apply_sets
+    from twinlens.training.ranges import check_config
     from twinlens.training.recipes import describe_methods, open_recipe
 
     if listing:
@@ -40,6 +41,7 @@ def train(
     if not method:
         raise InputError("name a method; twinlens train --list shows them", field="METHOD")
     config = apply_sets(open_recipe(method, recipe), sets or [])
+    check_config(config)
     if show:
         typer.echo(config.to_json(), nl=False)
         return

@@ -8,9 +8,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import ImageOps
-
 from twinlens.bundle.image.image_source import ImageLimits, decoding, open_image
+from twinlens.bundle.image.orientation import read_orientation, turn_upright
+from twinlens.bundle.image.resampling import to_eight_bits, to_rgb_or_grey
 from twinlens.errors import InputError
 from twinlens.index.collection import Hit
 from twinlens.index.ingest.corpus import read_path
@@ -68,7 +68,9 @@ def make_thumbnail(image: bytes, side: int = SIDE) -> bytes:
     with decoding():
         opened = open_image(image, ImageLimits())
         opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size
-        upright = ImageOps.exif_transpose(opened).convert("RGB")
+        opened.load()
+        orientation = read_orientation(opened)
+        upright = turn_upright(to_rgb_or_grey(to_eight_bits(opened)).convert("RGB"), orientation)
     upright.thumbnail((side, side))
     out = io.BytesIO()
     upright.save(out, "WEBP", quality=QUALITY)

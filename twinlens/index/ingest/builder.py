@@ -15,14 +15,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from twinlens.errors import InputError, TwinlensError
+from twinlens.bundle.image.exif import read_photo
+from twinlens.errors import InputError, MissingDependencyError, TwinlensError
 from twinlens.index.ingest.corpus import Corpus
 from twinlens.index.ingest.deletions import check_deletions, most_deleted
 from twinlens.index.ingest.entries import CorpusEntry
@@ -38,6 +40,7 @@ from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer, check_id
 
 CORPUS_NOTE = "corpus"
+Describe = Callable[[bytes], Mapping[str, str | float]]
 DECODED_TOGETHER = 8  # single tasks would cost a fifth of decoding a small image
 
 
@@ -56,13 +59,16 @@ class BuildOptions:
     """Options of a build.
 
     With `keep`, items missing from the corpus are not deleted; otherwise at most `max_delete` are,
-    a share ("20%") or a number ("500").
+    a share ("20%") or a number ("500"). With `exif`, fields of the photographs' EXIF are added to
+    the metadata (None: unless the corpus is a table), with `place` also where they were taken.
     """
 
     batch: int = 32
     workers: int = max(2, os.cpu_count() or 2)
     keep: bool = False
     max_delete: str | None = None
+    exif: bool | None = None
+    place: bool = True
 
 
 def build(
@@ -97,6 +103,7 @@ def build(
             intake.store(*before)
     intake.pending.commit()
     progress = intake.progress
+    progress.most_common_failure = intake.most_common_failure
     write_failures(writer.folder, intake.failures)
     # What cannot be decoded now is not what was indexed: its row would answer for another image.
     gone = [
@@ -147,11 +154,13 @@ def _decode_ahead(
 ) -> Iterator[Decoded]:
     """Yield decoded entries in order, decoding far enough ahead that the encoder never waits."""
     ahead: deque[Future[list[Decoded]]] = deque()
+    with_exif = corpus.kind != "table" if options.exif is None else options.exif
+    describe: Describe = partial(read_photo, place=options.place) if with_exif else _say_nothing
     entries = corpus.entries()
     most = 2 * (options.batch // DECODED_TOGETHER + options.workers)
     try:
         while group := list(itertools.islice(entries, DECODED_TOGETHER)):
-            ahead.append(pool.submit(_decode_group, group, encoder, known))
+            ahead.append(pool.submit(_decode_group, group, encoder, known, describe))
             if len(ahead) >= most:
                 yield from ahead.popleft().result()
         while ahead:
@@ -161,17 +170,32 @@ def _decode_ahead(
             future.cancel()
 
 
+def _say_nothing(raw: bytes) -> dict[str, str | float]:
+    return {}
+
+
+def _only_new(fields: Mapping[str, str | float], entry: CorpusEntry) -> dict[str, str | float]:
+    return {name: value for name, value in fields.items() if name not in entry.metadata}
+
+
 def _decode_group(
-    entries: list[CorpusEntry], encoder: ImageEncoder, known: Mapping[str, str]
+    entries: list[CorpusEntry],
+    encoder: ImageEncoder,
+    known: Mapping[str, str],
+    describe: Describe,
 ) -> list[Decoded]:
-    return [_decode(entry, encoder, known.get(entry.id, "")) for entry in entries]
+    return [_decode(entry, encoder, known.get(entry.id, ""), describe) for entry in entries]
 
 
-def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str) -> Decoded:
-    """Read and decode one entry; any error becomes its failure."""
+def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str, describe: Describe) -> Decoded:
+    """Read and decode one entry; any error becomes its failure.
+
+    The metadata of the corpus count before what the image says of itself.
+    """
     try:
         check_id(entry.id)
         raw = entry.read()
+        entry = replace(entry, metadata={**entry.metadata, **_only_new(describe(raw), entry)})
         dump_metadata(dict(entry.metadata))
         version = content_version(raw, entry.metadata)
     except Exception as error:
@@ -182,6 +206,8 @@ def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str) -> Decoded:
         return Decoded(entry, version)  # only the metadata is new
     try:
         return Decoded(entry, version, encoder.preprocess(raw))
+    except MissingDependencyError as error:  # says nothing of the image
+        return Decoded(entry, failure=error.message, is_unread=True)
     except Exception as error:  # a damaged file may raise any error; the build must continue
         return Decoded(entry, failure=_reason(error))
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from twinlens.bundle.image.image_source import IMAGE_SUFFIXES
 from twinlens.errors import InputError
 from twinlens.index.ingest.entries import CorpusEntry, unreadable
 from twinlens.index.ingest.file_names import (
-    IMAGE_SUFFIXES,
     count_unsupported,
     describe_unsupported,
     is_hidden,

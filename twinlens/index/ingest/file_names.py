@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+from twinlens.bundle.image.image_source import IMAGE_SUFFIXES
+
 # Image formats without a decoder here: reported as skipped.
 UNSUPPORTED_SUFFIXES = frozenset(
-    {".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd"}
-    | {".dng", ".cr2", ".cr3", ".nef", ".arw"}
+    {".jxl", ".jp2", ".svg", ".psd", ".eps"} | {".dng", ".cr2", ".cr3", ".nef", ".arw"}
 )
 
 

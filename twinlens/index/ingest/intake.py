@@ -7,6 +7,7 @@ build fails later.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ class IndexingProgress:
     unchanged: int = 0
     removed: int = 0
     failed: int = 0
+    most_common_failure: str = ""
     stage: str = "embedding"
     started: float = field(default_factory=time.monotonic)
 
@@ -103,6 +105,12 @@ class Intake:
             elif not one.is_unchanged:
                 renamed.append(one)
         return IntakeBatch(len(batch), fresh, renamed, unchanged)
+
+    @property
+    def most_common_failure(self) -> str:
+        """The reason that most items failed for, or ""."""
+        reasons = Counter(one["error"] for one in self.failures)
+        return reasons.most_common(1)[0][0] if reasons else ""
 
     def is_gone(self, name: str) -> bool:
         """Tell whether the corpus was read and does not have this id."""

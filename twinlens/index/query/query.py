@@ -24,8 +24,10 @@ CANCELLED = 1e-3
 class QueryEncoder(Protocol):
     """The methods of an encoder that queries use."""
 
-    def embed_texts(self, texts: Sequence[str], /) -> npt.NDArray[np.float32]:
-        """Return unit rows (n, d)."""
+    def embed_texts(
+        self, texts: Sequence[str], /, *, input_type: str | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return unit rows (n, d) of texts of this purpose."""
 
     def embed_images(self, images: Sequence[Any], /) -> npt.NDArray[np.float32]:
         """Return unit rows (n, d)."""
@@ -73,7 +75,7 @@ def _embed(part: QueryPart, encoder: QueryEncoder | None, dim: int, number: int)
             field="bundle",
         )
     if part.text is not None:
-        return _unit(encoder.embed_texts([part.text])[0], dim, "text")
+        return _unit(encoder.embed_texts([part.text], input_type="query")[0], dim, "text")
     return _unit(encoder.embed_images([part.image])[0], dim, "image")
 
 

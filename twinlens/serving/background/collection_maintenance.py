@@ -166,8 +166,8 @@ def count_unindexed(served: ServedCollection) -> int:
 
 
 async def _embed(model: ServedModel, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts at background priority."""
-    call = Call(model.clock, float("inf"), pixels_left=0, is_background=True)
+    """Embed queries at background priority."""
+    call = Call(model.clock, float("inf"), pixels_left=0, is_background=True, input_type="query")
     rows: list[Any] = []
     while len(rows) < len(texts):
         step = texts[len(rows) : len(rows) + _TEXTS_A_STEP]

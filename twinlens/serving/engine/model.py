@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.arrays import Pixels, Row, Rows
+from twinlens.bundle.prompts import add_prompt
 from twinlens.errors import InputError, OverloadedError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
@@ -118,6 +119,7 @@ class ServedModel:
         """Return a row or an error for each text; cached texts are not encoded again."""
         if self.texts is None:
             raise InputError(f"{self.name!r} has no text tower; send images, or name another model")
+        texts = add_prompt(self.encoder.manifest, texts, call.input_type)
         known = {text: self._cache.get(self.space, text) for text in texts}
         missing = [text for text, found in known.items() if found is None]
         self.cache_misses += len(missing)

@@ -3,13 +3,16 @@ import { show } from "./api.js";
 import { el } from "./dom.js";
 import { fetchPicture, samples, thumbnail } from "./samples.js";
 
+// Images that some browsers give no type.
+const UNTYPED = [".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"];
+
 /* A field for images inside `host`. `changed` is called with the list of files. */
 export class PictureField {
   constructor(host, { label, many = false, changed = () => {} }) {
     this.files = [];
     this.many = many;
     this.changed = changed;
-    this.input = el("input", { type: "file", accept: "image/*", multiple: many, "aria-label": label, on: { change: () => this.#take(this.input.files) } });
+    this.input = el("input", { type: "file", accept: ["image/*", ...UNTYPED].join(","), multiple: many, "aria-label": label, on: { change: () => this.#take(this.input.files) } });
     this.previews = el("div", { className: "previews" });
     const prompt = el("span", { text: many ? "Drop or paste images, or " : "Drop or paste an image, or " });
     const choose = el("label", { className: "choose" }, el("span", { text: many ? "choose files" : "choose a file" }), this.input);
@@ -52,7 +55,7 @@ export class PictureField {
   }
 
   #take(list) {
-    const images = [...list].filter((file) => file.type.startsWith("image/"));
+    const images = [...list].filter((file) => file.type.startsWith("image/") || UNTYPED.some((end) => file.name.toLowerCase().endsWith(end)));
     if (images.length) this.#set(this.many ? [...this.files, ...images] : images.slice(0, 1));
     this.input.value = "";
   }

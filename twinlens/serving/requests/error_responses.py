@@ -34,6 +34,7 @@ STATUS: dict[type[Exception], int] = {
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
     errors.MissingDependencyError: 501,
+    errors.PullError: 502,
     errors.OverloadedError: 429,
     MediaTypeError: 415,
     SlowBodyError: 408,

@@ -220,6 +220,7 @@ async def _embed_upserts(
     items = await fetch_items(
         [upserts[i].term.item or InputItem() for i in places], call, service.fetcher
     )
+    call.input_type = "document"
     embedded = await embed_items(model, items, call, service.fetcher) if items else None
     rows: list[Any] = [one.term.vector for one in upserts]
     images: list[bytes | None] = [None] * len(upserts)

@@ -1,7 +1,8 @@
 """`/v1/models`: the served models, in OpenAI's shape with Twinlens' own fields added.
 
 An admin key may load, swap and unload. A request names a bundle, never a path: one in the server's
-bundle folder, the builtin one, or the one that is already served under the name.
+bundle folder, the builtin one, the one that is already served under the name, or, where the server
+allows that, a ready model of the hub.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.bundle.dimensions import list_lengths
+from twinlens.bundle.pull.source import PREFIX, parse_source
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.serving.engine.registry import Served
+from twinlens.serving.failures import ForbiddenError
 from twinlens.serving.openapi.declaration import Name, answer, body_of, declare, json_of
 from twinlens.serving.openapi.request_shapes import names_of, request_object
 from twinlens.serving.openapi.schemas import (
@@ -96,8 +99,9 @@ def build_router(service: Service) -> APIRouter:
                 await service.swap(name, source)
             except TwinlensError as error:  # the path of the bundle belongs in the log only
                 log.error("cannot load %s: %s", name, error.message)
-                for path in (str(Path(source).resolve()), source):
-                    error.message = error.message.replace(path, f"bundle {Path(source).name!r}")
+                if not source.startswith(PREFIX):
+                    for path in (str(Path(source).resolve()), source):
+                        error.message = error.message.replace(path, f"bundle {Path(source).name!r}")
                 raise
         return _json(describe_model(name, service.registry.find(name)))
 
@@ -119,6 +123,8 @@ def find_source(service: Service, name: str, bundle: str | None) -> str:
         return service.registry.find(name).source
     if bundle == "builtin":
         return bundle
+    if bundle.startswith(PREFIX):
+        return _find_ready_model(service, bundle)
     folder = service.settings.bundles
     if folder is None:
         raise NotFoundError(
@@ -131,6 +137,15 @@ def find_source(service: Service, name: str, bundle: str | None) -> str:
     if not (folder / bundle / "bundle.json").is_file():
         raise NotFoundError(f"there is no bundle {bundle!r} to load", field="bundle")
     return str(folder / bundle)
+
+
+def _find_ready_model(service: Service, bundle: str) -> str:
+    """Return a hub's source, where the operator lets clients make the server contact the hub."""
+    if not service.settings.allow_pull:
+        raise ForbiddenError(
+            "this server loads no models from the hub; start it with --allow-pull", field="bundle"
+        )
+    return str(parse_source(bundle))
 
 
 def describe_model(name: str, served: Served) -> dict[str, Any]:

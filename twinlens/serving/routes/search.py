@@ -181,6 +181,7 @@ async def embed_terms(
     items = [term.item for term in terms if term.item is not None]
     rows: Iterator[Any] = iter(())
     if items:
+        call.input_type = "query"
         embedded = await embed_items(model, items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "query")
         failed = [answer for answer in embedded.answers if isinstance(answer, Exception)]

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from twinlens.training.data.order import SampleOrder
-from twinlens.training.data.pixels import PixelBatch, PixelStore
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.objective import Batch
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
+from twinlens.training.views.pictures import Pictures, lay_out
 
 SAMPLES = 64  # images in a batch of the visual tokenizer
 
@@ -55,9 +56,7 @@ class Feeder:
     seed: int
     classes: Sequence[str] = ()
     extras: Sequence[BatchExtra] = ()
-    _ahead: dict[int, Future[tuple[PixelBatch, list[int]]]] = field(
-        default_factory=dict, init=False
-    )
+    _ahead: dict[int, Future[tuple[Pictures, list[int]]]] = field(default_factory=dict, init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
     def __post_init__(self) -> None:
@@ -67,13 +66,12 @@ class Feeder:
 
     def batch(self, step: int) -> Batch:
         """Return this rank's part of the batch of `step`, on the device."""
-        pixels, records = self._fetched(step)
+        pictures, records = self._fetched(step)
         draws = generator(self.seed, step, self.ranks.rank, 5)
-        images = torch.from_numpy(pixels).to(self.device, non_blocking=True)
         extra = {"labels": self._labels[records].to(self.device)}
         # The order of draws is part of a run's numbers: captions, then views, then masks.
         extra |= self._extras(Draft(step, records, draws), needs_views=False)
-        views = self.maker(images, draws)
+        views = self.maker(pictures.to(self.device), draws)
         extra |= self._extras(Draft(step, records, draws, views), needs_views=True)
         return Batch(views, extra)
 
@@ -90,15 +88,19 @@ class Feeder:
             for name, rows in extra.make(draft).items()
         }
 
-    def _fetched(self, step: int) -> tuple[PixelBatch, list[int]]:
+    def _fetched(self, step: int) -> tuple[Pictures, list[int]]:
         """Return the images of `step`, and begin to read those of the next."""
         now = self._ahead.pop(step, None) or self._begin(step)
         self._ahead = {step + 1: self._begin(step + 1)}
         return now.result()
 
-    def _begin(self, step: int) -> Future[tuple[PixelBatch, list[int]]]:
+    def _begin(self, step: int) -> Future[tuple[Pictures, list[int]]]:
         positions = self.order.positions(step, self.ranks.rank, self.ranks.world)
-        return self._pool.submit(self.store.fetch, positions)
+        return self._pool.submit(self._read, positions)
+
+    def _read(self, positions: Sequence[int]) -> tuple[Pictures, list[int]]:
+        images, records = self.store.fetch(positions)
+        return lay_out(images), records
 
 
 def sample_views(
@@ -109,5 +111,5 @@ def sample_views(
     for step in range(steps):
         draws = generator(seed, step, 43)
         positions = torch.randint(len(store), (size,), generator=draws).tolist()
-        pixels, _ = store.fetch(positions)
-        yield maker(torch.from_numpy(pixels).to(device), draws)["global"][:, 0]
+        images, _ = store.fetch(positions)
+        yield maker(lay_out(images).to(device), draws)["global"][:, 0]

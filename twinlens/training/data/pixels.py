@@ -1,4 +1,4 @@
-"""Decoded images of one size: kept in memory where they fit, else decoded ahead by threads.
+"""Decoded images of a source: kept in memory where they fit, else decoded ahead by threads.
 
 An image that cannot be decoded is left out and listed; in its place, when streaming, stands the
 next good one, whatever was decoded before: so the same step always sees the same images.
@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import InputError, TwinlensError
 from twinlens.training.data.records import DataSource
 
-PixelBatch = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]  # (h, w, 3)
+PixelBatch = NDArray[np.uint8]  # (n, h, w, 3)
+SAMPLE = 64  # images whose mean size tells whether all of them fit in memory
 
 
 def square_spec(side: int) -> ImageSpec:
@@ -28,57 +29,64 @@ def square_spec(side: int) -> ImageSpec:
 
 
 class PixelStore:
-    """The images of a source as uint8 (side, side, 3), by position among the good ones."""
+    """The images of a source as uint8 (h, w, 3), by position among the good ones."""
 
-    def __init__(self, source: DataSource, decode: Preprocessor, *, memory_bytes: float) -> None:
-        spec = decode.spec
+    def __init__(
+        self, source: DataSource, decode: Callable[[bytes], Pixels], *, memory_bytes: float
+    ) -> None:
         self.source = source
         self.bad: dict[int, str] = {}  # record -> why
         self._decode = decode
-        self._shape = (spec.height, spec.width, 3)
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-        fits = len(source.records) * spec.height * spec.width * 3 <= memory_bytes
-        self._resident: PixelBatch | None = None
+        self._room = memory_bytes
+        self._resident: list[Pixels] | None = None
         self.indices = list(range(len(source.records)))  # position -> record
-        self._fits = fits
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def load(self, tick: Callable[[int], None] = lambda done: None) -> None:
         """Decode everything now if it fits in memory; `tick` is called with how many are done."""
-        if not self._fits:
-            return
-        kept = np.empty((len(self.indices), *self._shape), np.uint8)
+        kept: list[Pixels] = []
         good: list[int] = []
-        for index, pixels in enumerate(self._pool.map(self._try, self.indices)):
-            if pixels is not None:
-                kept[len(good)] = pixels
-                good.append(index)
-            tick(index + 1)
-        self._resident, self.indices = kept[: len(good)], good
-        self._check_any()
+        held = 0
+        for start in range(0, len(self.indices), SAMPLE):
+            if not self._fits(held, start):
+                return
+            some = self.indices[start : start + SAMPLE]
+            for index, pixels in zip(some, self._pool.map(self._try, some), strict=True):
+                if pixels is not None:
+                    kept.append(pixels)
+                    good.append(index)
+                    held += pixels.nbytes
+                tick(index + 1)
+        if self._fits(held, len(self.indices)):
+            self._resident, self.indices = kept, good
+            self._check_any()
 
-    def fetch(self, positions: Sequence[int]) -> tuple[PixelBatch, list[int]]:
-        """Return images (n, side, side, 3) and the records that they are."""
+    def _fits(self, held: int, done: int) -> bool:
+        """Tell whether all images would fit, if they are as large as those that are decoded."""
+        return self._room > 0 and held / max(1, done) * len(self.indices) <= self._room
+
+    def fetch(self, positions: Sequence[int]) -> tuple[list[Pixels], list[int]]:
+        """Return images and the records that they are."""
         if self._resident is not None:
-            return self._resident[np.asarray(positions)], [self.indices[p] for p in positions]
+            return [self._resident[p] for p in positions], [self.indices[p] for p in positions]
         found = list(self._pool.map(self._nearest, positions))
-        return np.stack([pixels for pixels, _ in found]), [record for _, record in found]
+        return [pixels for pixels, _ in found], [record for _, record in found]
 
-    def fetch_good(self, positions: Sequence[int]) -> tuple[PixelBatch, list[int]]:
+    def fetch_good(self, positions: Sequence[int]) -> tuple[list[Pixels], list[int]]:
         """Return those of the images that can be decoded (at most n), and their records."""
         records = [self.indices[position] for position in positions]
         found = list(zip(self._pool.map(self._try, records), records, strict=True))
         kept = [(pixels, record) for pixels, record in found if pixels is not None]
-        stacked = np.stack([pixels for pixels, _ in kept]) if kept else np.empty((0, *self._shape))
-        return stacked.astype(np.uint8, copy=False), [record for _, record in kept]
+        return [pixels for pixels, _ in kept], [record for _, record in kept]
 
     def close(self) -> None:
         """End the decoding threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _nearest(self, position: int) -> tuple[PixelBatch, int]:
+    def _nearest(self, position: int) -> tuple[Pixels, int]:
         """Return the image at `position`, or the next one after it that can be decoded."""
         for record in self._following(position):
             pixels = self._try(record)
@@ -91,7 +99,7 @@ class PixelStore:
         count = len(self.indices)
         return (self.indices[(position + step) % count] for step in range(count))
 
-    def _try(self, record: int) -> PixelBatch | None:
+    def _try(self, record: int) -> Pixels | None:
         try:
             return self._decode(self.source.read(record))
         except (TwinlensError, OSError, KeyError) as error:

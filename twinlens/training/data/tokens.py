@@ -37,6 +37,16 @@ def text_spec(settings: TrainingSettings) -> TextSpec:
     )
 
 
+def check_tokenizer(settings: TrainingSettings, folder: Path) -> None:
+    """Refuse a tokenizer that is neither a known name nor a file, unless the run has its own."""
+    choice, own = settings.tokenizer, folder / text_spec(settings).tokenizer
+    if choice not in ("captions", "clip") and not Path(choice).is_file() and not own.is_file():
+        raise NotFoundError(
+            f"tokenizer {choice!r}: no such file; give captions, clip, or a tokenizer.json",
+            field="tokenizer",
+        )
+
+
 def provide_tokenizer(settings: TrainingSettings, captions: Iterable[str], folder: Path) -> None:
     """Put the tokenizer file into the run's folder, unless a resumed run has it already."""
     path, choice = folder / text_spec(settings).tokenizer, settings.tokenizer
@@ -46,13 +56,9 @@ def provide_tokenizer(settings: TrainingSettings, captions: Iterable[str], folde
         learn_tokenizer(captions, settings.vocabulary, path)
     elif choice == "clip":
         write_merges(path, read_clip_merges())
-    elif Path(choice).is_file():
-        shutil.copyfile(choice, path)
     else:
-        raise NotFoundError(
-            f"tokenizer {choice!r}: no such file; give captions, clip, or a tokenizer.json",
-            field="tokenizer",
-        )
+        check_tokenizer(settings, folder)
+        shutil.copyfile(choice, path)
 
 
 def read_clip_merges() -> list[tuple[str, str]]:

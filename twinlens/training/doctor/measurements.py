@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from twinlens.training.data.pixels import PixelStore
+from twinlens.training.data.pixels import Pixels, PixelStore
 from twinlens.training.evaluation.spectrum import measure_spectrum
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import BatchRows, LossInputs, Objective, Queue
@@ -78,6 +80,7 @@ class LossProbe:
         for queue in self.queues:
             rows = inputs.teacher.get(queue.source, inputs.student.get(queue.source))
             if rows is not None:
+                rows = rows if queue.view is None else rows[:, queue.view]
                 share = share_found(rows.detach().flatten(0, -2), inputs.state[queue.name])
                 found["queue_hits"] = max(share, found.get("queue_hits", 0.0))
         return found
@@ -159,10 +162,20 @@ def measure_variety(store: PixelStore) -> float:
     """Return how much stored images differ: mean deviation over images, 0 to 1, coarsely seen."""
     count = min(SAMPLE, len(store))
     places = np.linspace(0, len(store) - 1, count).astype(int).tolist()
-    pixels, _ = store.fetch(places)
-    side = pixels.shape[1] // 4 * 4
-    coarse = pixels[:, :side, :side].reshape(count, 4, side // 4, 4, side // 4, 3).mean(axis=(2, 4))
+    images, _ = store.fetch(places)
+    coarse = np.stack([_blur_coarsely(image) for image in images])
     return float(coarse.std(axis=0).mean() / 255)
+
+
+def _blur_coarsely(image: Pixels) -> NDArray[np.float64]:
+    """Return the mean colours of an image's 4 x 4 parts, (4, 4, 3)."""
+    rows, columns = (np.linspace(0, side, 5).astype(int) for side in image.shape[:2])
+    return np.array(
+        [
+            [image[top:bottom, left:right].mean(axis=(0, 1)) for left, right in pairwise(columns)]
+            for top, bottom in pairwise(rows)
+        ]
+    )
 
 
 def total_norm(tensors: Iterable[Tensor]) -> float:

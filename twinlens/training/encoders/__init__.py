@@ -2,5 +2,5 @@
 
 A tower maps normalised images (n, 3, h, w) or tokens (n, length) to representations (n, width) and
 says its `width`. What must stay true: an encoder knows no method and no data.
-Imported by: nn, objectives, runs, export, report and loop.
+Imported by: nn, objectives, runs, evaluation, export, report and loop.
 """

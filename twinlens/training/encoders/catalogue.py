@@ -7,6 +7,7 @@ open_clip also a tag that it knows.
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,13 +19,28 @@ from torch import Tensor, nn
 
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
 from twinlens.training.encoders import resnet, vit
+from twinlens.training.encoders.foreign_vit import find_token_tower, resize_positions
 from twinlens.training.encoders.single_pixels import guard_single_pixels
 
 SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
 
 
+@dataclass(frozen=True)
+class BranchOptions:
+    """How the branches of a tower's blocks are dropped while training, and scaled."""
+
+    drop_path: float = 0.0
+    drop_path_even: bool = False
+    layer_scale: float = 0.0
+
+
 def open_image_tower(
-    name: str, image_size: int, *, pretrained: bool = False, tagged: bool = True
+    name: str,
+    image_size: int,
+    *,
+    pretrained: bool = False,
+    tagged: bool = True,
+    branches: BranchOptions = BranchOptions(),
 ) -> nn.Module:
     """Return the tower called `name`, with its `width`; unknown names list the known ones.
 
@@ -32,11 +48,12 @@ def open_image_tower(
     """
     if name.startswith("timm:"):
         arch, _, path = name.removeprefix("timm:").partition("/")
-        tower = TimmTower(arch, image_size, pretrained and not path)
+        model = open_timm_model(arch, image_size, pretrained and not path, branches)
         if path and tagged:
-            load_timm_weights(tower.model, Path(path))
-        return tower
+            load_timm_weights(model, Path(path))
+        return find_token_tower(model) or ForeignTower(model, image_size)
     if name.startswith("open_clip:"):
+        _refuse_branches(name, branches)
         return open_clip_tower(name.removeprefix("open_clip:"), image_size, tagged)
     if pretrained:
         raise InputError(
@@ -44,10 +61,10 @@ def open_image_tower(
         )
     stem_name, _, option = name.partition("/")
     if stem_name in resnet.SHAPES:
+        _refuse_branches(name, branches)
         return resnet.ResNet(resnet.SHAPES[stem_name], _stem(stem_name, option, image_size))
     if stem_name in vit.SHAPES:
-        patch = _patch(name, option, image_size)
-        return vit.VisionTransformer(vit.SHAPES[stem_name], patch, image_size)
+        return _open_vit(name, image_size, branches)
     known = [*resnet.SHAPES, *vit.SHAPES]
     close = difflib.get_close_matches(stem_name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -56,24 +73,63 @@ def open_image_tower(
     )
 
 
-class TimmTower(nn.Module):
-    """Any timm model without its classifier."""
+def _open_vit(name: str, image_size: int, branches: BranchOptions) -> vit.VisionTransformer:
+    stem_name, _, option = name.partition("/")
+    shape, most = vit.SHAPES[stem_name], branches.drop_path
+    rising = [most * number / max(1, shape.depth - 1) for number in range(shape.depth)]
+    return vit.VisionTransformer(
+        shape,
+        _patch(name, option, image_size),
+        image_size,
+        drop_paths=[most] * shape.depth if branches.drop_path_even else rising,
+        layer_scale=branches.layer_scale,
+    )
 
-    def __init__(self, name: str, image_size: int, pretrained: bool) -> None:
+
+def _refuse_branches(name: str, branches: BranchOptions) -> None:
+    if branches != BranchOptions():
+        raise InputError(
+            f"encoder {name!r} has no branches to drop or scale; drop_path and layer_scale go with"
+            " our own vit-* and with timm:NAME",
+            field="drop_path" if branches.drop_path else "layer_scale",
+        )
+
+
+def open_timm_model(
+    name: str, image_size: int, pretrained: bool, branches: BranchOptions
+) -> nn.Module:
+    """Return a timm model without its classifier, for images of this size."""
+    try:
+        import timm
+    except ImportError:
+        raise MissingDependencyError("timm is absent; pip install timm") from None
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    if any(word in name for word in ("vit", "deit", "swin", "eva", "beit", "mixer")):
+        options["img_size"] = image_size
+    if branches.drop_path_even:
+        _refuse_branches(f"timm:{name}", branches)
+    if branches.drop_path:
+        options["drop_path_rate"] = branches.drop_path
+    if branches.layer_scale:
+        options["init_values"] = branches.layer_scale
+    try:
+        model: nn.Module = timm.create_model(name, **options)
+    except RuntimeError as error:
+        raise NotFoundError(f"encoder 'timm:{name}': {error}") from None
+    except TypeError:
+        _refuse_branches(f"timm:{name}", branches)
+        raise
+    return model
+
+
+class ForeignTower(nn.Module):
+    """Any image model of timm or open_clip that answers a row for each image."""
+
+    def __init__(self, model: nn.Module, image_size: int) -> None:
         super().__init__()
-        try:
-            import timm
-        except ImportError:
-            raise MissingDependencyError("timm is absent; pip install timm") from None
-        options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
-        if any(word in name for word in ("vit", "deit", "swin", "eva", "beit", "mixer")):
-            options["img_size"] = image_size
-        try:
-            self.model = timm.create_model(name, **options)
-        except RuntimeError as error:
-            raise NotFoundError(f"encoder 'timm:{name}': {error}") from None
-        guard_single_pixels(self.model)
-        self.width = measure_width(self.model, image_size)
+        self.model = model
+        guard_single_pixels(model)
+        self.width = measure_width(model, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return representations (n, width)."""
@@ -90,6 +146,7 @@ def load_timm_weights(model: nn.Module, path: Path) -> None:
             " as a .safetensors file",
             field="encoder",
         ) from None
+    weights = _fit_positions(model, weights)
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in weights and "num_batches" not in name]
     wrong = [
@@ -105,21 +162,21 @@ def load_timm_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(weights, strict=False)
 
 
-class OpenClipTower(nn.Module):
-    """The image tower of an open_clip model, its projection included."""
+def _fit_positions(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights with positions interpolated to the model's grid of patches."""
+    own, known = getattr(model, "pos_embed", None), weights.get("pos_embed")
+    layer: Any = getattr(model, "patch_embed", None)
+    if known is None or own is None or own.shape == known.shape or layer is None:
+        return weights
+    prefix = own.shape[1] - layer.grid_size[0] * layer.grid_size[1]
+    side = round((known.shape[1] - prefix) ** 0.5)
+    if side * side + prefix != known.shape[1] or known.shape[2] != own.shape[2]:
+        return weights
+    rows, columns = layer.grid_size
+    return weights | {"pos_embed": resize_positions(known, (side, side), rows, columns, prefix)}
 
-    def __init__(self, visual: nn.Module, image_size: int) -> None:
-        super().__init__()
-        self.model = visual
-        guard_single_pixels(visual)
-        self.width = measure_width(visual, image_size)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return representations (n, width)."""
-        return self.model(images)  # type: ignore[no-any-return]
-
-
-def open_clip_tower(name: str, image_size: int, tagged: bool) -> OpenClipTower:
+def open_clip_tower(name: str, image_size: int, tagged: bool) -> nn.Module:
     """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`, for this size of image."""
     try:
         import open_clip
@@ -153,7 +210,7 @@ def open_clip_tower(name: str, image_size: int, tagged: bool) -> OpenClipTower:
             f" {image_size}: {reason}",
             field="encoder",
         ) from None
-    return OpenClipTower(model.visual, image_size)
+    return find_token_tower(model.visual) or ForeignTower(model.visual, image_size)
 
 
 def measure_width(model: nn.Module, image_size: int) -> int:

@@ -7,10 +7,13 @@ Positions are fixed 2-D sines over coordinates relative to the training size, so
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from twinlens.training.encoders.token_tower import TokenTower, pick
 
 
 @dataclass(frozen=True)
@@ -52,33 +55,78 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block."""
+class LayerScale(nn.Module):
+    """A learned factor for each number of a token (Touvron et al. 2021)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, start: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x scaled."""
+        return x * self.gamma
+
+
+class DropPath(nn.Module):
+    """Zeroes a branch for a share of the images while training (Huang et al. 2016)."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, as large on average."""
+        if not (self.training and self.drop_prob):
+            return x
+        kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.drop_prob
+        return x * kept / (1 - self.drop_prob)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block; its two branches may be scaled and dropped."""
+
+    def __init__(
+        self, width: int, heads: int, *, drop_path: float = 0.0, layer_scale: float = 0.0
+    ) -> None:
         super().__init__()
         self.norm_mix, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.feed = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
+        self.scale_mix, self.scale_feed = (
+            LayerScale(width, layer_scale) if layer_scale else nn.Identity() for _ in range(2)
+        )
+        self.drop = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the block's output (n, length, width)."""
-        x = x + self.attention(self.norm_mix(x), mask)
-        return x + self.feed(self.norm_feed(x))  # type: ignore[no-any-return]
+        x = x + self.drop(self.scale_mix(self.attention(self.norm_mix(x), mask)))
+        return x + self.drop(self.scale_feed(self.feed(self.norm_feed(x))))  # type: ignore[no-any-return]
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(TokenTower):
     """Images (n, 3, h, w) to the class token's representation (n, width)."""
 
-    def __init__(self, shape: ViTShape, patch: int, image_size: int) -> None:
+    def __init__(
+        self,
+        shape: ViTShape,
+        patch: int,
+        image_size: int,
+        *,
+        drop_paths: Sequence[float] = (),
+        layer_scale: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.width, self.patch, self.grid = shape.width, patch, image_size // patch
+        self.width = self.inner = shape.width
+        self.patch, self.grid = patch, image_size // patch
         self.heads = shape.heads
         self.embed = nn.Conv2d(3, shape.width, patch, patch)
         self.token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
-        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(
+            Block(shape.width, shape.heads, drop_path=drop_path, layer_scale=layer_scale)
+            for drop_path in drop_paths or [0.0] * shape.depth
+        )
         self.norm = nn.LayerNorm(shape.width)
         self.apply(initialise_linear)
 
@@ -106,6 +154,10 @@ class VisionTransformer(nn.Module):
             x = block(x)
         return self.norm(x)  # type: ignore[no-any-return]
 
+    def patch_layer(self) -> nn.Module:
+        """Return the convolution that cuts patches."""
+        return self.embed
+
     def look(self, images: Tensor) -> Tensor:
         """Return how the class token looks at each patch in the last layer (n, heads, r, c).
 
@@ -132,11 +184,6 @@ class VisionTransformer(nn.Module):
         x = x + sines(rows, columns, self.grid, self.width).to(x)
         # Not len(x): the export would take it for a constant.
         return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
-
-
-def pick(tokens: Tensor, places: Tensor) -> Tensor:
-    """Return the tokens (n, k, width) of (n, length, width) at places (n, k)."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def sines(rows: int, columns: int, grid: int, width: int) -> Tensor:

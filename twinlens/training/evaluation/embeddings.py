@@ -115,7 +115,7 @@ def embed_source(embedder: Embedder, where: str, limit: int, display: Display) -
     for positions in _blocks(chosen):
         pixels, kept = store.fetch_good(positions)
         if kept:
-            rows.append(embedder.images(pixels))
+            rows.append(embedder.images(np.stack(pixels)))
             records += [store.source.records[record] for record in kept]
         display.advance(f"embedding {Path(where).name}", positions[-1] + 1, chosen[-1] + 1, {})
     store.close()

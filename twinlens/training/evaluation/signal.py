@@ -12,12 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twinlens.bundle.image.preprocessing import Preprocessor
-from twinlens.training.data.pixels import PixelStore, square_spec
+from twinlens.training.data.decoding import WholePicture, stored_side
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.sources import open_source
+from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.runs.run import TrainedRun
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
+from twinlens.training.views.pictures import lay_out
 
 RIDGE = 1e-4  # of the mean variance between views: keeps dead directions from dividing by zero
 BLOCK = 128  # images at a time
@@ -52,17 +54,18 @@ def signal_rank(rows: Tensor) -> float:
 def embed_views(run: TrainedRun, where: str, *, images: int, views: int, seed: int = 0) -> Tensor:
     """Return representations (n, views, d) of training views of the first images of `where`."""
     settings, objective = run.config.settings, run.config.objective
-    side = settings.stored_size or round(settings.image_size * 1.15)
-    store = PixelStore(open_source(where), Preprocessor(square_spec(side)), memory_bytes=0)
+    decode = WholePicture(stored_side(settings.stored_size, settings.image_size))
+    store = PixelStore(open_source(where), decode, memory_bytes=0)
     group = {"global": objective.views()["global"]}
-    maker = ViewMaker(group, settings.image_size, settings.mean, settings.std)
+    step = side_step(run.image_encoder)
+    maker = ViewMaker(group, settings.image_size, settings.mean, settings.std, step)
     turns = -(-views // group["global"].count)
     found = []
     for start in range(0, min(images, len(store)), BLOCK):
-        pixels, _ = store.fetch_good(range(start, min(start + BLOCK, images, len(store))))
+        found_images, _ = store.fetch_good(range(start, min(start + BLOCK, images, len(store))))
+        pictures = lay_out(found_images)
         parts = [
-            maker(torch.from_numpy(pixels), generator(seed, start, turn, 61))["global"]
-            for turn in range(turns)
+            maker(pictures, generator(seed, start, turn, 61))["global"] for turn in range(turns)
         ]
         made = torch.cat(parts, dim=1)[:, :views]
         found.append(run.image_encoder(made.flatten(0, 1)).unflatten(0, made.shape[:2]))

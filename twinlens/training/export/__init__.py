@@ -3,7 +3,7 @@
 description = Description("mine", image=ImageTower(module, spec))
 export_encoder(description, "mine")
 
-Imported by: `cli`.
+Imported by: loop and `cli`.
 """
 
 from twinlens.training.export.description import (

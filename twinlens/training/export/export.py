@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,7 @@ from twinlens.bundle.manifest import (
     Variant,
 )
 from twinlens.bundle.model_card import EXTENSION
+from twinlens.bundle.samples import golden_images, golden_texts
 from twinlens.bundle.store import write_bundle
 from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import ConflictError, InputError
@@ -39,9 +41,9 @@ from twinlens.training.export.description import (
 )
 from twinlens.training.export.gate import EmbeddingRows, check_parity
 from twinlens.training.export.graphs import save_graphs, trace
+from twinlens.training.export.int8.calibration import Calibration, read_folder
 from twinlens.training.export.progress import ExportProgress, LoggedProgress
 from twinlens.training.export.provenance import describe_versions
-from twinlens.training.export.samples import golden_images, golden_texts
 from twinlens.training.export.towers import (
     ExportTower,
     prepare_attention,
@@ -50,6 +52,15 @@ from twinlens.training.export.towers import (
     write_tokenizer,
 )
 from twinlens.training.export.variants import PRECISIONS, add_variants
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What the caller asked for."""
+
+    precisions: tuple[str, ...]
+    attention: bool
+    calibration: Calibration | None
 
 
 @dataclass
@@ -61,6 +72,7 @@ class _Parts:
     attention: AttentionSpec | None = None
     variants: list[Variant] = field(default_factory=list)
     rows: dict[str, EmbeddingRows] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)  # by tower
 
 
 def export_encoder(
@@ -69,27 +81,29 @@ def export_encoder(
     *,
     precisions: Sequence[str] = PRECISIONS,
     attention: bool = True,
+    calibrate: Path | None = None,
     force: bool = False,
     progress: ExportProgress | None = None,
 ) -> Manifest:
     """Write `description` as the bundle `out` and return its manifest.
 
     Raises `ParityError`, leaving nothing on disk, if ONNX Runtime does not give torch's embeddings.
-    fp32 is always written; int8 is dropped, with a note, where it is too far from it.
+    fp32 is always written; int8 is dropped, with a note, where it is too far from it. `calibrate`
+    is a folder of pictures for int8 convolutions; without it textures are drawn.
     """
     out = Path(out)
     _check_request(description, out, precisions, force)
+    pictures = None if calibrate is None else read_folder(calibrate)
+    wishes = _Wishes(tuple(precisions), attention, pictures)
     reporter = progress or LoggedProgress()
     out.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.export-", dir=out.parent))
     try:
         parts = _Parts()
         if description.image is not None:
-            _export_image(
-                description.image, workshop, tuple(precisions), attention, parts, reporter
-            )
+            _export_image(description.image, workshop, wishes, parts, reporter)
         if description.text is not None:
-            _export_text(description.text, workshop, tuple(precisions), parts, reporter)
+            _export_text(description.text, workshop, wishes, parts, reporter)
         reporter.stage("writing the bundle")
         _write_rest(description, workshop, parts)
         manifest = _build_manifest(description, parts)
@@ -119,8 +133,7 @@ def _check_request(
 def _export_image(
     image: ImageTower,
     folder: Path,
-    precisions: tuple[str, ...],
-    attention: bool,
+    wishes: _Wishes,
     parts: _Parts,
     reporter: ExportProgress,
 ) -> None:
@@ -129,7 +142,7 @@ def _export_image(
     tower = prepare_image(image, golden_images(), reporter.note)
     reporter.stage("tracing the image tower")
     graphs = {folder / IMAGE_FILE: _trace(tower)}
-    if attention and image.attention is not None:
+    if wishes.attention and image.attention is not None:
         reporter.stage("tracing the attention map")
         mapped = prepare_attention(image.attention, image, tower.batch)
         graphs[folder / mapped.file] = _trace(mapped, "attention")
@@ -137,13 +150,13 @@ def _export_image(
         parts.attention = AttentionSpec(mapped.file, sizes.heads, sizes.rows, sizes.columns)
     save_graphs(graphs, (folder / IMAGE_FILE).with_suffix(".data"))
     parts.image = image.spec
-    _finish(tower, folder, precisions, parts, reporter)
+    _finish(tower, folder, wishes, parts, reporter)
 
 
 def _export_text(
     text: TextTower,
     folder: Path,
-    precisions: tuple[str, ...],
+    wishes: _Wishes,
     parts: _Parts,
     reporter: ExportProgress,
 ) -> None:
@@ -156,7 +169,7 @@ def _export_text(
     path = folder / tower.file
     save_graphs({path: _trace(tower)}, path.with_suffix(".data"))
     parts.text = spec
-    _finish(tower, folder, precisions, parts, reporter)
+    _finish(tower, folder, wishes, parts, reporter)
 
 
 def _trace(tower: ExportTower, output: str = "embedding") -> ir.Model:
@@ -166,7 +179,7 @@ def _trace(tower: ExportTower, output: str = "embedding") -> ir.Model:
 def _finish(
     tower: ExportTower,
     folder: Path,
-    precisions: tuple[str, ...],
+    wishes: _Wishes,
     parts: _Parts,
     reporter: ExportProgress,
 ) -> None:
@@ -174,10 +187,13 @@ def _finish(
     reporter.stage(f"comparing the {tower.name} tower with torch")
     gap = check_parity(tower.name, folder / tower.file, tower.feed, tower.reference)
     reporter.note(f"{tower.name}: ONNX Runtime agrees with torch to 1 - cosine = {gap:.1e}")
-    others = [precision for precision in precisions if precision != "fp32"]
+    others = [precision for precision in wishes.precisions if precision != "fp32"]
     if others:
         reporter.stage(f"making the {tower.name} tower's {' and '.join(others)}")
-    parts.variants += add_variants(tower, folder, precisions, reporter.note)
+    made = add_variants(tower, folder, wishes.precisions, reporter.note, wishes.calibration)
+    parts.variants += made.found
+    if made.calibration is not None:
+        parts.calibration[tower.name] = made.calibration
     parts.rows[tower.name] = tower.reference
 
 
@@ -212,9 +228,15 @@ def _build_manifest(description: Description, parts: _Parts) -> Manifest:
         variants=tuple(parts.variants),
         attention=parts.attention,
         templates=description.templates,
-        provenance={**description.provenance, "versions": describe_versions()},
+        provenance=_describe_origin(description, parts),
         extensions={EXTENSION: description.card.to_extension()} if description.card else {},
     )
+
+
+def _describe_origin(description: Description, parts: _Parts) -> dict[str, Any]:
+    """Return where the bundle comes from: its source, the code, the pictures that calibrated it."""
+    origin = {**description.provenance, "versions": describe_versions()}
+    return {**origin, "calibration": parts.calibration} if parts.calibration else origin
 
 
 def _width(parts: _Parts) -> int:

@@ -54,6 +54,7 @@ class ExportTower:
     dims: Mapping[int, str]
     reference: EmbeddingRows
     batch: Callable[[int, int], NDArray[Any]]  # the inputs of the golden rows start to stop
+    preprocess: Callable[[bytes], NDArray[Any]] | None = None  # of an image tower
 
     def feed(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Return the graph's inputs for the golden rows `start` to `stop`."""
@@ -86,6 +87,7 @@ def prepare_image(tower: ImageTower, images: Sequence[bytes], note: Note) -> Exp
         dims={0: "n"},
         reference=reference.numpy(),
         batch=lambda start, stop: pixels[start:stop],
+        preprocess=preprocessor,
     )
 
 

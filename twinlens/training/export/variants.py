@@ -6,97 +6,175 @@ embedding too far is dropped with a note.
 
 from __future__ import annotations
 
-import copy
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import onnx
-import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from numpy.typing import NDArray
 
 from twinlens.bundle.manifest import Variant
-from twinlens.training.export.gate import open_graph
-from twinlens.training.export.graphs import save_graphs, trace
-from twinlens.training.export.log_filter import drop_log_message
+from twinlens.training.export.graphs import save_graphs
+from twinlens.training.export.half import make_half
+from twinlens.training.export.int8.calibration import Calibration, draw_textures
+from twinlens.training.export.int8.dynamic import write_dynamic
+from twinlens.training.export.int8.static import (
+    has_mostly_convolutions,
+    measure_ranges,
+    write_static,
+)
+from twinlens.training.export.measurement import Yardstick
 from twinlens.training.export.towers import ExportTower, Note
-from twinlens.training.export.wrappers import PixelFace
 
 Precision = Literal["fp32", "int8", "fp16", "bf16"]
 TowerName = Literal["image", "text"]
 
 PRECISIONS: Final = ("fp32", "int8", "fp16")
 LEAST_COSINE: Final = 0.995
-# The tracer has already folded and inferred what this would.
-_ADVICE: Final = "pre-processing before quantization"
-_QUANTISED: Final = ("MatMul", "Gemm")
-_SECONDS: Final = 2.0  # of processor time for one speed ratio
-_ROUNDS: Final = 7
+# int8 convolutions: on pictures that did not calibrate them, and for the strangest golden picture.
+LEAST_MEAN_COSINE: Final = 0.99
+LEAST_CONVOLUTION_COSINE: Final = 0.95
+# How many of the first convolutions stay in fp32: with few channels each, they err the most.
+_PLAIN_CONVOLUTIONS: Final = (0, 3, 6)
+
+
+@dataclass(frozen=True)
+class Variants:
+    """The variants of a tower that stand, fp32 first, and which pictures calibrated them."""
+
+    found: list[Variant]
+    calibration: dict[str, Any] | None = None
 
 
 def add_variants(
-    tower: ExportTower, folder: Path, precisions: tuple[str, ...], note: Note
-) -> list[Variant]:
-    """Write the variants of `tower` beside its fp32 graph; return all that stand, fp32 first."""
+    tower: ExportTower,
+    folder: Path,
+    precisions: tuple[str, ...],
+    note: Note,
+    calibration: Calibration | None = None,
+) -> Variants:
+    """Write the variants of `tower` beside its fp32 graph; return those that stand.
+
+    `calibration` has pictures for int8 convolutions; without it textures are drawn.
+    """
     name = cast("TowerName", tower.name)
-    found = [Variant(name, "fp32", tower.file, cosine=1.0, speed=1.0)]
+    plain = Variant(name, "fp32", tower.file, cosine=1.0, speed=1.0)
+    if not {"int8", "fp16"} & set(precisions):
+        return Variants([plain])
+    bench = _Bench(tower, folder, Yardstick(tower, folder), note)
+    found, described = [plain], None
     if "int8" in precisions:
-        found += _keep(tower, folder, "int8", _write_int8(tower, folder), note)
+        if tower.preprocess is not None and has_mostly_convolutions(bench.source):
+            pictures = calibration or draw_textures()
+            added = bench.add_convolutions(pictures)
+            described = pictures.describe() if added else None
+        else:
+            added = bench.add_products()
+        found += added
     if "fp16" in precisions:
-        found += _keep(tower, folder, "fp16", _write_fp16(tower, folder), note)
-    return found
+        found += bench.add_half()
+    return Variants(found, described)
 
 
-def _keep(
-    tower: ExportTower, folder: Path, precision: Precision, path: Path | None, note: Note
-) -> list[Variant]:
-    """Measure the variant at `path`; drop it, saying why, if it moves an embedding too far."""
-    if path is None:
-        note(f"{tower.name}: no {precision} variant: no matrix product with constant weights")
-        return []
-    cosine, speed = _measure(tower, folder / tower.file, path)
-    if not cosine >= LEAST_COSINE:
-        note(
-            f"{tower.name}: {precision} dropped: its cosine to fp32 is {cosine:.4f}, "
-            f"under {LEAST_COSINE}"
+@dataclass(frozen=True)
+class _Bench:
+    """A tower with what its variants are written from and measured against."""
+
+    tower: ExportTower
+    folder: Path
+    yardstick: Yardstick
+    note: Note
+
+    @property
+    def source(self) -> Path:
+        """The fp32 graph."""
+        return self.folder / self.tower.file
+
+    def add_products(self) -> list[Variant]:
+        """Write int8 matrix products; nothing where there are none."""
+        path = _variant_path(self.source, "int8")
+        if not write_dynamic(self.source, path):
+            self.note(
+                f"{self.tower.name}: no int8 variant: no matrix product with constant weights"
+            )
+            return []
+        _rename_data(path)
+        return self._keep("int8", path)
+
+    def add_half(self) -> list[Variant]:
+        """Write the tower in half precision; its inputs and outputs stay as they are."""
+        path = _variant_path(self.source, "fp16")
+        save_graphs({path: make_half(self.tower, self.source)}, _data_of(path))
+        return self._keep("fp16", path)
+
+    def add_convolutions(self, pictures: Calibration) -> list[Variant]:
+        """Write int8 convolutions, more of the first in fp32 until the embeddings are kept."""
+        ranges = measure_ranges(self.source, self.tower.input_name, self._read(pictures.fit))
+        judges = self._read(pictures.judge)
+        path = _variant_path(self.source, "int8")
+        for plain in _PLAIN_CONVOLUTIONS:
+            write_static(self.source, path, ranges, plain)
+            _rename_data(path)
+            session = self.yardstick.open(path)
+            mean = self.yardstick.compare(session, judges)
+            smallest = self.yardstick.measure_cosine(session)
+            said = (
+                f"with {_count_plain(plain)} in fp32 has mean cosine {mean:.4f} to fp32 on "
+                f"{len(judges)} pictures ({pictures.source}), {smallest:.4f} at least on the "
+                "golden ones"
+            )
+            if mean >= LEAST_MEAN_COSINE and smallest >= LEAST_CONVOLUTION_COSINE:
+                speed = self.yardstick.measure_speed(session)
+                self.note(f"{self.tower.name}: int8 {said}, at {speed:.2f} of its speed")
+                return [self._describe("int8", path, smallest, speed)]
+            self.note(f"{self.tower.name}: int8 {said}: too far")
+        self.note(
+            f"{self.tower.name}: int8 dropped: a mean cosine of {LEAST_MEAN_COSINE} and "
+            f"{LEAST_CONVOLUTION_COSINE} at least are needed; --calibrate FOLDER with pictures "
+            "like those that the model will see may reach it"
         )
-        path.unlink()
-        _data_of(path).unlink(missing_ok=True)
+        _remove(path)
         return []
-    note(f"{tower.name}: {precision} has cosine {cosine:.5f} to fp32 at {speed:.2f} of its speed")
-    return [Variant(cast("TowerName", tower.name), precision, path.name, cosine, speed)]
 
+    def _read(self, pictures: tuple[bytes, ...]) -> NDArray[Any]:
+        read = cast("Callable[[bytes], NDArray[Any]]", self.tower.preprocess)
+        return np.stack([read(picture) for picture in pictures])
 
-def _write_int8(tower: ExportTower, folder: Path) -> Path | None:
-    """Quantise weights per channel and activations as they come; None if there is nothing to."""
-    source, path = folder / tower.file, _variant_path(folder / tower.file, "int8")
-    with drop_log_message(_ADVICE):
-        quantize_dynamic(
-            source,
-            path,
-            op_types_to_quantize=list(_QUANTISED),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=True,
+    def _keep(self, precision: Precision, path: Path) -> list[Variant]:
+        """Measure the variant at `path`; drop it, saying why, if it moves an embedding too far."""
+        session = self.yardstick.open(path)
+        cosine = self.yardstick.measure_cosine(session)
+        name = self.tower.name
+        if not cosine >= LEAST_COSINE:
+            self.note(
+                f"{name}: {precision} dropped: its cosine to fp32 is {cosine:.4f}, "
+                f"under {LEAST_COSINE}"
+            )
+            _remove(path)
+            return []
+        speed = self.yardstick.measure_speed(session)
+        self.note(
+            f"{name}: {precision} has cosine {cosine:.5f} to fp32 at {speed:.2f} of its speed"
         )
-    written = folder / f"{path.name}.data"
-    graph = onnx.load(str(path), load_external_data=False)
-    if not any(
-        node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul") for node in graph.graph.node
-    ):
-        path.unlink()
-        written.unlink(missing_ok=True)
-        return None
-    _rename_data(graph, written, path)
-    return path
+        return [self._describe(precision, path, cosine, speed)]
+
+    def _describe(self, precision: Precision, path: Path, cosine: float, speed: float) -> Variant:
+        return Variant(cast("TowerName", self.tower.name), precision, path.name, cosine, speed)
 
 
-def _rename_data(graph: onnx.ModelProto, written: Path, path: Path) -> None:
-    """Let the graph find its weights under the bundle's own naming."""
+def _count_plain(convolutions: int) -> str:
+    return f"the first {convolutions} convolutions" if convolutions else "no convolution"
+
+
+def _rename_data(path: Path) -> None:
+    """Let the quantised graph at `path` find its weights under the bundle's own naming."""
+    written = path.with_name(f"{path.name}.data")
     if not written.exists():
         return
-    written.rename(_data_of(path))
+    graph = onnx.load(str(path), load_external_data=False)
+    written.replace(_data_of(path))
     _data_of(path).chmod(0o644)  # the quantiser writes it for its own user only
     for tensor in graph.graph.initializer:
         for entry in tensor.external_data:
@@ -105,37 +183,10 @@ def _rename_data(graph: onnx.ModelProto, written: Path, path: Path) -> None:
     path.write_bytes(graph.SerializeToString())
 
 
-def _write_fp16(tower: ExportTower, folder: Path) -> Path:
-    """Trace the tower again in half precision; its inputs and outputs stay as they are."""
-    face = copy.deepcopy(tower.face)
-    face.tower = cast("torch.nn.Module", face.tower).half()
-    if isinstance(face, PixelFace):
-        face.dtype = torch.float16
-    path = _variant_path(folder / tower.file, "fp16")
-    graph = trace(face, tower.example, (tower.input_name, "embedding"), tower.dims)
-    save_graphs({path: graph}, _data_of(path))
-    return path
-
-
-def _measure(tower: ExportTower, plain: Path, variant: Path) -> tuple[float, float]:
-    """Return the variant's smallest cosine to fp32, and its speed as a ratio to it.
-
-    One thread, processor seconds, the two in turn: other work on the machine cancels out.
-    """
-    sessions = [open_graph(path, threads=1) for path in (plain, variant)]
-    feed = tower.feed(0, len(tower.reference))
-    exact, reduced = (session.run(None, feed)[0].astype(np.float64) for session in sessions)
-    cosines = (exact * reduced).sum(1) / np.linalg.norm(reduced, axis=1)
-    best = [float("inf"), float("inf")]
-    begun = time.process_time()
-    for _ in range(_ROUNDS):
-        for i, session in enumerate(sessions):
-            started = time.process_time()
-            session.run(None, feed)
-            best[i] = min(best[i], time.process_time() - started)
-        if time.process_time() - begun > _SECONDS:
-            break
-    return round(float(cosines.min()), 6), round(best[0] / best[1], 3)
+def _remove(path: Path) -> None:
+    """Remove a variant's files."""
+    path.unlink()
+    _data_of(path).unlink(missing_ok=True)
 
 
 def _variant_path(path: Path, precision: str) -> Path:

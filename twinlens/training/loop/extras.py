@@ -16,7 +16,7 @@ from twinlens.training.data.captions import CaptionTokens
 from twinlens.training.data.feeder import BatchExtra, Draft, sample_views
 from twinlens.training.data.negatives import Negatives
 from twinlens.training.distributed.ranks import Ranks
-from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.encoders.token_tower import TokenTower, side_step
 from twinlens.training.loop.run_data import RunData
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.visual_tokenizer import (
@@ -47,10 +47,10 @@ class ExtraContext:
     display: Display
 
     @property
-    def tower(self) -> VisionTransformer:
+    def tower(self) -> TokenTower:
         """The image tower of a method that masks patches, which was checked when it was built."""
         tower = self.net["image"]
-        assert isinstance(tower, VisionTransformer), "patches of a tower without. This is a bug"
+        assert isinstance(tower, TokenTower), "patches of a tower without. This is a bug"
         return tower
 
 
@@ -97,7 +97,8 @@ def _open_captions(extra: Captions, context: ExtraContext) -> BatchExtra:
 
 def _open_masks(extra: Masks, context: ExtraContext) -> BatchExtra:
     crops = context.config.objective.views()["global"]
-    cells = crops.side(context.config.settings.image_size) // context.tower.patch
+    side = crops.side(context.config.settings.image_size, side_step(context.tower))
+    cells = side // context.tower.patch
     return PatchMasks(extra, crops.count, cells)
 
 

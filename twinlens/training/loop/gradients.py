@@ -160,6 +160,12 @@ class Differentiator:
         with torch.no_grad(), self._precision(batch):
             return _wide(self.objective.teacher(self.state.ema_teacher, batch))
 
+    def _teacher_shared(self) -> BatchRows:
+        if self.state.ema_teacher is None:
+            return {}
+        with torch.no_grad():
+            return _wide(self.objective.teacher_shared(self.state.ema_teacher))
+
     def _loss(
         self,
         rows: BatchRows,
@@ -175,7 +181,15 @@ class Differentiator:
                 {name: self.ranks.gather(value) for name, value in group.items()}
                 for group in (rows, teacher_rows, extra)
             )
-        inputs = LossInputs(rows, teacher_rows, shared, self.state.tensors(), extra, progress)
+        inputs = LossInputs(
+            student=rows,
+            teacher=teacher_rows,
+            shared=shared,
+            state=self.state.tensors(),
+            extra=extra,
+            progress=progress,
+            teacher_shared=self._teacher_shared(),
+        )
         if self.loss_probe is not None:
             self.loss_probe(inputs)
         return self.objective.loss(inputs)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from twinlens.training.config import TrainingSettings
+from twinlens.training.loop.layers import rate_shares
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import ParamGroup
 from twinlens.training.schedules import TrainingProgress, warmed_cosine
@@ -53,18 +55,25 @@ class Lars(torch.optim.Optimizer):
         parameter.add_(buffer, alpha=-group["lr"])
 
 
-def parameter_groups(net: Network, exceptions: Sequence[ParamGroup]) -> list[dict[str, Any]]:
-    """Return one group for each (exception, decays or not); every parameter is in exactly one."""
-    found: dict[tuple[ParamGroup, bool], list[nn.Parameter]] = {}
+def parameter_groups(
+    net: Network,
+    exceptions: Sequence[ParamGroup],
+    shares: Mapping[str, float] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Return one group for each (exception, decays or not, share of the learning rate).
+
+    Every parameter is in exactly one; `shares` holds the shares that are not 1, by name.
+    """
+    found: dict[tuple[ParamGroup, bool, float], list[nn.Parameter]] = {}
     for name, parameter in net.parts.named_parameters():
         if not parameter.requires_grad:
             continue
         rule = next((group for group in exceptions if name.startswith(group.prefix)), DEFAULT)
         decays = rule.decay and sum(length > 1 for length in parameter.shape) > 1
-        found.setdefault((rule, decays), []).append(parameter)
+        found.setdefault((rule, decays, shares.get(name, 1.0)), []).append(parameter)
     return [
-        {"params": parameters, "rule": rule, "adapts": decays}
-        for (rule, decays), parameters in found.items()
+        {"params": parameters, "rule": rule, "adapts": decays, "share": share}
+        for (rule, decays, share), parameters in found.items()
     ]
 
 
@@ -72,9 +81,10 @@ def open_optimizer(
     net: Network, exceptions: Sequence[ParamGroup], settings: TrainingSettings
 ) -> torch.optim.Optimizer:
     """Return the optimizer that the settings name."""
-    groups = parameter_groups(net, exceptions)
+    groups = parameter_groups(net, exceptions, rate_shares(net, settings))
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, settings.lr, betas=(settings.momentum, settings.beta2))
+        betas = settings.momentum, settings.beta2
+        return torch.optim.AdamW(groups, settings.lr, betas=betas, eps=settings.adam_eps)
     if settings.optimizer == "lars":
         return Lars(groups, settings.lr, settings.momentum, settings.trust)
     return torch.optim.SGD(groups, settings.lr, settings.momentum)
@@ -92,7 +102,7 @@ def schedule_rates(
         decay += (settings.weight_decay_end - decay) * rise
     for group in optimizer.param_groups:
         rule: ParamGroup = group["rule"]
-        moved = base * rule.lr_factor
+        moved = base * rule.lr_factor * group["share"]
         group["lr"] = moved if rule.schedule == "constant" else moved * factor
         group["weight_decay"] = decay if group["adapts"] else 0.0
     return base * factor

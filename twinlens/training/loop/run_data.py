@@ -9,18 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import InputError
 from twinlens.training.config import Config
+from twinlens.training.data.decoding import WholePicture, stored_side
 from twinlens.training.data.needs import check_needs
 from twinlens.training.data.order import SampleOrder
-from twinlens.training.data.pixels import PixelStore, square_spec
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
-from twinlens.training.data.tokens import RunTokenizer, provide_tokenizer
+from twinlens.training.data.tokens import RunTokenizer, check_tokenizer, provide_tokenizer
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.progress import Display
 from twinlens.training.runs.run import BAD, prepare_folder
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """What the data say before an image is decoded."""
+
+    source: DataSource
+    classes: list[str]
+    tokenizer: RunTokenizer | None
 
 
 @dataclass(frozen=True)
@@ -33,24 +42,28 @@ class RunData:
     tokenizer: RunTokenizer | None
 
 
-def open_run_data(
-    config: Config, where: str, folder: Path, ranks: Ranks, display: Display
-) -> RunData:
-    """Open the data at `where`, and write or check the run's folder."""
+def open_records(config: Config, where: str, folder: Path, ranks: Ranks) -> RunRecords:
+    """List the data at `where`, and write or check the run's folder; nothing is decoded."""
     source = open_source(where)
     classes = check_needs(source, config)
+    SampleOrder(len(source.records), config.settings.batch, config.settings.seed)  # is it enough?
     has_text = "text" in config.objective.paths
     if ranks.first:
+        if has_text:
+            check_tokenizer(config.settings, folder)
         _write_cards(config, where, folder, source, classes)
         if has_text:
             captions = (text for record in source.records for text in record.captions)
             provide_tokenizer(config.settings, captions, folder)
     ranks.wait()
-    store = _load_pixels(source, config, display)
+    return RunRecords(source, classes, RunTokenizer(config.settings, folder) if has_text else None)
+
+
+def load_run_data(config: Config, records: RunRecords, display: Display) -> RunData:
+    """Decode the images that fit in memory, and put those that can be decoded in order."""
+    store = _load_pixels(records.source, config, display)
     order = SampleOrder(len(store), config.settings.batch, config.settings.seed)
-    _check_division(config, ranks)
-    tokenizer = RunTokenizer(config.settings, folder) if has_text else None
-    return RunData(classes, store, order, tokenizer)
+    return RunData(records.classes, store, order, records.tokenizer)
 
 
 def _write_cards(
@@ -68,8 +81,7 @@ def _write_cards(
 
 def _load_pixels(source: DataSource, config: Config, display: Display) -> PixelStore:
     settings = config.settings
-    side = settings.stored_size or round(settings.image_size * 1.15)
-    decode = Preprocessor(square_spec(side), fast=True)
+    decode = WholePicture(stored_side(settings.stored_size, settings.image_size))
     store = PixelStore(source, decode, memory_bytes=settings.memory_gb * 1e9)
     count = len(source.records)
     store.load(lambda done: display.advance("decoding", done, count, {}))
@@ -80,7 +92,8 @@ def _load_pixels(source: DataSource, config: Config, display: Display) -> PixelS
     return store
 
 
-def _check_division(config: Config, ranks: Ranks) -> None:
+def check_division(config: Config, ranks: Ranks) -> None:
+    """Refuse a batch that the ranks and micro-batches cannot share evenly."""
     settings = config.settings
     parts = ranks.world * settings.accumulate
     if settings.batch % parts:

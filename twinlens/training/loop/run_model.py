@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.distributed.sharding import is_sharded, shard_network
 from twinlens.training.loop.optimizers import open_optimizer
 from twinlens.training.nn.network import Network
-from twinlens.training.runs.assembly import open_network, synchronise_norms
+from twinlens.training.runs.assembly import build_network, open_network, synchronise_norms
 from twinlens.training.runs.checkpoints import (
     MONITORS,
     OPTIMIZER,
@@ -44,17 +45,53 @@ class RunModel:
         return int(self.checkpoint.facts["step"])
 
 
+def try_network(config: Config, folder: Path) -> Network | None:
+    """Return the network of a run before its data are opened, so that its faults show at once.
+
+    None where the data decide its size, as captions do: there it is built on trial.
+    """
+    if "text" in config.objective.paths:
+        build_network(config, vocabulary=_TRIAL_VOCABULARY, released=False)
+        return None
+    is_new = find_checkpoint(folder / CHECKPOINTS) is None
+    return _build(config, is_new, lambda: build_network(config, released=is_new))
+
+
+_TRIAL_VOCABULARY = 4
+
+
+def _build(config: Config, released: bool, make: Callable[[], Network]) -> Network:
+    """Build a network; where its weights come from a hub, say what to do if they do not."""
+    name = config.settings.encoder
+    tag = name.partition("/")[2] if name.startswith("open_clip:") else ""
+    if not released or not (config.settings.pretrained or (tag and not Path(tag).is_file())):
+        return make()
+    from twinlens.training.export.hub import fetch  # loads the export, of no use to other runs
+
+    remedy = (
+        "run once with a network, which fills the hub's cache, or start from a file"
+        " (timm:NAME/weights.safetensors, open_clip:ARCH/FILE) or with --set pretrained=false"
+    )
+    return fetch(f"the released weights of encoder {name!r}", remedy, make)
+
+
 def open_run_model(
     config: Config,
     folder: Path,
     tokenizer: RunTokenizer | None,
     ranks: Ranks,
     device: torch.device,
+    net: Network | None = None,
 ) -> RunModel:
-    """Build network, state and optimizer, and restore the latest checkpoint if there is one."""
+    """Build network, state and optimizer, and restore the latest checkpoint if there is one.
+
+    `net` is the network if `try_network` has built it.
+    """
     found = find_checkpoint(folder / CHECKPOINTS)
     checkpoint = load_checkpoint(found) if found else _first_checkpoint()
-    net = open_network(config, tokenizer, released=found is None)
+    if net is None:
+        is_new = found is None
+        net = _build(config, is_new, lambda: open_network(config, tokenizer, released=is_new))
     synchronise_norms(net, config, ranks.world)
     # Convolutions are up to half as fast again with channels last in memory, on CPU and GPU.
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

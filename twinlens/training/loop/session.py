@@ -18,13 +18,15 @@ from twinlens.training.devices import pick_device
 from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, wrap_ddp
 from twinlens.training.distributed.sharding import whole
 from twinlens.training.doctor.health_monitor import HealthMonitor
+from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.loop.extras import ExtraContext, open_extras
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.monitors import Monitors
-from twinlens.training.loop.run_data import RunData, open_run_data
-from twinlens.training.loop.run_model import RunModel, open_run_model
+from twinlens.training.loop.run_data import RunData, check_division, load_run_data, open_records
+from twinlens.training.loop.run_model import RunModel, open_run_model, try_network
 from twinlens.training.nn.network import Network
 from twinlens.training.progress import Display
+from twinlens.training.ranges import check_config
 from twinlens.training.runs.checkpoints import (
     MONITORS,
     OPTIMIZER,
@@ -110,9 +112,13 @@ class Session:
 
 def open_session(config: Config, where: str, folder: Path, display: Display) -> Session:
     """Open data, network and state of a run, at its latest checkpoint if it has one."""
+    check_config(config)
     ranks, device = _join(config)
-    data = open_run_data(config, where, folder, ranks, display)
-    model = open_run_model(config, folder, data.tokenizer, ranks, device)
+    check_division(config, ranks)
+    net = try_network(config, folder)
+    records = open_records(config, where, folder, ranks)
+    model = open_run_model(config, folder, records.tokenizer, ranks, device, net)
+    data = load_run_data(config, records, display)
     health = _open_health(config, folder, data, model)
     return Session(
         config=config,
@@ -153,7 +159,8 @@ def _open_feeder(
 ) -> Feeder:
     settings = config.settings
     views = config.objective.views()
-    maker = ViewMaker(views, settings.image_size, settings.mean, settings.std)
+    step = side_step(net["image"])
+    maker = ViewMaker(views, settings.image_size, settings.mean, settings.std, step)
     context = ExtraContext(config, folder, data, net, maker, ranks, device, display)
     return Feeder(
         store=data.store,

@@ -5,8 +5,14 @@ Everything is computed on logarithms: exp(score / 0.05) alone overflows fp32 for
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK = 2**25  # logits at a time: 512 rows of 65,536 prototypes
 
 
 @torch.no_grad()
@@ -44,3 +50,51 @@ def describe_targets(targets: Tensor) -> dict[str, Tensor]:
         "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
         "shared_entropy": torch.special.entr(mean).sum(),
     }
+
+
+def prototype_entropy(
+    rows: Tensor,
+    prototypes: Tensor,
+    targets: Callable[[slice], Tensor],
+    weights: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Return the weighted sum of the cross-entropies of rows (m, d) with their targets (m, k).
+
+    The logits rows @ prototypes^T / temperature exist for a block of rows at a time, as do the
+    targets; the gradient is made with them. So memory is that of a block, whatever m is.
+    """
+    total: Tensor = _PrototypeEntropy.apply(rows, prototypes, targets, weights, temperature)
+    return total
+
+
+class _PrototypeEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        prototypes: Tensor,
+        targets: Callable[[slice], Tensor],
+        weights: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        by_rows, by_prototypes = torch.zeros_like(rows), torch.zeros_like(prototypes)
+        total = rows.new_zeros(())
+        size = max(1, BLOCK // len(prototypes))
+        for start in range(0, len(rows), size):
+            block = slice(start, min(start + size, len(rows)))
+            logs = (rows[block] @ prototypes.mT).div_(temperature).log_softmax(dim=1)
+            target, weight = targets(block), weights[block, None]
+            total -= (target * logs * weight).sum()
+            slopes = logs.exp_().mul_(target.sum(dim=1, keepdim=True)).sub_(target)
+            slopes *= weight / temperature
+            by_rows[block] = slopes @ prototypes
+            by_prototypes += slopes.mT @ rows[block]
+        ctx.save_for_backward(by_rows, by_prototypes)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        by_rows, by_prototypes = ctx.saved_tensors
+        return grads[0] * by_rows, grads[0] * by_prototypes, None, None, None

@@ -59,5 +59,12 @@ class PrototypeHead(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return cosines (n, k) of the narrow rows with the prototypes."""
-        narrow = nn.functional.normalize(self.mlp(rows), dim=-1)
-        return narrow @ nn.functional.normalize(self.prototypes, dim=-1).mT
+        return self.narrow(rows) @ self.unit_prototypes().mT
+
+    def narrow(self, rows: Tensor) -> Tensor:
+        """Return the narrow rows, of length 1."""
+        return nn.functional.normalize(self.mlp(rows), dim=-1)
+
+    def unit_prototypes(self) -> Tensor:
+        """Return the prototypes (k, narrow), of length 1."""
+        return nn.functional.normalize(self.prototypes, dim=-1)

@@ -45,8 +45,11 @@ class Network(nn.Module):
         self._owns = True
 
     def copy_frozen(self, names: tuple[str, ...]) -> Network:
-        """Return a deep copy of the named parts that takes no gradient."""
+        """Return a deep copy of the named parts that takes no gradient and drops no branch."""
         frozen = Network({name: copy.deepcopy(self.parts[name]) for name in names})
+        for module in frozen.modules():
+            if hasattr(module, "drop_prob"):  # ours and timm's
+                setattr(module, "drop_prob", 0.0)  # noqa: B010 - modules of any class
         frozen.requires_grad_(False)
         return frozen
 

@@ -32,7 +32,11 @@ class BarlowTwins(ProjectedViews):
     off_diagonal: float = 0.0051  # lambda
     dim: int = 512
     scale: float = 1.0  # of the loss; under LARS, biases and norms alone feel it
-    crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
+    crops: Crops = field(
+        default_factory=lambda: Crops(
+            scale_min=0.08, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)
+        )
+    )
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A wide three-layer projector."""

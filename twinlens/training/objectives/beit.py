@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, masked_mean
 from twinlens.training.nn.visual_tokenizer import TRAIN, Codes
@@ -57,13 +57,13 @@ class BEiT(Objective):
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The stand-in and the linear layer to codes."""
         width = widths["image"]
-        return {"mask_token": Token(width), "codes": nn.Linear(width, self.size)}
+        return {"mask_token": Token(widths["inner"]), "codes": nn.Linear(width, self.size)}
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return the odds of each code (n, patches, size)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
-        assert isinstance(tower, VisionTransformer)
+        assert isinstance(tower, TokenTower)
         tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
         return {REPRESENTATION: tokens[:, :1].detach(), "odds": net["codes"](tokens[:, 1:])}
 

@@ -42,7 +42,11 @@ class BYOL(Objective):
     hidden: int = 1024
     dim: int = 256
     follow: Cosine = Cosine(0.99, 1.0)
-    crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
+    crops: Crops = field(
+        default_factory=lambda: Crops(
+            scale_min=0.08, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)
+        )
+    )
 
     def views(self) -> Mapping[str, Crops]:
         """Two views, blurred and solarized unequally."""

@@ -53,10 +53,14 @@ class DINO(Objective):
     frozen_epochs: float = 1.0  # of the prototypes
     follow: Cosine = Cosine(0.996, 1.0)
     crops: Crops = field(
-        default_factory=lambda: Crops(scale_min=0.4, blur=(1.0, 0.1), solarize=(0.0, 0.2))
+        default_factory=lambda: Crops(
+            scale_min=0.4, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)
+        )
     )
     local: Crops = field(
-        default_factory=lambda: Crops(6, size_ratio=0.5, scale_min=0.05, scale_max=0.4)
+        default_factory=lambda: Crops(
+            6, size_ratio=0.5, scale_min=0.05, scale_max=0.4, saturation=0.2
+        )
     )
 
     def views(self) -> Mapping[str, Crops]:

@@ -3,12 +3,14 @@
 Oquab et al. 2023, https://arxiv.org/abs/2304.07193; KoLeo: Sablayrolles et al. 2018,
 https://arxiv.org/abs/1806.03198. With unit class tokens x of each large crop,
     KoLeo = -mean_i log(min over j != i of |x_i - x_j| + 1e-8),    loss = iBOT + 0.1 KoLeo.
-Targets are sharpened and centred as in DINO, or balanced by three rounds of Sinkhorn-Knopp: class
-tokens of both large crops together, and the hidden patches of all crops together.
+Targets are sharpened and centred as in DINO, the patches' by the mean of hidden ones alone, or
+balanced by three rounds of Sinkhorn-Knopp: class tokens of both large crops together, and the
+hidden patches of all crops together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,7 +20,6 @@ from torch import Tensor
 from twinlens.training.nn.assignment import balance_assignments
 from twinlens.training.objective import BatchRows, Centre, Declaration, LossInputs, unit
 from twinlens.training.objectives.ibot import IBOT
-from twinlens.training.schedules import Linear
 
 EPS = 1e-8
 
@@ -30,6 +31,7 @@ class DINOv2(IBOT):
     name: ClassVar[str] = "dinov2"
     summary: ClassVar[str] = "iBOT, and images keep their distance (KoLeo); needs a vit"
     coupled: ClassVar[bool] = True  # by KoLeo, and by Sinkhorn
+    centre_sees_all: ClassVar[bool] = False
 
     separate: bool = True
     koleo: float = 0.1
@@ -49,15 +51,21 @@ class DINOv2(IBOT):
         koleo = torch.stack([crowding(x) for x in inputs.student["x"].unbind(1)]).sum()
         return {**terms, "loss": terms["loss"] + self.koleo * koleo, "koleo": koleo}
 
-    def _targets(self, inputs: LossInputs, rows: str, centre: str, temperature: Linear) -> Tensor:
+    def _crop_targets(self, inputs: LossInputs) -> Tensor:
         if self.centring == "mean":
-            return super()._targets(inputs, rows, centre, temperature)
-        scores = inputs.teacher[rows] / temperature.at(inputs.progress)
-        mask = inputs.extra["mask"] if rows == "patches" else torch.ones_like(scores[..., 0]).bool()
-        targets = torch.zeros_like(scores)  # shown patches have no target
-        balanced = balance_assignments(scores[mask], self.iterations)
-        targets[mask] = balanced.to(targets.dtype)
-        return targets
+            return super()._crop_targets(inputs)
+        scores = inputs.teacher["logits"] / self.teacher_temperature.at(inputs.progress)
+        balanced = balance_assignments(scores.flatten(0, 1), self.iterations)
+        return balanced.view_as(scores).to(scores.dtype)
+
+    def _patch_targets(self, inputs: LossInputs) -> Callable[[slice], Tensor]:
+        if self.centring == "mean":
+            return super()._patch_targets(inputs)
+        rows = inputs.teacher["patches"][inputs.extra["mask"]]
+        scores = rows @ inputs.teacher_shared["patch_prototypes"].mT
+        sharp = self.patch_temperature.at(inputs.progress)
+        balanced = balance_assignments(scores / sharp, self.iterations).to(scores.dtype)
+        return lambda some: balanced[some]
 
 
 def crowding(x: Tensor) -> Tensor:

@@ -3,23 +3,30 @@
 https://arxiv.org/abs/2111.07832. The student sees large crops with hidden patches, the teacher sees
 all of them; with assignments as in DINO and a centre of their own,
     loss = CE over pairs of different crops + CE over hidden patches of the same crop.
+The student's head sees no other patches, and logits of patches exist in the loss alone, a block at
+a time. The patches' centre is the mean over all that the teacher saw, as in the paper's release;
+logits are linear in the narrow rows, so their mean needs none of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from twinlens.training.encoders.vit import VisionTransformer
-from twinlens.training.nn.assignment import cross_view_entropy, describe_targets
+from twinlens.training.encoders.token_tower import TokenTower
+from twinlens.training.nn.assignment import (
+    cross_view_entropy,
+    describe_targets,
+    prototype_entropy,
+)
 from twinlens.training.nn.heads import PrototypeHead
 from twinlens.training.nn.network import Network
-from twinlens.training.nn.reconstruction import Token, masked_mean
+from twinlens.training.nn.reconstruction import Token
 from twinlens.training.objective import (
     REPRESENTATION,
     Batch,
@@ -47,6 +54,7 @@ class IBOT(Objective):
     coupled: ClassVar[bool] = False
     health: ClassVar[HealthSpec] = HealthSpec(head="x")
     served: ClassVar[Literal["student", "teacher"]] = "teacher"
+    centre_sees_all: ClassVar[bool] = True  # the patches' centre: of all, or of hidden ones
 
     prototypes: int = 1024
     hidden: int = 512
@@ -60,10 +68,14 @@ class IBOT(Objective):
     follow: Cosine = Cosine(0.996, 1.0)
     masked: Masks = field(default_factory=lambda: Masks("blocks", 0.1, 0.5, share=0.5))
     crops: Crops = field(
-        default_factory=lambda: Crops(scale_min=0.4, blur=(1.0, 0.1), solarize=(0.0, 0.2))
+        default_factory=lambda: Crops(
+            scale_min=0.4, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)
+        )
     )
     local: Crops = field(
-        default_factory=lambda: Crops(6, size_ratio=0.5, scale_min=0.05, scale_max=0.4)
+        default_factory=lambda: Crops(
+            6, size_ratio=0.5, scale_min=0.05, scale_max=0.4, saturation=0.2
+        )
     )
 
     def views(self) -> Mapping[str, Crops]:
@@ -80,7 +92,7 @@ class IBOT(Objective):
         return {
             name: PrototypeHead(width, self.hidden, self.narrow, self.prototypes)
             for name in dict.fromkeys(("projector", self._patch_head))
-        } | {"mask_token": Token(width)}
+        } | {"mask_token": Token(widths["inner"])}
 
     def groups(self) -> tuple[ParamGroup, ...]:
         """Prototypes are frozen for the first epochs."""
@@ -95,34 +107,54 @@ class IBOT(Objective):
         return (
             Ema(parts, self.follow),
             Centre("centre", self.prototypes, self.centre_momentum, "logits"),
-            Centre("patch_centre", self.prototypes, self.centre_momentum, "patches"),
+            Centre(
+                "patch_centre", self.prototypes, self.centre_momentum, "patch_sums", "patch_counts"
+            ),
         )
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return `logits` (n, crops, k); of the masked large crops `patches` (n, 2, p, k) and x."""
-        tokens = self._tokens(net, batch.views["global"], batch.extra["mask"], net["mask_token"]())
-        rows = self._assign(net, tokens)
+        """Return `logits` (n, crops, k); of the masked large crops `x`, and `patches`.
+
+        Those are the narrow unit rows (n, 2, p, d) of hidden patches; others are 0.
+        """
+        mask = batch.extra["mask"]
+        tokens = self._tokens(net, batch.views["global"], mask, net["mask_token"]())
+        x = tokens[:, :, 0].clone()  # torch.compile mistakes the shape of a view that it returns
+        logits = net["projector"](x)
         if "local" in batch.views:
             small = self._tokens(net, batch.views["local"])[:, :, 0]
-            rows["logits"] = torch.cat([rows["logits"], net["projector"](small)], dim=1)
-        x = tokens[:, :, 0].clone()  # torch.compile mistakes the shape of a view that it returns
-        return {REPRESENTATION: x.detach(), "x": x, **rows}
+            logits = torch.cat([logits, net["projector"](small)], dim=1)
+        patches = self._narrow(net, tokens, mask)
+        return {REPRESENTATION: x.detach(), "x": x, "logits": logits, "patches": patches}
 
     def teacher(self, net: Network, batch: Batch) -> BatchRows:
-        """Return the same of the large crops as they are."""
-        return self._assign(net, self._tokens(net, batch.views["global"]))
+        """Return the same of the large crops as they are; for the centre, sums of patch logits."""
+        tokens = self._tokens(net, batch.views["global"])
+        mask = batch.extra["mask"]
+        seen = torch.ones_like(mask) if self.centre_sees_all else mask
+        patches = self._narrow(net, tokens, seen)
+        sums = patches.sum(dim=(1, 2), dtype=torch.promote_types(patches.dtype, torch.float32))
+        return {
+            "logits": net["projector"](tokens[:, :, 0]),
+            "patches": patches,
+            "patch_sums": sums @ self._prototypes(net).to(sums).mT,
+            "patch_counts": seen.sum(dim=(1, 2)),
+        }
+
+    def shared(self, net: Network) -> BatchRows:
+        """Return the prototypes of patches (k, d)."""
+        return {"patch_prototypes": self._prototypes(net)}
+
+    def teacher_shared(self, net: Network) -> BatchRows:
+        """Return the teacher's."""
+        return self.shared(net)
 
     def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the sum of both cross-entropies, each by itself, and the targets' entropies."""
-        crops = self._targets(inputs, "logits", "centre", self.teacher_temperature)
-        cells = self._targets(inputs, "patches", "patch_centre", self.patch_temperature)
-        logs = {
-            name: (inputs.student[name] / self.student_temperature).log_softmax(dim=-1)
-            for name in ("logits", "patches")
-        }
-        crop_loss = cross_view_entropy(crops, logs["logits"])
-        errors = -(cells * logs["patches"]).sum(dim=-1)  # (n, 2, p)
-        patch_loss = masked_mean(errors.flatten(0, 1), inputs.extra["mask"].flatten(0, 1))
+        crops = self._crop_targets(inputs)
+        logs = (inputs.student["logits"] / self.student_temperature).log_softmax(dim=-1)
+        crop_loss = cross_view_entropy(crops, logs)
+        patch_loss = self._patch_loss(inputs)
         terms = {"crop_loss": crop_loss, "patch_loss": patch_loss}
         return {"loss": crop_loss + patch_loss, **terms, **describe_targets(crops)}
 
@@ -134,10 +166,19 @@ class IBOT(Objective):
     def _patch_head(self) -> str:
         return "patch_projector" if self.separate else "projector"
 
-    def _assign(self, net: Network, tokens: Tensor) -> BatchRows:
-        """Return logits of the class token and of the patches of tokens (n, v, 1 + p, width)."""
-        crops, patches = tokens[:, :, 0], tokens[:, :, 1:]
-        return {"logits": net["projector"](crops), "patches": net[self._patch_head](patches)}
+    def _narrow(self, net: Network, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return narrow unit rows (n, v, p, d) of patches in the mask (n, v, p), 0 elsewhere."""
+        head = net[self._patch_head]
+        assert isinstance(head, PrototypeHead)
+        found = head.narrow(tokens[:, :, 1:][mask])
+        rows = found.new_zeros(*mask.shape, found.shape[-1])
+        rows[mask] = found
+        return rows
+
+    def _prototypes(self, net: Network) -> Tensor:
+        head = net[self._patch_head]
+        assert isinstance(head, PrototypeHead)
+        return head.unit_prototypes()
 
     def _tokens(
         self,
@@ -147,13 +188,34 @@ class IBOT(Objective):
         stand_in: Tensor | None = None,
     ) -> Tensor:
         tower = net["image"]
-        assert isinstance(tower, VisionTransformer)
+        assert isinstance(tower, TokenTower)
         hidden = None if mask is None else mask.flatten(0, 1)
         tokens = tower.tokens(views.flatten(0, 1), hidden=hidden, stand_in=stand_in)
         rows: Tensor = tokens.unflatten(0, views.shape[:2])
         return rows
 
-    def _targets(self, inputs: LossInputs, rows: str, centre: str, temperature: Linear) -> Tensor:
-        sharp = temperature.at(inputs.progress)
-        centred: Tensor = inputs.teacher[rows] - inputs.state[centre]
+    def _patch_loss(self, inputs: LossInputs) -> Tensor:
+        """Return the mean over crops of the mean cross-entropy over hidden patches."""
+        mask, rows = inputs.extra["mask"], inputs.student["patches"]
+        weights = mask.to(rows.dtype)
+        shares = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1) / mask[..., 0].numel()
+        return prototype_entropy(
+            rows[mask],
+            inputs.shared["patch_prototypes"],
+            self._patch_targets(inputs),
+            shares[mask],
+            self.student_temperature,
+        )
+
+    def _crop_targets(self, inputs: LossInputs) -> Tensor:
+        """Return the teacher's assignments of the large crops (n, 2, k)."""
+        sharp = self.teacher_temperature.at(inputs.progress)
+        centred: Tensor = inputs.teacher["logits"] - inputs.state["centre"]
         return (centred / sharp).softmax(dim=-1)
+
+    def _patch_targets(self, inputs: LossInputs) -> Callable[[slice], Tensor]:
+        """Return what gives the assignments of some of the hidden patches."""
+        sharp, centre = self.patch_temperature.at(inputs.progress), inputs.state["patch_centre"]
+        rows = inputs.teacher["patches"][inputs.extra["mask"]]
+        prototypes = inputs.teacher_shared["patch_prototypes"]
+        return lambda some: ((rows[some] @ prototypes.mT - centre) / sharp).softmax(dim=-1)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import (
     Decoder,
@@ -65,7 +65,7 @@ class MAE(Objective):
         """Return predicted `pixels` and their `target`, (n, patches, values)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
-        assert isinstance(tower, VisionTransformer)
+        assert isinstance(tower, TokenTower)
         patches = mask.shape[1]
         kept = patches - self._masks().count(patches)
         keep: Tensor = mask.int().argsort(dim=1, stable=True)[:, :kept]

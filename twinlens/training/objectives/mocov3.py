@@ -41,10 +41,16 @@ class MoCoV3(Objective):
     health: ClassVar[HealthSpec] = HealthSpec(head="q", unit=("q",))
 
     temperature: float = 0.2
+    layers: int = 2  # of the projector
+    predictor_norm: bool = False  # a BatchNorm without scale ends the predictor too
     hidden: int = 1024
     dim: int = 256
     follow: Cosine = Cosine(0.99, 1.0)
-    crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
+    crops: Crops = field(
+        default_factory=lambda: Crops(
+            scale_min=0.08, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)
+        )
+    )
 
     def views(self) -> Mapping[str, Crops]:
         """Two views, blurred and solarized unequally."""
@@ -52,10 +58,11 @@ class MoCoV3(Objective):
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """Projector (last BatchNorm without scale), and the predictor of the student alone."""
-        sizes = (widths["image"], self.hidden, self.dim)
+        sizes = (widths["image"], *[self.hidden] * (self.layers - 1), self.dim)
+        ends, last_norm = (self.dim, self.hidden, self.dim), self.predictor_norm
         return {
             "projector": mlp(sizes, last_norm=True, affine=False),
-            "predictor": mlp((self.dim, self.hidden, self.dim)),
+            "predictor": mlp(ends, last_norm=last_norm, affine=not last_norm),
         }
 
     def state(self) -> tuple[Declaration, ...]:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.reconstruction import Token, cut_patches, masked_mean
 from twinlens.training.objective import (
@@ -52,13 +52,13 @@ class SimMIM(Objective):
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The stand-in and the linear layer back to pixels."""
         values = 3 * widths["patch"] ** 2
-        return {"mask_token": Token(widths["image"]), "pixels": nn.Linear(widths["image"], values)}
+        return {"mask_token": Token(widths["inner"]), "pixels": nn.Linear(widths["image"], values)}
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return predicted `pixels` and their `target`, (n, patches, values)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
-        assert isinstance(tower, VisionTransformer)
+        assert isinstance(tower, TokenTower)
         tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
         return {
             REPRESENTATION: tokens[:, :1].detach(),

@@ -2,8 +2,8 @@
 
 Caron et al. 2020, https://arxiv.org/abs/2006.09882. With unit rows z and unit prototypes C,
     q_t = Sinkhorn(z_t C / eps),    loss = mean over pairs (t, v), t != v, of CE(q_t, z_v C / T).
-Assignments are balanced over the whole global batch, and over a queue of earlier embeddings once it
-is full; they are compared with the current prototypes.
+Assignments are balanced over the whole global batch, and over a queue of earlier embeddings of the
+same large crop once it is full; they are compared with the current prototypes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from twinlens.training.objective import (
     per_view,
     unit,
 )
+from twinlens.training.schedules import TrainingProgress
 from twinlens.training.views.crops import Crops
 
 
@@ -55,7 +56,7 @@ class SwAV(Objective):
     temperature: float = 0.1
     sharpness: float = 0.05  # eps of Sinkhorn
     iterations: int = 3
-    queue: int = 0  # embeddings; for batches too small to balance over
+    queue: int = 0  # embeddings of each large crop; for batches too small to balance over
     queue_from: float = 0.0  # epochs
     frozen_epochs: float = 0.1  # of the prototypes
     crops: Crops = field(default_factory=lambda: Crops(scale_min=0.3))
@@ -79,9 +80,10 @@ class SwAV(Objective):
         return (ParamGroup("prototypes", decay=False, frozen_epochs=self.frozen_epochs),)
 
     def state(self) -> tuple[Declaration, ...]:
-        """The prototypes' length, and the queue of both large crops' embeddings."""
-        queue = (Queue("queue", self.queue, self.dim, "z"),) if self.queue else ()
-        return UnitRows("prototypes.weight"), *queue
+        """The prototypes' length, and a queue of each large crop's embeddings."""
+        crops = range(self.crops.count) if self.queue else ()
+        queues = (Queue(f"queue_{crop}", self.queue, self.dim, "z", crop) for crop in crops)
+        return UnitRows("prototypes.weight"), *queues
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return z (n, 2, dim) of the large crops, and `small` ones of the others."""
@@ -103,8 +105,10 @@ class SwAV(Objective):
         )
         prototypes = inputs.shared["prototypes"]
         scores = unit(views) @ prototypes.mT  # (n, v, k)
-        earlier = self._earlier(inputs) @ prototypes.mT
-        targets = torch.stack([self._assign(scores[:, view], earlier) for view in range(2)], dim=1)
+        assigned = range(inputs.student["z"].shape[1])
+        targets = torch.stack(
+            [self._assign(scores[:, crop], self._earlier(inputs, crop)) for crop in assigned], dim=1
+        )
         loss = cross_view_entropy(targets, (scores / self.temperature).log_softmax(dim=-1))
         length = prototypes.detach().norm(dim=1).mean()
         return {"loss": loss, "prototype_length": length, **describe_targets(targets)}
@@ -115,13 +119,17 @@ class SwAV(Objective):
 
     def _assign(self, scores: Tensor, earlier: Tensor) -> Tensor:
         """Return assignments (n, k), balanced together with those of the queue."""
-        together = torch.cat([earlier, scores]) / self.sharpness
+        together = torch.cat([earlier, scores.detach()]) / self.sharpness
         return balance_assignments(together, self.iterations)[-len(scores) :].to(scores.dtype)
 
-    def _earlier(self, inputs: LossInputs) -> Tensor:
-        """Return the queue as unit rows, or no rows while it is not due or not full."""
-        z = inputs.student["z"]
-        due = self.queue > 0 and inputs.progress.epoch >= self.queue_from
-        if due and inputs.progress.step * z.shape[0] * z.shape[1] >= self.queue:
-            return unit(inputs.state["queue"].to(z.dtype))
-        return z.new_empty(0, z.shape[2])
+    def _earlier(self, inputs: LossInputs, crop: int) -> Tensor:
+        """Return the scores of the crop's queue, or no rows while it is not due or not full."""
+        z, prototypes = inputs.student["z"], inputs.shared["prototypes"].detach()
+        if not self._is_full(inputs.progress, len(z)):
+            return z.new_empty(0, len(prototypes))
+        return unit(inputs.state[f"queue_{crop}"].to(z.dtype)) @ prototypes.mT
+
+    def _is_full(self, progress: TrainingProgress, batch: int) -> bool:
+        """Tell whether `queue` embeddings of a crop have come in since the queue was due."""
+        begun = math.ceil(self.queue_from * progress.per_epoch)
+        return self.queue > 0 and (progress.step - begun) * batch >= self.queue

@@ -36,7 +36,11 @@ class VICReg(ProjectedViews):
     variance: float = 25.0
     covariance: float = 1.0
     dim: int = 512
-    crops: Crops = field(default_factory=lambda: Crops(blur=(1.0, 0.1), solarize=(0.0, 0.2)))
+    crops: Crops = field(
+        default_factory=lambda: Crops(
+            scale_min=0.08, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)
+        )
+    )
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A wide three-layer expander; its last layer has neither bias nor norm."""

@@ -7,9 +7,11 @@ recipe only sets values. Imported by: studies and `cli`.
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from twinlens.errors import InputError, NotFoundError
 from twinlens.training.config import Config
@@ -50,9 +52,33 @@ def open_recipe(method: str, name: str) -> Config:
 
 
 def describe_methods() -> list[str]:
-    """Return one line a method: its name, what it does, its recipes."""
+    """Return one line a method: its name, what it does, its recipes.
+
+    Read from the source text: importing the methods would load torch.
+    """
     width = max(map(len, METHODS))
     return [
-        f"{name:<{width}}  {find_method(name).summary}  [{', '.join(list_recipes(name))}]"
+        f"{name:<{width}}  {_read_summary(name)}  [{', '.join(_read_recipe_names(name))}]"
         for name in METHODS
     ]
+
+
+def _read_summary(method: str) -> str:
+    module, _, attribute = METHODS[method].partition(":")
+    for node in _parse("objectives", module).body:
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            for line in node.body:
+                if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == "summary":
+                    return str(ast.literal_eval(line.value or ast.Constant("")))
+    raise RuntimeError(f"method {method} has no summary. This is a bug")
+
+
+def _read_recipe_names(method: str) -> list[str]:
+    body = _parse("recipes", method).body
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    return [name for name in functions if not name.startswith("_")]
+
+
+def _parse(room: str, module: str) -> ast.Module:
+    path = Path(__file__).parents[1] / room / f"{module}.py"
+    return ast.parse(path.read_text(encoding="utf-8"))

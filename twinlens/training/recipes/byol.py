@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.byol import BYOL
+from twinlens.training.recipes.published_views import BYOL_PAIR
+from twinlens.training.schedules import Cosine
 from twinlens.training.views.crops import Crops
 
 
@@ -29,3 +31,23 @@ def cifar10() -> Config:
     )
     crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))
     return Config("byol", BYOL(hidden=4096, crops=crops), settings)
+
+
+def imagenet() -> Config:
+    """ResNet-50 at 224 pixels, batch 4096: Grill et al. 2020, section 3.3, table 6.
+
+    twinlens train byol DATA --recipe imagenet --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=1000,
+        batch=4096,
+        optimizer="lars",
+        lr=0.2,
+        warmup=3120,
+        weight_decay=1.5e-6,
+        precision="bf16",
+    )
+    objective = BYOL(hidden=4096, follow=Cosine(0.996, 1.0), crops=BYOL_PAIR)
+    return Config("byol", objective, settings)

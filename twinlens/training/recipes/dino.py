@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.dino import DINO
+from twinlens.training.recipes.published_views import BYOL_PAIR, SMALL_CROPS
 from twinlens.training.schedules import Cosine
 from twinlens.training.views.crops import Crops
 
@@ -31,24 +34,34 @@ def default() -> Config:
 
 
 def vit() -> Config:
-    """A small ViT as in the paper, batch 256.
+    """ViT-S/16, 2 x 224 + 8 x 96 pixels: Caron et al. 2021, section 3.2; its release.
 
     twinlens train dino DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(
-        encoder="vit-small",
-        image_size=128,
+        encoder="vit-small/16",
+        image_size=224,
         epochs=100,
+        batch=1024,
         optimizer="adamw",
         lr=5e-4,
-        lr_floor=2e-3,
-        warmup=2000,
+        lr_floor=5e-4,
+        warmup=12510,
         weight_decay=0.04,
         weight_decay_end=0.4,
         clip=3.0,
+        drop_path=0.1,
+        norm_eps=1e-6,
         precision="bf16",
     )
-    return Config("dino", DINO(prototypes=4096, hidden=2048, narrow=256), settings)
+    objective = DINO(
+        prototypes=65536,
+        hidden=2048,
+        narrow=256,
+        crops=dataclasses.replace(BYOL_PAIR, scale_min=0.4),
+        local=dataclasses.replace(SMALL_CROPS, count=8, scale_max=0.4),
+    )
+    return Config("dino", objective, settings)
 
 
 def cifar10() -> Config:

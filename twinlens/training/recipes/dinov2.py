@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.dinov2 import DINOv2
+from twinlens.training.recipes.published_views import BYOL_PAIR, SMALL_CROPS
+from twinlens.training.schedules import Cosine
 from twinlens.training.views.crops import Crops
 
 
@@ -31,23 +35,41 @@ def default() -> Config:
 
 
 def vit() -> Config:
-    """ViT-S/16 at 224 pixels, in the manner of the paper.
+    """ViT-S/16, 2 x 224 + 8 x 96 pixels: Oquab et al. 2023, its ssl_default_config.
+
+    That trains a ViT-L for 125,000 steps at a batch of 2,048; the encoder alone is another.
 
     twinlens train dinov2 DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(
         encoder="vit-small/16",
         image_size=224,
-        epochs=100,
-        batch=1024,
+        steps=125000,
+        batch=2048,
         optimizer="adamw",
         lr=2e-3,
         lr_scaling="sqrt",
-        lr_floor=2e-3,
+        lr_floor=1.8e-4,
         warmup=12500,
         weight_decay=0.04,
         weight_decay_end=0.4,
+        layer_decay=0.9,
+        patch_rate=0.2,
         clip=3.0,
+        drop_path=0.3,
+        drop_path_even=True,
+        layer_scale=1e-5,
+        norm_eps=1e-6,
         precision="bf16",
     )
-    return Config("dinov2", DINOv2(prototypes=8192, hidden=2048, narrow=256), settings)
+    objective = DINOv2(
+        prototypes=65536,
+        hidden=2048,
+        narrow=256,
+        separate=False,
+        frozen_epochs=2.0,
+        follow=Cosine(0.992, 1.0),
+        crops=dataclasses.replace(BYOL_PAIR, scale_min=0.32),
+        local=dataclasses.replace(SMALL_CROPS, count=8, scale_max=0.32),
+    )
+    return Config("dinov2", objective, settings)

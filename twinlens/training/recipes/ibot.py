@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.ibot import IBOT
+from twinlens.training.recipes.published_views import BYOL_PAIR, SMALL_CROPS
+from twinlens.training.schedules import Linear
 from twinlens.training.views.crops import Crops
 
 
@@ -31,23 +35,36 @@ def default() -> Config:
 
 
 def vit() -> Config:
-    """ViT-S/16 at 224 pixels, in the manner of the paper.
+    """ViT-S/16, 2 x 224 + 10 x 96 pixels: Zhou et al. 2021, section 3.3; its README.
+
+    One head for crops and patches, 8,192 prototypes.
 
     twinlens train ibot DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(
         encoder="vit-small/16",
         image_size=224,
-        epochs=100,
+        epochs=800,
         batch=1024,
         optimizer="adamw",
         lr=5e-4,
-        lr_scaling="linear",
-        lr_floor=2e-3,
-        warmup=12500,
+        lr_floor=5e-4,
+        warmup=12510,
         weight_decay=0.04,
         weight_decay_end=0.4,
         clip=3.0,
+        drop_path=0.1,
+        norm_eps=1e-6,
         precision="bf16",
     )
-    return Config("ibot", IBOT(prototypes=8192, hidden=2048, narrow=256), settings)
+    warming = Linear(0.04, 0.07, 30 / 800)
+    objective = IBOT(
+        prototypes=8192,
+        hidden=2048,
+        narrow=256,
+        teacher_temperature=warming,
+        patch_temperature=warming,
+        crops=dataclasses.replace(BYOL_PAIR, scale_min=0.25),
+        local=dataclasses.replace(SMALL_CROPS, count=10, scale_max=0.25),
+    )
+    return Config("ibot", objective, settings)

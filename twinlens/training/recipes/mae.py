@@ -27,23 +27,24 @@ def default() -> Config:
 
 
 def vit() -> Config:
-    """ViT-B/16 at 224 pixels, in the manner of the paper.
+    """ViT-B/16 at 224 pixels, batch 4096: He et al. 2021, appendix A.1, table 8.
 
     twinlens train mae DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(
         encoder="vit-base/16",
         image_size=224,
-        epochs=400,
+        epochs=800,
         batch=4096,
         accumulate=8,
         optimizer="adamw",
         lr=1.5e-4,
-        warmup=12500,
+        warmup=12480,
         momentum=0.9,
         beta2=0.95,
         weight_decay=0.05,
         clip=0.0,
+        norm_eps=1e-6,
         precision="bf16",
     )
     return Config("mae", MAE(width=512, depth=8, attention_heads=16), settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.moco import MoCo
+from twinlens.training.recipes.published_views import MOCO_V2
 from twinlens.training.schedules import Cosine
 from twinlens.training.views.crops import Crops
 
@@ -26,26 +27,41 @@ def default() -> Config:
 
 
 def v1() -> Config:
-    """MoCo v1: linear head, one direction, T 0.07, no blur.
+    """ResNet-50 at 224 pixels: He et al. 2019, sections 3 and 4.
+
+    Linear head, one direction, T 0.07, no blur. The rate falls along a cosine, there in two steps.
 
     twinlens train moco DATA --recipe v1 --out RUN
     """
-    settings = TrainingSettings(epochs=200, lr=0.03, weight_decay=1e-4, batchnorm="split")
     crops = Crops(jitter=1.0, hue=0.4, blur=(0.0,))
     objective = MoCo(
         0.07, 65536, hidden=0, symmetric=False, follow=Cosine(0.999, 0.999), crops=crops
     )
-    return Config("moco", objective, settings)
+    return Config("moco", objective, _resnet50())
 
 
 def v2() -> Config:
-    """MoCo v2: MLP head, one direction, T 0.2, blur.
+    """The same with an MLP head, T 0.2, blur: Chen et al. 2020, section 3, table 1.
 
     twinlens train moco DATA --recipe v2 --out RUN
     """
-    settings = TrainingSettings(epochs=200, lr=0.03, weight_decay=1e-4, batchnorm="split")
-    objective = MoCo(0.2, 65536, hidden=2048, symmetric=False, follow=Cosine(0.999, 0.999))
-    return Config("moco", objective, settings)
+    objective = MoCo(
+        0.2, 65536, hidden=2048, symmetric=False, follow=Cosine(0.999, 0.999), crops=MOCO_V2
+    )
+    return Config("moco", objective, _resnet50())
+
+
+def _resnet50() -> TrainingSettings:
+    return TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=200,
+        batch=256,
+        lr=0.03,
+        weight_decay=1e-4,
+        batchnorm="split",
+        precision="bf16",
+    )
 
 
 def cifar10() -> Config:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.mocov3 import MoCoV3
+from twinlens.training.recipes.published_views import BYOL_PAIR
 from twinlens.training.views.crops import Crops
 
 
@@ -20,21 +23,48 @@ def default() -> Config:
 
 
 def vit() -> Config:
-    """A small ViT: AdamW, long warmup, T 0.2.
+    """ViT-S/16 at 224 pixels: Chen et al. 2021, section 4; CONFIG.md of its release.
+
+    The layer that cuts patches is frozen; the projector has three layers, and both heads end in a
+    BatchNorm without scale.
 
     twinlens train mocov3 DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(
-        encoder="vit-tiny",
-        epochs=100,
-        batch=512,
+        encoder="vit-small/16",
+        image_size=224,
+        epochs=300,
+        batch=1024,
         optimizer="adamw",
         lr=1.5e-4,
+        warmup=50040,
         weight_decay=0.1,
-        warmup=1000,
+        patch_rate=0.0,
+        norm_eps=1e-6,
         precision="bf16",
     )
-    return Config("mocov3", MoCoV3(temperature=0.2), settings)
+    objective = MoCoV3(temperature=0.2, layers=3, predictor_norm=True, hidden=4096, crops=BYOL_PAIR)
+    return Config("mocov3", objective, settings)
+
+
+def resnet50() -> Config:
+    """ResNet-50 at 224 pixels, batch 4096, 100 epochs, T 1: the same sources.
+
+    twinlens train mocov3 DATA --recipe resnet50 --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=100,
+        batch=4096,
+        optimizer="lars",
+        lr=0.6,
+        warmup=3120,
+        weight_decay=1e-6,
+        precision="bf16",
+    )
+    crops = dataclasses.replace(BYOL_PAIR, scale_min=0.2)
+    return Config("mocov3", MoCoV3(temperature=1.0, hidden=4096, crops=crops), settings)
 
 
 def cifar10() -> Config:

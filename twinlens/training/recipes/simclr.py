@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.simclr import SimCLR
+from twinlens.training.recipes.published_views import STRONG
 from twinlens.training.views.crops import Crops
 
 
@@ -55,3 +56,22 @@ def cifar10_resnet50() -> Config:
     )
     crops = Crops(blur=(0.0,))
     return Config("simclr", SimCLR(temperature=0.5, hidden=2048, crops=crops), settings)
+
+
+def imagenet() -> Config:
+    """ResNet-50 at 224 pixels, batch 4096: Chen et al. 2020, section 2.2, appendices A and B.
+
+    twinlens train simclr DATA --recipe imagenet --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=100,
+        batch=4096,
+        optimizer="lars",
+        lr=0.3,
+        warmup=3120,
+        weight_decay=1e-6,
+        precision="bf16",
+    )
+    return Config("simclr", SimCLR(temperature=0.1, hidden=2048, crops=STRONG), settings)

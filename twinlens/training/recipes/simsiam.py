@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.simsiam import SimSiam
+from twinlens.training.recipes.published_views import MOCO_V2
 from twinlens.training.views.crops import Crops
 
 
@@ -27,4 +28,22 @@ def cifar10() -> Config:
         stored_size=32, epochs=200, batch=512, lr=0.03, weight_decay=5e-4, precision="bf16"
     )
     objective = SimSiam(hidden=2048, dim=2048, bottleneck=512, crops=Crops(blur=(0.0,)))
+    return Config("simsiam", objective, settings)
+
+
+def imagenet() -> Config:
+    """ResNet-50 at 224 pixels, batch 512, 100 epochs: Chen and He 2020, section 3.
+
+    twinlens train simsiam DATA --recipe imagenet --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=100,
+        batch=512,
+        lr=0.05,
+        weight_decay=1e-4,
+        precision="bf16",
+    )
+    objective = SimSiam(hidden=2048, dim=2048, bottleneck=512, crops=MOCO_V2)
     return Config("simsiam", objective, settings)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.swav import SwAV
+from twinlens.training.recipes.published_views import LOCAL_RATIO, STRONG
 from twinlens.training.views.crops import Crops
 
 
@@ -46,3 +50,50 @@ def cifar10() -> Config:
         local=Crops(0),
     )
     return Config("swav", objective, settings)
+
+
+def imagenet() -> Config:
+    """ResNet-50, 2 x 224 + 6 x 96 pixels: Caron et al. 2020, appendix A; its scripts.
+
+    twinlens train swav DATA --recipe imagenet --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=800,
+        batch=4096,
+        optimizer="lars",
+        lr=0.3,
+        lr_floor=0.001,
+        warmup=3120,
+        weight_decay=1e-6,
+        precision="bf16",
+    )
+    return Config("swav", _multi_crop(frozen_epochs=1.0), settings)
+
+
+def small_batch() -> Config:
+    """The same at batch 256 for 200 epochs, with a queue from epoch 15: its scripts.
+
+    twinlens train swav DATA --recipe small_batch --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=200,
+        batch=256,
+        optimizer="lars",
+        lr=0.6,
+        lr_floor=0.001,
+        weight_decay=1e-6,
+        precision="bf16",
+    )
+    return Config("swav", _multi_crop(queue=3840, queue_from=15, frozen_epochs=1.0), settings)
+
+
+def _multi_crop(**changes: Any) -> SwAV:
+    large = dataclasses.replace(STRONG, scale_min=0.14)
+    local = dataclasses.replace(
+        STRONG, count=6, size_ratio=LOCAL_RATIO, scale_min=0.05, scale_max=0.14
+    )
+    return SwAV(prototypes=3000, hidden=2048, crops=large, local=local, **changes)

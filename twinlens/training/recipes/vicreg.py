@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.objectives.vicreg import VICReg
+from twinlens.training.recipes.published_views import BYOL_PAIR
 from twinlens.training.views.crops import Crops
 
 
@@ -44,3 +45,23 @@ def cifar10() -> Config:
     )
     crops = Crops(blur=(0.0,), solarize=(0.0, 0.2))
     return Config("vicreg", VICReg(hidden=2048, dim=2048, crops=crops), settings)
+
+
+def imagenet() -> Config:
+    """ResNet-50 at 224 pixels, batch 2048: Bardes et al. 2021, section 4.2.
+
+    twinlens train vicreg DATA --recipe imagenet --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        image_size=224,
+        epochs=1000,
+        batch=2048,
+        optimizer="lars",
+        lr=0.2,
+        lr_floor=0.002,
+        warmup=6250,
+        weight_decay=1e-6,
+        precision="bf16",
+    )
+    return Config("vicreg", VICReg(hidden=8192, dim=8192, crops=BYOL_PAIR), settings)

@@ -14,11 +14,13 @@ from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import TwinlensError
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.sources import open_source
+from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.encoders.vit import VisionTransformer
 from twinlens.training.report.charts import draw_points
 from twinlens.training.runs.run import TrainedRun, image_spec
 from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
+from twinlens.training.views.pictures import whole_pictures
 
 MAPPED = 300  # images on the map
 SHOWN = 6  # images whose views are shown
@@ -36,7 +38,7 @@ def draw_pictures(run: TrainedRun) -> list[str]:
     places = np.linspace(0, len(store) - 1, min(MAPPED, len(store))).astype(int).tolist()
     pixels, records = store.fetch_good(places)
     store.close()
-    images = torch.from_numpy(pixels)
+    images = torch.from_numpy(np.stack(pixels))
     labels = [source.records[record].label or "" for record in records]
     return [draw_views(run, images), draw_map(run, images, labels), draw_attention(run, images)]
 
@@ -45,9 +47,14 @@ def draw_views(run: TrainedRun, images: Tensor) -> str:
     """Return the training views of a few images."""
     settings = run.config.settings
     maker = ViewMaker(
-        run.config.objective.views(), settings.image_size, settings.mean, settings.std
+        run.config.objective.views(),
+        settings.image_size,
+        settings.mean,
+        settings.std,
+        side_step(run.image_encoder),
     )
-    made = maker(images[:: max(1, len(images) // SHOWN)][:SHOWN], generator(0))
+    some = images[:: max(1, len(images) // SHOWN)][:SHOWN]
+    made = maker(whole_pictures(some), generator(0))
     rows = ""
     for image in zip(*made.values(), strict=True):
         views = [view for group in image for view in group]

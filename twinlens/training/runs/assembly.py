@@ -8,9 +8,9 @@ from torch import nn
 from twinlens.errors import InputError
 from twinlens.training.config import Config
 from twinlens.training.data.tokens import RunTokenizer
-from twinlens.training.encoders.catalogue import open_image_tower
+from twinlens.training.encoders.catalogue import BranchOptions, open_image_tower
 from twinlens.training.encoders.text import TextTransformer
-from twinlens.training.encoders.vit import VisionTransformer
+from twinlens.training.encoders.token_tower import TokenTower, side_step
 from twinlens.training.nn.batchnorm import convert_batchnorm
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import Batch, BatchRows, Objective
@@ -34,6 +34,9 @@ def build_network(
                 settings.image_size,
                 pretrained=settings.pretrained and released,
                 tagged=released,
+                branches=BranchOptions(
+                    settings.drop_path, settings.drop_path_even, settings.layer_scale
+                ),
             )
         }
         if "text" in objective.paths:
@@ -47,20 +50,82 @@ def build_network(
             )
         widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
         check_patches(config, parts["image"])
-        if isinstance(parts["image"], VisionTransformer):
-            widths["patch"] = parts["image"].patch
+        check_sides(config, parts["image"])
+        for tower in parts.values():
+            set_norm_eps(tower, settings.norm_eps)
+        freeze_patches(config, parts["image"])
+        if isinstance(parts["image"], TokenTower):
+            widths |= {"patch": parts["image"].patch, "inner": parts["image"].inner}
         parts |= objective.heads(widths)
     return Network(parts, Pass(objective))
 
 
 def check_patches(config: Config, tower: nn.Module) -> None:
     """Refuse to mask patches of a tower that has none."""
-    if config.objective.find_extra(Masks) is not None and not isinstance(tower, VisionTransformer):
+    if config.objective.find_extra(Masks) is not None and not isinstance(tower, TokenTower):
         raise InputError(
             f"{config.method} hides patches, and encoder {config.settings.encoder!r} has none;"
-            " --set encoder=vit-tiny, or another of our own vit-*",
+            " --set encoder=vit-tiny, or timm:vit_..., or open_clip:ViT-...",
             field="encoder",
         )
+
+
+def set_norm_eps(tower: nn.Module, eps: float) -> None:
+    """Give all LayerNorms of a tower another eps, unless it is 0."""
+    for module in tower.modules():
+        if eps and isinstance(module, nn.LayerNorm):
+            module.eps = eps
+
+
+def freeze_patches(config: Config, tower: nn.Module) -> None:
+    """Freeze the layer that cuts patches if its rate is 0; refuse a rate without such a layer."""
+    rate = config.settings.patch_rate
+    if rate != 1 and not isinstance(tower, TokenTower):
+        raise InputError(
+            f"patch_rate is {rate}, and encoder {config.settings.encoder!r} has no layer that cuts"
+            " patches; --set patch_rate=1, or an encoder such as vit-small/16",
+            field="patch_rate",
+        )
+    if rate == 0 and isinstance(tower, TokenTower):
+        tower.patch_layer().requires_grad_(False)
+
+
+def check_sides(config: Config, tower: nn.Module) -> None:
+    """Refuse views of sides that the image tower cannot take."""
+    size, step = config.settings.image_size, side_step(tower)
+    for name, crops in config.objective.views().items():
+        side = crops.side(size, step)
+        if isinstance(tower, TokenTower):
+            _check_division(config, name, side, tower.patch)
+        elif side != size:
+            _try_side(config, name, side, tower)
+
+
+def _check_division(config: Config, name: str, side: int, patch: int) -> None:
+    if side % patch:
+        low = max(1, side // patch) * patch
+        raise InputError(
+            f"encoder {config.settings.encoder!r} has patches of {patch} pixels, which do not"
+            f" divide the {name} views' side of {side}; a multiple of {patch} does, say {low}"
+            f" or {low + patch}",
+            field="image_size",
+        )
+
+
+@torch.no_grad()
+def _try_side(config: Config, name: str, side: int, tower: nn.Module) -> None:
+    """Show the tower one image of the views' side: some of timm's take one size only."""
+    was_training, setting = tower.training, "crops" if name == "global" else name
+    try:
+        tower.eval()(torch.zeros(1, 3, side, side))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"encoder {config.settings.encoder!r} takes images of {config.settings.image_size}"
+            f" pixels, and the {name} views have {side} ({' '.join(str(error).split())[:200]});"
+            f" --set {setting}.size_ratio=1, or another encoder",
+            field="encoder",
+        ) from None
+    tower.train(was_training)
 
 
 def open_network(

@@ -57,11 +57,10 @@ class State(nn.Module):
         for ema in self.emas:
             self._follow(net, ema, progress)
         for queue in self.queues:
-            self._push(queue, ranks.gather(_joined(state_rows, queue.source)))
+            rows = _joined(state_rows, queue.source)
+            self._push(queue, ranks.gather(rows if queue.view is None else rows[:, queue.view]))
         for centre in self.centres:
-            rows = _joined(state_rows, centre.source)
-            mean = ranks.mean(rows.flatten(0, -2).mean(dim=0))
-            self.get_buffer(centre.name).lerp_(mean, 1 - centre.momentum)
+            self._centre(centre, state_rows, ranks)
         for clamp in self.clamps:
             local(net.parts.get_parameter(clamp.parameter)).clamp_(clamp.low, clamp.high)
         self._make_unit(net)
@@ -71,6 +70,17 @@ class State(nn.Module):
         for item in self.units:
             rows = local(net.parts.get_parameter(item.parameter))
             rows.copy_(nn.functional.normalize(rows, dim=-1))
+
+    def _centre(self, centre: Centre, state_rows: Sequence[BatchRows], ranks: Ranks) -> None:
+        """Move a centre towards the mean of the batch's rows, or of what the rows are sums of."""
+        rows = _joined(state_rows, centre.source).flatten(0, -2)
+        if not centre.count:
+            self.get_buffer(centre.name).lerp_(ranks.mean(rows.mean(dim=0)), 1 - centre.momentum)
+            return
+        count = _joined(state_rows, centre.count).to(rows.dtype).sum()
+        both = ranks.mean(torch.cat([rows.sum(dim=0), count[None]]))
+        mean, share = both[:-1] / both[-1].clamp(min=1e-12), (1 - centre.momentum) * (both[-1] > 0)
+        self.get_buffer(centre.name).lerp_(mean, share.to(mean.dtype))
 
     def _follow(self, net: Network, ema: Ema, progress: TrainingProgress) -> None:
         assert self.ema_teacher is not None, "an Ema was declared without a teacher. This is a bug"

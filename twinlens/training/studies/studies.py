@@ -20,6 +20,7 @@ from twinlens.training.evaluation.report import evaluate_encoder
 from twinlens.training.evaluation.spectrum import measure_spectrum
 from twinlens.training.loop.loop import NotFiniteError, train
 from twinlens.training.progress import Display
+from twinlens.training.ranges import check_config
 from twinlens.training.recipes import open_recipe
 from twinlens.training.report.charts import draw_page, draw_points
 from twinlens.training.runs.checkpoints import find_checkpoint
@@ -112,11 +113,16 @@ def run_study(
     study: Study, where: str, out: Path, sets: Sequence[str], display: Display
 ) -> list[StudyRow]:
     """Train and judge every variant, with `sets` applied first; write table and plot."""
+    configs = [
+        apply_sets(open_recipe(variant.method, "default"), [*sets, *variant.sets])
+        for variant in study.variants
+    ]
+    for config in configs:  # all of them, before hours go into the first
+        check_config(config)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[StudyRow] = []
-    for variant in study.variants:
+    for variant, config in zip(study.variants, configs, strict=True):
         display.say(f"{variant.label}: {variant.method} {' '.join(variant.sets)}")
-        config = apply_sets(open_recipe(variant.method, "default"), [*sets, *variant.sets])
         run = out / variant.label.replace(" ", "-").replace(",", "")
         try:
             train(config, where, run, display)

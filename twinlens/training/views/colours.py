@@ -1,13 +1,13 @@
-"""Colour: jitter and grey as one 3x3 matrix and one offset per image.
+"""Colour: brightness, contrast and saturation as one 3x3 matrix and one offset an image, then hue.
 
-Brightness, contrast, saturation and a hue rotation (in the YIQ plane) all act linearly on a pixel,
-so their product is one matrix; contrast adds the image's mean luminance. Each step of the usual
-per-image transform clips, here one clip at the end does: the distributions agree closely.
+The matrix adds the image's mean luminance as contrast does. Hue turns in HSV, a pixel at a time, as
+the usual per-image transform turns it; grey comes last. The usual transform clips after each step
+and draws their order, here it is fixed and clips twice: the distributions agree closely.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,28 +15,33 @@ from torch import Tensor
 from twinlens.training.views.crops import Crops, uniform
 
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
-TO_YIQ = torch.tensor(
-    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
-)
-
-FROM_YIQ = torch.linalg.inv(TO_YIQ)
+CACHED = 2**16  # pixels at a time whose hue turns on a CPU: it passes over them thirty times
 
 
-def draw_colours(generator: torch.Generator, n: int, crops: Crops) -> tuple[Tensor, Tensor]:
-    """Return colour matrices (n, 3, 3) and contrasts (n,).
+@dataclass(frozen=True)
+class Colours:
+    """What was drawn for the colours of n images; on the CPU."""
 
-    A view is matrix @ pixel + (1 - contrast) / contrast * the luminance of the view's mean pixel
-    under the same matrix: `apply_colours` does it.
-    """
+    matrix: Tensor  # (n, 3, 3)
+    contrast: Tensor  # (n,)
+    turn: Tensor  # (n,): of the hue; 1 is a full circle, 0 none
+    grey: Tensor  # (n,) bool
+
+    def part(self, where: slice) -> Colours:
+        """Return what was drawn for some of the images."""
+        return Colours(**{name: rows[where] for name, rows in vars(self).items()})
+
+
+def draw_colours(generator: torch.Generator, n: int, crops: Crops) -> Colours:
+    """Draw the colours of n images."""
     jittered = uniform(generator, 0, 1, n) < crops.jitter
     brightness = _factor(generator, crops.brightness, jittered)
     contrast = _factor(generator, crops.contrast, jittered)
     saturation = _factor(generator, crops.saturation, jittered)
     turn = uniform(generator, -crops.hue, crops.hue, n) * jittered
     grey = uniform(generator, 0, 1, n) < crops.grey
-    saturation = torch.where(grey, torch.zeros(()), saturation)
-    matrix = saturate(saturation) @ rotate(turn) * (brightness * contrast)[:, None, None]
-    return matrix, contrast
+    matrix = saturate(saturation) * (brightness * contrast)[:, None, None]
+    return Colours(matrix, contrast, turn, grey)
 
 
 def saturate(amount: Tensor) -> Tensor:
@@ -46,24 +51,57 @@ def saturate(amount: Tensor) -> Tensor:
     return share * torch.eye(3) + (1 - share) * grey
 
 
-def rotate(turn: Tensor) -> Tensor:
-    """Return matrices (n, 3, 3) that turn the hue by `turn` (1 is a full circle)."""
-    angle = 2 * math.pi * turn
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    one = torch.ones_like(angle)
-    rows = [one, zero, zero, zero, cos, -sin, zero, sin, cos]
-    plane = torch.stack(rows, dim=1).view(-1, 3, 3)
-    turned: Tensor = FROM_YIQ @ plane @ TO_YIQ
-    return turned
+def apply_colours(planes: Tensor, colours: Colours) -> Tensor:
+    """Return planes (n, 3, p) of 0..1 in their colours, clipped to 0..1."""
+    device = planes.device
+    view = apply_matrix(planes, colours.matrix.to(device), colours.contrast.to(device))
+    turned = colours.turn.nonzero()[:, 0]
+    at_once = max(1, CACHED // planes.shape[2]) if device.type == "cpu" else max(1, len(turned))
+    for part in turned.split(at_once):
+        some = part.to(device)
+        view[some] = turn_hue(view[some], colours.turn[part].to(device))
+    grey = colours.grey.nonzero()[:, 0]
+    if len(grey):
+        some = grey.to(device)
+        view[some] = torch.einsum("c,ncp->np", LUMINANCE.to(view), view[some])[:, None]
+    return view
 
 
-def apply_colours(planes: Tensor, matrix: Tensor, contrast: Tensor) -> Tensor:
-    """Return planes (n, 3, p) of 0..1 under their colour matrices, clipped to 0..1."""
+def apply_matrix(planes: Tensor, matrix: Tensor, contrast: Tensor) -> Tensor:
+    """Return matrix @ planes (n, 3, p), less or more contrast around the mean luminance of that."""
     mean = (matrix @ planes.mean(dim=2)[..., None])[..., 0]  # (n, 3)
     grey = mean @ LUMINANCE.to(planes)
     offset = ((1 - contrast) / contrast.clamp(min=1e-3) * grey)[:, None, None]
     view: Tensor = torch.baddbmm(offset, matrix, planes).clamp_(0, 1)
     return view
+
+
+def turn_hue(planes: Tensor, turn: Tensor) -> Tensor:
+    """Return planes (n, 3, p) of 0..1 with hues moved by `turn` (n,) of the colour circle.
+
+    The largest and the smallest of a pixel's three values stay what they are: a channel is between
+    them by how far the new hue is from it, in sixths of the circle.
+    """
+    red, green, blue = planes.unbind(1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    span = high - low
+    hue = torch.where(
+        red == high,
+        green - blue,
+        torch.where(
+            green == high,
+            (blue - red).add_(span, alpha=2),
+            (red - green).add_(span, alpha=4),
+        ),
+    )
+    hue = hue.div_(span.clamp(min=1e-8)).add_(6 * turn[:, None])
+    out = torch.empty_like(planes)
+    for channel, place in enumerate((0.0, 2.0, 4.0)):
+        away = hue - place
+        away = away.sub_((away / 6).round_(), alpha=6).abs_()
+        torch.addcmul(low, span, away.neg_().add_(2).clamp_(0, 1), out=out[:, channel])
+    return out
 
 
 def _factor(generator: torch.Generator, strength: float, jittered: Tensor) -> Tensor:

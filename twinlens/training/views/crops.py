@@ -34,9 +34,14 @@ class Crops:
     blur_max: float = 2.0
     solarize: tuple[float, ...] = (0.0,)
 
-    def side(self, image_size: int) -> int:
-        """Return the side of these views in pixels."""
-        return self.size or max(8, round(image_size * self.size_ratio / 8) * 8)
+    def side(self, image_size: int, step: int = 8) -> int:
+        """Return the side of these views in pixels; a share of the image is a multiple of `step`.
+
+        An encoder whose patches do not divide 8 pixels has the side of a patch for `step`.
+        """
+        if self.size or self.size_ratio == 1:
+            return self.size or image_size
+        return max(step, round(image_size * self.size_ratio / step) * step)
 
 
 def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
@@ -44,22 +49,33 @@ def uniform(generator: torch.Generator, low: float, high: float, *shape: int) ->
     return torch.rand(*shape, generator=generator).mul_(high - low).add_(low)
 
 
-def draw_boxes(generator: torch.Generator, n: int, crops: Crops, side: int) -> Tensor:
-    """Return n boxes (n, 4), int64: left, top, width, height in pixels of a square image.
+def draw_boxes(generator: torch.Generator, crops: Crops, sizes: Tensor) -> Tensor:
+    """Return a box (n, 4), int64, in each image of `sizes` (n, 2): left, top, width, height.
 
-    As in Inception: area and log-ratio uniform, a box that does not fit is drawn again, and after
-    ten tries the whole image is taken. Whole pixels, as the usual transform cuts.
+    As in Inception: area and log-ratio uniform over the whole image, a box that does not fit is
+    drawn again, and after ten tries the largest centred one of an allowed ratio is taken. Whole
+    pixels, as the usual transform cuts.
     """
-    area = uniform(generator, crops.scale_min, crops.scale_max, n, TRIES) * side * side
+    n, (tall, wide) = len(sizes), sizes.float().unbind(1)
+    area = uniform(generator, crops.scale_min, crops.scale_max, n, TRIES) * (tall * wide)[:, None]
     logs = math.log(crops.ratio_min), math.log(crops.ratio_max)
     ratio = uniform(generator, logs[0], logs[1], n, TRIES).exp()
     width = (area * ratio).sqrt().round().clamp(min=1)
     height = (area / ratio).sqrt().round().clamp(min=1)
-    fits = (width <= side) & (height <= side)
-    first = fits.int().argmax(dim=1, keepdim=True)
-    any_fits = fits.any(dim=1)
-    width = width.gather(1, first)[:, 0].where(any_fits, torch.tensor(float(side)))
-    height = height.gather(1, first)[:, 0].where(any_fits, torch.tensor(float(side)))
-    left = (uniform(generator, 0, 1, n) * (side - width + 1)).floor()
-    top = (uniform(generator, 0, 1, n) * (side - height + 1)).floor()
+    fits = (width <= wide[:, None]) & (height <= tall[:, None])
+    first, any_fits = fits.int().argmax(dim=1, keepdim=True), fits.any(dim=1)
+    fallback = _largest(crops, tall, wide)
+    width = width.gather(1, first)[:, 0].where(any_fits, fallback[0])
+    height = height.gather(1, first)[:, 0].where(any_fits, fallback[1])
+    left = (uniform(generator, 0, 1, n) * (wide - width + 1)).floor()
+    top = (uniform(generator, 0, 1, n) * (tall - height + 1)).floor()
+    left = left.where(any_fits, ((wide - width) / 2).floor())
+    top = top.where(any_fits, ((tall - height) / 2).floor())
     return torch.stack([left, top, width, height], dim=1).long()
+
+
+def _largest(crops: Crops, tall: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
+    """Return width and height of the largest box of an allowed ratio."""
+    width = torch.minimum(wide, (tall * crops.ratio_max).round())
+    height = torch.minimum(tall, (wide / crops.ratio_min).round())
+    return width, height

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 
 def cut(images: Tensor, boxes: Tensor, flip: Tensor, side: int) -> Tensor:
-    """Return planes (n, 3, side, side) of 0..1: the boxes of images (n, S, S, 3), bytes.
+    """Return planes (n, 3, side, side) of 0..1: the boxes of images (n, H, W, 3), bytes.
 
     `boxes` (n, 4) and `flip` (n,), which mirrors, lie on the CPU.
     """
@@ -44,13 +44,13 @@ def cut_by_slices(images: Tensor, boxes: Tensor, flip: Tensor, side: int) -> Ten
 
 def cut_by_matrices(images: Tensor, boxes: Tensor, flip: Tensor, side: int) -> Tensor:
     """Cut all images by two batched products: rows @ plane @ columns^T."""
-    n, full = images.shape[:2]
+    n, tall, wide = images.shape[:3]
     left, top, width, height = boxes.float().unbind(1)
-    columns = resampling(left, width, full, side, flip)
-    rows = resampling(top, height, full, side, torch.zeros_like(flip))
+    columns = resampling(left, width, wide, side, flip)
+    rows = resampling(top, height, tall, side, torch.zeros_like(flip))
     planes = images.permute(0, 3, 1, 2).float().mul_(1 / 255)
-    narrow = planes.reshape(n, 3 * full, full) @ columns.mT  # (n, 3 S, side)
-    return rows[:, None] @ narrow.view(n, 3, full, side)
+    narrow = planes.reshape(n, 3 * tall, wide) @ columns.mT  # (n, 3 H, side)
+    return rows[:, None] @ narrow.view(n, 3, tall, side)
 
 
 def resampling(start: Tensor, length: Tensor, side: int, out: int, flip: Tensor) -> Tensor:

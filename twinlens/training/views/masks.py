@@ -48,7 +48,7 @@ def draw_masks(generator: torch.Generator, masks: Masks, shape: tuple[int, ...])
 def _draw_one(
     draws: np.random.Generator, masks: Masks, rows: int, columns: int
 ) -> NDArray[np.bool_]:
-    grid = rows // masks.unit, columns // masks.unit
+    grid = -(-rows // masks.unit), -(-columns // masks.unit)  # a last unit may be cut off
     ratio = draws.uniform(masks.ratio_min, masks.ratio_max)
     count = round(grid[0] * grid[1] * ratio) if draws.uniform() < masks.share else 0
     cells = np.zeros(grid, bool)
@@ -56,7 +56,7 @@ def _draw_one(
         _add_blocks(draws, cells, count)
     free = np.flatnonzero(~cells.ravel())
     cells.ravel()[draws.permutation(free)[: count - int(cells.sum())]] = True
-    return cells.repeat(masks.unit, axis=0).repeat(masks.unit, axis=1)
+    return cells.repeat(masks.unit, axis=0).repeat(masks.unit, axis=1)[:rows, :columns]
 
 
 def _add_blocks(draws: np.random.Generator, cells: NDArray[np.bool_], count: int) -> None:

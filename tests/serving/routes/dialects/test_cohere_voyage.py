@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,3 +184,37 @@ def test_an_error_message_is_in_the_field_that_each_client_reads(
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
     assert answer.json()[key] == answer.json()["error"]["message"]
+
+
+PROMPTS = {"required": True, "default": "", "by_purpose": {"query": "blue ", "document": "green "}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "prompted"),
+    [
+        ("/v2/embed", {"input_type": "search_query", "texts": ["red"]}, "blue red"),
+        ("/v2/embed", {"input_type": "search_document", "texts": ["red"]}, "green red"),
+        ("/v2/embed", {"input_type": "classification", "texts": ["red"]}, "red"),
+        ("/v1/embeddings", {"input_type": "query", "input": ["red"]}, "blue red"),
+        ("/v1/embeddings", {"input": ["red"]}, "red"),
+        (
+            "/v1/multimodalembeddings",
+            {"input_type": "document", "inputs": [{"content": [{"type": "text", "text": "red"}]}]},
+            "green red",
+        ),
+    ],
+)
+def test_an_input_type_puts_the_bundles_prompt_before_a_text(
+    make_client: Callable[..., TestClient],
+    encoder: Any,
+    path: str,
+    body: dict[str, Any],
+    prompted: str,
+) -> None:
+    encoder.manifest = replace(encoder.manifest, extensions={"prompts": PROMPTS})
+    client = make_client()
+    answer = ask(client, path, model="colours", **body)
+    rows = answer["embeddings"]["float"] if "embeddings" in answer else [
+        entry["embedding"] for entry in answer["data"]
+    ]  # fmt: skip
+    np.testing.assert_allclose(np.array(rows, np.float32), embed(client, prompted), atol=1e-6)

@@ -180,13 +180,14 @@ async def _embed(
     async with service.receive(request, call) as body:
         fields = parse_object(body, request.headers.get("content-type", ""))
         parsed = read(fields, service.settings.limits)
+        call.input_type = fields.text("input_type", PURPOSES)
         with service.registry.lease(parsed.model) as model:
             name = request.scope["state"]["request_id"]
             return await _answer(service, model, parsed, call, name)
 
 
 def read_request(fields: Fields, limits: Limits) -> CohereRequest:
-    """Return the request. `input_type` has no effect: these towers have no prefixes."""
+    """Return the request; `input_type` chooses the bundle's prompt, where it has prompts."""
     if fields.text("input_type", PURPOSES) is None:
         raise InputError(
             f"input_type is missing; it is one of {', '.join(PURPOSES)}", field="input_type"

@@ -134,6 +134,7 @@ async def _answer(
     alias = service.registry.aliases.get(parsed.name)
     is_image = parsed.item.image is not None
     names = ["image" if is_image else "text"]
+    call.input_type = "query"  # its texts are searches
     rows, _ = await embed_all_or_fail(service, model, [parsed.item], names, call)
     width = len(rows[0]) if alias is None or alias.width is None else alias.width
     body: dict[str, object] = {"clip": dump(fill_row(rows[0], width, parsed.name)).decode()}

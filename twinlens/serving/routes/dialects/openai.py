@@ -96,6 +96,7 @@ async def answer_request(service: Service, request: Request, modality: str = "te
     call = service.begin(request)
     async with service.receive(request, call) as body:
         fields = parse_object(body, request.headers.get("content-type", ""))
+        call.input_type = fields.text("input_type")
         parsed = read_openai(fields, service.settings.limits, modality)
         with service.registry.lease(parsed.model) as model:
             return await _answer(service, model, parsed, call)

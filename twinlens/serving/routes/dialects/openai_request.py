@@ -65,6 +65,7 @@ REQUEST = component(
         ),
         messages=either(_CONVERSATION, array_of(_CONVERSATION, minItems=1)),
         modality=one_of(*_MODALITIES),
+        input_type={"type": "string", "description": "query or document, for bundles with prompts"},
         dimensions={**DIMENSIONS, "minimum": 0, "description": "0, as infinity sends: all"},
         encoding_format=one_of(*_FORMATS),
         output_dimension=DIMENSIONS,

@@ -178,10 +178,12 @@ def _read_document(value: object, where: str, limits: Limits) -> InputItem:
 async def _answer(
     service: Service, model: ServedModel, parsed: RerankRequest, call: Call, name: str
 ) -> Response:
-    items = [parsed.query, *parsed.documents]
-    names = ["query", *parsed.names]
-    rows, tokens = await embed_all_or_fail(service, model, items, names, call)
-    scores = _score(model, rows, parsed.score)
+    call.input_type = "query"
+    query, query_tokens = await embed_all_or_fail(service, model, [parsed.query], ["query"], call)
+    call.input_type = "document"
+    rows, tokens = await embed_all_or_fail(service, model, parsed.documents, parsed.names, call)
+    tokens += query_tokens
+    scores = _score(model, query, rows, parsed.score)
     order = np.argsort(-scores, kind="stable")[: parsed.most]
     ranked = [(int(i), float(scores[i])) for i in order]
     if parsed.is_tei:
@@ -200,11 +202,11 @@ async def _answer(
     return service.reply(dump(body), model, call)
 
 
-def _score(model: ServedModel, rows: Rows, kind: str) -> NDArray[np.float32]:
-    """Return the score of each row but the first against the first."""
+def _score(model: ServedModel, query: Rows, rows: Rows, kind: str) -> NDArray[np.float32]:
+    """Return the score of each row against the query's."""
     if kind == "cosine":
-        return np.asarray(rows[1:] @ rows[0], np.float32)
-    probabilities, _ = model.encoder.classify(rows[:1], rows[1:])
+        return np.asarray(rows @ query[0], np.float32)
+    probabilities, _ = model.encoder.classify(query, rows)
     return np.asarray(probabilities[0], np.float32)
 
 

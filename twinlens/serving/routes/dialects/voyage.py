@@ -43,11 +43,13 @@ from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
 _ENCODINGS = ("float", "base64")
+_INPUT_TYPES = ("query", "document")
 REQUEST = component(
     "VoyageRequest",
     open_request_object(
         ["inputs"],
         model=MODEL,
+        input_type=one_of(*_INPUT_TYPES),
         inputs=array_of(open_object(["content"], content=CONTENT), minItems=1),
         output_dimension=DIMENSIONS,
         output_dtype=NUMBER_TYPE,
@@ -110,6 +112,7 @@ def build_router(service: Service) -> APIRouter:
         async with service.receive(request, call) as body:
             fields = parse_object(body, request.headers.get("content-type", ""))
             parsed = read_request(fields, service.settings.limits)
+            call.input_type = fields.text("input_type", _INPUT_TYPES)
             with service.registry.lease(parsed.model) as model:
                 return await _answer(service, model, parsed, call)
 
@@ -117,7 +120,7 @@ def build_router(service: Service) -> APIRouter:
 
 
 def read_request(fields: Fields, limits: Limits) -> VoyageRequest:
-    """Return the request; `input_type` and `truncation` have no effect."""
+    """Return the request; `truncation` has no effect."""
     if not fields.has("inputs"):
         raise InputError("inputs is missing: a list of objects with content", field="inputs")
     inputs, names = read_contents(fields, "inputs", limits)

@@ -1,0 +1,52 @@
+"""Image towers whose patches can be seen: hidden ones stand-ins replace, or only kept ones enter.
+
+Masked methods ask for `tokens`, whose first is always what the tower serves. What must stay true:
+`tower(images)` equals `tower.tokens(images)[:, 0]`, at any size that patches divide.
+"""
+
+from __future__ import annotations
+
+import abc
+
+from torch import Tensor, nn
+
+SIDE_STEP = 8  # pixels; sides of small views are multiples of it, or of the patch
+
+
+class TokenTower(nn.Module, abc.ABC):
+    """Images (n, 3, h, w) to a representation (n, width), and to tokens of the same width."""
+
+    width: int
+    inner: int  # width of a token between the patches and the last layer: that of a stand-in
+    patch: int  # side of a patch in pixels
+
+    @abc.abstractmethod
+    def tokens(
+        self,
+        images: Tensor,
+        *,
+        hidden: Tensor | None = None,
+        stand_in: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> Tensor:
+        """Return the representation and the patch tokens (n, 1 + patches, width), normed.
+
+        Patches that are `hidden` (n, patches) are replaced by `stand_in` (inner,). With `keep`
+        (n, k), the numbers of some patches, only these are seen and returned, in that order.
+        """
+
+    @abc.abstractmethod
+    def patch_layer(self) -> nn.Module:
+        """Return the layer that turns patches of pixels into tokens."""
+
+
+def side_step(tower: nn.Module) -> int:
+    """Return what the sides of a tower's small views are multiples of."""
+    if isinstance(tower, TokenTower) and SIDE_STEP % tower.patch:
+        return tower.patch
+    return SIDE_STEP
+
+
+def pick(tokens: Tensor, places: Tensor) -> Tensor:
+    """Return the tokens (n, k, width) of (n, length, width) at places (n, k)."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))

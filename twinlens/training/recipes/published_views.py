@@ -1,0 +1,19 @@
+"""Augmentations that several papers share, by their own numbers; recipes take them from here.
+
+What must stay true: each is what its source lists. Images are resized bilinearly here, where most
+releases take bicubic.
+"""
+
+from __future__ import annotations
+
+from twinlens.training.views.crops import Crops
+
+LOCAL_RATIO = 96 / 224  # side of a small crop
+# SimCLR, appendix A: colours at strength 1, crops of 8 % and more.
+STRONG = Crops(scale_min=0.08, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2)
+# MoCo v2, section 3; SimSiam, section 3.
+MOCO_V2 = Crops(scale_min=0.2)
+# BYOL, table 6: T on the first view, T' on the second. Barlow Twins, VICReg and MoCo v3 follow it.
+BYOL_PAIR = Crops(scale_min=0.08, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2))
+# DINO's small crops, of its release; iBOT and DINOv2 take others of the same kind.
+SMALL_CROPS = Crops(8, size_ratio=LOCAL_RATIO, scale_min=0.05, scale_max=0.4, saturation=0.2)

@@ -1,0 +1,44 @@
+"""Pictures of several sizes in one tensor: each lies at the top left of a canvas that holds all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What views are cut from: `canvas` (n, H, W, 3), bytes, and `sizes` (n, 2), on the CPU.
+
+    A size is height and width; what lies beyond it on the canvas is never seen.
+    """
+
+    canvas: Tensor
+    sizes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def to(self, device: torch.device) -> Pictures:
+        """Return the pictures with their canvas on a device."""
+        return Pictures(self.canvas.to(device, non_blocking=True), self.sizes)
+
+
+def whole_pictures(images: Tensor) -> Pictures:
+    """Return images of one size (n, H, W, 3), bytes, as pictures."""
+    return Pictures(images, torch.tensor(images.shape[1:3]).expand(len(images), 2))
+
+
+def lay_out(images: Sequence[NDArray[np.uint8]]) -> Pictures:
+    """Return images (h, w, 3) of any sizes on the smallest canvas that holds them all."""
+    sizes = torch.tensor([image.shape[:2] for image in images])
+    height, width = sizes.amax(dim=0).tolist()
+    canvas = np.zeros((len(images), height, width, 3), np.uint8)
+    for place, image in zip(canvas, images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    return Pictures(torch.from_numpy(canvas), sizes)
