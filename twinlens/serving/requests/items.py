@@ -82,8 +82,10 @@ def check_sizes(groups: Iterable[Sequence[InputItem]], where: str, limits: Limit
     images = characters = 0
     for group in groups:
         for item in group:
-            images += item.image is not None
-            characters += len(item.text or "")
+            if item.text is None:
+                images += item.image is not None
+            else:
+                characters += len(item.text)
     if images > limits.items:
         raise TooLargeError(
             f"{where} holds {images} images; the limit is {limits.items}", field=where

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -84,6 +84,7 @@ _LISTS: dict[str, Schema] = {
 REQUEST = component(
     "EmbedRequest", request_object([], exactly_one(*_LISTS), **_LISTS, **_OPTIONS, **_TEI)
 )
+_NAMES = names_of(REQUEST)
 FORM: Schema = {
     **closed_object([], images=FILES, texts=array_of(TEXT, minItems=1), **_OPTIONS),
     "anyOf": [{"required": ["images"]}, {"required": ["texts"]}],
@@ -203,20 +204,20 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     )
 
 
-def _read_tei(fields: Fields) -> bool:
-    """Return whether a field of TEI is there; none of them changes a row."""
+def _check_tei(fields: Fields, name: str) -> bool:
+    """Check TEI's fields, which change no row; return whether they stand beside `inputs`."""
     fields.flag("truncate")
     fields.text("truncation_direction", ("Right", "right"))
     if fields.has("normalize") and not fields.flag("normalize"):
         raise InputError(
             "normalize is false; rows have length 1 here, leave it out", field="normalize"
         )
-    return any(fields.has(name) for name in _TEI)
+    return name == "inputs"
 
 
 def read_json(fields: Fields, limits: Limits) -> EmbedRequest:
     """Return the request, from JSON."""
-    fields.only(*names_of(REQUEST))
+    fields.only(*_NAMES)
     given = [name for name in _LISTS if fields.has(name)]
     if len(given) != 1:
         raise InputError(
@@ -224,17 +225,18 @@ def read_json(fields: Fields, limits: Limits) -> EmbedRequest:
             field="inputs",
         )
     name = given[0]
-    is_bare = _read_tei(fields) or isinstance(fields.any("inputs"), str)
+    is_bare = fields.has_any(_TEI) and _check_tei(fields, name)
     if name == "inputs" and isinstance(fields.any(name), str):
-        values = [fields.any(name)]
+        values, is_bare = [fields.any(name)], True
     else:
         values = fields.values(name, limits.items if name == "images" else limits.texts) or []
     if name == "images":
         values = [{"image": value} for value in values]
     read = _read_cut if is_bare else _read_one
     items = [read(value, f"{name}[{i}]", limits) for i, value in enumerate(values)]
-    check_sizes([items], name, limits)
-    return replace(_read_options(fields, items), is_bare=is_bare)
+    if len(items) > 1:  # one is within every limit
+        check_sizes([items], name, limits)
+    return _read_options(fields, items, is_bare=is_bare)
 
 
 def _read_cut(value: object, where: str, limits: Limits) -> InputItem:
@@ -272,13 +274,15 @@ def _read_form(form: Form, limits: Limits) -> EmbedRequest:
     )
 
 
-def _read_options(fields: Fields, items: Sequence[InputItem]) -> EmbedRequest:
+def _read_options(
+    fields: Fields, items: Sequence[InputItem], *, is_bare: bool = False
+) -> EmbedRequest:
     """Read the options that JSON, forms and queries share."""
     shape = RowFormat(
         dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
         output=fields.text("output", OUTPUTS) or "float32",
     )
-    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"))
+    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"), is_bare)
 
 
 def is_integer(text: str) -> bool:

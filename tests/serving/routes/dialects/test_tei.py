@@ -33,6 +33,11 @@ def test_inputs_alone_are_ours(client: TestClient) -> None:
     assert told["embeddings"] == rows_of(client, "red")
 
 
+def test_beside_texts_the_fields_of_tei_change_nothing(client: TestClient) -> None:
+    told = client.post("/embed", json={"texts": ["red"], "truncate": True}).json()
+    assert told["embeddings"] == rows_of(client, "red")
+
+
 def test_the_root_always_answers_rows_alone(client: TestClient) -> None:
     assert client.post("/", json={"inputs": ["red"]}).json() == rows_of(client, "red")
     assert client.get("/").headers["content-type"].startswith("text/html")
