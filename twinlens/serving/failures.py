@@ -50,12 +50,6 @@ class MediaTypeError(errors.InputError):
     code = "unsupported_media_type"
 
 
-class MethodError(errors.InputError):
-    """A method that this path does not support."""
-
-    code = "method_not_allowed"
-
-
 class DiskFullError(errors.TwinlensError):
     """The disk of the server has no room for what was to be kept."""
 

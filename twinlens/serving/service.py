@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import InputError, TwinlensError
+from twinlens.serving.aliases import read_aliases
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
@@ -36,7 +37,6 @@ from twinlens.serving.zeroshot.banks import ClassBank
 from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
 log = logging.getLogger("twinlens.serving")
-
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 Opener = Callable[[str, str], StagedEncoder]  # (source, precision) -> encoder
@@ -72,7 +72,7 @@ class Service:
         )
         self._background = ThreadPoolExecutor(2, thread_name_prefix="background")
         self._opener = opener
-        self.registry = Registry(close=self._close_later)
+        self.registry = Registry(self._close_later, read_aliases(settings.aliases))
         self.metrics.watch(self._read_metrics)
 
     def load(self, name: str, source: str) -> None:

@@ -22,6 +22,8 @@ _AT_LEAST_ONE = (
     "limits.head_bytes",
     "limits.head_fields",
     "limits.items",
+    "limits.texts",
+    "limits.request_characters",
     "limits.image_pixels",
     "limits.request_pixels",
     "limits.requests_in_flight",
@@ -47,7 +49,8 @@ class Limits:
     head_fields: int = 100
     head_seconds: float = 10.0  # to receive a head in
     body_bytes: int = 32 * MIB
-    items: int = 256  # per request
+    items: int = 256  # images of a request, and pairs
+    texts: int = 2048  # of a request
     classes: int = 2048  # per request; a stored classifier may hold more
     stored_classes: int = 20_000
     templates: int = 128
@@ -57,6 +60,7 @@ class Limits:
     formats: tuple[str, ...] = _FORMATS  # accepted image formats
     request_pixels: int = 200_000_000
     text_characters: int = 8192
+    request_characters: int = 4_000_000  # of all texts: tokenizing them takes a second or two
     requests_in_flight: int = 256
     key_requests_per_minute: int = 0  # of one API key; 0: any number
     bytes_in_flight: int = 256 * MIB  # bodies held at once, over all requests
@@ -116,6 +120,7 @@ class ServerSettings:
     keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
     hosts: tuple[str, ...] = ()  # allowed Host names; none: any, on loopback only its own names
     cors_origins: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # NAME=MODEL: names that clients have built in
     precisions: tuple[str, ...] = ("fp32",)  # the first is the default
     log_format: str = "text"  # or "json"
     log_requests: bool = True

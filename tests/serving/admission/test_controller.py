@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 
-from twinlens.serving.admission.arrivals import Arrivals
-from twinlens.serving.admission.reservations import Reservation, Reservations
+from twinlens.serving.admission.reservations import Arrivals, Reservation, Reservations
 from twinlens.serving.call import name_client
 from twinlens.serving.clock import Clock
 from twinlens.serving.settings import Limits, ServerSettings

@@ -147,7 +147,9 @@ def test_a_request_in_which_all_items_fail_fails(client: TestClient, body: dict[
     [
         ({}, "inputs"),
         ({"inputs": []}, "inputs"),
-        ({"inputs": "red"}, "inputs"),
+        ({"texts": "red"}, "texts"),
+        ({"inputs": ["a"], "normalize": False}, "normalize"),
+        ({"inputs": ["a"], "truncation_direction": "left"}, "truncation_direction"),
         ({"inputs": [{}]}, "inputs[0]"),
         ({"inputs": [{"text": "a", "image": "b"}]}, "inputs[0]"),
         ({"inputs": [{"text": ""}]}, "inputs[0].text"),
@@ -223,8 +225,11 @@ def test_a_body_over_the_limit_is_a_413_before_it_is_read(
 
 
 def test_limits_on_items_and_texts_are_enforced(make_client: Callable[..., TestClient]) -> None:
-    client = make_client(ServerSettings(limits=Limits(items=2, text_characters=5)))
+    client = make_client(ServerSettings(limits=Limits(items=1, texts=2, text_characters=5)))
     assert client.post("/embed", json={"texts": ["a", "b", "c"]}).status_code == 413
+    assert client.post("/embed", json={"images": ["AAAA", "AAAA"]}).status_code == 413
+    mixed = {"inputs": [{"image": "AAAA"}, {"image": "AAAA"}]}
+    assert client.post("/embed", json=mixed).json()["error"]["param"] == "inputs"
     answer = client.post("/embed", json={"texts": ["fine", "too long"]})
     assert answer.json()["embeddings"][1]["error"]["code"] == "too_large"
 

@@ -160,3 +160,15 @@ def test_a_bank_too_large_for_a_request_says_where_to_store_it(
     answer = client.post("/zeroshot", json=body)
     assert answer.status_code == 413
     assert "PUT /classifiers" in answer.json()["error"]["message"]
+
+
+def test_hugging_face_s_client_sends_one_image_and_reads_labels_alone(
+    client: TestClient, uri: Callable[..., str]
+) -> None:
+    bare = uri().partition(",")[2]
+    parameters = {"candidate_labels": ["blue", "red"], "hypothesis_template": "a {}"}
+    told = client.post("/zeroshot", json={"inputs": bare, "parameters": parameters}).json()
+    assert [one["label"] for one in told] == ["red", "blue"]
+    assert set(told[0]) == {"label", "score"}
+    wrong = client.post("/zeroshot", json={"inputs": bare, "parameters": {"labels": ["a"]}})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "parameters.labels")

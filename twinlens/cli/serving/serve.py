@@ -27,6 +27,7 @@ _OPTION_SETTINGS = {
     "allow_urls": "fetching.enabled",
     "allow_pull": "allow_pull",
     "allow_host": "hosts",
+    "alias": "aliases",
     "drain_notice": "watch.drain_notice",
     "log_format": "log_format",
 }
@@ -76,6 +77,13 @@ def serve(
             metavar="NAME",
         ),
     ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name for a model, as a client has it built in; repeat for more.",
+            metavar="NAME=MODEL[:WIDTH]",
+        ),
+    ] = None,
     allow_pull: Annotated[
         bool, typer.Option(help="Let an admin key load ready models (hf:OWNER/NAME) from the hub.")
     ] = False,
@@ -117,6 +125,7 @@ def serve(
         "allow_urls": str(allow_urls),
         "allow_pull": str(allow_pull),
         "allow_host": ",".join(allow_host or []),
+        "alias": ",".join(alias or []),
         "drain_notice": str(drain_notice),
         "log_format": log_format,
     }

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from twinlens.errors import OverloadedError
-from twinlens.serving.admission.arrivals import Arrivals
-from twinlens.serving.admission.reservations import Reservation, Reservations
+from twinlens.serving.admission.reservations import Arrivals, Reservation, Reservations
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry

@@ -60,14 +60,15 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         service: Service,
-        hot_paths: frozenset[str] = frozenset(),
+        hot_paths: Mapping[str, str] | None = None,
         origins: frozenset[str] = frozenset(),
         hosts: frozenset[str] = frozenset(),
     ) -> None:
         limits = service.settings.limits
         self.most_bytes = limits.body_bytes
         self._app = app
-        self._hot_paths = hot_paths
+        # Each with the field in which its clients read an error's message, beside OpenAI's.
+        self._hot_paths = dict(hot_paths or {})
         self._origins = origins
         self._guard = OriginGuard(hosts, origins)
         self.service = service
@@ -120,7 +121,12 @@ class RequestMiddleware:
             path = ""
         self._note_refusal({"method": method, "path": path, "headers": headers})
         more = self.allow_origin(headers) if self._origins else ()
-        return self._refusals.write(refusal, path, _request_id(headers), more)
+        also = self.find_message_field(path)
+        return self._refusals.write(refusal, also, _request_id(headers), more)
+
+    def find_message_field(self, path: str) -> str:
+        """Return where clients of a path read an error's message, beside OpenAI's `error`."""
+        return self._hot_paths.get(path, "")
 
     def acquire(self, method: str, headers: HeaderList, address: str) -> Reservation | None:
         """Count an admitted request as in flight; None for methods that are not counted."""
@@ -212,7 +218,8 @@ class _Exchange:
 
     async def fail(self, scope: Scope, receive: Receive, error: Exception) -> None:
         """Answer with an error."""
-        response = answer_error(error, path=scope["path"])
+        also = self._middleware.find_message_field(scope["path"])
+        response = answer_error(error, also=also)
         response.raw_headers.extend(self._middleware.allow_origin(scope["headers"]))
         await response(scope, receive, self.send)
 

@@ -21,22 +21,25 @@ SECURITY_HEADERS: HeaderLines = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 
-_MOST = 256  # prepared answers; a dozen in practice: one per message and hot path
+_MOST = 256  # prepared answers; a dozen in practice: one per message and dialect
 _PER_REFUSAL = (b"retry-after", b"retry-after-ms")  # differ between refusals
 
 
 class PreparedResponses:
-    """Builds refusals from parts that are prepared once per message and path."""
+    """Builds refusals from parts that are prepared once per message and dialect."""
 
     def __init__(self, common: HeaderLines) -> None:
         self._common = common
         self._prepared: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 
     def write(
-        self, refusal: Refusal, path: str, request_id: bytes, more: HeaderLines = ()
+        self, refusal: Refusal, also: str, request_id: bytes, more: HeaderLines = ()
     ) -> bytes:
-        """Return headers and body, to follow the protocol's status line and own headers."""
-        head, body = self._prepared.get((refusal.message, path)) or self._prepare(refusal, path)
+        """Return headers and body, to follow the protocol's status line and own headers.
+
+        `also` is the field in which clients of the path read the message.
+        """
+        head, body = self._prepared.get((refusal.message, also)) or self._prepare(refusal, also)
         seconds = max(1, math.ceil(refusal.retry_after))
         milliseconds = max(1, math.ceil(refusal.retry_after * 1000))
         return b"retry-after: %d\r\nretry-after-ms: %d\r\n%sx-request-id: %s\r\n%s\r\n%s" % (
@@ -48,12 +51,12 @@ class PreparedResponses:
             body,
         )
 
-    def _prepare(self, refusal: Refusal, path: str) -> tuple[bytes, bytes]:
-        response = answer_error(refusal.to_error(), path=path)
+    def _prepare(self, refusal: Refusal, also: str) -> tuple[bytes, bytes]:
+        response = answer_error(refusal.to_error(), also=also)
         lines = [line for line in response.raw_headers if line[0] not in _PER_REFUSAL]
         found = _join((*lines, *self._common)), bytes(response.body)
         if len(self._prepared) < _MOST:
-            self._prepared[refusal.message, path] = found
+            self._prepared[refusal.message, also] = found
         return found
 
 

@@ -22,8 +22,7 @@ from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, StagedEncoder
 from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
 from twinlens.serving.engine.cache import TextCache
-from twinlens.serving.engine.decode import read_image
-from twinlens.serving.engine.decode_group import DecodeGroup
+from twinlens.serving.engine.decode import DecodeGroup, read_image
 from twinlens.serving.engine.text_load import TextLoad
 from twinlens.serving.engine.throttle import BackgroundThrottle
 from twinlens.serving.engine.ticket_future import TicketFuture

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from twinlens.errors import InputError, NotFoundError
+from twinlens.errors import ConflictError, InputError, NotFoundError
+from twinlens.serving.aliases import Alias
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import UnavailableError
 
@@ -32,7 +33,6 @@ class Served:
     slots: dict[str, _Slot]
     source: str
     created: int = 0
-    aliases: tuple[str, ...] = field(default=())
 
     @property
     def default(self) -> ServedModel:
@@ -43,8 +43,13 @@ class Served:
 class Registry:
     """The served models by name; the first name is the default."""
 
-    def __init__(self, close: Callable[[ServedModel], None] = ServedModel.close) -> None:
+    def __init__(
+        self,
+        close: Callable[[ServedModel], None] = ServedModel.close,
+        aliases: Mapping[str, Alias] | None = None,
+    ) -> None:
         self._served: dict[str, Served] = {}
+        self.aliases = dict(aliases or {})
         self._close = close
 
     @property
@@ -53,15 +58,20 @@ class Registry:
         return list(self._served)
 
     def find(self, name: str) -> Served:
-        """Return what is served as `name`."""
-        if name not in self._served:
+        """Return what is served as `name`, or under the name that it is an alias of."""
+        served = self._served.get(name)
+        if served is None and name in self.aliases:
+            served = self._served.get(self.aliases[name].model)
+        if served is None:
             known = ", ".join(self._served) or "none"
+            other = f"; aliases are: {', '.join(self.aliases)}" if self.aliases else ""
             raise NotFoundError(
-                f"model {name!r} is not served here; served are: {known}",
+                f"model {name[:80]!r} is not served here; served are: {known}{other}; --alias "
+                "NAME=MODEL adds a name",
                 field="model",
                 code="model_not_found",
             )
-        return self._served[name]
+        return served
 
     def models(self) -> list[ServedModel]:
         """Return every model, of every name and precision."""
@@ -91,6 +101,8 @@ class Registry:
     def remove(self, name: str) -> None:
         """Stop serving `name`."""
         served = self.find(name)
+        if name not in self._served:
+            raise ConflictError(f"{name!r} is an alias; name the model", field="name")
         del self._served[name]
         self._retire(served)
 

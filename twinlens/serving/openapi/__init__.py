@@ -1,5 +1,5 @@
-"""The OpenAPI document: what each path reads and answers, with examples that tests replay.
+"""What route files declare themselves with, and the OpenAPI document made of their declarations.
 
-What must stay true: it describes what the parsers accept; no request passes through here.
-Imported by: app.
+What must stay true: nothing here names a path; a route's shapes stand in the file of the route.
+Imported by: app, requests and routes.
 """

@@ -1,8 +1,4 @@
-"""The OpenAPI document: FastAPI's skeleton of paths, completed with bodies and answers.
-
-Hot routes parse by hand, so their bodies are described here. Tests replay every
-example below against a server and check the answers against these schemas.
-"""
+"""The OpenAPI document: what FastAPI makes of the routes' declarations, named shapes once each."""
 
 from __future__ import annotations
 
@@ -11,15 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from twinlens.serving.openapi import cohere_voyage, collections, operations, requests, schemas
-from twinlens.serving.openapi.request_shapes import PATH_PARAMETERS
-from twinlens.serving.openapi.schemas import ref
-
-_OPEN = ("/healthz", "/readyz")
-ALWAYS = operations.OPERATIONS | cohere_voyage.OPERATIONS
-# Operations of routers that only some servers have.
-OPTIONAL = collections.OPERATIONS
-SCHEMAS = schemas.SCHEMAS | requests.SCHEMAS | cohere_voyage.SCHEMAS | collections.SCHEMAS
+from twinlens.serving.openapi.schemas import Schema
 
 
 def describe_api(app: FastAPI) -> dict[str, Any]:
@@ -28,21 +16,12 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
         )
-        for method, path in ALWAYS:  # the hot paths are not FastAPI's
-            document["paths"].setdefault(path, {}).setdefault(method, {})
-        for path, methods in document["paths"].items():
-            for method, operation in methods.items():
-                _complete(operation, path, (ALWAYS | OPTIONAL).get((method, path)))
         components = document.setdefault("components", {})
-        # FastAPI describes its own validation errors, which this server never sends.
-        components["schemas"] = {
-            **{
-                name: schema
-                for name, schema in components.get("schemas", {}).items()
-                if name not in ("HTTPValidationError", "ValidationError")
-            },
-            **SCHEMAS,
-        }
+        schemas = components.setdefault("schemas", {})
+        for operation in list_operations(document).values():
+            for told in (operation.get("requestBody", {}), *operation["responses"].values()):
+                for content in told.get("content", {}).values():
+                    content["schema"] = _lift(content["schema"], schemas)
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -51,26 +30,26 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _complete(operation: dict[str, Any], path: str, known: dict[str, Any] | None) -> None:
-    """Complete an operation with its known parameters, body and answers."""
-    responses = operation.setdefault("responses", {})
-    responses.pop("422", None)
-    responses["default"] = {
-        "description": "An error, in OpenAI's shape",
-        "content": {"application/json": {"schema": ref("Error")}},
+def list_operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the operations of a document by method and path."""
+    return {
+        (method, path): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
     }
-    if path not in _OPEN:
-        operation["security"] = [{}, {"bearer": []}, {"key": []}]
-    if known is None:
-        return
-    known = dict(known)
-    answers = known.pop("responses")
-    for code in [code for code in responses if code != "default" and code not in answers]:
-        del responses[code]
-    responses |= answers
-    operation["parameters"] = [*operation.get("parameters", []), *known.pop("parameters", [])]
-    operation |= known
-    for parameter in operation["parameters"]:
-        shape = PATH_PARAMETERS.get((path, parameter["name"]))
-        if shape is not None:
-            parameter["schema"] = shape
+
+
+def _lift(node: Any, schemas: dict[str, Schema]) -> Any:
+    """Move the named schemas within a schema among the components; return it with references."""
+    if isinstance(node, list):
+        return [_lift(one, schemas) for one in node]
+    if not isinstance(node, dict):
+        return node
+    inner = {key: _lift(value, schemas) for key, value in node.items()}
+    name = inner.get("title")
+    if not isinstance(name, str):  # a property may be called so
+        return inner
+    del inner["title"]
+    if schemas.setdefault(name, inner) != inner:
+        raise ValueError(f"two shapes are called {name!r}")
+    return {"$ref": f"#/components/schemas/{name}"}

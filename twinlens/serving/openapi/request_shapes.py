@@ -6,40 +6,9 @@ allows exactly what is accepted.
 
 from __future__ import annotations
 
-from twinlens.serving.openapi.schemas import Schema, either
+from twinlens.serving.openapi.schemas import NULL, Schema, either
 
-NULL: Schema = {"type": "null"}
 _GIVEN: Schema = {"not": NULL}
-
-NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
-FOLDER: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"}
-JOB_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
-ITEM_ID: Schema = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": 1024,
-    "pattern": r"^[^\u0000]+$",
-}
-
-# Schemas of parameters in paths, by path and name.
-PATH_PARAMETERS: dict[tuple[str, str], Schema] = {
-    ("/classifiers/{name}", "name"): NAME,
-    ("/jobs/{id}", "id"): JOB_ID,
-    ("/v1/models/{name}", "name"): NAME,
-    **{
-        (path, "name"): NAME
-        for path in (
-            "/collections/{name}",
-            "/collections/{name}/build",
-            "/collections/{name}/map",
-            "/collections/{name}/items",
-            "/collections/{name}/items/{id}",
-            "/collections/{name}/thumbnails/{id}",
-        )
-    },
-    ("/collections/{name}/items/{id}", "id"): ITEM_ID,
-    ("/collections/{name}/thumbnails/{id}", "id"): ITEM_ID,
-}
 
 
 def request_object(required: list[str], *rules: Schema, **properties: Schema) -> Schema:
@@ -61,6 +30,11 @@ def open_request_object(required: list[str], *rules: Schema, **properties: Schem
     if rules:
         shape["allOf"] = list(rules)
     return shape
+
+
+def names_of(shape: Schema) -> list[str]:
+    """Return the names of the members that a shape declares."""
+    return list(shape["properties"])
 
 
 def exactly_one(*names: str) -> Schema:

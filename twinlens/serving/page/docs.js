@@ -48,7 +48,7 @@ function showContent(verb, type, { schema, examples }, path, method) {
     const put = method === "post" ? "" : ` \\\n  -X ${method.toUpperCase()}`;
     return fold(`Example: ${name}`, el("pre", { tabIndex: 0, text: curl(path, { json: value }) + put }));
   });
-  return [el("p", {}, `${verb} `, el("code", { text: type }), schema ? link(schema) : ""), ...(schema && !schema.$ref ? [show(schema)] : []), ...shown];
+  return [el("p", {}, `${verb} `, el("code", { text: type }), schema ? link(schema) : ""), ...(schema && !alternatives(schema).every((one) => one.$ref) ? [show(schema)] : []), ...shown];
 }
 
 function showAnswer(status, { description, content }) {
@@ -56,9 +56,13 @@ function showAnswer(status, { description, content }) {
   return el("p", {}, el("strong", { text: status }), ` ${description ?? ""}`, ...types);
 }
 
+/** The schemas of which one applies: several, or the one. */
+const alternatives = (schema) => schema.anyOf ?? [schema];
+
 function link(schema) {
-  const name = schema.$ref?.split("/").at(-1);
-  return name ? el("span", {}, " ", el("a", { href: `#schema-${name}`, text: name })) : "";
+  const names = alternatives(schema).flatMap((one) => (one.$ref ? [one.$ref.split("/").at(-1)] : []));
+  const links = names.map((name) => el("a", { href: `#schema-${name}`, text: name }));
+  return el("span", {}, ...links.flatMap((one, i) => [i ? " or " : " ", one]));
 }
 
 const show = (schema) => el("pre", { tabIndex: 0, text: JSON.stringify(schema, null, 2).replaceAll("#/components/schemas/", "") });

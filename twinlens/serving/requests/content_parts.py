@@ -1,6 +1,7 @@
-"""One embedding's input in the form of chat APIs: a list of content parts, here exactly one.
+"""One embedding's input in the form of chat APIs: a list of content parts, texts and images.
 
-vLLM, Cohere and Voyage each spell it differently; all of them are read here.
+vLLM, Cohere and Voyage each spell it differently; all of them are read here. Several parts become
+one embedding, the mean of theirs, normalised again.
 """
 
 from __future__ import annotations
@@ -8,20 +9,61 @@ from __future__ import annotations
 from typing import Any
 
 from twinlens.errors import InputError
-from twinlens.serving.requests.fields import Fields, check_text
-from twinlens.serving.requests.items import InputItem
+from twinlens.serving.openapi.schemas import (
+    IMAGE,
+    TEXT,
+    Schema,
+    array_of,
+    component,
+    either,
+    open_object,
+)
+from twinlens.serving.requests.fields import Fields
+from twinlens.serving.requests.items import InputItem, read_image, read_text
 from twinlens.serving.settings import Limits
 
 KINDS = ("text", "image_url", "image_base64")
+Parts = list[InputItem]  # of one embedding, at least one
+CONTENT: Schema = component(
+    "Content",
+    either(
+        TEXT,
+        array_of(
+            either(
+                open_object(["type", "text"], type={"const": "text"}, text=TEXT),
+                open_object(
+                    ["type", "image_url"],
+                    type={"const": "image_url"},
+                    image_url=either(IMAGE, open_object(["url"], url=IMAGE)),
+                ),
+                open_object(
+                    ["type", "image_base64"], type={"const": "image_base64"}, image_base64=IMAGE
+                ),
+            ),
+            minItems=1,
+        ),
+    ),
+)
 
 
-def read_content(content: Any, where: str, limits: Limits) -> list[InputItem]:
+def read_content(content: Any, where: str, limits: Limits) -> Parts:
     """Return the parts of a content: a bare string, or a list of objects with a type."""
     if isinstance(content, str):
-        return [InputItem(text=check_text(content, where, limits.text_characters))]
-    if not isinstance(content, list):
+        return [read_text(content, where, limits)]
+    if not isinstance(content, list) or not content:
         raise InputError(f"{where} must be a string or a list of parts", field=where)
     return [read_part(part, f"{where}[{i}]", limits) for i, part in enumerate(content)]
+
+
+def read_contents(fields: Fields, name: str, limits: Limits) -> tuple[list[Parts], list[str]]:
+    """Return the parts of each object with a content in a list, and what each is called."""
+    values = fields.values(name, limits.texts) or []
+    names = [fields.path(f"{name}[{i}]") for i in range(len(values))]
+    contents = [
+        read_content(Fields(value, where).any("content"), f"{where}.content", limits)
+        for value, where in zip(values, names, strict=True)
+    ]
+    return contents, names
 
 
 def read_part(part: object, where: str, limits: Limits) -> InputItem:
@@ -29,22 +71,10 @@ def read_part(part: object, where: str, limits: Limits) -> InputItem:
     fields = Fields(part, where)
     kind = fields.text("type", KINDS)
     if kind == "text":
-        return InputItem(
-            text=check_text(fields.any("text"), f"{where}.text", limits.text_characters)
-        )
+        return read_text(fields.any("text"), f"{where}.text", limits)
     image = fields.any(kind) if kind else None
     if isinstance(image, dict):  # OpenAI's and Cohere's spelling; Voyage's is the bare string
         image = image.get("url")
     if not isinstance(image, str):
         raise InputError(f"{where} must be a text or an image_url", field=where)
-    return InputItem(image=image)
-
-
-def take_one(parts: list[InputItem], where: str) -> InputItem:
-    """Return the only part: these encoders embed one text or one image, not several together."""
-    if len(parts) != 1:
-        raise InputError(
-            f"{where} holds {len(parts)} texts and images; send exactly one per embedding",
-            field=where,
-        )
-    return parts[0]
+    return read_image(image, where)

@@ -21,7 +21,6 @@ from twinlens.serving.failures import (
     ForbiddenError,
     HostError,
     MediaTypeError,
-    MethodError,
     SlowBodyError,
     UnauthorizedError,
     UnavailableError,
@@ -39,7 +38,6 @@ STATUS: dict[type[Exception], int] = {
     errors.OverloadedError: 429,
     MediaTypeError: 415,
     SlowBodyError: 408,
-    MethodError: 405,
     UnauthorizedError: 401,
     ForbiddenError: 403,
     HostError: 421,
@@ -57,14 +55,6 @@ _TYPES = {
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
-}
-
-# The field in which SDKs other than OpenAI's read an error's message; an SDK that finds none there
-# reports an unreadable answer and does not retry.
-_MESSAGE_FIELDS = {
-    "/v2/embed": "message",
-    "/v1/embeddings": "detail",
-    "/v1/multimodalembeddings": "detail",
 }
 
 
@@ -88,19 +78,22 @@ def kind_of(status: int) -> str:
     return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
-def answer_error(error: Exception, *, path: str = "") -> Response:
-    """Return the response for a request to `path` that failed as a whole."""
+def answer_error(error: Exception, *, also: str = "") -> Response:
+    """Return the response for a request that failed as a whole."""
     status = status_of(error)
-    return error_response(status, describe(error), headers=_headers(error, status), path=path)
+    return error_response(status, describe(error), headers=_headers(error, status), also=also)
 
 
 def error_response(
-    status: int, body: dict[str, Any], headers: dict[str, str] | None = None, *, path: str = ""
+    status: int, body: dict[str, Any], headers: dict[str, str] | None = None, *, also: str = ""
 ) -> Response:
-    """Return `body` in the error envelope, and its message where `path`'s clients read it."""
+    """Return `body` in the error envelope, and its message in the field `also`, where one is given.
+
+    A route's declaration names that field, for clients that do not read the envelope.
+    """
     content: dict[str, Any] = {"error": body}
-    if path in _MESSAGE_FIELDS:
-        content[_MESSAGE_FIELDS[path]] = body["message"]
+    if also:
+        content[also] = body["message"]
     return Response(orjson.dumps(content), status, headers=headers, media_type="application/json")
 
 
@@ -112,8 +105,6 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     if isinstance(error, errors.OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         headers["retry-after-ms"] = str(max(1, math.ceil(error.retry_after * 1000)))
-    elif status == 405:
-        headers["Allow"] = "POST"
     elif status == 503:
         headers["Retry-After"] = "1"
     elif status in (409, 500, 501, 504):

@@ -6,7 +6,7 @@ Hand-written because hot requests pass through it; the OpenAPI document describe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -27,6 +27,10 @@ class Fields:
     def has(self, name: str) -> bool:
         """Return whether the field is present and not null."""
         return self._raw.get(name) is not None
+
+    def has_any(self, names: Collection[str]) -> bool:
+        """Return whether one of these fields is present and not null."""
+        return not self._raw.keys().isdisjoint(names) and any(self.has(name) for name in names)
 
     def any(self, name: str) -> Any:
         """Return the raw value of the field, or None."""

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from twinlens.errors import InputError
+from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import EncodedImage
+from twinlens.serving.openapi.schemas import (
+    IMAGE,
+    NULL,
+    TEXT,
+    Schema,
+    closed_object,
+    component,
+    either,
+)
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.fields import Fields, check_text
+from twinlens.serving.settings import Limits
+
+# What `read_item` reads.
+ITEM: Schema = component(
+    "Item",
+    either(
+        TEXT,
+        closed_object(["text"], text=TEXT, image=NULL),
+        closed_object(["image"], image=IMAGE, text=NULL),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +58,44 @@ def read_item(raw: object, where: str, longest: int) -> InputItem:
     if fields.has("text"):
         return InputItem(text=check_text(fields.any("text"), f"{where}.text", longest))
     return InputItem(image=fields.text("image"))
+
+
+def read_text(value: object, where: str, limits: Limits) -> InputItem:
+    """Return a text, cut at the limit: the tokenizer cuts at the encoder's context, far before.
+
+    So do other servers, whose clients send whole documents.
+    """
+    if isinstance(value, str) and len(value) > limits.text_characters:
+        value = value[: limits.text_characters]
+    return InputItem(text=check_text(value, where, limits.text_characters))
+
+
+def read_image(value: object, where: str) -> InputItem:
+    """Return an image that is given as a string."""
+    if not isinstance(value, str):
+        raise InputError(f"{where} must be a data URI or base64", field=where)
+    return InputItem(image=value)
+
+
+def check_sizes(groups: Iterable[Sequence[InputItem]], where: str, limits: Limits) -> None:
+    """Refuse too many images, which take far longer than texts, and too many characters."""
+    images = characters = 0
+    for group in groups:
+        for item in group:
+            if item.text is None:
+                images += item.image is not None
+            else:
+                characters += len(item.text)
+    if images > limits.items:
+        raise TooLargeError(
+            f"{where} holds {images} images; the limit is {limits.items}", field=where
+        )
+    if characters > limits.request_characters:
+        raise TooLargeError(
+            f"{where} holds {characters} characters; the limit is {limits.request_characters}, "
+            "send fewer texts at a time",
+            field=where,
+        )
 
 
 async def fetch_items(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from twinlens.bundle.arrays import Rows
 from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
@@ -16,6 +18,26 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.requests.answers import stack
 from twinlens.serving.requests.items import InputItem
 from twinlens.serving.service import Service, first_failure
+
+_LEAST = 1e-12  # length of a mean of opposites
+
+
+async def embed_groups_or_fail(
+    service: Service,
+    model: ServedModel,
+    groups: Sequence[Sequence[InputItem]],
+    names: Sequence[str],
+    call: Call,
+) -> tuple[Rows, int]:
+    """Return a row for each group: that of its one item, or the normalised mean of several."""
+    items = [item for group in groups for item in group]
+    sizes = [len(group) for group in groups]
+    named = [name for name, size in zip(names, sizes, strict=True) for _ in range(size)]
+    rows, tokens = await embed_all_or_fail(service, model, items, named, call)
+    if len(items) == len(groups):
+        return rows, tokens
+    sums = np.add.reduceat(rows, np.cumsum([0, *sizes[:-1]]), axis=0)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), _LEAST), tokens
 
 
 async def embed_all_or_fail(

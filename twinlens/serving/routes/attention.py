@@ -13,13 +13,54 @@ from twinlens.serving.call import Call
 from twinlens.serving.engine.attention import choose_head, compute_attention, draw_overlay
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import DeadlineError
+from twinlens.serving.openapi.declaration import (
+    PICTURE,
+    RAW_IMAGE,
+    answer,
+    body_of,
+    declare,
+    json_of,
+)
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    IMAGE,
+    MODEL,
+    NUMBERS,
+    STRING,
+    array_of,
+    component,
+    open_object,
+)
 from twinlens.serving.requests.answers import dump
-from twinlens.serving.requests.fields import Fields
+from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
-from twinlens.serving.routes.embed import read_image_request
+from twinlens.serving.requests.multipart import parse_form
+from twinlens.serving.routes.embed import as_options
 from twinlens.serving.service import Service
 
 _WAITING = 16  # slow and rarely used: one at a time, with a short queue
+_MOST_HEADS = 4096
+REQUEST = component(
+    "AttentionRequest",
+    request_object(
+        ["image"],
+        image=IMAGE,
+        head={"type": "integer", "minimum": 0, "maximum": _MOST_HEADS},
+        model=MODEL,
+    ),
+)
+ANSWER = component(
+    "AttentionAnswer",
+    open_object(
+        ["attention", "rows", "columns", "heads"],
+        attention=array_of(NUMBERS),
+        rows=COUNT,
+        columns=COUNT,
+        heads=COUNT,
+        head={"type": ["integer", "null"]},
+    ),
+)
 
 
 def build_router(service: Service) -> APIRouter:
@@ -28,7 +69,13 @@ def build_router(service: Service) -> APIRouter:
     turns = asyncio.Semaphore(1)
     waiting = 0
 
-    @router.post("/attention")
+    @router.post(
+        "/attention",
+        **declare(
+            {200: answer(ANSWER, "The attention map", **{"image/png": {"schema": STRING}})},
+            body_of(json_of(REQUEST, one_head={"image": PICTURE, "head": 0}), RAW_IMAGE),
+        ),
+    )
     async def attention(request: Request) -> Response:
         """Answer the last layer's attention of one image."""
         nonlocal waiting
@@ -56,8 +103,8 @@ async def _answer(
     call: Call,
     turns: asyncio.Semaphore,
 ) -> Response:
-    fields.only("image", "head", "model")
-    head = fields.integer("head", 0, 4096)
+    fields.only(*names_of(REQUEST))
+    head = fields.integer("head", 0, _MOST_HEADS)
     (item,) = await fetch_items([image], call, service.fetcher)
     if item.error is not None:
         raise item.error
@@ -92,3 +139,22 @@ def _run(model: ServedModel, item: InputItem, call: Call) -> tuple[Pixels, Rows]
     maps = compute_attention(model, pixels)
     call.add("encode", call.clock.now() - began)
     return pixels, maps
+
+
+def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields]:
+    """Return the one image of a request, and its options."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("image/"):
+        return InputItem(image=body), Fields(as_options(dict(request.query_params)))
+    if content_type.startswith("multipart/form-data"):
+        form = parse_form(body, content_type)
+        files = [content for contents in form.files.values() for content in contents]
+        if len(files) != 1:
+            raise InputError(f"the form holds {len(files)} files; send one", field="image")
+        values = {name: values[-1] for name, values in form.values.items()}
+        return InputItem(image=files[0]), Fields(as_options(values))
+    fields = parse_object(body, content_type)
+    image = fields.text("image")
+    if image is None:
+        raise InputError("image is missing: a data URI or base64", field="image")
+    return InputItem(image=image), fields

@@ -17,17 +17,90 @@ from twinlens.serving.background.classifier_builder import (
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.openapi.declaration import (
+    PICTURE,
+    JobId,
+    Name,
+    answer,
+    body_of,
+    declare,
+    form_of,
+    json_of,
+)
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    DELETED,
+    FLAG,
+    IMAGE,
+    JOB,
+    MODEL,
+    NUMBER,
+    STRING,
+    TEXT,
+    Schema,
+    array_of,
+    closed_object,
+    component,
+    either,
+    list_of,
+    open_object,
+)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.requests.multipart import Form, parse_form
-from twinlens.serving.routes.zeroshot import read_templates, read_value
+from twinlens.serving.routes.class_names import (
+    CLASSES,
+    FORM_TEMPLATES,
+    ONE_OF_TEMPLATES,
+    TEMPLATE_NAMES,
+    TEMPLATES,
+    read_templates,
+    read_value,
+)
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.classifiers import check_name
-from twinlens.serving.zeroshot.templates import choose_templates
 
 _EXAMPLES = "examples:"  # form field examples:cat holds images of the class cat
+_OPTIONS: dict[str, Schema] = {
+    "text_weight": {"type": "number", "minimum": 0, "maximum": 1},
+    "background": FLAG,
+    "model": MODEL,
+}
+REQUEST = component(
+    "ClassifierRequest",
+    request_object(
+        ["classes"],
+        ONE_OF_TEMPLATES,
+        classes=array_of(
+            either(TEXT, request_object(["name"], name=TEXT, examples=array_of(IMAGE, minItems=1))),
+            minItems=1,
+        ),
+        **dict.fromkeys(TEMPLATE_NAMES, TEMPLATES),
+        **_OPTIONS,
+    ),
+)
+FORM: Schema = {
+    "description": "And files: examples:CLASS for images of a class",
+    **closed_object(["classes"], classes=CLASSES, templates=FORM_TEMPLATES, **_OPTIONS),
+}
+CLASSIFIER = component(
+    "Classifier",
+    open_object(
+        ["object", "name", "revision", "examples", "created"],
+        object={"const": "classifier"},
+        name=STRING,
+        revision=STRING,
+        classes=array_of(STRING),
+        num_classes=COUNT,
+        templates=array_of(STRING),
+        examples=COUNT,
+        created=NUMBER,
+    ),
+)
+JOB_STARTED = closed_object(["job"], job=JOB)
 
 
 def build_router(service: Service) -> APIRouter:
@@ -35,8 +108,29 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["classifiers"])
     jobs = ClassifierJobs(service)
 
-    @router.put("/classifiers/{name}")
-    async def put(name: str, request: Request) -> Response:
+    @router.put(
+        "/classifiers/{name}",
+        **declare(
+            {
+                200: answer(CLASSIFIER, "Replaced"),
+                201: answer(CLASSIFIER, "Stored"),
+                202: answer(JOB_STARTED, "Large: being built as a job"),
+            },
+            body_of(
+                json_of(
+                    REQUEST,
+                    names={"classes": ["red", "green"], "templates": "plain"},
+                    examples={
+                        "classes": [{"name": "red", "examples": [PICTURE]}, "green"],
+                        "text_weight": 0.3,
+                    },
+                    job={"classes": ["red", "green"], "background": True},
+                ),
+                form_of(FORM),
+            ),
+        ),
+    )
+    async def put(name: Name, request: Request) -> Response:
         """Build and store a classifier; a large one becomes a job (202)."""
         call = service.begin(request, "write")
         check_name(name)
@@ -45,38 +139,38 @@ def build_router(service: Service) -> APIRouter:
             with service.registry.lease(fields.text("model")) as model:
                 return await _put(service, jobs, model, name, fields, files, call)
 
-    @router.get("/classifiers")
+    @router.get("/classifiers", **declare({200: answer(list_of(CLASSIFIER), "All")}))
     async def get_all(request: Request) -> Response:
         """List the classifiers."""
         service.authorize(request, "read")
         data = [_shorten(c.describe()) for c in service.classifiers.all()]
-        return answer({"object": "list", "data": data})
+        return _reply({"object": "list", "data": data})
 
-    @router.get("/classifiers/{name}")
-    async def get(name: str, request: Request) -> Response:
+    @router.get("/classifiers/{name}", **declare({200: answer(CLASSIFIER, "It")}))
+    async def get(name: Name, request: Request) -> Response:
         """Describe a classifier for each revision that it was built with."""
         service.authorize(request, "read")
         found = service.classifiers.find(name)
-        return answer({**found[-1].describe(), "revisions": [c.revision for c in found]})
+        return _reply({**found[-1].describe(), "revisions": [c.revision for c in found]})
 
-    @router.delete("/classifiers/{name}")
-    async def delete(name: str, request: Request) -> Response:
+    @router.delete("/classifiers/{name}", **declare({200: answer(DELETED, "Gone")}))
+    async def delete(name: Name, request: Request) -> Response:
         """Delete a classifier."""
         service.authorize(request, "write")
         await asyncio.to_thread(service.classifiers.remove, name)
-        return answer({"object": "classifier", "name": name, "deleted": True})
+        return _reply({"object": "classifier", "name": name, "deleted": True})
 
-    @router.get("/jobs", tags=["jobs"])
+    @router.get("/jobs", tags=["jobs"], **declare({200: answer(list_of(JOB), "Newest first")}))
     async def get_jobs(request: Request) -> Response:
         """List the jobs, newest first."""
         service.authorize(request, "read")
-        return answer({"object": "list", "data": [job.describe() for job in service.jobs.all()]})
+        return _reply({"object": "list", "data": [job.describe() for job in service.jobs.all()]})
 
-    @router.get("/jobs/{id}", tags=["jobs"])
-    async def get_job(id: str, request: Request) -> Response:
+    @router.get("/jobs/{id}", tags=["jobs"], **declare({200: answer(JOB, "The job's progress")}))
+    async def get_job(id: JobId, request: Request) -> Response:
         """Show the progress of a job."""
         service.authorize(request, "read")
-        return answer(service.jobs.find(id).describe())
+        return _reply(service.jobs.find(id).describe())
 
     return router
 
@@ -92,15 +186,15 @@ async def _put(
 ) -> Response:
     """Build a small classifier within the request, a large one as a job."""
     limits = service.settings.limits
-    fields.only("model", "classes", "templates", "hypothesis_template", "text_weight", "background")
+    fields.only(*names_of(REQUEST))
     weight = fields.number("text_weight", 0.0, 1.0)
     classes = read_classes(fields, files, limits)
-    templates = choose_templates(read_templates(fields, limits), model.encoder.manifest.templates)
+    templates = read_templates(fields, limits) or tuple(model.encoder.manifest.templates)
     is_large = len(classes) * len(templates) > limits.prompts
     has_examples = any(spec.examples for spec in classes)
     if not has_examples and model.texts is not None and (is_large or fields.flag("background")):
         job = jobs.start(model, name, [spec.name for spec in classes], templates)
-        return answer({"job": job.describe()}, 202)
+        return _reply({"job": job.describe()}, 202)
     if is_large:
         raise TooLargeError(
             f"a classifier with examples may take {limits.prompts} prompts; use fewer templates",
@@ -195,6 +289,6 @@ def _shorten(described: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def answer(body: dict[str, Any], status: int = 200) -> Response:
+def _reply(body: dict[str, Any], status: int = 200) -> Response:
     """Return a small JSON answer."""
     return Response(dump(body), status, media_type="application/json")

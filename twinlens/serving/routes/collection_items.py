@@ -22,16 +22,65 @@ from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.decode import unwrap
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.openapi.declaration import (
+    ITEM_ID,
+    PICTURE,
+    ItemId,
+    Name,
+    answer,
+    answer_of,
+    declare,
+    json_body,
+)
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    ERROR_BODY,
+    MODEL,
+    STRING,
+    array_of,
+    closed_object,
+    component,
+    either,
+)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
-from twinlens.serving.routes.search import QueryTerm, model_for, read_term, shown_metadata
+from twinlens.serving.routes.query_terms import QueryTerm, list_shapes, read_term
+from twinlens.serving.routes.search import METADATA, model_for, shown_metadata
 from twinlens.serving.service import Service
 
 MOST_DELETED = 10_000
 ID_LENGTH = 1024
 UPSERTED = "api:"  # prefix of the version of an item that a client wrote
+_ITEM = either(*list_shapes(id=ITEM_ID, metadata=METADATA))
+REQUEST = component(
+    "CollectionItems",
+    request_object(["items"], items=array_of(_ITEM, minItems=1), model=MODEL),
+)
+_UPSERTED = {"const": "collection.items"}
+ANSWER = component(
+    "CollectionItemsAnswer",
+    closed_object(
+        ["object", "upserted", "data"],
+        object=_UPSERTED,
+        upserted=COUNT,
+        data=array_of(closed_object(["index", "id"], index=COUNT, id=STRING, error=ERROR_BODY)),
+    ),
+)
+_DELETION = closed_object(["ids"], ids=array_of(ITEM_ID, minItems=1))
+_DELETED = closed_object(["object", "deleted"], object=_UPSERTED, deleted=COUNT)
+_STORED = component(
+    "CollectionItem",
+    closed_object(
+        ["object", "id", "metadata"], object={"const": "item"}, id=STRING, metadata=METADATA
+    ),
+)
+_EXAMPLES: list[dict[str, Any]] = [
+    {"id": "red", "image": PICTURE, "metadata": {"tone": "warm", "year": 2020}},
+    {"id": "blue", "text": "a blue square", "metadata": {"tone": "cold", "year": 2021}},
+]
 
 
 @dataclass(frozen=True)
@@ -43,28 +92,40 @@ class Upsert:
     metadata: dict[str, Any]
 
 
-def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
+def build_items_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["collections"])
 
-    @router.post("/collections/{name}/items")
-    async def upsert(name: str, request: Request) -> Response:
+    @router.post(
+        "/collections/{name}/items",
+        **declare(
+            {200: answer(ANSWER, "The result of each item")},
+            json_body(REQUEST, two={"items": _EXAMPLES}),
+        ),
+    )
+    async def upsert(name: Name, request: Request) -> Response:
         """Insert or replace items by image, text or vector; a bad item fails alone."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
             served = store.find(name)
             fields = parse_object(body, request.headers.get("content-type", ""))
-            answer = await _upsert(service, served, fields, call)
+            response = await _upsert(service, served, fields, call)
         jobs.start_where_due(served)
-        return answer
+        return response
 
-    @router.delete("/collections/{name}/items")
-    async def delete_items(name: str, request: Request) -> Response:
+    @router.delete(
+        "/collections/{name}/items",
+        **declare(
+            {200: answer(_DELETED, "The number of deleted items")},
+            json_body(_DELETION, one={"ids": ["blue"]}),
+        ),
+    )
+    async def delete_items(name: Name, request: Request) -> Response:
         """Delete items by id; unknown ids are ignored."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
             fields = parse_object(body, request.headers.get("content-type", ""))
-            fields.only("ids")
+            fields.only(*names_of(_DELETION))
             ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
             if ids is None:
                 raise InputError("ids is missing: a list of strings", field="ids")
@@ -73,8 +134,11 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
         jobs.start_where_due(served)
         return _answer({"object": "collection.items", "deleted": deleted})
 
-    @router.get("/collections/{name}/items/{id:path}")
-    async def get_item(name: str, id: str, request: Request) -> Response:
+    @router.get(
+        "/collections/{name}/items/{id:path}",
+        **declare({200: answer(_STORED, "The item, without the path of its file")}),
+    )
+    async def get_item(name: Name, id: ItemId, request: Request) -> Response:
         """Return one item's metadata."""
         service.authorize(request, "read")
         served = store.find(name)
@@ -82,8 +146,11 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
         shown = shown_metadata(item.metadata)
         return _answer({"object": "item", "id": item.id, "metadata": shown})
 
-    @router.get("/collections/{name}/thumbnails/{id:path}")
-    async def get_thumbnail(name: str, id: str, request: Request) -> Response:
+    @router.get(
+        "/collections/{name}/thumbnails/{id:path}",
+        **declare({200: answer_of("image/webp", "A thumbnail")}),
+    )
+    async def get_thumbnail(name: Name, id: ItemId, request: Request) -> Response:
         """Return a small WebP of an item's image."""
         service.authorize(request, "read")
         served = store.find(name)
@@ -100,7 +167,7 @@ def build_router(service: Service, store: CollectionStore, jobs: CollectionJobs)
 async def _upsert(
     service: Service, served: ServedCollection, fields: Fields, call: Call
 ) -> Response:
-    fields.only("items", "model")
+    fields.only(*names_of(REQUEST))
     limits = service.settings.limits
     raws = fields.values("items", limits.items) or []
     if not raws:
@@ -126,8 +193,8 @@ async def _upsert(
             else {"index": i, "id": one.id, "error": _describe(_error(rows[i]), i)}
             for i, one in enumerate(upserts)
         ]
-        answer = {"object": "collection.items", "upserted": len(good), "data": data}
-        return service.reply(dump(answer), model, call)
+        told = {"object": "collection.items", "upserted": len(good), "data": data}
+        return service.reply(dump(told), model, call)
 
 
 def _read_upsert(raw: object, where: str, longest: int) -> Upsert:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import NotFoundError
+from twinlens.index.ann.kinds import list_kinds
 from twinlens.index.ann.tuner import DEFAULT_TARGET
 from twinlens.index.gallery.projection_2d import MOST_POINTS, Plane, project_to_plane
 from twinlens.index.maintenance import IndexPlan
@@ -20,12 +21,86 @@ from twinlens.serving.collections.metrics import read_metrics
 from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.jobs import Job
+from twinlens.serving.openapi.declaration import Name, answer, body_of, declare, json_of
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    DELETED,
+    FLAG,
+    MODEL,
+    NUMBER,
+    STRING,
+    TEXT,
+    array_of,
+    closed_object,
+    component,
+    list_of,
+    one_of,
+)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_optional_object
-from twinlens.serving.routes import collection_items, search
+from twinlens.serving.routes.classifiers import JOB_STARTED
+from twinlens.serving.routes.collection_items import build_items_router
+from twinlens.serving.routes.endpoint import find_routers
+from twinlens.serving.routes.search import RECALL, RECALL_STATE, build_search_router
 from twinlens.serving.service import Service
 
 MOST_QUERIES = 2000  # sent by a client for tuning
+COLLECTION = component(
+    "Collection",
+    closed_object(
+        [
+            *("object", "name", "count", "dim", "bundle"),
+            *("recall", "recall_interval", "recall_state", "exact", "bytes", "epoch"),
+        ],
+        object={"const": "collection"},
+        name=STRING,
+        count=COUNT,
+        dim=COUNT,
+        bundle=closed_object(["name", "revision"], name=STRING, revision=STRING),
+        recall=RECALL,
+        recall_interval={
+            "type": "object",
+            "description": "The 99 % interval of each recall; nulls: stale or not measured",
+            "additionalProperties": array_of({"type": ["number", "null"]}, minItems=2, maxItems=2),
+        },
+        recall_state=RECALL_STATE,
+        exact=FLAG,
+        warning={
+            "type": ["string", "null"],
+            "description": "Set if its pictures look unlike what its model knows",
+        },
+        bytes=COUNT,
+        epoch=COUNT,
+    ),
+)
+NEW_COLLECTION = request_object([], model=MODEL)
+BUILD = component(
+    "CollectionBuild",
+    request_object(
+        [],
+        kind=one_of(*list_kinds().split(", ")),
+        target={"type": "number", "minimum": 0.5, "maximum": 0.999},
+        compact={
+            "type": "boolean",
+            "description": "Remove deleted items and merge segments into one",
+        },
+        queries=array_of(TEXT, minItems=1, maxItems=MOST_QUERIES),
+    ),
+)
+MAP = component(
+    "CollectionMap",
+    closed_object(
+        ["object", "collection", "method", "variance_share", "total", "ids", "points"],
+        object={"const": "map"},
+        collection=STRING,
+        method={"const": "pca"},
+        variance_share=NUMBER,
+        total=COUNT,
+        ids=array_of(STRING),
+        points=array_of(array_of(NUMBER, minItems=2, maxItems=2)),
+    ),
+)
 
 
 def build_routers(service: Service, store: CollectionStore) -> list[APIRouter]:
@@ -33,18 +108,19 @@ def build_routers(service: Service, store: CollectionStore) -> list[APIRouter]:
     jobs = CollectionJobs(service, store)
     service.metrics.watch(lambda: read_metrics(store))
     return [
-        search.build_router(service, store),
-        build_router(service, store),
+        build_search_router(service, store),
+        build_collections_router(service, store),
         build_work_router(service, store, jobs),
-        collection_items.build_router(service, store, jobs),
+        build_items_router(service, store, jobs),
+        *find_routers("build_store_router", service, store),
     ]
 
 
-def build_router(service: Service, store: CollectionStore) -> APIRouter:
+def build_collections_router(service: Service, store: CollectionStore) -> APIRouter:
     """Return the router that lists, creates, describes and deletes collections."""
     router = APIRouter(tags=["collections"])
 
-    @router.get("/collections")
+    @router.get("/collections", **declare({200: answer(list_of(COLLECTION), "All")}))
     async def get_all(request: Request) -> Response:
         """List the collections."""
         service.authorize(request, "read")
@@ -54,13 +130,19 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
                 data.append(await _describe(one))
         return _answer({"object": "list", "data": data})
 
-    @router.put("/collections/{name}")
-    async def put(name: str, request: Request) -> Response:
+    @router.put(
+        "/collections/{name}",
+        **declare(
+            {201: answer(COLLECTION, "Created")},
+            body_of(json_of(NEW_COLLECTION, empty={}), required=False),
+        ),
+    )
+    async def put(name: Name, request: Request) -> Response:
         """Create an empty collection for a model's embeddings."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
             fields = parse_optional_object(body, request.headers.get("content-type", ""))
-            fields.only("model")
+            fields.only(*names_of(NEW_COLLECTION))
             with service.registry.lease(fields.text("model")) as model:
                 encoder = model.encoder
                 served = await asyncio.to_thread(
@@ -73,14 +155,14 @@ def build_router(service: Service, store: CollectionStore) -> APIRouter:
                 )
         return _answer(await _describe(served), 201)
 
-    @router.get("/collections/{name}")
-    async def get(name: str, request: Request) -> Response:
+    @router.get("/collections/{name}", **declare({200: answer(COLLECTION, "It")}))
+    async def get(name: Name, request: Request) -> Response:
         """Describe a collection: its size and its measured recall."""
         service.authorize(request, "read")
         return _answer(await _describe(store.find(name)))
 
-    @router.delete("/collections/{name}")
-    async def delete(name: str, request: Request) -> Response:
+    @router.delete("/collections/{name}", **declare({200: answer(DELETED, "Gone")}))
+    async def delete(name: Name, request: Request) -> Response:
         """Delete a collection that was created here; stop serving one given by folder."""
         service.authorize(request, "write")
         store.find(name)
@@ -94,8 +176,16 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
     """Return the router that builds indexes and maps."""
     router = APIRouter(tags=["collections"])
 
-    @router.post("/collections/{name}/build")
-    async def build(name: str, request: Request) -> Response:
+    @router.post(
+        "/collections/{name}/build",
+        **declare(
+            {202: answer(JOB_STARTED, "Being built as a job")},
+            body_of(
+                json_of(BUILD, default={}, graph={"kind": "hnsw", "target": 0.9}), required=False
+            ),
+        ),
+    )
+    async def build(name: Name, request: Request) -> Response:
         """Compact, index and tune a collection as a job (202); searches and upserts continue."""
         call = service.begin(request, "write")
         served = store.find(name)
@@ -104,8 +194,8 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
             job = _start(jobs, served, fields, service)
         return _answer({"job": job.describe()}, 202)
 
-    @router.get("/collections/{name}/map")
-    async def get_map(name: str, request: Request, points: int = 2000) -> Response:
+    @router.get("/collections/{name}/map", **declare({200: answer(MAP, "Points")}))
+    async def get_map(name: Name, request: Request, points: int = 2000) -> Response:
         """Return items as points in a plane (principal components of a sample)."""
         service.authorize(request, "read")
         served = store.find(name)
@@ -127,7 +217,7 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
 
 
 def _start(jobs: CollectionJobs, served: ServedCollection, fields: Fields, service: Service) -> Job:
-    fields.only("kind", "target", "compact", "queries")
+    fields.only(*names_of(BUILD))
     target = fields.number("target", 0.5, 0.999)
     plan = IndexPlan(fields.text("kind") or "auto", DEFAULT_TARGET if target is None else target)
     longest = service.settings.limits.text_characters

@@ -5,30 +5,102 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
+from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import MediaTypeError
+from twinlens.serving.openapi.declaration import (
+    FILES,
+    PICTURE,
+    RAW_IMAGE,
+    answer,
+    body_of,
+    declare,
+    form_of,
+    json_of,
+)
+from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    ERROR,
+    FLAG,
+    IMAGE,
+    MODEL,
+    NUMBERS,
+    PRECISION,
+    STRING,
+    TEXT,
+    Schema,
+    array_of,
+    closed_object,
+    component,
+    either,
+    one_of,
+    open_object,
+)
 from twinlens.serving.requests.answers import (
     JSON,
+    NPY,
     OUTPUTS,
+    RAW,
     RowFormat,
     choose_media,
+    dump,
     pack_bytes,
     pack_json,
+    shape_rows,
 )
 from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
-from twinlens.serving.requests.items import InputItem, read_item
+from twinlens.serving.requests.items import ITEM, InputItem, check_sizes, read_item, read_text
 from twinlens.serving.requests.multipart import Form, parse_form
-from twinlens.serving.routes.endpoint import Endpoint
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
+from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
 _MOST_DIMENSIONS = 65_536
-_OPTIONS = ("model", "precision", "dimensions", "output")
+_OPTIONS: dict[str, Schema] = {
+    "model": MODEL,
+    "precision": PRECISION,
+    "dimensions": {"type": "integer", "minimum": 1, "maximum": _MOST_DIMENSIONS},
+    "output": one_of(*OUTPUTS),
+}
+# Fields of Text Embeddings Inference: with one of them, or with `inputs` that is a string, the
+# answer is a bare list of rows, as its clients read it.
+_TEI: dict[str, Schema] = {
+    "truncate": FLAG,
+    "normalize": {"const": True, "description": "Rows have length 1"},
+    "truncation_direction": one_of("Right", "right"),
+}
+_LISTS: dict[str, Schema] = {
+    "inputs": either(TEXT, array_of(ITEM, minItems=1)),
+    "texts": array_of(TEXT, minItems=1),
+    "images": array_of(IMAGE, minItems=1),
+}
+REQUEST = component(
+    "EmbedRequest", request_object([], exactly_one(*_LISTS), **_LISTS, **_OPTIONS, **_TEI)
+)
+_NAMES = names_of(REQUEST)
+FORM: Schema = {
+    **closed_object([], images=FILES, texts=array_of(TEXT, minItems=1), **_OPTIONS),
+    "anyOf": [{"required": ["images"]}, {"required": ["texts"]}],
+}
+ANSWER = component(
+    "EmbedAnswer",
+    closed_object(
+        ["embeddings", "model", "revision"],
+        embeddings=array_of(either(NUMBERS, ERROR)),
+        scales=NUMBERS,
+        model=STRING,
+        revision=STRING,
+        usage=open_object(["total_tokens"], total_tokens=COUNT),
+    ),
+)
+_BYTES = {media: {"schema": STRING} for media in (RAW, NPY)}
 
 
 @dataclass(frozen=True)
@@ -39,64 +111,53 @@ class EmbedRequest:
     shape: RowFormat
     model: str | None = None
     precision: str | None = None
+    is_bare: bool = False  # answered by the rows alone, or by the first error
 
 
-PATHS = ("/embed",)
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["embeddings"], route_class=HotRoute)
 
-
-def build_endpoint(service: Service) -> Endpoint:
-    """Return the handler of this file's paths."""
-
+    @router.post(
+        "/embed",
+        summary="Embed images and texts",
+        **declare(
+            {
+                200: answer(
+                    either(ANSWER, array_of(NUMBERS)), "A row for each item, or its error", **_BYTES
+                )
+            },
+            body_of(
+                json_of(
+                    REQUEST,
+                    texts={"texts": ["a red square", "a blue square"]},
+                    mixed={"inputs": [{"text": "a red square"}, {"image": PICTURE}]},
+                    whole_numbers={"images": [PICTURE], "output": "int8"},
+                    tei={"inputs": ["a red square"], "truncate": True},
+                ),
+                RAW_IMAGE,
+                form_of(FORM),
+            ),
+        ),
+    )
     async def embed(request: Request) -> Response:
         """Embed one image (raw body), several (form), or images and texts (JSON)."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
             parsed = read_request(body, request, service.settings.limits)
-            return await _answer(service, parsed, request.headers.get("accept", ""), call)
+            return await answer_request(service, parsed, request.headers.get("accept", ""), call)
 
-    return embed
-
-
-def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
-    """Return the request, read by its content type; a raw body has its options in the query."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
-        fields = Fields(_from_query(request))
-        fields.only(*_OPTIONS)
-        return _read_options(fields, [InputItem(image=body)])
-    if content_type.startswith("multipart/form-data"):
-        return _read_form(parse_form(body, content_type), limits)
-    if is_json(content_type):
-        return _read_json(parse_object(body, content_type), limits)
-    raise MediaTypeError(
-        f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
-        "multipart/form-data or application/json"
-    )
+    return router
 
 
-def read_image_request(body: bytes, request: Request) -> tuple[InputItem, Fields]:
-    """Return the one image of a request, and its options."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.startswith("image/"):
-        return InputItem(image=body), Fields(_from_query(request))
-    if content_type.startswith("multipart/form-data"):
-        form = parse_form(body, content_type)
-        files = [content for contents in form.files.values() for content in contents]
-        if len(files) != 1:
-            raise InputError(f"the form holds {len(files)} files; send one", field="image")
-        values = {name: values[-1] for name, values in form.values.items()}
-        return InputItem(image=files[0]), Fields(_as_options(values))
-    fields = parse_object(body, content_type)
-    image = fields.text("image")
-    if image is None:
-        raise InputError("image is missing: a data URI or base64", field="image")
-    return InputItem(image=image), fields
-
-
-async def _answer(service: Service, parsed: EmbedRequest, accept: str, call: Call) -> Response:
+async def answer_request(
+    service: Service, parsed: EmbedRequest, accept: str, call: Call
+) -> Response:
     """Embed and answer in the form that the client accepts."""
     with service.registry.lease(parsed.model, parsed.precision) as model:
         parsed.shape.check(model.encoder.manifest)
+        if parsed.is_bare:
+            return await answer_bare(service, model, parsed, call)
         dim = model.encoder.embedding_dim
         embedded = await embed_items(model, parsed.items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "inputs")
@@ -116,27 +177,79 @@ async def _answer(service: Service, parsed: EmbedRequest, accept: str, call: Cal
         return service.reply(content, model, call, media=media, headers=headers)
 
 
-def _read_json(fields: Fields, limits: Limits) -> EmbedRequest:
-    fields.only(*_OPTIONS, "inputs", "texts", "images")
-    given = [name for name in ("inputs", "texts", "images") if fields.has(name)]
+async def answer_bare(
+    service: Service, model: ServedModel, parsed: EmbedRequest, call: Call
+) -> Response:
+    """Answer with the rows alone."""
+    names = [f"inputs[{i}]" for i in range(len(parsed.items))]
+    rows, _ = await embed_all_or_fail(service, model, parsed.items, names, call)
+    shaped, _ = shape_rows(rows, parsed.shape)
+    return service.reply(dump(shaped), model, call)
+
+
+def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
+    """Return the request, read by its content type; a raw body has its options in the query."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
+        fields = Fields(as_options(dict(request.query_params)))
+        fields.only(*_OPTIONS)
+        return _read_options(fields, [InputItem(image=body)])
+    if content_type.startswith("multipart/form-data"):
+        return _read_form(parse_form(body, content_type), limits)
+    if is_json(content_type):
+        return read_json(parse_object(body, content_type), limits)
+    raise MediaTypeError(
+        f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
+        "multipart/form-data or application/json"
+    )
+
+
+def _check_tei(fields: Fields, name: str) -> bool:
+    """Check TEI's fields, which change no row; return whether they stand beside `inputs`."""
+    fields.flag("truncate")
+    fields.text("truncation_direction", ("Right", "right"))
+    if fields.has("normalize") and not fields.flag("normalize"):
+        raise InputError(
+            "normalize is false; rows have length 1 here, leave it out", field="normalize"
+        )
+    return name == "inputs"
+
+
+def read_json(fields: Fields, limits: Limits) -> EmbedRequest:
+    """Return the request, from JSON."""
+    fields.only(*_NAMES)
+    given = [name for name in _LISTS if fields.has(name)]
     if len(given) != 1:
         raise InputError(
             "give exactly one of inputs (objects with text or image), texts or images",
             field="inputs",
         )
     name = given[0]
-    values = fields.values(name, limits.items) or []
+    is_bare = fields.has_any(_TEI) and _check_tei(fields, name)
+    if name == "inputs" and isinstance(fields.any(name), str):
+        values, is_bare = [fields.any(name)], True
+    else:
+        values = fields.values(name, limits.items if name == "images" else limits.texts) or []
     if name == "images":
         values = [{"image": value} for value in values]
-    longest = limits.text_characters
-    items = [_read_one(value, f"{name}[{i}]", longest) for i, value in enumerate(values)]
-    return _read_options(fields, items)
+    read = _read_cut if is_bare else _read_one
+    items = [read(value, f"{name}[{i}]", limits) for i, value in enumerate(values)]
+    if len(items) > 1:  # one is within every limit
+        check_sizes([items], name, limits)
+    return _read_options(fields, items, is_bare=is_bare)
 
 
-def _read_one(value: object, where: str, longest: int) -> InputItem:
+def _read_cut(value: object, where: str, limits: Limits) -> InputItem:
+    """Return the item; a text that is too long is cut, as TEI does."""
+    if isinstance(value, str):
+        return read_text(value, where, limits)
+    return read_item(value, where, limits.text_characters)
+
+
+def _read_one(value: object, where: str, limits: Limits) -> InputItem:
     """Return the item; a text that is too long fails the item, a wrong type the request."""
     try:
-        return read_item(value, where, longest)
+        return read_item(value, where, limits.text_characters)
     except TooLargeError as error:
         return InputItem(error=error)
 
@@ -147,11 +260,13 @@ def _read_form(form: Form, limits: Limits) -> EmbedRequest:
     texts = form.values.pop("texts", [])
     if not files and not texts:
         raise InputError("the form holds neither a file nor a field texts", field="images")
-    if len(files) + len(texts) > limits.items:
-        raise TooLargeError(f"the form holds more than {limits.items} items, the limit")
+    if len(files) > limits.items or len(texts) > limits.texts:
+        raise TooLargeError(
+            f"the form holds more than {limits.items} images or {limits.texts} texts, the limits"
+        )
     for i, text in enumerate(texts):
         check_text(text, f"texts[{i}]", limits.text_characters)
-    fields = Fields(_as_options({name: values[-1] for name, values in form.values.items()}))
+    fields = Fields(as_options({name: values[-1] for name, values in form.values.items()}))
     fields.only(*_OPTIONS)
     return _read_options(
         fields,
@@ -159,17 +274,15 @@ def _read_form(form: Form, limits: Limits) -> EmbedRequest:
     )
 
 
-def _read_options(fields: Fields, items: Sequence[InputItem]) -> EmbedRequest:
+def _read_options(
+    fields: Fields, items: Sequence[InputItem], *, is_bare: bool = False
+) -> EmbedRequest:
     """Read the options that JSON, forms and queries share."""
     shape = RowFormat(
         dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
         output=fields.text("output", OUTPUTS) or "float32",
     )
-    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"))
-
-
-def _from_query(request: Request) -> dict[str, object]:
-    return _as_options(dict(request.query_params))
+    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"), is_bare)
 
 
 def is_integer(text: str) -> bool:
@@ -177,7 +290,7 @@ def is_integer(text: str) -> bool:
     return text.isdecimal() and len(text) <= 9
 
 
-def _as_options(values: dict[str, str]) -> dict[str, object]:
+def as_options(values: dict[str, str]) -> dict[str, object]:
     """Return options that came as text, converted to their types."""
     return {
         name: int(value) if name in ("dimensions", "head") and is_integer(value) else value

@@ -6,20 +6,29 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from twinlens.serving.openapi.declaration import answer, answer_of, declare
+from twinlens.serving.openapi.schemas import STRING, component, open_object
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.service import Service
+
+HEALTH = component("Health", open_object(["status"], status=STRING))
 
 
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/healthz")
+    @router.get("/healthz", **declare({200: answer(HEALTH, "The process answers")}, is_open=True))
     async def healthz() -> Response:
         """Answer 200 as long as the event loop runs."""
         return _json(200, {"status": "alive"})
 
-    @router.get("/readyz")
+    @router.get(
+        "/readyz",
+        **declare(
+            {200: answer(HEALTH, "Ready"), 503: answer(HEALTH, "Not ready, and why")}, is_open=True
+        ),
+    )
     async def readyz() -> Response:
         """Answer 200 when every worker is healthy, else 503 with the faults."""
         faults = service.find_faults()
@@ -28,7 +37,7 @@ def build_router(service: Service) -> APIRouter:
         models = {m.name: m.revision for m in service.registry.models()}
         return _json(200, {"status": "ready", "models": models})
 
-    @router.get("/metrics")
+    @router.get("/metrics", **declare({200: answer_of("text/plain", "Prometheus' text format")}))
     async def metrics(request: Request) -> Response:
         """Answer in Prometheus' text format."""
         service.authorize(request, "read")

@@ -21,6 +21,18 @@ from twinlens.bundle.pull.source import PREFIX, parse_source
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.serving.engine.registry import Served
 from twinlens.serving.failures import ForbiddenError
+from twinlens.serving.openapi.declaration import Name, answer, body_of, declare, json_of
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import (
+    COUNT,
+    DELETED,
+    STRING,
+    array_of,
+    component,
+    list_of,
+    one_of,
+    open_object,
+)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import parse_optional_object
 from twinlens.serving.service import Service
@@ -29,6 +41,25 @@ from twinlens.serving.zeroshot.classifiers import check_name
 log = logging.getLogger("twinlens.serving")
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MODEL_SHAPE = component(
+    "Model",
+    open_object(
+        ["id", "object", "created", "owned_by", "revision", "embedding_dim"],
+        id=STRING,
+        object={"const": "model"},
+        created=COUNT,
+        owned_by=STRING,
+        revision=STRING,
+        embedding_dim=COUNT,
+        dimensions=array_of(COUNT),
+        modalities=array_of(one_of("image", "text")),
+        precisions=array_of(STRING),
+        provider=STRING,
+        engines={"type": "object", "additionalProperties": {"type": "object"}},
+        card={"type": ["object", "null"], "description": "What the model is for and not for"},
+    ),
+)
+LOAD = request_object([], bundle={"type": "string", "pattern": f"^{_FOLDER.pattern}$"})
 
 
 def build_router(service: Service) -> APIRouter:
@@ -36,28 +67,32 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["models"])
     loading = asyncio.Lock()
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
     async def models(request: Request) -> Response:
         """List the models, default first."""
         service.authorize(request, "read")
         names = service.registry.names
-        data = [describe_model(name, service.registry.find(name)) for name in names]
-        return _json({"object": "list", "data": data})
+        aliases = [name for name in service.registry.aliases if name not in names]
+        data = [describe_model(n, service.registry.find(n)) for n in (*names, *aliases)]
+        return _json({"object": "list", "data": data, "models": [_as_cohere(m) for m in data]})
 
-    @router.get("/v1/models/{name}")
-    async def model(name: str, request: Request) -> Response:
+    @router.get("/v1/models/{name}", **declare({200: answer(MODEL_SHAPE, "It")}))
+    async def model(name: Name, request: Request) -> Response:
         """Describe one model."""
         service.authorize(request, "read")
         return _json(describe_model(name, service.registry.find(name)))
 
-    @router.put("/v1/models/{name}")
-    async def put(name: str, request: Request) -> Response:
+    @router.put(
+        "/v1/models/{name}",
+        **declare({200: answer(MODEL_SHAPE, "Loaded")}, body_of(json_of(LOAD), required=False)),
+    )
+    async def put(name: Name, request: Request) -> Response:
         """Load a bundle under a name, or swap the one served there, without failing requests."""
         call = service.begin(request, "admin")
         check_name(name)
         async with service.receive(request, call) as body:
             fields = parse_optional_object(body, request.headers.get("content-type", ""))
-        fields.only("bundle")
+        fields.only(*names_of(LOAD))
         source = find_source(service, name, fields.text("bundle"))
         async with loading:  # two loads at once could take twice the memory
             try:
@@ -70,8 +105,8 @@ def build_router(service: Service) -> APIRouter:
                 raise
         return _json(describe_model(name, service.registry.find(name)))
 
-    @router.delete("/v1/models/{name}")
-    async def delete(name: str, request: Request) -> Response:
+    @router.delete("/v1/models/{name}", **declare({200: answer(DELETED, "Unloaded")}))
+    async def delete(name: Name, request: Request) -> Response:
         """Unload a model; running requests finish."""
         service.authorize(request, "admin")
         if service.registry.names == [name]:
@@ -141,6 +176,11 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         "has_attention": manifest.attention is not None,
         "card": manifest.extensions.get("card"),
     }
+
+
+def _as_cohere(described: dict[str, Any]) -> dict[str, Any]:
+    """Return what Cohere's client reads of a model, in a list of its own."""
+    return {"name": described["id"], "endpoints": ["embed", "rerank"], "finetuned": False}
 
 
 def _json(body: dict[str, Any]) -> Response:

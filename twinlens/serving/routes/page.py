@@ -17,6 +17,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import NotFoundError
+from twinlens.serving.openapi.declaration import answer_of, declare
+from twinlens.serving.service import Service
 
 INDEX = "index.html"
 DOCS = "docs.html"
@@ -64,22 +66,26 @@ def read_page() -> dict[str, PageFile]:
     return found
 
 
-def build_router() -> APIRouter:
-    """Return the router of this file. The page is not part of the API, so OpenAPI omits it."""
-    router = APIRouter(include_in_schema=False)
+def build_router(_: Service) -> APIRouter:
+    """Return the router of this file; OpenAPI has the path that others answer too."""
+    router = APIRouter(tags=["page"])
     page = read_page()
 
-    @router.api_route("/", methods=["GET", "HEAD"])
+    @router.get(
+        "/",
+        include_in_schema=True,
+        **declare({200: answer_of("text/html", "The page")}, is_open=True),
+    )
     async def index(request: Request) -> Response:
-        """Answer the page."""
+        """Answer the page of this server."""
         return _answer(page[INDEX], request)
 
-    @router.api_route("/docs", methods=["GET", "HEAD"])
+    @router.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         """Answer the API documentation, rendered from /openapi.json."""
         return _answer(page[DOCS], request)
 
-    @router.api_route("/page/{name}", methods=["GET", "HEAD"])
+    @router.get("/page/{name}", include_in_schema=False)
     async def part(name: str, request: Request) -> Response:
         """Answer a script, the style sheet or the icon."""
         if name not in page:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -13,76 +12,108 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from twinlens.errors import ConflictError, InputError
+from twinlens.errors import ConflictError
 from twinlens.index.collection import Collection, Hit
-from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.query import QueryPart, embed_query
-from twinlens.index.stats import report_recall
+from twinlens.index.stats import MEASURED, NOT_MEASURED, STALE, report_recall
 from twinlens.serving.call import Call
-from twinlens.serving.collections.search import SearchParams
 from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.openapi.declaration import (
+    PICTURE,
+    RAW_IMAGE,
+    answer,
+    body_of,
+    declare,
+    json_of,
+)
+from twinlens.serving.openapi.schemas import (
+    NUMBER,
+    STRING,
+    Schema,
+    array_of,
+    closed_object,
+    component,
+    one_of,
+)
 from twinlens.serving.requests.answers import dump
-from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import InputItem
+from twinlens.serving.routes.endpoint import HotRoute
+from twinlens.serving.routes.query_terms import QueryTerm
+from twinlens.serving.routes.search_request import REQUEST, SearchRequest, read_request
 from twinlens.serving.service import Service
 
-MOST_HITS = 1000
-MOST_TERMS = 32
+METADATA: Schema = {"type": "object"}
+RECALL: Schema = {
+    "type": "object",
+    "description": "Measured recall@10 by the modality of a query; null: stale or not measured",
+    "additionalProperties": {"type": ["number", "null"]},
+}
+RECALL_STATE: Schema = {
+    "type": "object",
+    "description": "By modality; stale: deletions changed the answers, it is being measured anew",
+    "additionalProperties": one_of(MEASURED, STALE, NOT_MEASURED),
+}
+_HIT = component(
+    "Hit",
+    closed_object(
+        ["id", "score", "metadata", "thumbnail"],
+        id=STRING,
+        score=NUMBER,
+        metadata=METADATA,
+        thumbnail=STRING,
+        duplicates=array_of(STRING),
+    ),
+)
+ANSWER = component(
+    "SearchAnswer",
+    closed_object(
+        ["object", "collection", "model", "revision", "recall", "recall_state", "data"],
+        object={"const": "list"},
+        collection=STRING,
+        model=STRING,
+        revision=STRING,
+        recall=RECALL,
+        recall_state=RECALL_STATE,
+        data=array_of(_HIT),
+    ),
+)
 
 
-@dataclass(frozen=True)
-class QueryTerm:
-    """One term of a query as the client sent it."""
-
-    item: InputItem | None
-    vector: tuple[float, ...] | None
-    weight: float
-    stored: str | None = None  # the id of an item of the collection
-
-
-def build_router(service: Service, store: CollectionStore) -> APIRouter:
+def build_search_router(service: Service, store: CollectionStore) -> APIRouter:
     """Return the router of this file."""
-    router = APIRouter(tags=["collections"])
+    router = APIRouter(tags=["collections"], route_class=HotRoute)
 
-    @router.post("/search")
+    @router.post(
+        "/search",
+        **declare(
+            {200: answer(ANSWER, "The most similar items, best first")},
+            body_of(
+                json_of(
+                    REQUEST,
+                    words={"collection": "example", "query": "red", "k": 1},
+                    image={"collection": "example", "image": PICTURE, "filter": 'tone = "warm"'},
+                    vector={"collection": "example", "vector": [1.0, *[0.0] * 15], "exact": True},
+                    sum={
+                        "collection": "example",
+                        "query": ["red", {"item": "blue", "weight": -0.5}],
+                        "threshold": 0.0,
+                        "group": 0.95,
+                    },
+                ),
+                RAW_IMAGE,
+            ),
+        ),
+    )
     async def search(request: Request) -> Response:
         """Search a collection by text, image, vector, or a weighted sum; JSON, or a raw image."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            fields, terms = _read_search(body, request, service)
-            return await _search(service, store, fields, terms, call)
+            parsed = read_request(body, request, service.settings.limits)
+            return await _search(service, store, parsed, call)
 
     return router
-
-
-def read_term(raw: object, where: str, longest: int, *, stored: bool = False) -> QueryTerm:
-    """Return one term: a bare text, or an object with text, image or vector, and a weight.
-
-    `stored` allows an `item` too: the id of one of the collection.
-    """
-    if isinstance(raw, str):
-        return QueryTerm(InputItem(text=check_text(raw, where, longest)), None, 1.0)
-    fields = Fields(raw, where)
-    kinds = ("text", "image", "vector", *(("item",) if stored else ()))
-    fields.only(*kinds, "weight")
-    weight = fields.number("weight", -100.0, 100.0)
-    weight = 1.0 if weight is None else weight
-    given = [name for name in kinds if fields.has(name)]
-    if len(given) != 1:
-        raise InputError(f"{where} must hold one of {', '.join(kinds)}", field=where)
-    if given[0] == "item":
-        return QueryTerm(
-            None, None, weight, check_text(fields.any("item"), f"{where}.item", longest)
-        )
-    if given[0] == "vector":
-        return QueryTerm(None, _read_vector(fields, where), weight)
-    if given[0] == "text":
-        text = check_text(fields.any("text"), f"{where}.text", longest)
-        return QueryTerm(InputItem(text=text), None, weight)
-    return QueryTerm(InputItem(image=fields.text("image")), None, weight)
 
 
 def model_for(service: Service, served: ServedCollection, requested: str | None) -> str:
@@ -115,15 +146,14 @@ def shown_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _search(
-    service: Service, store: CollectionStore, fields: Fields, terms: list[QueryTerm], call: Call
+    service: Service, store: CollectionStore, parsed: SearchRequest, call: Call
 ) -> Response:
-    served = store.find(fields.text("collection"))
-    params = _read_params(fields)
-    model_name = model_for(service, served, fields.text("model"))
+    served = store.find(parsed.collection)
+    model_name = model_for(service, served, parsed.model)
     with service.registry.lease(model_name) as model:
-        row = await _embed_terms(service, served, model, terms, call)
+        row = await embed_terms(service, served, model, parsed.terms, call)
         began = call.clock.now()
-        hits = await served.search(row, params)
+        hits = await served.search(row, parsed.params)
         call.add("search", call.clock.now() - began)
         recall = report_recall(served.snapshot())
         content = dump(
@@ -134,73 +164,13 @@ async def _search(
                 "revision": model.revision,
                 "recall": {modality: one.value for modality, one in recall.items()},
                 "recall_state": {modality: one.state for modality, one in recall.items()},
-                "data": [_show_hit(served, hit) for hit in hits],
+                "data": [show_hit(served, hit) for hit in hits],
             }
         )
         return service.reply(content, model, call)
 
 
-def _read_search(body: bytes, request: Request, service: Service) -> tuple[Fields, list[QueryTerm]]:
-    """Return the options and the terms; a raw image has its options in the query string."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.startswith("image/"):
-        raw: dict[str, Any] = dict(request.query_params)
-        raw |= {name: _number(raw[name]) for name in ("k", "threshold", "group") if name in raw}
-        return Fields(raw), [QueryTerm(InputItem(image=body), None, 1.0)]
-    fields = parse_object(body, content_type)
-    fields.only(
-        "collection", "model", "query", "text", "image", "vector",
-        "k", "filter", "threshold", "group", "exact",
-    )  # fmt: skip
-    return fields, _read_terms(fields, service.settings.limits.text_characters)
-
-
-def _read_terms(fields: Fields, longest: int) -> list[QueryTerm]:
-    given = [name for name in ("query", "text", "image", "vector") if fields.has(name)]
-    if len(given) != 1:
-        raise InputError(
-            "give exactly one of query (a text, or a list of weighted terms), text, image, vector",
-            field="query",
-        )
-    name = given[0]
-    if name != "query":
-        return [read_term({name: fields.any(name)}, name, longest)]
-    value = fields.any("query")
-    if not isinstance(value, list):
-        return [read_term(value, "query", longest, stored=True)]
-    values = fields.values("query", MOST_TERMS) or []
-    return [read_term(one, f"query[{i}]", longest, stored=True) for i, one in enumerate(values)]
-
-
-def _read_vector(fields: Fields, where: str) -> tuple[float, ...]:
-    values = fields.values("vector", 65_536) or []
-    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in values):
-        raise InputError(f"{where}.vector must be numbers", field=f"{where}.vector")
-    with np.errstate(over="ignore"):
-        length = np.linalg.norm(np.asarray(values, np.float32))
-    if not np.isfinite(length):
-        raise InputError(
-            f"{where}.vector is too long for 32-bit numbers; scale it to length 1",
-            field=f"{where}.vector",
-            code="vector_mismatch",
-        )
-    return tuple(map(float, values))
-
-
-def _read_params(fields: Fields) -> SearchParams:
-    text = fields.text("filter")
-    if text is not None:
-        parse_filter(text)  # refuse a bad filter before any work
-    return SearchParams(
-        k=fields.integer("k", 1, MOST_HITS) or 10,
-        filter=text,
-        threshold=fields.number("threshold", -1.0, 1.0),
-        group=fields.number("group", -1.0, 1.0),
-        exact=fields.flag("exact"),
-    )
-
-
-async def _embed_terms(
+async def embed_terms(
     service: Service,
     served: ServedCollection,
     model: ServedModel,
@@ -229,7 +199,8 @@ async def _embed_terms(
     return embed_query(weighted, None, served.snapshot().head.dim)
 
 
-def _show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:
+def show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:
+    """Return a hit as clients read it."""
     name = quote(hit.id)
     shown = {
         "id": hit.id,
@@ -238,10 +209,3 @@ def _show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:
         "thumbnail": f"/collections/{served.name}/thumbnails/{name}",
     }
     return shown | ({"duplicates": list(hit.duplicates)} if hit.duplicates else {})
-
-
-def _number(text: str) -> Any:
-    try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
-    except ValueError:
-        return text  # Fields reports the expected type

@@ -2,55 +2,125 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
+from twinlens.serving.openapi.request_shapes import (
+    either_group,
+    names_of,
+    not_both,
+    request_object,
+)
+from twinlens.serving.openapi.schemas import (
+    MODEL,
+    NUMBERS,
+    PRECISION,
+    STRING,
+    array_of,
+    closed_object,
+    component,
+    either,
+)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
-from twinlens.serving.requests.items import InputItem, read_item
+from twinlens.serving.requests.items import ITEM, InputItem, read_item
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
-from twinlens.serving.routes.endpoint import Endpoint
+from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
-PATHS = ("/similarity",)
+REQUEST = component(
+    "SimilarityRequest",
+    request_object(
+        [],
+        either_group(("pairs",), ("left", "right")),
+        not_both("pairs", "left"),
+        not_both("pairs", "right"),
+        pairs=array_of(array_of(ITEM, minItems=2, maxItems=2), minItems=1),
+        left=array_of(ITEM, minItems=1),
+        right=array_of(ITEM, minItems=1),
+        model=MODEL,
+        precision=PRECISION,
+    ),
+)
+ANSWER = component(
+    "SimilarityAnswer",
+    closed_object(
+        ["similarities", "model", "revision"],
+        similarities=either(NUMBERS, array_of(NUMBERS)),
+        model=STRING,
+        revision=STRING,
+    ),
+)
 
 
-def build_endpoint(service: Service) -> Endpoint:
-    """Return the handler of this file's paths."""
+@dataclass(frozen=True)
+class SimilarityRequest:
+    """A request to `/similarity`."""
 
+    items: Sequence[InputItem]
+    names: Sequence[str]
+    left: int | None  # how many of the items are on the left; None: they are pairs
+
+
+def build_router(service: Service) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["similarity"], route_class=HotRoute)
+
+    @router.post(
+        "/similarity",
+        summary="Compare texts and images in any combination",
+        **declare(
+            {200: answer(ANSWER, "Cosines")},
+            json_body(
+                REQUEST,
+                pairs={"pairs": [["red", {"image": PICTURE}]]},
+                matrix={"left": ["red", "green"], "right": [{"image": PICTURE}, "blue"]},
+            ),
+        ),
+    )
     async def similarity(request: Request) -> Response:
         """Compare texts and images in any combination."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
             fields = parse_object(body, request.headers.get("content-type", ""))
-            fields.only("model", "precision", "pairs", "left", "right")
+            parsed = read_request(fields, service.settings.limits)
             lease = service.registry.lease(fields.text("model"), fields.text("precision"))
             with lease as model:
-                return await _answer(service, model, fields, call)
+                return await _answer(service, model, parsed, call)
 
-    return similarity
+    return router
 
 
-async def _answer(service: Service, model: ServedModel, fields: Fields, call: Call) -> Response:
-    limits = service.settings.limits
-    if fields.has("pairs") and (fields.has("left") or fields.has("right")):
-        raise InputError("give pairs, or left and right, but not both", field="pairs")
+def read_request(fields: Fields, limits: Limits) -> SimilarityRequest:
+    """Return the items of both forms: pairs, or two lists."""
+    fields.only(*names_of(REQUEST))
     if fields.has("pairs"):
-        items, names = _read_pairs(fields, limits)
-        rows, _ = await embed_all_or_fail(service, model, items, names, call)
+        if fields.has("left") or fields.has("right"):
+            raise InputError("give pairs, or left and right, but not both", field="pairs")
+        return SimilarityRequest(*_read_pairs(fields, limits), None)
+    left, left_names = _read_side(fields, "left", limits)
+    right, right_names = _read_side(fields, "right", limits)
+    if len(left) + len(right) > limits.items:
+        raise InputError(f"left and right hold more than {limits.items} items", field="left")
+    return SimilarityRequest([*left, *right], [*left_names, *right_names], len(left))
+
+
+async def _answer(
+    service: Service, model: ServedModel, parsed: SimilarityRequest, call: Call
+) -> Response:
+    rows, _ = await embed_all_or_fail(service, model, parsed.items, parsed.names, call)
+    if parsed.left is None:
         values = (rows[0::2] * rows[1::2]).sum(axis=1)
     else:
-        left, left_names = _read_side(fields, "left", limits)
-        right, right_names = _read_side(fields, "right", limits)
-        if len(left) + len(right) > limits.items:
-            raise InputError(f"left and right hold more than {limits.items} items", field="left")
-        names = [*left_names, *right_names]
-        rows, _ = await embed_all_or_fail(service, model, [*left, *right], names, call)
-        values = rows[: len(left)] @ rows[len(left) :].T
+        values = rows[: parsed.left] @ rows[parsed.left :].T
     body = {"similarities": values, "model": model.name, "revision": model.revision}
     return service.reply(dump(body), model, call)
 

@@ -148,6 +148,48 @@ def test_an_error_has_all_four_keys_and_a_code_that_is_text(client: TestClient) 
     assert isinstance(error["code"], str)
 
 
+def test_two_thousand_texts_are_one_request(client: TestClient) -> None:
+    texts = [f"red {i % 7}" for i in range(2048)]
+    assert len(ask(client, input=texts)["data"]) == 2048
+    many = client.post("/v1/embeddings", json={"input": [*texts, "red"]})
+    assert (many.status_code, many.json()["error"]["param"]) == (413, "input")
+
+
+def test_a_text_that_is_too_long_is_cut_and_what_is_read_is_counted(client: TestClient) -> None:
+    told = ask(client, input=["red " * 40_000, "red"])
+    assert told["usage"]["total_tokens"] == 77 + 5
+    assert len(told["data"]) == 2
+
+
+def test_the_characters_of_a_request_are_bounded(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(ServerSettings(limits=Limits(request_characters=10)))
+    assert client.post("/v1/embeddings", json={"input": ["redred", "red"]}).status_code == 200
+    told = client.post("/v1/embeddings", json={"input": ["redred", "redred"]})
+    assert (told.status_code, told.json()["error"]["param"]) == (413, "input")
+
+
+def test_images_are_fewer_than_texts_in_a_request(
+    make_client: Callable[..., TestClient], uri: Callable[..., str]
+) -> None:
+    client = make_client(ServerSettings(limits=Limits(items=1)))
+    body = {"input": [{"text": "red"}, {"image": uri()}, {"text": "red"}]}
+    assert len(client.post("/v1/embeddings", json=body).json()["data"]) == 3
+    told = client.post("/v1/embeddings", json={"modality": "image", "input": [uri(), uri()]})
+    assert (told.status_code, told.json()["error"]["param"]) == (413, "input")
+
+
+def test_a_message_with_a_text_and_an_image_is_the_mean_of_both(
+    client: TestClient, uri: Callable[..., str]
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": uri((0, 0, 255))}}
+    parts = [{"type": "text", "text": "red"}, image]
+    told = ask(client, messages=[{"role": "user", "content": parts}])["data"]
+    single = ask(client, input=[{"text": "red"}, {"image": uri((0, 0, 255))}])["data"]
+    mean = np.sum([one["embedding"] for one in single], axis=0)
+    assert len(told) == 1
+    assert told[0]["embedding"] == pytest.approx(list(mean / np.linalg.norm(mean)), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -156,16 +198,18 @@ def test_an_error_has_all_four_keys_and_a_code_that_is_text(client: TestClient) 
         ({"input": ""}, "input"),
         ({"input": ["a", ""]}, "input[1]"),
         ({"input": [1, 2]}, "input"),
-        ({"input": [[1, 2]]}, "input"),
+        ({"input": [[1, 2]]}, "input[0]"),
+        ({"input": [[1, "a"]]}, "input[0]"),
         ({"input": ["a", 5]}, "input[1]"),
         ({"input": [{}]}, "input[0]"),
         ({"input": "a", "encoding_format": "f16"}, "encoding_format"),
-        ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "dimensions": -1}, "dimensions"),
         ({"input": "a", "modality": "audio"}, "modality"),
         ({"input": "a", "messages": [{"content": "a"}]}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"content": [{"type": "audio"}]}]}, "messages[0].content[0].type"),
-        ({"messages": [{"content": "a"}, {"content": "b"}]}, "messages"),
+        ({"messages": [{"content": "a"}, {"content": []}]}, "messages[1].content"),
+        ({"messages": [[]]}, "messages[0]"),
         ({"messages": [5]}, "messages[0]"),
     ],
 )

@@ -1,0 +1,24 @@
+"""What several dialects of embedding requests name alike: a shorter length, and a number type."""
+
+from __future__ import annotations
+
+from twinlens.serving.openapi.schemas import Schema, one_of
+from twinlens.serving.requests.fields import Fields
+
+_MOST_DIMENSIONS = 65_536
+_VOYAGE_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
+DIMENSIONS: Schema = {"type": "integer", "minimum": 1, "maximum": _MOST_DIMENSIONS}
+NUMBER_TYPE: Schema = one_of(*_VOYAGE_TYPES)
+
+
+def read_voyage_type(fields: Fields) -> str:
+    """Return our name for the number type that a Voyage client requests."""
+    asked = fields.text("output_dtype", _VOYAGE_TYPES) or "float"
+    return "float32" if asked == "float" else asked
+
+
+def read_dimensions(fields: Fields) -> int | None:
+    """Return the requested length; Cohere and Voyage call it `output_dimension`."""
+    named = fields.integer("output_dimension", 1, _MOST_DIMENSIONS)
+    plain = fields.integer("dimensions", 0, _MOST_DIMENSIONS)  # 0: infinity's word for all
+    return (plain or None) if named is None else named

@@ -1,0 +1,136 @@
+"""clip-retrieval: `POST /knn-service` and `GET /indices-list`, over the served collections.
+
+Its client sends no Content-Type, so none counts as JSON here; a browser always sends one. What it
+asks beyond a search (safety, aesthetics) has no effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import InputError
+from twinlens.index.collection import Hit
+from twinlens.serving.call import Call
+from twinlens.serving.collections.search import SearchParams
+from twinlens.serving.collections.served import ServedCollection
+from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.openapi.declaration import answer, declare, json_body
+from twinlens.serving.openapi.request_shapes import exactly_one, open_request_object
+from twinlens.serving.openapi.schemas import (
+    FLAG,
+    IMAGE,
+    NUMBER,
+    STRING,
+    TEXT,
+    Schema,
+    array_of,
+    component,
+    one_of,
+    open_object,
+)
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, parse_object
+from twinlens.serving.routes.endpoint import HotRoute
+from twinlens.serving.routes.query_terms import VECTOR, QueryTerm, read_term
+from twinlens.serving.routes.search import embed_terms, model_for, show_hit
+from twinlens.serving.routes.search_request import MOST_HITS
+from twinlens.serving.service import Service
+from twinlens.serving.settings import Limits
+
+_DEFAULT = 40  # hits, as its own client asks for
+_ALIKE = 0.95  # cosine from which hits are one, where duplicates are to be left out
+_QUERIES: dict[str, Schema] = {
+    "text": TEXT,
+    "image": IMAGE,
+    "image_url": IMAGE,
+    "embedding_input": VECTOR,
+}
+_TERMS = {"text": "text", "image": "image", "image_url": "image", "embedding_input": "vector"}
+REQUEST = component(
+    "KnnRequest",
+    open_request_object(
+        [],
+        exactly_one(*_QUERIES),
+        **_QUERIES,
+        indice_name=STRING,
+        modality=one_of("image", "text"),
+        num_images={"type": "integer", "minimum": 1, "maximum": MOST_HITS},
+        deduplicate=FLAG,
+    ),
+)
+ANSWER = array_of(open_object(["id", "similarity", "url"], id=STRING, similarity=NUMBER))
+
+
+@dataclass(frozen=True)
+class KnnRequest:
+    """A request for the most similar items."""
+
+    term: QueryTerm
+    params: SearchParams
+    collection: str | None
+
+
+def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["clip-retrieval"], route_class=HotRoute)
+
+    @router.get("/indices-list", **declare({200: answer(array_of(STRING), "Their names")}))
+    async def list_indices(request: Request) -> Response:
+        """List the collections as clip-retrieval does."""
+        service.authorize(request, "read")
+        return Response(dump([one.name for one in store.all()]), media_type="application/json")
+
+    @router.post(
+        "/knn-service",
+        **declare(
+            {200: answer(ANSWER, "The most similar items, best first")},
+            json_body(REQUEST, words={"text": "red", "indice_name": "example", "num_images": 2}),
+        ),
+    )
+    async def search(request: Request) -> Response:
+        """Search a collection as clip-retrieval's client asks."""
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            media = request.headers.get("content-type", "application/json")
+            parsed = read_request(parse_object(body, media), service.settings.limits)
+            served = store.find(parsed.collection)
+            return await _search(service, served, parsed, call, str(request.base_url))
+
+    return router
+
+
+def read_request(fields: Fields, limits: Limits) -> KnnRequest:
+    """Return the request; `null` is what its client sends for the queries that it does not ask."""
+    given = [name for name in _QUERIES if fields.has(name)]
+    if len(given) != 1:
+        raise InputError(f"give exactly one of {', '.join(_QUERIES)}", field="text")
+    fields.text("modality", ("image", "text"))
+    term = {_TERMS[given[0]]: fields.any(given[0])}
+    return KnnRequest(
+        read_term(term, given[0], limits.text_characters),
+        SearchParams(
+            k=fields.integer("num_images", 1, MOST_HITS) or _DEFAULT,
+            group=_ALIKE if fields.flag("deduplicate") else None,
+        ),
+        fields.text("indice_name"),
+    )
+
+
+async def _search(
+    service: Service, served: ServedCollection, parsed: KnnRequest, call: Call, base: str
+) -> Response:
+    with service.registry.lease(model_for(service, served, None)) as model:
+        row = await embed_terms(service, served, model, [parsed.term], call)
+        hits = await served.search(row, parsed.params)
+        return service.reply(dump([_show(served, hit, base) for hit in hits]), model, call)
+
+
+def _show(served: ServedCollection, hit: Hit, base: str) -> dict[str, Any]:
+    """Return a hit as its client reads it: what the item says, and a URL of its picture."""
+    shown = show_hit(served, hit)
+    url = f"{base.rstrip('/')}{shown['thumbnail']}"
+    return {"url": url, **shown["metadata"], "id": hit.id, "similarity": hit.score}
