@@ -37,7 +37,7 @@ class Tower(Protocol):
         ...
 
 
-class PixelTower:
+class PixelGraph:
     """Rows for pixels."""
 
     def __init__(self, graph: Graph, manifest: Manifest, precision: str) -> None:
@@ -52,7 +52,7 @@ class PixelTower:
         return np.concatenate(rows) if rows else np.zeros((0, self._dim), np.float32)
 
 
-class TokenTower:
+class TokenGraph:
     """Rows for tokenized texts; those of similar length share a batch."""
 
     def __init__(self, graph: Graph, manifest: Manifest, precision: str) -> None:
@@ -108,11 +108,11 @@ class TowerFile:
         graph = Graph(path, runtime, inputs=(name,), output="embedding", in_bf16=self.in_bf16)
         graph.check_dim("embedding", 1, self.manifest.embedding_dim)
         if self.tower == "text":
-            return TokenTower(graph, self.manifest, self.precision)
+            return TokenGraph(graph, self.manifest, self.precision)
         assert self.manifest.image is not None
         graph.check_dim("pixels", 1, self.manifest.image.height)
         graph.check_dim("pixels", 2, self.manifest.image.width)
-        return PixelTower(graph, self.manifest, self.precision)
+        return PixelGraph(graph, self.manifest, self.precision)
 
 
 def find_tower_file(

@@ -2,5 +2,5 @@
 
 What must stay true: a pulled bundle is judged against the original files, and nobody behind the
 bundle can tell that it was pulled.
-Imported by: location, `cli` and `serving`.
+Imported by: location, `cli`, `serving` and `training`.
 """
