@@ -23,6 +23,7 @@ from twinlens.version import __version__
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serving.serve", "serve", "Use an encoder"),
     "demo": ("twinlens.cli.serving.demo", "demo", "Use an encoder"),
+    "mcp": ("twinlens.cli.serving.mcp", "mcp", "Use an encoder"),
     "config": ("twinlens.cli.config", "config", "Use an encoder"),
     "embed": ("twinlens.cli.bundle.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.bundle.classify", "classify", "Use an encoder"),
