@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from twinlens.cli.index import items
+from twinlens.cli.index.building import add_index, bundle_for, ensure_collection, fill_collection
+from twinlens.cli.index.options import (
+    Folder,
+    KeepOption,
+    KindOption,
+    MaxDelete,
+    OptionalBundle,
+    Target,
+)
 from twinlens.cli.index.progress import BuildDisplay
 from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
-from twinlens.errors import CollectionError, InputError
-from twinlens.index.ann.kinds import list_kinds
-
-if TYPE_CHECKING:
-    from twinlens.bundle.encoder import Encoder
-    from twinlens.index.maintenance import IndexPlan
-    from twinlens.index.writer import Writer
+from twinlens.errors import CollectionError
 
 app = typer.Typer(
     help="""Build and maintain collections of embeddings.
@@ -25,16 +29,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]
-OptionalBundle = Annotated[
-    str | None,
-    typer.Option("--bundle", "-b", help="Bundle; default: the collection's own, else `builtin`."),
-]
-KindOption = Annotated[str, typer.Option(help=f"{list_kinds()}.")]
-Target = Annotated[
-    float,
-    typer.Option(help="Recall@10 that every modality must reach.", min=0.5, max=0.999),
-]
+app.command()(items.add)
+app.command()(items.remove)
+app.command("list")(items.list_matching)
 
 
 @app.command()
@@ -50,16 +47,8 @@ def build(
     path_column: Annotated[
         str | None, typer.Option(help="Column of a table that holds image paths.")
     ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep items that are not in this corpus.")
-    ] = False,
-    max_delete: Annotated[
-        str | None,
-        typer.Option(
-            help="Most items to delete that the corpus lacks, as 20% or 500; default: 20%, or 10.",
-            metavar="LIMIT",
-        ),
-    ] = None,
+    keep: KeepOption = False,
+    max_delete: MaxDelete = None,
     queries: Annotated[
         Path | None, typer.Option(help="Text queries for tuning, one per line; default: captions.")
     ] = None,
@@ -77,40 +66,14 @@ def build(
     [bold]Example:[/] twinlens index build photos/ -o photos.index
     """
     from twinlens.index.ingest.builder import BuildOptions
-    from twinlens.index.ingest.builder import build as build_collection
     from twinlens.index.ingest.corpus import open_corpus
-    from twinlens.index.ingest.file_names import describe_unsupported
     from twinlens.index.maintenance import IndexPlan
-    from twinlens.index.writer import Writer
 
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
-    encoder = open_encoder(_bundle_for(out, bundle), precision, device, threads, engine)
-    _ensure_collection(out, encoder)
-    with Writer(out) as writer, BuildDisplay() as display:
-        writer.collection.require_bundle(encoder.revision, encoder.name)
-        options = BuildOptions(batch=batch, keep=keep, max_delete=max_delete)
-        progress = build_collection(writer, source, encoder, options, display.show)
-        _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
-        summary = _summarise(writer) | {
-            "embedded": progress.embedded,
-            "unchanged": progress.unchanged,
-            "removed": progress.removed,
-            "failed": progress.failed,
-            "left_out": dict(source.unsupported),
-        }
-    if json:
-        print_json(summary)
-        return
-    print_note(
-        f"{out}: {summary['count']} items ({progress.embedded} embedded, {progress.unchanged}"
-        f" unchanged, {progress.removed} removed, {progress.failed} failed)"
-    )
-    if source.unsupported:
-        print_note(
-            f"skipped, unsupported format: {describe_unsupported(source.unsupported)}; convert them"
-        )
-    if progress.failed:
-        print_note(f"failed items and reasons: {out / 'failures.jsonl'}")
+    encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, engine)
+    ensure_collection(out, encoder)
+    options = BuildOptions(batch=batch, keep=keep, max_delete=max_delete)
+    fill_collection(out, source, encoder, options, IndexPlan(kind, target), queries, json)
 
 
 @app.command()
@@ -232,69 +195,9 @@ def import_collection(
     from twinlens.index.writer import Writer
 
     encoder = open_encoder(bundle)
-    _ensure_collection(out, encoder)
+    ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
         count = import_parts(writer, source, id_column)
-        _optimise(writer, encoder, None, IndexPlan(kind, target), display)
+        add_index(writer, encoder, None, IndexPlan(kind, target), display)
     print_note(f"{out}: {count} items imported")
-
-
-def _bundle_for(folder: Path, bundle: str | None) -> str:
-    """Return the named bundle, else the one that the collection was built with, else builtin."""
-    from twinlens.index.storage.catalog import Catalog
-    from twinlens.index.storage.database import CATALOG_NAME
-
-    if bundle is not None or not (folder / CATALOG_NAME).exists():
-        return bundle or "builtin"
-    catalog = Catalog(folder)
-    source = catalog.head().bundle_source
-    catalog.close()
-    return source or "builtin"
-
-
-def _ensure_collection(folder: Path, encoder: Encoder) -> None:
-    from twinlens.index.storage.database import CATALOG_NAME
-    from twinlens.index.writer import create_collection
-
-    if (folder / CATALOG_NAME).exists():
-        return
-    source = str(encoder.folder.resolve())
-    create_collection(
-        folder,
-        dim=encoder.embedding_dim,
-        bundle_name=encoder.name,
-        bundle_revision=encoder.revision,
-        bundle_source="builtin" if _is_builtin(encoder) else source,
-    )
-
-
-def _is_builtin(encoder: Encoder) -> bool:
-    from twinlens.bundle.encoder import BUILTIN, find_bundle
-
-    return encoder.folder.resolve() == find_bundle(BUILTIN).resolve()
-
-
-def _optimise(
-    writer: Writer, encoder: Encoder, queries: Path | None, plan: IndexPlan, display: BuildDisplay
-) -> None:
-    """Sample text queries if an index needs them, then compact and index."""
-    from twinlens.index.ann.samples import choose_texts
-    from twinlens.index.maintenance import needs_sample, optimise, store_sample
-
-    if encoder.manifest.text and (queries or needs_sample(writer, plan)):
-        given = queries.read_text(encoding="utf-8").split("\n") if queries else []
-        if queries and not any(map(str.strip, given)):
-            raise InputError(f"{queries} holds no query", field="queries")
-        sample = choose_texts(
-            writer.catalog, encoder.manifest.templates, [q.strip() for q in given if q.strip()]
-        )
-        display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
-        store_sample(writer, "text", encoder.embed_texts(list(sample.texts)), sample.source)
-    optimise(writer, plan, display.stage)
-
-
-def _summarise(writer: Writer) -> dict[str, Any]:
-    from twinlens.index.stats import read_stats
-
-    return read_stats(writer.collection)
