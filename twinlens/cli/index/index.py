@@ -18,6 +18,7 @@ from twinlens.cli.index.options import (
     Target,
 )
 from twinlens.cli.index.progress import BuildDisplay
+from twinlens.cli.index.snapshot import snapshot
 from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import CollectionError
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(items.add)
 app.command()(items.remove)
 app.command("list")(items.list_matching)
+app.command()(snapshot)
 
 
 @app.command()
