@@ -98,7 +98,8 @@ def test_files_are_copied_where_they_cannot_be_linked(
 def test_a_compaction_in_the_middle_starts_the_copy_again(
     filled: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, times = backup._copy_catalog, []
+    real = backup._copy_catalog
+    times: list[int] = []
 
     def compact_afterwards(source: Path, pending: Path) -> None:
         real(source, pending)

@@ -9,6 +9,7 @@ import typer
 
 from twinlens.cli.index import items
 from twinlens.cli.index.building import add_index, bundle_for, ensure_collection, fill_collection
+from twinlens.cli.index.dedup import dedup
 from twinlens.cli.index.options import (
     Folder,
     KeepOption,
@@ -34,6 +35,7 @@ app.command()(items.add)
 app.command()(items.remove)
 app.command("list")(items.list_matching)
 app.command()(snapshot)
+app.command()(dedup)
 
 
 @app.command()
