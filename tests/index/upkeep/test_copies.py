@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from twinlens.index.upkeep.copies import EXACT, NEAR, find_copies, remove_copies
 from twinlens.index.writer import Writer, create_collection
 
 Make = Callable[[int], Rows]
+STYLES = {"emojitwo", "fluent_flat", "noto", "blobmoji", "openmoji_color"}
+PLAIN_SHAPES = "25[A-F].|2B1B|2B1C|26AA|26AB|1F53[45]|1F7E.|1F7F0"
 
 
 def index(folder: Path, out: Path, encoder: ImageEncoder, dim: int) -> Writer:
@@ -137,7 +140,10 @@ def test_options_that_mean_nothing_are_refused(
 
 @pytest.mark.slow
 def test_planted_copies_of_emoji_are_found_at_the_default_threshold(tmp_path: Path) -> None:
-    """One drawing a concept and family of styles, since the others are copies of each other."""
+    """One drawing a concept and family of styles, since the others are copies of each other.
+
+    Plain squares and discs are left out: they are the same picture in every style.
+    """
     root = os.environ.get("TWINLENS_DATA")
     if not root:
         pytest.skip("TWINLENS_DATA is not set")
@@ -147,11 +153,10 @@ def test_planted_copies_of_emoji_are_found_at_the_default_threshold(tmp_path: Pa
             row = json.loads(line)
             code = row["hexcode"]
             concept = code if code.startswith("1F1") else code.partition("-")[0]
-            if row["style"] in {"emojitwo", "fluent_flat", "noto", "blobmoji", "openmoji_color"}:
+            if row["style"] in STYLES and not re.fullmatch(PLAIN_SHAPES, code):
                 raw = archive.read(row["file"])
-                images.setdefault(
-                    f"{row['style']}-{concept}", Image.open(io.BytesIO(raw)).convert("RGB")
-                )
+                image = Image.open(io.BytesIO(raw)).convert("RGB")
+                images.setdefault(f"{row['style']}-{concept}", image)
     chosen = random.Random(1).sample(sorted(images), 300)
     plant(tmp_path / "images", images, chosen)
     encoder = open_bundle("builtin")

@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command()(items.add)
 app.command()(items.remove)
 app.command("list")(items.list_matching)
+app.command()(items.captions)
 app.command()(snapshot)
 app.command()(dedup)
 

@@ -120,6 +120,23 @@ def list_matching(
             typer.echo(orjson.dumps({"id": item.id, "metadata": item.metadata}).decode())
 
 
+def captions(
+    folder: Folder,
+    fields: Annotated[
+        list[str] | None, typer.Argument(help="Fields that hold captions; default: the usual ones.")
+    ] = None,
+) -> None:
+    """Index captions for `search --hybrid`, which does so itself where nothing else writes.
+
+    [bold]Example:[/] twinlens index captions photos.index caption title
+    """
+    from twinlens.index.writer import Writer
+
+    with Writer(folder) as writer:
+        writer.index_captions(fields)
+        print_note(f"{folder}: the captions of {len(writer.collection)} items are indexed")
+
+
 def confirm(question: str, yes: bool) -> None:
     """Ask before deleting; without a terminal, refuse unless `--yes` was given."""
     if yes:
