@@ -46,7 +46,7 @@ def filled(writer: Writer, rows: Make) -> Writer:
 
 
 def ask(writer: Writer, query: Rows, **options: Any) -> SearchAnswer:
-    return search_collection(writer.collection, query, SearchRequest(**options))
+    return search_collection(writer.collection, query, SearchRequest(**options, explain=True))
 
 
 def ids(answer: SearchAnswer) -> list[str]:

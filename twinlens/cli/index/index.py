@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twinlens.cli.index import items
+from twinlens.cli.index import explore, items
 from twinlens.cli.index.building import add_index, bundle_for, ensure_collection, fill_collection
 from twinlens.cli.index.dedup import dedup
 from twinlens.cli.index.options import (
@@ -37,6 +37,9 @@ app.command("list")(items.list_matching)
 app.command()(items.captions)
 app.command()(snapshot)
 app.command()(dedup)
+app.command()(explore.cluster)
+app.command()(explore.select)
+app.command()(explore.outliers)
 
 
 @app.command()

@@ -95,6 +95,7 @@ def search(
         balance,
         diversity,
         one_per,
+        explain,
     )
     told: dict[str, Any] | None = None
     with Collection(folder) as collection:
@@ -109,7 +110,7 @@ def search(
             hits = list(answer.hits)
             told = {"path": answer.path, "reasons": list(answer.reasons)} if explain else None
         else:
-            _refuse_with_group(request, explain)
+            _refuse_with_group(request)
             hits = collection.search_grouped(
                 row, k, similarity=group, filter=filter, threshold=threshold
             )
@@ -121,10 +122,10 @@ def search(
         _open_sheet(folder, " ".join(query or ["image"]), hits, sheet, show)
 
 
-def _refuse_with_group(request: SearchRequest, explain: bool) -> None:
+def _refuse_with_group(request: SearchRequest) -> None:
     """Refuse options that --group does not have."""
     plain = request.words is None and not (request.offset or request.diversity or request.one_per)
-    if not plain or explain:
+    if not plain or request.explain:
         raise InputError(
             "--group cannot be combined with --hybrid, --offset, --diversity, --one-per and"
             " --explain; leave it out",

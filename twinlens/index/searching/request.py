@@ -18,7 +18,8 @@ class SearchRequest:
     `words` adds a search of captions by these words (`fusion` joins both by `ranks` or `weights`;
     `balance` is the weight of the words). `diversity` above 0 trades similarity to the query for
     difference between hits. `one_per` names a field: of the items with the same value the best one
-    answers. `offset` skips hits; `threshold` drops those with a lower cosine.
+    answers. `offset` skips hits; `threshold` drops those with a lower cosine; `explain` asks for
+    the path.
     """
 
     k: int = 10
@@ -31,6 +32,7 @@ class SearchRequest:
     balance: float = 0.5
     diversity: float = 0.0
     one_per: str | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if not (self.k >= 1 and self.offset >= 0 and self.k + self.offset <= MAX_K):
@@ -51,7 +53,7 @@ class SearchRequest:
 
 @dataclass(frozen=True)
 class SearchAnswer:
-    """The hits, best first; what each is there for, hit by hit; and how the rows were searched."""
+    """The hits, best first, each with its ranks in both lists; if asked, how rows were searched."""
 
     hits: tuple[Hit, ...]
     reasons: tuple[dict[str, Any], ...]

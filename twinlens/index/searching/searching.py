@@ -154,7 +154,9 @@ def _choose(search: _Search) -> SearchAnswer | None:
     if request.diversity:
         left = _spread(search, left, wanted)
     left = left[request.offset : wanted]
-    path = explain_path(search.snapshot, search.query, depth, search.tree, request.exact)
+    path: dict[str, Any] = {}
+    if request.explain:
+        path = explain_path(search.snapshot, search.query, depth, search.tree, request.exact)
     return SearchAnswer(
         tuple(Hit(items[one.rid].id, one.score, items[one.rid].metadata) for one in left),
         tuple(one.reason for one in left),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from twinlens.index.snapshot import Snapshot
-from twinlens.index.vectors.arrays import Halves, Rids
+from twinlens.index.vectors.arrays import Floats, Halves, Rids, as_float32
+
+BLOCK = 8192
 
 
 def read_live_rows(snapshot: Snapshot) -> tuple[Rids, Halves]:
@@ -22,6 +24,14 @@ def read_live_rows(snapshot: Snapshot) -> tuple[Rids, Halves]:
         order = np.argsort(rids)
         rids, rows = rids[order], rows[order]
     return rids, rows
+
+
+def mean_row(rows: Halves) -> Floats:
+    """Return the mean of rows (n, d), which need not fit into memory as float32."""
+    total = np.zeros(rows.shape[1], np.float64)
+    for start in range(0, len(rows), BLOCK):
+        total += as_float32(rows[start : start + BLOCK]).sum(axis=0)
+    return as_float32(total / max(1, len(rows)))
 
 
 def _blocks(snapshot: Snapshot) -> list[Halves]:

@@ -36,12 +36,7 @@ def find_pairs(
     `rids` are ascending. A row has at most `NEAREST` neighbours.
     """
     seen: set[tuple[int, int]] = set()
-    for start in range(0, len(rows), BLOCK):
-        block = as_float32(rows[start : start + BLOCK])
-        if len(rows) <= EXACT_ROWS:
-            found, cosines = _compare(block, rows)
-        else:
-            found, cosines = _ask(snapshot, block, rids)
+    for start, found, cosines in find_nearest(snapshot, rids, rows, NEAREST):
         for place, row in zip(*np.nonzero(cosines >= similarity), strict=True):
             first, second = int(start + place), int(found[place, row])
             pair = (min(first, second), max(first, second))
@@ -50,18 +45,34 @@ def find_pairs(
                 yield *pair, float(cosines[place, row])
 
 
-def _compare(block: Floats, rows: Halves) -> tuple[RowNumbers, Floats]:
+def find_nearest(
+    snapshot: Snapshot, rids: Rids, rows: Halves, count: int
+) -> Iterator[tuple[int, RowNumbers, Floats]]:
+    """Yield by blocks: the first row, and the `count` nearest rows of each, itself among them.
+
+    Up to `EXACT_ROWS` rows are compared with each other; of more, the index returns the nearest.
+    Unknown neighbours are -1.
+    """
+    for start in range(0, len(rows), BLOCK):
+        block = as_float32(rows[start : start + BLOCK])
+        if len(rows) <= EXACT_ROWS:
+            yield start, *_compare(block, rows, count)
+        else:
+            yield start, *_ask(snapshot, block, rids, count)
+
+
+def _compare(block: Floats, rows: Halves, count: int) -> tuple[RowNumbers, Floats]:
     cosines = np.concatenate(
-        [block @ as_float32(rows[at : at + BLOCK * 8]).T for at in range(0, len(rows), BLOCK * 8)],
+        [block @ as_float32(rows[at : at + 8 * BLOCK]).T for at in range(0, len(rows), 8 * BLOCK)],
         axis=1,
     )
-    if cosines.shape[1] <= NEAREST:
+    if cosines.shape[1] <= count:
         return np.broadcast_to(np.arange(cosines.shape[1]), cosines.shape), cosines
-    found = np.argpartition(cosines, -NEAREST, axis=1)[:, -NEAREST:]
+    found = np.argpartition(cosines, -count, axis=1)[:, -count:]
     return found, np.take_along_axis(cosines, found, 1)
 
 
-def _ask(snapshot: Snapshot, block: Floats, rids: Rids) -> tuple[RowNumbers, Floats]:
-    cosines, found = snapshot.search(block, NEAREST)
+def _ask(snapshot: Snapshot, block: Floats, rids: Rids, count: int) -> tuple[RowNumbers, Floats]:
+    cosines, found = snapshot.search(block, count)
     places = np.minimum(np.searchsorted(rids, found), len(rids) - 1)
     return np.where(rids[places] == found, places, -1), cosines
