@@ -133,9 +133,9 @@ class Writer:
         with self.catalog.writing() as transaction:
             return transaction.delete_items(ids)
 
-    def index_captions(self, fields: Sequence[str] | None = None) -> None:
+    def index_captions(self, fields: Sequence[str] | None = None, rebuild: bool = False) -> None:
         """Index captions for search by words; later writes keep the index in step."""
-        build_captions(self.catalog, fields)
+        build_captions(self.catalog, fields, rebuild=rebuild)
 
     def seal(self) -> None:
         """Write the delta as a new segment, and merge small segments if there are many."""

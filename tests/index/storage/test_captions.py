@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from twinlens.bundle.arrays import Rows
-from twinlens.errors import LockedError
+from twinlens.errors import CollectionError, LockedError
 from twinlens.index.collection import Collection
 from twinlens.index.storage import captions
 from twinlens.index.storage.caption_build import (
@@ -180,4 +180,30 @@ def test_a_killed_build_goes_on_where_it_stopped(
         require_captions(folder, reader.catalog)
         assert len(match_captions(reader.catalog, "all", 1000)) == 400
         assert find(reader, "word399") == ["i399"]
+    assert verify_collection(folder).is_sound
+
+
+def test_a_damaged_index_blocks_no_write_and_is_built_again(
+    folder: Path, rows: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Writer(folder) as writer:
+        write(writer, rows, TEXTS)
+        writer.index_captions()
+    db = sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)
+    db.execute("UPDATE captions_data SET block = x'deadbeefdeadbeef'")
+    db.close()
+    with Writer(folder) as writer:
+        with pytest.raises(CollectionError, match="--rebuild"):
+            find(writer.collection, "red")
+        writer.delete(["i0"])
+        write(writer, rows, ["a red boat"], "new")
+        assert writer.collection.count() == len(TEXTS)
+        assert not is_complete(writer.catalog)
+        assert "will be built again" in caplog.text
+        writer.index_captions()
+        assert find(writer.collection, "red") == ["new0"]
+        with writer.catalog.writing() as transaction:
+            transaction.captions.start(["nothing"])
+        writer.index_captions(["caption"], rebuild=True)
+        assert find(writer.collection, "red") == ["new0"]
     assert verify_collection(folder).is_sound

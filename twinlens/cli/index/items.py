@@ -125,6 +125,9 @@ def captions(
     fields: Annotated[
         list[str] | None, typer.Argument(help="Fields that hold captions; default: the usual ones.")
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Index all captions anew, e.g. after damage.")
+    ] = False,
 ) -> None:
     """Index captions for `search --hybrid`, which does so itself where nothing else writes.
 
@@ -133,7 +136,7 @@ def captions(
     from twinlens.index.writer import Writer
 
     with Writer(folder) as writer:
-        writer.index_captions(fields)
+        writer.index_captions(fields, rebuild)
         print_note(f"{folder}: the captions of {len(writer.collection)} items are indexed")
 
 

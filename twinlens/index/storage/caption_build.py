@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from twinlens.errors import LockedError, ReadOnlyError
+from twinlens.errors import CollectionError, LockedError, ReadOnlyError
 from twinlens.index.storage.captions import (
     CAPTION_FIELDS,
     LABEL_FIELDS,
@@ -22,12 +22,15 @@ from twinlens.index.storage.lock import WriterLock
 DEFAULT_FIELDS = CAPTION_FIELDS + LABEL_FIELDS
 
 
-def build_captions(catalog: Catalog, fields: Sequence[str] | None = None) -> None:
-    """Index the captions that are missing; with other fields than before, all of them anew."""
+def build_captions(
+    catalog: Catalog, fields: Sequence[str] | None = None, *, rebuild: bool = False
+) -> None:
+    """Index the captions that are missing; with `rebuild` or other fields, all of them anew."""
     state = CaptionState.read(catalog.raw_head())
-    if state is None or (fields is not None and tuple(fields) != state.fields):
+    if state is None or rebuild or (fields is not None and tuple(fields) != state.fields):
+        held = state.fields if state else DEFAULT_FIELDS
         with catalog.writing() as transaction:
-            transaction.captions.start(fields or DEFAULT_FIELDS)
+            transaction.captions.start(fields or held)
     while not is_complete(catalog):
         with catalog.writing() as transaction:
             transaction.catch_up_captions()
@@ -67,10 +70,16 @@ def match_captions(catalog: Catalog, text: str, limit: int) -> list[tuple[int, f
     expression = match_expression(text)
     if not expression:
         return []
-    rows = catalog.select(
-        "SELECT captions.rowid, -bm25(captions) AS score FROM captions"
-        " JOIN items ON items.rid = captions.rowid WHERE captions MATCH ?"
-        " ORDER BY score DESC, captions.rowid LIMIT ?",
-        (expression, limit),
-    )
+    try:
+        rows = catalog.select(
+            "SELECT captions.rowid, -bm25(captions) AS score FROM captions"
+            " JOIN items ON items.rid = captions.rowid WHERE captions MATCH ?"
+            " ORDER BY score DESC, captions.rowid LIMIT ?",
+            (expression, limit),
+        )
+    except CollectionError as error:
+        raise CollectionError(
+            f"{error.message}; if the caption index is damaged, `twinlens index captions DIR"
+            " --rebuild` makes it anew"
+        ) from error
     return [(int(rid), float(score)) for rid, score in rows]

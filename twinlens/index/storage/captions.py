@@ -7,6 +7,7 @@ complete. A row of an item that is gone changes no answer: matches are joined wi
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ CAPTION_FIELDS = ("caption", "captions", "text", "title", "description", "senten
 LABEL_FIELDS = ("label", "labels", "class", "cls", "category", "name", "tags", "keywords")
 STATE = "captions"  # in the head
 BATCH = 10_000
+
+log = logging.getLogger(__name__)
 _CREATE = (
     "CREATE VIRTUAL TABLE captions USING"
     " fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')"
@@ -52,8 +55,13 @@ class CaptionWriter:
 
     def insert(self, rids: range, metadata: Sequence[Mapping[str, Any]]) -> None:
         """Index new items, unless older ones are still missing: then the build reaches them."""
-        if self._state is not None and self._state.next_rid == rids.start:
+        if self._state is None or self._state.next_rid != rids.start:
+            return
+        try:
             self._add(zip(rids, metadata, strict=True))
+        except sqlite3.DatabaseError as error:
+            self._give_up(error)
+        else:
             self._move(CaptionState(self._state.fields, rids.stop))
 
     def delete(self, rid: int) -> None:
@@ -62,14 +70,21 @@ class CaptionWriter:
             return
         row = self._db.execute("SELECT metadata FROM items WHERE rid = ?", (rid,)).fetchone()
         text = caption_of(orjson.loads(row[0]), self._state.fields) if row else ""
-        if text:
+        if not text:
+            return
+        try:
             self._db.execute(
                 "INSERT INTO captions(captions, rowid, text) VALUES('delete', ?, ?)", (rid, text)
             )
+        except sqlite3.DatabaseError as error:
+            self._give_up(error)
 
     def start(self, fields: Sequence[str]) -> None:
         """Create an empty index, in place of one of other fields."""
-        self._db.execute("DROP TABLE IF EXISTS captions")
+        try:
+            self._db.execute("DROP TABLE IF EXISTS captions")
+        except sqlite3.DatabaseError:  # too damaged to be opened, which dropping does
+            self._cut_out()
         self._db.execute(_CREATE)
         self._move(CaptionState(tuple(fields)))
 
@@ -93,6 +108,20 @@ class CaptionWriter:
         self._db.executemany(
             "INSERT INTO captions(rowid, text) VALUES (?, ?)", [one for one in texts if one[1]]
         )
+
+    def _cut_out(self) -> None:
+        """Remove the table from the schema, and the tables that it consists of."""
+        self._db.execute("PRAGMA writable_schema=ON")
+        self._db.execute("DELETE FROM sqlite_master WHERE name = 'captions'")
+        self._db.execute("PRAGMA writable_schema=RESET")
+        for part in ("data", "idx", "docsize", "config"):
+            self._db.execute(f"DROP TABLE IF EXISTS captions_{part}")
+
+    def _give_up(self, error: sqlite3.DatabaseError) -> None:
+        """Forget a damaged index: it is derived, and must not block writes."""
+        log.error("the caption index is damaged, and will be built again: %s", error)
+        self._state = None
+        self._raw_head.pop(STATE, None)
 
     def _move(self, state: CaptionState) -> None:
         self._state = state

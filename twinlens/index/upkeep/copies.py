@@ -19,7 +19,7 @@ from twinlens.index.collection import Collection
 from twinlens.index.storage.records import Item
 from twinlens.index.upkeep.live_rows import read_live_rows
 from twinlens.index.upkeep.neighbours import find_pairs, group_identical
-from twinlens.index.upkeep.pictures import Picture, PictureReader, resemble
+from twinlens.index.upkeep.pixels import DecodedImage, ImageReader, resemble
 from twinlens.index.upkeep.removal import check_removal
 from twinlens.index.writer import Writer
 
@@ -106,7 +106,7 @@ class _Pairs:
         self._similarity = similarity
         self._only_exact = only_exact
         self._catalog = collection.catalog
-        self._reader = PictureReader()
+        self._reader = ImageReader()
         self._found: dict[int, list[FoundCopy]] = defaultdict(list)
         for first, second, cosine in _candidates(collection, similarity):
             self._judge(first, second, cosine)
@@ -138,7 +138,7 @@ class _Pairs:
         is_near = resemble(one, other) if by_pixels else cosine >= (self._similarity or 0)
         return NEAR if is_near else None
 
-    def _picture(self, item: Item) -> Picture | None:
+    def _picture(self, item: Item) -> DecodedImage | None:
         picture = self._reader.read(item.metadata)
         self.areas[item.rid] = picture.area if picture else 0
         return picture

@@ -34,7 +34,7 @@ CUTS = (
 )
 
 
-class Picture:
+class DecodedImage:
     """One decoded image: its hash, its area, and its cuts."""
 
     def __init__(self, raw: bytes) -> None:
@@ -58,7 +58,7 @@ class Picture:
         """Every cut (n, values) without its mean, of length 1."""
         return _patterns(np.stack([self._cut(cut) for cut in CUTS]))
 
-    def correlate(self, other: Picture) -> tuple[float, float]:
+    def correlate(self, other: DecodedImage) -> tuple[float, float]:
         """Return the correlation of the best cut with the whole of `other`, and the difference."""
         pattern = _patterns(other.whole[None])[0]
         found = self.patterns @ pattern
@@ -77,7 +77,7 @@ class Picture:
         return np.asarray(small, np.float32).ravel()
 
 
-def resemble(first: Picture, second: Picture) -> bool:
+def resemble(first: DecodedImage, second: DecodedImage) -> bool:
     """Return whether one image is a copy of the other, or of a part of it."""
     if first.sha256 == second.sha256:
         return True
@@ -88,13 +88,13 @@ def resemble(first: Picture, second: Picture) -> bool:
     return False
 
 
-class PictureReader:
+class ImageReader:
     """Reads the images of items, and holds the last ones."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[str, Picture | None] = OrderedDict()
+        self._held: OrderedDict[str, DecodedImage | None] = OrderedDict()
 
-    def read(self, metadata: Mapping[str, Any]) -> Picture | None:
+    def read(self, metadata: Mapping[str, Any]) -> DecodedImage | None:
         """Return the image at an item's `path`, or None where it cannot be read."""
         path = metadata.get("path")
         if not isinstance(path, str):
@@ -107,9 +107,9 @@ class PictureReader:
         return self._held[path]
 
 
-def _open(path: str) -> Picture | None:
+def _open(path: str) -> DecodedImage | None:
     try:
-        return Picture(read_path(path))
+        return DecodedImage(read_path(path))
     except (OSError, InputError):
         return None
 
