@@ -119,6 +119,28 @@ def test_what_a_crash_leaves_behind_the_last_commit_is_no_damage(killed: Path, t
     assert verify_collection(killed).is_sound
 
 
+@pytest.mark.parametrize("tail", ["an earlier cycle", "half of a commit"])
+def test_frames_that_no_commit_owns_are_no_damage_after_shorter_commits(
+    folder: Path, rows: Make, tail: str
+) -> None:
+    """A writer was killed between the frames of a long commit; the next one commits less."""
+    with Writer(folder) as writer:
+        writer.upsert([f"i{n}" for n in range(30)], rows(30))
+    with Collection(folder) as reader:  # so that closing a writer keeps the log
+        with Writer(folder) as writer:
+            writer.upsert(["a"], rows(1))
+        log = folder / LOG_NAME
+        raw = log.read_bytes()
+        frames = os.urandom(60 * FRAME) if tail == "an earlier cycle" else raw[-FRAME:] * 60
+        log.write_bytes(raw + frames)
+        for name in ("b", "c"):
+            with Writer(folder) as writer:
+                writer.upsert([name], rows(1))
+            assert log.stat().st_size == len(raw + frames)  # the tail is still there
+            assert verify_collection(folder).is_sound
+        assert len(reader) == 33
+
+
 def test_every_flipped_byte_of_the_record_is_found_and_repaired(killed: Path) -> None:
     sound = (killed / RECORD_NAME).read_bytes()
     for at in range(len(sound)):

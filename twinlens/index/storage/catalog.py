@@ -20,7 +20,7 @@ import orjson
 
 from twinlens.errors import CollectionError
 from twinlens.index.storage.commit_record import CommitLedger, check_epoch, check_log
-from twinlens.index.storage.database import CATALOG_NAME, connect
+from twinlens.index.storage.database import CATALOG_NAME, connect, count_frames
 from twinlens.index.storage.records import (
     FORMAT,
     Changes,
@@ -55,7 +55,7 @@ class Catalog:
         if write:
             try:
                 check_epoch(folder, record, epoch)
-                self._ledger = CommitLedger(folder, epoch)
+                self._ledger = CommitLedger(folder, epoch, count_frames(self._db))
                 self._promise_record()
             except BaseException:
                 self._db.close()
