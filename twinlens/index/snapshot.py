@@ -78,21 +78,29 @@ class SegmentView:
         live[places] = False
         return replace(self, live=live)
 
+    def allowed(self, tree: Filter | None) -> tuple[Mask | None, int]:
+        """Return the live rows that satisfy a filter, None if all rows do, and their number."""
+        if tree is None:
+            return self.live, self.live_count
+        chosen = self.segment.select(tree)
+        allowed = chosen if self.live is None else chosen & self.live
+        return allowed, int(np.count_nonzero(allowed))
+
+    def asks_index(self, count: int, exact: bool) -> bool:
+        """Return whether a search of `count` allowed rows asks the index."""
+        return self.ann_index is not None and not exact and not self._is_narrow(count)
+
     def search(
         self, queries: Floats, k: int, tree: Filter | None, exact: bool
     ) -> tuple[Floats, Rids]:
         """Return the k best live rows that satisfy the filter: scores (n, k), rids (n, k)."""
-        allowed, count = self.live, self.live_count
-        if tree is not None:
-            chosen = self.segment.select(tree)
-            allowed = chosen if allowed is None else chosen & allowed
-            count = int(np.count_nonzero(allowed))
+        allowed, count = self.allowed(tree)
         if not count:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         k = min(k, count)
         narrow = self._is_narrow(count)
         found = None
-        if self.ann_index is not None and not exact and not narrow:
+        if self.ann_index is not None and self.asks_index(count, exact):
             # Unmeasured deletions narrow the rows as a filter does.
             filtered = tree is not None or self.is_stale
             found = self.ann_index.search(self.segment, queries, k, allowed, filtered=filtered)

@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from twinlens.errors import InputError
 from twinlens.index.collection import Collection
+from twinlens.index.storage.caption_build import build_captions
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network, sync
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.new_catalog import create_catalog
 from twinlens.index.storage.records import Head, SegmentRow, dump_metadata, now
 from twinlens.index.storage.segment import Content, Segment, write_segment
-from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, unit_rows
+from twinlens.index.vectors.arrays import Floats, Halves, Rids, unit_rows
 
 SEAL_ROWS = 8192  # delta rows that become a segment; larger batches skip the delta
 MERGE_COUNT = 8  # small segments that a seal merges into one
@@ -131,6 +132,10 @@ class Writer:
         """Delete items, durably on return; unknown ids are ignored."""
         with self.catalog.writing() as transaction:
             return transaction.delete_items(ids)
+
+    def index_captions(self, fields: Sequence[str] | None = None, rebuild: bool = False) -> None:
+        """Index captions for search by words; later writes keep the index in step."""
+        build_captions(self.catalog, fields, rebuild=rebuild)
 
     def seal(self) -> None:
         """Write the delta as a new segment, and merge small segments if there are many."""
@@ -243,16 +248,12 @@ class Writer:
     def _has_dead(self, row: SegmentRow) -> bool:
         changes = self.catalog.changes(0, 0)
         segment = Segment(self.folder, row, changes.head.dim)
-        dead: Mask = np.isin(segment.rids, changes.tombstones)
-        return bool(dead.any())
+        return bool(np.isin(segment.rids, changes.tombstones).any())
 
     def sweep(self) -> None:
         """Remove folders that no commit names: left by a crash or replaced by a merge."""
-        named = set()
-        for row in self.catalog.segments():
-            named.add(row.name)
-            if row.index:
-                named.add(row.index.name)
+        rows = self.catalog.segments()
+        named = {row.name for row in rows} | {row.index.name for row in rows if row.index}
         for path in self.folder.iterdir():
             ours = path.name.startswith(("seg-", "idx-", PENDING))
             if path.is_dir() and ours and path.name not in named:

@@ -10,47 +10,10 @@ from typing import Any
 import pytest
 
 from tests.bundle.image.test_exif import jpeg
-from twinlens.cli.main import run
 from twinlens.index.stats import describe_segment
 from twinlens.index.writer import create_collection
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command line: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        code = stop.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def photos(tmp_path: Path, squares: dict[str, bytes]) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for colour, raw in squares.items():
-        (folder / f"{colour}.png").write_bytes(raw)
-    (folder / "broken.png").write_bytes(b"nothing")
-    return folder
-
-
-@pytest.fixture
-def built(cli: Run, photos: Path, tmp_path: Path, toy_bundle: Path) -> Path:
-    out = tmp_path / "photos.index"
-    code, text, err = cli("index", "build", photos, "-o", out, "--bundle", toy_bundle, "--json")
-    assert code == 0, err
-    summary = json.loads(text)
-    assert summary["count"] == summary["embedded"] == len(list(photos.iterdir())) - 1
-    assert summary["failed"] == 1
-    assert summary["recall"] == {"image": 1.0, "text": 1.0}
-    return out
 
 
 def test_a_folder_is_built_and_searched_by_words(cli: Run, built: Path) -> None:

@@ -61,11 +61,12 @@ def main(folder: str, start: int) -> None:
 
     maintenance.MIN_ROWS = 16  # so that these few rows get an index
     writer = Writer(folder, seal_rows=SEAL_ROWS)
+    writer.index_captions()
     number = start
     while True:
         step = operation(number)
         if step.ids:
-            metadata = [{"n": number}] * len(step.ids)
+            metadata = [{"n": number, "caption": f"step{number}"}] * len(step.ids)
             writer.upsert(step.ids, step.rows, metadata, [str(number)] * len(step.ids))
         if step.gone:
             writer.delete(step.gone)

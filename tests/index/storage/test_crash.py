@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from tests.index.storage import drill_writer as drill
 from twinlens.errors import CollectionError
 from twinlens.index.collection import Collection
+from twinlens.index.storage.caption_build import is_complete, match_captions
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
@@ -53,6 +55,18 @@ def _expected(count: int) -> dict[str, tuple[int, bytes]]:
     for number in range(count):
         drill.apply(model, number)
     return {name: (n, row.astype(np.float16).tobytes()) for name, (n, row) in model.items()}
+
+
+def _captions_match(writer: Writer) -> bool:
+    """Return whether the words of every item's caption find exactly the items that have it."""
+    by_version = defaultdict(set)
+    for item in writer.catalog.items():
+        by_version[item.version].add(item.rid)
+    found = {
+        version: {rid for rid, _ in match_captions(writer.catalog, f"step{version}", 1000)}
+        for version in by_version
+    }
+    return is_complete(writer.catalog) and found == by_version
 
 
 @contextmanager
@@ -93,6 +107,7 @@ def _drill(folder: Path, rounds: int) -> None:
                 indexes = {row.index.name for row in rows if row.index}
                 assert leftovers == {row.name for row in rows} | indexes
                 built += bool(indexes)
+                assert _captions_match(writer)
             assert verify_collection(folder).is_sound
             # The operation after the last printed one may or may not have been committed.
             if found != _expected(following):

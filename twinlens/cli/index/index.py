@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from twinlens.cli.index.destination import bundle_for, ensure_collection
-from twinlens.cli.index.progress import BuildDisplay, warn_of_pictures
+from twinlens.cli.index import explore, items
+from twinlens.cli.index.building import add_index, bundle_for, ensure_collection, fill_collection
+from twinlens.cli.index.dedup import dedup
+from twinlens.cli.index.options import (
+    Folder,
+    KeepOption,
+    KindOption,
+    MaxDelete,
+    OptionalBundle,
+    Target,
+)
+from twinlens.cli.index.progress import BuildDisplay
+from twinlens.cli.index.snapshot import snapshot
 from twinlens.cli.options import (
     DeviceOption,
     Engines,
@@ -20,13 +31,7 @@ from twinlens.cli.options import (
     open_encoder,
 )
 from twinlens.cli.terminal import print_json, print_note
-from twinlens.errors import CollectionError, InputError
-from twinlens.index.ann.kinds import list_kinds
-
-if TYPE_CHECKING:
-    from twinlens.bundle.encoder import Encoder
-    from twinlens.index.maintenance import IndexPlan
-    from twinlens.index.writer import Writer
+from twinlens.errors import CollectionError
 
 app = typer.Typer(
     help="""Build and maintain collections of embeddings.
@@ -35,16 +40,15 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]
-OptionalBundle = Annotated[
-    str | None,
-    typer.Option("--bundle", "-b", help="Bundle; default: the collection's own, else `builtin`."),
-]
-KindOption = Annotated[str, typer.Option(help=f"{list_kinds()}.")]
-Target = Annotated[
-    float,
-    typer.Option(help="Recall@10 that every modality must reach.", min=0.5, max=0.999),
-]
+app.command()(items.add)
+app.command()(items.remove)
+app.command("list")(items.list_matching)
+app.command()(items.captions)
+app.command()(snapshot)
+app.command()(dedup)
+app.command()(explore.cluster)
+app.command()(explore.select)
+app.command()(explore.outliers)
 
 
 @app.command()
@@ -60,16 +64,8 @@ def build(
     path_column: Annotated[
         str | None, typer.Option(help="Column of a table that holds image paths.")
     ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep items that are not in this corpus.")
-    ] = False,
-    max_delete: Annotated[
-        str | None,
-        typer.Option(
-            help="Most items to delete that the corpus lacks, as 20% or 500; default: 20%, or 10.",
-            metavar="LIMIT",
-        ),
-    ] = None,
+    keep: KeepOption = False,
+    max_delete: MaxDelete = None,
     exif: Exif = None,
     place: Place = True,
     queries: Annotated[
@@ -89,45 +85,15 @@ def build(
     [bold]Example:[/] twinlens index build photos/ -o photos.index
     """
     from twinlens.index.ingest.builder import BuildOptions
-    from twinlens.index.ingest.builder import build as build_collection
     from twinlens.index.ingest.corpus import open_corpus
-    from twinlens.index.ingest.domain_check import check_domain
-    from twinlens.index.ingest.file_names import describe_unsupported
     from twinlens.index.maintenance import IndexPlan
-    from twinlens.index.stats import read_stats
-    from twinlens.index.writer import Writer
 
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
     encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, engine)
     ensure_collection(out, encoder)
-    with Writer(out) as writer, BuildDisplay() as display:
-        writer.collection.require_bundle(encoder.revision, encoder.name)
-        options = BuildOptions(batch, keep=keep, max_delete=max_delete, exif=exif, place=place)
-        progress = build_collection(writer, source, encoder, options, display.show)
-        _optimise(writer, encoder, queries, IndexPlan(kind, target), display)
-        warning = check_domain(writer, encoder.manifest)
-        summary = read_stats(writer.collection) | {
-            "embedded": progress.embedded,
-            "unchanged": progress.unchanged,
-            "removed": progress.removed,
-            "failed": progress.failed,
-            "left_out": dict(source.unsupported),
-        }
-    warn_of_pictures(warning, corpus, out)
-    if json:
-        print_json(summary)
-        return
-    print_note(
-        f"{out}: {summary['count']} items ({progress.embedded} embedded, {progress.unchanged}"
-        f" unchanged, {progress.removed} removed, {progress.failed} failed)"
-    )
-    if source.unsupported:
-        print_note(
-            f"skipped, unsupported format: {describe_unsupported(source.unsupported)}; convert them"
-        )
-    if progress.failed:
-        reason = progress.most_common_failure
-        print_note(f"failed items and reasons: {out / 'failures.jsonl'}; most often: {reason}")
+    options = BuildOptions(batch, keep=keep, max_delete=max_delete, exif=exif, place=place)
+    plan = IndexPlan(kind, target)
+    fill_collection(out, corpus, source, encoder, options, plan, queries, json)
 
 
 @app.command()
@@ -255,25 +221,5 @@ def import_collection(
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
         count = import_parts(writer, source, id_column)
-        _optimise(writer, encoder, None, IndexPlan(kind, target), display)
+        add_index(writer, encoder, None, IndexPlan(kind, target), display)
     print_note(f"{out}: {count} items imported")
-
-
-def _optimise(
-    writer: Writer, encoder: Encoder, queries: Path | None, plan: IndexPlan, display: BuildDisplay
-) -> None:
-    """Sample text queries if an index needs them, then compact and index."""
-    from twinlens.index.ann.samples import choose_texts
-    from twinlens.index.maintenance import needs_sample, optimise, store_sample
-
-    if encoder.manifest.text and (queries or needs_sample(writer, plan)):
-        given = queries.read_text(encoding="utf-8").split("\n") if queries else []
-        if queries and not any(map(str.strip, given)):
-            raise InputError(f"{queries} holds no query", field="queries")
-        sample = choose_texts(
-            writer.catalog, encoder.manifest.templates, [q.strip() for q in given if q.strip()]
-        )
-        display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
-        rows = encoder.embed_texts(list(sample.texts), input_type="query")
-        store_sample(writer, "text", rows, sample.source)
-    optimise(writer, plan, display.stage)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from twinlens.errors import InputError
 if TYPE_CHECKING:
     from twinlens.index.collection import Collection, Hit
     from twinlens.index.query.query import QueryPart
+    from twinlens.index.searching.request import SearchRequest
 
 
 def search(
@@ -31,6 +33,29 @@ def search(
     group: Annotated[
         float | None, typer.Option(help="Group near-duplicates of at least this cosine, e.g. 0.98.")
     ] = None,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Search captions for the words of the texts too.")
+    ] = False,
+    fusion: Annotated[
+        str, typer.Option(help="How --hybrid joins both lists: by `ranks` or by `weights`.")
+    ] = "ranks",
+    balance: Annotated[
+        float, typer.Option(help="Weight of the words in --hybrid, 0 to 1.", min=0, max=1)
+    ] = 0.5,
+    offset: Annotated[int, typer.Option(help="Hits to skip first.", min=0)] = 0,
+    diversity: Annotated[
+        float,
+        typer.Option(help="0: most similar hits; towards 1: hits unlike each other.", min=0, max=1),
+    ] = 0.0,
+    one_per: Annotated[
+        str | None,
+        typer.Option(
+            help="Return only the best item of each value of this field.", metavar="FIELD"
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell how the rows were searched, and both ranks.")
+    ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every item, without the index.")
     ] = False,
@@ -53,8 +78,26 @@ def search(
     """
     from twinlens.index.collection import Collection
     from twinlens.index.query.query import embed_query
+    from twinlens.index.searching.request import SearchRequest
+    from twinlens.index.searching.searching import search_collection
 
     parts = _parts(query or [], image or [], without or [])
+    if hybrid and not query:
+        raise InputError("--hybrid needs a text whose words it can search", field="hybrid")
+    request = SearchRequest(
+        k,
+        offset,
+        filter,
+        threshold,
+        exact,
+        " ".join(query or []) if hybrid else None,
+        fusion,
+        balance,
+        diversity,
+        one_per,
+        explain,
+    )
+    told: dict[str, Any] | None = None
     with Collection(folder) as collection:
         head = collection.head
         encoder = open_encoder(
@@ -63,17 +106,31 @@ def search(
         collection.require_bundle(encoder.revision, encoder.name)
         row = embed_query(parts, encoder, head.dim)
         if group is None:
-            hits = collection.search(row, k, filter=filter, threshold=threshold, exact=exact)[0]
+            answer = search_collection(collection, row, request)
+            hits = list(answer.hits)
+            told = {"path": answer.path, "reasons": list(answer.reasons)} if explain else None
         else:
+            _refuse_with_group(request)
             hits = collection.search_grouped(
                 row, k, similarity=group, filter=filter, threshold=threshold
             )
         unknown = _unknown_fields(collection, filter) if filter and not hits else ""
-    _print(hits, json)
+    _print(hits, json, told)
     if unknown:
         print_note(unknown)
     if show or sheet:
         _open_sheet(folder, " ".join(query or ["image"]), hits, sheet, show)
+
+
+def _refuse_with_group(request: SearchRequest) -> None:
+    """Refuse options that --group does not have."""
+    plain = request.words is None and not (request.offset or request.diversity or request.one_per)
+    if not plain or request.explain:
+        raise InputError(
+            "--group cannot be combined with --hybrid, --offset, --diversity, --one-per and"
+            " --explain; leave it out",
+            field="group",
+        )
 
 
 def _parts(texts: list[str], images: list[Path], without: list[str]) -> list[QueryPart]:
@@ -101,21 +158,44 @@ def _unknown_fields(collection: Collection, filter: str) -> str:
     return f"no item has a field {' or '.join(unknown)}; the fields are: {known_fields}"
 
 
-def _print(hits: list[Hit], json: bool) -> None:
+def _print(hits: list[Hit], json: bool, told: dict[str, Any] | None) -> None:
+    reasons = told["reasons"] if told else [None] * len(hits)
     if json:
-        print_json(
-            [
-                {"id": hit.id, "score": hit.score, "metadata": hit.metadata}
-                | ({"duplicates": list(hit.duplicates)} if hit.duplicates else {})
-                for hit in hits
-            ]
-        )
+        shown = [
+            {"id": hit.id, "score": hit.score, "metadata": hit.metadata}
+            | ({"duplicates": list(hit.duplicates)} if hit.duplicates else {})
+            | ({"explain": reason} if reason else {})
+            for hit, reason in zip(hits, reasons, strict=True)
+        ]
+        print_json({"hits": shown, "path": told["path"]} if told else shown)
         return
     if not hits:
         print_note("no hits")
-    for hit in hits:
+    for hit, reason in zip(hits, reasons, strict=True):
         copies = f"  (+{len(hit.duplicates)} alike)" if hit.duplicates else ""
-        typer.echo(f"{hit.score:.4f}  {hit.id}{copies}")
+        typer.echo(f"{hit.score:.4f}  {hit.id}{copies}{_describe(reason)}")
+    for line in _describe_path(told["path"]) if told else ():
+        print_note(line)
+
+
+def _describe(reason: dict[str, Any] | None) -> str:
+    """Return the rank and score of a hit in each list."""
+    parts = [
+        f"{name} {one['rank']} ({one['score']:.4f})" if one else f"not in {name}"
+        for name, one in (reason or {}).items()
+    ]
+    return f"  [{', '.join(parts)}]" if parts else ""
+
+
+def _describe_path(path: dict[str, Any]) -> Iterator[str]:
+    for part in path["parts"]:
+        rest = ", ".join(
+            f"{name} {value}" for name, value in part.items() if name not in ("part", "path")
+        )
+        yield f"{part['part']}: {part['path']}, {rest}"
+    known = {name: value for name, value in path["recall"].items() if value is not None}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in known.items()) or "not measured"
+    yield f"recall@10: {shown}" + (f", tuned to {path['tuned_to']}" if "tuned_to" in path else "")
 
 
 def _open_sheet(folder: Path, title: str, hits: list[Hit], sheet: Path | None, show: bool) -> None:

@@ -64,6 +64,14 @@ class AnnIndex:
         # The caller guarantees k rows: an incomplete result must not be returned.
         return None if found[1].min() < 0 else found
 
+    def plan(
+        self, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool
+    ) -> tuple[IndexParams, int] | None:
+        """Return the parameters that `search` uses and the number of lists, 0 without lists."""
+        index = self.open()
+        params = None if index is None else self._params(index, queries, k, allowed, filtered)
+        return None if index is None or params is None else (params, index.list_count)
+
     def open(self) -> Candidates | None:
         """Check and map the index once; if it is damaged, return None and set `damage`."""
         with self._lock:

@@ -61,6 +61,11 @@ class Candidates:
         most = max(1, self.index.nlist // 2)  # beyond this an exact scan is cheaper
         return tuple(probe for probe in self.kind.probes if probe <= most)
 
+    @property
+    def list_count(self) -> int:
+        """The number of lists; 0 for kinds without lists."""
+        return int(self.index.nlist) if self.kind.param == "nprobe" else 0
+
     @staticmethod
     def load(folder: Path, kind_name: str) -> Candidates:
         """Map an index whose bytes were checked; its lists stay in the page cache."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from twinlens.index.ann.words import WORDS
+from twinlens.index.storage.captions import CAPTION_FIELDS, LABEL_FIELDS, texts_in
 from twinlens.index.storage.catalog import Catalog
 
-CAPTION_FIELDS = ("caption", "captions", "text", "title", "description", "sentence", "alt")
-LABEL_FIELDS = ("label", "labels", "class", "cls", "category", "name", "tags", "keywords")
 ENOUGH = 200  # captions needed for a measurement
 LOOKED_AT = 20_000  # items sampled, approximately
 
@@ -38,8 +36,8 @@ def choose_texts(
     labels: set[str] = set()
     best: set[str] = set()  # each item's captions, or else its labels
     for item in catalog.items(step=max(1, -(-catalog.count() // LOOKED_AT))):
-        item_captions = _texts_in(item.metadata, CAPTION_FIELDS)
-        item_labels = _texts_in(item.metadata, LABEL_FIELDS)
+        item_captions = texts_in(item.metadata, CAPTION_FIELDS)
+        item_labels = texts_in(item.metadata, LABEL_FIELDS)
         captions.update(item_captions)
         labels.update(item_labels)
         best.update(item_captions or item_labels)
@@ -48,16 +46,6 @@ def choose_texts(
     words = sorted(labels) if len(labels) >= ENOUGH else sorted({*labels, *WORDS})
     filled = [template.format(word) for template in templates or ("{}",) for word in words]
     return TextSample(_draw(filled, count), "templates over words")
-
-
-def _texts_in(metadata: dict[str, Any], fields: Sequence[str]) -> set[str]:
-    found = set()
-    for field in fields:
-        value = metadata.get(field)
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, str) and one.strip():
-                found.add(one.strip())
-    return found
 
 
 def _draw(texts: Sequence[str], count: int) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 14px system-ui, sans-serif; margin: 2rem; background: Canvas; color: CanvasText;
        color-scheme: light dark; }}
+h2 {{ font-size: 1rem; }}
 main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem; }}
 figure {{ margin: 0; }}
 img {{ width: 100%; aspect-ratio: 1; object-fit: contain; background: #8882; }}
@@ -30,16 +31,25 @@ figcaption {{ overflow-wrap: anywhere; }}
 b {{ font-variant-numeric: tabular-nums; }}
 </style>
 <h1>{title}</h1>
-<main>
-{figures}
-</main></html>
+{groups}
+</html>
 """
 
 
 def write_sheet(hits: Sequence[Hit], title: str, path: Path) -> Path:
     """Write the page and return its path; a missing image leaves its figure empty."""
-    figures = "\n".join(_figure(hit) for hit in hits)
-    path.write_text(_PAGE.format(title=html.escape(title), figures=figures), encoding="utf-8")
+    return write_group_sheet([("", hits)], title, path)
+
+
+def write_group_sheet(groups: Sequence[tuple[str, Sequence[Hit]]], title: str, path: Path) -> Path:
+    """Write a page with a row of thumbnails under each heading, and return its path."""
+    parts = []
+    for heading, hits in groups:
+        figures = "\n".join(_figure(hit) for hit in hits)
+        above = f"<h2>{html.escape(heading)}</h2>\n" if heading else ""
+        parts.append(f"{above}<main>\n{figures}\n</main>")
+    page = _PAGE.format(title=html.escape(title), groups="\n".join(parts))
+    path.write_text(page, encoding="utf-8")
     return path
 
 

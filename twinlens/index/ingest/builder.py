@@ -41,6 +41,7 @@ from twinlens.index.writer import Writer, check_id
 
 CORPUS_NOTE = "corpus"
 Describe = Callable[[bytes], Mapping[str, str | float]]
+SEVERAL = b"several corpora"
 DECODED_TOGETHER = 8  # single tasks would cost a fifth of decoding a small image
 
 
@@ -130,9 +131,9 @@ def _digest(raw: bytes) -> str:
 
 def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
     """Record the corpus; raise if the collection was built from another one."""
-    name = corpus.name.encode()
+    name, has_items = corpus.name.encode(), writer.catalog.count() > 0
     before = writer.catalog.note(CORPUS_NOTE)
-    if before is None and writer.catalog.count() and not options.keep:
+    if before is None and has_items:
         before = b"an import or upserts"
     if before not in (None, name) and not options.keep:
         raise InputError(
@@ -140,9 +141,11 @@ def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
             " would delete those items: add --keep to keep both, or choose another folder",
             field="corpus",
         )
-    if before is None:
+    # A build from one of several corpora would delete the items of the others.
+    source = name if before is None else SEVERAL
+    if before not in (name, SEVERAL):
         with writer.catalog.writing() as transaction:
-            transaction.write_note(CORPUS_NOTE, name)
+            transaction.write_note(CORPUS_NOTE, source)
 
 
 def _decode_ahead(

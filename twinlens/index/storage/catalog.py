@@ -20,7 +20,7 @@ import orjson
 
 from twinlens.errors import CollectionError
 from twinlens.index.storage.commit_record import CommitLedger, check_epoch, check_log
-from twinlens.index.storage.database import CATALOG_NAME, connect
+from twinlens.index.storage.database import CATALOG_NAME, connect, count_frames
 from twinlens.index.storage.records import (
     FORMAT,
     Changes,
@@ -55,7 +55,7 @@ class Catalog:
         if write:
             try:
                 check_epoch(folder, record, epoch)
-                self._ledger = CommitLedger(folder, epoch)
+                self._ledger = CommitLedger(folder, epoch, count_frames(self._db))
                 self._promise_record()
             except BaseException:
                 self._db.close()
@@ -71,15 +71,20 @@ class Catalog:
 
     # --- reading ---------------------------------------------------------------------------
 
+    def select(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a query, for tables that have a module of their own."""
+        return self._all(sql, values)
+
     def version(self) -> int:
         """Return a number that changes when another connection commits; takes 3 microseconds."""
         return int(self._one("PRAGMA data_version")[0])
 
     def head(self) -> Head:
         """Return the current head."""
-        return head_from(self._read_head())
+        return head_from(self.raw_head())
 
-    def _read_head(self) -> dict[str, Any]:
+    def raw_head(self) -> dict[str, Any]:
+        """Return the head with the fields that only later versions know."""
         body, crc = self._one("SELECT body, crc FROM head")
         self._check(crc, body)
         raw: dict[str, Any] = json.loads(body)
@@ -225,7 +230,7 @@ class Catalog:
         with self._lock:
             self._execute("BEGIN IMMEDIATE")
             try:
-                transaction = Transaction(self._db, self._read_head())
+                transaction = Transaction(self._db, self.raw_head())
                 yield transaction
                 epoch = transaction.finish(new_generation)
                 self._execute("COMMIT")
@@ -266,12 +271,10 @@ class Catalog:
                 " restore the collection from a copy, or build it again"
             )
 
-    def _one(self, sql: str) -> Sequence[Any]:
-        rows = self._all(sql)
-        if not rows:
-            raise CollectionError(f"{self.path} is damaged: {sql!r} found nothing")
-        first: Sequence[Any] = rows[0]
-        return first
+    def _one(self, sql: str) -> Any:
+        if rows := self._all(sql):
+            return rows[0]
+        raise CollectionError(f"{self.path} is damaged: {sql!r} found nothing")
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:

@@ -18,8 +18,11 @@ from pathlib import Path
 from twinlens.errors import CollectionError
 from twinlens.index.storage.durable import sync
 from twinlens.index.storage.write_ahead_log import (
+    FRAME_HEADER_BYTES,
     HEADER_BYTES,
     find_bad_frame,
+    frame_end,
+    is_commit,
     is_header_sound,
     salt_of,
 )
@@ -57,14 +60,23 @@ class CommitRecord:
 
 
 class CommitLedger:
-    """Writes the record of a collection."""
+    """Writes the record of a collection.
 
-    def __init__(self, folder: Path, epoch: int) -> None:
+    `frames` is SQLite's number of committed frames in the log. The end of each commit is followed
+    from there, since the file may be longer: a commit that was killed or rolled back leaves frames
+    behind. SQLite's index of the log tells the same, but closing it would release SQLite's locks.
+    """
+
+    def __init__(self, folder: Path, epoch: int, frames: int = 0) -> None:
         self._log = str(folder / LOG_NAME)
+        self._salt, self._end = b"", HEADER_BYTES
         path = folder / RECORD_NAME
         is_new = not path.exists()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.write(epoch)
+        header = _read_log(folder, HEADER_BYTES)
+        if frames > 0 and len(header) == HEADER_BYTES:
+            self._salt, self._end = salt_of(header), frame_end(header, frames)
+        self._put(epoch)
         os.ftruncate(self._descriptor, len(CommitRecord(0).dump()))
         if is_new:
             os.fsync(self._descriptor)
@@ -75,11 +87,28 @@ class CommitLedger:
         try:
             log = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)  # on the path of every commit
         except FileNotFoundError:
-            header, size = b"", 0
+            self._salt, self._end = b"", HEADER_BYTES
         else:
-            header, size = os.pread(log, HEADER_BYTES, 0), os.fstat(log).st_size
-            os.close(log)
-        os.pwrite(self._descriptor, CommitRecord(epoch, salt_of(header), size).dump(), 0)
+            try:
+                self._follow(log)
+            finally:
+                os.close(log)
+        self._put(epoch)
+
+    def _follow(self, log: int) -> None:
+        """Move to the end of the commit that begins where the last one ended."""
+        header = os.pread(log, HEADER_BYTES, 0)
+        if salt_of(header) != self._salt:  # SQLite began the log anew
+            self._salt, self._end = salt_of(header), HEADER_BYTES
+        step = frame_end(header, 1) - HEADER_BYTES
+        while len(frame := os.pread(log, FRAME_HEADER_BYTES, self._end)) == FRAME_HEADER_BYTES:
+            self._end += step
+            if is_commit(frame):
+                break
+
+    def _put(self, epoch: int) -> None:
+        record = CommitRecord(epoch, self._salt, self._end if self._salt else 0)
+        os.pwrite(self._descriptor, record.dump(), 0)
 
     def record(self, epoch: int) -> None:
         """Write the record after a commit; a failure here does not undo the commit."""

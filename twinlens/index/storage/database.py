@@ -32,6 +32,11 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     return db
 
 
+def count_frames(db: sqlite3.Connection) -> int:
+    """Return the number of committed frames in the log, 0 without one; checkpoints what it can."""
+    return max(0, int(db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]))
+
+
 def _has_log(path: Path) -> bool:
     log = path.with_name(path.name + "-wal")
     return log.exists() and log.stat().st_size > 0

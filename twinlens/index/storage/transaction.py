@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from twinlens.index.storage.captions import CaptionWriter
 from twinlens.index.storage.records import (
     SegmentRow,
     checksum,
@@ -36,6 +37,7 @@ class Transaction:
         self._head = head = head_from(raw_head)
         self._next_rid = head.next_rid
         self._last_seq = head.last_seq
+        self.captions = CaptionWriter(db, raw_head)
 
     def replace_items(
         self, ids: Sequence[str], versions: Sequence[str], metadata: Sequence[dict[str, Any]]
@@ -49,6 +51,7 @@ class Transaction:
             "INSERT INTO items VALUES (?, ?, ?, ?, ?)",
             [(*row, checksum(*row)) for row in zip(rids, ids, versions, bodies, strict=True)],
         )
+        self.captions.insert(rids, metadata)
         return np.arange(rids.start, rids.stop, dtype=np.int64)
 
     def delete_items(self, ids: Iterable[str]) -> int:
@@ -125,7 +128,12 @@ class Transaction:
         self._db.execute("UPDATE head SET body = ?, crc = ?", (body, checksum(body)))
         return head.epoch
 
+    def catch_up_captions(self) -> bool:
+        """Index a batch of captions that are missing; return whether all are in."""
+        return self.captions.catch_up(self._next_rid)
+
     def _delete_row(self, rid: int) -> None:
+        self.captions.delete(rid)
         self._db.execute("DELETE FROM items WHERE rid = ?", (rid,))
         self._db.execute("DELETE FROM delta WHERE rid = ?", (rid,))
         self._last_seq += 1

@@ -38,9 +38,19 @@ def is_header_sound(log: bytes) -> bool:
     return _fold((0, 0), words) == _stored(header[24:32])
 
 
+def frame_end(header: bytes, frames: int) -> int:
+    """Return the size of a log up to the end of its n-th frame."""
+    return HEADER_BYTES + frames * (FRAME_HEADER_BYTES + _page_size(header))
+
+
+def is_commit(frame: bytes) -> bool:
+    """Return whether a frame, of which the header is enough, is the last one of its commit."""
+    return frame[4:8] != bytes(4)
+
+
 def find_bad_frame(log: bytes, size: int) -> int | None:
     """Return the number, from 1, of the first frame before `size` bytes that is damaged or cut."""
-    page = int.from_bytes(log[8:12], "big") or 65_536
+    page = _page_size(log)
     frame = FRAME_HEADER_BYTES + page
     wanted, there = ((end - HEADER_BYTES) // frame for end in (size, min(size, len(log))))
     table = np.frombuffer(log, np.uint8, there * frame, HEADER_BYTES).reshape(there, frame)
@@ -54,6 +64,10 @@ def find_bad_frame(log: bytes, size: int) -> int | None:
         if not has_salt or state != _stored(bytes(table[number - 1, 16:24])):
             return number
     return None if there == wanted else there + 1
+
+
+def _page_size(header: bytes) -> int:
+    return int.from_bytes(header[8:12], "big") or 65_536
 
 
 def _word_type(header: bytes) -> str:

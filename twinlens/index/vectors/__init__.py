@@ -1,6 +1,6 @@
 """Arithmetic on embeddings: rows, exact search, dimension reduction, FAISS setup, GPU copies.
 
 What must stay true: functions of arrays; nothing here knows a file, a record or a collection.
-Imported by: ann, collection, gallery, ingest, maintenance, query, snapshot, storage, verify and
-writer.
+Imported by: ann, collection, gallery, ingest, maintenance, query, searching, snapshot, storage,
+upkeep, verify and writer.
 """
