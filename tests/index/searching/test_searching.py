@@ -18,7 +18,7 @@ from twinlens.bundle.arrays import Rows
 from twinlens.bundle.encoder import open_bundle
 from twinlens.errors import InputError
 from twinlens.index.maintenance import IndexPlan, optimise
-from twinlens.index.searching.request import SearchAnswer, SearchRequest
+from twinlens.index.searching.request import SearchAnswer, SearchOptions
 from twinlens.index.searching.searching import search_collection
 from twinlens.index.writer import Writer, create_collection
 
@@ -46,7 +46,7 @@ def filled(writer: Writer, rows: Make) -> Writer:
 
 
 def ask(writer: Writer, query: Rows, **options: Any) -> SearchAnswer:
-    return search_collection(writer.collection, query, SearchRequest(**options, explain=True))
+    return search_collection(writer.collection, query, SearchOptions(**options, explain=True))
 
 
 def ids(answer: SearchAnswer) -> list[str]:
@@ -182,7 +182,7 @@ def test_an_explanation_names_the_path_and_its_recall(folder: Path, rows: Make) 
 )
 def test_a_request_that_means_nothing_is_refused(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError) as told:
-        SearchRequest(**options)
+        SearchOptions(**options)
     assert told.value.field == field
 
 
@@ -218,10 +218,10 @@ def test_hybrid_beats_both_of_its_parts_on_captions_with_rare_words(
         scores: dict[str, list[float]] = {"vector": [], "words": [], "ranks": [], "weights": []}
         for one, text, row in zip(asked, texts, encoder.embed_texts(texts), strict=True):
             requests = {
-                "vector": SearchRequest(),
-                "words": SearchRequest(words=text, balance=1.0),
-                "ranks": SearchRequest(words=text),
-                "weights": SearchRequest(words=text, fusion="weights"),
+                "vector": SearchOptions(),
+                "words": SearchOptions(words=text, balance=1.0),
+                "ranks": SearchOptions(words=text),
+                "weights": SearchOptions(words=text, fusion="weights"),
             }
             for name, request in requests.items():
                 found = ids(search_collection(writer.collection, row, request))

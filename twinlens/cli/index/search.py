@@ -15,7 +15,7 @@ from twinlens.errors import InputError
 if TYPE_CHECKING:
     from twinlens.index.collection import Collection, Hit
     from twinlens.index.query.query import QueryPart
-    from twinlens.index.searching.request import SearchRequest
+    from twinlens.index.searching.request import SearchOptions
 
 
 def search(
@@ -78,13 +78,13 @@ def search(
     """
     from twinlens.index.collection import Collection
     from twinlens.index.query.query import embed_query
-    from twinlens.index.searching.request import SearchRequest
+    from twinlens.index.searching.request import SearchOptions
     from twinlens.index.searching.searching import search_collection
 
     parts = _parts(query or [], image or [], without or [])
     if hybrid and not query:
         raise InputError("--hybrid needs a text whose words it can search", field="hybrid")
-    request = SearchRequest(
+    request = SearchOptions(
         k,
         offset,
         filter,
@@ -122,7 +122,7 @@ def search(
         _open_sheet(folder, " ".join(query or ["image"]), hits, sheet, show)
 
 
-def _refuse_with_group(request: SearchRequest) -> None:
+def _refuse_with_group(request: SearchOptions) -> None:
     """Refuse options that --group does not have."""
     plain = request.words is None and not (request.offset or request.diversity or request.one_per)
     if not plain or request.explain:

@@ -12,7 +12,7 @@ from twinlens.index.searching.fusion import RANKS, WEIGHTS
 
 
 @dataclass(frozen=True)
-class SearchRequest:
+class SearchOptions:
     """The options of a search.
 
     `words` adds a search of captions by these words (`fusion` joins both by `ranks` or `weights`;

@@ -1,4 +1,4 @@
-"""Answers a `SearchRequest` from a collection.
+"""Answers a `SearchOptions` from a collection.
 
 Without options it is `Collection.search`. Each option searches deeper and then chooses: hybrid
 joins two lists, `one_per` drops all but the best item of a value, `diversity` reorders, the offset
@@ -21,7 +21,7 @@ from twinlens.index.query.filters import Filter, field_values
 from twinlens.index.searching.diversity import diversify
 from twinlens.index.searching.explanation import explain_path
 from twinlens.index.searching.fusion import fuse
-from twinlens.index.searching.request import SearchAnswer, SearchRequest
+from twinlens.index.searching.request import SearchAnswer, SearchOptions
 from twinlens.index.snapshot import Snapshot
 from twinlens.index.storage.caption_build import match_captions, require_captions
 from twinlens.index.storage.records import Item
@@ -43,7 +43,7 @@ class _Candidate:
 
 
 def search_collection(
-    collection: Collection, embedding: npt.ArrayLike, request: SearchRequest
+    collection: Collection, embedding: npt.ArrayLike, request: SearchOptions
 ) -> SearchAnswer:
     """Return the answer to one query embedding."""
     query = unit_rows(embedding, collection.head.dim, "query")[0]
@@ -68,7 +68,7 @@ class _Search:
         snapshot: Snapshot,
         query: Floats,
         tree: Filter | None,
-        request: SearchRequest,
+        request: SearchOptions,
     ) -> None:
         self.collection = collection
         self.snapshot = snapshot
@@ -164,7 +164,7 @@ def _choose(search: _Search) -> SearchAnswer | None:
     )
 
 
-def _depth(request: SearchRequest) -> int:
+def _depth(request: SearchOptions) -> int:
     wanted = request.k + request.offset
     if request.words is not None:
         wanted = max(wanted, FUSED_DEPTH)
