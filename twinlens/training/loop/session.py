@@ -118,6 +118,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     net = try_network(config, folder)
     records = open_records(config, where, folder, ranks)
     model = open_run_model(config, folder, records.tokenizer, ranks, device, net)
+    _tell_frozen(model.net, ranks, display)
     data = load_run_data(config, records, display)
     health = _open_health(config, folder, data, model)
     return Session(
@@ -137,6 +138,13 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         step=model.step,
         saved=model.step,
     )
+
+
+def _tell_frozen(net: Network, ranks: Ranks, display: Display) -> None:
+    """Say how much of the network trains, if not all of it does."""
+    trains, total = net.count_parameters()
+    if ranks.first and trains < total:
+        display.say(f"{trains:,} of {total:,} parameters train; the others are frozen")
 
 
 def _join(config: Config) -> tuple[Ranks, torch.device]:

@@ -50,7 +50,7 @@ class CLIP(Objective):
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
-    dim: int = 256
+    dim: int = 256  # of the common space; 0 = that of the image tower
     hard_negatives: int = 0  # captions nearly true of an image: its own `negatives`, or made
     scale_init: float = 1 / 0.07
     crops: Crops = field(default_factory=lambda: gentle_crops())
@@ -118,8 +118,16 @@ def gentle_crops() -> Crops:
 
 
 def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
-    """Return a linear projection without bias for each tower."""
-    return {f"{side}_projection": nn.Linear(widths[side], dim, bias=False) for side in PATHS}
+    """Return a linear projection without bias for each tower.
+
+    At `dim` 0 the space is the image tower's own: only a text tower of another width is projected.
+    """
+    return {
+        f"{side}_projection": nn.Identity()
+        if not dim and widths[side] == widths["image"]
+        else nn.Linear(widths[side], dim or widths["image"], bias=False)
+        for side in PATHS
+    }
 
 
 def embed_pairs(net: Network, batch: Batch) -> BatchRows:

@@ -39,7 +39,7 @@ class SigLIP(Objective):
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
-    dim: int = 256
+    dim: int = 256  # of the common space; 0 = that of the image tower
     scale_init: float = 10.0
     bias_init: float = -10.0  # about -ln(batch) starts small batches near the chance value
     crops: Crops = field(default_factory=gentle_crops)
