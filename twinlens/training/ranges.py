@@ -160,6 +160,12 @@ def _check_together(config: Config) -> None:
             f" --set accumulate={math.gcd(settings.batch, settings.accumulate)}",
             field="batch",
         )
+    if "image" in objective.frozen() and settings.parallel == "fsdp":
+        raise InputError(
+            "locked is set, and parallel is fsdp, which would shard a tower that answers once;"
+            " --set parallel=ddp",
+            field="parallel",
+        )
     if "text" in objective.paths:
         _check_heads(settings, "text_width", "text_heads")
     if hasattr(objective, "attention_heads"):

@@ -56,6 +56,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         model.logit_scale.fill_(3.0)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
+                assert module.running_mean is not None and module.running_var is not None
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2)
     save_file(model.state_dict(), tmp_path / "clip.safetensors")

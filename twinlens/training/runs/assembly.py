@@ -41,7 +41,7 @@ def build_network(
     net = Network(parts, Pass(objective))
     if released:
         set_numbers(net, towers)
-    net.freeze([name for name in settings.freeze.split(",") if name])
+    net.freeze([*objective.frozen(), *(name for name in settings.freeze.split(",") if name)])
     return net
 
 
