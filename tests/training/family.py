@@ -15,7 +15,7 @@ from torch import nn
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.visual_tokenizer import Codes
-from twinlens.training.objective import Batch, Captions
+from twinlens.training.objective import Batch, Captions, Locked
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.runs.assembly import build_network
 from twinlens.training.seeds import generator
@@ -72,6 +72,8 @@ ALL = sorted(METHODS)
 # Other losses of a method, under the same proofs: its name, and what is set.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "clip-negatives": ("clip", {"hard_negatives": 2}),
+    "clip-locked": ("clip", {"locked": True}),
+    "siglip-locked": ("siglip", {"locked": True}),
     "dinov2-sinkhorn": ("dinov2", {"centring": "sinkhorn"}),
 }
 PROVEN = [*ALL, *VARIANTS]
@@ -148,6 +150,10 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
         extra["mask"] = draw_masks(draws, masks, (n, views["global"].shape[1], cells, cells))
     if (codes := config.objective.find_extra(Codes)) is not None:
         extra["codes"] = torch.randint(codes.size, (n, extra["mask"].shape[2]), generator=draws)
+    if config.objective.find_extra(Locked) is not None:
+        width = int(small_network(config)["image"].width)  # type: ignore[arg-type]
+        extra["locked"] = torch.randn(n, width, generator=draws).to(dtype)
+        views = {}
     return Batch(views, extra)
 
 
@@ -167,8 +173,11 @@ def write_images(folder: Path, n: int, *, side: int = SIDE, captions: bool = Tru
 
 
 def gradients(net: Network) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield each parameter's gradient."""
+    """Yield the gradient of each parameter that is not frozen."""
     for name, parameter in net.parts.named_parameters():
+        if not parameter.requires_grad:
+            assert parameter.grad is None, f"{name} is frozen and got a gradient"
+            continue
         assert parameter.grad is not None, f"{name} got no gradient"
         yield name, parameter.grad
 

@@ -24,17 +24,27 @@ Instance = TypeVar("Instance")
 class TrainingSettings:
     """Everything but the method's own settings."""
 
+    init: str = ""  # where towers start from; `start_from` takes the settings that go with it
+    freeze: str = ""  # parts or prefixes of parameters that stay as they are, with commas between
     encoder: str = "resnet18"
     pretrained: bool = False  # timm and open_clip: start from released weights
     image_size: int = 32
     stored_size: int = 0  # short side at which pictures are kept before cropping; 0 = 2 image_size
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    # How a picture is prepared for the encoder that is served: see `ImageSpec`.
+    resize: Literal["shortest", "longest", "squash"] = "shortest"
+    resize_to: int = 0  # side before the centre crop; 0 = image_size
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = (
+        "bicubic"
+    )
+    convert: Literal["before_resize", "after_resize"] = "before_resize"
     drop_path: float = 0.0  # share of images that skip a block, from 0 at the first block to this
     drop_path_even: bool = False  # the same at each block (our own vit-*)
     layer_scale: float = 0.0  # what a block's output is scaled by at first, learned; 0 = no scale
     norm_eps: float = 0.0  # of the towers' LayerNorms; 0 = as the encoder has it
 
+    text_encoder: str = "transformer"  # ours, or open_clip:ARCH
     text_width: int = 256
     text_depth: int = 2
     text_heads: int = 4

@@ -28,9 +28,10 @@ from twinlens.training.views.masks import Masks
 
 BatchRows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
-# Of a batch's extras, what encoders read and no loss sees. Padded to the longest text of a rank, so
-# not to be gathered over ranks.
-TEXTS = ("tokens", "negatives")
+# Of a batch's extras, what encoders read and no loss sees; not to be gathered over ranks, since
+# texts are padded to the longest of a rank.
+LOCKED = "locked"
+ENCODED = ("tokens", "negatives", LOCKED)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,15 @@ class Batch:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(next(iter(self.views.values())))
+        return len(self._any())
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self._any().device
+
+    def _any(self) -> Tensor:
+        return next(iter((self.views or self.extra).values()))
 
     def part(self, start: int, stop: int) -> Batch:
         """Return the rows `start` to `stop`."""
@@ -119,10 +128,18 @@ class Captions:
     negatives: int = 0
 
 
+@dataclass(frozen=True)
+class Locked:
+    """What the frozen image tower answers to each image, computed once: `extra["locked"]`.
+
+    There are no views then: the tower sees each picture as it is served.
+    """
+
+
 # `Masks`: `extra["mask"]` (n, views, patches) of the views `global`; `Codes`: `extra["codes"]`
 # (n, patches), their visual codes.
-Extra = Captions | Masks | Codes
-AnyExtra = TypeVar("AnyExtra", Captions, Masks, Codes)
+Extra = Captions | Masks | Codes | Locked
+AnyExtra = TypeVar("AnyExtra", Captions, Masks, Codes, Locked)
 
 
 @dataclass(frozen=True)
@@ -204,6 +221,10 @@ class Objective(abc.ABC):
     def find_extra(self, kind: type[AnyExtra]) -> AnyExtra | None:
         """Return the declared extra of a kind, if there is one."""
         return next((extra for extra in self.extras() if isinstance(extra, kind)), None)
+
+    def frozen(self) -> tuple[str, ...]:
+        """Return the parts that never train."""
+        return ("image",) if self.find_extra(Locked) is not None else ()
 
     def teacher(self, net: Network, batch: Batch) -> BatchRows:
         """Return the rows of the EMA teacher; called without gradient."""

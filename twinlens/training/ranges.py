@@ -47,7 +47,8 @@ _DECAY = Range(0, 1, below=True)
 # By key, or by method and key, or by the last part of a key with dots.
 RANGES: dict[str, Range] = {
     # Of every run.
-    "image_size": _NATURAL, "stored_size": _NOT_NEGATIVE, "mean": _SHARE, "std": _POSITIVE,
+    "image_size": _NATURAL, "stored_size": _NOT_NEGATIVE,
+    "resize_to": _NOT_NEGATIVE, "mean": _SHARE, "std": _POSITIVE,
     "text_width": _NATURAL, "text_depth": _NATURAL, "text_heads": _NATURAL,
     "vocabulary": Range(4), "context": Range(2),
     "steps": _NOT_NEGATIVE, "epochs": _NOT_NEGATIVE, "batch": _NATURAL, "accumulate": _NATURAL,
@@ -61,7 +62,8 @@ RANGES: dict[str, Range] = {
     "seed": _NOT_NEGATIVE, "save_every": _NOT_NEGATIVE, "keep": _NATURAL, "log_every": _NATURAL,
     "monitor_share": _NOT_NEGATIVE,
     # Of heads and towers.
-    "hidden": _NATURAL, "moco.hidden": _NOT_NEGATIVE, "dim": _NATURAL, "layers": _NOT_NEGATIVE,
+    "hidden": _NATURAL, "moco.hidden": _NOT_NEGATIVE, "dim": _NATURAL, "clip.dim": _NOT_NEGATIVE,
+    "siglip.dim": _NOT_NEGATIVE, "devise.dim": _NOT_NEGATIVE, "layers": _NOT_NEGATIVE,
     "mocov3.layers": _NATURAL, "narrow": _NATURAL, "bottleneck": _NATURAL, "prototypes": Range(2),
     "width": _NATURAL, "depth": _NATURAL, "attention_heads": _NATURAL,
     # Of losses.
@@ -157,6 +159,12 @@ def _check_together(config: Config) -> None:
             f"batch {settings.batch} does not divide into {settings.accumulate} micro-batches;"
             f" --set accumulate={math.gcd(settings.batch, settings.accumulate)}",
             field="batch",
+        )
+    if "image" in objective.frozen() and settings.parallel == "fsdp":
+        raise InputError(
+            "locked is set, and parallel is fsdp, which would shard a tower that answers once;"
+            " --set parallel=ddp",
+            field="parallel",
         )
     if "text" in objective.paths:
         _check_heads(settings, "text_width", "text_heads")

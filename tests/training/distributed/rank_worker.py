@@ -19,7 +19,7 @@ from tests.training.distributed import sharded
 from tests.training.family import PROVEN, is_coupled, small_batch, small_config, small_network
 from twinlens.training.distributed.ranks import Ranks, leave_ranks, wrap_ddp
 from twinlens.training.loop.gradients import Differentiator
-from twinlens.training.objective import TEXTS, Batch
+from twinlens.training.objective import ENCODED, Batch
 from twinlens.training.runs.assembly import synchronise_norms
 from twinlens.training.runs.state import State
 from twinlens.training.schedules import TrainingProgress
@@ -68,7 +68,7 @@ def cut_texts(batch: Batch) -> Batch:
     cut = {
         name: rows[..., : int((rows != 0).flatten(0, -2).any(dim=0).sum())]
         for name, rows in batch.extra.items()
-        if name in TEXTS
+        if name in ENCODED
     }
     return Batch(batch.views, {**batch.extra, **cut})
 

@@ -122,6 +122,12 @@ def ibot() -> Case:
     )
 
 
+def scored(**numbers: float) -> Callable[[], Case]:
+    """Return two towers' rows with numbers that their loss learns."""
+    shared = {name: np.array(value) for name, value in numbers.items()}
+    return lambda: dataclasses.replace(two_towers(), shared=shared)
+
+
 def with_negatives() -> Case:
     rows = {"x": draw(N, D), "y": draw(N, D, seed=1), "wrong": draw(N, 2, D, seed=2)}
     return Case(rows, shared={"scale": np.array(14.0)})
@@ -237,6 +243,20 @@ FAMILY = {
         lambda n: 1.5 * float(np.log(1024)),
     ),
     "dinov2-sinkhorn": Entry(ibot, ibot_sharp, ask_sinkhorn, lambda n: 1.5 * float(np.log(1024))),
+    "clip-locked": Entry(
+        scored(scale=14.0),
+        scored(scale=100.0),
+        lambda objective, case, rows: oracle.clip(rows["x"], rows["y"], rows["scale"][()]),
+        lambda n: float(np.log(n)),
+    ),
+    "siglip-locked": Entry(
+        scored(scale=10.0, bias=-2.0),
+        scored(scale=100.0, bias=-2.0),
+        lambda objective, case, rows: oracle.siglip(
+            rows["x"], rows["y"], rows["scale"][()], rows["bias"][()]
+        ),
+        lambda n: float(np.log(n) + (n - 1) * np.log(n / (n - 1))),
+    ),
     "clip-negatives": Entry(
         with_negatives,
         with_negatives_sharp,

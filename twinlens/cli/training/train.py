@@ -31,7 +31,6 @@ def train(
 
     [bold]Example:[/] twinlens train simclr photos/ --out run --set steps=1000
     """
-    from twinlens.training.config import apply_sets
     from twinlens.training.ranges import check_config
     from twinlens.training.recipes import describe_methods, open_recipe
 
@@ -40,7 +39,9 @@ def train(
         return
     if not method:
         raise InputError("name a method; twinlens train --list shows them", field="METHOD")
-    config = apply_sets(open_recipe(method, recipe), sets or [])
+    from twinlens.training.runs.starting import apply_pairs
+
+    config = apply_pairs(open_recipe(method, recipe), sets or [])
     check_config(config)
     if show:
         typer.echo(config.to_json(), nl=False)

@@ -1,4 +1,7 @@
-"""The batch of a step: images in this rank's order, their views, labels, and what a method adds."""
+"""The batch of a step: images in this rank's order, their views, labels, and what a method adds.
+
+Without groups of views no picture is read: a locked tower has seen them all.
+"""
 
 from __future__ import annotations
 
@@ -66,12 +69,12 @@ class Feeder:
 
     def batch(self, step: int) -> Batch:
         """Return this rank's part of the batch of `step`, on the device."""
-        pictures, records = self._fetched(step)
+        pictures, records = self._fetched(step) if self.maker.groups else (None, self._named(step))
         draws = generator(self.seed, step, self.ranks.rank, 5)
         extra = {"labels": self._labels[records].to(self.device)}
         # The order of draws is part of a run's numbers: captions, then views, then masks.
         extra |= self._extras(Draft(step, records, draws), needs_views=False)
-        views = self.maker(pictures.to(self.device), draws)
+        views = {} if pictures is None else self.maker(pictures.to(self.device), draws)
         extra |= self._extras(Draft(step, records, draws, views), needs_views=True)
         return Batch(views, extra)
 
@@ -87,6 +90,11 @@ class Feeder:
             if extra.needs_views == needs_views
             for name, rows in extra.make(draft).items()
         }
+
+    def _named(self, step: int) -> list[int]:
+        """Return the records of `step`, of which no view is made and nothing is read."""
+        places = self.order.positions(step, self.ranks.rank, self.ranks.world)
+        return [self.store.indices[place] for place in places]
 
     def _fetched(self, step: int) -> tuple[Pictures, list[int]]:
         """Return the images of `step`, and begin to read those of the next."""

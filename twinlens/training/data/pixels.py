@@ -7,7 +7,7 @@ next good one, whatever was decoded before: so the same step always sees the sam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -44,6 +44,10 @@ class PixelStore:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def know(self, good: Sequence[int], bad: Mapping[int, str]) -> None:
+        """Take it as known which records can be decoded; nothing is."""
+        self.indices, self.bad = list(good), dict(bad)
 
     def load(self, tick: Callable[[int], None] = lambda done: None) -> None:
         """Decode everything now if it fits in memory; `tick` is called with how many are done."""

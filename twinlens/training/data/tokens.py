@@ -21,19 +21,26 @@ from twinlens.training.config import TrainingSettings
 
 PAD, UNKNOWN, CLASS = "[PAD]", "[UNK]", "[CLS]"
 LEARNED, CLIP = "tokenizer.json", "tokenizer.clip.gz"  # the run's file, by kind
+OWN_TEXT = "transformer"
+PADDED = "attention looks both ways, so padding takes part in every embedding"
 CLIP_SIZE = 49408  # its ids; the next one is the padding, since id 0 is a word of its own
 
 
-def text_spec(settings: TrainingSettings) -> TextSpec:
-    """Return how the run's texts are read; the export fills in the file of the tower."""
+def text_spec(settings: TrainingSettings, *, cuts: bool = True) -> TextSpec:
+    """Return how the run's texts are read; the export fills in the file of the tower.
+
+    `cuts` tells whether the text tower takes texts cut to the longest of a batch.
+    """
     is_clip = settings.tokenizer == "clip"
+    is_own = settings.text_encoder == OWN_TEXT  # the one that tells padding apart
     return TextSpec(
         file="",
         tokenizer=CLIP if is_clip else LEARNED,
         tokenizer_kind="clip" if is_clip else "huggingface",
         context_length=settings.context,
-        pad_id=CLIP_SIZE if is_clip else 0,
-        cut_to_longest=True,
+        pad_id=CLIP_SIZE if is_clip and is_own else 0,
+        cut_to_longest=cuts,
+        padding_reason="" if cuts else PADDED,
     )
 
 
@@ -97,10 +104,11 @@ class RunTokenizer:
         self._tokenizer = open_tokenizer(self.spec, folder)
         is_clip = self.spec.tokenizer_kind == "clip"
         self.size = CLIP_SIZE + 1 if is_clip else _count_ids(folder / self.spec.tokenizer)
+        self.cuts = True
 
     def batch(self, texts: list[str]) -> NDArray[np.int64]:
-        """Return tokens (n, length), padded to the longest text."""
-        return self._tokenizer.batch(texts, cut=True)
+        """Return tokens (n, length), padded to the longest text, or to the context."""
+        return self._tokenizer.batch(texts, cut=self.cuts)
 
 
 def _count_ids(path: Path) -> int:

@@ -38,7 +38,10 @@ def data_are_constant(history: History) -> Verdict | None:
 
 
 def encoder_is_frozen(history: History) -> Verdict | None:
-    """Check whether any step moves the encoder."""
+    """Check whether any step moves the encoder, unless it is frozen by choice."""
+    config = history.config
+    if "image" in (*config.objective.frozen(), *config.settings.freeze.split(",")):
+        return None
     moved, slopes = history.all_recent("update/image"), history.all_recent("grad/image")
     if not moved or (max(moved) > 0 and max(slopes) > 0):
         return None

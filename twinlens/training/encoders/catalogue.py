@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
 from twinlens.training.encoders import resnet, vit
 from twinlens.training.encoders.foreign_vit import find_token_tower, resize_positions
+from twinlens.training.encoders.open_clip_pair import open_clip_model
 from twinlens.training.encoders.single_pixels import guard_single_pixels
 
 SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
@@ -51,7 +51,7 @@ def open_image_tower(
         model = open_timm_model(arch, image_size, pretrained and not path, branches)
         if path and tagged:
             load_timm_weights(model, Path(path))
-        return find_token_tower(model) or ForeignTower(model, image_size)
+        return as_tower(model, image_size)
     if name.startswith("open_clip:"):
         _refuse_branches(name, branches)
         return open_clip_tower(name.removeprefix("open_clip:"), image_size, tagged)
@@ -178,39 +178,12 @@ def _fit_positions(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Te
 
 def open_clip_tower(name: str, image_size: int, tagged: bool) -> nn.Module:
     """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`, for this size of image."""
-    try:
-        import open_clip
-    except ImportError:
-        raise MissingDependencyError("open_clip is absent; pip install open_clip_torch") from None
-    arch, _, weights = name.partition("/")
-    if arch not in open_clip.list_models():
-        close = difflib.get_close_matches(arch, open_clip.list_models(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise NotFoundError(f"encoder 'open_clip:{arch}' is unknown to open_clip{hint}")
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if weights and tagged and weights not in tags and not Path(weights).is_file():
-        known = ", ".join(tags) or "none"
-        raise NotFoundError(
-            f"encoder: {weights!r} is neither a file nor a tag of open_clip:{arch}; tags: {known}"
-        )
-    # What the weights were trained with is part of the architecture, whoever loads them.
-    trained = open_clip.pretrained.get_pretrained_cfg(arch, weights) if weights in tags else {}
-    try:
-        model = open_clip.create_model(
-            arch,
-            pretrained=weights if weights and tagged else None,
-            force_quick_gelu=bool(trained.get("quick_gelu", False)),
-            force_image_size=image_size,
-            pretrained_text=False,
-        )
-    except (RuntimeError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"encoder: {weights or arch!r} does not fit open_clip:{arch} at image_size"
-            f" {image_size}: {reason}",
-            field="encoder",
-        ) from None
-    return find_token_tower(model.visual) or ForeignTower(model.visual, image_size)
+    return as_tower(open_clip_model(name, image_size, tagged).visual, image_size)
+
+
+def as_tower(model: nn.Module, image_size: int) -> nn.Module:
+    """Return an image model of timm or open_clip as a tower with its `width`."""
+    return find_token_tower(model) or ForeignTower(model, image_size)
 
 
 def measure_width(model: nn.Module, image_size: int) -> int:

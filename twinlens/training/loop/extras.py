@@ -17,6 +17,7 @@ from twinlens.training.data.feeder import BatchExtra, Draft, sample_views
 from twinlens.training.data.negatives import Negatives
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.encoders.token_tower import TokenTower, side_step
+from twinlens.training.loop.locked import open_embeddings
 from twinlens.training.loop.run_data import RunData
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.visual_tokenizer import (
@@ -27,7 +28,7 @@ from twinlens.training.nn.visual_tokenizer import (
     provide_visual_tokenizer,
     read_visual_tokenizer,
 )
-from twinlens.training.objective import Captions
+from twinlens.training.objective import Captions, Locked
 from twinlens.training.progress import Display
 from twinlens.training.views.maker import ViewMaker
 from twinlens.training.views.masks import Masks, draw_masks
@@ -117,8 +118,15 @@ def _open_codes(extra: Codes, context: ExtraContext) -> BatchExtra:
     return PatchCodes(tokenizer.to(context.device))
 
 
+def _open_locked(extra: Locked, context: ExtraContext) -> BatchExtra:
+    found = context.data.locked
+    assert found is not None, "a locked tower that has not answered. This is a bug"
+    return open_embeddings(found)
+
+
 _OPENERS: Mapping[type, Callable[[Any, ExtraContext], BatchExtra]] = {
     Captions: _open_captions,
     Masks: _open_masks,
     Codes: _open_codes,
+    Locked: _open_locked,
 }

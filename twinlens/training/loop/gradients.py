@@ -22,8 +22,8 @@ from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.distributed.sharding import set_synchronised
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import (
+    ENCODED,
     REPRESENTATION,
-    TEXTS,
     Batch,
     BatchRows,
     LossInputs,
@@ -174,7 +174,7 @@ class Differentiator:
         batch: Batch,
         progress: TrainingProgress,
     ) -> BatchRows:
-        extra = {name: value for name, value in batch.extra.items() if name not in TEXTS}
+        extra = {name: value for name, value in batch.extra.items() if name not in ENCODED}
         rows = {name: value for name, value in rows.items() if name != REPRESENTATION}
         if self.objective.coupled:
             rows, teacher_rows, extra = (
@@ -195,10 +195,9 @@ class Differentiator:
         return self.objective.loss(inputs)
 
     def _precision(self, batch: Batch) -> contextlib.AbstractContextManager[Any]:
-        device = next(iter(batch.views.values())).device.type
         if self.autocast is None:
             return contextlib.nullcontext()
-        return torch.autocast(device, self.autocast)
+        return torch.autocast(batch.device.type, self.autocast)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, check_tokenizer, provide_tokenizer
 from twinlens.training.distributed.ranks import Ranks
+from twinlens.training.loop.locked import LockedRows
 from twinlens.training.progress import Display
 from twinlens.training.runs.run import BAD, prepare_folder
 
@@ -40,6 +41,7 @@ class RunData:
     store: PixelStore
     order: SampleOrder
     tokenizer: RunTokenizer | None
+    locked: LockedRows | None = None
 
 
 def open_records(config: Config, where: str, folder: Path, ranks: Ranks) -> RunRecords:
@@ -59,11 +61,21 @@ def open_records(config: Config, where: str, folder: Path, ranks: Ranks) -> RunR
     return RunRecords(source, classes, RunTokenizer(config.settings, folder) if has_text else None)
 
 
-def load_run_data(config: Config, records: RunRecords, display: Display) -> RunData:
-    """Decode the images that fit in memory, and put those that can be decoded in order."""
-    store = _load_pixels(records.source, config, display)
+def load_run_data(
+    config: Config, records: RunRecords, display: Display, locked: LockedRows | None = None
+) -> RunData:
+    """Decode the images that fit in memory, and put those that can be decoded in order.
+
+    With the answers of a `locked` tower none is decoded.
+    """
+    store = _open_pixels(records.source, config)
+    if locked is None:
+        _load_pixels(store, display)
+    else:
+        store.know(locked.records, locked.bad)
+    _tell_bad(store, display)
     order = SampleOrder(len(store), config.settings.batch, config.settings.seed)
-    return RunData(records.classes, store, order, records.tokenizer)
+    return RunData(records.classes, store, order, records.tokenizer, locked)
 
 
 def _write_cards(
@@ -79,17 +91,23 @@ def _write_cards(
     prepare_folder(folder, config, card)
 
 
-def _load_pixels(source: DataSource, config: Config, display: Display) -> PixelStore:
+def _open_pixels(source: DataSource, config: Config) -> PixelStore:
     settings = config.settings
     decode = WholePicture(stored_side(settings.stored_size, settings.image_size))
-    store = PixelStore(source, decode, memory_bytes=settings.memory_gb * 1e9)
-    count = len(source.records)
+    return PixelStore(source, decode, memory_bytes=settings.memory_gb * 1e9)
+
+
+def _load_pixels(store: PixelStore, display: Display) -> None:
+    count = len(store.source.records)
     store.load(lambda done: display.advance("decoding", done, count, {}))
+
+
+def _tell_bad(store: PixelStore, display: Display) -> None:
     if store.bad:
+        count = len(store.source.records)
         display.say(
             f"{len(store.bad)} of {count} images cannot be read and are left out; see {BAD}"
         )
-    return store
 
 
 def check_division(config: Config, ranks: Ranks) -> None:

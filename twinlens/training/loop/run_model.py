@@ -26,6 +26,7 @@ from twinlens.training.runs.checkpoints import (
     restore_optimizer,
 )
 from twinlens.training.runs.run import CHECKPOINTS
+from twinlens.training.runs.starting import load_run_weights
 from twinlens.training.runs.state import State
 
 
@@ -61,6 +62,14 @@ _TRIAL_VOCABULARY = 4
 
 
 def _build(config: Config, released: bool, make: Callable[[], Network]) -> Network:
+    """Build a network, with the weights that it starts from if they are `released`."""
+    net = _fetch(config, released, make)
+    if released:
+        load_run_weights(config, net)
+    return net
+
+
+def _fetch(config: Config, released: bool, make: Callable[[], Network]) -> Network:
     """Build a network; where its weights come from a hub, say what to do if they do not."""
     name = config.settings.encoder
     tag = name.partition("/")[2] if name.startswith("open_clip:") else ""
@@ -93,6 +102,7 @@ def open_run_model(
         is_new = found is None
         net = _build(config, is_new, lambda: open_network(config, tokenizer, released=is_new))
     synchronise_norms(net, config, ranks.world)
+    net.train()  # frozen parts stay in evaluation mode
     # Convolutions are up to half as fast again with channels last in memory, on CPU and GPU.
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = State(config.objective.state(), net, config.settings.seed).to(device)

@@ -21,10 +21,18 @@ from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.loop.extras import ExtraContext, open_extras
 from twinlens.training.loop.gradients import Differentiator
+from twinlens.training.loop.locked import LockedRows, provide_locked
 from twinlens.training.loop.monitors import Monitors
-from twinlens.training.loop.run_data import RunData, check_division, load_run_data, open_records
+from twinlens.training.loop.run_data import (
+    RunData,
+    RunRecords,
+    check_division,
+    load_run_data,
+    open_records,
+)
 from twinlens.training.loop.run_model import RunModel, open_run_model, try_network
 from twinlens.training.nn.network import Network
+from twinlens.training.objective import Locked
 from twinlens.training.progress import Display
 from twinlens.training.ranges import check_config
 from twinlens.training.runs.checkpoints import (
@@ -118,7 +126,9 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     net = try_network(config, folder)
     records = open_records(config, where, folder, ranks)
     model = open_run_model(config, folder, records.tokenizer, ranks, device, net)
-    data = load_run_data(config, records, display)
+    _tell_frozen(model.net, ranks, display)
+    locked = _ask_locked(config, model, records, ranks, device, display)
+    data = load_run_data(config, records, display, locked)
     health = _open_health(config, folder, data, model)
     return Session(
         config=config,
@@ -137,6 +147,31 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         step=model.step,
         saved=model.step,
     )
+
+
+def _ask_locked(
+    config: Config,
+    model: RunModel,
+    records: RunRecords,
+    ranks: Ranks,
+    device: torch.device,
+    display: Display,
+) -> LockedRows | None:
+    """Return what the image tower answers to all images, where it is locked."""
+    if config.objective.find_extra(Locked) is None:
+        return None
+    settings = config.settings
+    named = "/" in settings.encoder.partition(":")[2] or settings.pretrained or settings.init
+    if ranks.first and not named:
+        display.say("the locked image tower has random weights; --set init=SOURCE gives it others")
+    return provide_locked(config, model.net["image"], records.source, ranks, device, display)
+
+
+def _tell_frozen(net: Network, ranks: Ranks, display: Display) -> None:
+    """Say how much of the network trains, if not all of it does."""
+    trains, total = net.count_parameters()
+    if ranks.first and trains < total:
+        display.say(f"{trains:,} of {total:,} parameters train; the others are frozen")
 
 
 def _join(config: Config) -> tuple[Ranks, torch.device]:
@@ -158,7 +193,7 @@ def _open_feeder(
     display: Display,
 ) -> Feeder:
     settings = config.settings
-    views = config.objective.views()
+    views = config.objective.views() if data.locked is None else {}
     step = side_step(net["image"])
     maker = ViewMaker(views, settings.image_size, settings.mean, settings.std, step)
     context = ExtraContext(config, folder, data, net, maker, ranks, device, display)

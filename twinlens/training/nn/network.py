@@ -8,11 +8,13 @@ a deep copy: one that shares memory with its student collapses without a sign in
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from twinlens.errors import InputError
 
 
 class Network(nn.Module):
@@ -25,6 +27,7 @@ class Network(nn.Module):
         self.parts = nn.ModuleDict(parts)
         self._run = run
         self._owns = False
+        self._still: list[str] = []  # frozen parts, or modules within them
 
     def __getitem__(self, name: str) -> nn.Module:
         return self.parts[name]
@@ -44,6 +47,43 @@ class Network(nn.Module):
         """Return copies from now on: FSDP hooks results, and a view may lose its hook."""
         self._owns = True
 
+    def freeze(self, names: Sequence[str]) -> None:
+        """Take the gradient from parameters that `names` begin, dots included.
+
+        Their modules stay in evaluation mode: no dropout, and statistics of BatchNorm as they are.
+        """
+        modules = {name for name, _ in self.parts.named_modules()}
+        for name in names:
+            found = [own for full, own in self.parts.named_parameters() if _begins(name, full)]
+            if not found:
+                known = ", ".join(part for part in self.parts if [*self[part].parameters()])
+                raise InputError(
+                    f"freeze names {name!r}, with which no parameter begins; give parts or more of"
+                    f" a name with dots, such as image or image.blocks.0. Parts: {known}",
+                    field="freeze",
+                )
+            for parameter in found:
+                parameter.requires_grad_(False)
+        self._still += [name for name in names if name in modules]
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise InputError(
+                f"freeze={','.join(names)} leaves no parameter to train; freeze less",
+                field="freeze",
+            )
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Network:
+        """Set the mode of all modules but the frozen ones, which stay in evaluation mode."""
+        super().train(mode)
+        for name in self._still:
+            self.parts.get_submodule(name).eval()
+        return self
+
+    def count_parameters(self) -> tuple[int, int]:
+        """Return how many numbers train, and how many there are."""
+        counts = [(own.numel(), own.requires_grad) for own in self.parameters()]
+        return sum(count for count, trains in counts if trains), sum(count for count, _ in counts)
+
     def copy_frozen(self, names: tuple[str, ...]) -> Network:
         """Return a deep copy of the named parts that takes no gradient and drops no branch."""
         frozen = Network({name: copy.deepcopy(self.parts[name]) for name in names})
@@ -52,6 +92,10 @@ class Network(nn.Module):
                 setattr(module, "drop_prob", 0.0)  # noqa: B010 - modules of any class
         frozen.requires_grad_(False)
         return frozen
+
+
+def _begins(prefix: str, name: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
 
 
 class ScalarParameter(nn.Module):

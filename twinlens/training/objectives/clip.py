@@ -6,6 +6,8 @@ The scale is learned as a logarithm and clamped in place after each step, never 
 With `hard_negatives`, captions that are nearly true of the images stand as further columns among
 the texts that an image chooses from (Yuksekgonul et al. 2023, https://arxiv.org/abs/2210.01936);
 they ask for no image.
+With `locked`, the image tower is frozen and answers once (LiT: Zhai et al. 2022,
+https://arxiv.org/abs/2111.07991): the same loss, and only the text side trains.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from twinlens.training.nn.contrast import clip_loss, one_way_loss
 from twinlens.training.nn.network import Network, ScalarParameter
 from twinlens.training.objective import (
+    LOCKED,
     REPRESENTATION,
     Batch,
     BatchRows,
@@ -29,6 +32,7 @@ from twinlens.training.objective import (
     Declaration,
     Extra,
     HealthSpec,
+    Locked,
     LossInputs,
     Objective,
     per_view,
@@ -50,7 +54,8 @@ class CLIP(Objective):
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
-    dim: int = 256
+    dim: int = 256  # of the common space; 0 = that of the image tower
+    locked: bool = False  # the image tower is frozen, and its embeddings are computed once
     hard_negatives: int = 0  # captions nearly true of an image: its own `negatives`, or made
     scale_init: float = 1 / 0.07
     crops: Crops = field(default_factory=lambda: gentle_crops())
@@ -79,8 +84,8 @@ class CLIP(Objective):
         return rows | {"wrong": wrong}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Captions, and hard negatives if they are set."""
-        return (Captions(self.hard_negatives),)
+        """Captions, hard negatives if they are set, and the answers of a locked image tower."""
+        return Captions(self.hard_negatives), *lock(self.locked)
 
     def shared(self, net: Network) -> BatchRows:
         """Return the scale."""
@@ -118,14 +123,35 @@ def gentle_crops() -> Crops:
 
 
 def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
-    """Return a linear projection without bias for each tower."""
-    return {f"{side}_projection": nn.Linear(widths[side], dim, bias=False) for side in PATHS}
+    """Return a linear projection without bias for each tower.
+
+    At `dim` 0 the space is the image tower's own: only a text tower of another width is projected.
+    """
+    return {
+        f"{side}_projection": nn.Identity()
+        if not dim and widths[side] == widths["image"]
+        else nn.Linear(widths[side], dim or widths["image"], bias=False)
+        for side in PATHS
+    }
 
 
 def embed_pairs(net: Network, batch: Batch) -> BatchRows:
-    """Return image rows x and text rows y (n, dim) of a batch."""
+    """Return image rows x and text rows y (n, dim) of a batch.
+
+    Of a locked image tower the rows are there already; what is watched then is the text tower.
+    """
+    if LOCKED in batch.extra:
+        tower, projection = PATHS["text"]
+        read = net[tower](batch.extra["tokens"])
+        x = net[PATHS["image"][-1]](batch.extra[LOCKED])
+        return {REPRESENTATION: read.detach()[:, None], "x": x, "y": net[projection](read)}
     seen, x = per_view(net, PATHS["image"], batch.views["global"][:, :1])
     return {REPRESENTATION: seen, "x": x[:, 0], "y": embed_texts(net, batch.extra["tokens"])}
+
+
+def lock(locked: bool) -> tuple[Locked, ...]:
+    """Return what a method with a locked image tower declares."""
+    return (Locked(),) if locked else ()
 
 
 def embed_texts(net: Network, tokens: Tensor) -> Tensor:

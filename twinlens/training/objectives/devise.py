@@ -41,7 +41,7 @@ class DeViSE(Objective):
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
     health: ClassVar[HealthSpec] = HealthSpec(head="x", unit=("x", "y"))
 
-    dim: int = 256
+    dim: int = 256  # of the common space; 0 = that of the image tower
     margin: float = 0.1
     frozen_text: bool = False
     crops: Crops = field(default_factory=lambda: gentle_crops())

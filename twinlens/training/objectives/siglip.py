@@ -24,7 +24,7 @@ from twinlens.training.objective import (
     LossInputs,
     Objective,
 )
-from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, project_towers
+from twinlens.training.objectives.clip import PATHS, embed_pairs, gentle_crops, lock, project_towers
 from twinlens.training.views.crops import Crops
 
 
@@ -39,7 +39,8 @@ class SigLIP(Objective):
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
-    dim: int = 256
+    dim: int = 256  # of the common space; 0 = that of the image tower
+    locked: bool = False  # the image tower is frozen, and its embeddings are computed once
     scale_init: float = 10.0
     bias_init: float = -10.0  # about -ln(batch) starts small batches near the chance value
     crops: Crops = field(default_factory=gentle_crops)
@@ -49,8 +50,8 @@ class SigLIP(Objective):
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Captions."""
-        return (Captions(),)
+        """Captions, and the answers of a locked image tower."""
+        return Captions(), *lock(self.locked)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A linear projection for each tower, the learned scale and bias."""

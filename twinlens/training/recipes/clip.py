@@ -27,6 +27,28 @@ def default() -> Config:
     return Config("clip", CLIP(), settings)
 
 
+def lit() -> Config:
+    """A frozen image tower that knows pictures, and a small text tower that learns to name them.
+
+    After LiT (Zhai et al. 2022), at the size of a CPU: the tower answers once to each image.
+    twinlens train clip DATA --set init=SOURCE --recipe lit --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet10/stride2",
+        image_size=64,
+        epochs=40,
+        optimizer="adamw",
+        lr=1e-3,
+        lr_scaling="none",
+        warmup=20,
+        momentum=0.9,
+        beta2=0.98,
+        weight_decay=1e-4,
+        clip=1.0,
+    )
+    return Config("clip", CLIP(dim=0, locked=True), settings)
+
+
 def vit() -> Config:
     """ViT-S/16 at 224 pixels: Radford et al. 2021, tables 18 and 20, at a batch of 4096.
 

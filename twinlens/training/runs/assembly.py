@@ -8,12 +8,11 @@ from torch import nn
 from twinlens.errors import InputError
 from twinlens.training.config import Config
 from twinlens.training.data.tokens import RunTokenizer
-from twinlens.training.encoders.catalogue import BranchOptions, open_image_tower
-from twinlens.training.encoders.text import TextTransformer
 from twinlens.training.encoders.token_tower import TokenTower, side_step
 from twinlens.training.nn.batchnorm import convert_batchnorm
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import Batch, BatchRows, Objective
+from twinlens.training.runs.towers import open_towers, set_numbers
 from twinlens.training.seeds import mix
 from twinlens.training.views.masks import Masks
 
@@ -28,26 +27,8 @@ def build_network(
     settings, objective = config.settings, config.objective
     with torch.random.fork_rng():
         torch.manual_seed(mix(settings.seed, 3))
-        parts: dict[str, nn.Module] = {
-            "image": open_image_tower(
-                settings.encoder,
-                settings.image_size,
-                pretrained=settings.pretrained and released,
-                tagged=released,
-                branches=BranchOptions(
-                    settings.drop_path, settings.drop_path_even, settings.layer_scale
-                ),
-            )
-        }
-        if "text" in objective.paths:
-            parts["text"] = TextTransformer(
-                vocabulary,
-                settings.context,
-                settings.text_width,
-                settings.text_depth,
-                settings.text_heads,
-                pad_id,
-            )
+        towers = open_towers(config, vocabulary, pad_id, released=released)
+        parts = towers.parts
         widths = {name: int(tower.width) for name, tower in parts.items()}  # type: ignore[arg-type]
         check_patches(config, parts["image"])
         check_sides(config, parts["image"])
@@ -57,7 +38,11 @@ def build_network(
         if isinstance(parts["image"], TokenTower):
             widths |= {"patch": parts["image"].patch, "inner": parts["image"].inner}
         parts |= objective.heads(widths)
-    return Network(parts, Pass(objective))
+    net = Network(parts, Pass(objective))
+    if released:
+        set_numbers(net, towers)
+    net.freeze([*objective.frozen(), *(name for name in settings.freeze.split(",") if name)])
+    return net
 
 
 def check_patches(config: Config, tower: nn.Module) -> None:
@@ -134,9 +119,11 @@ def open_network(
     """Return the network of a run whose text tower, if any, speaks the tokenizer's ids."""
     if tokenizer is None:
         return build_network(config, released=released)
-    return build_network(
+    net = build_network(
         config, vocabulary=tokenizer.size, pad_id=tokenizer.spec.pad_id, released=released
     )
+    tokenizer.cuts = bool(getattr(net["text"], "cuts", True))
+    return net
 
 
 class Pass:

@@ -24,7 +24,6 @@ from twinlens.errors import ConflictError, NotFoundError
 from twinlens.training.config import Config, TrainingSettings, build, differences
 from twinlens.training.data.pixels import square_spec
 from twinlens.training.data.tokens import CLIP, LEARNED, RunTokenizer
-from twinlens.training.nn.network import Network
 from twinlens.training.nn.visual_tokenizer import FILE
 from twinlens.training.objectives import find_method
 from twinlens.training.runs.assembly import open_network
@@ -47,6 +46,7 @@ class TrainedRun:
     towers: Mapping[str, nn.Module]  # "image" and perhaps "text": to embeddings, not yet unit
     checkpoint: Path
     image_encoder: nn.Module  # the image tower alone, before any projection
+    text_encoder: nn.Module | None  # the text tower alone
     learned: Mapping[str, float]  # numbers of the loss: a two-tower method's `scale` and `bias`
 
 
@@ -73,7 +73,7 @@ def open_run(folder: Path) -> TrainedRun:
     net = open_network(config, tokenizer, released=False)
     net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
     if objective.served == "teacher":
-        _load_teacher(net, checkpoint.tensors[STATE])
+        net.parts.load_state_dict(teacher_weights(checkpoint.tensors[STATE]), strict=False)
     net.eval().requires_grad_(False)
     towers = {
         side: nn.Sequential(*(net[part] for part in path)) for side, path in objective.paths.items()
@@ -90,23 +90,30 @@ def open_run(folder: Path) -> TrainedRun:
         checkpoint=found,
         towers=towers,
         image_encoder=net["image"],
+        text_encoder=net["text"] if has_text else None,
         learned=numbers,
     )
 
 
 def image_spec(settings: TrainingSettings) -> ImageSpec:
     """Return how an image is prepared for the encoder: what evaluation, export and server do."""
-    spec = square_spec(settings.image_size)
-    return dataclasses.replace(spec, mean=settings.mean, std=settings.std)
+    return dataclasses.replace(
+        square_spec(settings.image_size),
+        mean=settings.mean,
+        std=settings.std,
+        resize=settings.resize,
+        resize_to=settings.resize_to or settings.image_size,
+        interpolation=settings.interpolation,
+        convert=settings.convert,
+    )
 
 
-def _load_teacher(net: Network, state: Mapping[str, Tensor]) -> None:
-    """Overwrite the parts that have an EMA teacher with the teacher's weights."""
+def teacher_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the parts that have an EMA teacher: the teacher's."""
     prefix = "ema_teacher.parts."
-    weights = {
+    return {
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
-    net.parts.load_state_dict(weights, strict=False)
 
 
 def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinlens.errors import NotFoundError
-from twinlens.training.config import apply_sets
 from twinlens.training.doctor.examination import examine
 from twinlens.training.doctor.verdict import SICK
 from twinlens.training.evaluation.embeddings import embed_source, open_embedder
@@ -25,6 +24,7 @@ from twinlens.training.recipes import open_recipe
 from twinlens.training.report.charts import draw_page, draw_points
 from twinlens.training.runs.checkpoints import find_checkpoint
 from twinlens.training.runs.run import CHECKPOINTS
+from twinlens.training.runs.starting import apply_pairs
 
 LIMIT = 2000  # images that an encoder is judged by
 COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "doctor")
@@ -114,7 +114,7 @@ def run_study(
 ) -> list[StudyRow]:
     """Train and judge every variant, with `sets` applied first; write table and plot."""
     configs = [
-        apply_sets(open_recipe(variant.method, "default"), [*sets, *variant.sets])
+        apply_pairs(open_recipe(variant.method, "default"), [*sets, *variant.sets])
         for variant in study.variants
     ]
     for config in configs:  # all of them, before hours go into the first

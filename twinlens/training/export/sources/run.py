@@ -94,10 +94,11 @@ class ClassAttention(nn.Module):
 
 
 def _text_tower(run: TrainedRun) -> TextTower:
-    spec = text_spec(run.config.settings)
+    cuts = bool(getattr(run.text_encoder, "cuts", True))
+    spec = text_spec(run.config.settings, cuts=cuts)
     source = run.folder / spec.tokenizer
 
     def write(target: Path) -> None:
         shutil.copyfile(source, target)
 
-    return TextTower(run.towers["text"], spec, write)
+    return TextTower(run.towers["text"], spec, write, padding_reason=spec.padding_reason)

@@ -1,0 +1,127 @@
+"""The towers of a run, new or with the weights of its `init`.
+
+What must stay true: a network is built whole without the weights of `init`, so that a checkpoint
+can be read when their file is gone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from twinlens.errors import InputError
+from twinlens.training.config import Config, TrainingSettings
+from twinlens.training.data.tokens import OWN_TEXT
+from twinlens.training.encoders.catalogue import BranchOptions, as_tower, open_image_tower
+from twinlens.training.encoders.open_clip_pair import Pair, open_clip_pair
+from twinlens.training.encoders.text import TextTransformer
+from twinlens.training.nn.network import Network
+
+KINDS = ("open_clip:", "timm:")
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Towers by name, and the scale and bias that their weights came with."""
+
+    parts: dict[str, nn.Module]
+    scale: float | None = None
+    bias: float | None = None
+
+
+def starts_from_run(settings: TrainingSettings) -> bool:
+    """Tell whether the weights to start from are those of another run."""
+    return bool(settings.init) and not settings.init.startswith(KINDS)
+
+
+def open_towers(config: Config, vocabulary: int, pad_id: int, *, released: bool) -> Towers:
+    """Return the towers that the settings name; `released` loads weights that a name brings."""
+    settings = config.settings
+    released = released and not starts_from_run(settings)
+    _check_init(settings)
+    if "text" in config.objective.paths and settings.text_encoder != OWN_TEXT:
+        return _open_pair(settings, vocabulary, released)
+    image = open_image_tower(
+        settings.encoder,
+        settings.image_size,
+        pretrained=settings.pretrained and released,
+        tagged=released,
+        branches=BranchOptions(settings.drop_path, settings.drop_path_even, settings.layer_scale),
+    )
+    if "text" not in config.objective.paths:
+        return Towers({"image": image})
+    text = TextTransformer(
+        vocabulary,
+        settings.context,
+        settings.text_width,
+        settings.text_depth,
+        settings.text_heads,
+        pad_id,
+    )
+    return Towers({"image": image, "text": text})
+
+
+def set_numbers(net: Network, towers: Towers) -> None:
+    """Start the scale and bias of the loss, if it has them, from those of the weights."""
+    if towers.scale is not None and "scale" in net:
+        _fill(net["scale"], math.log(towers.scale))
+    if towers.bias is not None and "bias" in net:
+        _fill(net["bias"], towers.bias)
+
+
+@torch.no_grad()
+def _fill(part: nn.Module, value: float) -> None:
+    part.get_parameter("value").fill_(value)
+
+
+def _check_init(settings: TrainingSettings) -> None:
+    """Refuse an `init` whose settings were not taken."""
+    for kind in KINDS:
+        if settings.init.startswith(kind) and settings.encoder != settings.init:
+            raise InputError(
+                f"init is {settings.init!r}, and encoder {settings.encoder!r}; the encoder comes"
+                " with init, so leave encoder out, or leave init out",
+                field="encoder",
+            )
+
+
+def _open_pair(settings: TrainingSettings, vocabulary: int, released: bool) -> Towers:
+    name = settings.text_encoder
+    if settings.encoder != name:
+        raise InputError(
+            f"text_encoder is {name!r} and encoder {settings.encoder!r}; both towers come from one"
+            f" model: --set init={name}, or --set text_encoder={OWN_TEXT}",
+            field="text_encoder",
+        )
+    if settings.drop_path or settings.layer_scale:
+        raise InputError(
+            f"encoder {name!r} has no branches to drop or scale; --set drop_path=0 layer_scale=0",
+            field="drop_path" if settings.drop_path else "layer_scale",
+        )
+    found = open_clip_pair(name.removeprefix("open_clip:"), settings.image_size, released)
+    _check_texts(settings, found, vocabulary)
+    image = as_tower(found.visual, settings.image_size)
+    loaded = (found.scale, found.bias) if released else (None, None)
+    return Towers({"image": image, "text": found.text}, *loaded)
+
+
+def _check_texts(settings: TrainingSettings, found: Pair, vocabulary: int) -> None:
+    """Refuse texts that are longer, or of more tokens, than the text tower knows."""
+    known = found.text.context
+    longer = settings.context > known
+    if longer or (settings.context < known and not found.text.cuts):
+        raise InputError(
+            f"context is {settings.context}, and the text tower of {settings.text_encoder!r} takes"
+            f" {'at most' if longer else 'exactly'} {known} tokens; --set context={known}",
+            field="context",
+        )
+    # CLIP's tokenizer counts one id more than it writes: that of our own towers' padding.
+    if vocabulary > found.text.vocabulary + 1:
+        raise InputError(
+            f"the tokenizer has {vocabulary} ids, and the text tower of {settings.text_encoder!r}"
+            f" knows {found.text.vocabulary}; leave tokenizer as init sets it",
+            field="tokenizer",
+        )
