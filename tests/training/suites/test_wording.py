@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
 from twinlens.training.data.word_kinds import WORD
 from twinlens.training.suites.composition import is_well_formed, write_composition
-from twinlens.training.suites.material import Exhibit, Material
+from twinlens.training.suites.material import Exhibit, Material, read_material
 from twinlens.training.suites.rules import RULES
 from twinlens.training.suites.wording import Caption, Vocabulary, mend_articles
 
@@ -72,6 +74,16 @@ def test_captions_that_would_give_the_answer_away_are_left_out() -> None:
     assert is_well_formed("an apple on a bed")
     assert not is_well_formed("a apple on a bed")
     assert not is_well_formed("A DOG ON A BED")
+
+
+def test_photographs_with_five_captions_give_thousands_of_pairs() -> None:
+    folder = os.environ.get("TWINLENS_DATA")
+    if folder is None:
+        pytest.skip("TWINLENS_DATA is not set")
+    material = read_material(f"{folder}/coco_mini/test.zip", 0)
+    sheet = write_composition(material, ("{}",), 0)
+    assert len(sheet.questions) >= 2000
+    assert {question.group for question in sheet.questions} == set(RULES)
 
 
 def test_no_pair_is_true_twice_and_listed_negatives_are_asked() -> None:

@@ -13,8 +13,7 @@ from PIL import Image, ImageColor, ImageOps
 from twinlens.demo.drawings import ANIMALS, COLOURS, SHAPES, THINGS
 from twinlens.demo.picture import Pen
 from twinlens.training.data.word_kinds import WORD
-from twinlens.training.suites.material import Material
-from twinlens.training.suites.pictures import decode_picture
+from twinlens.training.suites.material import Material, decode_picture
 from twinlens.training.suites.sheet import Sheet
 
 SIDE = 192

@@ -1,6 +1,7 @@
 """The user's pictures as the suites take them: bytes, captions and labels, those that decode.
 
-What must stay true: which pictures are drawn depends on the data and the seed alone.
+What must stay true: which pictures are drawn depends on the data and the seed alone; a picture that
+a suite changes is decoded alike for every encoder, so that all see the same pixels.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from twinlens.bundle.image.image_source import ImageLimits, open_image
+from twinlens.bundle.image.image_source import ImageLimits, ImageSource, decoding, open_image
+from twinlens.bundle.image.orientation import read_orientation, turn_upright
+from twinlens.bundle.image.resampling import to_eight_bits
 from twinlens.errors import ImageError, InputError
 from twinlens.training.data.records import DataSource, Record
 from twinlens.training.data.sources import open_source
+
+SIDE = 224  # of the short side; larger pictures are reduced before they are changed
 
 
 @dataclass(frozen=True)
@@ -71,3 +77,25 @@ def _read(source: DataSource, place: int) -> Exhibit | None:
     except (ImageError, OSError, KeyError):
         return None
     return Exhibit(record.key, data, record.label, record.captions, record.negatives)
+
+
+def decode_picture(source: ImageSource, side: int = SIDE) -> Image.Image:
+    """Return the picture upright in RGB, its short side at most `side`."""
+    image = open_image(source, ImageLimits())
+    with decoding():
+        image.load()
+    upright = turn_upright(to_eight_bits(image), read_orientation(image))
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        upright = Image.alpha_composite(white, layer)
+    return shrink_picture(upright.convert("RGB"), side)
+
+
+def shrink_picture(image: Image.Image, side: int) -> Image.Image:
+    """Return the image with a short side of at most `side`."""
+    short = min(image.size)
+    if short <= side:
+        return image
+    size = tuple(max(1, round(length * side / short)) for length in image.size)
+    return image.resize((size[0], size[1]), Image.Resampling.BICUBIC)

@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 from twinlens.bundle.image.image_source import ImageSource
-from twinlens.training.suites.pictures import decode_picture
+from twinlens.training.suites.material import decode_picture
 from twinlens.training.suites.result import Case, Measure, Result
 
 _SIDE = 128  # of a shown picture

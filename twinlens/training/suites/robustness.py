@@ -11,8 +11,7 @@ import numpy as np
 
 from twinlens.demo.drawings import draw_all
 from twinlens.training.suites.corruptions import CORRUPTIONS, STRENGTHS, corrupt_picture
-from twinlens.training.suites.material import Material
-from twinlens.training.suites.pictures import decode_picture
+from twinlens.training.suites.material import Material, decode_picture
 from twinlens.training.suites.sheet import Question, Sheet
 
 PICTURES = 64

@@ -12,8 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from twinlens.demo.drawings import ANIMALS, THINGS
 from twinlens.demo.picture import Pen
-from twinlens.training.suites.material import Material
-from twinlens.training.suites.pictures import decode_picture
+from twinlens.training.suites.material import Material, decode_picture
 from twinlens.training.suites.sheet import Sheet
 
 SIDE = 224

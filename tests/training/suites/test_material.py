@@ -11,8 +11,7 @@ from PIL import Image
 
 from twinlens.errors import InputError
 from twinlens.training.suites.association import find_thing, tint_picture
-from twinlens.training.suites.material import read_material
-from twinlens.training.suites.pictures import decode_picture
+from twinlens.training.suites.material import decode_picture, read_material
 from twinlens.training.suites.relations import draw_scene
 from twinlens.training.suites.typographic import write_on
 
