@@ -105,6 +105,11 @@ BAD_IMPORTS = [
         "import twinlens.training.loop",
         "twinlens.training.nn.heads -> twinlens.training.loop",
     ),
+    (
+        "training/suites/sheet.py",
+        "import twinlens.training.seeds",
+        "twinlens.training.seeds -> torch",
+    ),
     ("client/plans.py", "import torch", "twinlens.client.plans -> torch"),
     ("client/meter.py", "import onnxruntime", "twinlens.client.meter -> onnxruntime"),
     ("client/plans.py", "import twinlens.serving", "twinlens.client.plans -> twinlens.serving"),

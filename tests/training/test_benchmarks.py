@@ -105,3 +105,13 @@ def test_the_monitors_benchmark_counts_their_share(tmp_path: Path) -> None:
     run_benchmark("monitors.py", "--quick", "--json", str(tmp_path / "monitors.json"))
     share = json.loads((tmp_path / "monitors.json").read_text())["bars"]["monitors_share"]["value"]
     assert 0 < share < 0.05
+
+
+@pytest.mark.slow
+def test_the_evaluation_asks_drawings_where_there_are_no_data(tmp_path: Path) -> None:
+    out = run_benchmark("evaluation.py", "--quick", "--json", str(tmp_path / "evaluation.json"))
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    suites = {row["suite"] for row in rows}
+    assert suites == {"relations", "association", "typographic", "robustness"}
+    assert all(row["low"] <= row["score"] <= row["high"] for row in rows)
+    assert "coco_mini/test.zip left out" in out

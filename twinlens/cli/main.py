@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "study": ("twinlens.cli.training.study", "study", "Train an encoder"),
     "doctor": ("twinlens.cli.training.doctor", "doctor", "Train an encoder"),
     "eval": ("twinlens.cli.training.evaluate", "evaluate", "Train an encoder"),
+    "compare": ("twinlens.cli.training.compare", "compare", "Train an encoder"),
 }
 
 # Where settings stand that are no options, by command.

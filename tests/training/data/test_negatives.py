@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tests.training.family import small_config, write_images
-from twinlens.training.data.negatives import COLOURS, NUMBERS, WORD, Negatives, find_nouns
+from twinlens.training.data.negatives import Negatives
 from twinlens.training.data.records import Record, fingerprint
 from twinlens.training.data.sources import open_source
+from twinlens.training.data.word_kinds import COLOURS, NUMBERS, WORD, find_nouns
 from twinlens.training.seeds import generator
 
 CAPTIONS = (

@@ -1,29 +1,77 @@
-"""`twinlens eval RUN_OR_BUNDLE DATA`: what an encoder is worth, in numbers."""
+"""`twinlens eval`: what an encoder is worth, in numbers, or by suites of questions."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import Json
-from twinlens.cli.terminal import print_json
+from twinlens.cli.options import Json, open_encoder
+from twinlens.cli.terminal import print_json, print_note
+from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.training.suites.result import Measure, Result
+
+SuiteNames = Annotated[
+    str, typer.Option(help="Suites of questions, comma between them; `all`: those DATA allow.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the questions and intervals.", min=0)]
+_SHOWN_GROUPS = 30
 
 
 def evaluate(
-    encoder: Annotated[str, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run or a bundle.")],
-    where: Annotated[str, typer.Argument(metavar="DATA", help="Data to be judged on.")],
+    encoder: Annotated[str, typer.Argument(metavar="[ENCODER]", help="A run or a bundle.")] = "",
+    where: Annotated[str, typer.Argument(metavar="[DATA]", help="Data to be judged on.")] = "",
+    suite: SuiteNames = "",
+    list_suites: Annotated[
+        bool, typer.Option("--list", help="Print what each suite asks and which data it needs.")
+    ] = False,
     bank: Annotated[
         str,
         typer.Option(help="Labelled data that kNN and probes learn from; default: half of DATA."),
     ] = "",
     limit: Annotated[int, typer.Option(help="Images of each at most; 0: all.", min=0)] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file for the suites, with the worst cases.")
+    ] = None,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure kNN, linear probe, few-shot, zero-shot, retrieval and spectrum.
+    """Measure kNN, linear probe, few-shot, zero-shot, retrieval and spectrum, or ask suites.
+
+    Suites ask bundles and need no torch; each score has chance and a 95 % interval beside it.
 
     [bold]Example:[/] twinlens eval run test.zip --bank train.zip
+
+    [bold]Example:[/] twinlens eval builtin test.zip --suite all --report report.html
     """
+    if list_suites:
+        _print_suites()
+    elif not encoder:
+        raise InputError("ENCODER is missing; give a run, a bundle or `builtin`", field="ENCODER")
+    elif suite:
+        _ask(encoder, where, suite, limit=limit, seed=seed, report=report, as_json=as_json)
+    elif not where:
+        raise InputError(
+            "DATA is missing; give data to be judged on, or ask by `--suite relations`",
+            field="DATA",
+        )
+    elif report is not None:
+        raise InputError("--report shows suites; choose them by `--suite all`", field="--report")
+    else:
+        _measure(encoder, where, bank, limit, as_json)
+
+
+def _print_suites() -> None:
+    from twinlens.training.suites.catalogue import describe_suites
+
+    for line in describe_suites():
+        typer.echo(line)
+
+
+def _measure(encoder: str, where: str, bank: str, limit: int, as_json: bool) -> None:
     from twinlens.training.evaluation.report import evaluate_encoder
     from twinlens.training.progress import open_display
 
@@ -37,3 +85,64 @@ def evaluate(
         return
     for name, value in found.items():
         typer.echo(f"{name:<24} {value}")
+
+
+def _ask(
+    encoder: str,
+    where: str,
+    names: str,
+    *,
+    limit: int,
+    seed: int,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    from twinlens.training.suites.catalogue import pick_suites, run_suite
+    from twinlens.training.suites.examinee import make_examinee
+    from twinlens.training.suites.material import Material, read_material
+    from twinlens.training.suites.report import write_report
+
+    check_bundle(encoder)
+    examinee = make_examinee(open_encoder(encoder))
+    material = read_material(where, limit, seed=seed) if where else Material("no data")
+    if material.unreadable:
+        print_note(f"{material.unreadable} images of {where} cannot be decoded and are left out")
+    results = []
+    for suite in pick_suites(names, material):
+        result = run_suite(suite, examinee, material, seed=seed)
+        results.append(result)
+        if not as_json:
+            _print_result(result)
+    if as_json:
+        print_json([result.to_json() for result in results])
+    if report is not None:
+        write_report(report, f"{examinee.name} on {material.name}", results)
+        print_note(f"wrote {report}")
+
+
+def check_bundle(encoder: str) -> None:
+    """Raise for a run: suites ask bundles."""
+    if (Path(encoder) / "config.json").is_file() and not (Path(encoder) / "bundle.json").is_file():
+        raise InputError(
+            f"{encoder} is a run, and suites ask bundles; export it first:"
+            f" twinlens export {encoder} -o BUNDLE",
+            field="ENCODER",
+        )
+
+
+def _print_result(result: Result) -> None:
+    typer.secho(f"{result.suite:<24} {_show(result.measure)}", bold=True)
+    if len(result.groups) <= _SHOWN_GROUPS:
+        for name, measure in result.groups.items():
+            typer.echo(f"  {name:<22} {_show(measure)}")
+    for name, value in result.numbers.items():
+        typer.echo(f"  {name:<22} {value:g}")
+
+
+def _show(measure: Measure) -> str:
+    """Return a measure in per cent."""
+    score, low, high = 100 * measure.score, 100 * measure.low, 100 * measure.high
+    return (
+        f"{score:5.1f} %  [{low:.1f} to {high:.1f}]  chance {100 * measure.chance:.1f}"
+        f"  n {measure.n}"
+    )

@@ -8,29 +8,13 @@ must stay true: a made negative differs from every caption of its image and depe
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from twinlens.training.data.records import Record
+from twinlens.training.data.word_kinds import COLOURS, NUMBERS, WORD, find_nouns
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-COLOURS = _words("black blue brown gold gray green grey orange pink purple red silver white yellow")
-NUMBERS = _words("one two three four five six seven eight nine ten eleven twelve")
-OPENERS = _words("a an the his her its their some")  # a noun may stand right after
-# What may stand after a noun; a word that mostly has another behind it describes one instead.
-CLOSERS = _words(
-    "a an and are as at behind being beside by facing for from has have holding in inside into is"
-    " made near next of off on onto or outside over sitting standing that the to under up wearing"
-    " while who with without"
-)
-WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 TRIES = 8  # draws for a swap that is no caption of the image
 
 
@@ -75,25 +59,6 @@ class Negatives:
         kind = self._kinds[self._kind_of[place.group().lower()]]
         other = kind[_draw(len(kind), draws)]
         return caption[: place.start()] + other + caption[place.end() :]
-
-
-def find_nouns(captions: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return words used as nouns in the captions: singular ones, and plurals."""
-    opened: Counter[str] = Counter()
-    closed: Counter[str] = Counter()
-    for caption in captions:
-        words = [match.group().lower() for match in WORD.finditer(caption)]
-        for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
-            opened[word] += before in OPENERS or before in COLOURS or before in NUMBERS
-            closed[word] += 1 if not after or after in CLOSERS else -1
-    other = COLOURS | NUMBERS | OPENERS | CLOSERS
-    nouns = sorted(
-        word
-        for word, times in opened.items()
-        if times and closed[word] > 0 and word not in other and not word.isdigit()
-    )
-    plural = [word for word in nouns if word.endswith("s") and not word.endswith("ss")]
-    return [word for word in nouns if word not in set(plural)], plural
 
 
 def _draw(count: int, draws: torch.Generator) -> int:

@@ -1,0 +1,96 @@
+"""A bundle on every suite: drawings, and the data that `TWINLENS_DATA` names.
+
+Run: `python benchmarks/evaluation.py [--quick] --json FILE`. Prints the tables of
+docs/evaluation.md for the builtin, or for the bundle that `TWINLENS_BUNDLE` names; without
+`TWINLENS_DATA` it asks only what needs no data. Data sets that are not there are left out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from report import Report, parse_arguments
+
+from twinlens.training.suites.catalogue import SUITES, run_suite
+from twinlens.training.suites.examinee import Examinee, open_examinee
+from twinlens.training.suites.material import Material, read_material
+from twinlens.training.suites.result import Measure
+
+LIMIT = 1000
+MINUTES = 6.0  # of CPU that every suite together may take on 1,000 pictures
+# suites of each data set; "" means none
+ASKED = {
+    "": ("relations", "association", "typographic", "robustness"),
+    "coco_mini/test.zip": ("composition", "retrieval", "robustness"),
+    "icons64/test.zip": ("retrieval",),
+    "clothing96/test.zip": ("classes", "templates", "calibration", "typographic", "robustness"),
+    "emoji64/test.zip": ("association", "classes", "templates", "calibration", "robustness"),
+    "cifar10_jpeg/test.zip": ("classes", "calibration"),
+}
+
+
+def main() -> None:
+    """Ask, print, write."""
+    arguments = parse_arguments(__doc__)
+    report = Report("evaluation")
+    examinee = open_examinee(os.environ.get("TWINLENS_BUNDLE", "builtin"))
+    limit = 60 if arguments.quick else LIMIT
+    began = time.process_time()
+    for place, suites in ASKED.items():
+        material = find_material(place, limit)
+        if material is None:
+            print(f"{place} left out: it is not under TWINLENS_DATA")
+            continue
+        for name in suites:
+            ask(report, examinee, name, material)
+    minutes = (time.process_time() - began) / 60
+    report.bar("cpu_minutes", minutes, MINUTES, minutes <= MINUTES)
+    report.finish(arguments.json)
+
+
+def find_material(place: str, limit: int) -> Material | None:
+    """Return the data at a place below `TWINLENS_DATA`; None where they are missing."""
+    if not place:
+        return Material("drawings")
+    path = Path(os.environ.get("TWINLENS_DATA", "nowhere")) / place
+    if not path.is_file():
+        return None
+    material = read_material(str(path), limit)
+    return Material(place.split("/")[0], material.exhibits, material.unreadable)
+
+
+def ask(report: Report, examinee: Examinee, name: str, material: Material) -> None:
+    """Add a line for a suite, and for its groups where they are few."""
+    result = run_suite(SUITES[name], examinee, material)
+    add_row(report, material, name, "", result.measure, dict(result.numbers))
+    if len(result.groups) <= 25:
+        for group, measure in result.groups.items():
+            add_row(report, material, name, group, measure, {})
+
+
+def add_row(
+    report: Report,
+    material: Material,
+    suite: str,
+    group: str,
+    measure: Measure,
+    numbers: dict[str, float],
+) -> None:
+    """Add a line of per cent."""
+    report.row(
+        data=material.name,
+        suite=suite,
+        group=group,
+        score=round(100 * measure.score, 1),
+        chance=round(100 * measure.chance, 1),
+        low=round(100 * measure.low, 1),
+        high=round(100 * measure.high, 1),
+        n=measure.n,
+        **numbers,
+    )
+
+
+if __name__ == "__main__":
+    main()

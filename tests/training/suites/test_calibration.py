@@ -1,0 +1,71 @@
+"""Calibration errors and temperatures of cases whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.training.suites.exhibits import SOFTMAX, TEMPLATES, draw_rows, make_material
+from twinlens.bundle.manifest import SimilaritySpec
+from twinlens.training.suites.calibration import (
+    calibration_error,
+    fit_temperature,
+    judge_calibration,
+    measure_doubt,
+    to_probabilities,
+    write_calibration,
+)
+
+
+def draw_logits(count: int, stretch: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return logits `stretch` times too large for the classes drawn by them."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(count, 5), scale=2)
+    draws = np.log(to_probabilities(logits, SOFTMAX)) + rng.gumbel(size=logits.shape)
+    return logits * stretch, draws.argmax(axis=1)
+
+
+def test_the_temperature_undoes_a_stretch() -> None:
+    for stretch in (0.25, 1.0, 4.0):
+        logits, truth = draw_logits(4000, stretch)
+        assert abs(fit_temperature(logits, truth, SOFTMAX) / stretch - 1) < 0.1
+
+
+def test_a_mended_encoder_is_believed_rightly() -> None:
+    logits, truth = draw_logits(4000, 4.0)
+    numbers = measure_doubt(logits, truth, SOFTMAX)
+    assert numbers["ece"] > 0.15
+    assert numbers["ece_mended"] < 0.04
+    assert numbers["risk_at_50%"] < numbers["risk_at_80%"] < numbers["risk_at_100%"]
+    assert abs(numbers["risk_at_100%"] - (1 - numbers["accuracy"])) < 1e-3
+
+
+def test_the_error_is_the_gap_between_confidence_and_hits() -> None:
+    """Half at 0.9 that are right, half at 0.5 that are right half the time: 0.1 / 2."""
+    confidence = np.array([0.9] * 10 + [0.5] * 10)
+    hit = np.array([True] * 10 + [True, False] * 5)
+    assert abs(calibration_error(confidence, hit) - 0.05) < 1e-9
+
+
+def test_a_sigmoid_asks_of_each_class_alone() -> None:
+    sigmoid = SimilaritySpec("sigmoid", 10.0, 0.0, "")
+    assert np.allclose(to_probabilities(np.zeros((1, 3)), sigmoid), 0.5)
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(4000, 3), scale=1, loc=-2)
+    own = rng.random(logits.shape) < to_probabilities(logits, sigmoid)
+    one = own.sum(axis=1) == 1
+    truth = own[one].argmax(axis=1)
+    fitted, stretched = (fit_temperature(k * logits[one], truth, sigmoid) for k in (1, 3))
+    assert abs(stretched / fitted - 3) < 0.3
+
+
+def test_the_worst_cases_are_pictures_of_no_offered_class_called_one_surely() -> None:
+    sheet = write_calibration(make_material(), TEMPLATES, 0)
+    result = judge_calibration("calibration", sheet, draw_rows(sheet, 1), 0)
+    offered = {wording[0] for wording in sheet.texts}
+    assert len(result.worst) == 10
+    for case in result.worst:
+        assert case.right == "none of these" and case.said in offered
+        assert case.asked.removeprefix("picture of ") not in offered
+    margins = [case.margin for case in result.worst]
+    assert margins == sorted(margins)

@@ -1,0 +1,155 @@
+"""The suites by name: what each asks, what data it needs, how it writes and judges questions.
+
+What must stay true: a suite whose data are missing is refused, not scored on something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from twinlens.errors import InputError
+from twinlens.training.suites.answers import answer_sheet
+from twinlens.training.suites.association import write_association
+from twinlens.training.suites.calibration import judge_calibration, write_calibration
+from twinlens.training.suites.classes import write_classes, write_templates
+from twinlens.training.suites.composition import write_composition
+from twinlens.training.suites.examinee import EmbeddedSheet, Examinee, embed_sheet
+from twinlens.training.suites.material import Material
+from twinlens.training.suites.relations import write_relations
+from twinlens.training.suites.result import Result, summarise
+from twinlens.training.suites.retrieval import write_retrieval
+from twinlens.training.suites.robustness import write_robustness
+from twinlens.training.suites.sheet import Sheet
+from twinlens.training.suites.typographic import write_typographic
+
+ALL = "all"
+
+Write = Callable[[Material, Sequence[str], int], Sheet]
+Judge = Callable[[str, Sheet, EmbeddedSheet, int], Result]
+
+
+def judge_answers(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
+    """Return the share of right answers, by cosine."""
+    return summarise(suite, sheet, answer_sheet(sheet, rows), seed=seed)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite: `asks` says what, `needs` which data; `takes` those that it can do without."""
+
+    name: str
+    asks: str
+    write: Write
+    needs: str = ""
+    takes: str = ""
+    judge: Judge = judge_answers
+
+
+SUITES: dict[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            "composition",
+            "a caption, or the same with one object, attribute or relation changed?",
+            write_composition,
+            needs="captions",
+        ),
+        Suite(
+            "relations",
+            "which of two descriptions fits a drawn scene: sides, counts, colours, sizes?",
+            write_relations,
+        ),
+        Suite(
+            "association",
+            "a thing in a colour it never has: that colour, or its usual one?",
+            write_association,
+            takes="captions or labels",
+        ),
+        Suite(
+            "typographic",
+            "another name is written on the picture: what it shows, or what it says?",
+            write_typographic,
+            takes="labels",
+        ),
+        Suite(
+            "robustness",
+            "which clean picture is it, after noise, blur, JPEG, resize or contrast?",
+            write_robustness,
+            takes="pictures",
+        ),
+        Suite(
+            "retrieval",
+            "which caption is the picture's, which picture the caption's?",
+            write_retrieval,
+            needs="captions",
+        ),
+        Suite(
+            "classes",
+            "which class is it, by the bundle's templates?",
+            write_classes,
+            needs="labels",
+        ),
+        Suite("templates", "which class is it, by each template?", write_templates, needs="labels"),
+        Suite(
+            "calibration",
+            "is doubt higher where the right class is not offered? may probabilities be believed?",
+            write_calibration,
+            needs="labels",
+            judge=judge_calibration,
+        ),
+    )
+}
+
+
+def pick_suites(names: str, material: Material) -> list[Suite]:
+    """Return the suites of a comma-separated list; `all` means those that the data allow."""
+    if names == ALL:
+        return [
+            suite for suite in SUITES.values() if not suite.needs or suite.needs in material.has
+        ]
+    chosen = [_find(name.strip()) for name in names.split(",") if name.strip()]
+    for suite in chosen:
+        if suite.needs and suite.needs not in material.has:
+            raise InputError(
+                f"suite {suite.name!r} needs {suite.needs}, and {_describe(material)};"
+                " `twinlens eval --list` says what each suite needs",
+                field="DATA",
+            )
+    return chosen
+
+
+def run_suite(suite: Suite, examinee: Examinee, material: Material, *, seed: int = 0) -> Result:
+    """Return what a suite finds of a examinee on the data; equal seeds ask the same."""
+    sheet = suite.write(material, examinee.templates, seed)
+    if not sheet.questions:
+        raise InputError(
+            f"suite {suite.name!r} finds nothing to ask about in {material.name}", field="DATA"
+        )
+    return suite.judge(suite.name, sheet, embed_sheet(examinee, sheet), seed)
+
+
+def describe_suites() -> list[str]:
+    """Return a line for each suite: its name, its question, its data."""
+    return [f"{suite.name:<13}{suite.asks}  [{_data_of(suite)}]" for suite in SUITES.values()]
+
+
+def _data_of(suite: Suite) -> str:
+    if suite.needs:
+        return f"needs {suite.needs}"
+    return f"takes {suite.takes}, or its own drawings" if suite.takes else "draws its own scenes"
+
+
+def _find(name: str) -> Suite:
+    if name not in SUITES:
+        raise InputError(
+            f"--suite {name!r} is unknown; choose from {', '.join([*SUITES, ALL])}",
+            field="--suite",
+        )
+    return SUITES[name]
+
+
+def _describe(material: Material) -> str:
+    if not material.exhibits:
+        return "no DATA is given"
+    return f"{material.name} has {' and '.join(sorted(material.has))} only"

@@ -1,0 +1,59 @@
+"""Composition: a caption or the same with one change, which is true of the picture?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from twinlens.training.data.word_kinds import WORD
+from twinlens.training.suites.material import Exhibit, Material
+from twinlens.training.suites.rules import RULES
+from twinlens.training.suites.sheet import Sheet
+from twinlens.training.suites.wording import (
+    Caption,
+    Vocabulary,
+    mend_articles,
+    read_vocabulary,
+)
+
+ROUNDS = 2  # changes that each rule may make of one caption
+
+
+def write_composition(material: Material, templates: Sequence[str], seed: int) -> Sheet:
+    """Ask, for each caption and each rule that fits it, for the true one of two.
+
+    Captions that the data list as nearly true (`negatives`) are asked of too.
+    """
+    sheet, rng = Sheet(), np.random.default_rng(seed)
+    nouns = read_vocabulary([text for exhibit in material.exhibits for text in exhibit.names])
+    for exhibit in material.exhibits:
+        pairs = list_pairs(exhibit, nouns, rng)
+        if not pairs:
+            continue
+        picture = sheet.add_picture(exhibit.picture)
+        for rule, true, false in pairs:
+            sheet.add_pair(picture, true, false, exhibit.key, rule)
+    return sheet
+
+
+def list_pairs(
+    exhibit: Exhibit, nouns: Vocabulary, rng: np.random.Generator
+) -> list[tuple[str, str, str]]:
+    """Return (rule, true caption, false caption) for a picture."""
+    seen = {match.group().lower() for text in exhibit.names for match in WORD.finditer(text)}
+    true = {text.lower() for text in exhibit.names}
+    pairs = []
+    for text in filter(is_well_formed, exhibit.names):
+        for rule, change in RULES.items():
+            for _ in range(ROUNDS):
+                false = change(Caption(text, seen, nouns, rng))
+                if false is not None and false.lower() not in true:
+                    pairs.append((rule, text, false))
+    pairs += [("listed", exhibit.names[0], false) for false in exhibit.negatives if exhibit.names]
+    return list(dict.fromkeys(pairs))
+
+
+def is_well_formed(caption: str) -> bool:
+    """Tell whether a caption gives nothing away: changed ones have no capitals, nor `a apple`."""
+    return mend_articles(caption) == caption and not caption.isupper()

@@ -1,0 +1,124 @@
+"""Relations: scenes drawn fresh, in which only an arrangement tells two descriptions apart.
+
+What must stay true: every description of a scene names the same things, so that a bag of words
+answers no better than chance, but for counts, where it must tell numbers apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from twinlens.demo.drawings import COLOURS, SHAPES
+from twinlens.demo.picture import WHITE, Pen
+from twinlens.training.suites.material import Material
+from twinlens.training.suites.sheet import Sheet
+
+SIDE = 192
+SCENES = 80  # of each group
+COUNTS = ("one", "two", "three", "four")
+Spot = tuple[int, int, int]  # left, top, side
+
+_SHAPES = tuple(shape for shape in SHAPES if shape != "arrow")  # which looks another way reversed
+_HALF, _BIG, _SMALL = SIDE * 2 // 5, SIDE * 3 // 5, SIDE // 4
+_LEFT, _RIGHT = (
+    (SIDE // 16, (SIDE - _HALF) // 2, _HALF),
+    (SIDE // 2 + 4, (SIDE - _HALF) // 2, _HALF),
+)
+_TOP, _BOTTOM = (_LEFT[1], _LEFT[0], _HALF), (_LEFT[1], _RIGHT[0], _HALF)
+_PLACES = tuple((x, y, SIDE * 3 // 8) for y in (8, SIDE // 2 + 8) for x in (8, SIDE // 2 + 8))
+
+
+def write_relations(material: Material, templates: Sequence[str], seed: int) -> Sheet:
+    """Ask of left and right, above and below, counts, colours and sizes; data are not needed."""
+    sheet, rng = Sheet(), np.random.default_rng(seed)
+    for number in range(SCENES):
+        for group, draw in GROUPS.items():
+            scene, true, false = draw(rng)
+            picture = sheet.add_picture(scene)
+            sheet.add_choice(picture, true, false, f"{group} {number}", group)
+    return sheet
+
+
+def draw_scene(things: Sequence[tuple[str, str, Spot]]) -> Image.Image:
+    """Draw shapes (colour, shape, spot) on white."""
+    scene = Image.new("RGB", (SIDE, SIDE), WHITE)
+    for colour, shape, (left, top, side) in things:
+        pen = Pen(side)
+        SHAPES[shape](pen, COLOURS[colour])
+        layer = Image.new("RGB", (SIDE, SIDE), WHITE)
+        layer.paste(pen.finish(), (left, top))
+        scene = ImageChops.darker(scene, layer)
+    return scene
+
+
+Scene = tuple[Image.Image, str, list[str]]
+
+
+def _two(rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Return two colours and two shapes, all different."""
+    return (
+        [str(colour) for colour in rng.choice(list(COLOURS), 2, replace=False)],
+        [str(shape) for shape in rng.choice(_SHAPES, 2, replace=False)],
+    )
+
+
+def _name(colour: str, shape: str) -> str:
+    return f"{'an' if colour == 'orange' else 'a'} {colour} {shape}"
+
+
+def _side_by_side(rng: np.random.Generator) -> Scene:
+    (one, other), (shape, second) = _two(rng)
+    first, last = _name(one, shape), _name(other, second)
+    scene = draw_scene([(one, shape, _LEFT), (other, second, _RIGHT)])
+    # Asked of either thing, so that no order of the words is always right.
+    if rng.random() < 0.5:
+        return scene, f"{first} to the left of {last}", [f"{last} to the left of {first}"]
+    return scene, f"{last} to the right of {first}", [f"{first} to the right of {last}"]
+
+
+def _stacked(rng: np.random.Generator) -> Scene:
+    (one, other), (shape, second) = _two(rng)
+    first, last = _name(one, shape), _name(other, second)
+    scene = draw_scene([(one, shape, _TOP), (other, second, _BOTTOM)])
+    if rng.random() < 0.5:
+        return scene, f"{first} above {last}", [f"{last} above {first}"]
+    return scene, f"{last} below {first}", [f"{first} below {last}"]
+
+
+def _counted(rng: np.random.Generator) -> Scene:
+    (colour, _), (shape, _) = _two(rng)
+    count = int(rng.integers(1, len(COUNTS) + 1))
+    places = [_PLACES[place] for place in rng.permutation(len(_PLACES))[:count]]
+    texts = [f"{word} {colour} {shape}{'s' if i else ''}" for i, word in enumerate(COUNTS)]
+    true = texts.pop(count - 1)
+    return draw_scene([(colour, shape, place) for place in places]), true, texts
+
+
+def _coloured(rng: np.random.Generator) -> Scene:
+    (one, other), (shape, second) = _two(rng)
+    boxes = [_LEFT, _RIGHT] if rng.random() < 0.5 else [_RIGHT, _LEFT]
+    scene = draw_scene([(one, shape, boxes[0]), (other, second, boxes[1])])
+    true = f"{_name(one, shape)} and {_name(other, second)}"
+    return scene, true, [f"{_name(other, shape)} and {_name(one, second)}"]
+
+
+def _sized(rng: np.random.Generator) -> Scene:
+    (one, other), (shape, second) = _two(rng)
+    big, small = f"{one} {shape}", f"{other} {second}"
+    boxes: list[Spot] = [(4, 4, _BIG), (SIDE - _SMALL - 4, SIDE - _SMALL - 4, _SMALL)]
+    scene = draw_scene([(one, shape, boxes[0]), (other, second, boxes[1])])
+    if rng.random() < 0.5:
+        return scene, f"a big {big} and a small {small}", [f"a small {big} and a big {small}"]
+    return scene, f"a small {small} and a big {big}", [f"a big {small} and a small {big}"]
+
+
+GROUPS = {
+    "left and right": _side_by_side,
+    "above and below": _stacked,
+    "counts": _counted,
+    "colours": _coloured,
+    "sizes": _sized,
+}
