@@ -73,9 +73,9 @@ def compare(work: Path, seed: int, epochs: int) -> dict[str, float]:
     began = time.process_time()
     locked = learn(work, f"locked-{seed}", "lit", [*usual, *lit])
     seconds = time.process_time() - began
-    began = time.process_time()
-    learn(work, f"trial-{seed}", "default", [*usual, f"steps={TRIAL}"], judged=False)
-    steps = int(seconds / (time.process_time() - began) * TRIAL)
+    short, long = (cost(work, seed, usual, steps) for steps in (TRIAL, 3 * TRIAL))
+    each = (long - short) / (2 * TRIAL)  # decoding is paid once, whatever the number of steps
+    steps = int(TRIAL + (seconds - short) / each)
     began = time.process_time()
     scratch = learn(work, f"scratch-{seed}", "default", [*usual, f"steps={steps}"])
     taken = time.process_time() - began
@@ -85,6 +85,13 @@ def compare(work: Path, seed: int, epochs: int) -> dict[str, float]:
         flush=True,
     )
     return {"seed": seed, "locked": locked, "scratch": scratch, "seconds": seconds, "taken": taken}
+
+
+def cost(work: Path, seed: int, usual: list[str], steps: int) -> float:
+    """Return the CPU seconds of so many steps from scratch, decoding included."""
+    began = time.process_time()
+    learn(work, f"trial-{seed}-{steps}", "default", [*usual, f"steps={steps}"], judged=False)
+    return time.process_time() - began
 
 
 def learn(work: Path, name: str, recipe: str, sets: list[str], *, judged: bool = True) -> float:
