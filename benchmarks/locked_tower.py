@@ -15,7 +15,6 @@ import argparse
 import importlib
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+from report import Report
 from safetensors.torch import save_file
 
 from twinlens.training.evaluation.embeddings import embed_source, open_embedder
@@ -55,13 +55,14 @@ def main() -> None:
         for part in ("train", "test"):
             write_captioned(data / f"{part}.zip", work / f"{part}.zip")
         rows = [compare(work, seed, arguments.epochs) for seed in range(arguments.seeds)]
-    errors = [statistics.mean(row[name] for row in rows) for name in ("locked", "scratch")]
+    report = Report("locked_tower")
+    for row in rows:
+        report.row(**row)
+    share = max(row["locked"] / row["scratch"] for row in rows)
     seconds = max(row["seconds"] for row in rows)
-    print(f"error {errors[0]:.1f} % locked, {errors[1]:.1f} % from scratch; {seconds:.0f} CPU s")
-    holds = all(row["locked"] <= SHARE * row["scratch"] for row in rows) and seconds <= LIMIT
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"rows": rows, "holds": holds}) + "\n")
-    sys.exit(0 if holds else 1)
+    report.bar("locked_tower_error_share", share, SHARE, share <= SHARE)
+    report.bar("locked_tower_cpu_seconds", seconds, LIMIT, seconds <= LIMIT)
+    report.finish(arguments.json)
 
 
 def compare(work: Path, seed: int, epochs: int) -> dict[str, float]:

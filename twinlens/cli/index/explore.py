@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twinlens.index.collection import Collection, Hit
 
 SHOWN = 12  # items of a cluster on a page
-Sheet = Annotated[Path | None, typer.Option(help="Write a page here.", metavar="FILE")]
+SheetFile = Annotated[Path | None, typer.Option(help="Write a page here.", metavar="FILE")]
 
 
 def cluster(
@@ -27,7 +27,7 @@ def cluster(
     ] = None,
     names: Annotated[int, typer.Option(help="Words that name a cluster.", min=0)] = 3,
     bundle: OptionalBundle = None,
-    sheet: Sheet = None,
+    sheet: SheetFile = None,
     json: Json = False,
 ) -> None:
     """Group the items by similarity, and name each group by words of the captions near it.
@@ -64,7 +64,7 @@ def cluster(
 def select(
     folder: Folder,
     count: Annotated[int, typer.Option("-n", help="Items to choose.", min=1)],
-    sheet: Sheet = None,
+    sheet: SheetFile = None,
     json: Json = False,
 ) -> None:
     """Choose a diverse subset: each next item is the one least like all that are chosen.
@@ -98,7 +98,7 @@ def outliers(
             help="List labels of this field that neighbours disagree with.", metavar="FIELD"
         ),
     ] = None,
-    sheet: Sheet = None,
+    sheet: SheetFile = None,
     json: Json = False,
 ) -> None:
     """Print the items least like any other, or those whose label differs from their neighbours'.
