@@ -219,6 +219,7 @@ def _quietly() -> Iterator[None]:
     import transformers
 
     before = transformers.logging.get_verbosity()
+    has_bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     onnx_log = logging.getLogger("torch.onnx")
@@ -230,4 +231,6 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         transformers.logging.set_verbosity(before)
+        if has_bars:
+            transformers.logging.enable_progress_bar()
         onnx_log.setLevel(level)
