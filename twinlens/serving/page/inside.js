@@ -13,6 +13,7 @@ let field;
 let run;
 let drawn = ""; // the collection that the map shows
 let pointed = null;
+let filled = Promise.resolve(); // when the models are known: an image may be given before
 
 export function start() {
   const draw = runner(byId("map-status"), drawMap);
@@ -34,9 +35,10 @@ export function start() {
 }
 
 export async function open(isFirst) {
-  const { body } = await ask("/collections");
+  const listing = ask("/collections");
+  filled = fillModels(byId("attention-model"), (model) => model.has_attention);
+  const [{ body }, models] = await Promise.all([listing, filled]);
   fill(byId("map-collection"), body.data.map(({ name }) => [name, name]));
-  const models = await fillModels(byId("attention-model"), (model) => model.has_attention);
   const can = models.some((model) => model.has_attention);
   byId("attention-form").hidden = byId("attention-call").hidden = !can;
   if (can) field.offer();
@@ -92,6 +94,7 @@ function showSelection(ids) {
 async function look(signal) {
   const [file] = field.files;
   if (!file) throw new Error("Drop an image.");
+  await filled;
   const path = `/attention?model=${encodeURIComponent(byId("attention-model").value)}`;
   byId("attention-curl").textContent = `${curl(path, { accept: "image/png", body: file })} -o map.png`;
   const { body, took } = await ask(path, { raw: file, accept: "image/png", blob: true, signal });
