@@ -50,4 +50,4 @@ def test_what_needs_torch_says_so_in_one_line(installed: Path, tmp_path: Path) -
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "twinlens[train]" in done.stderr
+    assert "twinlens[cpu,train]" in done.stderr
