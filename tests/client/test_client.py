@@ -18,6 +18,8 @@ from twinlens.client import AsyncClient, Client, ServerError
 from twinlens.client.plans import Image
 from twinlens.errors import InputError
 from twinlens.serving.app import add_middleware, build_app
+from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.routes.collections import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 
@@ -45,6 +47,80 @@ def run(toy_bundle: Path) -> Callable[..., Any]:
         return asyncio.run(main())
 
     return start
+
+
+@pytest.fixture
+def shelf(toy_bundle: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Run a scenario against a server with a data folder and an empty collection `photos`."""
+
+    def start(scenario: Scenario) -> Any:
+        async def main() -> Any:
+            service = Service(ServerSettings(), lambda source, precision: open_bundle(toy_bundle))
+            service.load("toy", "toy")
+            store = CollectionStore(tmp_path / "data")
+            app = build_app(service, build_routers(service, store))
+            transport = httpx.ASGITransport(add_middleware(app))
+            async with (
+                app.router.lifespan_context(app),
+                AsyncClient("http://server", transport=transport, part=2) as client,
+            ):
+                await client._http.put("/collections/photos", json={})
+                try:
+                    return await scenario(client)
+                finally:
+                    store.close()
+
+        return asyncio.run(main())
+
+    return start
+
+
+def test_a_collection_is_filled_searched_changed_and_emptied(
+    shelf: Callable[..., Any], squares: dict[str, bytes]
+) -> None:
+    items = [
+        {"id": name, "image": image, "metadata": {"n": n}}
+        for n, (name, image) in enumerate(squares.items())
+    ]
+
+    async def scenario(client: AsyncClient) -> None:
+        told = await client.upsert("photos", [*items, {"id": "bad", "image": b"no"}])
+        assert [one["index"] for one in told] == [0, 1, 2, 3]
+        assert "error" in told[3] and "error" not in told[0]
+        hits = (await client.search("blue", collection="photos", k=2))["data"]
+        assert hits[0]["id"] == "blue"
+        hits = (await client.search(image=squares["red"], k=1, explain=True))["data"]
+        assert (hits[0]["id"], hits[0]["explain"]["vector"]["rank"]) == ("red", 1)
+        changed = await client.update_metadata("photos", {"red": {"tone": "warm"}, "x": {}})
+        assert changed == {"object": "collection.items", "updated": 1, "missing": ["x"]}
+        page = await client.list_items("photos", limit=2)
+        assert [one["id"] for one in page["data"]] == ["green", "blue"]
+        rest = await client.list_items("photos", limit=2, cursor=page["next"])
+        assert rest["data"][0]["metadata"] == {"n": 0, "tone": "warm"}
+        assert rest["next"] is None
+        assert await client.delete_items("photos", filter="n >= 1", dry_run=True) == 2
+        assert await client.delete_items("photos", filter="n >= 1") == 2
+        assert await client.delete_items("photos", ["red"]) == 1
+        with pytest.raises(ServerError, match="either ids"):
+            await client.delete_items("photos")
+
+    shelf(scenario)
+
+
+def test_a_report_is_a_job_whose_result_is_read(
+    shelf: Callable[..., Any], squares: dict[str, bytes]
+) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        items = [{"id": f"{n}{i}", "image": squares[n]} for n in squares for i in range(2)]
+        await client.upsert("photos", items)
+        job = await client.report("photos", "copies")
+        while job["finished"] is None:
+            await asyncio.sleep(0.02)
+            job = await client.job(job["id"])
+        groups = {one["keep"]: [c["id"] for c in one["copies"]] for one in job["result"]["groups"]}
+        assert groups == {f"{name}0": [f"{name}1"] for name in squares}
+
+    shelf(scenario)
 
 
 def test_many_images_are_sent_in_parts_and_returned_in_order(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 from twinlens.client.meter import Meter, ProgressOption
 from twinlens.client.plans import (
@@ -17,6 +18,7 @@ from twinlens.client.plans import (
     check,
     choose_wait,
     is_retried,
+    items_path,
 )
 
 if TYPE_CHECKING:
@@ -97,6 +99,84 @@ class AsyncClient:
         plan = self._plans.put_classifier(name, classes, examples, options)
         made: dict[str, Any] = await self._run(plan, False)
         return made
+
+    async def search(
+        self, query: str | None = None, *, image: Image | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Return the answer of `/search`: the hits are its `data`.
+
+        Every field of the API is a keyword: collection, k, filter, words, offset and the others.
+        """
+        answer: dict[str, Any] = await self._run(self._plans.search(query, image, options), False)
+        return answer
+
+    async def upsert(
+        self,
+        collection: str,
+        items: Sequence[Mapping[str, Any]],
+        *,
+        progress: ProgressOption = False,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Insert or replace items; return the result of each, with an `error` if it failed.
+
+        An item is a mapping with `id`, one of `image` (a path or encoded bytes), `text` and
+        `vector`, and perhaps `metadata`.
+        """
+        plan = self._plans.upsert(collection, items, options)
+        data: list[dict[str, Any]] = await self._run(plan, progress)
+        return data
+
+    async def list_items(
+        self,
+        collection: str,
+        *,
+        filter: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """Return a page of items, oldest first: `data`, and `next`, the cursor of the next page."""
+        options = {"filter": filter, "limit": limit, "offset": offset, "cursor": cursor}
+        page: dict[str, Any] = await self._run(self._plans.list_page(collection, options), False)
+        return page
+
+    async def update_metadata(
+        self, collection: str, changes: Mapping[str, Mapping[str, Any]], *, replace: bool = False
+    ) -> dict[str, Any]:
+        """Merge metadata into items by id (None: remove it); return `updated` and `missing`."""
+        items = [{"id": id, "metadata": dict(change)} for id, change in changes.items()]
+        body = {"items": items, "replace": replace}
+        plan = self._plans.send("PATCH", items_path(collection), body)
+        answer: dict[str, Any] = await self._run(plan, False)
+        return answer
+
+    async def delete_items(
+        self,
+        collection: str,
+        ids: Sequence[str] | None = None,
+        *,
+        filter: str | None = None,
+        max_delete: str | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete items by id, or all that satisfy a filter; return how many."""
+        body: dict[str, Any] = {"filter": filter, "max_delete": max_delete, "dry_run": dry_run}
+        body["ids"] = None if ids is None else list(ids)
+        plan = self._plans.send("DELETE", items_path(collection), body)
+        return int((await self._run(plan, False))["deleted"])
+
+    async def report(self, collection: str, find: str, **options: Any) -> dict[str, Any]:
+        """Return the job that finds `copies`, `clusters`, a `subset` or `outliers`."""
+        path = f"/collections/{quote(collection, safe='')}/report"
+        answer = await self._run(self._plans.send("POST", path, {"find": find, **options}), False)
+        job: dict[str, Any] = answer["job"]
+        return job
+
+    async def job(self, id: str) -> dict[str, Any]:
+        """Return a job: its `state`, `progress`, and in the end its `result`."""
+        found: dict[str, Any] = await self._run(self._plans.get(f"/jobs/{quote(id)}"), False)
+        return found
 
     async def models(self) -> list[dict[str, Any]]:
         """Return the served models."""

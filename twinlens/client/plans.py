@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,9 +122,51 @@ class CallPlanner:
         """Plan a GET request."""
         return CallPlan([RequestPlan("GET", path)], lambda answers: answers[0].json())
 
+    def search(self, query: str | None, image: Image | None, options: dict[str, Any]) -> CallPlan:
+        """Plan a search by a text, an image, or what the options hold."""
+        body = self._fill(options)
+        if query is not None:
+            body["query"] = query
+        if image is not None:
+            body["image"] = base64.b64encode(_read_image(image)).decode()
+        return self.send("POST", "/search", body)
+
+    def send(self, method: str, path: str, body: dict[str, Any]) -> CallPlan:
+        """Plan a request with JSON, answered with JSON."""
+        plan = RequestPlan(method, path, 1, {"json": body})
+        return CallPlan([plan], lambda answers: answers[0].json())
+
+    def list_page(self, collection: str, options: dict[str, Any]) -> CallPlan:
+        """Plan a request for one page of a collection's items."""
+        given = {name: value for name, value in options.items() if value is not None}
+        path = items_path(collection)
+        plan = RequestPlan("GET", path, 1, {"params": given})
+        return CallPlan([plan], lambda answers: answers[0].json())
+
+    def upsert(
+        self, collection: str, items: Sequence[Mapping[str, Any]], options: dict[str, Any]
+    ) -> CallPlan:
+        """Plan requests with items in parts; their images are paths or encoded bytes."""
+        body = self._fill(options)
+        requests = [
+            RequestPlan(
+                "POST",
+                items_path(collection),
+                len(part),
+                {"json": {"items": [_pack_item(one) for one in part], **body}},
+            )
+            for part in _split(items, self._part)
+        ]
+        return CallPlan(requests, _join_data)
+
     def _fill(self, options: dict[str, Any]) -> dict[str, Any]:
         given = {"model": self._model, **options}
         return {name: value for name, value in given.items() if value is not None}
+
+
+def items_path(collection: str) -> str:
+    """Return the path of a collection's items."""
+    return f"/collections/{quote(collection, safe='')}/items"
 
 
 def is_retried(answer: httpx.Response) -> bool:
@@ -168,6 +212,16 @@ def _split(items: Sequence[SlicedT], size: int) -> Iterator[Sequence[SlicedT]]:
 
 def _read_image(image: Image) -> bytes:
     return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def _pack_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item as JSON: its image as base64, its vector as numbers."""
+    packed = dict(item)
+    if packed.get("image") is not None:
+        packed["image"] = base64.b64encode(_read_image(packed["image"])).decode()
+    if packed.get("vector") is not None:
+        packed["vector"] = np.asarray(packed["vector"], np.float32).tolist()
+    return packed
 
 
 def _join_rows(answers: list[httpx.Response], errors: str) -> Rows:

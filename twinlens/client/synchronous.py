@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from twinlens.client.asynchronous import AsyncClient
 from twinlens.client.meter import ProgressOption
-from twinlens.client.plans import Image, Rows
+from twinlens.client.plans import Image, Rows, ServerError
 
 CallResultT = TypeVar("CallResultT")
 
@@ -76,6 +77,62 @@ class Client:
     ) -> dict[str, Any]:
         """Store a classifier; a large one is built as a job and returns `{"job": ...}`."""
         return self._wait(self._client.put_classifier(name, classes, examples=examples, **options))
+
+    def search(
+        self, query: str | None = None, *, image: Image | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Return the answer of `/search`: the hits are its `data`."""
+        return self._wait(self._client.search(query, image=image, **options))
+
+    def upsert(
+        self,
+        collection: str,
+        items: Sequence[Mapping[str, Any]],
+        *,
+        progress: ProgressOption = False,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Insert or replace items; return the result of each, with an `error` if it failed."""
+        return self._wait(self._client.upsert(collection, items, progress=progress, **options))
+
+    def list_items(
+        self, collection: str, *, filter: str | None = None, limit: int = 1000
+    ) -> Iterator[dict[str, Any]]:
+        """Yield all items, oldest first, fetched `limit` at a time."""
+        cursor: str | None = None
+        while True:
+            page = self._wait(
+                self._client.list_items(collection, filter=filter, limit=limit, cursor=cursor)
+            )
+            yield from page["data"]
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def update_metadata(
+        self, collection: str, changes: Mapping[str, Mapping[str, Any]], *, replace: bool = False
+    ) -> dict[str, Any]:
+        """Merge metadata into items by id (None: remove it); return `updated` and `missing`."""
+        return self._wait(self._client.update_metadata(collection, changes, replace=replace))
+
+    def delete_items(
+        self, collection: str, ids: Sequence[str] | None = None, **options: Any
+    ) -> int:
+        """Delete items by id, or by `filter`; return how many. Also `max_delete`, `dry_run`."""
+        return self._wait(self._client.delete_items(collection, ids, **options))
+
+    def report(
+        self, collection: str, find: str, *, poll: float = 0.5, **options: Any
+    ) -> dict[str, Any]:
+        """Find `copies`, `clusters`, a `subset` or `outliers`; wait, and return the result."""
+        job = self._wait(self._client.report(collection, find, **options))
+        while job["finished"] is None:
+            time.sleep(poll)
+            job = self._wait(self._client.job(job["id"]))
+        if job["error"] is not None:
+            raise ServerError(job["error"], 200, "job_failed", None)
+        result: dict[str, Any] = job["result"]
+        return result
 
     def models(self) -> list[dict[str, Any]]:
         """Return the served models."""

@@ -87,7 +87,9 @@ class Collection:
 
     def require_bundle(self, revision: str, name: str = "this bundle") -> None:
         """Raise unless the bundle's embeddings are comparable with those stored here."""
-        head = self.head
+        self._check_bundle(self.head, revision, name)
+
+    def _check_bundle(self, head: Head, revision: str, name: str) -> None:
         if head.bundle_revision != revision:
             raise ConflictError(
                 f"{self.folder} was built with bundle {head.bundle_name!r} revision"
@@ -105,18 +107,20 @@ class Collection:
         filter: str | Filter | None = None,
         threshold: float | None = None,
         exact: bool = False,
+        revision: str | None = None,
     ) -> list[list[Hit]]:
         """Return the k best items of each query embedding, best first.
 
         Exactly min(k, matches) items that satisfy `filter` are returned; `threshold` then drops
-        those that score below it.
+        those that score below it. With `revision`, a collection that holds another bundle's
+        embeddings refuses the search.
         """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
         tree = parse_filter(filter) if isinstance(filter, str) else filter
-        queries = unit_rows(embeddings, self._snapshot.head.dim, "query")
         for _ in range(OPEN_ATTEMPTS):
-            snapshot = self.snapshot()
+            snapshot = self.snapshot_of(revision)
+            queries = unit_rows(embeddings, snapshot.head.dim, "query")
             scores, rids = snapshot.search(queries, k, tree, exact=exact)
             wanted = {rid for rid in rids.ravel().tolist() if rid >= 0}
             items = self._catalog.by_rid(sorted(wanted))
@@ -134,13 +138,16 @@ class Collection:
         similarity: float = DUPLICATE_SIMILARITY,
         filter: str | Filter | None = None,
         threshold: float | None = None,
+        revision: str | None = None,
     ) -> list[Hit]:
         """Return the k best items without near-duplicates; each lists its own as `duplicates`.
 
         Groups the best `GROUP_DEPTH * k` items; with more copies than that, fewer groups remain.
         """
         deep = min(MAX_K, GROUP_DEPTH * k)
-        hits = self.search(embedding, deep, filter=filter, threshold=threshold)[0]
+        hits = self.search(embedding, deep, filter=filter, threshold=threshold, revision=revision)[
+            0
+        ]
         snapshot = self.snapshot()
         items = self._catalog.by_id([hit.id for hit in hits])
         found = [(hit, snapshot.embedding(items[hit.id].rid)) for hit in hits if hit.id in items]
@@ -188,6 +195,13 @@ class Collection:
         if self._catalog.version() != self._seen:
             self._advance()
         return self._snapshot
+
+    def snapshot_of(self, revision: str | None) -> Snapshot:
+        """Return the newest searchable state; refuse if another bundle made its embeddings."""
+        snapshot = self.snapshot()
+        if revision is not None:
+            self._check_bundle(snapshot.head, revision, "the query's bundle")
+        return snapshot
 
     def refresh(self) -> None:
         """Wait until searches use the newest committed state."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,14 @@ class Writer:
         embeddings: npt.ArrayLike,
         metadata: Sequence[Mapping[str, Any]] | None = None,
         versions: Sequence[str] | None = None,
+        *,
+        revision: str | None = None,
     ) -> int:
         """Insert items, replacing those of the same ids; durable and searchable on return.
 
-        If an id is given twice, the last one is used. Returns the number of items written.
+        The last of equal ids is used; another bundle's `revision` is refused. Returns the count.
         """
+        self.collection.require_bundle(revision) if revision is not None else None
         rows = unit_rows(embeddings, self.catalog.head().dim)
         metadata = [{}] * len(ids) if metadata is None else metadata
         versions = [""] * len(ids) if versions is None else versions
@@ -192,9 +196,8 @@ class Writer:
         with self.maintenance_lock, self.catalog.blocking_commits():
             first = self.catalog.head().next_rid
             rids = np.arange(first, first + len(batch.ids), dtype=np.int64)
-            bodies = [dump_metadata(one) for one in batch.metadata]  # raise before writing
-            if len(bodies) != len(rids):
-                raise RuntimeError("as many bodies as rids: this is a bug")
+            for one in batch.metadata:
+                dump_metadata(one)  # raises before anything is written
             content = Content(
                 rids, batch.rows.shape[1], lambda: iter([batch.rows]), lambda: batch.metadata
             )
@@ -247,8 +250,8 @@ class Writer:
 
     def _has_dead(self, row: SegmentRow) -> bool:
         changes = self.catalog.changes(0, 0)
-        segment = Segment(self.folder, row, changes.head.dim)
-        return bool(np.isin(segment.rids, changes.tombstones).any())
+        rids = Segment(self.folder, row, changes.head.dim).rids
+        return bool(np.isin(rids, changes.tombstones).any())
 
     def sweep(self) -> None:
         """Remove folders that no commit names: left by a crash or replaced by a merge."""
@@ -260,16 +263,14 @@ class Writer:
                 shutil.rmtree(path)
 
 
+@dataclass(frozen=True)
 class _Batch:
     """The checked content of one upsert."""
 
-    def __init__(
-        self, ids: list[str], rows: Floats, metadata: list[dict[str, Any]], versions: list[str]
-    ) -> None:
-        self.ids = ids
-        self.rows = rows
-        self.metadata = metadata
-        self.versions = versions
+    ids: list[str]
+    rows: Floats
+    metadata: list[dict[str, Any]]
+    versions: list[str]
 
 
 def _gather(

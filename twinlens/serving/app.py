@@ -116,7 +116,7 @@ def list_methods(request: Request) -> list[str]:
     routes = request.app.router.routes
     found = [
         method
-        for method in ("GET", "POST", "PUT", "DELETE")
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
         if any(r.matches({**request.scope, "method": method})[0] is Match.FULL for r in routes)
     ]
     return [*found[:1], "HEAD", *found[1:]] if "GET" in found else found

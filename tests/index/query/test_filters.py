@@ -22,6 +22,8 @@ from twinlens.index.query.filters import (
     Filter,
     Has,
     Not,
+    compared_fields,
+    fields_of,
     matches,
 )
 from twinlens.index.storage.columns import COLUMNS_NAME, Columns
@@ -71,9 +73,53 @@ def test_a_filter_selects_the_rows_it_names(text: str, rows: list[int]) -> None:
     assert [row for row, item in enumerate(ITEMS) if matches(tree, item)] == rows
 
 
+PHOTOS: list[dict[str, Any]] = [
+    {"taken": "2024-05-31T23:59:59+02:00", "latitude": 48.8566, "longitude": 2.3522, "iso": 100},
+    {"taken": "2024-06-01T00:00:00", "latitude": 51.5074, "longitude": -0.1278, "iso": 200},
+    {"taken": "2023-01-01", "latitude": -17.7134, "longitude": 178.065, "iso": 400},
+    {"taken": ["2020", "2024-05-02"], "latitude": [48.9, 0], "longitude": [2.4, 0]},
+    {"latitude": 48.8, "near": 1, "within": 2, "longitude": "2.3"},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('taken between "2024-05" and "2024-05-31"', [0, 3]),
+        ('taken between "2023" and "2024-06-01"', [0, 1, 2, 3]),
+        ("iso between 100 and 200", [0, 1]),
+        ("iso between 101 and 199", []),
+        ('not taken between "2023" and "2024" and has taken', []),
+        ("near (48.8566, 2.3522, 0)", [0]),
+        ("near (48.8566, 2.3522, 6.5)", [0, 3]),
+        ("near (48.8566, 2.3522, 343)", [0, 3]),
+        ("near (48.8566, 2.3522, 345)", [0, 1, 3]),
+        ("not near (48.8566, 2.3522, 345)", [2, 4]),
+        ("near (-17.7, -179.9, 250)", [2]),
+        ("within (48, 2, 49, 3)", [0, 3]),
+        ("within (-20, 170, -10, -170)", [2]),
+        ("near = 1 and within = 2", [4]),
+    ],
+)
+def test_dates_and_places_are_ranges(text: str, rows: list[int]) -> None:
+    tree = parse_filter(text)
+    assert np.flatnonzero(Columns.build(PHOTOS).select(tree)).tolist() == rows
+    assert [row for row, item in enumerate(PHOTOS) if matches(tree, item)] == rows
+
+
+def test_a_place_names_the_fields_that_it_compares() -> None:
+    for text in ("near (1, 2, 3)", "within (1, 2, 3, 4)"):
+        tree = parse_filter(text)
+        assert fields_of(tree) == compared_fields(tree) == {"latitude", "longitude"}
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
+        ("near (1, 2)", "position 0"),
+        ('within (1, 2, 3, "4")', "position 0"),
+        ('iso between 1 and "2"', "position 12"),
+        ("iso between true and false", "position 12"),
         ("label =", "position 7"),
         ("", "position 0"),
         ("label = cat", "position 8"),

@@ -54,8 +54,8 @@ def test_equal_searches_share_a_pass_and_each_gets_its_own_answer(
         answers = await asyncio.gather(
             *(collection.search(row, SearchParams(k=1 + n % 2)) for n, row in enumerate(ROWS))
         )
-        assert [hits[0].id for hits in answers] == [f"i{n}" for n in range(COUNT)]
-        assert [len(hits) for hits in answers] == [1, 2] * (COUNT // 2)
+        assert [one.hits[0].id for one in answers] == [f"i{n}" for n in range(COUNT)]
+        assert [len(one.hits) for one in answers] == [1, 2] * (COUNT // 2)
 
     asyncio.run(main())
     assert passes == [COUNT // 2, COUNT // 2]
@@ -81,7 +81,7 @@ def test_a_search_that_cannot_work_fails_alone(collection: ServedCollection) -> 
         )
 
     good, bad, again, bad_too = asyncio.run(main())
-    assert good[0].id == again[0].id == "i3"
+    assert good.hits[0].id == again.hits[0].id == "i3"
     assert isinstance(bad, InputError) and isinstance(bad_too, InputError)
 
 
@@ -97,7 +97,7 @@ def test_a_client_that_went_away_costs_the_others_nothing(
 
     gone, stays = asyncio.run(main())
     assert isinstance(gone, asyncio.CancelledError)
-    assert stays[0].id == "i1"
+    assert stays.hits[0].id == "i1"
     assert sum(passes) == 1
 
 
@@ -113,9 +113,9 @@ def test_a_full_queue_refuses_and_empties_again(
         return [*first, await collection.search(ROWS[5], SearchParams(k=1))]
 
     *three, fourth, fifth, later = asyncio.run(main())
-    assert [hits[0].id for hits in three] == ["i0", "i1", "i2"]
+    assert [one.hits[0].id for one in three] == ["i0", "i1", "i2"]
     assert isinstance(fourth, OverloadedError) and isinstance(fifth, OverloadedError)
-    assert later[0].id == "i5"
+    assert later.hits[0].id == "i5"
 
 
 def test_writes_are_seen_by_the_next_search(collection: ServedCollection) -> None:
@@ -124,7 +124,7 @@ def test_writes_are_seen_by_the_next_search(collection: ServedCollection) -> Non
         assert removed == 2
         return await collection.search(ROWS[2], SearchParams(k=COUNT))
 
-    assert {hit.id for hit in asyncio.run(main())} == {
+    assert {hit.id for hit in asyncio.run(main()).hits} == {
         f"i{n}" for n in range(COUNT) if n not in (2, 3)
     }
 

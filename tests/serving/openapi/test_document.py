@@ -34,9 +34,10 @@ FILLED = (
     "/knn-service",
     "/collections/{name}/items",
     "/collections/{name}/build",
+    "/collections/{name}/report",
 )
 
-_METHODS = ("get", "put", "post", "delete")
+_METHODS = ("get", "put", "post", "patch", "delete")
 
 
 @pytest.fixture(scope="module")

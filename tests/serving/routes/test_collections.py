@@ -292,11 +292,11 @@ def test_searches_that_wait_share_a_batch(tmp_path: Path, monkeypatch: pytest.Mo
 
     async def main() -> None:
         answers = await asyncio.gather(*(served.search(row, SearchParams(k=1)) for row in rows))
-        assert [hits[0].id for hits in answers] == [f"i{n}" for n in range(16)]
+        assert [one.hits[0].id for one in answers] == [f"i{n}" for n in range(16)]
         other = await asyncio.gather(
             served.search(rows[0], SearchParams(k=2)), served.search(rows[1], SearchParams(k=3))
         )
-        assert [len(hits) for hits in other] == [2, 3]
+        assert [len(one.hits) for one in other] == [2, 3]
 
     asyncio.run(main())
     store.close()

@@ -70,7 +70,7 @@ def open_corpus(
             return _from_zip(path)
         if path.suffix.lower() == ".tar":
             return _from_tars(path.parent, [path])
-        return _from_images(path.parent, [path.name])
+        return pick_images(path.parent, [path.name])
     if glob.has_magic(text):
         return _from_glob(path)
     raise InputError(f"{text} does not exist; give a folder, a glob, a tar, a zip or a table")
@@ -97,7 +97,7 @@ def read_path(path: str) -> bytes:
 
 
 def _from_folder(folder: Path) -> Corpus:
-    found = list(_walk(str(folder)))
+    found = list(walk_files(str(folder)))
     unsupported = count_unsupported(found)
     images = [name for name in found if suffix_of(name) in IMAGE_SUFFIXES]
     tars = [folder / name for name in found if suffix_of(name) == ".tar"]
@@ -109,10 +109,10 @@ def _from_folder(folder: Path) -> Corpus:
             f"; it holds {describe_unsupported(unsupported)}: convert them" if unsupported else ""
         )
         raise InputError(f"{folder} holds no image ({kinds}) and no .tar{hint}")
-    return replace(_from_images(folder, images), unsupported=unsupported)
+    return replace(pick_images(folder, images), unsupported=unsupported)
 
 
-def _walk(folder: str, prefix: str = "") -> Iterator[str]:
+def walk_files(folder: str, prefix: str = "") -> Iterator[str]:
     """Yield the relative paths of the files below a folder, without hidden ones.
 
     Plain strings: a million `Path` objects would take half a minute before the first image.
@@ -128,7 +128,7 @@ def _walk(folder: str, prefix: str = "") -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, f"{prefix}{entry.name}/")
+            yield from walk_files(entry.path, f"{prefix}{entry.name}/")
         elif entry.is_file():
             yield prefix + entry.name
 
@@ -142,10 +142,11 @@ def _from_glob(pattern: Path) -> Corpus:
         raise InputError(f"{pattern} matches no file")
     if all(path.suffix.lower() == ".tar" for path in files):
         return _from_tars(root, files)
-    return _from_images(root, [path.relative_to(root).as_posix() for path in files])
+    return pick_images(root, [path.relative_to(root).as_posix() for path in files])
 
 
-def _from_images(root: Path, names: list[str]) -> Corpus:
+def pick_images(root: Path, names: list[str]) -> Corpus:
+    """Return the corpus of these files below a folder."""
     base = str(root.resolve())  # once: resolving each path costs several system calls
 
     def entries() -> Iterator[CorpusEntry]:

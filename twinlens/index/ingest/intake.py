@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -179,6 +180,19 @@ def write_failures(folder: Path, failures: list[dict[str, str]]) -> None:
     sync(temporary)
     temporary.replace(path)
     sync(folder)
+
+
+def read_failures(folder: Path) -> list[dict[str, str]]:
+    """Return the failures that the last build wrote; a damaged line is left out."""
+    try:
+        lines = (folder / FAILURES_NAME).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in filter(None, lines):
+        with suppress(ValueError):
+            found.append(orjson.loads(line))
+    return found
 
 
 def _printable(text: str) -> str:

@@ -21,8 +21,10 @@ from twinlens.index.query.filters import (
     Filter,
     FilterValue,
     Has,
+    Near,
     Not,
 )
+from twinlens.index.query.places import LATITUDE, LONGITUDE
 
 MAX_LENGTH = 10_000
 MAX_DEPTH = 50
@@ -49,9 +51,11 @@ _TOKEN = re.compile(
 )
 _KEYWORDS = frozenset({"and", "or", "not", "in", "has", "contains", "true", "false"})
 _GRAMMAR = (
-    'use FIELD = VALUE, !=, <, <=, >, >=, FIELD in (...), FIELD contains "...", has FIELD,'
-    " and, or, not, ( )"
+    "use FIELD = VALUE, !=, <, <=, >, >=, FIELD between A and B, FIELD in (...),"
+    ' FIELD contains "...", has FIELD, within (SOUTH, WEST, NORTH, EAST),'
+    " near (LATITUDE, LONGITUDE, KM), and, or, not, ( )"
 )
+_LAST_CHARACTER = "\U0010ffff"
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,11 @@ class _Parser:
             return tree
         if self._accept("has"):
             return Has(self._field())
+        if (place := self._place()) is not None:
+            return place
         field = self._field()
+        if self._accept("between"):
+            return self._between(field)
         if self._accept("in"):
             return Equals(field, self._values())
         if self._accept("not"):
@@ -128,6 +136,45 @@ class _Parser:
                 raise self._fault("`contains` needs a string", self._before())
             return Contains(field, part)
         return self._comparison(field)
+
+    def _between(self, field: str) -> Filter:
+        """Return the tree of a range with both ends: all that begins with the upper string too."""
+        low, at = self._value(), self._before()
+        self._expect("and")
+        high = self._value()
+        if isinstance(low, bool) or isinstance(high, bool) or type(low) is not type(high):
+            raise self._fault("`between` needs two numbers or two strings", at)
+        upper: Filter = Comparison(field, "<=", high)
+        if isinstance(high, str):
+            upper = Comparison(field, "<", high + _LAST_CHARACTER)
+        return Both((Comparison(field, ">=", low), upper))
+
+    def _place(self) -> Filter | None:
+        """Return the tree of `within (...)` or `near (...)`, if one is next."""
+        if self._tokens[min(self._next + 1, len(self._tokens) - 1)].text != "(":
+            return None
+        if self._accept("within"):
+            south, west, north, east = self._numbers("within", 4)
+            across = Either if west > east else Both  # over the line between the days
+            sides = (Comparison(LONGITUDE, ">=", west), Comparison(LONGITUDE, "<=", east))
+            return Both(
+                (
+                    Comparison(LATITUDE, ">=", south),
+                    Comparison(LATITUDE, "<=", north),
+                    across(sides),
+                )
+            )
+        if self._accept("near"):
+            return Near(*self._numbers("near", 3))
+        return None
+
+    def _numbers(self, name: str, count: int) -> tuple[float, ...]:
+        at = self._before()
+        values = self._values()
+        numbers = tuple(value for value in values if isinstance(value, float))
+        if not len(values) == len(numbers) == count:
+            raise self._fault(f"`{name}` needs {count} numbers in parentheses", at)
+        return numbers
 
     def _comparison(self, field: str) -> Filter:
         token = self._take()

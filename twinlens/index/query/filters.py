@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any
 
+import numpy as np
+
+from twinlens.index.query.places import LATITUDE, LONGITUDE, measure_km
+
 FilterValue = str | float | bool
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
@@ -53,6 +57,15 @@ class Has:
 
 
 @dataclass(frozen=True)
+class Near:
+    """The item's first `latitude` and `longitude` lie within `km` of a place."""
+
+    latitude: float
+    longitude: float
+    km: float
+
+
+@dataclass(frozen=True)
 class Not:
     """The complement."""
 
@@ -73,7 +86,7 @@ class Either:
     parts: tuple[Filter, ...]
 
 
-Leaf = Equals | Comparison | Contains | Has
+Leaf = Equals | Comparison | Contains | Has | Near
 Filter = Leaf | Not | Both | Either
 
 
@@ -97,6 +110,8 @@ def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
             return any(isinstance(one, str) and part in one for one in stored_values)
         case Has(field):
             return any(True for _ in field_values(metadata, field))
+        case Near():
+            return _is_near(tree, metadata)
 
 
 def fields_of(tree: Filter) -> set[str]:
@@ -106,6 +121,8 @@ def fields_of(tree: Filter) -> set[str]:
             return fields_of(part)
         case Both(parts) | Either(parts):
             return set[str]().union(*map(fields_of, parts))
+        case Near():
+            return {LATITUDE, LONGITUDE}
         case _:
             return {tree.field}
 
@@ -119,6 +136,8 @@ def compared_fields(tree: Filter) -> set[str]:
             return set[str]().union(*map(compared_fields, parts))
         case Has():
             return set()
+        case Near():
+            return {LATITUDE, LONGITUDE}
         case _:
             return {tree.field}
 
@@ -142,6 +161,17 @@ def walk_fields(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
                 yield name, one
             elif isinstance(one, int | float) and one == one:  # NaN differs from itself
                 yield name, float(one)
+
+
+def _is_near(near: Near, metadata: Mapping[str, Any]) -> bool:
+    place = [
+        next((v for v in field_values(metadata, name) if isinstance(v, float)), None)
+        for name in (LATITUDE, LONGITUDE)
+    ]
+    if place[0] is None or place[1] is None:
+        return False
+    found = measure_km(near.latitude, near.longitude, np.array(place[:1]), np.array(place[1:]))
+    return bool(found[0] <= near.km)
 
 
 def _same(stored: FilterValue, value: FilterValue) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twinlens.errors import InputError
@@ -19,7 +19,8 @@ class SearchOptions:
     `balance` is the weight of the words). `diversity` above 0 trades similarity to the query for
     difference between hits. `one_per` names a field: of the items with the same value the best one
     answers. `offset` skips hits; `threshold` drops those with a lower cosine; `explain` asks for
-    the path.
+    the path. `revision` is that of the bundle that embedded the query: a collection that holds
+    another bundle's embeddings refuses it.
     """
 
     k: int = 10
@@ -33,6 +34,13 @@ class SearchOptions:
     diversity: float = 0.0
     one_per: str | None = None
     explain: bool = False
+    revision: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `Collection.search` alone answers it."""
+        chosen = self.words is not None or self.one_per is not None
+        return not (chosen or self.offset or self.diversity or self.explain)
 
     def __post_init__(self) -> None:
         if not (self.k >= 1 and self.offset >= 0 and self.k + self.offset <= MAX_K):
@@ -56,5 +64,5 @@ class SearchAnswer:
     """The hits, best first, each with its ranks in both lists; if asked, how rows were searched."""
 
     hits: tuple[Hit, ...]
-    reasons: tuple[dict[str, Any], ...]
-    path: dict[str, Any]
+    reasons: tuple[dict[str, Any], ...] = ()
+    path: dict[str, Any] = field(default_factory=dict)

@@ -46,12 +46,12 @@ def search_collection(
     collection: Collection, embedding: npt.ArrayLike, request: SearchOptions
 ) -> SearchAnswer:
     """Return the answer to one query embedding."""
-    query = unit_rows(embedding, collection.head.dim, "query")[0]
     tree = parse_filter(request.filter) if isinstance(request.filter, str) else request.filter
     if request.words is not None:
         require_captions(collection.folder, collection.catalog)
     for _ in range(OPEN_ATTEMPTS):
-        snapshot = collection.snapshot()
+        snapshot = collection.snapshot_of(request.revision)
+        query = unit_rows(embedding, snapshot.head.dim, "query")[0]
         found = _choose(_Search(collection, snapshot, query, tree, request))
         if found is not None:
             return found

@@ -29,9 +29,11 @@ from twinlens.index.query.filters import (
     FilterValue,
     Has,
     Leaf,
+    Near,
     Not,
     walk_fields,
 )
+from twinlens.index.query.places import LATITUDE, LONGITUDE, measure_km
 from twinlens.index.vectors.arrays import Mask
 
 COLUMNS_NAME = "columns.npz"
@@ -100,6 +102,9 @@ class Columns:
                 return self._order(field, sign, value)
             case Contains(field, part):
                 return self._contain(field, part)
+            case Near(latitude, longitude, km):
+                places = [self._first_numbers(name) for name in (LATITUDE, LONGITUDE)]
+                return measure_km(latitude, longitude, places[0], places[1]) <= km
 
     def _present(self, field: str) -> Mask:
         found = np.zeros(self.count, dtype=bool)
@@ -137,6 +142,14 @@ class Columns:
             return np.zeros(self.count, dtype=bool)
         hit = np.fromiter((part in word for word in column.words), bool, len(column.words))
         return self._rows_where(column, hit[column.values])
+
+    def _first_numbers(self, field: str) -> npt.NDArray[np.float64]:
+        """Return each row's first number in a field, NaN without one."""
+        numbers = np.full(self.count, np.nan)
+        column = self._columns.get((field, "number"))
+        if column is not None:
+            numbers[column.rows[::-1]] = column.values[::-1]  # of equal places the last write stays
+        return numbers
 
     def _rows_where(self, column: Column, hits: Mask) -> Mask:
         found = np.zeros(self.count, dtype=bool)

@@ -148,7 +148,7 @@ class CollectionJobs:
                 lambda reader: choose_texts(reader.catalog, templates, given)
             )
             job.stage = f"embedding {len(sample.texts)} text queries ({sample.source})"
-            rows = await _embed(model, sample.texts)
+            rows = await embed_texts(model, sample.texts)
         await served.maintain(lambda writer: store_sample(writer, "text", rows, sample.source))
 
     def _is_busy(self, name: str) -> bool:
@@ -165,7 +165,7 @@ def count_unindexed(served: ServedCollection) -> int:
     return unindexed + snapshot.delta.count
 
 
-async def _embed(model: ServedModel, texts: Sequence[str]) -> NDArray[np.float32]:
+async def embed_texts(model: ServedModel, texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed queries at background priority."""
     call = Call(model.clock, float("inf"), pixels_left=0, is_background=True, input_type="query")
     rows: list[Any] = []

@@ -29,10 +29,12 @@ from twinlens.errors import (
     ReadOnlyError,
     TwinlensError,
 )
-from twinlens.index.collection import Collection, Hit
+from twinlens.index.collection import Collection
 from twinlens.index.gallery.thumbnails import ThumbnailStore
 from twinlens.index.maintenance import repair
+from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.snapshot import Snapshot
+from twinlens.index.storage.caption_build import is_complete
 from twinlens.index.writer import Writer
 from twinlens.serving.collections.search import SearchParams, run_search
 from twinlens.serving.failures import UnavailableError
@@ -78,7 +80,7 @@ class ServedCollection:
         self._pool = pool
         self._maintenance_pool = maintenance_pool
         self._waiting: list[
-            tuple[SearchParams, NDArray[np.float32], asyncio.Future[list[Hit]]]
+            tuple[SearchParams, NDArray[np.float32], asyncio.Future[SearchAnswer]]
         ] = []
         self._running: asyncio.Task[None] | None = None
         self._users = 0  # reads and writes in progress
@@ -91,11 +93,11 @@ class ServedCollection:
         self.is_closing = False  # tells maintenance to stop
         self.maintained_rows = 0  # rows that the last maintenance left without an index
 
-    async def search(self, row: NDArray[np.float32], params: SearchParams) -> list[Hit]:
+    async def search(self, row: NDArray[np.float32], params: SearchParams) -> SearchAnswer:
         """Search as part of the next batch."""
         if len(self._waiting) >= MOST_WAITING:
             raise OverloadedError(f"{MOST_WAITING} searches of {self.name!r} are waiting already")
-        future: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[SearchAnswer] = asyncio.get_running_loop().create_future()
         self._waiting.append((params, row, future))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
@@ -116,6 +118,13 @@ class ServedCollection:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._maintenance_pool, self._guard, lambda: self._maintain(action)
+        )
+
+    async def examine(self, action: Callable[[Collection], ResultT]) -> ResultT:
+        """Run a long `action` that only reads; no search and no write waits for it."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._maintenance_pool, self._guard, lambda: action(self.collection)
         )
 
     def snapshot(self) -> Snapshot:
@@ -158,12 +167,14 @@ class ServedCollection:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for (_, _, future), hits in zip(batch, found, strict=True):
+            for (_, _, future), answer in zip(batch, found, strict=True):
                 if not future.done():
-                    future.set_result(hits)
+                    future.set_result(answer)
 
-    def _search(self, params: SearchParams, rows: NDArray[np.float32]) -> list[list[Hit]]:
+    def _search(self, params: SearchParams, rows: NDArray[np.float32]) -> list[SearchAnswer]:
         try:
+            if params.words is not None and not is_complete(self.collection.catalog):
+                self._maintain(lambda writer: writer.index_captions())
             return run_search(self.collection, params, rows)
         finally:
             if not self._is_repairing and self.collection.snapshot().damaged:

@@ -1,30 +1,24 @@
-"""`/collections/{name}/items`: single items of a collection, and their thumbnails."""
+"""`/collections/{name}/items`: read, list, change and delete items; their thumbnails."""
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from twinlens.errors import ImageError, InputError, NotFoundError
+from twinlens.index.collection import Collection
 from twinlens.index.storage.records import Item as StoredItem
+from twinlens.index.upkeep.listing import list_items
+from twinlens.index.upkeep.metadata_update import update_metadata
+from twinlens.index.upkeep.removal import remove_matching
+from twinlens.index.writer import Writer
 from twinlens.serving.background.collection_maintenance import CollectionJobs
-from twinlens.serving.call import Call
 from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.embedding import embed_items
-from twinlens.serving.engine.decode import unwrap
-from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.openapi.declaration import (
     ITEM_ID,
-    PICTURE,
     ItemId,
     Name,
     answer,
@@ -32,119 +26,156 @@ from twinlens.serving.openapi.declaration import (
     declare,
     json_body,
 )
-from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
-    ERROR_BODY,
-    MODEL,
+    FLAG,
     STRING,
+    STRING_OR_NULL,
+    TEXT,
     array_of,
     closed_object,
     component,
-    either,
 )
 from twinlens.serving.requests.answers import dump
-from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.requests.items import InputItem, fetch_items
-from twinlens.serving.routes.query_terms import QueryTerm, list_shapes, read_term
-from twinlens.serving.routes.search import METADATA, model_for, shown_metadata
+from twinlens.serving.routes.search import METADATA, shown_metadata
 from twinlens.serving.service import Service
 
-MOST_DELETED = 10_000
+MOST_CHANGED = 10_000
+MOST_LISTED = 1000
 ID_LENGTH = 1024
-UPSERTED = "api:"  # prefix of the version of an item that a client wrote
-_ITEM = either(*list_shapes(id=ITEM_ID, metadata=METADATA))
-REQUEST = component(
-    "CollectionItems",
-    request_object(["items"], items=array_of(_ITEM, minItems=1), model=MODEL),
-)
-_UPSERTED = {"const": "collection.items"}
-ANSWER = component(
-    "CollectionItemsAnswer",
-    closed_object(
-        ["object", "upserted", "data"],
-        object=_UPSERTED,
-        upserted=COUNT,
-        data=array_of(closed_object(["index", "id"], index=COUNT, id=STRING, error=ERROR_BODY)),
-    ),
-)
-_DELETION = closed_object(["ids"], ids=array_of(ITEM_ID, minItems=1))
-_DELETED = closed_object(["object", "deleted"], object=_UPSERTED, deleted=COUNT)
-_STORED = component(
+EVERYTHING = "100%"
+ITEMS = {"const": "collection.items"}
+STORED = component(
     "CollectionItem",
     closed_object(
         ["object", "id", "metadata"], object={"const": "item"}, id=STRING, metadata=METADATA
     ),
 )
-_EXAMPLES: list[dict[str, Any]] = [
-    {"id": "red", "image": PICTURE, "metadata": {"tone": "warm", "year": 2020}},
-    {"id": "blue", "text": "a blue square", "metadata": {"tone": "cold", "year": 2021}},
-]
-
-
-@dataclass(frozen=True)
-class Upsert:
-    """One item to write."""
-
-    id: str
-    term: QueryTerm
-    metadata: dict[str, Any]
+LISTED = component(
+    "CollectionItemList",
+    closed_object(
+        ["object", "data", "next"],
+        object={"const": "list"},
+        data=array_of(STORED),
+        next=STRING_OR_NULL,
+    ),
+)
+CHANGES = component(
+    "CollectionItemChanges",
+    request_object(
+        ["items"],
+        items=array_of(
+            closed_object(["id", "metadata"], id=ITEM_ID, metadata=METADATA), minItems=1
+        ),
+        replace={**FLAG, "description": "Remove all other fields; false: keep them"},
+    ),
+)
+CHANGED = closed_object(
+    ["object", "updated", "missing"], object=ITEMS, updated=COUNT, missing=array_of(STRING)
+)
+DELETION = component(
+    "CollectionItemDeletion",
+    request_object(
+        [],
+        exactly_one("ids", "filter"),
+        ids=array_of(ITEM_ID, minItems=1),
+        filter={"type": "string", "description": "Delete all items that satisfy it"},
+        max_delete={
+            **TEXT,
+            "description": "Delete none if the filter matches more: 20% or 500; none: no limit",
+        },
+        dry_run={**FLAG, "description": "Only count"},
+    ),
+)
+DELETED = closed_object(["object", "deleted"], object=ITEMS, deleted=COUNT, dry_run=FLAG)
+Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
+Offset = Annotated[int, Query(ge=0)]
+Cursor = Annotated[str | None, Query(description="`next` of the page before")]
+Where = Annotated[str | None, Query(description="Metadata filter")]
 
 
 def build_items_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
-    """Return the router of this file."""
+    """Return the router that lists, changes and deletes items."""
     router = APIRouter(tags=["collections"])
 
-    @router.post(
+    @router.get("/collections/{name}/items", **declare({200: answer(LISTED, "A page of items")}))
+    async def get_items(
+        name: Name,
+        request: Request,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+        offset: Offset = 0,
+        filter: Where = None,
+    ) -> Response:
+        """List items, oldest first, a page at a time; `next` is the cursor of the next page."""
+        service.authorize(request, "read")
+        after = _read_cursor(cursor)
+        found = await store.find(name).read(
+            lambda collection: _page(collection, filter, limit, offset, after)
+        )
+        after = found[-1].rid if len(found) == limit else 0
+        data = [_show(item) for item in found]
+        return _answer({"object": "list", "data": data, "next": str(after) if after else None})
+
+    @router.patch(
         "/collections/{name}/items",
         **declare(
-            {200: answer(ANSWER, "The result of each item")},
-            json_body(REQUEST, two={"items": _EXAMPLES}),
+            {200: answer(CHANGED, "How many were changed, and unknown ids")},
+            json_body(CHANGES, one={"items": [{"id": "red", "metadata": {"year": 2024}}]}),
         ),
     )
-    async def upsert(name: Name, request: Request) -> Response:
-        """Insert or replace items by image, text or vector; a bad item fails alone."""
+    async def change_items(name: Name, request: Request) -> Response:
+        """Change the metadata of items by id, not their embeddings; null removes a field."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
-            served = store.find(name)
             fields = parse_object(body, request.headers.get("content-type", ""))
-            response = await _upsert(service, served, fields, call)
+            fields.only(*names_of(CHANGES))
+            changes, replace = _read_changes(fields), fields.flag("replace")
+            served = store.find(name)
+            missing = await served.write(
+                lambda writer: update_metadata(writer, changes, replace=replace)
+            )
         jobs.start_where_due(served)
-        return response
+        updated = len(changes) - len(missing)
+        return _answer({"object": "collection.items", "updated": updated, "missing": missing})
 
     @router.delete(
         "/collections/{name}/items",
         **declare(
-            {200: answer(_DELETED, "The number of deleted items")},
-            json_body(_DELETION, one={"ids": ["blue"]}),
+            {200: answer(DELETED, "The number of deleted items")},
+            json_body(DELETION, one={"ids": ["blue"]}, some={"filter": "year < 2021"}),
         ),
     )
     async def delete_items(name: Name, request: Request) -> Response:
-        """Delete items by id; unknown ids are ignored."""
+        """Delete items by id, or all that satisfy a filter; unknown ids are ignored."""
         call = service.begin(request, "write")
         async with service.receive(request, call) as body:
             fields = parse_object(body, request.headers.get("content-type", ""))
-            fields.only(*names_of(_DELETION))
-            ids = fields.texts("ids", MOST_DELETED, ID_LENGTH)
-            if ids is None:
-                raise InputError("ids is missing: a list of strings", field="ids")
+            fields.only(*names_of(DELETION))
             served = store.find(name)
-            deleted = await served.write(lambda writer: writer.delete(ids))
+            dry_run = fields.flag("dry_run")
+            deleted = await _delete(served, fields, dry_run)
         jobs.start_where_due(served)
-        return _answer({"object": "collection.items", "deleted": deleted})
+        told = {"object": "collection.items", "deleted": deleted}
+        return _answer(told | ({"dry_run": True} if dry_run else {}))
+
+    return router
+
+
+def build_item_router(service: Service, store: CollectionStore) -> APIRouter:
+    """Return the router of single items and thumbnails."""
+    router = APIRouter(tags=["collections"])
 
     @router.get(
         "/collections/{name}/items/{id:path}",
-        **declare({200: answer(_STORED, "The item, without the path of its file")}),
+        **declare({200: answer(STORED, "The item, without the path of its file")}),
     )
     async def get_item(name: Name, id: ItemId, request: Request) -> Response:
         """Return one item's metadata."""
         service.authorize(request, "read")
-        served = store.find(name)
-        item = await served.read(lambda collection: collection.get(id))
-        shown = shown_metadata(item.metadata)
-        return _answer({"object": "item", "id": item.id, "metadata": shown})
+        return _answer(_show(await store.find(name).read(lambda collection: collection.get(id))))
 
     @router.get(
         "/collections/{name}/thumbnails/{id:path}",
@@ -164,107 +195,66 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
     return router
 
 
-async def _upsert(
-    service: Service, served: ServedCollection, fields: Fields, call: Call
-) -> Response:
-    fields.only(*names_of(REQUEST))
-    limits = service.settings.limits
-    raws = fields.values("items", limits.items) or []
-    if not raws:
-        raise InputError("items is missing: a list of objects", field="items")
-    model_name = model_for(service, served, fields.text("model"))
-    upserts = [
-        _read_upsert(raw, f"items[{i}]", limits.text_characters) for i, raw in enumerate(raws)
-    ]
-    with service.registry.lease(model_name) as model:
-        rows, images = await _embed_upserts(service, model, served, upserts, call)
-        good = [i for i, row in enumerate(rows) if not isinstance(row, Exception)]
-        service.check_items(model, rows, call, "items")
-        ids = [upserts[i].id for i in good]
-        versions = [_version(upserts[i].id, images[i]) for i in good]
-        matrix = np.stack([np.asarray(rows[i], np.float32) for i in good])
-        metadata = [upserts[i].metadata for i in good]
-        await served.write(lambda writer: writer.upsert(ids, matrix, metadata, versions))
-        pictures = [images[i] for i in good]
-        await served.read(lambda _: _keep_thumbnails(served, ids, versions, pictures))
-        data = [
-            {"index": i, "id": one.id}
-            if not isinstance(rows[i], Exception)
-            else {"index": i, "id": one.id, "error": _describe(_error(rows[i]), i)}
-            for i, one in enumerate(upserts)
-        ]
-        told = {"object": "collection.items", "upserted": len(good), "data": data}
-        return service.reply(dump(told), model, call)
+def _read_cursor(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
+        raise InputError(
+            f"cursor is {cursor[:40]!r}; give the `next` of the page before", field="cursor"
+        )
+    return int(cursor)
 
 
-def _read_upsert(raw: object, where: str, longest: int) -> Upsert:
-    fields = Fields(raw, where)
-    fields.only("id", "text", "image", "vector", "metadata")
-    body = {name: fields.any(name) for name in ("text", "image", "vector") if fields.has(name)}
-    metadata = fields.any("metadata") if fields.has("metadata") else {}
-    if not isinstance(metadata, dict):
-        raise InputError(f"{where}.metadata must be an object", field=f"{where}.metadata")
-    name = check_text(fields.any("id"), f"{where}.id", ID_LENGTH)
-    return Upsert(name, read_term(body, where, longest), metadata)
+def _page(
+    collection: Collection, filter: str | None, limit: int, offset: int, after: int
+) -> list[StoredItem]:
+    if filter is not None:
+        collection.require_fields(filter)
+    found = list_items(collection, filter=filter, limit=limit, offset=offset, after=after)
+    return list(found)
 
 
-async def _embed_upserts(
-    service: Service,
-    model: ServedModel,
-    served: ServedCollection,
-    upserts: Sequence[Upsert],
-    call: Call,
-) -> tuple[list[Any], list[bytes | None]]:
-    """Return a row or an error for each item, and the bytes of its image, if it is one."""
-    places = [i for i, one in enumerate(upserts) if one.term.item is not None]
-    items = await fetch_items(
-        [upserts[i].term.item or InputItem() for i in places], call, service.fetcher
-    )
-    call.input_type = "document"
-    embedded = await embed_items(model, items, call, service.fetcher) if items else None
-    rows: list[Any] = [one.term.vector for one in upserts]
-    images: list[bytes | None] = [None] * len(upserts)
-    for n, i in enumerate(places):
-        assert embedded is not None
-        rows[i] = embedded.answers[n]
-        image = items[n].image
-        if image is not None and not isinstance(rows[i], Exception):
-            images[i] = unwrap(image, service.settings.limits) if isinstance(image, str) else image
-    dim = served.snapshot().head.dim
-    for i, one in enumerate(upserts):
-        vector = one.term.vector
-        if vector is not None and (
-            len(vector) != dim or not np.linalg.norm(np.asarray(vector, np.float32)) > 0
-        ):
-            rows[i] = InputError(
-                f"vector must have {dim} numbers and a length above 0", code="vector_mismatch"
+def _read_changes(fields: Fields) -> dict[str, dict[str, Any]]:
+    changes: dict[str, dict[str, Any]] = {}
+    values = fields.values("items", MOST_CHANGED)
+    if values is None:
+        raise InputError("items is missing: a list of objects with id and metadata", field="items")
+    for i, raw in enumerate(values):
+        one = Fields(raw, f"items[{i}]")
+        one.only("id", "metadata")
+        id = check_text(one.any("id"), one.path("id"), ID_LENGTH)
+        metadata = one.any("metadata")
+        if not isinstance(metadata, dict):
+            raise InputError(
+                f"{one.path('metadata')} must be an object", field=one.path("metadata")
             )
-    return rows, images
+        changes[id] = {**changes.get(id, {}), **metadata}
+    return changes
 
 
-def _version(id: str, image: bytes | None) -> str:
-    return UPSERTED + hashlib.sha256(image or id.encode()).hexdigest()[:24]
+async def _delete(served: ServedCollection, fields: Fields, dry_run: bool) -> int:
+    ids, filter = fields.texts("ids", MOST_CHANGED, ID_LENGTH), fields.text("filter")
+    if (ids is None) == (filter is None):
+        raise InputError("give either ids, a list of strings, or filter", field="ids")
+    limit = fields.text("max_delete") or EVERYTHING
+
+    def count(collection: Collection) -> int:
+        if filter is None:
+            return len(collection.catalog.by_id(ids or []))
+        collection.require_fields(filter)
+        return collection.count(filter)
+
+    def delete(writer: Writer) -> int:
+        if filter is None:
+            return writer.delete(ids or [])
+        writer.collection.require_fields(filter)
+        return remove_matching(writer, filter, limit)
+
+    return await (served.read(count) if dry_run else served.write(delete))
 
 
-def _keep_thumbnails(
-    served: ServedCollection, ids: list[str], versions: list[str], images: list[bytes | None]
-) -> None:
-    for name, version, image in zip(ids, versions, images, strict=True):
-        if image is not None:
-            with suppress(sqlite3.Error):  # a full disk, say; thumbnails are made again on demand
-                served.thumbnails.put(name, version, image)
-
-
-def _describe(error: Exception, index: int) -> dict[str, str | None]:
-    """Return the error with its item named, if it does not name the item already."""
-    item, field = f"items[{index}]", getattr(error, "field", None) or ""
-    where = field if field.startswith(item) else f"{item}.{field}" if field else item
-    return describe(error, where=where)
-
-
-def _error(answer: Any) -> Exception:
-    assert isinstance(answer, Exception)
-    return answer
+def _show(item: StoredItem) -> dict[str, Any]:
+    return {"object": "item", "id": item.id, "metadata": shown_metadata(item.metadata)}
 
 
 def _thumbnail(served: ServedCollection, item: StoredItem) -> bytes | None:

@@ -40,7 +40,8 @@ from twinlens.serving.openapi.schemas import (
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_optional_object
 from twinlens.serving.routes.classifiers import JOB_STARTED
-from twinlens.serving.routes.collection_items import build_items_router
+from twinlens.serving.routes.collection_items import build_item_router, build_items_router
+from twinlens.serving.routes.collection_upserts import build_upserts_router
 from twinlens.serving.routes.endpoint import find_routers
 from twinlens.serving.routes.search import RECALL, RECALL_STATE, build_search_router
 from twinlens.serving.service import Service
@@ -111,7 +112,9 @@ def build_routers(service: Service, store: CollectionStore) -> list[APIRouter]:
         build_search_router(service, store),
         build_collections_router(service, store),
         build_work_router(service, store, jobs),
+        build_upserts_router(service, store, jobs),
         build_items_router(service, store, jobs),
+        build_item_router(service, store),
         *find_routers("build_store_router", service, store),
     ]
 

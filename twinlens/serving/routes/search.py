@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +17,7 @@ from starlette.responses import Response
 from twinlens.errors import ConflictError
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.query.query import QueryPart, embed_query
+from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.stats import MEASURED, NOT_MEASURED, STALE, report_recall
 from twinlens.serving.call import Call
 from twinlens.serving.collections.served import ServedCollection
@@ -30,12 +33,15 @@ from twinlens.serving.openapi.declaration import (
     json_of,
 )
 from twinlens.serving.openapi.schemas import (
+    COUNT,
+    NULL,
     NUMBER,
     STRING,
     Schema,
     array_of,
     closed_object,
     component,
+    either,
     one_of,
 )
 from twinlens.serving.requests.answers import dump
@@ -44,6 +50,7 @@ from twinlens.serving.routes.query_terms import QueryTerm
 from twinlens.serving.routes.search_request import REQUEST, SearchRequest, read_request
 from twinlens.serving.service import Service
 
+BUNDLE_ATTEMPTS = 3  # a collection changes its bundle rarely
 METADATA: Schema = {"type": "object"}
 RECALL: Schema = {
     "type": "object",
@@ -55,6 +62,8 @@ RECALL_STATE: Schema = {
     "description": "By modality; stale: deletions changed the answers, it is being measured anew",
     "additionalProperties": one_of(MEASURED, STALE, NOT_MEASURED),
 }
+_RANK = closed_object(["rank", "score"], rank=COUNT, score=NUMBER)
+EXPLAIN: Schema = closed_object([], vector=either(_RANK, NULL), words=either(_RANK, NULL))
 _HIT = component(
     "Hit",
     closed_object(
@@ -64,6 +73,7 @@ _HIT = component(
         metadata=METADATA,
         thumbnail=STRING,
         duplicates=array_of(STRING),
+        explain=EXPLAIN,
     ),
 )
 ANSWER = component(
@@ -76,6 +86,7 @@ ANSWER = component(
         revision=STRING,
         recall=RECALL,
         recall_state=RECALL_STATE,
+        path={"type": "object", "description": "With `explain`: how each part was searched"},
         data=array_of(_HIT),
     ),
 )
@@ -100,6 +111,20 @@ def build_search_router(service: Service, store: CollectionStore) -> APIRouter:
                         "query": ["red", {"item": "blue", "weight": -0.5}],
                         "threshold": 0.0,
                         "group": 0.95,
+                    },
+                    hybrid={
+                        "collection": "example",
+                        "query": "red",
+                        "words": "square",
+                        "fusion": "weights",
+                        "offset": 1,
+                        "explain": True,
+                    },
+                    various={
+                        "collection": "example",
+                        "query": "red",
+                        "one_per": "tone",
+                        "diversity": 0.3,
                     },
                 ),
                 RAW_IMAGE,
@@ -149,25 +174,47 @@ async def _search(
     service: Service, store: CollectionStore, parsed: SearchRequest, call: Call
 ) -> Response:
     served = store.find(parsed.collection)
-    model_name = model_for(service, served, parsed.model)
-    with service.registry.lease(model_name) as model:
-        row = await embed_terms(service, served, model, parsed.terms, call)
-        began = call.clock.now()
-        hits = await served.search(row, parsed.params)
-        call.add("search", call.clock.now() - began)
+    async with answer_search(service, served, parsed, call) as (model, found):
         recall = report_recall(served.snapshot())
-        content = dump(
-            {
-                "object": "list",
-                "collection": served.name,
-                "model": model.name,
-                "revision": model.revision,
-                "recall": {modality: one.value for modality, one in recall.items()},
-                "recall_state": {modality: one.state for modality, one in recall.items()},
-                "data": [show_hit(served, hit) for hit in hits],
-            }
-        )
-        return service.reply(content, model, call)
+        told: dict[str, Any] = {
+            "object": "list",
+            "collection": served.name,
+            "model": model.name,
+            "revision": model.revision,
+            "recall": {modality: one.value for modality, one in recall.items()},
+            "recall_state": {modality: one.state for modality, one in recall.items()},
+            "data": [show_hit(served, hit) for hit in found.hits],
+        }
+        if parsed.params.explain:
+            told["path"] = found.path
+            told["data"] = [
+                {**shown, "explain": reason}
+                for shown, reason in zip(told["data"], found.reasons, strict=True)
+            ]
+        return service.reply(dump(told), model, call)
+
+
+@asynccontextmanager
+async def answer_search(
+    service: Service, served: ServedCollection, parsed: SearchRequest, call: Call
+) -> AsyncIterator[tuple[ServedModel, SearchAnswer]]:
+    """Yield the model and the answer: embedded and searched by one bundle.
+
+    If the collection takes another bundle's embeddings in between, the query is embedded again.
+    """
+    for attempt in range(BUNDLE_ATTEMPTS):
+        with service.registry.lease(model_for(service, served, parsed.model)) as model:
+            row = await embed_terms(service, served, model, parsed.terms, call)
+            began = call.clock.now()
+            try:
+                found = await served.search(row, replace(parsed.params, revision=model.revision))
+            except ConflictError:
+                if attempt == BUNDLE_ATTEMPTS - 1:
+                    raise
+                continue
+            call.add("search", call.clock.now() - began)
+            yield model, found
+            return
 
 
 async def embed_terms(

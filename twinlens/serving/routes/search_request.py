@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import Request
 
 from twinlens.errors import InputError
+from twinlens.index.collection import MAX_K
 from twinlens.index.query.filter_language import parse_filter
+from twinlens.index.searching.fusion import RANKS, WEIGHTS
 from twinlens.serving.collections.search import SearchParams
-from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
+from twinlens.serving.openapi.request_shapes import exactly_one, names_of, not_both, request_object
 from twinlens.serving.openapi.schemas import (
     IMAGE,
     MODEL,
@@ -19,21 +21,27 @@ from twinlens.serving.openapi.schemas import (
     array_of,
     component,
     either,
+    one_of,
 )
-from twinlens.serving.requests.fields import Fields, parse_object
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem
 from twinlens.serving.routes.query_terms import TERM, VECTOR, QueryTerm, read_term
 from twinlens.serving.settings import Limits
 
 MOST_HITS = 1000
+MOST_SKIPPED = MAX_K - MOST_HITS
 MOST_TERMS = 32
 _KINDS = ("query", "text", "image", "vector")
+_PART: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+_NOT_GROUPED = ("words", "offset", "diversity", "one_per", "explain")
+_NUMBERS = ("k", "threshold", "group", "balance", "offset", "diversity")
 _SHARE: Schema = {"type": "number", "minimum": -1, "maximum": 1}
 REQUEST = component(
     "SearchRequest",
     request_object(
         [],
         exactly_one(*_KINDS),
+        *(not_both("group", name) for name in _NOT_GROUPED),
         collection={
             "type": "string",
             "description": "Name of a collection; may be left out if there is only one",
@@ -54,6 +62,13 @@ REQUEST = component(
             "description": "Hits at least this similar to a better hit become its duplicates",
         },
         exact={"type": "boolean", "description": "Compare with every item, without the index"},
+        words={**TEXT, "description": "Search captions for these words too, and join both lists"},
+        fusion={**one_of(RANKS, WEIGHTS), "description": "How both lists are joined"},
+        balance={**_PART, "description": "Weight of the words; default 0.5"},
+        offset={"type": "integer", "minimum": 0, "maximum": MOST_SKIPPED},
+        diversity={**_PART, "description": "0: most similar hits; towards 1: unlike each other"},
+        one_per={**TEXT, "description": "Only the best item of each value of this field"},
+        explain={"type": "boolean", "description": "Tell both ranks of a hit, and the path"},
     ),
 )
 
@@ -72,7 +87,10 @@ def read_request(body: bytes, request: Request, limits: Limits) -> SearchRequest
     """Return the request; a raw image has its options in the query string."""
     fields, terms = _read_search(body, request, limits)
     return SearchRequest(
-        terms, _read_params(fields), fields.text("collection"), fields.text("model")
+        terms,
+        _read_params(fields, limits.text_characters),
+        fields.text("collection"),
+        fields.text("model"),
     )
 
 
@@ -81,7 +99,7 @@ def _read_search(body: bytes, request: Request, limits: Limits) -> tuple[Fields,
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/"):
         raw: dict[str, Any] = dict(request.query_params)
-        raw |= {name: _number(raw[name]) for name in ("k", "threshold", "group") if name in raw}
+        raw |= {name: _number(raw[name]) for name in _NUMBERS if name in raw}
         return Fields(raw), [QueryTerm(InputItem(image=body), None, 1.0)]
     fields = parse_object(body, content_type)
     fields.only(*names_of(REQUEST))
@@ -105,17 +123,31 @@ def _read_terms(fields: Fields, longest: int) -> list[QueryTerm]:
     return [read_term(one, f"query[{i}]", longest, stored=True) for i, one in enumerate(values)]
 
 
-def _read_params(fields: Fields) -> SearchParams:
+def _read_params(fields: Fields, longest: int) -> SearchParams:
     text = fields.text("filter")
     if text is not None:
         parse_filter(text)  # refuse a bad filter before any work
+    if fields.has("group") and (other := next(filter(fields.has, _NOT_GROUPED), None)):
+        raise InputError(f"group cannot be combined with {other}; leave one out", field="group")
+    balance = fields.number("balance", 0.0, 1.0)
     return SearchParams(
         k=fields.integer("k", 1, MOST_HITS) or 10,
         filter=text,
         threshold=fields.number("threshold", -1.0, 1.0),
         group=fields.number("group", -1.0, 1.0),
         exact=fields.flag("exact"),
+        words=_read_words(fields, "words", longest),
+        fusion=fields.text("fusion", (RANKS, WEIGHTS)) or RANKS,
+        balance=0.5 if balance is None else balance,
+        offset=fields.integer("offset", 0, MOST_SKIPPED) or 0,
+        diversity=fields.number("diversity", 0.0, 1.0) or 0.0,
+        one_per=_read_words(fields, "one_per", longest),
+        explain=fields.flag("explain"),
     )
+
+
+def _read_words(fields: Fields, name: str, longest: int) -> str | None:
+    return check_text(fields.any(name), name, longest) if fields.has(name) else None
 
 
 def _number(text: str) -> Any:

@@ -36,8 +36,8 @@ from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.routes.query_terms import VECTOR, QueryTerm, read_term
-from twinlens.serving.routes.search import embed_terms, model_for, show_hit
-from twinlens.serving.routes.search_request import MOST_HITS
+from twinlens.serving.routes.search import answer_search, show_hit
+from twinlens.serving.routes.search_request import MOST_HITS, SearchRequest
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
@@ -123,10 +123,9 @@ def read_request(fields: Fields, limits: Limits) -> KnnRequest:
 async def _search(
     service: Service, served: ServedCollection, parsed: KnnRequest, call: Call, base: str
 ) -> Response:
-    with service.registry.lease(model_for(service, served, None)) as model:
-        row = await embed_terms(service, served, model, [parsed.term], call)
-        hits = await served.search(row, parsed.params)
-        return service.reply(dump([_show(served, hit, base) for hit in hits]), model, call)
+    query = SearchRequest([parsed.term], parsed.params, served.name, None)
+    async with answer_search(service, served, query, call) as (model, found):
+        return service.reply(dump([_show(served, hit, base) for hit in found.hits]), model, call)
 
 
 def _show(served: ServedCollection, hit: Hit, base: str) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""`POST /collections/{name}/report`: copies, clusters, a diverse subset or outliers, as a job."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from twinlens.errors import InputError
+from twinlens.serving.background.collection_report import (
+    CLUSTERS,
+    COPIES,
+    MOST_CLUSTERS,
+    MOST_COUNTED,
+    OUTLIERS,
+    REPORTS,
+    ReportJobs,
+    ReportRequest,
+)
+from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.openapi.declaration import Name, answer, declare, json_body
+from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.schemas import NULL, TEXT, Schema, component, one_of
+from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, check_text, parse_object
+from twinlens.serving.routes.classifiers import JOB_STARTED
+from twinlens.serving.service import Service
+
+_ONLY_FOR = {"similarity": COPIES, "field": OUTLIERS}
+
+
+def _only_for(name: str, find: str) -> Schema:
+    """Return the rule that a member is given for one kind of report alone."""
+    return {
+        "anyOf": [
+            {"properties": {"find": {"const": find}}},
+            {"properties": {name: NULL}},
+        ]
+    }
+
+
+REQUEST = component(
+    "CollectionReport",
+    request_object(
+        ["find"],
+        *(_only_for(name, find) for name, find in _ONLY_FOR.items()),
+        {
+            "anyOf": [
+                {"not": {"properties": {"find": {"const": CLUSTERS}}}},
+                {"properties": {"count": {"maximum": MOST_CLUSTERS}}},
+            ]
+        },
+        find=one_of(*REPORTS),
+        count={
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_COUNTED,
+            "description": f"Most groups, clusters (up to {MOST_CLUSTERS}) or items",
+        },
+        similarity={
+            "type": "number",
+            "minimum": -1,
+            "maximum": 1,
+            "description": "Copies by their embeddings alone, from this cosine on",
+        },
+        field={**TEXT, "description": "Outliers whose label here is not their neighbours'"},
+    ),
+)
+
+
+def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
+    """Return the router of this file."""
+    router = APIRouter(tags=["collections"])
+    jobs = ReportJobs(service, store)
+
+    @router.post(
+        "/collections/{name}/report",
+        **declare(
+            {202: answer(JOB_STARTED, "Being made as a job; its `result` is the report")},
+            json_body(
+                REQUEST,
+                copies={"find": "copies"},
+                clusters={"find": "clusters", "count": 2},
+                outliers={"find": "outliers", "field": "tone"},
+            ),
+        ),
+    )
+    async def report(name: Name, request: Request) -> Response:
+        """Find copies, clusters, a diverse subset or outliers as a job (202); changes nothing."""
+        call = service.begin(request)
+        served = store.find(name)
+        async with service.receive(request, call) as body:
+            asked = read_request(
+                parse_object(body, request.headers.get("content-type", "")),
+                service.settings.limits.text_characters,
+            )
+            job = jobs.start(served, asked)
+        return Response(dump({"job": job.describe()}), 202, media_type="application/json")
+
+    return router
+
+
+def read_request(fields: Fields, longest: int) -> ReportRequest:
+    """Return what is asked for."""
+    fields.only(*names_of(REQUEST))
+    find = fields.text("find", REPORTS)
+    if find is None:
+        raise InputError(f"find is missing: one of {', '.join(REPORTS)}", field="find")
+    for name, kind in _ONLY_FOR.items():
+        if fields.has(name) and find != kind:
+            raise InputError(f"{name} is for {kind} alone; leave it out", field=name)
+    return ReportRequest(
+        find,
+        fields.integer("count", 1, MOST_CLUSTERS if find == CLUSTERS else MOST_COUNTED),
+        fields.number("similarity", -1.0, 1.0),
+        check_text(fields.any("field"), "field", longest) if fields.has("field") else None,
+    )
