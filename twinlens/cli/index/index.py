@@ -20,6 +20,7 @@ from twinlens.cli.index.options import (
 )
 from twinlens.cli.index.progress import BuildDisplay
 from twinlens.cli.index.snapshot import snapshot
+from twinlens.cli.index.watch import watch
 from twinlens.cli.options import (
     DeviceOption,
     Engines,
@@ -45,6 +46,7 @@ app.command()(items.remove)
 app.command("list")(items.list_matching)
 app.command()(items.captions)
 app.command()(snapshot)
+app.command()(watch)
 app.command()(dedup)
 app.command()(explore.cluster)
 app.command()(explore.select)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ class Images:
     source: Path
     exif: bool | None = None
     place: bool = True
+    watch: bool = False
 
 
 def open_collections(
@@ -52,14 +55,45 @@ def _index(images: Images, data: Path | None, bundle: str) -> Path:
 
     There is one folder per bundle revision: after an upgrade the images are indexed again.
     """
+    from twinlens.cli.index.index import build
+
+    source, folder = images.source, _place_of(images, data, bundle)
+    print_note(f"indexing {source} into {folder}")
+    build(str(source), folder, bundle=bundle, exif=images.exif, place=images.place)
+    return folder
+
+
+def _place_of(images: Images, data: Path | None, bundle: str) -> Path:
     from twinlens.bundle.encoder import find_bundle
     from twinlens.bundle.store import read_manifest
-    from twinlens.cli.index.index import build
 
     revision = read_manifest(find_bundle(bundle)).revision
     source = images.source
     mark = hashlib.sha256(f"{source.resolve()}\0{revision}".encode()).hexdigest()[:12]
-    folder = (data or find_cache()) / "images" / f"{source.name or 'root'}-{mark}"
-    print_note(f"indexing {source} into {folder}")
-    build(str(source), folder, bundle=bundle, exif=images.exif, place=images.place)
-    return folder
+    return (data or find_cache()) / "images" / f"{source.name or 'root'}-{mark}"
+
+
+@contextmanager
+def following(
+    images: Images | None, data: Path | None, bundle: str
+) -> Iterator[Callable[[], None]]:
+    """Watch the folder of `images` from now on; the function that is yielded starts applying.
+
+    The changes of the time in which the folder is indexed are applied then, too.
+    """
+    if images is None or not images.watch:
+        yield lambda: None
+        return
+    from twinlens.cli.index.watch import FolderFollower
+    from twinlens.cli.options import open_encoder
+    from twinlens.index.ingest.builder import BuildOptions
+    from twinlens.index.ingest.live_folder import LiveFolder
+
+    options = BuildOptions(exif=images.exif, place=images.place)
+    follower = FolderFollower(
+        _place_of(images, data, bundle), LiveFolder(images.source), open_encoder(bundle), options
+    )
+    try:
+        yield follower.start
+    finally:
+        follower.close()

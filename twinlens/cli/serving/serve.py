@@ -104,6 +104,9 @@ def serve(
     images: Annotated[
         Path | None, typer.Option(help="A corpus to index first and serve as `images`.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the folder of --images while serving.")
+    ] = False,
     exif: Exif = None,
     place: Place = True,
     set_: Annotated[
@@ -134,7 +137,9 @@ def serve(
     from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress, build_opener
 
-    corpus = None if images is None else Images(images, exif, place)
+    if watch and images is None:
+        raise InputError("--watch follows the folder of --images; give that too", field="watch")
+    corpus = None if images is None else Images(images, exif, place, watch)
     opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
     address = ListenAddress(host, port, tls_cert, tls_key)
     _run(settings, opener, address, read_bundles(bundles or []), collection or [], corpus)
@@ -199,7 +204,7 @@ def _serve(
     images: Images | None,
 ) -> None:
     """Open the bundles and collections, and serve them until a signal."""
-    from twinlens.cli.serving.collections import open_collections
+    from twinlens.cli.serving.collections import following, open_collections
     from twinlens.serving.launch import announce, bind_port, run_server
     from twinlens.serving.observe.logs import configure_logs
     from twinlens.serving.routes.collections import build_routers
@@ -210,14 +215,17 @@ def _serve(
     listener = bind_port(address.host, address.port)
     named = _pull_models(named, settings.precisions)
     service = Service(settings, opener, tracer=_start_tracer(settings))
-    store = open_collections(collections, images, settings.data, next(iter(named.values())))
-    for name, path in named.items():
-        service.load(name, path)
-    announce(service, listener, address.scheme)
-    try:
-        run_server(service, listener, build_routers(service, store), address.ssl_files)
-    finally:
-        store.close()
+    first = next(iter(named.values()))
+    with following(images, settings.data, first) as start_following:
+        store = open_collections(collections, images, settings.data, first)
+        try:
+            for name, path in named.items():
+                service.load(name, path)
+            announce(service, listener, address.scheme)
+            start_following()
+            run_server(service, listener, build_routers(service, store), address.ssl_files)
+        finally:
+            store.close()
 
 
 def read_bundles(given: list[str]) -> dict[str, str]:

@@ -114,7 +114,7 @@ def build(
         or (not options.keep and intake.is_gone(name))
     ]
     check_deletions(corpus.name, len(gone), len(known), options.max_delete)
-    progress.removed = writer.delete(gone)
+    progress.removed = writer.delete(gone) if gone else 0
     observe(progress)
     return progress
 
