@@ -17,15 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
-from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
-from twinlens.index.snapshot import SegmentView, Snapshot
+from twinlens.index.snapshot import SegmentView, Snapshot, open_index
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.delta import Delta
-from twinlens.index.storage.records import Changes, Head, Item, SegmentRow
+from twinlens.index.storage.records import Changes, Head, Item
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, unit_rows
 
@@ -112,8 +111,7 @@ class Collection:
         """Return the k best items of each query embedding, best first.
 
         Exactly min(k, matches) items that satisfy `filter` are returned; `threshold` then drops
-        those that score below it. With `revision`, a collection that holds another bundle's
-        embeddings refuses the search.
+        those that score below it. Another bundle's `revision` is refused.
         """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
@@ -164,8 +162,7 @@ class Collection:
 
     def get(self, id: str) -> Item:
         """Return one item."""
-        found = self._catalog.by_id([id]).get(id)
-        if found is None:
+        if (found := self._catalog.by_id([id]).get(id)) is None:
             raise NotFoundError(f"{self.folder} has no item {id!r}", field="id")
         return found
 
@@ -228,8 +225,7 @@ class Collection:
     def _advance(self, load: bool = True) -> None:
         """Apply new items and tombstones; load new segments in the background."""
         with self._swap:
-            version = self._catalog.version()
-            old = self._snapshot
+            version, old = self._catalog.version(), self._snapshot
             changes = self._catalog.changes(old.last_rid, old.last_seq)
             self._snapshot = old.absorb(changes)
             # Set only now, to the version read before: no thread may skip changes still being read.
@@ -270,14 +266,13 @@ class Collection:
 
     def _open(self, changes: Changes, old: Snapshot | None, check: bool) -> Snapshot:
         known = {part.segment.name: part for part in (old.parts if old else ())}
-        left = self._resident_bytes
-        parts = []
+        left, parts = self._resident_bytes, list[SegmentView]()
         for row in changes.segments:
             part = known.get(row.name)
             segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
             if check:
                 segment.verify()
-            ann_index = _open_index(self.folder, row, part)
+            ann_index = open_index(self.folder, row, part)
             size = 4 * changes.head.dim * row.rows
             resident = size <= left
             left -= size if resident else 0
@@ -289,15 +284,6 @@ class Collection:
 def open_collection(folder: str | Path) -> Collection:
     """Open a collection for search."""
     return Collection(folder)
-
-
-def _open_index(folder: Path, row: SegmentRow, part: SegmentView | None) -> AnnIndex | None:
-    """Return the index of a segment, reusing the open one if unchanged."""
-    if row.index is None:
-        return None
-    if part and part.ann_index and part.ann_index.row.name == row.index.name:
-        return part.ann_index
-    return AnnIndex(folder, row.index)
 
 
 def _hits(

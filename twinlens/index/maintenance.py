@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,16 +20,19 @@ from twinlens.index.ann.ann_index import AnnIndex, build_index
 from twinlens.index.ann.kinds import find_kind
 from twinlens.index.ann.policy import choose_kinds
 from twinlens.index.ann.recall import Sample, true_sample
+from twinlens.index.ann.samples import TextSample
 from twinlens.index.ann.tuner import DEFAULT_TARGET
 from twinlens.index.snapshot import EXACT_ROWS, SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.storage.segment import Segment
+from twinlens.index.storage.transaction import Transaction
 from twinlens.index.vectors.arrays import Floats, Mask, unit_rows
 from twinlens.index.writer import Writer
 
 SAMPLE_NOTE = "sample:"
 SOURCE_NOTE = "sample source:"
+TEXTS_NOTE = "sample texts:"
 ASKED = "asked"  # in an index's settings: the kind that its plan named
 SAMPLE_QUERIES = 1000  # per modality: half for tuning, half for the reported recall
 SAMPLE_SHARE = 8  # at most one row in so many is a query: the index is tuned without them
@@ -55,14 +60,31 @@ def check_plan(plan: IndexPlan) -> None:
         raise InputError(f"target is {plan.target}; it must be 0.5 to 0.999", field="target")
 
 
-def store_sample(writer: Writer, modality: str, queries: Floats, source: str) -> None:
-    """Store a sample of queries for tuning, and its source."""
+def store_sample(
+    writer: Writer, modality: str, queries: Floats, source: str, texts: Sequence[str] = ()
+) -> None:
+    """Store a sample of queries for tuning, its source, and the texts that were embedded."""
     rows = unit_rows(queries, writer.catalog.head().dim, "queries")
+    with writer.catalog.writing() as transaction:
+        write_sample(transaction, modality, rows, source, texts)
+
+
+def write_sample(
+    transaction: Transaction, modality: str, rows: Floats, source: str, texts: Sequence[str]
+) -> None:
+    """Store a sample of unit rows as part of a commit."""
     body = io.BytesIO()
     np.save(body, rows.astype(np.float16), allow_pickle=False)
-    with writer.catalog.writing() as transaction:
-        transaction.write_note(SAMPLE_NOTE + modality, body.getvalue())
-        transaction.write_note(SOURCE_NOTE + modality, source.encode())
+    transaction.write_note(SAMPLE_NOTE + modality, body.getvalue())
+    transaction.write_note(SOURCE_NOTE + modality, source.encode())
+    transaction.write_note(TEXTS_NOTE + modality, json.dumps(list(texts)).encode())
+
+
+def read_texts(catalog: Catalog) -> TextSample | None:
+    """Return the texts of the stored queries, or None: collections of 0.1 hold rows alone."""
+    body, source = catalog.note(f"{TEXTS_NOTE}text"), catalog.note(f"{SOURCE_NOTE}text")
+    texts = json.loads(body) if body else []
+    return TextSample(tuple(texts), (source or b"").decode()) if texts else None
 
 
 def read_sample(catalog: Catalog, modality: str) -> Floats | None:
@@ -159,10 +181,7 @@ def _index_segment(
     view = next(
         (part for part in writer.collection.snapshot().parts if part.segment.name == row.name), None
     )
-    if plan.kind == "auto":
-        kinds = choose_kinds(row.rows, head.dim, text_sample=text is not None, memory=plan.memory)
-    else:
-        kinds = [] if plan.kind == "exact" else [plan.kind]
+    kinds = plan_kinds(plan, row.rows, head.dim, text)
     if kinds and row.rows < MIN_ROWS:
         observe(f"{row.rows} rows are searched exactly: an index needs {MIN_ROWS} or more")
         kinds = []
@@ -179,20 +198,37 @@ def _index_segment(
         return
     segment = Segment(writer.folder, row, head.dim)
     segment.verify()
-    observe("sampling queries")
     live = view.live if view else None
+    _publish(writer, row, index_rows(writer.folder, segment, plan, kinds, text, live, observe))
+
+
+def plan_kinds(plan: IndexPlan, rows: int, dim: int, text: Floats | None) -> list[str]:
+    """Return the kinds of index to try for a segment, best first."""
+    if plan.kind == "auto":
+        return list(choose_kinds(rows, dim, text_sample=text is not None, memory=plan.memory))
+    return [] if plan.kind == "exact" else [plan.kind]
+
+
+def index_rows(
+    folder: Path,
+    segment: Segment,
+    plan: IndexPlan,
+    kinds: Sequence[str],
+    text: Floats | None,
+    live: Mask | None,
+    observe: Callable[[str], None],
+) -> IndexRow | None:
+    """Build beside a segment the first index that reaches the target; None if none does."""
+    observe("sampling queries")
     samples = _samples(segment, text, live)
     for kind in kinds:
         observe(f"building {kind}")
-        index = build_index(writer.folder, segment, kind, samples, plan.target, live)
+        index = build_index(folder, segment, kind, samples, plan.target, live)
         if index is not None:
-            index = dataclasses.replace(
-                index, settings={**index.settings, ASKED: plan.asked or plan.kind}
-            )
-            _publish(writer, row, index)
-            return
+            asked = {ASKED: plan.asked or plan.kind}
+            return dataclasses.replace(index, settings={**index.settings, **asked})
     observe(f"no index reaches {plan.target} recall: this segment is searched exactly")
-    _publish(writer, row, None)
+    return None
 
 
 def _samples(segment: Segment, text: Floats | None, live: Mask | None) -> Mapping[str, Sample]:

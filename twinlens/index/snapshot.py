@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
 from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.delta import Delta
-from twinlens.index.storage.records import Changes, Head
+from twinlens.index.storage.records import Changes, Head, SegmentRow
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
@@ -131,7 +132,13 @@ class Snapshot:
     last_seq: int
 
     def absorb(self, changes: Changes) -> Snapshot:
-        """Return the snapshot with new delta rows and tombstones; the segments stay the same."""
+        """Return the snapshot with new delta rows and tombstones; the segments stay the same.
+
+        New rows of another bundle are left out: they need a snapshot of that bundle's segments.
+        """
+        if changes.head.bundle_revision != self.head.bundle_revision:
+            none = np.empty((0, self.head.dim), np.float32)
+            changes = replace(changes, rids=np.empty(0, np.int64), embeddings=none, metadata=[])
         delta = self.delta.extend(changes.rids, changes.embeddings, changes.metadata)
         parts = self.parts
         if len(changes.tombstones):
@@ -214,3 +221,12 @@ class Snapshot:
         allowed = delta.live if tree is None else delta.live & delta.select(tree)
         scores, places = top_k(queries, delta.embeddings, min(k, delta.count), allowed)
         return scores, np.where(places < 0, -1, delta.rids[np.maximum(places, 0)])
+
+
+def open_index(folder: Path, row: SegmentRow, part: SegmentView | None) -> AnnIndex | None:
+    """Return the index of a segment, reusing the open one if unchanged."""
+    if row.index is None:
+        return None
+    if part and part.ann_index and part.ann_index.row.name == row.index.name:
+        return part.ann_index
+    return AnnIndex(folder, row.index)

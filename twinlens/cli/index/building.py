@@ -83,20 +83,21 @@ def ensure_collection(folder: Path, encoder: Encoder) -> None:
 
     if (folder / CATALOG_NAME).exists():
         return
-    source = str(encoder.folder.resolve())
     create_collection(
         folder,
         dim=encoder.embedding_dim,
         bundle_name=encoder.name,
         bundle_revision=encoder.revision,
-        bundle_source="builtin" if _is_builtin(encoder) else source,
+        bundle_source=source_of(encoder),
     )
 
 
-def _is_builtin(encoder: Encoder) -> bool:
+def source_of(encoder: Encoder) -> str:
+    """Return where a collection says that its bundle is found."""
     from twinlens.bundle.encoder import BUILTIN, find_bundle
 
-    return encoder.folder.resolve() == find_bundle(BUILTIN).resolve()
+    folder = encoder.folder.resolve()
+    return BUILTIN if folder == find_bundle(BUILTIN).resolve() else str(folder)
 
 
 def add_index(
@@ -115,5 +116,5 @@ def add_index(
         )
         display.stage(f"embedding {len(sample.texts)} text queries ({sample.source})")
         rows = encoder.embed_texts(list(sample.texts), input_type="query")
-        store_sample(writer, "text", rows, sample.source)
+        store_sample(writer, "text", rows, sample.source, sample.texts)
     optimise(writer, plan, display.stage)

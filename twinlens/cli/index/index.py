@@ -19,6 +19,7 @@ from twinlens.cli.index.options import (
     Target,
 )
 from twinlens.cli.index.progress import BuildDisplay
+from twinlens.cli.index.reembed import reembed
 from twinlens.cli.index.snapshot import snapshot
 from twinlens.cli.index.watch import watch
 from twinlens.cli.options import (
@@ -46,6 +47,7 @@ app.command()(items.remove)
 app.command("list")(items.list_matching)
 app.command()(items.captions)
 app.command()(snapshot)
+app.command()(reembed)
 app.command()(watch)
 app.command()(dedup)
 app.command()(explore.cluster)

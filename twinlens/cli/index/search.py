@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,15 +105,21 @@ def search(
             bundle or head.bundle_source or "builtin", precision, device, threads, engine
         )
         collection.require_bundle(encoder.revision, encoder.name)
-        row = embed_query(parts, encoder, head.dim)
+        row = embed_query(parts, encoder, encoder.embedding_dim)
         if group is None:
+            request = replace(request, revision=encoder.revision)
             answer = search_collection(collection, row, request)
             hits = list(answer.hits)
             told = {"path": answer.path, "reasons": list(answer.reasons)} if explain else None
         else:
             _refuse_with_group(request)
             hits = collection.search_grouped(
-                row, k, similarity=group, filter=filter, threshold=threshold
+                row,
+                k,
+                similarity=group,
+                filter=filter,
+                threshold=threshold,
+                revision=encoder.revision,
             )
         unknown = _unknown_fields(collection, filter) if filter and not hits else ""
     _print(hits, json, told)

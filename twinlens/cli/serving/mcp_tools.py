@@ -230,15 +230,12 @@ def _read_item(found: Collection, id: str) -> bytes | None:
 
     Only paths from the indexer are opened: other paths were sent by clients of a server.
     """
-    from twinlens.index.gallery.thumbnails import BUILT_MARK
     from twinlens.index.ingest.corpus import read_path
+    from twinlens.index.ingest.item_files import find_file
 
     try:
-        item = found.get(id)
-        path = item.metadata.get("path")
-        if not isinstance(path, str) or BUILT_MARK not in item.version:
-            return None
-        return read_path(path)
+        path = find_file(found.get(id))
+        return None if path is None else read_path(path)
     except (TwinlensError, OSError):
         return None
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from twinlens.index.gallery.contact_sheet import make_thumbnail
 from twinlens.index.ingest.corpus import read_path
+from twinlens.index.ingest.item_files import find_file
 from twinlens.index.storage.records import Item
 
 THUMBNAILS_NAME = "thumbnails.sqlite"
 MAX_BYTES = 256 << 20
-BUILT_MARK = "-"  # in the version of an item that the offline indexer wrote
 
 
 class ThumbnailStore:
@@ -47,9 +47,8 @@ class ThumbnailStore:
             self.hits += row is not None
         if row is not None:
             return bytes(row[0])
-        path = item.metadata.get("path")
-        # Only paths from the indexer are opened: other paths were sent by clients.
-        if not isinstance(path, str) or BUILT_MARK not in item.version:
+        path = find_file(item)
+        if path is None:
             return None
         try:
             raw = read_path(path)

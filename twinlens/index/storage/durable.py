@@ -85,6 +85,35 @@ def publish_folder(root: Path, name: str, fill: Callable[[Path], None]) -> dict[
     return files
 
 
+def link_folder(origin: Path, target: Path, *, link: bool = True) -> tuple[int, int]:
+    """Make a published folder appear at `target` too; return how many files were linked, copied.
+
+    Files are hard links where the file system allows, since a published folder never changes.
+    """
+    partial = target.with_name(f"{PENDING}{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    names = sorted(path.name for path in origin.iterdir())
+    linked = sum(link and _link(origin / name, partial / name) for name in names)
+    for name in names:
+        if not (partial / name).exists():
+            shutil.copyfile(origin / name, partial / name)
+            sync(partial / name)
+    sync(partial)
+    partial.rename(target)
+    return linked, len(names) - linked
+
+
+def _link(origin: Path, target: Path) -> bool:
+    try:
+        os.link(origin, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without links
+        return False
+    return True
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder entry to disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -32,6 +32,21 @@ class Head:
     last_seq: int = 0  # number of the last tombstone written; numbers are never reused
     format: int = FORMAT
 
+    @property
+    def bundle(self) -> BundleRecord:
+        """The bundle that made the embeddings."""
+        return BundleRecord(self.bundle_name, self.bundle_revision, self.bundle_source, self.dim)
+
+
+@dataclass(frozen=True)
+class BundleRecord:
+    """The bundle that made embeddings, where to find it, and their dimension."""
+
+    name: str
+    revision: str
+    source: str
+    dim: int
+
 
 @dataclass(frozen=True)
 class IndexRow:

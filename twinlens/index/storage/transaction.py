@@ -16,6 +16,7 @@ import numpy as np
 
 from twinlens.index.storage.captions import CaptionWriter
 from twinlens.index.storage.records import (
+    BundleRecord,
     SegmentRow,
     checksum,
     dump_metadata,
@@ -91,6 +92,33 @@ class Transaction:
         """Remove a folder from the collection; readers that have it open keep it."""
         self._db.execute("DELETE FROM segments WHERE name = ?", (name,))
 
+    def replace_embeddings(
+        self,
+        bundle: BundleRecord,
+        segments: Iterable[SegmentRow],
+        dead: Iterable[int],
+        rids: Rids,
+        rows: Floats,
+    ) -> None:
+        """Replace all embeddings by another bundle's; the items and their rids stay.
+
+        `dead` are rids in the segments without an item, `rows` those of items in no segment.
+        """
+        for table in ("segments", "delta", "tombstones"):
+            self._db.execute(f"DELETE FROM {table}")
+        for row in segments:
+            self.insert_segment(row)
+        for rid in dead:
+            self._bury(rid)
+        self.insert_delta(rids, rows)
+        self._head = dataclasses.replace(
+            self._head,
+            dim=bundle.dim,
+            bundle_name=bundle.name,
+            bundle_revision=bundle.revision,
+            bundle_source=bundle.source,
+        )
+
     def forget_all_tombstones(self, up_to: int) -> None:
         """Drop all tombstones up to a number: no segment holds a row that they delete."""
         self._db.execute("DELETE FROM tombstones WHERE seq <= ?", (up_to,))
@@ -136,6 +164,9 @@ class Transaction:
         self.captions.delete(rid)
         self._db.execute("DELETE FROM items WHERE rid = ?", (rid,))
         self._db.execute("DELETE FROM delta WHERE rid = ?", (rid,))
+        self._bury(rid)
+
+    def _bury(self, rid: int) -> None:
         self._last_seq += 1
         self._db.execute(
             "INSERT INTO tombstones VALUES (?, ?, ?)",

@@ -7,7 +7,6 @@ else copies. The copy is written under another name, verified and renamed: OUT i
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from twinlens.errors import CollectionError, InputError, LockedError
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import CommitLedger, check_epoch, read_record
 from twinlens.index.storage.database import CATALOG_NAME, connect
-from twinlens.index.storage.durable import PENDING, fresh_name, sync
+from twinlens.index.storage.durable import PENDING, fresh_name, link_folder, sync
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.records import SegmentRow
 from twinlens.index.verify import verify_collection
@@ -126,30 +125,8 @@ def _take_folder(origin: Path, target: Path, link: bool, report: BackupReport) -
     """Link or copy the files of a published folder, unless an earlier attempt has."""
     if target.exists():
         return report
-    partial = target.with_name(f"{PENDING}{target.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    names = sorted(path.name for path in origin.iterdir())
-    linked = sum(link and _link(origin / name, partial / name) for name in names)
-    for name in names:
-        if not (partial / name).exists():
-            shutil.copyfile(origin / name, partial / name)
-            sync(partial / name)
-    sync(partial)
-    partial.rename(target)
-    return replace(
-        report, linked=report.linked + linked, copied=report.copied + len(names) - linked
-    )
-
-
-def _link(origin: Path, target: Path) -> bool:
-    try:
-        os.link(origin, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without links
-        return False
-    return True
+    linked, copied = link_folder(origin, target, link=link)
+    return replace(report, linked=report.linked + linked, copied=report.copied + copied)
 
 
 def _finish(pending: Path, segments: list[SegmentRow], epoch: int) -> None:

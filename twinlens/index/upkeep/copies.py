@@ -54,11 +54,13 @@ def find_copies(
     similarity: float | None = None,
     keep: str = LARGEST,
     only_exact: bool = False,
+    trusts_paths: bool = True,
 ) -> list[CopyGroup]:
     """Return the groups of copies, oldest first.
 
     With `similarity`, a cosine, embeddings alone decide about near copies. `keep` tells which item
     of a group is kept: the `largest` image (the oldest of equal ones), or the `first` item.
+    Without `trusts_paths` only images that the indexer read are opened.
     """
     if keep not in (LARGEST, FIRST):
         raise InputError(f"keep is {keep!r}; it must be {LARGEST} or {FIRST}", field="keep")
@@ -66,7 +68,7 @@ def find_copies(
         raise InputError(
             f"similarity is {similarity}; it is a cosine, between -1 and 1", field="similarity"
         )
-    pairs = _Pairs(collection, similarity, only_exact)
+    pairs = _Pairs(collection, similarity, only_exact, trusts_paths)
     order = sorted(pairs.items, key=lambda rid: (-pairs.areas[rid] if keep == LARGEST else 0, rid))
     groups, taken = [], set[int]()
     for rid in order:
@@ -100,13 +102,19 @@ def remove_copies(
 class _Pairs:
     """The confirmed pairs of items, with the areas of their images."""
 
-    def __init__(self, collection: Collection, similarity: float | None, only_exact: bool) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        similarity: float | None,
+        only_exact: bool,
+        trusts_paths: bool,
+    ) -> None:
         self.items: dict[int, Item] = {}
         self.areas: dict[int, int] = {}
         self._similarity = similarity
         self._only_exact = only_exact
         self._catalog = collection.catalog
-        self._reader = ImageReader()
+        self._reader = ImageReader(trusts_paths=trusts_paths)
         self._found: dict[int, list[FoundCopy]] = defaultdict(list)
         for first, second, cosine in _candidates(collection, similarity):
             self._judge(first, second, cosine)
@@ -139,7 +147,7 @@ class _Pairs:
         return NEAR if is_near else None
 
     def _picture(self, item: Item) -> DecodedImage | None:
-        picture = self._reader.read(item.metadata)
+        picture = self._reader.read(item)
         self.areas[item.rid] = picture.area if picture else 0
         return picture
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from twinlens.errors import InputError
+from twinlens.index.ingest.item_files import PATH_FIELD
 from twinlens.index.storage.records import Item
 from twinlens.index.writer import SEAL_ROWS, Writer
-
-FILE_FIELD = "path"
 
 
 def update_metadata(
@@ -26,9 +25,9 @@ def update_metadata(
     A value of None removes its field. With `replace`, all other fields are removed.
     """
     for id, change in changes.items():
-        if FILE_FIELD in change:
+        if PATH_FIELD in change:
             raise InputError(
-                f"metadata of {id[:80]!r}: {FILE_FIELD!r} names the file that was indexed, and"
+                f"metadata of {id[:80]!r}: {PATH_FIELD!r} names the file that was indexed, and"
                 " cannot be changed; leave it out",
                 field="metadata",
             )
@@ -52,5 +51,5 @@ def _merge(item: Item, change: Mapping[str, Any], replace: bool) -> dict[str, An
     """Return the metadata after a change; a field within an object is replaced with its object."""
     kept = item.metadata
     if replace:
-        kept = {name: kept[name] for name in (FILE_FIELD,) if name in kept}
+        kept = {name: kept[name] for name in (PATH_FIELD,) if name in kept}
     return {name: value for name, value in {**kept, **change}.items() if value is not None}

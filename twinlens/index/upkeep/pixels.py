@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,8 @@ from twinlens.bundle.image.image_source import ImageLimits, decoding, open_image
 from twinlens.bundle.image.orientation import read_orientation, turn_upright
 from twinlens.errors import InputError
 from twinlens.index.ingest.corpus import read_path
+from twinlens.index.ingest.item_files import PATH_FIELD, find_file
+from twinlens.index.storage.records import Item
 from twinlens.index.vectors.arrays import Floats
 
 SIDE = 24  # of a shrunk cut
@@ -100,15 +100,17 @@ def resemble(first: DecodedImage, second: DecodedImage) -> bool:
 class ImageReader:
     """Reads the images of items, and holds the last ones.
 
-    It opens any path that an item names: not for a server whose clients write metadata.
+    `trusts_paths`: whether to open any path that an item names, not only those that the indexer
+    wrote; not for a server, whose clients write metadata.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, trusts_paths: bool = True) -> None:
+        self._trusts_paths = trusts_paths
         self._held: OrderedDict[str, DecodedImage | None] = OrderedDict()
 
-    def read(self, metadata: Mapping[str, Any]) -> DecodedImage | None:
+    def read(self, item: Item) -> DecodedImage | None:
         """Return the image at an item's `path`, or None where it cannot be read."""
-        path = metadata.get("path")
+        path = item.metadata.get(PATH_FIELD) if self._trusts_paths else find_file(item)
         if not isinstance(path, str):
             return None
         if path not in self._held:

@@ -149,7 +149,9 @@ class CollectionJobs:
             )
             job.stage = f"embedding {len(sample.texts)} text queries ({sample.source})"
             rows = await embed_texts(model, sample.texts)
-        await served.maintain(lambda writer: store_sample(writer, "text", rows, sample.source))
+        await served.maintain(
+            lambda writer: store_sample(writer, "text", rows, sample.source, sample.texts)
+        )
 
     def _is_busy(self, name: str) -> bool:
         return any(

@@ -113,7 +113,7 @@ def _show_clusters(
 
 
 def _find_copies(collection: Collection, asked: ReportRequest) -> dict[str, Any]:
-    groups = find_copies(collection, similarity=asked.similarity)
+    groups = find_copies(collection, similarity=asked.similarity, trusts_paths=False)
     most = asked.count or COUNTS[COPIES]
     copies = sum(len(group.copies) for group in groups)
     shown = [_show_group(one) for one in groups[:most]]

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from twinlens.errors import ConflictError
+from twinlens.errors import ConflictError, InputError
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.query.query import QueryPart, embed_query
 from twinlens.index.searching.request import SearchAnswer
@@ -204,12 +204,13 @@ async def answer_search(
     """
     for attempt in range(BUNDLE_ATTEMPTS):
         with service.registry.lease(model_for(service, served, parsed.model)) as model:
-            row = await embed_terms(service, served, model, parsed.terms, call)
-            began = call.clock.now()
             try:
+                row = await embed_terms(service, served, model, parsed.terms, call)
+                began = call.clock.now()
                 found = await served.search(row, replace(parsed.params, revision=model.revision))
-            except ConflictError:
-                if attempt == BUNDLE_ATTEMPTS - 1:
+            except (ConflictError, InputError):
+                is_same = served.snapshot().head.bundle_revision == model.revision
+                if is_same or attempt == BUNDLE_ATTEMPTS - 1:
                     raise
                 continue
             call.add("search", call.clock.now() - began)
@@ -243,7 +244,7 @@ async def embed_terms(
         elif term.item is not None:
             row = next(rows)
         weighted.append(QueryPart(vector=tuple(map(float, row)), weight=term.weight))
-    return embed_query(weighted, None, served.snapshot().head.dim)
+    return embed_query(weighted, None, model.encoder.embedding_dim)
 
 
 def show_hit(served: ServedCollection, hit: Hit) -> dict[str, Any]:
