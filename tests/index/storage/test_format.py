@@ -65,7 +65,7 @@ def test_a_flipped_byte_of_any_file_is_found(old: Path) -> None:
     with Writer(old) as writer:
         optimise(writer, IndexPlan("hnsw", 0.9))
     rng = np.random.default_rng(2)
-    names = {"columns.npz", "embeddings.npy", "rids.npy", "index.faiss", "space.npz"}
+    names = {"columns.npz", "columns.bin", "embeddings.npy", "rids.npy", "index.faiss", "space.npz"}
     names |= {"answers.npz", RECORD_NAME}
     paths = [path for path in old.rglob("*") if path.name in names]
     assert {path.name for path in paths} == names
@@ -129,6 +129,6 @@ def test_extensions_are_kept_by_who_does_not_know_them(old: Path) -> None:
 
 def test_a_format_that_is_not_additive_is_still_refused(old: Path) -> None:
     _, body = read_body(old, "head")
-    change_body(old, "head", "", {**body, "format": 2})
-    with pytest.raises(CollectionError, match="format 2 is unknown"):
+    change_body(old, "head", "", {**body, "format": 3})
+    with pytest.raises(CollectionError, match="format 3 is unknown"):
         Collection(old)
