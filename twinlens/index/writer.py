@@ -22,7 +22,7 @@ from twinlens.index.storage import compaction
 from twinlens.index.storage.caption_build import build_captions
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.column_build import build_columns
-from twinlens.index.storage.compaction import SegmentState, plan_full, plan_merges
+from twinlens.index.storage.compaction import SegmentState, plan_merges
 from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network, sync
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.merging import count_live, write_merged
@@ -175,11 +175,11 @@ class Writer:
     def compact(self, *, full: bool = False) -> None:
         """Drop deleted rows and join segments where that is worth it, by `storage.compaction`.
 
-        With `full`, every deleted row is dropped, and all segments are written anew for it.
+        With `full`, every deleted row is dropped, whatever has to be written anew for that.
         """
         with self.maintenance_lock:
             self.seal()
-            for rows in (plan_full if full else plan_merges)(self._states()):
+            for rows in plan_merges(self._states(), full=full):
                 self._merge(rows)
 
     def close(self) -> None:

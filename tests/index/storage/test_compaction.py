@@ -18,7 +18,6 @@ from twinlens.index.storage.compaction import (
     SEGMENT_ROWS,
     SegmentState,
     has_many_dead,
-    plan_full,
     plan_merges,
 )
 from twinlens.index.storage.records import IndexRow, SegmentRow
@@ -65,11 +64,16 @@ def test_ten_million_rows_of_many_batches_become_three_segments() -> None:
     assert sizes == [4_000_000, 4_000_000, 2_000_000]
 
 
-def test_a_full_compaction_takes_all_unless_nothing_is_left_to_do() -> None:
-    assert names(plan_full([state("a", 5, 4)])) == [["a"]]
-    assert names(plan_full([state("a", 5), state("b", 10**6)])) == [["a", "b"]]
-    assert plan_full([state("a", 10**6)]) == plan_full([]) == []
-    assert plan_full([state("a", SEGMENT_ROWS), state("b", 2)]) == []
+def test_a_full_compaction_leaves_no_deleted_row_and_few_segments() -> None:
+    def plan(*states: SegmentState) -> list[list[str]]:
+        return names(plan_merges(states, full=True))
+
+    assert plan(state("a", 10**6, 10**6 - 1)) == [["a"]]
+    assert plan(state("a", 5), state("b", 10**6)) == [["a", "b"]]
+    assert plan(state("a", 10**6)) == plan() == []
+    assert plan(state("a", SEGMENT_ROWS), state("b", 2)) == []
+    assert plan(state("a", SEGMENT_ROWS + 1)) == [["a"]]
+    assert plan(state("a", 2), state("b", 3_000_000), state("c", 3_000_001)) == [["a", "b"]]
 
 
 _STATES = st.lists(
@@ -151,7 +155,7 @@ def test_a_few_deletions_rewrite_nothing_and_many_only_their_segment(
         assert writer.catalog.tombstones()[1].tolist() == [2]
         check(writer, table, gone)
         writer.compact(full=True)
-        assert sorted(row.rows for row in writer.catalog.segments()) == [74, 75]
+        assert sorted(row.rows for row in writer.catalog.segments()) == [60, 89]
         assert not len(writer.catalog.tombstones()[0])
         check(writer, table, gone)
     assert verify_collection(folder).is_sound
@@ -161,9 +165,7 @@ def test_a_few_deletions_rewrite_nothing_and_many_only_their_segment(
 def test_a_segment_larger_than_the_limit_is_written_as_several(folder: Path, rows: Make) -> None:
     table = rows(250)
     with Writer(folder, seal_rows=300) as writer:
-        fill(writer, table[:120])
-        writer.seal()
-        fill(writer, table[120:], 120)
+        fill(writer, table)
         writer.seal()
         writer.compact(full=True)
         assert [row.rows for row in writer.catalog.segments()] == [83, 84, 83]

@@ -38,29 +38,25 @@ class SegmentState:
         return self.row.rows < SMALL_ROWS and self.row.index is None
 
 
-def plan_merges(states: Sequence[SegmentState]) -> list[list[SegmentRow]]:
-    """Return the groups of segments to be written anew, each as one segment."""
+def plan_merges(states: Sequence[SegmentState], *, full: bool = False) -> list[list[SegmentRow]]:
+    """Return the groups of segments to be written anew, one after the other, each as one segment.
+
+    With `full`, no deleted row is left, and segments are as few as they can be.
+    """
     groups: list[list[SegmentState]] = []
     total = 0
     for one in sorted(states, key=lambda state: (state.live, state.row.name)):
-        if groups and _joins(one, total):
+        if groups and _joins(one, total, full):
             groups[-1].append(one)
             total += one.live
         else:
             groups.append([one])
             total = one.live
     return [
-        [one.row for one in group] for group in groups if len(group) > 1 or has_many_dead(group[0])
+        [one.row for one in group]
+        for group in groups
+        if len(group) > 1 or _is_worse(group[0], full)
     ]
-
-
-def plan_full(states: Sequence[SegmentState]) -> list[list[SegmentRow]]:
-    """Return all segments as one group, unless they are as few as they can be and all live."""
-    live = sum(one.live for one in states)
-    fewest = -(-live // SEGMENT_ROWS)
-    is_worse = any(one.dead or one.row.rows > SEGMENT_ROWS for one in states)
-    done = len(states) <= fewest and not is_worse
-    return [] if done else [[one.row for one in states]]
 
 
 def has_many_dead(one: SegmentState) -> bool:
@@ -68,8 +64,13 @@ def has_many_dead(one: SegmentState) -> bool:
     return one.dead > (0 if one.is_cheap else DEAD_SHARE * one.row.rows)
 
 
-def _joins(one: SegmentState, smaller: int) -> bool:
+def _is_worse(one: SegmentState, full: bool) -> bool:
+    """Return whether a segment is rewritten alone."""
+    return bool(one.dead) or one.row.rows > SEGMENT_ROWS if full else has_many_dead(one)
+
+
+def _joins(one: SegmentState, smaller: int, full: bool) -> bool:
     """Return whether a segment is joined with smaller ones of so many rows in all."""
     if smaller + one.live > SEGMENT_ROWS:
         return False
-    return one.is_cheap or smaller >= OUTSIDE_SHARE * (smaller + one.live)
+    return full or one.is_cheap or smaller >= OUTSIDE_SHARE * (smaller + one.live)
