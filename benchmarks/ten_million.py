@@ -50,7 +50,6 @@ def main() -> None:
         for stage in stages:
             _add(report, usages, run_stage(stage, plan))
         shutil.rmtree(plan.folder)
-        shutil.rmtree(place / "snapshot")
         files = Plan(place, arguments.files, 0, "exact")
         folder_usages = run_stage(build_folder, files)
         _add(report, [], folder_usages)
@@ -68,8 +67,12 @@ def _add(report: Report, usages: list[StageUsage], found: list[StageUsage]) -> N
         told = {"wall_s": one.wall_s, "cpu_s": one.cpu_s}
         told |= {"held_gb": one.held_gb, "mapped_gb": one.mapped_gb}
         curve = draw_curve(one.curve())
-        report.row(what=one.name, **told, curve=curve, held=one.curve(), told=one.told)
+        report.row(what=one.name, **told, curve=curve, held=_figures(one), told=one.told)
         print(f"{one.name}: {told} {curve} {one.told}", flush=True)
+
+
+def _figures(one: StageUsage) -> str:
+    return " ".join(f"{value:.2f}" for value in one.curve())
 
 
 def _hold_bars(report: Report, usages: list[StageUsage]) -> None:

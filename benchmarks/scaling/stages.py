@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +26,7 @@ from twinlens.index.upkeep.backup import back_up
 from twinlens.index.writer import Writer, create_collection
 
 WRITTEN = 40_000  # rows a call
-ASKED = 200  # queries that no tuning saw
+ASKED = 50  # queries that no tuning saw
 SAMPLED = 1000  # texts that tuning may use
 K = 10
 
@@ -149,6 +150,7 @@ def snapshot(plan: Plan) -> list[StageUsage]:
     """Take a snapshot, which is verified, by hard links."""
     with measuring("snapshot") as usage:
         report = back_up(plan.folder, plan.place / "snapshot")
+    shutil.rmtree(plan.place / "snapshot")
     usage.told = {"files linked": report.linked, "items": report.items}
     return [usage]
 
