@@ -181,6 +181,124 @@ def test_a_second_run_embeds_only_what_changed(writer: Writer, images: Path) -> 
     np.testing.assert_allclose(writer.collection.embedding("001.png"), row, atol=1e-3)
 
 
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the images that are read from here on."""
+    names: list[str] = []
+    real = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.suffix in {".png", ".jpg"}:
+            names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    return names
+
+
+def settle(folder: Path, seconds: float = 3600) -> None:
+    """Let the files of a folder have changed a while ago."""
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_files_of_the_same_size_and_time_are_not_read_again(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    settle(images)
+    run(writer, images)
+    assert len(reads) == 50
+    rids = {item.id: item.rid for item in writer.catalog.items()}
+    reads.clear()
+    progress, encoded = run(writer, images)
+    assert (reads, encoded) == ([], 0)
+    assert (progress.seen, progress.unchanged, progress.removed) == (50, 50, 0)
+    progress, encoded = build_with(writer, images, checksum=True)
+    assert (len(reads), encoded, progress.unchanged) == (50, 0, 50)
+    assert {item.id: item.rid for item in writer.catalog.items()} == rids
+
+
+@pytest.mark.parametrize("change", ["bytes", "time", "exif", "moved", "gone"])
+def test_what_makes_a_file_be_read_again(
+    writer: Writer, images: Path, reads: list[str], change: str
+) -> None:
+    settle(images)
+    run(writer, images)
+    reads.clear()
+    place, exif = images, None
+    if change == "bytes":
+        before = (images / "007.png").stat().st_mtime_ns
+        (images / "007.png").write_bytes((images / "008.png").read_bytes() + b" ")
+        os.utime(images / "007.png", ns=(before, before))
+        reads.clear()
+    elif change == "time":
+        os.utime(images / "007.png", (1e9, 1e9))
+    elif change == "exif":
+        exif = False
+    elif change == "moved":
+        place = images.rename(images.parent / "elsewhere")
+    elif change == "gone":
+        (images / "007.png").unlink()
+    progress, encoded = build_with(writer, place, exif=exif, keep=change == "moved")
+    expected = {"bytes": ["007.png"], "time": ["007.png"], "gone": []}
+    assert sorted(reads) == expected.get(change, sorted(path.name for path in place.iterdir()))
+    assert encoded == (change == "bytes")
+    assert progress.removed == (change == "gone")
+    path = writer.collection.get("008.png").metadata["path"]
+    assert path == str(place / "008.png")
+    reads.clear()
+    settled = build_with(writer, place, exif=exif, keep=change == "moved")[0]
+    assert (reads, settled.unchanged) == ([], 49 + (change != "gone"))
+
+
+def test_a_file_that_has_just_changed_is_read_again(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    """It may change once more within the same tick of the clock, at the same size."""
+    settle(images)
+    settle(images, -3600)  # the clock was set back: nothing is known
+    run(writer, images)
+    reads.clear()
+    assert run(writer, images)[0].unchanged == 50
+    assert len(reads) == 50
+    settle(images)
+    run(writer, images)
+    reads.clear()
+    run(writer, images)
+    assert not reads  # from now on
+
+
+def test_items_of_an_earlier_version_are_read_once_and_keep_their_rids(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    settle(images)
+    run(writer, images)
+    stamped = {item.id: item.version for item in writer.catalog.items()}
+    writer.restamp({name: version[:49] for name, version in stamped.items()})
+    rids = {item.id: item.rid for item in writer.catalog.items()}
+    reads.clear()
+    progress, encoded = run(writer, images)
+    assert (len(reads), encoded, progress.unchanged) == (50, 0, 50)
+    assert {item.id: item.version for item in writer.catalog.items()} == stamped
+    assert {item.id: item.rid for item in writer.catalog.items()} == rids
+    writer.close()
+    assert verify_collection(writer.folder).is_sound
+
+
+def test_images_of_a_table_are_not_read_again_unless_their_row_changed(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    settle(images)
+    table = images / "t.csv"
+    table.write_text("file,label\n001.png,a\n002.png,b\n")
+    run(writer, table)
+    reads.clear()
+    table.write_text("file,label\n001.png,z\n002.png,b\n")
+    progress, encoded = run(writer, table)
+    assert (reads, encoded, progress.unchanged) == (["001.png"], 0, 2)
+    assert writer.collection.get("001.png").metadata["label"] == "z"
+
+
 def test_new_metadata_does_not_embed_again(writer: Writer, images: Path) -> None:
     table = images / "t.csv"
     table.write_text("file,label\n001.png,a\n002.png,b\n")

@@ -53,7 +53,12 @@ def test_a_collection_of_0_1_is_written_to_and_gains_what_is_new(old: Path) -> N
         writer.delete([f"i{n}" for n in range(10, 40)])
         assert report_recall(writer.collection.snapshot())["text"].state == STALE
         assert RECORD_PROMISE in writer.catalog.extensions()
-        writer.compact()
+        assert writer.catalog.head().format == 1  # version 0.1 still opens it
+        writer.compact(full=True)
+        assert writer.catalog.head().format == 2
+        assert list(writer.folder.glob("seg-*/columns.bin"))
+        assert not list(writer.folder.glob("seg-*/columns.npz"))
+        assert writer.collection.count("fresh = true") == 19
     assert verify_collection(old).is_sound
     assert (old / RECORD_NAME).exists()
     with Collection(old) as reader:
