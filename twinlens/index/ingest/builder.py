@@ -133,7 +133,7 @@ def build(
     for page in writer.catalog.ids(before=first_new):
         gone += intake.find_gone(page, keep=options.keep)
     check_deletions(corpus.name, len(gone), known, options.max_delete)
-    progress.removed = writer.delete(gone)
+    progress.removed = writer.delete(gone) if gone else 0
     observe(progress)
     return progress
 
