@@ -16,7 +16,7 @@ import numpy as np
 from twinlens.errors import InputError
 from twinlens.index.ann.ann_index import AnnIndex, build_index
 from twinlens.index.ann.kinds import find_kind
-from twinlens.index.ann.policy import choose_kinds
+from twinlens.index.ann.policy import MEMORY_SHARE, available_memory, choose_kinds
 from twinlens.index.ann.recall import Sample, true_sample
 from twinlens.index.ann.tuner import DEFAULT_TARGET
 from twinlens.index.snapshot import EXACT_ROWS, SegmentView, Snapshot
@@ -148,7 +148,8 @@ def _index_segment(
         (part for part in writer.collection.snapshot().parts if part.segment.name == row.name), None
     )
     if plan.kind == "auto":
-        kinds = choose_kinds(row.rows, head.dim, text_sample=text is not None, memory=plan.memory)
+        memory = _memory_for(writer, row, plan)
+        kinds = choose_kinds(row.rows, head.dim, text_sample=text is not None, memory=memory)
     else:
         kinds = [] if plan.kind == "exact" else [plan.kind]
     if kinds and row.rows < MIN_ROWS:
@@ -181,6 +182,12 @@ def _index_segment(
             return
     observe(f"no index reaches {plan.target} recall: this segment is searched exactly")
     _publish(writer, row, None)
+
+
+def _memory_for(writer: Writer, row: SegmentRow, plan: IndexPlan) -> int:
+    """Return the bytes that the codes of one segment may take: its share by rows."""
+    whole = available_memory() * MEMORY_SHARE if plan.memory is None else plan.memory
+    return int(whole * row.rows / sum(one.rows for one in writer.catalog.segments()))
 
 
 def _samples(segment: Segment, text: Floats | None, live: Mask | None) -> Mapping[str, Sample]:

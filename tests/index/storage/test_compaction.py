@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinlens.bundle.arrays import Rows
+from twinlens.index import maintenance
+from twinlens.index.ann import policy
+from twinlens.index.collection import Collection
 from twinlens.index.storage import compaction
 from twinlens.index.storage.compaction import (
     DEAD_SHARE,
@@ -206,8 +209,6 @@ def test_tombstones_of_rows_that_were_never_in_a_segment_are_forgotten(
 
 
 def test_a_reader_follows_a_compaction_of_one_segment(tmp_path: Path, rows: Make) -> None:
-    from twinlens.index.collection import Collection
-
     create_collection(tmp_path / "c", dim=16)
     table = rows(100)
     with Writer(tmp_path / "c", seal_rows=30) as writer:
@@ -219,3 +220,23 @@ def test_a_reader_follows_a_compaction_of_one_segment(tmp_path: Path, rows: Make
             reader.refresh()
             assert reader.count() == 50
             assert reader.search(table[70], 1)[0][0].id == "i070"
+
+
+@pytest.mark.usefixtures("small")
+def test_segments_share_the_memory_for_codes(
+    folder: Path, rows: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(policy, "EXACT_ROWS", 1)
+    monkeypatch.setattr(maintenance, "MIN_ROWS", 20)
+    monkeypatch.setattr(maintenance, "build_index", lambda root, part, kind, *_: tried.append(kind))
+    with Writer(folder, seal_rows=50) as writer:
+        fill(writer, rows(90))
+        fill(writer, rows(90), 90)
+        both = 180 * 16  # bytes of codes of both segments
+        maintenance.optimise(writer, maintenance.IndexPlan(memory=both))
+        assert set(tried) == {"sq8"}
+        tried.clear()
+        maintenance.optimise(writer, maintenance.IndexPlan(memory=both - 20))
+        assert "sq8" not in tried
+        assert len(tried) >= 2  # kinds for codes that do not fit, for each segment
