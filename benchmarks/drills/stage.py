@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Self
 
@@ -187,20 +188,24 @@ def press(port: int, clients: int, request: bytes, seconds: float, rate: float =
     async def run() -> None:
         end = time.monotonic() + seconds
         await asyncio.gather(
-            *(_ask_until(end, port, request, pause, i / clients, tally) for i in range(clients))
+            *(
+                ask_until(end, port, repeat(request), pause, i / clients, tally)
+                for i in range(clients)
+            )
         )
 
     asyncio.run(run())
     return tally
 
 
-async def _ask_until(
-    end: float, port: int, request: bytes, pause: float, phase: float, tally: Tally
+async def ask_until(
+    end: float, port: int, requests: Iterator[bytes], pause: float, phase: float, tally: Tally
 ) -> None:
     """Ask again and again, `pause` seconds from one request to the next."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await asyncio.sleep(pause * phase)
     while time.monotonic() < end:
+        request = next(requests)
         began = time.perf_counter()
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")

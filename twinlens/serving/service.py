@@ -22,10 +22,12 @@ from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
+from twinlens.serving.engine.decode_pool import DecodePool
 from twinlens.serving.engine.memory import release_memory
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
-from twinlens.serving.engine.throttle import BackgroundThrottle
+from twinlens.serving.engine.throttle import Throttles
+from twinlens.serving.engine.workload import Workload
 from twinlens.serving.jobs import JobBook
 from twinlens.serving.keys import Keyring, Scope
 from twinlens.serving.observe.metrics import Metrics, counter, gauge
@@ -58,7 +60,8 @@ class Service:
         self.metrics = Metrics()
         self.tracer = tracer
         self.cache = TextCache(settings.batching.cache_bytes)
-        self.throttle = BackgroundThrottle()
+        self.throttles = Throttles()
+        self.workload = Workload()
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits, self.clock)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
@@ -67,9 +70,8 @@ class Service:
         self.jobs = JobBook(_subfolder(settings, "jobs"))
         self.is_draining = False
         self._has_closed = False
-        self.pool = ThreadPoolExecutor(
-            settings.batching.decode_threads or count_logical_cpus(), thread_name_prefix="decode"
-        )
+        threads = settings.batching.decode_threads or count_logical_cpus()
+        self.pool = DecodePool(threads, self.throttles, self.clock)
         self._background = ThreadPoolExecutor(2, thread_name_prefix="background")
         self._opener = opener
         self.registry = Registry(self._close_later, read_aliases(settings.aliases))
@@ -93,7 +95,8 @@ class Service:
                 precision=precision,
                 clock=self.clock,
                 observe=self.metrics.count_batch,
-                throttle=self.throttle,
+                throttles=self.throttles,
+                workload=self.workload,
             )
             for precision in self.settings.precisions
         }
