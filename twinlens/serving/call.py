@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
 from typing import Protocol
 
-from twinlens.errors import TooLargeError
+from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.clock import Clock
 
 STAGES = ("receive", "fetch", "decode", "queue", "encode", "score", "answer")
 
 
 _numbers = count(1)
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Priority(IntEnum):
@@ -101,3 +103,13 @@ def name_client(address: str) -> str:
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(found), 64), strict=False))
+
+
+def read_seconds(text: str) -> float:
+    """Return the seconds that a Twinlens-Timeout header names."""
+    if not _SECONDS.fullmatch(text):
+        raise InputError(
+            f"Twinlens-Timeout is {text[:40]!r}; it must be seconds, as 2.5",
+            field="Twinlens-Timeout",
+        )
+    return float(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
-from twinlens.errors import InputError, TwinlensError
+from twinlens.errors import TwinlensError
 from twinlens.serving.aliases import read_aliases
-from twinlens.serving.call import Call
+from twinlens.serving.call import Call, read_seconds
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
@@ -39,7 +38,6 @@ from twinlens.serving.zeroshot.banks import ClassBank
 from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
 log = logging.getLogger("twinlens.serving")
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 Opener = Callable[[str, str], StagedEncoder]  # (source, precision) -> encoder
 
@@ -60,7 +58,8 @@ class Service:
         self.metrics = Metrics()
         self.tracer = tracer
         self.cache = TextCache(settings.batching.cache_bytes)
-        self.throttles = Throttles()
+        cores = count_logical_cpus()
+        self.throttles = Throttles(max(1, cores // 2))
         self.workload = Workload()
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits, self.clock)
@@ -70,7 +69,7 @@ class Service:
         self.jobs = JobBook(_subfolder(settings, "jobs"))
         self.is_draining = False
         self._has_closed = False
-        threads = settings.batching.decode_threads or count_logical_cpus()
+        threads = settings.batching.decode_threads or cores
         self.pool = DecodePool(threads, self.throttles, self.clock)
         self._background = ThreadPoolExecutor(2, thread_name_prefix="background")
         self._opener = opener
@@ -269,16 +268,6 @@ class Service:
             [],
             [([], float(not self.find_faults()))],
         )
-
-
-def read_seconds(text: str) -> float:
-    """Return the seconds that a Twinlens-Timeout header names."""
-    if not _SECONDS.fullmatch(text):
-        raise InputError(
-            f"Twinlens-Timeout is {text[:40]!r}; it must be seconds, as 2.5",
-            field="Twinlens-Timeout",
-        )
-    return float(text)
 
 
 def locate(index: int, error: Exception, where: str) -> Exception:

@@ -125,10 +125,11 @@ class Batcher(Generic[ItemT, AnswerT]):
                     self._clock.wait(self._changed, pause)
                     continue
                 self._took = priority
-                most = self.throttles.size(priority, self.max_batch, now)
+                most = self.throttles.begin(priority, self.max_batch, now)
                 batch = self._lanes[priority].take(most, now)
                 if batch:
                     return batch
+                self.throttles.end(priority, now, 0.0)  # nothing of it was wanted any more
         return []
 
     def _find_first(self) -> Priority | None:
@@ -144,7 +145,7 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     def observe(self, items: int, seconds: float) -> None:
         """Record a batch's time, for the window, Retry-After and the throttles."""
-        self.throttles.record_run(self._took, self._clock.now(), seconds)
+        self.throttles.end(self._took, self._clock.now(), seconds)
         self._window.observe(items, seconds)
         self._item_seconds += 0.2 * (seconds / max(1, items) - self._item_seconds)
 

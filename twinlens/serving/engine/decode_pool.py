@@ -77,7 +77,7 @@ class DecodePool(Executor):
             if future.set_running_or_notify_cancel():
                 _run(future, action)
             now = self._clock.now()
-            self._throttles.record_run(priority, now, now - began)
+            self._throttles.end(priority, now, now - began)
 
     def _take(self) -> tuple[Priority, Future[Any], Callable[[], object]] | None:
         """Return what to run next, waiting for it; None once closed and empty."""
@@ -89,8 +89,10 @@ class DecodePool(Executor):
                         return None
                     self._changed.wait()
                     continue
-                pause = self._throttles.delay(priority, self._clock.now())
+                now = self._clock.now()
+                pause = self._throttles.delay(priority, now)
                 if pause <= SHORTEST_WAIT or self._closed:
+                    self._throttles.begin(priority, 1, now)
                     return (priority, *self._lines[priority].popleft())
                 self._changed.wait(min(CHECK_SECONDS, pause))
 

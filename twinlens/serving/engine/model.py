@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from twinlens.bundle.arrays import Pixels, Row, Rows
+from twinlens.bundle.arrays import Pixels, Row
 from twinlens.bundle.prompts import add_prompt
 from twinlens.errors import InputError
 from twinlens.serving.call import Call, Priority
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, StagedEncoder
-from twinlens.serving.engine.batcher import Batcher, choose_bucket
+from twinlens.serving.engine.batcher import choose_bucket
 from twinlens.serving.engine.cache import TextCache
 from twinlens.serving.engine.decode import DecodeGroup, read_image
 from twinlens.serving.engine.decode_pool import DecodePool
@@ -27,17 +27,14 @@ from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.engine.ticket_future import TicketFuture
 from twinlens.serving.engine.tower import ServedTower
-from twinlens.serving.engine.window import LatencyWindow, NoWindow
+from twinlens.serving.engine.tower_builder import Observe, TowerBuilder
 from twinlens.serving.engine.workload import IMAGES, TEXTS, Workload, plan
-from twinlens.serving.failures import EncodeError
 from twinlens.serving.settings import ServerSettings
 
 # Characters that are tokenized on the event loop: well under a millisecond.
 _TOKENIZE_INLINE = 4000
 _CHARACTERS_A_TOKEN = 4  # about; only for an estimate
 _UNMEASURED_SECONDS = 0.01  # of an item, before anything is known
-
-Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
 
 
 class ServedModel:
@@ -69,19 +66,17 @@ class ServedModel:
         self._cache = cache
         self._throttles = throttles or Throttles()
         self.workload = workload or Workload()
-        self._observe = observe or (lambda model, tower, items, seconds: None)
         text = encoder.manifest.text
         kind = text.tokenizer_kind if text else ""
         self.context = text.context_length if text else 0
         self.token_speed = MeasuredSpeed(LEAST_TOKENS)
         self.image_speed = ImageSpeed(pool.threads)
         self.space = f"{encoder.revision}/{precision}/{kind}"
-        self.images: ServedTower[Pixels, Row] | None = None
-        self.texts: ServedTower[list[int], Row] | None = None
-        if encoder.manifest.image is not None:
-            self.images = self._build_image_tower()
-        if text is not None:
-            self.texts = self._build_text_tower()
+        build = TowerBuilder(
+            name, encoder, settings, self._throttles, self.clock, observe or _observe_nothing
+        )
+        self.images = build.build_image_tower(self.image_speed)
+        self.texts = build.build_text_tower(self.token_speed)
 
     @property
     def towers(self) -> list[ServedTower[Pixels, Row] | ServedTower[list[int], Row]]:
@@ -105,11 +100,12 @@ class ServedModel:
 
     def weigh(self, call: Call, items: int, seconds: float) -> None:
         """Take note of what a request costs; one of many items and much time is large."""
-        call.cost = max(call.cost, seconds or items * _UNMEASURED_SECONDS)
-        is_large = items > 1 and call.cost > self._settings.batching.large_seconds
+        call.cost = max(call.cost, seconds)
+        guessed = call.cost or items * _UNMEASURED_SECONDS
+        is_large = items > 1 and guessed > self._settings.batching.large_seconds
         if is_large and call.priority is Priority.SMALL:
             call.priority = Priority.LARGE
-            call.rank = call.clock.now() + call.cost
+            call.rank = call.clock.now() + guessed
 
     def weigh_images(self, count: int, call: Call) -> None:
         """Take note of what so many images cost."""
@@ -226,11 +222,17 @@ class ServedModel:
         return [len(ids) for ids in await self._tokenize(texts, call)]
 
     async def _tokenize(self, texts: Sequence[str], call: Call) -> list[list[int]]:
-        """Tokenize short texts here and long ones in the pool, so that no request is delayed."""
+        """Tokenize short texts here and long ones in the pool, a batch at a time."""
         if sum(map(len, texts)) <= _TOKENIZE_INLINE:
             return self.encoder.tokenize(texts)
-        tokens = self._pool.submit_as(call.priority, lambda: self.encoder.tokenize(texts))
-        return await asyncio.wrap_future(tokens)
+        size = self._settings.batching.text_batch
+        tokens: list[list[int]] = []
+        for start in range(0, len(texts), size):
+            part = texts[start : start + size]
+            work = self._pool.submit_as(call.priority, partial(self.encoder.tokenize, part))
+            done: list[list[int]] = await asyncio.wrap_future(work)
+            tokens += done
+        return tokens
 
     def decode(self, image: EncodedImage, call: Call) -> Pixels:
         """Return the pixels that the image tower takes; runs in the decode pool."""
@@ -243,62 +245,6 @@ class ServedModel:
     def submit(self, action: Callable[[int], None], index: int, call: Call) -> None:
         """Run `action(index)` in the decode pool, in the line of the call's priority."""
         self._pool.submit_as(call.priority, lambda: action(index))
-
-    def _build_image_tower(self) -> ServedTower[Pixels, Row]:
-        batching, limits = self._settings.batching, self._settings.limits
-        batcher: Batcher[Pixels, Row] = Batcher(
-            capacity=limits.image_queue,
-            max_batch=batching.image_batch,
-            name="images",
-            window=self._window(batching.image_batch),
-            clock=self.clock,
-            throttles=self._throttles,
-        )
-        return ServedTower(
-            f"{self.name}/image",
-            batcher,
-            self._run_images,
-            clock=self.clock,
-            observe=lambda items, seconds: self._observe(self.name, "image", items, seconds),
-        )
-
-    def _run_images(self, items: Sequence[Pixels]) -> list[Row | Exception]:
-        """Run a batch, and learn what an image takes."""
-        began = self.clock.now()
-        rows = _check_rows(self.encoder.encode_pixels(np.stack(items)))
-        self.image_speed.encoding.observe(len(items), self.clock.now() - began)
-        return rows
-
-    def _run_texts(self, items: Sequence[list[int]]) -> list[Row | Exception]:
-        """Run a batch, and learn what a token takes; all are padded to the longest."""
-        began = self.clock.now()
-        rows = _check_rows(self.encoder.encode_tokens(list(items)))
-        self.token_speed.observe(len(items) * max(map(len, items)), self.clock.now() - began)
-        return rows
-
-    def _build_text_tower(self) -> ServedTower[list[int], Row]:
-        batching, limits = self._settings.batching, self._settings.limits
-        batcher: Batcher[list[int], Row] = Batcher(
-            capacity=limits.text_queue,
-            max_batch=batching.text_batch,
-            name="texts",
-            window=self._window(batching.text_batch),
-            clock=self.clock,
-            throttles=self._throttles,
-        )
-        return ServedTower(
-            f"{self.name}/text",
-            batcher,
-            self._run_texts,
-            clock=self.clock,
-            observe=lambda items, seconds: self._observe(self.name, "text", items, seconds),
-        )
-
-    def _window(self, full: int) -> NoWindow | LatencyWindow:
-        batching = self._settings.batching
-        if batching.window_seconds <= 0:
-            return NoWindow()
-        return LatencyWindow(batching.window_seconds, target=batching.target_seconds, full=full)
 
 
 def _collect_answers(ticket: Ticket[Row]) -> Answers:
@@ -316,15 +262,8 @@ def _count_stages(call: Call, ticket: Ticket[Row], began: float, first: str) -> 
     call.add("encode", ticket.ended - ticket.started)
 
 
-def _check_rows(rows: Rows) -> list[Row | Exception]:
-    """Split rows into answers; a row that is not finite becomes its item's error."""
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
-    if finite.all():
-        return list(rows)
-    return [
-        row if ok else EncodeError("the encoder's output for this item is not finite")
-        for row, ok in zip(rows, finite, strict=True)
-    ]
+def _observe_nothing(model: str, tower: str, items: int, seconds: float) -> None:
+    """Do nothing."""
 
 
 def _ignore() -> None:

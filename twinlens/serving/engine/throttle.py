@@ -20,13 +20,22 @@ SHORTEST_WAIT = 1e-5  # a shorter wait is skipped (rounding could make it endles
 _PAUSE_RATIO = 4.0  # seconds of pause after each second of work while what comes first runs
 _SIZE_DIVISOR = 4  # divides the size of batches while what comes first runs, and shortly after
 _RECENT_SECONDS = 1.0  # where there was a small request there will be another
+_TURN_SECONDS = 0.002  # seconds between checks whether a running batch has ended
+_LONGEST_RUN = 1.0  # seconds after which a running batch holds up no other: its worker may hang
 
 
 class Throttle:
-    """Counts the items that come first; decides when the next batch may run, and its size."""
+    """Counts the items that come first; decides when the next batch may run, and its size.
 
-    def __init__(self) -> None:
+    Batches of all towers and decoding threads take turns while what comes first is about, `at_once`
+    at a time: a small request then competes with few of them for the processor.
+    """
+
+    def __init__(self, at_once: int = 1) -> None:
+        self._at_once = at_once
         self._ahead = 0
+        self._running = 0
+        self._began = -math.inf  # the batch that began last
         self._next = 0.0
         self._seen = -math.inf  # when an item that comes first was last noticed
         self._has_come = False  # one came since then
@@ -44,26 +53,40 @@ class Throttle:
         return self._ahead > 0
 
     def delay(self, now: float) -> float:
-        """Return the seconds until the next batch may run."""
-        return max(0.0, self._next - now) if self.is_busy else 0.0
+        """Return the seconds until the next batch may run, or may be asked for again."""
+        if self.is_busy and self._next > now:
+            return self._next - now
+        is_full = self._running >= self._at_once and now - self._began < _LONGEST_RUN
+        return _TURN_SECONDS if is_full and self._is_accompanied(now) else 0.0
 
-    def size(self, most: int, now: float) -> int:
-        """Return how many items a batch may hold now."""
+    def begin(self, most: int, now: float) -> int:
+        """Count a batch that begins; return how many items it may hold."""
+        with self._lock:
+            self._running = self._running + 1 if now - self._began < _LONGEST_RUN else 1
+            self._began = now
+        return max(1, most // _SIZE_DIVISOR) if self._is_accompanied(now) else most
+
+    def end(self, now: float, seconds: float) -> None:
+        """Record a batch that ended at `now`."""
+        with self._lock:
+            self._running = max(0, self._running - 1)
+        self._next = now + _PAUSE_RATIO * seconds
+
+    def _is_accompanied(self, now: float) -> bool:
+        """Whether something that comes first is there, or was a moment ago."""
         if self.is_busy or self._has_come:
             self._seen, self._has_come = now, False
-        is_alone = now - self._seen > _RECENT_SECONDS
-        return most if is_alone else max(1, most // _SIZE_DIVISOR)
-
-    def record_run(self, now: float, seconds: float) -> None:
-        """Record a batch that ended at `now`."""
-        self._next = now + _PAUSE_RATIO * seconds
+        return now - self._seen < _RECENT_SECONDS
 
 
 class Throttles:
     """One for large requests, which small ones pass, and one for background work."""
 
-    def __init__(self) -> None:
-        self._of = {Priority.LARGE: Throttle(), Priority.BACKGROUND: Throttle()}
+    def __init__(self, at_once: int = 1) -> None:
+        self._of = {
+            Priority.LARGE: Throttle(at_once),
+            Priority.BACKGROUND: Throttle(at_once),
+        }
 
     def enter(self, priority: Priority, count: int) -> None:
         """Count items that were accepted in, or with a minus out."""
@@ -75,11 +98,11 @@ class Throttles:
         """Return the seconds until the next batch of a priority may run."""
         return self._of[priority].delay(now) if priority in self._of else 0.0
 
-    def size(self, priority: Priority, most: int, now: float) -> int:
-        """Return how many items its next batch may hold."""
-        return self._of[priority].size(most, now) if priority in self._of else most
+    def begin(self, priority: Priority, most: int, now: float) -> int:
+        """Count a batch that begins; return how many items it may hold."""
+        return self._of[priority].begin(most, now) if priority in self._of else most
 
-    def record_run(self, priority: Priority, now: float, seconds: float) -> None:
+    def end(self, priority: Priority, now: float, seconds: float) -> None:
         """Record a batch of it that ended at `now`."""
         if priority in self._of:
-            self._of[priority].record_run(now, seconds)
+            self._of[priority].end(now, seconds)

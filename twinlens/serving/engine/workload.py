@@ -65,14 +65,17 @@ class Budget:
 
 @contextmanager
 def plan(
-    load: Workload, speed: Speed, units: int, call: Call, work: Work
+    load: Workload, speed: Speed, units: int, call: Call, work: Work, more: float = 0.0
 ) -> Iterator[Budget | None]:
-    """Promise a request the time that its work takes, or refuse it; None: it has a promise."""
+    """Promise a request the time that its work takes, or refuse it; None: it has a promise.
+
+    `more` are seconds of other work that the request brings.
+    """
     if call.is_planned:
         yield None
         return
     seconds = speed.seconds_for(units)
-    _check(max(seconds, call.cost), call, work)
+    _check(seconds + more, call, work)
     if seconds and load.promised + seconds > call.remaining:
         raise OverloadedError(
             f"the {work.what} of other requests take the time that these would need; try again "

@@ -32,8 +32,9 @@ def plan_classes(model: ServedModel, tokens: NDArray[np.int64], call: Call) -> I
     """Promise a request the time that its prompts take, or refuse it."""
     total = int(tokens.sum())
     items = int(np.count_nonzero(tokens))
-    model.weigh(call, items, call.cost + model.token_speed.seconds_for(total))
-    with plan(model.workload, model.token_speed, total, call, CLASSES) as budget:
+    more = call.cost
+    model.weigh(call, items, more + model.token_speed.seconds_for(total))
+    with plan(model.workload, model.token_speed, total, call, CLASSES, more) as budget:
         assert budget is not None, "one request builds one bank at a time"
         yield budget
 
