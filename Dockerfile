@@ -13,7 +13,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3 \
 
 FROM base AS build
 ARG EXTRA
-RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv gcc libc6-dev
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY twinlens twinlens

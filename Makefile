@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help serve test test-all test-sdk test-deploy image-test check fix lint types contract bench docs builtin clean
+.PHONY: help wheel serve test test-all test-sdk test-deploy image-test check fix lint types contract bench docs builtin clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -28,6 +28,9 @@ test-sdk: $(VENV)/.cpu ## try the real clients of other servers, each in an envi
 	$(BIN)/python sdk/run.py $(ARGS)
 
 check: lint types contract test ## format, lint, types, import contract, tests: what CI runs
+
+wheel: $(VENV)/.cpu ## build the wheel of this platform, for Python 3.11 and later
+	$(BIN)/uv build --quiet --wheel --out-dir dist
 
 image-test: ## build the image, start it as nobody, ask it one question, weigh it
 	@deploy/image_test.sh
@@ -61,13 +64,13 @@ $(BIN)/uv:
 	    echo "making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV) && break; fi; done
 	@test -x $(BIN)/python || { echo "twinlens needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/one"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-$(VENV)/.cpu: pyproject.toml | $(BIN)/uv
+$(VENV)/.cpu: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
 	@test -f $(VENV)/.dev || echo "installing twinlens[cpu]"
 	@$(UV) -e '.[cpu]' && touch $@
 $(VENV)/.docs: pyproject.toml | $(BIN)/uv
 	@$(UV) -e '.[docs]' && touch $@
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev | $(BIN)/uv
 	@$(UV) -e '.[deploy]' && touch $@
-$(VENV)/.dev: pyproject.toml | $(BIN)/uv
+$(VENV)/.dev: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
 	@echo "installing twinlens[cpu,train,dev] (torch is large: a minute or more)"
 	@$(UV) -e '.[cpu,train,dev]' && touch $@ $(VENV)/.cpu

@@ -1,4 +1,4 @@
-"""Drills: poison, overload, drain, hot swap, a dead worker, a long job; each with a verdict.
+"""Drills: bad input, overload, drain, swap, dead worker, long job, large requests, with verdicts.
 
 python benchmarks/drill.py [--quick] [--bundle PATH] [--json FILE] [NAME ...]
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from drills import drain, job, overload, poison, swap, worker
+from drills import drain, job, large, overload, poison, swap, worker
 from report import Report
 
 DRILLS = {
@@ -18,6 +18,7 @@ DRILLS = {
     "swap": swap.drill,
     "worker": worker.drill,
     "job": job.drill,
+    "large": large.drill,
 }
 
 

@@ -53,7 +53,7 @@ class Counts:
 
 # One image through `/embed`: no change may pass through more. 16 functions in 5 files are the
 # connection's: limits on heads, places for bodies, one answer a request, origins.
-RECORDED = Counts(changes=126, functions=163, files=38)
+RECORDED = Counts(changes=126, functions=170, files=39)
 
 
 class Recorder:

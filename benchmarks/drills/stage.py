@@ -203,13 +203,19 @@ async def _ask_until(
     while time.monotonic() < end:
         began = time.perf_counter()
         writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        await reader.readexactly(length)
+        status = await read_answer(reader)
         taken = time.perf_counter() - began
-        tally.answers.append((time.monotonic(), int(head.split(b" ", 2)[1]), taken))
+        tally.answers.append((time.monotonic(), status, taken))
         await asyncio.sleep(max(0.0, pause - taken))
     writer.close()
+
+
+async def read_answer(reader: asyncio.StreamReader) -> int:
+    """Read an answer whose length its head tells, and return its status."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    await reader.readexactly(length)
+    return int(head.split(b" ", 2)[1])
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -227,6 +233,17 @@ def count_cpu_seconds(pid: int) -> float:
             continue
         total += (int(numbers[11]) + int(numbers[12])) / _TICKS
     return total
+
+
+def read_cpu_clock(pid: int) -> float:
+    """Return the CPU seconds of a process's living threads to the nanosecond."""
+    total = 0
+    for path in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            total += int((path / "schedstat").read_text().split()[0])
+        except OSError:
+            continue
+    return total / 1e9
 
 
 def count_memory(pid: int) -> float:

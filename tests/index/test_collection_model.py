@@ -88,7 +88,7 @@ class CollectionModel(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         assert self.writer.collection.count() == len(self.writer.collection) == len(self.model)
-        assert set(self.writer.catalog.versions()) == set(self.model)
+        assert {item.id for item in self.writer.catalog.items()} == set(self.model)
 
     def teardown(self) -> None:
         self.writer.close()

@@ -18,12 +18,13 @@ import numpy as np
 from twinlens.errors import InputError
 from twinlens.index.ann.ann_index import AnnIndex, build_index
 from twinlens.index.ann.kinds import find_kind
-from twinlens.index.ann.policy import choose_kinds
+from twinlens.index.ann.policy import MEMORY_SHARE, available_memory, choose_kinds
 from twinlens.index.ann.recall import Sample, true_sample
 from twinlens.index.ann.samples import TextSample
 from twinlens.index.ann.tuner import DEFAULT_TARGET
 from twinlens.index.snapshot import EXACT_ROWS, SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.compaction import SegmentState, has_many_dead
 from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.storage.segment import Segment
 from twinlens.index.storage.transaction import Transaction
@@ -36,8 +37,6 @@ TEXTS_NOTE = "sample texts:"
 ASKED = "asked"  # in an index's settings: the kind that its plan named
 SAMPLE_QUERIES = 1000  # per modality: half for tuning, half for the reported recall
 SAMPLE_SHARE = 8  # at most one row in so many is a query: the index is tuned without them
-OUTSIDE_SHARE = 0.25  # of all rows outside the largest segment: compact above this
-DEAD_SHARE = 0.2
 DEAD_ROWS = 1024  # fewer deleted rows cost nothing measurable
 MIN_ROWS = EXACT_ROWS + 1  # fewer are searched exactly, whatever index they have
 
@@ -111,12 +110,11 @@ def optimise(
     plan: IndexPlan | None = None,
     observe: Callable[[str], None] = lambda stage: None,
 ) -> None:
-    """Compact if needed, then index every segment that is large enough for the plan."""
+    """Compact where it is worth it, then index every segment that is large enough for the plan."""
     plan = plan or IndexPlan()
     check_plan(plan)
     with writer.maintenance_lock:
-        writer.seal()
-        if _needs_compaction(writer):
+        if writer.needs_compaction():
             observe("compacting")
             writer.compact()
         for row in writer.catalog.segments():
@@ -125,10 +123,10 @@ def optimise(
 
 def needs_maintenance(snapshot: Snapshot) -> bool:
     """Return whether deletions call for maintenance: many dead rows, or a stale recall."""
-    total = sum(len(part.segment) for part in snapshot.parts)
-    dead = total - sum(part.live_count for part in snapshot.parts)
-    if dead >= DEAD_ROWS and dead > DEAD_SHARE * total:
-        return True
+    for part in snapshot.parts:
+        state = SegmentState(part.segment.row, part.live_count)
+        if state.dead >= DEAD_ROWS and has_many_dead(state):
+            return True
     return any(part.is_stale and part.live_count > EXACT_ROWS for part in snapshot.parts)
 
 
@@ -162,16 +160,6 @@ def repair(writer: Writer) -> list[str]:
     return rebuilt
 
 
-def _needs_compaction(writer: Writer) -> bool:
-    rows = writer.catalog.segments()
-    total = sum(row.rows for row in rows)
-    if not total:
-        return False
-    largest = max(row.rows for row in rows)
-    dead = total - (writer.catalog.count() - writer.catalog.delta_count())
-    return total - largest > OUTSIDE_SHARE * total or dead > DEAD_SHARE * total
-
-
 def _index_segment(
     writer: Writer, row: SegmentRow, plan: IndexPlan, observe: Callable[[str], None]
 ) -> None:
@@ -181,7 +169,8 @@ def _index_segment(
     view = next(
         (part for part in writer.collection.snapshot().parts if part.segment.name == row.name), None
     )
-    kinds = plan_kinds(plan, row.rows, head.dim, text)
+    shared = share_memory(plan, row, writer.catalog.segments())
+    kinds = plan_kinds(shared, row.rows, head.dim, text)
     if kinds and row.rows < MIN_ROWS:
         observe(f"{row.rows} rows are searched exactly: an index needs {MIN_ROWS} or more")
         kinds = []
@@ -229,6 +218,12 @@ def index_rows(
             return dataclasses.replace(index, settings={**index.settings, **asked})
     observe(f"no index reaches {plan.target} recall: this segment is searched exactly")
     return None
+
+
+def share_memory(plan: IndexPlan, row: SegmentRow, rows: Sequence[SegmentRow]) -> IndexPlan:
+    """Return the plan with the bytes that the codes of one segment may take: its share by rows."""
+    whole = available_memory() * MEMORY_SHARE if plan.memory is None else plan.memory
+    return dataclasses.replace(plan, memory=int(whole * row.rows / sum(one.rows for one in rows)))
 
 
 def _samples(segment: Segment, text: Floats | None, live: Mask | None) -> Mapping[str, Sample]:

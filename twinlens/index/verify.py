@@ -72,9 +72,8 @@ def _verify_once(root: Path, catalog: Catalog) -> VerifyReport:
 
 def _verify(root: Path, catalog: Catalog) -> VerifyReport:
     with catalog.reading():
-        catalog.verify()
+        rids = catalog.verify()
         changes = catalog.changes(0, 0, with_segments=True)
-        rids = np.array([item.rid for item in catalog.items()], dtype=np.int64)
     faults: list[str] = []
     index_faults = list(_record_faults(root, catalog))
     for row in changes.segments:

@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from twinlens.errors import InputError
 from twinlens.index.collection import Collection
+from twinlens.index.storage import compaction
 from twinlens.index.storage.caption_build import build_captions
 from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.column_build import build_columns
+from twinlens.index.storage.compaction import SegmentState, plan_merges
 from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network, sync
 from twinlens.index.storage.lock import WriterLock
+from twinlens.index.storage.merging import count_live, write_merged
 from twinlens.index.storage.new_catalog import create_catalog
 from twinlens.index.storage.records import Head, SegmentRow, dump_metadata, now
 from twinlens.index.storage.segment import Content, Segment, write_segment
-from twinlens.index.vectors.arrays import Floats, Halves, Rids, unit_rows
+from twinlens.index.vectors.arrays import Floats, unit_rows
 
 SEAL_ROWS = 8192  # delta rows that become a segment; larger batches skip the delta
 MERGE_COUNT = 8  # small segments that a seal merges into one
-SMALL_ROWS = 65_536
-BLOCK = 4096
 MAX_ID = 4096
 
 
@@ -137,6 +140,11 @@ class Writer:
         with self.catalog.writing() as transaction:
             return transaction.delete_items(ids)
 
+    def restamp(self, versions: Mapping[str, str]) -> None:
+        """Give unchanged items another version, by id; unknown ids are ignored."""
+        with self.catalog.writing() as transaction:
+            transaction.restamp(versions)
+
     def index_captions(self, fields: Sequence[str] | None = None, rebuild: bool = False) -> None:
         """Index captions for search by words; later writes keep the index in step."""
         build_captions(self.catalog, fields, rebuild=rebuild)
@@ -151,24 +159,32 @@ class Writer:
                     changes.rids,
                     changes.head.dim,
                     lambda: iter([changes.embeddings]),
-                    lambda: changes.metadata,
+                    lambda: build_columns(changes.metadata),
                 )
                 row = write_segment(self.folder, content)
                 with self.catalog.writing(new_generation=True) as transaction:
                     transaction.insert_segment(row)
                     transaction.clear_delta(int(changes.rids[-1]))
                 self.collection.refresh()
-            small = [row for row in self.catalog.segments() if row.rows < SMALL_ROWS]
+            small = [row for row in self.catalog.segments() if row.rows < compaction.SMALL_ROWS]
             if len(small) >= MERGE_COUNT:
                 self._merge(small)
 
-    def compact(self) -> None:
-        """Write all live rows into one segment, without deleted ones."""
+    def needs_compaction(self) -> bool:
+        """Seal the delta; return whether `compact` would write a segment anew."""
         with self.maintenance_lock:
             self.seal()
-            segments = self.catalog.segments()
-            if len(segments) > 1 or (segments and self._has_dead(segments[0])):
-                self._merge(segments)
+            return bool(plan_merges(self._states()))
+
+    def compact(self, *, full: bool = False) -> None:
+        """Drop deleted rows and join segments where that is worth it, by `storage.compaction`.
+
+        With `full`, every deleted row is dropped, whatever has to be written anew for that.
+        """
+        with self.maintenance_lock:
+            self.seal()
+            for rows in plan_merges(self._states(), full=full):
+                self._merge(rows)
 
     def close(self) -> None:
         """Release the collection."""
@@ -196,10 +212,12 @@ class Writer:
         with self.maintenance_lock, self.catalog.blocking_commits():
             first = self.catalog.head().next_rid
             rids = np.arange(first, first + len(batch.ids), dtype=np.int64)
-            for one in batch.metadata:
-                dump_metadata(one)  # raises before anything is written
+            bodies = [dump_metadata(one) for one in batch.metadata]  # raise before writing
             content = Content(
-                rids, batch.rows.shape[1], lambda: iter([batch.rows]), lambda: batch.metadata
+                rids,
+                batch.rows.shape[1],
+                lambda: iter([batch.rows]),
+                lambda: build_columns(map(orjson.loads, bodies)),  # as the catalog tells them
             )
             row = write_segment(self.folder, content)
             with self.catalog.writing(new_generation=True) as transaction:
@@ -210,48 +228,30 @@ class Writer:
         self.collection.refresh()
 
     def _merge(self, rows: list[SegmentRow]) -> None:
-        """Replace segments by one with their live rows."""
-        changes = self.catalog.changes(0, 0)
-        segments = [Segment(self.folder, row, changes.head.dim) for row in rows]
-        for segment in segments:
-            segment.verify()  # never copy a damaged row into a file with a new hash
-        rids = np.concatenate([np.asarray(segment.rids) for segment in segments])
-        owner = np.repeat(np.arange(len(segments)), [len(segment) for segment in segments])
-        place = np.concatenate([np.arange(len(segment)) for segment in segments])
-        live = ~np.isin(rids, changes.tombstones)
-        order = np.flatnonzero(live)[np.argsort(rids[live], kind="stable")]
-        content = Content(
-            rids[order],
-            changes.head.dim,
-            lambda: _gather(segments, owner[order], place[order]),
-            lambda: self._metadata_of(rids[order]),
-        )
-        row = write_segment(self.folder, content) if len(order) else None
-        everything = len(self.catalog.segments())
+        """Replace segments by as few as may hold their live rows."""
+        head = self.catalog.head()
+        seqs, dead = self.catalog.tombstones()
+        merged = write_merged(self.folder, rows, head.dim, dead)
+        gone = {row.name for row in rows}
+        left = [row for row in self.catalog.segments() if row.name not in gone]
+        needed = np.zeros(len(dead), dtype=bool)
+        for row in left:
+            needed |= Segment(self.folder, row, head.dim).place_of(dead) >= 0
         with self.catalog.writing(new_generation=True) as transaction:
-            if row:
+            for row in merged:
                 transaction.insert_segment(row)
-            for old in rows:
-                transaction.drop_segment(old.name)
-            if len(rows) == everything:
-                transaction.forget_all_tombstones(changes.head.last_seq)
-            else:
-                transaction.forget_tombstones(rids[~live].tolist(), changes.head.last_seq)
+            for row in rows:
+                transaction.drop_segment(row.name)
+            transaction.forget_tombstones(seqs[~needed])
         self.collection.refresh()
         self.sweep()
 
-    def _metadata_of(self, rids: Rids) -> Iterator[dict[str, Any]]:
-        """Yield the metadata of rids in order; empty for items deleted meanwhile."""
-        for start in range(0, len(rids), BLOCK):
-            chunk = rids[start : start + BLOCK].tolist()
-            items = self.catalog.by_rid(chunk)
-            for rid in chunk:
-                yield items[rid].metadata if rid in items else {}
-
-    def _has_dead(self, row: SegmentRow) -> bool:
-        changes = self.catalog.changes(0, 0)
-        rids = Segment(self.folder, row, changes.head.dim).rids
-        return bool(np.isin(rids, changes.tombstones).any())
+    def _states(self) -> list[SegmentState]:
+        dim, (_, dead) = self.catalog.head().dim, self.catalog.tombstones()
+        return [
+            SegmentState(row, count_live(self.folder, row, dim, dead))
+            for row in self.catalog.segments()
+        ]
 
     def sweep(self) -> None:
         """Remove folders that no commit names: left by a crash or replaced by a merge."""
@@ -271,19 +271,6 @@ class _Batch:
     rows: Floats
     metadata: list[dict[str, Any]]
     versions: list[str]
-
-
-def _gather(
-    segments: list[Segment], owner: npt.NDArray[np.int64], place: npt.NDArray[np.int64]
-) -> Iterator[Halves]:
-    """Yield the rows (owner, place) in order, in blocks."""
-    for start in range(0, len(owner), BLOCK):
-        owners, places = owner[start : start + BLOCK], place[start : start + BLOCK]
-        block = np.empty((len(owners), segments[0].embeddings.shape[1]), dtype=np.float16)
-        for number in np.unique(owners):
-            chosen = owners == number
-            block[chosen] = segments[number].embeddings[places[chosen]]
-        yield block
 
 
 def check_id(name: str) -> str:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import count
 from typing import Protocol
 
-from twinlens.errors import TooLargeError
+from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.clock import Clock
 
 STAGES = ("receive", "fetch", "decode", "queue", "encode", "score", "answer")
+
+
+_numbers = count(1)
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+
+
+class Priority(IntEnum):
+    """Whose items go first: small requests pass large ones, and both pass background work."""
+
+    SMALL = 0
+    LARGE = 1
+    BACKGROUND = 2
 
 
 class QueueReservation(Protocol):
@@ -37,7 +53,11 @@ class Call:
     wait_gone: Callable[[], Awaitable[None]] | None = None  # returns when the client has left
     reservation: QueueReservation | None = None  # made at admission
     client: str = ""  # as `name_client` returns it, for fair shares
-    is_background: bool = False
+    priority: Priority = Priority.SMALL
+    number: int = field(default_factory=lambda: next(_numbers))  # of the request, for fair turns
+    cost: float = 0.0  # seconds that its work takes, as far as that is known
+    rank: float = math.inf  # arrival plus cost of a large one
+    is_planned: bool = False  # its work has a promise of time
     model: str = ""  # that answered
     items: int = 0
     input_type: str | None = None  # what the texts are for, where the bundle has prompts
@@ -83,3 +103,13 @@ def name_client(address: str) -> str:
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(found), 64), strict=False))
+
+
+def read_seconds(text: str) -> float:
+    """Return the seconds that a Twinlens-Timeout header names."""
+    if not _SECONDS.fullmatch(text):
+        raise InputError(
+            f"Twinlens-Timeout is {text[:40]!r}; it must be seconds, as 2.5",
+            field="Twinlens-Timeout",
+        )
+    return float(text)

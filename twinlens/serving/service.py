@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +15,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twinlens.bundle.processors import count_logical_cpus
-from twinlens.errors import InputError, TwinlensError
+from twinlens.errors import TwinlensError
 from twinlens.serving.aliases import read_aliases
-from twinlens.serving.call import Call
+from twinlens.serving.call import Call, read_seconds
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
+from twinlens.serving.engine.decode_pool import DecodePool
 from twinlens.serving.engine.memory import release_memory
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
-from twinlens.serving.engine.throttle import BackgroundThrottle
+from twinlens.serving.engine.throttle import Throttles
+from twinlens.serving.engine.workload import Workload
 from twinlens.serving.jobs import JobBook
 from twinlens.serving.keys import Keyring, Scope
 from twinlens.serving.observe.metrics import Metrics, counter, gauge
@@ -37,7 +38,6 @@ from twinlens.serving.zeroshot.banks import ClassBank
 from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
 log = logging.getLogger("twinlens.serving")
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 Opener = Callable[[str, str], StagedEncoder]  # (source, precision) -> encoder
 
@@ -58,7 +58,9 @@ class Service:
         self.metrics = Metrics()
         self.tracer = tracer
         self.cache = TextCache(settings.batching.cache_bytes)
-        self.throttle = BackgroundThrottle()
+        cores = count_logical_cpus()
+        self.throttles = Throttles(max(1, cores // 2))
+        self.workload = Workload()
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits, self.clock)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
@@ -67,9 +69,8 @@ class Service:
         self.jobs = JobBook(_subfolder(settings, "jobs"))
         self.is_draining = False
         self._has_closed = False
-        self.pool = ThreadPoolExecutor(
-            settings.batching.decode_threads or count_logical_cpus(), thread_name_prefix="decode"
-        )
+        threads = settings.batching.decode_threads or cores
+        self.pool = DecodePool(threads, self.throttles, self.clock)
         self._background = ThreadPoolExecutor(2, thread_name_prefix="background")
         self._opener = opener
         self.registry = Registry(self._close_later, read_aliases(settings.aliases))
@@ -93,7 +94,8 @@ class Service:
                 precision=precision,
                 clock=self.clock,
                 observe=self.metrics.count_batch,
-                throttle=self.throttle,
+                throttles=self.throttles,
+                workload=self.workload,
             )
             for precision in self.settings.precisions
         }
@@ -266,16 +268,6 @@ class Service:
             [],
             [([], float(not self.find_faults()))],
         )
-
-
-def read_seconds(text: str) -> float:
-    """Return the seconds that a Twinlens-Timeout header names."""
-    if not _SECONDS.fullmatch(text):
-        raise InputError(
-            f"Twinlens-Timeout is {text[:40]!r}; it must be seconds, as 2.5",
-            field="Twinlens-Timeout",
-        )
-    return float(text)
 
 
 def locate(index: int, error: Exception, where: str) -> Exception:

@@ -82,6 +82,7 @@ class Batching:
     target_seconds: float = 0.1  # for waiting and running together, if there is a window
     decode_threads: int = 0  # 0: one per core
     cache_bytes: int = 64 * MIB  # text embeddings
+    large_seconds: float = 0.05  # of work: a request of several batches that costs more is large
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,21 @@ def build_with(writer: Writer, source: Path, **options: Any) -> tuple[IndexingPr
     return build(writer, open_corpus(source), encoder, BuildOptions(**options)), encoder.encoded
 
 
+def ids_of(writer: Writer) -> set[str]:
+    """Return the ids of all items."""
+    return {item.id for item in writer.catalog.items()}
+
+
+def contents(writer: Writer) -> dict[str, str]:
+    """Return what each item was made from, without the stamp of its file."""
+    return {item.id: item.version[:49] for item in writer.catalog.items()}
+
+
 def described(writer: Writer) -> dict[str, dict[str, Any]]:
     """Return the metadata of all items, without their paths."""
     return {
         name: {k: v for k, v in writer.collection.get(name).metadata.items() if k != "path"}
-        for name in writer.catalog.versions()
+        for name in ids_of(writer)
     }
 
 
@@ -145,7 +155,7 @@ def test_an_item_is_kept_when_the_library_that_reads_it_is_missing(
     progress = build(writer, open_corpus(images), Encoder(), BuildOptions())
     assert (progress.failed, progress.removed, progress.unchanged) == (1, 0, 49)
     assert progress.most_common_failure == "image is HEIC, which needs pillow-heif"
-    assert len(writer.catalog.versions()) == 50
+    assert len(ids_of(writer)) == 50
 
 
 def test_a_folder_becomes_a_collection(writer: Writer, images: Path) -> None:
@@ -165,10 +175,128 @@ def test_a_second_run_embeds_only_what_changed(writer: Writer, images: Path) -> 
     (images / "002.png").unlink()
     progress, encoded = run(writer, images)
     assert (encoded, progress.embedded, progress.removed, progress.unchanged) == (2, 2, 1, 48)
-    assert set(writer.catalog.versions()) == {path.name for path in images.iterdir()}
+    assert set(ids_of(writer)) == {path.name for path in images.iterdir()}
     fresh = PixelEncoder()
     row = fresh.encode_pixels(fresh.preprocess((images / "001.png").read_bytes())[None])[0]
     np.testing.assert_allclose(writer.collection.embedding("001.png"), row, atol=1e-3)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the images that are read from here on."""
+    names: list[str] = []
+    real = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.suffix in {".png", ".jpg"}:
+            names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    return names
+
+
+def settle(folder: Path, seconds: float = 3600) -> None:
+    """Let the files of a folder have changed a while ago."""
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_files_of_the_same_size_and_time_are_not_read_again(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    settle(images)
+    run(writer, images)
+    assert len(reads) == 50
+    rids = {item.id: item.rid for item in writer.catalog.items()}
+    reads.clear()
+    progress, encoded = run(writer, images)
+    assert (reads, encoded) == ([], 0)
+    assert (progress.seen, progress.unchanged, progress.removed) == (50, 50, 0)
+    progress, encoded = build_with(writer, images, checksum=True)
+    assert (len(reads), encoded, progress.unchanged) == (50, 0, 50)
+    assert {item.id: item.rid for item in writer.catalog.items()} == rids
+
+
+@pytest.mark.parametrize("change", ["bytes", "time", "exif", "moved", "gone"])
+def test_what_makes_a_file_be_read_again(
+    writer: Writer, images: Path, reads: list[str], change: str
+) -> None:
+    settle(images)
+    run(writer, images)
+    reads.clear()
+    place, exif = images, None
+    if change == "bytes":
+        before = (images / "007.png").stat().st_mtime_ns
+        (images / "007.png").write_bytes((images / "008.png").read_bytes() + b" ")
+        os.utime(images / "007.png", ns=(before, before))
+        reads.clear()
+    elif change == "time":
+        os.utime(images / "007.png", (1e9, 1e9))
+    elif change == "exif":
+        exif = False
+    elif change == "moved":
+        place = images.rename(images.parent / "elsewhere")
+    elif change == "gone":
+        (images / "007.png").unlink()
+    progress, encoded = build_with(writer, place, exif=exif, keep=change == "moved")
+    expected = {"bytes": ["007.png"], "time": ["007.png"], "gone": []}
+    assert sorted(reads) == expected.get(change, sorted(path.name for path in place.iterdir()))
+    assert encoded == (change == "bytes")
+    assert progress.removed == (change == "gone")
+    path = writer.collection.get("008.png").metadata["path"]
+    assert path == str(place / "008.png")
+    reads.clear()
+    settled = build_with(writer, place, exif=exif, keep=change == "moved")[0]
+    assert (reads, settled.unchanged) == ([], 49 + (change != "gone"))
+
+
+def test_a_file_that_has_just_changed_is_read_again(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    """It may change once more within the same tick of the clock, at the same size."""
+    settle(images)
+    settle(images, -3600)  # the clock was set back: nothing is known
+    run(writer, images)
+    reads.clear()
+    assert run(writer, images)[0].unchanged == 50
+    assert len(reads) == 50
+    settle(images)
+    run(writer, images)
+    reads.clear()
+    run(writer, images)
+    assert not reads  # from now on
+
+
+def test_items_of_an_earlier_version_are_read_once_and_keep_their_rids(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    settle(images)
+    run(writer, images)
+    stamped = {item.id: item.version for item in writer.catalog.items()}
+    writer.restamp({name: version[:49] for name, version in stamped.items()})
+    rids = {item.id: item.rid for item in writer.catalog.items()}
+    reads.clear()
+    progress, encoded = run(writer, images)
+    assert (len(reads), encoded, progress.unchanged) == (50, 0, 50)
+    assert {item.id: item.version for item in writer.catalog.items()} == stamped
+    assert {item.id: item.rid for item in writer.catalog.items()} == rids
+    writer.close()
+    assert verify_collection(writer.folder).is_sound
+
+
+def test_images_of_a_table_are_not_read_again_unless_their_row_changed(
+    writer: Writer, images: Path, reads: list[str]
+) -> None:
+    settle(images)
+    table = images / "t.csv"
+    table.write_text("file,label\n001.png,a\n002.png,b\n")
+    run(writer, table)
+    reads.clear()
+    table.write_text("file,label\n001.png,z\n002.png,b\n")
+    progress, encoded = run(writer, table)
+    assert (reads, encoded, progress.unchanged) == (["001.png"], 0, 2)
+    assert writer.collection.get("001.png").metadata["label"] == "z"
 
 
 def test_new_metadata_does_not_embed_again(writer: Writer, images: Path) -> None:
@@ -194,11 +322,11 @@ def test_bad_files_are_listed_and_never_fatal(writer: Writer, images: Path) -> N
     assert set(failures) == {"003.png", "cut.png"}
     assert "UnidentifiedImageError" in failures["003.png"]
     assert progress.failed == 2
-    assert "003.png" not in writer.catalog.versions()  # its old embedding was deleted
+    assert "003.png" not in ids_of(writer)  # its old embedding was deleted
     paint(images, ["003.png", "cut.png"])
     run(writer, images)
     assert not (writer.folder / "failures.jsonl").exists()
-    assert "003.png" in writer.catalog.versions()
+    assert "003.png" in ids_of(writer)
 
 
 def read_failures(writer: Writer) -> dict[str, str]:
@@ -308,7 +436,7 @@ def test_bad_rows_of_a_table_cost_themselves_alone_and_delete_nothing(
     lines.append(json.dumps({"sku": "s4", "file": "004.png", "odd": 2**70}))
     table.write_text("\n".join(lines))
     build(writer, open_corpus(table, id_column="sku"), encoder, options)
-    assert set(writer.catalog.versions()) == {"s0", "s1", "s2", "s3"}
+    assert set(ids_of(writer)) == {"s0", "s1", "s2", "s3"}
     told = read_failures(writer)
     assert "not JSON" in told["t.jsonl line 2"]
     assert "not a JSON object" in told["t.jsonl line 3"]
@@ -366,7 +494,7 @@ class Slow(PixelEncoder):
         return super().encode_pixels(pixels)
 with Writer({collection!r}, seal_rows=30) as writer:
     def tell(progress):
-        sys.stdout.write(str(len(writer.catalog.versions())) + "\\n")
+        sys.stdout.write(str(writer.catalog.count()) + "\\n")
         sys.stdout.flush()
     builder.build(writer, open_corpus({images!r}), Slow(), builder.BuildOptions(4, 2), tell)
 """
@@ -397,7 +525,7 @@ def _drill_build(place: Path, images: Path, kills: int) -> None:
     create_collection(place / "whole", dim=DIM)
     with Writer(place / "whole", seal_rows=30) as writer:
         run(writer, images)
-        whole = {item.id: item.version for item in writer.catalog.items()}
+        whole = contents(writer)
     number, committed = 0, len(whole)
     for _ in range(kills):
         if committed == len(whole):  # this one is complete: start another
@@ -414,7 +542,7 @@ def _drill_build(place: Path, images: Path, kills: int) -> None:
             before = len(writer.collection)
             _, encoded = run(writer, images)
             assert encoded == len(whole) - before  # nothing committed is embedded again
-            assert {item.id: item.version for item in writer.catalog.items()} == whole
+            assert contents(writer) == whole
         assert verify_collection(folder).is_sound
 
 

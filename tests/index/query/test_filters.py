@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from twinlens.index.query.filters import (
     fields_of,
     matches,
 )
-from twinlens.index.storage.columns import COLUMNS_NAME, Columns
+from twinlens.index.storage.column_build import build_columns
+from twinlens.index.storage.column_file import COLUMNS_NAME, map_columns, write_columns
 
 ITEMS: list[dict[str, Any]] = [
     {"label": "cat", "year": 2019, "tags": ["a", "b"], "ok": True},
@@ -69,7 +69,7 @@ ITEMS: list[dict[str, Any]] = [
 )
 def test_a_filter_selects_the_rows_it_names(text: str, rows: list[int]) -> None:
     tree = parse_filter(text)
-    assert np.flatnonzero(Columns.build(ITEMS).select(tree)).tolist() == rows
+    assert np.flatnonzero(build_columns(ITEMS).select(tree)).tolist() == rows
     assert [row for row, item in enumerate(ITEMS) if matches(tree, item)] == rows
 
 
@@ -103,7 +103,7 @@ PHOTOS: list[dict[str, Any]] = [
 )
 def test_dates_and_places_are_ranges(text: str, rows: list[int]) -> None:
     tree = parse_filter(text)
-    assert np.flatnonzero(Columns.build(PHOTOS).select(tree)).tolist() == rows
+    assert np.flatnonzero(build_columns(PHOTOS).select(tree)).tolist() == rows
     assert [row for row, item in enumerate(PHOTOS) if matches(tree, item)] == rows
 
 
@@ -186,13 +186,13 @@ _TREES: st.SearchStrategy[Filter] = st.recursive(
 @given(items=st.lists(_ITEMS, max_size=8), tree=_TREES)
 def test_columns_agree_with_single_items(items: list[dict[str, Any]], tree: Filter) -> None:
     expected = [matches(tree, item) for item in items]
-    assert Columns.build(items).select(tree).tolist() == expected
+    assert build_columns(items).select(tree).tolist() == expected
 
 
 def test_columns_survive_a_round_trip_through_disk(tmp_path: Path) -> None:
-    columns = Columns.build(ITEMS)
-    columns.save(tmp_path)
-    again = Columns.load(io.BytesIO((tmp_path / COLUMNS_NAME).read_bytes()))
+    columns = build_columns(ITEMS)
+    write_columns(columns, tmp_path)
+    again = map_columns(np.fromfile(tmp_path / COLUMNS_NAME, np.uint8))
     assert again.fields == columns.fields == ["label", "ok", "size.w", "tags", "year"]
     for text in ('label = "cat"', "year > 2019", "ok = false", "has size.w"):
         tree = parse_filter(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from twinlens.errors import CollectionError
 from twinlens.index.collection import Collection
+from twinlens.index.storage import write_ahead_log
 from twinlens.index.storage.commit_record import (
     LOG_NAME,
     RECORD_NAME,
@@ -177,7 +179,7 @@ def test_every_byte_of_the_log_counts_whatever_cycle_it_is_in(folder: Path, rows
             assert record is not None
             assert record.log_bytes == len(raw)
             assert is_header_sound(raw)
-            assert find_bad_frame(raw, len(raw)) is None
+            assert find_bad_frame(io.BytesIO(raw), len(raw)) is None
             salts.add(record.salt)
     assert len(salts) >= 2  # the log began anew on the way
     assert not (folder / LOG_NAME).exists()
@@ -219,3 +221,19 @@ def test_a_commit_that_cannot_be_noted_stands(
         monkeypatch.undo()
         assert "was not recorded: [Errno 28]" in caplog.text
     assert verify_collection(folder).is_sound
+
+
+@pytest.mark.parametrize("block", [1, 3, 2048])
+def test_a_log_is_checked_in_blocks_and_the_damaged_frame_is_named(
+    killed: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_ahead_log, "BLOCK", block)
+    raw = (killed / LOG_NAME).read_bytes()
+    count = (len(raw) - HEADER_BYTES) // FRAME
+    assert find_bad_frame(io.BytesIO(raw), len(raw)) is None
+    for number in range(1, count + 1):
+        at = HEADER_BYTES + (number - 1) * FRAME + 307 * number % FRAME
+        damaged = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+        assert find_bad_frame(io.BytesIO(damaged), len(raw)) == number
+        cut = raw[: HEADER_BYTES + number * FRAME - 1]
+        assert find_bad_frame(io.BytesIO(cut), len(raw)) == number

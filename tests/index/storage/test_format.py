@@ -53,7 +53,12 @@ def test_a_collection_of_0_1_is_written_to_and_gains_what_is_new(old: Path) -> N
         writer.delete([f"i{n}" for n in range(10, 40)])
         assert report_recall(writer.collection.snapshot())["text"].state == STALE
         assert RECORD_PROMISE in writer.catalog.extensions()
-        writer.compact()
+        assert writer.catalog.head().format == 1  # version 0.1 still opens it
+        writer.compact(full=True)
+        assert writer.catalog.head().format == 2
+        assert list(writer.folder.glob("seg-*/columns.bin"))
+        assert not list(writer.folder.glob("seg-*/columns.npz"))
+        assert writer.collection.count("fresh = true") == 19
     assert verify_collection(old).is_sound
     assert (old / RECORD_NAME).exists()
     with Collection(old) as reader:
@@ -65,7 +70,7 @@ def test_a_flipped_byte_of_any_file_is_found(old: Path) -> None:
     with Writer(old) as writer:
         optimise(writer, IndexPlan("hnsw", 0.9))
     rng = np.random.default_rng(2)
-    names = {"columns.npz", "embeddings.npy", "rids.npy", "index.faiss", "space.npz"}
+    names = {"columns.npz", "columns.bin", "embeddings.npy", "rids.npy", "index.faiss", "space.npz"}
     names |= {"answers.npz", RECORD_NAME}
     paths = [path for path in old.rglob("*") if path.name in names]
     assert {path.name for path in paths} == names
@@ -129,6 +134,6 @@ def test_extensions_are_kept_by_who_does_not_know_them(old: Path) -> None:
 
 def test_a_format_that_is_not_additive_is_still_refused(old: Path) -> None:
     _, body = read_body(old, "head")
-    change_body(old, "head", "", {**body, "format": 2})
-    with pytest.raises(CollectionError, match="format 2 is unknown"):
+    change_body(old, "head", "", {**body, "format": 3})
+    with pytest.raises(CollectionError, match="format 3 is unknown"):
         Collection(old)

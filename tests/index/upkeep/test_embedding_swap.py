@@ -191,6 +191,22 @@ def test_a_third_bundle_waits_until_the_staged_one_is_gone(
     assert read_set(writer.folder / NEXT_NAME) is not None
 
 
+def test_a_set_that_a_killed_swap_left_is_replaced(
+    writer: Writer,
+    root: Path,
+    first: TurnedEncoder,
+    second: TurnedEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    staged = prepare(writer, second)
+    with monkeypatch.context() as patch:
+        patch.setattr("twinlens.index.upkeep.embedding_swap._remove_others", lambda *_: None)
+        swap_in(writer, staged, second)
+    assert (writer.folder / NEXT_NAME).exists()
+    swap_in(writer, prepare(writer, first), first)
+    check_whole(writer.folder, root, first)
+
+
 def test_damage_in_a_staged_set_stops_the_swap(
     writer: Writer, root: Path, first: TurnedEncoder, second: TurnedEncoder
 ) -> None:
@@ -336,7 +352,7 @@ def drill_swaps(folder: Path, root: Path, rounds: int) -> int:
         added = [line for line in printed if line.endswith(".png")]
         swapped = [line for line in printed if line in drill_swap.ENCODERS]
         with Writer(folder) as writer:
-            assert set(added) <= set(writer.catalog.versions())
+            assert set(added) == set(writer.catalog.versions(added))
             if printed and printed[-1] in drill_swap.ENCODERS:
                 now = writer.catalog.head().bundle_revision
                 assert now == swapped[-1]

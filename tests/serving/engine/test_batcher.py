@@ -7,9 +7,11 @@ import threading
 import pytest
 
 from twinlens.errors import OverloadedError
+from twinlens.serving.call import Priority
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
-from twinlens.serving.engine.throttle import BackgroundThrottle
+from twinlens.serving.engine.batcher import Batcher, choose_bucket
+from twinlens.serving.engine.throttle import Throttles
+from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.engine.window import LatencyWindow
 from twinlens.serving.failures import DeadlineError
 
@@ -78,20 +80,20 @@ def test_a_batch_holds_items_of_one_bucket_and_the_oldest_goes_first() -> None:
 
 def test_background_items_wait_for_live_ones() -> None:
     batcher, _ = make()
-    put(batcher, "xy", background=True)
+    put(batcher, "xy", priority=Priority.BACKGROUND)
     put(batcher, "a")
     assert [take_batch(batcher), take_batch(batcher)] == ["a", "xy"]
 
 
 def test_background_work_pauses_and_shrinks_while_any_live_item_waits() -> None:
-    throttle = BackgroundThrottle()
-    batcher, clock = make(throttle=throttle)
-    put(batcher, "abcdefghij", background=True)
+    throttles = Throttles()
+    batcher, clock = make(throttles=throttles)
+    put(batcher, "abcdefghij", priority=Priority.BACKGROUND)
     assert take_batch(batcher) == "abcd"  # no live item waits: full batches without pauses
     batcher.observe(4, 0.5)
     assert take_batch(batcher) == "efgh"
     batcher.observe(4, 0.5)
-    throttle.enter(1)  # such as an image in another tower
+    throttles.enter(Priority.SMALL, 1)  # such as an image in another tower
     began = clock.time
     assert take_batch(batcher) == "i"
     assert clock.time - began == pytest.approx(2.0)  # four times as long as the batch before it
@@ -101,17 +103,17 @@ def test_background_work_pauses_and_shrinks_while_any_live_item_waits() -> None:
 
 
 def test_background_work_resumes_at_once_when_the_last_live_item_is_answered() -> None:
-    throttle = BackgroundThrottle()
-    batcher, clock = make(throttle=throttle)
-    put(batcher, "ab", background=True)
-    throttle.enter(1)
+    throttles = Throttles()
+    batcher, clock = make(throttles=throttles)
+    put(batcher, "ab", priority=Priority.BACKGROUND)
+    throttles.enter(Priority.SMALL, 1)
     assert take_batch(batcher) == "a"
     batcher.observe(1, 100.0)
     wait = clock.wait
 
     def answered(condition: threading.Condition, seconds: float | None) -> None:
         wait(condition, seconds)
-        throttle.leave(1)
+        throttles.enter(Priority.SMALL, -1)
 
     clock.wait = answered  # type: ignore[method-assign]
     began = clock.time

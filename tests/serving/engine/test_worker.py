@@ -10,7 +10,8 @@ import pytest
 
 from twinlens.errors import ImageError
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket
+from twinlens.serving.engine.batcher import Batcher
+from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.failures import EncodeError, UnavailableError
 from twinlens.serving.settings import Watch

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from twinlens.serving.engine.text_load import TextLoad
+from twinlens.serving.engine.speed import LEAST_TOKENS, MeasuredSpeed
 from twinlens.serving.settings import Limits, ServerSettings
 
 SECONDS_A_TEXT = 0.001
@@ -52,7 +52,7 @@ def test_what_cannot_be_done_in_time_is_refused_as_soon_as_the_speed_is_known(
         assert [answer.status_code for answer in answers] == [413] * 4
         assert time.monotonic() - began < 0.5
         assert sum(slow.batches) == ran
-        assert service.registry.models()[0].text_load.promised == 0
+        assert service.workload.promised == 0
 
     run_server(scenario, SETTINGS)
 
@@ -102,14 +102,14 @@ def test_prompts_that_are_known_cost_nothing(
 
 
 def test_small_batches_teach_nothing() -> None:
-    load = TextLoad()
+    load = MeasuredSpeed(LEAST_TOKENS)
     for _ in range(9):
         load.observe(10, 1.0)
     assert load.seconds_for(1000) == 0
 
 
 def test_nothing_is_estimated_before_four_batches_and_one_slow_batch_decides_nothing() -> None:
-    load = TextLoad()
+    load = MeasuredSpeed(LEAST_TOKENS)
     for _ in range(3):
         load.observe(1000, 1.0)
     assert load.seconds_for(1000) == 0

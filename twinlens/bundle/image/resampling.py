@@ -13,6 +13,7 @@ from PIL import Image
 
 from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.framing import Framing, Span
+from twinlens.bundle.image.native_resize import Stretch, resize_visible
 from twinlens.bundle.image.tiff import LEVELS
 from twinlens.errors import ImageError
 
@@ -46,8 +47,11 @@ def resample(
     if filter == Image.Resampling.NEAREST:
         return _pick_nearest(image, framing)
     if crop_inside or framing.x.resized * framing.y.resized > _LARGE:
-        return _to_array(_resize_part(image, framing, filter))
+        return _resize_part(image, framing, filter)
     x, y = framing.x, framing.y
+    seen = resize_visible(image, _whole(image.width, x), _whole(image.height, y), filter)
+    if seen is not None:
+        return seen
     resized = image.resize((x.resized, y.resized), filter)
     return _to_array(resized.crop((x.skip, y.skip, x.skip + x.length, y.skip + y.length)))
 
@@ -113,15 +117,29 @@ def _to_array(image: Image.Image) -> Pixels:
     return np.array(to_rgb_or_grey(image).convert("RGB"))
 
 
-def _resize_part(image: Image.Image, framing: Framing, filter: Image.Resampling) -> Image.Image:
+def _whole(size: int, span: Span) -> Stretch:
+    return Stretch(0, size, 0, size, span.resized, span.skip, span.length)
+
+
+def _resize_part(image: Image.Image, framing: Framing, filter: Image.Resampling) -> Pixels:
     left, right, from_x, to_x = _source_span(framing.x, image.width)
     top, bottom, from_y, to_y = _source_span(framing.y, image.height)
     if 2 * (to_x - from_x) * (to_y - from_y) < image.width * image.height:
         # Pillow takes the box in single precision, which is more exact near the origin.
-        image = image.crop((from_x, from_y, to_x, to_y))
         left, right, top, bottom = left - from_x, right - from_x, top - from_y, bottom - from_y
-    box = (left, top, min(right, image.width), min(bottom, image.height))
-    return image.resize((framing.x.length, framing.y.length), filter, box)
+    else:
+        from_x, from_y, to_x, to_y = 0, 0, image.width, image.height
+    width, height = to_x - from_x, to_y - from_y
+    right, bottom = min(right, width), min(bottom, height)
+    x = Stretch(from_x, width, left, right, framing.x.length, 0, framing.x.length)
+    y = Stretch(from_y, height, top, bottom, framing.y.length, 0, framing.y.length)
+    seen = resize_visible(image, x, y, filter)
+    if seen is not None:
+        return seen
+    if (width, height) != image.size:
+        image = image.crop((from_x, from_y, to_x, to_y))
+    size, box = (framing.x.length, framing.y.length), (left, top, right, bottom)
+    return _to_array(image.resize(size, filter, box))
 
 
 def _source_span(span: Span, size: int) -> tuple[float, float, int, int]:

@@ -11,6 +11,7 @@ from twinlens.cli.index import explore, items
 from twinlens.cli.index.building import add_index, bundle_for, ensure_collection, fill_collection
 from twinlens.cli.index.dedup import dedup
 from twinlens.cli.index.options import (
+    Checksum,
     Folder,
     KeepOption,
     KindOption,
@@ -70,6 +71,7 @@ def build(
     ] = None,
     keep: KeepOption = False,
     max_delete: MaxDelete = None,
+    checksum: Checksum = False,
     exif: Exif = None,
     place: Place = True,
     queries: Annotated[
@@ -95,7 +97,9 @@ def build(
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
     encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, engine)
     ensure_collection(out, encoder)
-    options = BuildOptions(batch, keep=keep, max_delete=max_delete, exif=exif, place=place)
+    options = BuildOptions(
+        batch, keep=keep, max_delete=max_delete, exif=exif, place=place, checksum=checksum
+    )
     plan = IndexPlan(kind, target)
     fill_collection(out, corpus, source, encoder, options, plan, queries, json)
 
@@ -170,8 +174,15 @@ def verify(
 
 
 @app.command()
-def compact(folder: Folder, kind: KindOption = "auto", target: Target = 0.95) -> None:
-    """Remove deleted items, merge segments into one, and rebuild its index.
+def compact(
+    folder: Folder,
+    kind: KindOption = "auto",
+    target: Target = 0.95,
+    full: Annotated[
+        bool, typer.Option("--full", help="Drop every deleted row, whatever that rewrites.")
+    ] = False,
+) -> None:
+    """Drop deleted rows and join segments where that is worth it, and build indexes.
 
     [bold]Example:[/] twinlens index compact photos.index
     """
@@ -179,7 +190,7 @@ def compact(folder: Folder, kind: KindOption = "auto", target: Target = 0.95) ->
     from twinlens.index.writer import Writer
 
     with Writer(folder) as writer, BuildDisplay() as display:
-        writer.compact()
+        writer.compact(full=full)
         optimise(writer, IndexPlan(kind, target), display.stage)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from twinlens.cli.index.building import bundle_for, fill_collection
 from twinlens.cli.index.options import (
+    Checksum,
     DryRun,
     Folder,
     KindOption,
@@ -37,6 +38,7 @@ def add(
     path_column: Annotated[
         str | None, typer.Option(help="Column of a table that holds image paths.")
     ] = None,
+    checksum: Checksum = False,
     kind: KindOption = "auto",
     target: Target = 0.95,
     batch: Annotated[int, typer.Option(help="Images per batch of the encoder.", min=1)] = 32,
@@ -58,7 +60,7 @@ def add(
     Catalog(folder).close()  # an error says how to make a collection
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
     encoder = open_encoder(bundle_for(folder, bundle), precision, device, threads, engine)
-    options = BuildOptions(batch=batch, keep=True)
+    options = BuildOptions(batch=batch, keep=True, checksum=checksum)
     fill_collection(folder, corpus, source, encoder, options, IndexPlan(kind, target), None, json)
 
 

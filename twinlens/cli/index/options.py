@@ -20,6 +20,10 @@ Target = Annotated[
     typer.Option(help="Recall@10 that every modality must reach.", min=0.5, max=0.999),
 ]
 KeepOption = Annotated[bool, typer.Option("--keep", help="Keep items that are not in this corpus.")]
+Checksum = Annotated[
+    bool,
+    typer.Option("--checksum", help="Read files that look unchanged by size and time too."),
+]
 MaxDelete = Annotated[
     str | None,
     typer.Option(

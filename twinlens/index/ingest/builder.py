@@ -1,7 +1,8 @@
 """The offline indexer: builds a collection from a corpus, and updates it when run again.
 
-An item's version is the hash of its bytes and metadata, so a second run embeds only new and changed
-items and deletes missing ones; items that could not be read are kept. Embeddings are committed in
+An item's version tells what it was made from, so a second run embeds only new and changed items and
+deletes missing ones, and does not read files of the same size and time of change; items that could
+not be read are kept. Embeddings are committed in
 batches: after a kill at any moment, the next run repeats one batch. The encoder, decoding and
 commits run in separate threads, so that the encoder never waits; there are no processes that could
 be orphaned.
@@ -9,7 +10,6 @@ be orphaned.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections import deque
@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from twinlens.bundle.image.exif import read_photo
 from twinlens.errors import InputError, MissingDependencyError, TwinlensError
@@ -35,6 +34,15 @@ from twinlens.index.ingest.intake import (
     IntakeBatch,
     write_failures,
 )
+from twinlens.index.ingest.versions import (
+    add_stamp,
+    content_version,
+    has_bytes,
+    has_content,
+    has_stamp,
+    stamp_file,
+)
+from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.records import dump_metadata
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer, check_id
@@ -61,7 +69,8 @@ class BuildOptions:
 
     With `keep`, items missing from the corpus are not deleted; otherwise at most `max_delete` are,
     a share ("20%") or a number ("500"). With `exif`, fields of the photographs' EXIF are added to
-    the metadata (None: unless the corpus is a table), with `place` also where they were taken.
+    the metadata (None: unless the corpus is a table), with `place` also where they were taken. With
+    `checksum`, all files are read, those too that look unchanged.
     """
 
     batch: int = 32
@@ -70,6 +79,18 @@ class BuildOptions:
     max_delete: str | None = None
     exif: bool | None = None
     place: bool = True
+    checksum: bool = False
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How entries become items: by which encoder, and what of a file becomes metadata."""
+
+    encoder: ImageEncoder
+    catalog: Catalog
+    describe: Describe
+    options: str  # part of a file's stamp
+    checksum: bool
 
 
 def build(
@@ -82,17 +103,18 @@ def build(
     """Update the collection to match the corpus; return the counts."""
     options = options or BuildOptions()
     _claim(writer, corpus, options)
-    known = writer.catalog.versions()
-    most_deleted(options.max_delete, len(known))  # refuse what it cannot mean
+    first_new, known = writer.catalog.head().next_rid, writer.catalog.count()
+    most_deleted(options.max_delete, known)  # refuse what it cannot mean
     if corpus.count is not None and not options.keep:  # so many at least: say so before the work
-        check_deletions(corpus.name, len(known) - corpus.count, len(known), options.max_delete)
+        check_deletions(corpus.name, known - corpus.count, known, options.max_delete)
+    reading = _plan_reading(writer.catalog, corpus, encoder, options)
     intake = Intake(writer, IndexingProgress(corpus.count))
     with (
         ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
         ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
     ):
         before: tuple[IntakeBatch, Future[Floats]] | None = None
-        ahead = _decode_ahead(decoding, corpus, encoder, known, options)
+        ahead = _decode_ahead(decoding, corpus, reading, options)
         for batch in _batches(ahead, options.batch):
             group = intake.sort(batch)
             rows = encoding.submit(_encode, encoder, group.fresh)
@@ -107,26 +129,22 @@ def build(
     progress.most_common_failure = intake.most_common_failure
     write_failures(writer.folder, intake.failures)
     # What cannot be decoded now is not what was indexed: its row would answer for another image.
-    gone = [
-        name
-        for name in known
-        if (name in intake.undecodable and name not in intake.present)
-        or (not options.keep and intake.is_gone(name))
-    ]
-    check_deletions(corpus.name, len(gone), len(known), options.max_delete)
+    gone: list[str] = []
+    for page in writer.catalog.ids(before=first_new):
+        gone += intake.find_gone(page, keep=options.keep)
+    check_deletions(corpus.name, len(gone), known, options.max_delete)
     progress.removed = writer.delete(gone) if gone else 0
     observe(progress)
     return progress
 
 
-def content_version(raw: bytes, metadata: Mapping[str, Any]) -> str:
-    """Return the version of an item: the hash of its bytes, then that of its metadata."""
-    described = orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS, default=str)
-    return f"{_digest(raw)}-{_digest(described)}"
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()[:24]
+def _plan_reading(
+    catalog: Catalog, corpus: Corpus, encoder: ImageEncoder, options: BuildOptions
+) -> _Reading:
+    with_exif = corpus.kind != "table" if options.exif is None else options.exif
+    describe: Describe = partial(read_photo, place=options.place) if with_exif else _say_nothing
+    chosen = f"exif={with_exif} place={with_exif and options.place}"
+    return _Reading(encoder, catalog, describe, chosen, options.checksum)
 
 
 def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
@@ -151,19 +169,16 @@ def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
 def _decode_ahead(
     pool: ThreadPoolExecutor,
     corpus: Corpus,
-    encoder: ImageEncoder,
-    known: Mapping[str, str],
+    reading: _Reading,
     options: BuildOptions,
 ) -> Iterator[Decoded]:
     """Yield decoded entries in order, decoding far enough ahead that the encoder never waits."""
     ahead: deque[Future[list[Decoded]]] = deque()
-    with_exif = corpus.kind != "table" if options.exif is None else options.exif
-    describe: Describe = partial(read_photo, place=options.place) if with_exif else _say_nothing
     entries = corpus.entries()
     most = 2 * (options.batch // DECODED_TOGETHER + options.workers)
     try:
         while group := list(itertools.islice(entries, DECODED_TOGETHER)):
-            ahead.append(pool.submit(_decode_group, group, encoder, known, describe))
+            ahead.append(pool.submit(_decode_group, group, reading))
             if len(ahead) >= most:
                 yield from ahead.popleft().result()
         while ahead:
@@ -177,36 +192,39 @@ def _say_nothing(raw: bytes) -> dict[str, str | float]:
     return {}
 
 
-def _only_new(fields: Mapping[str, str | float], entry: CorpusEntry) -> dict[str, str | float]:
-    return {name: value for name, value in fields.items() if name not in entry.metadata}
+def _decode_group(entries: list[CorpusEntry], reading: _Reading) -> list[Decoded]:
+    known = reading.catalog.versions([one.id for one in entries if _is_text(one.id)])
+    return [_decode(entry, known.get(entry.id, ""), reading) for entry in entries]
 
 
-def _decode_group(
-    entries: list[CorpusEntry],
-    encoder: ImageEncoder,
-    known: Mapping[str, str],
-    describe: Describe,
-) -> list[Decoded]:
-    return [_decode(entry, encoder, known.get(entry.id, ""), describe) for entry in entries]
+def _is_text(name: str) -> bool:
+    """Return whether a name can be looked up: that of a file may be arbitrary bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _decode(entry: CorpusEntry, encoder: ImageEncoder, known: str, describe: Describe) -> Decoded:
-    """Read and decode one entry; any error becomes its failure.
-
-    The metadata of the corpus count before what the image says of itself.
-    """
+def _decode(entry: CorpusEntry, known: str, reading: _Reading) -> Decoded:
+    """Read and decode one entry; any error becomes its failure."""
+    stamp = stamp_file(entry, reading.options)
+    if has_stamp(known, stamp) and not reading.checksum:
+        return Decoded(entry, known, is_unchanged=True)
     try:
         check_id(entry.id)
         raw = entry.read()
-        entry = replace(entry, metadata={**entry.metadata, **_only_new(describe(raw), entry)})
+        own = {key: one for key, one in reading.describe(raw).items() if key not in entry.metadata}
+        entry = replace(entry, metadata={**entry.metadata, **own})  # the corpus's own count first
         dump_metadata(dict(entry.metadata))
-        version = content_version(raw, entry.metadata)
+        content = content_version(raw, entry.metadata)
     except Exception as error:
         return Decoded(entry, failure=_reason(error), is_unread=True)
-    if version == known:
-        return Decoded(entry, version, is_unchanged=True)
-    if known and version.split("-")[0] == known.split("-")[0]:
+    version = add_stamp(content, stamp)
+    if has_content(known, content):
+        return Decoded(entry, version, is_unchanged=True, is_restamped=version != known)
+    if has_bytes(known, content):
         return Decoded(entry, version)  # only the metadata is new
+    return _decode_pixels(entry, version, raw, reading.encoder)
+
+
+def _decode_pixels(entry: CorpusEntry, version: str, raw: bytes, encoder: ImageEncoder) -> Decoded:
     try:
         return Decoded(entry, version, encoder.preprocess(raw))
     except MissingDependencyError as error:  # says nothing of the image

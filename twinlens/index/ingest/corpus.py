@@ -12,6 +12,7 @@ import json
 import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import Any
 from twinlens.bundle.image.image_source import IMAGE_SUFFIXES
 from twinlens.errors import InputError
 from twinlens.index.ingest.entries import CorpusEntry, unreadable
+from twinlens.index.ingest.file_list import FileList
 from twinlens.index.ingest.file_names import (
+    UNSUPPORTED_SUFFIXES,
     count_unsupported,
     describe_unsupported,
     is_hidden,
@@ -97,10 +100,16 @@ def read_path(path: str) -> bytes:
 
 
 def _from_folder(folder: Path) -> Corpus:
-    found = list(walk_files(str(folder)))
-    unsupported = count_unsupported(found)
-    images = [name for name in found if suffix_of(name) in IMAGE_SUFFIXES]
-    tars = [folder / name for name in found if suffix_of(name) == ".tar"]
+    images, tars, others = FileList(), [], Counter[str]()
+    for name in walk_files(str(folder)):
+        suffix = suffix_of(name)
+        if suffix in IMAGE_SUFFIXES:
+            images.add(name)
+        elif suffix == ".tar":
+            tars.append(folder / name)
+        else:
+            others[suffix] += 1
+    unsupported = {suffix: others[suffix] for suffix in others if suffix in UNSUPPORTED_SUFFIXES}
     if tars and not images:
         return _from_tars(folder, tars)
     if not images:
@@ -145,14 +154,14 @@ def _from_glob(pattern: Path) -> Corpus:
     return pick_images(root, [path.relative_to(root).as_posix() for path in files])
 
 
-def pick_images(root: Path, names: list[str]) -> Corpus:
+def pick_images(root: Path, names: list[str] | FileList) -> Corpus:
     """Return the corpus of these files below a folder."""
     base = str(root.resolve())  # once: resolving each path costs several system calls
 
     def entries() -> Iterator[CorpusEntry]:
         for name in names:
             path = f"{base}/{name}"
-            yield CorpusEntry(name, functools.partial(_read, path), {"path": path})
+            yield CorpusEntry(name, functools.partial(_read, path), {"path": path}, file=path)
 
     return Corpus(base, "images", entries, len(names))
 
@@ -249,4 +258,5 @@ def _row_entry(
     place = path.parent / str(name)
     rest = {key: value for key, value in row.items() if key != path_column}
     own = str(name) if id_column is None else "" if given is None else str(given)
-    return CorpusEntry(own, place.read_bytes, {**rest, "path": str(place.resolve())})
+    full = str(place.resolve())
+    return CorpusEntry(own, place.read_bytes, {**rest, "path": full}, file=full)

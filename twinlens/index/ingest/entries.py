@@ -17,14 +17,15 @@ from twinlens.errors import InputError
 class CorpusEntry:
     """One item to index; `read` returns the bytes of its image.
 
-    If it cannot be read, ids that start with `covers` may still exist: a shard's name, or "" for
-    any id. None: only this one.
+    `file` is the path of a file that holds this image alone. If the image cannot be read, ids that
+    start with `covers` may still exist: a shard's name, or "" for any id. None: only this one.
     """
 
     id: str
     read: Callable[[], bytes]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     covers: str | None = None
+    file: str | None = None
 
 
 def unreadable(name: str, reason: str, covers: str | None = None) -> CorpusEntry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import orjson
 
 from twinlens.index.ingest.entries import CorpusEntry
+from twinlens.index.ingest.id_set import IdSet
 from twinlens.index.storage.durable import sync
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer
@@ -25,6 +27,7 @@ from twinlens.index.writer import Writer
 FAILURES_NAME = "failures.jsonl"
 COMMIT_ROWS = 256
 COMMIT_SECONDS = 10.0
+RESTAMPED_ROWS = 4096
 
 
 @dataclass
@@ -63,17 +66,29 @@ class Decoded:
     pixels: npt.NDArray[np.uint8] | None = None
     is_unchanged: bool = False
     failure: str = ""
+    is_restamped: bool = False  # unchanged, and only its version is new
     is_unread: bool = False  # the failure says nothing of what the item shows now
 
 
-@dataclass(frozen=True)
+@dataclass
 class IntakeBatch:
     """The entries of one batch to store; `size` counts failed ones too."""
 
     size: int
     fresh: list[Decoded]
     renamed: list[Decoded]  # same image, new metadata
+    restamped: list[Decoded]
     unchanged: int
+
+    def take(self, one: Decoded) -> None:
+        """Add an entry that did not fail."""
+        self.unchanged += one.is_unchanged
+        if one.pixels is not None:
+            self.fresh.append(one)
+        elif not one.is_unchanged:
+            self.renamed.append(one)
+        elif one.is_restamped:
+            self.restamped.append(one)
 
 
 class Intake:
@@ -82,7 +97,7 @@ class Intake:
     def __init__(self, writer: Writer, progress: IndexingProgress) -> None:
         self.pending = Pending(writer)
         self.progress = progress
-        self.present: set[str] = set()
+        self.present = IdSet()
         self.undecodable: set[str] = set()
         self._unread: set[str] = set()
         self._covered: tuple[str, ...] = ()  # how ids start that a failure may hide
@@ -90,22 +105,21 @@ class Intake:
 
     def sort(self, batch: list[Decoded]) -> IntakeBatch:
         """Separate entries to embed from unchanged and failed ones."""
-        fresh, renamed, unchanged = [], [], 0
-        for one in batch:
+        sorted_in = IntakeBatch(len(batch), [], [], [], 0)
+        known = self.present.has([one.entry.id for one in batch])
+        here: set[str] = set()
+        for one, is_known in zip(batch, known.tolist(), strict=True):
             name = one.entry.id
-            if one.failure or name in self.present:
+            if one.failure or is_known or name in here:
                 reason = one.failure or "duplicate id in the corpus; the first entry is used"
                 self.failures.append({"id": _printable(name), "error": _printable(reason)})
                 if one.failure:
                     self._count_failure(one)
                 continue
+            here.add(name)
             self.present.add(name)
-            unchanged += one.is_unchanged
-            if one.pixels is not None:
-                fresh.append(one)
-            elif not one.is_unchanged:
-                renamed.append(one)
-        return IntakeBatch(len(batch), fresh, renamed, unchanged)
+            sorted_in.take(one)
+        return sorted_in
 
     @property
     def most_common_failure(self) -> str:
@@ -113,9 +127,21 @@ class Intake:
         reasons = Counter(one["error"] for one in self.failures)
         return reasons.most_common(1)[0][0] if reasons else ""
 
-    def is_gone(self, name: str) -> bool:
-        """Tell whether the corpus was read and does not have this id."""
-        return not (name in self.present or name in self._unread or name.startswith(self._covered))
+    def find_gone(self, ids: Sequence[str], *, keep: bool) -> list[str]:
+        """Return the ids that are not in the corpus, and those of images that are none any more.
+
+        With `keep`, only the latter.
+        """
+        present = self.present.has(ids)
+        return [
+            name
+            for name, is_present in zip(ids, present.tolist(), strict=True)
+            if not is_present
+            and (name in self.undecodable or not (keep or self._may_be_hidden(name)))
+        ]
+
+    def _may_be_hidden(self, name: str) -> bool:
+        return name in self._unread or name.startswith(self._covered)
 
     def _count_failure(self, one: Decoded) -> None:
         if not one.is_unread:
@@ -133,6 +159,7 @@ class Intake:
         for one in group.renamed:
             row = self.pending.writer.collection.embedding(one.entry.id)
             self.pending.add([one], row[None])
+        self.pending.restamp(group.restamped)
         self.progress.seen += group.size
         self.progress.embedded += len(group.fresh)
         self.progress.unchanged += group.unchanged + len(group.renamed)
@@ -146,6 +173,7 @@ class Pending:
         self.writer = writer
         self._items: list[Decoded] = []
         self._rows: list[Floats] = []
+        self._restamped: dict[str, str] = {}
         self._since = time.monotonic()
 
     def add(self, items: list[Decoded], rows: Floats) -> None:
@@ -156,8 +184,20 @@ class Pending:
         if len(self._items) >= COMMIT_ROWS or late:
             self.commit()
 
+    def restamp(self, items: list[Decoded]) -> None:
+        """Add unchanged items of a new version; committed by number."""
+        self._restamped |= {one.entry.id: one.version for one in items}
+        if len(self._restamped) >= RESTAMPED_ROWS:
+            self._commit_versions()
+
+    def _commit_versions(self) -> None:
+        if self._restamped:
+            self.writer.restamp(self._restamped)
+        self._restamped = {}
+
     def commit(self) -> None:
         """Commit all pending rows."""
+        self._commit_versions()
         if self._items:
             self.writer.upsert(
                 [one.entry.id for one in self._items],

@@ -8,8 +8,6 @@ has none: a flipped byte raises an error.
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +18,9 @@ import orjson
 
 from twinlens.errors import CollectionError
 from twinlens.index.storage.commit_record import CommitLedger, check_epoch, check_log
-from twinlens.index.storage.database import CATALOG_NAME, connect, count_frames
+from twinlens.index.storage.database import CATALOG_NAME, Database, count_frames
 from twinlens.index.storage.records import (
-    FORMAT,
+    READABLE,
     Changes,
     Head,
     Item,
@@ -32,25 +30,24 @@ from twinlens.index.storage.records import (
     segment_from,
 )
 from twinlens.index.storage.transaction import EXTENSIONS_NOTE, RECORD_PROMISE, Transaction
-from twinlens.index.vectors.arrays import Floats
+from twinlens.index.vectors.arrays import Floats, Rids
 
 CHUNK = 500  # ids per query, below SQLite's limit on parameters
 
 
-class Catalog:
+class Catalog(Database):
     """One thread-safe connection to the catalog."""
 
     def __init__(self, folder: Path, *, write: bool = False) -> None:
-        self.path = folder / CATALOG_NAME
-        if not self.path.is_file():
+        path = folder / CATALOG_NAME
+        if not path.is_file():
             raise CollectionError(
                 f"{folder} is not a collection: it has no {CATALOG_NAME};"
                 " make one with `twinlens index build CORPUS -o DIR`"
             )
-        self._lock = threading.RLock()
         self._ledger: CommitLedger | None = None
         record = check_log(folder) if write else None  # before SQLite checkpoints the log
-        self._db = connect(self.path, write=write)
+        super().__init__(path, write=write)
         epoch = self.head().epoch
         if write:
             try:
@@ -88,10 +85,10 @@ class Catalog:
         body, crc = self._one("SELECT body, crc FROM head")
         self._check(crc, body)
         raw: dict[str, Any] = json.loads(body)
-        if raw.get("format") != FORMAT:
+        if raw.get("format") not in READABLE:
             raise CollectionError(
                 f"{self.path}: format {raw.get('format')!r} is unknown;"
-                f" this version reads format {FORMAT}"
+                f" this version reads formats {' and '.join(map(str, READABLE))}"
             )
         return raw
 
@@ -104,21 +101,29 @@ class Catalog:
                 " FROM delta d JOIN items i USING (rid) WHERE d.rid > ? ORDER BY d.rid",
                 (last_rid,),
             )
-            deleted = self._all("SELECT seq, rid, crc FROM tombstones WHERE seq > ?", (last_seq,))
+            _, deleted = self.tombstones(last_seq)
             segments = tuple(self.segments()) if with_segments else ()
         for rid, embedding, crc, *item in found:
             self._check(crc, rid, embedding)
             self._check(item[3], rid, *item[:3])
-        for seq, rid, crc in deleted:
-            self._check(crc, seq, rid)
         return Changes(
             head,
             segments,
             np.array([row[0] for row in found], dtype=np.int64),
             _rows([row[1] for row in found], head.dim),
             [orjson.loads(row[5]) for row in found],
-            np.array([row[1] for row in deleted], dtype=np.int64),
+            deleted,
         )
+
+    def tombstones(self, after: int = 0) -> tuple[Rids, Rids]:
+        """Return the numbers of the tombstones behind one, ascending, and the rids they delete."""
+        pages = [np.empty((0, 2), np.int64)]
+        for page in self._pages("SELECT seq, rid, crc FROM tombstones WHERE seq > ?", after):
+            for seq, rid, crc in page:
+                self._check(crc, seq, rid)
+            pages.append(np.array([row[:2] for row in page], dtype=np.int64))
+        seqs, rids = np.concatenate(pages).T
+        return seqs, rids
 
     def segments(self) -> list[SegmentRow]:
         """Return the segments that exist, oldest first."""
@@ -165,9 +170,21 @@ class Catalog:
             after = rows[-1][0]
             left = None if left is None else left - page
 
-    def versions(self) -> dict[str, str]:
-        """Return the version of every id, for repeated builds."""
-        return dict(self._all("SELECT id, version FROM items"))
+    def versions(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the versions of these ids, for repeated builds; unknown ones are omitted."""
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), CHUNK):
+            chunk = list(ids[start : start + CHUNK])
+            marks = ",".join("?" * len(chunk))
+            found |= self._all(f"SELECT id, version FROM items WHERE id IN ({marks})", chunk)
+        return found
+
+    def ids(self, before: int) -> Iterator[list[str]]:
+        """Yield the ids of rids lower than `before` in pages, in the order of their rids."""
+        for page in self._pages("SELECT rid, id FROM items WHERE rid > ?", 0):
+            yield [name for rid, name in page if rid < before]
+            if page[-1][0] >= before:
+                return
 
     def delta_embedding(self, rid: int) -> Floats | None:
         """Return the embedding of a delta row, or None if the row is in a segment."""
@@ -191,8 +208,9 @@ class Catalog:
         found: dict[str, Any] = json.loads(body) if body else {}
         return found
 
-    def verify(self) -> None:
-        """Read every row and every page; raise at the first damage."""
+    def verify(self) -> Rids:
+        """Read every row and every page; raise at the first damage. Return the rids, ascending."""
+        rids = [np.empty(0, np.int64)]
         with self.reading():
             answer = self._one("PRAGMA integrity_check")[0]
             if answer != "ok":
@@ -200,8 +218,13 @@ class Catalog:
             self.changes(0, 0, with_segments=True)
             for key, body, crc in self._all("SELECT key, body, crc FROM notes"):
                 self._check(crc, key, body)
-            for _ in self.items():
-                pass
+            for page in self._pages(
+                "SELECT rid, id, version, metadata, crc FROM items WHERE rid > ?", 0
+            ):
+                for *fields, crc in page:
+                    self._check(crc, *fields)
+                rids.append(np.array([row[0] for row in page], dtype=np.int64))
+        return np.concatenate(rids)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -210,19 +233,6 @@ class Catalog:
         """Block commits of other threads through this connection."""
         with self._lock:
             yield
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Run the reads inside in one transaction."""
-        with self._lock:
-            if self._db.in_transaction:
-                yield
-                return
-            self._execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._execute("COMMIT")
 
     @contextmanager
     def writing(self, *, new_generation: bool = False) -> Iterator[Transaction]:
@@ -270,28 +280,6 @@ class Catalog:
                 f"{self.path} is damaged: a row does not match its checksum ({fields[0]!r});"
                 " restore the collection from a copy, or build it again"
             )
-
-    def _one(self, sql: str) -> Any:
-        if rows := self._all(sql):
-            return rows[0]
-        raise CollectionError(f"{self.path} is damaged: {sql!r} found nothing")
-
-    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            cursor = self._execute(sql, values)
-            try:
-                return cursor.fetchall()
-            except sqlite3.DatabaseError as error:
-                raise self._explain(error) from error
-
-    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        try:
-            return self._db.execute(sql, values)
-        except sqlite3.DatabaseError as error:
-            raise self._explain(error) from error
-
-    def _explain(self, error: sqlite3.DatabaseError) -> CollectionError:
-        return CollectionError(f"{self.path}: {error}")
 
 
 def _rows(blobs: list[bytes], dim: int) -> Floats:

@@ -73,7 +73,7 @@ class CommitLedger:
         path = folder / RECORD_NAME
         is_new = not path.exists()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        header = _read_log(folder, HEADER_BYTES)
+        header = _read_header(folder)
         if frames > 0 and len(header) == HEADER_BYTES:
             self._salt, self._end = salt_of(header), frame_end(header, frames)
         self._put(epoch)
@@ -122,11 +122,11 @@ class CommitLedger:
         os.close(self._descriptor)
 
 
-def _read_log(folder: Path, most: int = -1) -> bytes:
-    """Return the first bytes of the log, all by default; empty if it does not exist."""
+def _read_header(folder: Path) -> bytes:
+    """Return the header of the log; empty if it does not exist."""
     try:
         with (folder / LOG_NAME).open("rb") as handle:
-            return handle.read(most)
+            return handle.read(HEADER_BYTES)
     except FileNotFoundError:
         return b""
 
@@ -146,12 +146,11 @@ def check_log(folder: Path) -> CommitRecord | None:
     """
     for _ in range(ATTEMPTS):
         record = read_record(folder)
-        log = _read_log(folder)
-        fault = "" if record is None else _find_fault(folder, record, log)
-        header = _read_log(folder, HEADER_BYTES)
+        header = _read_header(folder)
+        fault = "" if record is None else _find_fault(folder, record, header)
         if not fault:
             return record
-        if record == read_record(folder) and header == log[:HEADER_BYTES]:
+        if record == read_record(folder) and header == _read_header(folder):
             raise CollectionError(fault)
     return record
 
@@ -166,12 +165,16 @@ def check_epoch(folder: Path, record: CommitRecord | None, epoch: int) -> None:
         )
 
 
-def _find_fault(folder: Path, record: CommitRecord, log: bytes) -> str:
-    if not is_header_sound(log):
+def _find_fault(folder: Path, record: CommitRecord, header: bytes) -> str:
+    if not is_header_sound(header):
         return f"{folder / LOG_NAME} is damaged: its header is not what was written; {_REMEDY}"
-    if record.log_bytes <= HEADER_BYTES or not log or salt_of(log) != record.salt:
+    if record.log_bytes <= HEADER_BYTES or salt_of(header) != record.salt:
         return ""  # the log was restarted: recorded commits are in catalog.sqlite
-    frame = find_bad_frame(log, record.log_bytes)
+    try:
+        with (folder / LOG_NAME).open("rb") as log:
+            frame = find_bad_frame(log, record.log_bytes)
+    except FileNotFoundError:  # a writer has just closed it
+        return ""
     if frame is None:
         return ""
     return (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from twinlens.index.query.filters import Filter
+from twinlens.index.storage.column_build import build_columns
 from twinlens.index.storage.columns import Columns
 from twinlens.index.vectors.arrays import Floats, Mask, Rids
 
@@ -85,8 +86,8 @@ class Delta:
         with buffer.lock:
             while len(buffer.columns) < full:
                 start = len(buffer.columns) * CHUNK
-                buffer.columns.append(Columns.build(buffer.metadata[start : start + CHUNK]))
-        rest = Columns.build(buffer.metadata[full * CHUNK : self.count])
+                buffer.columns.append(build_columns(buffer.metadata[start : start + CHUNK]))
+        rest = build_columns(buffer.metadata[full * CHUNK : self.count])
         return [*buffer.columns[:full], rest]
 
     def _room(self, end: int) -> _Buffer:

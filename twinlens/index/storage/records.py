@@ -14,7 +14,8 @@ from twinlens.errors import InputError
 from twinlens.index.storage.durable import FileRecord
 from twinlens.index.vectors.arrays import Floats, Rids
 
-FORMAT = 1
+FORMAT = 2  # 2: columns of a segment in `columns.bin`
+READABLE = (1, FORMAT)
 
 
 @dataclass(frozen=True)

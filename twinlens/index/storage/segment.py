@@ -7,10 +7,9 @@ read. No byte is used in an answer before the sha256 of its file was checked onc
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +19,14 @@ import numpy.typing as npt
 
 from twinlens.errors import CollectionError
 from twinlens.index.query.filters import Filter
-from twinlens.index.storage.columns import COLUMNS_NAME, Columns
+from twinlens.index.storage.column_file import (
+    COLUMNS_NAME,
+    OLD_NAME,
+    load_old_columns,
+    map_columns,
+    write_columns,
+)
+from twinlens.index.storage.columns import Columns
 from twinlens.index.storage.durable import FileRecord, check_sizes, fresh_name, publish_folder
 from twinlens.index.storage.records import SegmentRow
 from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers, as_float32
@@ -36,7 +42,7 @@ class Content:
     rids: Rids
     dim: int
     blocks: Callable[[], Iterator[Floats | Halves]]
-    metadata: Callable[[], Iterable[Mapping[str, Any]]]
+    columns: Callable[[], Columns]
 
 
 def write_segment(root: Path, content: Content) -> SegmentRow:
@@ -55,10 +61,10 @@ def write_segment(root: Path, content: Content) -> SegmentRow:
             raise RuntimeError(f"{start} embeddings for {count} rids: this is a bug")
         rows.flush()
         np.save(folder / RIDS_NAME, content.rids.astype("<i8"), allow_pickle=False)
-        columns = Columns.build(content.metadata())
+        columns = content.columns()
         if columns.count != count:
             raise RuntimeError(f"{columns.count} metadata for {count} rids: this is a bug")
-        columns.save(folder)
+        write_columns(columns, folder)
 
     name = fresh_name("seg")
     return SegmentRow(name, len(content.rids), publish_folder(root, name, fill))
@@ -109,11 +115,11 @@ class Segment:
 
     def select(self, tree: Filter) -> Mask:
         """Return one flag per row: whether it satisfies the filter."""
-        return self._read_columns().select(tree)
+        return self.read_columns().select(tree)
 
     def fields(self) -> list[str]:
         """Return the metadata fields that any row has."""
-        return self._read_columns().fields
+        return self.read_columns().fields
 
     def matrix(self, resident: bool) -> Floats | Halves:
         """Return all rows: as float32 held in memory if `resident`, else mapped from disk."""
@@ -141,11 +147,14 @@ class Segment:
         places = np.minimum(np.searchsorted(self.rids, rids), len(self.rids) - 1)
         return np.where(self.rids[places] == rids, places, -1)
 
-    def _read_columns(self) -> Columns:
+    def read_columns(self) -> Columns:
+        """Return the metadata in columns."""
         self.verify()
         with self._lock:
             if self._columns is None:
-                self._columns = Columns.load(io.BytesIO(self._maps[COLUMNS_NAME].tobytes()))
+                is_old = OLD_NAME in self._maps
+                read, name = (load_old_columns, OLD_NAME) if is_old else (map_columns, COLUMNS_NAME)
+                self._columns = read(self._maps[name])
         return self._columns
 
     def _view(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:

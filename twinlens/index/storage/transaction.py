@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from twinlens.index.storage.captions import CaptionWriter
+from twinlens.index.storage.column_file import OLD_NAME
 from twinlens.index.storage.records import (
+    FORMAT,
     BundleRecord,
     SegmentRow,
     checksum,
@@ -38,6 +40,7 @@ class Transaction:
         self._head = head = head_from(raw_head)
         self._next_rid = head.next_rid
         self._last_seq = head.last_seq
+        self._format = head.format
         self.captions = CaptionWriter(db, raw_head)
 
     def replace_items(
@@ -65,6 +68,16 @@ class Transaction:
                 count += 1
         return count
 
+    def restamp(self, versions: Mapping[str, str]) -> None:
+        """Change the versions of items, by id; their rids stay."""
+        for name, version in versions.items():
+            found = self._db.execute("SELECT rid, metadata FROM items WHERE id = ?", (name,))
+            for rid, body in found.fetchall():
+                crc = checksum(rid, name, version, body)
+                self._db.execute(
+                    "UPDATE items SET version = ?, crc = ? WHERE rid = ?", (version, crc, rid)
+                )
+
     def insert_delta(self, rids: Rids, embeddings: Floats) -> None:
         """Store the embeddings of new rids in the catalog until they are sealed into a segment."""
         blobs = [row.tobytes() for row in embeddings.astype(np.float16)]
@@ -82,6 +95,8 @@ class Transaction:
 
     def insert_segment(self, row: SegmentRow) -> None:
         """Make a published folder part of the collection."""
+        if OLD_NAME not in row.files:  # readers of format 1 find no columns in it
+            self._format = FORMAT
         body = segment_body(row)
         self._db.execute(
             "INSERT OR REPLACE INTO segments VALUES (?, ?, ?)",
@@ -119,14 +134,10 @@ class Transaction:
             bundle_source=bundle.source,
         )
 
-    def forget_all_tombstones(self, up_to: int) -> None:
-        """Drop all tombstones up to a number: no segment holds a row that they delete."""
-        self._db.execute("DELETE FROM tombstones WHERE seq <= ?", (up_to,))
-
-    def forget_tombstones(self, rids: Iterable[int], up_to: int) -> None:
-        """Drop the tombstones of rows that are in no segment any more."""
+    def forget_tombstones(self, seqs: Rids) -> None:
+        """Drop tombstones by their numbers: no segment holds a row that they delete."""
         self._db.executemany(
-            "DELETE FROM tombstones WHERE rid = ? AND seq <= ?", [(rid, up_to) for rid in rids]
+            "DELETE FROM tombstones WHERE seq = ?", ((seq,) for seq in seqs.tolist())
         )
 
     def write_note(self, key: str, body: bytes) -> None:
@@ -151,6 +162,7 @@ class Transaction:
             generation=self._head.generation + int(new_generation),
             next_rid=self._next_rid,
             last_seq=self._last_seq,
+            format=self._format,
         )
         body = json.dumps({**self._raw_head, **head.__dict__})
         self._db.execute("UPDATE head SET body = ?, crc = ?", (body, checksum(body)))

@@ -10,13 +10,15 @@ the contribution of every frame.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
+BLOCK = 2048  # frames that are checked at a time
 _MAGIC = 0x377F0682  # the lowest bit tells that words are big-endian
 _MASK = 0xFFFFFFFF
 _Pair = tuple[int, int]
@@ -48,22 +50,43 @@ def is_commit(frame: bytes) -> bool:
     return frame[4:8] != bytes(4)
 
 
-def find_bad_frame(log: bytes, size: int) -> int | None:
-    """Return the number, from 1, of the first frame before `size` bytes that is damaged or cut."""
-    page = _page_size(log)
+def find_bad_frame(log: BinaryIO, size: int) -> int | None:
+    """Return the number, from 1, of the first frame before `size` bytes that is damaged or cut.
+
+    The log is read in blocks: that of a large deletion takes more room than memory may have.
+    """
+    log.seek(0)
+    header = log.read(HEADER_BYTES)
+    page = _page_size(header)
     frame = FRAME_HEADER_BYTES + page
-    wanted, there = ((end - HEADER_BYTES) // frame for end in (size, min(size, len(log))))
-    table = np.frombuffer(log, np.uint8, there * frame, HEADER_BYTES).reshape(there, frame)
-    salts = table[:, 8:16] == np.frombuffer(salt_of(log), np.uint8)
+    wanted = (size - HEADER_BYTES) // frame
+    state, number = _stored(header[24:32]), 0
+    while number < wanted:
+        raw = log.read(frame * min(BLOCK, wanted - number))
+        for found in _states_of(header, raw, state):
+            number += 1
+            if found is None:
+                return number
+            state = found
+        if len(raw) < frame:
+            return number + 1
+    return None
+
+
+def _states_of(header: bytes, raw: bytes, state: _Pair) -> Iterator[_Pair | None]:
+    """Yield the checksum after each whole frame of a block, None for a damaged one."""
+    page = _page_size(header)
+    frame = FRAME_HEADER_BYTES + page
+    table = np.frombuffer(raw, np.uint8, len(raw) // frame * frame).reshape(-1, frame)
+    salts = table[:, 8:16] == np.frombuffer(salt_of(header), np.uint8)
     covered = np.ascontiguousarray(np.concatenate([table[:, :8], table[:, 24:]], axis=1))
-    words = covered.view(_word_type(log)).astype(np.uint32)
+    words = covered.view(_word_type(header)).astype(np.uint32)
     added = (words @ _weights(page)).tolist()
-    state, power = _stored(log[24:32]), _power((8 + page) // 8)
-    for number, (one, has_salt) in enumerate(zip(added, salts.all(axis=1), strict=True), 1):
+    power = _power((8 + page) // 8)
+    for place, (one, has_salt) in enumerate(zip(added, salts.all(axis=1), strict=True)):
         state = _step(power, state, one)
-        if not has_salt or state != _stored(bytes(table[number - 1, 16:24])):
-            return number
-    return None if there == wanted else there + 1
+        is_sound = has_salt and state == _stored(bytes(table[place, 16:24]))
+        yield state if is_sound else None
 
 
 def _page_size(header: bytes) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,19 @@ from twinlens.errors import ConflictError
 from twinlens.index.collection import Collection
 from twinlens.index.ingest.corpus import read_path
 from twinlens.index.ingest.item_files import find_file
-from twinlens.index.maintenance import MIN_ROWS, IndexPlan, check_plan, index_rows, plan_kinds
+from twinlens.index.maintenance import (
+    MIN_ROWS,
+    IndexPlan,
+    check_plan,
+    index_rows,
+    plan_kinds,
+    share_memory,
+)
 from twinlens.index.storage.catalog import Catalog
+from twinlens.index.storage.column_build import build_columns
 from twinlens.index.storage.lock import WriterLock
-from twinlens.index.storage.records import BundleRecord, Item
+from twinlens.index.storage.merging import write_merged
+from twinlens.index.storage.records import BundleRecord, Item, SegmentRow
 from twinlens.index.storage.segment import Content, Segment, write_segment
 from twinlens.index.upkeep.embedding_set import NEXT_NAME, EmbeddingSet, QuerySample, read_set
 from twinlens.index.vectors.arrays import Floats, Rids, unit_rows
@@ -33,7 +42,7 @@ from twinlens.index.vectors.arrays import Floats, Rids, unit_rows
 FIRST_ROWS = 256
 RECORDED_ROWS = 8192
 RECORDED_SECONDS = 30.0
-BLOCK = 4096
+PAGE = 100_000
 Tell = Callable[[int, int], None]
 
 
@@ -91,6 +100,8 @@ def _begin(collection: Collection, fresh: EmbeddingSet) -> EmbeddingSet:
             f"{collection.folder} holds the embeddings of this bundle already", field="bundle"
         )
     held = read_set(fresh.folder)
+    if held is not None and held.bundle.revision == collection.head.bundle_revision:
+        held = None  # swapped in, and the process was killed before it removed the folder
     if held is not None and held.bundle.revision != fresh.bundle.revision:
         raise ConflictError(
             f"{fresh.folder} holds embeddings of {held.bundle.name!r} revision"
@@ -140,7 +151,7 @@ def _record(held: EmbeddingSet, group: Sequence[Item], found: EmbeddedBatch) -> 
             found.rids,
             held.bundle.dim,
             lambda: iter([rows]),
-            lambda: [of[rid] for rid in found.rids.tolist()],
+            lambda: build_columns(of[rid] for rid in found.rids.tolist()),
         )
         row = write_segment(held.folder, content)
         held = replace(held, segments=(*held.segments, row))
@@ -169,56 +180,42 @@ def consolidate(
 
 
 def _join(catalog: Catalog, held: EmbeddingSet) -> EmbeddingSet:
-    segments = held.open_segments()
-    for segment in segments:
-        segment.verify()
-    live = list_rids(catalog)
-    kept = [np.flatnonzero(np.isin(segment.rids, live)) for segment in segments]
-    rids = np.concatenate([s.rids[places] for s, places in zip(segments, kept, strict=True)])
-    if not len(rids):
-        return _replace_segments(held, ())
-
-    def blocks() -> Iterator[Any]:
-        for segment, places in zip(segments, kept, strict=True):
-            for start in range(0, len(places), BLOCK):
-                yield segment.embeddings[places[start : start + BLOCK]]
-
-    content = Content(rids, held.bundle.dim, blocks, lambda: _metadata_of(catalog, rids))
-    return _replace_segments(held, (write_segment(held.folder, content),))
+    dead = np.setdiff1d(held.rids(), list_rids(catalog))
+    joined = write_merged(held.folder, held.segments, held.bundle.dim, dead)
+    return _replace_segments(held, joined)
 
 
 def _index(
     held: EmbeddingSet, sample: QuerySample | None, plan: IndexPlan, observe: Callable[[str], None]
 ) -> EmbeddingSet:
     text = None if sample is None else sample.rows
-    for row in held.segments:
-        kinds = plan_kinds(plan, row.rows, held.bundle.dim, text)
-        if not kinds or row.rows < MIN_ROWS:
-            return held
-        segment = Segment(held.folder, row, held.bundle.dim)
-        index = index_rows(held.folder, segment, plan, kinds, text, None, observe)
-        return _replace_segments(held, (replace(row, index=index),))
+    rows = list(held.segments)
+    for number, row in enumerate(rows):
+        kinds = plan_kinds(share_memory(plan, row, rows), row.rows, held.bundle.dim, text)
+        if kinds and row.rows >= MIN_ROWS:
+            segment = Segment(held.folder, row, held.bundle.dim)
+            index = index_rows(held.folder, segment, plan, kinds, text, None, observe)
+            rows[number] = replace(row, index=index)
+            held = _replace_segments(held, rows)
     return held
 
 
-def _replace_segments(held: EmbeddingSet, rows: tuple[Any, ...]) -> EmbeddingSet:
-    held = replace(held, segments=rows)
+def _replace_segments(held: EmbeddingSet, rows: Sequence[SegmentRow]) -> EmbeddingSet:
+    held = replace(held, segments=tuple(rows))
     held.save()
     held.sweep()
     return held
 
 
-def _metadata_of(catalog: Catalog, rids: Rids) -> Iterator[dict[str, Any]]:
-    for start in range(0, len(rids), BLOCK):
-        chunk = rids[start : start + BLOCK].tolist()
-        items = catalog.by_rid(chunk)
-        yield from (items[rid].metadata if rid in items else {} for rid in chunk)
-
-
 def list_rids(catalog: Catalog) -> Rids:
     """Return the rids of all items, ascending."""
-    rows = catalog.select("SELECT rid FROM items ORDER BY rid")
-    return np.fromiter((rid for (rid,) in rows), np.int64, len(rows))
+    pages, after = [np.empty(0, np.int64)], 0
+    while rows := catalog.select(
+        "SELECT rid FROM items WHERE rid > ? ORDER BY rid LIMIT ?", (after, PAGE)
+    ):
+        pages.append(np.array(rows, dtype=np.int64).ravel())
+        after = int(pages[-1][-1])
+    return np.concatenate(pages)
 
 
 def discard(place: Path) -> bool:

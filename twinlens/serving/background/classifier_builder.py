@@ -18,7 +18,7 @@ import numpy as np
 from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError, OverloadedError, TwinlensError
-from twinlens.serving.call import Call
+from twinlens.serving.call import Call, Priority
 from twinlens.serving.contracts import EncodedImage
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.files import write_file
@@ -137,7 +137,7 @@ class ClassifierJobs:
         with self._service.registry.lease(spec["model"]) as model:
             if model.revision != spec["revision"]:
                 raise InputError("the model was replaced by another revision; PUT it again")
-            call = Call(model.clock, float("inf"), pixels_left=0, is_background=True)
+            call = Call(model.clock, float("inf"), pixels_left=0, priority=Priority.BACKGROUND)
             rows = await self._build_rows(model, job, call)
             neutral = await embed_neutral(model, spec["templates"], call)
             bank = ClassBank(tuple(spec["classes"]), rows, neutral)

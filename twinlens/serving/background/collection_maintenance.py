@@ -29,7 +29,7 @@ from twinlens.index.maintenance import (
 )
 from twinlens.index.stats import measured_recall
 from twinlens.index.writer import Writer
-from twinlens.serving.call import Call
+from twinlens.serving.call import Call, Priority
 from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.engine.model import ServedModel
@@ -169,7 +169,9 @@ def count_unindexed(served: ServedCollection) -> int:
 
 async def embed_texts(model: ServedModel, texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed queries at background priority."""
-    call = Call(model.clock, float("inf"), pixels_left=0, is_background=True, input_type="query")
+    call = Call(
+        model.clock, float("inf"), pixels_left=0, priority=Priority.BACKGROUND, input_type="query"
+    )
     rows: list[Any] = []
     while len(rows) < len(texts):
         step = texts[len(rows) : len(rows) + _TEXTS_A_STEP]

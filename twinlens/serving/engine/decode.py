@@ -17,7 +17,7 @@ from twinlens.bundle.image.image_source import ImageLimits, open_image
 from twinlens.errors import ImageError, TooLargeError, TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.contracts import EncodedImage
-from twinlens.serving.engine.batcher import QueueEntry, Ticket
+from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.settings import Limits
 
@@ -31,8 +31,8 @@ class Decoding(Protocol):
         """Return the pixels that the tower takes."""
         ...
 
-    def submit(self, action: Callable[[int], None], index: int) -> None:
-        """Run `action(index)` in the decode pool."""
+    def submit(self, action: Callable[[int], None], index: int, call: Call) -> None:
+        """Run `action(index)` in the decode pool, in the line of the call's priority."""
         ...
 
 
@@ -59,7 +59,7 @@ class DecodeGroup:
         self._left = len(indices)
         self._lock = threading.Lock()
         for index in indices:
-            source.submit(self._decode, index)
+            source.submit(self._decode, index, call)
 
     def _decode(self, index: int) -> None:
         """Decode one image; the last of the group queues them all."""
@@ -78,8 +78,11 @@ class DecodeGroup:
             is_last = self._left == 0
         if is_last and self._decoded and self._source.images is not None:
             self._source.images.batcher.put(
-                [QueueEntry(self._ticket, i, self._decoded[i]) for i in sorted(self._decoded)],
-                background=self._call.is_background,
+                [
+                    QueueEntry(self._ticket, i, self._decoded[i], request=self._call.number)
+                    for i in sorted(self._decoded)
+                ],
+                self._call.priority,
             )
 
 

@@ -7,34 +7,34 @@ affect any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from twinlens.bundle.arrays import Pixels, Row, Rows
+from twinlens.bundle.arrays import Pixels, Row
 from twinlens.bundle.prompts import add_prompt
-from twinlens.errors import InputError, OverloadedError, TooLargeError
-from twinlens.serving.call import Call
+from twinlens.errors import InputError
+from twinlens.serving.call import Call, Priority
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, StagedEncoder
-from twinlens.serving.engine.batcher import Batcher, QueueEntry, Ticket, choose_bucket
+from twinlens.serving.engine.batcher import choose_bucket
 from twinlens.serving.engine.cache import TextCache
 from twinlens.serving.engine.decode import DecodeGroup, read_image
-from twinlens.serving.engine.text_load import TextLoad
-from twinlens.serving.engine.throttle import BackgroundThrottle
+from twinlens.serving.engine.decode_pool import DecodePool
+from twinlens.serving.engine.speed import LEAST_TOKENS, ImageSpeed, MeasuredSpeed
+from twinlens.serving.engine.throttle import Throttles
+from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.engine.ticket_future import TicketFuture
 from twinlens.serving.engine.tower import ServedTower
-from twinlens.serving.engine.window import LatencyWindow, NoWindow
-from twinlens.serving.failures import EncodeError
+from twinlens.serving.engine.tower_builder import Observe, TowerBuilder
+from twinlens.serving.engine.workload import IMAGES, TEXTS, Workload, plan
 from twinlens.serving.settings import ServerSettings
 
 # Characters that are tokenized on the event loop: well under a millisecond.
 _TOKENIZE_INLINE = 4000
-
-Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
+_CHARACTERS_A_TOKEN = 4  # about; only for an estimate
+_UNMEASURED_SECONDS = 0.01  # of an item, before anything is known
 
 
 class ServedModel:
@@ -46,12 +46,13 @@ class ServedModel:
         encoder: StagedEncoder,
         settings: ServerSettings,
         *,
-        pool: ThreadPoolExecutor,
+        pool: DecodePool,
         cache: TextCache,
         precision: str = "fp32",
         clock: Clock | None = None,
         observe: Observe | None = None,
-        throttle: BackgroundThrottle | None = None,
+        throttles: Throttles | None = None,
+        workload: Workload | None = None,
     ) -> None:
         self.name = name
         self.encoder = encoder
@@ -63,19 +64,19 @@ class ServedModel:
         self._settings = settings
         self._pool = pool
         self._cache = cache
-        self._throttle = throttle or BackgroundThrottle()
-        self._observe = observe or (lambda model, tower, items, seconds: None)
+        self._throttles = throttles or Throttles()
+        self.workload = workload or Workload()
         text = encoder.manifest.text
         kind = text.tokenizer_kind if text else ""
         self.context = text.context_length if text else 0
-        self.text_load = TextLoad()
+        self.token_speed = MeasuredSpeed(LEAST_TOKENS)
+        self.image_speed = ImageSpeed(pool.threads)
         self.space = f"{encoder.revision}/{precision}/{kind}"
-        self.images: ServedTower[Pixels, Row] | None = None
-        self.texts: ServedTower[list[int], Row] | None = None
-        if encoder.manifest.image is not None:
-            self.images = self._build_image_tower()
-        if text is not None:
-            self.texts = self._build_text_tower()
+        build = TowerBuilder(
+            name, encoder, settings, self._throttles, self.clock, observe or _observe_nothing
+        )
+        self.images = build.build_image_tower(self.image_speed)
+        self.texts = build.build_text_tower(self.token_speed)
 
     @property
     def towers(self) -> list[ServedTower[Pixels, Row] | ServedTower[list[int], Row]]:
@@ -97,12 +98,41 @@ class ServedModel:
             tokens = self.encoder.tokenize(["a probe"])[0]
             self.texts.batcher.put([QueueEntry(Ticket(1, _ignore), 0, tokens)])
 
+    def weigh(self, call: Call, items: int, seconds: float) -> None:
+        """Take note of what a request costs; one of many items and much time is large."""
+        call.cost = max(call.cost, seconds)
+        guessed = call.cost or items * _UNMEASURED_SECONDS
+        is_large = items > 1 and guessed > self._settings.batching.large_seconds
+        if is_large and call.priority is Priority.SMALL:
+            call.priority = Priority.LARGE
+            call.rank = call.clock.now() + guessed
+
+    def weigh_images(self, count: int, call: Call) -> None:
+        """Take note of what so many images cost."""
+        if count > self._settings.batching.image_batch:
+            self.weigh(call, count, self.image_speed.seconds_for(count))
+
     async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
         """Return a row or an error for each image."""
         tower = self.images
         if tower is None:
             raise InputError(f"{self.name!r} has no image tower; send texts, or name another model")
-        with self._hold(tower.batcher, len(images), call):
+        self.weigh_images(len(images), call)
+        if call.priority is not Priority.LARGE:
+            return EmbeddedItems(await self._encode_images(tower, images, call))
+        answers: Answers = []
+        with plan(self.workload, self.image_speed, len(images), call, IMAGES) as budget:
+            for part in tower.share.split(images):
+                answers += await self._encode_images(tower, part, call)
+                if budget is not None:
+                    budget.spend(len(part), call)
+        return EmbeddedItems(answers)
+
+    async def _encode_images(
+        self, tower: ServedTower[Pixels, Row], images: Sequence[EncodedImage], call: Call
+    ) -> Answers:
+        """Decode images in groups and run them through the tower."""
+        async with tower.hold(len(images), call):
             future = TicketFuture()
             ticket: Ticket[Row] = Ticket(len(images), future.notify, deadline=call.deadline)
             began = call.clock.now()
@@ -113,11 +143,12 @@ class ServedModel:
                 )
             await future.wait(ticket, call)
             _count_stages(call, ticket, began, "decode")
-        return EmbeddedItems(_collect_answers(ticket))
+        return _collect_answers(ticket)
 
     async def embed_texts(self, texts: Sequence[str], call: Call) -> EmbeddedItems:
         """Return a row or an error for each text; cached texts are not encoded again."""
-        if self.texts is None:
+        tower = self.texts
+        if tower is None:
             raise InputError(f"{self.name!r} has no text tower; send images, or name another model")
         texts = add_prompt(self.encoder.manifest, texts, call.input_type)
         known = {text: self._cache.get(self.space, text) for text in texts}
@@ -126,7 +157,7 @@ class ServedModel:
         self.cache_hits += len(known) - len(missing)
         fresh: dict[str, tuple[Row | Exception, int]] = {}
         if missing:
-            fresh = await self._encode_texts(self.texts, missing, call)
+            fresh = await self._encode_missing(tower, missing, call)
         answers: Answers = []
         total = 0
         for text in texts:
@@ -135,22 +166,40 @@ class ServedModel:
             total += tokens
         return EmbeddedItems(answers, tokens=total)
 
-    async def _encode_texts(
+    async def _encode_missing(
         self, tower: ServedTower[list[int], Row], texts: list[str], call: Call
+    ) -> dict[str, tuple[Row | Exception, int]]:
+        """Run distinct texts, those of a large request part by part."""
+        if len(texts) <= self._settings.batching.text_batch:
+            return await self._encode_texts(tower, texts, call)
+        units = [min(self.context, len(text) // _CHARACTERS_A_TOKEN + 2) for text in texts]
+        self.weigh(call, len(texts), self.token_speed.seconds_for(sum(units)))
+        if call.priority is not Priority.LARGE:
+            return await self._encode_texts(tower, texts, call)
+        found: dict[str, tuple[Row | Exception, int]] = {}
+        with plan(self.workload, self.token_speed, sum(units), call, TEXTS) as budget:
+            for part in tower.share.split(texts):
+                found |= await self._encode_texts(tower, part, call)
+                if budget is not None:
+                    budget.spend(sum(units[len(found) - len(part) : len(found)]), call)
+        return found
+
+    async def _encode_texts(
+        self, tower: ServedTower[list[int], Row], texts: Sequence[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts through the tower and cache their rows."""
         bounds = self._settings.batching.text_buckets
-        with self._hold(tower.batcher, len(texts), call):
+        async with tower.hold(len(texts), call):
             began = call.clock.now()
-            tokens = await self._tokenize(texts)
+            tokens = await self._tokenize(texts, call)
             future = TicketFuture()
             ticket: Ticket[Row] = Ticket(len(texts), future.notify, deadline=call.deadline)
             tower.batcher.put(
                 [
-                    QueueEntry(ticket, i, ids, choose_bucket(len(ids), bounds))
+                    QueueEntry(ticket, i, ids, choose_bucket(len(ids), bounds), call.number)
                     for i, ids in enumerate(tokens)
                 ],
-                background=call.is_background,
+                call.priority,
             )
             await future.wait(ticket, call)
             _count_stages(call, ticket, began, "decode")
@@ -158,7 +207,7 @@ class ServedModel:
         for text, ids, answer in zip(texts, tokens, _collect_answers(ticket), strict=True):
             found[text] = (answer, len(ids))
             # A long job would evict the texts that live requests repeat.
-            if not isinstance(answer, Exception) and not call.is_background:
+            if not isinstance(answer, Exception) and call.priority is not Priority.BACKGROUND:
                 self._cache.put(self.space, text, answer, len(ids))
         return found
 
@@ -166,98 +215,36 @@ class ServedModel:
         """Whether a text would cost nothing, since it was embedded before."""
         return self._cache.get(self.space, text) is not None
 
-    async def count_tokens(self, texts: list[str]) -> list[int]:
+    async def count_tokens(self, texts: Sequence[str], call: Call) -> list[int]:
         """Return how many tokens each text has, cut to the context."""
         if self.texts is None:
             return [0] * len(texts)
-        return [len(ids) for ids in await self._tokenize(texts)]
+        return [len(ids) for ids in await self._tokenize(texts, call)]
 
-    async def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Tokenize short texts here and long ones in the pool, so that no request is delayed."""
+    async def _tokenize(self, texts: Sequence[str], call: Call) -> list[list[int]]:
+        """Tokenize short texts here and long ones in the pool, a batch at a time."""
         if sum(map(len, texts)) <= _TOKENIZE_INLINE:
             return self.encoder.tokenize(texts)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self.encoder.tokenize, texts)
+        size = self._settings.batching.text_batch
+        tokens: list[list[int]] = []
+        for start in range(0, len(texts), size):
+            part = texts[start : start + size]
+            work = self._pool.submit_as(call.priority, partial(self.encoder.tokenize, part))
+            done: list[list[int]] = await asyncio.wrap_future(work)
+            tokens += done
+        return tokens
 
     def decode(self, image: EncodedImage, call: Call) -> Pixels:
         """Return the pixels that the image tower takes; runs in the decode pool."""
-        content = read_image(image, self._settings.limits, call)
-        return self.encoder.preprocess(content)
-
-    def submit(self, action: Callable[[int], None], index: int) -> None:
-        """Run `action(index)` in the decode pool."""
-        self._pool.submit(action, index)
-
-    @contextmanager
-    def _hold(
-        self, batcher: Batcher[Pixels, Row] | Batcher[list[int], Row], count: int, call: Call
-    ) -> Iterator[None]:
-        """Hold places in a queue until the items are answered or the request fails."""
-        if count > batcher.capacity:
-            raise TooLargeError(f"{count} {batcher.name} in one request; {batcher.capacity} fit")
-        live = 0 if call.is_background else count
-        try:
-            batcher.hold(count)
-        except OverloadedError:
-            call.refused_at = (self.name, batcher.name)
-            raise
-        finally:
-            call.settle()
-        self._throttle.enter(live)
-        try:
-            yield
-        finally:
-            self._throttle.leave(live)
-            batcher.release(count)
-
-    def _build_image_tower(self) -> ServedTower[Pixels, Row]:
-        batching, limits = self._settings.batching, self._settings.limits
-        batcher: Batcher[Pixels, Row] = Batcher(
-            capacity=limits.image_queue,
-            max_batch=batching.image_batch,
-            name="images",
-            window=self._window(batching.image_batch),
-            clock=self.clock,
-            throttle=self._throttle,
-        )
-        return ServedTower(
-            f"{self.name}/image",
-            batcher,
-            lambda items: _check_rows(self.encoder.encode_pixels(np.stack(items))),
-            clock=self.clock,
-            observe=lambda items, seconds: self._observe(self.name, "image", items, seconds),
-        )
-
-    def _run_texts(self, items: Sequence[list[int]]) -> list[Row | Exception]:
-        """Run a batch, and learn what a token takes; all are padded to the longest."""
         began = self.clock.now()
-        rows = _check_rows(self.encoder.encode_tokens(list(items)))
-        self.text_load.observe(len(items) * max(map(len, items)), self.clock.now() - began)
-        return rows
+        content = read_image(image, self._settings.limits, call)
+        pixels = self.encoder.preprocess(content)
+        self.image_speed.decoding.observe(1, self.clock.now() - began)
+        return pixels
 
-    def _build_text_tower(self) -> ServedTower[list[int], Row]:
-        batching, limits = self._settings.batching, self._settings.limits
-        batcher: Batcher[list[int], Row] = Batcher(
-            capacity=limits.text_queue,
-            max_batch=batching.text_batch,
-            name="texts",
-            window=self._window(batching.text_batch),
-            clock=self.clock,
-            throttle=self._throttle,
-        )
-        return ServedTower(
-            f"{self.name}/text",
-            batcher,
-            self._run_texts,
-            clock=self.clock,
-            observe=lambda items, seconds: self._observe(self.name, "text", items, seconds),
-        )
-
-    def _window(self, full: int) -> NoWindow | LatencyWindow:
-        batching = self._settings.batching
-        if batching.window_seconds <= 0:
-            return NoWindow()
-        return LatencyWindow(batching.window_seconds, target=batching.target_seconds, full=full)
+    def submit(self, action: Callable[[int], None], index: int, call: Call) -> None:
+        """Run `action(index)` in the decode pool, in the line of the call's priority."""
+        self._pool.submit_as(call.priority, lambda: action(index))
 
 
 def _collect_answers(ticket: Ticket[Row]) -> Answers:
@@ -275,15 +262,8 @@ def _count_stages(call: Call, ticket: Ticket[Row], began: float, first: str) -> 
     call.add("encode", ticket.ended - ticket.started)
 
 
-def _check_rows(rows: Rows) -> list[Row | Exception]:
-    """Split rows into answers; a row that is not finite becomes its item's error."""
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
-    if finite.all():
-        return list(rows)
-    return [
-        row if ok else EncodeError("the encoder's output for this item is not finite")
-        for row, ok in zip(rows, finite, strict=True)
-    ]
+def _observe_nothing(model: str, tower: str, items: int, seconds: float) -> None:
+    """Do nothing."""
 
 
 def _ignore() -> None:

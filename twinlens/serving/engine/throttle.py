@@ -1,48 +1,108 @@
-"""Throttles background work while live requests run, over all towers of a server.
+"""Keeps large requests and background work out of the way of small requests, over all towers.
 
-Towers share the machine, so separate queues are not enough: a long build of class embeddings in the
-text tower would halve the throughput of images. While any live item is between acceptance and
-answer, background batches are small and get a fifth of the time; otherwise they run at full speed.
+Towers share the machine, so separate queues are not enough: the class bank of a large request in
+the text tower would double the time of images. While anything that comes first is between
+acceptance and answer, what comes behind it runs in small batches and gets a fifth of the time;
+otherwise it runs at full speed. What must stay true: that fifth is never taken away, so whatever
+was accepted ends.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 
-_PAUSE_RATIO = 4.0  # seconds of pause after each second of background work while live work runs
-_SIZE_DIVISOR = 4  # divides the size of background batches while live work runs
+from twinlens.serving.call import Priority
+
+CHECK_SECONDS = 0.02  # seconds between checks whether work that waits may run
+SHORTEST_WAIT = 1e-5  # a shorter wait is skipped (rounding could make it endless)
+
+_PAUSE_RATIO = 4.0  # seconds of pause after each second of work while what comes first runs
+_SIZE_DIVISOR = 4  # divides the size of batches while what comes first runs, and shortly after
+_RECENT_SECONDS = 1.0  # where there was a small request there will be another
+_TURN_SECONDS = 0.002  # seconds between checks whether a running batch has ended
+_LONGEST_RUN = 1.0  # seconds after which a running batch holds up no other: its worker may hang
 
 
-class BackgroundThrottle:
-    """Counts live items, and decides when the next background batch may run and its size."""
+class Throttle:
+    """Counts the items that come first; decides when the next batch may run, and its size.
 
-    def __init__(self) -> None:
-        self._live = 0
+    Batches of all towers and decoding threads take turns while what comes first is about, `at_once`
+    at a time: a small request then competes with few of them for the processor.
+    """
+
+    def __init__(self, at_once: int = 1) -> None:
+        self._at_once = at_once
+        self._ahead = 0
+        self._running = 0
+        self._began = -math.inf  # the batch that began last
         self._next = 0.0
+        self._seen = -math.inf  # when an item that comes first was last noticed
+        self._has_come = False  # one came since then
         self._lock = threading.Lock()
 
     def enter(self, count: int) -> None:
-        """Count live items that were accepted."""
+        """Count items that come first in, or with a minus out."""
         with self._lock:
-            self._live += count
-
-    def leave(self, count: int) -> None:
-        """Count live items that were answered."""
-        self.enter(-count)
+            self._ahead += count
+            self._has_come = self._has_come or count > 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether any live item waits for an answer."""
-        return self._live > 0
+        """Whether anything that comes first waits for its answer."""
+        return self._ahead > 0
 
     def delay(self, now: float) -> float:
-        """Return the seconds until the next background batch may run."""
-        return max(0.0, self._next - now) if self.is_busy else 0.0
+        """Return the seconds until the next batch may run, or may be asked for again."""
+        if self.is_busy and self._next > now:
+            return self._next - now
+        is_full = self._running >= self._at_once and now - self._began < _LONGEST_RUN
+        return _TURN_SECONDS if is_full and self._is_accompanied(now) else 0.0
 
-    def size(self, most: int) -> int:
-        """Return how many items a background batch may hold now."""
-        return max(1, most // _SIZE_DIVISOR) if self.is_busy else most
+    def begin(self, most: int, now: float) -> int:
+        """Count a batch that begins; return how many items it may hold."""
+        with self._lock:
+            self._running = self._running + 1 if now - self._began < _LONGEST_RUN else 1
+            self._began = now
+        return max(1, most // _SIZE_DIVISOR) if self._is_accompanied(now) else most
 
-    def record_run(self, now: float, seconds: float) -> None:
-        """Record a background batch that ended at `now`."""
+    def end(self, now: float, seconds: float) -> None:
+        """Record a batch that ended at `now`."""
+        with self._lock:
+            self._running = max(0, self._running - 1)
         self._next = now + _PAUSE_RATIO * seconds
+
+    def _is_accompanied(self, now: float) -> bool:
+        """Whether something that comes first is there, or was a moment ago."""
+        if self.is_busy or self._has_come:
+            self._seen, self._has_come = now, False
+        return now - self._seen < _RECENT_SECONDS
+
+
+class Throttles:
+    """One for large requests, which small ones pass, and one for background work."""
+
+    def __init__(self, at_once: int = 1) -> None:
+        self._of = {
+            Priority.LARGE: Throttle(at_once),
+            Priority.BACKGROUND: Throttle(at_once),
+        }
+
+    def enter(self, priority: Priority, count: int) -> None:
+        """Count items that were accepted in, or with a minus out."""
+        for behind, throttle in self._of.items():
+            if priority < behind:
+                throttle.enter(count)
+
+    def delay(self, priority: Priority, now: float) -> float:
+        """Return the seconds until the next batch of a priority may run."""
+        return self._of[priority].delay(now) if priority in self._of else 0.0
+
+    def begin(self, priority: Priority, most: int, now: float) -> int:
+        """Count a batch that begins; return how many items it may hold."""
+        return self._of[priority].begin(most, now) if priority in self._of else most
+
+    def end(self, priority: Priority, now: float, seconds: float) -> None:
+        """Record a batch of it that ended at `now`."""
+        if priority in self._of:
+            self._of[priority].end(now, seconds)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from twinlens.serving.call import Call
-from twinlens.serving.engine.batcher import Ticket
+from twinlens.serving.engine.ticket import Ticket
 from twinlens.serving.failures import ClientGoneError, DeadlineError
 
 # Requests that are answered sooner start no task that watches for a disconnect.
@@ -36,28 +36,34 @@ class TicketFuture:
         At the deadline, or when the client disconnects, abandon it and raise.
         """
         try:
-            await asyncio.wait({self._done}, timeout=min(_WATCH_AFTER, call.remaining))
-            if not self._done.done():
-                await self._wait_watching(call)
+            await wait_for(self._done, call)
         finally:
             if not self._done.done():
                 ticket.abandon()
-        if not self._done.done():
-            raise DeadlineError("the request's deadline passed before its answer was ready")
 
-    async def _wait_watching(self, call: Call) -> None:
-        """Keep waiting, but raise as soon as the client disconnects."""
-        if call.wait_gone is None:
-            await asyncio.wait({self._done}, timeout=call.remaining)
-            return
-        disconnected = asyncio.ensure_future(call.wait_gone())
-        try:
-            await asyncio.wait(
-                {self._done, disconnected},
-                timeout=call.remaining,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if disconnected.done() and not self._done.done():
-                raise ClientGoneError("the client closed the connection")
-        finally:
-            disconnected.cancel()
+
+async def wait_for(done: asyncio.Future[None], call: Call) -> None:
+    """Return when a future is done; raise at the deadline, or when the client disconnects."""
+    await asyncio.wait({done}, timeout=min(_WATCH_AFTER, call.remaining))
+    if not done.done():
+        await _wait_watching(done, call)
+    if not done.done():
+        raise DeadlineError("the request's deadline passed before its answer was ready")
+
+
+async def _wait_watching(done: asyncio.Future[None], call: Call) -> None:
+    """Keep waiting, but raise as soon as the client disconnects."""
+    if call.wait_gone is None:
+        await asyncio.wait({done}, timeout=call.remaining)
+        return
+    disconnected = asyncio.ensure_future(call.wait_gone())
+    try:
+        await asyncio.wait(
+            {done, disconnected},
+            timeout=call.remaining,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if disconnected.done() and not done.done():
+            raise ClientGoneError("the client closed the connection")
+    finally:
+        disconnected.cancel()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Generic
 
+from twinlens.errors import OverloadedError, TooLargeError
+from twinlens.serving.call import Call, Priority
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import AnswerT, Batcher, ItemT
+from twinlens.serving.engine.batcher import Batcher
+from twinlens.serving.engine.large_share import LargeShare
+from twinlens.serving.engine.ticket import AnswerT, ItemT
 from twinlens.serving.engine.worker import Run, Worker
 from twinlens.serving.settings import Watch
 
@@ -28,11 +33,47 @@ class ServedTower(Generic[ItemT, AnswerT]):
     ) -> None:
         self.name = name
         self.batcher = batcher
+        self.share = LargeShare(batcher)
         self.restarts = 0
         self._run = run
         self._clock = clock
         self._observe = observe
         self._worker = self._start()
+
+    @asynccontextmanager
+    async def hold(self, count: int, call: Call) -> AsyncIterator[None]:
+        """Hold places in the queue until the items are answered or the request fails."""
+        throttles = self.batcher.throttles
+        if call.priority is Priority.LARGE:
+            call.settle()
+            async with self.share.hold(count, call):
+                throttles.enter(Priority.LARGE, count)
+                try:
+                    yield
+                finally:
+                    throttles.enter(Priority.LARGE, -count)
+            return
+        self._hold_now(count, call)
+        throttles.enter(call.priority, count)
+        try:
+            yield
+        finally:
+            throttles.enter(call.priority, -count)
+            self.batcher.release(count)
+            self.share.wake()
+
+    def _hold_now(self, count: int, call: Call) -> None:
+        """Hold places, or refuse the request."""
+        batcher = self.batcher
+        if count > batcher.capacity:
+            raise TooLargeError(f"{count} {batcher.name} in one request; {batcher.capacity} fit")
+        try:
+            batcher.hold(count)
+        except OverloadedError:
+            call.refused_at = (self.name.rsplit("/", 1)[0], batcher.name)
+            raise
+        finally:
+            call.settle()
 
     def find_fault(self, watch: Watch) -> str | None:
         """Return what is wrong with the worker, or None."""

@@ -14,7 +14,8 @@ from typing import Generic
 
 from twinlens.errors import TwinlensError
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import AnswerT, Batcher, ItemT, QueueEntry
+from twinlens.serving.engine.batcher import Batcher
+from twinlens.serving.engine.ticket import AnswerT, ItemT, QueueEntry
 from twinlens.serving.failures import EncodeError, UnavailableError
 
 log = logging.getLogger("twinlens.serving")

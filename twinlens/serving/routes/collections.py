@@ -84,7 +84,7 @@ BUILD = component(
         target={"type": "number", "minimum": 0.5, "maximum": 0.999},
         compact={
             "type": "boolean",
-            "description": "Remove deleted items and merge segments into one",
+            "description": "Rewrite segments with many deleted items, join small ones",
         },
         queries=array_of(TEXT, minItems=1, maxItems=MOST_QUERIES),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,8 @@ ANSWER = component(
     ),
 )
 
+_LABELS_A_TURN = 2000  # about a millisecond
+
 
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
@@ -130,11 +133,12 @@ async def _answer(
     service: Service, model: ServedModel, parsed: ZeroShotRequest, call: Call
 ) -> Response:
     """Find or build the bank, embed the images, score them."""
+    model.weigh_images(len(parsed.images), call)
     bank = await find_bank(service, model, parsed, call)
     embedded = await embed_items(model, parsed.images, call, service.fetcher)
     service.check_items(model, embedded.answers, call, "images")
     began = call.clock.now()
-    data = label(model, embedded.answers, bank, parsed.scoring)
+    data = await label(model, embedded.answers, bank, parsed.scoring)
     call.add("score", call.clock.now() - began)
     if parsed.is_bare:
         bare = [{"label": one["label"], "score": one["score"]} for one in data[0]["labels"]]
@@ -162,11 +166,21 @@ async def find_bank(
     return bank
 
 
-def label(
+async def label(
     model: ServedModel, answers: Answers, bank: ClassBank, scoring: Scoring
 ) -> list[dict[str, Any]]:
-    """Return an entry for each image: its labels or its error."""
-    labelled = iter(score(model, stack_rows(answers), bank, scoring))
+    """Return an entry for each image: its labels or its error.
+
+    Many labels are made a few images at a time, so that others are served between.
+    """
+    rows = stack_rows(answers)
+    step = max(1, _LABELS_A_TURN // len(bank.names))
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(rows), step):
+        if start:
+            await asyncio.sleep(0)
+        found += score(model, rows[start : start + step], bank, scoring)
+    labelled = iter(found)
     return [
         {"index": i, "error": describe(answer, where=f"images[{i}]")}
         if isinstance(answer, Exception)

@@ -16,7 +16,7 @@ from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import TooLargeError, TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.zeroshot.cost import count_tokens, plan
+from twinlens.serving.zeroshot.cost import count_tokens, plan_classes
 
 _NO_CLASS = "something"  # the neutral prompt if no template has words besides its class
 _SLICE = 256  # prompts in flight at once: bounded, and enough to fill batches
@@ -55,9 +55,9 @@ async def embed_in_time(
 ) -> Rows:
     """Return unit rows (m, d), or refuse what cannot be done before the request's time is over."""
     per_slice = max(1, _SLICE // len(templates))
-    tokens = await count_tokens(model, classes, templates)
+    tokens = await count_tokens(model, classes, templates, call)
     rows: list[Rows] = []
-    with plan(model, int(tokens.sum()), call) as budget:
+    with plan_classes(model, tokens, call) as budget:
         for start in range(0, len(classes), per_slice):
             end = min(start + per_slice, len(classes))
             rows.append(await embed_classes(model, classes[start:end], templates, call))

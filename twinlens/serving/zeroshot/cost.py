@@ -1,84 +1,59 @@
-"""The cost of classes, estimated before they are embedded: tokens x what a token takes here.
+"""The cost of classes, counted in tokens before they are embedded.
 
-A request whose prompts cannot be done in its time would run into its deadline, answer nothing and
-slow all others meanwhile. What must stay true: it is refused before that work, or as soon as the
-speed is known; prompts that the cache holds cost nothing.
+What must stay true: prompts that the cache holds cost nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.errors import OverloadedError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.engine.text_load import TextLoad
+from twinlens.serving.engine.workload import Budget, Work, plan
 
 _STAND_IN = "x"  # in a template, in the place of its class: no tokenizer takes an empty text
 _MARKS = 3  # begin, end and the stand-in, which would be counted beside the class's own
+_LOOKED_UP = 256  # prompts between two moments in which others are served
 
-
-class Budget:
-    """The tokens that one request has still to run, promised to it for as long."""
-
-    def __init__(self, load: TextLoad, tokens: int) -> None:
-        self._load = load
-        self.tokens = 0
-        self.change(tokens)
-
-    def change(self, tokens: int) -> None:
-        """Count tokens in, or out with a minus."""
-        self.tokens += tokens
-        self._load.promised += tokens
-
-    def spend(self, tokens: int, call: Call) -> None:
-        """Count tokens as run, and give up where the rest cannot be run in time."""
-        self.change(-tokens)
-        _check(self._load.seconds_for(self.tokens), call)
+CLASSES = Work(
+    "classes and templates",
+    'store them with PUT /classifiers/NAME ("background": true) and name that',
+    "classes",
+)
 
 
 @contextmanager
-def plan(model: ServedModel, tokens: int, call: Call) -> Iterator[Budget]:
-    """Promise a request the time that its tokens take, or refuse it."""
-    load = model.text_load
-    _check(load.seconds_for(tokens), call)
-    ahead = load.seconds_for(load.promised)
-    if tokens and ahead + load.seconds_for(tokens) > call.remaining:
-        raise OverloadedError(
-            "the classes of other requests take the time that these would need; try again later, "
-            "or store them with PUT /classifiers/NAME",
-            retry_after=ahead,
-        )
-    budget = Budget(load, tokens)
-    try:
+def plan_classes(model: ServedModel, tokens: NDArray[np.int64], call: Call) -> Iterator[Budget]:
+    """Promise a request the time that its prompts take, or refuse it."""
+    total = int(tokens.sum())
+    items = int(np.count_nonzero(tokens))
+    more = call.cost
+    model.weigh(call, items, more + model.token_speed.seconds_for(total))
+    with plan(model.workload, model.token_speed, total, call, CLASSES, more) as budget:
+        assert budget is not None, "one request builds one bank at a time"
         yield budget
-    finally:
-        budget.change(-budget.tokens)
 
 
 async def count_tokens(
-    model: ServedModel, classes: Sequence[str], templates: Sequence[str]
+    model: ServedModel, classes: Sequence[str], templates: Sequence[str], call: Call
 ) -> NDArray[np.int64]:
-    """Return about how many tokens the prompts of each class have that have to be run."""
-    words = await model.count_tokens([*classes, *(t.replace("{}", _STAND_IN) for t in templates)])
+    """Return about how many tokens each prompt has that has to be run: (classes, templates)."""
+    words = await model.count_tokens(
+        [*classes, *(t.replace("{}", _STAND_IN) for t in templates)], call
+    )
     each = np.add.outer(words[: len(classes)], words[len(classes) :]) - _MARKS
+    looked_up = 0
     for row, name in enumerate(classes):
         for column, template in enumerate(templates):
             if model.is_known(template.replace("{}", name)):
                 each[row, column] = 0
-    return np.asarray(np.clip(each, 0, model.context).sum(axis=1), dtype=np.int64)
-
-
-def _check(seconds: float, call: Call) -> None:
-    if seconds > call.remaining:
-        raise TooLargeError(
-            f"these classes and templates take about {seconds:.0f} s here, and the request has "
-            f"{call.remaining:.0f} s: store them with PUT /classifiers/NAME "
-            '("background": true) and name that',
-            field="classes",
-            code="too_costly",
-        )
+        looked_up += len(templates)
+        if looked_up >= _LOOKED_UP:
+            looked_up = 0
+            await asyncio.sleep(0)
+    return np.asarray(np.clip(each, 0, model.context), dtype=np.int64)

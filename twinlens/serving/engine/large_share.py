@@ -1,0 +1,90 @@
+"""The places in one tower's queue that large requests hold together: at most half of them.
+
+A large request takes places for a part of its items at a time and waits for them, so that small
+requests find room however many large ones are under way. Those that wait come in the order of
+arrival plus cost: a cheaper one passes a dearer one that has not waited longer than the difference.
+Belongs to the event loop; what must stay true: nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, TypeVar
+
+from twinlens.serving.call import Call
+from twinlens.serving.engine.batcher import Batcher
+from twinlens.serving.engine.ticket_future import wait_for
+
+_SHARE = 2  # large requests together hold one place of two
+_PARTS = 8  # one of them at a time holds one place of eight
+
+T = TypeVar("T")
+
+
+class LargeShare:
+    """Who of the large requests holds places in a queue, and who waits for some."""
+
+    def __init__(self, batcher: Batcher[Any, Any]) -> None:
+        self._batcher = batcher
+        self._most = max(1, batcher.capacity // _SHARE)
+        self._held = 0
+        self._waiting: list[tuple[float, int, int, asyncio.Future[None]]] = []
+        self._numbers = count()
+
+    def split(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Return the parts of a large request that hold places one after the other."""
+        whole = self._batcher.max_batch  # full batches, as far as the queue has room for them
+        part = self._batcher.capacity // _PARTS
+        part = max(1, part // whole * whole or part)
+        return (items[start : start + part] for start in range(0, len(items), part))
+
+    @asynccontextmanager
+    async def hold(self, items: int, call: Call) -> AsyncIterator[None]:
+        """Hold places for up to a part of a request's items, as soon as it is its turn."""
+        await self._acquire(items, call)
+        try:
+            yield
+        finally:
+            self._held -= items
+            self._batcher.release(items)
+            self.wake()
+
+    def wake(self) -> None:
+        """Give free places to those that wait, in their order."""
+        while self._waiting:
+            first = min(self._waiting)
+            items, future = first[2:]
+            if not future.done():
+                if not self._fits(items):
+                    return
+                self._take(items)
+                future.set_result(None)
+            self._waiting.remove(first)
+
+    async def _acquire(self, items: int, call: Call) -> None:
+        if not self._waiting and self._fits(items):
+            self._take(items)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call.rank, next(self._numbers), items, future))
+        self.wake()
+        try:
+            await wait_for(future, call)
+        except BaseException:
+            if future.done() and not future.cancelled():  # the places came as it gave up
+                self._held -= items
+                self._batcher.release(items)
+            future.cancel()
+            self.wake()
+            raise
+
+    def _fits(self, items: int) -> bool:
+        has_share = self._held + items <= self._most or not self._held
+        return has_share and items <= self._batcher.room
+
+    def _take(self, items: int) -> None:
+        self._batcher.hold(items)
+        self._held += items

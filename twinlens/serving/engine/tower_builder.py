@@ -1,0 +1,111 @@
+"""The towers of one bundle, each with its queue, its worker and what measures its speed.
+
+What must stay true: a row that is not finite is the error of its item alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.bundle.arrays import Pixels, Row, Rows
+from twinlens.serving.clock import Clock
+from twinlens.serving.contracts import StagedEncoder
+from twinlens.serving.engine.batcher import Batcher
+from twinlens.serving.engine.speed import ImageSpeed, MeasuredSpeed
+from twinlens.serving.engine.throttle import Throttles
+from twinlens.serving.engine.tower import ServedTower
+from twinlens.serving.engine.window import LatencyWindow, NoWindow
+from twinlens.serving.failures import EncodeError
+from twinlens.serving.settings import ServerSettings
+
+Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
+
+
+@dataclass(frozen=True)
+class TowerBuilder:
+    """What both towers of a model share."""
+
+    name: str
+    encoder: StagedEncoder
+    settings: ServerSettings
+    throttles: Throttles
+    clock: Clock
+    observe: Observe
+
+    def build_image_tower(self, speed: ImageSpeed) -> ServedTower[Pixels, Row] | None:
+        """Return the image tower, or None where the bundle has none."""
+        if self.encoder.manifest.image is None:
+            return None
+        batching, limits = self.settings.batching, self.settings.limits
+        batcher: Batcher[Pixels, Row] = Batcher(
+            capacity=limits.image_queue,
+            max_batch=batching.image_batch,
+            name="images",
+            window=self._window(batching.image_batch),
+            clock=self.clock,
+            throttles=self.throttles,
+        )
+
+        def run(items: Sequence[Pixels]) -> list[Row | Exception]:
+            began = self.clock.now()
+            rows = check_rows(self.encoder.encode_pixels(np.stack(items)))
+            speed.encoding.observe(len(items), self.clock.now() - began)
+            return rows
+
+        return ServedTower(
+            f"{self.name}/image",
+            batcher,
+            run,
+            clock=self.clock,
+            observe=lambda items, seconds: self.observe(self.name, "image", items, seconds),
+        )
+
+    def build_text_tower(self, speed: MeasuredSpeed) -> ServedTower[list[int], Row] | None:
+        """Return the text tower, or None where the bundle has none."""
+        if self.encoder.manifest.text is None:
+            return None
+        batching, limits = self.settings.batching, self.settings.limits
+        batcher: Batcher[list[int], Row] = Batcher(
+            capacity=limits.text_queue,
+            max_batch=batching.text_batch,
+            name="texts",
+            window=self._window(batching.text_batch),
+            clock=self.clock,
+            throttles=self.throttles,
+        )
+
+        def run(items: Sequence[list[int]]) -> list[Row | Exception]:
+            began = self.clock.now()
+            rows = check_rows(self.encoder.encode_tokens(list(items)))
+            padded = len(items) * max(map(len, items))
+            speed.observe(padded, self.clock.now() - began)
+            return rows
+
+        return ServedTower(
+            f"{self.name}/text",
+            batcher,
+            run,
+            clock=self.clock,
+            observe=lambda items, seconds: self.observe(self.name, "text", items, seconds),
+        )
+
+    def _window(self, full: int) -> NoWindow | LatencyWindow:
+        batching = self.settings.batching
+        if batching.window_seconds <= 0:
+            return NoWindow()
+        return LatencyWindow(batching.window_seconds, target=batching.target_seconds, full=full)
+
+
+def check_rows(rows: Rows) -> list[Row | Exception]:
+    """Split rows into answers; a row that is not finite becomes its item's error."""
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
+    if finite.all():
+        return list(rows)
+    return [
+        row if ok else EncodeError("the encoder's output for this item is not finite")
+        for row, ok in zip(rows, finite, strict=True)
+    ]

@@ -1,0 +1,101 @@
+"""The cost of a large request, estimated before its work, and the time that is promised already.
+
+A request that cannot be done in its time would run into its deadline, answer nothing and slow all
+others meanwhile. What must stay true: it is refused before that work, or as soon as the speed is
+known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from twinlens.errors import OverloadedError, TooLargeError
+from twinlens.serving.call import Call
+from twinlens.serving.engine.speed import Speed
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work, in the words of an error."""
+
+    what: str
+    remedy: str
+    field: str | None = None
+
+
+IMAGES = Work("images", "send fewer in one request")
+TEXTS = Work("texts", "send fewer in one request")
+
+
+class Workload:
+    """The seconds of work that a server has promised to large requests under way."""
+
+    def __init__(self) -> None:
+        self.promised = 0.0
+
+
+class Budget:
+    """What one request has still to run, promised to it for as long."""
+
+    def __init__(self, load: Workload, speed: Speed, units: int, work: Work) -> None:
+        self._load = load
+        self._speed = speed
+        self._work = work
+        self._seconds = 0.0
+        self._units = 0
+        self._change(units)
+
+    def spend(self, units: int, call: Call) -> None:
+        """Count units as run, and give up where the rest cannot be run in time."""
+        self._change(-units)
+        _check(self._seconds, call, self._work)
+
+    def close(self) -> None:
+        """Promise nothing more."""
+        self._change(-self._units)
+
+    def _change(self, units: int) -> None:
+        self._units += units
+        seconds = self._speed.seconds_for(self._units)
+        self._load.promised += seconds - self._seconds
+        self._seconds = seconds
+
+
+@contextmanager
+def plan(
+    load: Workload, speed: Speed, units: int, call: Call, work: Work, more: float = 0.0
+) -> Iterator[Budget | None]:
+    """Promise a request the time that its work takes, or refuse it; None: it has a promise.
+
+    `more` are seconds of other work that the request brings.
+    """
+    if call.is_planned:
+        yield None
+        return
+    seconds = speed.seconds_for(units)
+    _check(seconds + more, call, work)
+    if seconds and load.promised + seconds > call.remaining:
+        raise OverloadedError(
+            f"the {work.what} of other requests take the time that these would need; try again "
+            f"later, or {work.remedy}",
+            retry_after=load.promised,
+        )
+    budget = Budget(load, speed, units, work)
+    call.is_planned = True
+    try:
+        yield budget
+    finally:
+        call.is_planned = False
+        budget.close()
+
+
+def _check(seconds: float, call: Call, work: Work) -> None:
+    if seconds > call.remaining:
+        raise TooLargeError(
+            f"these {work.what} take about {seconds:.0f} s here, and the request has "
+            f"{call.remaining:.0f} s: {work.remedy}",
+            field=work.field,
+            code="too_costly",
+        )
