@@ -13,6 +13,7 @@ from twinlens.cli.index.dedup import dedup
 from twinlens.cli.index.options import (
     Checksum,
     Folder,
+    Frames,
     KeepOption,
     KindOption,
     MaxDelete,
@@ -74,6 +75,7 @@ def build(
     checksum: Checksum = False,
     exif: Exif = None,
     place: Place = True,
+    frames: Frames = "2",
     queries: Annotated[
         Path | None, typer.Option(help="Text queries for tuning, one per line; default: captions.")
     ] = None,
@@ -90,6 +92,7 @@ def build(
 
     [bold]Example:[/] twinlens index build photos/ -o photos.index
     """
+    from twinlens.bundle.image.video import parse_sampling
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.corpus import open_corpus
     from twinlens.index.maintenance import IndexPlan
@@ -98,7 +101,13 @@ def build(
     encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, engine)
     ensure_collection(out, encoder)
     options = BuildOptions(
-        batch, keep=keep, max_delete=max_delete, exif=exif, place=place, checksum=checksum
+        batch,
+        keep=keep,
+        max_delete=max_delete,
+        exif=exif,
+        place=place,
+        checksum=checksum,
+        frames=parse_sampling(frames),
     )
     plan = IndexPlan(kind, target)
     fill_collection(out, corpus, source, encoder, options, plan, queries, json)

@@ -13,6 +13,7 @@ from twinlens.cli.index.options import (
     Checksum,
     DryRun,
     Folder,
+    Frames,
     KindOption,
     MaxDelete,
     OptionalBundle,
@@ -39,6 +40,7 @@ def add(
         str | None, typer.Option(help="Column of a table that holds image paths.")
     ] = None,
     checksum: Checksum = False,
+    frames: Frames = "2",
     kind: KindOption = "auto",
     target: Target = 0.95,
     batch: Annotated[int, typer.Option(help="Images per batch of the encoder.", min=1)] = 32,
@@ -52,6 +54,7 @@ def add(
 
     [bold]Example:[/] twinlens index add photos.index new-photos/
     """
+    from twinlens.bundle.image.video import parse_sampling
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.corpus import open_corpus
     from twinlens.index.maintenance import IndexPlan
@@ -60,7 +63,7 @@ def add(
     Catalog(folder).close()  # an error says how to make a collection
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
     encoder = open_encoder(bundle_for(folder, bundle), precision, device, threads, engine)
-    options = BuildOptions(batch=batch, keep=True, checksum=checksum)
+    options = BuildOptions(batch=batch, keep=True, checksum=checksum, frames=parse_sampling(frames))
     fill_collection(folder, corpus, source, encoder, options, IndexPlan(kind, target), None, json)
 
 

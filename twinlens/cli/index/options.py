@@ -30,6 +30,13 @@ MaxDelete = Annotated[
         help="Most items to delete at once, as 20% or 500; default: 20%, or 10.", metavar="LIMIT"
     ),
 ]
+Frames = Annotated[
+    str,
+    typer.Option(
+        help="Seconds between frames of a video, `scenes` for one a scene, or `none`.",
+        metavar="SECONDS",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(

@@ -13,7 +13,7 @@ import orjson
 import typer
 
 from twinlens.cli.index.building import bundle_for, ensure_collection, fill_collection
-from twinlens.cli.index.options import MaxDelete, OptionalBundle
+from twinlens.cli.index.options import Frames, MaxDelete, OptionalBundle
 from twinlens.cli.options import (
     DeviceOption,
     Engines,
@@ -49,6 +49,7 @@ def watch(
     max_delete: MaxDelete = None,
     exif: Exif = None,
     place: Place = True,
+    frames: Frames = "2",
     batch: Annotated[int, typer.Option(help="Images per batch of the encoder.", min=1)] = 32,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
@@ -60,6 +61,7 @@ def watch(
 
     [bold]Example:[/] twinlens index watch photos/ -o photos.index
     """
+    from twinlens.bundle.image.video import parse_sampling
     from twinlens.index.ingest.builder import BuildOptions
     from twinlens.index.ingest.live_folder import LiveFolder, follow
     from twinlens.index.maintenance import IndexPlan
@@ -68,7 +70,9 @@ def watch(
     live.check()
     encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, engine)
     ensure_collection(out, encoder)
-    options = BuildOptions(batch, max_delete=max_delete, exif=exif, place=place)
+    options = BuildOptions(
+        batch, max_delete=max_delete, exif=exif, place=place, frames=parse_sampling(frames)
+    )
     with _Stopping() as stop:
         changes = live.watch(stop)
         next(changes)  # the watch has begun: no change after this is missed

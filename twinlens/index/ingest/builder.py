@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.bundle.image.exif import read_photo
+from twinlens.bundle.image.video import FrameSampling
 from twinlens.errors import InputError, MissingDependencyError, TwinlensError
 from twinlens.index.ingest.corpus import Corpus
 from twinlens.index.ingest.deletions import check_deletions, most_deleted
@@ -39,9 +40,11 @@ from twinlens.index.ingest.versions import (
     content_version,
     has_bytes,
     has_content,
+    has_same_content,
     has_stamp,
     stamp_file,
 )
+from twinlens.index.ingest.videos import VideoFrames
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.records import dump_metadata
 from twinlens.index.vectors.arrays import Floats
@@ -70,7 +73,8 @@ class BuildOptions:
     With `keep`, items missing from the corpus are not deleted; otherwise at most `max_delete` are,
     a share ("20%") or a number ("500"). With `exif`, fields of the photographs' EXIF are added to
     the metadata (None: unless the corpus is a table), with `place` also where they were taken. With
-    `checksum`, all files are read, those too that look unchanged.
+    `checksum`, all files are read, those too that look unchanged. `frames` tells which frames of
+    videos become items; None: videos are left out.
     """
 
     batch: int = 32
@@ -80,6 +84,7 @@ class BuildOptions:
     exif: bool | None = None
     place: bool = True
     checksum: bool = False
+    frames: FrameSampling | None = field(default_factory=FrameSampling)
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,15 @@ def build(
     if corpus.count is not None and not options.keep:  # so many at least: say so before the work
         check_deletions(corpus.name, known - corpus.count, known, options.max_delete)
     reading = _plan_reading(writer.catalog, corpus, encoder, options)
+    videos = VideoFrames(writer.catalog, options.frames, reading.options, options.checksum)
     intake = Intake(writer, IndexingProgress(corpus.count))
     with (
         ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
         ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
     ):
         before: tuple[IntakeBatch, Future[Floats]] | None = None
-        ahead = _decode_ahead(decoding, corpus, reading, options)
+        entries = videos.expand(corpus.entries())
+        ahead = _decode_ahead(decoding, entries, reading, options)
         for batch in _batches(ahead, options.batch):
             group = intake.sort(batch)
             rows = encoding.submit(_encode, encoder, group.fresh)
@@ -133,6 +140,7 @@ def build(
     for page in writer.catalog.ids(before=first_new):
         gone += intake.find_gone(page, keep=options.keep)
     check_deletions(corpus.name, len(gone), known, options.max_delete)
+    gone = list(dict.fromkeys([*gone, *videos.stale]))
     progress.removed = writer.delete(gone) if gone else 0
     observe(progress)
     return progress
@@ -168,13 +176,12 @@ def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
 
 def _decode_ahead(
     pool: ThreadPoolExecutor,
-    corpus: Corpus,
+    entries: Iterator[CorpusEntry],
     reading: _Reading,
     options: BuildOptions,
 ) -> Iterator[Decoded]:
     """Yield decoded entries in order, decoding far enough ahead that the encoder never waits."""
     ahead: deque[Future[list[Decoded]]] = deque()
-    entries = corpus.entries()
     most = 2 * (options.batch // DECODED_TOGETHER + options.workers)
     try:
         while group := list(itertools.islice(entries, DECODED_TOGETHER)):
@@ -204,6 +211,8 @@ def _is_text(name: str) -> bool:
 
 def _decode(entry: CorpusEntry, known: str, reading: _Reading) -> Decoded:
     """Read and decode one entry; any error becomes its failure."""
+    if entry.version:
+        return _decode_frame(entry, known, reading.encoder)
     stamp = stamp_file(entry, reading.options)
     if has_stamp(known, stamp) and not reading.checksum:
         return Decoded(entry, known, is_unchanged=True)
@@ -222,6 +231,16 @@ def _decode(entry: CorpusEntry, known: str, reading: _Reading) -> Decoded:
     if has_bytes(known, content):
         return Decoded(entry, version)  # only the metadata is new
     return _decode_pixels(entry, version, raw, reading.encoder)
+
+
+def _decode_frame(entry: CorpusEntry, known: str, encoder: ImageEncoder) -> Decoded:
+    """Decode an entry whose version is known before its bytes."""
+    if has_same_content(known, entry.version):
+        restamped = known != entry.version
+        return Decoded(entry, entry.version, is_unchanged=True, is_restamped=restamped)
+    if has_bytes(known, entry.version):
+        return Decoded(entry, entry.version)
+    return _decode_pixels(entry, entry.version, entry.read(), encoder)
 
 
 def _decode_pixels(entry: CorpusEntry, version: str, raw: bytes, encoder: ImageEncoder) -> Decoded:

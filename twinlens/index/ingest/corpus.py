@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.bundle.image.image_source import IMAGE_SUFFIXES
+from twinlens.bundle.image.video import VIDEO_SUFFIXES
 from twinlens.errors import InputError
 from twinlens.index.ingest.entries import CorpusEntry, unreadable
 from twinlens.index.ingest.file_list import FileList
@@ -28,10 +29,12 @@ from twinlens.index.ingest.file_names import (
     describe_unsupported,
     is_hidden,
     is_image,
+    is_video,
     suffix_of,
 )
 from twinlens.index.ingest.tables import BadRow, read_table, split_lines
 from twinlens.index.ingest.tar_shards import read_shards
+from twinlens.index.ingest.videos import read_video_frame, split_frame
 
 PATH_COLUMNS = ("path", "file", "image", "filename", "filepath", "image_path")
 ZIP_TABLE = "index.jsonl"
@@ -80,7 +83,7 @@ def open_corpus(
 
 
 def read_path(path: str) -> bytes:
-    """Return the bytes at an item's `path`: a file, or a member of a zip or a tar.
+    """Return the bytes at an item's `path`: a file, a member of a zip or a tar, or a frame.
 
     Every failure is an `OSError`: the file has moved, or has changed since it was indexed.
     """
@@ -89,6 +92,8 @@ def read_path(path: str) -> bytes:
         with Path(inside[1]).open("rb") as handle:
             handle.seek(int(inside[2]))
             return handle.read(int(inside[3]))
+    if split_frame(path) is not None and not Path(path).exists():
+        return read_video_frame(path)
     archive, sign, name = path.partition(".zip!")
     if sign and not Path(path).exists():
         try:
@@ -103,7 +108,7 @@ def _from_folder(folder: Path) -> Corpus:
     images, tars, others = FileList(), [], Counter[str]()
     for name in walk_files(str(folder)):
         suffix = suffix_of(name)
-        if suffix in IMAGE_SUFFIXES:
+        if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES:
             images.add(name)
         elif suffix == ".tar":
             tars.append(folder / name)
@@ -117,7 +122,7 @@ def _from_folder(folder: Path) -> Corpus:
         hint = (
             f"; it holds {describe_unsupported(unsupported)}: convert them" if unsupported else ""
         )
-        raise InputError(f"{folder} holds no image ({kinds}) and no .tar{hint}")
+        raise InputError(f"{folder} holds no image ({kinds}), no video and no .tar{hint}")
     return replace(pick_images(folder, images), unsupported=unsupported)
 
 
@@ -163,7 +168,8 @@ def pick_images(root: Path, names: list[str] | FileList) -> Corpus:
             path = f"{base}/{name}"
             yield CorpusEntry(name, functools.partial(_read, path), {"path": path}, file=path)
 
-    return Corpus(base, "images", entries, len(names))
+    has_video = any(map(is_video, names))  # a video has any number of frames
+    return Corpus(base, "images", entries, None if has_video else len(names))
 
 
 def _read(path: str) -> bytes:

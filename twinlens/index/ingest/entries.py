@@ -17,7 +17,8 @@ from twinlens.errors import InputError
 class CorpusEntry:
     """One item to index; `read` returns the bytes of its image.
 
-    `file` is the path of a file that holds this image alone. If the image cannot be read, ids that
+    `file` is the path of a file that holds this image alone, `version` that of the item where it is
+    known without reading. If the image cannot be read, ids that
     start with `covers` may still exist: a shard's name, or "" for any id. None: only this one.
     """
 
@@ -26,6 +27,7 @@ class CorpusEntry:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     covers: str | None = None
     file: str | None = None
+    version: str = ""
 
 
 def unreadable(name: str, reason: str, covers: str | None = None) -> CorpusEntry:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from twinlens.bundle.image.image_source import IMAGE_SUFFIXES
+from twinlens.bundle.image.video import VIDEO_SUFFIXES
 
 # Image formats without a decoder here: reported as skipped.
 UNSUPPORTED_SUFFIXES = frozenset(
@@ -35,6 +36,16 @@ def suffix_of(name: str) -> str:
 def is_hidden(name: str) -> bool:
     """Return whether a file or one of its folders is hidden: `._a.jpg`, `.thumbnails/b.png`."""
     return any(part.startswith(".") for part in name.split("/"))
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file is a video of a supported format."""
+    return suffix_of(name) in VIDEO_SUFFIXES
+
+
+def is_indexed(name: str) -> bool:
+    """Return whether a file is visible, and an image or a video of a supported format."""
+    return is_image(name) or (is_video(name) and not name.rpartition("/")[2].startswith("."))
 
 
 def is_image(name: str) -> bool:

@@ -17,8 +17,9 @@ from twinlens.index.ann.policy import choose_kinds
 from twinlens.index.ingest.builder import BuildOptions, ImageEncoder, build
 from twinlens.index.ingest.corpus import Corpus, pick_images, walk_files
 from twinlens.index.ingest.deletions import check_deletions
-from twinlens.index.ingest.file_names import is_hidden, is_image
+from twinlens.index.ingest.file_names import is_hidden, is_indexed
 from twinlens.index.ingest.intake import IndexingProgress, read_failures, write_failures
+from twinlens.index.ingest.videos import split_frame
 from twinlens.index.maintenance import needs_maintenance, optimise, repeat_plan
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.writer import Writer
@@ -52,7 +53,7 @@ class LiveFolder:
     def corpus(self) -> Corpus:
         """Return all images below the folder, which may be none."""
         self.check()
-        return pick_images(self.root, [n for n in walk_files(str(self.root)) if is_image(n)])
+        return pick_images(self.root, [n for n in walk_files(str(self.root)) if is_indexed(n)])
 
     def watch(self, stop: Event) -> Iterator[set[str]]:
         """Yield the changed paths below the folder, or none once a second, until `stop`.
@@ -91,7 +92,8 @@ def apply_changes(
     changed = set(paths)
     names = sorted({name for path in changed for name in _files_at(live.root, path)})
     known = {id for path in changed for id in _ids_at(writer.catalog, live.root, path)}
-    gone = sorted(known - set(names))
+    there = set(names)
+    gone = sorted(id for id in known if _file_of(id) not in there)
     check_deletions(str(live.root), len(gone), writer.catalog.count(), options.max_delete)
     earlier = [one for one in read_failures(writer.folder) if not _is_at(one["id"], changed)]
     corpus = pick_images(live.root, names)
@@ -151,9 +153,15 @@ def _files_at(root: Path, path: str) -> Iterator[str]:
     """Yield the images at a path: itself, or those below it if it is a folder."""
     place = root / path
     if place.is_dir() and not place.is_symlink():
-        yield from (name for name in walk_files(str(place), f"{path}/") if is_image(name))
-    elif place.is_file() and is_image(path):
+        yield from (name for name in walk_files(str(place), f"{path}/") if is_indexed(name))
+    elif place.is_file() and is_indexed(path):
         yield path
+
+
+def _file_of(id: str) -> str:
+    """Return the file of an item below the folder: that of its video, if it is a frame."""
+    frame = split_frame(id)
+    return id if frame is None else frame[0]
 
 
 def _is_at(name: str, paths: set[str]) -> bool:
@@ -165,8 +173,8 @@ def _ids_at(catalog: Catalog, root: Path, path: str) -> Iterator[str]:
     """Yield the ids of items whose file is at or below a path of this folder."""
     base = f"{root.resolve()}/"
     found = catalog.select(
-        "SELECT id FROM items WHERE id = ? OR (id >= ? AND id < ?)",
-        (path, f"{path}/", f"{path}0"),  # "0" follows "/"
+        "SELECT id FROM items WHERE id = ? OR (id >= ? AND id < ?) OR (id >= ? AND id < ?)",
+        (path, f"{path}/", f"{path}0", f"{path}#", f"{path}$"),  # "0" follows "/", "$" "#"
     )
     ids = [id for (id,) in found]
     items = catalog.by_id(ids)

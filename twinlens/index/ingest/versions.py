@@ -28,6 +28,11 @@ def content_version(raw: bytes, metadata: Mapping[str, Any]) -> str:
     return f"{_digest(raw)}-{_digest(_describe(metadata))}"
 
 
+def frame_version(digest: str, metadata: Mapping[str, Any]) -> str:
+    """Return the version of a frame of a video whose bytes have this digest."""
+    return f"{digest}-{_digest(_describe(metadata))}"
+
+
 def stamp_file(entry: CorpusEntry, options: str) -> str:
     """Return the stamp of an entry's file, or "" if it has none; `options` say how it is read."""
     if entry.file is None:
@@ -55,6 +60,11 @@ def has_stamp(version: str, stamp: str) -> bool:
 def has_content(version: str, content: str) -> bool:
     """Return whether an item was made from these bytes and metadata."""
     return version[:_CONTENT_LENGTH] == content
+
+
+def has_same_content(version: str, other: str) -> bool:
+    """Return whether two versions are of the same bytes and metadata."""
+    return bool(version) and version[:_CONTENT_LENGTH] == other[:_CONTENT_LENGTH]
 
 
 def has_bytes(version: str, content: str) -> bool:
