@@ -201,6 +201,8 @@ class Collection:
         snapshot = self.snapshot()
         for part in snapshot.parts:
             part.segment.verify()
+            if part.ann_index is not None:
+                part.ann_index.warm()
         snapshot.search(np.eye(1, snapshot.head.dim, dtype=np.float32), 1)
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
 from twinlens.index.vectors.gpu import copy_rows
 
@@ -60,7 +60,9 @@ class SegmentView:
     @property
     def is_exact(self) -> bool:
         """Whether an unfiltered search compares every live row."""
-        if self.ann_index is None or self.ann_index.damage or self._is_narrow(self.live_count):
+        if self.ann_index is None or not self.ann_index.can_answer:
+            return True
+        if self._is_narrow(self.live_count):
             return True
         share = self.live_count / len(self.segment)
         return self.is_stale and choose_params(self.ann_index.tuning.filtered, share) is None
@@ -97,6 +99,8 @@ class SegmentView:
         allowed, count = self.allowed(tree)
         if not count:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        if self.live is not None:
+            self.segment.verify_rids()  # deleted rows were found by them
         k = min(k, count)
         narrow = self._is_narrow(count)
         found = None
@@ -107,11 +111,18 @@ class SegmentView:
         if found is None and allowed is None and not narrow:
             found = self._search_device(queries, k)
         if found is None:
-            # A few scattered rows are read from the mapped file, without copying all into memory.
-            rows = self.segment.matrix(self.resident and (not narrow or self.ann_index is None))
-            found = top_k(queries, rows, k, allowed)
+            found = top_k(queries, self._rows(allowed, narrow), k, allowed)
         scores, places = found
+        self.segment.verify_rids()
         return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
+
+    def _rows(self, allowed: Mask | None, narrow: bool) -> Floats | Halves:
+        """Return the rows for an exact search, of which the allowed ones were checked."""
+        if narrow and allowed is not None and self.ann_index is not None:
+            # A few scattered rows are read from the mapped file, without copying all into memory.
+            self.segment.verify_rows(np.flatnonzero(allowed))
+            return self.segment.embeddings
+        return self.segment.matrix(self.resident and (not narrow or self.ann_index is None))
 
     def _search_device(self, queries: Floats, k: int) -> tuple[Floats, RowNumbers] | None:
         """Return the GPU's exact answers, or None if the CPU has to search."""
@@ -172,7 +183,9 @@ class Snapshot:
         for part in self.parts:
             place = int(part.segment.place_of(wanted)[0])
             if place >= 0:
-                row: Floats = part.segment.matrix(False)[place].astype(np.float32)
+                part.segment.verify_rids()
+                part.segment.verify_rows(np.array([place]))
+                row: Floats = part.segment.embeddings[place].astype(np.float32)
                 return row
         place = int(np.searchsorted(self.delta.rids, rid))
         if place < self.delta.count and self.delta.rids[place] == rid:
