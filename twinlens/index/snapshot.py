@@ -114,6 +114,8 @@ class SegmentView:
             found = top_k(queries, self._rows(allowed, narrow), k, allowed)
         scores, places = found
         self.segment.verify_rids()
+        if places.min() >= 0:
+            return scores, self.segment.rids[places]
         return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
 
     def _rows(self, allowed: Mask | None, narrow: bool) -> Floats | Halves:
