@@ -1,7 +1,7 @@
 """Lists at 4 bits beside what they are held to: graphs, and the library that they come from.
 
-Each contender has settings from cheap to thorough. A part of the texts chooses, for each recall, the
-setting that reaches it for the least CPU; then all are asked the others in turn, a block of lone
+Each contender has settings from cheap to thorough. Some texts choose, for each recall, the setting
+that reaches it for the least CPU; then all are asked the others in turn, a block of lone
 texts at a time, and the median block counts. Bare rabitqlib is the same index, called as a library,
 its candidates scored again by NumPy: what is above it is the collection.
 """

@@ -21,7 +21,7 @@ from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
-from twinlens.index.snapshot import SegmentView, Snapshot
+from twinlens.index.snapshot import CHECK_AFTER, SegmentView, Snapshot, check_in_background
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.delta import Delta
@@ -63,6 +63,7 @@ class Collection:
         self._loading = threading.Lock()
         self._loader: threading.Thread | None = None
         self._failed_generation = -1
+        self._uses = 0
         self._seen = self._catalog.version()
         self._snapshot = self._load(None)
 
@@ -185,6 +186,9 @@ class Collection:
 
     def snapshot(self) -> Snapshot:
         """Return the newest searchable state."""
+        self._uses += 1
+        if self._uses == CHECK_AFTER:
+            check_in_background(self._snapshot)
         if self._catalog.version() != self._seen:
             self._advance()
         return self._snapshot
@@ -198,12 +202,7 @@ class Collection:
 
     def warm(self) -> None:
         """Check and load all data that searches use, so that the first search is not slow."""
-        snapshot = self.snapshot()
-        for part in snapshot.parts:
-            part.segment.verify()
-            if part.ann_index is not None:
-                part.ann_index.warm()
-        snapshot.search(np.eye(1, snapshot.head.dim, dtype=np.float32), 1)
+        self._snapshot.warm()
 
     def close(self) -> None:
         """Release files and the connection."""
@@ -265,10 +264,9 @@ class Collection:
             segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
             if check:
                 segment.verify()
-            ann_index = _open_index(self.folder, row, part)
-            size = 4 * changes.head.dim * row.rows
+            size, ann_index = 4 * changes.head.dim * row.rows, _open_index(self.folder, row, part)
             resident = size <= left
-            left -= size if resident else 0
+            left -= size * resident
             parts.append(SegmentView(segment, None, ann_index, resident))
         empty = Snapshot(changes.head, tuple(parts), Delta.empty(changes.head.dim), 0, 0)
         return empty.absorb(changes)

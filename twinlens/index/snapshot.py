@@ -7,12 +7,14 @@ always exactly. Filters and tombstones restrict the rows before the search, neve
 from __future__ import annotations
 
 import functools
+import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from twinlens.errors import InputError
+from twinlens.errors import CollectionError, InputError
 from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
@@ -26,7 +28,10 @@ from twinlens.index.vectors.gpu import copy_rows
 
 SHOWN_FIELDS = 30
 EXACT_SHARE = 0.02  # of a segment's rows: narrower filters are searched exactly
+CHECK_AFTER = 50  # searches of one reader, after which the rest is checked in the background
 EXACT_ROWS = 2048  # rows, which are searched exactly whatever their share
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,14 @@ class Snapshot:
         scores = np.concatenate([one[0] for one in found], axis=1)
         return best(scores, np.concatenate([one[1] for one in found], axis=1), k)
 
+    def warm(self) -> None:
+        """Check and load all data that searches use."""
+        for part in self.parts:
+            part.segment.verify()
+            if part.ann_index is not None:
+                part.ann_index.warm()
+        self.search(np.eye(1, self.head.dim, dtype=np.float32), 1)
+
     def select(self, tree: Filter | None) -> Iterator[tuple[Rids, Mask]]:
         """Yield the rids of each part with one flag per row: live and satisfying the filter."""
         for part in self.parts:
@@ -229,3 +242,15 @@ class Snapshot:
         allowed = delta.live if tree is None else delta.live & delta.select(tree)
         scores, places = top_k(queries, delta.embeddings, min(k, delta.count), allowed)
         return scores, np.where(places < 0, -1, delta.rids[np.maximum(places, 0)])
+
+
+def check_in_background(snapshot: Snapshot) -> None:
+    """Check what no search has read yet: a reader that lives on pays for each block but once."""
+
+    def check() -> None:
+        try:
+            snapshot.warm()
+        except CollectionError as error:
+            log.error("%s", error.message)  # a search that reads the damage raises
+
+    threading.Thread(target=check, name="collection-check", daemon=True).start()

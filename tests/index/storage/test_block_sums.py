@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from twinlens.errors import CollectionError
+from twinlens.index import collection
+from twinlens.index.collection import Collection
 from twinlens.index.storage import block_sums
 from twinlens.index.storage.block_sums import BLOCK_BYTES, SUMS_NAME, CheckedBlocks, write_sums
+from twinlens.index.storage.records import checksum, item_checksum
 from twinlens.index.storage.segment import EMBEDDINGS_NAME, Content, Segment, write_segment
 from twinlens.index.vectors.arrays import RowNumbers
+from twinlens.index.writer import Writer, create_collection
 
 DIM = 512
 COUNT = 2000
@@ -115,3 +120,31 @@ def test_a_block_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     blocks.check(places(0), 10 * BLOCK_BYTES + 7)  # a row wider than a block
     assert len(hashed) == 11
     assert hashed[-1] == 7
+
+
+def test_a_reader_that_lives_on_checks_the_rest_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(collection, "CHECK_AFTER", 3)
+    create_collection(tmp_path / "c", dim=DIM)
+    with Writer(tmp_path / "c") as writer:
+        rows = np.random.default_rng(0).standard_normal((300, DIM)).astype(np.float32)
+        writer.upsert([f"i{n}" for n in range(300)], rows, [{"n": n} for n in range(300)])
+        writer.seal()
+    folder = next((tmp_path / "c").glob("seg-*"))
+    damage(folder, "columns.npz", 40)  # read by searches with a filter alone
+    with Collection(tmp_path / "c") as reader:
+        for _ in range(2):
+            reader.search(rows[:1], 3)
+        assert "damaged" not in caplog.text
+        reader.search(rows[:1], 3)
+        for thread in threading.enumerate():
+            if thread.name == "collection-check":
+                thread.join()
+        assert "columns.npz is damaged" in caplog.text
+        assert len(reader.search(rows[:1], 3)[0]) == 3
+
+
+def test_the_checksum_of_an_item_is_that_of_its_fields() -> None:
+    fields = (7, "photos/ä.jpg", "v\u2028", '{"n": 1}')
+    assert item_checksum(*fields) == checksum(*fields)

@@ -84,7 +84,7 @@ def checksum(*fields: int | str | bytes) -> int:
 
 
 def item_checksum(rid: int, id: str, version: str, metadata: str) -> int:
-    """Return `checksum` of an item's row, in a third of its time: each hit of a search needs one."""
+    """Return `checksum` of an item's row in a third of the time: each hit of a search needs it."""
     return zlib.crc32(f"{rid}\0{id}\0{version}\0{metadata}".encode())
 
 

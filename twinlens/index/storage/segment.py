@@ -90,6 +90,7 @@ class Segment:
         self.embeddings: Halves = self._view(EMBEDDINGS_NAME, "<f2", (row.rows, dim))
         self._lock = threading.Lock()
         self._sound: set[str] = set()  # files that were checked in full
+        self._checks = {name: threading.Lock() for name in row.files}
         self._blocks: CheckedBlocks | None = None
         self._columns: Columns | None = None
         self._resident: Floats | None = None
@@ -125,8 +126,8 @@ class Segment:
         self._blocks.check(header + width * places[places >= 0].ravel(), width)
 
     def _verify(self, names: Iterable[str]) -> None:
-        with self._lock:
-            for name in names:
+        for name in [name for name in names if name not in self._sound]:
+            with self._checks[name]:  # a search need not wait for the check of another file
                 if name in self._sound:
                     continue
                 if hashlib.sha256(self._maps[name].data).hexdigest() != self.row.files[name].sha256:
