@@ -38,7 +38,7 @@ def read_stats(collection: Collection) -> dict[str, Any]:
         "recall": {modality: one.value for modality, one in recall.items()},
         "recall_interval": {modality: [one.low, one.high] for modality, one in recall.items()},
         "recall_state": {modality: one.state for modality, one in recall.items()},
-        "exact": all(part.ann_index is None for part in snapshot.parts),
+        "exact": not any(part.ann_index and part.ann_index.can_answer for part in snapshot.parts),
         "delta": int(snapshot.delta.live.sum()),
         "segments": [_describe(part) for part in snapshot.parts],
         "domain": collection.catalog.extensions().get(DOMAIN_EXTENSION),

@@ -34,6 +34,7 @@ from twinlens.index.vectors.arrays import Floats
 from twinlens.index.vectors.rabitq_setup import rabitq_obstacle
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
+from twinlens.serving.routes.collections import _warn
 
 WORLD = World()
 COUNT = 6000
@@ -172,7 +173,9 @@ def test_a_machine_without_the_library_answers_exactly_and_says_so(
         assert len(told) == 1
         stats = read_stats(reader)
         assert stats["recall"] == {"image": 1.0, "text": 1.0}
+        assert stats["exact"]
         assert stats["segments"][0]["obstacle"] == NO_LIBRARY
+        assert NO_LIBRARY in str(_warn(stats))
         assert any(NO_LIBRARY in line for line in describe_segment(stats["segments"][0]))
         answer = search_collection(reader, queries[:1], SearchOptions(explain=True))
         assert answer.path["parts"][0]["path"] == "exact"
