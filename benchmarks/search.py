@@ -1,14 +1,15 @@
 """Search at 200k x 512: exact and indexed, on text queries, against stock FAISS and other stores.
 
-    python benchmarks/search.py [--quick] [--json FILE] [PART ...]
+    python benchmarks/search.py [--quick] [--json FILE] [--keep DIR] [PART ...]
 
 One thread, CPU seconds, contenders in turn within one process; a query's cost is that of
 `Collection.search` in full: check for commits, filter, index, re-ranking, metadata of the hits.
 Queries are texts that lie off the distribution of the images, which is what makes them hard.
 
-Parts: exact, kinds, filters, updates, which run when none is named; and by name alone peers
-(usearch, LanceDB, pgvector, milvus-lite, where they are installed), real (needs TWINLENS_DATA) and
-million.
+Parts: exact, kinds, filters, updates, which run when none is named; and by name alone lists (4-bit
+lists beside graphs and beside bare rabitqlib), peers (usearch, LanceDB, pgvector, milvus-lite,
+where they are installed), real (needs TWINLENS_DATA) and million. FAISS's graph takes minutes to
+build: with `--keep DIR`, `lists` finds that of an earlier run there.
 `--quick` takes 60k rows: ratios to a full scan are smaller there.
 """
 
@@ -26,6 +27,7 @@ from pathlib import Path
 from report import Report
 from searching.filters import compare_filters
 from searching.kinds import compare_exact, compare_kinds
+from searching.lists import compare_lists
 from searching.million import measure_million
 from searching.peers import compare_stores
 from searching.real import measure_real
@@ -40,9 +42,10 @@ ON_ONE_STAGE: dict[str, Callable[[Stage], None]] = {
     "kinds": compare_kinds,
     "filters": compare_filters,
     "updates": rehearse_updates,
+    "lists": compare_lists,
     "peers": compare_stores,
 }
-LONG = ("peers", "real", "million")
+LONG = ("lists", "peers", "real", "million")
 
 
 def main() -> None:
@@ -52,7 +55,7 @@ def main() -> None:
     parts = arguments.parts or [part for part in ON_ONE_STAGE if part not in LONG]
     with tempfile.TemporaryDirectory() as place:
         if staged := [part for part in ON_ONE_STAGE if part in parts]:
-            _run_staged(report, staged, Path(place), quick=arguments.quick)
+            _run_staged(report, staged, Path(place), arguments)
         if "real" in parts:
             measure_real(report, Path(place), quick=arguments.quick)
         if "million" in parts:
@@ -60,9 +63,12 @@ def main() -> None:
     report.finish(arguments.json)
 
 
-def _run_staged(report: Report, parts: list[str], place: Path, *, quick: bool) -> None:
-    world = make_world(60_000, 1000) if quick else make_world(200_000, 2000)
+def _run_staged(
+    report: Report, parts: list[str], place: Path, arguments: argparse.Namespace
+) -> None:
+    world = make_world(60_000, 1000) if arguments.quick else make_world(200_000, 2000)
     stage = fill(report, world, place)
+    stage.keep = arguments.keep
     with stage.writer:
         if "kinds" not in parts and set(parts) & {"filters", "updates"}:
             optimise(stage.writer, IndexPlan("ivf-sq8"))
@@ -76,6 +82,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="60k rows, fewer images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep built graphs here")
     parts = list(dict.fromkeys([*ON_ONE_STAGE, *LONG]))
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     arguments = parser.parse_args()

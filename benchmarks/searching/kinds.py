@@ -12,7 +12,7 @@ import numpy as np
 from report import Report, time_interleaved
 from worlds.embeddings import World
 
-from searching.stage import STOCK_THRESHOLD, K, Stage, ask_each, measure_recall, searcher
+from searching.stage import BLOCK, STOCK_THRESHOLD, K, Stage, ask_each, measure_recall, searcher
 from twinlens.index.ann.ann_index import _draw
 from twinlens.index.ann.candidates import IndexParams
 from twinlens.index.maintenance import IndexPlan, optimise
@@ -20,7 +20,6 @@ from twinlens.index.stats import read_stats
 from twinlens.index.vectors.faiss_setup import load_faiss
 
 PLANS = [("sq8", 0.95), ("projected-sq8", 0.95), ("ivf-sq8", 0.99), ("ivf-sq8", 0.95)]
-BLOCK = 20  # queries in a row: what a throughput is of
 PROBES = (2, 4, 8, 16, 32, 64, 128, 256)
 
 

@@ -1,7 +1,8 @@
 """One million rows, once: what it takes to build, to hold and to ask.
 
 Rows are made piece by piece, and the questions are asked by a process of their own, so that neither
-the world nor the build is in the memory that is told.
+the world nor the build is in the memory that is told. The first search has its own process too, as
+on the command line: above a later one it opens the collection, and checks what it reads.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from searching.stage import K, measure_recall, true_answers
 from twinlens.index.collection import Collection
 from twinlens.index.maintenance import IndexPlan, optimise, store_sample
 from twinlens.index.stats import read_stats
+from twinlens.index.vectors.faiss_setup import load_faiss
+from twinlens.index.vectors.rabitq_setup import rabitq_obstacle
 from twinlens.index.writer import Writer, create_collection
 
 PIECE = 40_000
@@ -33,10 +36,16 @@ def measure_million(report: Report, place: Path, count: int) -> None:
     _build(report, folder, count, text_queries[::2])
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
+        first = pool.apply(_ask_once, (folder, text_queries[1]))
+    report.row(what=f"{count:,} rows: the first search of a process", **first)
+    report.bar("million_first_search_ms", first["ms"], 1000.0, first["ms"] <= 1000)
+    with context.Pool(1) as pool:
         told = pool.apply(_ask, (folder, image_queries, text_queries[1::2]))
     report.row(what=f"{count:,} rows: asked", **told)
     holds = told["p99_ms"] <= 10 and told["text_recall"] >= 0.945
     report.bar("million_p99_ms_at_text_recall_0.95", told["p99_ms"], 10.0, holds)
+    quick = told["ms"] <= 0.6 and told["text_recall"] >= 0.945
+    report.bar("million_cpu_ms_at_text_recall_0.95", told["ms"], 0.6, quick)
 
 
 def _build(report: Report, folder: Path, count: int, sample: Any) -> None:
@@ -67,6 +76,20 @@ def _build(report: Report, folder: Path, count: int, sample: Any) -> None:
             rss_gb=_peak_gb(),
             disk_gb=stats["bytes"] / 1e9,
         )
+
+
+def _ask_once(folder: Path, text: Any) -> dict[str, float]:
+    """Open, and search once, then again; the libraries are loaded before."""
+    load_faiss()
+    rabitq_obstacle()
+    wall, spent = time.perf_counter(), time.process_time()
+    with Collection(folder) as reader:
+        reader.search(text, K)
+        cpu, taken = time.process_time() - spent, time.perf_counter() - wall
+        spent = time.process_time()
+        reader.search(text, K)
+        again = time.process_time() - spent
+    return {"ms": 1000 * cpu, "wall_ms": 1000 * taken, "again_ms": 1000 * again}
 
 
 def _ask(folder: Path, images: Any, texts: Any) -> dict[str, float]:

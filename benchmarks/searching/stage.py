@@ -17,6 +17,7 @@ from twinlens.index.maintenance import store_sample
 from twinlens.index.writer import Writer, create_collection
 
 K = 10
+BLOCK = 20  # queries in a row: what a throughput is of
 PIECE = 50_000  # rows written at a time
 STOCK_THRESHOLD = 128_000  # FAISS 1.15's own value
 
@@ -30,6 +31,7 @@ class Stage:
     texts: Rows
     writer: Writer
     place: Path
+    keep: Path | None = None  # a folder for what other runs need not build again
 
     @property
     def collection(self) -> Collection:

@@ -20,7 +20,13 @@ from twinlens.errors import CollectionError, ConflictError, InputError, NotFound
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
-from twinlens.index.snapshot import SegmentView, Snapshot, open_index
+from twinlens.index.snapshot import (
+    CHECK_AFTER,
+    SegmentView,
+    Snapshot,
+    check_in_background,
+    open_index,
+)
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.delta import Delta
@@ -62,6 +68,7 @@ class Collection:
         self._loading = threading.Lock()
         self._loader: threading.Thread | None = None
         self._failed_generation = -1
+        self._uses = 0
         self._seen = self._catalog.version()
         self._snapshot = self._load(None)
 
@@ -189,6 +196,9 @@ class Collection:
 
     def snapshot(self) -> Snapshot:
         """Return the newest searchable state."""
+        self._uses += 1
+        if self._uses == CHECK_AFTER:
+            check_in_background(self._snapshot)
         if self._catalog.version() != self._seen:
             self._advance()
         return self._snapshot
@@ -209,10 +219,7 @@ class Collection:
 
     def warm(self) -> None:
         """Check and load all data that searches use, so that the first search is not slow."""
-        snapshot = self.snapshot()
-        for part in snapshot.parts:
-            part.segment.verify()
-        snapshot.search(np.eye(1, snapshot.head.dim, dtype=np.float32), 1)
+        self._snapshot.warm()
 
     def close(self) -> None:
         """Release files and the connection."""
@@ -272,10 +279,9 @@ class Collection:
             segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
             if check:
                 segment.verify()
-            ann_index = open_index(self.folder, row, part)
-            size = 4 * changes.head.dim * row.rows
+            size, ann_index = 4 * changes.head.dim * row.rows, open_index(self.folder, row, part)
             resident = size <= left
-            left -= size if resident else 0
+            left -= size * resident
             parts.append(SegmentView(segment, None, ann_index, resident))
         empty = Snapshot(changes.head, tuple(parts), Delta.empty(changes.head.dim), 0, 0)
         return empty.absorb(changes)

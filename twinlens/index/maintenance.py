@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from twinlens.errors import InputError
-from twinlens.index.ann.ann_index import AnnIndex, build_index
-from twinlens.index.ann.kinds import find_kind
+from twinlens.errors import CollectionError, InputError
+from twinlens.index.ann.ann_index import build_index
+from twinlens.index.ann.kinds import KINDS, find_kind, find_obstacle, require_kind
 from twinlens.index.ann.policy import MEMORY_SHARE, available_memory, choose_kinds
 from twinlens.index.ann.recall import Sample, true_sample
 from twinlens.index.ann.samples import TextSample
@@ -25,6 +25,7 @@ from twinlens.index.ann.tuner import DEFAULT_TARGET
 from twinlens.index.snapshot import EXACT_ROWS, SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.compaction import SegmentState, has_many_dead
+from twinlens.index.storage.durable import check_hashes
 from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.storage.segment import Segment
 from twinlens.index.storage.transaction import Transaction
@@ -54,7 +55,7 @@ class IndexPlan:
 def check_plan(plan: IndexPlan) -> None:
     """Raise if a plan is invalid, before any work."""
     if plan.kind not in {"auto", "exact"}:
-        find_kind(plan.kind)
+        require_kind(plan.kind)
     if not 0.5 <= plan.target <= 0.999:
         raise InputError(f"target is {plan.target}; it must be 0.5 to 0.999", field="target")
 
@@ -141,8 +142,14 @@ def _largest_first(snapshot: Snapshot) -> list[SegmentView]:
 
 
 def _plan_of(row: IndexRow) -> IndexPlan:
-    """Return the plan of an index; version 0.1 did not store the requested kind."""
-    asked = row.settings.get(ASKED, row.kind if find_kind(row.kind).is_graph else "auto")
+    """Return the plan of an index; a kind that cannot be built here makes it `auto`.
+
+    Version 0.1 did not store the requested kind.
+    """
+    is_graph = row.kind in KINDS and find_kind(row.kind).is_graph
+    asked = row.settings.get(ASKED, row.kind if is_graph else "auto")
+    if asked not in {"auto", "exact"} and find_obstacle(asked) is not None:
+        asked = "auto"
     return IndexPlan(asked, float(row.tuning["target"]))
 
 
@@ -154,7 +161,8 @@ def repair(writer: Writer) -> list[str]:
             if row.index is None or _is_intact(writer, row.index):
                 continue
             before = _plan_of(row.index)
-            plan = IndexPlan(row.index.kind, before.target, asked=before.kind)
+            kind = before.kind if find_obstacle(row.index.kind) else row.index.kind
+            plan = IndexPlan(kind, before.target, asked=before.kind)
             _index_segment(writer, dataclasses.replace(row, index=None), plan, lambda stage: None)
             rebuilt.append(row.index.name)
     return rebuilt
@@ -246,4 +254,9 @@ def _publish(writer: Writer, row: SegmentRow, index: IndexRow | None) -> None:
 
 
 def _is_intact(writer: Writer, row: IndexRow) -> bool:
-    return AnnIndex(writer.folder, row).open() is not None
+    """Return whether no file of an index is damaged; that it can be opened here is not asked."""
+    try:
+        check_hashes(writer.folder / row.name, row.files)
+    except CollectionError:
+        return False
+    return True

@@ -7,13 +7,15 @@ always exactly. Filters and tombstones restrict the rows before the search, neve
 from __future__ import annotations
 
 import functools
+import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from twinlens.errors import InputError
+from twinlens.errors import CollectionError, InputError
 from twinlens.index.ann.ann_index import AnnIndex
 from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
@@ -21,13 +23,16 @@ from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head, SegmentRow
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, Mask, Rids, RowNumbers
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
 from twinlens.index.vectors.gpu import copy_rows
 
 SHOWN_FIELDS = 30
 EXACT_SHARE = 0.02  # of a segment's rows: narrower filters are searched exactly
+CHECK_AFTER = 50  # searches of one reader, after which the rest is checked in the background
 EXACT_ROWS = 2048  # rows, which are searched exactly whatever their share
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,9 @@ class SegmentView:
     @property
     def is_exact(self) -> bool:
         """Whether an unfiltered search compares every live row."""
-        if self.ann_index is None or self.ann_index.damage or self._is_narrow(self.live_count):
+        if self.ann_index is None or not self.ann_index.can_answer:
+            return True
+        if self._is_narrow(self.live_count):
             return True
         share = self.live_count / len(self.segment)
         return self.is_stale and choose_params(self.ann_index.tuning.filtered, share) is None
@@ -98,6 +105,8 @@ class SegmentView:
         allowed, count = self.allowed(tree)
         if not count:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        if self.live is not None:
+            self.segment.verify_rids()  # deleted rows were found by them
         k = min(k, count)
         narrow = self._is_narrow(count)
         found = None
@@ -108,11 +117,20 @@ class SegmentView:
         if found is None and allowed is None and not narrow:
             found = self._search_device(queries, k)
         if found is None:
-            # A few scattered rows are read from the mapped file, without copying all into memory.
-            rows = self.segment.matrix(self.resident and (not narrow or self.ann_index is None))
-            found = top_k(queries, rows, k, allowed)
+            found = top_k(queries, self._rows(allowed, narrow), k, allowed)
         scores, places = found
+        self.segment.verify_rids()
+        if places.min() >= 0:
+            return scores, self.segment.rids[places]
         return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
+
+    def _rows(self, allowed: Mask | None, narrow: bool) -> Floats | Halves:
+        """Return the rows for an exact search, of which the allowed ones were checked."""
+        if narrow and allowed is not None and self.ann_index is not None:
+            # A few scattered rows are read from the mapped file, without copying all into memory.
+            self.segment.verify_rows(np.flatnonzero(allowed))
+            return self.segment.embeddings
+        return self.segment.matrix(self.resident and (not narrow or self.ann_index is None))
 
     def _search_device(self, queries: Floats, k: int) -> tuple[Floats, RowNumbers] | None:
         """Return the GPU's exact answers, or None if the CPU has to search."""
@@ -164,6 +182,14 @@ class Snapshot:
         scores = np.concatenate([one[0] for one in found], axis=1)
         return best(scores, np.concatenate([one[1] for one in found], axis=1), k)
 
+    def warm(self) -> None:
+        """Check and load all data that searches use."""
+        for part in self.parts:
+            part.segment.verify()
+            if part.ann_index is not None:
+                part.ann_index.warm()
+        self.search(np.eye(1, self.head.dim, dtype=np.float32), 1)
+
     def select(self, tree: Filter | None) -> Iterator[tuple[Rids, Mask]]:
         """Yield the rids of each part with one flag per row: live and satisfying the filter."""
         for part in self.parts:
@@ -179,7 +205,9 @@ class Snapshot:
         for part in self.parts:
             place = int(part.segment.place_of(wanted)[0])
             if place >= 0:
-                row: Floats = part.segment.matrix(False)[place].astype(np.float32)
+                part.segment.verify_rids()
+                part.segment.verify_rows(np.array([place]))
+                row: Floats = part.segment.embeddings[place].astype(np.float32)
                 return row
         place = int(np.searchsorted(self.delta.rids, rid))
         if place < self.delta.count and self.delta.rids[place] == rid:
@@ -230,3 +258,15 @@ def open_index(folder: Path, row: SegmentRow, part: SegmentView | None) -> AnnIn
     if part and part.ann_index and part.ann_index.row.name == row.index.name:
         return part.ann_index
     return AnnIndex(folder, row.index)
+
+
+def check_in_background(snapshot: Snapshot) -> None:
+    """Check what no search has read yet: a reader that lives on pays for each block but once."""
+
+    def check() -> None:
+        try:
+            snapshot.warm()
+        except CollectionError as error:
+            log.error("%s", error.message)  # a search that reads the damage raises
+
+    threading.Thread(target=check, name="collection-check", daemon=True).start()

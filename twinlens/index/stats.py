@@ -38,7 +38,7 @@ def read_stats(collection: Collection) -> dict[str, Any]:
         "recall": {modality: one.value for modality, one in recall.items()},
         "recall_interval": {modality: [one.low, one.high] for modality, one in recall.items()},
         "recall_state": {modality: one.state for modality, one in recall.items()},
-        "exact": all(part.ann_index is None for part in snapshot.parts),
+        "exact": not any(part.ann_index and part.ann_index.can_answer for part in snapshot.parts),
         "delta": int(snapshot.delta.live.sum()),
         "segments": [_describe(part) for part in snapshot.parts],
         "domain": collection.catalog.extensions().get(DOMAIN_EXTENSION),
@@ -96,7 +96,11 @@ def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
     if tuning is None:
         yield f"{segment['name']}: {segment['rows']} rows, exact"
         return
-    params, kind = tuning["params"], f"{segment['index']} ({segment['settings']['factory']})"
+    params, settings = tuning["params"], segment["settings"]
+    codes = settings["factory"]
+    if "codes" in settings:
+        codes = f"{settings['codes']}; under filters {codes}"
+    kind = f"{segment['index']} ({codes})"
     yield f"{segment['name']}: {segment['rows']} rows, {kind}, tuned to {tuning['target']}"
     yield (
         f"  probe {params['probe']}, {params['expansion']} candidates per answer,"
@@ -109,6 +113,8 @@ def describe_segment(segment: dict[str, Any]) -> Iterator[str]:
         yield f"  {modality}: {one['value']:.4f} ({reach}) on {one['queries']} held-out queries"
     if segment.get("stale"):
         yield "  stale: too many of the measured answers are deleted; `compact` measures again"
+    if segment.get("obstacle"):
+        yield f"  cannot be opened here, searched exactly: {segment['obstacle']}"
     if segment.get("damage"):
         yield f"  damaged, searched exactly until `verify --repair`: {segment['damage']}"
 
@@ -128,5 +134,9 @@ def _describe(part: SegmentView) -> dict[str, Any]:
             "settings": index.settings,
             "tuning": dataclasses.asdict(part.ann_index.tuning),
         }
-        described |= {"damage": part.ann_index.damage, "stale": part.is_stale}
+        described |= {
+            "damage": part.ann_index.damage,
+            "obstacle": part.ann_index.obstacle,
+            "stale": part.is_stale,
+        }
     return described

@@ -148,23 +148,41 @@ def _flip(path: Path, at: int) -> None:
 def test_an_intact_collection_verifies(sound: Path) -> None:
     verdict = verify_collection(sound)
     assert verdict.is_sound
-    assert (verdict.items, verdict.files) == (78, 5)
+    assert (verdict.items, verdict.files) == (78, 6)
 
 
 def test_a_flipped_byte_in_a_segment_is_detected_and_never_used_in_an_answer(
     sound: Path, tmp_path: Path
 ) -> None:
+    """A search reads embeddings and rids, one with a filter the columns; the rest stays unread."""
     rng = random.Random(3)
-    names = [path.relative_to(sound) for path in sound.glob("seg-*/*")]
-    assert len(names) == 3
-    for number in range(60):
+    query = np.ones(16)
+    with Collection(sound) as reader:
+        truth = reader.search(query, k=3)
+    names = sorted(path.relative_to(sound) for path in sound.glob("seg-*/*"))
+    assert [name.name for name in names] == [
+        "columns.bin",
+        "embeddings.npy",
+        "embeddings.sums.npy",
+        "rids.npy",
+    ]
+    for number in range(80):
         place = tmp_path / f"copy{number}"
         shutil.copytree(sound, place)
-        name = names[number % 3]
+        name = names[number % 4]
         _flip(place / name, rng.randrange((place / name).stat().st_size))
         assert any(str(name.parent) in fault for fault in verify_collection(place).faults)
-        with pytest.raises(CollectionError, match="damaged"), Collection(place) as reader:
-            reader.search(np.ones(16), k=3)
+        with Collection(place) as reader:
+            if name.name in {"embeddings.npy", "rids.npy"}:
+                with pytest.raises(CollectionError, match="damaged"):
+                    reader.search(query, k=3)
+                continue
+            assert reader.search(query, k=3) == truth
+            if name.name == "columns.npz":
+                with pytest.raises(CollectionError, match="damaged"):
+                    reader.search(query, k=3, filter="n >= 0")
+            with pytest.raises(CollectionError, match="damaged"):
+                reader.warm()
 
 
 @pytest.mark.parametrize("cut", ["shorter", "longer", "missing"])

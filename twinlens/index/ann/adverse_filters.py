@@ -75,5 +75,6 @@ def _measure_each(
     for place in range(len(found)):
         one = sample.part(slice(place, place + 1))
         probe = index.probe_for(one.queries, params.probe, per_list, enough)
-        found[place] = find_shares(index, one, probe, (params.expansion,), allowed)[0, 0]
+        shares = find_shares(index, one, probe, (params.expansion,), allowed, filtered=True)
+        found[place] = shares[0, 0]
     return found

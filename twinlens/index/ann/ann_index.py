@@ -1,7 +1,7 @@
-"""The FAISS index of a segment: built beside it, opened when first needed, verified by its hash.
+"""The index of a segment: built beside it, opened when first needed, its files verified by hash.
 
-It is derived data. If it is damaged or missing, its segment is searched exactly and reports the
-damage; the index is never the only copy of anything.
+It is derived data. If it is damaged or missing, or of a kind that cannot be opened on this machine,
+its segment is searched exactly and says why; the index is never the only copy of anything.
 """
 
 from __future__ import annotations
@@ -18,22 +18,37 @@ import numpy.typing as npt
 
 from twinlens.errors import TwinlensError
 from twinlens.index.ann.answers import TrueAnswers, load_answers, lost_shares, save_answers
-from twinlens.index.ann.candidates import INDEX_NAME, TUNED_K, Candidates, IndexParams
-from twinlens.index.ann.filtered_params import FilteredParams, choose_params
-from twinlens.index.ann.kinds import PROJECTED_DIM, IndexKind, find_kind
-from twinlens.index.ann.recall import Recall, Sample, fitting_part, true_sample, withheld_rows
-from twinlens.index.ann.tuner import Tuning, tune
-from twinlens.index.storage.durable import check_hashes, fresh_name, publish_folder
+from twinlens.index.ann.candidates import (
+    TUNED_K,
+    Candidates,
+    IndexParams,
+    read_list_of_row,
+)
+from twinlens.index.ann.filtered_params import choose_params
+from twinlens.index.ann.kinds import PROJECTED_DIM, IndexKind, find_kind, find_obstacle
+from twinlens.index.ann.rabitq_lists import RabitqLists
+from twinlens.index.ann.recall import Sample, fitting_part, true_sample, withheld_rows
+from twinlens.index.ann.stored_index import open_index, save_index, tuning_from
+from twinlens.index.ann.tuner import tune
+from twinlens.index.storage.durable import fresh_name, publish_folder
 from twinlens.index.storage.records import IndexRow
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
+from twinlens.index.vectors.exact import rescore
 from twinlens.index.vectors.faiss_setup import load_faiss, num_gpus
 from twinlens.index.vectors.gpu import add_blocks
-from twinlens.index.vectors.space import Space, centred_space, identity_space, projected_space
+from twinlens.index.vectors.space import (
+    Space,
+    centred_space,
+    identity_space,
+    projected_space,
+)
 
 TRAIN_ROWS_PER_LIST = 100  # more rows do not improve the centres
 TRAIN_ROUNDS = 10
 BLOCK = 16_384
+
+UNREADABLE = (TwinlensError, RuntimeError, OSError)  # what opening a damaged file raises
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +60,11 @@ class AnnIndex:
         self.row = row
         self.tuning = tuning_from(row.tuning)
         self.damage: str | None = None
+        self.obstacle = find_obstacle(row.kind)  # why this machine cannot open it, or None
         self._folder = root / row.name
         self._lock = threading.Lock()
         self._open: Candidates | None = None
+        self._is_told = False  # whether the obstacle was logged
         self._answers: tuple[TrueAnswers | None] | None = None
 
     def search(
@@ -57,10 +74,16 @@ class AnnIndex:
         index = self.open()
         if index is None:
             return None
-        params = self._params(index, queries, k, allowed, filtered)
-        if params is None:
+        try:
+            params = self._params(index, queries, k, allowed, filtered)
+            if params is None:
+                return None
+            places = index.propose_for(queries, k, params, allowed, filtered=filtered)
+        except UNREADABLE as error:  # what serves filters is opened by the first of them
+            self._report(error)
             return None
-        found = index.find(queries, segment.matrix(False), k, params, allowed)
+        segment.verify_rows(places)
+        found = rescore(queries, segment.embeddings, places, k)
         # The caller guarantees k rows: an incomplete result must not be returned.
         return None if found[1].min() < 0 else found
 
@@ -69,20 +92,51 @@ class AnnIndex:
     ) -> tuple[IndexParams, int] | None:
         """Return the parameters that `search` uses and the number of lists, 0 without lists."""
         index = self.open()
-        params = None if index is None else self._params(index, queries, k, allowed, filtered)
+        try:
+            params = None if index is None else self._params(index, queries, k, allowed, filtered)
+        except UNREADABLE as error:
+            self._report(error)
+            return None
         return None if index is None or params is None else (params, index.list_count)
 
     def open(self) -> Candidates | None:
-        """Check and map the index once; if it is damaged, return None and set `damage`."""
-        with self._lock:
-            if self._open is None and self.damage is None:
-                try:
-                    check_hashes(self._folder, self.row.files)
-                    self._open = Candidates.load(self._folder, self.row.kind)
-                except (TwinlensError, RuntimeError, OSError) as error:
-                    self.damage = str(error)
-                    log.error("%s: searching exactly until it is rebuilt", error)
-            return self._open
+        """Check and open the index once; if that is impossible, return None and say why once."""
+        if self._open is None and self.damage is None and not self._is_told:
+            with self._lock:
+                self._try_to_open()
+        return self._open
+
+    def warm(self) -> None:
+        """Check and open all of its files, so that no first search is slow."""
+        index = self.open()
+        try:
+            if index is not None:
+                _ = index.index
+        except UNREADABLE as error:
+            self._report(error)
+
+    def _try_to_open(self) -> None:
+        if self._open is not None or self.damage is not None or self._is_told:
+            return
+        if self.obstacle is not None:
+            self._is_told = True
+            log.warning("%s: searching exactly: %s", self._folder, self.obstacle)
+            return
+        try:
+            self._open = open_index(self._folder, self.row)
+        except UNREADABLE as error:
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        """Note damage, after which the segment is searched exactly."""
+        self._open = None
+        self.damage = str(error)
+        log.error("%s: searching exactly until it is rebuilt", error)
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether the index can be opened here and is not known to be damaged."""
+        return self.damage is None and self.obstacle is None
 
     def lost_shares(self, live: Mask) -> dict[str, float]:
         """Return the share of measured answers that are deleted, by modality."""
@@ -129,7 +183,9 @@ def build_index(
         live = known
         samples = {name: true_sample(one.queries, rows, live=live) for name, one in samples.items()}
     space = _fit_space(kind, rows, samples, np.flatnonzero(known))
-    index = Candidates(kind_name, _train_and_add(kind, rows, space, withheld), space)
+    stored = _train_and_add(kind, rows, space, withheld)
+    codes = _encode(stored, rows, space) if kind.has_rabitq else None
+    index = Candidates(kind_name, stored, space, codes)
     tuning = tune(index, rows, samples, target, fitted=kind.space == "projected", live=live)
     if tuning is None:
         return None
@@ -137,41 +193,15 @@ def build_index(
         index.add(rows, withheld)
 
     def fill(folder: Path) -> None:
-        load_faiss().write_index(index.stored, str(folder / INDEX_NAME))
-        space.save(folder)
+        save_index(folder, index)
         save_answers(folder, samples)
 
     name = fresh_name("idx")
     files = publish_folder(root, name, fill)
     settings = {"factory": kind.factory(len(rows), space.dim), "space": kind.space}
+    if codes is not None:
+        settings["codes"] = codes.name
     return IndexRow(name, kind_name, files, settings, dataclasses.asdict(tuning))
-
-
-def tuning_from(raw: Mapping[str, Any]) -> Tuning:
-    """Return the tuning that `dataclasses.asdict` serialised."""
-    return Tuning(
-        IndexParams(**_read_params(raw)),
-        raw["target"],
-        {name: _read_recall(one) for name, one in raw["recall"].items()},
-        raw["milliseconds"],
-        tuple(
-            FilteredParams(
-                one["share"], IndexParams(**found) if (found := _read_params(one)) else None
-            )
-            for one in raw.get("filtered", ())  # if missing, filtered searches are exact
-        ),
-        raw.get("confidence", 0.95),  # what 0.1 stated
-    )
-
-
-def _read_recall(raw: Mapping[str, Any]) -> Recall:
-    return Recall(raw["value"], raw["low"], raw["high"], raw["queries"])
-
-
-def _read_params(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters, which collections written by 0.1 call `dials`."""
-    found: Mapping[str, Any] = (raw["params"] if "params" in raw else raw["dials"]) or {}
-    return {name: found[name] for name in ("probe", "expansion") if name in found}
 
 
 def _fit_space(
@@ -219,6 +249,14 @@ def _train_and_add(
             yield space.map_rows(rows[start : start + BLOCK])
 
     return add_blocks(index, blocks, has_kernels=kind.on_gpu)
+
+
+def _encode(index: Any, rows: npt.NDArray[Any], space: Space) -> RabitqLists:
+    """Return 4-bit codes of the rows of an inverted file, in the same lists."""
+    centres = index.quantizer.reconstruct_n(0, index.nlist)
+    return RabitqLists.build(
+        lambda part: space.map_rows(rows[part]), centres, read_list_of_row(index)
+    )
 
 
 def _add_numbered(index: Any, rows: npt.NDArray[Any], space: Space, numbers: RowNumbers) -> Any:

@@ -1,4 +1,4 @@
-"""A FAISS index with its space and parameters: proposes candidate rows for queries.
+"""An index with its space and parameters: proposes candidate rows for queries.
 
 Search parameters are passed with each call and the shared index is never changed, so it can be
 searched from any number of threads.
@@ -7,14 +7,15 @@ searched from any number of threads.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from twinlens.index.ann.kinds import IndexKind, find_kind
+from twinlens.index.ann.rabitq_lists import RabitqLists
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers
 from twinlens.index.vectors.exact import rescore
 from twinlens.index.vectors.faiss_setup import load_faiss
@@ -34,45 +35,59 @@ class IndexParams:
 
 
 class Candidates:
-    """An open FAISS index.
+    """An open index: a FAISS index, and 4-bit codes if its kind has them.
 
-    If rows were added in another order than their numbers it is an `IndexIDMap`, which plain FAISS
-    reads. Here the inner index is searched and the numbers are translated in NumPy: FAISS's own
-    translation starts a team of threads for each query.
+    If rows were added in another order than their numbers the FAISS index is an `IndexIDMap`, which
+    plain FAISS reads. Here the inner index is searched and the numbers are translated in NumPy:
+    FAISS's own translation starts a team of threads for each query.
+
+    With `codes`, the FAISS index has the same lists and serves searches with a filter; then
+    `stored` may be a function that opens it when it is first needed.
     """
 
-    def __init__(self, kind_name: str, index: Any, space: Space) -> None:
+    def __init__(
+        self, kind_name: str, stored: Any, space: Space, codes: RabitqLists | None = None
+    ) -> None:
         self.kind_name = kind_name
         self.kind: IndexKind = find_kind(kind_name)
-        self.stored = index
-        self.index = index
-        self._row_of_place: RowNumbers | None = None
-        if isinstance(index, load_faiss().IndexIDMap):
-            self.index = load_faiss().downcast_index(index.index)
-            self._read_order()
         self.space = space
+        self.codes = codes
+        self._open: Callable[[], Any] = stored if callable(stored) else lambda: stored
+        self._row_of_place: RowNumbers | None = None
         self._known_params: dict[tuple[int, int], Any] = {}
+
+    @functools.cached_property
+    def stored(self) -> Any:
+        """The FAISS index as it is written."""
+        return self._open()
+
+    @functools.cached_property
+    def index(self) -> Any:
+        """The FAISS index that is searched."""
+        if not isinstance(self.stored, load_faiss().IndexIDMap):
+            return self.stored
+        self._read_order()
+        return load_faiss().downcast_index(self.stored.index)
+
+    @property
+    def count(self) -> int:
+        """The number of rows in the index."""
+        return int(self.index.ntotal) if self.codes is None else self.codes.count
 
     @property
     def probes(self) -> tuple[int, ...]:
         """The values of `probe` worth trying on this index, from cheap to thorough."""
         if self.kind.param != "nprobe":
             return self.kind.probes
-        most = max(1, self.index.nlist // 2)  # beyond this an exact scan is cheaper
+        most = max(1, self.list_count // 2)  # beyond this an exact scan is cheaper
         return tuple(probe for probe in self.kind.probes if probe <= most)
 
     @property
     def list_count(self) -> int:
         """The number of lists; 0 for kinds without lists."""
+        if self.codes is not None:
+            return self.codes.list_count
         return int(self.index.nlist) if self.kind.param == "nprobe" else 0
-
-    @staticmethod
-    def load(folder: Path, kind_name: str) -> Candidates:
-        """Map an index whose bytes were checked; its lists stay in the page cache."""
-        faiss = load_faiss()
-        flags = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY
-        index = faiss.read_index(str(folder / INDEX_NAME), flags)
-        return Candidates(kind_name, index, Space.load(folder))
 
     def find(
         self,
@@ -81,26 +96,52 @@ class Candidates:
         k: int,
         params: IndexParams,
         allowed: Mask | None = None,
+        *,
+        filtered: bool = False,
     ) -> tuple[Floats, RowNumbers]:
         """Return the k best of the proposed rows, scored by their full embeddings `rows`."""
-        count = min(max(k, TUNED_K) * params.expansion, self.index.ntotal)
-        _, places = self.propose(queries, count, params.probe, allowed)
+        places = self.propose_for(queries, k, params, allowed, filtered=filtered)
         return rescore(queries, rows, places, k)
 
+    def propose_for(
+        self,
+        queries: Floats,
+        k: int,
+        params: IndexParams,
+        allowed: Mask | None = None,
+        *,
+        filtered: bool = False,
+    ) -> RowNumbers:
+        """Return the candidates for k answers."""
+        count = min(max(k, TUNED_K) * params.expansion, self.count)
+        return self.propose(queries, count, params.probe, allowed, filtered=filtered)
+
     def propose(
-        self, queries: Floats, count: int, probe: int, allowed: Mask | None = None
-    ) -> tuple[Floats, RowNumbers]:
-        """Return up to `count` candidates per query, best first by approximate scores."""
+        self,
+        queries: Floats,
+        count: int,
+        probe: int,
+        allowed: Mask | None = None,
+        *,
+        filtered: bool = False,
+    ) -> RowNumbers:
+        """Return up to `count` candidates per query, best first by approximate scores.
+
+        `allowed` leaves out deleted rows, and with `filtered` also the rows that a filter excludes.
+        """
         mapped = self.space.map_queries(queries)
+        if self.codes is not None and not filtered:
+            return self.codes.search(mapped, count, probe, allowed)
+        index = self.index
         if allowed is None and self._copy is not None:
-            found = self._copy.search(mapped, count, min(probe, self.index.nlist))
+            found = self._copy.search(mapped, count, min(probe, index.nlist))
             if found is not None:
-                return found
+                return found[1]
         params = self._params(probe, count, self._bits(allowed))
-        scores, places = self.index.search(mapped, count, params=params)
+        places: RowNumbers = index.search(mapped, count, params=params)[1]
         if self._row_of_place is not None:
             places = np.where(places < 0, places, self._row_of_place[places])
-        return scores, places
+        return places
 
     def add(self, rows: npt.NDArray[Any], numbers: RowNumbers) -> None:
         """Add rows by their numbers to an `IndexIDMap`."""
@@ -148,14 +189,7 @@ class Candidates:
 
     @functools.cached_property
     def _list_of_row(self) -> npt.NDArray[np.int32]:
-        faiss = load_faiss()
-        owner = np.zeros(self.index.ntotal, dtype=np.int32)
-        lists = self.index.invlists
-        for number in range(self.index.nlist):
-            size = lists.list_size(number)
-            if size:
-                owner[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
-        return owner
+        return read_list_of_row(self.index)
 
     def _params(self, probe: int, count: int, bits: npt.NDArray[np.uint8] | None) -> Any:
         if bits is not None:
@@ -172,3 +206,15 @@ class Candidates:
         if self.kind.param == "efSearch":
             return faiss.SearchParametersHNSW(efSearch=max(probe, count), **chosen)
         return faiss.SearchParameters(**chosen)
+
+
+def read_list_of_row(index: Any) -> npt.NDArray[np.int32]:
+    """Return the list of each row of an inverted file."""
+    faiss = load_faiss()
+    owner = np.zeros(index.ntotal, dtype=np.int32)
+    lists = index.invlists
+    for number in range(index.nlist):
+        size = lists.list_size(number)
+        if size:
+            owner[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
+    return owner

@@ -1,7 +1,8 @@
 """The kinds of index, in one table: to add one, add a row.
 
 Every kind proposes candidates that are then rescored by their full embeddings; so a kind is a FAISS
-factory string, the space in which it works, and the two parameters that the tuner sets.
+factory string, the space in which it works, and the two parameters that the tuner sets. A kind may
+have 4-bit codes beside its FAISS index, which then serves searches with a filter only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from twinlens.errors import InputError
+from twinlens.errors import InputError, MissingDependencyError
+from twinlens.index.vectors.rabitq_setup import rabitq_obstacle
 
 FLAT_ROWS = 300_000  # of 512 dimensions: up to here a scan at 8 bits per value is fast enough
 PROJECTED_DIM = 128
@@ -28,7 +30,12 @@ class Workload:
     rows: int
     dim: int
     text_sample: bool  # whether a sample of text queries exists
-    fits_memory: bool  # whether codes of 8 bits per value fit
+    memory: float  # bytes for the codes
+
+    @property
+    def fits_memory(self) -> bool:
+        """Whether codes of 8 bits per value fit."""
+        return self.rows * self.dim <= self.memory
 
     @property
     def is_flat(self) -> bool:
@@ -48,12 +55,17 @@ class IndexKind:
     expansions: tuple[int, ...] = ROUGH
     bytes_per_row: Callable[[int], float] = lambda dim: dim
     on_gpu: bool = False  # whether FAISS has kernels for it
+    has_rabitq: bool = False  # whether searches without a filter use 4-bit codes of rabitqlib
     suits: Callable[[Workload], bool] = lambda work: False  # whether `auto` tries it
 
     @property
     def is_graph(self) -> bool:
         """Whether rows are linked to each other: a row in the index makes its own search easier."""
         return self.param == "efSearch"
+
+    def obstacle(self) -> str | None:
+        """Return why indexes of this kind cannot be opened on this machine, or None."""
+        return rabitq_obstacle() if self.has_rabitq else None
 
 
 def _lists(rows: int) -> int:
@@ -64,6 +76,17 @@ def _lists(rows: int) -> int:
 
 # In the order in which `auto` tries suitable kinds.
 KINDS: dict[str, IndexKind] = {
+    "ivf-rabitq4": IndexKind(
+        lambda rows, dim: f"IVF{_lists(rows)},SQ8",
+        "the nearest of ~4 sqrt(n) lists, at 4 bits per value; at 8 under filters",
+        space="centred",
+        param="nprobe",
+        probes=PROBES,
+        expansions=FINE,
+        bytes_per_row=lambda dim: max(64, dim) / 2 + 40,
+        has_rabitq=True,
+        suits=lambda work: work.rows * (max(64, work.dim) / 2 + 40) <= work.memory,
+    ),
     "projected-sq8": IndexKind(
         lambda rows, dim: "SQ8",
         "all rows at 8 bits, projected to the 128 dimensions most relevant to queries",
@@ -89,15 +112,6 @@ KINDS: dict[str, IndexKind] = {
         "all rows at 8 bits per value",
         expansions=FINE,
         suits=lambda work: work.fits_memory,
-    ),
-    "ivf-rabitq": IndexKind(
-        lambda rows, dim: f"IVF{_lists(rows)},RaBitQfs",
-        "the nearest lists at 1 bit per value: for collections larger than memory",
-        space="centred",
-        param="nprobe",
-        probes=PROBES,
-        bytes_per_row=lambda dim: dim / 8 + 8,
-        suits=lambda work: not work.fits_memory,
     ),
     "ivf-pq": IndexKind(
         lambda rows, dim: f"IVF{_lists(rows)},PQ{_quarter(dim)}x4fs",
@@ -131,6 +145,20 @@ def find_kind(name: str) -> IndexKind:
     if name not in KINDS:
         raise InputError(f"kind {name!r} is unknown; known: {list_kinds()}", field="kind")
     return KINDS[name]
+
+
+def find_obstacle(name: str) -> str | None:
+    """Return why an index of this kind cannot be opened here, or None; old kinds are unknown."""
+    if name not in KINDS:
+        return f"this version does not know the kind {name!r}; `twinlens index compact` replaces it"
+    return KINDS[name].obstacle()
+
+
+def require_kind(name: str) -> None:
+    """Raise unless indexes of this kind can be built here."""
+    obstacle = find_kind(name).obstacle()
+    if obstacle is not None:
+        raise MissingDependencyError(f"an index of kind {name} cannot be built: {obstacle}")
 
 
 def _quarter(dim: int) -> int:

@@ -14,12 +14,15 @@ MEMORY_SHARE = 0.5
 
 
 def choose_kinds(rows: int, dim: int, *, text_sample: bool, memory: int | None = None) -> list[str]:
-    """Return the kinds to try, best first; if all fail, the segment is searched exactly."""
+    """Return the kinds to try, best first, of those that can be opened on this machine.
+
+    If all fail, the segment is searched exactly.
+    """
     budget = available_memory() * MEMORY_SHARE if memory is None else memory
     if rows * dim / 512 <= EXACT_ROWS:
         return []
-    work = Workload(rows, dim, text_sample, fits_memory=rows * dim <= budget)
-    return [name for name, kind in KINDS.items() if kind.suits(work)]
+    work = Workload(rows, dim, text_sample, budget)
+    return [name for name, kind in KINDS.items() if kind.suits(work) and kind.obstacle() is None]
 
 
 def available_memory() -> int:

@@ -125,6 +125,8 @@ def find_shares(
     probe: int,
     expansions: tuple[int, ...],
     allowed: Mask | None = None,
+    *,
+    filtered: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Return the share of true answers found, by query and expansion: (n, expansions).
 
@@ -132,11 +134,12 @@ def find_shares(
     proposed.
     """
     extra = int(sample.own is not None)
-    count = min(TUNED_K * expansions[-1], index.index.ntotal - extra)
+    count = min(TUNED_K * expansions[-1], index.count - extra)
     shares = np.empty((len(sample.queries), len(expansions)))
     for start in range(0, len(sample.queries), QUERY_BLOCK):
         part = slice(start, start + QUERY_BLOCK)
-        _, places = index.propose(sample.queries[part], count + extra, probe, allowed)
+        queries = sample.queries[part]
+        places = index.propose(queries, count + extra, probe, allowed, filtered=filtered)
         if sample.own is not None:
             places = _without(places, sample.own[part])
         truth = sample.truth[part]

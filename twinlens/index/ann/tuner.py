@@ -83,7 +83,7 @@ def _tune_filters(search: _Search, target: float) -> Iterator[FilteredParams]:
     share is tuned on a random set of allowed rows, then raised until it also reaches the target on
     rows far from the queries.
     """
-    found = search.cheapest(target)
+    found = search.with_filter().cheapest(target)
     yield FilteredParams(1.0, found[1] if found else None)
     for share in FILTERED_SHARES:
         # A narrower filter needs at least the probe of a wider one.
@@ -101,13 +101,22 @@ class _Search:
         samples: Mapping[str, Sample],
         allowed: Mask | None = None,
         least: int = 0,
+        *,
+        filtered: bool = False,
     ) -> None:
         self._index = index
         self._rows = rows
         self._samples = samples
         self._allowed = allowed
+        self._filtered = filtered
         self._probes = tuple(probe for probe in index.probes if probe >= least)
         self._known: dict[int, dict[int, float]] = {}
+
+    def with_filter(self) -> _Search:
+        """Return a search through what serves filters, if that is another set of codes."""
+        if self._index.codes is None:
+            return self
+        return _Search(self._index, self._rows, self._samples, self._allowed, filtered=True)
 
     def under(self, share: float, least: int) -> _Search:
         """Return a search among a random share of the rows, with probes from `least` up."""
@@ -118,7 +127,7 @@ class _Search:
             name: true_sample(one.queries, self._rows, one.own, allowed)
             for name, one in self._few().items()
         }
-        return _Search(self._index, self._rows, samples, allowed, least)
+        return _Search(self._index, self._rows, samples, allowed, least, filtered=True)
 
     def widen(self, share: float, params: IndexParams, target: float) -> IndexParams | None:
         """Return these parameters, raised until they also suffice for adverse filters."""
@@ -152,7 +161,9 @@ class _Search:
         if probe not in self._known:
             expansions = self._index.kind.expansions
             shares = [
-                find_shares(self._index, one, probe, expansions, self._allowed)
+                find_shares(
+                    self._index, one, probe, expansions, self._allowed, filtered=self._filtered
+                )
                 for one in self._samples.values()
             ]
             self._known[probe] = {
@@ -166,6 +177,8 @@ class _Search:
         spent = []
         for query in next(iter(self._samples.values())).queries[:TIMED_QUERIES]:
             start = time.thread_time()
-            self._index.find(query[None], self._rows, TUNED_K, params, self._allowed)
+            self._index.find(
+                query[None], self._rows, TUNED_K, params, self._allowed, filtered=self._filtered
+            )
             spent.append(time.thread_time() - start)
         return 1000 * float(np.median(spent))

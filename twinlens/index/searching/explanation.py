@@ -41,7 +41,7 @@ def _explain_part(
     if part.ann_index is not None and part.asks_index(count, exact):
         plan = part.ann_index.plan(query[None], min(k, count), allowed, filtered=filtered)
     if plan is None or part.ann_index is None:
-        return {**told, "path": "exact", "scored": count}
+        return {**told, **_why_exact(part), "path": "exact", "scored": count}
     params, lists = plan
     told |= {"path": "index", "index": part.ann_index.row.kind, "filtered": filtered}
     told["reranked"] = min(max(min(k, count), TUNED_K) * params.expansion, len(part.segment))
@@ -50,3 +50,10 @@ def _explain_part(
     elif params.probe:
         told["visited"] = max(params.probe, told["reranked"])
     return told
+
+
+def _why_exact(part: SegmentView) -> dict[str, Any]:
+    """Return why the index of a part cannot be used, if it has one that cannot."""
+    index = part.ann_index
+    reason = None if index is None else index.damage or index.obstacle
+    return {} if reason is None else {"because": reason}

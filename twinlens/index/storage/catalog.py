@@ -27,6 +27,7 @@ from twinlens.index.storage.records import (
     SegmentRow,
     checksum,
     head_from,
+    item_checksum,
     segment_from,
 )
 from twinlens.index.storage.transaction import EXTENSIONS_NOTE, RECORD_PROMISE, Transaction
@@ -271,7 +272,8 @@ class Catalog(Database):
 
     def _item(self, row: Sequence[Any]) -> Item:
         rid, name, version, metadata, crc = row
-        self._check(crc, rid, name, version, metadata)
+        if crc != item_checksum(rid, name, version, metadata):
+            self._check(crc, rid, name, version, metadata)  # raises
         return Item(rid, name, version, orjson.loads(metadata))
 
     def _check(self, crc: int, *fields: Any) -> None:

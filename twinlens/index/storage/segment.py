@@ -1,7 +1,8 @@
 """An immutable folder of embeddings: float16 rows in the order of their rids, and their metadata.
 
 All files are mapped when the segment is opened, so that a compaction may unlink them while it is
-read. No byte is used in an answer before the sha256 of its file was checked once in this process.
+read. No byte is used in an answer before it was checked once in this process: by the sha256 of its
+file, or where only few embeddings are read, of their blocks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from twinlens.errors import CollectionError
 from twinlens.index.query.filters import Filter
+from twinlens.index.storage.block_sums import SUMS_NAME, CheckedBlocks, write_sums
 from twinlens.index.storage.column_file import (
     COLUMNS_NAME,
     OLD_NAME,
@@ -33,6 +35,7 @@ from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers
 
 EMBEDDINGS_NAME = "embeddings.npy"
 RIDS_NAME = "rids.npy"
+ROW_FILES = frozenset({EMBEDDINGS_NAME, SUMS_NAME, RIDS_NAME})  # the others hold metadata
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def write_segment(root: Path, content: Content) -> SegmentRow:
         if start != count:
             raise RuntimeError(f"{start} embeddings for {count} rids: this is a bug")
         rows.flush()
+        write_sums(folder / EMBEDDINGS_NAME)
         np.save(folder / RIDS_NAME, content.rids.astype("<i8"), allow_pickle=False)
         columns = content.columns()
         if columns.count != count:
@@ -91,7 +95,9 @@ class Segment:
         self.rids: Rids = self._view(RIDS_NAME, "<i8", (row.rows,))
         self.embeddings: Halves = self._view(EMBEDDINGS_NAME, "<f2", (row.rows, dim))
         self._lock = threading.Lock()
-        self._verified = False
+        self._sound: set[str] = set()  # files that were checked in full
+        self._checks = {name: threading.Lock() for name in row.files}
+        self._blocks: CheckedBlocks | None = None
         self._columns: Columns | None = None
         self._resident: Floats | None = None
         self._device: DeviceRows | None = None
@@ -102,16 +108,40 @@ class Segment:
 
     def verify(self) -> None:
         """Check every byte of the segment, once per process."""
-        with self._lock:
-            if self._verified:
-                return
-            for name, record in self.row.files.items():
-                if hashlib.sha256(self._maps[name].data).hexdigest() != record.sha256:
+        if len(self._sound) < len(self._maps):
+            self._verify(self._maps)
+
+    def verify_rids(self) -> None:
+        """Check the identities of all rows, once per process."""
+        if RIDS_NAME not in self._sound:
+            self._verify([RIDS_NAME])
+
+    def verify_rows(self, places: RowNumbers) -> None:
+        """Check the embeddings of these rows; -1 is none."""
+        if EMBEDDINGS_NAME in self._sound:
+            return
+        if SUMS_NAME not in self._maps:  # written by a version without them
+            self._verify([EMBEDDINGS_NAME])
+            return
+        self._verify([SUMS_NAME])
+        if self._blocks is None:  # two threads may both read it
+            path, raw = self._folder / EMBEDDINGS_NAME, self._maps[EMBEDDINGS_NAME]
+            self._blocks = CheckedBlocks(path, raw, self._maps[SUMS_NAME])
+        width = self.embeddings.itemsize * self.embeddings.shape[1]
+        header = self.row.files[EMBEDDINGS_NAME].bytes - self.embeddings.nbytes
+        self._blocks.check(header + width * places[places >= 0].ravel(), width)
+
+    def _verify(self, names: Iterable[str]) -> None:
+        for name in [name for name in names if name not in self._sound]:
+            with self._checks[name]:  # a search need not wait for the check of another file
+                if name in self._sound:
+                    continue
+                if hashlib.sha256(self._maps[name].data).hexdigest() != self.row.files[name].sha256:
                     raise CollectionError(
                         f"{self._folder / name} is damaged: its sha256 is not the published one;"
                         " restore the collection from a copy, or build it again in a new folder"
                     )
-            self._verified = True
+                self._sound.add(name)
 
     def select(self, tree: Filter) -> Mask:
         """Return one flag per row: whether it satisfies the filter."""
@@ -123,7 +153,7 @@ class Segment:
 
     def matrix(self, resident: bool) -> Floats | Halves:
         """Return all rows: as float32 held in memory if `resident`, else mapped from disk."""
-        self.verify()
+        self._verify([EMBEDDINGS_NAME])
         if not resident:
             return self.embeddings
         with self._lock:
@@ -133,7 +163,7 @@ class Segment:
 
     def on_device(self, copy: Callable[[Halves], DeviceRows | None]) -> DeviceRows | None:
         """Return all rows on the GPU, copied once, or None without a GPU."""
-        self.verify()
+        self._verify([EMBEDDINGS_NAME])
         with self._lock:
             if not self._device_asked:
                 self._device_asked = True
@@ -149,7 +179,7 @@ class Segment:
 
     def read_columns(self) -> Columns:
         """Return the metadata in columns."""
-        self.verify()
+        self._verify(name for name in self._maps if name not in ROW_FILES)
         with self._lock:
             if self._columns is None:
                 is_old = OLD_NAME in self._maps

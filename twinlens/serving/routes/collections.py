@@ -69,7 +69,8 @@ COLLECTION = component(
         exact=FLAG,
         warning={
             "type": ["string", "null"],
-            "description": "Set if its pictures look unlike what its model knows",
+            "description": "Set if its pictures look unlike what its model knows, or if an index"
+            " cannot be opened by this server, which then searches exactly",
         },
         bytes=COUNT,
         epoch=COUNT,
@@ -252,10 +253,18 @@ async def _describe(served: ServedCollection) -> dict[str, Any]:
         "recall_interval": stats["recall_interval"],
         "recall_state": stats["recall_state"],
         "exact": stats["exact"],
-        "warning": (stats["domain"] or {}).get("warning"),
+        "warning": _warn(stats),
         "bytes": stats["bytes"],
         "epoch": stats["epoch"],
     }
+
+
+def _warn(stats: dict[str, Any]) -> str | None:
+    """Return what a user should know of a collection: strange pictures, an index out of use."""
+    obstacles = {part["obstacle"] for part in stats["segments"] if part.get("obstacle")}
+    told = [f"searched exactly, since an index cannot be opened: {one}" for one in obstacles]
+    domain = (stats["domain"] or {}).get("warning")
+    return "; ".join([*([domain] if domain else []), *sorted(told)]) or None
 
 
 def _answer(body: dict[str, Any], status: int = 200) -> Response:

@@ -1,0 +1,254 @@
+"""Lists at 4 bits beside what they are held to: graphs, and the library that they come from.
+
+Each contender has settings from cheap to thorough. Some texts choose, for each recall, the setting
+that reaches it for the least CPU; then all are asked the others in turn, a block of lone
+texts at a time, and the median block counts. Bare rabitqlib is the same index, called as a library,
+its candidates scored again by NumPy: what is above it is the collection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from worlds.embeddings import Rows
+
+from searching.stage import BLOCK, K, Stage
+from searching.stores import Hnsw, Store, Usearch
+from twinlens.index.ann.ann_index import AnnIndex, _encode, _fit_space, _train_and_add
+from twinlens.index.ann.candidates import Candidates, IndexParams
+from twinlens.index.ann.kinds import PROBES, find_kind
+from twinlens.index.ann.rabitq_lists import LISTS_NAME
+from twinlens.index.collection import Collection
+from twinlens.index.maintenance import IndexPlan, optimise
+from twinlens.index.vectors.exact import top_k
+from twinlens.index.vectors.faiss_setup import load_faiss
+
+KIND = "ivf-rabitq4"
+TARGETS = {0.95: 0.6, 0.99: 0.5}  # of recall, and of HNSW's time
+SETTINGS = tuple((probe, expansion) for expansion in (2, 3, 5) for probe in PROBES[2:15])
+CHOOSING = 400  # texts that choose the settings
+ENOUGH = 0.9975  # dearer settings have nothing to add
+
+
+class Lists(Store):
+    """`Collection.search` in full."""
+
+    label = f"twinlens {KIND}"
+    params = SETTINGS
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        ann_index = collection.snapshot().parts[0].ann_index
+        opened = None if ann_index is None else ann_index.open()
+        if ann_index is None or opened is None or opened.codes is None:
+            raise RuntimeError(f"there is no open index of kind {KIND}")
+        self._ann_index: AnnIndex = ann_index
+        self._opened: Candidates = opened
+        self.codes = opened.codes
+
+    def build(self, rows: Rows, place: Path) -> None:
+        return  # it is there
+
+    def turn(self, param: Any) -> None:
+        tuning = dataclasses.replace(self._ann_index.tuning, params=IndexParams(*param))
+        self._ann_index.tuning = tuning
+
+    def ask(self, text: Rows) -> Sequence[int]:
+        return [int(hit.id[1:]) for hit in self._collection.search(text, K)[0]]
+
+
+class EightBits(Lists):
+    """The lists that serve filters, as an index of their own."""
+
+    label = "twinlens ivf-sq8, the same lists"
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection)
+        self._ann_index._open = Candidates("ivf-sq8", self._opened.index, self._opened.space)
+
+
+class Bare(Store):
+    """The library's own call, and its candidates scored again."""
+
+    label = "rabitqlib and re-ranking"
+    params = SETTINGS
+
+    def __init__(self, lists: Lists, rows: Any) -> None:
+        self._index = lists.codes._index
+        self._rows = rows
+
+    def build(self, rows: Rows, place: Path) -> None:
+        return
+
+    def turn(self, param: Any) -> None:
+        self._probe, self._count = param[0], K * param[1]
+
+    def ask(self, text: Rows) -> Sequence[int]:
+        ids = self._index.search(text[None], self._count, self._probe)[0][0]
+        scores = self._rows[ids].astype(np.float32) @ text
+        found: list[int] = ids[np.argsort(-scores)[:K]].tolist()
+        return found
+
+
+class Call(Bare):
+    """The library's own call alone."""
+
+    label = "rabitqlib's call alone"
+
+    def ask(self, text: Rows) -> Sequence[int]:
+        found: list[int] = self._index.search(text[None], self._count, self._probe)[0][0].tolist()
+        return found[:K]
+
+
+class KeptHnsw(Hnsw):
+    """FAISS's graph, kept in a folder for later runs, with the CPU seconds that it took."""
+
+    def __init__(self, keep: Path | None) -> None:
+        self._keep = keep
+
+    def build(self, rows: Rows, place: Path) -> None:
+        folder = self._keep or place
+        graph, note = folder / f"hnsw-{len(rows)}.faiss", folder / f"hnsw-{len(rows)}.json"
+        if note.exists():
+            self._index = load_faiss().read_index(str(graph))
+            self.cpu = float(json.loads(note.read_text())["cpu_s"])
+            return
+        start = time.process_time()
+        super().build(rows, place)
+        self.cpu = time.process_time() - start
+        folder.mkdir(parents=True, exist_ok=True)
+        load_faiss().write_index(self._index, str(graph))
+        note.write_text(json.dumps({"cpu_s": self.cpu}))
+
+
+@dataclass
+class Entrant:
+    """A contender, and what each of its settings reached: (setting, recall, ms)."""
+
+    store: Store
+    reached: list[tuple[Any, float, float]]
+
+    def setting_for(self, target: float) -> Any:
+        """Return the cheapest setting that reaches a recall, or `...`."""
+        able = [(ms, setting) for setting, recall, ms in self.reached if recall >= target]
+        return min(able, key=lambda one: one[0])[1] if able else ...
+
+
+def compare_lists(stage: Stage) -> None:
+    """Build, choose settings, and race at equal recall; nothing without rabitqlib."""
+    if obstacle := find_kind(KIND).obstacle():
+        stage.report.row(what=f"{KIND}: {obstacle}")
+        return
+    optimise(stage.writer, IndexPlan(KIND))
+    rows = stage.collection.snapshot().parts[0].segment.embeddings
+    stage.collection.warm()
+    with Collection(stage.writer.folder) as other:
+        other.warm()
+        lists = Lists(stage.collection)
+        graph = KeptHnsw(stage.keep)
+        stores: list[Store] = [lists, Bare(lists, rows), EightBits(other), graph]
+        if not Usearch.missing():
+            stores.append(Usearch())
+        truth = [set(row) for row in top_k(stage.texts, rows, K)[1].tolist()]
+        entrants = [_enter(stage, store, truth) for store in stores]
+        for target in TARGETS:
+            _race(stage, entrants, Call(lists, rows), target, truth)
+    _weigh(stage, rows, graph.cpu)
+
+
+def _enter(stage: Stage, store: Store, truth: list[set[int]]) -> Entrant:
+    store.build(stage.world.images, stage.place)
+    reached = []
+    for setting in store.params:
+        store.turn(setting)
+        start = time.process_time()
+        found = [store.ask(text) for text in stage.texts[:CHOOSING]]
+        ms = 1000 * (time.process_time() - start) / CHOOSING
+        recall = _recall(found, truth)
+        reached.append((setting, recall, ms))
+        stage.report.row(what=f"{store.label}, {setting}", ms=ms, recall=recall)
+        if recall >= ENOUGH and not isinstance(setting, tuple):
+            break
+    return Entrant(store, reached)
+
+
+def _race(
+    stage: Stage, entrants: list[Entrant], call: Call, target: float, truth: list[set[int]]
+) -> None:
+    """Ask all that reach the recall the same blocks of texts in turn."""
+    ready = {one.store.label: (one.store, one.setting_for(target)) for one in entrants}
+    for label, (_, setting) in list(ready.items()):
+        if setting is ...:
+            stage.report.row(what=f"at {target}: {label} does not reach it")
+            del ready[label]
+    if Lists.label in ready:
+        ready[call.label] = (call, ready[Lists.label][1])
+    ms, recalls = _run(ready, stage.texts[CHOOSING:], truth[CHOOSING:])
+    for label, (_, setting) in ready.items():
+        stage.report.row(
+            what=f"at {target}: {label} {setting}",
+            ms=ms[label],
+            ratio=ms[label] / ms.get(Hnsw.label, float("nan")),
+            recall=recalls[label],
+        )
+    _hold(stage, target, ms)
+
+
+def _hold(stage: Stage, target: float, ms: dict[str, float]) -> None:
+    """Compare with what is aimed at."""
+    mine = ms.get(Lists.label, float("nan"))
+    for label, most in ((Hnsw.label, TARGETS[target]), (Bare.label, 1.15)):
+        ratio = mine / ms.get(label, float("nan"))
+        stage.report.bar(
+            f"{KIND}_{target}_over_{label}".replace(" ", "_"), ratio, most, ratio <= most
+        )
+    for label in (Call.label, Bare.label):
+        above = 1000 * (mine - ms.get(label, float("nan")))
+        stage.report.bar(f"us_above_{label}_{target}".replace(" ", "_"), above, 60.0, above <= 60)
+
+
+def _run(
+    ready: dict[str, tuple[Store, Any]], texts: Rows, truth: list[set[int]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the median CPU milliseconds a text, and the recall, of each."""
+    spent: dict[str, list[float]] = {label: [] for label in ready}
+    found: dict[str, list[Sequence[int]]] = {label: [] for label in ready}
+    for start in range(0, len(texts) - BLOCK + 1, BLOCK):
+        for label, (store, setting) in ready.items():
+            store.turn(setting)
+            block = texts[start : start + BLOCK]
+            store.ask(block[0])  # what the contender before left in the caches is not its own
+            begun = time.process_time()
+            found[label] += [store.ask(text) for text in block]
+            spent[label].append(1000 * (time.process_time() - begun) / BLOCK)
+    return (
+        {label: statistics.median(values) for label, values in spent.items()},
+        {label: _recall(values, truth) for label, values in found.items()},
+    )
+
+
+def _weigh(stage: Stage, rows: Any, graph: float) -> None:
+    """Compare building alone with building the graph; count the bytes of the codes."""
+    kind, known = find_kind(KIND), np.arange(len(rows))
+    start = time.process_time()
+    space = _fit_space(kind, rows, {}, known)
+    _encode(_train_and_add(kind, rows, space), rows, space)
+    cpu = time.process_time() - start
+    stage.report.row(what=f"build {KIND}; hnsw32 {graph:.0f} s", cpu_s=cpu, ratio=cpu / graph)
+    stage.report.bar(f"build_{KIND}_share_of_hnsw32", cpu / graph, 0.25, cpu <= 0.25 * graph)
+    (path,) = stage.writer.folder.glob(f"idx-*/{LISTS_NAME}")
+    size = path.stat().st_size / len(rows)
+    stage.report.bar("bytes_a_row_of_codes", size, 300.0, size <= 300)
+
+
+def _recall(found: list[Sequence[int]], truth: list[set[int]]) -> float:
+    pairs = zip(found, truth, strict=False)
+    return float(np.mean([len(set(answer) & best) / len(best) for answer, best in pairs]))
