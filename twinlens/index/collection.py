@@ -11,23 +11,27 @@ import logging
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
-from twinlens.index.ann.ann_index import AnnIndex
+from twinlens.index.ann.ann_index import reopen_index
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
+from twinlens.index.query.queries import QueryBundle, embed_queries
 from twinlens.index.snapshot import SegmentView, Snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.delta import Delta
-from twinlens.index.storage.records import Changes, Head, Item, SegmentRow
+from twinlens.index.storage.records import Changes, Head, Item
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, unit_rows
+from twinlens.index.vectors.arrays import Floats
+
+if TYPE_CHECKING:
+    from twinlens.index.query.queries import Queries
 
 MAX_K = 10_000
 GROUP_DEPTH = 4
@@ -50,7 +54,13 @@ class Hit:
 class Collection:
     """A collection on disk, opened for reading by any number of threads and processes."""
 
-    def __init__(self, folder: str | Path, *, resident_bytes: int = RESIDENT_BYTES) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        resident_bytes: int = RESIDENT_BYTES,
+        bundle: str | Path | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self._resident_bytes = resident_bytes
         record = read_record(self.folder)  # before the catalog, which only advances
@@ -65,6 +75,7 @@ class Collection:
         self._failed_generation = -1
         self._seen = self._catalog.version()
         self._snapshot = self._load(None)
+        self._bundle = QueryBundle(bundle or self.head.bundle_source, self.require_bundle)
 
     def __enter__(self) -> Collection:
         return self
@@ -99,25 +110,26 @@ class Collection:
 
     def search(
         self,
-        embeddings: npt.ArrayLike,
+        queries: Queries,
         k: int = 10,
         *,
         filter: str | Filter | None = None,
         threshold: float | None = None,
         exact: bool = False,
     ) -> list[list[Hit]]:
-        """Return the k best items of each query embedding, best first.
+        """Return the k best items of each query, best first.
 
-        Exactly min(k, matches) items that satisfy `filter` are returned; `threshold` then drops
-        those that score below it.
+        A query is a text or an image (a `Path`, encoded bytes, a PIL image, a uint8 array), which
+        the bundle embeds, or a vector; one alone is a list of one. Exactly min(k, matches) items
+        that satisfy `filter` are returned; `threshold` then drops those that score below it.
         """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
         tree = parse_filter(filter) if isinstance(filter, str) else filter
-        queries = unit_rows(embeddings, self._snapshot.head.dim, "query")
+        rows = embed_queries(queries, self._snapshot.head.dim, self._bundle)
         for _ in range(OPEN_ATTEMPTS):
             snapshot = self.snapshot()
-            scores, rids = snapshot.search(queries, k, tree, exact=exact)
+            scores, rids = snapshot.search(rows, k, tree, exact=exact)
             wanted = {rid for rid in rids.ravel().tolist() if rid >= 0}
             items = self._catalog.by_rid(sorted(wanted))
             if len(items) == len(wanted):
@@ -128,7 +140,7 @@ class Collection:
 
     def search_grouped(
         self,
-        embedding: npt.ArrayLike,
+        query: Queries,
         k: int = 10,
         *,
         similarity: float = DUPLICATE_SIMILARITY,
@@ -140,7 +152,7 @@ class Collection:
         Groups the best `GROUP_DEPTH * k` items; with more copies than that, fewer groups remain.
         """
         deep = min(MAX_K, GROUP_DEPTH * k)
-        hits = self.search(embedding, deep, filter=filter, threshold=threshold)[0]
+        hits = self.search(query, deep, filter=filter, threshold=threshold)[0]
         snapshot = self.snapshot()
         items = self._catalog.by_id([hit.id for hit in hits])
         found = [(hit, snapshot.embedding(items[hit.id].rid)) for hit in hits if hit.id in items]
@@ -180,8 +192,7 @@ class Collection:
 
     def require_fields(self, filter: str | Filter) -> None:
         """Refuse a filter that compares a field which no item has."""
-        tree = parse_filter(filter) if isinstance(filter, str) else filter
-        self.snapshot().require_fields(tree)
+        self.snapshot().require_fields(parse_filter(filter) if isinstance(filter, str) else filter)
 
     def snapshot(self) -> Snapshot:
         """Return the newest searchable state."""
@@ -208,8 +219,6 @@ class Collection:
         if self._loader is not None:
             self._loader.join()
         self._catalog.close()
-
-    # --- following the writer --------------------------------------------------------------
 
     def _advance(self, load: bool = True) -> None:
         """Apply new items and tombstones; load new segments in the background."""
@@ -263,7 +272,7 @@ class Collection:
             segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
             if check:
                 segment.verify()
-            ann_index = _open_index(self.folder, row, part)
+            ann_index = reopen_index(self.folder, row, part.ann_index if part else None)
             size = 4 * changes.head.dim * row.rows
             resident = size <= left
             left -= size if resident else 0
@@ -272,18 +281,9 @@ class Collection:
         return empty.absorb(changes)
 
 
-def open_collection(folder: str | Path) -> Collection:
-    """Open a collection for search."""
-    return Collection(folder)
-
-
-def _open_index(folder: Path, row: SegmentRow, part: SegmentView | None) -> AnnIndex | None:
-    """Return the index of a segment, reusing the open one if unchanged."""
-    if row.index is None:
-        return None
-    if part and part.ann_index and part.ann_index.row.name == row.index.name:
-        return part.ann_index
-    return AnnIndex(folder, row.index)
+def open_collection(folder: str | Path, *, bundle: str | Path | None = None) -> Collection:
+    """Open a collection for search; `bundle` says where its bundle is, if it has moved."""
+    return Collection(folder, bundle=bundle)
 
 
 def _hits(

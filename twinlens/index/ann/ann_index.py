@@ -24,7 +24,7 @@ from twinlens.index.ann.kinds import PROJECTED_DIM, IndexKind, find_kind
 from twinlens.index.ann.recall import Recall, Sample, fitting_part, true_sample, withheld_rows
 from twinlens.index.ann.tuner import Tuning, tune
 from twinlens.index.storage.durable import check_hashes, fresh_name, publish_folder
-from twinlens.index.storage.records import IndexRow
+from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
 from twinlens.index.vectors.faiss_setup import load_faiss, num_gpus
@@ -233,3 +233,12 @@ def _draw(numbers: RowNumbers, wanted: int) -> RowNumbers:
     if wanted >= len(numbers):
         return numbers
     return np.sort(np.random.default_rng(0).choice(numbers, wanted, replace=False))
+
+
+def reopen_index(folder: Path, row: SegmentRow, known: AnnIndex | None) -> AnnIndex | None:
+    """Return the index of a segment, or the one that is open if it is unchanged."""
+    if row.index is None:
+        return None
+    if known is not None and known.row.name == row.index.name:
+        return known
+    return AnnIndex(folder, row.index)
