@@ -13,9 +13,8 @@ import pytest
 
 from twinlens.serving.call import Call, Priority
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.batcher import Batcher
-from twinlens.serving.engine.decode_pool import DecodePool
-from twinlens.serving.engine.lanes import FairLane
+from twinlens.serving.engine.batcher import Batcher, FairLane
+from twinlens.serving.engine.decode import DecodePool
 from twinlens.serving.engine.large_share import LargeShare
 from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.engine.ticket import QueueEntry, Ticket

@@ -57,6 +57,8 @@ from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
+_PLAIN = RowFormat()
+
 
 @dataclass(frozen=True)
 class EmbedRequest:
@@ -112,13 +114,14 @@ async def answer_request(
 ) -> Response:
     """Embed and answer in the form that the client accepts."""
     with service.registry.lease(parsed.model, parsed.precision) as model:
-        parsed.shape.check(model.encoder.manifest)
+        if parsed.shape is not _PLAIN:
+            parsed.shape.check(model.encoder.manifest)
         if parsed.prompt_name is not None:
             require_prompt(model.encoder.manifest, parsed.prompt_name)
         call.input_type = parsed.prompt_name or parsed.input_type
         if parsed.is_bare:
             return await answer_bare(service, model, parsed, call)
-        dim = model.encoder.embedding_dim
+        dim = model.encoder.manifest.embedding_dim
         embedded = await embed_items(model, parsed.items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "inputs")
         media = choose_media(accept)
@@ -133,7 +136,7 @@ async def answer_request(
             content = pack_json(embedded.answers, parsed.shape, dim, extra)
         else:
             content, headers = pack_bytes(embedded.answers, parsed.shape, dim, media)
-        call.add("answer", call.clock.now() - began)
+        call.seconds["answer"] = call.clock.now() - began
         return service.reply(content, model, call, media=media, headers=headers)
 
 
@@ -151,6 +154,8 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     """Return the request, read by its content type; a raw body has its options in the query."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
+        if not request.scope["query_string"]:
+            return EmbedRequest([InputItem(image=body)], _PLAIN)
         fields = Fields(as_options(dict(request.query_params)))
         fields.only(*OPTIONS)
         return _read_options(fields, [InputItem(image=body)])
