@@ -31,6 +31,7 @@ from twinlens.serving.settings import ServerSettings
 
 # Characters that are tokenized on the event loop: well under a millisecond.
 _TOKENIZE_INLINE = 4000
+_BATCHES_TOKENIZED = 4  # at a time: a few milliseconds
 _CHARACTERS_A_TOKEN = 4  # about; only for an estimate
 _UNMEASURED_SECONDS = 0.01  # of an item, before anything is known
 
@@ -220,10 +221,10 @@ class ServedModel:
         return [len(ids) for ids in await self._tokenize(texts, call)]
 
     async def _tokenize(self, texts: Sequence[str], call: Call) -> list[list[int]]:
-        """Tokenize short texts here and long ones in the pool, a batch at a time."""
+        """Tokenize short texts here and long ones in the pool, a few batches at a time."""
         if sum(map(len, texts)) <= _TOKENIZE_INLINE:
             return self.encoder.tokenize(texts)
-        size = self.settings.batching.text_batch
+        size = _BATCHES_TOKENIZED * self.settings.batching.text_batch
         tokens: list[list[int]] = []
         for start in range(0, len(texts), size):
             part = texts[start : start + size]
