@@ -5,10 +5,19 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+import httpx
 from calls import check, run_calls
 from infinity_client import Client
-from infinity_client.api.default import embeddings, embeddings_image, health, models, rerank
+from infinity_client.api.default import (
+    classify,
+    embeddings,
+    embeddings_image,
+    health,
+    models,
+    rerank,
+)
 from infinity_client.models import (
+    ClassifyInput,
     ImageEmbeddingInput,
     OpenAIEmbeddingInputText,
     RerankInput,
@@ -39,6 +48,15 @@ def rank(url: str) -> None:
     check(told.results[0].index == 1, told)
 
 
+def label(url: str) -> None:
+    """Texts, by a classifier that was stored before."""
+    named = {"classes": ["red heart", "sun"]}
+    httpx.put(f"{url}/classifiers/sdk", json=named).raise_for_status()
+    body = ClassifyInput(input_=["a red heart", "the sun"], model="sdk")
+    told = classify.sync(client=Client(base_url=url), body=body)
+    check([one[0].label for one in told.data] == ["red heart", "sun"], told)
+
+
 def list_models(url: str) -> None:
     """The models."""
     told = models.sync(client=Client(base_url=url))
@@ -57,6 +75,7 @@ if __name__ == "__main__":
             "embeddings": embed,
             "embeddings_image": embed_image,
             "rerank": rank,
+            "classify": label,
             "models": list_models,
             "health": ask_health,
         },

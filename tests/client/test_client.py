@@ -260,3 +260,28 @@ def test_the_synchronous_client_reports_an_unreachable_server() -> None:
 def test_importing_the_client_is_cheap() -> None:
     code = "import sys, twinlens; twinlens.Client; assert 'httpx' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_query_is_embedded_behind_the_bundles_prompt(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prefix(manifest: object, texts: list[str], purpose: str | None) -> list[str]:
+        return [f"blue {text}" for text in texts] if purpose == "query" else texts
+
+    monkeypatch.setattr("twinlens.serving.engine.model.add_prompt", prefix)
+
+    async def scenario(client: AsyncClient) -> Any:
+        asked = await client.embed_texts(["red"], input_type="query")
+        return asked, await client.embed_texts(["blue red"]), await client.embed_texts(["red"])
+
+    asked, prompted, plain = run(scenario)
+    np.testing.assert_allclose(asked, prompted, atol=1e-6)
+    assert not np.allclose(asked, plain, atol=1e-3)
+
+
+def test_a_purpose_that_is_unknown_is_named(run: Callable[..., Any]) -> None:
+    async def scenario(client: AsyncClient) -> Any:
+        with pytest.raises(ServerError, match="input_type"):
+            await client.embed_texts(["red"], input_type="question")
+
+    run(scenario)

@@ -114,3 +114,10 @@ def test_an_error_carries_what_the_server_said() -> None:
     )
     with pytest.raises(ServerError, match="the server answered 502"):
         check(httpx.Response(502, text="<html>bad gateway</html>"))
+
+
+def test_the_purpose_of_texts_is_sent_with_every_part() -> None:
+    texts = [str(i) for i in range(40)]
+    plan = PLANNER.embed_texts(texts, "raise", {"input_type": "query"})
+    assert [ask.options["json"]["input_type"] for ask in plan.requests] == ["query", "query"]
+    assert "input_type" not in PLANNER.embed_texts(texts, "raise", {}).requests[0].options["json"]

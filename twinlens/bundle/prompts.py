@@ -22,12 +22,14 @@ _SYNONYMS: Final = {
     "image": "",
 }
 
+INPUT_TYPES: Final = (*PURPOSES, *_SYNONYMS)
+
 
 def find_prompt(manifest: Manifest, input_type: str | None) -> str:
     """Return the prefix for texts of this type; raise for a type that is not known."""
     purpose = _SYNONYMS.get(input_type or "", input_type or "")
     if purpose and purpose not in PURPOSES:
-        known = ", ".join([*PURPOSES, *_SYNONYMS])
+        known = ", ".join(INPUT_TYPES)
         raise InputError(
             f"input_type {input_type!r} is unknown; choose from {known}", field="input_type"
         )
@@ -46,6 +48,15 @@ def add_prompt(
     if not prefix or isinstance(texts, str):
         return texts
     return [prefix + text if isinstance(text, str) and text else text for text in texts]
+
+
+def require_prompt(manifest: Manifest, name: str) -> None:
+    """Raise unless the bundle has a prompt of this name."""
+    extension = manifest.extensions.get("prompts")
+    known = sorted(_read(extension)[0]) if extension is not None else []
+    if _SYNONYMS.get(name, name) not in known:
+        has = f"has prompts for {', '.join(known)}" if known else "has no prompts; leave it out"
+        raise InputError(f"prompt_name is {name[:40]!r}; this bundle {has}", field="prompt_name")
 
 
 def _read(extension: dict[str, Any]) -> tuple[dict[str, str], str]:

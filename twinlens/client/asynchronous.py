@@ -65,11 +65,13 @@ class AsyncClient:
         self,
         texts: Sequence[str],
         *,
+        input_type: str | None = None,
         errors: str = "raise",
         progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
-        """Return embeddings (n, d) of strings."""
+        """Return embeddings (n, d) of strings; `input_type` is query, document, ..."""
+        options["input_type"] = input_type
         rows: Rows = await self._run(self._plans.embed_texts(texts, errors, options), progress)
         return rows
 

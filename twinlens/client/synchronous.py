@@ -47,11 +47,13 @@ class Client:
         self,
         texts: Sequence[str],
         *,
+        input_type: str | None = None,
         errors: str = "raise",
         progress: ProgressOption = False,
         **options: Any,
     ) -> Rows:
-        """Return embeddings (n, d) of strings."""
+        """Return embeddings (n, d) of strings; `input_type` is query, document, ..."""
+        options["input_type"] = input_type
         return self._wait(
             self._client.embed_texts(texts, errors=errors, progress=progress, **options)
         )

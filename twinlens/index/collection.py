@@ -11,28 +11,27 @@ import logging
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
+from twinlens.index.ann.ann_index import reopen_index
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
-from twinlens.index.snapshot import (
-    CHECK_AFTER,
-    SegmentView,
-    Snapshot,
-    check_in_background,
-    open_index,
-)
+from twinlens.index.query.queries import QueryBundle, embed_queries
+from twinlens.index.snapshot import CHECK_AFTER, SegmentView, Snapshot, check_in_background
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head, Item
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, unit_rows
+from twinlens.index.vectors.arrays import Floats
+
+if TYPE_CHECKING:
+    from twinlens.index.query.queries import Queries
 
 MAX_K = 10_000
 GROUP_DEPTH = 4
@@ -55,7 +54,13 @@ class Hit:
 class Collection:
     """A collection on disk, opened for reading by any number of threads and processes."""
 
-    def __init__(self, folder: str | Path, *, resident_bytes: int = RESIDENT_BYTES) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        resident_bytes: int = RESIDENT_BYTES,
+        bundle: str | Path | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self._resident_bytes = resident_bytes
         record = read_record(self.folder)  # before the catalog, which only advances
@@ -71,6 +76,7 @@ class Collection:
         self._uses = 0
         self._seen = self._catalog.version()
         self._snapshot = self._load(None)
+        self._bundle = QueryBundle(lambda: bundle or self.head.bundle_source, self.require_bundle)
 
     def __enter__(self) -> Collection:
         return self
@@ -107,7 +113,7 @@ class Collection:
 
     def search(
         self,
-        embeddings: npt.ArrayLike,
+        queries: Queries,
         k: int = 10,
         *,
         filter: str | Filter | None = None,
@@ -115,18 +121,20 @@ class Collection:
         exact: bool = False,
         revision: str | None = None,
     ) -> list[list[Hit]]:
-        """Return the k best items of each query embedding, best first.
+        """Return the k best items of each query, best first.
 
-        Exactly min(k, matches) items that satisfy `filter` are returned; `threshold` then drops
-        those that score below it. Another bundle's `revision` is refused.
+        A query is a text or an image (a `Path`, encoded bytes, a PIL image, a uint8 array), which
+        the bundle embeds, or a vector; one alone is a list of one. Exactly min(k, matches) items
+        that satisfy `filter` are returned; `threshold` then drops those that score below it.
+        Vectors of another bundle's `revision` are refused.
         """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
         tree = parse_filter(filter) if isinstance(filter, str) else filter
         for _ in range(OPEN_ATTEMPTS):
-            snapshot = self.snapshot_of(revision)
-            queries = unit_rows(embeddings, snapshot.head.dim, "query")
-            scores, rids = snapshot.search(queries, k, tree, exact=exact)
+            rows, made_by = embed_queries(queries, self.snapshot().head.dim, self._bundle)
+            snapshot = self.snapshot_of(made_by or revision)
+            scores, rids = snapshot.search(rows, k, tree, exact=exact)
             wanted = {rid for rid in rids.ravel().tolist() if rid >= 0}
             items = self._catalog.by_rid(sorted(wanted))
             if len(items) == len(wanted):
@@ -137,7 +145,7 @@ class Collection:
 
     def search_grouped(
         self,
-        embedding: npt.ArrayLike,
+        query: Queries,
         k: int = 10,
         *,
         similarity: float = DUPLICATE_SIMILARITY,
@@ -150,9 +158,7 @@ class Collection:
         Groups the best `GROUP_DEPTH * k` items; with more copies than that, fewer groups remain.
         """
         deep = min(MAX_K, GROUP_DEPTH * k)
-        hits = self.search(embedding, deep, filter=filter, threshold=threshold, revision=revision)[
-            0
-        ]
+        hits = self.search(query, deep, filter=filter, threshold=threshold, revision=revision)[0]
         snapshot = self.snapshot()
         items = self._catalog.by_id([hit.id for hit in hits])
         found = [(hit, snapshot.embedding(items[hit.id].rid)) for hit in hits if hit.id in items]
@@ -191,8 +197,7 @@ class Collection:
 
     def require_fields(self, filter: str | Filter) -> None:
         """Refuse a filter that compares a field which no item has."""
-        tree = parse_filter(filter) if isinstance(filter, str) else filter
-        self.snapshot().require_fields(tree)
+        self.snapshot().require_fields(parse_filter(filter) if isinstance(filter, str) else filter)
 
     def snapshot(self) -> Snapshot:
         """Return the newest searchable state."""
@@ -226,8 +231,6 @@ class Collection:
         if self._loader is not None:
             self._loader.join()
         self._catalog.close()
-
-    # --- following the writer --------------------------------------------------------------
 
     def _advance(self, load: bool = True) -> None:
         """Apply new items and tombstones; load new segments in the background."""
@@ -279,7 +282,8 @@ class Collection:
             segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
             if check:
                 segment.verify()
-            size, ann_index = 4 * changes.head.dim * row.rows, open_index(self.folder, row, part)
+            size = 4 * changes.head.dim * row.rows
+            ann_index = reopen_index(self.folder, row, part.ann_index if part else None)
             resident = size <= left
             left -= size * resident
             parts.append(SegmentView(segment, None, ann_index, resident))
@@ -287,9 +291,9 @@ class Collection:
         return empty.absorb(changes)
 
 
-def open_collection(folder: str | Path) -> Collection:
-    """Open a collection for search."""
-    return Collection(folder)
+def open_collection(folder: str | Path, *, bundle: str | Path | None = None) -> Collection:
+    """Open a collection for search; `bundle` says where its bundle is, if it has moved."""
+    return Collection(folder, bundle=bundle)
 
 
 def _hits(

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
 from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.delta import Delta
-from twinlens.index.storage.records import Changes, Head, SegmentRow
+from twinlens.index.storage.records import Changes, Head
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
@@ -249,15 +248,6 @@ class Snapshot:
         allowed = delta.live if tree is None else delta.live & delta.select(tree)
         scores, places = top_k(queries, delta.embeddings, min(k, delta.count), allowed)
         return scores, np.where(places < 0, -1, delta.rids[np.maximum(places, 0)])
-
-
-def open_index(folder: Path, row: SegmentRow, part: SegmentView | None) -> AnnIndex | None:
-    """Return the index of a segment, reusing the open one if unchanged."""
-    if row.index is None:
-        return None
-    if part and part.ann_index and part.ann_index.row.name == row.index.name:
-        return part.ann_index
-    return AnnIndex(folder, row.index)
 
 
 def check_in_background(snapshot: Snapshot) -> None:

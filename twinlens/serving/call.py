@@ -33,6 +33,7 @@ class QueueReservation(Protocol):
     """The places in a queue that were reserved when a request was admitted."""
 
     address: str  # of the client, as `name_client` returns it
+    has_place: bool  # its body has arrived
 
     def arrive(self) -> None:
         """Say that the body is here, or refuse it where no place is left."""
@@ -54,7 +55,7 @@ class Call:
     reservation: QueueReservation | None = None  # made at admission
     client: str = ""  # as `name_client` returns it, for fair shares
     priority: Priority = Priority.SMALL
-    number: int = field(default_factory=lambda: next(_numbers))  # of the request, for fair turns
+    number: int = field(default_factory=_numbers.__next__)  # of the request, for fair turns
     cost: float = 0.0  # seconds that its work takes, as far as that is known
     rank: float = math.inf  # arrival plus cost of a large one
     is_planned: bool = False  # its work has a promise of time
@@ -86,10 +87,6 @@ class Call:
     def remaining(self) -> float:
         """Return the seconds until the deadline, never below zero."""
         return max(0.0, self.deadline - self.clock.now())
-
-    def server_timing(self) -> str:
-        """Return the stages in milliseconds, in the form of the Server-Timing header."""
-        return ", ".join(f"{name};dur={s * 1000:.2f}" for name, s in self.seconds.items())
 
 
 def name_client(address: str) -> str:

@@ -20,7 +20,8 @@ async def embed_items(
     model: ServedModel, items: Sequence[InputItem], call: Call, fetcher: Fetcher
 ) -> EmbeddedItems:
     """Return a row or an error for each item, in order."""
-    items = await fetch_items(items, call, fetcher)
+    if any(isinstance(item.image, str) for item in items):
+        items = await fetch_items(items, call, fetcher)
     texts = [i for i, item in enumerate(items) if item.text is not None]
     images = [i for i, item in enumerate(items) if item.image is not None]
     answers: Answers = [item.error or _EMPTY for item in items]

@@ -21,7 +21,7 @@ from twinlens.serving.call import Call, read_seconds
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
-from twinlens.serving.engine.decode_pool import DecodePool
+from twinlens.serving.engine.decode import DecodePool
 from twinlens.serving.engine.memory import release_memory
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
@@ -164,9 +164,9 @@ class Service:
         began = self.clock.now()
         try:
             body = await self.bodies.read(request, call)
-            if call.reservation is not None:
+            if call.reservation is not None and not call.reservation.has_place:
                 call.reservation.arrive()
-            call.add("receive", self.clock.now() - began)
+            call.seconds["receive"] = self.clock.now() - began
             yield body
         finally:
             self.bodies.release(call)
@@ -200,10 +200,11 @@ class Service:
         """Return the answer with the headers common to all answers of a model."""
         call.model = model.name
         self.metrics.count_stages(model.name, call.seconds)
+        stages = [f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in call.seconds.items()]
         named = {
             "Twinlens-Model": model.name,
             "Twinlens-Revision": model.revision,
-            "Server-Timing": call.server_timing(),
+            "Server-Timing": ", ".join(stages),
         }
         if call.failed_items:
             named["Twinlens-Failed-Items"] = str(call.failed_items)

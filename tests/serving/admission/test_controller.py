@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from twinlens.serving.admission.reservations import Arrivals, Reservation, Reservations
+from twinlens.serving.admission.controller import Arrivals, Reservation, Reservations
 from twinlens.serving.call import name_client
 from twinlens.serving.clock import Clock
 from twinlens.serving.settings import Limits, ServerSettings

@@ -18,12 +18,7 @@ import numpy.typing as npt
 
 from twinlens.errors import TwinlensError
 from twinlens.index.ann.answers import TrueAnswers, load_answers, lost_shares, save_answers
-from twinlens.index.ann.candidates import (
-    TUNED_K,
-    Candidates,
-    IndexParams,
-    read_list_of_row,
-)
+from twinlens.index.ann.candidates import TUNED_K, Candidates, IndexParams, read_list_of_row
 from twinlens.index.ann.filtered_params import choose_params
 from twinlens.index.ann.kinds import PROJECTED_DIM, IndexKind, find_kind, find_obstacle
 from twinlens.index.ann.rabitq_lists import RabitqLists
@@ -31,7 +26,7 @@ from twinlens.index.ann.recall import Sample, fitting_part, true_sample, withhel
 from twinlens.index.ann.stored_index import open_index, save_index, tuning_from
 from twinlens.index.ann.tuner import tune
 from twinlens.index.storage.durable import fresh_name, publish_folder
-from twinlens.index.storage.records import IndexRow
+from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
 from twinlens.index.vectors.exact import rescore
@@ -271,3 +266,12 @@ def _draw(numbers: RowNumbers, wanted: int) -> RowNumbers:
     if wanted >= len(numbers):
         return numbers
     return np.sort(np.random.default_rng(0).choice(numbers, wanted, replace=False))
+
+
+def reopen_index(folder: Path, row: SegmentRow, known: AnnIndex | None) -> AnnIndex | None:
+    """Return the index of a segment, or the one that is open if it is unchanged."""
+    if row.index is None:
+        return None
+    if known is not None and known.row.name == row.index.name:
+        return known
+    return AnnIndex(folder, row.index)

@@ -1,23 +1,27 @@
 """Admission control: requests beyond capacity are refused before a byte of their body is read.
 
 Refusals take time from admitted requests, so this reads raw headers and builds no request object.
-What must stay true: no request is refused here that the queues would accept, except while a place
-is reserved for another request.
+A body takes a moment to arrive, so each admitted request is promised a place for a quarter of a
+second, and one that brings images a place in their queue. What must stay true: no request is
+refused here that the queues would accept, except while a place is reserved for another request; a
+body that does not come keeps no place from others, however many there are, and a client address
+that sends many of them is promised no more until they have ended.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from twinlens.errors import OverloadedError
-from twinlens.serving.admission.reservations import Arrivals, Reservation, Reservations
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.registry import Registry
 
-_FREE = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and operators need them under load
+FREE_METHODS = ("GET", "HEAD", "OPTIONS")  # cheap to answer, and operators need them under load
 _LOG_SECONDS = 1.0
+_PROMISE_SECONDS = 0.25
 _IMAGES = (b"image/", b"multipart/")
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -32,6 +36,117 @@ class Refusal(NamedTuple):
     def to_error(self) -> OverloadedError:
         """Return the refusal as an error."""
         return OverloadedError(self.message, retry_after=self.retry_after)
+
+
+class Reservation:
+    """An admitted request's reservation: a place, and for an image one in the queue too."""
+
+    __slots__ = ("_arrivals", "_reservations", "address", "has_place", "is_slow")
+
+    def __init__(self, reservations: Reservations, arrivals: Arrivals, address: str = "") -> None:
+        self._reservations = reservations
+        self._arrivals = arrivals
+        self.address = address
+        self.has_place = False
+        self.is_slow = False  # its body is late, and it is promised nothing
+
+    def try_arrive(self) -> bool:
+        """Say that the body is here; False where no place is left for it."""
+        return self.has_place or self._arrivals.take_place(self)
+
+    def arrive(self) -> None:
+        """Say that the body is here, or refuse it where no place is left."""
+        if not (self.has_place or self._arrivals.take_place(self)):
+            raise OverloadedError("the body came late, and every place was taken; try again later")
+
+    def settle(self) -> None:
+        """End it: the request has taken its places in the queue, or never will."""
+        self._reservations.end(self)
+
+
+class Reservations:
+    """The reservations in force, oldest first."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._made: dict[Reservation, float] = {}
+
+    def make(self, reservation: Reservation) -> None:
+        """Reserve a place for one image."""
+        self._made[reservation] = self._clock.now()
+
+    def end(self, reservation: Reservation) -> None:
+        """End a reservation, if it is still in force."""
+        self._made.pop(reservation, None)
+
+    def count(self) -> int:
+        """Return how many are in force."""
+        if self._made:
+            since = self._clock.now() - _PROMISE_SECONDS
+            while self._made and self._made[oldest := next(iter(self._made))] < since:
+                del self._made[oldest]
+        return len(self._made)
+
+
+class Arrivals:
+    """The places of a server: taken, promised, or free."""
+
+    def __init__(self, most: int, clock: Clock) -> None:
+        self._most = most
+        self._share = max(4, most // 8)  # slow bodies of one address that still cost it nothing
+        self._clock = clock
+        self._taken = 0
+        self._promised: dict[Reservation, float] = {}
+        self._slow: Counter[str] = Counter()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every place is taken or promised."""
+        promised = self._count_promised() if self._promised else 0
+        return self._taken + promised >= self._most
+
+    def begin(self, request: Reservation) -> None:
+        """Promise a place to a request, unless its address has too many that do not come."""
+        if self._slow.get(request.address, 0) >= self._share:
+            self._call_slow(request)
+        else:
+            self._promised[request] = self._clock.now()
+
+    def take_place(self, request: Reservation) -> bool:
+        """Give a place to a request that has arrived; False where none is left."""
+        if self._promised.pop(request, None) is None:
+            if self.is_full:
+                return False
+            self._call_quick(request)
+        request.has_place = True
+        self._taken += 1
+        return True
+
+    def end(self, request: Reservation) -> None:
+        """Take the place or the promise back."""
+        if request.has_place:
+            request.has_place = False
+            self._taken -= 1
+        elif self._promised.pop(request, None) is None:
+            self._call_quick(request)
+
+    def _count_promised(self) -> int:
+        since = self._clock.now() - _PROMISE_SECONDS
+        while self._promised and self._promised[oldest := next(iter(self._promised))] < since:
+            del self._promised[oldest]
+            self._call_slow(oldest)
+        return len(self._promised)
+
+    def _call_slow(self, request: Reservation) -> None:
+        request.is_slow = True
+        self._slow[request.address] += 1
+
+    def _call_quick(self, request: Reservation) -> None:
+        if request.is_slow:
+            request.is_slow = False
+            self._slow[request.address] -= 1
+            if not self._slow[request.address]:
+                del self._slow[request.address]
 
 
 class AdmissionController:
@@ -51,10 +166,6 @@ class AdmissionController:
         self.in_flight = 0
         self._unlogged = 0
         self._log_at = 0.0
-
-    def is_free(self, method: str) -> bool:
-        """Whether a request is always admitted, and not counted."""
-        return method in _FREE
 
     def acquire(self, headers: Headers, address: str = "") -> Reservation:
         """Count a client's request as in flight; every `acquire` needs a `release`."""
@@ -92,8 +203,9 @@ class AdmissionController:
             )
         if not _brings_images(headers):
             return None
-        queues = [m.images.batcher for m in self._registry.models() if m.images is not None]
-        if not queues or sum(queue.room for queue in queues) > self._reservations.count():
+        queues = self._registry.image_queues
+        room = sum([max(0, queue.capacity - queue.held) for queue in queues])
+        if not queues or room > self._reservations.count():
             return None
         return Refusal(
             "the image queue is full; try again later",

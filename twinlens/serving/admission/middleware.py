@@ -13,14 +13,13 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twinlens.serving.admission.controller import AdmissionController
+from twinlens.serving.admission.controller import FREE_METHODS, AdmissionController, Reservation
 from twinlens.serving.admission.origin_guard import OriginGuard
 from twinlens.serving.admission.prepared_responses import (
     SECURITY_HEADERS,
     HeaderLines,
     PreparedResponses,
 )
-from twinlens.serving.admission.reservations import Reservation
 from twinlens.serving.call import name_client
 from twinlens.serving.requests.error_responses import answer_error
 from twinlens.serving.service import Service
@@ -85,7 +84,7 @@ class RequestMiddleware:
             return
         state = scope.setdefault("state", {})
         exchange = _Exchange(self, scope, send)
-        if self._admission.is_free(scope["method"]):
+        if scope["method"] in FREE_METHODS:
             await self._run(exchange, scope, receive)
             return
         reservation = state.get("reservation")  # the protocol has admitted it already
@@ -113,7 +112,7 @@ class RequestMiddleware:
 
         Called by the protocol before a request object exists.
         """
-        refusal = None if self._admission.is_free(method) else self._admission.refuse(headers)
+        refusal = None if method in FREE_METHODS else self._admission.refuse(headers)
         if refusal is None:
             return None
         path = target.partition(b"?")[0].decode("ascii", "replace")
@@ -130,7 +129,7 @@ class RequestMiddleware:
 
     def acquire(self, method: str, headers: HeaderList, address: str) -> Reservation | None:
         """Count an admitted request as in flight; None for methods that are not counted."""
-        if self._admission.is_free(method):
+        if method in FREE_METHODS:
             return None
         return self._admission.acquire(headers, address)
 

@@ -15,9 +15,9 @@ import asyncio
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
+from twinlens.serving.admission.controller import Reservation
 from twinlens.serving.admission.http_connection import HttpConnection
 from twinlens.serving.admission.middleware import RequestMiddleware
-from twinlens.serving.admission.reservations import Reservation
 from twinlens.serving.call import name_client
 
 _STATUS = b"HTTP/1.1 429 Too Many Requests\r\n"

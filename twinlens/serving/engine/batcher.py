@@ -1,23 +1,120 @@
 """Micro-batches of one tower: a queue with a lane for each priority, emptied by one worker.
 
 Knows no model and no HTTP; time comes from a clock that is passed in. What must stay true: items of
-small requests go first, and those behind them have a share of the time that they never lose.
+small requests go first, and those behind them have a share of the time that they never lose; a
+batch holds items of one bucket; and no large request is passed for ever.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from typing import Generic
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Generic, Protocol
 
 from twinlens.errors import OverloadedError
 from twinlens.serving.call import Priority
 from twinlens.serving.clock import Clock
-from twinlens.serving.engine.lanes import ArrivalLane, FairLane, Lane
 from twinlens.serving.engine.throttle import CHECK_SECONDS, SHORTEST_WAIT, Throttles
 from twinlens.serving.engine.ticket import AnswerT, ItemT, QueueEntry
-from twinlens.serving.engine.window import NoWindow, Window
+from twinlens.serving.engine.window import Window
+
+
+class Lane(Protocol[ItemT, AnswerT]):
+    """A queue of one tower's items."""
+
+    count: int
+
+    def put(self, entry: QueueEntry[ItemT, AnswerT], now: float) -> None:
+        """Queue an item."""
+        ...
+
+    def take(self, most: int, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
+        """Remove and return up to `most` wanted items of one bucket."""
+        ...
+
+
+class ArrivalLane(Generic[ItemT, AnswerT]):
+    """Entries in order of arrival, per bucket, so that a batch holds items of similar size."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, deque[tuple[float, QueueEntry[ItemT, AnswerT]]]] = {}
+        self.count = 0
+
+    def put(self, entry: QueueEntry[ItemT, AnswerT], now: float) -> None:
+        """Queue an item behind those of its bucket."""
+        self._buckets.setdefault(entry.bucket, deque()).append((now, entry))
+        self.count += 1
+
+    def oldest(self) -> deque[tuple[float, QueueEntry[ItemT, AnswerT]]]:
+        """Return the bucket with the longest-waiting entry; the lane must not be empty."""
+        filled = (bucket for bucket in self._buckets.values() if bucket)
+        return min(filled, key=lambda bucket: bucket[0][1].order)
+
+    def take(self, most: int, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
+        """Remove and return up to `most` wanted entries of one bucket; drop unwanted ones."""
+        batch: list[QueueEntry[ItemT, AnswerT]] = []
+        while self.count and not batch:
+            bucket = self.oldest()
+            while bucket and len(batch) < most:
+                entry = bucket.popleft()[1]
+                self.count -= 1
+                if entry.is_wanted(now):
+                    batch.append(entry)
+        return batch
+
+
+class FairLane(Generic[ItemT, AnswerT]):
+    """Entries by request: the next batch belongs to the request that has had the least work.
+
+    A request begins at the work of the one that is served when it comes, so it neither passes
+    those that have waited nor makes up for time in which it asked for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, _Share[ItemT, AnswerT]] = {}  # by the request's number
+        self._served = 0.0  # the work of the request that was served last, before that batch
+        self.count = 0
+
+    def put(self, entry: QueueEntry[ItemT, AnswerT], now: float) -> None:
+        """Queue an item behind those of its request."""
+        share = self._waiting.get(entry.request)
+        if share is None:
+            share = self._waiting[entry.request] = _Share(self._served)
+        share.lane.put(entry, now)
+        self.count += 1
+
+    def take(self, most: int, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
+        """Remove and return up to `most` wanted items of the request whose turn it is."""
+        batch: list[QueueEntry[ItemT, AnswerT]] = []
+        while self._waiting and not batch:
+            request = min(self._waiting, key=lambda one: self._waiting[one].work)
+            share = self._waiting[request]
+            before = share.lane.count
+            batch = share.lane.take(most, now)
+            self.count -= before - share.lane.count
+            self._served = share.work
+            share.work += sum(max(1, entry.bucket) for entry in batch)
+            if not share.lane.count:
+                del self._waiting[request]
+        return batch
+
+
+class _Share(Generic[ItemT, AnswerT]):
+    """What one request has waiting, and the work that it has had."""
+
+    __slots__ = ("lane", "work")
+
+    def __init__(self, work: float) -> None:
+        self.lane: ArrivalLane[ItemT, AnswerT] = ArrivalLane()
+        self.work = work
+
+
+class Taker(Protocol):
+    """Who takes batches until it is retired."""
+
+    is_retired: bool
 
 
 class Batcher(Generic[ItemT, AnswerT]):
@@ -40,7 +137,7 @@ class Batcher(Generic[ItemT, AnswerT]):
         self.max_batch = max_batch
         self.name = name
         self.held = 0
-        self._window = window or NoWindow()
+        self._window = window
         self._clock = clock or Clock()
         self.throttles = throttles or Throttles()
         self._took = Priority.SMALL  # what the running batch belongs to
@@ -112,12 +209,10 @@ class Batcher(Generic[ItemT, AnswerT]):
                 lane.put(entry, now)
             self._changed.notify()
 
-    def take(
-        self, is_retired: Callable[[], bool] = lambda: False
-    ) -> list[QueueEntry[ItemT, AnswerT]]:
-        """Return the next batch, waiting for one; empty when closed or the caller is retired."""
+    def take(self, taker: Taker | None = None) -> list[QueueEntry[ItemT, AnswerT]]:
+        """Return the next batch, waiting for one; empty when closed or the taker is retired."""
         with self._changed:
-            while not self._closed and not is_retired():
+            while not self._closed and not (taker is not None and taker.is_retired):
                 now = self._clock.now()
                 priority = self._find_first()
                 pause = None if priority is None else self._pause(priority, now)
@@ -125,12 +220,21 @@ class Batcher(Generic[ItemT, AnswerT]):
                     self._clock.wait(self._changed, pause)
                     continue
                 self._took = priority
-                most = self.throttles.begin(priority, self.max_batch, now)
-                batch = self._lanes[priority].take(most, now)
+                if priority is Priority.SMALL:
+                    batch = self._small.take(self.max_batch, now)
+                else:
+                    batch = self._take_behind(priority, now)
                 if batch:
                     return batch
-                self.throttles.end(priority, now, 0.0)  # nothing of it was wanted any more
         return []
+
+    def _take_behind(self, priority: Priority, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
+        """Return a batch of what small requests pass."""
+        most = self.throttles.begin(priority, self.max_batch, now)
+        batch = self._lanes[priority].take(most, now)
+        if not batch:  # nothing of it was wanted any more
+            self.throttles.end(priority, now, 0.0)
+        return batch
 
     def _find_first(self) -> Priority | None:
         """Return the first priority of which something waits."""
@@ -139,14 +243,18 @@ class Batcher(Generic[ItemT, AnswerT]):
     def _pause(self, priority: Priority, now: float) -> float:
         """Return the seconds to wait before taking a batch of what comes first."""
         if priority is Priority.SMALL:
+            if self._window is None:
+                return 0.0
             waited = now - self._small.oldest()[0][0]
             return self._window.delay(self._small.count, waited)
         return min(CHECK_SECONDS, self.throttles.delay(priority, now))
 
     def observe(self, items: int, seconds: float) -> None:
         """Record a batch's time, for the window, Retry-After and the throttles."""
-        self.throttles.end(self._took, self._clock.now(), seconds)
-        self._window.observe(items, seconds)
+        if self._took is not Priority.SMALL:
+            self.throttles.end(self._took, self._clock.now(), seconds)
+        if self._window is not None:
+            self._window.observe(items, seconds)
         self._item_seconds += 0.2 * (seconds / max(1, items) - self._item_seconds)
 
     def wake(self) -> None:

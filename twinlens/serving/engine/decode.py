@@ -1,7 +1,9 @@
 """Images on their way to the tower: what a client sent, decoded in a pool and queued together.
 
-No pixel is decoded before the header has passed the limits. What must stay true: an exception in
-decoding is the error of that one image.
+A large request brings hundreds of images at once; in one line they would hold up everybody behind
+them, so the pool has a line for each priority. No pixel is decoded before the header has passed the
+limits. What must stay true: an exception in decoding is the error of that one image; and what large
+requests bring is decoded in the time that small ones leave, and at least in their share of it.
 """
 
 from __future__ import annotations
@@ -9,31 +11,127 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twinlens.bundle.arrays import Pixels, Row
 from twinlens.bundle.image.image_source import ImageLimits, open_image
 from twinlens.errors import ImageError, TooLargeError, TwinlensError
-from twinlens.serving.call import Call
-from twinlens.serving.contracts import EncodedImage
+from twinlens.serving.call import Call, Priority
+from twinlens.serving.clock import Clock
+from twinlens.serving.contracts import EncodedImage, StagedEncoder
+from twinlens.serving.engine.speed import ImageSpeed
+from twinlens.serving.engine.throttle import CHECK_SECONDS, SHORTEST_WAIT, Throttles
 from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.engine.tower import ServedTower
-from twinlens.serving.settings import Limits
+from twinlens.serving.settings import Limits, ServerSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DecodePool(Executor):
+    """Some threads and a line for each priority."""
+
+    def __init__(
+        self, threads: int, throttles: Throttles | None = None, clock: Clock | None = None
+    ) -> None:
+        self.threads = threads
+        self._throttles = throttles or Throttles()
+        self._clock = clock or Clock()
+        self._lines: dict[Priority, deque[tuple[Future[Any], Callable[[], object]]]] = {
+            priority: deque() for priority in Priority
+        }
+        self._changed = threading.Condition()
+        self._closed = False
+        self._started = [
+            threading.Thread(target=self._loop, name=f"decode_{i}", daemon=True)
+            for i in range(threads)
+        ]
+        for thread in self._started:
+            thread.start()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a function for a small request."""
+        return self.submit_as(Priority.SMALL, lambda: fn(*args, **kwargs))
+
+    def submit_as(self, priority: Priority, action: Callable[[], T]) -> Future[T]:
+        """Run a function for a request of some priority."""
+        future: Future[T] = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the pool is closed")
+            self._lines[priority].append((future, action))
+            self._changed.notify()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads, once what waits is done or at once."""
+        with self._changed:
+            self._closed = True
+            if cancel_futures:
+                for line in self._lines.values():
+                    while line:
+                        line.popleft()[0].cancel()
+            self._changed.notify_all()
+        if wait:
+            for thread in self._started:
+                thread.join()
+
+    def _loop(self) -> None:
+        while (found := self._take()) is not None:
+            priority, future, action = found
+            began = self._clock.now()
+            if future.set_running_or_notify_cancel():
+                _settle(future, action)
+            if priority is not Priority.SMALL:
+                now = self._clock.now()
+                self._throttles.end(priority, now, now - began)
+
+    def _take(self) -> tuple[Priority, Future[Any], Callable[[], object]] | None:
+        """Return what to run next, waiting for it; None once closed and empty."""
+        with self._changed:
+            while True:
+                priority = next((one for one, line in self._lines.items() if line), None)
+                if priority is None:
+                    if self._closed:
+                        return None
+                    self._changed.wait()
+                    continue
+                if priority is Priority.SMALL:
+                    return (priority, *self._lines[priority].popleft())
+                now = self._clock.now()
+                pause = self._throttles.delay(priority, now)
+                if pause <= SHORTEST_WAIT or self._closed:
+                    self._throttles.begin(priority, 1, now)
+                    return (priority, *self._lines[priority].popleft())
+                self._changed.wait(min(CHECK_SECONDS, pause))
+
+
+def _settle(future: Future[Any], action: Callable[[], object]) -> None:
+    """Run an action; its error is the future's."""
+    try:
+        result = action()
+    except BaseException as error:
+        with suppress(Exception):  # cancelled meanwhile
+            future.set_exception(error)
+    else:
+        with suppress(Exception):
+            future.set_result(result)
 
 
 class Decoding(Protocol):
-    """What a group needs of a model: a decode pool and the image tower."""
+    """What decoding needs of a model."""
 
+    pool: DecodePool
     images: ServedTower[Pixels, Row] | None
-
-    def decode(self, image: EncodedImage, call: Call) -> Pixels:
-        """Return the pixels that the tower takes."""
-        ...
-
-    def submit(self, action: Callable[[int], None], index: int, call: Call) -> None:
-        """Run `action(index)` in the decode pool, in the line of the call's priority."""
-        ...
+    encoder: StagedEncoder
+    settings: ServerSettings
+    image_speed: ImageSpeed
 
 
 class DecodeGroup:
@@ -59,14 +157,14 @@ class DecodeGroup:
         self._left = len(indices)
         self._lock = threading.Lock()
         for index in indices:
-            source.submit(self._decode, index, call)
+            source.pool.submit_as(call.priority, partial(self._decode, index))
 
     def _decode(self, index: int) -> None:
         """Decode one image; the last of the group queues them all."""
         pixels: Pixels | None = None
         try:
             if not self._ticket.abandoned:
-                pixels = self._source.decode(self._images[index], self._call)
+                pixels = decode_image(self._source, self._images[index], self._call)
         except TwinlensError as error:
             self._ticket.resolve(index, error)
         except Exception:  # decoders raise many types; only this image fails
@@ -84,6 +182,15 @@ class DecodeGroup:
                 ],
                 self._call.priority,
             )
+
+
+def decode_image(source: Decoding, image: EncodedImage, call: Call) -> Pixels:
+    """Return the pixels that the image tower takes, and learn how long they took."""
+    began = call.clock.now()
+    content = read_image(image, source.settings.limits, call)
+    pixels = source.encoder.preprocess(content)
+    source.image_speed.decoding.observe(1, call.clock.now() - began)
+    return pixels
 
 
 def read_image(image: EncodedImage, limits: Limits, call: Call) -> bytes:

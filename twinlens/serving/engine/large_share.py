@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from twinlens.serving.call import Call
 from twinlens.serving.engine.batcher import Batcher
-from twinlens.serving.engine.ticket_future import wait_for
+from twinlens.serving.engine.ticket import wait_for
 
 _SHARE = 2  # large requests together hold one place of two
 _PARTS = 8  # one of them at a time holds one place of eight
@@ -31,7 +31,7 @@ class LargeShare:
         self._batcher = batcher
         self._most = max(1, batcher.capacity // _SHARE)
         self._held = 0
-        self._waiting: list[tuple[float, int, int, asyncio.Future[None]]] = []
+        self.waiting: list[tuple[float, int, int, asyncio.Future[None]]] = []
         self._numbers = count()
 
     def split(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -54,22 +54,22 @@ class LargeShare:
 
     def wake(self) -> None:
         """Give free places to those that wait, in their order."""
-        while self._waiting:
-            first = min(self._waiting)
+        while self.waiting:
+            first = min(self.waiting)
             items, future = first[2:]
             if not future.done():
                 if not self._fits(items):
                     return
                 self._take(items)
                 future.set_result(None)
-            self._waiting.remove(first)
+            self.waiting.remove(first)
 
     async def _acquire(self, items: int, call: Call) -> None:
-        if not self._waiting and self._fits(items):
+        if not self.waiting and self._fits(items):
             self._take(items)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call.rank, next(self._numbers), items, future))
+        self.waiting.append((call.rank, next(self._numbers), items, future))
         self.wake()
         try:
             await wait_for(future, call)

@@ -7,7 +7,7 @@ affect any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -20,12 +20,10 @@ from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, StagedEncoder
 from twinlens.serving.engine.batcher import choose_bucket
 from twinlens.serving.engine.cache import TextCache
-from twinlens.serving.engine.decode import DecodeGroup, read_image
-from twinlens.serving.engine.decode_pool import DecodePool
+from twinlens.serving.engine.decode import DecodeGroup, DecodePool, decode_image
 from twinlens.serving.engine.speed import LEAST_TOKENS, ImageSpeed, MeasuredSpeed
 from twinlens.serving.engine.throttle import Throttles
-from twinlens.serving.engine.ticket import QueueEntry, Ticket
-from twinlens.serving.engine.ticket_future import TicketFuture
+from twinlens.serving.engine.ticket import QueueEntry, Ticket, TicketFuture
 from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.engine.tower_builder import Observe, TowerBuilder
 from twinlens.serving.engine.workload import IMAGES, TEXTS, Workload, plan
@@ -33,6 +31,7 @@ from twinlens.serving.settings import ServerSettings
 
 # Characters that are tokenized on the event loop: well under a millisecond.
 _TOKENIZE_INLINE = 4000
+_BATCHES_TOKENIZED = 4  # at a time: a few milliseconds
 _CHARACTERS_A_TOKEN = 4  # about; only for an estimate
 _UNMEASURED_SECONDS = 0.01  # of an item, before anything is known
 
@@ -61,8 +60,8 @@ class ServedModel:
         self.clock = clock or Clock()
         self.cache_hits = 0
         self.cache_misses = 0
-        self._settings = settings
-        self._pool = pool
+        self.settings = settings
+        self.pool = pool
         self._cache = cache
         self._throttles = throttles or Throttles()
         self.workload = workload or Workload()
@@ -102,14 +101,14 @@ class ServedModel:
         """Take note of what a request costs; one of many items and much time is large."""
         call.cost = max(call.cost, seconds)
         guessed = call.cost or items * _UNMEASURED_SECONDS
-        is_large = items > 1 and guessed > self._settings.batching.large_seconds
+        is_large = items > 1 and guessed > self.settings.batching.large_seconds
         if is_large and call.priority is Priority.SMALL:
             call.priority = Priority.LARGE
             call.rank = call.clock.now() + guessed
 
     def weigh_images(self, count: int, call: Call) -> None:
         """Take note of what so many images cost."""
-        if count > self._settings.batching.image_batch:
+        if count > self.settings.batching.image_batch:
             self.weigh(call, count, self.image_speed.seconds_for(count))
 
     async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
@@ -136,7 +135,7 @@ class ServedModel:
             future = TicketFuture()
             ticket: Ticket[Row] = Ticket(len(images), future.notify, deadline=call.deadline)
             began = call.clock.now()
-            size = self._settings.batching.image_batch
+            size = self.settings.batching.image_batch
             for start in range(0, len(images), size):
                 DecodeGroup(
                     self, ticket, call, images, range(start, min(start + size, len(images)))
@@ -170,7 +169,7 @@ class ServedModel:
         self, tower: ServedTower[list[int], Row], texts: list[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts, those of a large request part by part."""
-        if len(texts) <= self._settings.batching.text_batch:
+        if len(texts) <= self.settings.batching.text_batch:
             return await self._encode_texts(tower, texts, call)
         units = [min(self.context, len(text) // _CHARACTERS_A_TOKEN + 2) for text in texts]
         self.weigh(call, len(texts), self.token_speed.seconds_for(sum(units)))
@@ -188,7 +187,7 @@ class ServedModel:
         self, tower: ServedTower[list[int], Row], texts: Sequence[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts through the tower and cache their rows."""
-        bounds = self._settings.batching.text_buckets
+        bounds = self.settings.batching.text_buckets
         async with tower.hold(len(texts), call):
             began = call.clock.now()
             tokens = await self._tokenize(texts, call)
@@ -222,29 +221,21 @@ class ServedModel:
         return [len(ids) for ids in await self._tokenize(texts, call)]
 
     async def _tokenize(self, texts: Sequence[str], call: Call) -> list[list[int]]:
-        """Tokenize short texts here and long ones in the pool, a batch at a time."""
+        """Tokenize short texts here and long ones in the pool, a few batches at a time."""
         if sum(map(len, texts)) <= _TOKENIZE_INLINE:
             return self.encoder.tokenize(texts)
-        size = self._settings.batching.text_batch
+        size = _BATCHES_TOKENIZED * self.settings.batching.text_batch
         tokens: list[list[int]] = []
         for start in range(0, len(texts), size):
             part = texts[start : start + size]
-            work = self._pool.submit_as(call.priority, partial(self.encoder.tokenize, part))
+            work = self.pool.submit_as(call.priority, partial(self.encoder.tokenize, part))
             done: list[list[int]] = await asyncio.wrap_future(work)
             tokens += done
         return tokens
 
     def decode(self, image: EncodedImage, call: Call) -> Pixels:
         """Return the pixels that the image tower takes; runs in the decode pool."""
-        began = self.clock.now()
-        content = read_image(image, self._settings.limits, call)
-        pixels = self.encoder.preprocess(content)
-        self.image_speed.decoding.observe(1, self.clock.now() - began)
-        return pixels
-
-    def submit(self, action: Callable[[int], None], index: int, call: Call) -> None:
-        """Run `action(index)` in the decode pool, in the line of the call's priority."""
-        self._pool.submit_as(call.priority, lambda: action(index))
+        return decode_image(self, image, call)
 
 
 def _collect_answers(ticket: Ticket[Row]) -> Answers:
@@ -257,9 +248,10 @@ def _count_stages(call: Call, ticket: Ticket[Row], began: float, first: str) -> 
     if ticket.ended == 0.0:  # nothing reached a batch
         call.add(first, call.clock.now() - began)
         return
-    call.add(first, ticket.queued - began)
-    call.add("queue", max(0.0, ticket.started - ticket.queued))
-    call.add("encode", ticket.ended - ticket.started)
+    found = call.seconds
+    found[first] = found.get(first, 0.0) + ticket.queued - began
+    found["queue"] = found.get("queue", 0.0) + max(0.0, ticket.started - ticket.queued)
+    found["encode"] = found.get("encode", 0.0) + ticket.ended - ticket.started
 
 
 def _observe_nothing(model: str, tower: str, items: int, seconds: float) -> None:

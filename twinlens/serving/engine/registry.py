@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from twinlens.bundle.arrays import Pixels, Row
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.serving.aliases import Alias
+from twinlens.serving.engine.batcher import Batcher
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import UnavailableError
 
@@ -50,6 +52,7 @@ class Registry:
     ) -> None:
         self._served: dict[str, Served] = {}
         self.aliases = dict(aliases or {})
+        self.image_queues: tuple[Batcher[Pixels, Row], ...] = ()  # of every model
         self._close = close
 
     @property
@@ -95,6 +98,7 @@ class Registry:
         old = self._served.get(name)
         slots = {precision: _Slot(model) for precision, model in models.items()}
         self._served[name] = Served(slots, source, created)
+        self._list_image_queues()
         if old is not None:
             self._retire(old)
 
@@ -104,7 +108,12 @@ class Registry:
         if name not in self._served:
             raise ConflictError(f"{name!r} is an alias; name the model", field="name")
         del self._served[name]
+        self._list_image_queues()
         self._retire(served)
+
+    def _list_image_queues(self) -> None:
+        towers = [model.images for model in self.models()]
+        self.image_queues = tuple(tower.batcher for tower in towers if tower is not None)
 
     def _choose(self, name: str | None, precision: str | None) -> _Slot:
         if not self._served:

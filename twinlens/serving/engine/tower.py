@@ -60,7 +60,8 @@ class ServedTower(Generic[ItemT, AnswerT]):
         finally:
             throttles.enter(call.priority, -count)
             self.batcher.release(count)
-            self.share.wake()
+            if self.share.waiting:
+                self.share.wake()
 
     def _hold_now(self, count: int, call: Call) -> None:
         """Hold places, or refuse the request."""
@@ -73,7 +74,8 @@ class ServedTower(Generic[ItemT, AnswerT]):
             call.refused_at = (self.name.rsplit("/", 1)[0], batcher.name)
             raise
         finally:
-            call.settle()
+            if call.reservation is not None:
+                call.reservation.settle()
 
     def find_fault(self, watch: Watch) -> str | None:
         """Return what is wrong with the worker, or None."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from twinlens.serving.engine.batcher import Batcher
 from twinlens.serving.engine.speed import ImageSpeed, MeasuredSpeed
 from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.engine.tower import ServedTower
-from twinlens.serving.engine.window import LatencyWindow, NoWindow
+from twinlens.serving.engine.window import LatencyWindow
 from twinlens.serving.failures import EncodeError
 from twinlens.serving.settings import ServerSettings
 
@@ -61,7 +62,7 @@ class TowerBuilder:
             batcher,
             run,
             clock=self.clock,
-            observe=lambda items, seconds: self.observe(self.name, "image", items, seconds),
+            observe=partial(self.observe, self.name, "image"),
         )
 
     def build_text_tower(self, speed: MeasuredSpeed) -> ServedTower[list[int], Row] | None:
@@ -90,13 +91,13 @@ class TowerBuilder:
             batcher,
             run,
             clock=self.clock,
-            observe=lambda items, seconds: self.observe(self.name, "text", items, seconds),
+            observe=partial(self.observe, self.name, "text"),
         )
 
-    def _window(self, full: int) -> NoWindow | LatencyWindow:
+    def _window(self, full: int) -> LatencyWindow | None:
         batching = self.settings.batching
         if batching.window_seconds <= 0:
-            return NoWindow()
+            return None
         return LatencyWindow(batching.window_seconds, target=batching.target_seconds, full=full)
 
 

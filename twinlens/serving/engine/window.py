@@ -1,4 +1,7 @@
-"""How long a free worker waits for a batch to grow."""
+"""How long a free worker waits for a batch to grow, where it waits at all.
+
+On a CPU there is no window: items queue up while a batch runs, and a timer only adds latency.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,6 @@ class Window(Protocol):
     def observe(self, items: int, seconds: float) -> None:
         """Record a batch that ran."""
         ...
-
-
-class NoWindow:
-    """Never wait: on a CPU items queue up while a batch runs, and a timer only adds latency."""
-
-    def delay(self, queued: int, waited: float) -> float:
-        """Return zero."""
-        return 0.0
-
-    def observe(self, items: int, seconds: float) -> None:
-        """Do nothing."""
 
 
 class LatencyWindow:

@@ -42,7 +42,7 @@ class Worker(Generic[ItemT, AnswerT]):
         self._clock = clock or Clock()
         self._observe = observe or (lambda items, seconds: None)
         self._current: tuple[float, list[QueueEntry[ItemT, AnswerT]]] | None = None
-        self._retired = False
+        self.is_retired = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
@@ -62,7 +62,7 @@ class Worker(Generic[ItemT, AnswerT]):
 
     def retire(self) -> None:
         """Take no more batches, and answer the running one with `UnavailableError`."""
-        self._retired = True
+        self.is_retired = True
         current = self._current
         for entry in current[1] if current else ():
             entry.ticket.resolve(
@@ -75,8 +75,8 @@ class Worker(Generic[ItemT, AnswerT]):
         self._thread.join(seconds)
 
     def _loop(self) -> None:
-        while not self._retired:
-            batch = self._batcher.take(lambda: self._retired)
+        while not self.is_retired:
+            batch = self._batcher.take(self)
             if not batch:
                 return
             self._serve(batch)

@@ -13,6 +13,7 @@ from twinlens.serving.failures import ClientGoneError, SlowBodyError
 from twinlens.serving.settings import Limits
 
 _WINDOW = 5.0  # seconds over which a rate is taken
+_LARGE_BODY = 256 * 1024  # bytes; parsing more takes a moment in which nobody else is served
 
 
 class FloorRate:
@@ -46,6 +47,7 @@ class BodyReader:
         self.held_bytes = 0
         self._share = max(limits.bytes_in_flight // 2, limits.body_bytes)  # of one client
         self._held_by: dict[str, int] = {}  # client -> bytes
+        self._turn = asyncio.Lock()  # of large bodies, to be parsed
 
     async def read(self, request: Request, call: Call) -> bytes:
         """Return the whole body; call `release` when the request has ended."""
@@ -56,7 +58,7 @@ class BodyReader:
         assert task is not None
         self._receiving[task] = (self._clock.now(), call)
         try:
-            return await self._receive(request, call)
+            body = await self._receive(request, call)
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
@@ -66,6 +68,10 @@ class BodyReader:
             self._late.pop(task, None)
             self._floors.pop(task, None)
             del self._receiving[task]
+        if len(body) > _LARGE_BODY:
+            async with self._turn:  # several at once are parsed apart, with others between them
+                await asyncio.sleep(0)
+        return body
 
     def release(self, call: Call) -> None:
         """Return the bytes of the request's body to the shared limit."""

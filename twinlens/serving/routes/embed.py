@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from twinlens.bundle.prompts import INPUT_TYPES, require_prompt
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.openapi.declaration import (
-    FILES,
     PICTURE,
     RAW_IMAGE,
     answer,
@@ -23,30 +23,14 @@ from twinlens.serving.openapi.declaration import (
     form_of,
     json_of,
 )
-from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
 from twinlens.serving.openapi.schemas import (
-    COUNT,
-    ERROR,
-    FLAG,
-    IMAGE,
-    MODEL,
     NUMBERS,
-    PRECISION,
-    STRING,
-    TEXT,
-    Schema,
     array_of,
-    closed_object,
-    component,
     either,
-    one_of,
-    open_object,
 )
 from twinlens.serving.requests.answers import (
     JSON,
-    NPY,
     OUTPUTS,
-    RAW,
     RowFormat,
     choose_media,
     dump,
@@ -55,52 +39,25 @@ from twinlens.serving.requests.answers import (
     shape_rows,
 )
 from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
-from twinlens.serving.requests.items import ITEM, InputItem, check_sizes, read_item, read_text
+from twinlens.serving.requests.items import InputItem, check_sizes, read_item, read_text
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
+from twinlens.serving.routes.embed_shapes import (
+    ANSWER,
+    BYTES,
+    FORM,
+    LISTS,
+    MOST_DIMENSIONS,
+    NAMES,
+    OPTIONS,
+    REQUEST,
+    TEI,
+)
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
-_MOST_DIMENSIONS = 65_536
-_OPTIONS: dict[str, Schema] = {
-    "model": MODEL,
-    "precision": PRECISION,
-    "dimensions": {"type": "integer", "minimum": 1, "maximum": _MOST_DIMENSIONS},
-    "output": one_of(*OUTPUTS),
-}
-# Fields of Text Embeddings Inference: with one of them, or with `inputs` that is a string, the
-# answer is a bare list of rows, as its clients read it.
-_TEI: dict[str, Schema] = {
-    "truncate": FLAG,
-    "normalize": {"const": True, "description": "Rows have length 1"},
-    "truncation_direction": one_of("Right", "right"),
-}
-_LISTS: dict[str, Schema] = {
-    "inputs": either(TEXT, array_of(ITEM, minItems=1)),
-    "texts": array_of(TEXT, minItems=1),
-    "images": array_of(IMAGE, minItems=1),
-}
-REQUEST = component(
-    "EmbedRequest", request_object([], exactly_one(*_LISTS), **_LISTS, **_OPTIONS, **_TEI)
-)
-_NAMES = names_of(REQUEST)
-FORM: Schema = {
-    **closed_object([], images=FILES, texts=array_of(TEXT, minItems=1), **_OPTIONS),
-    "anyOf": [{"required": ["images"]}, {"required": ["texts"]}],
-}
-ANSWER = component(
-    "EmbedAnswer",
-    closed_object(
-        ["embeddings", "model", "revision"],
-        embeddings=array_of(either(NUMBERS, ERROR)),
-        scales=NUMBERS,
-        model=STRING,
-        revision=STRING,
-        usage=open_object(["total_tokens"], total_tokens=COUNT),
-    ),
-)
-_BYTES = {media: {"schema": STRING} for media in (RAW, NPY)}
+_PLAIN = RowFormat()
 
 
 @dataclass(frozen=True)
@@ -112,6 +69,8 @@ class EmbedRequest:
     model: str | None = None
     precision: str | None = None
     is_bare: bool = False  # answered by the rows alone, or by the first error
+    input_type: str | None = None
+    prompt_name: str | None = None  # as input_type, but refused where the bundle has no such prompt
 
 
 def build_router(service: Service) -> APIRouter:
@@ -124,7 +83,7 @@ def build_router(service: Service) -> APIRouter:
         **declare(
             {
                 200: answer(
-                    either(ANSWER, array_of(NUMBERS)), "A row for each item, or its error", **_BYTES
+                    either(ANSWER, array_of(NUMBERS)), "A row for each item, or its error", **BYTES
                 )
             },
             body_of(
@@ -155,10 +114,14 @@ async def answer_request(
 ) -> Response:
     """Embed and answer in the form that the client accepts."""
     with service.registry.lease(parsed.model, parsed.precision) as model:
-        parsed.shape.check(model.encoder.manifest)
+        if parsed.shape is not _PLAIN:
+            parsed.shape.check(model.encoder.manifest)
+        if parsed.prompt_name is not None:
+            require_prompt(model.encoder.manifest, parsed.prompt_name)
+        call.input_type = parsed.prompt_name or parsed.input_type
         if parsed.is_bare:
             return await answer_bare(service, model, parsed, call)
-        dim = model.encoder.embedding_dim
+        dim = model.encoder.manifest.embedding_dim
         embedded = await embed_items(model, parsed.items, call, service.fetcher)
         service.check_items(model, embedded.answers, call, "inputs")
         media = choose_media(accept)
@@ -173,7 +136,7 @@ async def answer_request(
             content = pack_json(embedded.answers, parsed.shape, dim, extra)
         else:
             content, headers = pack_bytes(embedded.answers, parsed.shape, dim, media)
-        call.add("answer", call.clock.now() - began)
+        call.seconds["answer"] = call.clock.now() - began
         return service.reply(content, model, call, media=media, headers=headers)
 
 
@@ -191,8 +154,10 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
     """Return the request, read by its content type; a raw body has its options in the query."""
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
+        if not request.scope["query_string"]:
+            return EmbedRequest([InputItem(image=body)], _PLAIN)
         fields = Fields(as_options(dict(request.query_params)))
-        fields.only(*_OPTIONS)
+        fields.only(*OPTIONS)
         return _read_options(fields, [InputItem(image=body)])
     if content_type.startswith("multipart/form-data"):
         return _read_form(parse_form(body, content_type), limits)
@@ -210,22 +175,26 @@ def _check_tei(fields: Fields, name: str) -> bool:
     fields.text("truncation_direction", ("Right", "right"))
     if fields.has("normalize") and not fields.flag("normalize"):
         raise InputError(
-            "normalize is false; rows have length 1 here, leave it out", field="normalize"
+            "normalize is false; a bundle's graphs end in rows of length 1, so there are no others "
+            "here: leave it out",
+            field="normalize",
         )
+    if fields.has("prompt_name") and fields.has("input_type"):
+        raise InputError("give either prompt_name or input_type", field="prompt_name")
     return name == "inputs"
 
 
 def read_json(fields: Fields, limits: Limits) -> EmbedRequest:
     """Return the request, from JSON."""
-    fields.only(*_NAMES)
-    given = [name for name in _LISTS if fields.has(name)]
+    fields.only(*NAMES)
+    given = [name for name in LISTS if fields.has(name)]
     if len(given) != 1:
         raise InputError(
             "give exactly one of inputs (objects with text or image), texts or images",
             field="inputs",
         )
     name = given[0]
-    is_bare = fields.has_any(_TEI) and _check_tei(fields, name)
+    is_bare = fields.has_any(TEI) and _check_tei(fields, name)
     if name == "inputs" and isinstance(fields.any(name), str):
         values, is_bare = [fields.any(name)], True
     else:
@@ -267,7 +236,7 @@ def _read_form(form: Form, limits: Limits) -> EmbedRequest:
     for i, text in enumerate(texts):
         check_text(text, f"texts[{i}]", limits.text_characters)
     fields = Fields(as_options({name: values[-1] for name, values in form.values.items()}))
-    fields.only(*_OPTIONS)
+    fields.only(*OPTIONS)
     return _read_options(
         fields,
         [*(InputItem(image=file) for file in files), *(InputItem(text=text) for text in texts)],
@@ -279,10 +248,18 @@ def _read_options(
 ) -> EmbedRequest:
     """Read the options that JSON, forms and queries share."""
     shape = RowFormat(
-        dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
+        dimensions=fields.integer("dimensions", 1, MOST_DIMENSIONS),
         output=fields.text("output", OUTPUTS) or "float32",
     )
-    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"), is_bare)
+    return EmbedRequest(
+        items,
+        shape,
+        fields.text("model"),
+        fields.text("precision"),
+        is_bare,
+        fields.text("input_type", INPUT_TYPES),
+        fields.text("prompt_name"),
+    )
 
 
 def is_integer(text: str) -> bool:

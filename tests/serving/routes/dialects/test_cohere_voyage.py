@@ -197,6 +197,9 @@ PROMPTS = {"required": True, "default": "", "by_purpose": {"query": "blue ", "do
         ("/v2/embed", {"input_type": "classification", "texts": ["red"]}, "red"),
         ("/v1/embeddings", {"input_type": "query", "input": ["red"]}, "blue red"),
         ("/v1/embeddings", {"input": ["red"]}, "red"),
+        ("/embed", {"input_type": "query", "texts": ["red"]}, "blue red"),
+        ("/embed", {"input_type": "search_document", "inputs": ["red"]}, "green red"),
+        ("/embed", {"texts": ["red"]}, "red"),
         (
             "/v1/multimodalembeddings",
             {"input_type": "document", "inputs": [{"content": [{"type": "text", "text": "red"}]}]},
@@ -214,7 +217,6 @@ def test_an_input_type_puts_the_bundles_prompt_before_a_text(
     encoder.manifest = replace(encoder.manifest, extensions={"prompts": PROMPTS})
     client = make_client()
     answer = ask(client, path, model="colours", **body)
-    rows = answer["embeddings"]["float"] if "embeddings" in answer else [
-        entry["embedding"] for entry in answer["data"]
-    ]  # fmt: skip
+    rows = answer.get("embeddings") or [entry["embedding"] for entry in answer["data"]]
+    rows = rows["float"] if isinstance(rows, dict) else rows
     np.testing.assert_allclose(np.array(rows, np.float32), embed(client, prompted), atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,3 +73,26 @@ def test_predict_scores_pairs_and_the_classes_of_a_stored_classifier(client: Tes
     assert set(told[0]) == {"label", "score"}
     many = client.post("/predict", json={"inputs": ["red", "blue"], "classifier": "tones"}).json()
     assert [one[0]["label"] for one in many] == ["red", "blue"]
+
+
+def test_a_prompt_is_named_as_the_bundle_names_it_or_refused(
+    make_client: Callable[..., TestClient], encoder: Any
+) -> None:
+    plain = make_client().post("/embed", json={"inputs": ["red"], "prompt_name": "query"})
+    assert plain.json()["error"]["param"] == "prompt_name"
+    assert "has no prompts" in plain.json()["error"]["message"]
+    prompts = {"default": "", "by_purpose": {"query": "blue "}}
+    encoder.manifest = replace(encoder.manifest, extensions={"prompts": prompts})
+    client = make_client()
+    found = client.post("/embed", json={"inputs": ["red"], "prompt_name": "query"}).json()
+    assert found == client.post("/embed", json={"inputs": "blue red"}).json()
+    other = client.post("/embed", json={"inputs": ["red"], "prompt_name": "passage"})
+    assert "has prompts for query" in other.json()["error"]["message"]
+    both = {"inputs": ["red"], "prompt_name": "query", "input_type": "query"}
+    assert client.post("/embed", json=both).json()["error"]["param"] == "prompt_name"
+
+
+def test_rows_of_another_length_are_refused_with_the_reason(client: TestClient) -> None:
+    told = client.post("/embed", json={"inputs": ["red"], "normalize": False})
+    assert told.json()["error"]["param"] == "normalize"
+    assert "length 1" in told.json()["error"]["message"]

@@ -1,26 +1,41 @@
-"""What infinity's client asks beside `/embeddings`: `/models`, `/health`, `/embeddings_image`."""
+"""What infinity's client asks beside `/embeddings`: `/classify`, `/models` and a few more.
+
+Its classifiers are models; here a stored classifier is meant, by `classifier` or in `model`.
+"""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from twinlens.serving.openapi.declaration import PICTURE, answer, declare
+from twinlens.errors import InputError
+from twinlens.serving.call import Call
+from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
+from twinlens.serving.openapi.request_shapes import open_request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
+    FLAG,
     NUMBER,
     STRING,
+    TEXT,
     array_of,
+    closed_object,
     component,
+    either,
     list_of,
     open_object,
 )
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.fields import Fields, parse_object
+from twinlens.serving.requests.items import read_text
+from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.dialects import openai
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
+from twinlens.serving.zeroshot.scoring import Scoring, score
 
 _STATS = ("queue_fraction", "queue_absolute", "results_pending", "batch_size")
 MODEL_SHAPE = component(
@@ -36,6 +51,32 @@ MODEL_SHAPE = component(
         stats=open_object([*_STATS], **dict.fromkeys(_STATS, NUMBER)),
     ),
 )
+_FIELDS: dict[str, Any] = {
+    "input": array_of(TEXT, minItems=1),
+    "model": STRING,
+    "classifier": STRING,
+    "raw_scores": {**FLAG, "description": "Cosines in the place of probabilities"},
+}
+CLASSIFICATION = component(
+    "ClassifyRequest",
+    either(
+        open_request_object(["input", "classifier"], **_FIELDS),
+        open_request_object(["input", "model"], **_FIELDS),
+    ),
+)
+_LABELS = array_of(closed_object(["label", "score"], label=STRING, score=NUMBER))
+CLASSIFIED = component(
+    "ClassifyAnswer",
+    open_object(
+        ["object", "data", "model", "usage"],
+        object={"const": "classify"},
+        data=array_of(_LABELS),
+        model=STRING,
+        usage=open_object(
+            ["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT
+        ),
+    ),
+)
 ALIVE = component("Alive", open_object(["unix"], unix=NUMBER))
 
 
@@ -47,6 +88,21 @@ def build_router(service: Service) -> APIRouter:
     async def embed_images(request: Request) -> Response:
         """Embed images at infinity's former path for them."""
         return await openai.answer_request(service, request, "image")
+
+    @router.post(
+        "/classify",
+        **declare(
+            {200: answer(CLASSIFIED, "Labels for each text, best first")},
+            json_body(CLASSIFICATION, one={"input": ["a red square"], "classifier": "colours"}),
+            message_field="detail",
+        ),
+    )
+    async def classify(request: Request) -> Response:
+        """Label texts with a stored classifier, in infinity's shape."""
+        call = service.begin(request)
+        async with service.receive(request, call) as body:
+            fields = parse_object(body, request.headers.get("content-type", ""))
+            return await _classify(service, fields, call)
 
     @router.get("/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
     async def models(request: Request) -> Response:
@@ -63,6 +119,36 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
+async def _classify(service: Service, fields: Fields, call: Call) -> Response:
+    limits = service.settings.limits
+    values = fields.values("input", limits.texts)
+    if values is None:
+        raise InputError("input is missing: a list of texts", field="input")
+    names = [f"input[{i}]" for i in range(len(values))]
+    items = [read_text(v, name, limits) for v, name in zip(values, names, strict=True)]
+    model_name, name = fields.text("model"), fields.text("classifier")
+    is_raw = fields.flag("raw_scores")
+    if name is None:
+        name, model_name = model_name, None
+    if name is None:
+        raise InputError(
+            "classifier is missing: the name of a stored one (PUT /classifiers/NAME), which may "
+            "stand in model too",
+            field="classifier",
+        )
+    with service.registry.lease(model_name) as model:
+        bank = service.classifiers.get(name, model.revision).bank
+        rows, tokens = await embed_all_or_fail(service, model, items, names, call)
+        kind = "similarity" if is_raw else "score"
+        data = [
+            [{"label": label["label"], "score": label[kind]} for label in one["labels"]]
+            for one in score(model, rows, bank, Scoring())
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        told = {"object": "classify", "data": data, "model": name, "usage": usage}
+        return service.reply(dump(told), model, call)
+
+
 def _describe(service: Service, name: str) -> dict[str, object]:
     served = service.registry.find(name)
     queues = [tower.batcher for tower in served.default.towers]
@@ -73,7 +159,7 @@ def _describe(service: Service, name: str) -> dict[str, object]:
         "owned_by": "infinity",  # its client accepts no other
         "created": served.created,
         "backend": "onnx",
-        "capabilities": ["embed", "rerank"],
+        "capabilities": ["embed", "rerank", "classify"],
         "stats": {
             "queue_fraction": held / room,
             "queue_absolute": held,
