@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
+from losses import taught
 from losses.comparison import Comparison, Pair, ask, draw, leaf
 from twinlens.training.loop.optimizers import Lars
 from twinlens.training.nn.reconstruction import standardise_patches
@@ -42,7 +43,7 @@ def list_comparisons() -> list[Comparison]:
         "cpc": ("InfoNCE along columns, Hénaff et al.", _cpc),
         "devise": ("equation 1, summed over texts", _devise),
         "clip": ("figure 3, hard negatives as more texts", _clip_with_negatives),
-    }
+    } | taught.list_formulas()
     found = [
         Comparison(method, what, "formula", compute) for method, (what, compute) in rows.items()
     ]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.image.image_source import ImageLimits, open_image
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
 from twinlens.errors import ImageError
@@ -51,6 +52,7 @@ class FakeEncoder:
 
     provider = "FakeExecutionProvider"
     engines = MappingProxyType({"image": "fake", "text": "fake"})
+    class_heads: Sequence[ClassHead] = ()
 
     def __init__(self, revision: str = "a" * 64, manifest: Manifest = _MANIFEST) -> None:
         self.manifest = replace(manifest, revision=revision)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,18 @@ from PIL import Image
 from torch import nn
 
 from twinlens.training.config import Config, TrainingSettings
+from twinlens.training.loop.loop import train
 from twinlens.training.nn.network import Network
+from twinlens.training.nn.teachers import TeacherSettings, Teaching
 from twinlens.training.nn.visual_tokenizer import Codes
-from twinlens.training.objective import Batch, Captions, Locked
+from twinlens.training.objective import Batch, Captions, Locked, Objective
 from twinlens.training.objectives import METHODS, find_method
+from twinlens.training.objectives.distill import Distill
+from twinlens.training.objectives.simclr import SimCLR
 from twinlens.training.runs.assembly import build_network
+from twinlens.training.runs.teachers import learn_from
 from twinlens.training.seeds import generator
+from twinlens.training.views.blends import Blends
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks, draw_masks
 
@@ -67,13 +77,43 @@ SMALL: dict[str, dict[str, Any]] = {
     "dinov2": TINY_DINO,
     "clip": {"dim": 8},
     "siglip": {"dim": 8},
+    "lejepa": {"hidden": 16, "dim": 8, "directions": 6, "local": TINY_DINO["local"]},
+    "finetune": {"classes": CLASSES, "blends": Blends(mixup=0.4, cutmix=1.0, share=0.8)},
+    "distill": {"teachers": "bundle"},
+    "mobileclip": {"teachers": "bundle", "dim": 8},
 }
 ALL = sorted(METHODS)
+
+
+@functools.cache
+def teachers_of(kind: str) -> TeacherSettings:
+    """Return teachers that a test can ask: the bundle that ships, or a run with patch tokens."""
+    sources = "builtin" if kind == "bundle" else str(train_teacher())
+    config = learn_from(Config("distill", Distill(), TrainingSettings()), sources)
+    found: TeacherSettings = dataclasses.replace(config.objective.teachers, views=2)
+    return found
+
+
+def train_teacher() -> Path:
+    """Return a run of a tiny vit, whose patch tokens can teach."""
+    folder = Path(tempfile.mkdtemp(prefix="teacher-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings = TrainingSettings(
+        encoder="vit-nano/4", image_size=SIDE, batch=4, steps=1, device="cpu", doctor=False
+    )
+    objective = SimCLR(hidden=16, dim=8)
+    train(
+        Config("simclr", objective, settings), str(write_images(folder / "data", 8)), folder / "run"
+    )
+    return folder / "run"
+
+
 # Other losses of a method, under the same proofs: its name, and what is set.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "clip-negatives": ("clip", {"hard_negatives": 2}),
     "clip-locked": ("clip", {"locked": True}),
     "siglip-locked": ("siglip", {"locked": True}),
+    "distill-tokens": ("distill", {"teachers": "tokens", "token_weight": 0.5}),
     "dinov2-sinkhorn": ("dinov2", {"centring": "sinkhorn"}),
 }
 PROVEN = [*ALL, *VARIANTS]
@@ -82,7 +122,10 @@ PROVEN = [*ALL, *VARIANTS]
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
     """Return the method of a name in `PROVEN`, and its small size with what the variant sets."""
     method, fields = VARIANTS.get(name, (name, {}))
-    return method, SMALL[method] | fields
+    chosen = SMALL[method] | fields
+    if isinstance(chosen.get("teachers"), str):
+        chosen |= {"teachers": teachers_of(chosen["teachers"])}
+    return method, chosen
 
 
 def is_coupled(name: str) -> bool:
@@ -111,9 +154,15 @@ def small_config(name: str, **settings: Any) -> Config:
     }
     chosen |= settings
     own = chosen["encoder"].startswith("resnet")
-    if own and objective.find_extra(Masks) is not None:  # only a vit has patches to hide
+    if own and needs_patches(objective):
         chosen["encoder"] = f"vit-nano/{PATCH}"
     return Config(method, objective, TrainingSettings(**chosen))
+
+
+def needs_patches(objective: Objective) -> bool:
+    """Tell whether a method hides or teaches patches, which only a vit has."""
+    teaching = objective.find_extra(Teaching)
+    return objective.find_extra(Masks) is not None or (teaching is not None and teaching.tokens)
 
 
 def small_network(config: Config, *, norms: bool = True) -> Network:
@@ -150,11 +199,30 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
         extra["mask"] = draw_masks(draws, masks, (n, views["global"].shape[1], cells, cells))
     if (codes := config.objective.find_extra(Codes)) is not None:
         extra["codes"] = torch.randint(codes.size, (n, extra["mask"].shape[2]), generator=draws)
+    if config.objective.find_extra(Blends) is not None:
+        extra["other"] = torch.randint(CLASSES, (n,), generator=draws)
+        extra["kept"] = torch.rand(n, generator=draws).to(dtype)
+    if (teaching := config.objective.find_extra(Teaching)) is not None:
+        extra |= small_answers(teaching, n, dtype, draws)
     if config.objective.find_extra(Locked) is not None:
         width = int(small_network(config)["image"].width)  # type: ignore[arg-type]
         extra["locked"] = torch.randn(n, width, generator=draws).to(dtype)
         views = {}
     return Batch(views, extra)
+
+
+def small_answers(
+    teaching: Teaching, n: int, dtype: torch.dtype, draws: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Return random answers of teachers."""
+    shapes = {"teacher": (n, teaching.settings.dim)}
+    if teaching.texts:
+        shapes["teacher_text"] = (n, teaching.settings.dim)
+    found = {name: torch.randn(shape, generator=draws).to(dtype) for name, shape in shapes.items()}
+    if teaching.tokens:
+        shape = n, 4, teaching.settings.token_dim  # a grid of 2 x 2, another than the student's
+        found["teacher_tokens"] = torch.randn(shape, generator=draws).to(dtype)
+    return found
 
 
 def write_images(folder: Path, n: int, *, side: int = SIDE, captions: bool = True) -> Path:

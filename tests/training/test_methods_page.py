@@ -19,7 +19,8 @@ SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S))
 OTHERS = {
     *("spread", "rank", "scale", "bias", "teacher_entropy", "shared_entropy", "crop_loss"),
     *("patch_loss", "variance", "covariance", "negatives", "NAME.negatives.txt", "RUN/report.html"),
-    *("visual_tokenizer.safetensors", ".stop", "none of these"),
+    *("visual_tokenizer.safetensors", ".stop", "none of these", "away", "gaussian", "clip_loss"),
+    *("distilled", "accuracy", "labels", "timm:", "open_clip:"),
 }
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -58,11 +59,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def url(exported: tuple[Path, Path]) -> Iterator[str]:
-    """Serve the bundle in a process of its own."""
+    with serve_bundle(exported[1]) as address:
+        yield address
+
+
+@contextmanager
+def serve_bundle(bundle: Path) -> Iterator[str]:
+    """Serve a bundle in a process of its own, as `mine`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "twinlens.cli.main", "serve", f"mine={exported[1]}"]
+    command = [sys.executable, "-m", "twinlens.cli.main", "serve", f"mine={bundle}"]
     process = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.arrays import Rows
+from twinlens.bundle.class_head import ClassHead, read_heads
 from twinlens.bundle.classes import build_class_bank
 from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, read_golden, replay_golden
@@ -103,6 +104,7 @@ class Encoder:
             inputs=("embeddings", "classes"),
             output="scores",
         )
+        self.class_heads: tuple[ClassHead, ...] = read_heads(folder, manifest)
         self._attention: Graph | None = None
         self._banks: dict[tuple[tuple[str, ...], tuple[str, ...]], Rows] = {}
         self._lock = threading.Lock()

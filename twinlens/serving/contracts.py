@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.arrays import Pixels, Row, Rows
+from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.manifest import Manifest
 
 EncodedImage = bytes | str  # an image file's bytes, or base64 or a data URI of them
@@ -43,6 +44,11 @@ class StagedEncoder(Protocol):
     @property
     def embedding_dim(self) -> int:
         """Return d."""
+        ...
+
+    @property
+    def class_heads(self) -> Sequence[ClassHead]:
+        """Return the classifiers that come with the bundle."""
         ...
 
     @property

@@ -35,7 +35,7 @@ from twinlens.serving.requests.body import BodyReader
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.settings import ServerSettings
 from twinlens.serving.zeroshot.banks import ClassBank
-from twinlens.serving.zeroshot.classifiers import ClassifierStore
+from twinlens.serving.zeroshot.classifiers import ClassifierStore, open_head
 
 log = logging.getLogger("twinlens.serving")
 
@@ -78,9 +78,7 @@ class Service:
 
     def load(self, name: str, source: str) -> None:
         """Open the bundle at `source` at every precision and serve it as `name`."""
-        self.registry.serve(
-            name, self.open_models(name, source), source=source, created=int(time.time())
-        )
+        self._serve(name, source, self.open_models(name, source))
 
     def open_models(self, name: str, source: str) -> dict[str, ServedModel]:
         """Open a bundle without serving it yet; slow, so never called on the event loop."""
@@ -107,7 +105,15 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         models = await loop.run_in_executor(self._background, self.open_models, name, source)
-        self.registry.serve(name, models, source=source, created=int(time.time()))
+        self._serve(name, source, models)
+
+    def _serve(self, name: str, source: str, models: dict[str, ServedModel]) -> None:
+        """Serve opened models as `name`, with the classifiers that come with their bundle."""
+        created = int(time.time())
+        encoder = next(iter(models.values())).encoder
+        for head in encoder.class_heads:
+            self.classifiers.offer(open_head(head, encoder.revision, created))
+        self.registry.serve(name, models, source=source, created=created)
 
     def find_faults(self) -> list[str]:
         """Return why the server is not ready; empty when it is."""

@@ -15,14 +15,16 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from twinlens.training.nn.network import Network
+from twinlens.training.nn.teachers import Teaching
 from twinlens.training.nn.visual_tokenizer import Codes
 from twinlens.training.schedules import Cosine, Linear, TrainingProgress
+from twinlens.training.views.blends import Blends
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.masks import Masks
 
@@ -63,10 +65,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ema:
-    """An EMA teacher of the named parts: teacher <- m * teacher + (1 - m) * part."""
+    """An EMA teacher of the named parts: teacher <- m * teacher + (1 - m) * part.
+
+    With `statistics` it takes over those of BatchNorm as they are, since it sees no images.
+    """
 
     parts: tuple[str, ...]
     momentum: Cosine
+    statistics: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,9 +143,10 @@ class Locked:
 
 
 # `Masks`: `extra["mask"]` (n, views, patches) of the views `global`; `Codes`: `extra["codes"]`
-# (n, patches), their visual codes.
-Extra = Captions | Masks | Codes | Locked
-AnyExtra = TypeVar("AnyExtra", Captions, Masks, Codes, Locked)
+# (n, patches), their visual codes; `Teaching`: what teachers answer to the views; `Blends`: `other`
+# (n,), the label of the image that a view is blended with, and `kept` (n,), its own share.
+Extra = Captions | Masks | Codes | Locked | Teaching | Blends
+AnyExtra = TypeVar("AnyExtra", Captions, Masks, Codes, Locked, Teaching, Blends)
 
 
 @dataclass(frozen=True)
@@ -221,6 +228,14 @@ class Objective(abc.ABC):
     def find_extra(self, kind: type[AnyExtra]) -> AnyExtra | None:
         """Return the declared extra of a kind, if there is one."""
         return next((extra for extra in self.extras() if isinstance(extra, kind)), None)
+
+    def is_fitted(self) -> bool:
+        """Tell whether the data need not be known to build the heads."""
+        return True
+
+    def fit(self, classes: int) -> Self:
+        """Return the method for data of so many classes."""
+        return self
 
     def frozen(self) -> tuple[str, ...]:
         """Return the parts that never train."""

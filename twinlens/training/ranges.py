@@ -63,7 +63,8 @@ RANGES: dict[str, Range] = {
     "monitor_share": _NOT_NEGATIVE,
     # Of heads and towers.
     "hidden": _NATURAL, "moco.hidden": _NOT_NEGATIVE, "dim": _NATURAL, "clip.dim": _NOT_NEGATIVE,
-    "siglip.dim": _NOT_NEGATIVE, "devise.dim": _NOT_NEGATIVE, "layers": _NOT_NEGATIVE,
+    "siglip.dim": _NOT_NEGATIVE, "devise.dim": _NOT_NEGATIVE, "mobileclip.dim": _NOT_NEGATIVE,
+    "layers": _NOT_NEGATIVE,
     "mocov3.layers": _NATURAL, "narrow": _NATURAL, "bottleneck": _NATURAL, "prototypes": Range(2),
     "width": _NATURAL, "depth": _NATURAL, "attention_heads": _NATURAL,
     # Of losses.
@@ -77,6 +78,14 @@ RANGES: dict[str, Range] = {
     "sharpness": _POSITIVE, "iterations": _NATURAL, "frozen_epochs": _NOT_NEGATIVE,
     "queue": _NOT_NEGATIVE, "moco.queue": _NATURAL, "queue_from": _NOT_NEGATIVE,
     "hard_negatives": _NOT_NEGATIVE, "grid": Range(2), "ahead": _NATURAL,
+    "gaussian_weight": _SHARE, "directions": _NATURAL, "points": Range(2), "reach": _POSITIVE,
+    # Of labels.
+    "classes": _NOT_NEGATIVE, "smoothing": _DECAY, "ema": _DECAY, "mixup": _NOT_NEGATIVE,
+    "cutmix": _NOT_NEGATIVE,
+    # Of teachers.
+    "views": _NATURAL, "dims": _NATURAL, "scales": _POSITIVE, "sizes": _NATURAL,
+    "token_dims": _NOT_NEGATIVE, "token_weight": _NOT_NEGATIVE, "distill_weight": _SHARE,
+    "teacher_scale": _NOT_NEGATIVE,
     # Of what is hidden.
     "ratio": Range(0, 1, above=True, below=True), "unit": _NATURAL,
     "masked.ratio_min": _SHARE, "masked.ratio_max": _SHARE, "share": _SHARE,
@@ -110,7 +119,7 @@ def _check_value(method: str, instance: Any, key: str) -> None:
     value = get_value(instance, key)
     numbers = value if isinstance(value, tuple) else (value,)
     allowed = find_range(method, key) or _ANY
-    if isinstance(value, tuple) and not value:
+    if value == () and not key.startswith("teachers."):  # which no recipe can know
         raise _refuse(instance, key, "empty", "one number or more")
     for number in numbers:
         is_number = isinstance(number, int | float) and not isinstance(number, bool)

@@ -7,6 +7,7 @@ what the uninterrupted one would have drawn, with no generator state to save.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 
@@ -20,3 +21,8 @@ def mix(*numbers: int) -> int:
 def generator(*numbers: int) -> torch.Generator:
     """Return a CPU generator for the stream that the numbers name."""
     return torch.Generator().manual_seed(mix(*numbers))
+
+
+def row_seeds(seed: int, view: int, records: Sequence[int]) -> list[int]:
+    """Return a seed for view number `view` of each record, whatever batch it is in."""
+    return [mix(seed, view, record, 53) for record in records]

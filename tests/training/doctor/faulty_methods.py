@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.training.family import split_name
+from tests.training.family import needs_patches, split_name
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.doctor.examination import examine
 from twinlens.training.doctor.verdict import Diagnosis
@@ -27,7 +27,6 @@ from twinlens.training.objectives.dino import DINO
 from twinlens.training.objectives.simclr import SimCLR
 from twinlens.training.objectives.simsiam import SimSiam
 from twinlens.training.objectives.swav import SwAV
-from twinlens.training.views.masks import Masks
 
 SIDE = 16
 ADAPTIVE = {  # trained by AdamW in their recipes
@@ -37,9 +36,13 @@ ADAPTIVE = {  # trained by AdamW in their recipes
     "cpc",
     "devise",
     "dino",
+    "distill",
     "dinov2",
+    "finetune",
     "ibot",
+    "lejepa",
     "mae",
+    "mobileclip",
     "siglip",
     "simmim",
     "vicreg",
@@ -77,6 +80,8 @@ def save_picture(path: Path, pixels: Any) -> None:
 def small_run(method: str, steps: int, **fields: Any) -> Config:
     """Return a small run of a method, with some of the objective's fields changed."""
     method, small = split_name(method)
+    if "classes" in small:
+        small = small | {"classes": 0}  # as many as there are kinds
     return small_run_of(find_method(method)(**(small | fields)), steps)
 
 
@@ -105,7 +110,7 @@ def small_run_of(objective: Any, steps: int, **settings: Any) -> Config:
         "log_every": 5,
         "monitor_share": 0.0,
     }
-    if objective.find_extra(Masks) is not None:
+    if needs_patches(objective):
         chosen["encoder"] = "vit-nano/4"
     return Config(objective.name, objective, TrainingSettings(**(chosen | settings)))
 

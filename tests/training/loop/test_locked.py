@@ -19,8 +19,9 @@ from twinlens.errors import InputError
 from twinlens.training.config import Config, apply_sets
 from twinlens.training.evaluation.embeddings import RunEmbedder
 from twinlens.training.export import SourceOptions, export_encoder, load_source
-from twinlens.training.loop.locked import FOLDER, read_rows
+from twinlens.training.loop.locked import FOLDER
 from twinlens.training.loop.loop import train
+from twinlens.training.loop.row_store import RowStore
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
 from twinlens.training.runs.checkpoints import OPTIMIZER, WEIGHTS
@@ -69,8 +70,8 @@ def test_only_the_text_side_trains_on_what_the_served_tower_answers(
         for name in last_tensors(tmp_path / "run", OPTIMIZER)
         if name.startswith("optimizer/image.")
     ]
-    (path,) = cache.iterdir()  # one file for both runs: weights, data and view are the same
-    found, run = read_rows(path), open_run(tmp_path / "run")
+    (path,) = cache.iterdir()  # one for both runs: weights, data and view are the same
+    found, run = RowStore(path, 20).read().rows["rows"][:, 0], open_run(tmp_path / "run")
     embedder = RunEmbedder(run)
     image = (tmp_path / "data").rglob("*.png")
     first = sorted(image)[0]
@@ -81,7 +82,7 @@ def test_only_the_text_side_trains_on_what_the_served_tower_answers(
     )
     with torch.no_grad():
         expected = run.image_encoder((pixels.float() / 255 - mean) / std)[0]
-    gaps = (found.rows - expected).abs().amax(dim=1)
+    gaps = (found - expected).abs().amax(dim=1)
     assert gaps.min() < 1e-4 < gaps.median()
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tests.training.family import PROVEN, VARIANTS
 from tests.training.objectives import oracle
-from tests.training.objectives.cases import FAMILY, Case, D, K, N, draw
+from tests.training.objectives.case import Case, D, K, N, draw
+from tests.training.objectives.cases import FAMILY
 from twinlens.training.objective import LossInputs, Objective
 from twinlens.training.objectives import find_method
 from twinlens.training.schedules import TrainingProgress

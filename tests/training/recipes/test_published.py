@@ -63,6 +63,21 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "mae/vit": {"rate": 2.4e-3, "warm": 40, "beta2": 0.95, "ratio": 0.75, "depth": 8, "width": 512},
     "simmim/vit": {"rate": 4e-4, "warm": 10, "crops.scale_min": 0.67, "unit": 2, "drop_path": 0.1},
     "beit/vit": {"rate": 1.5e-3, "warm": 10, "size": 8192, "layer_scale": 0.1, "drop_path": 0.1},
+    "lejepa/vit": {
+        "rate": 5e-4, "lr_floor": 1e-3, "weight_decay": 0.05, "gaussian_weight": 0.05, "points": 17,
+        "reach": 3.0, "directions": 1024, "dim": 512, "drop_path": 0.1, "batch": 512,
+        "crops.scale_min": 0.3, "local.count": 6, "local.scale_min": 0.05, "local.scale_max": 0.3,
+        "crops.saturation": 0.2, "crops.solarize": (0.2,), "local.solarize": (0.2,), "epochs": 100,
+    },
+    "finetune/vit": {
+        "rate": 2e-3, "warm": 5, "weight_decay": 0.05, "layer_decay": 0.65, "drop_path": 0.1,
+        "smoothing": 0.1, "blends.mixup": 0.8, "blends.cutmix": 1.0, "epochs": 100, "batch": 1024,
+    },
+    "mobileclip/vit": {
+        "rate": 1e-3, "warmup": 1000, "weight_decay": 0.2, "beta2": 0.95, "clip": 1.0,
+        "batch": 65536, "steps": 200000, "distill_weight": 0.75, "teacher_scale": 100.0,
+        "teachers.views": 30, "crops.scale_min": 0.08,
+    },
     "clip/vit": {
         "rate": 5e-4, "warmup": 2000, "weight_decay": 0.2, "beta2": 0.98, "adam_eps": 1e-6,
     },
@@ -97,12 +112,15 @@ def test_a_recipe_at_224_pixels_names_its_source_and_its_place(method: str) -> N
     for name, recipe in list_recipes(method).items():
         if recipe().settings.image_size == 224:
             text = recipe.__doc__ or ""
-            assert re.search(r"et al\. 20\d\d|and He 20\d\d|[Tt]he same", text), (method, name)
+            assert re.search(r"et al\. 20\d\d|and (He|LeCun) 20\d\d|[Tt]he same", text), (
+                method,
+                name,
+            )
             assert re.search(r"section|table|release|scripts|config|sources", text), (method, name)
 
 
 def test_every_method_of_the_papers_has_a_recipe_at_224_pixels() -> None:
-    without = {"margin", "cpc", "devise"}  # whose papers have none
+    without = {"margin", "cpc", "devise", "distill"}  # whose papers have none
     for method in ALL:
         sizes = {recipe().settings.image_size for recipe in list_recipes(method).values()}
         assert (224 in sizes) != (method in without), method

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from twinlens.bundle.class_head import ClassHead
+from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.serving.files import remove_file, write_file
 from twinlens.serving.zeroshot.banks import ClassBank
@@ -38,6 +40,7 @@ class Classifier:
     created: float
     templates: tuple[str, ...] = ()
     examples: int = 0
+    bundled: bool = False  # it came with the model's bundle
 
     def describe(self) -> dict[str, Any]:
         """Return the fields that a client may see."""
@@ -74,6 +77,11 @@ class ClassifierStore:
             self._classifiers[key] = classifier
             return not is_new
 
+    def offer(self, classifier: Classifier) -> None:
+        """Keep a classifier that comes with a bundle, unless a client stored one of its name."""
+        with self._changing:
+            self._classifiers.setdefault((classifier.name, classifier.revision), classifier)
+
     def get(self, name: str, revision: str) -> Classifier:
         """Return the classifier of this revision; an error names other revisions, if any."""
         found = self._classifiers.get((name, revision))
@@ -105,7 +113,16 @@ class ClassifierStore:
     def remove(self, name: str) -> None:
         """Delete a classifier in every revision."""
         with self._changing:
-            for classifier in self.find(name):
+            found = self.find(name)
+            if all(classifier.bundled for classifier in found):
+                raise ConflictError(
+                    f"classifier {name!r} comes with its model and is there as long as that is; to"
+                    f" replace it, PUT /classifiers/{name}",
+                    field="name",
+                )
+            for classifier in found:
+                if classifier.bundled:
+                    continue
                 if self._folder is not None:
                     remove_file(self._path(name, classifier.revision))
                 del self._classifiers[(name, classifier.revision)]
@@ -123,6 +140,16 @@ class ClassifierStore:
             log.error("classifier file %s cannot be read and is skipped: %s", path, error)
             return
         self._classifiers[(classifier.name, classifier.revision)] = classifier
+
+
+def open_head(head: ClassHead, revision: str, created: float) -> Classifier:
+    """Return the classifier that comes with a bundle; its neutral row is the mean of its classes.
+
+    A head was never told what is none of its classes.
+    """
+    neutral = normalise_rows(head.rows.mean(axis=0, keepdims=True))[0]
+    bank = ClassBank(head.classes, head.rows, neutral)
+    return Classifier(check_name(head.name), revision, bank, created, bundled=True)
 
 
 def check_name(name: str) -> str:

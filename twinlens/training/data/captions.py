@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -27,13 +27,17 @@ class Tokenize(Protocol):
 
 @dataclass(frozen=True)
 class CaptionTokens:
-    """Adds `tokens` (n, length) to a batch and, if asked, `negatives` (n, count, length)."""
+    """Adds `tokens` (n, length) to a batch and, if asked, `negatives` (n, count, length).
+
+    With `answers`, also what they are to the captions that were drawn: `teacher_text` (n, dim).
+    """
 
     records: Sequence[Record]
     tokenize: Tokenize
     negatives: Negatives | None
     seed: int
     rank: int
+    answers: Callable[[Sequence[str]], Tensor] | None = None  # of teachers, to the same captions
     needs_views: ClassVar[bool] = False
 
     def make(self, draft: Draft) -> dict[str, Tensor]:
@@ -41,6 +45,8 @@ class CaptionTokens:
         records = [self.records[index] for index in draft.records]
         texts = draw_captions(records, draft.draws)
         found = {"tokens": torch.from_numpy(self.tokenize(texts))}
+        if self.answers is not None:
+            found["teacher_text"] = self.answers(texts)
         if self.negatives is not None:
             found["negatives"] = self._negatives(self.negatives, records, texts, draft.step)
         return found

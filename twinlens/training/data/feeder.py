@@ -15,9 +15,11 @@ from torch import Tensor
 
 from twinlens.training.data.order import SampleOrder
 from twinlens.training.data.pixels import PixelStore
+from twinlens.training.data.records import DataSource
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.objective import Batch
-from twinlens.training.seeds import generator
+from twinlens.training.seeds import generator, row_seeds
+from twinlens.training.views.draws import Draws, RowDraws
 from twinlens.training.views.maker import ViewMaker
 from twinlens.training.views.pictures import Pictures, lay_out
 
@@ -32,6 +34,7 @@ class Draft:
     records: Sequence[int]
     draws: torch.Generator
     views: Mapping[str, Tensor] = field(default_factory=dict)
+    view: int = 0  # which of the kept views of a picture the batch shows
 
 
 class BatchExtra(Protocol):
@@ -47,6 +50,14 @@ class BatchExtra(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class KeptViews:
+    """Views that are made again: `count` of each picture, from seeds of their own."""
+
+    count: int
+    seed: int
+
+
 @dataclass
 class Feeder:
     """Makes batches; a pure function of the step, but for reading ahead."""
@@ -59,29 +70,38 @@ class Feeder:
     seed: int
     classes: Sequence[str] = ()
     extras: Sequence[BatchExtra] = ()
+    kept: KeptViews | None = None
     _ahead: dict[int, Future[tuple[Pictures, list[int]]]] = field(default_factory=dict, init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
     def __post_init__(self) -> None:
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        found = [numbers.get(record.label or "", -1) for record in self.store.source.records]
-        self._labels = torch.tensor(found)
+        self._labels = number_labels(self.store.source, self.classes)
 
     def batch(self, step: int) -> Batch:
         """Return this rank's part of the batch of `step`, on the device."""
         pictures, records = self._fetched(step) if self.maker.groups else (None, self._named(step))
         draws = generator(self.seed, step, self.ranks.rank, 5)
+        view, of_views = self._view_draws(step, records, draws)
         extra = {"labels": self._labels[records].to(self.device)}
         # The order of draws is part of a run's numbers: captions, then views, then masks.
-        extra |= self._extras(Draft(step, records, draws), needs_views=False)
-        views = {} if pictures is None else self.maker(pictures.to(self.device), draws)
-        extra |= self._extras(Draft(step, records, draws, views), needs_views=True)
+        extra |= self._extras(Draft(step, records, draws, view=view), needs_views=False)
+        views = {} if pictures is None else self.maker(pictures.to(self.device), of_views)
+        extra |= self._extras(Draft(step, records, draws, views, view), needs_views=True)
         return Batch(views, extra)
 
     def close(self) -> None:
         """End the threads that read ahead."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.store.close()
+
+    def _view_draws(
+        self, step: int, records: Sequence[int], draws: torch.Generator
+    ) -> tuple[int, Draws]:
+        """Return which of its kept views each picture shows, and what that is drawn from."""
+        if self.kept is None:
+            return 0, draws
+        view = step // self.order.per_epoch % self.kept.count
+        return view, RowDraws(row_seeds(self.kept.seed, view, records))
 
     def _extras(self, draft: Draft, *, needs_views: bool) -> dict[str, Tensor]:
         return {
@@ -109,6 +129,12 @@ class Feeder:
     def _read(self, positions: Sequence[int]) -> tuple[Pictures, list[int]]:
         images, records = self.store.fetch(positions)
         return lay_out(images), records
+
+
+def number_labels(source: DataSource, classes: Sequence[str]) -> Tensor:
+    """Return the number of each record's class, -1 where it has none."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([numbers.get(record.label or "", -1) for record in source.records])
 
 
 def sample_views(

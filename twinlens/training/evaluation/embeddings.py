@@ -19,6 +19,7 @@ from twinlens.training.data.records import Record
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer
 from twinlens.training.devices import pick_device
+from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.progress import Display
 from twinlens.training.runs.run import CONFIG, TrainedRun, image_spec, open_run
 from twinlens.training.seeds import generator
@@ -65,6 +66,7 @@ class RunEmbedder:
         settings = run.config.settings
         self._device = pick_device("auto")
         self._towers = {name: tower.to(self._device) for name, tower in run.towers.items()}
+        self._encoder = run.image_encoder.to(self._device)
         self.preprocessor = Preprocessor(image_spec(settings))
         self.has_text = "text" in run.towers
         self._mean = torch.tensor(settings.mean, device=self._device)[:, None, None]
@@ -74,9 +76,14 @@ class RunEmbedder:
     @torch.no_grad()
     def images(self, pixels: PixelBatch) -> Tensor:
         """Return embeddings of uint8 pixels (n, h, w, 3)."""
-        moved = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
-        rows: Tensor = self._towers["image"]((moved.float() / 255 - self._mean) / self._std)
+        rows: Tensor = self._towers["image"](self._normalise(pixels))
         return rows.cpu()
+
+    @torch.no_grad()
+    def patches(self, pixels: PixelBatch) -> Tensor:
+        """Return patch tokens (n, patches, width) of uint8 pixels (n, h, w, 3)."""
+        assert isinstance(self._encoder, TokenTower), "patches of a tower without. This is a bug"
+        return self._encoder.tokens(self._normalise(pixels))[:, 1:].cpu()
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
@@ -85,6 +92,10 @@ class RunEmbedder:
         tokens = torch.from_numpy(self._tokenizer.batch(texts)).to(self._device)
         rows: Tensor = self._towers["text"](tokens)
         return rows.cpu()
+
+    def _normalise(self, pixels: PixelBatch) -> Tensor:
+        moved = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+        return (moved.float() / 255 - self._mean) / self._std
 
 
 class BundleEmbedder:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from torch import nn
 
+from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.manifest import ImageSpec, TextSpec
 from twinlens.bundle.model_card import ModelCard
 
@@ -83,4 +84,5 @@ class Description:
     matryoshka_dims: tuple[int, ...] = ()
     any_dimension: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    head: ClassHead | None = None  # of a fine-tuned encoder, served as a classifier
     card: ModelCard | None = None  # None: nothing is known of what it is for

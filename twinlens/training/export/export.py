@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from twinlens.bundle.class_head import EXTENSION as HEADS
+from twinlens.bundle.class_head import write_head
 from twinlens.bundle.golden import write_golden
 from twinlens.bundle.manifest import (
     AttentionSpec,
@@ -73,6 +75,7 @@ class _Parts:
     variants: list[Variant] = field(default_factory=list)
     rows: dict[str, EmbeddingRows] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)  # by tower
+    extensions: dict[str, Any] = field(default_factory=dict)
 
 
 def export_encoder(
@@ -198,10 +201,14 @@ def _finish(
 
 
 def _write_rest(description: Description, folder: Path, parts: _Parts) -> None:
-    """Write the similarity file and the golden vectors."""
+    """Write the similarity file, the golden vectors and the head, if there is one."""
     similarity = description.similarity
     model = build_similarity(similarity.kind, scale=similarity.scale, bias=similarity.bias)
     onnx.save(model, str(folder / SIMILARITY_FILE))
+    if description.card is not None:
+        parts.extensions[EXTENSION] = description.card.to_extension()
+    if description.head is not None:
+        parts.extensions[HEADS] = write_head(folder, description.head)
     none = np.zeros((0, _width(parts)), np.float32)
     write_golden(
         folder,
@@ -229,7 +236,7 @@ def _build_manifest(description: Description, parts: _Parts) -> Manifest:
         attention=parts.attention,
         templates=description.templates,
         provenance=_describe_origin(description, parts),
-        extensions={EXTENSION: description.card.to_extension()} if description.card else {},
+        extensions=parts.extensions,
     )
 
 

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from twinlens.training.config import Config
 from twinlens.training.data.captions import CaptionTokens
-from twinlens.training.data.feeder import BatchExtra, Draft, sample_views
+from twinlens.training.data.feeder import BatchExtra, Draft, number_labels, sample_views
 from twinlens.training.data.negatives import Negatives
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.encoders.token_tower import TokenTower, side_step
 from twinlens.training.loop.locked import open_embeddings
 from twinlens.training.loop.run_data import RunData
+from twinlens.training.loop.teaching import TeacherAnswers
 from twinlens.training.nn.network import Network
+from twinlens.training.nn.teachers import Teaching
 from twinlens.training.nn.visual_tokenizer import (
     FILE,
     TRAIN,
@@ -30,6 +32,7 @@ from twinlens.training.nn.visual_tokenizer import (
 )
 from twinlens.training.objective import Captions, Locked
 from twinlens.training.progress import Display
+from twinlens.training.views.blends import Blends, blend, draw_blends
 from twinlens.training.views.maker import ViewMaker
 from twinlens.training.views.masks import Masks, draw_masks
 
@@ -82,6 +85,26 @@ class PatchCodes:
         return {"codes": self.tokenizer.codes(draft.views["global"][:, 0])}
 
 
+@dataclass(frozen=True)
+class BlendedViews:
+    """Blends the views `global` in place; adds `other` (n,), partners' labels, and `kept` (n,)."""
+
+    blends: Blends
+    labels: Tensor  # of each record
+    needs_views: ClassVar[bool] = True
+
+    def make(self, draft: Draft) -> dict[str, Tensor]:
+        """Blend the views of a batch."""
+        views = draft.views["global"]
+        n, count, side = len(views), views.shape[1], views.shape[-1]
+        plan = draw_blends(draft.draws, self.blends, n, side)
+        if self.blends.mixup or self.blends.cutmix:
+            for turn in range(count):
+                views[:, turn] = blend(views[:, turn], plan)
+        labels = self.labels[list(draft.records)]
+        return {"other": labels[plan.partner], "kept": plan.share}
+
+
 def open_extras(context: ExtraContext) -> tuple[BatchExtra, ...]:
     """Return what makes the extras that the run's objective declares, in that order."""
     declared = context.config.objective.extras()
@@ -92,8 +115,9 @@ def _open_captions(extra: Captions, context: ExtraContext) -> BatchExtra:
     tokenizer, records = context.data.tokenizer, context.data.store.source.records
     assert tokenizer is not None, "captions without a text tower. This is a bug"
     negatives = Negatives(records, extra.negatives) if extra.negatives else None
-    seed, rank = context.config.settings.seed, context.ranks.rank
-    return CaptionTokens(records, tokenizer.batch, negatives, seed, rank)
+    seed, rank, taught = context.config.settings.seed, context.ranks.rank, context.data.taught
+    answers = taught.of if taught is not None and taught.texts is not None else None
+    return CaptionTokens(records, tokenizer.batch, negatives, seed, rank, answers)
 
 
 def _open_masks(extra: Masks, context: ExtraContext) -> BatchExtra:
@@ -124,9 +148,22 @@ def _open_locked(extra: Locked, context: ExtraContext) -> BatchExtra:
     return open_embeddings(found)
 
 
+def _open_teaching(extra: Teaching, context: ExtraContext) -> BatchExtra:
+    taught = context.data.taught
+    assert taught is not None, "teachers that have not answered. This is a bug"
+    places = {record: place for place, record in enumerate(taught.images.records)}
+    return TeacherAnswers(taught.images.rows, places)
+
+
+def _open_blends(extra: Blends, context: ExtraContext) -> BatchExtra:
+    return BlendedViews(extra, number_labels(context.data.store.source, context.data.classes))
+
+
 _OPENERS: Mapping[type, Callable[[Any, ExtraContext], BatchExtra]] = {
     Captions: _open_captions,
     Masks: _open_masks,
     Codes: _open_codes,
     Locked: _open_locked,
+    Teaching: _open_teaching,
+    Blends: _open_blends,
 }

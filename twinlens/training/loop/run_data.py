@@ -6,12 +6,12 @@ folder that holds another run is refused before anything is decoded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinlens.errors import InputError
 from twinlens.training.config import Config
-from twinlens.training.data.decoding import WholePicture, stored_side
+from twinlens.training.data.decoding import WholePicture
 from twinlens.training.data.needs import check_needs
 from twinlens.training.data.order import SampleOrder
 from twinlens.training.data.pixels import PixelStore
@@ -19,15 +19,17 @@ from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, check_tokenizer, provide_tokenizer
 from twinlens.training.distributed.ranks import Ranks
-from twinlens.training.loop.locked import LockedRows
+from twinlens.training.loop.row_store import KeptRows
+from twinlens.training.loop.teaching import TaughtRows, picture_side
 from twinlens.training.progress import Display
 from twinlens.training.runs.run import BAD, prepare_folder
 
 
 @dataclass(frozen=True)
 class RunRecords:
-    """What the data say before an image is decoded."""
+    """What the data say before an image is decoded; `config` is fitted to their classes."""
 
+    config: Config
     source: DataSource
     classes: list[str]
     tokenizer: RunTokenizer | None
@@ -41,13 +43,15 @@ class RunData:
     store: PixelStore
     order: SampleOrder
     tokenizer: RunTokenizer | None
-    locked: LockedRows | None = None
+    locked: KeptRows | None = None
+    taught: TaughtRows | None = None
 
 
 def open_records(config: Config, where: str, folder: Path, ranks: Ranks) -> RunRecords:
     """List the data at `where`, and write or check the run's folder; nothing is decoded."""
     source = open_source(where)
     classes = check_needs(source, config)
+    config = replace(config, objective=config.objective.fit(len(classes)))
     SampleOrder(len(source.records), config.settings.batch, config.settings.seed)  # is it enough?
     has_text = "text" in config.objective.paths
     if ranks.first:
@@ -58,24 +62,34 @@ def open_records(config: Config, where: str, folder: Path, ranks: Ranks) -> RunR
             captions = (text for record in source.records for text in record.captions)
             provide_tokenizer(config.settings, captions, folder)
     ranks.wait()
-    return RunRecords(source, classes, RunTokenizer(config.settings, folder) if has_text else None)
+    tokenizer = RunTokenizer(config.settings, folder) if has_text else None
+    return RunRecords(config, source, classes, tokenizer)
 
 
 def load_run_data(
-    config: Config, records: RunRecords, display: Display, locked: LockedRows | None = None
+    config: Config,
+    records: RunRecords,
+    display: Display,
+    locked: KeptRows | None = None,
+    taught: TaughtRows | None = None,
 ) -> RunData:
     """Decode the images that fit in memory, and put those that can be decoded in order.
 
     With the answers of a `locked` tower none is decoded.
     """
-    store = _open_pixels(records.source, config)
+    store = PixelStore(
+        records.source,
+        WholePicture(picture_side(config)),
+        memory_bytes=config.settings.memory_gb * 1e9,
+    )
+    seen = locked if taught is None else taught.images
+    if seen is not None:
+        store.know(seen.records, seen.bad)
     if locked is None:
         _load_pixels(store, display)
-    else:
-        store.know(locked.records, locked.bad)
     _tell_bad(store, display)
     order = SampleOrder(len(store), config.settings.batch, config.settings.seed)
-    return RunData(records.classes, store, order, records.tokenizer, locked)
+    return RunData(records.classes, store, order, records.tokenizer, locked, taught)
 
 
 def _write_cards(
@@ -89,12 +103,6 @@ def _write_cards(
         "classes": classes,
     }
     prepare_folder(folder, config, card)
-
-
-def _open_pixels(source: DataSource, config: Config) -> PixelStore:
-    settings = config.settings
-    decode = WholePicture(stored_side(settings.stored_size, settings.image_size))
-    return PixelStore(source, decode, memory_bytes=settings.memory_gb * 1e9)
 
 
 def _load_pixels(store: PixelStore, display: Display) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,8 +49,12 @@ class RunModel:
 def try_network(config: Config, folder: Path) -> Network | None:
     """Return the network of a run before its data are opened, so that its faults show at once.
 
-    None where the data decide its size, as captions do: there it is built on trial.
+    None where the data decide its size, as captions and classes do: there it is built on trial.
     """
+    if not config.objective.is_fitted():
+        fitted = replace(config, objective=config.objective.fit(_TRIAL_CLASSES))
+        build_network(fitted, released=False)
+        return None
     if "text" in config.objective.paths:
         build_network(config, vocabulary=_TRIAL_VOCABULARY, released=False)
         return None
@@ -58,7 +62,7 @@ def try_network(config: Config, folder: Path) -> Network | None:
     return _build(config, is_new, lambda: build_network(config, released=is_new))
 
 
-_TRIAL_VOCABULARY = 4
+_TRIAL_VOCABULARY, _TRIAL_CLASSES = 4, 2
 
 
 def _build(config: Config, released: bool, make: Callable[[], Network]) -> Network:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from twinlens.training.config import Config, apply_sets
-from twinlens.training.data.feeder import Feeder
+from twinlens.training.data.feeder import Feeder, KeptViews
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.devices import pick_device
 from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, wrap_ddp
@@ -21,8 +21,9 @@ from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.loop.extras import ExtraContext, open_extras
 from twinlens.training.loop.gradients import Differentiator
-from twinlens.training.loop.locked import LockedRows, provide_locked
+from twinlens.training.loop.locked import provide_locked
 from twinlens.training.loop.monitors import Monitors
+from twinlens.training.loop.row_store import KeptRows
 from twinlens.training.loop.run_data import (
     RunData,
     RunRecords,
@@ -31,7 +32,9 @@ from twinlens.training.loop.run_data import (
     open_records,
 )
 from twinlens.training.loop.run_model import RunModel, open_run_model, try_network
+from twinlens.training.loop.teaching import provide_taught
 from twinlens.training.nn.network import Network
+from twinlens.training.nn.teachers import Teaching
 from twinlens.training.objective import Locked
 from twinlens.training.progress import Display
 from twinlens.training.ranges import check_config
@@ -125,10 +128,12 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     check_division(config, ranks)
     net = try_network(config, folder)
     records = open_records(config, where, folder, ranks)
+    config = records.config
     model = open_run_model(config, folder, records.tokenizer, ranks, device, net)
     _tell_frozen(model.net, ranks, display)
     locked = _ask_locked(config, model, records, ranks, device, display)
-    data = load_run_data(config, records, display, locked)
+    taught = provide_taught(config, records.source, ranks, display)
+    data = load_run_data(config, records, display, locked, taught)
     health = _open_health(config, folder, data, model)
     return Session(
         config=config,
@@ -156,7 +161,7 @@ def _ask_locked(
     ranks: Ranks,
     device: torch.device,
     display: Display,
-) -> LockedRows | None:
+) -> KeptRows | None:
     """Return what the image tower answers to all images, where it is locked."""
     if config.objective.find_extra(Locked) is None:
         return None
@@ -206,7 +211,15 @@ def _open_feeder(
         seed=settings.seed,
         classes=data.classes,
         extras=open_extras(context),
+        kept=_kept_views(config),
     )
+
+
+def _kept_views(config: Config) -> KeptViews | None:
+    teaching = config.objective.find_extra(Teaching)
+    if teaching is None:
+        return None
+    return KeptViews(teaching.settings.views, teaching.settings.seed)
 
 
 def _open_health(config: Config, folder: Path, data: RunData, model: RunModel) -> HealthMonitor:

@@ -8,6 +8,7 @@ a deep copy: one that shares memory with its student collapses without a sign in
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -96,6 +97,15 @@ class Network(nn.Module):
 
 def _begins(prefix: str, name: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
+
+
+def hash_weights(module: nn.Module) -> str:
+    """Return a hash of a module's parameters and statistics."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class ScalarParameter(nn.Module):

@@ -26,6 +26,7 @@ METHODS = {
     "dino": "dino:DINO",
     "barlow": "barlow:BarlowTwins",
     "vicreg": "vicreg:VICReg",
+    "lejepa": "lejepa:LeJEPA",
     "supcon": "supcon:SupCon",
     "margin": "margin:Margin",
     "cpc": "cpc:CPC",
@@ -37,6 +38,9 @@ METHODS = {
     "clip": "clip:CLIP",
     "siglip": "siglip:SigLIP",
     "devise": "devise:DeViSE",
+    "distill": "distill:Distill",
+    "mobileclip": "mobileclip:MobileCLIP",
+    "finetune": "finetune:FineTune",
 }
 
 

@@ -47,7 +47,8 @@ class TrainedRun:
     checkpoint: Path
     image_encoder: nn.Module  # the image tower alone, before any projection
     text_encoder: nn.Module | None  # the text tower alone
-    learned: Mapping[str, float]  # numbers of the loss: a two-tower method's `scale` and `bias`
+    learned: Mapping[str, float]  # numbers of the loss: its `scale` and `bias`, where it has any
+    classes: Tensor | None = None  # rows (classes, width) of a fine-tuned encoder's head
 
 
 def read_config(folder: Path) -> Config:
@@ -78,9 +79,7 @@ def open_run(folder: Path) -> TrainedRun:
     towers = {
         side: nn.Sequential(*(net[part] for part in path)) for side, path in objective.paths.items()
     }
-    numbers = {
-        name: float(value) for name, value in objective.shared(net).items() if value.ndim == 0
-    }
+    shared = objective.shared(net)
     data = json.loads((folder / DATA).read_text(encoding="utf-8"))
     return TrainedRun(
         folder=folder,
@@ -91,7 +90,8 @@ def open_run(folder: Path) -> TrainedRun:
         towers=towers,
         image_encoder=net["image"],
         text_encoder=net["text"] if has_text else None,
-        learned=numbers,
+        learned={name: float(value) for name, value in shared.items() if value.ndim == 0},
+        classes=shared.get("classes"),
     )
 
 

@@ -35,11 +35,15 @@ RESIZE = {"center": "shortest", "squash": "squash", "border": "longest"}  # timm
 
 
 def apply_pairs(config: Config, pairs: Sequence[str]) -> Config:
-    """Return the config with `key=value` pairs applied: what `init` brings first, then the rest."""
-    inits = [pair for pair in pairs if pair.partition("=")[0].strip() == "init"]
-    for pair in inits:
-        config = start_from(config, pair.partition("=")[2].strip())
-    return apply_sets(config, [pair for pair in pairs if pair not in inits])
+    """Return the config with `key=value` pairs applied: what sources bring first, then the rest."""
+    from twinlens.training.runs.teachers import learn_from  # which itself starts from weights
+
+    sources = {"init": start_from, "teachers": learn_from}
+    named = [pair for pair in pairs if pair.partition("=")[0].strip() in sources]
+    for pair in named:
+        key, _, source = pair.partition("=")
+        config = sources[key.strip()](config, source.strip())
+    return apply_sets(config, [pair for pair in pairs if pair not in named])
 
 
 def start_from(config: Config, source: str) -> Config:

@@ -89,6 +89,10 @@ class State(nn.Module):
             pairs = zip(self.ema_teacher[name].parameters(), net[name].parameters(), strict=True)
             for slow, fast in pairs:
                 slow.lerp_(whole(fast).to(slow.dtype), weight)
+            if ema.statistics:
+                kept = dict(net[name].named_buffers())
+                for key, own in self.ema_teacher[name].named_buffers():
+                    own.copy_(kept[key])
 
     def _push(self, queue: Queue, rows: Tensor) -> None:
         """Write the rows over the oldest ones; of more rows than `size`, the last are kept."""

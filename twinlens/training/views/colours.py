@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from twinlens.training.views.crops import Crops, uniform
+from twinlens.training.views.draws import Draws
 
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 CACHED = 2**16  # pixels at a time whose hue turns on a CPU: it passes over them thirty times
@@ -32,7 +33,7 @@ class Colours:
         return Colours(**{name: rows[where] for name, rows in vars(self).items()})
 
 
-def draw_colours(generator: torch.Generator, n: int, crops: Crops) -> Colours:
+def draw_colours(generator: Draws, n: int, crops: Crops) -> Colours:
     """Draw the colours of n images."""
     jittered = uniform(generator, 0, 1, n) < crops.jitter
     brightness = _factor(generator, crops.brightness, jittered)
@@ -104,7 +105,7 @@ def turn_hue(planes: Tensor, turn: Tensor) -> Tensor:
     return out
 
 
-def _factor(generator: torch.Generator, strength: float, jittered: Tensor) -> Tensor:
+def _factor(generator: Draws, strength: float, jittered: Tensor) -> Tensor:
     """Return factors around 1 (n,), exactly 1 where not jittered."""
     drawn = uniform(generator, max(0.0, 1 - strength), 1 + strength, len(jittered))
     return torch.where(jittered, drawn, torch.ones(()))

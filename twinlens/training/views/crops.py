@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from twinlens.training.views.draws import Draws, RowDraws
+
 TRIES = 10  # boxes drawn per view before falling back to the largest centred one
 
 
@@ -44,12 +46,14 @@ class Crops:
         return max(step, round(image_size * self.size_ratio / step) * step)
 
 
-def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    """Return uniform draws in [low, high), float32, on the generator's device."""
-    return torch.rand(*shape, generator=generator).mul_(high - low).add_(low)
+def uniform(draws: Draws, low: float, high: float, *shape: int) -> Tensor:
+    """Return uniform draws in [low, high), float32, on the CPU, of `shape`: images first."""
+    if isinstance(draws, RowDraws):
+        return draws.rand(*shape).mul_(high - low).add_(low)
+    return torch.rand(*shape, generator=draws).mul_(high - low).add_(low)
 
 
-def draw_boxes(generator: torch.Generator, crops: Crops, sizes: Tensor) -> Tensor:
+def draw_boxes(generator: Draws, crops: Crops, sizes: Tensor) -> Tensor:
     """Return a box (n, 4), int64, in each image of `sizes` (n, 2): left, top, width, height.
 
     As in Inception: area and log-ratio uniform over the whole image, a box that does not fit is

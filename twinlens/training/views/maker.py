@@ -12,6 +12,7 @@ from twinlens.training.views.blur import blur
 from twinlens.training.views.colours import Colours, apply_colours, draw_colours
 from twinlens.training.views.crops import Crops, draw_boxes, uniform
 from twinlens.training.views.cutting import cut
+from twinlens.training.views.draws import Draws
 from twinlens.training.views.pictures import Pictures
 
 CACHED = 2**19  # numbers at a time on a CPU: few enough to stay cached, enough to share each call
@@ -29,16 +30,17 @@ class ViewMaker:
     std: tuple[float, float, float]
     step: int = 8  # the sides of small views are multiples of it
 
-    def __call__(self, pictures: Pictures, generator: torch.Generator) -> dict[str, Tensor]:
+    def __call__(self, pictures: Pictures, generator: Draws) -> dict[str, Tensor]:
         """Return views (n, count, 3, s, s) by group.
 
         All draws come from `generator`, on the CPU, so that a seed means the same on any device.
+        From `RowDraws` a picture gets the same views in any batch.
         """
         return {
             name: self._group(pictures, crops, generator) for name, crops in self.groups.items()
         }
 
-    def _group(self, pictures: Pictures, crops: Crops, generator: torch.Generator) -> Tensor:
+    def _group(self, pictures: Pictures, crops: Crops, generator: Draws) -> Tensor:
         side = crops.side(self.image_size, self.step)
         canvas = pictures.canvas
         mean, std = (
@@ -72,9 +74,7 @@ class ViewPlan:
         return ViewPlan(colours=colours, **rest)
 
 
-def draw_plan(
-    generator: torch.Generator, crops: Crops, sizes: Tensor, side: int, turn: int
-) -> ViewPlan:
+def draw_plan(generator: Draws, crops: Crops, sizes: Tensor, side: int, turn: int) -> ViewPlan:
     """Draw view number `turn` of pictures of `sizes` (n, 2): a few numbers an image."""
     n = len(sizes)
     boxes = draw_boxes(generator, crops, sizes)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.model_card import ModelCard
 from twinlens.training.data.tokens import text_spec
 from twinlens.training.encoders.vit import VisionTransformer
@@ -27,6 +28,8 @@ from twinlens.training.export.sources import SourceOptions
 from twinlens.training.runs.checkpoints import WEIGHTS
 from twinlens.training.runs.run import EVALUATION, TrainedRun, image_spec, open_run
 
+HEAD = "labels"  # the name that its classifier is served under
+
 
 def load(rest: str, options: SourceOptions) -> Description:
     """Return the encoder of the run in the folder `rest`."""
@@ -39,8 +42,17 @@ def load(rest: str, options: SourceOptions) -> Description:
         similarity=read_similarity(run.learned),
         templates=options.templates or ("{}",),
         provenance=describe_run(run),
+        head=read_head(run),
         card=write_card(run.data),
     )
+
+
+def read_head(run: TrainedRun) -> ClassHead | None:
+    """Return the head of a fine-tuned encoder."""
+    if run.classes is None:
+        return None
+    rows = nn.functional.normalize(run.classes, dim=1)
+    return ClassHead(HEAD, tuple(run.data["classes"]), rows.numpy())
 
 
 def write_card(data: Mapping[str, Any]) -> ModelCard:

@@ -1,0 +1,100 @@
+"""What a run keeps of its teachers, what a batch holds of their answers, and how they are matched.
+
+Several teachers stand side by side: a row is their unit embeddings, one after the other, of length
+1 as a whole, so its cosines are the mean of theirs. What must stay true: an answer belongs to the
+very view that the student sees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from twinlens.errors import InputError
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """The teachers of a run; `--set teachers=SOURCE,...` fills in all but `views` and `seed`."""
+
+    sources: str = ""  # bundles, runs or weights, with commas between
+    views: int = 4  # of each picture, which the teachers answer to once; an epoch takes one in turn
+    seed: int = 0  # of these views
+    dims: tuple[int, ...] = ()  # of the embeddings, teacher by teacher
+    scales: tuple[float, ...] = ()  # of the similarities
+    sizes: tuple[int, ...] = ()  # sides of the pictures that they see
+    revisions: tuple[str, ...] = ()
+    texts: tuple[bool, ...] = ()  # who has a text tower
+    token_dims: tuple[int, ...] = ()  # of patch tokens; 0 = none
+
+    @property
+    def dim(self) -> int:
+        """The length of a row of all teachers."""
+        return sum(self.dims)
+
+    @property
+    def token_dim(self) -> int:
+        """The width of the patch tokens that teach: those of the first teacher that has any."""
+        return next((dim for dim in self.token_dims if dim), 0)
+
+    def check(self, method: str) -> None:
+        """Refuse a run without teachers."""
+        if not self.dims:
+            raise InputError(
+                f"{method} learns from teachers, and names none; --set teachers=BUNDLE, a run, or"
+                " several with commas between",
+                field="teachers",
+            )
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What the teachers answer to the views: `extra["teacher"]` (n, dim).
+
+    With `texts`, what they answer to the captions: `extra["teacher_text"]` (n, dim); with `tokens`
+    the patch tokens: `extra["teacher_tokens"]` (n, patches, token_dim).
+    """
+
+    settings: TeacherSettings
+    texts: bool = False
+    tokens: bool = False
+
+
+def join_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Return one row of unit length of the teachers' rows (n, dim of each)."""
+    rows = [torch.nn.functional.normalize(part.float(), dim=-1) for part in parts]
+    return torch.cat(rows, dim=-1) / math.sqrt(len(rows))
+
+
+def split_rows(rows: Tensor, dims: Sequence[int]) -> list[Tensor]:
+    """Return the unit rows of each teacher."""
+    return [torch.nn.functional.normalize(part, dim=-1) for part in rows.split(list(dims), dim=-1)]
+
+
+def fit_grid(tokens: Tensor, patches: int) -> Tensor:
+    """Return patch tokens (n, p, d) of a square grid on a grid of `patches` cells."""
+    n, own, dim = tokens.shape
+    if own == patches:
+        return tokens
+    side, wanted = round(own**0.5), round(patches**0.5)
+    grid = tokens.mT.reshape(n, dim, side, side)
+    resized = torch.nn.functional.interpolate(
+        grid, (wanted, wanted), mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized.flatten(2).mT
+
+
+def mean_odds(pairs: Sequence[tuple[Tensor, Tensor]], scales: Sequence[float]) -> Tensor:
+    """Return the teachers' mean probabilities (n, m) that each of their rows finds each column."""
+    odds = [(scale * x @ y.mT).softmax(dim=1) for (x, y), scale in zip(pairs, scales, strict=True)]
+    return torch.stack(odds).mean(dim=0)
+
+
+def divergence(odds: Tensor, logits: Tensor) -> Tensor:
+    """Return KL(odds || softmax(logits)), the mean over rows."""
+    known: Tensor = torch.special.xlogy(odds, odds) - odds * logits.log_softmax(dim=1)
+    return known.sum(dim=1).mean()
