@@ -43,7 +43,8 @@ def test_a_study_trains_evaluates_tabulates_and_plots(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "study.json").read_text()) == rows
     assert (tmp_path / "out" / "study.html").read_text().count("<circle") == 2
     table = format_table(rows)
-    columns = ["run", "knn", "linear", "effective_rank", "top_eigenvalue", "doctor"]
+    eigenvalues = ["top_eigenvalue", "top5_eigenvalues"]
+    columns = ["run", "knn", "linear", "effective_rank", *eigenvalues, "doctor"]
     assert table[0].split() == columns and len(table) == 3
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
 from twinlens.training.config import Config, apply_sets
-from twinlens.training.data.tokens import CLIP, LEARNED
+from twinlens.training.data.tokens import CLIP, LEARNED, OWN_TEXT
 from twinlens.training.encoders.open_clip_pair import check_open_clip
 from twinlens.training.nn.network import Network
-from twinlens.training.runs.checkpoints import STATE, WEIGHTS, find_checkpoint, load_checkpoint
-from twinlens.training.runs.run import CHECKPOINTS, CONFIG, read_config, teacher_weights
+from twinlens.training.runs.checkpoints import find_checkpoint, load_checkpoint
+from twinlens.training.runs.run import CHECKPOINTS, CONFIG, read_config, served_weights
 from twinlens.training.runs.towers import starts_from_run
 
 # What of a run's settings belongs to its towers.
@@ -156,14 +156,23 @@ def load_run_weights(config: Config, net: Network) -> None:
     found = find_checkpoint(source / CHECKPOINTS)
     if found is None:
         raise NotFoundError(f"init {source} is gone; a new run needs its weights", field="init")
-    other, checkpoint = read_config(source), load_checkpoint(found)
-    weights = dict(checkpoint.tensors[WEIGHTS])
-    if other.objective.served == "teacher":
-        weights |= teacher_weights(checkpoint.tensors[STATE])
+    weights = served_weights(read_config(source), load_checkpoint(found))
     for part in PARTS:
         own = _of_part(weights, part)
         if part in net and own:
             _load(net, part, own, config.settings.init)
+
+
+def towers_with_weights(config: Config) -> tuple[str, ...]:
+    """Return the towers that start from weights, random ones of a named architecture too."""
+    settings = config.settings
+    named = "/" in settings.encoder.partition(":")[2]
+    found = ["image"] if settings.init or settings.pretrained or named else []
+    if "text" in config.objective.paths:
+        is_run = starts_from_run(settings)
+        taken = is_run and "text" in read_config(Path(settings.init)).objective.paths
+        found += ["text"] if settings.text_encoder != OWN_TEXT or taken else []
+    return tuple(found)
 
 
 def _of_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ from torch import nn
 from twinlens.errors import InputError
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.data.tokens import OWN_TEXT
-from twinlens.training.encoders.catalogue import BranchOptions, as_tower, open_image_tower
+from twinlens.training.encoders.blocks import BranchOptions, branch_open_clip
+from twinlens.training.encoders.catalogue import as_tower, open_image_tower
 from twinlens.training.encoders.open_clip_pair import Pair, open_clip_pair
 from twinlens.training.encoders.text import TextTransformer
 from twinlens.training.nn.network import Network
@@ -49,7 +50,7 @@ def open_towers(config: Config, vocabulary: int, pad_id: int, *, released: bool)
         settings.image_size,
         pretrained=settings.pretrained and released,
         tagged=released,
-        branches=BranchOptions(settings.drop_path, settings.drop_path_even, settings.layer_scale),
+        branches=_branches(settings),
     )
     if "text" not in config.objective.paths:
         return Towers({"image": image})
@@ -62,6 +63,10 @@ def open_towers(config: Config, vocabulary: int, pad_id: int, *, released: bool)
         pad_id,
     )
     return Towers({"image": image, "text": text})
+
+
+def _branches(settings: TrainingSettings) -> BranchOptions:
+    return BranchOptions(settings.drop_path, settings.drop_path_even, settings.layer_scale)
 
 
 def set_numbers(net: Network, towers: Towers) -> None:
@@ -96,13 +101,9 @@ def _open_pair(settings: TrainingSettings, vocabulary: int, released: bool) -> T
             f" model: --set init={name}, or --set text_encoder={OWN_TEXT}",
             field="text_encoder",
         )
-    if settings.drop_path or settings.layer_scale:
-        raise InputError(
-            f"encoder {name!r} has no branches to drop or scale; --set drop_path=0 layer_scale=0",
-            field="drop_path" if settings.drop_path else "layer_scale",
-        )
     found = open_clip_pair(name.removeprefix("open_clip:"), settings.image_size, released)
     _check_texts(settings, found, vocabulary)
+    branch_open_clip(name, found.visual, _branches(settings))
     image = as_tower(found.visual, settings.image_size)
     loaded = (found.scale, found.bias) if released else (None, None)
     return Towers({"image": image, "text": found.text}, *loaded)

@@ -66,7 +66,13 @@ class Trial:
 def find_rate(config: Config, where: str, display: Display) -> tuple[float, Trial]:
     """Return the `lr` to set for this configuration and data, and the trial that says so."""
     settings = dataclasses.replace(
-        config.settings, steps=STEPS, doctor=False, monitor_share=0.0, save_every=10**9
+        config.settings,
+        steps=STEPS,
+        doctor=False,
+        monitor_share=0.0,
+        save_every=10**9,
+        eval="",
+        patience=0,
     )
     with TemporaryDirectory() as folder:
         session = open_session(
@@ -117,8 +123,9 @@ def _step_at(session: Session, step: int, rate: float) -> tuple[float, float]:
     loss = float(result.terms["loss"])
     if not math.isfinite(loss):
         return loss, math.inf
+    session.scaler.unscale(session.optimizer)
     torch.nn.utils.clip_grad_norm_(session.net.parameters(), settings.clip or math.inf)
     before = copy_parameters(session.net)
-    session.optimizer.step()
-    session.state.update(session.net, result.state_rows, progress, session.ranks)
+    if session.scaler.step(session.optimizer):
+        session.state.update(session.net, result.state_rows, progress, session.ranks)
     return loss, measure_updates(session.net, before)["update/image"]

@@ -27,7 +27,7 @@ from twinlens.training.runs.run import CHECKPOINTS
 from twinlens.training.runs.starting import apply_pairs
 
 LIMIT = 2000  # images that an encoder is judged by
-COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "doctor")
+COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "top5_eigenvalues", "doctor")
 TABLE, PLOT = "study.json", "study.html"
 
 StudyRow = dict[str, float | str]
@@ -142,8 +142,9 @@ def judge_run(run: Path, where: str, display: Display) -> StudyRow:
         return {"doctor": faults}
     numbers = evaluate_encoder(str(run), where, bank="", limit=LIMIT, display=display)
     rows = embed_source(open_embedder(str(run)), where, LIMIT, display).rows
-    variance = measure_spectrum(rows).singular.square()
-    numbers["top_eigenvalue"] = round(float(variance[0] / variance.sum().clamp(min=1e-30)), 4)
+    spectrum = measure_spectrum(rows)
+    numbers["top_eigenvalue"] = round(spectrum.top_share(1), 4)
+    numbers["top5_eigenvalues"] = round(spectrum.top_share(5), 4)
     judged: StudyRow = {name: numbers[name] for name in COLUMNS if name in numbers}
     return judged | {"doctor": faults or diagnosis.state}
 
