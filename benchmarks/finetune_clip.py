@@ -32,11 +32,11 @@ from twinlens.training.runs.starting import apply_pairs
 
 ARCH = "twinlens-small"
 SHAPE = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 96, "layers": 3, "head_width": 32},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
-USUAL = ["batch=128", "threads=1", "device=cpu", "doctor=false", "monitor_share=0", "epochs=1"]
+USUAL = ["batch=64", "threads=1", "device=cpu", "doctor=false", "monitor_share=0", "epochs=1"]
 RECALLS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1", "mean_recall")
 
 
@@ -44,8 +44,8 @@ def main() -> None:
     """Pretrain, save, fine-tune, train anew; print the table and the verdict."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--pretraining", type=int, default=1400, help="steps on emoji64")
-    parser.add_argument("--steps", type=int, default=300, help="steps on icons64")
+    parser.add_argument("--pretraining", type=int, default=800, help="steps on emoji64")
+    parser.add_argument("--steps", type=int, default=150, help="steps on icons64")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if "TWINLENS_DATA" not in os.environ:

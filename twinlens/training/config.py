@@ -41,6 +41,8 @@ class TrainingSettings:
         "bicubic"
     )
     convert: Literal["before_resize", "after_resize"] = "before_resize"
+    crop_rounding: Literal["round", "floor"] = "round"
+    architecture: str = ""  # of an hf: encoder, set by init: its form, as its config.json says it
     drop_path: float = 0.0  # share of images that skip a block, from 0 at the first block to this
     drop_path_even: bool = False  # the same at each block (our own vit-*)
     layer_scale: float = 0.0  # what a block's output is scaled by at first, learned; 0 = no scale
@@ -53,6 +55,7 @@ class TrainingSettings:
     tokenizer: str = "captions"  # learn one from the captions, or `clip`, or a tokenizer.json
     vocabulary: int = 8000
     context: int = 32
+    pad_id: int = -1  # what texts are padded with; -1 = as the tokenizer has it
 
     steps: int = 0  # optimizer steps; 0 = by `epochs`
     epochs: float = 100.0

@@ -50,7 +50,7 @@ RANGES: dict[str, Range] = {
     "image_size": _NATURAL, "stored_size": _NOT_NEGATIVE,
     "resize_to": _NOT_NEGATIVE, "mean": _SHARE, "std": _POSITIVE,
     "text_width": _NATURAL, "text_depth": _NATURAL, "text_heads": _NATURAL,
-    "vocabulary": Range(4), "context": Range(2),
+    "vocabulary": Range(4), "context": Range(2), "pad_id": Range(-1),
     "steps": _NOT_NEGATIVE, "epochs": _NOT_NEGATIVE, "batch": _NATURAL, "accumulate": _NATURAL,
     "chunk": _NOT_NEGATIVE,
     "lr": _NOT_NEGATIVE, "lr_floor": _SHARE, "warmup": _NOT_NEGATIVE, "momentum": _DECAY,
@@ -65,7 +65,8 @@ RANGES: dict[str, Range] = {
     # Of heads and towers.
     "hidden": _NATURAL, "moco.hidden": _NOT_NEGATIVE, "dim": _NATURAL, "clip.dim": _NOT_NEGATIVE,
     "siglip.dim": _NOT_NEGATIVE, "devise.dim": _NOT_NEGATIVE, "layers": _NOT_NEGATIVE,
-    "mocov3.layers": _NATURAL, "narrow": _NATURAL, "bottleneck": _NATURAL, "prototypes": Range(2),
+    "mocov3.layers": _NATURAL, "dropout": _DECAY, "narrow": _NATURAL, "bottleneck": _NATURAL,
+    "prototypes": Range(2),
     "width": _NATURAL, "depth": _NATURAL, "attention_heads": _NATURAL,
     # Of losses.
     "temperature": _POSITIVE, "base_temperature": _POSITIVE, "student_temperature": _POSITIVE,

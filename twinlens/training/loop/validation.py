@@ -38,7 +38,7 @@ class StoppedInsideError(Exception):
 
 
 @dataclass(frozen=True)
-class Record:
+class ValidationRecord:
     """What validations have found up to a step."""
 
     step: int = NEVER  # of the latest
@@ -46,10 +46,10 @@ class Record:
     best_step: int = NEVER
     worse: int = 0  # validations since the best
 
-    def add(self, step: int, value: float) -> Record:
+    def add(self, step: int, value: float) -> ValidationRecord:
         """Return the record after another validation; of equal ones the first is the best."""
         if value > self.best:
-            return Record(step, value, step, 0)
+            return ValidationRecord(step, value, step, 0)
         return dataclasses.replace(self, step=step, worse=self.worse + 1)
 
 
@@ -65,7 +65,7 @@ class Validator:
     device: torch.device
     ranks: Ranks
     every: int
-    record: Record = Record()
+    record: ValidationRecord = ValidationRecord()
     seconds: float = 0.0  # that validation has taken in this process
 
     def due(self, step: int, total: int) -> bool:
@@ -99,7 +99,7 @@ class Validator:
 
     def restore(self, facts: Mapping[str, Any]) -> None:
         """Put back what `facts` returned."""
-        self.record = Record(**facts[FACT]) if FACT in facts else Record()
+        self.record = ValidationRecord(**facts[FACT]) if FACT in facts else ValidationRecord()
 
     def summary(self) -> str:
         """Return the best validation in words."""
@@ -160,7 +160,7 @@ def _tell(
     step: int,
     numbers: Mapping[str, float],
     by: str,
-    before: Record,
+    before: ValidationRecord,
     seconds: float,
     *,
     is_best: bool,

@@ -136,6 +136,7 @@ def image_spec(settings: TrainingSettings) -> ImageSpec:
         resize_to=settings.resize_to or settings.image_size,
         interpolation=settings.interpolation,
         convert=settings.convert,
+        crop=settings.crop_rounding,
     )
 
 
