@@ -93,14 +93,20 @@ def write_tokenizer(folder: Path) -> None:
 
     letters = [chr(code) for code in range(33, 127)]
     vocabulary = {letter: place + 1 for place, letter in enumerate(letters)} | {"[UNK]": 0}
-    vocabulary |= {"<s>": 95, "</s>": 96}
+    vocabulary |= {"<|startoftext|>": 95, "<|endoftext|>": 96}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 95), ("</s>", 96)]
+        single="<|startoftext|> $A <|endoftext|>",
+        special_tokens=[("<|startoftext|>", 95), ("<|endoftext|>", 96)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    content = {"pad_token": "</s>", "model_max_length": 20, "tokenizer_class": "CLIPTokenizer"}
+    content = {
+        "pad_token": "<|endoftext|>",
+        "unk_token": "[UNK]",
+        "model_max_length": 20,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(content))
 
 
