@@ -101,6 +101,9 @@ class TrainingSettings:
     monitor_share: float = 0.02  # of the step time at most goes to monitors; 0 = off
 
 
+OF_HELD_OUT = ("eval_every", "eval_limit", "best_by", "patience")  # go with `eval`
+
+
 @dataclass(frozen=True)
 class Config:
     """A whole run: the method with its own settings (`objective`), and the rest."""

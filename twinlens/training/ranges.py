@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinlens.errors import InputError
-from twinlens.training.config import Config, TrainingSettings, get_value, known_keys
+from twinlens.training.config import (
+    OF_HELD_OUT,
+    Config,
+    TrainingSettings,
+    get_value,
+    known_keys,
+)
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,8 @@ def _check_memory(settings: TrainingSettings) -> None:
         raise _conflict("lora", settings, "parallel is fsdp", "parallel=ddp")
     if settings.precision == "fp16" and sharded:
         raise _conflict("precision", settings, "parallel is fsdp", "precision=bf16")
+    if settings.gradient_checkpointing and sharded:
+        raise _conflict("gradient_checkpointing", settings, "parallel is fsdp", "parallel=ddp")
     if settings.gradient_checkpointing and settings.compile:
         why = "compile is true, which plans by itself what to compute again"
         raise _conflict("gradient_checkpointing", settings, why, "compile=false")
@@ -204,7 +212,7 @@ def _check_validation(settings: TrainingSettings) -> None:
             field="eval",
         )
     defaults = TrainingSettings()
-    for key in ("eval_every", "eval_limit", "best_by", "patience"):
+    for key in OF_HELD_OUT:
         value = getattr(settings, key)
         if not settings.eval and value != getattr(defaults, key):
             raise InputError(

@@ -45,7 +45,7 @@ def checkpoint(run: Path, kind: str) -> dict[str, torch.Tensor]:
     return load_file(find_served(run, best=False) / f"{kind}.safetensors")
 
 
-@pytest.mark.parametrize("method", ["simclr", "dino"])
+@pytest.mark.parametrize("method", ["simclr", pytest.param("dino", marks=pytest.mark.slow)])
 def test_adapters_train_alone_and_the_served_tower_has_them_merged(
     method: str, weights: str, tmp_path: Path
 ) -> None:
@@ -101,6 +101,7 @@ def test_merging_adds_the_scaled_product() -> None:
     torch.testing.assert_close(merged["a.weight"], weight + 8 * up @ down)
 
 
+@pytest.mark.slow
 def test_a_bundle_answers_as_the_adapted_run_and_another_run_starts_from_it(
     weights: str, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_bundle_answers_as_the_adapted_run_and_another_run_starts_from_it(
         torch.testing.assert_close(run.image_encoder(images), second)
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_adapters_ends_with_the_same_bytes(weights: str, tmp_path: Path) -> None:
     data = str(write_images(tmp_path / "data", 20))
     config = adapted(weights, steps=4, save_every=2, log_every=1)

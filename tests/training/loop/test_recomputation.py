@@ -72,7 +72,12 @@ def test_a_block_keeps_its_input_alone() -> None:
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("dino", {}), ("ibot", {"drop_path": 0.3}), ("clip", {"chunk": 4}), ("simclr", {})],
+    [
+        pytest.param("dino", {}, marks=pytest.mark.slow),
+        pytest.param("ibot", {"drop_path": 0.3}, marks=pytest.mark.slow),
+        pytest.param("clip", {"chunk": 4}, marks=pytest.mark.slow),
+        ("simclr", {}),
+    ],
 )
 def test_a_run_ends_with_the_bytes_of_one_that_keeps_everything(
     method: str, settings: dict[str, Any], tmp_path: Path
@@ -92,5 +97,7 @@ def test_it_is_refused_where_it_cannot_apply(tmp_path: Path) -> None:
     config = small_config("simclr", gradient_checkpointing=True)
     with pytest.raises(InputError, match="--set compile=false"):
         train(with_settings(config, compile=True), str(tmp_path / "none"), tmp_path / "run")
+    with pytest.raises(InputError, match="--set parallel=ddp"):
+        train(with_settings(config, parallel="fsdp"), str(tmp_path / "none"), tmp_path / "run")
     with pytest.raises(InputError, match="no blocks one after the other"):
         recompute_blocks("image", nn.Sequential(nn.Linear(2, 2)))

@@ -79,7 +79,12 @@ def test_a_run_is_validated_at_its_start_every_so_often_and_at_its_end(
     assert finished.best.startswith("best mean_recall") and finished.validation > 0
 
 
-@pytest.mark.parametrize("method", ["simclr", "dino", "clip"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param("simclr", marks=SLOW), "dino", pytest.param("clip", marks=SLOW)]
+)
 def test_a_validation_finds_what_an_evaluation_of_its_checkpoint_finds(
     method: str, data: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -157,7 +162,10 @@ class DiesInside(Recorder):
             raise Died
 
 
-@pytest.mark.parametrize(("what", "done"), [("validating after step 4", 15), ("byol", 3)])
+@pytest.mark.parametrize(
+    ("what", "done"),
+    [("validating after step 4", 15), pytest.param("byol", 3, marks=SLOW)],
+)
 def test_a_run_that_died_validates_and_ends_as_one_that_never_did(
     what: str, done: int, data: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -185,6 +193,7 @@ def _usual_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_usual_ctrl_c")
 def test_ctrl_c_inside_a_validation_saves_the_step_and_forgets_the_validation(
     data: tuple[str, str], tmp_path: Path
@@ -208,6 +217,7 @@ def test_ctrl_c_inside_a_validation_saves_the_step_and_forgets_the_validation(
     assert held_out_rows(tmp_path / "straight") == held_out_rows(tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_validation_moves_no_weight_and_draws_no_number(
     data: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -217,6 +227,7 @@ def test_validation_moves_no_weight_and_draws_no_number(
     assert_same_bytes(tmp_path / "watched", tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_a_locked_tower_is_asked_once(data: tuple[str, str], tmp_path: Path) -> None:
     class Counts(Silent):
         asked = 0

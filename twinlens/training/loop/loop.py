@@ -7,6 +7,7 @@ a CPU with the same number of threads).
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,6 +149,8 @@ def take_step(session: Session, step: int, display: Display) -> float:
 def _report(session: Session, numbers: dict[str, float], display: Display) -> None:
     """Log a step, show it, and print the doctor's new findings."""
     row = numbers | session.scaler.take() | session.take_observations() | session.health.take()
+    if session.scaler.enabled:  # a step that overflowed measures no gradient
+        row = {name: value for name, value in row.items() if math.isfinite(value)}
     session.log.add(session.step, row)
     shown = {name: numbers[name] for name in ("loss", "images/s")}
     display.advance(session.config.method, session.step, session.total, shown)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from twinlens.errors import InputError
-from twinlens.training.config import Config
+from twinlens.training.config import OF_HELD_OUT, Config, TrainingSettings
 from twinlens.training.doctor.measurements import copy_parameters, measure_updates
 from twinlens.training.loop.loop import NotFiniteError
 from twinlens.training.loop.optimizers import rate_scale, schedule_rates
@@ -65,14 +65,14 @@ class Trial:
 
 def find_rate(config: Config, where: str, display: Display) -> tuple[float, Trial]:
     """Return the `lr` to set for this configuration and data, and the trial that says so."""
+    usual = TrainingSettings()
     settings = dataclasses.replace(
         config.settings,
         steps=STEPS,
         doctor=False,
         monitor_share=0.0,
         save_every=10**9,
-        eval="",
-        patience=0,
+        **{key: getattr(usual, key) for key in ("eval", *OF_HELD_OUT)},
     )
     with TemporaryDirectory() as folder:
         session = open_session(
