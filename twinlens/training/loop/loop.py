@@ -57,6 +57,8 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     try:
         with defer_signals() as stop:
             validate(session, stop, display)  # before the first step, or where a stop came before
+            if stop.requested and session.step < session.total:
+                _stop(session, display)
             while session.step < session.total and not _stops_early(session, display):
                 loss = take_step(session, session.step, display)
                 validate(session, stop, display)
