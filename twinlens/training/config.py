@@ -26,6 +26,8 @@ class TrainingSettings:
 
     init: str = ""  # where towers start from; `start_from` takes the settings that go with it
     freeze: str = ""  # parts or prefixes of parameters that stay as they are, with commas between
+    lora: int = 0  # rank of what is added to the frozen blocks of towers with weights; 0 = off
+    lora_alpha: float = 16.0  # what is added is scaled by this over the rank
     encoder: str = "resnet18"
     pretrained: bool = False  # timm and open_clip: start from released weights
     image_size: int = 32
@@ -39,6 +41,8 @@ class TrainingSettings:
         "bicubic"
     )
     convert: Literal["before_resize", "after_resize"] = "before_resize"
+    crop_rounding: Literal["round", "floor"] = "round"
+    architecture: str = ""  # of an hf: encoder, set by init: its form, as its config.json says it
     drop_path: float = 0.0  # share of images that skip a block, from 0 at the first block to this
     drop_path_even: bool = False  # the same at each block (our own vit-*)
     layer_scale: float = 0.0  # what a block's output is scaled by at first, learned; 0 = no scale
@@ -51,6 +55,7 @@ class TrainingSettings:
     tokenizer: str = "captions"  # learn one from the captions, or `clip`, or a tokenizer.json
     vocabulary: int = 8000
     context: int = 32
+    pad_id: int = -1  # what texts are padded with; -1 = as the tokenizer has it
 
     steps: int = 0  # optimizer steps; 0 = by `epochs`
     epochs: float = 100.0
@@ -76,7 +81,8 @@ class TrainingSettings:
     batchnorm: Literal["sync", "local", "split"] = "sync"
     splits: int = 8  # of the batch, for `split`
     parallel: Literal["ddp", "fsdp"] = "ddp"  # under torchrun: copies, or shards of parameters
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # fp16 scales the loss
+    gradient_checkpointing: bool = False  # blocks run again for their gradient: time for memory
     compile: bool = False
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 = torch's choice
@@ -86,8 +92,16 @@ class TrainingSettings:
     save_every: int = 0  # optimizer steps; 0 = ten times a run
     keep: int = 2  # checkpoints
     log_every: int = 10
+    eval: str = ""  # held-out data, to validate on while training
+    eval_every: int = 0  # optimizer steps; 0 = each epoch
+    eval_limit: int = 2000  # images that a validation looks at, of each set; 0 = all
+    best_by: str = "auto"  # the held-out number that tells the best checkpoint
+    patience: int = 0  # validations in a row without a better one end the run; 0 = never
     doctor: bool = True  # measure when logging, and report faults at once
     monitor_share: float = 0.02  # of the step time at most goes to monitors; 0 = off
+
+
+OF_HELD_OUT = ("eval_every", "eval_limit", "best_by", "patience")  # go with `eval`
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinlens.errors import InputError
-from twinlens.training.config import Config, get_value, known_keys
+from twinlens.training.config import (
+    OF_HELD_OUT,
+    Config,
+    TrainingSettings,
+    get_value,
+    known_keys,
+)
 
 
 @dataclass(frozen=True)
@@ -50,22 +56,23 @@ RANGES: dict[str, Range] = {
     "image_size": _NATURAL, "stored_size": _NOT_NEGATIVE,
     "resize_to": _NOT_NEGATIVE, "mean": _SHARE, "std": _POSITIVE,
     "text_width": _NATURAL, "text_depth": _NATURAL, "text_heads": _NATURAL,
-    "vocabulary": Range(4), "context": Range(2),
+    "vocabulary": Range(4), "context": Range(2), "pad_id": Range(-1),
     "steps": _NOT_NEGATIVE, "epochs": _NOT_NEGATIVE, "batch": _NATURAL, "accumulate": _NATURAL,
     "chunk": _NOT_NEGATIVE,
     "lr": _NOT_NEGATIVE, "lr_floor": _SHARE, "warmup": _NOT_NEGATIVE, "momentum": _DECAY,
     "beta2": _DECAY, "adam_eps": _POSITIVE, "trust": _POSITIVE, "weight_decay": _NOT_NEGATIVE,
     "weight_decay_end": _ANY, "layer_decay": _PART, "patch_rate": _NOT_NEGATIVE,
-    "clip": _NOT_NEGATIVE,
+    "clip": _NOT_NEGATIVE, "lora": _NOT_NEGATIVE, "lora_alpha": _POSITIVE,
     "drop_path": _DECAY, "layer_scale": _NOT_NEGATIVE, "norm_eps": _NOT_NEGATIVE,
     "splits": _NATURAL, "threads": _NOT_NEGATIVE, "memory_gb": _NOT_NEGATIVE,
     "seed": _NOT_NEGATIVE, "save_every": _NOT_NEGATIVE, "keep": _NATURAL, "log_every": _NATURAL,
-    "monitor_share": _NOT_NEGATIVE,
+    "monitor_share": _NOT_NEGATIVE, "eval_every": _NOT_NEGATIVE, "eval_limit": _NOT_NEGATIVE,
+    "patience": _NOT_NEGATIVE,
     # Of heads and towers.
     "hidden": _NATURAL, "moco.hidden": _NOT_NEGATIVE, "dim": _NATURAL, "clip.dim": _NOT_NEGATIVE,
     "siglip.dim": _NOT_NEGATIVE, "devise.dim": _NOT_NEGATIVE, "mobileclip.dim": _NOT_NEGATIVE,
-    "layers": _NOT_NEGATIVE,
-    "mocov3.layers": _NATURAL, "narrow": _NATURAL, "bottleneck": _NATURAL, "prototypes": Range(2),
+    "layers": _NOT_NEGATIVE, "mocov3.layers": _NATURAL, "dropout": _DECAY, "narrow": _NATURAL,
+    "bottleneck": _NATURAL, "prototypes": Range(2),
     "width": _NATURAL, "depth": _NATURAL, "attention_heads": _NATURAL,
     # Of losses.
     "temperature": _POSITIVE, "base_temperature": _POSITIVE, "student_temperature": _POSITIVE,
@@ -169,6 +176,8 @@ def _check_together(config: Config) -> None:
             f" --set accumulate={math.gcd(settings.batch, settings.accumulate)}",
             field="batch",
         )
+    _check_validation(settings)
+    _check_memory(settings)
     if "image" in objective.frozen() and settings.parallel == "fsdp":
         raise InputError(
             "locked is set, and parallel is fsdp, which would shard a tower that answers once;"
@@ -179,6 +188,45 @@ def _check_together(config: Config) -> None:
         _check_heads(settings, "text_width", "text_heads")
     if hasattr(objective, "attention_heads"):
         _check_heads(objective, "width", "attention_heads")
+
+
+def _check_memory(settings: TrainingSettings) -> None:
+    """Refuse ways to save memory that do not go together."""
+    sharded = settings.parallel == "fsdp"
+    if settings.lora and sharded:
+        raise _conflict("lora", settings, "parallel is fsdp", "parallel=ddp")
+    if settings.precision == "fp16" and sharded:
+        raise _conflict("precision", settings, "parallel is fsdp", "precision=bf16")
+    if settings.gradient_checkpointing and sharded:
+        raise _conflict("gradient_checkpointing", settings, "parallel is fsdp", "parallel=ddp")
+    if settings.gradient_checkpointing and settings.compile:
+        why = "compile is true, which plans by itself what to compute again"
+        raise _conflict("gradient_checkpointing", settings, why, "compile=false")
+
+
+def _conflict(key: str, settings: TrainingSettings, other: str, off: str) -> InputError:
+    value = _show(getattr(settings, key))
+    return InputError(
+        f"{key} is {value}, and {other}; they do not go together: --set {off}", field=key
+    )
+
+
+def _check_validation(settings: TrainingSettings) -> None:
+    """Refuse what goes with held-out data where there are none, and shards, which see no image."""
+    if settings.eval and settings.parallel == "fsdp":
+        raise InputError(
+            "eval is set, and parallel is fsdp: the first rank validates alone, and has shards of"
+            " the weights only; --set parallel=ddp",
+            field="eval",
+        )
+    defaults = TrainingSettings()
+    for key in OF_HELD_OUT:
+        value = getattr(settings, key)
+        if not settings.eval and value != getattr(defaults, key):
+            raise InputError(
+                f"{key} is {value}, and no held-out data are given; --eval DATA, or leave it out",
+                field=key,
+            )
 
 
 _COUPLED = "at least 2, since {} compares the images of a batch with each other"

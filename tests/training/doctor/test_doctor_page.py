@@ -14,9 +14,10 @@ import pytest
 from tests.training.doctor.faulty_methods import small_run
 from tests.training.doctor.test_examination import log_of
 from twinlens.training.config import Config
-from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES
+from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES
 from twinlens.training.doctor.examination import diagnose
 from twinlens.training.doctor.history import History
+from twinlens.training.doctor.notes import NOTES
 from twinlens.training.doctor.verdict import EXIT_CODES
 from twinlens.training.objectives import METHODS, find_method
 from twinlens.training.schedules import Linear
@@ -32,6 +33,7 @@ class FaultyLog:
     method: str
     numbers: Mapping[str, float]
     fields: Mapping[str, Any] = field(default_factory=dict)
+    held_out: Sequence[float] = ()  # kNN on held-out data, validation by validation
 
     @property
     def config(self) -> Config:
@@ -39,7 +41,8 @@ class FaultyLog:
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
-        return log_of(200, **self.numbers)
+        checked = [{"step": 10 * n, "eval/knn": knn} for n, knn in enumerate(self.held_out)]
+        return [*checked, *log_of(200, **self.numbers)]
 
 
 PREDICTS = {"grad/predictor": 1.0}
@@ -62,6 +65,7 @@ CASES = {
     "no centring": FaultyLog("dino", {"teacher_entropy": 0.1, "shared_entropy": 0.12}),
     "collapse": FaultyLog("simclr", {"head_spread": 1e-4}),
     "loss at its chance plateau": FaultyLog("simclr", {"loss": math.log(31)}),
+    "held-out data falls": FaultyLog("simclr", {}, held_out=(40.0, 60.0, 50.0, 51.0, 49.0)),
 }
 
 

@@ -160,3 +160,15 @@ def test_measuring_changes_no_number_of_the_training(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no config\.json"):
         examine(tmp_path)
+
+
+def test_a_number_on_held_out_data_that_stays_under_its_best_is_noted() -> None:
+    rows = log_of(80)
+    scores = [40.0, 60.0, 50.0, 52.0, 51.0]
+    checked = [{"step": 10 * n, "eval/knn": score} for n, score in enumerate(scores)]
+    found = diagnose(small_run("simclr", 100), [*checked, *rows])
+    assert found.state == HEALTHY
+    assert [(it.name, it.severity) for it in found.verdicts] == [("held-out data falls", NOTE)]
+    assert (found.readings["eval/knn (last)"], found.readings["eval/knn (best)"]) == (51.0, 60.0)
+    kept = [*checked[:3], {"step": 25, "eval/knn": 59.0}, *checked[3:]]
+    assert not diagnose(small_run("simclr", 100), [*kept, *rows]).verdicts

@@ -27,7 +27,7 @@ TINY = ("image_size=16", "batch=16", "steps=3", "hidden=8", "dim=8", "device=cpu
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_variant_differs_from_the_others_and_its_settings_exist(name: str) -> None:
     variants = STUDIES[name].variants
-    configs = [apply_sets(open_recipe(v.method, "default"), v.sets).to_json() for v in variants]
+    configs = [apply_sets(open_recipe(v.method, v.recipe), v.sets).to_json() for v in variants]
     assert len(set(configs)) == len(variants) == len({v.label for v in variants})
 
 
@@ -43,7 +43,8 @@ def test_a_study_trains_evaluates_tabulates_and_plots(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "study.json").read_text()) == rows
     assert (tmp_path / "out" / "study.html").read_text().count("<circle") == 2
     table = format_table(rows)
-    columns = ["run", "knn", "linear", "effective_rank", "top_eigenvalue", "doctor"]
+    eigenvalues = ["top_eigenvalue", "top5_eigenvalues"]
+    columns = ["run", "knn", "linear", "effective_rank", *eigenvalues, "doctor"]
     assert table[0].split() == columns and len(table) == 3
 
 

@@ -55,6 +55,9 @@ def export(
             metavar="FOLDER",
         ),
     ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Of a run: the best checkpoint by held-out data.")
+    ] = False,
     no_attention: Annotated[
         bool, typer.Option("--no-attention", help="Do not export the attention map.")
     ] = False,
@@ -74,6 +77,8 @@ def export(
     prompts = _read_templates(templates)
     _check_card(card, domain)
     weights = find_weights(source)
+    if best and not (Path(source) / "checkpoints").is_dir():
+        raise InputError(f"--best is for runs, and {source} is none; leave it out", field="--best")
     if weights is not None:
         _export_weights(weights, out, name or "", force=force, as_json=json)
         if card is not None or domain is not None:
@@ -87,7 +92,7 @@ def export(
         from twinlens.training.export import SourceOptions, export_encoder, load_source
 
         progress.stage(f"loading {source}")
-        options = SourceOptions(random_weights, seed, tokenizer, name, prompts)
+        options = SourceOptions(random_weights, seed, tokenizer, name, prompts, best)
         description = load_source(source, options)
         manifest = export_encoder(
             description,

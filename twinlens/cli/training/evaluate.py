@@ -33,6 +33,9 @@ def evaluate(
         typer.Option(help="Labelled data that kNN and probes learn from; default: half of DATA."),
     ] = "",
     limit: Annotated[int, typer.Option(help="Images of each at most; 0: all.", min=0)] = 0,
+    best: Annotated[
+        bool, typer.Option("--best", help="Of a run: the best checkpoint by held-out data.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="HTML file for the suites, with the worst cases.")
     ] = None,
@@ -49,6 +52,8 @@ def evaluate(
     """
     if list_suites:
         _print_suites()
+    elif best and suite:
+        raise InputError("--best is for runs, and suites ask bundles", field="--best")
     elif not encoder:
         raise InputError("ENCODER is missing; give a run, a bundle or `builtin`", field="ENCODER")
     elif suite:
@@ -61,7 +66,7 @@ def evaluate(
     elif report is not None:
         raise InputError("--report shows suites; choose them by `--suite all`", field="--report")
     else:
-        _measure(encoder, where, bank, limit, as_json)
+        _measure(encoder, where, bank, limit, as_json, best=best)
 
 
 def _print_suites() -> None:
@@ -71,13 +76,13 @@ def _print_suites() -> None:
         typer.echo(line)
 
 
-def _measure(encoder: str, where: str, bank: str, limit: int, as_json: bool) -> None:
+def _measure(encoder: str, where: str, bank: str, limit: int, as_json: bool, *, best: bool) -> None:
     from twinlens.training.evaluation.report import evaluate_encoder
     from twinlens.training.progress import open_display
 
     display = open_display()
     try:
-        found = evaluate_encoder(encoder, where, bank=bank, limit=limit, display=display)
+        found = evaluate_encoder(encoder, where, bank=bank, limit=limit, display=display, best=best)
     finally:
         display.close()
     if as_json:

@@ -21,6 +21,12 @@ def train(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
+    held_out: Annotated[
+        str, typer.Option("--eval", metavar="DATA", help="Held-out data to validate on.")
+    ] = "",
+    eval_every: Annotated[
+        int, typer.Option(help="Steps between validations; 0: an epoch.", min=0)
+    ] = 0,
     listing: Annotated[bool, typer.Option("--list", help="Print the methods and recipes.")] = False,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Try rising rates, print the one to set, and stop.")
@@ -41,7 +47,10 @@ def train(
         raise InputError("name a method; twinlens train --list shows them", field="METHOD")
     from twinlens.training.runs.starting import apply_pairs
 
-    config = apply_pairs(open_recipe(method, recipe), sets or [])
+    pairs = list(sets or [])
+    pairs += [f"eval={held_out}"] if held_out else []
+    pairs += [f"eval_every={eval_every}"] if eval_every else []
+    config = apply_pairs(open_recipe(method, recipe), pairs)
     check_config(config)
     if show:
         typer.echo(config.to_json(), nl=False)
@@ -90,3 +99,5 @@ def _run(config: object, where: str, out: Path) -> None:
     typer.echo(
         f"trained {config.method} for {finished.step} steps in {finished.seconds:.0f} s; run: {out}"
     )
+    if finished.best:
+        typer.echo(f"{finished.best}; validation took {finished.validation:.0f} s of that")

@@ -33,12 +33,13 @@ def text_spec(settings: TrainingSettings, *, cuts: bool = True) -> TextSpec:
     """
     is_clip = settings.tokenizer == "clip"
     is_own = settings.text_encoder == OWN_TEXT  # the one that tells padding apart
+    usual = CLIP_SIZE if is_clip and is_own else 0
     return TextSpec(
         file="",
         tokenizer=CLIP if is_clip else LEARNED,
         tokenizer_kind="clip" if is_clip else "huggingface",
         context_length=settings.context,
-        pad_id=CLIP_SIZE if is_clip and is_own else 0,
+        pad_id=usual if settings.pad_id < 0 else settings.pad_id,
         cut_to_longest=cuts,
         padding_reason="" if cuts else PADDED,
     )

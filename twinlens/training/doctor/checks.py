@@ -1,7 +1,7 @@
 """The doctor's checks, one function each: from a history to a verdict, or None.
 
 `CAUSES` identify a fault by a measurement that only this fault explains; `CONSEQUENCES` run when no
-cause was found; `NOTES` explain unusual numbers of a healthy run.
+cause was found.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twinlens.training.doctor.history import WINDOW, History
-from twinlens.training.doctor.verdict import NOTE, Verdict
+from twinlens.training.doctor.verdict import Verdict
 from twinlens.training.schedules import Linear
 
 SAME_IMAGES = 0.01  # coarse deviation over images; photographs have 0.1 to 0.2
@@ -240,21 +240,6 @@ def embeddings_collapsed(history: History) -> Verdict | None:
     )
 
 
-def loss_is_at_chance(history: History) -> Verdict | None:
-    """Explain a loss at its chance value while embeddings are spread out."""
-    rank = history.last("rank")
-    if not history.at_chance() or rank is None:
-        return None
-    return Verdict(
-        "loss at its chance plateau",
-        f"the loss is {history.last('loss'):.4f}, its value by chance {history.chance:.4f};"
-        f" yet embeddings are spread out (effective rank {rank:.1f})",
-        "normal early on, and for assignment losses also later, while embeddings improve",
-        "go on, and watch knn and rank; if they stand still too, lower the temperature or raise lr",
-        NOTE,
-    )
-
-
 def _early(history: History, steps: int) -> bool:
     """Tell whether the rate is still rising, or fewer than `steps` are done."""
     return history.step < max(steps, 2 * history.config.settings.warmup)
@@ -292,4 +277,3 @@ CAUSES: tuple[Check, ...] = (
     targets_agree,
 )
 CONSEQUENCES: tuple[Check, ...] = (embeddings_collapsed,)
-NOTES: tuple[Check, ...] = (loss_is_at_chance,)

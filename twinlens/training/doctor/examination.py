@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.training.config import Config
-from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, NOTES, Check
+from twinlens.training.doctor.checks import CAUSES, CONSEQUENCES, Check
 from twinlens.training.doctor.history import History
+from twinlens.training.doctor.notes import NOTES
 from twinlens.training.doctor.verdict import EARLY, HEALTHY, SICK, Diagnosis, Verdict
 from twinlens.training.runs.logs import read_log
 from twinlens.training.runs.run import read_config

@@ -12,13 +12,17 @@ from twinlens.training.objective import Objective
 from twinlens.training.schedules import TrainingProgress
 
 WINDOW = 3  # logged rows that a verdict needs: one odd step is not enough
+HELD_OUT = "eval/"  # begins the names of what is measured on held-out data
 READINGS = (
     "loss",
     "rank",
     "rank_me",
     "spread",
+    "top_eigenvalue",
+    "top5_eigenvalues",
     "head_rank",
     "head_spread",
+    "positive_cosine",
     "teacher_entropy",
     "shared_entropy",
     "twin_gap",
@@ -71,7 +75,19 @@ class History:
         """Return the latest key readings and the chance loss to compare with."""
         found = {name: value for name in READINGS if (value := self.last(name)) is not None}
         found |= {name: value for name in self._parts() if (value := self.last(name)) is not None}
+        for name in self.held_out():
+            found |= {
+                f"{name} (last)": self.series(name)[-1],
+                f"{name} (best)": max(self.series(name)),
+            }
         return {"chance": self.chance, **found}
+
+    def held_out(self) -> list[str]:
+        """Return the names of what was measured on held-out data."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return [
+            name for name in names if name.startswith(HELD_OUT) and name != f"{HELD_OUT}seconds"
+        ]
 
     def at_chance(self, tolerance: float = 0.01) -> bool:
         """Tell whether the loss is at its chance value."""
@@ -81,5 +97,6 @@ class History:
         )
 
     def _parts(self) -> list[str]:
-        names = self.rows[-1] if self.rows else {}
+        rows = [row for row in self.rows if "loss" in row]
+        names = rows[-1] if rows else {}
         return [name for name in names if name.startswith(("grad/", "update/"))]

@@ -73,7 +73,11 @@ class LossProbe:
         if not torch.isfinite(rows).all():
             return {}  # the loop stops such a step and says so
         spectrum = measure_spectrum(rows)
-        return {"head_rank": spectrum.effective_rank, "head_spread": spectrum.spread}
+        numbers = {"head_rank": spectrum.effective_rank, "head_spread": spectrum.spread}
+        pairs = find_pairs(inputs, name)
+        if pairs is not None:
+            numbers["positive_cosine"] = float(torch.cosine_similarity(*pairs, dim=-1).mean())
+        return numbers
 
     def _measure_queues(self, inputs: LossInputs) -> Measurements:
         found: Measurements = {}
@@ -104,6 +108,21 @@ def radial_share(rows: Tensor, slopes: Tensor) -> float:
     along = (rows.detach() * slopes).sum(dim=-1).abs().sum()
     whole = (rows.detach().norm(dim=-1) * slopes.norm(dim=-1)).sum()
     return float(along / whole) if whole > 0 else 0.0
+
+
+def find_pairs(inputs: LossInputs, name: str) -> tuple[Tensor, Tensor] | None:
+    """Return the rows (n, d) that the method calls a pair, if there are any; without gradient.
+
+    Two views in the rows `name`; else those and rows of their shape: captions, the teacher's.
+    """
+    rows = inputs.student[name].detach()
+    if rows.ndim == 3 and rows.shape[1] > 1:
+        return rows[:, 0], rows[:, 1]
+    others = {key: value for key, value in inputs.student.items() if key != name} | inputs.teacher
+    for other in others.values():
+        if other.shape == rows.shape:
+            return rows, other.detach()
+    return None
 
 
 def share_of(part: Iterable[Tensor], whole: Iterable[Tensor]) -> float:
@@ -152,6 +171,8 @@ def measure_representation(representation: Tensor) -> Measurements:
     places = [2**power for power in range(1, 10) if 2**power <= len(singular)]
     return {
         **{f"singular/{place}": float(singular[place - 1]) for place in places},
+        "top_eigenvalue": spectrum.top_share(1),
+        "top5_eigenvalues": spectrum.top_share(5),
         "rank": spectrum.effective_rank,
         "rank_me": spectrum.rank_me,
         "spread": spectrum.spread,

@@ -7,7 +7,6 @@ open_clip also a tag that it knows.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,12 @@ from torch import Tensor, nn
 
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
 from twinlens.training.encoders import resnet, vit
+from twinlens.training.encoders.blocks import NO_BRANCHES, BranchOptions, branch_open_clip
 from twinlens.training.encoders.foreign_vit import find_token_tower, resize_positions
 from twinlens.training.encoders.open_clip_pair import open_clip_model
 from twinlens.training.encoders.single_pixels import guard_single_pixels
 
 SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
-
-
-@dataclass(frozen=True)
-class BranchOptions:
-    """How the branches of a tower's blocks are dropped while training, and scaled."""
-
-    drop_path: float = 0.0
-    drop_path_even: bool = False
-    layer_scale: float = 0.0
 
 
 def open_image_tower(
@@ -40,7 +31,7 @@ def open_image_tower(
     *,
     pretrained: bool = False,
     tagged: bool = True,
-    branches: BranchOptions = BranchOptions(),
+    branches: BranchOptions = NO_BRANCHES,
 ) -> nn.Module:
     """Return the tower called `name`, with its `width`; unknown names list the known ones.
 
@@ -53,8 +44,7 @@ def open_image_tower(
             load_timm_weights(model, Path(path))
         return as_tower(model, image_size)
     if name.startswith("open_clip:"):
-        _refuse_branches(name, branches)
-        return open_clip_tower(name.removeprefix("open_clip:"), image_size, tagged)
+        return open_clip_tower(name.removeprefix("open_clip:"), image_size, tagged, branches)
     if pretrained:
         raise InputError(
             f"pretrained is set, but {name} has no weights to load; name a timm: or open_clip: one"
@@ -75,22 +65,21 @@ def open_image_tower(
 
 def _open_vit(name: str, image_size: int, branches: BranchOptions) -> vit.VisionTransformer:
     stem_name, _, option = name.partition("/")
-    shape, most = vit.SHAPES[stem_name], branches.drop_path
-    rising = [most * number / max(1, shape.depth - 1) for number in range(shape.depth)]
+    shape = vit.SHAPES[stem_name]
     return vit.VisionTransformer(
         shape,
         _patch(name, option, image_size),
         image_size,
-        drop_paths=[most] * shape.depth if branches.drop_path_even else rising,
+        drop_paths=branches.rates(shape.depth),
         layer_scale=branches.layer_scale,
     )
 
 
 def _refuse_branches(name: str, branches: BranchOptions) -> None:
-    if branches != BranchOptions():
+    if branches != NO_BRANCHES:
         raise InputError(
             f"encoder {name!r} has no branches to drop or scale; drop_path and layer_scale go with"
-            " our own vit-* and with timm:NAME",
+            " our own vit-*, with timm:NAME and with the vision transformers of open_clip",
             field="drop_path" if branches.drop_path else "layer_scale",
         )
 
@@ -176,9 +165,13 @@ def _fit_positions(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Te
     return weights | {"pos_embed": resize_positions(known, (side, side), rows, columns, prefix)}
 
 
-def open_clip_tower(name: str, image_size: int, tagged: bool) -> nn.Module:
+def open_clip_tower(
+    name: str, image_size: int, tagged: bool, branches: BranchOptions = NO_BRANCHES
+) -> nn.Module:
     """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`, for this size of image."""
-    return as_tower(open_clip_model(name, image_size, tagged).visual, image_size)
+    visual = open_clip_model(name, image_size, tagged).visual
+    branch_open_clip(f"open_clip:{name}", visual, branches)
+    return as_tower(visual, image_size)
 
 
 def as_tower(model: nn.Module, image_size: int) -> nn.Module:

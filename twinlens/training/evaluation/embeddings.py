@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import InputError
+from twinlens.training.config import TrainingSettings
 from twinlens.training.data.pixels import PixelBatch, PixelStore
-from twinlens.training.data.records import Record
+from twinlens.training.data.records import DataSource, Record
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer
 from twinlens.training.devices import pick_device
@@ -52,38 +53,36 @@ class EmbeddingSet:
     bad: int
 
 
-def open_embedder(where: str) -> Embedder:
-    """Return the encoder at `where`: a run, or a bundle (also `builtin`)."""
+def open_embedder(where: str, *, best: bool = False) -> Embedder:
+    """Return the encoder at `where`: a run (its `best` checkpoint if asked), or a bundle."""
     if (Path(where) / CONFIG).is_file():
-        return RunEmbedder(open_run(Path(where)))
+        return RunEmbedder(open_run(Path(where), best=best))
+    if best:
+        raise InputError(f"--best is for runs, and {where} is none; leave it out", field="--best")
     return BundleEmbedder(open_bundle(where))
 
 
-class RunEmbedder:
-    """A run's towers, in torch, on the run's device; embeddings come back to the CPU."""
+class TowerEmbedder:
+    """Towers in evaluation mode, in torch, on their device; embeddings come back to the CPU."""
 
-    def __init__(self, run: TrainedRun) -> None:
-        settings = run.config.settings
-        self._device = pick_device("auto")
-        self._towers = {name: tower.to(self._device) for name, tower in run.towers.items()}
-        self._encoder = run.image_encoder.to(self._device)
+    def __init__(
+        self,
+        towers: Mapping[str, nn.Module],
+        settings: TrainingSettings,
+        tokenizer: RunTokenizer | None,
+        device: torch.device,
+    ) -> None:
+        self._towers, self._device, self._tokenizer = towers, device, tokenizer
         self.preprocessor = Preprocessor(image_spec(settings))
-        self.has_text = "text" in run.towers
-        self._mean = torch.tensor(settings.mean, device=self._device)[:, None, None]
-        self._std = torch.tensor(settings.std, device=self._device)[:, None, None]
-        self._tokenizer = RunTokenizer(settings, run.folder) if self.has_text else None
+        self.has_text = "text" in towers
+        self._mean = torch.tensor(settings.mean, device=device)[:, None, None]
+        self._std = torch.tensor(settings.std, device=device)[:, None, None]
 
     @torch.no_grad()
     def images(self, pixels: PixelBatch) -> Tensor:
         """Return embeddings of uint8 pixels (n, h, w, 3)."""
         rows: Tensor = self._towers["image"](self._normalise(pixels))
-        return rows.cpu()
-
-    @torch.no_grad()
-    def patches(self, pixels: PixelBatch) -> Tensor:
-        """Return patch tokens (n, patches, width) of uint8 pixels (n, h, w, 3)."""
-        assert isinstance(self._encoder, TokenTower), "patches of a tower without. This is a bug"
-        return self._encoder.tokens(self._normalise(pixels))[:, 1:].cpu()
+        return rows.float().cpu()
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
@@ -91,11 +90,30 @@ class RunEmbedder:
         assert self._tokenizer is not None, "this run has no text tower. This is a bug"
         tokens = torch.from_numpy(self._tokenizer.batch(texts)).to(self._device)
         rows: Tensor = self._towers["text"](tokens)
-        return rows.cpu()
+        return rows.float().cpu()
 
     def _normalise(self, pixels: PixelBatch) -> Tensor:
         moved = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
         return (moved.float() / 255 - self._mean) / self._std
+
+
+class RunEmbedder(TowerEmbedder):
+    """What a run on disk serves."""
+
+    def __init__(self, run: TrainedRun) -> None:
+        settings, device = run.config.settings, pick_device("auto")
+        tokenizer = RunTokenizer(settings, run.folder) if "text" in run.towers else None
+        if tokenizer is not None:
+            tokenizer.cuts = bool(getattr(run.text_encoder, "cuts", True))
+        towers = {name: tower.to(device) for name, tower in run.towers.items()}
+        super().__init__(towers, settings, tokenizer, device)
+        self._encoder = run.image_encoder.to(device)
+
+    @torch.no_grad()
+    def patches(self, pixels: PixelBatch) -> Tensor:
+        """Return patch tokens (n, patches, width) of uint8 pixels (n, h, w, 3)."""
+        assert isinstance(self._encoder, TokenTower), "patches of a tower without. This is a bug"
+        return self._encoder.tokens(self._normalise(pixels))[:, 1:].cpu()
 
 
 class BundleEmbedder:
@@ -117,22 +135,80 @@ class BundleEmbedder:
         return torch.from_numpy(np.asarray(self._encoder.embed_texts(texts)))
 
 
+class DrawnImages:
+    """Images of a source, at most `limit` of them drawn by a fixed seed, a block at a time.
+
+    They stay decoded up to `room` bytes, for those who look more than once.
+    """
+
+    def __init__(
+        self, source: DataSource, decode: Preprocessor, limit: int, room: float = 0.0
+    ) -> None:
+        self._store = PixelStore(source, decode, memory_bytes=0)
+        order = torch.randperm(len(self._store), generator=generator(17)).tolist()
+        self._chosen = sorted(order[: limit or None])
+        self._room = room
+        self._kept: dict[int, tuple[PixelBatch | None, list[Record]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def bad(self) -> int:
+        """How many of those that were looked at cannot be decoded."""
+        return len(self._store.bad)
+
+    def blocks(self) -> Iterator[tuple[PixelBatch | None, list[Record], int]]:
+        """Yield pixels (None: none can be decoded), their records, and how many were looked at."""
+        done = 0
+        for number, positions in enumerate(_blocks(self._chosen)):
+            pixels, records = self._kept.get(number) or self._decode(number, positions)
+            done += len(positions)
+            yield pixels, records, done
+
+    def close(self) -> None:
+        """End the decoding threads."""
+        self._store.close()
+
+    def _decode(
+        self, number: int, positions: Sequence[int]
+    ) -> tuple[PixelBatch | None, list[Record]]:
+        images, kept = self._store.fetch_good(positions)
+        pixels = np.stack(images) if images else None
+        records = [self._store.source.records[record] for record in kept]
+        size = 0 if pixels is None else pixels.nbytes
+        if size <= self._room:
+            self._room -= size
+            self._kept[number] = pixels, records
+        return pixels, records
+
+
+def embed_drawn(
+    embedder: Embedder, images: DrawnImages, tick: Callable[[int, int], None]
+) -> EmbeddingSet:
+    """Return embeddings of the images; `tick` is called with how many are done, and of how many."""
+    rows, records = [], []
+    for pixels, own, done in images.blocks():
+        if pixels is not None:
+            rows.append(embedder.images(pixels))
+            records += own
+        tick(done, len(images))
+    if not rows:
+        raise InputError(f"none of the {len(images)} images can be decoded")
+    return EmbeddingSet(torch.cat(rows), records, images.bad)
+
+
 def embed_source(embedder: Embedder, where: str, limit: int, display: Display) -> EmbeddingSet:
     """Return embeddings of the images at `where`, at most `limit` of them drawn at random."""
-    store = PixelStore(open_source(where), embedder.preprocessor, memory_bytes=0)
-    order = torch.randperm(len(store), generator=generator(17)).tolist()
-    chosen = sorted(order[: limit or None])
-    rows, records = [], []
-    for positions in _blocks(chosen):
-        pixels, kept = store.fetch_good(positions)
-        if kept:
-            rows.append(embedder.images(np.stack(pixels)))
-            records += [store.source.records[record] for record in kept]
-        display.advance(f"embedding {Path(where).name}", positions[-1] + 1, chosen[-1] + 1, {})
-    store.close()
-    if not rows:
-        raise InputError(f"none of the images of {where} can be decoded")
-    return EmbeddingSet(torch.cat(rows), records, len(store.bad))
+    images = DrawnImages(open_source(where), embedder.preprocessor, limit)
+    try:
+        return embed_drawn(
+            embedder,
+            images,
+            lambda done, of: display.advance(f"embedding {Path(where).name}", done, of, {}),
+        )
+    finally:
+        images.close()
 
 
 def embed_texts(embedder: Embedder, texts: Sequence[str]) -> Tensor:

@@ -34,14 +34,16 @@ Numbers = dict[str, float | int]
 
 
 def evaluate_encoder(
-    encoder: str, where: str, *, bank: str, limit: int, display: Display
+    encoder: str, where: str, *, bank: str, limit: int, display: Display, best: bool = False
 ) -> Numbers:
     """Return what the encoder is worth on `where`; kNN and probes learn from `bank`.
+
+    Of a run, the `best` checkpoint by held-out data is judged, or the last.
 
     Without a bank it is half of each class of `where`, drawn by a fixed seed: files in order of
     their names alternate (by colour, by pose), and so would halves that take every second one.
     """
-    embedder = open_embedder(encoder)
+    embedder = open_embedder(encoder, best=best)
     found = embed_source(embedder, where, limit, display)
     numbers: Numbers = {"images": len(found.records)}
     if found.bad:
@@ -63,7 +65,9 @@ def evaluate_encoder(
     return numbers
 
 
-def judge_labels(bank: EmbeddingSet, queries: EmbeddingSet) -> Numbers:
+def judge_labels(
+    bank: EmbeddingSet, queries: EmbeddingSet, shots: Sequence[int] = SHOTS
+) -> Numbers:
     """Return kNN, probe and few-shot accuracies in per cent; nothing where labels are missing."""
     classes = sorted({record.label for record in bank.records if record.label})
     known, labels = _labelled(bank, classes)
@@ -74,10 +78,10 @@ def judge_labels(bank: EmbeddingSet, queries: EmbeddingSet) -> Numbers:
         "knn": knn_accuracy(known, labels, rows, truth),
         "linear": probe_accuracy(known, labels, rows, truth),
     }
-    for shots in SHOTS:
-        accuracy = few_shot_accuracy(known, labels, rows, truth, shots=shots)
+    for count in shots:
+        accuracy = few_shot_accuracy(known, labels, rows, truth, shots=count)
         if accuracy is not None:
-            accuracies[f"few_shot_{shots}"] = accuracy
+            accuracies[f"few_shot_{count}"] = accuracy
     counts = {"classes": len(classes), "bank": len(labels), "queries": len(truth)}
     return counts | _per_cent(accuracies)
 

@@ -21,6 +21,11 @@ class Spectrum:
     rank_me: float  # the same of the rows as they are, not centred (Garrido et al. 2022)
     spread: float  # mean over dimensions of the standard deviation of unit rows, times sqrt(d)
 
+    def top_share(self, count: int) -> float:
+        """Return the share of the variance in the `count` directions that have most."""
+        variance = self.singular.double().square()
+        return float(variance[:count].sum() / variance.sum().clamp(min=1e-30))
+
 
 @torch.no_grad()
 def measure_spectrum(embeddings: Tensor) -> Spectrum:

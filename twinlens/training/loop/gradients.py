@@ -57,6 +57,7 @@ class Differentiator:
     loss_probe: Callable[[LossInputs], None] | None = (
         None  # measures at the loss's inputs, for the doctor
     )
+    scale: Callable[[], float] = lambda: 1.0  # gradients are multiplied by it, against underflow
 
     def backward(
         self, batch: Batch, progress: TrainingProgress, *, accumulate: int = 1
@@ -84,7 +85,7 @@ class Differentiator:
         teacher_rows = self._teacher_rows(batch)
         rows, shared = self._student(batch)
         terms = self._loss(rows, teacher_rows, shared, batch, progress)
-        torch.autograd.backward(terms["loss"] * weight)
+        torch.autograd.backward(terms["loss"] * (weight * self.scale()))
         return BackwardResult(
             _plain(terms), rows[REPRESENTATION].detach(), (self._state_rows(teacher_rows, rows),)
         )
@@ -99,7 +100,7 @@ class Differentiator:
         leaves = {name: tensor.requires_grad_() for name, tensor in rows.items()}
         ends = {name: tensor.detach().requires_grad_() for name, tensor in shared.items()}
         terms = self._loss(leaves, teacher_rows, ends, batch, progress)
-        torch.autograd.backward(terms["loss"])
+        torch.autograd.backward(terms["loss"] * self.scale())
         start = 0
         for number, part in enumerate(parts):
             last = number == len(parts) - 1

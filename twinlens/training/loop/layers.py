@@ -7,18 +7,16 @@ stay true: heads and loss parameters keep the whole rate.
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
 from twinlens.errors import InputError
 from twinlens.training.config import TrainingSettings
+from twinlens.training.encoders.blocks import BLOCK
 from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.nn.network import Network
 
 TOWERS = ("image", "text")
 STAND_IN = "mask_token"  # stands where patches stand, before the blocks of the image tower
-BLOCK = re.compile(r"(?:^|\.)(?:blocks|resblocks|stages|layers)\.(\d+)\.")
 EARLY = {
     *("embed", "token", "position", "stem"),  # ours
     *("patch_embed", "cls_token", "dist_token", "reg_token", "pos_embed", "norm_pre"),  # timm's

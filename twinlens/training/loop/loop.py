@@ -7,8 +7,9 @@ a CPU with the same number of threads).
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from twinlens.training.distributed.sharding import whole
 from twinlens.training.loop.gradients import BackwardResult
 from twinlens.training.loop.optimizers import drop_frozen, schedule_rates
 from twinlens.training.loop.session import Session, open_session
-from twinlens.training.loop.stopping import defer_signals
+from twinlens.training.loop.stopping import StopRequest, defer_signals
+from twinlens.training.loop.validation import StoppedInsideError
 from twinlens.training.progress import Display, Silent
 from twinlens.training.runs.checkpoints import find_checkpoint
 from twinlens.training.runs.run import CHECKPOINTS
@@ -36,6 +38,8 @@ class Finished:
     step: int
     loss: float
     seconds: float
+    best: str = ""  # of a run that was validated: its best validation, in words
+    validation: float = 0.0  # seconds that validation took
 
 
 class NotFiniteError(TwinlensError):
@@ -52,8 +56,12 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     loss = float("nan")
     try:
         with defer_signals() as stop:
-            for step in range(session.step, session.total):
-                loss = take_step(session, step, display)
+            validate(session, stop, display)  # before the first step, or where a stop came before
+            if stop.requested and session.step < session.total:
+                _stop(session, display)
+            while session.step < session.total and not _stops_early(session, display):
+                loss = take_step(session, session.step, display)
+                validate(session, stop, display)
                 if stop.requested and session.step < session.total:
                     _stop(session, display)
             if session.step > session.saved:
@@ -61,7 +69,39 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     finally:
         session.close()
     session.leave()
-    return Finished(out, session.step, loss, time.monotonic() - began)
+    finished = Finished(out, session.step, loss, time.monotonic() - began)
+    if session.validator is None:
+        return finished
+    validator = session.validator
+    return replace(finished, best=validator.summary(), validation=validator.seconds)
+
+
+def validate(session: Session, stop: StopRequest, display: Display) -> None:
+    """Validate if it is due: log, save the best, then the checkpoint that was due too."""
+    if session.validator is None or not session.validation_due(session.step):
+        return
+    try:
+        numbers, is_best = session.validator.run(session.step, stop, display)
+    except StoppedInsideError:
+        return
+    session.log.add(session.step, numbers)
+    if is_best:
+        session.save_best()
+    if session.step and session.save_due(session.step):
+        session.save()
+
+
+def _stops_early(session: Session, display: Display) -> bool:
+    """Tell whether validations have stood still for long enough; say so."""
+    if session.validator is None or not session.validator.stops:
+        return False
+    if session.ranks.first:
+        display.say(
+            f"stopped early after step {session.step} of {session.total}:"
+            f" {session.validator.record.worse} validations in a row were no better;"
+            f" {session.validator.summary()}"
+        )
+    return True
 
 
 def _stop(session: Session, display: Display) -> None:
@@ -89,18 +129,19 @@ def take_step(session: Session, step: int, display: Display) -> float:
     session.optimizer.zero_grad(set_to_none=True)
     result = session.differentiator.backward(batch, progress, accumulate=settings.accumulate)
     drop_frozen(session.optimizer, progress)
+    session.scaler.unscale(session.optimizer)
     session.health.after_backward(session.net, session.state)
     norm = clip_gradients(session.net, settings.clip)
     checked = due or session.save_due(step + 1) or session.device.type == "cpu"
     if checked:
         _check_finite(session, result, norm, step)
-    session.optimizer.step()
+    if session.scaler.step(session.optimizer):
+        session.state.update(session.net, result.state_rows, progress, session.ranks)
     session.health.after_step(session.net, result.representation)
-    session.state.update(session.net, result.state_rows, progress, session.ranks)
     session.step = step + 1
     session.observe(result.representation, batch.extra["labels"])
-    if session.save_due(step + 1):
-        session.save()
+    if session.save_due(step + 1) and not session.validation_due(step + 1):
+        session.save()  # else after the validation, which belongs to it
     if due:
         numbers = _numbers(session, result, norm, lr, time.perf_counter() - started)
         _report(session, numbers, display)
@@ -109,7 +150,9 @@ def take_step(session: Session, step: int, display: Display) -> float:
 
 def _report(session: Session, numbers: dict[str, float], display: Display) -> None:
     """Log a step, show it, and print the doctor's new findings."""
-    row = numbers | session.take_observations() | session.health.take()
+    row = numbers | session.scaler.take() | session.take_observations() | session.health.take()
+    if session.scaler.enabled:  # a step that overflowed measures no gradient
+        row = {name: value for name, value in row.items() if math.isfinite(value)}
     session.log.add(session.step, row)
     shown = {name: numbers[name] for name in ("loss", "images/s")}
     display.advance(session.config.method, session.step, session.total, shown)
@@ -136,7 +179,7 @@ def clip_gradients(net: nn.Module, limit: float) -> torch.Tensor:
 def _check_finite(session: Session, result: BackwardResult, norm: torch.Tensor, step: int) -> None:
     """Stop before a step would spoil the weights; name the term at fault."""
     wrong = [name for name, value in result.terms.items() if not torch.isfinite(value)]
-    if not wrong and not torch.isfinite(norm):
+    if not wrong and not torch.isfinite(norm) and not session.scaler.patient:
         wrong = ["the gradient"]
     if not wrong:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from twinlens.errors import InputError
 from twinlens.training.config import Config
@@ -19,6 +20,7 @@ from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
 from twinlens.training.data.tokens import RunTokenizer, check_tokenizer, provide_tokenizer
 from twinlens.training.distributed.ranks import Ranks
+from twinlens.training.evaluation.held_out import check_held_out
 from twinlens.training.loop.row_store import KeptRows
 from twinlens.training.loop.teaching import TaughtRows, picture_side
 from twinlens.training.progress import Display
@@ -33,6 +35,7 @@ class RunRecords:
     source: DataSource
     classes: list[str]
     tokenizer: RunTokenizer | None
+    held_out: DataSource | None = None
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,21 @@ def open_records(config: Config, where: str, folder: Path, ranks: Ranks) -> RunR
     source = open_source(where)
     classes = check_needs(source, config)
     config = replace(config, objective=config.objective.fit(len(classes)))
+    held_out = open_source(config.settings.eval) if config.settings.eval else None
+    if held_out is not None:
+        check_held_out(config, held_out, source)
     SampleOrder(len(source.records), config.settings.batch, config.settings.seed)  # is it enough?
     has_text = "text" in config.objective.paths
     if ranks.first:
         if has_text:
             check_tokenizer(config.settings, folder)
-        _write_cards(config, where, folder, source, classes)
+        _write_cards(config, where, folder, source, classes, held_out)
         if has_text:
             captions = (text for record in source.records for text in record.captions)
             provide_tokenizer(config.settings, captions, folder)
     ranks.wait()
     tokenizer = RunTokenizer(config.settings, folder) if has_text else None
-    return RunRecords(config, source, classes, tokenizer)
+    return RunRecords(config, source, classes, tokenizer, held_out)
 
 
 def load_run_data(
@@ -93,15 +99,23 @@ def load_run_data(
 
 
 def _write_cards(
-    config: Config, where: str, folder: Path, source: DataSource, classes: list[str]
+    config: Config,
+    where: str,
+    folder: Path,
+    source: DataSource,
+    classes: list[str],
+    held_out: DataSource | None,
 ) -> None:
     """Write the run's settings and data card, or check those of the run that is there."""
-    card = {
+    card: dict[str, Any] = {
         "where": where,
         "count": len(source.records),
         "fingerprint": fingerprint(source.records),
         "classes": classes,
     }
+    if held_out is not None:
+        count, mark = len(held_out.records), fingerprint(held_out.records)
+        card["held_out"] = {"where": config.settings.eval, "count": count, "fingerprint": mark}
     prepare_folder(folder, config, card)
 
 

@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from twinlens.errors import InputError
 from twinlens.training.config import Config
 from twinlens.training.data.tokens import RunTokenizer
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.distributed.sharding import is_sharded, shard_network
 from twinlens.training.loop.optimizers import open_optimizer
+from twinlens.training.nn.lora import add_adapters
 from twinlens.training.nn.network import Network
+from twinlens.training.nn.recomputation import recompute_blocks
 from twinlens.training.runs.assembly import build_network, open_network, synchronise_norms
 from twinlens.training.runs.checkpoints import (
     MONITORS,
@@ -26,7 +30,7 @@ from twinlens.training.runs.checkpoints import (
     restore_optimizer,
 )
 from twinlens.training.runs.run import CHECKPOINTS
-from twinlens.training.runs.starting import load_run_weights
+from twinlens.training.runs.starting import load_run_weights, towers_with_weights
 from twinlens.training.runs.state import State
 
 
@@ -56,7 +60,7 @@ def try_network(config: Config, folder: Path) -> Network | None:
         build_network(fitted, released=False)
         return None
     if "text" in config.objective.paths:
-        build_network(config, vocabulary=_TRIAL_VOCABULARY, released=False)
+        prepare_towers(config, build_network(config, vocabulary=_TRIAL_VOCABULARY, released=False))
         return None
     is_new = find_checkpoint(folder / CHECKPOINTS) is None
     return _build(config, is_new, lambda: build_network(config, released=is_new))
@@ -70,7 +74,33 @@ def _build(config: Config, released: bool, make: Callable[[], Network]) -> Netwo
     net = _fetch(config, released, make)
     if released:
         load_run_weights(config, net)
+    prepare_towers(config, net)
     return net
+
+
+def prepare_towers(config: Config, net: Network) -> None:
+    """Adapt towers that started from weights (LoRA), and let blocks run again for their gradient.
+
+    Both belong to the training: what is served has neither.
+    """
+    settings = config.settings
+    adapted = towers_with_weights(config) if settings.lora else ()
+    for part in adapted:
+        if any(parameter.requires_grad for parameter in net[part].parameters()):
+            add_adapters(part, net[part], settings.lora, settings.lora_alpha, settings.seed)
+    if settings.lora and not any("up" in name.split(".") for name, _ in net.named_parameters()):
+        raise InputError(
+            f"lora is {settings.lora}, and no tower that trains started from weights, so there is"
+            " nothing to adapt; --set init=SOURCE, or lora=0",
+            field="lora",
+        )
+    for part in ("image", "text"):
+        if settings.gradient_checkpointing and part in net and not _stands_still(net[part]):
+            recompute_blocks(part, net[part])
+
+
+def _stands_still(tower: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in tower.parameters())
 
 
 def _fetch(config: Config, released: bool, make: Callable[[], Network]) -> Network:

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +33,16 @@ from twinlens.training.loop.run_data import (
     open_records,
 )
 from twinlens.training.loop.run_model import RunModel, open_run_model, try_network
+from twinlens.training.loop.scaling import LossScaler
 from twinlens.training.loop.teaching import provide_taught
+from twinlens.training.loop.validation import Validator, open_validator
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.teachers import Teaching
 from twinlens.training.objective import Locked
 from twinlens.training.progress import Display
 from twinlens.training.ranges import check_config
 from twinlens.training.runs.checkpoints import (
+    BEST,
     MONITORS,
     OPTIMIZER,
     STATE,
@@ -53,6 +57,7 @@ from twinlens.training.runs.state import State
 from twinlens.training.views.maker import ViewMaker
 
 SAVES_PER_RUN = 10
+NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -68,10 +73,12 @@ class Session:
     state: State
     optimizer: torch.optim.Optimizer
     differentiator: Differentiator
+    scaler: LossScaler
     monitors: Monitors
     health: HealthMonitor
     log: Log | NoLog
     total: int
+    validator: Validator | None = None
     step: int = 0
     saved: int = 0
     _observed: dict[str, float] = field(default_factory=dict)
@@ -95,11 +102,28 @@ class Session:
             MONITORS: self.monitors.state(),
         }
         if self.ranks.first:
-            found = Checkpoint(tensors, {"step": self.step, "world": self.ranks.world})
+            found = Checkpoint(tensors, self._facts())
             save_checkpoint(self.folder / CHECKPOINTS, found, keep=self.config.settings.keep)
             _write_bad(self.folder, self.feeder.store)
         self.saved = self.step
         self.ranks.wait()
+
+    def save_best(self) -> None:
+        """Write what is served now as the best checkpoint."""
+        if self.ranks.first:
+            tensors = {WEIGHTS: self.net.parts.state_dict(), STATE: self.state.state_dict()}
+            found = Checkpoint(tensors, self._facts())
+            save_checkpoint(self.folder / CHECKPOINTS, found, keep=1, kind=BEST)
+        self.ranks.wait()
+
+    def validation_due(self, step: int) -> bool:
+        """Tell whether a validation belongs after `step` and has not been made."""
+        return self.validator is not None and self.validator.due(step, self.total)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return the facts of a checkpoint."""
+        found = {"step": self.step, "world": self.ranks.world} | self.scaler.facts()
+        return found | (self.validator.facts() if self.validator is not None else {})
 
     def observe(self, representation: Tensor, labels: Tensor) -> None:
         """Update the monitors, on the first rank."""
@@ -115,6 +139,8 @@ class Session:
         """Close files and threads."""
         self.log.close()
         self.feeder.close()
+        if self.validator is not None:
+            self.validator.data.close()
 
     def leave(self) -> None:
         """Leave the other ranks, at the end of a run that went well."""
@@ -135,6 +161,14 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     taught = provide_taught(config, records.source, ranks, display)
     data = load_run_data(config, records, display, locked, taught)
     health = _open_health(config, folder, data, model)
+    scaler = LossScaler(device, enabled=config.settings.precision == "fp16")
+    scaler.restore(model.checkpoint.facts)
+    per_epoch = data.order.per_epoch
+    validator = open_validator(
+        config, records, model.net, model.state, ranks, device, per_epoch, display
+    )
+    if validator is not None:
+        validator.restore(model.checkpoint.facts)
     return Session(
         config=config,
         folder=folder,
@@ -144,11 +178,14 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         net=model.net,
         state=model.state,
         optimizer=model.optimizer,
-        differentiator=_open_differentiator(config, model, ranks, device, health),
+        differentiator=_open_differentiator(config, model, ranks, device, health, scaler),
+        scaler=scaler,
         health=health,
         monitors=_open_monitors(config, data, model, device),
-        log=Log(folder, from_step=model.step) if ranks.first else NoLog(),
-        total=config.settings.steps or max(1, round(config.settings.epochs * data.order.per_epoch)),
+        # Before the first checkpoint all is repeated, what was logged before the first step too.
+        log=Log(folder, from_step=model.step or -1) if ranks.first else NoLog(),
+        total=config.settings.steps or max(1, round(config.settings.epochs * per_epoch)),
+        validator=validator,
         step=model.step,
         saved=model.step,
     )
@@ -238,7 +275,12 @@ def _open_monitors(
 
 
 def _open_differentiator(
-    config: Config, model: RunModel, ranks: Ranks, device: torch.device, health: HealthMonitor
+    config: Config,
+    model: RunModel,
+    ranks: Ranks,
+    device: torch.device,
+    health: HealthMonitor,
+    scaler: LossScaler,
 ) -> Differentiator:
     settings = config.settings
     passes: nn.Module = model.net
@@ -252,9 +294,10 @@ def _open_differentiator(
         passes=passes,
         state=model.state,
         ranks=ranks,
-        autocast=torch.bfloat16 if settings.precision == "bf16" else None,
+        autocast=NARROW.get(settings.precision),
         chunk=settings.chunk // ranks.world,
         loss_probe=health.loss_probe,
+        scale=lambda: scaler.scale,
     )
 
 

@@ -18,11 +18,12 @@ def mlp(
     last_norm: bool = False,
     affine: bool = True,
     last_bias: bool = True,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """Return Linear layers of these sizes with BatchNorm and ReLU between them.
 
     With `last_norm` a BatchNorm ends it, with `affine` or without learned scale; without it the
-    last layer has a bias if `last_bias`.
+    last layer has a bias if `last_bias`. `dropout` follows each ReLU.
     """
     layers: list[nn.Module] = []
     for index, (narrow, wide) in enumerate(itertools.pairwise(sizes)):
@@ -33,6 +34,7 @@ def mlp(
             layers.append(nn.BatchNorm1d(wide, affine=affine or not last))
         if not last:
             layers.append(nn.ReLU(inplace=True))
+            layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers)
 
 

@@ -28,13 +28,14 @@ class SimCLR(ProjectedViews):
 
     temperature: float = 0.2
     layers: int = 2  # of the projector; 0 = none: the encoder's own output is compared
+    dropout: float = 0.0  # after each ReLU of the projector
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """The projector."""
         if self.layers < 1:
             return {"projector": nn.Identity()}
         sizes = (widths["image"], *[self.hidden] * (self.layers - 1), self.dim)
-        return {"projector": mlp(sizes)}
+        return {"projector": mlp(sizes, dropout=self.dropout)}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
         """Return NT-Xent."""

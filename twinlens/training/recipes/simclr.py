@@ -38,6 +38,28 @@ def cifar10() -> Config:
     return Config("simclr", SimCLR(temperature=0.5, hidden=512, crops=crops), settings)
 
 
+def cifar10_build_it() -> Config:
+    """ResNet-50 on CIFAR-10 by AdamW: batch 256, 80 epochs, T 0.07, dropout 0.1 in the projector.
+
+    twinlens train simclr cifar10/train.zip --recipe cifar10_build_it --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="resnet50",
+        stored_size=32,
+        epochs=80,
+        batch=256,
+        optimizer="adamw",
+        lr=3e-4,
+        lr_scaling="none",
+        weight_decay=1e-4,
+        precision="bf16",
+    )
+    crops = Crops(blur=(0.0,))
+    return Config(
+        "simclr", SimCLR(temperature=0.07, hidden=2048, dropout=0.1, crops=crops), settings
+    )
+
+
 def cifar10_resnet50() -> Config:
     """ResNet-50, 80 epochs, batch 512.
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.training.doctor.examination import examine
+from twinlens.training.doctor.history import HELD_OUT
 from twinlens.training.doctor.verdict import Diagnosis
 from twinlens.training.report.charts import STYLE as CHARTS
 from twinlens.training.report.charts import Points, draw_lines
 from twinlens.training.report.pictures import draw_pictures
-from twinlens.training.runs.checkpoints import find_checkpoint
+from twinlens.training.runs.checkpoints import BEST, find_checkpoint, load_facts
 from twinlens.training.runs.logs import read_log
 from twinlens.training.runs.run import CHECKPOINTS, CONFIG, DATA, open_run, read_config
 
@@ -22,6 +23,7 @@ ACCURACIES = ("knn", "probe")
 RANKS = ("rank", "rank_me", "head_rank")
 SPREADS = ("spread", "head_spread")
 ENTROPIES = ("teacher_entropy", "shared_entropy")
+CONCENTRATIONS = ("top_eigenvalue", "top5_eigenvalues")
 OTHERS = {"step", "lr", "gradient", "images/s", "variety", "not_finite", "loss", "twin_shared"}
 STYLE = f"""
 {CHARTS}
@@ -47,6 +49,7 @@ def write_report(folder: Path) -> Path:
         f" {data['count']} images, fingerprint <code>{html.escape(data['fingerprint'])}</code></p>",
         *tell_verdict(diagnosis),
         tell_readings(diagnosis),
+        *tell_best(folder),
         *draw_numbers(rows, diagnosis.readings["chance"]),
         *pictures,
         "<h2>Recipe</h2>",
@@ -84,10 +87,30 @@ def tell_readings(diagnosis: Diagnosis) -> str:
     return f"<details><summary>readings</summary><table>{cells}</table></details>"
 
 
+def tell_best(folder: Path) -> list[str]:
+    """Return which checkpoint is the best by held-out data, and how to serve it."""
+    best = find_checkpoint(folder / CHECKPOINTS, BEST)
+    if best is None:
+        return []
+    step = int(load_facts(best)["step"])
+    return [
+        f"<p>Best by held-out data: <code>{html.escape(best.name)}</code>, after step {step};"
+        f" <code>twinlens export {html.escape(folder.name)} --best -o BUNDLE</code> serves it.</p>"
+    ]
+
+
+def _pick_scores(names: Sequence[str]) -> list[str]:
+    return [name for name in names if "_to_" not in name and not name.endswith("/seconds")]
+
+
+def _pick_recalls(names: Sequence[str]) -> list[str]:
+    return [name for name in names if "_to_" in name]
+
+
 def draw_numbers(rows: Sequence[Mapping[str, Any]], chance: float) -> list[str]:
     """Return the charts of a log."""
     logged = dict.fromkeys(name for row in rows for name in row)
-    known = {*OTHERS, *ACCURACIES, *RANKS, *SPREADS, *ENTROPIES}
+    known = {*OTHERS, *ACCURACIES, *RANKS, *SPREADS, *ENTROPIES, *CONCENTRATIONS}
     terms = [name for name in logged if name not in known and "/" not in name]
 
     def take(names: Sequence[str]) -> dict[str, Points]:
@@ -98,10 +121,13 @@ def draw_numbers(rows: Sequence[Mapping[str, Any]], chance: float) -> list[str]:
 
     return [
         draw_lines("loss (dashed: chance)", take(["loss"]), chance),
+        draw_lines("held-out data, per cent", take(_pick_scores(under(HELD_OUT)))),
+        draw_lines("held-out recall, per cent", take(_pick_recalls(under(HELD_OUT)))),
         draw_lines("online accuracy", take(ACCURACIES)),
         draw_lines("effective rank", take(RANKS)),
         draw_lines("spread of unit embeddings", take(SPREADS), 1.0),
         draw_lines("singular values over the largest", take(under("singular/"))),
+        draw_lines("share of variance in the largest directions", take(CONCENTRATIONS)),
         draw_lines("entropy of assignments", take(ENTROPIES)),
         draw_lines("gradient norm by part", take(under("grad/"))),
         draw_lines("step over weights, by part", take(under("update/"))),

@@ -1,7 +1,8 @@
 """Checkpoints: safetensors and JSON in a folder that is complete or absent.
 
 A checkpoint is written beside its place and renamed; so a crash or a full disk in the middle
-leaves the earlier ones untouched. Nothing is ever pickled.
+leaves the earlier ones untouched. Nothing is ever pickled. A run has its LAST checkpoints, from
+which it goes on, and the BEST by held-out data, which is served where that is asked for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from twinlens.training.distributed.sharding import placed_like, whole
 
 WEIGHTS, STATE, OPTIMIZER, MONITORS = "weights", "state", "optimizer", "monitors"
 ABOUT = "checkpoint.json"
+LAST, BEST = "step", "best"  # kinds of checkpoint; a folder is named by its kind and step
 _FORMER_PREFIX, _PREFIX = "twin.", "ema_teacher."  # names of the EMA teacher's tensors
 
 
@@ -35,9 +37,9 @@ class Checkpoint:
     facts: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write the checkpoint of `facts["step"]` into `folder`, then drop all but `keep` of them."""
-    name = f"step-{checkpoint.facts['step']:08d}"
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, kind: str = LAST) -> Path:
+    """Write the checkpoint of `facts["step"]`, then drop all but `keep` of its kind."""
+    name = f"{kind}-{checkpoint.facts['step']:08d}"
     beside = folder / f".{name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,26 +62,33 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             " Free some space and run the same command again",
             code="checkpoint_failed",
         ) from error
-    for old in list_checkpoints(folder)[:-keep]:
+    others = [path for path in list_checkpoints(folder, kind) if path != place]
+    for old in others[: max(0, len(others) + 1 - keep)]:
         shutil.rmtree(old)
     return place
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / ABOUT).is_file())
+def list_checkpoints(folder: Path, kind: str = LAST) -> list[Path]:
+    """Return the complete checkpoints of a kind, oldest first."""
+    return sorted(path for path in folder.glob(f"{kind}-*") if (path / ABOUT).is_file())
 
 
-def find_checkpoint(folder: Path) -> Path | None:
-    """Return the latest complete checkpoint, or None."""
-    found = list_checkpoints(folder)
+def find_checkpoint(folder: Path, kind: str = LAST) -> Path | None:
+    """Return the latest complete checkpoint of a kind, or None."""
+    found = list_checkpoints(folder, kind)
     return found[-1] if found else None
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """Read the facts of a checkpoint back."""
+    found: dict[str, Any] = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+    return found
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint back."""
     try:
-        facts = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        facts = load_facts(path)
         tensors = {part.stem: load_file(part) for part in sorted(path.glob("*.safetensors"))}
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {path} cannot be read: {error}") from None

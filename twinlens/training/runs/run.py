@@ -5,13 +5,14 @@ RUN/data.json          where the data was, its fingerprint, labels, images left 
 RUN/bad_images.jsonl   each image that was left out, and why
 RUN/tokenizer.json     two-tower methods: the tokenizer
 RUN/log.jsonl          numbers by step
-RUN/checkpoints/       weights, state, optimizer
+RUN/checkpoints/       step-N: weights, state, optimizer; best-N: weights and state by held-out data
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,21 @@ from twinlens.errors import ConflictError, NotFoundError
 from twinlens.training.config import Config, TrainingSettings, build, differences
 from twinlens.training.data.pixels import square_spec
 from twinlens.training.data.tokens import CLIP, LEARNED, RunTokenizer
+from twinlens.training.nn.lora import merge_adapters
+from twinlens.training.nn.network import Network
 from twinlens.training.nn.visual_tokenizer import FILE
+from twinlens.training.objective import Objective
 from twinlens.training.objectives import find_method
 from twinlens.training.runs.assembly import open_network
-from twinlens.training.runs.checkpoints import STATE, WEIGHTS, find_checkpoint, load_checkpoint
+from twinlens.training.runs.checkpoints import (
+    BEST,
+    LAST,
+    STATE,
+    WEIGHTS,
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+)
 from twinlens.training.runs.logs import LOG, read_log
 
 CONFIG, DATA, BAD, CHECKPOINTS = "config.json", "data.json", "bad_images.jsonl", "checkpoints"
@@ -61,25 +73,18 @@ def read_config(folder: Path) -> Config:
     return Config(raw["method"], objective, build(TrainingSettings, raw["settings"]))
 
 
-def open_run(folder: Path) -> TrainedRun:
-    """Return what the latest checkpoint of a run serves."""
+def open_run(folder: Path, *, best: bool = False) -> TrainedRun:
+    """Return what the latest checkpoint of a run serves, or the best one by held-out data."""
     config = read_config(folder)
-    found = find_checkpoint(folder / CHECKPOINTS)
-    if found is None:
-        raise NotFoundError(f"{folder} has no checkpoint yet; train it further first")
+    found = find_served(folder, best=best)
     checkpoint = load_checkpoint(found)
     objective = config.objective
     has_text = "text" in objective.paths
     tokenizer = RunTokenizer(config.settings, folder) if has_text else None
     net = open_network(config, tokenizer, released=False)
-    net.parts.load_state_dict(checkpoint.tensors[WEIGHTS])
-    if objective.served == "teacher":
-        net.parts.load_state_dict(teacher_weights(checkpoint.tensors[STATE]), strict=False)
+    net.parts.load_state_dict(served_weights(config, checkpoint))
     net.eval().requires_grad_(False)
-    towers = {
-        side: nn.Sequential(*(net[part] for part in path)) for side, path in objective.paths.items()
-    }
-    shared = objective.shared(net)
+    towers, shared = serve_towers(objective, net), objective.shared(net)
     data = json.loads((folder / DATA).read_text(encoding="utf-8"))
     return TrainedRun(
         folder=folder,
@@ -95,6 +100,31 @@ def open_run(folder: Path) -> TrainedRun:
     )
 
 
+def find_served(folder: Path, *, best: bool) -> Path:
+    """Return the checkpoint of a run that is to be served."""
+    found = find_checkpoint(folder / CHECKPOINTS, BEST if best else LAST)
+    if found is None and best:
+        raise NotFoundError(
+            f"{folder} has no best checkpoint: it was not validated while it trained. Train with"
+            " --eval DATA, or leave --best out",
+            field="--best",
+        )
+    if found is None:
+        raise NotFoundError(f"{folder} has no checkpoint yet; train it further first")
+    return found
+
+
+def serve_towers(
+    objective: Objective, net: Network, teacher: Network | None = None
+) -> dict[str, nn.Module]:
+    """Return the served towers: parts of the network, or the teacher's where it has them."""
+
+    def find(part: str) -> nn.Module:
+        return teacher[part] if teacher is not None and part in teacher else net[part]
+
+    return {side: nn.Sequential(*map(find, path)) for side, path in objective.paths.items()}
+
+
 def image_spec(settings: TrainingSettings) -> ImageSpec:
     """Return how an image is prepared for the encoder: what evaluation, export and server do."""
     return dataclasses.replace(
@@ -105,7 +135,18 @@ def image_spec(settings: TrainingSettings) -> ImageSpec:
         resize_to=settings.resize_to or settings.image_size,
         interpolation=settings.interpolation,
         convert=settings.convert,
+        crop=settings.crop_rounding,
     )
+
+
+def served_weights(config: Config, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return all weights as they are served: the teacher's where that is, adapters merged."""
+    weights = dict(checkpoint.tensors[WEIGHTS])
+    if config.objective.served == "teacher":
+        weights |= teacher_weights(checkpoint.tensors[STATE])
+    if config.settings.lora:
+        return merge_adapters(weights, config.settings.lora, config.settings.lora_alpha)
+    return weights
 
 
 def teacher_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,6 +170,7 @@ def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> Non
         _check_same(folder, config, data)
         return
     else:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # a best one before the first step
         for name in TOKENIZERS:
             (folder / name).unlink(missing_ok=True)
     (folder / DATA).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -147,7 +189,7 @@ def _check_free(folder: Path) -> None:
 
 def _is_void(folder: Path) -> bool:
     """Tell whether a run left neither a checkpoint nor, unless it broke, a log."""
-    if (folder / CHECKPOINTS).is_dir():
+    if find_checkpoint(folder / CHECKPOINTS) is not None:
         return False
     if not (folder / LOG).is_file():
         return True
@@ -173,4 +215,10 @@ def _check_same(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
             f"the data is not what {folder} was trained on: its fingerprint changed."
             " Give the same data, or another --out",
             field="DATA",
+        )
+    if known.get("held_out", {}).get("fingerprint") != data.get("held_out", {}).get("fingerprint"):
+        raise ConflictError(
+            f"the held-out data is not what {folder} was validated on: its fingerprint changed."
+            " Give the same data, or another --out",
+            field="--eval",
         )

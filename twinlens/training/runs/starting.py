@@ -1,8 +1,9 @@
 """`init=SOURCE`: the settings and weights that a run starts from.
 
-A SOURCE is `open_clip:ARCH[/TAG or FILE]`, `timm:NAME[/FILE]` or the folder of another run. What
-must stay true: the encoder sees pictures and texts as its source did (size, mean, std, resizing,
-tokenizer, context, padding), and a wrong SOURCE is refused before any data are read.
+A SOURCE is `open_clip:ARCH[/TAG or FILE]`, `timm:NAME[/FILE]`, `hf:OWNER/NAME or FOLDER`, or the
+folder of another run. What must stay true: the encoder sees pictures and texts as its source did
+(size, mean, std, resizing, tokenizer, context, padding), and a wrong SOURCE is refused before any
+data are read.
 """
 
 from __future__ import annotations
@@ -18,19 +19,24 @@ from torch import Tensor
 
 from twinlens.errors import InputError, MissingDependencyError, NotFoundError
 from twinlens.training.config import Config, apply_sets
-from twinlens.training.data.tokens import CLIP, LEARNED
+from twinlens.training.data.tokens import CLIP, LEARNED, OWN_TEXT
 from twinlens.training.encoders.open_clip_pair import check_open_clip
 from twinlens.training.nn.network import Network
-from twinlens.training.runs.checkpoints import STATE, WEIGHTS, find_checkpoint, load_checkpoint
-from twinlens.training.runs.run import CHECKPOINTS, CONFIG, read_config, teacher_weights
+from twinlens.training.runs.checkpoints import find_checkpoint, load_checkpoint
+from twinlens.training.runs.hub_source import read_hub_settings
+from twinlens.training.runs.run import CHECKPOINTS, CONFIG, read_config, served_weights
 from twinlens.training.runs.towers import starts_from_run
 
 # What of a run's settings belongs to its towers.
-IMAGE = ("encoder", "image_size", "mean", "std", "resize", "resize_to", "interpolation", "convert")
+IMAGE = ("encoder", "architecture", "image_size", "mean", "std", "resize", "resize_to",
+         "interpolation", "convert", "crop_rounding")  # fmt: skip
 SHAPE = ("norm_eps", "layer_scale")
-TEXT = ("text_encoder", "text_width", "text_depth", "text_heads", "vocabulary", "context")
+TEXT = ("text_encoder", "text_width", "text_depth", "text_heads", "vocabulary", "context", "pad_id")
 PARTS = ("image", "text", "image_projection", "text_projection", "scale", "bias")
-EXAMPLES = "open_clip:ARCH[/TAG or /FILE], timm:NAME[/FILE], or the folder of a training run"
+EXAMPLES = (
+    "open_clip:ARCH[/TAG or /FILE], timm:NAME[/FILE], hf:OWNER/NAME or hf:FOLDER,"
+    " or the folder of a training run"
+)
 RESIZE = {"center": "shortest", "squash": "squash", "border": "longest"}  # timm's crop_mode
 
 
@@ -134,6 +140,12 @@ def _start_from_timm(config: Config, source: str, rest: str) -> Config:
     return _with(config, fields)
 
 
+def _start_from_hub(config: Config, source: str, rest: str) -> Config:
+    has_text = "text" in config.objective.paths
+    fields = read_hub_settings(source, texts=has_text)
+    return _with(_set_space(config, 0) if "text_encoder" in fields else config, fields)
+
+
 def _start_from_run(config: Config, source: str) -> Config:
     other = read_config(Path(source))
     if find_checkpoint(Path(source) / CHECKPOINTS) is None:
@@ -149,7 +161,7 @@ def _start_from_run(config: Config, source: str) -> Config:
     return _with(config, fields)
 
 
-_READERS = {"open_clip": _start_from_open_clip, "timm": _start_from_timm}
+_READERS = {"open_clip": _start_from_open_clip, "timm": _start_from_timm, "hf": _start_from_hub}
 
 
 def load_run_weights(config: Config, net: Network) -> None:
@@ -160,14 +172,23 @@ def load_run_weights(config: Config, net: Network) -> None:
     found = find_checkpoint(source / CHECKPOINTS)
     if found is None:
         raise NotFoundError(f"init {source} is gone; a new run needs its weights", field="init")
-    other, checkpoint = read_config(source), load_checkpoint(found)
-    weights = dict(checkpoint.tensors[WEIGHTS])
-    if other.objective.served == "teacher":
-        weights |= teacher_weights(checkpoint.tensors[STATE])
+    weights = served_weights(read_config(source), load_checkpoint(found))
     for part in PARTS:
         own = _of_part(weights, part)
         if part in net and own:
             _load(net, part, own, config.settings.init)
+
+
+def towers_with_weights(config: Config) -> tuple[str, ...]:
+    """Return the towers that start from weights, random ones of a named architecture too."""
+    settings = config.settings
+    named = "/" in settings.encoder.partition(":")[2]
+    found = ["image"] if settings.init or settings.pretrained or named else []
+    if "text" in config.objective.paths:
+        is_run = starts_from_run(settings)
+        taken = is_run and "text" in read_config(Path(settings.init)).objective.paths
+        found += ["text"] if settings.text_encoder != OWN_TEXT or taken else []
+    return tuple(found)
 
 
 def _of_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

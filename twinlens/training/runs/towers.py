@@ -15,12 +15,15 @@ from torch import nn
 from twinlens.errors import InputError
 from twinlens.training.config import Config, TrainingSettings
 from twinlens.training.data.tokens import OWN_TEXT
-from twinlens.training.encoders.catalogue import BranchOptions, as_tower, open_image_tower
-from twinlens.training.encoders.open_clip_pair import Pair, open_clip_pair
+from twinlens.training.encoders.blocks import BranchOptions, branch_open_clip
+from twinlens.training.encoders.catalogue import as_tower, open_image_tower
+from twinlens.training.encoders.open_clip_pair import OpenClipText, open_clip_pair
 from twinlens.training.encoders.text import TextTransformer
 from twinlens.training.nn.network import Network
+from twinlens.training.runs.hub_source import PREFIX as HUB
+from twinlens.training.runs.hub_towers import open_hub_image, open_hub_text
 
-KINDS = ("open_clip:", "timm:")
+KINDS = ("open_clip:", "timm:", HUB)
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,7 @@ def open_towers(config: Config, vocabulary: int, pad_id: int, *, released: bool)
     _check_init(settings)
     if "text" in config.objective.paths and settings.text_encoder != OWN_TEXT:
         return _open_pair(settings, vocabulary, released)
-    image = open_image_tower(
-        settings.encoder,
-        settings.image_size,
-        pretrained=settings.pretrained and released,
-        tagged=released,
-        branches=BranchOptions(settings.drop_path, settings.drop_path_even, settings.layer_scale),
-    )
+    image = _open_image(settings, released)
     if "text" not in config.objective.paths:
         return Towers({"image": image})
     text = TextTransformer(
@@ -62,6 +59,22 @@ def open_towers(config: Config, vocabulary: int, pad_id: int, *, released: bool)
         pad_id,
     )
     return Towers({"image": image, "text": text})
+
+
+def _open_image(settings: TrainingSettings, released: bool) -> nn.Module:
+    if settings.encoder.startswith(HUB):
+        return open_hub_image(settings, _branches(settings), released=released)
+    return open_image_tower(
+        settings.encoder,
+        settings.image_size,
+        pretrained=settings.pretrained and released,
+        tagged=released,
+        branches=_branches(settings),
+    )
+
+
+def _branches(settings: TrainingSettings) -> BranchOptions:
+    return BranchOptions(settings.drop_path, settings.drop_path_even, settings.layer_scale)
 
 
 def set_numbers(net: Network, towers: Towers) -> None:
@@ -96,32 +109,37 @@ def _open_pair(settings: TrainingSettings, vocabulary: int, released: bool) -> T
             f" model: --set init={name}, or --set text_encoder={OWN_TEXT}",
             field="text_encoder",
         )
-    if settings.drop_path or settings.layer_scale:
-        raise InputError(
-            f"encoder {name!r} has no branches to drop or scale; --set drop_path=0 layer_scale=0",
-            field="drop_path" if settings.drop_path else "layer_scale",
-        )
+    if name.startswith(HUB):
+        return _open_hub_pair(settings, vocabulary, released)
     found = open_clip_pair(name.removeprefix("open_clip:"), settings.image_size, released)
-    _check_texts(settings, found, vocabulary)
+    _check_texts(settings, found.text, vocabulary)
+    branch_open_clip(name, found.visual, _branches(settings))
     image = as_tower(found.visual, settings.image_size)
     loaded = (found.scale, found.bias) if released else (None, None)
     return Towers({"image": image, "text": found.text}, *loaded)
 
 
-def _check_texts(settings: TrainingSettings, found: Pair, vocabulary: int) -> None:
+def _open_hub_pair(settings: TrainingSettings, vocabulary: int, released: bool) -> Towers:
+    image = open_hub_image(settings, _branches(settings), released=released)
+    text, scale, bias = open_hub_text(settings, released=released)
+    _check_texts(settings, text, vocabulary)
+    return Towers({"image": image, "text": text}, scale, bias)
+
+
+def _check_texts(settings: TrainingSettings, text: OpenClipText, vocabulary: int) -> None:
     """Refuse texts that are longer, or of more tokens, than the text tower knows."""
-    known = found.text.context
+    known = text.context
     longer = settings.context > known
-    if longer or (settings.context < known and not found.text.cuts):
+    if longer or (settings.context < known and not text.cuts):
         raise InputError(
             f"context is {settings.context}, and the text tower of {settings.text_encoder!r} takes"
             f" {'at most' if longer else 'exactly'} {known} tokens; --set context={known}",
             field="context",
         )
     # CLIP's tokenizer counts one id more than it writes: that of our own towers' padding.
-    if vocabulary > found.text.vocabulary + 1:
+    if vocabulary > text.vocabulary + 1:
         raise InputError(
             f"the tokenizer has {vocabulary} ids, and the text tower of {settings.text_encoder!r}"
-            f" knows {found.text.vocabulary}; leave tokenizer as init sets it",
+            f" knows {text.vocabulary}; leave tokenizer as init sets it",
             field="tokenizer",
         )

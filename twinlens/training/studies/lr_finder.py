@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from twinlens.errors import InputError
-from twinlens.training.config import Config
+from twinlens.training.config import OF_HELD_OUT, Config, TrainingSettings
 from twinlens.training.doctor.measurements import copy_parameters, measure_updates
 from twinlens.training.loop.loop import NotFiniteError
 from twinlens.training.loop.optimizers import rate_scale, schedule_rates
@@ -65,8 +65,14 @@ class Trial:
 
 def find_rate(config: Config, where: str, display: Display) -> tuple[float, Trial]:
     """Return the `lr` to set for this configuration and data, and the trial that says so."""
+    usual = TrainingSettings()
     settings = dataclasses.replace(
-        config.settings, steps=STEPS, doctor=False, monitor_share=0.0, save_every=10**9
+        config.settings,
+        steps=STEPS,
+        doctor=False,
+        monitor_share=0.0,
+        save_every=10**9,
+        **{key: getattr(usual, key) for key in ("eval", *OF_HELD_OUT)},
     )
     with TemporaryDirectory() as folder:
         session = open_session(
@@ -117,8 +123,9 @@ def _step_at(session: Session, step: int, rate: float) -> tuple[float, float]:
     loss = float(result.terms["loss"])
     if not math.isfinite(loss):
         return loss, math.inf
+    session.scaler.unscale(session.optimizer)
     torch.nn.utils.clip_grad_norm_(session.net.parameters(), settings.clip or math.inf)
     before = copy_parameters(session.net)
-    session.optimizer.step()
-    session.state.update(session.net, result.state_rows, progress, session.ranks)
+    if session.scaler.step(session.optimizer):
+        session.state.update(session.net, result.state_rows, progress, session.ranks)
     return loss, measure_updates(session.net, before)["update/image"]

@@ -27,7 +27,7 @@ from twinlens.training.runs.run import CHECKPOINTS
 from twinlens.training.runs.starting import apply_pairs
 
 LIMIT = 2000  # images that an encoder is judged by
-COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "doctor")
+COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "top5_eigenvalues", "doctor")
 TABLE, PLOT = "study.json", "study.html"
 
 StudyRow = dict[str, float | str]
@@ -35,11 +35,12 @@ StudyRow = dict[str, float | str]
 
 @dataclass(frozen=True)
 class StudyVariant:
-    """One run of a study: a method's default recipe with some settings."""
+    """One run of a study: a method's recipe with some settings."""
 
     label: str
     method: str
     sets: tuple[str, ...] = ()
+    recipe: str = "default"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Study:
     variants: tuple[StudyVariant, ...]
 
 
+BUILD_IT = "cifar10_build_it"
+# Its encoder, optimizer and length for other methods.
+LIKE_IT = ("encoder=resnet50", "stored_size=32", "epochs=80", "batch=256", "optimizer=adamw",
+           "lr=3e-4", "lr_scaling=none", "weight_decay=1e-4", "precision=bf16")  # fmt: skip
 STUDIES = {
     "temperature": Study(
         "What does the temperature of SimCLR trade?",
@@ -97,6 +102,30 @@ STUDIES = {
             StudyVariant("batch 256, cached by 64", "simclr", ("batch=256", "chunk=64")),
         ),
     ),
+    "build-it-temperature": Study(
+        "What does a sharp temperature do to SimCLR with a ResNet-50 on CIFAR-10?",
+        tuple(
+            StudyVariant(f"T {t}", "simclr", (f"temperature={t}",), BUILD_IT) for t in (0.03, 0.2)
+        ),
+    ),
+    "build-it-spectrum": Study(
+        "What does the spectrum lose without a head, a stop-gradient, a queue?",
+        (
+            StudyVariant("with head", "simclr", (), BUILD_IT),
+            StudyVariant("without head", "simclr", ("layers=0",), BUILD_IT),
+            StudyVariant("with stop-gradient", "simsiam", LIKE_IT),
+            StudyVariant("without stop-gradient", "simsiam", (*LIKE_IT, "stop_gradient=false")),
+            StudyVariant("with queue", "moco", LIKE_IT),
+            StudyVariant("without queue", "mocov3", LIKE_IT),
+        ),
+    ),
+    "build-it-batch": Study(
+        "What does a batch of 512 bring SimCLR with a ResNet-50 on CIFAR-10?",
+        tuple(
+            StudyVariant(f"batch {size}", "simclr", (f"batch={size}",), BUILD_IT)
+            for size in (256, 512)
+        ),
+    ),
 }
 
 
@@ -114,7 +143,7 @@ def run_study(
 ) -> list[StudyRow]:
     """Train and judge every variant, with `sets` applied first; write table and plot."""
     configs = [
-        apply_pairs(open_recipe(variant.method, "default"), [*sets, *variant.sets])
+        apply_pairs(open_recipe(variant.method, variant.recipe), [*sets, *variant.sets])
         for variant in study.variants
     ]
     for config in configs:  # all of them, before hours go into the first
@@ -142,8 +171,9 @@ def judge_run(run: Path, where: str, display: Display) -> StudyRow:
         return {"doctor": faults}
     numbers = evaluate_encoder(str(run), where, bank="", limit=LIMIT, display=display)
     rows = embed_source(open_embedder(str(run)), where, LIMIT, display).rows
-    variance = measure_spectrum(rows).singular.square()
-    numbers["top_eigenvalue"] = round(float(variance[0] / variance.sum().clamp(min=1e-30)), 4)
+    spectrum = measure_spectrum(rows)
+    numbers["top_eigenvalue"] = round(spectrum.top_share(1), 4)
+    numbers["top5_eigenvalues"] = round(spectrum.top_share(5), 4)
     judged: StudyRow = {name: numbers[name] for name in COLUMNS if name in numbers}
     return judged | {"doctor": faults or diagnosis.state}
 

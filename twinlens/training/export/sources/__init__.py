@@ -29,6 +29,7 @@ class SourceOptions:
     tokenizer: Path | None = None
     name: str | None = None
     templates: tuple[str, ...] | None = None
+    best: bool = False  # of a run: the best checkpoint by held-out data, not the last
 
 
 def list_kinds() -> list[str]:

@@ -1,4 +1,4 @@
-"""RUN folder of `twinlens train`: its latest checkpoint, without the heads, as it was evaluated."""
+"""RUN folder of `twinlens train`: its last or best checkpoint without heads, as it was judged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEAD = "labels"  # the name that its classifier is served under
 
 def load(rest: str, options: SourceOptions) -> Description:
     """Return the encoder of the run in the folder `rest`."""
-    run = open_run(Path(rest))
+    run = open_run(Path(rest), best=options.best)
     spec = dataclasses.replace(image_spec(run.config.settings), file=IMAGE_FILE)
     return Description(
         name=options.name or f"{run.config.method}-{run.config.settings.encoder}".replace("/", "-"),
@@ -72,6 +72,7 @@ def describe_run(run: TrainedRun) -> dict[str, Any]:
         "steps": run.step,
         "data": {key: run.data[key] for key in ("count", "fingerprint")},
         "checkpoint": describe_checkpoint(run.checkpoint / f"{WEIGHTS}.safetensors"),
+        "chosen": run.checkpoint.name,
         "evaluation": json.loads(measured.read_text()) if measured.is_file() else None,
     }
 
