@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "kernels": ("twinlens.cli.bundle.kernels", "app", "Bundles"),
     "check": ("twinlens.cli.bundle.check", "check", "Bundles"),
     "models": ("twinlens.cli.bundle.models", "models", "Bundles"),
+    "calibrate": ("twinlens.cli.bundle.calibrate", "calibrate", "Bundles"),
     "card": ("twinlens.cli.bundle.card", "card", "Bundles"),
     "info": ("twinlens.cli.bundle.info", "info", "Bundles"),
     "train": ("twinlens.cli.training.train", "train", "Train an encoder"),

@@ -12,9 +12,11 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from twinlens.bundle.calibration.calibration import CosineVerdict
 from twinlens.errors import ConflictError
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.query.query import QueryPart, embed_query
+from twinlens.index.searching.doubt import judge_hits
 from twinlens.index.stats import MEASURED, NOT_MEASURED, STALE, report_recall
 from twinlens.serving.call import Call
 from twinlens.serving.collections.served import ServedCollection
@@ -42,6 +44,7 @@ from twinlens.serving.requests.answers import dump
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.routes.query_terms import QueryTerm
 from twinlens.serving.routes.search_request import REQUEST, SearchRequest, read_request
+from twinlens.serving.routes.zeroshot import PROBABILITY
 from twinlens.serving.service import Service
 
 METADATA: Schema = {"type": "object"}
@@ -63,6 +66,7 @@ _HIT = component(
         score=NUMBER,
         metadata=METADATA,
         thumbnail=STRING,
+        calibrated=PROBABILITY,
         duplicates=array_of(STRING),
     ),
 )
@@ -76,6 +80,10 @@ ANSWER = component(
         revision=STRING,
         recall=RECALL,
         recall_state=RECALL_STATE,
+        none_of_these={
+            "type": "boolean",
+            "description": "Of a calibrated bundle, for a lone text: nothing here matches",
+        },
         data=array_of(_HIT),
     ),
 )
@@ -155,7 +163,12 @@ async def _search(
         began = call.clock.now()
         hits = await served.search(row, parsed.params)
         call.add("search", call.clock.now() - began)
-        recall = report_recall(served.snapshot())
+        snapshot = served.snapshot()
+        recall = report_recall(snapshot)
+        verdict = None
+        if is_lone_text(parsed.terms):
+            verdict = judge_hits(model.calibration, hits, snapshot, model.encoder.embedding_dim)
+        told = {} if verdict is None else {"none_of_these": verdict.none_of_these}
         content = dump(
             {
                 "object": "list",
@@ -164,10 +177,31 @@ async def _search(
                 "revision": model.revision,
                 "recall": {modality: one.value for modality, one in recall.items()},
                 "recall_state": {modality: one.state for modality, one in recall.items()},
-                "data": [show_hit(served, hit) for hit in hits],
+                **told,
+                "data": _show_hits(served, hits, verdict),
             }
         )
         return service.reply(content, model, call)
+
+
+def is_lone_text(terms: list[QueryTerm]) -> bool:
+    """Tell whether a query is one text: what cosines are worth is known of those alone."""
+    (first, *others) = terms
+    item = first.item
+    return not others and item is not None and item.text is not None and first.weight > 0
+
+
+def _show_hits(
+    served: ServedCollection, hits: list[Hit], verdict: CosineVerdict | None
+) -> list[dict[str, Any]]:
+    shown = [show_hit(served, hit) for hit in hits]
+    if verdict is None:
+        return shown
+    probabilities = verdict.probabilities.tolist()
+    return [
+        hit | {"calibrated": probability}
+        for hit, probability in zip(shown, probabilities, strict=True)
+    ]
 
 
 async def embed_terms(

@@ -41,7 +41,7 @@ from twinlens.training.export.description import (
 )
 from twinlens.training.export.gate import EmbeddingRows, check_parity
 from twinlens.training.export.graphs import save_graphs, trace
-from twinlens.training.export.int8.calibration import Calibration, read_folder
+from twinlens.training.export.int8.calibration import CalibrationPictures, read_folder
 from twinlens.training.export.progress import ExportProgress, LoggedProgress
 from twinlens.training.export.provenance import describe_versions
 from twinlens.training.export.towers import (
@@ -60,7 +60,7 @@ class _Wishes:
 
     precisions: tuple[str, ...]
     attention: bool
-    calibration: Calibration | None
+    calibration: CalibrationPictures | None
 
 
 @dataclass

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from twinlens.bundle.manifest import Variant
 from twinlens.training.export.graphs import save_graphs
 from twinlens.training.export.half import make_half
-from twinlens.training.export.int8.calibration import Calibration, draw_textures
+from twinlens.training.export.int8.calibration import CalibrationPictures, draw_textures
 from twinlens.training.export.int8.dynamic import write_dynamic
 from twinlens.training.export.int8.static import (
     has_mostly_convolutions,
@@ -53,7 +53,7 @@ def add_variants(
     folder: Path,
     precisions: tuple[str, ...],
     note: Note,
-    calibration: Calibration | None = None,
+    calibration: CalibrationPictures | None = None,
 ) -> Variants:
     """Write the variants of `tower` beside its fp32 graph; return those that stand.
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from twinlens.errors import InputError
 from twinlens.training.suites.answers import answer_sheet
-from twinlens.training.suites.association import write_association
-from twinlens.training.suites.calibration import judge_calibration, write_calibration
-from twinlens.training.suites.classes import write_classes, write_templates
-from twinlens.training.suites.composition import write_composition
 from twinlens.training.suites.examinee import EmbeddedSheet, Examinee, embed_sheet
 from twinlens.training.suites.material import Material
-from twinlens.training.suites.relations import write_relations
+from twinlens.training.suites.questions.association import write_association
+from twinlens.training.suites.questions.calibration import judge_calibration, write_calibration
+from twinlens.training.suites.questions.classes import write_classes, write_templates
+from twinlens.training.suites.questions.composition import write_composition
+from twinlens.training.suites.questions.relations import write_relations
+from twinlens.training.suites.questions.retrieval import write_retrieval
+from twinlens.training.suites.questions.robustness import write_robustness
+from twinlens.training.suites.questions.typographic import write_typographic
 from twinlens.training.suites.result import Result, summarise
-from twinlens.training.suites.retrieval import write_retrieval
-from twinlens.training.suites.robustness import write_robustness
 from twinlens.training.suites.sheet import Sheet
-from twinlens.training.suites.typographic import write_typographic
 
 ALL = "all"
 

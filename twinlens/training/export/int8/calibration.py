@@ -24,7 +24,7 @@ _SIDE: Final = 256
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationPictures:
     """Encoded pictures: those that set the ranges, and those that judge what comes of it."""
 
     fit: tuple[bytes, ...]
@@ -44,7 +44,7 @@ class Calibration:
         }
 
 
-def read_folder(folder: Path) -> Calibration:
+def read_folder(folder: Path) -> CalibrationPictures:
     """Return up to 96 pictures of `folder` and its subfolders, evenly spread over their names."""
     if not folder.is_dir():
         raise InputError(f"--calibrate {str(folder)!r} is not a folder", field="calibrate")
@@ -59,15 +59,15 @@ def read_folder(folder: Path) -> Calibration:
     return _split([path.read_bytes() for path in dict.fromkeys(chosen)], f"folder {folder.name}")
 
 
-def draw_textures() -> Calibration:
+def draw_textures() -> CalibrationPictures:
     """Return drawn textures: random fields whose detail falls off as in photographs."""
     rng = np.random.default_rng(0)
     return _split([_encode(_draw_texture(rng)) for _ in range(_DRAWN)], "drawn textures")
 
 
-def _split(pictures: Sequence[bytes], source: str) -> Calibration:
+def _split(pictures: Sequence[bytes], source: str) -> CalibrationPictures:
     fit = tuple(picture for i, picture in enumerate(pictures) if i % 3 < 2)
-    return Calibration(fit, tuple(pictures[2::3]), source)
+    return CalibrationPictures(fit, tuple(pictures[2::3]), source)
 
 
 def _draw_texture(rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -8,14 +8,14 @@ import numpy as np
 
 from twinlens.training.data.word_kinds import WORD
 from twinlens.training.suites.material import Exhibit, Material
-from twinlens.training.suites.rules import RULES
-from twinlens.training.suites.sheet import Sheet
-from twinlens.training.suites.wording import (
+from twinlens.training.suites.questions.rules import RULES
+from twinlens.training.suites.questions.wording import (
     Caption,
     Vocabulary,
     mend_articles,
     read_vocabulary,
 )
+from twinlens.training.suites.sheet import Sheet
 
 ROUNDS = 2  # changes that each rule may make of one caption
 
