@@ -109,7 +109,7 @@ class _Bench:
         save_graphs({path: make_half(self.tower, self.source)}, _data_of(path))
         return self._keep("fp16", path)
 
-    def add_convolutions(self, pictures: Calibration) -> list[Variant]:
+    def add_convolutions(self, pictures: CalibrationPictures) -> list[Variant]:
         """Write int8 convolutions, more of the first in fp32 until the embeddings are kept."""
         ranges = measure_ranges(self.source, self.tower.input_name, self._read(pictures.fit))
         judges = self._read(pictures.judge)
