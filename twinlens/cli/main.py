@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("twinlens.cli.config", "config", "Use an encoder"),
     "embed": ("twinlens.cli.bundle.embed", "embed", "Use an encoder"),
     "classify": ("twinlens.cli.bundle.classify", "classify", "Use an encoder"),
+    "tag": ("twinlens.cli.bundle.tag", "tag", "Use an encoder"),
     "search": ("twinlens.cli.index.search", "search", "Use an encoder"),
     "index": ("twinlens.cli.index.index", "app", "Collections"),
     "pull": ("twinlens.cli.bundle.pull", "pull", "Bundles"),
