@@ -13,6 +13,7 @@ from PIL import Image
 
 from twinlens.bundle.calibration.calibration import read_calibration
 from twinlens.bundle.store import read_manifest, verify_bundle
+from twinlens.cli.bundle.calibrate import calibrate_export
 
 Run = Callable[..., tuple[int, str, str]]
 SHADES = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -73,3 +74,16 @@ def test_data_that_say_nothing_are_refused(cli: Run, bundle: Path, shades: Path)
     assert code == 2 and "neither captions nor two labels" in err
     code, _, err = cli("calibrate", bundle, shades, "--limit", 12)
     assert code == 2 and "at least 20" in err
+
+
+def test_an_export_calibrates_where_its_data_allow(bundle: Path, shades: Path) -> None:
+    assert "by 60 pictures of shades" in calibrate_export(bundle, shades)
+    assert read_calibration(read_manifest(bundle)) is not None
+    told = calibrate_export(bundle, shades / "red")
+    assert told.startswith("probabilities: not calibrated, red has neither captions")
+
+
+def test_an_image_tower_alone_has_no_probabilities(
+    make_toy: Callable[..., Path], shades: Path
+) -> None:
+    assert "a text tower" in calibrate_export(make_toy("blind", text=None), shades)

@@ -162,8 +162,15 @@ def measure_calibration(
     which half have no right answer; `mistakes` is the share of those that are answered, and
     `refusals` the share of the others that are not.
     """
-    offered = min(5, *((~one.right).sum(axis=1).max() for one in sets))
-    draws = [draw_questions(one, int(offered), seed) for one in sets]
+    offered = int(min(5, *((~one.right).sum(axis=1).max() for one in sets)))
+    draws = [draw_questions(one, offered, seed) for one in sets]
+    return {"classes": offered, **measure_questions(calibration, draws, scale)}
+
+
+def measure_questions(
+    calibration: Calibration, draws: Sequence[Draws], scale: float
+) -> dict[str, float]:
+    """Return the errors of questions of equally many candidates."""
     cosines = np.concatenate([one.cosines for one in draws])
     place = np.concatenate([one.place for one in draws])
     hit = cosines.argmax(axis=1) == place
@@ -177,7 +184,7 @@ def measure_calibration(
         "mistakes": float((~refused[place < 0]).mean()),
         "refusals": float(refused[place >= 0].mean()),
     }
-    return {"classes": int(offered), **{name: round(value, 4) for name, value in numbers.items()}}
+    return {name: round(value, 4) for name, value in numbers.items()}
 
 
 def calibration_error(confidence: Doubles, hit: Flags) -> float:

@@ -10,6 +10,7 @@ import typer
 
 from twinlens.cli.options import Json, open_encoder
 from twinlens.cli.terminal import print_json, print_note
+from twinlens.errors import InputError
 
 
 def calibrate(
@@ -61,6 +62,20 @@ def calibrate_bundle(
     found = learn_calibration(examinee, materials, seed=seed).to_extension()
     write_extensions(encoder.folder, {EXTENSION: found})
     return found
+
+
+def calibrate_export(out: Path, data: Path) -> str:
+    """Calibrate a fresh bundle where its towers and the data allow; return what came of it."""
+    from twinlens.bundle.store import read_manifest
+
+    manifest = read_manifest(out)
+    if manifest.image is None or manifest.text is None:
+        return "probabilities: not calibrated, which takes an image and a text tower"
+    try:
+        found = calibrate_bundle(out, [str(data)])
+    except InputError as error:
+        return f"probabilities: not calibrated, {error.message}"
+    return f"probabilities: {'; '.join(describe_calibration(found))}"
 
 
 def describe_calibration(extension: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The pictures that calibrate int8 convolutions: a folder's, or textures drawn by fixed rules.
+"""The pictures that calibrate int8 convolutions: a user's, or textures drawn by fixed rules.
 
 Two thirds set the ranges, the others judge the result; no picture does both.
 """
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twinlens.errors import InputError
+from twinlens.training.data.sources import open_source
 
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _LEAST, _MOST, _DRAWN = 12, 96, 48
@@ -44,19 +45,32 @@ class CalibrationPictures:
         }
 
 
+def read_pictures(where: Path) -> CalibrationPictures:
+    """Return up to 96 pictures of a data set, evenly spread over their names."""
+    if where.is_dir():
+        return read_folder(where)
+    source = open_source(where)
+    count = len(source.records)
+    _check_count(where, count)
+    chosen = dict.fromkeys(i * count // _MOST for i in range(_MOST))
+    return _split([source.read(place) for place in chosen], f"data {where.name}")
+
+
 def read_folder(folder: Path) -> CalibrationPictures:
     """Return up to 96 pictures of `folder` and its subfolders, evenly spread over their names."""
-    if not folder.is_dir():
-        raise InputError(f"--calibrate {str(folder)!r} is not a folder", field="calibrate")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if len(paths) < _LEAST:
+    _check_count(folder, len(paths))
+    chosen = [paths[i * len(paths) // _MOST] for i in range(_MOST)]
+    return _split([path.read_bytes() for path in dict.fromkeys(chosen)], f"folder {folder.name}")
+
+
+def _check_count(where: Path, count: int) -> None:
+    if count < _LEAST:
         raise InputError(
-            f"--calibrate {folder} holds {len(paths)} pictures ({', '.join(_SUFFIXES)}); "
+            f"--calibrate {where} holds {count} pictures ({', '.join(_SUFFIXES)}); "
             f"at least {_LEAST} are needed, like those that the model will see",
             field="calibrate",
         )
-    chosen = [paths[i * len(paths) // _MOST] for i in range(_MOST)]
-    return _split([path.read_bytes() for path in dict.fromkeys(chosen)], f"folder {folder.name}")
 
 
 def draw_textures() -> CalibrationPictures:
