@@ -23,7 +23,7 @@ from twinlens.training.suites.doubt import learn_calibration, match_material
 from twinlens.training.suites.examinee import Examinee, open_examinee
 from twinlens.training.suites.material import Material, read_material
 
-DATA = ("clothing96", "emoji64", "icons64", "cifar10_jpeg", "coco_mini")
+DATA = ("clothing96", "emoji64", "icons64", "coco_mini")
 OFFERED = (5, 10, 20)
 MISTAKES = 0.15
 

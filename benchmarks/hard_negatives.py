@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
 from twinlens.training.runs.starting import apply_pairs
 from twinlens.training.suites.catalogue import SUITES, run_suite
-from twinlens.training.suites.material import read_material
+from twinlens.training.suites.material import Exhibit, read_material
 from twinlens.training.suites.questions.composition import list_pairs
 from twinlens.training.suites.questions.relations import GROUPS
 from twinlens.training.suites.questions.wording import Vocabulary, read_vocabulary
@@ -83,34 +84,40 @@ def main() -> None:
 def write_scenes(work: Path, part: str, count: int) -> None:
     """Write scenes with their captions; of training, a second zip lists negatives by the rules."""
     rng = np.random.default_rng(sum(map(ord, part)))
-    rows = []
-    pictures = {}
+    pictures: dict[str, bytes] = {}
+    captions: list[str] = []
     for number in range(count):
         scene, caption, _ = GROUPS[KINDS[number % len(KINDS)]](rng)
         buffer = io.BytesIO()
         scene.resize((SIDE, SIDE)).save(buffer, "PNG")
-        name = f"{number:05}.png"
-        pictures[name] = buffer.getvalue()
-        rows.append({"file": name, "captions": [caption]})
-    write_zip(work / f"{part}.zip", pictures, rows)
+        pictures[f"{number:05}.png"] = buffer.getvalue()
+        captions.append(caption)
+    write_zip(work / f"{part}.zip", pictures, captions)
     if part == "train":
-        nouns = read_vocabulary([row["captions"][0] for row in rows])
-        listed = [
-            row | {"negatives": list_negatives(row["captions"][0], nouns, rng)} for row in rows
-        ]
-        write_zip(work / "listed.zip", pictures, listed)
+        nouns = read_vocabulary(captions)
+        listed = [list_negatives(caption, nouns, rng) for caption in captions]
+        write_zip(work / "listed.zip", pictures, captions, listed)
 
 
 def list_negatives(caption: str, nouns: Vocabulary, rng: np.random.Generator) -> list[str]:
     """Return the captions that the composition suite's rules make of one."""
-    from twinlens.training.suites.material import Exhibit
-
     pairs = list_pairs(Exhibit("", b"", None, (caption,)), nouns, rng)
     return [false for _, _, false in pairs]
 
 
-def write_zip(path: Path, pictures: dict[str, bytes], rows: list[dict[str, object]]) -> None:
-    """Write pictures and their index."""
+def write_zip(
+    path: Path,
+    pictures: dict[str, bytes],
+    captions: Sequence[str],
+    negatives: Sequence[list[str]] | None = None,
+) -> None:
+    """Write pictures with a caption each, and the negatives where they are given."""
+    rows: list[dict[str, object]] = [
+        {"file": name, "captions": [caption]}
+        for name, caption in zip(pictures, captions, strict=True)
+    ]
+    if negatives is not None:
+        rows = [row | {"negatives": own} for row, own in zip(rows, negatives, strict=True)]
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in pictures.items():
             archive.writestr(name, data)
