@@ -1,14 +1,18 @@
 """A bundle on every suite: drawings, and the data that `TWINLENS_DATA` names.
 
 Run: `python benchmarks/evaluation.py [--quick] --json FILE`. Prints the tables of
-docs/evaluation.md for the builtin, or for the bundle that `TWINLENS_BUNDLE` names; without
-`TWINLENS_DATA` it asks only what needs no data. Data sets that are not there are left out.
+docs/benchmarks/evaluation.md for the builtin, or for the bundle or run that `TWINLENS_BUNDLE`
+names; without `TWINLENS_DATA` it asks only what needs no data. Data sets that are not there are
+left out.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from report import Report, parse_arguments
@@ -26,16 +30,21 @@ ASKED = {
     "coco_mini/test.zip": ("composition", "retrieval", "robustness"),
     "icons64/test.zip": ("retrieval",),
     "clothing96/test.zip": ("classes", "templates", "calibration", "typographic", "robustness"),
-    "emoji64/test.zip": ("association", "classes", "templates", "calibration", "robustness"),
+    "emoji64/test.zip": (
+        "association", "classes", "templates", "calibration", "robustness", "languages",
+    ),
     "cifar10_jpeg/test.zip": ("classes", "calibration"),
-}
+    "nlvr1/test.zip": ("relations",),
+    "imagenet1k_1perclass/all.zip": ("languages",),
+}  # fmt: skip
+IMAGENET = {"ar": "ar", "cn": "zh", "it": "it", "jp": "ja"}  # file -> language
 
 
 def main() -> None:
     """Ask, print, write."""
     arguments = parse_arguments(__doc__)
     report = Report("evaluation")
-    examinee = open_examinee(os.environ.get("TWINLENS_BUNDLE", "builtin"))
+    examinee = open_either(os.environ.get("TWINLENS_BUNDLE", "builtin"))
     limit = 60 if arguments.quick else LIMIT
     began = time.process_time()
     for place, suites in ASKED.items():
@@ -50,6 +59,35 @@ def main() -> None:
     report.finish(arguments.json)
 
 
+def open_either(where: str) -> Examinee:
+    """Return the bundle or the run at a path; a run needs torch."""
+    if not (Path(where) / "config.json").is_file():
+        return open_examinee(where)
+    from twinlens.training.evaluation.run_examinee import examine_run
+
+    return examine_run(Path(where))
+
+
+def find_translations(place: str, folder: Path) -> dict[str, dict[str, str]]:
+    """Return the names in other languages that come with a data set."""
+    if place.startswith("emoji64"):
+        with zipfile.ZipFile(folder / place) as archive:
+            lines = archive.read("meta.jsonl").decode().splitlines()
+        rows = [json.loads(line) for line in lines]
+        languages = set.intersection(*(set(row["labels"]) for row in rows))
+        return {k: {row["label"]: row["labels"][k] for row in rows} for k in sorted(languages)}
+    if place.startswith("imagenet1k"):
+        english, *others = (
+            json.loads((folder / "words" / "imagenet_names" / f"{name}.json").read_text())[
+                "imagenet1k"
+            ]
+            for name in ("en", *IMAGENET)
+        )
+        tables = zip(IMAGENET.values(), others, strict=True)
+        return {k: dict(zip(english, names, strict=True)) for k, names in tables}
+    return {}
+
+
 def find_material(place: str, limit: int) -> Material | None:
     """Return the data at a place below `TWINLENS_DATA`; None where they are missing."""
     if not place:
@@ -58,7 +96,8 @@ def find_material(place: str, limit: int) -> Material | None:
     if not path.is_file():
         return None
     material = read_material(str(path), limit)
-    return Material(place.split("/")[0], material.exhibits, material.unreadable)
+    translations = find_translations(place, Path(os.environ["TWINLENS_DATA"]))
+    return replace(material, name=place.split("/")[0], translations=translations)
 
 
 def ask(report: Report, examinee: Examinee, name: str, material: Material) -> None:

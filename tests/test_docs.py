@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [page for page in blocks.list_pages() if blocks.read_blocks(page)]
 TEXTS = [*blocks.list_pages(), ROOT / "CONTRIBUTING.md", ROOT / "docs" / "log.md"]
 TEXTS += sorted((ROOT / "docs" / "decisions").glob("*.md"))
+TEXTS += sorted((ROOT / "docs" / "benchmarks").glob("*.md"))
 
 
 def name_of(page: Path) -> str:

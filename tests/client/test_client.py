@@ -153,6 +153,8 @@ def test_texts_and_labels_are_returned(run: Callable[..., Any], squares: dict[st
         assert made["examples"] == 3
         entries = await client.zero_shot([squares["blue"]], classifier="c")
         assert entries[0]["labels"][0]["label"] == "blue"
+        tags = await client.tag(list(squares.values()), classifier="c", top_k=1)
+        assert [entry["tags"][0]["tag"] for entry in tags] == list(squares)
         assert [model["id"] for model in await client.models()] == ["toy"]
 
     run(scenario, part=2)

@@ -89,6 +89,13 @@ class AsyncClient:
         found: list[dict[str, Any]] = await self._run(plan, progress)
         return found
 
+    async def tag(
+        self, images: Sequence[Image], *, progress: ProgressOption = False, **options: Any
+    ) -> list[dict[str, Any]]:
+        """Return each image's tags, best first, or its `error`; `classifier` names other words."""
+        found: list[dict[str, Any]] = await self._run(self._plans.tag(images, options), progress)
+        return found
+
     async def put_classifier(
         self,
         name: str,

@@ -99,6 +99,16 @@ class CallPlanner:
             )
         return CallPlan(requests, _join_data)
 
+    def tag(self, images: Sequence[Image], options: dict[str, Any]) -> CallPlan:
+        """Plan requests with images in parts, answered as JSON tags."""
+        form = self._fill(options)
+        requests = []
+        for part in _split(images, self._part):
+            files = [("images", _read_image(image)) for image in part]
+            sent = {"files": files, "data": form}
+            requests.append(RequestPlan("POST", "/tag", len(part), sent))
+        return CallPlan(requests, _join_data)
+
     def put_classifier(
         self,
         name: str,

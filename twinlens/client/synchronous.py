@@ -69,6 +69,12 @@ class Client:
         """Return each image's labels, best first, or its `error`."""
         return self._wait(self._client.zero_shot(images, classes, progress=progress, **options))
 
+    def tag(
+        self, images: Sequence[Image], *, progress: ProgressOption = False, **options: Any
+    ) -> list[dict[str, Any]]:
+        """Return each image's tags, best first, or its `error`; `classifier` names other words."""
+        return self._wait(self._client.tag(images, progress=progress, **options))
+
     def put_classifier(
         self,
         name: str,

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from tests.bundle.calibration.test_calibration import CALIBRATION
+from twinlens.bundle.calibration.calibration import EXTENSION, Evidence
 from twinlens.index.maintenance import IndexPlan, optimise
 from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.app import add_middleware, build_app
@@ -321,3 +324,23 @@ def test_a_vector_beyond_32_bit_numbers_is_a_400(filled: TestClient) -> None:
         answer = filled.post(path, json=body)
         assert answer.status_code == 400
         assert answer.json()["error"]["code"] == "vector_mismatch"
+
+
+def test_a_calibrated_bundle_says_what_a_texts_hits_are_worth(
+    filled: TestClient, encoder: Any, uri: Uri
+) -> None:
+    """A lone text alone: what the cosines of images, vectors and sums are worth is not known."""
+    plain = filled.post("/search", json={"collection": "photos", "query": "red"}).json()
+    assert "none_of_these" not in plain and "calibrated" not in plain["data"][0]
+    sure, strict = (Evidence(1, limit, limit, 50.0) for limit in (0.5, 1.5))
+    for evidence, is_none in ((sure, False), (strict, True)):
+        extension = replace(CALIBRATION, search=(evidence,)).to_extension()
+        encoder.manifest = replace(encoder.manifest, extensions={EXTENSION: extension})
+        told = filled.post("/search", json={"collection": "photos", "text": "red"}).json()
+        assert told["none_of_these"] is is_none
+        shares = [hit["calibrated"] for hit in told["data"]]
+        assert shares == sorted(shares, reverse=True)
+        assert (shares[0] > 0.9) is not is_none
+    for other in ({"image": uri()}, {"query": ["red", "blue"]}):
+        told = filled.post("/search", json={"collection": "photos", **other}).json()
+        assert "none_of_these" not in told and "calibrated" not in told["data"][0]

@@ -22,6 +22,7 @@ SOFTMAX = SimilaritySpec("softmax", 100.0, 0.0, "")
 CLASSES = ("lemon", "tomato", "carrot", "frog", "whale", "house")
 PLACES = ("table", "chair", "bed", "floor", "bench")
 COLOURS = ("red", "blue", "green", "white")
+LANGUAGES = ("de", "ja")
 TEMPLATES = ("{}", "a photo of a {}")
 
 
@@ -38,8 +39,14 @@ def make_material(count: int = 120, *, seed: int = 5) -> Material:
         )
         buffer = io.BytesIO()
         Image.fromarray(rng.integers(256, size=(24, 24, 3), dtype=np.uint8)).save(buffer, "PNG")
-        exhibits.append(Exhibit(f"{place}.png", buffer.getvalue(), str(label), (caption,)))
-    return Material("noise", tuple(exhibits))
+        key = f"{place // 2}/{place % 2}.png"
+        exhibits.append(Exhibit(key, buffer.getvalue(), str(label), (caption,)))
+    captions = [exhibit.captions[0] for exhibit in exhibits]
+    translations = {
+        language: {caption: f"{caption} ({language})" for caption in captions}
+        for language in LANGUAGES
+    }
+    return Material("noise", tuple(exhibits), translations=translations)
 
 
 def draw_rows(sheet: Sheet, seed: int, dimensions: int = 64) -> EmbeddedSheet:

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from twinlens.errors import InputError
-from twinlens.training.suites.association import find_thing, tint_picture
 from twinlens.training.suites.material import decode_picture, read_material
-from twinlens.training.suites.relations import draw_scene
-from twinlens.training.suites.typographic import write_on
+from twinlens.training.suites.questions.association import find_thing, tint_picture
+from twinlens.training.suites.questions.relations import draw_scene
+from twinlens.training.suites.questions.typographic import write_on
 
 
 def test_a_picture_is_read_upright_on_white_and_bounded() -> None:

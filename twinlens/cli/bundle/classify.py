@@ -22,6 +22,7 @@ from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.bundle.arrays import Rows
+    from twinlens.bundle.calibration.calibration import CosineVerdict
     from twinlens.bundle.manifest import Manifest
 
 _CHUNK = 32
@@ -53,18 +54,24 @@ def classify(
         raise InputError("--classes is empty; give names such as --classes 'a cat,a dog'")
     import numpy as np
 
+    from twinlens.bundle.calibration.calibration import read_calibration
+
     encoder = open_encoder(bundle, precision, device, threads, engine)
+    calibration = read_calibration(encoder.manifest)
+    scale = encoder.manifest.similarity.scale
     bank = encoder.class_bank(names, template)
     starts = range(0, len(images), _CHUNK)
-    results, rows = [], []
+    results: list[dict[str, object]] = []
+    rows = []
     for start in track(starts, f"classifying {len(images)} images", len(starts)):
         chunk = images[start : start + _CHUNK]
         rows.append(encoder.embed_images(chunk))
         scores, similarities = encoder.classify(rows[-1], bank)
-        results += [
-            {"image": str(path), "labels": _rank(names, score, similarity, top_k)}
-            for path, score, similarity in zip(chunk, scores, similarities, strict=True)
-        ]
+        for path, score, similarity in zip(chunk, scores, similarities, strict=True):
+            verdict = calibration.judge_classes(similarity, scale) if calibration else None
+            labels = _rank(names, score, similarity, verdict, top_k)
+            told = {} if verdict is None else {"none_of_these": verdict.none_of_these}
+            results.append({"image": str(path), "labels": labels, **told})
     warn_about(encoder.manifest, np.concatenate(rows))
     if json:
         print_json({"model": encoder.name, "revision": encoder.revision, "data": results})
@@ -82,7 +89,7 @@ def warn_about(manifest: Manifest, rows: Rows) -> None:
 
 
 def _rank(
-    names: list[str], scores: Rows, similarities: Rows, top_k: int
+    names: list[str], scores: Rows, similarities: Rows, verdict: CosineVerdict | None, top_k: int
 ) -> list[dict[str, object]]:
     """Return the best labels of one image, best first."""
     order = (-scores).argsort(kind="stable")[:top_k]
@@ -93,17 +100,19 @@ def _rank(
             "score": float(scores[i]),
             "similarity": float(similarities[i]),
         }
+        | ({} if verdict is None else {"calibrated": float(verdict.probabilities[i])})
         for i in order
     ]
 
 
 def _print_bars(results: Sequence[Mapping[str, object]]) -> None:
-    """Print one line per label, with a bar proportional to its score."""
+    """Print one line per label, with a bar proportional to its calibrated probability or score."""
     for result in results:
         labels = result["labels"]
         assert isinstance(labels, list)
-        typer.secho(str(result["image"]), bold=True)
+        none = "  none of these" if result.get("none_of_these") else ""
+        typer.secho(f"{result['image']}{none}", bold=True)
         width = max(len(label["label"]) for label in labels)
         for label in labels:
-            bar = "█" * round(30 * label["score"])
-            typer.echo(f"  {label['label']:{width}}  {label['score']:6.1%}  {bar}")
+            share = label.get("calibrated", label["score"])
+            typer.echo(f"  {label['label']:{width}}  {share:6.1%}  {'█' * round(30 * share)}")

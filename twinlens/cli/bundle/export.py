@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.bundle.calibrate import calibrate_export
 from twinlens.cli.bundle.card import CardOption, DomainOption, describe_bundle
 from twinlens.cli.bundle.source_names import check_source, find_weights
 from twinlens.cli.options import Json
@@ -51,8 +52,11 @@ def export(
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="Pictures like those to come, for int8 convolutions; default: drawn textures.",
-            metavar="FOLDER",
+            help=(
+                "Pictures like those to come: for int8 convolutions, and, where they have labels or"
+                " captions, for probabilities."
+            ),
+            metavar="DATA",
         ),
     ] = None,
     best: Annotated[
@@ -83,6 +87,8 @@ def export(
         _export_weights(weights, out, name or "", force=force, as_json=json)
         if card is not None or domain is not None:
             describe_bundle(out, card, domain)
+        if calibrate is not None:
+            print_note(calibrate_export(out, calibrate))
         return
     check_source(source)
     wanted = tuple(part.strip() for part in precisions.split(",") if part.strip())
@@ -106,6 +112,9 @@ def export(
         if card is not None or domain is not None:
             progress.stage("writing the card")
             describe_bundle(out, card, domain)
+        if calibrate is not None:
+            progress.stage("calibrating probabilities")
+            progress.note(calibrate_export(out, calibrate))
     _print_result(manifest, out, progress.notes, json)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.bundle.calibrate import describe_calibration
 from twinlens.cli.options import BUNDLE_HELP, Json, locate_bundle
 from twinlens.cli.terminal import print_json
 
@@ -104,6 +105,8 @@ def describe_engines(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
 
 def _describe_extensions(manifest: Manifest) -> list[tuple[str, str]]:
     """Return the card's fields and the domain sign in words, and other extensions as they are."""
+    from twinlens.bundle.calibration.calibration import EXTENSION as CALIBRATION
+    from twinlens.bundle.calibration.calibration import read_calibration
     from twinlens.bundle.domain.domain_sign import EXTENSION, read_sign
     from twinlens.bundle.model_card import EXTENSION as CARD
     from twinlens.bundle.model_card import read_card
@@ -115,6 +118,8 @@ def _describe_extensions(manifest: Manifest) -> list[tuple[str, str]]:
             lines += [(k.replace("_", " "), _join(v)) for k, v in card.to_extension().items()]
         elif name == EXTENSION and sign is not None:
             lines.append(("domain sign", f"learned from {_describe_value(value['references'])}"))
+        elif name == CALIBRATION and read_calibration(manifest) is not None:
+            lines += [(name, line) for line in describe_calibration(value)]
         else:
             lines.append((name, _describe_value(value)))
     return lines

@@ -14,6 +14,8 @@ from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from twinlens.bundle.calibration.calibration import CosineVerdict
+    from twinlens.bundle.encoder import Encoder
     from twinlens.index.collection import Collection, Hit
     from twinlens.index.query.query import QueryPart
     from twinlens.index.searching.request import SearchOptions
@@ -122,11 +124,24 @@ def search(
                 revision=encoder.revision,
             )
         unknown = _unknown_fields(collection, filter) if filter and not hits else ""
-    _print(hits, json, told)
+        is_lone_text = len(parts) == 1 and bool(query) and request.is_by_cosine
+        verdict = _judge(collection, encoder, hits) if is_lone_text else None
+    _print(hits, json, told, verdict)
+    if verdict is not None and verdict.none_of_these:
+        print_note("nothing here matches: no hit is nearer than chance would bring it")
     if unknown:
         print_note(unknown)
     if show or sheet:
         _open_sheet(folder, " ".join(query or ["image"]), hits, sheet, show)
+
+
+def _judge(collection: Collection, encoder: Encoder, hits: list[Hit]) -> CosineVerdict | None:
+    """Return what the hits of a text are worth, where the bundle is calibrated."""
+    from twinlens.bundle.calibration.calibration import read_calibration
+    from twinlens.index.searching.doubt import judge_hits
+
+    calibration = read_calibration(encoder.manifest)
+    return judge_hits(calibration, hits, collection.snapshot(), encoder.embedding_dim)
 
 
 def _refuse_with_group(request: SearchOptions) -> None:
@@ -165,22 +180,27 @@ def _unknown_fields(collection: Collection, filter: str) -> str:
     return f"no item has a field {' or '.join(unknown)}; the fields are: {known_fields}"
 
 
-def _print(hits: list[Hit], json: bool, told: dict[str, Any] | None) -> None:
+def _print(
+    hits: list[Hit], json: bool, told: dict[str, Any] | None, verdict: CosineVerdict | None
+) -> None:
     reasons = told["reasons"] if told else [None] * len(hits)
+    shares = [None] * len(hits) if verdict is None else verdict.probabilities.tolist()
     if json:
         shown = [
             {"id": hit.id, "score": hit.score, "metadata": hit.metadata}
             | ({"duplicates": list(hit.duplicates)} if hit.duplicates else {})
             | ({"explain": reason} if reason else {})
-            for hit, reason in zip(hits, reasons, strict=True)
+            | ({} if share is None else {"calibrated": share})
+            for hit, reason, share in zip(hits, reasons, shares, strict=True)
         ]
         print_json({"hits": shown, "path": told["path"]} if told else shown)
         return
     if not hits:
         print_note("no hits")
-    for hit, reason in zip(hits, reasons, strict=True):
+    for hit, reason, share in zip(hits, reasons, shares, strict=True):
         copies = f"  (+{len(hit.duplicates)} alike)" if hit.duplicates else ""
-        typer.echo(f"{hit.score:.4f}  {hit.id}{copies}{_describe(reason)}")
+        worth = "" if share is None else f"  {share:.0%}"
+        typer.echo(f"{hit.score:.4f}{worth}  {hit.id}{copies}{_describe(reason)}")
     for line in _describe_path(told["path"]) if told else ():
         print_note(line)
 

@@ -12,6 +12,7 @@ from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from twinlens.training.suites.material import Material
     from twinlens.training.suites.result import Measure, Result
 
 SuiteNames = Annotated[
@@ -32,6 +33,10 @@ def evaluate(
         str,
         typer.Option(help="Labelled data that kNN and probes learn from; default: half of DATA."),
     ] = "",
+    names: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for `languages`: {language: {English name: name}}."),
+    ] = None,
     limit: Annotated[int, typer.Option(help="Images of each at most; 0: all.", min=0)] = 0,
     best: Annotated[
         bool, typer.Option("--best", help="Of a run: the best checkpoint by held-out data.")
@@ -57,7 +62,8 @@ def evaluate(
     elif not encoder:
         raise InputError("ENCODER is missing; give a run, a bundle or `builtin`", field="ENCODER")
     elif suite:
-        _ask(encoder, where, suite, limit=limit, seed=seed, report=report, as_json=as_json)
+        material = _read(where, limit, seed, names)
+        _ask(encoder, material, suite, seed=seed, report=report, as_json=as_json)
     elif not where:
         raise InputError(
             "DATA is missing; give data to be judged on, or ask by `--suite relations`",
@@ -92,26 +98,32 @@ def _measure(encoder: str, where: str, bank: str, limit: int, as_json: bool, *, 
         typer.echo(f"{name:<24} {value}")
 
 
+def _read(where: str, limit: int, seed: int, names: Path | None) -> Material:
+    from twinlens.training.suites.material import Material, read_material
+
+    if not where:
+        return Material("no data")
+    material = read_material(where, limit, seed=seed, names=names)
+    if material.unreadable:
+        print_note(f"{material.unreadable} images of {where} cannot be decoded and are left out")
+    return material
+
+
 def _ask(
     encoder: str,
-    where: str,
+    material: Material,
     names: str,
     *,
-    limit: int,
     seed: int,
     report: Path | None,
     as_json: bool,
 ) -> None:
     from twinlens.training.suites.catalogue import pick_suites, run_suite
     from twinlens.training.suites.examinee import make_examinee
-    from twinlens.training.suites.material import Material, read_material
     from twinlens.training.suites.report import write_report
 
     check_bundle(encoder)
     examinee = make_examinee(open_encoder(encoder))
-    material = read_material(where, limit, seed=seed) if where else Material("no data")
-    if material.unreadable:
-        print_note(f"{material.unreadable} images of {where} cannot be decoded and are left out")
     results = []
     for suite in pick_suites(names, material):
         result = run_suite(suite, examinee, material, seed=seed)

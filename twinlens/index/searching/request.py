@@ -42,6 +42,11 @@ class SearchOptions:
         chosen = self.words is not None or self.one_per is not None
         return not (chosen or self.offset or self.diversity or self.explain)
 
+    @property
+    def is_by_cosine(self) -> bool:
+        """Whether the first hits are those of the highest cosines."""
+        return self.words is None and not (self.offset or self.diversity)
+
     def __post_init__(self) -> None:
         if not (self.k >= 1 and self.offset >= 0 and self.k + self.offset <= MAX_K):
             raise InputError(

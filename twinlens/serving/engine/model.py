@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from twinlens.bundle.arrays import Pixels, Row
+from twinlens.bundle.calibration.calibration import Calibration, read_calibration
 from twinlens.bundle.prompts import add_prompt
 from twinlens.errors import InputError
 from twinlens.serving.call import Call, Priority
@@ -81,6 +82,11 @@ class ServedModel:
     def towers(self) -> list[ServedTower[Pixels, Row] | ServedTower[list[int], Row]]:
         """The towers that this bundle has."""
         return [tower for tower in (self.images, self.texts) if tower is not None]
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the bundle's cosines are worth, if it says so."""
+        return read_calibration(self.encoder.manifest)
 
     def close(self) -> None:
         """Stop the workers."""

@@ -1,7 +1,7 @@
 // Classify: images against class names, stored classifiers, or classes with example images.
 import { ask, curl, showTimes } from "./api.js";
 import { byId, el, fill, lines, milliseconds, percent, runner, say, showWarning } from "./dom.js";
-import { fillModels, headline } from "./models.js";
+import { doubt, fillModels, headline } from "./models.js";
 import { PictureField, picture } from "./pictures.js";
 import { Lessons } from "./lessons.js";
 
@@ -45,7 +45,8 @@ export async function open() {
 /* Show what the chosen model is for. */
 function showCard() {
   const model = byId("classify-model").value;
-  const told = headline(models.find(({ id }) => id === model) ?? {});
+  const found = models.find(({ id }) => id === model) ?? {};
+  const told = [headline(found), doubt(found)].filter(Boolean).join("; ");
   byId("classify-card").textContent = told && `Model ${model}: ${told}.`;
 }
 
@@ -84,7 +85,7 @@ async function classify(signal) {
   if (!files.length) throw new Error("Drop at least one image.");
   const before = isTaught && readsText() ? await zeroshot(files, readOptions(""), signal) : null;
   const { body, response, took } = await zeroshot(files, fields, signal);
-  const earlier = (i) => new Map((before?.body.data[i].labels ?? []).map(({ label, score }) => [label, score]));
+  const earlier = (i) => new Map((before?.body.data[i].labels ?? []).map(({ label, score, calibrated }) => [label, calibrated ?? score]));
   byId("classify-legend").hidden = before === null;
   showWarning("classify-warning", body.warnings?.join(" "));
   byId("classify-results").replaceChildren(...body.data.map((answer, i) => showAnswer(answer, files[answer.index], earlier(i))));
@@ -109,7 +110,9 @@ function showAnswer(answer, file, earlier) {
   return el("article", { className: "card" }, picture(file), el("div", {}, verdict, el("ol", { className: "labels" }, ...bars), hidden > 0 ? el("p", { className: "hint", text: `and ${hidden} less likely` }) : null));
 }
 
-function showLabel({ label, score, similarity }, earlier) {
+/* Show a label by its calibrated probability where the bundle tells it, else by its score. */
+function showLabel({ label, score: plain, calibrated, similarity }, earlier) {
+  const score = calibrated ?? plain;
   const tracks = el("span", { className: "tracks", "aria-hidden": "true" }, earlier === undefined ? null : track(earlier, "before"), track(score, ""));
   const told = earlier === undefined ? percent(score) : `${percent(earlier).replace(" %", "")} → ${percent(score)}`;
   return el("li", { title: `cosine ${similarity.toFixed(3)}` }, el("span", { text: label }), tracks, el("span", { className: "score", text: told }));

@@ -8,6 +8,12 @@ export function headline({ card }) {
   return parts.filter(Boolean).join("; ");
 }
 
+/* Return what calibration measured of a model; empty if it has none. */
+export function doubt({ calibration }) {
+  const measured = calibration?.measured;
+  return measured ? `calibrated: of pictures of none of ${measured.classes} classes it names ${Math.round(measured.mistakes * 100)} %` : "";
+}
+
 /* Fill a picker with the models that `fits` accepts; return all models. */
 export async function fillModels(select, fits = () => true) {
   const { body } = await ask("/v1/models");

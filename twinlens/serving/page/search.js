@@ -102,9 +102,10 @@ async function find(signal, read, what = "") {
   byId("search-curl").textContent = curl("/search", { json });
   const { body, response, took } = await ask("/search", { json, signal });
   byId("search-results").replaceChildren(...body.data.map((hit) => showHit(hit, collection)));
+  const doubt = body.none_of_these ? "Nothing here seems to match. " : "";
   const count = body.data.length === 1 ? "1 result" : `${body.data.length} results`;
   showTimes(byId("search-times"), response);
-  return `${count}${what && ` ${what}`} in ${milliseconds(took)}. ${tellRecall(body.recall, body.recall_state)}`;
+  return `${doubt}${count}${what && ` ${what}`} in ${milliseconds(took)}. ${tellRecall(body.recall, body.recall_state)}`;
 }
 
 /* Return the measured recall of the index by kind of query. */

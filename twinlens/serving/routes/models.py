@@ -57,6 +57,10 @@ MODEL_SHAPE = component(
         provider=STRING,
         engines={"type": "object", "additionalProperties": {"type": "object"}},
         card={"type": ["object", "null"], "description": "What the model is for and not for"},
+        calibration={
+            "type": ["object", "null"],
+            "description": "What its cosines are worth, by which data, and what was measured",
+        },
     ),
 )
 LOAD = request_object([], bundle={"type": "string", "pattern": f"^{_FOLDER.pattern}$"})
@@ -175,6 +179,7 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
         "templates": list(manifest.templates),
         "has_attention": manifest.attention is not None,
         "card": manifest.extensions.get("card"),
+        "calibration": manifest.extensions.get("calibration"),
     }
 
 

@@ -14,9 +14,11 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from twinlens.bundle.calibration.calibration import CosineVerdict
 from twinlens.errors import ConflictError, InputError
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.query.query import QueryPart, embed_query
+from twinlens.index.searching.doubt import judge_hits
 from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.stats import MEASURED, NOT_MEASURED, STALE, report_recall
 from twinlens.serving.call import Call
@@ -48,6 +50,7 @@ from twinlens.serving.requests.answers import dump
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.routes.query_terms import QueryTerm
 from twinlens.serving.routes.search_request import REQUEST, SearchRequest, read_request
+from twinlens.serving.routes.zeroshot import PROBABILITY
 from twinlens.serving.service import Service
 
 BUNDLE_ATTEMPTS = 3  # a collection changes its bundle rarely
@@ -72,6 +75,7 @@ _HIT = component(
         score=NUMBER,
         metadata=METADATA,
         thumbnail=STRING,
+        calibrated=PROBABILITY,
         duplicates=array_of(STRING),
         explain=EXPLAIN,
     ),
@@ -87,6 +91,10 @@ ANSWER = component(
         recall=RECALL,
         recall_state=RECALL_STATE,
         path={"type": "object", "description": "With `explain`: how each part was searched"},
+        none_of_these={
+            "type": "boolean",
+            "description": "Of a calibrated bundle, for a lone text: nothing here matches",
+        },
         data=array_of(_HIT),
     ),
 )
@@ -175,7 +183,12 @@ async def _search(
 ) -> Response:
     served = store.find(parsed.collection)
     async with answer_search(service, served, parsed, call) as (model, found):
-        recall = report_recall(served.snapshot())
+        snapshot = served.snapshot()
+        recall = report_recall(snapshot)
+        verdict = None
+        if is_lone_text(parsed.terms) and parsed.params.is_by_cosine:
+            width = model.encoder.embedding_dim
+            verdict = judge_hits(model.calibration, found.hits, snapshot, width)
         told: dict[str, Any] = {
             "object": "list",
             "collection": served.name,
@@ -183,14 +196,11 @@ async def _search(
             "revision": model.revision,
             "recall": {modality: one.value for modality, one in recall.items()},
             "recall_state": {modality: one.state for modality, one in recall.items()},
-            "data": [show_hit(served, hit) for hit in found.hits],
+            **({} if verdict is None else {"none_of_these": verdict.none_of_these}),
+            "data": _show_hits(served, found, verdict, explain=parsed.params.explain),
         }
         if parsed.params.explain:
             told["path"] = found.path
-            told["data"] = [
-                {**shown, "explain": reason}
-                for shown, reason in zip(told["data"], found.reasons, strict=True)
-            ]
         return service.reply(dump(told), model, call)
 
 
@@ -216,6 +226,26 @@ async def answer_search(
             call.add("search", call.clock.now() - began)
             yield model, found
             return
+
+
+def is_lone_text(terms: list[QueryTerm]) -> bool:
+    """Tell whether a query is one text: what cosines are worth is known of those alone."""
+    (first, *others) = terms
+    item = first.item
+    return not others and item is not None and item.text is not None and first.weight > 0
+
+
+def _show_hits(
+    served: ServedCollection, found: SearchAnswer, verdict: CosineVerdict | None, *, explain: bool
+) -> list[dict[str, Any]]:
+    shown = [show_hit(served, hit) for hit in found.hits]
+    if verdict is not None:
+        for hit, probability in zip(shown, verdict.probabilities.tolist(), strict=True):
+            hit["calibrated"] = probability
+    if explain:
+        for hit, reason in zip(shown, found.reasons, strict=True):
+            hit["explain"] = reason
+    return shown
 
 
 async def embed_terms(

@@ -29,6 +29,7 @@ from twinlens.serving.openapi.schemas import (
     FLAG,
     NUMBER,
     STRING,
+    Schema,
     array_of,
     closed_object,
     component,
@@ -48,6 +49,12 @@ from twinlens.serving.service import Service
 from twinlens.serving.zeroshot.banks import ClassBank, build_bank, check_prompts
 from twinlens.serving.zeroshot.scoring import Scoring, score
 
+PROBABILITY: Schema = {
+    "type": "number",
+    "minimum": 0,
+    "maximum": 1,
+    "description": "Of a calibrated bundle: the probability that this is right",
+}
 _LABEL = component(
     "Label",
     closed_object(
@@ -56,6 +63,7 @@ _LABEL = component(
         index=COUNT,
         score=NUMBER,
         similarity=NUMBER,
+        calibrated=PROBABILITY,
     ),
 )
 BARE = array_of(closed_object(["label", "score"], label=STRING, score=NUMBER))

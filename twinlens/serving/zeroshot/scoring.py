@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.arrays import Rows
+from twinlens.bundle.calibration.calibration import CosineVerdict
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.zeroshot.banks import ClassBank
 
@@ -22,21 +23,38 @@ class Scoring:
 
     top_k: int | None = None
     multi_label: bool = False
-    none_of_these: float | bool | None = None  # a similarity, or True: that of the neutral prompt
+    # A similarity; True: the calibration's limit, or without one the neutral prompt's similarity;
+    # None: True where the bundle is calibrated, else not told.
+    none_of_these: float | bool | None = None
 
 
 def score(
     model: ServedModel, embeddings: Rows, bank: ClassBank, scoring: Scoring
 ) -> list[dict[str, Any]]:
-    """Return each embedding's labels, best first, and whether none of them fits."""
-    is_softmax = model.encoder.manifest.similarity.kind == "softmax"
-    if not (scoring.multi_label and is_softmax) and scoring.none_of_these is not True:
+    """Return each embedding's labels, best first, and whether none of them fits.
+
+    Of a calibrated bundle each label has a calibrated probability too; the order is the scores'.
+    """
+    similarity = model.encoder.manifest.similarity
+    is_softmax, scale = similarity.kind == "softmax", similarity.scale
+    calibration = model.calibration
+    asks_neutral = scoring.none_of_these is True and calibration is None
+    if not (scoring.multi_label and is_softmax) and not asks_neutral:
         scores, similarities = model.encoder.classify(embeddings, bank.rows)
         neutral = None
     else:
         scores, similarities, neutral = _with_neutral(model, embeddings, bank, scoring, is_softmax)
     return [
-        _label(bank.names, scores[i], similarities[i], scoring, _at(neutral, i))
+        _label(
+            bank.names,
+            scores[i],
+            similarities[i],
+            scoring,
+            _at(neutral, i),
+            None
+            if calibration is None
+            else calibration.judge_classes(similarities[i], scale, independent=scoring.multi_label),
+        )
         for i in range(len(embeddings))
     ]
 
@@ -71,6 +89,7 @@ def _label(
     similarities: NDArray[np.float32],
     scoring: Scoring,
     neutral: float | None,
+    verdict: CosineVerdict | None,
 ) -> dict[str, Any]:
     """Return the labels of one item."""
     order = np.argsort(-scores, kind="stable")
@@ -83,11 +102,15 @@ def _label(
             "score": float(scores[i]),
             "similarity": float(similarities[i]),
         }
+        | ({} if verdict is None else {"calibrated": float(verdict.probabilities[i])})
         for i in order.tolist()
     ]
     answer: dict[str, Any] = {"labels": labels}
-    if scoring.none_of_these is not None and scoring.none_of_these is not False:
-        threshold = neutral if scoring.none_of_these is True else scoring.none_of_these
+    asked = scoring.none_of_these
+    if verdict is not None and (asked is None or asked is True):
+        answer["none_of_these"] = verdict.none_of_these
+    elif asked is not None and asked is not False:
+        threshold = neutral if asked is True else asked
         answer["none_of_these"] = bool(similarities.max() < (threshold or 0.0))
     return answer
 

@@ -8,6 +8,7 @@ from typing import Any
 FILE_KEYS = ("file", "path", "image", "filepath", "file_name", "filename", "url")
 LABEL_KEYS = ("cls", "class", "label", "category", "kind")
 CAPTION_KEYS = ("captions", "caption", "text", "title", "name")
+SENTENCE = "sentence"
 NEGATIVE_KEYS = ("negatives", "negative", "hard_negatives")
 
 
@@ -36,7 +37,14 @@ def read_negatives(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_texts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return label, captions and negatives, by the names that a record has for them."""
+    """Return label, captions and negatives, by the names that a record has for them.
+
+    A sentence with a truth value for its label (as NLVR's) is a caption, or a negative.
+    """
+    sentence, truth = row.get(SENTENCE), row.get("label")
+    if isinstance(sentence, str) and sentence.strip() and isinstance(truth, bool):
+        told = (sentence.strip(),)
+        return {"label": None, "captions": told * truth, "negatives": told * (not truth)}
     return {
         "label": read_label(row),
         "captions": read_captions(row),

@@ -43,7 +43,7 @@ from twinlens.training.export.description import (
 )
 from twinlens.training.export.gate import EmbeddingRows, check_parity
 from twinlens.training.export.graphs import save_graphs, trace
-from twinlens.training.export.int8.calibration import Calibration, read_folder
+from twinlens.training.export.int8.calibration import CalibrationPictures, read_pictures
 from twinlens.training.export.progress import ExportProgress, LoggedProgress
 from twinlens.training.export.provenance import describe_versions
 from twinlens.training.export.towers import (
@@ -62,7 +62,7 @@ class _Wishes:
 
     precisions: tuple[str, ...]
     attention: bool
-    calibration: Calibration | None
+    calibration: CalibrationPictures | None
 
 
 @dataclass
@@ -92,11 +92,11 @@ def export_encoder(
 
     Raises `ParityError`, leaving nothing on disk, if ONNX Runtime does not give torch's embeddings.
     fp32 is always written; int8 is dropped, with a note, where it is too far from it. `calibrate`
-    is a folder of pictures for int8 convolutions; without it textures are drawn.
+    is data whose pictures are for int8 convolutions; without it textures are drawn.
     """
     out = Path(out)
     _check_request(description, out, precisions, force)
-    pictures = None if calibrate is None else read_folder(calibrate)
+    pictures = None if calibrate is None else read_pictures(calibrate)
     wishes = _Wishes(tuple(precisions), attention, pictures)
     reporter = progress or LoggedProgress()
     out.parent.mkdir(parents=True, exist_ok=True)

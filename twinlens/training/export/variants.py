@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from twinlens.bundle.manifest import Variant
 from twinlens.training.export.graphs import save_graphs
 from twinlens.training.export.half import make_half
-from twinlens.training.export.int8.calibration import Calibration, draw_textures
+from twinlens.training.export.int8.calibration import CalibrationPictures, draw_textures
 from twinlens.training.export.int8.dynamic import write_dynamic
 from twinlens.training.export.int8.static import (
     has_mostly_convolutions,
@@ -53,7 +53,7 @@ def add_variants(
     folder: Path,
     precisions: tuple[str, ...],
     note: Note,
-    calibration: Calibration | None = None,
+    calibration: CalibrationPictures | None = None,
 ) -> Variants:
     """Write the variants of `tower` beside its fp32 graph; return those that stand.
 
@@ -109,7 +109,7 @@ class _Bench:
         save_graphs({path: make_half(self.tower, self.source)}, _data_of(path))
         return self._keep("fp16", path)
 
-    def add_convolutions(self, pictures: Calibration) -> list[Variant]:
+    def add_convolutions(self, pictures: CalibrationPictures) -> list[Variant]:
         """Write int8 convolutions, more of the first in fp32 until the embeddings are kept."""
         ranges = measure_ranges(self.source, self.tower.input_name, self._read(pictures.fit))
         judges = self._read(pictures.judge)

@@ -2,5 +2,5 @@
 
 Each suite writes questions from drawings or from the user's data, an encoder answers by cosines,
 and the share of right answers stands beside chance and an interval. What must stay true: no torch;
-equal seeds and data give equal questions. Imported by: `cli`.
+equal seeds and data give equal questions. Imported by: `cli` and evaluation.
 """

@@ -10,20 +10,26 @@ from dataclasses import dataclass
 
 from twinlens.errors import InputError
 from twinlens.training.suites.answers import answer_sheet
-from twinlens.training.suites.association import write_association
-from twinlens.training.suites.calibration import judge_calibration, write_calibration
-from twinlens.training.suites.classes import write_classes, write_templates
-from twinlens.training.suites.composition import write_composition
 from twinlens.training.suites.examinee import EmbeddedSheet, Examinee, embed_sheet
 from twinlens.training.suites.material import Material
-from twinlens.training.suites.relations import write_relations
+from twinlens.training.suites.questions.association import write_association
+from twinlens.training.suites.questions.calibration import judge_calibration, write_calibration
+from twinlens.training.suites.questions.classes import write_classes, write_templates
+from twinlens.training.suites.questions.composition import write_composition
+from twinlens.training.suites.questions.languages import judge_languages, write_languages
+from twinlens.training.suites.questions.pairs import judge_pairs, write_pairs
+from twinlens.training.suites.questions.relations import write_relations
+from twinlens.training.suites.questions.retrieval import write_retrieval
+from twinlens.training.suites.questions.robustness import write_robustness
+from twinlens.training.suites.questions.typographic import write_typographic
 from twinlens.training.suites.result import Result, summarise
-from twinlens.training.suites.retrieval import write_retrieval
-from twinlens.training.suites.robustness import write_robustness
 from twinlens.training.suites.sheet import Sheet
-from twinlens.training.suites.typographic import write_typographic
 
 ALL = "all"
+_NEEDED = {
+    "pairs": "pairs: folders of two pictures with a caption each",
+    "names": "names in other languages: --names FILE, {language: {English name: name}}",
+}
 
 Write = Callable[[Material, Sequence[str], int], Sheet]
 Judge = Callable[[str, Sheet, EmbeddedSheet, int], Result]
@@ -59,6 +65,14 @@ SUITES: dict[str, Suite] = {
             "relations",
             "which of two descriptions fits a drawn scene: sides, counts, colours, sizes?",
             write_relations,
+            takes="sentences",
+        ),
+        Suite(
+            "pairs",
+            "two pictures, two captions: which belongs to which (Winoground's three scores)?",
+            write_pairs,
+            needs="pairs",
+            judge=judge_pairs,
         ),
         Suite(
             "association",
@@ -83,6 +97,13 @@ SUITES: dict[str, Suite] = {
             "which caption is the picture's, which picture the caption's?",
             write_retrieval,
             needs="captions",
+        ),
+        Suite(
+            "languages",
+            "which name is the picture's, in each language, and how far behind English?",
+            write_languages,
+            needs="names",
+            judge=judge_languages,
         ),
         Suite(
             "classes",
@@ -112,7 +133,8 @@ def pick_suites(names: str, material: Material) -> list[Suite]:
     for suite in chosen:
         if suite.needs and suite.needs not in material.has:
             raise InputError(
-                f"suite {suite.name!r} needs {suite.needs}, and {_describe(material)};"
+                f"suite {suite.name!r} needs {_NEEDED.get(suite.needs, suite.needs)}, and"
+                f" {_describe(material)};"
                 " `twinlens eval --list` says what each suite needs",
                 field="DATA",
             )
@@ -136,7 +158,7 @@ def describe_suites() -> list[str]:
 
 def _data_of(suite: Suite) -> str:
     if suite.needs:
-        return f"needs {suite.needs}"
+        return f"needs {_NEEDED.get(suite.needs, suite.needs)}"
     return f"takes {suite.takes}, or its own drawings" if suite.takes else "draws its own scenes"
 
 

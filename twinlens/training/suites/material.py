@@ -6,7 +6,9 @@ a suite changes is decoded alike for every encoder, so that all see the same pix
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from twinlens.bundle.image.resampling import to_eight_bits
 from twinlens.errors import ImageError, InputError
 from twinlens.training.data.records import DataSource, Record
 from twinlens.training.data.sources import open_source
+from twinlens.training.suites.extras import ListedPair, read_listed_pairs, read_translations
 
 SIDE = 224  # of the short side; larger pictures are reduced before they are changed
 
@@ -31,6 +34,7 @@ class Exhibit:
     label: str | None
     captions: tuple[str, ...]
     negatives: tuple[str, ...] = ()
+    listed: tuple[ListedPair, ...] = ()  # caption pairs published for it
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,11 +49,32 @@ class Material:
     name: str
     exhibits: tuple[Exhibit, ...] = ()
     unreadable: int = 0
+    # Language -> English name -> name, for the names of the pictures.
+    translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> dict[str, tuple[Exhibit, Exhibit]]:
+        """Folders of exactly two captioned pictures; none where one folder has more."""
+        folders: dict[str, list[Exhibit]] = defaultdict(list)
+        for exhibit in self.exhibits:
+            if exhibit.captions:
+                folders[exhibit.key.rpartition("/")[0]].append(exhibit)
+        if any(len(own) > 2 for own in folders.values()):
+            return {}
+        return {
+            name: (own[0], own[1])
+            for name, own in folders.items()
+            if len(own) == 2 and own[0].captions[0] != own[1].captions[0]
+        }
 
     @property
     def has(self) -> frozenset[str]:
-        """What the data hold: pictures, and captions or labels if any picture has them."""
+        """What the data hold: pictures, captions, labels, pairs, names in other languages."""
         found = {"pictures"} if self.exhibits else set()
+        if self.pairs:
+            found.add("pairs")
+        if self.translations and any(exhibit.names for exhibit in self.exhibits):
+            found.add("names")
         if any(exhibit.captions for exhibit in self.exhibits):
             found.add("captions")
         if len({exhibit.label for exhibit in self.exhibits if exhibit.label}) > 1:
@@ -57,15 +82,21 @@ class Material:
         return frozenset(found)
 
 
-def read_material(where: str, limit: int, *, seed: int = 0) -> Material:
-    """Return at most `limit` pictures of `where`, drawn at random; 0 returns all."""
+def read_material(where: str, limit: int, *, seed: int = 0, names: Path | None = None) -> Material:
+    """Return at most `limit` pictures of `where`, drawn at random; 0 returns all.
+
+    `names` is a JSON file of their names in other languages.
+    """
+    translations = {} if names is None else read_translations(names)
+    listed = read_listed_pairs(where)
     source = open_source(where)
     order = np.random.default_rng(seed).permutation(len(source.records))
     chosen = sorted(int(place) for place in order[: limit or None])
-    found = [exhibit for place in chosen if (exhibit := _read(source, place)) is not None]
+    read = [exhibit for place in chosen if (exhibit := _read(source, place)) is not None]
+    found = [replace(exhibit, listed=listed.get(exhibit.key, ())) for exhibit in read]
     if not found:
         raise InputError(f"none of the images of {where} can be decoded", field="DATA")
-    return Material(Path(where).name, tuple(found), len(chosen) - len(found))
+    return Material(Path(where).name, tuple(found), len(chosen) - len(found), translations)
 
 
 def _read(source: DataSource, place: int) -> Exhibit | None:

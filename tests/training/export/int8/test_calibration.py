@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from twinlens.errors import InputError
-from twinlens.training.export.int8.calibration import draw_textures, read_folder
+from twinlens.errors import InputError, NotFoundError
+from twinlens.training.export.int8.calibration import draw_textures, read_folder, read_pictures
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -38,11 +39,20 @@ def test_a_folder_gives_pictures_from_all_of_it_and_none_both_fits_and_judges(
 
 
 def test_a_small_or_missing_folder_is_refused_with_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not a folder"):
-        read_folder(tmp_path / "none")
+    with pytest.raises(NotFoundError, match="does not exist"):
+        read_pictures(tmp_path / "none")
     write_pictures(tmp_path / "few", 11)
     with pytest.raises(InputError, match=r"holds 11 pictures .* at least 12 are needed"):
         read_folder(tmp_path / "few")
+
+
+def test_a_zip_gives_the_pictures_that_its_folder_gives(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", 200)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted((tmp_path / "photos").rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path / "photos"))
+    zipped, folder = (read_pictures(tmp_path / name) for name in ("photos.zip", "photos"))
+    assert (zipped.source, set(zipped.fit)) == ("data photos.zip", set(folder.fit))
 
 
 def test_drawn_textures_never_change_and_differ_in_contrast() -> None:

@@ -1,4 +1,4 @@
-"""The pictures that calibrate int8 convolutions: a folder's, or textures drawn by fixed rules.
+"""The pictures that calibrate int8 convolutions: a user's, or textures drawn by fixed rules.
 
 Two thirds set the ranges, the others judge the result; no picture does both.
 """
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twinlens.errors import InputError
+from twinlens.training.data.sources import open_source
 
 _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _LEAST, _MOST, _DRAWN = 12, 96, 48
@@ -24,7 +25,7 @@ _SIDE: Final = 256
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationPictures:
     """Encoded pictures: those that set the ranges, and those that judge what comes of it."""
 
     fit: tuple[bytes, ...]
@@ -44,30 +45,43 @@ class Calibration:
         }
 
 
-def read_folder(folder: Path) -> Calibration:
+def read_pictures(where: Path) -> CalibrationPictures:
+    """Return up to 96 pictures of a data set, evenly spread over their names."""
+    if where.is_dir():
+        return read_folder(where)
+    source = open_source(where)
+    count = len(source.records)
+    _check_count(where, count)
+    chosen = dict.fromkeys(i * count // _MOST for i in range(_MOST))
+    return _split([source.read(place) for place in chosen], f"data {where.name}")
+
+
+def read_folder(folder: Path) -> CalibrationPictures:
     """Return up to 96 pictures of `folder` and its subfolders, evenly spread over their names."""
-    if not folder.is_dir():
-        raise InputError(f"--calibrate {str(folder)!r} is not a folder", field="calibrate")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if len(paths) < _LEAST:
-        raise InputError(
-            f"--calibrate {folder} holds {len(paths)} pictures ({', '.join(_SUFFIXES)}); "
-            f"at least {_LEAST} are needed, like those that the model will see",
-            field="calibrate",
-        )
+    _check_count(folder, len(paths))
     chosen = [paths[i * len(paths) // _MOST] for i in range(_MOST)]
     return _split([path.read_bytes() for path in dict.fromkeys(chosen)], f"folder {folder.name}")
 
 
-def draw_textures() -> Calibration:
+def _check_count(where: Path, count: int) -> None:
+    if count < _LEAST:
+        raise InputError(
+            f"--calibrate {where} holds {count} pictures ({', '.join(_SUFFIXES)}); "
+            f"at least {_LEAST} are needed, like those that the model will see",
+            field="calibrate",
+        )
+
+
+def draw_textures() -> CalibrationPictures:
     """Return drawn textures: random fields whose detail falls off as in photographs."""
     rng = np.random.default_rng(0)
     return _split([_encode(_draw_texture(rng)) for _ in range(_DRAWN)], "drawn textures")
 
 
-def _split(pictures: Sequence[bytes], source: str) -> Calibration:
+def _split(pictures: Sequence[bytes], source: str) -> CalibrationPictures:
     fit = tuple(picture for i, picture in enumerate(pictures) if i % 3 < 2)
-    return Calibration(fit, tuple(pictures[2::3]), source)
+    return CalibrationPictures(fit, tuple(pictures[2::3]), source)
 
 
 def _draw_texture(rng: np.random.Generator) -> NDArray[np.uint8]:

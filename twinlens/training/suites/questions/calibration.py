@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.calibration.fitting import calibration_error
 from twinlens.bundle.manifest import SimilaritySpec
-from twinlens.training.suites.classes import add_classes, label_of, list_classes
 from twinlens.training.suites.examinee import EmbeddedSheet
 from twinlens.training.suites.material import Material
+from twinlens.training.suites.questions.classes import add_classes, label_of, list_classes
 from twinlens.training.suites.result import WORST, Case, Outcome, Result, measure_outcomes
 from twinlens.training.suites.sheet import Question, Sheet
 
-BINS = 15
 COVERAGES = (0.5, 0.8, 1.0)
 _TEMPERATURES = np.geomspace(0.05, 200, 241)
 
@@ -88,16 +88,6 @@ def measure_doubt(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> d
         kept = order[: max(1, round(coverage * len(order)))]
         numbers[f"risk_at_{coverage:.0%}"] = float(1 - hit[kept].mean())
     return {name: round(value, 4) for name, value in numbers.items()}
-
-
-def calibration_error(confidence: Doubles, hit: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error over bins of equal width."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = [
-        abs(confidence[bins == b].mean() - hit[bins == b].mean()) * (bins == b).mean()
-        for b in np.unique(bins)
-    ]
-    return float(sum(gaps))
 
 
 def fit_temperature(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> float:

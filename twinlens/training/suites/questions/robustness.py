@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from twinlens.demo.drawings import draw_all
-from twinlens.training.suites.corruptions import CORRUPTIONS, STRENGTHS, corrupt_picture
 from twinlens.training.suites.material import Material, decode_picture
+from twinlens.training.suites.questions.corruptions import CORRUPTIONS, STRENGTHS, corrupt_picture
 from twinlens.training.suites.sheet import Question, Sheet
 
 PICTURES = 64

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from twinlens.training.suites.corruptions import CORRUPTIONS, STRENGTHS, corrupt_picture
+from twinlens.training.suites.questions.corruptions import CORRUPTIONS, STRENGTHS, corrupt_picture
 
 PUBLISHED = {
     "blur": "gaussian_blur",

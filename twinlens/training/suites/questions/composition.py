@@ -8,14 +8,14 @@ import numpy as np
 
 from twinlens.training.data.word_kinds import WORD
 from twinlens.training.suites.material import Exhibit, Material
-from twinlens.training.suites.rules import RULES
-from twinlens.training.suites.sheet import Sheet
-from twinlens.training.suites.wording import (
+from twinlens.training.suites.questions.rules import RULES
+from twinlens.training.suites.questions.wording import (
     Caption,
     Vocabulary,
     mend_articles,
     read_vocabulary,
 )
+from twinlens.training.suites.sheet import Sheet
 
 ROUNDS = 2  # changes that each rule may make of one caption
 
@@ -23,7 +23,8 @@ ROUNDS = 2  # changes that each rule may make of one caption
 def write_composition(material: Material, templates: Sequence[str], seed: int) -> Sheet:
     """Ask, for each caption and each rule that fits it, for the true one of two.
 
-    Captions that the data list as nearly true (`negatives`) are asked of too.
+    Captions that the data list as nearly true (`negatives`), and SugarCrepe's published pairs, are
+    asked of too.
     """
     sheet, rng = Sheet(), np.random.default_rng(seed)
     nouns = read_vocabulary([text for exhibit in material.exhibits for text in exhibit.names])
@@ -51,6 +52,7 @@ def list_pairs(
                 if false is not None and false.lower() not in true:
                     pairs.append((rule, text, false))
     pairs += [("listed", exhibit.names[0], false) for false in exhibit.negatives if exhibit.names]
+    pairs += [(f"SugarCrepe {kind}", caption, false) for kind, caption, false in exhibit.listed]
     return list(dict.fromkeys(pairs))
 
 

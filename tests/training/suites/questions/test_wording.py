@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from twinlens.training.data.word_kinds import WORD
-from twinlens.training.suites.composition import is_well_formed, write_composition
 from twinlens.training.suites.material import Exhibit, Material, read_material
-from twinlens.training.suites.rules import RULES
-from twinlens.training.suites.wording import Caption, Vocabulary, mend_articles
+from twinlens.training.suites.questions.composition import is_well_formed, write_composition
+from twinlens.training.suites.questions.rules import RULES
+from twinlens.training.suites.questions.wording import Caption, Vocabulary, mend_articles
 
 NOUNS = Vocabulary(("apple", "bed", "cat", "dog", "owl", "table"), ("cats", "dogs"))
 

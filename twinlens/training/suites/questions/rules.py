@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from twinlens.training.data.word_kinds import COLOURS, NUMBERS, OPENERS
-from twinlens.training.suites.wording import OPPOSITES, Caption, mend_articles
+from twinlens.training.suites.questions.wording import OPPOSITES, Caption, mend_articles
 
 # The longest first, so that `on top of` is no `on`.
 RELATIONS = {

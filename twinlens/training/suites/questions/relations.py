@@ -1,11 +1,15 @@
 """Relations: scenes drawn fresh, in which only an arrangement tells two descriptions apart.
 
+Data may add sentences that are true of some of their pictures and false of others (as NLVR's): of
+which of two pictures is it true?
+
 What must stay true: every description of a scene names the same things, so that a bag of words
 answers no better than chance, but for counts, where it must tell numbers apart.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,10 +18,11 @@ from PIL import Image, ImageChops
 from twinlens.demo.drawings import COLOURS, SHAPES
 from twinlens.demo.picture import WHITE, Pen
 from twinlens.training.suites.material import Material
-from twinlens.training.suites.sheet import Sheet
+from twinlens.training.suites.sheet import Question, Sheet
 
 SIDE = 192
 SCENES = 80  # of each group
+SENTENCES = "sentences"
 COUNTS = ("one", "two", "three", "four")
 Spot = tuple[int, int, int]  # left, top, side
 
@@ -32,14 +37,37 @@ _PLACES = tuple((x, y, SIDE * 3 // 8) for y in (8, SIDE // 2 + 8) for x in (8, S
 
 
 def write_relations(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask of left and right, above and below, counts, colours and sizes; data are not needed."""
+    """Ask of left and right, above and below, counts, colours and sizes; then of sentences."""
     sheet, rng = Sheet(), np.random.default_rng(seed)
     for number in range(SCENES):
         for group, draw in GROUPS.items():
             scene, true, false = draw(rng)
             picture = sheet.add_picture(scene)
             sheet.add_choice(picture, true, false, f"{group} {number}", group)
+    add_sentences(sheet, material)
     return sheet
+
+
+def add_sentences(sheet: Sheet, material: Material) -> None:
+    """Ask, for each sentence, picture by picture which of two it is true of."""
+    true, false = defaultdict(list), defaultdict(list)
+    for exhibit in material.exhibits:
+        for text in exhibit.captions:
+            true[text].append(exhibit)
+        for text in exhibit.negatives:
+            false[text].append(exhibit)
+    pictures: dict[str, int] = {}
+    for text in sorted(true.keys() & false.keys()):
+        for pair in zip(true[text], false[text], strict=False):
+            for exhibit in pair:
+                if exhibit.key not in pictures:
+                    pictures[exhibit.key] = sheet.add_picture(exhibit.picture)
+            numbers = np.array([pictures[exhibit.key] for exhibit in pair], np.int64)
+            right = frozenset([int(numbers[0])])
+            query = sheet.add_text(text)
+            sheet.questions.append(
+                Question(query, numbers, right, text, SENTENCES, asks="text", answers="picture")
+            )
 
 
 def draw_scene(things: Sequence[tuple[str, str, Spot]]) -> Image.Image:

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from tests.training.suites.exhibits import SOFTMAX, TEMPLATES, draw_rows, make_material
 from twinlens.bundle.manifest import SimilaritySpec
-from twinlens.training.suites.calibration import (
-    calibration_error,
+from twinlens.training.suites.questions.calibration import (
     fit_temperature,
     judge_calibration,
     measure_doubt,
@@ -38,13 +37,6 @@ def test_a_mended_encoder_is_believed_rightly() -> None:
     assert numbers["ece_mended"] < 0.04
     assert numbers["risk_at_50%"] < numbers["risk_at_80%"] < numbers["risk_at_100%"]
     assert abs(numbers["risk_at_100%"] - (1 - numbers["accuracy"])) < 1e-3
-
-
-def test_the_error_is_the_gap_between_confidence_and_hits() -> None:
-    """Half at 0.9 that are right, half at 0.5 that are right half the time: 0.1 / 2."""
-    confidence = np.array([0.9] * 10 + [0.5] * 10)
-    hit = np.array([True] * 10 + [True, False] * 5)
-    assert abs(calibration_error(confidence, hit) - 0.05) < 1e-9
 
 
 def test_a_sigmoid_asks_of_each_class_alone() -> None:

@@ -1,0 +1,176 @@
+"""A bundle's calibration, learned from pictures whose texts are known: the extension `calibration`.
+
+The best of many cosines is high by chance alone, so what a cosine is worth depends on the number of
+candidates: for several numbers there is a limit that the best of so many wrong candidates passes in
+one case of ten, and a curve that gives the probability that a right one is among them. What must
+stay true: between the numbers that were measured it is interpolated over their logarithm, beyond
+them continued along the last two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.manifest import Manifest
+from twinlens.errors import BundleError
+
+EXTENSION = "calibration"
+COSINE = "cosine"
+ALARM = 0.1  # share of questions without a right candidate in which the best one passes the limit
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the best cosine among `candidates` is worth: its limit, and a logistic curve."""
+
+    candidates: int
+    limit: float
+    middle: float  # the cosine at which a right candidate is as likely as none
+    slope: float
+
+    def to_row(self) -> list[float]:
+        """Return the numbers as the manifest holds them."""
+        return [self.candidates, *(round(v, 4) for v in (self.limit, self.middle, self.slope))]
+
+
+@dataclass(frozen=True)
+class CosineVerdict:
+    """What one question's cosines say: a probability for each candidate, and whether none fits."""
+
+    probabilities: Doubles
+    none_of_these: bool
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is known of a bundle's cosines.
+
+    `classes` judges texts for a picture, `search` pictures for a text; each has the fewest
+    candidates first. `source` names the data, `measured` what held-out pictures showed.
+    """
+
+    temperature: float
+    classes: tuple[Evidence, ...]
+    search: tuple[Evidence, ...]
+    matched: tuple[float, ...]  # quantiles of the cosines of a picture and its text
+    unmatched: tuple[float, ...]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def judge_classes(
+        self, cosines: Rows, scale: float, *, independent: bool = False
+    ) -> CosineVerdict:
+        """Return the verdict on one picture's cosines (m,) to the classes offered.
+
+        The probabilities share what is left by "none of these"; `independent` ones are of each
+        class alone.
+        """
+        evidence = find_evidence(self.classes, len(cosines))
+        best = float(cosines.max())
+        if independent:
+            return CosineVerdict(
+                weigh(find_evidence(self.classes, 1), cosines), best < evidence.limit
+            )
+        logits = np.asarray(cosines, np.float64) * scale / self.temperature
+        powers = np.exp(logits - logits.max())
+        any_of_them = weigh(evidence, np.array([best]))[0]
+        return CosineVerdict(any_of_them * powers / powers.sum(), best < evidence.limit)
+
+    def judge_hits(self, cosines: Rows, searched: int) -> CosineVerdict:
+        """Return the verdict on a text's hits, best first, among `searched` pictures.
+
+        The probability of a hit is that of a match, were it the best of them.
+        """
+        evidence = find_evidence(self.search, max(1, searched))
+        best = float(cosines.max()) if len(cosines) else -1.0
+        return CosineVerdict(weigh(evidence, cosines), best < evidence.limit)
+
+    def to_extension(self) -> dict[str, Any]:
+        """Return the calibration as the manifest holds it."""
+        return {
+            "kind": COSINE,
+            "temperature": round(self.temperature, 4),
+            "classes": [evidence.to_row() for evidence in self.classes],
+            "search": [evidence.to_row() for evidence in self.search],
+            "quantiles": list(QUANTILES),
+            "matched": [round(value, 4) for value in self.matched],
+            "unmatched": [round(value, 4) for value in self.unmatched],
+            "source": dict(self.source),
+            "measured": dict(self.measured),
+        }
+
+
+def weigh(evidence: Evidence, cosines: Rows | Doubles) -> Doubles:
+    """Return the probability that a candidate of each cosine is right, were it the best."""
+    odds = np.clip(evidence.slope * (np.asarray(cosines, np.float64) - evidence.middle), -60, 60)
+    return np.asarray(1 / (1 + np.exp(-odds)))
+
+
+def find_evidence(measured: tuple[Evidence, ...], candidates: int) -> Evidence:
+    """Return what the best of so many candidates is worth."""
+    exact = [one for one in measured if one.candidates == candidates]
+    if exact or len(measured) == 1:
+        return (exact or list(measured))[0]
+    above = next((i for i, one in enumerate(measured) if one.candidates > candidates), None)
+    after = len(measured) - 1 if above is None else max(1, above)
+    low, high = measured[after - 1], measured[after]
+    span = math.log(high.candidates / low.candidates)
+    share = math.log(candidates / low.candidates) / span
+
+    def between(one: float, other: float) -> float:
+        return one + share * (other - one)
+
+    slope = high.slope if share > 1 else between(low.slope, high.slope)
+    return Evidence(
+        candidates, between(low.limit, high.limit), between(low.middle, high.middle), slope
+    )
+
+
+def read_calibration(manifest: Manifest) -> Calibration | None:
+    """Return the bundle's calibration; None if it has none, or one of a kind not known here."""
+    raw = manifest.extensions.get(EXTENSION)
+    if raw is None or raw.get("kind") != COSINE:
+        return None
+    try:
+        found = Calibration(
+            float(raw["temperature"]),
+            _read_evidence(raw["classes"]),
+            _read_evidence(raw["search"]),
+            tuple(map(float, raw["matched"])),
+            tuple(map(float, raw["unmatched"])),
+            dict(raw.get("source", {})),
+            dict(raw.get("measured", {})),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"bundle.json: extensions.{EXTENSION} cannot be read ({error}); measure it again with"
+            " twinlens calibrate BUNDLE DATA"
+        ) from None
+    numbers = [one.candidates for one in found.classes]
+    if not found.temperature > 0 or not found.search or not numbers or numbers[0] < 1:
+        raise BundleError(
+            f"bundle.json: extensions.{EXTENSION} needs a temperature above 0, and evidence for"
+            " classes and search; measure it again with twinlens calibrate BUNDLE DATA"
+        )
+    return found
+
+
+def _read_evidence(rows: list[list[float]]) -> tuple[Evidence, ...]:
+    found = tuple(
+        Evidence(int(count), float(limit), float(middle), float(slope))
+        for count, limit, middle, slope in rows
+    )
+    counts = [one.candidates for one in found]
+    if counts != sorted(set(counts)) or any(count < 1 for count in counts):
+        raise ValueError(f"numbers of candidates {counts} do not rise from 1")
+    return found

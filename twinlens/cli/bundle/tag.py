@@ -1,0 +1,109 @@
+"""`twinlens tag`: words that fit image files, from an open vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinlens.cli.bundle.classify import warn_about
+from twinlens.cli.options import (
+    Bundle,
+    DeviceOption,
+    Engines,
+    Json,
+    PrecisionOption,
+    Threads,
+    open_encoder,
+)
+from twinlens.cli.terminal import print_json, print_note, track
+
+if TYPE_CHECKING:
+    from twinlens.bundle.arrays import Rows
+    from twinlens.bundle.encoder import Encoder
+    from twinlens.bundle.tagging.tags import TaggedPicture
+
+_CHUNK = 32
+
+
+def tag(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    words: Annotated[
+        Path | None,
+        typer.Option(help="The vocabulary, one word on each line; default: the one shipped."),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Tags to show.", min=1)] = 5,
+    bundle: Bundle = "builtin",
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "auto",
+    engine: Engines = "auto",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Tag images with the nearest words of a vocabulary, best first; no classes are named.
+
+    [bold]Example:[/] twinlens tag photo.jpg
+    """
+    import numpy as np
+
+    from twinlens.bundle.calibration.calibration import read_calibration
+    from twinlens.bundle.tagging.lexicon import read_lexicon, read_words
+    from twinlens.bundle.tagging.tags import rank_tags
+
+    vocabulary = read_lexicon() if words is None else read_words(words)
+    encoder = open_encoder(bundle, precision, device, threads, engine)
+    calibration = read_calibration(encoder.manifest)
+    bank = find_bank(encoder, vocabulary)
+    starts = range(0, len(images), _CHUNK)
+    found: list[TaggedPicture] = []
+    rows = []
+    for start in track(starts, f"tagging {len(images)} images", len(starts)):
+        rows.append(encoder.embed_images(images[start : start + _CHUNK]))
+        cosines = encoder.classify(rows[-1], bank)[1]
+        found += [rank_tags(vocabulary, one, calibration, top_k) for one in cosines]
+    warn_about(encoder.manifest, np.concatenate(rows))
+    if json:
+        data = [{"image": str(p), **t.to_json()} for p, t in zip(images, found, strict=True)]
+        print_json({"model": encoder.name, "revision": encoder.revision, "data": data})
+        return
+    if calibration is None:
+        print_note(f"{encoder.name} is not calibrated: cosines are shown, no probabilities")
+    _print_tags(images, found)
+
+
+def find_bank(encoder: Encoder, words: Sequence[str]) -> Rows:
+    """Return a row for each word; a vocabulary is embedded once for a bundle and then kept."""
+    import hashlib
+    import time
+
+    from twinlens.cache import find_cache
+    from twinlens.errors import NotFoundError
+    from twinlens.serving.zeroshot.banks import ClassBank
+    from twinlens.serving.zeroshot.classifiers import Classifier, ClassifierStore
+
+    told = "\n".join([*words, "", *encoder.precisions.values(), *encoder.manifest.templates])
+    name = f"words-{hashlib.sha256(told.encode()).hexdigest()[:24]}"
+    store = ClassifierStore(find_cache() / "words")
+    try:
+        return store.get(name, encoder.revision).bank.rows
+    except NotFoundError:
+        rows = encoder.class_bank(words)
+    bank = ClassBank(tuple(words), rows, rows[0])
+    try:
+        store.put(Classifier(name, encoder.revision, bank, time.time(), encoder.manifest.templates))
+    except OSError as error:
+        print_note(f"the words' embeddings cannot be kept for the next time: {error}")
+    return rows
+
+
+def _print_tags(images: Sequence[Path], found: Sequence[TaggedPicture]) -> None:
+    for path, picture in zip(images, found, strict=True):
+        none = "  none of these" if picture.none_of_these else ""
+        typer.secho(f"{path}{none}", bold=True)
+        width = max(len(tag.word) for tag in picture.tags)
+        for tag in picture.tags:
+            share = tag.probability
+            worth = f"cosine {tag.similarity:.3f}" if share is None else f"{share:6.1%}"
+            typer.echo(f"  {tag.word:{width}}  {worth}")

@@ -1,0 +1,43 @@
+"""A run's encoder as suites ask it, without an export: its towers in torch.
+
+What must stay true: pictures are prepared as a bundle of the run would prepare them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.classes import normalise_rows
+from twinlens.bundle.image.image_source import ImageSource
+from twinlens.bundle.manifest import SimilaritySpec
+from twinlens.errors import InputError
+from twinlens.training.evaluation.embeddings import open_embedder
+from twinlens.training.suites.examinee import Examinee
+
+BATCH = 256
+SCALE = 100.0  # of the probabilities; suites judge by cosines, and `calibration` alone reads it
+
+
+def examine_run(run: Path) -> Examinee:
+    """Return the newest state of a run, to be asked; it needs a text tower."""
+    embedder = open_embedder(str(run))
+    if not embedder.has_text:
+        raise InputError(f"{run} has no text tower; suites compare pictures with texts")
+
+    def embed_images(pictures: Sequence[ImageSource]) -> Rows:
+        pixels = [embedder.preprocessor(picture) for picture in pictures]
+        return normalise_rows(embedder.images(np.stack(pixels)).numpy())
+
+    def embed_texts(texts: Sequence[str]) -> Rows:
+        parts = [
+            embedder.texts(list(texts[start : start + BATCH])).numpy()
+            for start in range(0, len(texts), BATCH)
+        ]
+        return normalise_rows(np.concatenate(parts))
+
+    similarity = SimilaritySpec("softmax", SCALE, 0.0, "")
+    return Examinee(run.name, ("{}",), similarity, embed_images, embed_texts)

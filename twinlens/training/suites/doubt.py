@@ -1,0 +1,100 @@
+"""Doubt: learns what a bundle's cosines are worth from pictures with labels or captions.
+
+What must stay true: captions are taken where the data have them, else labels, each as a user would
+ask for it: classes by the bundle's templates, searches by the bare text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.calibration.calibration import Calibration
+from twinlens.bundle.calibration.fitting import Matches, fit_calibration, match_rows
+from twinlens.bundle.classes import build_class_bank
+from twinlens.errors import InputError
+from twinlens.training.suites.examinee import BATCH, Examinee
+from twinlens.training.suites.material import Material
+
+MOST = 2000  # pictures of each data set
+LEAST = 20
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPairs:
+    """Cosines of a data set in both directions, and what its texts are."""
+
+    pictures: Matches
+    texts: Matches
+    kind: str
+
+
+def learn_calibration(
+    examinee: Examinee, materials: Sequence[Material], *, seed: int = 0
+) -> Calibration:
+    """Return the calibration of an encoder by the pictures and texts of one or more data sets."""
+    known = [match_material(examinee, material, seed) for material in materials]
+    source = {
+        material.name: {
+            "texts": pairs.kind,
+            "pictures": len(pairs.pictures.right),
+            "different": pairs.pictures.right.shape[1],
+        }
+        for material, pairs in zip(materials, known, strict=True)
+    }
+    return fit_calibration(
+        [pairs.pictures for pairs in known],
+        [pairs.texts for pairs in known],
+        examinee.similarity.scale,
+        source,
+        seed=seed,
+    )
+
+
+def match_material(examinee: Examinee, material: Material, seed: int) -> KnownPairs:
+    """Return the matches of a data set's pictures with its texts, and of texts with pictures."""
+    kind = "captions" if "captions" in material.has else "labels"
+    if kind not in material.has:
+        raise InputError(
+            f"{material.name} has neither captions nor two labels; calibration needs pictures whose"
+            " texts are known",
+            field="DATA",
+        )
+    rng = np.random.default_rng(seed)
+    named = [e for e in material.exhibits if (e.captions if kind == "captions" else e.label)]
+    if len(named) < LEAST:
+        raise InputError(
+            f"{material.name} has {len(named)} pictures with {kind}; calibration needs at least"
+            f" {LEAST}",
+            field="DATA",
+        )
+    chosen = [named[place] for place in rng.permutation(len(named))[:MOST]]
+    # The first caption: others of the same picture would stand among the wrong ones of another.
+    own = [e.captions[0] if kind == "captions" else str(e.label) for e in chosen]
+    texts = list(dict.fromkeys(own))
+    right = np.array([[text == other for other in texts] for text in own])
+    pictures = _embed_pictures(examinee, [e.picture for e in chosen])
+    asked = _embed_texts(examinee, texts)
+    offered = asked if kind == "captions" else _embed_classes(examinee, texts)
+    return KnownPairs(
+        match_rows(pictures, offered, right), match_rows(asked, pictures, right.T), kind
+    )
+
+
+def _embed_pictures(examinee: Examinee, pictures: Sequence[bytes]) -> Rows:
+    starts = range(0, len(pictures), BATCH)
+    return np.concatenate([examinee.embed_images(pictures[s : s + BATCH]) for s in starts])
+
+
+def _embed_texts(examinee: Examinee, texts: Sequence[str]) -> Rows:
+    starts = range(0, len(texts), BATCH)
+    return np.concatenate([examinee.embed_texts(texts[s : s + BATCH]) for s in starts])
+
+
+def _embed_classes(examinee: Examinee, names: Sequence[str]) -> Rows:
+    return build_class_bank(
+        lambda prompts: _embed_texts(examinee, prompts), names, examinee.templates
+    )

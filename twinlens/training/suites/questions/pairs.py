@@ -1,0 +1,71 @@
+"""Pairs: two pictures with a caption each, often of the same words; which belongs to which?
+
+The three scores of Winoground (Thrush et al. 2022, https://arxiv.org/abs/2204.03162): `text`, both
+pictures find their caption; `image`, both captions find their picture; `group`, all four. What must
+stay true: by chance they are 1/4, 1/4 and 1/6.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from twinlens.training.suites.answers import Answer, answer_sheet
+from twinlens.training.suites.examinee import EmbeddedSheet
+from twinlens.training.suites.material import Exhibit, Material
+from twinlens.training.suites.result import (
+    WORST,
+    Outcome,
+    Result,
+    describe_answer,
+    measure_outcomes,
+)
+from twinlens.training.suites.sheet import Question, Sheet
+
+TEXT, IMAGE, GROUP = "text", "image", "group"
+CHANCE = {TEXT: 1 / 4, IMAGE: 1 / 4, GROUP: 1 / 6}
+
+
+def write_pairs(material: Material, templates: Sequence[str], seed: int) -> Sheet:
+    """Ask four questions of each pair: two pictures for their captions, and the other way."""
+    sheet = Sheet()
+    for folder, both in material.pairs.items():
+        _ask(sheet, folder, both)
+    return sheet
+
+
+def judge_pairs(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
+    """Return the group score; the text and image scores are the groups beside it."""
+    asked: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answer_sheet(sheet, rows):
+        asked[answer.question.cluster].append(answer)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in CHANCE}
+    for pair, answers in asked.items():
+        for name, chance in CHANCE.items():
+            own = [answer for answer in answers if name in (GROUP, answer.question.group)]
+            score = min(answer.score for answer in own)
+            outcomes[name].append(Outcome(score, chance, pair, name))
+    wrong = [answer for answers in asked.values() for answer in answers if answer.margin <= 0]
+    worst = sorted(wrong, key=lambda answer: answer.margin)[:WORST]
+    measures = {name: measure_outcomes(own, seed=seed) for name, own in outcomes.items()}
+    return Result(
+        suite,
+        measures[GROUP],
+        {name: measures[name] for name in (TEXT, IMAGE)},
+        tuple(describe_answer(sheet, answer) for answer in worst),
+        outcomes=tuple(outcomes[GROUP]),
+    )
+
+
+def _ask(sheet: Sheet, folder: str, both: Sequence[Exhibit]) -> None:
+    pictures = np.array([sheet.add_picture(one.picture) for one in both], np.int64)
+    texts = np.array([sheet.add_text(one.captions[0]) for one in both], np.int64)
+    for picture, text in zip(pictures.tolist(), texts.tolist(), strict=True):
+        sheet.questions.append(Question(picture, texts, frozenset([text]), folder, TEXT))
+        sheet.questions.append(
+            Question(
+                text, pictures, frozenset([picture]), folder, IMAGE, asks="text", answers="picture"
+            )
+        )
