@@ -24,9 +24,9 @@ from twinlens.serving.engine.cache import RecentlyUsed, TextCache
 from twinlens.serving.engine.decode import DecodePool
 from twinlens.serving.engine.memory import release_memory
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.engine.promised_work import PromisedWork
 from twinlens.serving.engine.registry import Registry
 from twinlens.serving.engine.throttle import Throttles
-from twinlens.serving.engine.workload import Workload
 from twinlens.serving.jobs import JobBook
 from twinlens.serving.keys import Keyring, Scope
 from twinlens.serving.observe.metrics import Metrics, counter, gauge
@@ -60,7 +60,7 @@ class Service:
         self.cache = TextCache(settings.batching.cache_bytes)
         cores = count_logical_cpus()
         self.throttles = Throttles(max(1, cores // 2))
-        self.workload = Workload()
+        self.promised_work = PromisedWork()
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
         self.bodies = BodyReader(settings.limits, self.clock)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
@@ -93,7 +93,7 @@ class Service:
                 clock=self.clock,
                 observe=self.metrics.count_batch,
                 throttles=self.throttles,
-                workload=self.workload,
+                promised_work=self.promised_work,
             )
             for precision in self.settings.precisions
         }

@@ -191,7 +191,7 @@ def test_small_requests_pass_four_large_ones_and_all_are_answered(
         assert sorted(waited)[len(waited) // 2] <= 24
         assert max(waited[1:]) <= 80  # the first may meet full batches
         assert await asyncio.gather(*large) == [200] * 4
-        assert service.workload.promised == pytest.approx(0.0)
+        assert service.promised_work.seconds == pytest.approx(0.0)
 
     run_server(scenario, SETTINGS)
 

@@ -52,7 +52,7 @@ def test_what_cannot_be_done_in_time_is_refused_as_soon_as_the_speed_is_known(
         assert [answer.status_code for answer in answers] == [413] * 4
         assert time.monotonic() - began < 0.5
         assert sum(slow.batches) == ran
-        assert service.workload.promised == 0
+        assert service.promised_work.seconds == 0
 
     run_server(scenario, SETTINGS)
 

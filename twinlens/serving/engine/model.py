@@ -22,12 +22,12 @@ from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, Sta
 from twinlens.serving.engine.batcher import choose_bucket
 from twinlens.serving.engine.cache import TextCache
 from twinlens.serving.engine.decode import DecodeGroup, DecodePool, decode_image
+from twinlens.serving.engine.promised_work import IMAGES, TEXTS, PromisedWork, plan
 from twinlens.serving.engine.speed import LEAST_TOKENS, ImageSpeed, MeasuredSpeed
 from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.engine.ticket import QueueEntry, Ticket, TicketFuture
 from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.engine.tower_builder import Observe, TowerBuilder
-from twinlens.serving.engine.workload import IMAGES, TEXTS, Workload, plan
 from twinlens.serving.settings import ServerSettings
 
 # Characters that are tokenized on the event loop: well under a millisecond.
@@ -52,7 +52,7 @@ class ServedModel:
         clock: Clock | None = None,
         observe: Observe | None = None,
         throttles: Throttles | None = None,
-        workload: Workload | None = None,
+        promised_work: PromisedWork | None = None,
     ) -> None:
         self.name = name
         self.encoder = encoder
@@ -65,7 +65,7 @@ class ServedModel:
         self.pool = pool
         self._cache = cache
         self._throttles = throttles or Throttles()
-        self.workload = workload or Workload()
+        self.promised_work = promised_work or PromisedWork()
         text = encoder.manifest.text
         kind = text.tokenizer_kind if text else ""
         self.context = text.context_length if text else 0
@@ -126,7 +126,7 @@ class ServedModel:
         if call.priority is not Priority.LARGE:
             return EmbeddedItems(await self._encode_images(tower, images, call))
         answers: Answers = []
-        with plan(self.workload, self.image_speed, len(images), call, IMAGES) as budget:
+        with plan(self.promised_work, self.image_speed, len(images), call, IMAGES) as budget:
             for part in tower.share.split(images):
                 answers += await self._encode_images(tower, part, call)
                 if budget is not None:
@@ -182,7 +182,7 @@ class ServedModel:
         if call.priority is not Priority.LARGE:
             return await self._encode_texts(tower, texts, call)
         found: dict[str, tuple[Row | Exception, int]] = {}
-        with plan(self.workload, self.token_speed, sum(units), call, TEXTS) as budget:
+        with plan(self.promised_work, self.token_speed, sum(units), call, TEXTS) as budget:
             for part in tower.share.split(texts):
                 found |= await self._encode_texts(tower, part, call)
                 if budget is not None:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.engine.workload import Budget, Work, plan
+from twinlens.serving.engine.promised_work import Budget, WorkKind, plan
 
 _STAND_IN = "x"  # in a template, in the place of its class: no tokenizer takes an empty text
 _MARKS = 3  # begin, end and the stand-in, which would be counted beside the class's own
 _LOOKED_UP = 256  # prompts between two moments in which others are served
 
-CLASSES = Work(
+CLASSES = WorkKind(
     "classes and templates",
     'store them with PUT /classifiers/NAME ("background": true) and name that',
     "classes",
@@ -34,7 +34,7 @@ def plan_classes(model: ServedModel, tokens: NDArray[np.int64], call: Call) -> I
     items = int(np.count_nonzero(tokens))
     more = call.cost
     model.weigh(call, items, more + model.token_speed.seconds_for(total))
-    with plan(model.workload, model.token_speed, total, call, CLASSES, more) as budget:
+    with plan(model.promised_work, model.token_speed, total, call, CLASSES, more) as budget:
         assert budget is not None, "one request builds one bank at a time"
         yield budget
 

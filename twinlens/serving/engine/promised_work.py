@@ -17,7 +17,7 @@ from twinlens.serving.engine.speed import Speed
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkKind:
     """A kind of work, in the words of an error."""
 
     what: str
@@ -25,21 +25,21 @@ class Work:
     field: str | None = None
 
 
-IMAGES = Work("images", "send fewer in one request")
-TEXTS = Work("texts", "send fewer in one request")
+IMAGES = WorkKind("images", "send fewer in one request")
+TEXTS = WorkKind("texts", "send fewer in one request")
 
 
-class Workload:
+class PromisedWork:
     """The seconds of work that a server has promised to large requests under way."""
 
     def __init__(self) -> None:
-        self.promised = 0.0
+        self.seconds = 0.0
 
 
 class Budget:
     """What one request has still to run, promised to it for as long."""
 
-    def __init__(self, load: Workload, speed: Speed, units: int, work: Work) -> None:
+    def __init__(self, load: PromisedWork, speed: Speed, units: int, work: WorkKind) -> None:
         self._load = load
         self._speed = speed
         self._work = work
@@ -59,13 +59,13 @@ class Budget:
     def _change(self, units: int) -> None:
         self._units += units
         seconds = self._speed.seconds_for(self._units)
-        self._load.promised += seconds - self._seconds
+        self._load.seconds += seconds - self._seconds
         self._seconds = seconds
 
 
 @contextmanager
 def plan(
-    load: Workload, speed: Speed, units: int, call: Call, work: Work, more: float = 0.0
+    load: PromisedWork, speed: Speed, units: int, call: Call, work: WorkKind, more: float = 0.0
 ) -> Iterator[Budget | None]:
     """Promise a request the time that its work takes, or refuse it; None: it has a promise.
 
@@ -76,11 +76,11 @@ def plan(
         return
     seconds = speed.seconds_for(units)
     _check(seconds + more, call, work)
-    if seconds and load.promised + seconds > call.remaining:
+    if seconds and load.seconds + seconds > call.remaining:
         raise OverloadedError(
             f"the {work.what} of other requests take the time that these would need; try again "
             f"later, or {work.remedy}",
-            retry_after=load.promised,
+            retry_after=load.seconds,
         )
     budget = Budget(load, speed, units, work)
     call.is_planned = True
@@ -91,7 +91,7 @@ def plan(
         budget.close()
 
 
-def _check(seconds: float, call: Call, work: Work) -> None:
+def _check(seconds: float, call: Call, work: WorkKind) -> None:
     if seconds > call.remaining:
         raise TooLargeError(
             f"these {work.what} take about {seconds:.0f} s here, and the request has "
