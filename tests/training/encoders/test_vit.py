@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.training.family import small_config, small_network
-from twinlens.training.encoders.catalogue import BranchOptions, open_image_tower
+from twinlens.training.encoders.blocks import BranchOptions
+from twinlens.training.encoders.catalogue import open_image_tower
 from twinlens.training.encoders.vit import DropPath, VisionTransformer, ViTShape
 from twinlens.training.seeds import generator
 
