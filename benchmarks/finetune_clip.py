@@ -32,11 +32,11 @@ from twinlens.training.runs.starting import apply_pairs
 
 ARCH = "twinlens-small"
 SHAPE = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 96, "layers": 3, "head_width": 32},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 96, "heads": 3, "layers": 2},
 }
-USUAL = ["batch=64", "threads=1", "device=cpu", "doctor=false", "monitor_share=0", "epochs=1"]
+USUAL = ["batch=128", "threads=1", "device=cpu", "doctor=false", "monitor_share=0", "epochs=1"]
 RECALLS = ("image_to_text_r1", "image_to_text_r5", "text_to_image_r1", "mean_recall")
 
 
