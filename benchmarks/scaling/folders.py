@@ -6,8 +6,12 @@ that what is measured is the indexer.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,8 @@ import numpy.typing as npt
 from scaling.memory import StageUsage, measuring
 from scaling.stages import Plan
 from twinlens.index.ingest.builder import BuildOptions, build
-from twinlens.index.ingest.corpus import open_corpus
+from twinlens.index.ingest.corpus import Corpus, open_corpus
+from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.writer import Writer, create_collection
 
 LINKED = 20_000  # names of one file: file systems allow 65,000
@@ -25,14 +30,10 @@ DIM = 16
 
 
 class ByteEncoder:
-    """Embeds an image as a few of its bytes; counts how many were read."""
-
-    def __init__(self) -> None:
-        self.read = 0
+    """Embeds an image as a few of its bytes."""
 
     def preprocess(self, image: bytes) -> npt.NDArray[np.uint8]:
         """Return the first bytes as pixels."""
-        self.read += 1
         return np.frombuffer(image[: 3 * DIM], np.uint8).reshape(1, DIM, 3)
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -50,18 +51,36 @@ def build_folder(plan: Plan) -> list[StageUsage]:
     create_collection(folder, dim=DIM)
     usages = []
     for name, checksum in (("first", False), ("again", False), ("again, --checksum", True)):
-        encoder = ByteEncoder()
+        read = itertools.count()
         with Writer(folder) as writer, measuring(f"build, {name}") as usage:
             options = BuildOptions(batch=256, workers=2, exif=False, checksum=checksum)
-            progress = build(writer, open_corpus(images), encoder, options)
+            progress = build(
+                writer, _count_reads(open_corpus(images), read), ByteEncoder(), options
+            )
         usage.told = {
             "files": progress.seen,
+            "files read": next(read),
             "embedded": progress.embedded,
             "unchanged": progress.unchanged,
             "failed": progress.failed,
         }
         usages.append(usage)
     return usages
+
+
+def _count_reads(corpus: Corpus, read: Iterator[int]) -> Corpus:
+    """Return a corpus that takes a number for each file that is read."""
+
+    def entries() -> Iterator[CorpusEntry]:
+        for entry in corpus.entries():
+            yield replace(entry, read=partial(_read_counted, entry, read))
+
+    return replace(corpus, entries=entries)
+
+
+def _read_counted(entry: CorpusEntry, read: Iterator[int]) -> bytes:
+    next(read)
+    return entry.read()
 
 
 def _lay_out(images: Path, count: int) -> None:
