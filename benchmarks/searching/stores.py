@@ -64,7 +64,7 @@ class Hnsw(Store):
     """FAISS's graph, as a library call."""
 
     label = "FAISS HNSW32"
-    params = (16, 32, 48, 64, 96, 128, 192, 256, 384)
+    params = (16, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 384)
 
     def build(self, rows: Rows, place: Path) -> None:
         faiss = import_module("faiss")

@@ -18,6 +18,7 @@ from twinlens.index.ann.recall import Sample, find_shares, lower_bound, true_sam
 from twinlens.index.vectors.arrays import Floats, Mask, as_float32
 
 BLOCK = 16_384
+STEP = 1.3  # at least, between the numbers of lists that are tried
 
 
 def widen(
@@ -56,9 +57,12 @@ def select_adverse_rows(
 def _steps(index: Candidates, params: IndexParams) -> Iterator[IndexParams]:
     """Yield increasingly thorough parameters: more lists, or more candidates without lists."""
     yield params
+    last = params.probe
     for probe in index.probes:
-        if probe > params.probe:
+        # Each step is a measurement, of one query at a time: coarser than the tuner's grid.
+        if probe >= STEP * last or (probe == index.probes[-1] and probe > last):
             yield IndexParams(probe, params.expansion)
+            last = probe
     if len(index.probes) == 1:
         for expansion in index.kind.expansions:
             if expansion > params.expansion:

@@ -17,7 +17,11 @@ from twinlens.index.vectors.rabitq_setup import rabitq_obstacle
 
 FLAT_ROWS = 300_000  # of 512 dimensions: up to here a scan at 8 bits per value is fast enough
 PROJECTED_DIM = 128
-PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+# Near enough to each other that the first which suffices costs little more than is needed.
+PROBES = (
+    *(1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128),
+    *(160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024),
+)
 # Candidates per answer: few for precise codes, many for coarse ones.
 FINE = (1, 2, 3, 5, 10)
 ROUGH = (2, 3, 5, 10, 20, 30, 50, 100)

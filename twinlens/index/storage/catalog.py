@@ -158,7 +158,7 @@ class Catalog(Database):
         """
         left = limit
         while left is None or left > 0:
-            page = 1000 if left is None else min(1000, left)
+            page = min(1000, left or 1000)
             rows = self._all(
                 "SELECT rid, id, version, metadata, crc FROM items WHERE rid > ?"
                 " AND (((rid & 268435455) * 2654435761) >> 16) % ? = 0 ORDER BY rid LIMIT ?",
@@ -189,8 +189,7 @@ class Catalog(Database):
 
     def delta_embedding(self, rid: int) -> Floats | None:
         """Return the embedding of a delta row, or None if the row is in a segment."""
-        rows = self._all("SELECT embedding, crc FROM delta WHERE rid = ?", (rid,))
-        if not rows:
+        if not (rows := self._all("SELECT embedding, crc FROM delta WHERE rid = ?", (rid,))):
             return None
         self._check(rows[0][1], rid, rows[0][0])
         return np.frombuffer(rows[0][0], dtype=np.float16).astype(np.float32)
@@ -273,7 +272,7 @@ class Catalog(Database):
     def _item(self, row: Sequence[Any]) -> Item:
         rid, name, version, metadata, crc = row
         if crc != item_checksum(rid, name, version, metadata):
-            self._check(crc, rid, name, version, metadata)  # raises
+            self._check(crc, *row[:4])  # raises
         return Item(rid, name, version, orjson.loads(metadata))
 
     def _check(self, crc: int, *fields: Any) -> None:
