@@ -36,7 +36,7 @@ from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.requests.multipart import parse_form
-from twinlens.serving.routes.embed import as_options
+from twinlens.serving.routes.embed_request import as_options
 from twinlens.serving.service import Service
 
 _WAITING = 16  # slow and rarely used: one at a time, with a short queue

@@ -1,100 +1,66 @@
-"""`POST /embed`: images and texts to embeddings; raw body, form or JSON in, JSON or bytes out."""
+"""`POST /embed`: images, texts and videos to embeddings, as JSON or as bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.openapi.declaration import (
-    FILES,
     PICTURE,
     RAW_IMAGE,
+    RAW_VIDEO,
     answer,
     body_of,
     declare,
     form_of,
     json_of,
 )
-from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
     ERROR,
-    FLAG,
-    IMAGE,
-    MODEL,
     NUMBERS,
-    PRECISION,
     STRING,
-    TEXT,
-    Schema,
     array_of,
     closed_object,
     component,
     either,
-    one_of,
     open_object,
 )
 from twinlens.serving.requests.answers import (
     JSON,
     NPY,
-    OUTPUTS,
     RAW,
-    RowFormat,
     choose_media,
     dump,
     pack_bytes,
     pack_json,
     shape_rows,
 )
-from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
-from twinlens.serving.requests.items import ITEM, InputItem, check_sizes, read_item, read_text
-from twinlens.serving.requests.multipart import Form, parse_form
+from twinlens.serving.requests.videos import VideoReader
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
+from twinlens.serving.routes.embed_request import (
+    FORM,
+    REQUEST,
+    EmbedRequest,
+    is_video,
+    read_request,
+    read_video,
+)
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
-from twinlens.serving.settings import Limits
 
-_MOST_DIMENSIONS = 65_536
-_OPTIONS: dict[str, Schema] = {
-    "model": MODEL,
-    "precision": PRECISION,
-    "dimensions": {"type": "integer", "minimum": 1, "maximum": _MOST_DIMENSIONS},
-    "output": one_of(*OUTPUTS),
-}
-# Fields of Text Embeddings Inference: with one of them, or with `inputs` that is a string, the
-# answer is a bare list of rows, as its clients read it.
-_TEI: dict[str, Schema] = {
-    "truncate": FLAG,
-    "normalize": {"const": True, "description": "Rows have length 1"},
-    "truncation_direction": one_of("Right", "right"),
-}
-_LISTS: dict[str, Schema] = {
-    "inputs": either(TEXT, array_of(ITEM, minItems=1)),
-    "texts": array_of(TEXT, minItems=1),
-    "images": array_of(IMAGE, minItems=1),
-}
-REQUEST = component(
-    "EmbedRequest", request_object([], exactly_one(*_LISTS), **_LISTS, **_OPTIONS, **_TEI)
-)
-_NAMES = names_of(REQUEST)
-FORM: Schema = {
-    **closed_object([], images=FILES, texts=array_of(TEXT, minItems=1), **_OPTIONS),
-    "anyOf": [{"required": ["images"]}, {"required": ["texts"]}],
-}
 ANSWER = component(
     "EmbedAnswer",
     closed_object(
         ["embeddings", "model", "revision"],
         embeddings=array_of(either(NUMBERS, ERROR)),
         scales=NUMBERS,
+        seconds={**NUMBERS, "description": "Of a video: where each row's frame is"},
         model=STRING,
         revision=STRING,
         usage=open_object(["total_tokens"], total_tokens=COUNT),
@@ -103,20 +69,10 @@ ANSWER = component(
 _BYTES = {media: {"schema": STRING} for media in (RAW, NPY)}
 
 
-@dataclass(frozen=True)
-class EmbedRequest:
-    """A request to `/embed`, from a raw body, a form or JSON."""
-
-    items: Sequence[InputItem]
-    shape: RowFormat
-    model: str | None = None
-    precision: str | None = None
-    is_bare: bool = False  # answered by the rows alone, or by the first error
-
-
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["embeddings"], route_class=HotRoute)
+    videos = VideoReader(service.settings.limits)
 
     @router.post(
         "/embed",
@@ -136,15 +92,20 @@ def build_router(service: Service) -> APIRouter:
                     tei={"inputs": ["a red square"], "truncate": True},
                 ),
                 RAW_IMAGE,
+                RAW_VIDEO,
                 form_of(FORM),
             ),
         ),
     )
     async def embed(request: Request) -> Response:
-        """Embed one image (raw body), several (form), or images and texts (JSON)."""
+        """Embed one image or the frames of a video (raw body), several (form), or items (JSON)."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            parsed = read_request(body, request, service.settings.limits)
+            parsed = (
+                await read_video(videos, body, request, call)
+                if is_video(request)
+                else read_request(body, request, service.settings.limits)
+            )
             return await answer_request(service, parsed, request.headers.get("accept", ""), call)
 
     return router
@@ -165,14 +126,18 @@ async def answer_request(
         began = call.clock.now()
         headers: dict[str, str] = {}
         if media == JSON:
-            extra = {
+            extra: dict[str, Any] = {
                 "model": model.name,
                 "revision": model.revision,
                 "usage": {"total_tokens": embedded.tokens},
             }
+            if parsed.seconds is not None:
+                extra["seconds"] = parsed.seconds
             content = pack_json(embedded.answers, parsed.shape, dim, extra)
         else:
             content, headers = pack_bytes(embedded.answers, parsed.shape, dim, media)
+            if parsed.seconds is not None:
+                headers["Twinlens-Seconds"] = ",".join(map(str, parsed.seconds))
         call.add("answer", call.clock.now() - began)
         return service.reply(content, model, call, media=media, headers=headers)
 
@@ -185,114 +150,3 @@ async def answer_bare(
     rows, _ = await embed_all_or_fail(service, model, parsed.items, names, call)
     shaped, _ = shape_rows(rows, parsed.shape)
     return service.reply(dump(shaped), model, call)
-
-
-def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
-    """Return the request, read by its content type; a raw body has its options in the query."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.startswith("image/") or content_type.startswith("application/octet-stream"):
-        fields = Fields(as_options(dict(request.query_params)))
-        fields.only(*_OPTIONS)
-        return _read_options(fields, [InputItem(image=body)])
-    if content_type.startswith("multipart/form-data"):
-        return _read_form(parse_form(body, content_type), limits)
-    if is_json(content_type):
-        return read_json(parse_object(body, content_type), limits)
-    raise MediaTypeError(
-        f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
-        "multipart/form-data or application/json"
-    )
-
-
-def _check_tei(fields: Fields, name: str) -> bool:
-    """Check TEI's fields, which change no row; return whether they stand beside `inputs`."""
-    fields.flag("truncate")
-    fields.text("truncation_direction", ("Right", "right"))
-    if fields.has("normalize") and not fields.flag("normalize"):
-        raise InputError(
-            "normalize is false; rows have length 1 here, leave it out", field="normalize"
-        )
-    return name == "inputs"
-
-
-def read_json(fields: Fields, limits: Limits) -> EmbedRequest:
-    """Return the request, from JSON."""
-    fields.only(*_NAMES)
-    given = [name for name in _LISTS if fields.has(name)]
-    if len(given) != 1:
-        raise InputError(
-            "give exactly one of inputs (objects with text or image), texts or images",
-            field="inputs",
-        )
-    name = given[0]
-    is_bare = fields.has_any(_TEI) and _check_tei(fields, name)
-    if name == "inputs" and isinstance(fields.any(name), str):
-        values, is_bare = [fields.any(name)], True
-    else:
-        values = fields.values(name, limits.items if name == "images" else limits.texts) or []
-    if name == "images":
-        values = [{"image": value} for value in values]
-    read = _read_cut if is_bare else _read_one
-    items = [read(value, f"{name}[{i}]", limits) for i, value in enumerate(values)]
-    if len(items) > 1:  # one is within every limit
-        check_sizes([items], name, limits)
-    return _read_options(fields, items, is_bare=is_bare)
-
-
-def _read_cut(value: object, where: str, limits: Limits) -> InputItem:
-    """Return the item; a text that is too long is cut, as TEI does."""
-    if isinstance(value, str):
-        return read_text(value, where, limits)
-    return read_item(value, where, limits.text_characters)
-
-
-def _read_one(value: object, where: str, limits: Limits) -> InputItem:
-    """Return the item; a text that is too long fails the item, a wrong type the request."""
-    try:
-        return read_item(value, where, limits.text_characters)
-    except TooLargeError as error:
-        return InputItem(error=error)
-
-
-def _read_form(form: Form, limits: Limits) -> EmbedRequest:
-    """Read files of any field as images and the values of `texts` as texts, images first."""
-    files = [content for contents in form.files.values() for content in contents]
-    texts = form.values.pop("texts", [])
-    if not files and not texts:
-        raise InputError("the form holds neither a file nor a field texts", field="images")
-    if len(files) > limits.items or len(texts) > limits.texts:
-        raise TooLargeError(
-            f"the form holds more than {limits.items} images or {limits.texts} texts, the limits"
-        )
-    for i, text in enumerate(texts):
-        check_text(text, f"texts[{i}]", limits.text_characters)
-    fields = Fields(as_options({name: values[-1] for name, values in form.values.items()}))
-    fields.only(*_OPTIONS)
-    return _read_options(
-        fields,
-        [*(InputItem(image=file) for file in files), *(InputItem(text=text) for text in texts)],
-    )
-
-
-def _read_options(
-    fields: Fields, items: Sequence[InputItem], *, is_bare: bool = False
-) -> EmbedRequest:
-    """Read the options that JSON, forms and queries share."""
-    shape = RowFormat(
-        dimensions=fields.integer("dimensions", 1, _MOST_DIMENSIONS),
-        output=fields.text("output", OUTPUTS) or "float32",
-    )
-    return EmbedRequest(items, shape, fields.text("model"), fields.text("precision"), is_bare)
-
-
-def is_integer(text: str) -> bool:
-    """Return whether a text is an integer of few digits."""
-    return text.isdecimal() and len(text) <= 9
-
-
-def as_options(values: dict[str, str]) -> dict[str, object]:
-    """Return options that came as text, converted to their types."""
-    return {
-        name: int(value) if name in ("dimensions", "head") and is_integer(value) else value
-        for name, value in values.items()
-    }

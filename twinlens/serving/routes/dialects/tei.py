@@ -32,7 +32,7 @@ from twinlens.serving.openapi.schemas import (
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, read_text
-from twinlens.serving.routes import embed
+from twinlens.serving.routes import embed, embed_request
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
@@ -76,7 +76,7 @@ def build_router(service: Service) -> APIRouter:
         **declare(
             {200: answer(array_of(NUMBERS), "A row for each input")},
             json_body(
-                embed.REQUEST,
+                embed_request.REQUEST,
                 one={"inputs": "a red square"},
                 two={"inputs": ["red", "blue"]},
             ),
@@ -87,7 +87,7 @@ def build_router(service: Service) -> APIRouter:
         call = service.begin(request)
         async with service.receive(request, call) as body:
             fields = parse_object(body, request.headers.get("content-type", ""))
-            parsed = replace(embed.read_json(fields, service.settings.limits), is_bare=True)
+            parsed = replace(embed_request.read_json(fields, service.settings.limits), is_bare=True)
             return await embed.answer_request(service, parsed, "", call)
 
     @router.get("/info", **declare({200: answer(INFO, "The default model and the limits")}))
