@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "search": ("twinlens.cli.index.search", "search", "Use an encoder"),
     "index": ("twinlens.cli.index.index", "app", "Collections"),
     "pull": ("twinlens.cli.bundle.pull", "pull", "Bundles"),
+    "cache": ("twinlens.cli.bundle.cache", "app", "Bundles"),
     "export": ("twinlens.cli.bundle.export", "export", "Bundles"),
     "kernels": ("twinlens.cli.bundle.kernels", "app", "Bundles"),
     "check": ("twinlens.cli.bundle.check", "check", "Bundles"),

@@ -61,6 +61,16 @@ class AsyncClient:
         rows: Rows = await self._run(self._plans.embed_images(images, errors, options), progress)
         return rows
 
+    async def embed_video(self, video: Image, **options: Any) -> tuple[list[float], Rows]:
+        """Return the seconds of a video's frames, and their embeddings (n, d).
+
+        `frames` is the seconds between frames, 2 by default, or `"scenes"`.
+        """
+        found: tuple[list[float], Rows] = await self._run(
+            self._plans.embed_video(video, options), False
+        )
+        return found
+
     async def embed_texts(
         self,
         texts: Sequence[str],

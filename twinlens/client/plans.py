@@ -74,6 +74,12 @@ class CallPlanner:
             requests.append(RequestPlan("POST", "/embed", len(part), sent))
         return CallPlan(requests, lambda answers: _join_rows(answers, errors))
 
+    def embed_video(self, video: Image, options: dict[str, Any]) -> CallPlan:
+        """Plan a request with a video, answered as raw rows and their seconds."""
+        headers = {**_RAW, "Content-Type": "video/mp4"}  # the data say which format it is
+        sent = {"content": _read_image(video), "params": self._fill(options), "headers": headers}
+        return CallPlan([RequestPlan("POST", "/embed", 1, sent)], _join_frames)
+
     def embed_texts(self, texts: Sequence[str], errors: str, options: dict[str, Any]) -> CallPlan:
         """Plan requests with texts in parts, answered as raw rows."""
         body = self._fill(options)
@@ -251,6 +257,12 @@ def _join_rows(answers: list[httpx.Response], errors: str) -> Rows:
         shown = ", ".join(map(str, failed[:10]))
         raise InputError(f"items {shown} could not be embedded; errors='nan' keeps the others")
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def _join_frames(answers: list[httpx.Response]) -> tuple[list[float], Rows]:
+    """Return the seconds of the frames, and their rows."""
+    seconds = answers[0].headers["twinlens-seconds"].split(",")
+    return [float(text) for text in seconds], _join_rows(answers, "raise")
 
 
 def _join_data(answers: list[httpx.Response]) -> list[dict[str, Any]]:

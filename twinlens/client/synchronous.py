@@ -43,6 +43,10 @@ class Client:
             self._client.embed_images(images, errors=errors, progress=progress, **options)
         )
 
+    def embed_video(self, video: Image, **options: Any) -> tuple[list[float], Rows]:
+        """Return the seconds of a video's frames, and their embeddings (n, d)."""
+        return self._wait(self._client.embed_video(video, **options))
+
     def embed_texts(
         self,
         texts: Sequence[str],

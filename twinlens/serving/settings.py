@@ -22,6 +22,7 @@ _AT_LEAST_ONE = (
     "limits.head_bytes",
     "limits.head_fields",
     "limits.items",
+    "limits.video_frames",
     "limits.texts",
     "limits.request_characters",
     "limits.image_pixels",
@@ -35,6 +36,7 @@ _AT_LEAST_ONE = (
 )
 _ABOVE_ZERO = (
     "limits.head_seconds",
+    "limits.video_seconds",
     "limits.request_seconds",
     "limits.body_seconds",
     "watch.interval",
@@ -56,6 +58,8 @@ class Limits:
     templates: int = 128
     prompts: int = 4096  # classes x templates that one request may build
     image_bytes: int = 16 * MIB
+    video_seconds: float = 600.0  # of one video
+    video_frames: int = 256  # of one video that are embedded
     image_pixels: int = 50_000_000
     formats: tuple[str, ...] = _FORMATS  # accepted image formats
     request_pixels: int = 200_000_000

@@ -90,3 +90,54 @@ def test_a_pull_that_fails_leaves_no_bundle(
     with pytest.raises(BundleError):
         cache.open(REQUEST)
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["locks"]
+
+
+def test_bundles_are_listed_with_their_sources_and_removed(
+    hub: ModelHub, cache: BundleCache
+) -> None:
+    bundle = cache.open(REQUEST)
+    hub.add("tiny/other", make_files())
+    other = cache.open(PullRequest(Source((HubName("tiny/other"),))))
+    listed = {one.folder: one for one in cache.list()}
+    assert set(listed) == {bundle, other}
+    assert listed[bundle].sources == (f"hf:{NAME}", f"hf:{NAME}@{COMMIT}")
+    assert listed[bundle].bytes == sum(p.stat().st_size for p in bundle.rglob("*") if p.is_file())
+    cache.remove(listed[bundle])
+    assert cache.find(REQUEST) is None
+    assert [one.folder for one in cache.list()] == [other]
+    assert cache.open(REQUEST) == bundle
+    verify_bundle(bundle)
+
+
+def test_a_removal_that_was_killed_leaves_no_half_bundle(
+    cache: BundleCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.open(REQUEST)
+
+    def stop(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("twinlens.bundle.pull.bundle_cache.shutil.rmtree", stop)
+        cache.remove(cache.list()[0])
+    assert cache.find(REQUEST) is None
+    assert [one.sources for one in cache.list()] == [()]
+    cache.remove(cache.list()[0])
+    assert cache.list() == []
+
+
+def test_an_empty_cache_lists_nothing(tmp_path: Path) -> None:
+    assert BundleCache(tmp_path / "none").list() == []
+
+
+def test_another_hub_is_another_bundle(cache: BundleCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.open(REQUEST)
+    before = REQUEST.digest()
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example")
+    assert REQUEST.digest() != before
+    assert cache.find(REQUEST) is None
+    monkeypatch.delenv("HF_ENDPOINT")
+    public = REQUEST.digest()
+    monkeypatch.setenv("HF_ENDPOINT", "https://huggingface.co/")
+    assert REQUEST.digest() == public

@@ -20,7 +20,7 @@ from twinlens.index.ingest.builder import BuildOptions
 from twinlens.index.ingest.live_folder import LiveFolder, apply_changes
 from twinlens.index.maintenance import IndexPlan
 from twinlens.index.storage.records import BundleRecord
-from twinlens.index.upkeep.embedding_set import EmbeddingSet
+from twinlens.index.upkeep.embedding_set import BundleEmbeddings
 from twinlens.index.upkeep.embedding_swap import find_previous, swap_in
 from twinlens.index.upkeep.reembedding import consolidate, stage
 from twinlens.index.writer import Writer
@@ -64,7 +64,7 @@ def paint(path: Path, seed: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def prepare(folder: Path, revision: str) -> EmbeddingSet:
+def prepare(folder: Path, revision: str) -> BundleEmbeddings:
     """Stage and join the embeddings of a bundle."""
     encoder = ENCODERS[revision]
     with Collection(folder) as collection:

@@ -23,7 +23,7 @@ from twinlens.index.ingest.live_folder import LiveFolder, apply_changes
 from twinlens.index.maintenance import IndexPlan, optimise, read_texts, store_sample
 from twinlens.index.upkeep.backup import back_up
 from twinlens.index.upkeep.bundle_comparison import compare_bundles
-from twinlens.index.upkeep.embedding_set import NEXT_NAME, EmbeddingSet, QuerySample, read_set
+from twinlens.index.upkeep.embedding_set import NEXT_NAME, BundleEmbeddings, QuerySample, read_set
 from twinlens.index.upkeep.embedding_swap import find_previous, find_staged, swap_in
 from twinlens.index.upkeep.metadata_update import update_metadata
 from twinlens.index.upkeep.reembedding import consolidate, discard, stage
@@ -68,7 +68,7 @@ def writer(tmp_path: Path, root: Path, first: TurnedEncoder) -> Iterator[Writer]
         yield opened
 
 
-def prepare(writer: Writer, encoder: TurnedEncoder) -> EmbeddingSet:
+def prepare(writer: Writer, encoder: TurnedEncoder) -> BundleEmbeddings:
     with Collection(writer.folder) as reader:
         staged = stage(reader, encoder.bundle, encoder, batch=4)
         return consolidate(reader, staged, None, EXACT)
@@ -346,9 +346,12 @@ def drill_swaps(folder: Path, root: Path, rounds: int) -> int:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.02, 0.8))
+        printed: list[str] = []
+        while rng.random() < 0.7:  # let some steps end before the random moment
+            printed.append(process.stdout.readline().strip())
+        time.sleep(rng.uniform(0, 0.4))
         process.kill()
-        printed = [line for line in process.communicate()[0].split("\n")[:-1] if line]
+        printed += [line for line in process.communicate()[0].split("\n")[:-1] if line]
         added = [line for line in printed if line.endswith(".png")]
         swapped = [line for line in printed if line in drill_swap.ENCODERS]
         with Writer(folder) as writer:

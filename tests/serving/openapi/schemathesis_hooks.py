@@ -28,6 +28,7 @@ DEPENDS = {
     "query[0]": "the length of a collection's embeddings",
     "vector_mismatch": "the length of a collection's embeddings",
     "image_decode_failed": "whether bytes are an image",
+    "frames": "seconds or a word",
     "url_not_allowed": "whether a text is a URL",
 }
 
@@ -42,6 +43,10 @@ PICTURES = [_encode(colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)
 URIS = ["data:image/png;base64," + base64.b64encode(picture).decode() for picture in PICTURES]
 
 schemathesis.openapi.format("image", st.sampled_from(URIS))
+# No video: FFmpeg's libraries refuse it, which is `image_decode_failed`.
+schemathesis.openapi.media_type(
+    "video/*", st.sampled_from([b"\0\0\0\x18ftypmp42"]), aliases=["video/mp4"]
+)
 schemathesis.openapi.media_type("image/*", st.sampled_from(PICTURES), aliases=["image/png"])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,7 @@ class VideoLimits:
     max_bytes: int = 4 << 30
     max_seconds: float = 4 * 3600.0
     max_pixels: int = 36_000_000  # of a frame: 8K
+    threads: int = 0  # of the decoder; 0: as many as it likes
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,18 @@ def parse_sampling(text: str) -> FrameSampling | None:
 
 
 def sample_frames(
-    source: VideoSource, sampling: FrameSampling, limits: VideoLimits | None = None
+    source: VideoSource,
+    sampling: FrameSampling,
+    limits: VideoLimits | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[SampledFrame]:
-    """Yield the sampled frames of a video; a damaged one raises behind its last good frame."""
+    """Yield the sampled frames of a video; a damaged one raises behind its last good frame.
+
+    `check` is called at every frame that is decoded, and may raise to end the work.
+    """
     limits = limits or VideoLimits()
     with _opened(source, limits) as (container, stream):
-        frames = _decode(container, stream, limits)
+        frames = _checked(_decode(container, stream, limits), check)
         if sampling.every is None:
             chosen = _first_of_scenes(frames, sampling.most)
         else:
@@ -144,6 +151,7 @@ def _opened(
                 )
             stream = found.streams.video[0]
             stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = limits.threads
             yield found, stream
     except (av.FFmpegError, ValueError, EOFError) as error:
         raise ImageError(f"the video cannot be decoded: {error}") from None
@@ -195,6 +203,14 @@ def _decode(
         if seconds > limits.max_seconds:  # the header may lie
             raise TooLargeError(f"the video is longer than {limits.max_seconds:.0f} seconds")
         yield seconds, frame
+
+
+def _checked(
+    frames: Iterator[tuple[float, VideoFrame]], check: Callable[[], None]
+) -> Iterator[tuple[float, VideoFrame]]:
+    for one in frames:
+        check()
+        yield one
 
 
 def _each(

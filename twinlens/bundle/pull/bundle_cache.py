@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from twinlens.bundle.manifest import MANIFEST_NAME, Manifest
 from twinlens.bundle.pull.convert import write_pulled_bundle
-from twinlens.bundle.pull.hub import HubRepository, read_access
+from twinlens.bundle.pull.hub import PUBLIC_HUB, HubRepository, read_access
 from twinlens.bundle.pull.hub_failures import describe_full_disk, describe_unwritable, is_disk_full
 from twinlens.bundle.pull.options import PullOptions
 from twinlens.bundle.pull.repository import FolderRepository, Repository
@@ -31,6 +33,7 @@ Tell = Callable[[str], None]
 
 _log = logging.getLogger("twinlens.bundle")
 _FOLDER = "models"
+_OWN_FOLDERS = ("locks", "requests")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,22 @@ class PullRequest:
     options: PullOptions = field(default_factory=PullOptions)
 
     def digest(self) -> str:
-        """Return a key of this request; for a folder it follows the files' sizes and times."""
+        """Return a key of this request; for a folder it follows the files' sizes and times.
+
+        It names the hub, unless that is the public one: two hubs may hold two models of one name.
+        """
         marks = [_mark(place) for place in self.source.places]
         text = json.dumps([marks, asdict(self.options)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CachedBundle:
+    """A folder of the cache, the sources that find it, and its size."""
+
+    folder: Path
+    sources: tuple[str, ...]
+    bytes: int
 
 
 class BundleCache:
@@ -53,6 +68,45 @@ class BundleCache:
     def __init__(self, folder: Path | None = None, *, tell: Tell = _log.info) -> None:
         self._folder = folder or find_cache() / _FOLDER
         self._tell = tell
+
+    @property
+    def folder(self) -> Path:
+        """Where the bundles lie; it need not exist yet."""
+        return self._folder
+
+    def list(self) -> list[CachedBundle]:
+        """Return the bundles, by name; leftovers of a killed pull or removal among them."""
+        sources: dict[str, set[str]] = {}
+        for _, record in self._records():
+            sources.setdefault(str(record.get("bundle")), set()).add(str(record.get("source")))
+        found = []
+        for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            if path.is_dir() and path.name not in _OWN_FOLDERS:
+                size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+                names = tuple(sorted(sources.get(path.name, ())))
+                found.append(CachedBundle(path, names, size))
+        return found
+
+    def remove(self, bundle: CachedBundle) -> None:
+        """Remove a bundle; a process that has it open keeps it. Waits for one that pulls it."""
+        try:
+            with hold_lock(self._folder / "locks" / f"{bundle.folder.name}.lock"):
+                for path, record in self._records():
+                    if record.get("bundle") == bundle.folder.name:
+                        path.unlink(missing_ok=True)  # first: nobody finds half a bundle
+                gone = bundle.folder.with_name(f".{bundle.folder.name}.removed")
+                shutil.rmtree(gone, ignore_errors=True)
+                bundle.folder.rename(gone)
+                shutil.rmtree(gone)
+        except OSError as error:
+            raise describe_unwritable(error, "TWINLENS_CACHE") from error
+
+    def _records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for path in sorted((self._folder / "requests").glob("*.json")):
+            with suppress(OSError, ValueError):
+                record = json.loads(path.read_text(encoding="utf-8"))
+                if isinstance(record, dict):
+                    yield path, record
 
     def open(self, request: PullRequest) -> Path:
         """Return the bundle of a request, pulled if it is not here."""
@@ -148,7 +202,8 @@ def _pin(source: Source, repositories: Sequence[Repository]) -> Source:
 
 def _mark(place: HubName | Path) -> str:
     if not isinstance(place, Path):
-        return str(place)
+        endpoint = read_access().endpoint
+        return str(place) if endpoint == PUBLIC_HUB else f"{place} of {endpoint}"
     digest = hashlib.sha256()
     for path in sorted(place.rglob("*")):
         if path.is_file():

@@ -24,7 +24,7 @@ from twinlens.errors import NotFoundError, PullError, TwinlensError
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-_PUBLIC_HUB = "https://huggingface.co"
+PUBLIC_HUB = "https://huggingface.co"
 _COMMIT = re.compile(r"[0-9a-fA-F]{40,64}")
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SECONDS = 10.0  # for the listing
@@ -50,7 +50,7 @@ def read_access(environment: Mapping[str, str] = os.environ) -> HubAccess:
     home = Path(environment.get("HF_HOME") or base / "huggingface")
     chosen = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
     folder = Path(os.path.expandvars(chosen or home / "hub")).expanduser()
-    endpoint = (environment.get("HF_ENDPOINT") or _PUBLIC_HUB).rstrip("/")
+    endpoint = (environment.get("HF_ENDPOINT") or PUBLIC_HUB).rstrip("/")
     offline = environment.get("HF_HUB_OFFLINE") or environment.get("TRANSFORMERS_OFFLINE") or ""
     return HubAccess(HubCache(endpoint, folder), offline.upper() in _TRUE)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from twinlens.index.collection import Collection
     from twinlens.index.maintenance import IndexPlan
     from twinlens.index.upkeep.bundle_comparison import BundleComparison
-    from twinlens.index.upkeep.embedding_set import EmbeddingSet, QuerySample
+    from twinlens.index.upkeep.embedding_set import BundleEmbeddings, QuerySample
     from twinlens.index.upkeep.embedding_swap import SwapReport
     from twinlens.index.writer import Writer
 
@@ -92,7 +92,7 @@ def reembed(
 
 def _prepare(
     folder: Path, encoder: Encoder, queries: Path | None, plan: IndexPlan, batch: int
-) -> tuple[EmbeddingSet, BundleComparison]:
+) -> tuple[BundleEmbeddings, BundleComparison]:
     """Stage, join and index the new embeddings, and compare them with the old ones."""
     from twinlens.index.collection import Collection
     from twinlens.index.storage.records import BundleRecord
@@ -148,7 +148,7 @@ def _open_before(collection: Collection) -> Encoder | None:
     return encoder if same and encoder.manifest.text else None
 
 
-def _swap(folder: Path, chosen: EmbeddingSet, encoder: Encoder, drop: bool) -> SwapReport:
+def _swap(folder: Path, chosen: BundleEmbeddings, encoder: Encoder, drop: bool) -> SwapReport:
     from twinlens.index.upkeep.embedding_swap import swap_in
 
     with _open_writer(folder) as writer:
@@ -187,7 +187,7 @@ def _tell_comparison(found: BundleComparison) -> None:
 
 
 def _tell_swap(
-    folder: Path, chosen: EmbeddingSet, report: SwapReport, json: bool, compared: dict[str, Any]
+    folder: Path, chosen: BundleEmbeddings, report: SwapReport, json: bool, compared: dict[str, Any]
 ) -> None:
     if json:
         print_json({**compared, **dataclasses.asdict(report)})

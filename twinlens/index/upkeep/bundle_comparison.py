@@ -16,7 +16,7 @@ import numpy.typing as npt
 from twinlens.index.collection import Collection
 from twinlens.index.storage.captions import CAPTION_FIELDS, texts_in
 from twinlens.index.storage.catalog import Catalog
-from twinlens.index.upkeep.embedding_set import EmbeddingSet
+from twinlens.index.upkeep.embedding_set import BundleEmbeddings
 from twinlens.index.upkeep.reembedding import list_rids
 from twinlens.index.vectors.arrays import Floats, Rids, as_float32
 from twinlens.index.vectors.exact import best, top_k
@@ -53,7 +53,7 @@ class BundleComparison:
 
 def compare_bundles(
     collection: Collection,
-    staged: EmbeddingSet,
+    staged: BundleEmbeddings,
     before: TextEncoder | None,
     after: TextEncoder | None,
     texts: Sequence[str],
@@ -85,7 +85,7 @@ def compare_bundles(
 class _Sides:
     """Exact search of the collection and of a staged set, over the items that both have."""
 
-    def __init__(self, collection: Collection, staged: EmbeddingSet) -> None:
+    def __init__(self, collection: Collection, staged: BundleEmbeddings) -> None:
         self._snapshot = collection.snapshot()
         self._segments = staged.open_segments()
         self._live = list_rids(collection.catalog)

@@ -37,7 +37,7 @@ class QuerySample:
 
 
 @dataclass(frozen=True)
-class EmbeddingSet:
+class BundleEmbeddings:
     """The segments of one bundle; `unread` are rids whose image could not be embedded.
 
     All items up to `last_rid` are in it, or unread, or deleted since.
@@ -117,11 +117,11 @@ class EmbeddingSet:
         return QuerySample(tuple(body["texts"]), body["source"], rows)
 
 
-def read_set(folder: Path) -> EmbeddingSet | None:
+def read_set(folder: Path) -> BundleEmbeddings | None:
     """Return the set in a folder, or None if none was recorded there."""
     try:
         body = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-        return EmbeddingSet(
+        return BundleEmbeddings(
             folder,
             BundleRecord(**body["bundle"]),
             tuple(segment_from(name, raw) for name, raw in body["segments"]),

@@ -23,7 +23,7 @@ from twinlens.index.storage.records import Item
 from twinlens.index.upkeep.embedding_set import (
     NEXT_NAME,
     PREVIOUS_NAME,
-    EmbeddingSet,
+    BundleEmbeddings,
     QuerySample,
     read_set,
 )
@@ -46,7 +46,7 @@ class SwapReport:
 
 
 def swap_in(
-    writer: Writer, chosen: EmbeddingSet, encoder: ItemEncoder, *, drop: bool = False
+    writer: Writer, chosen: BundleEmbeddings, encoder: ItemEncoder, *, drop: bool = False
 ) -> SwapReport:
     """Swap a set in, durably on return. Items that it lacks are embedded now.
 
@@ -85,7 +85,7 @@ def swap_in(
     )
 
 
-def find_staged(place: Path) -> EmbeddingSet:
+def find_staged(place: Path) -> BundleEmbeddings:
     """Return the set that is staged for a collection."""
     found = read_set(place / NEXT_NAME)
     if found is None:
@@ -97,7 +97,7 @@ def find_staged(place: Path) -> EmbeddingSet:
     return found
 
 
-def find_previous(place: Path) -> EmbeddingSet:
+def find_previous(place: Path) -> BundleEmbeddings:
     """Return the set that the last swap replaced."""
     catalog = Catalog(place)
     try:
@@ -137,12 +137,12 @@ def _refuse(unread: list[Item]) -> None:
     )
 
 
-def _keep_current(writer: Writer) -> EmbeddingSet:
+def _keep_current(writer: Writer) -> BundleEmbeddings:
     """Make a set of the embeddings that answer now; it counts once the swap is committed."""
     folder = writer.folder / fresh_name(PREVIOUS_NAME)
     folder.mkdir()
     rows = tuple(writer.catalog.segments())
-    current = EmbeddingSet(writer.folder, writer.catalog.head().bundle, rows)
+    current = BundleEmbeddings(writer.folder, writer.catalog.head().bundle, rows)
     current.link_into(folder)
     kept = replace(current, folder=folder)
     texts, sample = read_texts(writer.catalog), read_sample(writer.catalog, "text")

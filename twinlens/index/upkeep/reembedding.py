@@ -36,14 +36,13 @@ from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.merging import write_merged
 from twinlens.index.storage.records import BundleRecord, Item, SegmentRow
 from twinlens.index.storage.segment import Content, Segment, write_segment
-from twinlens.index.upkeep.embedding_set import NEXT_NAME, EmbeddingSet, QuerySample, read_set
+from twinlens.index.upkeep.embedding_set import NEXT_NAME, BundleEmbeddings, QuerySample, read_set
 from twinlens.index.vectors.arrays import Floats, Rids, unit_rows
 
 FIRST_ROWS = 256
 RECORDED_ROWS = 8192
 RECORDED_SECONDS = 30.0
 PAGE = 100_000
-Tell = Callable[[int, int], None]
 
 
 class ItemEncoder(Protocol):
@@ -72,13 +71,13 @@ def stage(
     *,
     batch: int = 32,
     workers: int = 2,
-    tell: Tell = lambda done, total: None,
-) -> EmbeddingSet:
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> BundleEmbeddings:
     """Embed the items that the set `next` lacks; return it, complete for this moment."""
     folder = collection.folder / NEXT_NAME
     folder.mkdir(exist_ok=True)
     with WriterLock(folder), ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        held = _begin(collection, EmbeddingSet(folder, bundle))
+        held = _begin(collection, BundleEmbeddings(folder, bundle))
         total = len(collection)
         done = sum(row.rows for row in held.segments)
         size = FIRST_ROWS
@@ -93,7 +92,7 @@ def stage(
         return held
 
 
-def _begin(collection: Collection, fresh: EmbeddingSet) -> EmbeddingSet:
+def _begin(collection: Collection, fresh: BundleEmbeddings) -> BundleEmbeddings:
     """Return what an earlier run has staged, or a new set."""
     if collection.head.bundle_revision == fresh.bundle.revision:
         raise ConflictError(
@@ -143,7 +142,9 @@ def _decode(item: Item, encoder: ItemEncoder) -> npt.NDArray[np.uint8] | None:
         return None
 
 
-def _record(held: EmbeddingSet, group: Sequence[Item], found: EmbeddedBatch) -> EmbeddingSet:
+def _record(
+    held: BundleEmbeddings, group: Sequence[Item], found: EmbeddedBatch
+) -> BundleEmbeddings:
     if len(found.rids):
         rows = unit_rows(found.rows, held.bundle.dim)
         of = {item.rid: item.metadata for item in group}
@@ -162,11 +163,11 @@ def _record(held: EmbeddingSet, group: Sequence[Item], found: EmbeddedBatch) -> 
 
 def consolidate(
     collection: Collection,
-    held: EmbeddingSet,
+    held: BundleEmbeddings,
     sample: QuerySample | None,
     plan: IndexPlan,
     observe: Callable[[str], None] = lambda stage: None,
-) -> EmbeddingSet:
+) -> BundleEmbeddings:
     """Join the segments of a staged set, without deleted items, and index them as planned."""
     check_plan(plan)
     with WriterLock(held.folder):
@@ -179,15 +180,18 @@ def consolidate(
         return held
 
 
-def _join(catalog: Catalog, held: EmbeddingSet) -> EmbeddingSet:
+def _join(catalog: Catalog, held: BundleEmbeddings) -> BundleEmbeddings:
     dead = np.setdiff1d(held.rids(), list_rids(catalog))
     joined = write_merged(held.folder, held.segments, held.bundle.dim, dead)
     return _replace_segments(held, joined)
 
 
 def _index(
-    held: EmbeddingSet, sample: QuerySample | None, plan: IndexPlan, observe: Callable[[str], None]
-) -> EmbeddingSet:
+    held: BundleEmbeddings,
+    sample: QuerySample | None,
+    plan: IndexPlan,
+    observe: Callable[[str], None],
+) -> BundleEmbeddings:
     text = None if sample is None else sample.rows
     rows = list(held.segments)
     for number, row in enumerate(rows):
@@ -200,7 +204,7 @@ def _index(
     return held
 
 
-def _replace_segments(held: EmbeddingSet, rows: Sequence[SegmentRow]) -> EmbeddingSet:
+def _replace_segments(held: BundleEmbeddings, rows: Sequence[SegmentRow]) -> BundleEmbeddings:
     held = replace(held, segments=tuple(rows))
     held.save()
     held.sweep()

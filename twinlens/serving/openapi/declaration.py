@@ -95,6 +95,7 @@ def answer_of(media: str, text: str) -> dict[str, Any]:
 
 
 RAW_IMAGE: MediaContent = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/*"}}}
+RAW_VIDEO: MediaContent = {"video/*": {"schema": {"type": "string", "contentMediaType": "video/*"}}}
 FILES: Schema = {
     "type": "array",
     "items": {"type": "string", "format": "binary"},

@@ -93,7 +93,7 @@ DELETED = closed_object(["object", "deleted"], object=ITEMS, deleted=COUNT, dry_
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
 Offset = Annotated[int, Query(ge=0)]
 Cursor = Annotated[str | None, Query(description="`next` of the page before")]
-Where = Annotated[str | None, Query(description="Metadata filter")]
+FilterQuery = Annotated[str | None, Query(description="Metadata filter")]
 
 
 def build_items_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
@@ -107,7 +107,7 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
         limit: Limit = 100,
         cursor: Cursor = None,
         offset: Offset = 0,
-        filter: Where = None,
+        filter: FilterQuery = None,
     ) -> Response:
         """List items, oldest first, a page at a time; `next` is the cursor of the next page."""
         service.authorize(request, "read")

@@ -1,9 +1,10 @@
-"""`POST /embed`: images and texts to embeddings; raw body, form or JSON in, JSON or bytes out."""
+"""`POST /embed`: embeddings of images, texts and videos, as JSON or as bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -17,17 +18,14 @@ from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.openapi.declaration import (
     PICTURE,
     RAW_IMAGE,
+    RAW_VIDEO,
     answer,
     body_of,
     declare,
     form_of,
     json_of,
 )
-from twinlens.serving.openapi.schemas import (
-    NUMBERS,
-    array_of,
-    either,
-)
+from twinlens.serving.openapi.schemas import NUMBERS, array_of, either
 from twinlens.serving.requests.answers import (
     JSON,
     OUTPUTS,
@@ -41,6 +39,7 @@ from twinlens.serving.requests.answers import (
 from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
 from twinlens.serving.requests.items import InputItem, check_sizes, read_item, read_text
 from twinlens.serving.requests.multipart import Form, parse_form
+from twinlens.serving.requests.videos import VideoReader
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.embed_shapes import (
     ANSWER,
@@ -71,11 +70,13 @@ class EmbedRequest:
     is_bare: bool = False  # answered by the rows alone, or by the first error
     input_type: str | None = None
     prompt_name: str | None = None  # as input_type, but refused where the bundle has no such prompt
+    seconds: tuple[float, ...] | None = None  # of the frames, if the items are those of a video
 
 
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["embeddings"], route_class=HotRoute)
+    videos = VideoReader(service.settings.limits)
 
     @router.post(
         "/embed",
@@ -95,6 +96,7 @@ def build_router(service: Service) -> APIRouter:
                     tei={"inputs": ["a red square"], "truncate": True},
                 ),
                 RAW_IMAGE,
+                RAW_VIDEO,
                 form_of(FORM),
             ),
         ),
@@ -103,7 +105,11 @@ def build_router(service: Service) -> APIRouter:
         """Embed one image (raw body), several (form), or images and texts (JSON)."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
-            parsed = read_request(body, request, service.settings.limits)
+            parsed = (
+                await _read_video(videos, body, request, call)
+                if request.headers.get("content-type", "").startswith("video/")
+                else read_request(body, request, service.settings.limits)
+            )
             return await answer_request(service, parsed, request.headers.get("accept", ""), call)
 
     return router
@@ -128,14 +134,18 @@ async def answer_request(
         began = call.clock.now()
         headers: dict[str, str] = {}
         if media == JSON:
-            extra = {
+            extra: dict[str, Any] = {
                 "model": model.name,
                 "revision": model.revision,
                 "usage": {"total_tokens": embedded.tokens},
             }
+            if parsed.seconds is not None:
+                extra["seconds"] = parsed.seconds
             content = pack_json(embedded.answers, parsed.shape, dim, extra)
         else:
             content, headers = pack_bytes(embedded.answers, parsed.shape, dim, media)
+            if parsed.seconds is not None:
+                headers["Twinlens-Seconds"] = ",".join(map(str, parsed.seconds))
         call.seconds["answer"] = call.clock.now() - began
         return service.reply(content, model, call, media=media, headers=headers)
 
@@ -167,6 +177,18 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
         f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
         "multipart/form-data or application/json"
     )
+
+
+async def _read_video(
+    videos: VideoReader, body: bytes, request: Request, call: Call
+) -> EmbedRequest:
+    """Return the request for the frames of a video; its options are in the query."""
+    fields = Fields(as_options(dict(request.query_params)))
+    fields.only(*OPTIONS, "frames")
+    parsed = _read_options(fields, [])
+    frames = await videos.read(body, fields.text("frames"), call)
+    items = [InputItem(image=frame.image) for frame in frames]
+    return replace(parsed, items=items, seconds=tuple(frame.seconds for frame in frames))
 
 
 def _check_tei(fields: Fields, name: str) -> bool:

@@ -67,6 +67,7 @@ ANSWER = component(
         ["embeddings", "model", "revision"],
         embeddings=array_of(either(NUMBERS, ERROR)),
         scales=NUMBERS,
+        seconds={**NUMBERS, "description": "Of a video: where each row's frame is"},
         model=STRING,
         revision=STRING,
         usage=open_object(["total_tokens"], total_tokens=COUNT),
