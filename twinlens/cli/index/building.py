@@ -78,6 +78,7 @@ def bundle_for(folder: Path, bundle: str | None) -> str:
 
 def ensure_collection(folder: Path, encoder: Encoder) -> None:
     """Create an empty collection for the encoder unless there is one."""
+    from twinlens.bundle.location import name_shipped
     from twinlens.index.storage.database import CATALOG_NAME
     from twinlens.index.writer import create_collection
 
@@ -89,14 +90,8 @@ def ensure_collection(folder: Path, encoder: Encoder) -> None:
         dim=encoder.embedding_dim,
         bundle_name=encoder.name,
         bundle_revision=encoder.revision,
-        bundle_source="builtin" if _is_builtin(encoder) else source,
+        bundle_source=name_shipped(encoder.folder) or source,
     )
-
-
-def _is_builtin(encoder: Encoder) -> bool:
-    from twinlens.bundle.encoder import BUILTIN, find_bundle
-
-    return encoder.folder.resolve() == find_bundle(BUILTIN).resolve()
 
 
 def add_index(
