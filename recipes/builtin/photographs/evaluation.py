@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from recipes.builtin.photographs.phrasing import TEMPLATES as SAID
 from recipes.builtin.photographs.space import Rows, unit
+from recipes.builtin.photographs.wordnet import list_names
 
 TEMPLATES = ("{}", "a photo of a {}", "a picture of {}")
 LISTED = {"jp": "ja", "cn": "zh", "it": "it"}
@@ -87,8 +88,8 @@ def measure_classes(encoder: Encoder, data: Path) -> Measures:
     images = embed(encoder, (content for content, _ in rows))
     labels = np.array([row["label"] for _, row in rows])
     words = data / "words"
-    ours, theirs = read_own_names(words)["en"], _read_listed(words, "en")
-    found = _measure_names(encoder, images, labels, dict(ours), TEMPLATES, "imagenet_ours")
+    ours, theirs = dict(enumerate(list_names())), _read_listed(words, "en")
+    found = _measure_names(encoder, images, labels, ours, TEMPLATES, "imagenet_ours")
     found |= _measure_names(encoder, images, labels, theirs, TEMPLATES, "imagenet_openai")
     for name, language in LISTED.items():
         said = ("{}", *SAID[language][:1])

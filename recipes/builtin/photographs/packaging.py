@@ -32,7 +32,7 @@ from twinlens.bundle.store import write_bundle
 from twinlens.training.export import Description, ImageTower, Similarity, export_encoder
 from twinlens.training.export import TextTower as ExportedText
 
-NAME = "builtin"
+NAME = "photographs"
 DRAWINGS_WEIGHT = 1.2  # of a text's half for drawings: their scores are lower
 SCALE = 40.0
 _TOKENIZER = "tokenizer.json"

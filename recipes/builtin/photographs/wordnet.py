@@ -48,6 +48,12 @@ def list_classes() -> list[str]:
     return list(info.label_names())
 
 
+def list_names() -> list[str]:
+    """Return the first English name of each class, as ImageNet gives it."""
+    info: Any = ImageNetInfo("imagenet-1k")
+    return [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
+
+
 def read_wordnet(package: Path) -> WordNet:
     """Read the unpacked npm package."""
     names: dict[str, list[str]] = {}
