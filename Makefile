@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help wheel serve test test-all test-sdk test-deploy image-test check fix lint types contract bench docs builtin clean
+.PHONY: help wheel serve test test-all test-sdk test-deploy image-test check fix lint types contract bench docs builtin photographs clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -53,6 +53,9 @@ docs: $(VENV)/.docs ## build the docs site into build/site
 
 builtin: $(VENV)/.dev ## train, evaluate and export the builtin encoder anew (needs TWINLENS_DATA; about 80 minutes of one core)
 	$(BIN)/python -m recipes.builtin runs/builtin $(ARGS)
+
+photographs: $(VENV)/.dev ## make builtin:photographs anew (needs TWINLENS_DATA, PyPI and npm; about 30 minutes of one core)
+	$(BIN)/python -m recipes.builtin.photographs runs/photographs $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

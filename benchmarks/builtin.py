@@ -1,4 +1,4 @@
-"""The builtin encoder: speed on one core, served on the demo collection, quality where the data is.
+"""The builtin encoders: speed on one core, served on the demo collection, quality on the data.
 
 Run: `python benchmarks/builtin.py [--quick] --json FILE`. Quality wants the folder that
 `TWINLENS_DATA` names (docs/builtin.md says how to lay it out) and is left out, saying so, without.
@@ -22,6 +22,7 @@ from drills.stage import Answer, Connection, Server, percentile, split_cpus
 from report import Report, parse_arguments, time_interleaved
 
 import twinlens
+from recipes.builtin.photographs.evaluation import Measured
 from twinlens.bundle.encoder import Encoder
 
 BATCHES = (1, 8, 32)
@@ -35,6 +36,25 @@ AIMS = {
     "icons_r5": 40.0,
     "clothes_zero_shot": 72.0,
     "clothes_probe": 80.0,
+}
+# What `builtin:photographs` is to reach, in percent.
+PHOTO_AIMS = {
+    "coco_caption_r1": 30.0,
+    "coco_caption_r5": 60.0,
+    "coco_caption_r10": 70.0,
+    "coco_objects_map": 42.0,
+    "everyday_kinds_map": 87.0,
+    "never_taught_kinds_map": 58.0,
+    "imagenet_ours_top1": 75.0,
+    "imagenet_ours_top5": 89.0,
+    "imagenet_openai_top1": 71.5,
+    "cifar10_jpeg_top1": 55.0,
+    **{f"own_names_{language}_top1": 60.0 for language in ("de", "fr", "es", "ja", "zh")},
+    **{f"imagenet_names_{name}_top1": 50.0 for name in ("jp", "cn", "it")},
+    "noto_r1": 95.7,
+    "icons_r5": 53.6,
+    "clothes_zero_shot": 74.2,
+    "mixed_captions_r1": 20.0,
 }
 SERVED_MS = 20.0
 DOGS = {"en": "dog", "de": "Hund", "fr": "chien", "es": "perro", "ja": "犬"}
@@ -53,6 +73,7 @@ def main() -> None:
         print("quality left out: it wants TWINLENS_DATA and a run without --quick")
     else:
         measure_quality(report, encoder, Path(data))
+        measure_photographs(report, Path(data))
     report.finish(arguments.json)
 
 
@@ -140,6 +161,34 @@ def measure_quality(report: Report, encoder: Encoder, folder: Path) -> None:
         report.bar(name, found[name], aim, found[name] >= aim)
     gap = found["seen_noto_r1"] - found["seen_noto_worst_language_r1"]
     report.bar("worst_language_gap", gap, LANGUAGE_GAP, gap <= LANGUAGE_GAP)
+
+
+def measure_photographs(report: Report, folder: Path) -> None:
+    """Add what `builtin:photographs` makes of photographs, and of drawings, with intervals."""
+    from recipes.builtin.photographs.evaluation import evaluate_photographs
+    from recipes.builtin.photographs.galleries import evaluate_galleries
+
+    encoder = twinlens.open_bundle("builtin:photographs", threads=1, engine="onnxruntime")
+    measure_photo_speed(report, encoder)
+    found = evaluate_photographs(encoder, folder) | evaluate_galleries(encoder, folder)
+    metrics = encoder.manifest.provenance["metrics"]
+    told = {name: Measured(**value) for name, value in metrics.items()}
+    for name, one in {**found, **told}.items():
+        interval = f"{one.low} to {one.high}"
+        report.row(what=name, batch="", value=one.value, interval=interval, of=one.count)
+        if name in PHOTO_AIMS:
+            report.bar(name, one.value, PHOTO_AIMS[name], one.value >= PHOTO_AIMS[name])
+
+
+def measure_photo_speed(report: Report, encoder: Encoder) -> None:
+    """Add pictures per CPU second of the joined image graph, and against its fp32 graph."""
+    side = 224
+    pixels = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+    (seconds,) = time_interleaved({"8": lambda: encoder.encode_pixels(pixels)}, 10).values()
+    report.row(what="pictures a CPU second, builtin:photographs", batch=8, value=8 / seconds)
+    report.bar("photographs_per_second", 8 / seconds, 60, 8 / seconds >= 60)
+    (small,) = (v for v in encoder.manifest.variants if v.precision == "int8")
+    report.bar("int8_to_fp32_speed", small.speed, 1.7, small.speed >= 1.7)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,12 @@ import re
 import pytest
 
 from twinlens.bundle.encoder import find_bundle
-from twinlens.bundle.ready_models import BUILTIN_MODEL, READY_MODELS, ReadyModel
+from twinlens.bundle.ready_models import (
+    BUILTIN_MODEL,
+    PHOTOGRAPHS_MODEL,
+    READY_MODELS,
+    ReadyModel,
+)
 from twinlens.bundle.store import read_manifest
 
 _HUB = r"hf:[\w.-]+/[\w.-]+"
@@ -15,7 +20,7 @@ _HUB = r"hf:[\w.-]+/[\w.-]+"
 
 @pytest.mark.parametrize("model", READY_MODELS, ids=lambda model: model.source)
 def test_every_row_is_complete_and_its_source_is_one(model: ReadyModel) -> None:
-    assert re.fullmatch(rf"builtin|{_HUB}(\+{_HUB})?", model.source)
+    assert re.fullmatch(rf"builtin(:photographs)?|{_HUB}(\+{_HUB})?", model.source)
     assert model.good_for and model.licence
     assert model.dimensions > 0 and model.megabytes > 0
     assert bool(model.languages) == ("text" in model.modalities)
@@ -27,13 +32,15 @@ def test_no_source_stands_twice() -> None:
 
 
 def test_only_what_this_project_opened_is_called_tried() -> None:
-    assert [model.source for model in READY_MODELS if model.tried] == ["builtin"]
+    tried = [model.source for model in READY_MODELS if model.tried]
+    assert tried == ["builtin", "builtin:photographs"]
 
 
-def test_the_builtin_row_is_the_builtin() -> None:
-    manifest = read_manifest(find_bundle("builtin"))
-    assert BUILTIN_MODEL.dimensions == manifest.embedding_dim
+@pytest.mark.parametrize("model", [BUILTIN_MODEL, PHOTOGRAPHS_MODEL], ids=lambda m: m.source)
+def test_the_rows_of_what_ships_are_what_ships(model: ReadyModel) -> None:
+    manifest = read_manifest(find_bundle(model.source))
+    assert model.dimensions == manifest.embedding_dim
     size = sum(entry.bytes for entry in manifest.files) / 1e6
-    assert abs(BUILTIN_MODEL.megabytes - size) < 1
+    assert abs(model.megabytes - size) < 1
     languages = manifest.extensions["card"]["languages"]
-    assert BUILTIN_MODEL.languages == f"{len(languages)} languages"
+    assert model.languages == f"{len(languages)} languages"

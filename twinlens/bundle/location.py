@@ -11,6 +11,10 @@ from pathlib import Path
 from twinlens.bundle.pull.source import parse_source
 
 BUILTIN = "builtin"
+DRAWINGS = "builtin:drawings"
+PHOTOGRAPHS = "builtin:photographs"
+# Bundles in the package by name; each folder is a module of data beside this file.
+SHIPPED = {BUILTIN: "builtin", DRAWINGS: "builtin", PHOTOGRAPHS: "photographs"}
 _HERE = Path(__file__).parent
 
 
@@ -20,13 +24,14 @@ def find_bundle(
     *,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
-    """Return the folder of a bundle given by path, by the name `builtin`, or by a source.
+    """Return the folder of a bundle given by path, by a name of `SHIPPED`, or by a source.
 
     A source is pulled into the cache if it is not there, at `precisions`; `tell` gets a line for
     each step that takes time.
     """
-    if str(path_or_name) == BUILTIN and not Path(BUILTIN, "bundle.json").exists():
-        return _HERE / BUILTIN
+    name = str(path_or_name)
+    if name in SHIPPED and not Path(name, "bundle.json").exists():
+        return _HERE / SHIPPED[name]
     source = parse_source(path_or_name)
     if source is None:
         return Path(path_or_name).expanduser()
@@ -37,3 +42,9 @@ def find_bundle(
     request = PullRequest(source, PullOptions(precisions=wanted))
     cache = BundleCache(tell=tell) if tell else BundleCache()
     return cache.open(request)
+
+
+def name_shipped(folder: Path) -> str | None:
+    """Return the name of a bundle that ships with the package by its folder; None of another."""
+    places = {(_HERE / place).resolve(): name for name, place in reversed(SHIPPED.items())}
+    return places.get(folder.resolve())

@@ -2,7 +2,7 @@
 
 What must stay true: a row says what its publisher says, and `tried` is true only where this project
 has opened the model itself. A short name stands for a source only where the repository's layout was
-proven on a tiny twin; no layout is yet, so none is given but `builtin`.
+proven on a tiny twin; no layout is yet, so none is given but to what ships.
 """
 
 from __future__ import annotations
@@ -37,11 +37,21 @@ BUILTIN_MODEL = ReadyModel(
     "Apache-2.0",
     tried=True,
 )
+PHOTOGRAPHS_MODEL = ReadyModel(
+    "builtin:photographs",
+    "photographs of things and animals, emoji, icons, clothes",
+    "11 languages",
+    512,
+    20,
+    "Apache-2.0",
+    tried=True,
+)
 _IMAGE = ("image",)
 _TEXT = ("text",)
 
 READY_MODELS: tuple[ReadyModel, ...] = (
     BUILTIN_MODEL,
+    PHOTOGRAPHS_MODEL,
     # CLIP: photographs by English words
     ReadyModel(
         "hf:Xenova/clip-vit-base-patch32",

@@ -94,10 +94,9 @@ def ensure_collection(folder: Path, encoder: Encoder) -> None:
 
 def source_of(encoder: Encoder) -> str:
     """Return where a collection says that its bundle is found."""
-    from twinlens.bundle.encoder import BUILTIN, find_bundle
+    from twinlens.bundle.location import name_shipped
 
-    folder = encoder.folder.resolve()
-    return BUILTIN if folder == find_bundle(BUILTIN).resolve() else str(folder)
+    return name_shipped(encoder.folder) or str(encoder.folder.resolve())
 
 
 def add_index(

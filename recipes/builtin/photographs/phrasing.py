@@ -1,0 +1,120 @@
+"""How strings are said in training: drawn by kind and language, in templates, plurals and typos."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes.builtin.photographs.meanings import ENGLISH, Saying
+from recipes.builtin.photographs.space import Rows, unit
+
+TEMPLATES = {
+    "en": (
+        *("a photo of a {}", "a picture of {}", "photo of the {}", "a {} in the wild"),
+        *("this is a {}", "a close-up of a {}", "an image of {}", "some {}", "the {}", "a {}"),
+        *("picture with {}", "my {}", "photos of {}", "a photo of a {}."),
+    ),
+    "de": ("ein Foto von {}", "ein Bild von einem {}", "Bild mit {}"),
+    "fr": ("une photo de {}", "une image d'un {}", "photo avec {}"),
+    "es": ("una foto de {}", "una imagen de un {}", "foto con {}"),
+    "it": ("una foto di {}", "un'immagine di {}"),
+    "pt": ("uma foto de {}", "uma imagem de {}"),
+    "ru": ("фото: {}", "{} на фото"),
+    "ja": ("{}の写真", "{}の画像"),
+    "zh": ("{}的照片", "一张{}的照片"),
+    "ko": ("{} 사진",),
+    "nl": ("een foto van {}", "afbeelding van een {}"),
+}
+SHARES = {
+    ("class", "en"): 0.19,
+    ("own", "en"): 0.11,
+    ("own", ""): 0.33,  # "" = any other language, evenly
+    ("names", ""): 0.11,
+    ("far", "en"): 0.03,
+    ("far", ""): 0.04,
+    ("gloss", "en"): 0.02,
+    ("caption", "en"): 0.17,
+}
+_TEMPLATE, _PLURAL, _TYPO, _PAIR = 0.3, 0.15, 0.05, 0.06
+_JOINTS = (" and ", " with a ", " next to a ", ", ", " on a ")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A batch: texts, the unit rows that they mean, and how far each is trusted."""
+
+    texts: list[str]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+class Phraser:
+    """Draws batches of strings."""
+
+    def __init__(self, sayings: Sequence[Saying], targets: Rows, rng: random.Random) -> None:
+        self._sayings, self._targets, self._rng = sayings, targets, rng
+        groups: defaultdict[tuple[str, str], defaultdict[str, list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for number, saying in enumerate(sayings):
+            own = saying.language if saying.language == ENGLISH else ""
+            groups[saying.kind, own][saying.language].append(number)
+        self._groups = {
+            key: list(languages.values()) for key, languages in groups.items() if key in SHARES
+        }
+        self._classes = self._groups["class", ENGLISH][0]
+        self._keys = list(self._groups)
+        self._shares = [SHARES[key] for key in self._keys]
+
+    def draw(self, size: int) -> Said:
+        """Return `size` strings as somebody might say them."""
+        keys = self._rng.choices(self._keys, self._shares, k=size)
+        drawn = [self._say(self._rng.choice(self._rng.choice(self._groups[k]))) for k in keys]
+        texts, targets, weights = zip(*drawn, strict=True)
+        return Said(list(texts), np.stack(targets), np.array(weights, np.float32))
+
+    def _say(self, number: int) -> tuple[str, NDArray[np.float32], float]:
+        saying, row = self._sayings[number], self._targets[number]
+        text = saying.text
+        if saying.kind not in ("gloss", "caption"):
+            text = self._vary(text, saying.language)
+            named = saying.kind in ("class", "own") and saying.language == ENGLISH
+            if named and self._rng.random() < _PAIR:
+                return self._pair(text, row)
+        return text, row, saying.trust
+
+    def _vary(self, text: str, language: str) -> str:
+        if language == ENGLISH and self._rng.random() < _PLURAL:
+            text = pluralise(text)
+        if len(text) > 4 and text.isascii() and self._rng.random() < _TYPO:
+            text = mistype(text, self._rng)
+        if language in TEMPLATES and self._rng.random() < _TEMPLATE:
+            text = self._rng.choice(TEMPLATES[language]).format(text)
+        return text
+
+    def _pair(self, text: str, row: NDArray[np.float32]) -> tuple[str, NDArray[np.float32], float]:
+        """Return two things in one picture."""
+        other, share = self._rng.choice(self._classes), 0.3 + 0.4 * self._rng.random()
+        both = text + self._rng.choice(_JOINTS) + self._sayings[other].text
+        return both, unit(share * row + (1 - share) * self._targets[other]), 1.0
+
+
+def pluralise(text: str) -> str:
+    """Return an English noun's regular plural."""
+    if text.endswith(("s", "x", "z", "ch", "sh")):
+        return text + "es"
+    if text.endswith("y") and text[-2:-1] not in "aeiou":
+        return text[:-1] + "ies"
+    return text + "s"
+
+
+def mistype(text: str, rng: random.Random) -> str:
+    """Return a text with a letter dropped, doubled or swapped with the next."""
+    at = rng.randrange(1, len(text) - 1)
+    head, letter, tail = text[:at], text[at], text[at + 1 :]
+    return rng.choice((head + tail, head + 2 * letter + tail, head + tail[0] + letter + tail[1:]))

@@ -1,0 +1,58 @@
+"""Training the photographs' text tower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.builtin.photographs.meanings import Saying
+from recipes.builtin.photographs.space import DIM, Rows, unit
+from recipes.builtin.photographs.text_trainer import CONTEXT, TextRecipe, TextTrainer
+from recipes.builtin.tokens import embed_tokens
+from twinlens.bundle.location import DRAWINGS, find_bundle
+from twinlens.training.progress import Silent
+
+TOKENIZER = find_bundle(DRAWINGS) / "tokenizer.json"
+NAMES = ["otter", "guitar", "mushroom", "volcano", "bicycle"]
+SAYINGS = [Saying(name, "en", "class", {}, 1.0) for name in NAMES]
+RECIPE = TextRecipe(steps=40, batch=16, warmup=5)
+
+
+@pytest.fixture
+def space() -> Rows:
+    return unit(np.random.default_rng(0).normal(size=(5, DIM)).astype(np.float32))
+
+
+def test_strings_come_to_lie_where_their_meaning_is(tmp_path: Path, space: Rows) -> None:
+    trainer = TextTrainer(TOKENIZER, space, tmp_path, RECIPE)
+    trainer.run(SAYINGS, space, RECIPE.steps, Silent())
+    tower = trainer.averaged()
+    ids = [e.ids for e in trainer.read(NAMES)]
+    with torch.no_grad():
+        rows = unit(embed_tokens(tower, ids).numpy())
+    assert ((rows @ space.T).argmax(1) == np.arange(5)).all()
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path: Path, space: Rows) -> None:
+    first = TextTrainer(TOKENIZER, space, tmp_path, RECIPE)
+    first.run(SAYINGS, space, 3, Silent())
+    again = TextTrainer(TOKENIZER, space, tmp_path, RECIPE)
+    assert again.step == 3
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value)
+        assert torch.equal(again.average[name], first.average[name])
+
+
+def test_the_rate_warms_up_and_falls() -> None:
+    rates = [TextRecipe().rate(step) for step in (0, 199, 1000, 1999)]
+    assert rates[0] < 0.01 * rates[1]
+    assert rates[1] > rates[2] > rates[3] > 0
+
+
+def test_no_text_is_longer_than_the_context(tmp_path: Path, space: Rows) -> None:
+    trainer = TextTrainer(TOKENIZER, space, tmp_path, RECIPE)
+    (encoding,) = trainer.read(["word " * 50])
+    assert len(encoding.ids) == CONTEXT
