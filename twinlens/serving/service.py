@@ -35,7 +35,7 @@ from twinlens.serving.requests.body import BodyReader
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.settings import ServerSettings
 from twinlens.serving.zeroshot.banks import ClassBank
-from twinlens.serving.zeroshot.classifiers import ClassifierStore, open_head
+from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
 log = logging.getLogger("twinlens.serving")
 
@@ -99,21 +99,15 @@ class Service:
         }
 
     async def swap(self, name: str, source: str) -> None:
-        """Open a bundle while requests run, then serve it as `name`.
-
-        If it cannot be opened, nothing changes.
-        """
+        """Open a bundle while requests run, then serve it; if that fails, nothing changes."""
         loop = asyncio.get_running_loop()
         models = await loop.run_in_executor(self._background, self.open_models, name, source)
         self._serve(name, source, models)
 
     def _serve(self, name: str, source: str, models: dict[str, ServedModel]) -> None:
         """Serve opened models as `name`, with the classifiers that come with their bundle."""
-        created = int(time.time())
-        encoder = next(iter(models.values())).encoder
-        for head in encoder.class_heads:
-            self.classifiers.offer(open_head(head, encoder.revision, created))
-        self.registry.serve(name, models, source=source, created=created)
+        self.classifiers.offer(next(iter(models.values())).encoder, time.time())
+        self.registry.serve(name, models, source=source, created=int(time.time()))
 
     def find_faults(self) -> list[str]:
         """Return why the server is not ready; empty when it is."""

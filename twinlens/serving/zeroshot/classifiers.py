@@ -22,6 +22,7 @@ import orjson
 from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import ConflictError, InputError, NotFoundError
+from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.files import remove_file, write_file
 from twinlens.serving.zeroshot.banks import ClassBank
 
@@ -77,10 +78,15 @@ class ClassifierStore:
             self._classifiers[key] = classifier
             return not is_new
 
-    def offer(self, classifier: Classifier) -> None:
-        """Keep a classifier that comes with a bundle, unless a client stored one of its name."""
+    def offer(self, encoder: StagedEncoder, created: float) -> None:
+        """Keep the classifiers that come with a bundle, unless clients stored ones of their names.
+
+        They are not written: the bundle has them.
+        """
         with self._changing:
-            self._classifiers.setdefault((classifier.name, classifier.revision), classifier)
+            for head in encoder.class_heads:
+                found = open_head(head, encoder.revision, created)
+                self._classifiers.setdefault((found.name, found.revision), found)
 
     def get(self, name: str, revision: str) -> Classifier:
         """Return the classifier of this revision; an error names other revisions, if any."""

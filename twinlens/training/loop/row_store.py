@@ -27,7 +27,7 @@ IMAGES = 256  # in a file: what an interruption can cost, and little beside a fi
 RECORDS = "records"
 
 
-class Answer(Protocol):
+class RowMaker(Protocol):
     """Answers to the pictures of some records in one of their views."""
 
     def __call__(self, pixels: list[Pixels], records: list[int], view: int) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ class RowStore:
             for view in range(self.views)
         )
 
-    def fill(self, store: PixelStore, answer: Answer, display: Display) -> None:
+    def fill(self, store: PixelStore, answer: RowMaker, display: Display) -> None:
         """Compute and write what is missing; a picture is decoded once for all of its views."""
         for start in self._starts():
             missing = [n for n in range(self.views) if not self._path(start, n).is_file()]

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,18 @@ EXAMPLES = (
     "open_clip:ARCH[/TAG or /FILE], timm:NAME[/FILE], hf:OWNER/NAME or hf:FOLDER,"
     " or the folder of a training run"
 )
+SOURCES = {"init": "starting:start_from", "teachers": "teachers:learn_from"}  # by setting
 RESIZE = {"center": "shortest", "squash": "squash", "border": "longest"}  # timm's crop_mode
 
 
 def apply_pairs(config: Config, pairs: Sequence[str]) -> Config:
     """Return the config with `key=value` pairs applied: what sources bring first, then the rest."""
-    from twinlens.training.runs.teachers import learn_from  # which itself starts from weights
-
-    sources = {"init": start_from, "teachers": learn_from}
-    named = [pair for pair in pairs if pair.partition("=")[0].strip() in sources]
+    named = [pair for pair in pairs if pair.partition("=")[0].strip() in SOURCES]
     for pair in named:
         key, _, source = pair.partition("=")
-        config = sources[key.strip()](config, source.strip())
+        module, _, name = SOURCES[key.strip()].partition(":")
+        bring = getattr(import_module(f"twinlens.training.runs.{module}"), name)
+        config = bring(config, source.strip())
     return apply_sets(config, [pair for pair in pairs if pair not in named])
 
 
