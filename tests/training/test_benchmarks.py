@@ -76,7 +76,7 @@ def test_the_gpu_table_resumes_and_keeps_its_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train_cpu.py", "find_lr.py"])
+@pytest.mark.parametrize("name", ["train_cpu.py", "find_lr.py", "finetune_clip.py"])
 def test_without_data_a_training_benchmark_says_so(name: str) -> None:
     assert "TWINLENS_DATA is not set" in run_benchmark(name, "--quick")
 
@@ -98,6 +98,13 @@ def test_the_views_benchmark_compares_and_holds_at_the_size_that_cpus_train_on(
     run_benchmark("views.py", "--quick", "--json", str(tmp_path / "views.json"))
     bars = json.loads((tmp_path / "views.json").read_text())["bars"]
     assert bars["ratio_at_32"]["value"] > 2
+
+
+@pytest.mark.slow
+def test_the_gradient_checkpointing_benchmark_measures_both_ways(tmp_path: Path) -> None:
+    run_benchmark("gradient_checkpointing.py", "--quick", "--json", str(tmp_path / "memory.json"))
+    rows = json.loads((tmp_path / "memory.json").read_text())["rows"]
+    assert [row["way"] for row in rows] == ["usual", "checkpointed"]
 
 
 @pytest.mark.slow

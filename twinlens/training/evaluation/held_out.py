@@ -76,7 +76,8 @@ class HeldOutData:
         if embedder.has_text:
             numbers |= judge_texts(embedder, found)
         if RECALLS[0] in numbers:
-            numbers["mean_recall"] = sum(numbers[name] for name in RECALLS) / len(RECALLS)
+            total = sum(numbers[name] for name in RECALLS)
+            numbers["mean_recall"] = round(total / len(RECALLS), 2)
         return {name: numbers[name] for name in ORDER if name in numbers}
 
     def close(self) -> None:
