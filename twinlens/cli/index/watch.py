@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,11 +74,11 @@ def watch(
     options = BuildOptions(
         batch, max_delete=max_delete, exif=exif, place=place, frames=parse_sampling(frames)
     )
-    with _Stopping() as stop:
-        changes = live.watch(stop)
-        next(changes)  # the watch has begun: no change after this is missed
-        corpus = live.corpus()
-        fill_collection(out, str(root), corpus, encoder, options, IndexPlan(), None, json)
+    stop = threading.Event()
+    changes = live.watch(stop)
+    next(changes)  # the watch has begun: no change after this is missed
+    fill_collection(out, str(root), live.corpus(), encoder, options, IndexPlan(), None, json)
+    with _setting_on_signals(stop):
         print_note(f"watching {root}; Ctrl-C ends it")
         follow(out, live, changes, encoder, options, _teller(json), print_note)
 
@@ -113,20 +114,17 @@ class FolderFollower:
         follow(place, live, self._changes, encoder, options, _teller(False), print_note)
 
 
-class _Stopping:
-    """Sets an event at SIGINT and SIGTERM, so that the current group is finished first."""
-
-    def __enter__(self) -> threading.Event:
-        self._stop = threading.Event()
-        self._before = {
-            number: signal.signal(number, lambda *_: self._stop.set())
-            for number in (signal.SIGINT, signal.SIGTERM)
-            if threading.current_thread() is threading.main_thread()
-        }
-        return self._stop
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+@contextmanager
+def _setting_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Set an event at SIGINT and SIGTERM, so that the current group is finished first."""
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
