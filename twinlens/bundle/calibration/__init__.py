@@ -2,5 +2,5 @@
 
 What must stay true: it is information beside the embeddings; scores and their order stay what they
 are, and a bundle without a calibration answers as before.
-Imported by: `cli`, `index`, `serving` and `training`.
+Imported by: tagging, `cli`, `index`, `serving` and `training`.
 """
