@@ -17,17 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
-from twinlens.index.ann.ann_index import reopen_index
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.query.queries import QueryBundle, embed_queries
-from twinlens.index.snapshot import CHECK_AFTER, SegmentView, Snapshot, check_in_background
+from twinlens.index.snapshot import (
+    CHECK_AFTER,
+    Snapshot,
+    check_in_background,
+    open_snapshot,
+)
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
-from twinlens.index.storage.delta import Delta
-from twinlens.index.storage.records import Changes, Head, Item
-from twinlens.index.storage.segment import Segment
+from twinlens.index.storage.records import Head, Item
 from twinlens.index.vectors.arrays import Floats
 
 if TYPE_CHECKING:
@@ -267,28 +269,12 @@ class Collection:
         for attempt in range(OPEN_ATTEMPTS):
             changes = self._catalog.changes(0, 0, with_segments=True)
             try:
-                return self._open(changes, old, check)
+                return open_snapshot(self.folder, changes, old, self._resident_bytes, check)
             except CollectionError:
                 newest = self._catalog.head().generation
                 if newest == changes.head.generation or attempt == OPEN_ATTEMPTS - 1:
                     raise
         raise RuntimeError("unreachable: the last attempt returns or raises")
-
-    def _open(self, changes: Changes, old: Snapshot | None, check: bool) -> Snapshot:
-        known = {part.segment.name: part for part in (old.parts if old else ())}
-        left, parts = self._resident_bytes, list[SegmentView]()
-        for row in changes.segments:
-            part = known.get(row.name)
-            segment = part.segment if part else Segment(self.folder, row, changes.head.dim)
-            if check:
-                segment.verify()
-            size = 4 * changes.head.dim * row.rows
-            ann_index = reopen_index(self.folder, row, part.ann_index if part else None)
-            resident = size <= left
-            left -= size * resident
-            parts.append(SegmentView(segment, None, ann_index, resident))
-        empty = Snapshot(changes.head, tuple(parts), Delta.empty(changes.head.dim), 0, 0)
-        return empty.absorb(changes)
 
 
 def open_collection(folder: str | Path, *, bundle: str | Path | None = None) -> Collection:

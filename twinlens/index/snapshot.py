@@ -11,11 +11,12 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from twinlens.errors import CollectionError, InputError
-from twinlens.index.ann.ann_index import AnnIndex
+from twinlens.index.ann.ann_index import AnnIndex, reopen_index
 from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
 from twinlens.index.query.filters import Filter, compared_fields
@@ -260,3 +261,23 @@ def check_in_background(snapshot: Snapshot) -> None:
             log.error("%s", error.message)  # a search that reads the damage raises
 
     threading.Thread(target=check, name="collection-check", daemon=True).start()
+
+
+def open_snapshot(
+    folder: Path, changes: Changes, old: Snapshot | None, resident_bytes: int, check: bool
+) -> Snapshot:
+    """Open a state of a collection; segments and indexes that the old one has open are reused."""
+    known = {part.segment.name: part for part in (old.parts if old else ())}
+    left, parts = resident_bytes, list[SegmentView]()
+    for row in changes.segments:
+        part = known.get(row.name)
+        segment = part.segment if part else Segment(folder, row, changes.head.dim)
+        if check:
+            segment.verify()
+        size = 4 * changes.head.dim * row.rows
+        ann_index = reopen_index(folder, row, part.ann_index if part else None)
+        resident = size <= left
+        left -= size * resident
+        parts.append(SegmentView(segment, None, ann_index, resident))
+    empty = Snapshot(changes.head, tuple(parts), Delta.empty(changes.head.dim), 0, 0)
+    return empty.absorb(changes)

@@ -47,8 +47,8 @@ from twinlens.serving.openapi.schemas import (
     one_of,
 )
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.query_terms import QueryTerm
 from twinlens.serving.routes.endpoint import HotRoute
-from twinlens.serving.routes.query_terms import QueryTerm
 from twinlens.serving.routes.search_request import REQUEST, SearchRequest, read_request
 from twinlens.serving.routes.zeroshot import PROBABILITY
 from twinlens.serving.service import Service

@@ -25,7 +25,7 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem
-from twinlens.serving.routes.query_terms import TERM, VECTOR, QueryTerm, read_term
+from twinlens.serving.requests.query_terms import TERM, VECTOR, QueryTerm, read_term
 from twinlens.serving.settings import Limits
 
 MOST_HITS = 1000

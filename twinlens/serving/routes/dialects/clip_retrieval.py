@@ -34,8 +34,8 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
+from twinlens.serving.requests.query_terms import VECTOR, QueryTerm, read_term
 from twinlens.serving.routes.endpoint import HotRoute
-from twinlens.serving.routes.query_terms import VECTOR, QueryTerm, read_term
 from twinlens.serving.routes.search import answer_search, show_hit
 from twinlens.serving.routes.search_request import MOST_HITS, SearchRequest
 from twinlens.serving.service import Service
