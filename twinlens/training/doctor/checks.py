@@ -43,7 +43,7 @@ def encoder_is_frozen(history: History) -> Verdict | None:
     if "image" in (*config.objective.frozen(), *config.settings.freeze.split(",")):
         return None
     moved, slopes = history.all_recent("update/image"), history.all_recent("grad/image")
-    if not moved or (max(moved) > 0 and max(slopes) > 0):
+    if not moved or not slopes or (max(moved) > 0 and max(slopes) > 0):
         return None
     why = "no gradient reaches it" if max(slopes) == 0 else "its learning rate is 0"
     return Verdict(

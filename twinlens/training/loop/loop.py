@@ -151,14 +151,22 @@ def take_step(session: Session, step: int, display: Display) -> float:
 def _report(session: Session, numbers: dict[str, float], display: Display) -> None:
     """Log a step, show it, and print the doctor's new findings."""
     row = numbers | session.scaler.take() | session.take_observations() | session.health.take()
-    if session.scaler.enabled:  # a step that overflowed measures no gradient
-        row = {name: value for name, value in row.items() if math.isfinite(value)}
+    if session.scaler.enabled:
+        row = drop_overflow(row)
     session.log.add(session.step, row)
     shown = {name: numbers[name] for name in ("loss", "images/s")}
     display.advance(session.config.method, session.step, session.total, shown)
     if session.ranks.first:
         for line in session.health.new_findings({"step": session.step, **row}):
             display.say(line)
+
+
+def drop_overflow(row: dict[str, float]) -> dict[str, float]:
+    """Return a row without what a skipped step measured: its gradient, and no movement."""
+    finite = {name: value for name, value in row.items() if math.isfinite(value)}
+    if len(finite) == len(row):
+        return row
+    return {k: value for k, value in finite.items() if not k.startswith(("grad/", "update/"))}
 
 
 def _numbers(
