@@ -45,7 +45,7 @@ class Matches:
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class DrawnQuestions:
     """Questions of equally many candidates: their cosines, and the right one's place or -1."""
 
     cosines: Doubles  # (questions, candidates)
@@ -57,7 +57,7 @@ class Draws:
         return np.asarray(self.cosines.max(axis=1))
 
 
-def draw_questions(matches: Matches, candidates: int, seed: int) -> Draws:
+def draw_questions(matches: Matches, candidates: int, seed: int) -> DrawnQuestions:
     """Return questions of so many candidates; in every second one a candidate is right."""
     rng = np.random.default_rng([seed, candidates])
     cosines, places = [], []
@@ -66,7 +66,7 @@ def draw_questions(matches: Matches, candidates: int, seed: int) -> Draws:
         [len(w) >= candidates and o.any() for w, o in zip(wrong, matches.right, strict=True)]
     )
     if not len(askers):
-        return Draws(np.zeros((0, candidates)), np.zeros(0, np.int64))
+        return DrawnQuestions(np.zeros((0, candidates)), np.zeros(0, np.int64))
     for number in range(QUESTIONS):
         asker = askers[number // 2 % len(askers)]
         offered = rng.choice(wrong[asker], candidates, replace=False)
@@ -76,7 +76,7 @@ def draw_questions(matches: Matches, candidates: int, seed: int) -> Draws:
             offered[place] = rng.choice(np.flatnonzero(matches.right[asker]))
         cosines.append(matches.cosines[asker, offered])
         places.append(place)
-    return Draws(np.stack(cosines), np.array(places, np.int64))
+    return DrawnQuestions(np.stack(cosines), np.array(places, np.int64))
 
 
 def fit_evidence(sets: Sequence[Matches], seed: int) -> tuple[Evidence, ...]:
@@ -168,7 +168,7 @@ def measure_calibration(
 
 
 def measure_questions(
-    calibration: Calibration, draws: Sequence[Draws], scale: float
+    calibration: Calibration, draws: Sequence[DrawnQuestions], scale: float
 ) -> dict[str, float]:
     """Return the errors of questions of equally many candidates."""
     cosines = np.concatenate([one.cosines for one in draws])
@@ -202,14 +202,14 @@ def match_rows(askers: Rows, candidates: Rows, right: Flags) -> Matches:
     return Matches((askers @ candidates.T).astype(np.float64), right)
 
 
-def _draw_known(matches: Matches, seed: int) -> list[Draws]:
+def _draw_known(matches: Matches, seed: int) -> list[DrawnQuestions]:
     """Return questions whose right answer is offered, for each number of classes."""
     drawn = [draw_questions(matches, count, seed) for count in OFFERED]
-    known = [Draws(one.cosines[one.place >= 0], one.place[one.place >= 0]) for one in drawn]
+    known = [DrawnQuestions(one.cosines[one.place >= 0], one.place[one.place >= 0]) for one in drawn]
     return [one for one in known if len(one.place)]
 
 
-def _surprise(draws: Draws, scale: float) -> float:
+def _surprise(draws: DrawnQuestions, scale: float) -> float:
     own = _softmax(draws.cosines * scale)[np.arange(len(draws.place)), draws.place]
     return float(-np.log(np.clip(own, 1e-12, 1)).mean())
 
