@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from twinlens.serving.app import build_app
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.openapi.document import list_operations
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 

@@ -17,7 +17,7 @@ from twinlens.errors import LockedError
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.files import own_folder, write_file
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 

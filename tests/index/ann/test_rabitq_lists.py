@@ -34,7 +34,7 @@ from twinlens.index.vectors.arrays import Floats
 from twinlens.index.vectors.rabitq_setup import rabitq_obstacle
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
-from twinlens.serving.routes.collections import _warn
+from twinlens.serving.routes.collections.lifecycle import _warn
 
 WORLD = World()
 COUNT = 6000

@@ -24,7 +24,7 @@ from twinlens.bundle.manifest import AttentionSpec
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.openapi.document import list_operations
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits, ServerSettings
 

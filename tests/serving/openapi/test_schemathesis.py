@@ -23,7 +23,7 @@ from twinlens.serving.admission.protocol import build_protocol
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.keys import parse_keys
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 

@@ -22,7 +22,7 @@ from tests.serving.routes.bodies import BodyMaker
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.app import build_app
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings

@@ -13,7 +13,7 @@ from docs.draw_routes import read_operations
 from tests.serving.admission.wire import exchange, statuses
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 

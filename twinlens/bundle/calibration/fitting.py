@@ -205,7 +205,9 @@ def match_rows(askers: Rows, candidates: Rows, right: Flags) -> Matches:
 def _draw_known(matches: Matches, seed: int) -> list[DrawnQuestions]:
     """Return questions whose right answer is offered, for each number of classes."""
     drawn = [draw_questions(matches, count, seed) for count in OFFERED]
-    known = [DrawnQuestions(one.cosines[one.place >= 0], one.place[one.place >= 0]) for one in drawn]
+    known = [
+        DrawnQuestions(one.cosines[one.place >= 0], one.place[one.place >= 0]) for one in drawn
+    ]
     return [one for one in known if len(one.place)]
 
 

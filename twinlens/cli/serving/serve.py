@@ -207,7 +207,7 @@ def _serve(
     from twinlens.cli.serving.collections import following, open_collections
     from twinlens.serving.launch import announce, bind_port, run_server
     from twinlens.serving.observe.logs import configure_logs
-    from twinlens.serving.routes.collections import build_routers
+    from twinlens.serving.routes.collections.lifecycle import build_routers
     from twinlens.serving.service import Service
 
     configure_logs(settings.log_format, requests=settings.log_requests)

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 

@@ -47,7 +47,7 @@ from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.requests.query_terms import QueryTerm, list_shapes, read_term
-from twinlens.serving.routes.collection_items import ID_LENGTH, ITEMS
+from twinlens.serving.routes.collections.items import ID_LENGTH, ITEMS
 from twinlens.serving.routes.search import METADATA, model_for
 from twinlens.serving.service import Service
 

@@ -21,7 +21,7 @@ from twinlens.index.writer import Writer, create_collection
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.search import SearchParams
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 

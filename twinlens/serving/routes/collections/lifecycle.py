@@ -40,8 +40,8 @@ from twinlens.serving.openapi.schemas import (
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_optional_object
 from twinlens.serving.routes.classifiers import JOB_STARTED
-from twinlens.serving.routes.collection_items import build_item_router, build_items_router
-from twinlens.serving.routes.collection_upserts import build_upserts_router
+from twinlens.serving.routes.collections.items import build_item_router, build_items_router
+from twinlens.serving.routes.collections.upserts import build_upserts_router
 from twinlens.serving.routes.endpoint import find_routers
 from twinlens.serving.routes.search import RECALL, RECALL_STATE, build_search_router
 from twinlens.serving.service import Service

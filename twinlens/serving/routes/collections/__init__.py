@@ -1,0 +1,1 @@
+"""The paths of `/collections`: their life, their items, and reports on what they hold."""
