@@ -255,3 +255,22 @@ def test_searches_and_writes_go_on_during_backups(filled: Writer, tmp_path: Path
     thread.join()
     assert faults == []
     assert count > 10
+
+
+def test_a_folder_that_is_half_removed_starts_the_copy_again(
+    filled: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = backup.link_folder
+    times: list[int] = []
+
+    def lose_a_file(origin: Path, target: Path, *, link: bool) -> tuple[int, int]:
+        found = real(origin, target, link=link)
+        times.append(1)
+        if len(times) == 1:
+            (target / "rids.npy").unlink()
+        return found
+
+    monkeypatch.setattr(backup, "link_folder", lose_a_file)
+    back_up(filled.folder, tmp_path / "out")
+    assert len(times) == 2
+    assert read_everything(tmp_path / "out") == read_everything(filled.folder)

@@ -95,6 +95,7 @@ def _fill(source: Path, pending: Path, link: bool) -> BackupReport:
         try:
             for name in _folders_of(segments):
                 report = _take_folder(source / name, pending / name, link, report)
+            _require_files(pending, segments)
         except FileNotFoundError:
             continue  # replaced by a compaction meanwhile: the newer state does not name it
         _finish(pending, segments, epoch)
@@ -119,6 +120,16 @@ def _copy_catalog(source: Path, pending: Path) -> None:
 def _folders_of(segments: list[SegmentRow]) -> set[str]:
     indexes = {row.index.name for row in segments if row.index}
     return {row.name for row in segments} | indexes
+
+
+def _require_files(pending: Path, segments: list[SegmentRow]) -> None:
+    """Raise if a folder was being removed while it was copied; what came of it is removed."""
+    for row in segments:
+        parts = [(row.name, row.files)] + ([(row.index.name, row.index.files)] if row.index else [])
+        for name, files in parts:
+            if not all((pending / name / one).exists() for one in files):
+                shutil.rmtree(pending / name)
+                raise FileNotFoundError(name)
 
 
 def _take_folder(origin: Path, target: Path, link: bool, report: BackupReport) -> BackupReport:
