@@ -53,7 +53,7 @@ class Counts:
 
 # One image through `/embed`: no change may pass through more. Eleven of the files are the bundle's:
 # from the image's header to the engine that runs the graph.
-RECORDED = Counts(changes=91, functions=153, files=37)
+RECORDED = Counts(changes=91, functions=157, files=38)
 
 
 class Recorder:

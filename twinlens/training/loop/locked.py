@@ -26,8 +26,8 @@ from twinlens.training.data.pixels import Pixels, PixelStore
 from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.loop.row_store import KeptRows, RowStore
-from twinlens.training.nn.network import hash_weights
-from twinlens.training.objective import LOCKED
+from twinlens.training.nn.network import Network, hash_weights
+from twinlens.training.objective import LOCKED, Locked
 from twinlens.training.progress import Display
 from twinlens.training.runs.run import image_spec
 
@@ -73,6 +73,24 @@ def open_embeddings(found: KeptRows) -> LockedEmbeddings:
     """Return what adds the rows to batches."""
     places = {record: place for place, record in enumerate(found.records)}
     return LockedEmbeddings(found.rows["rows"][:, 0], places)
+
+
+def ask_locked(
+    config: Config,
+    net: Network,
+    source: DataSource,
+    ranks: Ranks,
+    device: torch.device,
+    display: Display,
+) -> KeptRows | None:
+    """Return what the image tower answers to all images, where it is locked."""
+    if config.objective.find_extra(Locked) is None:
+        return None
+    settings = config.settings
+    named = "/" in settings.encoder.partition(":")[2] or settings.pretrained or settings.init
+    if ranks.first and not named:
+        display.say("the locked image tower has random weights; --set init=SOURCE gives it others")
+    return provide_locked(config, net["image"], source, ranks, device, display)
 
 
 def provide_locked(

@@ -22,12 +22,10 @@ from twinlens.training.doctor.health_monitor import HealthMonitor
 from twinlens.training.encoders.token_tower import side_step
 from twinlens.training.loop.extras import ExtraContext, open_extras
 from twinlens.training.loop.gradients import Differentiator
-from twinlens.training.loop.locked import provide_locked
+from twinlens.training.loop.locked import ask_locked
 from twinlens.training.loop.monitors import Monitors
-from twinlens.training.loop.row_store import KeptRows
 from twinlens.training.loop.run_data import (
     RunData,
-    RunRecords,
     check_division,
     load_run_data,
     open_records,
@@ -38,7 +36,6 @@ from twinlens.training.loop.teaching import provide_taught
 from twinlens.training.loop.validation import Validator, open_validator
 from twinlens.training.nn.network import Network
 from twinlens.training.nn.teachers import Teaching
-from twinlens.training.objective import Locked
 from twinlens.training.progress import Display
 from twinlens.training.ranges import check_config
 from twinlens.training.runs.checkpoints import (
@@ -157,7 +154,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     config = records.config
     model = open_run_model(config, folder, records.tokenizer, ranks, device, net)
     _tell_frozen(model.net, ranks, display)
-    locked = _ask_locked(config, model, records, ranks, device, display)
+    locked = ask_locked(config, model.net, records.source, ranks, device, display)
     taught = provide_taught(config, records.source, ranks, display)
     data = load_run_data(config, records, display, locked, taught)
     health = _open_health(config, folder, data, model)
@@ -189,24 +186,6 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         step=model.step,
         saved=model.step,
     )
-
-
-def _ask_locked(
-    config: Config,
-    model: RunModel,
-    records: RunRecords,
-    ranks: Ranks,
-    device: torch.device,
-    display: Display,
-) -> KeptRows | None:
-    """Return what the image tower answers to all images, where it is locked."""
-    if config.objective.find_extra(Locked) is None:
-        return None
-    settings = config.settings
-    named = "/" in settings.encoder.partition(":")[2] or settings.pretrained or settings.init
-    if ranks.first and not named:
-        display.say("the locked image tower has random weights; --set init=SOURCE gives it others")
-    return provide_locked(config, model.net["image"], records.source, ranks, device, display)
 
 
 def _tell_frozen(net: Network, ranks: Ranks, display: Display) -> None:
