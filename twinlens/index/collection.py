@@ -134,8 +134,11 @@ class Collection:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
         tree = parse_filter(filter) if isinstance(filter, str) else filter
         for _ in range(OPEN_ATTEMPTS):
-            rows, made_by = embed_queries(queries, self.snapshot().head.dim, self._bundle)
-            snapshot = self.snapshot_of(made_by or revision)
+            snapshot = self.snapshot_of(revision)
+            rows, made_by = embed_queries(queries, snapshot.head.dim, self._bundle)
+            if made_by not in (None, snapshot.head.bundle_revision):
+                self.refresh()  # the collection moves to another bundle just now
+                continue
             scores, rids = snapshot.search(rows, k, tree, exact=exact)
             wanted = {rid for rid in rids.ravel().tolist() if rid >= 0}
             items = self._catalog.by_rid(sorted(wanted))

@@ -29,7 +29,7 @@ from twinlens.index.storage.durable import check_hashes
 from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.storage.segment import Segment
 from twinlens.index.storage.transaction import Transaction
-from twinlens.index.vectors.arrays import Floats, Mask, unit_rows
+from twinlens.index.vectors.arrays import Floats, Mask, load_array, unit_rows
 from twinlens.index.writer import Writer
 
 SAMPLE_NOTE = "sample:"
@@ -92,7 +92,7 @@ def read_sample(catalog: Catalog, modality: str) -> Floats | None:
     body = catalog.note(SAMPLE_NOTE + modality)
     if body is None:
         return None
-    rows: Floats = np.load(io.BytesIO(body), allow_pickle=False).astype(np.float32)
+    rows: Floats = load_array(io.BytesIO(body)).astype(np.float32)
     return rows
 
 

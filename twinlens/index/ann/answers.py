@@ -16,7 +16,7 @@ import numpy as np
 
 from twinlens.index.ann.recall import Sample
 from twinlens.index.storage.durable import FileRecord
-from twinlens.index.vectors.arrays import Mask, RowNumbers
+from twinlens.index.vectors.arrays import Mask, RowNumbers, load_arrays
 
 ANSWERS_NAME = "answers.npz"
 STALE_SHARE = 0.05
@@ -43,8 +43,7 @@ def load_answers(folder: Path, files: Mapping[str, FileRecord]) -> TrueAnswers |
         return None
     if record is None or hashlib.sha256(raw).hexdigest() != record.sha256:
         return None
-    with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return load_arrays(io.BytesIO(raw))
 
 
 def lost_shares(answers: TrueAnswers | None, live: Mask, modalities: list[str]) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError
-from twinlens.index.vectors.arrays import RowNumbers
+from twinlens.index.vectors.arrays import RowNumbers, load_array
 
 BLOCK_BYTES = 32_768  # thirty scattered rows cost one megabyte of hashing
 SUMS_NAME = "embeddings.sums.npy"
@@ -37,7 +37,7 @@ class CheckedBlocks:
         """`sums` is the table as a file, whose bytes were checked."""
         self._path = path
         self._raw = raw
-        self._digests: Bytes = np.load(io.BytesIO(sums.tobytes()), allow_pickle=False)
+        self._digests: Bytes = load_array(io.BytesIO(sums.tobytes()))
         self._is_sound = np.zeros(len(self._digests), bool)
 
     def check(self, starts: RowNumbers, width: int) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from twinlens.index.storage.columns import Column, Columns
 from twinlens.index.storage.words import Words
+from twinlens.index.vectors.arrays import load_arrays
 
 COLUMNS_NAME = "columns.bin"
 OLD_NAME = "columns.npz"  # of format 1
@@ -64,14 +65,14 @@ def map_columns(raw: npt.NDArray[np.uint8]) -> Columns:
 
 def load_old_columns(raw: npt.NDArray[np.uint8]) -> Columns:
     """Read the columns of a segment of format 1."""
-    with np.load(io.BytesIO(raw.tobytes()), allow_pickle=False) as arrays:
-        head = json.loads(bytes(arrays["head"]))
-        columns = {}
-        for number, (field, kind) in enumerate(head["fields"]):
-            words = None
-            if kind == "string":
-                words = Words.encode(json.loads(bytes(arrays[f"words{number}"])))
-            columns[field, kind] = Column(arrays[f"rows{number}"], arrays[f"values{number}"], words)
+    arrays = load_arrays(io.BytesIO(raw.tobytes()))
+    head = json.loads(bytes(arrays["head"]))
+    columns = {}
+    for number, (field, kind) in enumerate(head["fields"]):
+        words = None
+        if kind == "string":
+            words = Words.encode(json.loads(bytes(arrays[f"words{number}"])))
+        columns[field, kind] = Column(arrays[f"rows{number}"], arrays[f"values{number}"], words)
     return Columns(int(head["count"]), columns)
 
 

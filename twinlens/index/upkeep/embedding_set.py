@@ -19,7 +19,7 @@ from twinlens.errors import CollectionError
 from twinlens.index.storage.durable import check_hashes, link_folder, sync
 from twinlens.index.storage.records import BundleRecord, SegmentRow, segment_body, segment_from
 from twinlens.index.storage.segment import Segment
-from twinlens.index.vectors.arrays import Floats, Rids
+from twinlens.index.vectors.arrays import Floats, Rids, load_array
 
 NEXT_NAME = "next"
 PREVIOUS_NAME = "previous"
@@ -113,7 +113,7 @@ class BundleEmbeddings:
         if not path.exists():
             return None
         body = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        rows: Floats = np.load(path, allow_pickle=False).astype(np.float32)
+        rows: Floats = load_array(path).astype(np.float32)
         return QuerySample(tuple(body["texts"]), body["source"], rows)
 
 

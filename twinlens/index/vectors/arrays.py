@@ -1,4 +1,4 @@
-"""The array types of the index, and the check of embeddings that enter it.
+"""The array types of the index, how they are read, and the check of embeddings that enter it.
 
 Embeddings that passed `unit_rows` are finite and of unit length; no later code checks them again.
 """
@@ -6,7 +6,9 @@ Embeddings that passed `unit_rows` are finite and of unit length; no later code 
 from __future__ import annotations
 
 import math
-from typing import Any
+import threading
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,22 @@ RowNumbers = npt.NDArray[np.int64]  # positions within one segment
 Mask = npt.NDArray[np.bool_]  # one flag per row
 
 MIN_NORM = 1e-6
+# NumPy parses a header as Python, which CPython 3.11 may refuse in two threads at once (a
+# SystemError about the depth of recursion).
+_PARSING = threading.Lock()
+
+
+def load_array(source: Path | IO[bytes]) -> npt.NDArray[Any]:
+    """Return the array of an .npy file."""
+    with _PARSING:
+        array: npt.NDArray[Any] = np.load(source, allow_pickle=False)
+    return array
+
+
+def load_arrays(source: Path | IO[bytes]) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an .npz file by name."""
+    with _PARSING, np.load(source, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") -> Floats:

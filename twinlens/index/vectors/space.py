@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.index.vectors.arrays import Floats, as_float32
+from twinlens.index.vectors.arrays import Floats, as_float32, load_arrays
 
 SPACE_NAME = "space.npz"
 RIDGE = 1.0  # of the mean variance: few hundred queries hardly cover the rarest directions
@@ -54,8 +54,7 @@ class Space:
     @staticmethod
     def load(folder: Path) -> Space:
         """Read a space whose bytes were checked."""
-        with np.load(folder / SPACE_NAME, allow_pickle=False) as arrays:
-            return Space(**{name: arrays[name] for name in arrays.files})
+        return Space(**load_arrays(folder / SPACE_NAME))
 
 
 def identity_space(dim: int) -> Space:
