@@ -46,6 +46,7 @@ def test_its_bundle_gives_the_embeddings_of_transformers(name: str, tmp_path: Pa
     oracle = make(name, tmp_path)
     source = find_weights(str(oracle.folder))
     assert source is not None
+    before = (oracle.folder / "config.json").read_bytes()
     export_from_weights(source, tmp_path / "bundle", "", force=False)
     encoder = open_bundle(tmp_path / "bundle")
     encoder.check()
@@ -54,6 +55,13 @@ def test_its_bundle_gives_the_embeddings_of_transformers(name: str, tmp_path: Pa
     if oracle.texts is not None:
         assert (encoder.embed_texts(oracle.given) * oracle.texts).sum(1).min() >= 0.99999
     assert np.min(list(encoder.manifest.provenance["cosine_to_transformers"].values())) >= 0.9999
+    assert before == (oracle.folder / "config.json").read_bytes()
+    if hasattr(oracle.model, "logit_scale"):
+        similarity = encoder.manifest.similarity
+        assert similarity.scale == pytest.approx(float(oracle.model.logit_scale.exp()), rel=1e-5)
+        bias = getattr(oracle.model, "logit_bias", None)
+        assert similarity.kind == ("softmax" if bias is None else "sigmoid")
+        assert similarity.bias == pytest.approx(0.0 if bias is None else float(bias), rel=1e-5)
 
 
 def test_a_repository_without_safetensors_is_refused_by_name(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ repository is run, and the answers are compared with those of transformers befor
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -66,7 +67,21 @@ def trace_repository(origin: Repository, folder: Path) -> Repository:
     with _quietly():
         model = _load(origin, given)
         _trace(model, folder / "onnx")
+    _state_scores(model, folder / "config.json")
     return TracedRepository(folder, origin)
+
+
+def _state_scores(model: Any, config: Path) -> None:
+    """Add the trained scale and bias to the configuration, which a pull of graphs believes."""
+    scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    if scale is None:
+        return
+    stated = json.loads(config.read_text(encoding="utf-8"))
+    stated["logit_scale"] = float(scale.detach().exp())
+    if bias is not None:
+        stated["logit_bias"] = float(bias.detach())
+    config.unlink()  # a second name of the file that was fetched, which must stay as it is
+    config.write_text(json.dumps(stated), encoding="utf-8")
 
 
 def _link(source: Path, target: Path) -> None:
