@@ -73,7 +73,7 @@ sys.path.insert(0, sys.argv[2])
 from tests.serving.conftest import FakeEncoder
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
-from twinlens.serving.routes.collections import build_routers
+from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 

@@ -207,7 +207,7 @@ def test_upserts_that_leave_too_much_unindexed_start_a_build(
     assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
     jobs = client.get("/jobs").json()["data"]
     assert [job["kind"] for job in jobs] == ["collection"]
-    assert wait(client, jobs[0])["result"]["segments"] == ["sq8"]
+    assert wait(client, jobs[0])["result"]["segments"] in (["ivf-rabitq4"], ["sq8"])  # by the CPU
     item["id"] = "later"
     assert client.post("/collections/c/items", json={"items": [item]}).status_code == 200
     assert len(client.get("/jobs").json()["data"]) == 1  # few rows are unindexed now
