@@ -29,12 +29,16 @@ def exchange(server: object, *segments: bytes, pause: float = 0.05) -> list[Answ
 
 
 def read_all(sock: socket.socket, patience: float) -> bytes:
-    """Return what comes until the connection ends, or is silent for so long."""
-    sock.settimeout(patience)
+    """Return what comes until the connection ends, or is silent for so long after its answer.
+
+    The answer itself may take longer: a busy machine is no silent server.
+    """
+    sock.settimeout(max(patience, 3.0))
     data = b""
     try:
         while chunk := sock.recv(65536):
             data += chunk
+            sock.settimeout(patience)
     except OSError:
         pass
     return data
