@@ -1,7 +1,9 @@
 """An exported ViT-B-32 (random weights) beside torch eager and beside text padded to the context.
 
-One thread, CPU seconds, all contenders in turn in one process. The bundle is exported once and kept
-under `build/benchmarks`. The tokenizer's bar is measured here too, by the code of its own script.
+One thread, CPU seconds, all contenders in turn in one process, and with them the machine's own
+matrix peak: a rate depends on the processor, its share of the peak much less. The bundle is
+exported once and kept under `build/benchmarks`. The tokenizer's bar is measured here too, by the
+code of its own script.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
+from peak import count_operations, find_peaks, peak_calls
 from report import Report, parse_arguments, time_interleaved
 from tokenizer import measure_speed, open_ours
 
@@ -111,9 +114,15 @@ def measure_towers(report: Report, model: Any, rounds: int) -> None:
         "text: bundle fp32, cut": lambda: fp32.encode_tokens(cut),
         "text: bundle int8, cut": lambda: int8.encode_tokens(cut),
     }
-    times = time_interleaved(calls, rounds)
+    times = time_interleaved({**calls, **peak_calls(("fp32", "int8"))}, rounds)
+    peaks = find_peaks(times)
+    operations = count_operations(encode_in_torch) / IMAGES
     rows = {name: call() for name, call in calls.items()}
-    for name, seconds in times.items():
+    for precision, peak in peaks.items():
+        report.row(contender=f"peak: {precision} product", gflops=peak / 1e9)
+    for name in calls:
+        seconds = times[name]
+        gflops = IMAGES * operations / seconds / 1e9 if name.startswith("image") else ""
         first = next(other for other in calls if other.split(":")[0] == name.split(":")[0])
         count = len(rows[name])
         cosines = (rows[name].astype(np.float64) * rows[first]).sum(1)
@@ -124,8 +133,12 @@ def measure_towers(report: Report, model: Any, rounds: int) -> None:
             ratio=times[first] / seconds,
             max_difference=float(np.abs(rows[name] - rows[first]).max()),
             cosine=float(cosines.min()),
+            gflops=gflops,
         )
     add_bars(report, times, rows)
+    for precision, least in (("fp32", 0.80), ("int8", 0.45)):
+        share = IMAGES * operations / times[f"image: bundle {precision}"] / peaks[precision]
+        report.bar(f"image_{precision}_share_of_peak", share, least, share >= least)
 
 
 def add_bars(report: Report, times: dict[str, float], rows: dict[str, NDArray[Any]]) -> None:
