@@ -22,8 +22,10 @@ from drills.stage import Answer, Connection, Server, percentile, split_cpus
 from report import Report, parse_arguments, time_interleaved
 
 import twinlens
-from recipes.builtin.photographs.evaluation import Measured
 from twinlens.bundle.encoder import Encoder
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from recipes.builtin.photographs.evaluation import Measured
 
 BATCHES = (1, 8, 32)
 WORDS = ["red heart", "Hund", "ein Bild von einem Hund", "赤いハート", "a photo of a blue shirt"]

@@ -65,6 +65,15 @@ def test_a_broken_benchmark_costs_only_its_own_rows(
     assert "did not finish: broken" in out
 
 
+@pytest.mark.parametrize("name", ["builtin", "tokenizer"])
+def test_a_script_that_uses_the_repository_runs_by_its_path_alone(
+    name: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_benchmark_answers_with_a_report() -> None:
     for path in FOLDER.glob("*.py"):
         text = path.read_text(encoding="utf-8")
