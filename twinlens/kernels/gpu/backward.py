@@ -129,10 +129,7 @@ class _Filler:
         piece = self.g[: rows.stop - rows.start, : columns.stop - columns.start]
         if self.backward.kept is not None:
             self._fill_from_kept(piece, rows, columns)
-        else:
-            self._fill_by_product(piece, rows, columns, underflowed=False)
-        if not self.backward.sigmoid:
-            self._fill_by_product(piece, rows, columns, underflowed=True)
+        self._fill_by_product(piece, rows, columns)
         return piece
 
     def sums(self) -> tuple[Tensor, Tensor]:
@@ -144,9 +141,7 @@ class _Filler:
         tiles = triton.cdiv(height, self.tile.BM) * triton.cdiv(width, self.tile.BN)
         return int(min(tiles, self.launch.processors * self.tile.blocks))
 
-    def _fill_by_product(
-        self, piece: Tensor, rows: slice, columns: slice, *, underflowed: bool
-    ) -> None:
+    def _fill_by_product(self, piece: Tensor, rows: slice, columns: slice) -> None:
         c, tile = self.backward, self.tile
         x, y = c.problem.x, c.problem.y
         gradient_chunk_kernel[(self._programs(*piece.shape),)](
@@ -155,8 +150,7 @@ class _Filler:
             rows.start, rows.stop, columns.start, columns.stop, *size_arguments(x, y),
             piece.stride(0), c.problem.pairs.offset, c.problem.pairs.own_key_columns,
             GROUP=GROUP, EVEN_K=x.raw.shape[1] % tile.BK == 0, TMA=self.tma, PARTS=tile.parts,
-            SIGMOID=c.sigmoid,
-            UNDERFLOWED=underflowed,
+            SIGMOID=c.sigmoid, KEPT=c.kept is not None,
             **mask_constants(c.problem), **self.launch.options(tile, x.raw),
         )  # fmt: skip
 

@@ -26,10 +26,10 @@ from twinlens.kernels.gpu.tiles import (
 @triton.jit
 def softmax_gradient_tile(
     z, i, j, gain_i_ptr, gain_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
-    rows, columns, UNDERFLOWED: tl.constexpr,
+    rows, columns, underflowed,
 ):  # fmt: skip
     """Return share * probability, over both directions, for a tile of shifted logits z."""
-    if not UNDERFLOWED:
+    if not underflowed:
         gain_i = tl.load(gain_i_ptr + i, mask=i < rows, other=0.0)
         gain_j = tl.load(gain_j_ptr + j, mask=j < columns, other=0.0)
         g = tl.exp2(z) * (gain_i[:, None] + gain_j[None, :])
@@ -49,7 +49,7 @@ def softmax_gradient_tile(
 def gradient_tile(
     z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
     share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
-    n, m, rows, columns, offset, own_key_columns, UNDERFLOWED: tl.constexpr,
+    n, m, rows, columns, offset, own_key_columns, underflowed,
     PLAIN: tl.constexpr, SIGMOID: tl.constexpr, LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr,
     OWN_KEYS: tl.constexpr, SWAP: tl.constexpr,
 ):  # fmt: skip
@@ -79,7 +79,7 @@ def gradient_tile(
     else:
         g = softmax_gradient_tile(
             z, i, j, gain_i_ptr, gain_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
-            rows, columns, UNDERFLOWED,
+            rows, columns, underflowed,
         )  # fmt: skip
         value = g
         if not PLAIN:
@@ -95,9 +95,9 @@ def finish_tile(
     dots, g_desc, top, side, rx, row_shift, ry_ptr, g_ptr,
     gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
     row_label_ptr, column_label_ptr,
-    boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
+    boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns, underflowed,
     BM: tl.constexpr, BN: tl.constexpr, TMA: tl.constexpr, PARTS: tl.constexpr,
-    UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
+    PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
 ):  # fmt: skip
     """Turn a tile of products into G and write it; return its rows' sums of value and G.
@@ -111,16 +111,16 @@ def finish_tile(
             gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
             share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
             boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
-            BM, BN // 2, TMA, PARTS // 2,
-            UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+            underflowed, BM, BN // 2, TMA, PARTS // 2,
+            PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
         )  # fmt: skip
         value_east, total_east = finish_tile(
             east, g_desc, top, side + BN // 2, rx, row_shift, ry_ptr, g_ptr,
             gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
             share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
             boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
-            BM, BN // 2, TMA, PARTS // 2,
-            UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+            underflowed, BM, BN // 2, TMA, PARTS // 2,
+            PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
         )  # fmt: skip
         value_sum, total_sum = value_west + value_east, total_west + total_east
     else:
@@ -130,7 +130,7 @@ def finish_tile(
         value, g = gradient_tile(
             z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
             share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
-            last, right, n, m, offset, own_key_columns, UNDERFLOWED,
+            last, right, n, m, offset, own_key_columns, underflowed,
             PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, False,
         )  # fmt: skip
         if g_ptr.dtype.element_ty == tl.float16:
@@ -154,9 +154,9 @@ def write_tile(
     gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr, share_i_ptr, share_j_ptr,
     row_label_ptr, column_label_ptr,
     boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
-    offset, own_key_columns,
+    offset, own_key_columns, underflowed,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
-    PARTS: tl.constexpr, UNDERFLOWED: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
+    PARTS: tl.constexpr, PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -178,7 +178,7 @@ def write_tile(
         gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
         share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
         boost_ptr, first, last, left, right, n, m, stride_g, offset, own_key_columns,
-        BM, BN, TMA, PARTS, UNDERFLOWED, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
+        underflowed, BM, BN, TMA, PARTS, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS,
     )  # fmt: skip
 
 
@@ -191,15 +191,14 @@ def gradient_chunk_kernel(
     offset, own_key_columns,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
     EVEN_K: tl.constexpr, TMA: tl.constexpr, PARTS: tl.constexpr,
-    SIGMOID: tl.constexpr, UNDERFLOWED: tl.constexpr,
+    SIGMOID: tl.constexpr, KEPT: tl.constexpr,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write G for rows first..last and columns left..right, in g's own type; float16 times boost.
 
     The sigmoid adds up value (P, BM) and total (P, BM), G's sum, a line for each of P programs.
-    Of the two variants that are launched, UNDERFLOWED does nothing unless a row underflowed, and
-    the other nothing if one did.
+    KEPT: the terms were kept, and this does nothing unless a row underflowed.
 
     A program makes every P-th tile. Tiles go in groups of GROUP bands, so that neighbours in time
     share rows and columns in L2. Plain tiles, nearly all, have a branch without masks: registers
@@ -207,7 +206,8 @@ def gradient_chunk_kernel(
     """
     bands, across = tl.cdiv(last - first, BM), tl.cdiv(right - left, BN)
     tiles = bands * across
-    if (tl.load(underflowed_ptr) > 0) != UNDERFLOWED:
+    underflowed = tl.load(underflowed_ptr) > 0
+    if KEPT and not underflowed:
         tiles = 0
     x_desc, y_desc, g_desc = x_ptr, y_ptr, g_ptr
     if TMA:
@@ -227,15 +227,15 @@ def gradient_chunk_kernel(
         special = special | (left + side + BN > right)
         if OWN_KEYS:
             special = special | (left + side < own_key_columns)
-        if (LABELS or UNDERFLOWED) or special:
+        if LABELS or (special | underflowed):
             value, total = write_tile(
                 x_desc, y_desc, g_desc, top, side,
                 x_ptr, y_ptr, rx_ptr, ry_ptr, factor_ptr, shift_ptr, g_ptr,
                 gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
                 share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
                 boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
-                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA, PARTS,
-                UNDERFLOWED, False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
+                offset, own_key_columns, underflowed, BM, BN, BK, EVEN_K, TMA, PARTS,
+                False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
             )  # fmt: skip
         else:
             value, total = write_tile(
@@ -244,8 +244,8 @@ def gradient_chunk_kernel(
                 gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
                 share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
                 boost_ptr, first, last, left, right, n, m, d, stride_x, stride_y, stride_g,
-                offset, own_key_columns, BM, BN, BK, EVEN_K, TMA, PARTS,
-                False, True, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
+                offset, own_key_columns, False, BM, BN, BK, EVEN_K, TMA, PARTS,
+                True, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, UP, PRECISION,
             )  # fmt: skip
         if SIGMOID:
             values += value

@@ -45,20 +45,12 @@ def gradient_rows_kernel(
         )  # fmt: skip
         ry = tl.load(ry_ptr + j, mask=j < columns, other=0.0)
         z = logit_tile(dots, rx, ry, row_shift)
-        if tl.load(underflowed_ptr) > 0:
-            value, g = gradient_tile(
-                z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-                share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
-                n, m, rows, columns, offset, own_key_columns, True,
-                False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
-            )  # fmt: skip
-        else:
-            value, g = gradient_tile(
-                z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
-                share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
-                n, m, rows, columns, offset, own_key_columns, False,
-                False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
-            )  # fmt: skip
+        value, g = gradient_tile(
+            z, i, j, gain_i_ptr, gain_j_ptr, pull_i_ptr, pull_j_ptr, log_i_ptr, log_j_ptr,
+            share_i_ptr, share_j_ptr, row_label_ptr, column_label_ptr,
+            n, m, rows, columns, offset, own_key_columns, tl.load(underflowed_ptr) > 0,
+            False, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
+        )  # fmt: skip
         if SIGMOID:
             values += tl.sum(value, 1)
             totals += tl.sum(g, 1)
