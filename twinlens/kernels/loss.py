@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from twinlens.errors import InputError
-from twinlens.kernels import ops
+from twinlens.kernels import eager, ops
 from twinlens.kernels.contrastive import Memory
 from twinlens.kernels.pairs import Pairs
 
@@ -68,13 +68,18 @@ def contrastive_loss(
     value: Tensor
     if kind == "sigmoid":
         bias = _scalar(0.0 if bias is None else bias, x)
+    differentiates = _differentiates(*(t for t in (x, y, scale, bias) if isinstance(t, Tensor)))
+    few = ops.takes_few_launches(engine, x, pairs) and not torch.compiler.is_compiling()
+    if few and differentiates:
+        value = eager.contrast(x, y, scale, bias, pairs, symmetric, engine, memory)
+    elif bias is not None:
         value, *_ = ops.sigmoid_contrast(
             x, y, scale, bias, *masks, pairs.weigh_positives, engine, memory,
-            _differentiates(x, y, scale, bias), y.requires_grad,
+            differentiates, y.requires_grad,
         )  # fmt: skip
     else:
         value, *_ = ops.softmax_contrast(
-            x, y, scale, *masks, symmetric, engine, memory, _differentiates(x, y, scale)
+            x, y, scale, *masks, symmetric, engine, memory, differentiates
         )
     return value
 

@@ -51,15 +51,19 @@ def softmax_contrast(
     The last is empty unless terms are kept.
     """
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
+    keep = differentiate and keeps_terms(engine, x, y, pairs, memory)
+    if takes_few_launches(engine, x, pairs):
+        loss, state, terms = _steps().compute_softmax(
+            x, y, scale, _steps().Setting(pairs, symmetric, memory), keep=keep
+        )
+        return loss, state, state.new_empty(0), _kept_or_none(engine, x, terms)
     problem = _build_problem(x, y, scale, pairs, memory, bits=True, symmetric=symmetric)
     shares, pull = contrastive.compute_weights(problem)
     chosen = choose_engine(engine, x)
-    keep = differentiate and _keeps(engine, x, y, pairs, memory)
     sums = chosen.softmax_sums(problem, shares, keep=keep)
     attraction = positives.attraction(problem, pull, chosen)
     loss = contrastive.softmax_loss(sums.lse, shares, attraction, problem.factor)
-    kept = _kept_type(engine, x, 0, 0) if sums.kept is None else sums.kept
-    return loss, sums.lse.rows, sums.lse.columns, kept
+    return loss, sums.lse.rows, sums.lse.columns, _kept_or_none(engine, x, sums.kept)
 
 
 @torch.library.custom_op("twinlens::softmax_contrast_backward", mutates_args=())
@@ -83,6 +87,11 @@ def softmax_contrast_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients by x, y (empty unless needed) and scale."""
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
+    if takes_few_launches(engine, x, pairs):
+        setting = _steps().Setting(pairs, symmetric, memory, needs_y)
+        terms = kept if kept.numel() else None
+        done = _steps().differentiate_softmax(upstream, x, y, scale, row_lse, terms, setting)
+        return done
     problem = _build_problem(
         x, y, scale, pairs, memory, bits=True, symmetric=symmetric, needs_y=needs_y
     )
@@ -118,6 +127,9 @@ def sigmoid_contrast(
     needed are empty.
     """
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns, weigh_positives)
+    if differentiate and takes_few_launches(engine, x, pairs):
+        setting = _steps().Setting(pairs, False, memory, needs_y, sigmoid=True)
+        return _steps().compute_sigmoid(x, y, scale, bias, setting, saved_type(x))
     problem = _build_problem(x, y, scale, pairs, memory, bits=False, needs_y=needs_y)
     wide, chosen = problem.factor.dtype, choose_engine(engine, x)
     pull = contrastive.sigmoid_pull(problem)
@@ -144,6 +156,19 @@ def choose_engine(name: str, x: Tensor) -> Engine:
     from twinlens.kernels.gpu.engine import TritonEngine
 
     return TritonEngine()
+
+
+def takes_few_launches(engine: str, x: Tensor, pairs: Pairs) -> bool:
+    """Tell whether the Triton engine has a whole step for these, in few launches."""
+    if not _names_triton(engine, x) or importlib.util.find_spec("triton") is None:
+        return False
+    return bool(_steps().suits(x, pairs))
+
+
+def _steps() -> Any:
+    from twinlens.kernels.gpu import diagonal
+
+    return diagonal
 
 
 def check_memory(memory: str) -> None:
@@ -178,7 +203,7 @@ def _build_problem(
     return Problem(a, b, factor, pairs, symmetric, needs_y, memory=memory)
 
 
-def _keeps(engine: str, x: Tensor, y: Tensor, pairs: Pairs, memory: Any) -> bool:
+def keeps_terms(engine: str, x: Tensor, y: Tensor, pairs: Pairs, memory: Any) -> bool:
     size = _kept_type(engine, x, 0, 0).element_size()
     return contrastive.keeps_terms(memory, len(x), len(y), size, pairs)
 
@@ -187,6 +212,10 @@ def _kept_type(engine: str, x: Tensor, n: int, m: int) -> Tensor:
     """Return an empty (n, m) of the type in which the engine keeps terms."""
     halves = _names_triton(engine, x) and x.element_size() == 2
     return x.new_empty(n, m, dtype=torch.bfloat16 if halves else _wide(x))
+
+
+def _kept_or_none(engine: str, x: Tensor, kept: Tensor | None) -> Tensor:
+    return _kept_type(engine, x, 0, 0) if kept is None else kept
 
 
 def saved_type(x: Tensor) -> torch.dtype:
@@ -222,7 +251,10 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     lse = [t.new_empty(len(t), dtype=torch.float64) for t in (x, y)]
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    keep = differentiate and _keeps(engine, x, y, pairs, memory)
+    if takes_few_launches(engine, x, pairs):
+        length = _steps().state_length(len(x), len(y))
+        lse = [x.new_empty(k, dtype=torch.float32) for k in (length, 0)]
+    keep = differentiate and keeps_terms(engine, x, y, pairs, memory)
     kept = _kept_type(engine, x, *((len(x), len(y)) if keep else (0, 0)))
     return x.new_empty((), dtype=_wide(x)), lse[0], lse[1], kept
 
@@ -281,13 +313,17 @@ def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 def _sigmoid_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if upstream is None:
         return (None,) * 14
-    gradients = [
+    return *multiply_saved(ctx, upstream), *([None] * 10)
+
+
+def multiply_saved(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
+    """Return the gradients that a sigmoid's forward saved, times what comes from above."""
+    return [
         (upstream * g).to(dtype) if needed and g.numel() else None
         for needed, g, dtype in zip(
             ctx.needs_input_grad[:4], ctx.saved_tensors, ctx.types, strict=True
         )
     ]
-    return *gradients, *([None] * 10)
 
 
 softmax_contrast.register_autograd(_softmax_backward, setup_context=_keep_softmax)

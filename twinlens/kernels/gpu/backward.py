@@ -24,7 +24,7 @@ from twinlens.kernels.gpu.launch import (
     side_arguments,
     size_arguments,
 )
-from twinlens.kernels.gpu.linear import unit_rows
+from twinlens.kernels.gpu.linear import unit_rows, units
 from twinlens.kernels.gpu.products import choose_piece, multiply
 from twinlens.kernels.gpu.tile_table import KernelName
 
@@ -62,25 +62,28 @@ class Backward:
     kept: Tensor | None = None
     own: Tensor | None = None  # the positives' logits, beside kept terms
 
-    def by_pieces(self, emit: Emit, chunk_bytes: int) -> SigmoidPass:
-        """Write G a piece at a time; two matrix products use each piece."""
+    def by_pieces(self, emit: Emit, chunk_bytes: int) -> tuple[Tensor, Tensor]:
+        """Write G a piece at a time; two matrix products use each piece.
+
+        Emit boosted G y, return boosted G^T x, and the sigmoid's sums (2, P, BM): of its value's
+        terms in bits, and of G.
+        """
         x, y = self.problem.x, self.problem.y
         height, width = choose_piece(len(x), len(y), chunk_bytes, x.raw.element_size())
         g = x.raw.new_empty(height, width)
-        unit_y = unit_rows(y)
+        unit_x, unit_y = units(x, y) if height >= len(x) else (None, unit_rows(y))
         dy = x.inverse_norm.new_empty(len(y) if self.problem.needs_y else 0, x.raw.shape[1])
         filler = _Filler(self, g)
         for rows in blocks(len(x), height):
             dx = x.inverse_norm.new_empty(rows.stop - rows.start, x.raw.shape[1])
-            unit_x = unit_rows(x, rows)
+            own = unit_rows(x, rows) if unit_x is None else unit_x
             for columns in blocks(len(y), width):
                 piece = filler.fill(rows, columns)
                 multiply(dx, piece, unit_y[columns], add=columns.start > 0)
                 if self.problem.needs_y:
-                    multiply(dy[columns], piece.T, unit_x, add=rows.start > 0)
-            emit(rows, _unboost(dx, self.boost, self.problem))
-        value, total = filler.sums()
-        return SigmoidPass(value, _unboost(dy, self.boost, self.problem), total)
+                    multiply(dy[columns], piece.T, own, add=rows.start > 0)
+            emit(rows, dx)
+        return dy, filler.lines
 
     def by_registers(self, emit: Emit) -> SigmoidPass:
         """Compute each side's gradient without ever writing G."""
@@ -106,7 +109,7 @@ class Backward:
             SWAP=swap, **mask_constants(problem), **launch.options(tile, x.raw),
         )  # fmt: skip
         value, total = values.double().sum() * math.log(2), totals.double().sum()
-        return _unboost(dx, self.boost, problem), value.float(), total.float()
+        return unboost(dx, self.boost, problem), value.float(), total.float()
 
 
 class _Filler:
@@ -122,7 +125,8 @@ class _Filler:
         if self.tma:
             provide_descriptor_memory()
         lines = self._programs(g.shape[0], g.shape[1]) if backward.sigmoid else 1
-        self.lines = x.inverse_norm.new_zeros(2, lines, self.tile.BM)
+        shape = (2, lines, self.tile.BM)  # a softmax only points there
+        self.lines = x.inverse_norm.new_zeros(shape) if backward.sigmoid else g.new_empty(shape)
 
     def fill(self, rows: slice, columns: slice) -> Tensor:
         """Return G of these rows and columns, in the buffer."""
@@ -131,11 +135,6 @@ class _Filler:
             self._fill_from_kept(piece, rows, columns)
         self._fill_by_product(piece, rows, columns)
         return piece
-
-    def sums(self) -> tuple[Tensor, Tensor]:
-        """Return the sum of the value's terms and of G over all pieces: the sigmoid's alone."""
-        in_bits, total = self.lines.double().sum((1, 2))
-        return (in_bits * math.log(2)).float(), total.float()
 
     def _programs(self, height: int, width: int) -> int:
         tiles = triton.cdiv(height, self.tile.BM) * triton.cdiv(width, self.tile.BN)
@@ -166,5 +165,6 @@ class _Filler:
         )  # fmt: skip
 
 
-def _unboost(gradient: Tensor, boost: Tensor, problem: Problem) -> Tensor:
+def unboost(gradient: Tensor, boost: Tensor, problem: Problem) -> Tensor:
+    """Undo the boost of a float16 G, in place."""
     return gradient.div_(boost) if problem.x.raw.dtype == torch.float16 else gradient

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from twinlens.kernels import contrastive
 from twinlens.kernels.contrastive import LOG2_E, Emit, PerSide, Problem, Side, SigmoidPass, Sums
-from twinlens.kernels.gpu.backward import Backward, Weights
+from twinlens.kernels.gpu.backward import Backward, Weights, unboost
 from twinlens.kernels.gpu.launch import (
     Launch,
     are_aligned,
@@ -53,8 +53,8 @@ class TritonEngine:
     def softmax_sums(self, problem: Problem, shares: PerSide, *, keep: bool = False) -> Sums:
         """Return the log-sum-exps; see `contrastive.Engine`."""
         shift = contrastive.find_shift(problem.factor)
-        kept = _allocate_kept(problem) if keep else None
-        rows, columns = self._sweep(problem, shift, sigmoid=False, kept=kept)
+        kept = allocate_kept(problem) if keep else None
+        rows, columns = self.sweep(problem, shift, sigmoid=False, kept=kept)
         if problem.row_group is not None:
             columns = problem.row_group.sum(columns.sum(0))[None]
         by_rows, flags = compute_lse(rows, shift, shares.rows, len(problem.y))
@@ -82,14 +82,14 @@ class TritonEngine:
         own = None if sums.kept is None else self.own_cosines(problem) * problem.factor
         backward = Backward(
             problem, problem.factor, shift, weights, underflowed, boost, False,
-            self._takes_tma(problem), sums.kept, own,
+            self.takes_tma(problem), sums.kept, own,
         )  # fmt: skip
         return self._run(backward, emit).by_y
 
     def sigmoid_total(self, problem: Problem, bias: Tensor, pull: PerSide) -> Tensor:
         """Return the sum of softplus; see `contrastive.Engine`."""
         in_bits = replace(problem, factor=problem.factor * LOG2_E)
-        rows, _ = self._sweep(in_bits, bias * LOG2_E, sigmoid=True, pull=pull)
+        rows, _ = self.sweep(in_bits, bias * LOG2_E, sigmoid=True, pull=pull)
         return (rows.double().sum() * math.log(2)).float()
 
     def sigmoid_pass(
@@ -102,7 +102,7 @@ class TritonEngine:
         flag = torch.zeros((), dtype=torch.int32, device=unused.device)
         halves = problem.x.raw.dtype == torch.float16
         boost = unused.new_full((), HALF_BOOST if halves else 1.0)
-        tma = self._takes_tma(problem)
+        tma = self.takes_tma(problem)
         factor, shift = problem.factor * LOG2_E, bias * LOG2_E
         return self._run(Backward(problem, factor, shift, weights, flag, boost, True, tma), emit)
 
@@ -120,21 +120,30 @@ class TritonEngine:
         problem = backward.problem
         if self.chunk_bytes == 0 and problem.x.raw.shape[1] <= 256:
             return backward.by_registers(emit)
-        return backward.by_pieces(emit, self.chunk_bytes or CHUNK_BYTES[problem.memory])
 
-    def _takes_tma(self, problem: Problem) -> bool:
+        def emit_unboosted(rows: slice, dx: Tensor) -> None:
+            emit(rows, unboost(dx, backward.boost, problem))
+
+        size = self.chunk_bytes or CHUNK_BYTES[problem.memory]
+        dy, lines = backward.by_pieces(emit_unboosted, size)
+        in_bits, total = lines.double().sum((1, 2))
+        value = (in_bits * math.log(2)).float()
+        return SigmoidPass(value, unboost(dy, backward.boost, problem), total.float())
+
+    def takes_tma(self, problem: Problem) -> bool:
+        """Tell whether tiles are read by the tensor memory accelerator."""
         if self.use_tma is not None:
             return self.use_tma
         return can_use_tma(Launch.on(problem.x.raw.device), problem.x.raw, problem.y.raw)
 
-    def _sweep(
+    def sweep(
         self, problem: Problem, shift: Tensor, *, sigmoid: bool, kept: Tensor | None = None,
         pull: PerSide | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return lines of sums over rows (S, n) and columns (P, m), the latter if asked for."""
         x, y = problem.x, problem.y
         launch = Launch.on(x.raw.device)
-        tma = self._takes_tma(problem) and (kept is None or are_aligned(kept, kept))
+        tma = self.takes_tma(problem) and (kept is None or are_aligned(kept, kept))
         if tma:
             provide_descriptor_memory()
         by_tma: KernelName = "sweep_tma" if kept is None else "kept_tma"
@@ -144,7 +153,7 @@ class TritonEngine:
         splits = max(1, min(room // programs, triton.cdiv(len(y), tile.BN)))
         columns = problem.symmetric and not sigmoid
         row_sums = x.inverse_norm.new_empty(splits, len(x))
-        column_sums = x.inverse_norm.new_zeros(programs, len(y) if columns else 1)
+        column_sums = x.inverse_norm.new_empty(programs, len(y) if columns else 1)
         terms = row_sums if kept is None else kept
         weights = PerSide(row_sums, row_sums) if pull is None else pull
         sweep_kernel[(programs, splits)](
@@ -175,7 +184,7 @@ class TritonEngine:
         )  # fmt: skip
 
 
-def _allocate_kept(problem: Problem) -> Tensor:
+def allocate_kept(problem: Problem) -> Tensor:
     """Return room for the terms, in bfloat16 for 16-bit embeddings: float16 has not their range."""
     x = problem.x
     halves = x.raw.element_size() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class Launch:
     processors: int
 
     @staticmethod
+    @functools.cache
     def on(device: torch.device) -> Launch:
         """Return the settings for a device; the CPU means the interpreter."""
         if device.type != "cuda":

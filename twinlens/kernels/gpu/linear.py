@@ -11,6 +11,7 @@ from torch import Tensor
 
 from twinlens.kernels import contrastive, positives
 from twinlens.kernels.contrastive import PerSide, Problem, Side
+from twinlens.kernels.gpu.ends import units_kernel
 from twinlens.kernels.gpu.launch import side_arguments
 from twinlens.kernels.gpu.rows import (
     gain_kernel,
@@ -66,7 +67,7 @@ def compute_own_cosines(problem: Problem) -> Tensor:
     if d > WIDEST:
         return positives.own_cosines(problem)
     out = x.inverse_norm.new_empty(len(x))
-    high, wide = _choose_tile(x.raw)
+    high, wide = choose_rows(x.raw)
     own_cosine_kernel[(triton.cdiv(len(x), high),)](
         *side_arguments(x, y), out, len(x), d, x.raw.stride(0), y.raw.stride(0),
         problem.pairs.offset, BM=high, D=wide,
@@ -80,7 +81,7 @@ def project(side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out:
     if d > WIDEST:
         return contrastive.project_rows(side, rows, unit_gradient, factor, out)
     x, norm = side.raw[rows], side.inverse_norm[rows]
-    high, wide = _choose_tile(x)
+    high, wide = choose_rows(x)
     slopes = torch.empty_like(norm)
     project_kernel[(triton.cdiv(len(x), high),)](
         x, norm, unit_gradient, factor, out, slopes, len(x), d, x.stride(0), out.stride(0),
@@ -96,12 +97,26 @@ def unit_rows(side: Side, rows: slice = slice(None)) -> Tensor:
     d = x.shape[1]
     if d > WIDEST:
         return torch.mul(x, norm[:, None], out=out)
-    high, wide = _choose_tile(x)
+    high, wide = choose_rows(x)
     unit_kernel[(triton.cdiv(len(x), high),)](x, norm, out, len(x), d, x.stride(0), BM=high, D=wide)
     return out
 
 
-def _choose_tile(x: Tensor) -> tuple[int, int]:
+def units(x: Side, y: Side) -> tuple[Tensor, Tensor]:
+    """Return both sides' unit rows, by one launch."""
+    n, m, d = len(x), len(y), x.raw.shape[1]
+    if d > WIDEST:
+        return unit_rows(x), unit_rows(y)
+    both = x.raw.new_empty(n + m, d)
+    high, wide = choose_rows(x.raw)
+    units_kernel[(triton.cdiv(n, high) + triton.cdiv(m, high),)](
+        x.raw, y.raw, x.inverse_norm, y.inverse_norm, both, n, m, d, x.raw.stride(0),
+        y.raw.stride(0), BM=high, D=wide,
+    )  # fmt: skip
+    return both[:n], both[n:]
+
+
+def choose_rows(x: Tensor) -> tuple[int, int]:
     """Return how many rows, and how wide, one program takes."""
     wide = max(16, triton.next_power_of_2(x.shape[1]))
     return (max(1, 4096 // wide) if x.is_cuda else 64), wide

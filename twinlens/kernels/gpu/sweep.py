@@ -85,8 +85,8 @@ def sweep_kernel(
 ):  # fmt: skip
     """Sum 2^(factor * cosine + shift), or the sigmoid's log2(1 + 2^-+(factor * cosine + shift)).
 
-    Grid (P, S). row_sum (S, n); column_sum (P, m) must come as zeros, and only if COLUMNS. KEEP
-    writes each term into kept (n, m) too, in its own type.
+    Grid (P, S). row_sum (S, n); column_sum (P, m) only if COLUMNS. KEEP writes each term into kept
+    (n, m) too, in its own type.
     """
     program, split = tl.program_id(0), tl.program_id(1)
     bands, columns_of = tl.cdiv(n, BM), tl.cdiv(tl.cdiv(m, BN), tl.num_programs(1))
@@ -103,13 +103,14 @@ def sweep_kernel(
         rx = tl.load(rx_ptr + i, mask=i < n, other=0.0) * factor
         row_shift = tl.where(i < n, shift, float("-inf"))
         total = tl.zeros([BM], tl.float32)
+        written = m if band > program else 0  # of this program's line, by earlier bands
         # Other threads may have stored the last band's column sums than now add to them.
         tl.debug_barrier()
         for tile in range(split * columns_of, min((split + 1) * columns_of, tl.cdiv(m, BN))):
             j = tile * BN + tl.arange(0, BN)
             if COLUMNS:  # asked for before the product, which hides how long it takes
                 line = column_sum_ptr + program.to(tl.int64) * m + j
-                before = tl.load(line, mask=j < m, other=0.0)
+                before = tl.load(line, mask=j < written, other=0.0)
             if TMA:
                 dots = product_tile_tma(
                     x_desc, y_desc, band * BM, tile * BN, d, BM, BN, BK, UP, PRECISION
@@ -154,27 +155,44 @@ def underflowed_lse_kernel(
     """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     rows = m if SWAP else n
-    columns = n if SWAP else m
     underflowed = tl.load(underflowed_ptr + i, mask=i < rows, other=0)
     if tl.max(underflowed, 0) > 0:
-        rx = tl.load(rx_ptr + i, mask=i < rows, other=0.0) * tl.load(factor_ptr)
-        top = tl.full([BM], -1e30, tl.float32)
-        total = tl.zeros([BM], tl.float32)
-        for start in range(0, columns, BN):
-            j = start + tl.arange(0, BN)
-            dots = product_tile(
-                x_ptr, y_ptr, i, j, rows, columns, d, stride_x, stride_y,
-                BM, BN, BK, EVEN_K, UP, PRECISION,
-            )  # fmt: skip
-            ry = tl.load(ry_ptr + j, mask=j < columns, other=0.0)
-            seen = is_seen(
-                i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
-                LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
-            )  # fmt: skip
-            z = tl.where(seen, dots * rx[:, None] * ry[None, :], -1e30)
-            above = tl.maximum(top, tl.max(z, 1))
-            terms = tl.where(seen, tl.exp2(z - above[:, None]), 0.0)
-            total = total * tl.exp2(top - above) + tl.sum(terms, 1)
-            top = above
-        lse = top.to(tl.float64) + tl.log2(tl.where(total > 0, total, 1.0)).to(tl.float64)
+        lse = exact_lse_tile(
+            x_ptr, y_ptr, rx_ptr, ry_ptr, tl.load(factor_ptr), row_label_ptr, column_label_ptr,
+            i, n, m, d, stride_x, stride_y, offset, own_key_columns,
+            BM, BN, BK, EVEN_K, LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP, UP, PRECISION,
+        )  # fmt: skip
         tl.store(lse_ptr + i, lse, mask=(i < rows) & (underflowed > 0))
+
+
+@triton.jit
+def exact_lse_tile(
+    x_ptr, y_ptr, rx_ptr, ry_ptr, factor, row_label_ptr, column_label_ptr,
+    i, n, m, d, stride_x, stride_y, offset, own_key_columns,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
+    LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
+    SWAP: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Return the log2-sum-exp of rows i by a running maximum: (BM,) float64."""
+    rows = m if SWAP else n
+    columns = n if SWAP else m
+    rx = tl.load(rx_ptr + i, mask=i < rows, other=0.0) * factor
+    top = tl.full([BM], -1e30, tl.float32)
+    total = tl.zeros([BM], tl.float32)
+    for start in range(0, columns, BN):
+        j = start + tl.arange(0, BN)
+        dots = product_tile(
+            x_ptr, y_ptr, i, j, rows, columns, d, stride_x, stride_y,
+            BM, BN, BK, EVEN_K, UP, PRECISION,
+        )  # fmt: skip
+        ry = tl.load(ry_ptr + j, mask=j < columns, other=0.0)
+        seen = is_seen(
+            i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
+            LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
+        )  # fmt: skip
+        z = tl.where(seen, dots * rx[:, None] * ry[None, :], -1e30)
+        above = tl.maximum(top, tl.max(z, 1))
+        terms = tl.where(seen, tl.exp2(z - above[:, None]), 0.0)
+        total = total * tl.exp2(top - above) + tl.sum(terms, 1)
+        top = above
+    return top.to(tl.float64) + tl.log2(tl.where(total > 0, total, 1.0)).to(tl.float64)

@@ -152,4 +152,5 @@ def find_tile(
     if not aligned:
         tile = _GENERIC.get((kernel, known, size), tile)
     # A step longer than the embedding would multiply zeros; the product wants at least 16.
-    return replace(tile, BK=max(16, min(tile.BK, 1 << (d - 1).bit_length())))
+    step = max(16, min(tile.BK, 1 << (d - 1).bit_length()))
+    return tile if step == tile.BK else replace(tile, BK=step)
