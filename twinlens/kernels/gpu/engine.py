@@ -58,10 +58,10 @@ class TritonEngine:
         if problem.row_group is not None:
             columns = problem.row_group.sum(columns.sum(0))[None]
         by_rows, flags = compute_lse(rows, shift, shares.rows, len(problem.y))
-        self._redo_underflowed(problem, by_rows, flags, swap=False)
+        self.redo_underflowed(problem, by_rows, flags, swap=False)
         by_columns, flags = compute_lse(columns, shift, shares.columns, len(problem.x))
         if problem.symmetric:
-            self._redo_underflowed(problem, by_columns, flags, swap=True)
+            self.redo_underflowed(problem, by_columns, flags, swap=True)
             if problem.row_group is not None:
                 # All processes see the same sums, so all ask the host here and all agree.
                 at = flags.nonzero()[:, 0]
@@ -168,7 +168,7 @@ class TritonEngine:
             column_sums = x.inverse_norm.new_zeros(1, len(y))
         return row_sums, column_sums
 
-    def _redo_underflowed(
+    def redo_underflowed(
         self, problem: Problem, lse: Tensor, underflowed: Tensor, *, swap: bool
     ) -> None:
         """Overwrite, on the device and without asking it, the lse that may have lost terms."""
