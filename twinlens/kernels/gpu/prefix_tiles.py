@@ -20,10 +20,12 @@ from twinlens.kernels.gpu.tiles import logit_tile, meets_diagonal
 @triton.jit
 def add_segment(
     acc, x_desc, y_desc, x_ptr, y_ptr, first_row, first_column, i, j, n, m, stride_x, stride_y,
-    low: tl.constexpr, high: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
+    k: tl.constexpr, WIDTHS: tl.constexpr, BK: tl.constexpr, EVEN_K: tl.constexpr,
     TMA: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add the product of the columns from low to high to the tile."""
+    """Add to the tile the product of the columns by which prefix k is longer than the one before."""
+    low: tl.constexpr = 0 if k == 0 else WIDTHS[k - 1]
+    high: tl.constexpr = WIDTHS[k]
     x_rows = x_ptr + i.to(tl.int64)[:, None] * stride_x
     y_rows = y_ptr + j.to(tl.int64)[None, :] * stride_y
     x_in, y_in = (i < n)[:, None], (j < m)[None, :]
@@ -32,13 +34,13 @@ def add_segment(
             x = x_desc.load([first_row, start])
             y = y_desc.load([first_column, start]).T
         else:
-            k = start + tl.arange(0, BK)
+            at = start + tl.arange(0, BK)
             if EVEN_K:
-                x = tl.load(x_rows + k[None, :], mask=x_in, other=0.0)
-                y = tl.load(y_rows + k[:, None], mask=y_in, other=0.0)
+                x = tl.load(x_rows + at[None, :], mask=x_in, other=0.0)
+                y = tl.load(y_rows + at[:, None], mask=y_in, other=0.0)
             else:
-                x = tl.load(x_rows + k[None, :], mask=x_in & (k < high)[None, :], other=0.0)
-                y = tl.load(y_rows + k[:, None], mask=y_in & (k < high)[:, None], other=0.0)
+                x = tl.load(x_rows + at[None, :], mask=x_in & (at < high)[None, :], other=0.0)
+                y = tl.load(y_rows + at[:, None], mask=y_in & (at < high)[:, None], other=0.0)
         if UP:
             x, y = x.to(tl.float32), y.to(tl.float32)
         acc = tl.dot(x, y, acc, input_precision=PRECISION)
@@ -81,10 +83,9 @@ def prefix_sweep_kernel(
             j = tile * BN + tl.arange(0, BN)
             dots = tl.zeros([BM, BN], tl.float32)
             for k in tl.static_range(COUNT):
-                low: tl.constexpr = 0 if k == 0 else WIDTHS[k - 1]
                 dots = add_segment(
                     dots, x_desc, y_desc, x_ptr, y_ptr, band * BM, tile * BN, i, j, n, m,
-                    stride_x, stride_y, low, WIDTHS[k], BK, EVEN_K, TMA, UP, PRECISION,
+                    stride_x, stride_y, k, WIDTHS, BK, EVEN_K, TMA, UP, PRECISION,
                 )  # fmt: skip
                 rx = tl.load(rx_ptr + k * n + i, mask=i < n, other=0.0) * factor
                 ry = tl.load(ry_ptr + k * m + j, mask=j < m, other=0.0)
@@ -120,11 +121,10 @@ def write_prefixes(
     A segment's G is the sum of those of all prefixes that hold it, each times how much longer the
     unit rows of its prefix are than those of the whole.
     """
-    low: tl.constexpr = 0 if k == 0 else WIDTHS[k - 1]
     i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
     dots = add_segment(
         dots, x_desc, y_desc, x_ptr, y_ptr, first + top, left + side, i, j, n, m,
-        stride_x, stride_y, low, WIDTHS[k], BK, EVEN_K, TMA, UP, PRECISION,
+        stride_x, stride_y, k, WIDTHS, BK, EVEN_K, TMA, UP, PRECISION,
     )  # fmt: skip
     rx = tl.load(rx_ptr + k * n + i, mask=i < n, other=0.0)
     ry = tl.load(ry_ptr + k * m + j, mask=j < m, other=0.0)
