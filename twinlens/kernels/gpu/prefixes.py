@@ -6,6 +6,7 @@ piece of one loss.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -89,11 +90,12 @@ def _sweep(prefixes: Prefixes, shift: Tensor) -> tuple[Tensor, Tensor]:
     rows = problem.x.inverse_norm.new_empty(count, splits, n)
     columns = rows.new_empty(count, programs, m) if problem.symmetric else rows.new_zeros(count, 1, m)
     prefix_sweep_kernel[(programs, splits)](
-        prefixes.x, prefixes.y, prefixes.norms.rows, prefixes.norms.columns, problem.factor, shift,
-        rows, columns, rows, rows, *label_arguments(problem), n, m,
+        prefixes.x, prefixes.y, _place_ends(prefixes.widths, prefixes.x.device),
+        prefixes.norms.rows, prefixes.norms.columns, problem.factor, shift,
+        rows, columns, rows, rows, *label_arguments(problem), count, n, m, prefixes.x.shape[1],
         prefixes.x.stride(0), prefixes.y.stride(0), problem.pairs.offset,
         problem.pairs.own_key_columns, LINES=triton.next_power_of_2(count),
-        SIGMOID=False, COLUMNS=problem.symmetric, **constants,
+        COLUMNS=problem.symmetric, **constants,
     )  # fmt: skip
     return rows, columns
 
@@ -157,11 +159,11 @@ class _Filler:
         pointers = [t for side in work.vectors for t in (side.rows, side.columns)]
         factor = problem.factor * LOG2_E if work.sigmoid else problem.factor
         prefix_gradient_kernel[(self._programs(high, wide),)](
-            prefixes.x, prefixes.y, prefixes.norms.rows, prefixes.norms.columns,
-            factor, work.shift, self.g, by_rows, by_columns,
+            prefixes.x, prefixes.y, _place_ends(prefixes.widths, prefixes.x.device),
+            prefixes.norms.rows, prefixes.norms.columns, factor, work.shift, self.g, by_rows, by_columns,
             *self.lines, *pointers, work.underflowed, *label_arguments(problem), self.weights,
-            rows.start, rows.stop, columns.start, columns.stop, len(prefixes.x), len(prefixes.y),
-            prefixes.x.stride(0), prefixes.y.stride(0), self.g.stride(1), self.g.stride(0),
+            rows.start, rows.stop, columns.start, columns.stop, count,
+            len(prefixes.x), len(prefixes.y), prefixes.x.shape[1], prefixes.x.stride(0), prefixes.y.stride(0), self.g.stride(1), self.g.stride(0),
             problem.pairs.offset, problem.pairs.own_key_columns,
             GROUP=GROUP, SIGMOID=work.sigmoid, **self.constants,
         )  # fmt: skip
@@ -185,10 +187,15 @@ def _choose(prefixes: Prefixes, kernel: Any) -> tuple[Launch, Tile, dict[str, An
     if tma:
         provide_descriptor_memory()
     constants = {
-        "EVEN_K": even, "TMA": tma, "WIDTHS": prefixes.widths, "COUNT": len(prefixes.widths),
-        **mask_constants(prefixes.whole), **launch.options(tile, x),
+        "EVEN_K": even, "TMA": tma, **mask_constants(prefixes.whole), **launch.options(tile, x),
     }  # fmt: skip
     return launch, tile, constants
+
+
+@functools.cache
+def _place_ends(widths: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the widths on the device; copied once, so that later steps may be captured."""
+    return torch.tensor(widths, dtype=torch.int32, device=device)
 
 
 def _stack(sides: list[PerSide]) -> PerSide:
