@@ -5,6 +5,7 @@
     python benchmarks/kernels_gpu.py --tune --write     candidates' times, winners into the tables
     TRITON_INTERPRET=1 python benchmarks/kernels_gpu.py --dry-run      the same code, tiny, on a CPU
 
+`--only PART ...` times some parts alone, and `--markdown` then renews their rows alone.
 `--sanitizer` runs correctness again under compute-sanitizer. The parts lie in `gpu/`.
 """
 
@@ -25,14 +26,25 @@ from pathlib import Path
 
 import torch
 import triton
-from gpu.inference import check_inference, check_library, time_inference
-from gpu.losses import check_losses, time_losses
+from gpu.inference import check_inference, check_library, time_top_k, time_zero_shot
+from gpu.losses import (
+    check_losses,
+    time_clip,
+    time_huge_batch,
+    time_lse,
+    time_memory,
+    time_prefixes,
+    time_sigmoid,
+)
+from gpu.node import time_node
 from gpu.stage import DRY, FULL, Sizes
 from gpu.tables import publish
 from gpu.tuning import tune, warm_up
 from report import Report
 
 Part = Callable[[Report], None]
+CARD_ONLY = ("node", "memory")  # parts of which nothing runs on a CPU
+PARTS = ("top-k", "zero-shot", "node", "lse", "clip", "sigmoid", "prefixes", "memory", "huge")
 
 
 def main() -> int:
@@ -52,7 +64,7 @@ def main() -> int:
     if arguments.json is not None:
         _add_card(arguments.json)
         if arguments.markdown:
-            publish(arguments.json)
+            publish(arguments.json, merge=bool(arguments.only))
     return _exit_code(report)
 
 
@@ -63,11 +75,28 @@ def _list_parts(arguments: argparse.Namespace, sizes: Sizes) -> list[Part]:
     checks: list[Part] = [partial(check_losses, sizes=sizes), partial(check_inference, sizes=sizes)]
     if arguments.correctness:
         return checks
-    times: list[Part] = [partial(time_inference, sizes=sizes), partial(time_losses, sizes=sizes)]
+    times = _list_times(sizes, arguments.models)
+    if arguments.only:
+        return [times[name] for name in times if name in arguments.only]
     if sizes.device != "cuda":
-        return [*checks, *times]
+        return [*checks, *(part for name, part in times.items() if name not in CARD_ONLY)]
     sanitizer: list[Part] = [check_with_sanitizer] if arguments.sanitizer else []
-    return [warm_up, *checks, *sanitizer, check_library, *times]
+    return [warm_up, *checks, *sanitizer, check_library, *times.values()]
+
+
+def _list_times(sizes: Sizes, models: Path | None) -> dict[str, Part]:
+    """Return what is timed, by the names that `--only` takes."""
+    return {
+        "top-k": partial(time_top_k, sizes=sizes),
+        "zero-shot": partial(time_zero_shot, sizes=sizes),
+        "node": partial(time_node, sizes=sizes, models=models),
+        "lse": partial(time_lse, sizes=sizes),
+        "clip": partial(time_clip, sizes=sizes),
+        "sigmoid": partial(time_sigmoid, sizes=sizes),
+        "prefixes": partial(time_prefixes, sizes=sizes),
+        "memory": partial(time_memory, sizes=sizes),
+        "huge": partial(time_huge_batch, sizes=sizes),
+    }
 
 
 def _attempt(report: Report, part: Part) -> None:
@@ -125,6 +154,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--sanitizer", action="store_true", help="errors again, under NVIDIA's")
     parser.add_argument("--write", action="store_true", help="with --tune: write the winners")
     parser.add_argument("--markdown", action="store_true", help="with --json: renew docs/gpu.md")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="time these parts alone")
+    parser.add_argument("--models", type=Path, help="folder of node.onnx, where onnx is missing")
     parser.add_argument("--correctness", action="store_true", help="stop after the errors")
     parser.add_argument("--dry-run", action="store_true", help="tiny, interpreted, on the CPU")
     arguments = parser.parse_args()

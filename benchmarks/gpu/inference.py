@@ -73,7 +73,7 @@ def _find_plan_error(name: PlanName, dtype: torch.dtype, sizes: Sizes) -> float:
 
 
 def check_library(report: Report) -> None:
-    """Launch the library's machine code through the driver, and through ONNX Runtime if it can."""
+    """Launch the library's machine code through the driver."""
     from twinlens.kernels.onnx.build import build_library
 
     with tempfile.TemporaryDirectory() as folder:
@@ -83,17 +83,6 @@ def check_library(report: Report) -> None:
         for n, m, d in ((64, 1000, 512), (7, 203, 70)):
             off = _launch(library, n, m, d)
             report.bar(f"library through the driver, d={d}", off, 2e-3, off <= 2e-3)
-        session = _run_session(path)
-        if session is None:
-            report.row(measurement="library in ONNX Runtime", contender="no CUDA provider")
-        else:
-            report.bar("library in ONNX Runtime", session, 2e-3, session <= 2e-3)
-
-
-def time_inference(report: Report, sizes: Sizes) -> None:
-    """Time the top k of very many classes, and zero-shot probabilities."""
-    time_top_k(report, sizes)
-    time_zero_shot(report, sizes)
 
 
 def time_top_k(report: Report, sizes: Sizes) -> None:
@@ -214,26 +203,6 @@ def _launch(library: Any, n: int, m: int, d: int) -> float:
         return math.inf
     want = reference.similarity_softmax(x.double(), y.double(), scale.double())
     return float((p - want).abs().max())
-
-
-def _run_session(library: Path) -> float | None:
-    """Return the error of a session on CUDA with the library; None where CUDA does not start."""
-    import numpy as np
-    import onnxruntime
-
-    from twinlens.kernels.onnx.attach import build_similarity
-
-    options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(library))
-    model = build_similarity("softmax", scale=50.0)
-    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
-    if "CUDAExecutionProvider" not in session.get_providers():
-        return None
-    x, y = (F.normalize(torch.randn(n, 512), dim=1) for n in (64, 1000))
-    scores = session.run(["scores"], {"embeddings": x.numpy(), "classes": y.numpy()})[0]
-    want = reference.similarity_softmax(x.double(), y.double(), torch.tensor(50.0).double())
-    return float(np.abs(scores - want.numpy()).max())
 
 
 def _parts(total: int, most: int) -> list[int]:

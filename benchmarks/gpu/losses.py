@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from report import Report
 from torch import Tensor
 
-from gpu.peers import find_clip_peers, find_sigmoid_peers
-from gpu.stage import DRY, FLOPS, Sizes, add_time, make_embeddings, measure
+from gpu.peers import find_clip_peers, find_matryoshka_peers, find_sigmoid_peers
+from gpu.stage import DRY, FLOPS, Sizes, add_time, make_embeddings, measure, measure_captured
 from twinlens.kernels import contrastive, loss, reference
 from twinlens.kernels.contrastive import LOG2_E, Memory, Problem, Side
 from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.pairs import Pairs
 
 Loss = Callable[..., Tensor]
+Times = tuple[float, float | None]  # seconds of a step, and of its captured graph
+HOST_BOUND = 16_384  # rows up to which launches may take longer than the card
 SCALE, SIGMOID_SCALE, SIGMOID_BIAS = 100.0, 10.0, -10.0
 LIMITS = {"flat": 0.6, "balanced": 1.0}  # GB beyond inputs and gradients, at 64k
 
@@ -36,16 +38,6 @@ def check_losses(report: Report, sizes: Sizes) -> None:
     report.bar("stored gradient error torch.bfloat16", stored, 1e-2, stored <= 1e-2)
 
 
-def time_losses(report: Report, sizes: Sizes) -> None:
-    """Time the sweep, steps of both losses beside the peers, and a batch of a million."""
-    time_lse(report, sizes)
-    time_clip(report, sizes)
-    time_sigmoid(report, sizes)
-    if sizes.device == "cuda":
-        time_memory(report, sizes)
-    time_huge_batch(report, sizes)
-
-
 def time_lse(report: Report, sizes: Sizes) -> None:
     """Time the two-sided log-sum-exp of a square batch."""
     problem, shares = make_problem(sizes, sizes.batch)
@@ -60,12 +52,12 @@ def time_lse(report: Report, sizes: Sizes) -> None:
 def time_clip(report: Report, sizes: Sizes) -> None:
     """Time CLIP's step at several sizes, ours and the peers'."""
     peers = find_clip_peers()
-    for n in sorted({sizes.vanilla // 4, sizes.vanilla, sizes.batch}):
+    for n in sorted({sizes.small, sizes.vanilla // 4, sizes.vanilla, sizes.batch}):
         ours = _time_step(report, "twinlens", compute_clip, sizes, n, [SCALE])
         if sizes.device == "cuda" and n == sizes.batch:
-            report.bar("forward and backward of 64k (ms)", ours * 1e3, 36.0, ours <= 36e-3)
+            report.bar("forward and backward of 64k (ms)", ours[0] * 1e3, 36.0, ours[0] <= 36e-3)
         for name, peer in peers.items():
-            if n <= sizes.vanilla or peer.flat:
+            if (n <= sizes.vanilla or peer.flat) and (n <= peer.most):
                 theirs = _time_step(report, name, peer.compute, sizes, n, [SCALE])
                 _compare(report, sizes, name, f"{n}", ours, theirs)
 
@@ -75,12 +67,12 @@ def time_sigmoid(report: Report, sizes: Sizes) -> None:
     given = [SIGMOID_SCALE, SIGMOID_BIAS]
     cases = [(sizes.batch, sizes.d)]
     if sizes.device == "cuda":
-        cases += [(sizes.batch, 768), (sizes.vanilla, 768)]
+        cases += [(sizes.batch, 768), (sizes.vanilla, 768), (sizes.vanilla // 4, 768)]
     for n, d in cases:
         wide = replace(sizes, d=d)
         ours = _time_step(report, "twinlens", compute_sigmoid, wide, n, given)
         if sizes.device == "cuda" and (n, d) == (sizes.batch, 768):
-            report.bar("SigLIP of 64k, width 768 (ms)", ours * 1e3, 36.0, ours <= 36e-3)
+            report.bar("SigLIP of 64k, width 768 (ms)", ours[0] * 1e3, 36.0, ours[0] <= 36e-3)
         for name, peer in find_sigmoid_peers().items():
             theirs = _time_step(report, name, peer.compute, wide, n, given)
             _compare(report, sizes, name, f"{n}, width {d}", ours, theirs)
@@ -90,7 +82,7 @@ def time_memory(report: Report, sizes: Sizes) -> None:
     """Time CLIP's step under each memory setting, and measure what it takes."""
     for memory in get_args(Memory):
         run = _under(memory)
-        seconds = _time_step(report, f"twinlens, {memory}", run, sizes, sizes.batch, [SCALE])
+        seconds, _ = _time_step(report, f"twinlens, {memory}", run, sizes, sizes.batch, [SCALE])
         extra = _measure_memory(run, sizes)
         report.row(memory=memory, n=sizes.batch, ms=seconds * 1e3, extra_GB=extra)
         if memory in LIMITS:
@@ -101,9 +93,31 @@ def time_memory(report: Report, sizes: Sizes) -> None:
 def time_huge_batch(report: Report, sizes: Sizes) -> None:
     """Time a batch of a million on one GPU, once."""
     once = replace(sizes, rounds=1)
-    seconds = _time_step(report, "twinlens, huge batch", compute_clip, once, sizes.huge, [SCALE])
+    seconds, _ = _time_step(report, "twinlens, huge batch", compute_clip, once, sizes.huge, [SCALE])
     if sizes.device == "cuda":
         report.bar("batch of 1,048,576 (s)", seconds, 9.0, seconds <= 9.0)
+
+
+def time_prefixes(report: Report, sizes: Sizes) -> None:
+    """Time Matryoshka's step: one pass, prefix by prefix, and memeff's one pass."""
+    widths = (sizes.d // 4, sizes.d // 2, sizes.d)
+    name = f"{'/'.join(map(str, widths))} of {sizes.batch}"
+
+    def one_by_one(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        return torch.stack([compute_clip(x[:, :w], y[:, :w], scale) for w in widths]).sum()
+
+    contenders: dict[str, Loss] = {
+        "twinlens, one pass": lambda x, y, s: loss.matryoshka_loss(
+            x, y, s, widths, engine="triton"
+        ),
+        "twinlens, prefix by prefix": one_by_one,
+        **find_matryoshka_peers(widths),
+    }
+    x, y = (make_embeddings(sizes.batch, sizes) for _ in range(2))
+    few = replace(sizes, rounds=min(sizes.rounds, 5))
+    for who, run in contenders.items():
+        seconds = measure(prepare_step(run, x, y, [SCALE]), few)
+        add_time(report, f"matryoshka, {name}", who, seconds, None, sizes)
 
 
 def compute_clip(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
@@ -116,11 +130,11 @@ def compute_sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor
     return loss.contrastive_loss(x, y, scale, bias=bias, kind="sigmoid", engine="triton")
 
 
-def step(run: Loss, x: Tensor, y: Tensor, numbers: list[float]) -> None:
-    """Run a loss forward and backward to both embeddings, the scale and any bias."""
+def prepare_step(run: Loss, x: Tensor, y: Tensor, numbers: list[float]) -> Callable[[], object]:
+    """Return a loss forward and backward to both embeddings, the scale and any bias."""
     given = [x.detach().requires_grad_(), y.detach().requires_grad_()]
     given += [torch.tensor(v, device=x.device, requires_grad=True) for v in numbers]
-    torch.autograd.grad(run(*given), given, allow_unused=True)
+    return lambda: torch.autograd.grad(run(*given), given, allow_unused=True)
 
 
 def make_problem(
@@ -138,23 +152,37 @@ def _under(memory: Memory) -> Loss:
 
 
 def _compare(
-    report: Report, sizes: Sizes, name: str, size: str, ours: float, theirs: float
+    report: Report, sizes: Sizes, name: str, size: str, ours: Times, theirs: Times
 ) -> None:
-    if sizes.device == "cuda":
-        ratio = theirs / ours
-        report.bar(f"times {name}'s speed at {size}", ratio, 1.0, ratio >= 1.0)
+    if sizes.device != "cuda":
+        return
+    ratio = theirs[0] / ours[0]
+    report.bar(f"times {name}'s speed at {size}", ratio, 1.0, ratio >= 1.0)
+    if ours[1] and theirs[1]:
+        ratio = theirs[1] / ours[1]
+        report.bar(f"times {name}'s speed at {size}, captured", ratio, 1.0, ratio >= 1.0)
 
 
 def _time_step(
     report: Report, name: str, run: Loss, sizes: Sizes, n: int, numbers: list[float]
-) -> float:
+) -> Times:
+    """Return the seconds of a step, and those of its captured graph where the host could wait."""
     x, y = (F.normalize(make_embeddings(n, sizes), dim=1) for _ in range(2))
     few = replace(sizes, rounds=min(sizes.rounds, max(1, sizes.batch * 10 // n)))
-    seconds = measure(lambda: step(run, x, y, numbers), few)
+    act = prepare_step(run, x, y, numbers)
+    seconds, captured = measure(act, few), None
+    if sizes.device == "cuda" and n <= HOST_BOUND:
+        captured = measure_captured(act, few)
     units, what = (4, "forward and backward") if len(numbers) == 1 else (3, "sigmoid step")
     floor = units * 2 * n * n * sizes.d / FLOPS
-    add_time(report, f"{what}, n={n}, d={sizes.d}", name, seconds, floor, sizes)
-    return seconds
+    report.row(
+        measurement=f"{what}, n={n}, d={sizes.d}",
+        contender=name,
+        ms=seconds * 1e3,
+        captured_ms=captured * 1e3 if captured else "",
+        share_of_floor=floor / (captured or seconds) if sizes.device == "cuda" else "",
+    )
+    return seconds, captured
 
 
 def _find_error(n: int, m: int, d: int, dtype: torch.dtype, device: str, **settings: Any) -> float:
@@ -178,6 +206,6 @@ def _measure_memory(run: Loss, sizes: Sizes) -> float:
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    step(run, x, y, [SCALE])
+    prepare_step(run, x, y, [SCALE])()
     gradients = 2 * x.numel() * x.element_size()
     return (torch.cuda.max_memory_allocated() - before - gradients) / 1e9

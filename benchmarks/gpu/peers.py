@@ -2,13 +2,13 @@
 
 Those that are not installed are left out. Each takes the raw embeddings and normalises them, as
 ours does, but for siglip-kernel, which wants unit rows; memeff takes a fixed temperature alone.
-Versions timed: memeff 0.3.1, siglip-kernel 0.1.2, Inf-CL d9f2833 (all Apache-2.0).
+Versions timed: memeff 0.3.1, siglip-kernel 0.1.2, inf-cl 1.2.1 (all Apache-2.0).
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -23,6 +23,7 @@ class Peer:
 
     compute: Callable[..., Tensor]
     flat: bool = False
+    most: int = 1 << 20  # rows beyond which it is not timed
 
 
 def find_clip_peers() -> dict[str, Peer]:
@@ -36,7 +37,7 @@ def find_clip_peers() -> dict[str, Peer]:
     if find_spec("memeff"):
         peers["memeff"] = Peer(_take_memeff(), flat=True)
     if find_spec("inf_cl"):
-        peers["inf-cl"] = Peer(_take_inf_cl(), flat=True)
+        peers["inf-cl"] = Peer(_take_inf_cl(), flat=True, most=32_768)  # a second at twice that
     return peers
 
 
@@ -45,6 +46,16 @@ def find_sigmoid_peers() -> dict[str, Peer]:
     if not (find_spec("siglip_kernel") and torch.cuda.is_available()):
         return {}
     return {"siglip-kernel": Peer(_take_siglip_kernel(), flat=True)}
+
+
+def find_matryoshka_peers(widths: Sequence[int]) -> dict[str, Callable[..., Tensor]]:
+    """Return those of CLIP's loss at several widths that run here."""
+    if not (find_spec("memeff") and torch.cuda.is_available()):
+        return {}
+    fixed = importlib.import_module("memeff.mrl_clip_loss").MemoryEfficientMatryoshkaCLIPLoss(
+        tuple(widths), temperature=0.01, stable=False
+    )
+    return {"memeff, one pass": lambda x, y, scale: fixed(x, y)}
 
 
 def compute_eagerly(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:

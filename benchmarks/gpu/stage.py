@@ -27,6 +27,7 @@ class Sizes:
     device: str
     batch: int = 65536
     vanilla: int = 32768
+    small: int = 1024
     huge: int = 1 << 20
     classes: int = 10_000_000
     queries: int = 32
@@ -35,7 +36,7 @@ class Sizes:
 
 
 FULL = Sizes("cuda")
-DRY = Sizes("cpu", batch=48, vanilla=48, huge=64, classes=300, queries=2, d=32, rounds=1)
+DRY = Sizes("cpu", batch=48, vanilla=48, small=12, huge=64, classes=300, queries=2, d=32, rounds=1)
 
 
 def measure(action: Callable[[], object], sizes: Sizes) -> float:
@@ -61,6 +62,16 @@ def capture(action: Callable[[], object], sizes: Sizes) -> Callable[[], object]:
         graph.capture_end()
     torch.cuda.synchronize()
     return graph.replay
+
+
+def measure_captured(action: Callable[[], object], sizes: Sizes) -> float | None:
+    """Return the median seconds of the action's captured graph; None if it cannot be captured."""
+    try:
+        return measure(capture(action, sizes), sizes)
+    except Exception as error:
+        print(f"  not captured: {str(error)[:80]}", flush=True)
+        torch.cuda.synchronize()
+        return None
 
 
 def make_embeddings(n: int, sizes: Sizes) -> Tensor:

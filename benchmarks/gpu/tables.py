@@ -45,12 +45,35 @@ def find_table(page: str) -> str:
     return page.split(_FIRST, 1)[1].split(_LAST, 1)[0].removeprefix("\n")
 
 
-def publish(result: Path, *, kept: Path = RESULT, page: Path = PAGE) -> None:
-    """Keep a result as the committed one and put its table on the page."""
+def publish(result: Path, *, merge: bool = False, kept: Path = RESULT, page: Path = PAGE) -> None:
+    """Keep a result as the committed one and put its table on the page.
+
+    `merge`: some parts alone were measured; the other rows stay, if card and versions are the same.
+    """
     content = json.loads(result.read_text(encoding="utf-8"))
+    if merge:
+        content = merge_results(json.loads(kept.read_text(encoding="utf-8")), content)
     kept.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     text = replace_table(page.read_text(encoding="utf-8"), render(content))
     page.write_text(text, encoding="utf-8")
+
+
+def merge_results(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the new result with those rows and bars of the old one that it does not renew."""
+    if {k: v for k, v in old["card"].items() if k != "date"} != {
+        k: v for k, v in new["card"].items() if k != "date"
+    }:
+        raise ValueError(
+            f"the kept result is of {_describe(old)} This is {_describe(new)} Measure all parts."
+        )
+    renewed = {_identify(row) for row in new["rows"]}
+    rows = [row for row in old["rows"] if _identify(row) not in renewed]
+    return {**new, "rows": [*rows, *new["rows"]], "bars": {**old["bars"], **new["bars"]}}
+
+
+def _identify(row: dict[str, Any]) -> tuple[object, ...]:
+    """Return what of a row is not measured."""
+    return (next(iter(row.items())), row.get("contender"), row.get("n"))
 
 
 def _describe(content: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ from gpu.losses import (
     compute_clip,
     compute_sigmoid,
     make_problem,
-    step,
+    prepare_step,
 )
 from gpu.stage import FULL, Sizes, capture, measure
 from gpu.winners import write_plans, write_tile, write_topk_reading
@@ -44,6 +44,7 @@ from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.gpu.plan_table import CLASSES, ROWS, PlanName
 from twinlens.kernels.gpu.plans import PLANS
 from twinlens.kernels.gpu.tile_table import KernelName, Tile
+from twinlens.kernels.loss import matryoshka_loss
 
 SECONDS: Final = 200.0  # that tuning may take in all
 SMALL: Final = replace(FULL, batch=4096, classes=100_000)  # large enough to take the same code
@@ -72,9 +73,13 @@ def list_subjects() -> list[Subject]:
     wide = _make_tiles(
         "128 256 64 8 3 1, 256 128 64 8 3 1, 256 128 64 8 4 1, 128 128 64 4 3 2, 128 256 32 8 6 1"
     )
-    parted = wide[:2] + _make_tiles(
-        "128 128 64 4 3 2 4, 128 128 64 4 3 2 2, 128 256 64 8 3 1 4, 128 256 64 8 4 1 4,"
-        "128 128 32 4 6 2 4, 256 128 64 8 3 1 4"
+    parted = _make_tiles(
+        "128 256 64 8 3 1, 128 256 64 8 3 1 2, 128 256 64 8 3 1 4, 256 128 64 8 3 1 2,"
+        "128 128 64 4 3 2 4, 128 128 64 4 3 2 2"
+    )
+    prefixes = _make_tiles(
+        "128 128 64 8 3 1, 128 128 64 8 3 2, 128 128 64 4 3 2, 128 64 64 4 3 2, 128 64 64 4 4 2,"
+        "64 128 64 4 3 2, 128 64 64 8 3 2, 64 64 64 4 4 4"
     )
     few = "16 32 128 4 3 8, 16 32 64 4 4 8, 16 32 64 4 8 4, 16 16 128 4 4 8, 16 64 128 4 4 4"
     single = "16 32 64 4 3 8, 16 32 32 4 8 8, 16 16 64 4 4 8, 16 16 128 4 4 4, 16 32 64 8 4 8"
@@ -91,6 +96,8 @@ def list_subjects() -> list[Subject]:
         Subject("kept_tma", 2, partial(_prepare_sweep, keep=True), parted),
         Subject("gradient_tma", 2, _prepare_step, parted),
         Subject("sigmoid_tma", 2, _prepare_sigmoid_step, parted),
+        Subject("prefix_sweep", 2, _prepare_prefixes, prefixes),
+        Subject("prefix_gradient", 2, _prepare_prefixes, prefixes),
     ]
 
 
@@ -286,13 +293,22 @@ def _prepare_sweep(sizes: Sizes, *, keep: bool) -> Action:
 
 def _prepare_step(sizes: Sizes) -> Action:
     problem, _ = make_problem(sizes, sizes.batch)
-    return lambda: step(compute_clip, problem.x.raw, problem.y.raw, [SCALE])
+    return prepare_step(compute_clip, problem.x.raw, problem.y.raw, [SCALE])
+
+
+def _prepare_prefixes(sizes: Sizes) -> Action:
+    problem, _ = make_problem(sizes, sizes.batch // 2)
+    widths = (sizes.d // 4, sizes.d // 2, sizes.d)
+    return prepare_step(
+        lambda x, y, s: matryoshka_loss(x, y, s, widths, engine="triton"),
+        problem.x.raw, problem.y.raw, [SCALE],
+    )  # fmt: skip
 
 
 def _prepare_sigmoid_step(sizes: Sizes) -> Action:
     problem, _ = make_problem(sizes, sizes.batch, sigmoid=True)
     given = [SIGMOID_SCALE, SIGMOID_BIAS]
-    return lambda: step(compute_sigmoid, problem.x.raw, problem.y.raw, given)
+    return prepare_step(compute_sigmoid, problem.x.raw, problem.y.raw, given)
 
 
 def _make_tiles(text: str) -> tuple[Tile, ...]:

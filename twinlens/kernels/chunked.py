@@ -8,8 +8,7 @@ Softmax works in bits (base 2) with a constant shift; see `contrastive.find_shif
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from twinlens.kernels import contrastive, positives
 from twinlens.kernels.contrastive import (
-    LOG2_E,
     Emit,
     PerSide,
     Problem,
@@ -27,12 +25,16 @@ from twinlens.kernels.contrastive import (
     blocks,
     find_shift,
 )
+from twinlens.kernels.exact import (
+    exact_gradient,
+    exact_lse,
+    find_underflowed,
+    hidden_columns,
+    hidden_rows,
+)
 from twinlens.kernels.pairs import Pairs
 
 ROWS, COLUMNS = 1024, 4096  # one tile: 16 MB in float32; smaller ones starve the matrix product
-
-# Which of the given columns are hidden from the few rows of an exact pass: (k, columns), or None.
-Hidden = Callable[[Tensor], Tensor]
 
 
 class ChunkedEngine:
@@ -41,26 +43,16 @@ class ChunkedEngine:
     def softmax_sums(self, problem: Problem, shares: PerSide, *, keep: bool = False) -> Sums:
         """Return the log-sum-exps; see `contrastive.Engine`."""
         x, y, s2 = problem.x.unit, problem.y.unit, problem.factor
-        shift = contrastive.find_shift(s2)
         kept = x.new_empty(len(x), len(y)) if keep else None
         rows, columns = softmax_sums(x, y, s2, problem.pairs, columns=problem.symmetric, kept=kept)
-        if problem.row_group is not None:
-            columns = problem.row_group.sum(columns)
-        lse = PerSide(rows.double().log2() - shift, columns.double().log2() - shift)
-        underflowed = _find_underflowed(problem, lse, shares)
-        if len(at := underflowed.rows):
-            lse.rows[at] = exact_lse(x[at], y, s2, _hidden_rows(problem, at))
-        if len(at := underflowed.columns):
-            exact = exact_lse(y[at], x, s2, _hidden_columns(problem, at))
-            lse.columns[at] = problem.row_group.logaddexp2(exact) if problem.row_group else exact
-        return Sums(lse, kept)
+        return Sums(finish_sums(problem, shares, PerSide(rows, columns)), kept)
 
     def softmax_gradient(
         self, problem: Problem, sums: Sums, shares: PerSide, pull: PerSide, emit: Emit
     ) -> Tensor:
         """Emit G y, return G^T x; see `contrastive.Engine`."""
         x, y, s2, lse = problem.x.unit, problem.y.unit, problem.factor, sums.lse
-        shift, underflowed = contrastive.find_shift(s2), _find_underflowed(problem, lse, shares)
+        shift, underflowed = contrastive.find_shift(s2), find_underflowed(problem, lse, shares)
         gain = PerSide(
             contrastive.find_gain(lse.rows + shift, shares.rows).index_fill_(
                 0, underflowed.rows, 0.0
@@ -71,12 +63,12 @@ class ChunkedEngine:
         )
         dx, dy = softmax_gradient(problem, gain, sums.kept)
         if len(at := underflowed.rows):
-            hidden, few = _hidden_rows(problem, at), (lse.rows[at], shares.rows[at])
+            hidden, few = hidden_rows(problem, at), (lse.rows[at], shares.rows[at])
             by_rows, by_y = exact_gradient(x[at], y, s2, hidden, *few)
             dx.index_add_(0, at, by_rows)
             dy += by_y[: len(dy)]
         if len(at := underflowed.columns):
-            hidden, few = _hidden_columns(problem, at), (lse.columns[at], shares.columns[at])
+            hidden, few = hidden_columns(problem, at), (lse.columns[at], shares.columns[at])
             by_columns, by_x = exact_gradient(y[at], x, s2, hidden, *few)
             dx += by_x
             if problem.needs_y:
@@ -90,8 +82,10 @@ class ChunkedEngine:
         """Return the sum of softplus; see `contrastive.Engine`."""
         total = problem.x.unit.new_zeros(())
         for rows, columns, z in _logits(problem.x.unit, problem.y.unit, problem.factor, bias):
-            at = _positives(problem.pairs, rows, columns, z.device)
-            total += _softplus_sum(z, at, _pulls(pull, rows, columns, at), problem, rows, columns)
+            at = find_positives(problem.pairs, rows, columns, z.device)
+            total += sum_softplus(
+                z, at, find_pulls(pull, rows, columns, at), problem, rows, columns
+            )
         return total
 
     def sigmoid_pass(
@@ -102,13 +96,13 @@ class ChunkedEngine:
         dx, dy = torch.zeros_like(x), torch.zeros_like(y if problem.needs_y else y[:0])
         value, total = x.new_zeros(()), x.new_zeros(())
         for rows, columns, z in _logits(x, y, problem.factor, bias):
-            at = _positives(pairs, rows, columns, z.device)
-            weights = _pulls(pull, rows, columns, at)
-            value += _softplus_sum(z, at, weights, problem, rows, columns)  # turns positives' sign
+            at = find_positives(pairs, rows, columns, z.device)
+            weights = find_pulls(pull, rows, columns, at)
+            value += sum_softplus(z, at, weights, problem, rows, columns)  # turns positives' sign
             g = z.sigmoid_()
             # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose a solved pair's digits.
             g[at] *= -weights
-            _hide(g, pairs, rows, columns, 0.0)
+            hide(g, pairs, rows, columns, 0.0)
             total += g.sum()
             _multiply(g, x, y, dx, dy, rows, columns)
         emit(slice(0, len(dx)), dx)
@@ -123,6 +117,21 @@ class ChunkedEngine:
     ) -> Tensor:
         """Write the raw rows' gradient; see `contrastive.Engine`."""
         return contrastive.project_rows(side, rows, unit_gradient, factor, out)
+
+
+def finish_sums(problem: Problem, shares: PerSide, sums: PerSide) -> PerSide:
+    """Return the log-sum-exps from shifted sums; underflowed ones by the exact formula."""
+    x, y, s2 = problem.x.unit, problem.y.unit, problem.factor
+    shift = contrastive.find_shift(s2)
+    columns = sums.columns if problem.row_group is None else problem.row_group.sum(sums.columns)
+    lse = PerSide(sums.rows.double().log2() - shift, columns.double().log2() - shift)
+    underflowed = find_underflowed(problem, lse, shares)
+    if len(at := underflowed.rows):
+        lse.rows[at] = exact_lse(x[at], y, s2, hidden_rows(problem, at))
+    if len(at := underflowed.columns):
+        exact = exact_lse(y[at], x, s2, hidden_columns(problem, at))
+        lse.columns[at] = problem.row_group.logaddexp2(exact) if problem.row_group else exact
+    return lse
 
 
 def softmax_sums(
@@ -151,26 +160,6 @@ def softmax_gradient(problem: Problem, gain: PerSide, kept: Tensor | None) -> tu
         both = buffer[: e.numel()].view_as(e)
         torch.add(gain.rows[i, None], gain.columns[j], out=both)
         _multiply(both.mul_(e), x, y, dx, dy, i, j)
-    return dx, dy
-
-
-def exact_lse(x: Tensor, y: Tensor, s2: Tensor, hidden: Hidden) -> Tensor:
-    """Return log2 sum_j 2^(cos * s2) for the few rows x (k, d): float64, by a running maximum."""
-    lse = x.new_full((len(x),), -torch.inf, dtype=torch.float64)
-    for _, z in _exact_logits(x, y, s2, hidden):
-        lse = torch.logaddexp2(lse, torch.logsumexp(z.double() * math.log(2), 1) * LOG2_E)
-    return lse
-
-
-def exact_gradient(
-    x: Tensor, y: Tensor, s2: Tensor, hidden: Hidden, lse: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return P y (k, d) and P^T x (m, d), P the weighted probabilities of the few rows x."""
-    dx, dy = torch.zeros_like(x), torch.zeros_like(y)
-    for columns, z in _exact_logits(x, y, s2, hidden):
-        p = torch.exp2(z - lse[:, None]).to(z.dtype).mul_(weight[:, None])
-        dx.addmm_(p, y[columns])
-        dy[columns].addmm_(p.T, x)
     return dx, dy
 
 
@@ -221,20 +210,11 @@ def _exponentials(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     for rows, columns, z in _logits(x, y, s2, find_shift(s2)):
         e = z.exp2_()
-        _hide(e, pairs, rows, columns, 0.0)
+        hide(e, pairs, rows, columns, 0.0)
         yield rows, columns, e
 
 
-def _exact_logits(
-    x: Tensor, y: Tensor, s2: Tensor, hidden: Hidden
-) -> Iterator[tuple[slice, Tensor]]:
-    scaled = x * s2
-    for columns in blocks(len(y), COLUMNS):
-        z = scaled @ y[columns].T
-        yield columns, z.masked_fill_(hidden(_numbers(columns, x.device)), -torch.inf)
-
-
-def _hide(tile: Tensor, pairs: Pairs, rows: slice, columns: slice, value: float) -> None:
+def hide(tile: Tensor, pairs: Pairs, rows: slice, columns: slice, value: float) -> None:
     """Overwrite what is hidden in the tile; most tiles hide nothing and cost nothing."""
     if columns.start < pairs.own_key_columns:
         i, j = _numbers(rows, tile.device)[:, None], _numbers(columns, tile.device)[None, :]
@@ -243,7 +223,7 @@ def _hide(tile: Tensor, pairs: Pairs, rows: slice, columns: slice, value: float)
         tile[pairs.diagonal_in(rows, columns, tile.device)] = value
 
 
-def _positives(
+def find_positives(
     pairs: Pairs, rows: slice, columns: slice, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return the tile's positives as local row and column numbers."""
@@ -254,17 +234,18 @@ def _positives(
     return local[:, 0], local[:, 1]
 
 
-def _pulls(pull: PerSide, rows: slice, columns: slice, at: tuple[Tensor, Tensor]) -> Tensor:
+def find_pulls(pull: PerSide, rows: slice, columns: slice, at: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the pull on each of the tile's positives."""
     return pull.rows[rows][at[0]] + pull.columns[columns][at[1]]
 
 
-def _softplus_sum(
+def sum_softplus(
     z: Tensor, at: tuple[Tensor, Tensor], weights: Tensor, problem: Problem,
     rows: slice, columns: slice,
 ) -> Tensor:  # fmt: skip
     """Turn the sign of the positives in z, and return the weighted sum of softplus."""
     z[at] = -z[at]
-    _hide(z, problem.pairs, rows, columns, -torch.inf)
+    hide(z, problem.pairs, rows, columns, -torch.inf)
     terms = F.softplus(z, threshold=60.0)
     if problem.pairs.weigh_positives:
         terms[at] *= weights
@@ -273,20 +254,3 @@ def _softplus_sum(
 
 def _numbers(span: slice, device: torch.device) -> Tensor:
     return torch.arange(span.start, span.stop, device=device)
-
-
-def _find_underflowed(problem: Problem, lse: PerSide, shares: PerSide) -> PerSide:
-    """Return the numbers of the underflowed rows and of the underflowed columns."""
-    shift = contrastive.find_shift(problem.factor)
-    n, m = len(problem.x), len(problem.y)
-    rows = contrastive.has_underflowed(lse.rows + shift, shares.rows, terms=m)
-    columns = contrastive.has_underflowed(lse.columns + shift, shares.columns, terms=n)
-    return PerSide(rows.nonzero()[:, 0], columns.nonzero()[:, 0])
-
-
-def _hidden_rows(problem: Problem, at: Tensor) -> Hidden:
-    return lambda columns: problem.pairs.hidden(at[:, None], columns[None, :])
-
-
-def _hidden_columns(problem: Problem, at: Tensor) -> Hidden:
-    return lambda rows: problem.pairs.hidden(rows[None, :], at[:, None])

@@ -28,6 +28,7 @@ HEADROOM = 100.0  # bits by which the shift lifts the largest possible term abov
 FLOOR = -102.0  # a sum under count * 2^FLOOR may have lost terms that count
 LOG2_E = math.log2(math.e)
 KEPT_BYTES = 12 << 30  # the most that "stored" keeps of a forward
+SPARED_BYTES = 512 << 20  # the most that "balanced" keeps of one on a GPU
 
 Memory = Literal["flat", "balanced", "stored"]
 

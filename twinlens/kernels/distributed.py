@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from twinlens.errors import InputError
-from twinlens.kernels import contrastive, ops, positives
+from twinlens.kernels import contrastive, engines, positives
 from twinlens.kernels.contrastive import (
     LOG2_E,
     InputGradient,
@@ -53,7 +53,7 @@ def sharded_contrastive_loss(
     the single-process gradient. Those by scale and bias are complete on every rank either way.
     `memory` is as in `loss.contrastive_loss`, for this rank's rows.
     """
-    ops.check_memory(memory)
+    engines.check_memory(memory)
     if len(x) != len(y):
         raise InputError(
             f"this rank has {len(x)} rows of x and {len(y)} of y; they must belong together",
@@ -149,7 +149,7 @@ class _Softmax(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, settings: _Settings) -> Tensor:
         problem = settings.pose(x, y, scale, bits=True, needs_y=False)
         shares, pull = contrastive.compute_weights(problem)
-        engine = ops.choose_engine(settings.engine, x)
+        engine = engines.choose_engine(settings.engine, x)
         sums = engine.softmax_sums(problem, shares, keep=settings.keeps_terms(problem))
         lse = sums.lse
         ctx.save_for_backward(x, y, scale, lse.rows, lse.columns, sums.kept)
@@ -169,7 +169,7 @@ class _Softmax(torch.autograd.Function):
         problem = settings.pose(x, y, scale, bits=True, needs_y=needs_y)
         shares, pull = contrastive.compute_weights(problem)
         factor = scale.to(problem.factor.dtype) * upstream * settings.boost
-        engine = ops.choose_engine(settings.engine, x)
+        engine = engines.choose_engine(settings.engine, x)
         by_x = InputGradient(problem.x, factor, engine)
         sums = Sums(PerSide(row_lse, column_lse), kept)
         dy = engine.softmax_gradient(problem, sums, shares, pull, by_x.take)
@@ -188,11 +188,11 @@ class _Sigmoid(torch.autograd.Function):
         needs_y = settings.differentiates and y.requires_grad
         problem = settings.pose(x, y, scale, bits=False, needs_y=needs_y)
         wide, count, shard = problem.factor.dtype, len(problem.y), settings.shard
-        engine, pull = ops.choose_engine(settings.engine, x), contrastive.sigmoid_pull(problem)
+        engine, pull = engines.choose_engine(settings.engine, x), contrastive.sigmoid_pull(problem)
         if not settings.differentiates:
             return shard.sum(engine.sigmoid_total(problem, bias.to(wide), pull)) / count
         factor = scale.to(wide) / count * settings.boost
-        by_x = InputGradient(problem.x, factor, engine, ops.saved_type(x))
+        by_x = InputGradient(problem.x, factor, engine, engines.saved_type(x))
         done = engine.sigmoid_pass(problem, bias.to(wide), pull, by_x.take)
         gy = settings.gradient_of_y(y, by_x, done.by_y) if needs_y else None
         gscale, gbias = (shard.sum(v) / count for v in (by_x.slope, done.total))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from twinlens.kernels import ops
+from twinlens.kernels import engines, ops
 from twinlens.kernels.contrastive import Memory
 from twinlens.kernels.pairs import Pairs
 
@@ -28,22 +28,20 @@ def contrast(
     value: Tensor
     if bias is not None:
         setting = Setting(pairs, False, memory, needs_y, sigmoid=True)
-        value = Sigmoid.apply(x, y, scale, bias, setting)
+        value = _Sigmoid.apply(x, y, scale, bias, setting)
     else:
-        value = Softmax.apply(x, y, scale, Setting(pairs, symmetric, memory, needs_y), engine)
+        value = _Softmax.apply(x, y, scale, Setting(pairs, symmetric, memory, needs_y), engine)
     return value
 
 
-class Softmax(torch.autograd.Function):
+class _Softmax(torch.autograd.Function):
     """The softmax's step; what its backward needs waits in one tensor."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, setting: Any, engine: str
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, setting: Any, engine: str) -> Tensor:
         from twinlens.kernels.gpu import diagonal
 
-        keep = any(ctx.needs_input_grad) and ops.keeps_terms(
+        keep = any(ctx.needs_input_grad) and engines.keeps_terms(
             engine, x, y, setting.pairs, setting.memory
         )
         value, state, kept = diagonal.compute_softmax(x, y, scale, setting, keep=keep)
@@ -55,13 +53,11 @@ class Softmax(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         from twinlens.kernels.gpu import diagonal
 
-        gx, gy, by_scale = diagonal.differentiate_softmax(
-            upstream, *ctx.saved_tensors, ctx.setting
-        )
+        gx, gy, by_scale = diagonal.differentiate_softmax(upstream, *ctx.saved_tensors, ctx.setting)
         return gx, gy if ctx.needs_input_grad[1] else None, by_scale, None, None
 
 
-class Sigmoid(torch.autograd.Function):
+class _Sigmoid(torch.autograd.Function):
     """The sigmoid's value and gradients, all in the forward; the backward only multiplies."""
 
     @staticmethod
@@ -71,7 +67,7 @@ class Sigmoid(torch.autograd.Function):
         from twinlens.kernels.gpu import diagonal
 
         value, *gradients = diagonal.compute_sigmoid(
-            x, y, scale, bias, setting, ops.saved_type(x)
+            x, y, scale, bias, setting, engines.saved_type(x)
         )
         ctx.types = [t.dtype for t in (x, y, scale, bias)]
         ctx.save_for_backward(*gradients)

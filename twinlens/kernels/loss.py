@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from twinlens.errors import InputError
-from twinlens.kernels import eager, ops
+from twinlens.kernels import eager, engines, matryoshka, ops
 from twinlens.kernels.contrastive import Memory
 from twinlens.kernels.pairs import Pairs
 
@@ -64,12 +64,12 @@ def contrastive_loss(
         pairs.exclude_self,
         pairs.own_key_columns,
     )
-    ops.check_memory(memory)
+    engines.check_memory(memory)
     value: Tensor
     if kind == "sigmoid":
         bias = _scalar(0.0 if bias is None else bias, x)
     differentiates = _differentiates(*(t for t in (x, y, scale, bias) if isinstance(t, Tensor)))
-    few = ops.takes_few_launches(engine, x, pairs) and not torch.compiler.is_compiling()
+    few = engines.takes_few_launches(engine, x, pairs) and not torch.compiler.is_compiling()
     if few and differentiates:
         value = eager.contrast(x, y, scale, bias, pairs, symmetric, engine, memory)
     elif bias is not None:
@@ -112,8 +112,9 @@ def matryoshka_loss(
     """Return the sum over widths of weight * the loss of the embeddings' first `width` numbers.
 
     Each prefix is normalised by itself, so each can be used by itself. Weights are 1 by default;
-    settings are those of `contrastive_loss`. Prefixes are read where they lie, one after another:
-    the memory is that of one loss, the time that of sum(widths) numbers.
+    settings are those of `contrastive_loss`. One pass over the pairs serves all prefixes: products
+    and memory are those of one loss of the longest (`prefixes`). Under `torch.compile`, and in
+    float16 on a GPU, they are read one after another.
     Kusupati et al. 2022, https://arxiv.org/abs/2205.13147.
     """
     d = x.shape[-1]
@@ -129,11 +130,30 @@ def matryoshka_loss(
             f"weights has {len(weights)} numbers for {len(widths)} widths: give one each",
             field="weights",
         )
+    if len(widths) > 1 and matryoshka.suits(settings.get("engine", "auto"), x):
+        return _contrast_prefixes(x, y, scale, widths, weights, **settings)
     terms = [
         weight * contrastive_loss(x[:, :width], y[:, :width], scale, **settings)
         for width, weight in zip(widths, weights, strict=True)
     ]
     return torch.stack(terms).sum()
+
+
+def _contrast_prefixes(
+    x: Tensor, y: Tensor, scale: Number, widths: Sequence[int], weights: Sequence[float],
+    pairs: Pairs | None = None, *, bias: Number | None = None, kind: str = "softmax",
+    symmetric: bool = True, engine: str = "auto", memory: Memory = "balanced",
+) -> Tensor:  # fmt: skip
+    pairs = pairs or Pairs()
+    _check(x, y, pairs, kind, bias)
+    engines.check_memory(memory)
+    if kind == "sigmoid":
+        bias = _scalar(0.0 if bias is None else bias, x)
+    shift = bias if isinstance(bias, Tensor) else None
+    scale = _scalar(scale, x)
+    return matryoshka.contrast(
+        x, y, scale, shift, widths, weights, pairs, symmetric, engine, memory
+    )
 
 
 def nt_xent_loss(first: Tensor, second: Tensor, scale: Number) -> Tensor:

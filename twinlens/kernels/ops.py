@@ -7,28 +7,21 @@ Triton engine is imported by the first call that runs on one.
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from twinlens.errors import InputError, MissingDependencyError
-from twinlens.kernels import contrastive, positives
-from twinlens.kernels.chunked import ChunkedEngine
+from twinlens.kernels import contrastive, engines, positives
 from twinlens.kernels.contrastive import (
     LOG2_E,
-    Engine,
     InputGradient,
-    Memory,
     PerSide,
     Problem,
     Side,
     Sums,
 )
 from twinlens.kernels.pairs import Pairs
-
-ENGINES = ("auto", "chunked", "triton")
 
 
 @torch.library.custom_op("twinlens::softmax_contrast", mutates_args=())
@@ -51,15 +44,15 @@ def softmax_contrast(
     The last is empty unless terms are kept.
     """
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    keep = differentiate and keeps_terms(engine, x, y, pairs, memory)
-    if takes_few_launches(engine, x, pairs):
+    keep = differentiate and engines.keeps_terms(engine, x, y, pairs, memory)
+    if engines.takes_few_launches(engine, x, pairs):
         loss, state, terms = _steps().compute_softmax(
             x, y, scale, _steps().Setting(pairs, symmetric, memory), keep=keep
         )
         return loss, state, state.new_empty(0), _kept_or_none(engine, x, terms)
     problem = _build_problem(x, y, scale, pairs, memory, bits=True, symmetric=symmetric)
     shares, pull = contrastive.compute_weights(problem)
-    chosen = choose_engine(engine, x)
+    chosen = engines.choose_engine(engine, x)
     sums = chosen.softmax_sums(problem, shares, keep=keep)
     attraction = positives.attraction(problem, pull, chosen)
     loss = contrastive.softmax_loss(sums.lse, shares, attraction, problem.factor)
@@ -87,16 +80,18 @@ def softmax_contrast_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients by x, y (empty unless needed) and scale."""
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    if takes_few_launches(engine, x, pairs):
+    if engines.takes_few_launches(engine, x, pairs):
         setting = _steps().Setting(pairs, symmetric, memory, needs_y)
         terms = kept if kept.numel() else None
-        done = _steps().differentiate_softmax(upstream, x, y, scale, row_lse, terms, setting)
-        return done
+        gx, gy, gscale = _steps().differentiate_softmax(
+            upstream, x, y, scale, row_lse, terms, setting
+        )
+        return gx, gy, gscale
     problem = _build_problem(
         x, y, scale, pairs, memory, bits=True, symmetric=symmetric, needs_y=needs_y
     )
     shares, pull = contrastive.compute_weights(problem)
-    wide, chosen = problem.factor.dtype, choose_engine(engine, x)
+    wide, chosen = problem.factor.dtype, engines.choose_engine(engine, x)
     by_x = InputGradient(problem.x, scale.to(wide) * upstream.to(wide), chosen)
     sums = Sums(PerSide(row_lse, column_lse), kept if kept.numel() else None)
     dy = chosen.softmax_gradient(problem, sums, shares, pull, by_x.take)
@@ -127,64 +122,26 @@ def sigmoid_contrast(
     needed are empty.
     """
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns, weigh_positives)
-    if differentiate and takes_few_launches(engine, x, pairs):
+    if differentiate and engines.takes_few_launches(engine, x, pairs):
         setting = _steps().Setting(pairs, False, memory, needs_y, sigmoid=True)
-        return _steps().compute_sigmoid(x, y, scale, bias, setting, saved_type(x))
+        return _steps().compute_sigmoid(x, y, scale, bias, setting, engines.saved_type(x))
     problem = _build_problem(x, y, scale, pairs, memory, bits=False, needs_y=needs_y)
-    wide, chosen = problem.factor.dtype, choose_engine(engine, x)
+    wide, chosen = problem.factor.dtype, engines.choose_engine(engine, x)
     pull = contrastive.sigmoid_pull(problem)
     if not differentiate:
         value = chosen.sigmoid_total(problem, bias.to(wide), pull) / len(x)
         return value, x.new_empty(0), y.new_empty(0), scale.new_empty(0), bias.new_empty(0)
-    by_x = InputGradient(problem.x, scale.to(wide) / len(x), chosen, saved_type(x))
+    by_x = InputGradient(problem.x, scale.to(wide) / len(x), chosen, engines.saved_type(x))
     done = chosen.sigmoid_pass(problem, bias.to(wide), pull, by_x.take)
     gy = _gradient_of_y(problem, by_x, done.by_y)
     by_scale, by_bias = by_x.slope / len(x), done.total / len(x)
     return done.value / len(x), by_x.raw, gy, by_scale.to(scale.dtype), by_bias.to(bias.dtype)
 
 
-def choose_engine(name: str, x: Tensor) -> Engine:
-    """Return the engine of that name; "auto" takes Triton for what it can do on a GPU."""
-    if name not in ENGINES:
-        raise InputError(f"engine is {name!r}; known are {', '.join(ENGINES)}", field="engine")
-    if not _names_triton(name, x):
-        return ChunkedEngine()
-    if importlib.util.find_spec("triton") is None:
-        raise MissingDependencyError(
-            "engine 'triton' needs triton: pip install 'triton>=3.6,<3.10'"
-        )
-    from twinlens.kernels.gpu.engine import TritonEngine
-
-    return TritonEngine()
-
-
-def takes_few_launches(engine: str, x: Tensor, pairs: Pairs) -> bool:
-    """Tell whether the Triton engine has a whole step for these, in few launches."""
-    if not _names_triton(engine, x) or importlib.util.find_spec("triton") is None:
-        return False
-    return bool(_steps().suits(x, pairs))
-
-
 def _steps() -> Any:
     from twinlens.kernels.gpu import diagonal
 
     return diagonal
-
-
-def check_memory(memory: str) -> None:
-    """Raise unless the trade-off between memory and time has this name."""
-    if memory not in get_args(Memory):
-        known = ", ".join(get_args(Memory))
-        raise InputError(f"memory is {memory!r}; known are {known}", field="memory")
-
-
-def suits_triton(x: Tensor) -> bool:
-    """Tell whether the Triton kernels can take such embeddings, here."""
-    return x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
-
-
-def _names_triton(name: str, x: Tensor) -> bool:
-    return name == "triton" or (name == "auto" and suits_triton(x))
 
 
 def _build_problem(
@@ -203,27 +160,8 @@ def _build_problem(
     return Problem(a, b, factor, pairs, symmetric, needs_y, memory=memory)
 
 
-def keeps_terms(engine: str, x: Tensor, y: Tensor, pairs: Pairs, memory: Any) -> bool:
-    size = _kept_type(engine, x, 0, 0).element_size()
-    return contrastive.keeps_terms(memory, len(x), len(y), size, pairs)
-
-
-def _kept_type(engine: str, x: Tensor, n: int, m: int) -> Tensor:
-    """Return an empty (n, m) of the type in which the engine keeps terms."""
-    halves = _names_triton(engine, x) and x.element_size() == 2
-    return x.new_empty(n, m, dtype=torch.bfloat16 if halves else _wide(x))
-
-
 def _kept_or_none(engine: str, x: Tensor, kept: Tensor | None) -> Tensor:
-    return _kept_type(engine, x, 0, 0) if kept is None else kept
-
-
-def saved_type(x: Tensor) -> torch.dtype:
-    """Return the type in which a gradient waits to be multiplied by what comes from above.
-
-    Not float16: a loss is scaled up above because its gradients are too small for that.
-    """
-    return torch.float32 if x.dtype == torch.float16 else x.dtype
+    return engines.make_kept(engine, x, 0, 0) if kept is None else kept
 
 
 def _gradient_of_y(problem: Problem, by_x: InputGradient, dy: Tensor) -> Tensor:
@@ -251,12 +189,12 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     lse = [t.new_empty(len(t), dtype=torch.float64) for t in (x, y)]
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns)
-    if takes_few_launches(engine, x, pairs):
+    if engines.takes_few_launches(engine, x, pairs):
         length = _steps().state_length(len(x), len(y))
         lse = [x.new_empty(k, dtype=torch.float32) for k in (length, 0)]
-    keep = differentiate and keeps_terms(engine, x, y, pairs, memory)
-    kept = _kept_type(engine, x, *((len(x), len(y)) if keep else (0, 0)))
-    return x.new_empty((), dtype=_wide(x)), lse[0], lse[1], kept
+    keep = differentiate and engines.keeps_terms(engine, x, y, pairs, memory)
+    kept = engines.make_kept(engine, x, *((len(x), len(y)) if keep else (0, 0)))
+    return x.new_empty((), dtype=engines.wide_type(x)), lse[0], lse[1], kept
 
 
 @softmax_contrast_backward.register_fake
@@ -271,19 +209,15 @@ def _(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     differentiate, needs_y = rest[-2:]
-    value = x.new_empty((), dtype=_wide(x))
+    value = x.new_empty((), dtype=engines.wide_type(x))
     if not differentiate:
         return value, x.new_empty(0), y.new_empty(0), scale.new_empty(0), bias.new_empty(0)
-    gx, gy = (t.to(saved_type(x)) for t in (_like(x, True), _like(y, needs_y)))
+    gx, gy = (t.to(engines.saved_type(x)) for t in (_like(x, True), _like(y, needs_y)))
     return value, gx, gy, torch.empty_like(scale), torch.empty_like(bias)
 
 
 def _like(side: Tensor, needed: bool) -> Tensor:
     return side.new_empty(side.shape) if needed else side.new_empty(0)
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -1,13 +1,13 @@
 """Losses of several prefixes in one pass over the pairs: Matryoshka.
 
-The cosine of a prefix grows segment by segment, so one product of the whole width gives those of all
-prefixes. In the backward the gradient of a segment takes the sum of the prefixes' G that hold it,
-so G's two products are of the whole width too: 4 units of 2nmd for a softmax and 3 for a sigmoid,
-d the longest width, however many prefixes there are.
+The cosine of a prefix grows segment by segment, so one product of the whole width gives those of
+all prefixes. In the backward the gradient of a segment takes the sum of the prefixes' G that hold
+it, so G's two products are of the whole width too: 4 units of 2nmd for a softmax and 3 for a
+sigmoid, d the longest width, however many prefixes there are. With unit rows u and v, a_k and b_k
+what their first k segments must be multiplied by to be unit rows:
 
-    u = x / |x|               cos_k = a_k b_k <u, v> up to width k,  a_k = |u| / |u up to width k|
-    H_s = sum over k >= s of a_k b_k G_k                       for the segment s that ends at width s
-    d/du = H_s v - u * sum over k >= s of a_k^2 slope_k,                   slope_k = sum_j G_k cos_k
+    cos_k = a_k b_k <u, v over the first k segments>           slope_k = sum_j G_k cos_k
+    d/du in segment s = (sum over k >= s of a_k b_k G_k) v - u * sum over k >= s of a_k^2 slope_k
 
 What must stay true: each prefix counts as if it stood alone, whatever the norms of the others.
 """
@@ -22,18 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from twinlens.kernels import contrastive, ops, positives
-from twinlens.kernels.contrastive import (
-    LOG2_E,
-    InputGradient,
-    Memory,
-    PerSide,
-    Problem,
-    Side,
-    Sums,
-    linear_blocks,
-)
-from twinlens.kernels.pairs import Pairs
+from twinlens.kernels.contrastive import PerSide, Problem, Side, linear_blocks
 
 
 @dataclass(frozen=True)
@@ -144,122 +133,5 @@ def _project(
     return gradient
 
 
-class SoftmaxPrefixes(torch.autograd.Function):
-    """The weighted softmax losses of several prefixes."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, widths: Sequence[int],
-        weights: Sequence[float], pairs: Pairs, symmetric: bool, engine: str, memory: Memory,
-    ) -> Tensor:  # fmt: skip
-        prefixes = _pose(x, y, scale, widths, weights, LOG2_E, pairs, symmetric, memory)
-        chosen = choose_engine(engine, x)
-        each, pull = contrastive.compute_weights(prefixes.whole)
-        shares = prefixes.weigh(each)
-        lse = chosen.prefix_sums(prefixes, shares)
-        alone, value = ops.choose_engine(engine, x), scale.new_zeros((), dtype=prefixes.whole.factor.dtype)
-        for problem, sums, share, weighed in zip(
-            prefixes.problems, lse, shares, prefixes.weigh(pull), strict=True
-        ):
-            attraction = positives.attraction(problem, weighed, alone)
-            value = value + contrastive.softmax_loss(sums, share, attraction, problem.factor)
-        ctx.settings = (widths, weights, pairs, symmetric, engine, memory)
-        ctx.save_for_backward(x, y, scale, *(t for sums in lse for t in (sums.rows, sums.columns)))
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, scale, *flat = ctx.saved_tensors
-        widths, weights, pairs, symmetric, engine, memory = ctx.settings
-        needs_y = ctx.needs_input_grad[1]
-        prefixes = _pose(
-            x, y, scale, widths, weights, LOG2_E, pairs, symmetric, memory, needs_y=needs_y
-        )
-        lse = [PerSide(*flat[k : k + 2]) for k in range(0, len(flat), 2)]
-        shares, pulls = map(prefixes.weigh, contrastive.compute_weights(prefixes.whole))
-        gradient = choose_engine(engine, x).prefix_gradient(prefixes, lse, shares, pulls)
-        factor = scale.to(prefixes.whole.factor.dtype) * upstream
-        gx, gy = project(prefixes, gradient, factor, gradient.by_x.dtype)
-        slope = gradient.slopes.rows.sum()
-        for k in gradient.left_out:
-            slope = slope + _add_alone(prefixes.problems[k], lse[k], shares[k], pulls[k], factor, engine, gx, gy)
-        gx, gy = _widen(x, gx), _widen(y, gy) if needs_y else None
-        return gx, gy, (slope * upstream).to(scale.dtype), *([None] * 6)
-
-
-class SigmoidPrefixes(torch.autograd.Function):
-    """The weighted sigmoid losses of several prefixes; the backward only multiplies."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, widths: Sequence[int],
-        weights: Sequence[float], pairs: Pairs, engine: str, memory: Memory,
-    ) -> Tensor:  # fmt: skip
-        prefixes = _pose(
-            x, y, scale, widths, weights, 1.0, pairs, False, memory, needs_y=ctx.needs_input_grad[1]
-        )
-        wide, n = prefixes.whole.factor.dtype, len(x)
-        pull = contrastive.sigmoid_pull(prefixes.whole)
-        done = choose_engine(engine, x).prefix_sigmoid(prefixes, bias.to(wide), pull)
-        gx, gy = project(prefixes, done.gradient, scale.to(wide) / n, ops.saved_type(x))
-        ctx.types = [t.dtype for t in (x, y, scale, bias)]
-        by_scale, by_bias = done.gradient.slopes.rows.sum() / n, done.total / n
-        gy = _widen(y, gy) if ctx.needs_input_grad[1] else gy
-        ctx.save_for_backward(_widen(x, gx), gy, by_scale, by_bias)
-        return done.value / n
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return *ops.multiply_saved(ctx, upstream), *([None] * 5)
-
-
-def choose_engine(name: str, x: Tensor) -> PrefixEngine:
-    """Return the engine of that name for several prefixes at once."""
-    from twinlens.kernels.chunked import ChunkedEngine
-    from twinlens.kernels.chunked_prefixes import ChunkedPrefixes
-
-    if isinstance(ops.choose_engine(name, x), ChunkedEngine):
-        return ChunkedPrefixes()
-    from twinlens.kernels.gpu.prefixes import TritonPrefixes
-
-    return TritonPrefixes()
-
-
-def _pose(
-    x: Tensor, y: Tensor, scale: Tensor, widths: Sequence[int], weights: Sequence[float],
-    per: float, pairs: Pairs, symmetric: bool, memory: Memory, *, needs_y: bool = True,
-) -> Prefixes:  # fmt: skip
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return Prefixes.pose(
-        x, y, scale.to(wide) * per, widths, weights,
-        pairs=pairs, symmetric=symmetric, needs_y=needs_y, memory=memory,
-    )  # fmt: skip
-
-
-def _add_alone(
-    problem: Problem, lse: PerSide, shares: PerSide, pull: PerSide, factor: Tensor, engine: str,
-    gx: Tensor, gy: Tensor,
-) -> Tensor:  # fmt: skip
-    """Add the gradients of a prefix by itself; return its slope."""
-    alone, wide = ops.choose_engine(engine, problem.x.raw), factor.dtype
-    by_x, by_y = (InputGradient(side, factor, alone, wide) for side in (problem.x, problem.y))
-    dy = alone.softmax_gradient(problem, Sums(lse), shares, pull, by_x.take)
-    width = problem.x.raw.shape[1]
-    gx[:, :width] += by_x.raw
-    if problem.needs_y:
-        by_y.take(slice(0, len(dy)), dy)
-        gy[:, :width] += by_y.raw
-    return by_x.slope
-
-
 def _measure(rows: Tensor, width: int) -> Tensor:
     return Side.measure(rows[:, :width]).inverse_norm
-
-
-def _widen(like: Tensor, gradient: Tensor) -> Tensor:
-    """Return a gradient in the type and width of its rows; beyond the longest prefix it is zero."""
-    if gradient.shape[1] == like.shape[1]:
-        return gradient if gradient.dtype == like.dtype else gradient.to(like.dtype)
-    out = like.new_zeros(like.shape, dtype=gradient.dtype)
-    out[:, : gradient.shape[1]] = gradient
-    return out.to(like.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 from twinlens.errors import InputError
 from twinlens.kernels import reference
 from twinlens.kernels.contrastive import LOG2_E, blocks
-from twinlens.kernels.ops import suits_triton
+from twinlens.kernels.engines import suits_triton
 
 TILE = 128  # classes whose best logit is remembered together
 BLOCK = 64 * TILE  # classes scored at once

@@ -7,6 +7,7 @@ bits. For narrow embeddings there are kernels that never write G.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from twinlens.kernels.contrastive import Emit, PerSide, Problem, SigmoidPass, bl
 from twinlens.kernels.gpu.gradient import gradient_chunk_kernel, gradient_kept_kernel
 from twinlens.kernels.gpu.gradient_rows import gradient_rows_kernel
 from twinlens.kernels.gpu.launch import (
+    Again,
     Launch,
     label_arguments,
     mask_constants,
@@ -61,6 +63,7 @@ class Backward:
     use_tma: bool
     kept: Tensor | None = None
     own: Tensor | None = None  # the positives' logits, beside kept terms
+    key: Hashable | None = None  # of `Again`
 
     def by_pieces(self, emit: Emit, chunk_bytes: int) -> tuple[Tensor, Tensor]:
         """Write G a piece at a time; two matrix products use each piece.
@@ -71,7 +74,7 @@ class Backward:
         x, y = self.problem.x, self.problem.y
         height, width = choose_piece(len(x), len(y), chunk_bytes, x.raw.element_size())
         g = x.raw.new_empty(height, width)
-        unit_x, unit_y = units(x, y) if height >= len(x) else (None, unit_rows(y))
+        unit_x, unit_y = units(x, y, self.key) if height >= len(x) else (None, unit_rows(y))
         dy = x.inverse_norm.new_empty(len(y) if self.problem.needs_y else 0, x.raw.shape[1])
         filler = _Filler(self, g)
         for rows in blocks(len(x), height):
@@ -143,7 +146,8 @@ class _Filler:
     def _fill_by_product(self, piece: Tensor, rows: slice, columns: slice) -> None:
         c, tile = self.backward, self.tile
         x, y = c.problem.x, c.problem.y
-        gradient_chunk_kernel[(self._programs(*piece.shape),)](
+        again = Again(gradient_chunk_kernel, self._find_key(rows, columns))
+        again[(self._programs(*piece.shape),)](
             *side_arguments(x, y), c.factor, c.shift, piece, *self.lines,
             *c.weights.pointers(swap=False), c.underflowed, *label_arguments(c.problem), c.boost,
             rows.start, rows.stop, columns.start, columns.stop, *size_arguments(x, y),
@@ -153,12 +157,17 @@ class _Filler:
             **mask_constants(c.problem), **self.launch.options(tile, x.raw),
         )  # fmt: skip
 
+    def _find_key(self, rows: slice, columns: slice) -> Hashable | None:
+        key = self.backward.key
+        return key and (key, self.tile, rows.start, rows.stop, columns.start, columns.stop)
+
     def _fill_from_kept(self, piece: Tensor, rows: slice, columns: slice) -> None:
         c, kept = self.backward, self.backward.kept
         assert kept is not None
         high, wide = 4, min(1024, triton.next_power_of_2(piece.shape[1]))
         grid = (triton.cdiv(piece.shape[1], wide), triton.cdiv(piece.shape[0], high))
-        gradient_kept_kernel[grid](
+        again = Again(gradient_kept_kernel, self._find_key(rows, columns))
+        again[grid](
             kept, piece, c.own, c.shift, *c.weights.pointers(swap=False)[:4],
             c.underflowed, c.boost, rows.start, rows.stop, columns.start, columns.stop,
             kept.stride(0), piece.stride(0), c.problem.pairs.offset, BM=high, BN=wide, num_warps=8,

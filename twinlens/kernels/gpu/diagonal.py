@@ -8,8 +8,10 @@ step may be captured in a CUDA graph; equal inputs give equal bits.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 import triton
@@ -28,11 +30,11 @@ from twinlens.kernels.gpu.ends import (
 )
 from twinlens.kernels.gpu.engine import HALF_BOOST, TritonEngine, allocate_kept
 from twinlens.kernels.gpu.launch import (
+    Again,
     Launch,
     label_arguments,
     mask_constants,
     side_arguments,
-    size_arguments,
 )
 from twinlens.kernels.gpu.linear import WIDEST, choose_rows
 from twinlens.kernels.gpu.products import CHUNK_BYTES
@@ -41,6 +43,9 @@ from twinlens.kernels.pairs import Pairs
 LINE = 32  # entries of which every vector of a state is a multiple
 BLOCK = 1024  # numbers that the last kernels add up at once
 LINES = 16  # lines of sums that a program adds up at once
+MOST_KEYS = 1024  # different steps that are remembered
+_KEYS: dict[Hashable, int] = {}
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -97,18 +102,20 @@ def compute_softmax(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the loss, the state, and the terms if they are to be kept."""
     n, m, device = len(x), len(y), x.device
-    state, partials, owns = _measure(x, y, scale, scale, setting)
+    key = _number_key(setting, keep, x, y, scale)
+    state, partials, owns = _measure(x, y, scale, scale, setting, key)
     problem = _pose(x, y, state, setting)
     kept = allocate_kept(problem) if keep else None
-    lines = TritonEngine().sweep(problem, state.scalars[1:], sigmoid=False, kept=kept)
+    lines = TritonEngine().sweep(problem, state.scalars[1:], sigmoid=False, kept=kept, key=(key,))
     if not setting.symmetric:
         lines = (lines[0], lines[1][:0])
     rows = _bands(problem, n)
     columns = _bands(problem, m)
-    _finish_sums(problem, state, lines[0], partials[owns:], rows + columns, swap=False)
-    _finish_sums(problem, state, lines[1], partials[owns + rows :], rows + columns, swap=True)
+    finish = partial(_finish_sums, problem, state, sides=rows + columns, key=key)
+    finish(lines[0], partials[owns:], swap=False)
+    finish(lines[1], partials[owns + rows :], swap=True)
     value = torch.empty((), dtype=torch.float32, device=device)
-    value_kernel[(1,)](
+    Again(value_kernel, (key,))[(1,)](
         partials, value, state.scalars, owns, rows + columns, 1.0 / n, BLOCK=BLOCK, num_warps=8
     )
     return value, state.whole, kept
@@ -120,10 +127,11 @@ def differentiate_softmax(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients by x, y (empty unless needed) and scale."""
     state = State.read(whole, len(x), len(y))
-    backward = _prepare(x, y, state, setting, kept)
+    key = _number_key(setting, kept is not None, x, y, scale, upstream)
+    backward = _prepare(x, y, state, setting, kept, key)
     gx, gy, slopes, _ = _collect(backward, setting, scale, upstream, x.dtype)
     by_scale = torch.empty_like(scale)
-    slope_kernel[(1,)](slopes, upstream, by_scale, len(slopes), BLOCK=BLOCK)
+    Again(slope_kernel, (key,))[(1,)](slopes, upstream, by_scale, len(slopes), BLOCK=BLOCK)
     return gx, gy, by_scale
 
 
@@ -131,12 +139,13 @@ def compute_sigmoid(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the loss and its gradients by x, y (empty unless needed), scale and bias."""
-    state, *_ = _measure(x, y, scale, bias, setting)
-    backward = _prepare(x, y, state, setting, None)
+    key = _number_key(setting, False, x, y, scale, bias)
+    state, *_ = _measure(x, y, scale, bias, setting, key)
+    backward = _prepare(x, y, state, setting, None, key)
     gx, gy, slopes, lines = _collect(backward, setting, scale, None, dtype)
     value = torch.empty((), dtype=torch.float32, device=x.device)
     by_scale, by_bias = torch.empty_like(scale), torch.empty_like(bias)
-    sigmoid_value_kernel[(1,)](
+    Again(sigmoid_value_kernel, (key,))[(1,)](
         lines, slopes, value, by_scale, by_bias, lines[0].numel(), len(slopes), 1.0 / len(x),
         BLOCK=BLOCK, num_warps=8,
     )  # fmt: skip
@@ -144,19 +153,17 @@ def compute_sigmoid(
 
 
 def _measure(
-    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting, key: int
 ) -> tuple[State, Tensor, int]:
     """Return the state with all that rows alone say, room for partial sums, and how many are in."""
     n, m, d = len(x), len(y), x.shape[1]
-    state = State.read(
-        torch.empty(state_length(n, m), dtype=torch.float32, device=x.device), n, m
-    )
+    state = State.read(torch.empty(state_length(n, m), dtype=torch.float32, device=x.device), n, m)
     high, wide = choose_rows(x)
     owns = triton.cdiv(n, high)
     room = owns + 2 * (triton.cdiv(n, LINE) + triton.cdiv(m, LINE))
     partials = torch.empty(room, dtype=torch.float64, device=x.device)
     share_i, share_j = setting.weigh(n)
-    measure_kernel[(owns + triton.cdiv(m, high),)](
+    Again(measure_kernel, (key,))[(owns + triton.cdiv(m, high),)](
         x, y, scale, bias, state.norms.rows, state.norms.columns, state.shares.rows,
         state.shares.columns, state.own, partials, state.scalars, n, m, d, x.stride(0), y.stride(0),
         setting.pairs.offset, share_i, share_j, contrastive.HEADROOM,
@@ -166,8 +173,9 @@ def _measure(
 
 
 def _finish_sums(
-    problem: Problem, state: State, lines: Tensor, partials: Tensor, sides: int, *, swap: bool
-) -> None:
+    problem: Problem, state: State, lines: Tensor, partials: Tensor, *, sides: int, key: int,
+    swap: bool,
+) -> None:  # fmt: skip
     """Turn a side's lines of sums into logarithms and gains, and add them up by programs."""
     x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
     launch = Launch.on(x.raw.device)
@@ -175,7 +183,7 @@ def _finish_sums(
     share, log, gain = (
         p.columns if swap else p.rows for p in (state.shares, state.logs, state.gains)
     )
-    gain_kernel[(triton.cdiv(len(x), tile.BM),)](
+    Again(gain_kernel, (key, tile, swap, len(lines)))[(triton.cdiv(len(x), tile.BM),)](
         *side_arguments(x, y), state.scalars, lines, share, log, gain, partials, partials[sides:],
         *label_arguments(problem), len(lines), len(problem.x), len(problem.y), x.raw.shape[1],
         x.raw.stride(0), y.raw.stride(0), problem.pairs.offset, problem.pairs.own_key_columns,
@@ -185,14 +193,14 @@ def _finish_sums(
 
 
 def _prepare(
-    x: Tensor, y: Tensor, state: State, setting: Setting, kept: Tensor | None
+    x: Tensor, y: Tensor, state: State, setting: Setting, kept: Tensor | None, key: int
 ) -> Backward:
     problem = _pose(x, y, state, setting)
     weights = Weights(state.gains, state.shares, state.logs, state.shares)
     factor, shift, flag, boost = (state.scalars[k:] for k in range(4))
     tma = TritonEngine().takes_tma(problem)
     return Backward(
-        problem, factor, shift, weights, flag, boost, setting.sigmoid, tma, kept, state.own
+        problem, factor, shift, weights, flag, boost, setting.sigmoid, tma, kept, state.own, (key,)
     )
 
 
@@ -215,7 +223,10 @@ def _collect(
         else:
             project.write(rows.start, dx, None)
 
-    dy, lines = backward.by_pieces(take, CHUNK_BYTES[setting.memory])
+    size = CHUNK_BYTES[setting.memory]
+    if backward.kept is not None and setting.memory == "balanced":
+        size //= 2  # the kept terms count too
+    dy, lines = backward.by_pieces(take, size)
     project.write(0, waiting[0] if waiting else None, dy if m else None)
     return gx, gy, slopes, lines
 
@@ -242,7 +253,8 @@ class _Projection:
         raw, norm, gx = x.raw[start:], x.inverse_norm[start:], self.gx[start:]
         weight = 1.0 / len(x) if self.setting.sigmoid else 1.0
         any_d = dx if dx is not None else dy
-        projections_kernel[(programs,)](
+        key = (self.backward.key, start, n, m)
+        Again(projections_kernel, key)[(programs,)](
             raw, y.raw, norm, y.inverse_norm, dx if dx is not None else any_d,
             dy if dy is not None else any_d, self.scale,
             self.scale if self.upstream is None else self.upstream, gx,
@@ -271,6 +283,18 @@ def _find_boost(x: Tensor, setting: Setting, n: int | None = None) -> float:
 def _bands(problem: Problem, rows: int) -> int:
     launch = Launch.on(problem.x.raw.device)
     return triton.cdiv(rows, launch.tile("underflowed", problem.x.raw, problem.y.raw).BM)
+
+
+def _number_key(setting: Setting, kept: bool, *given: Tensor) -> int:
+    """Return a number for all on which the machine code of a step depends; see `Again`."""
+    tensors = tuple((t.dtype, t.shape, t.stride(), t.data_ptr() % 16, t.device) for t in given)
+    key = (setting, kept, tensors)
+    if key not in _KEYS:
+        if len(_KEYS) >= MOST_KEYS:
+            _KEYS.clear()
+            Again.forget()
+        _KEYS[key] = next(_numbers)
+    return _KEYS[key]
 
 
 def _round_up(length: int) -> int:

@@ -1,7 +1,7 @@
 """The few launches at the two ends of a step whose positives lie on the diagonal.
 
-A small batch waits for launches, so each kernel here does all that its moment allows: `measure_kernel`
-everything that needs the rows alone, `gain_kernel` everything that follows from a side's sums,
+A small batch waits for launches, so each kernel here does all that can be done by then:
+`measure_kernel` what needs the rows alone, `gain_kernel` what follows from a side's sums,
 `value_kernel` the few numbers. What must stay true: sums are added in a fixed order.
 
 The scalars of a step are factor, shift, whether a row underflowed (above zero), and boost.
@@ -75,8 +75,8 @@ def gain_kernel(
     """Add up the lines of shifted sums (lines, rows); write their log2 and share / sum.
 
     Also each program's sum of share * log-sum-exp, unshifted, and whether a row of it underflowed:
-    such rows are summed again by the exact formula, here. SWAP: the rows here are the columns of the
-    problem.
+    such rows are summed again by the exact formula, here. SWAP: the rows here are the columns of
+    the problem.
     """
     program = tl.program_id(0)
     i = program * BM + tl.arange(0, BM)
@@ -85,7 +85,9 @@ def gain_kernel(
     for start in range(0, lines, LINES):
         line = start + tl.arange(0, LINES)
         at = sum_ptr + line.to(tl.int64)[:, None] * rows + i[None, :]
-        total += tl.sum(tl.load(at, mask=(line < lines)[:, None] & (i < rows)[None, :], other=0.0), 0)
+        total += tl.sum(
+            tl.load(at, mask=(line < lines)[:, None] & (i < rows)[None, :], other=0.0), 0
+        )
     factor, shift = tl.load(scalar_ptr), tl.load(scalar_ptr + 1).to(tl.float64)
     share = tl.load(share_ptr + i, mask=i < rows, other=0.0)
     some, asks = total > 0, share > 0

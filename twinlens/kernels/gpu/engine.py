@@ -8,6 +8,7 @@ inputs give equal bits (nothing is atomic).
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,7 @@ from twinlens.kernels import contrastive
 from twinlens.kernels.contrastive import LOG2_E, Emit, PerSide, Problem, Side, SigmoidPass, Sums
 from twinlens.kernels.gpu.backward import Backward, Weights, unboost
 from twinlens.kernels.gpu.launch import (
+    Again,
     Launch,
     are_aligned,
     can_use_tma,
@@ -138,7 +140,7 @@ class TritonEngine:
 
     def sweep(
         self, problem: Problem, shift: Tensor, *, sigmoid: bool, kept: Tensor | None = None,
-        pull: PerSide | None = None,
+        pull: PerSide | None = None, key: Hashable | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return lines of sums over rows (S, n) and columns (P, m), the latter if asked for."""
         x, y = problem.x, problem.y
@@ -156,7 +158,8 @@ class TritonEngine:
         column_sums = x.inverse_norm.new_empty(programs, len(y) if columns else 1)
         terms = row_sums if kept is None else kept
         weights = PerSide(row_sums, row_sums) if pull is None else pull
-        sweep_kernel[(programs, splits)](
+        again = Again(sweep_kernel, key and (key, tile))
+        again[(programs, splits)](
             *side_arguments(x, y), problem.factor, shift, row_sums, column_sums, terms,
             weights.rows, weights.columns, *label_arguments(problem), *size_arguments(x, y),
             terms.stride(0), problem.pairs.offset, problem.pairs.own_key_columns,

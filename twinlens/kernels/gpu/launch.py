@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,41 @@ class Launch:
         }
 
 
+_COMPILED: dict[Hashable, Any] = {}
+
+
+class Again:
+    """A kernel that is launched as one with the same key was before.
+
+    Triton looks at each argument to find its machine code, which takes longer than many a kernel
+    runs. A key holds all on which the code depends: types, whole numbers, what is aligned to
+    16 bytes, and all constants, which come last among a kernel's parameters. None: look again.
+    """
+
+    def __init__(self, kernel: Any, key: Hashable | None) -> None:
+        self.kernel, self.key = kernel, None if key is None else (id(kernel), key)
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        """Return the launch."""
+        made = None if self.key is None else _COMPILED.get(self.key)
+        if made is None:
+            return functools.partial(self._compile, grid)
+        return functools.partial(self._launch, made[(*grid, 1, 1)[:3]])
+
+    @staticmethod
+    def forget() -> None:
+        """Forget all keys."""
+        _COMPILED.clear()
+
+    def _compile(self, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+        made = self.kernel[grid](*arguments, **constants)
+        if self.key is not None and made is not None:  # the interpreter makes nothing
+            _COMPILED[self.key] = made
+
+    def _launch(self, launch: Callable[..., None], *arguments: Any, **constants: Any) -> None:
+        launch(*arguments, *[None] * (len(self.kernel.params) - len(arguments)))
+
+
 def can_use_tma(launch: Launch, x: Tensor, y: Tensor) -> bool:
     """Tell whether the tensor memory accelerator takes these: it wants 16-byte lines."""
     return launch.arch >= 90 and are_aligned(x, y)
@@ -65,9 +101,11 @@ def are_aligned(x: Tensor, y: Tensor) -> bool:
 
 def provide_descriptor_memory() -> None:
     """Let kernels that build their own TMA descriptors have the bytes for them."""
-    triton.set_allocator(
-        lambda size, align, stream: torch.empty(size, dtype=torch.int8, device="cuda")
-    )
+    triton.set_allocator(_allocate)
+
+
+def _allocate(size: int, align: int, stream: int | None) -> Tensor:
+    return torch.empty(size, dtype=torch.int8, device="cuda")
 
 
 def side_arguments(x: Side, y: Side) -> tuple[Tensor, Tensor, Tensor, Tensor]:

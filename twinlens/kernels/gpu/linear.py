@@ -5,6 +5,8 @@ Small batches wait for launches and not for arithmetic, so each step is one kern
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 import triton
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from twinlens.kernels import contrastive, positives
 from twinlens.kernels.contrastive import PerSide, Problem, Side
 from twinlens.kernels.gpu.ends import units_kernel
-from twinlens.kernels.gpu.launch import side_arguments
+from twinlens.kernels.gpu.launch import Again, side_arguments
 from twinlens.kernels.gpu.rows import (
     gain_kernel,
     lse_kernel,
@@ -102,14 +104,15 @@ def unit_rows(side: Side, rows: slice = slice(None)) -> Tensor:
     return out
 
 
-def units(x: Side, y: Side) -> tuple[Tensor, Tensor]:
+def units(x: Side, y: Side, key: Hashable | None = None) -> tuple[Tensor, Tensor]:
     """Return both sides' unit rows, by one launch."""
     n, m, d = len(x), len(y), x.raw.shape[1]
     if d > WIDEST:
         return unit_rows(x), unit_rows(y)
     both = x.raw.new_empty(n + m, d)
     high, wide = choose_rows(x.raw)
-    units_kernel[(triton.cdiv(n, high) + triton.cdiv(m, high),)](
+    again = Again(units_kernel, key)
+    again[(triton.cdiv(n, high) + triton.cdiv(m, high),)](
         x.raw, y.raw, x.inverse_norm, y.inverse_norm, both, n, m, d, x.raw.stride(0),
         y.raw.stride(0), BM=high, D=wide,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The sweeps of several prefixes at once: products grow along the embedding, and are read on the way.
+"""The sweeps of several prefixes at once: products grow along the embedding, segment by segment.
 
 The product of a prefix is that of the next shorter one plus a segment's, so one walk along the
 embedding gives all of them. In the backward each segment wants the sum of G over all prefixes that
@@ -23,7 +23,7 @@ def add_segment(
     stride_x, stride_y, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add to the tile the product of the columns by which prefix k is longer than the one before."""
+    """Add to the tile the product of the columns that prefix k has and the one before has not."""
     low = tl.load(end_ptr + k - 1, mask=k > 0, other=0)
     high = tl.load(end_ptr + k)
     if EVEN_K:
@@ -179,10 +179,11 @@ def prefix_gradient_kernel(
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write each segment's G for rows first..last and columns left..right, as `gradient_chunk_kernel`.
+    """Write each segment's G for rows first..last and columns left..right.
 
-    Segment k's lies k * piece numbers behind the first's. Slopes, the sums of G * cosine of each
-    prefix, go to row_slope (count, tiles across, height) and column_slope (count, bands, width).
+    It is `gradient_chunk_kernel` of several prefixes. Segment k's G lies k * piece numbers behind
+    the first's. Slopes, the sums of G * cosine of each prefix, go to row_slope (count, tiles
+    across, height) and column_slope (count, bands, width).
     """
     bands, across = tl.cdiv(last - first, BM), tl.cdiv(right - left, BN)
     underflowed = tl.load(underflowed_ptr) > 0

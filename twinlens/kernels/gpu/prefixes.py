@@ -1,4 +1,4 @@
-"""The passes over several prefixes at once on a GPU: allocates, launches, multiplies by the library.
+"""The passes over several prefixes at once on a GPU: allocation, launches, the library's products.
 
 What must stay true: as in `engine`; the pieces of G of all segments together are as large as one
 piece of one loss.
@@ -29,7 +29,7 @@ from twinlens.kernels.gpu.linear import compute_gain, compute_lse, units
 from twinlens.kernels.gpu.prefix_tiles import prefix_gradient_kernel, prefix_sweep_kernel
 from twinlens.kernels.gpu.products import CHUNK_BYTES, choose_piece, multiply
 from twinlens.kernels.gpu.tile_table import Tile
-from twinlens.kernels.prefixes import PrefixGradient, Prefixes, PrefixValue
+from twinlens.kernels.prefixes import Prefixes, PrefixGradient, PrefixValue
 
 GROUP = 16
 
@@ -88,7 +88,9 @@ def _sweep(prefixes: Prefixes, shift: Tensor) -> tuple[Tensor, Tensor]:
     programs = min(triton.cdiv(n, tile.BM), room)
     splits = max(1, min(room // programs, triton.cdiv(m, tile.BN)))
     rows = problem.x.inverse_norm.new_empty(count, splits, n)
-    columns = rows.new_empty(count, programs, m) if problem.symmetric else rows.new_zeros(count, 1, m)
+    columns = (
+        rows.new_empty(count, programs, m) if problem.symmetric else rows.new_zeros(count, 1, m)
+    )
     prefix_sweep_kernel[(programs, splits)](
         prefixes.x, prefixes.y, _place_ends(prefixes.widths, prefixes.x.device),
         prefixes.norms.rows, prefixes.norms.columns, problem.factor, shift,
@@ -121,13 +123,17 @@ class _Pass:
         unit_x, unit_y = units(problem.x, problem.y)
         by_x = prefixes.norms.rows.new_empty(n, x.shape[1])
         by_y = by_x.new_empty(m if problem.needs_y else 0, x.shape[1])
-        slopes = PerSide(*(torch.zeros_like(t) for t in (prefixes.norms.rows, prefixes.norms.columns)))
+        slopes = PerSide(
+            *(torch.zeros_like(t) for t in (prefixes.norms.rows, prefixes.norms.columns))
+        )
         filler = _Filler(self, g)
         for rows in blocks(n, height):
             for columns in blocks(m, width):
                 piece = filler.fill(rows, columns, slopes)
                 for k, part in enumerate(prefixes.segments):
-                    multiply(by_x[rows, part], piece[k], unit_y[columns, part], add=columns.start > 0)
+                    multiply(
+                        by_x[rows, part], piece[k], unit_y[columns, part], add=columns.start > 0
+                    )
                     if problem.needs_y:
                         multiply(
                             by_y[columns, part], piece[k].T, unit_x[rows, part], add=rows.start > 0
@@ -160,10 +166,12 @@ class _Filler:
         factor = problem.factor * LOG2_E if work.sigmoid else problem.factor
         prefix_gradient_kernel[(self._programs(high, wide),)](
             prefixes.x, prefixes.y, _place_ends(prefixes.widths, prefixes.x.device),
-            prefixes.norms.rows, prefixes.norms.columns, factor, work.shift, self.g, by_rows, by_columns,
+            prefixes.norms.rows, prefixes.norms.columns, factor, work.shift, self.g,
+            by_rows, by_columns,
             *self.lines, *pointers, work.underflowed, *label_arguments(problem), self.weights,
             rows.start, rows.stop, columns.start, columns.stop, count,
-            len(prefixes.x), len(prefixes.y), prefixes.x.shape[1], prefixes.x.stride(0), prefixes.y.stride(0), self.g.stride(1), self.g.stride(0),
+            len(prefixes.x), len(prefixes.y), prefixes.x.shape[1], prefixes.x.stride(0),
+            prefixes.y.stride(0), self.g.stride(1), self.g.stride(0),
             problem.pairs.offset, problem.pairs.own_key_columns,
             GROUP=GROUP, SIGMOID=work.sigmoid, **self.constants,
         )  # fmt: skip

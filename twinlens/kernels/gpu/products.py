@@ -6,6 +6,8 @@ no sum is rounded on the way and no addition costs a pass of its own.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,12 +32,13 @@ def multiply(out: Tensor, a: Tensor, b: Tensor, *, add: bool) -> None:
 def choose_piece(n: int, m: int, chunk_bytes: int, element_bytes: int) -> tuple[int, int]:
     """Return height and width of the pieces of G, (n, m) in all, of about `chunk_bytes` each.
 
-    As wide as fits once they are tall: each piece costs reading and writing the float32 gradients
-    of its rows and of its columns, and its products want many rows.
+    About square, since each piece costs reading and writing the float32 gradients of its rows and
+    of its columns; a power of two high and at least `TALL`, for whole waves of its products' tiles.
     """
     line = LINE // element_bytes
     elements = chunk_bytes // element_bytes
-    height = min(n, TALL)
+    square = 1 << (math.isqrt(elements).bit_length() - 1)
+    height = min(n, max(TALL, square))
     width = min(_round_up(m, line), max(line, elements // height // line * line))
     height = min(n, max(height, elements // width))
     return height, width

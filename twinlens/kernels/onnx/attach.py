@@ -43,6 +43,20 @@ def build_similarity(kind: Kind, *, scale: float, bias: float = 0.0) -> onnx.Mod
     return model
 
 
+def build_node(kind: Kind, *, scale: float, bias: float = 0.0) -> onnx.ModelProto:
+    """Return a model of the node alone: `embeddings` (n, d) and `classes` (m, d) to `scores`."""
+    given = [_rows("embeddings", "n", "d"), _rows("classes", "m", "d")]
+    model = helper.make_model(
+        helper.make_graph([], "node", given, []),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="twinlens",
+    )
+    attach_similarity(model, kind, "embeddings", "classes", "scores", scale=scale, bias=bias)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 def build_topk(*, scale: float) -> onnx.ModelProto:
     """Return a model that keeps the k best of very many classes.
 
