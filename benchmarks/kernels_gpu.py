@@ -43,8 +43,19 @@ from gpu.tuning import tune, warm_up
 from report import Report
 
 Part = Callable[[Report], None]
-CARD_ONLY = ("node", "memory")  # parts of which nothing runs on a CPU
-PARTS = ("top-k", "zero-shot", "node", "lse", "clip", "sigmoid", "prefixes", "memory", "huge")
+ELSEWHERE = ("errors", "node", "memory")  # parts that a dry run has already, or cannot have
+PARTS = (
+    "errors",
+    "top-k",
+    "zero-shot",
+    "node",
+    "lse",
+    "clip",
+    "sigmoid",
+    "prefixes",
+    "memory",
+    "huge",
+)
 
 
 def main() -> int:
@@ -79,14 +90,15 @@ def _list_parts(arguments: argparse.Namespace, sizes: Sizes) -> list[Part]:
     if arguments.only:
         return [times[name] for name in times if name in arguments.only]
     if sizes.device != "cuda":
-        return [*checks, *(part for name, part in times.items() if name not in CARD_ONLY)]
+        return [*checks, *(part for name, part in times.items() if name not in ELSEWHERE)]
     sanitizer: list[Part] = [check_with_sanitizer] if arguments.sanitizer else []
-    return [warm_up, *checks, *sanitizer, check_library, *times.values()]
+    return [warm_up, *checks, *sanitizer, check_library, *list(times.values())[1:]]
 
 
 def _list_times(sizes: Sizes, models: Path | None) -> dict[str, Part]:
     """Return what is timed, by the names that `--only` takes."""
     return {
+        "errors": partial(check_losses, sizes=sizes),
         "top-k": partial(time_top_k, sizes=sizes),
         "zero-shot": partial(time_zero_shot, sizes=sizes),
         "node": partial(time_node, sizes=sizes, models=models),

@@ -25,16 +25,23 @@ BUSY, IDLE = 0.3, 1.0  # seconds
 
 
 def time_node(report: Report, sizes: Sizes, models: Path | None = None) -> None:
-    """Hold the node to float64 and time it; `models` has node.onnx where onnx is not installed."""
+    """Hold the node to float64 and time it.
+
+    `models` is a folder of node.onnx, where onnx is not installed, and maybe of a built library.
+    """
     for name in ("onnxruntime", "onnx"):
         if find_spec(name) is None and (name != "onnx" or models is None):
             report.row(measurement="node in ONNX Runtime", contender=f"no {name}")
             return
     from twinlens.kernels.onnx.build import build_library
+    from twinlens.kernels.onnx.register import find_library
 
     with tempfile.TemporaryDirectory() as folder:
         major, _ = torch.cuda.get_device_capability()
-        library = build_library(Path(folder), architectures=(min(100, 10 * major),)).library
+        given = None if models is None else find_library(models)
+        library = (
+            given or build_library(Path(folder), architectures=(min(100, 10 * major),)).library
+        )
         model = _make_model() if models is None else (models / "node.onnx").read_bytes()
         _time_model(report, model, library, sizes)
 

@@ -57,7 +57,7 @@ class Side:
         return self.rows(slice(None))
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return self.raw.shape[0]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 
 from twinlens.kernels.contrastive import Emit, PerSide, Problem, SigmoidPass, blocks
@@ -20,8 +19,10 @@ from twinlens.kernels.gpu.gradient_rows import gradient_rows_kernel
 from twinlens.kernels.gpu.launch import (
     Again,
     Launch,
+    divide_up,
     label_arguments,
     mask_constants,
+    power_above,
     provide_descriptor_memory,
     side_arguments,
     size_arguments,
@@ -103,12 +104,12 @@ class Backward:
         d = x.raw.shape[1]
         dx = x.inverse_norm.new_empty(len(x), d)
         values, totals = x.inverse_norm.new_zeros(2, len(x))
-        gradient_rows_kernel[(triton.cdiv(len(x), tile.BM),)](
+        gradient_rows_kernel[(divide_up(len(x), tile.BM),)](
             *side_arguments(x, y), self.factor, self.shift, dx, values, totals,
             *self.weights.pointers(swap=swap), self.underflowed, *label_arguments(problem),
             self.boost, len(problem.x), len(problem.y), d, x.raw.stride(0), y.raw.stride(0),
             dx.stride(0), problem.pairs.offset, problem.pairs.own_key_columns,
-            D=max(16, triton.next_power_of_2(d)), EVEN_K=d % tile.BK == 0, SIGMOID=self.sigmoid,
+            D=max(16, power_above(d)), EVEN_K=d % tile.BK == 0, SIGMOID=self.sigmoid,
             SWAP=swap, **mask_constants(problem), **launch.options(tile, x.raw),
         )  # fmt: skip
         value, total = values.double().sum() * math.log(2), totals.double().sum()
@@ -140,7 +141,7 @@ class _Filler:
         return piece
 
     def _programs(self, height: int, width: int) -> int:
-        tiles = triton.cdiv(height, self.tile.BM) * triton.cdiv(width, self.tile.BN)
+        tiles = divide_up(height, self.tile.BM) * divide_up(width, self.tile.BN)
         return int(min(tiles, self.launch.processors * self.tile.blocks))
 
     def _fill_by_product(self, piece: Tensor, rows: slice, columns: slice) -> None:
@@ -164,8 +165,8 @@ class _Filler:
     def _fill_from_kept(self, piece: Tensor, rows: slice, columns: slice) -> None:
         c, kept = self.backward, self.backward.kept
         assert kept is not None
-        high, wide = 4, min(1024, triton.next_power_of_2(piece.shape[1]))
-        grid = (triton.cdiv(piece.shape[1], wide), triton.cdiv(piece.shape[0], high))
+        high, wide = 4, min(1024, power_above(piece.shape[1]))
+        grid = (divide_up(piece.shape[1], wide), divide_up(piece.shape[0], high))
         again = Again(gradient_kept_kernel, self._find_key(rows, columns))
         again[grid](
             kept, piece, c.own, c.shift, *c.weights.pointers(swap=False)[:4],

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import triton
 from torch import Tensor
 
 from twinlens.kernels import contrastive
@@ -32,6 +31,7 @@ from twinlens.kernels.gpu.engine import HALF_BOOST, TritonEngine, allocate_kept
 from twinlens.kernels.gpu.launch import (
     Again,
     Launch,
+    divide_up,
     label_arguments,
     mask_constants,
     side_arguments,
@@ -101,7 +101,7 @@ def compute_softmax(
     x: Tensor, y: Tensor, scale: Tensor, setting: Setting, *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the loss, the state, and the terms if they are to be kept."""
-    n, m, device = len(x), len(y), x.device
+    n, m, device = x.shape[0], y.shape[0], x.device
     key = _number_key(setting, keep, x, y, scale)
     state, partials, owns = _measure(x, y, scale, scale, setting, key)
     problem = _pose(x, y, state, setting)
@@ -126,12 +126,12 @@ def differentiate_softmax(
     setting: Setting,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients by x, y (empty unless needed) and scale."""
-    state = State.read(whole, len(x), len(y))
+    state = State.read(whole, x.shape[0], y.shape[0])
     key = _number_key(setting, kept is not None, x, y, scale, upstream)
     backward = _prepare(x, y, state, setting, kept, key)
     gx, gy, slopes, _ = _collect(backward, setting, scale, upstream, x.dtype)
     by_scale = torch.empty_like(scale)
-    Again(slope_kernel, (key,))[(1,)](slopes, upstream, by_scale, len(slopes), BLOCK=BLOCK)
+    Again(slope_kernel, (key,))[(1,)](slopes, upstream, by_scale, slopes.shape[0], BLOCK=BLOCK)
     return gx, gy, by_scale
 
 
@@ -146,7 +146,7 @@ def compute_sigmoid(
     value = torch.empty((), dtype=torch.float32, device=x.device)
     by_scale, by_bias = torch.empty_like(scale), torch.empty_like(bias)
     Again(sigmoid_value_kernel, (key,))[(1,)](
-        lines, slopes, value, by_scale, by_bias, lines[0].numel(), len(slopes), 1.0 / len(x),
+        lines, slopes, value, by_scale, by_bias, lines[0].numel(), slopes.shape[0], 1.0 / len(x),
         BLOCK=BLOCK, num_warps=8,
     )  # fmt: skip
     return value, gx, gy, by_scale, by_bias
@@ -156,14 +156,14 @@ def _measure(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting, key: int
 ) -> tuple[State, Tensor, int]:
     """Return the state with all that rows alone say, room for partial sums, and how many are in."""
-    n, m, d = len(x), len(y), x.shape[1]
+    n, m, d = x.shape[0], y.shape[0], x.shape[1]
     state = State.read(torch.empty(state_length(n, m), dtype=torch.float32, device=x.device), n, m)
     high, wide = choose_rows(x)
-    owns = triton.cdiv(n, high)
-    room = owns + 2 * (triton.cdiv(n, LINE) + triton.cdiv(m, LINE))
+    owns = divide_up(n, high)
+    room = owns + 2 * (divide_up(n, LINE) + divide_up(m, LINE))
     partials = torch.empty(room, dtype=torch.float64, device=x.device)
     share_i, share_j = setting.weigh(n)
-    Again(measure_kernel, (key,))[(owns + triton.cdiv(m, high),)](
+    Again(measure_kernel, (key,))[(owns + divide_up(m, high),)](
         x, y, scale, bias, state.norms.rows, state.norms.columns, state.shares.rows,
         state.shares.columns, state.own, partials, state.scalars, n, m, d, x.stride(0), y.stride(0),
         setting.pairs.offset, share_i, share_j, contrastive.HEADROOM,
@@ -183,7 +183,7 @@ def _finish_sums(
     share, log, gain = (
         p.columns if swap else p.rows for p in (state.shares, state.logs, state.gains)
     )
-    Again(gain_kernel, (key, tile, swap, len(lines)))[(triton.cdiv(len(x), tile.BM),)](
+    Again(gain_kernel, (key, tile, swap, len(lines)))[(divide_up(len(x), tile.BM),)](
         *side_arguments(x, y), state.scalars, lines, share, log, gain, partials, partials[sides:],
         *label_arguments(problem), len(lines), len(problem.x), len(problem.y), x.raw.shape[1],
         x.raw.stride(0), y.raw.stride(0), problem.pairs.offset, problem.pairs.own_key_columns,
@@ -213,12 +213,12 @@ def _collect(
     gx = torch.empty(x.raw.shape, dtype=dtype, device=x.raw.device)
     gy = torch.empty((m, x.raw.shape[1]) if m else (0,), dtype=dtype, device=x.raw.device)
     high, _ = choose_rows(x.raw)
-    slopes = x.inverse_norm.new_empty(triton.cdiv(n, high))
+    slopes = x.inverse_norm.new_empty(divide_up(n, high))
     project = _Projection(backward, setting, scale, upstream, gx, gy, slopes)
     waiting: list[Tensor] = []
 
     def take(rows: slice, dx: Tensor) -> None:
-        if len(dx) == n:
+        if dx.shape[0] == n:
             waiting.append(dx)
         else:
             project.write(rows.start, dx, None)
@@ -245,9 +245,9 @@ class _Projection:
 
     def write(self, start: int, dx: Tensor | None, dy: Tensor | None) -> None:
         x, y = self.backward.problem.x, self.backward.problem.y
-        n, m = 0 if dx is None else len(dx), 0 if dy is None else len(dy)
+        n, m = 0 if dx is None else dx.shape[0], 0 if dy is None else dy.shape[0]
         high, wide = choose_rows(x.raw)
-        programs = triton.cdiv(n, high) + triton.cdiv(m, high)
+        programs = divide_up(n, high) + divide_up(m, high)
         if programs == 0:
             return
         raw, norm, gx = x.raw[start:], x.inverse_norm[start:], self.gx[start:]
@@ -277,12 +277,12 @@ def _find_boost(x: Tensor, setting: Setting, n: int | None = None) -> float:
     """Return what lifts a float16 G above the subnormal numbers; 1 for other types."""
     if x.dtype != torch.float16:
         return 1.0
-    return HALF_BOOST if setting.sigmoid else HALF_BOOST / max(setting.weigh(n or len(x)))
+    return HALF_BOOST if setting.sigmoid else HALF_BOOST / max(setting.weigh(n or x.shape[0]))
 
 
 def _bands(problem: Problem, rows: int) -> int:
     launch = Launch.on(problem.x.raw.device)
-    return triton.cdiv(rows, launch.tile("underflowed", problem.x.raw, problem.y.raw).BM)
+    return divide_up(rows, launch.tile("underflowed", problem.x.raw, problem.y.raw).BM)
 
 
 def _number_key(setting: Setting, kept: bool, *given: Tensor) -> int:

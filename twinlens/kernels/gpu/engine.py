@@ -12,7 +12,6 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 import torch
-import triton
 from torch import Tensor
 
 from twinlens.kernels import contrastive
@@ -23,6 +22,7 @@ from twinlens.kernels.gpu.launch import (
     Launch,
     are_aligned,
     can_use_tma,
+    divide_up,
     label_arguments,
     mask_constants,
     provide_descriptor_memory,
@@ -150,9 +150,9 @@ class TritonEngine:
             provide_descriptor_memory()
         by_tma: KernelName = "sweep_tma" if kept is None else "kept_tma"
         tile = launch.tile(by_tma if tma else "sweep", x.raw, y.raw)
-        bands, room = triton.cdiv(len(x), tile.BM), launch.processors * tile.blocks
+        bands, room = divide_up(len(x), tile.BM), launch.processors * tile.blocks
         programs = min(bands, room)
-        splits = max(1, min(room // programs, triton.cdiv(len(y), tile.BN)))
+        splits = max(1, min(room // programs, divide_up(len(y), tile.BN)))
         columns = problem.symmetric and not sigmoid
         row_sums = x.inverse_norm.new_empty(splits, len(x))
         column_sums = x.inverse_norm.new_empty(programs, len(y) if columns else 1)
@@ -178,7 +178,7 @@ class TritonEngine:
         x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
         launch = Launch.on(x.raw.device)
         tile = launch.tile("underflowed", x.raw, y.raw)
-        underflowed_lse_kernel[(triton.cdiv(len(x), tile.BM),)](
+        underflowed_lse_kernel[(divide_up(len(x), tile.BM),)](
             *side_arguments(x, y), problem.factor, underflowed, lse, *label_arguments(problem),
             len(problem.x), len(problem.y), x.raw.shape[1], x.raw.stride(0), y.raw.stride(0),
             problem.pairs.offset, problem.pairs.own_key_columns,

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
-from twinlens.kernels.gpu.launch import Launch, provide_descriptor_memory
+from twinlens.kernels.gpu.launch import Launch, divide_up, power_above, provide_descriptor_memory
 from twinlens.kernels.gpu.plans import Plan, TopkPlan, plan_similarity, plan_topk, split_classes
 from twinlens.kernels.gpu.softmax import (
     combine_kernel,
@@ -81,9 +80,9 @@ def _score(
         **launch.options(tile, x, float32=FLOAT32),
     )  # fmt: skip
     if partial:
-        combine_kernel[(len(x), triton.cdiv(len(y), PART))](
+        combine_kernel[(len(x), divide_up(len(y), PART))](
             out, top, total, len(y), out.stride(0), splits,
-            SPLITS=triton.next_power_of_2(splits), BLOCK=PART,
+            SPLITS=power_above(splits), BLOCK=PART,
         )  # fmt: skip
     elif to_finish:
         _normalise_rows(out, given, norms, dots=False, chained=chained)
@@ -93,9 +92,9 @@ def _measure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the inverse norms of all rows of both."""
     both = torch.empty(len(x) + len(y), dtype=torch.float32, device=x.device)
     norms = both[: len(x)], both[len(x) :]
-    inverse_norms_kernel[(triton.cdiv(len(x), BAND) + triton.cdiv(len(y), BAND),)](
+    inverse_norms_kernel[(divide_up(len(x), BAND) + divide_up(len(y), BAND),)](
         x, y, *norms, len(x), len(y), x.shape[1], x.stride(0), y.stride(0),
-        ROWS=BAND, BK=min(128, triton.next_power_of_2(x.shape[1])),
+        ROWS=BAND, BK=min(128, power_above(x.shape[1])),
     )  # fmt: skip
     return norms
 
@@ -113,7 +112,7 @@ def _multiply(x: Tensor, y: Tensor, out: Tensor) -> None:
 def _normalise_rows(
     z: Tensor, given: Given, norms: tuple[Tensor, Tensor], *, dots: bool, chained: bool
 ) -> None:
-    block = min(ROW, triton.next_power_of_2(z.shape[1]))
+    block = min(ROW, power_above(z.shape[1]))
     early = {"launch_pdl": True} if chained else {}
     normalise_rows_kernel[(len(z),)](
         z, *given.scalars, *norms, z.shape[1], z.stride(0), BLOCK=block,
@@ -129,7 +128,7 @@ def topk(
     launch = Launch.on(x.device)
     plan = plan or plan_topk(launch, x, y)
     tile, n, m, d = plan.tile, len(x), len(y), x.shape[1]
-    tiles, bands = triton.cdiv(m, tile.BN), triton.cdiv(n, tile.BM)
+    tiles, bands = divide_up(m, tile.BN), divide_up(n, tile.BM)
     picks = min(k, tiles)
     splits = max(1, min(tile.blocks * launch.processors // bands, tiles))
     best = x.new_empty(n, tiles, dtype=torch.float32)
@@ -147,7 +146,7 @@ def topk(
     select_kernel[(n,)](
         x, y, scale, best, top, total, scratch, p, index,
         m, d, x.stride(0), y.stride(0), tiles, splits, picks, k,
-        BN=tile.BN, BK=plan.step, SCAN=plan.scan, SPLITS=triton.next_power_of_2(splits),
+        BN=tile.BN, BK=plan.step, SCAN=plan.scan, SPLITS=power_above(splits),
         num_warps=plan.warps,
     )  # fmt: skip
     return p, index

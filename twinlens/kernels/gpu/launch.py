@@ -15,6 +15,16 @@ from twinlens.kernels.contrastive import Problem, Side
 from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
 
+def divide_up(a: int, b: int) -> int:
+    """Return a / b rounded up. triton.cdiv is for kernels too, and twenty times slower here."""
+    return -(-a // b)
+
+
+def power_above(a: int) -> int:
+    """Return the least power of two that is at least a."""
+    return 1 << (a - 1).bit_length()
+
+
 @dataclass(frozen=True)
 class Launch:
     """What all launches on one device have in common."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import torch
-import triton
 from torch import Tensor
 
 from twinlens.kernels import contrastive, positives
 from twinlens.kernels.contrastive import PerSide, Problem, Side
 from twinlens.kernels.gpu.ends import units_kernel
-from twinlens.kernels.gpu.launch import Again, side_arguments
+from twinlens.kernels.gpu.launch import Again, divide_up, power_above, side_arguments
 from twinlens.kernels.gpu.rows import (
     gain_kernel,
     lse_kernel,
@@ -32,7 +31,7 @@ def compute_lse(lines: Tensor, shift: Tensor, shares: Tensor, terms: int) -> tup
     count = lines.shape[1]
     lse = lines.new_empty(count, dtype=torch.float64)
     flags = lines.new_empty(count, dtype=torch.int32)
-    lse_kernel[(triton.cdiv(count, VECTOR),)](
+    lse_kernel[(divide_up(count, VECTOR),)](
         lines, shift, shares, lse, flags, len(lines), count, contrastive.underflow_bar(terms),
         BM=VECTOR,
     )  # fmt: skip
@@ -44,8 +43,8 @@ def compute_gain(
 ) -> tuple[PerSide, PerSide, Tensor]:
     """Return the shifted logs, the gains, and one flag: whether anything underflowed."""
     n, m = len(problem.x), len(problem.y)
-    split = triton.cdiv(n, VECTOR)
-    flags = shift.new_empty(split + triton.cdiv(m, VECTOR), dtype=torch.int32)
+    split = divide_up(n, VECTOR)
+    flags = shift.new_empty(split + divide_up(m, VECTOR), dtype=torch.int32)
     sides = (
         (lse.rows, shares.rows, flags[:split], m),
         (lse.columns, shares.columns, flags[split:], n),
@@ -70,7 +69,7 @@ def compute_own_cosines(problem: Problem) -> Tensor:
         return positives.own_cosines(problem)
     out = x.inverse_norm.new_empty(len(x))
     high, wide = choose_rows(x.raw)
-    own_cosine_kernel[(triton.cdiv(len(x), high),)](
+    own_cosine_kernel[(divide_up(len(x), high),)](
         *side_arguments(x, y), out, len(x), d, x.raw.stride(0), y.raw.stride(0),
         problem.pairs.offset, BM=high, D=wide,
     )  # fmt: skip
@@ -85,7 +84,7 @@ def project(side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out:
     x, norm = side.raw[rows], side.inverse_norm[rows]
     high, wide = choose_rows(x)
     slopes = torch.empty_like(norm)
-    project_kernel[(triton.cdiv(len(x), high),)](
+    project_kernel[(divide_up(len(x), high),)](
         x, norm, unit_gradient, factor, out, slopes, len(x), d, x.stride(0), out.stride(0),
         BM=high, D=wide,
     )  # fmt: skip
@@ -100,7 +99,7 @@ def unit_rows(side: Side, rows: slice = slice(None)) -> Tensor:
     if d > WIDEST:
         return torch.mul(x, norm[:, None], out=out)
     high, wide = choose_rows(x)
-    unit_kernel[(triton.cdiv(len(x), high),)](x, norm, out, len(x), d, x.stride(0), BM=high, D=wide)
+    unit_kernel[(divide_up(len(x), high),)](x, norm, out, len(x), d, x.stride(0), BM=high, D=wide)
     return out
 
 
@@ -112,7 +111,7 @@ def units(x: Side, y: Side, key: Hashable | None = None) -> tuple[Tensor, Tensor
     both = x.raw.new_empty(n + m, d)
     high, wide = choose_rows(x.raw)
     again = Again(units_kernel, key)
-    again[(triton.cdiv(n, high) + triton.cdiv(m, high),)](
+    again[(divide_up(n, high) + divide_up(m, high),)](
         x.raw, y.raw, x.inverse_norm, y.inverse_norm, both, n, m, d, x.raw.stride(0),
         y.raw.stride(0), BM=high, D=wide,
     )  # fmt: skip
@@ -121,5 +120,5 @@ def units(x: Side, y: Side, key: Hashable | None = None) -> tuple[Tensor, Tensor
 
 def choose_rows(x: Tensor) -> tuple[int, int]:
     """Return how many rows, and how wide, one program takes."""
-    wide = max(16, triton.next_power_of_2(x.shape[1]))
+    wide = max(16, power_above(x.shape[1]))
     return (max(1, 4096 // wide) if x.is_cuda else 64), wide

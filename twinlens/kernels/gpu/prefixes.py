@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from twinlens.kernels import contrastive
@@ -21,8 +20,10 @@ from twinlens.kernels.gpu.engine import TritonEngine
 from twinlens.kernels.gpu.launch import (
     Launch,
     can_use_tma,
+    divide_up,
     label_arguments,
     mask_constants,
+    power_above,
     provide_descriptor_memory,
 )
 from twinlens.kernels.gpu.linear import compute_gain, compute_lse, units
@@ -85,8 +86,8 @@ def _sweep(prefixes: Prefixes, shift: Tensor) -> tuple[Tensor, Tensor]:
     launch, tile, constants = _choose(prefixes, "prefix_sweep")
     n, m, count = len(problem.x), len(problem.y), len(prefixes.widths)
     room = launch.processors * tile.blocks
-    programs = min(triton.cdiv(n, tile.BM), room)
-    splits = max(1, min(room // programs, triton.cdiv(m, tile.BN)))
+    programs = min(divide_up(n, tile.BM), room)
+    splits = max(1, min(room // programs, divide_up(m, tile.BN)))
     rows = problem.x.inverse_norm.new_empty(count, splits, n)
     columns = (
         rows.new_empty(count, programs, m) if problem.symmetric else rows.new_zeros(count, 1, m)
@@ -96,7 +97,7 @@ def _sweep(prefixes: Prefixes, shift: Tensor) -> tuple[Tensor, Tensor]:
         prefixes.norms.rows, prefixes.norms.columns, problem.factor, shift,
         rows, columns, rows, rows, *label_arguments(problem), count, n, m, prefixes.x.shape[1],
         prefixes.x.stride(0), prefixes.y.stride(0), problem.pairs.offset,
-        problem.pairs.own_key_columns, LINES=triton.next_power_of_2(count),
+        problem.pairs.own_key_columns, LINES=power_above(count),
         COLUMNS=problem.symmetric, **constants,
     )  # fmt: skip
     return rows, columns
@@ -159,7 +160,7 @@ class _Filler:
         work, tile = self.work, self.tile
         prefixes, problem = work.prefixes, work.prefixes.whole
         high, wide, count = rows.stop - rows.start, columns.stop - columns.start, len(self.g)
-        across, bands = triton.cdiv(wide, tile.BN), triton.cdiv(high, tile.BM)
+        across, bands = divide_up(wide, tile.BN), divide_up(high, tile.BM)
         by_rows = self.lines.new_empty(count, across, high)
         by_columns = self.lines.new_empty(count, bands, wide)
         pointers = [t for side in work.vectors for t in (side.rows, side.columns)]
@@ -180,7 +181,7 @@ class _Filler:
         return [g[:high, :wide] for g in self.g]
 
     def _programs(self, height: int, width: int) -> int:
-        tiles = triton.cdiv(height, self.tile.BM) * triton.cdiv(width, self.tile.BN)
+        tiles = divide_up(height, self.tile.BM) * divide_up(width, self.tile.BN)
         return int(min(tiles, self.launch.processors * self.tile.blocks))
 
 
@@ -189,7 +190,7 @@ def _choose(prefixes: Prefixes, kernel: Any) -> tuple[Launch, Tile, dict[str, An
     x, y, narrowest = prefixes.x, prefixes.y, min(s.stop - s.start for s in prefixes.segments)
     launch = Launch.on(x.device)
     tile = launch.tile(kernel, x, y)
-    tile = replace(tile, BK=max(16, min(tile.BK, triton.next_power_of_2(narrowest))))
+    tile = replace(tile, BK=max(16, min(tile.BK, power_above(narrowest))))
     even = all(width % tile.BK == 0 for width in prefixes.widths)
     tma = even and can_use_tma(launch, x, y)
     if tma:
