@@ -84,6 +84,7 @@ class TrainingSettings:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # fp16 scales the loss
     gradient_checkpointing: bool = False  # blocks run again for their gradient: time for memory
     compile: bool = False
+    capture: bool = False  # one GPU: a step's passes are recorded once and replayed
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 = torch's choice
     memory_gb: float = 4.0  # decoded images are kept in memory up to this
