@@ -46,15 +46,16 @@ class GraphRecorder:
 
     def __init__(self) -> None:
         self._graph = torch.cuda.CUDAGraph()
+        self._stream = torch.cuda.Stream()
 
     @contextlib.contextmanager
     def beside(self) -> Iterator[None]:
         """Run on a stream of its own, as a recording must be warmed up."""
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             yield
-        current.wait_stream(stream)
+        current.wait_stream(self._stream)
 
     def record(self, passes: Callable[[], BackwardResult]) -> BackwardResult:
         """Record the passes; other threads may pin memory meanwhile."""
@@ -79,19 +80,13 @@ class UnreadProgress(TrainingProgress):
         return super().__getattribute__(name)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Recording:
-    """What was recorded: its batch, where its results lie, and what its loss read."""
+    """What was recorded: where its results lie, and what its loss read."""
 
-    batch: Batch
     result: BackwardResult
     inputs: LossInputs
     gradients: list[tuple[nn.Parameter, Tensor]]
-
-    def take(self, batch: Batch) -> None:
-        """Copy a batch over the recorded one."""
-        for own, other in zip(_tensors(self.batch), _tensors(batch), strict=True):
-            own.copy_(other)
 
 
 @dataclass
@@ -100,6 +95,7 @@ class CapturedDifferentiator:
 
     plain: Differentiator
     recorder: Recorder
+    _own: Batch | None = field(default=None, init=False)  # what is recorded reads this batch
     _recording: _Recording | None = field(default=None, init=False)
     _steps: int = field(default=0, init=False)
 
@@ -107,15 +103,20 @@ class CapturedDifferentiator:
         self, batch: Batch, progress: TrainingProgress, *, accumulate: int = 1
     ) -> BackwardResult:
         """Put the gradient of the mean loss over `batch` into the parameters."""
-        self._steps += 1
-        if self._steps > WARMUP and self._recording is None:
-            self._recording = self._record(batch, accumulate)
-        recording = self._recording
-        if recording is None or not _alike(recording.batch, batch):
-            guarded = progress if recording is not None else _unread()
+        self._own = own = self._own or _copy(batch)
+        if not _alike(own, batch):
             with self.recorder.beside():
-                return self.plain.backward(batch, guarded, accumulate=accumulate)
-        recording.take(batch)
+                return self.plain.backward(batch, progress, accumulate=accumulate)
+        for kept, new in zip(_tensors(own), _tensors(batch), strict=True):
+            kept.copy_(new)
+        self._steps += 1
+        if self._steps <= WARMUP:
+            with self.recorder.beside():
+                return self.plain.backward(own, _unread(), accumulate=accumulate)
+        self._recording = self._recording or self._record(own, accumulate)
+        return self._replay(self._recording, progress)
+
+    def _replay(self, recording: _Recording, progress: TrainingProgress) -> BackwardResult:
         self.recorder.replay()
         for parameter, gradient in recording.gradients:
             parameter.grad = gradient
@@ -123,17 +124,22 @@ class CapturedDifferentiator:
             self.plain.loss_probe(replace(recording.inputs, progress=progress))
         return recording.result
 
-    def _record(self, batch: Batch, accumulate: int) -> _Recording:
-        own = Batch(
-            {name: views.clone() for name, views in batch.views.items()},
-            {name: rows.clone() for name, rows in batch.extra.items()},
-        )
+    def _record(self, own: Batch, accumulate: int) -> _Recording:
         seen: list[LossInputs] = []
         quiet = replace(self.plain, loss_probe=seen.append)
         self.plain.net.zero_grad(set_to_none=True)
         result = self.recorder.record(lambda: quiet.backward(own, _unread(), accumulate=accumulate))
-        gradients = [(own, own.grad) for own in self.plain.net.parameters() if own.grad is not None]
-        return _Recording(own, result, seen[-1], gradients)
+        parameters = self.plain.net.parameters()
+        gradients = [(one, one.grad) for one in parameters if one.grad is not None]
+        rows = {name: value.detach() for name, value in seen[-1].student.items()}
+        return _Recording(result, replace(seen[-1], student=rows), gradients)
+
+
+def _copy(batch: Batch) -> Batch:
+    return Batch(
+        {name: views.clone() for name, views in batch.views.items()},
+        {name: rows.clone() for name, rows in batch.extra.items()},
+    )
 
 
 def _unread() -> TrainingProgress:
