@@ -65,6 +65,7 @@ RANGES: dict[str, Range] = {
     "clip": _NOT_NEGATIVE, "lora": _NOT_NEGATIVE, "lora_alpha": _POSITIVE,
     "drop_path": _DECAY, "layer_scale": _NOT_NEGATIVE, "norm_eps": _NOT_NEGATIVE,
     "splits": _NATURAL, "threads": _NOT_NEGATIVE, "memory_gb": _NOT_NEGATIVE,
+    "shuffle_block": _NOT_NEGATIVE, "devices": _NATURAL,
     "seed": _NOT_NEGATIVE, "save_every": _NOT_NEGATIVE, "keep": _NATURAL, "log_every": _NATURAL,
     "monitor_share": _NOT_NEGATIVE, "eval_every": _NOT_NEGATIVE, "eval_limit": _NOT_NEGATIVE,
     "patience": _NOT_NEGATIVE,

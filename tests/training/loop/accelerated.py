@@ -43,7 +43,7 @@ class WaitCounter(TorchDispatchMode):
     """Counts the operations that would wait for an accelerator, in this thread."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[str] = Counter()
 
     def __torch_dispatch__(

@@ -54,9 +54,7 @@ def test_no_step_but_the_one_that_saves_waits(
     assert waits[:-1] == [0] * (STEPS - 1), named
 
 
-def test_what_is_logged_is_what_a_cpu_logs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_logged_is_what_a_cpu_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = log_of("simclr", tmp_path / "plain", monitor_share=1e9)
     count_as_accelerator(monkeypatch)
     queued = log_of("simclr", tmp_path / "queued", monitor_share=1e9)

@@ -151,12 +151,15 @@ class Feeder:
 
     def _prepare(self, step: int) -> Prepared:
         """Read, lay out and draw."""
-        positions = self.order.positions(step, self.ranks.rank, self.ranks.world)
+        rank, world = self.ranks.rank, self.ranks.world
+        for start, stop in self.order.coming(step, rank, world):
+            self.store.expect(start, stop)
+        positions = self.order.positions(step, rank, world)
         pictures, records = None, [self.store.indices[place] for place in positions]
         if self.maker.groups:
             images, records = self.store.fetch(positions)
             pictures = lay_out(images, self.device)
-        draws = generator(self.seed, step, self.ranks.rank, 5)
+        draws = generator(self.seed, step, rank, 5)
         view, of_views = self._view_draws(step, records, draws)
         draft = Draft(step, records, draws, view=view)
         extra = {"labels": self._labels[records]} | self._extras(draft, needs_views=False)

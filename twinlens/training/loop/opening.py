@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from twinlens.errors import InputError
-from twinlens.training.config import Config, apply_sets
+from twinlens.training.config import Config, apply_sets, get_value, known_keys
 from twinlens.training.data.feeder import Feeder, KeptViews
 from twinlens.training.devices import is_accelerator, pick_device
 from twinlens.training.distributed.ranks import Ranks, join_ranks, wrap_ddp
@@ -40,6 +40,7 @@ from twinlens.training.runs.checkpoints import (
     MONITORS,
 )
 from twinlens.training.runs.logs import Log, NoLog, read_log
+from twinlens.training.runs.trackers import Trackers, open_trackers
 from twinlens.training.views.device_views import DeviceViewMaker
 from twinlens.training.views.maker import Maker, ViewMaker
 
@@ -51,6 +52,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     check_config(config)
     ranks, device = _join(config)
     check_division(config, ranks)
+    trackers = open_trackers(config.settings.trackers if ranks.first else "", display.say)
     net = try_network(config, folder)
     records = open_records(config, where, folder, ranks)
     config = records.config
@@ -58,7 +60,7 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
     _tell_frozen(model.net, ranks, display)
     locked = ask_locked(config, model.net, records.source, ranks, device, display)
     taught = provide_taught(config, records.source, ranks, display)
-    data = load_run_data(config, records, display, locked, taught)
+    data = load_run_data(config, records, display, ranks, locked, taught)
     health = _open_health(config, folder, data, model)
     scaler = LossScaler(device, enabled=config.settings.precision == "fp16")
     scaler.restore(model.checkpoint.facts)
@@ -82,13 +84,22 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
         health=health,
         reporter=Reporter(device),
         monitors=_open_monitors(config, data, model, device),
-        # Before the first checkpoint all is repeated, what was logged before the first step too.
-        log=Log(folder, from_step=model.step or -1) if ranks.first else NoLog(),
+        log=_open_log(config, folder, model.step, trackers) if ranks.first else NoLog(),
         total=config.settings.steps or max(1, round(config.settings.epochs * per_epoch)),
         validator=validator,
         step=model.step,
         saved=model.step,
     )
+
+
+def _open_log(config: Config, folder: Path, step: int, trackers: Trackers) -> Log:
+    """Open the log and begin the run in its trackers."""
+    settings = {key: get_value(config.settings, key) for key in known_keys(config.settings)}
+    own = {key: get_value(config.objective, key) for key in known_keys(config.objective)}
+    # Before the first checkpoint all is repeated, what was logged before the first step too.
+    from_step = step or -1
+    trackers.begin(folder, {"method": config.method, **settings, **own}, from_step)
+    return Log(folder, from_step=from_step, trackers=trackers)
 
 
 def _tell_frozen(net: Network, ranks: Ranks, display: Display) -> None:
