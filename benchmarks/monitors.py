@@ -25,7 +25,8 @@ from report import Report, parse_arguments, time_interleaved
 from twinlens.training.config import apply_sets
 from twinlens.training.loop.loop import take_step
 from twinlens.training.loop.monitors import Monitors
-from twinlens.training.loop.session import Session, open_session
+from twinlens.training.loop.opening import open_session
+from twinlens.training.loop.session import Session
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
 

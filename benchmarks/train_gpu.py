@@ -1,10 +1,14 @@
 """SimCLR on one GPU in a single call: accuracy, time and views a second.
 
-    python benchmarks/train_gpu.py [--dry-run] [--seeds 3] --json train_gpu.json
+    python benchmarks/train_gpu.py [--dry-run] [--seeds 3] [--seconds 100] --json train_gpu.json
 
-ResNet-18, 100 epochs, and ResNet-50, 80 epochs, on CIFAR-10 (JPEG) under $TWINLENS_DATA, by the
-recipes `cifar10` and `cifar10_resnet50`. `--dry-run` does the same in a minute anywhere: generated
-images, a tiny encoder, two steps; it proves the script, and its numbers mean nothing.
+ResNet-18, 350 and 100 epochs, and ResNet-50, 80 epochs, on CIFAR-10 (JPEG) under $TWINLENS_DATA, by
+the recipes `cifar10_fast`, `cifar10` and `cifar10_resnet50`. `--seconds` looks at `cifar10_fast`
+alone, for so long in all: views a second of steps that are compiled and recorded, of steps that are
+neither, and of those between; the share of the time that waited for images; how often a step waited
+for the card; and the accuracy that the time was enough for. `--dry-run` does the same in a minute
+anywhere: generated images, a tiny encoder, two steps; it proves the script, and its numbers mean
+nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import argparse
 import os
 import tempfile
 import time
+import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +27,28 @@ import torch
 from PIL import Image
 from report import Report
 
-from twinlens.training.config import apply_sets
+from twinlens.training.config import Config, apply_sets
 from twinlens.training.evaluation.report import evaluate_encoder
-from twinlens.training.loop.loop import train
-from twinlens.training.progress import open_display
+from twinlens.training.loop.loop import report as report_log
+from twinlens.training.loop.loop import take_step, train
+from twinlens.training.loop.opening import open_session
+from twinlens.training.loop.session import Session
+from twinlens.training.progress import Silent, open_display
 from twinlens.training.recipes import open_recipe
 
 VIEWS = 2  # an image
+FAST = "cifar10_fast"
 DRY = ["encoder=vit-nano/8", "batch=8", "steps=2", "epochs=1", "hidden=16", "precision=fp32"]
+DRY += ["compile=false", "capture=false", "log_every=1"]
+TIMED, TIMED_DRY = (30, 60), (2, 2)  # steps before the time is taken, and while it is
+BRIEF = ["warmup=100", "steps=1000000", "save_every=1000000"]
+MOST = 20_000  # steps that a brief look learns
+WAYS = {
+    "compiled and recorded": ["compile=true", "capture=true"],
+    "recorded": ["compile=false", "capture=true"],
+    "compiled": ["compile=true", "capture=false"],
+    "neither": ["compile=false", "capture=false"],
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,7 @@ class Trial:
 
 
 TRIALS = (
+    Trial(FAST, knn=90.0, linear=90.0, minutes=10.0, views_per_second=60_000),
     Trial("cifar10", knn=83.0, linear=85.5, minutes=6.0, views_per_second=30_000),
     Trial("cifar10_resnet50", knn=None, linear=88.0),
 )
@@ -58,12 +79,13 @@ def main() -> None:
     if not arguments.dry_run and folder is None:
         print("skipped: TWINLENS_DATA is not set, and CIFAR-10 (JPEG) is not part of the project")
         return
-    report = Report(
-        "train_gpu (dry run: the numbers mean nothing)" if arguments.dry_run else "train_gpu"
-    )
+    name = "train_gpu (dry run: the numbers mean nothing)" if arguments.dry_run else "train_gpu"
+    report = Report(name, kept=arguments.json)
     with tempfile.TemporaryDirectory() as work:
         halves = draw_halves(Path(work)) if arguments.dry_run else find_halves(Path(folder or ""))
-        for trial in TRIALS:
+        if arguments.seconds:
+            look_briefly(report, halves, Path(work), arguments)
+        for trial in () if arguments.seconds else TRIALS:
             for seed in range(arguments.seeds):
                 measure(report, trial, halves, Path(work), seed, arguments)
     report.finish(arguments.json)
@@ -75,6 +97,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="prove the script without a GPU")
     parser.add_argument("--quick", action="store_true", help="one seed (the default)")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0.0, help="look briefly, for so long")
     parser.add_argument("--set", action="append", default=[], help="key=value over the recipes")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
@@ -113,6 +136,114 @@ def measure(
     )
     if seed == 0 and not arguments.dry_run:
         add_bars(report, trial, found, minutes, speed)
+
+
+def look_briefly(
+    report: Report, halves: tuple[str, str], work: Path, arguments: argparse.Namespace
+) -> None:
+    """Time the steps of each way while there is time; the first that works also learns."""
+    ends = time.monotonic() + arguments.seconds
+    learned = False
+    for number, (way, sets) in enumerate(WAYS.items()):
+        if number and time.monotonic() > ends - arguments.seconds / 6:
+            break
+        config = apply_sets(open_recipe("simclr", FAST), [*BRIEF, *sets])
+        dry = [*DRY[:2], *DRY[4:]] if arguments.dry_run else []
+        config = apply_sets(config, [*dry, *arguments.set])
+        timed = TIMED_DRY if arguments.dry_run else TIMED
+        try:
+            row = time_way(config, halves, work / str(number), ends, timed, learns=not learned)
+        except Exception as error:
+            row = {"failed": f"{type(error).__name__}: {error}"[:200]}
+            traceback.print_exc()
+        learned = learned or "knn" in row
+        report.row(way=way, **row)
+        print(way, row, flush=True)
+
+
+def time_way(
+    config: Config,
+    halves: tuple[str, str],
+    out: Path,
+    ends: float,
+    timed: tuple[int, int],
+    *,
+    learns: bool,
+) -> dict[str, object]:
+    """Return views a second of steps, and what a run learns in most of the time that is left."""
+    began = time.monotonic()
+    session = open_session(config, halves[0], out, Silent())
+    opened = time.monotonic()
+    try:
+        take_steps(session, timed[0])
+        warm = time.monotonic()
+        session.feeder.take_waited()
+        take_steps(session, timed[1])
+        seconds = time.monotonic() - warm
+        waited = session.feeder.take_waited()
+        row: dict[str, object] = {
+            "views_per_second": round(timed[1] * config.settings.batch * VIEWS / seconds),
+            "waiting": round(waited / seconds, 4),
+            "waits_a_step": count_waits(session),
+            "opening_s": round(opened - began, 1),
+            "warming_s": round(warm - opened, 1),
+        }
+        if learns:
+            row |= learn(session, halves, 0.75 * (ends - time.monotonic()), seconds / timed[1])
+    finally:
+        session.close()
+    return row
+
+
+def learn(
+    session: Session, halves: tuple[str, str], seconds: float, step: float
+) -> dict[str, object]:
+    """Go on for some seconds and return the accuracies then; `step` is what a step takes."""
+    began, first = time.monotonic(), session.step
+    session.total = session.step + max(1, min(MOST, int(seconds / step)))
+    while session.step < session.total:
+        take_step(session, session.step, Silent())
+    report_log(session, Silent(), wait=True)
+    trained = time.monotonic() - began
+    if session.saved < session.step:
+        session.save()
+    found = evaluate_encoder(
+        str(session.folder), halves[1], bank=halves[0], limit=0, display=Silent()
+    )
+    views = (session.step - first) * session.config.settings.batch * VIEWS
+    return {
+        "learned_s": round(trained, 1),
+        "steps": session.step,
+        "views_per_second_while_learning": round(views / trained),
+        "loss": round(session.loss, 3),
+        "knn": found["knn"],
+        "linear": found["linear"],
+    }
+
+
+def take_steps(session: Session, count: int) -> None:
+    """Take steps, and wait for the last."""
+    for _ in range(count):
+        take_step(session, session.step, Silent())
+    if session.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def count_waits(session: Session) -> float | None:
+    """Return how often a step that is not logged waits for the card."""
+    if session.device.type != "cuda":
+        return None
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        steps = 0
+        while (session.step + 1) % session.config.settings.log_every and steps < 9:
+            take_step(session, session.step, Silent())
+            steps += 1
+    torch.cuda.set_sync_debug_mode("default")
+    for text in sorted({str(warning.message)[:120] for warning in found})[:4]:
+        print("  waits:", text)
+    return round(len(found) / max(1, steps), 2)
 
 
 def add_bars(

@@ -84,9 +84,13 @@ class TrainingSettings:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # fp16 scales the loss
     gradient_checkpointing: bool = False  # blocks run again for their gradient: time for memory
     compile: bool = False
+    capture: bool = False  # one GPU: a step's passes are recorded once and replayed
     device: str = "auto"
+    devices: int = 1  # processes that train together on this machine, each on a device of its own
     threads: int = 0  # CPU threads; 0 = torch's choice
     memory_gb: float = 4.0  # decoded images are kept in memory up to this
+    cache: str = ""  # folder that decoded pictures are kept in; empty = none
+    shuffle_block: int = 0  # images of a shard that are read together; 0 = each by itself
     seed: int = 0
 
     save_every: int = 0  # optimizer steps; 0 = ten times a run
@@ -98,6 +102,7 @@ class TrainingSettings:
     best_by: str = "auto"  # the held-out number that tells the best checkpoint
     patience: int = 0  # validations in a row without a better one end the run; 0 = never
     doctor: bool = True  # measure when logging, and report faults at once
+    trackers: str = "tensorboard"  # who else gets the log: tensorboard, mlflow, with commas between
     monitor_share: float = 0.02  # of the step time at most goes to monitors; 0 = off
 
 

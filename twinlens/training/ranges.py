@@ -65,6 +65,7 @@ RANGES: dict[str, Range] = {
     "clip": _NOT_NEGATIVE, "lora": _NOT_NEGATIVE, "lora_alpha": _POSITIVE,
     "drop_path": _DECAY, "layer_scale": _NOT_NEGATIVE, "norm_eps": _NOT_NEGATIVE,
     "splits": _NATURAL, "threads": _NOT_NEGATIVE, "memory_gb": _NOT_NEGATIVE,
+    "shuffle_block": _NOT_NEGATIVE, "devices": _NATURAL,
     "seed": _NOT_NEGATIVE, "save_every": _NOT_NEGATIVE, "keep": _NATURAL, "log_every": _NATURAL,
     "monitor_share": _NOT_NEGATIVE, "eval_every": _NOT_NEGATIVE, "eval_limit": _NOT_NEGATIVE,
     "patience": _NOT_NEGATIVE,
@@ -178,6 +179,7 @@ def _check_together(config: Config) -> None:
         )
     _check_validation(settings)
     _check_memory(settings)
+    _check_capture(settings)
     if "image" in objective.frozen() and settings.parallel == "fsdp":
         raise InputError(
             "locked is set, and parallel is fsdp, which would shard a tower that answers once;"
@@ -202,6 +204,15 @@ def _check_memory(settings: TrainingSettings) -> None:
     if settings.gradient_checkpointing and settings.compile:
         why = "compile is true, which plans by itself what to compute again"
         raise _conflict("gradient_checkpointing", settings, why, "compile=false")
+
+
+def _check_capture(settings: TrainingSettings) -> None:
+    """Refuse to record steps whose passes change from step to step."""
+    if settings.capture and settings.chunk:
+        raise _conflict("capture", settings, f"chunk is {settings.chunk}", "capture=false")
+    if settings.capture and settings.precision == "fp16":
+        why = "precision is fp16, whose scale changes"
+        raise _conflict("capture", settings, why, "precision=bf16")
 
 
 def _conflict(key: str, settings: TrainingSettings, other: str, off: str) -> InputError:

@@ -108,7 +108,7 @@ def test_given_negatives_are_read_and_belong_to_the_fingerprint(kind: str, tmp_p
 
 def test_negatives_leave_every_other_draw_of_a_step_as_it_is(tmp_path: Path) -> None:
     """Views, order and captions of a run do not depend on how many negatives there are."""
-    from twinlens.training.loop.session import open_session
+    from twinlens.training.loop.opening import open_session
     from twinlens.training.progress import Silent
 
     data = str(write_images(tmp_path / "data", 12))

@@ -17,8 +17,8 @@ from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.distributed.sharding import shard_network, whole
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.loop import clip_gradients, take_step
+from twinlens.training.loop.opening import open_session
 from twinlens.training.loop.optimizers import open_optimizer, schedule_rates
-from twinlens.training.loop.session import open_session
 from twinlens.training.progress import Silent
 from twinlens.training.runs.assembly import synchronise_norms
 from twinlens.training.runs.state import State

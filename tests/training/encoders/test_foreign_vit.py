@@ -24,7 +24,7 @@ from twinlens.training.encoders.foreign_vit import resize_positions
 from twinlens.training.encoders.token_tower import TokenTower, pick
 from twinlens.training.evaluation.report import evaluate_encoder
 from twinlens.training.loop.loop import take_step, train
-from twinlens.training.loop.session import open_session
+from twinlens.training.loop.opening import open_session
 from twinlens.training.progress import Silent
 from twinlens.training.runs.assembly import build_network
 from twinlens.training.runs.run import open_run

@@ -18,7 +18,8 @@ from twinlens.training.config import Config
 from twinlens.training.evaluation.embeddings import RunEmbedder
 from twinlens.training.loop import row_store, teaching
 from twinlens.training.loop.loop import train
-from twinlens.training.loop.session import Session, open_session
+from twinlens.training.loop.opening import open_session
+from twinlens.training.loop.session import Session
 from twinlens.training.loop.teaching import FOLDER, TOKENS, name_pass, show
 from twinlens.training.nn.teachers import divergence, fit_grid, join_rows, mean_odds
 from twinlens.training.progress import Silent
@@ -162,8 +163,10 @@ def test_patch_tokens_are_those_of_the_run_that_teaches(data: str, tmp_path: Pat
     batch = session.feeder.batch(0)
     session.close()
     embedder = RunEmbedder(open_teacher(config.objective.teachers.sources))
-    pictures, records = session.feeder._read(session.feeder.order.positions(0))
-    pixels = show(pictures, config.objective.crops, row_seeds(0, 0, records), 16)
+    prepared = session.feeder._prepare(0)
+    assert prepared.pictures is not None
+    seeds = row_seeds(0, 0, prepared.draft.records)
+    pixels = show(prepared.pictures, config.objective.crops, seeds, 16)
     torch.testing.assert_close(
         batch.extra[TOKENS], embedder.patches(pixels.numpy()), atol=4e-3, rtol=2e-3
     )

@@ -1,10 +1,8 @@
-"""Logs: rows in JSON lines, the same numbers in TensorBoard, no row twice after a resume."""
+"""Logs: rows in JSON lines, no row twice after a resume."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import pytest
 
 from twinlens.training.runs.logs import Log, read_log
 
@@ -25,12 +23,3 @@ def test_rows_beyond_the_checkpoint_are_dropped_before_they_are_written_again(
 def test_a_line_cut_by_a_crash_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_log(tmp_path) == [{"step": 1, "loss": 2.0}]
-
-
-def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    log = Log(tmp_path, from_step=0)
-    log.add(1, {"loss": 0.25})
-    log.close()
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    assert b"loss" in events.read_bytes()

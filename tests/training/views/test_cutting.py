@@ -10,8 +10,8 @@ from PIL import Image
 from twinlens.training.seeds import generator
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.cutting import cut_by_matrices, cut_by_slices
-from twinlens.training.views.maker import draw_plan
 from twinlens.training.views.pictures import whole_pictures
+from twinlens.training.views.plans import draw_plan
 
 CUTS = {"slices": cut_by_slices, "matrices": cut_by_matrices}
 

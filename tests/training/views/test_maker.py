@@ -15,8 +15,9 @@ from torch import Tensor
 from twinlens.training.seeds import generator
 from twinlens.training.views.blur import blur
 from twinlens.training.views.crops import Crops
-from twinlens.training.views.maker import FELT, ViewMaker, draw_plan, make_view, parts
+from twinlens.training.views.maker import ViewMaker, make_view, parts
 from twinlens.training.views.pictures import lay_out, whole_pictures
+from twinlens.training.views.plans import FELT, draw_plan
 
 N, SIDE = 1200, 32
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -82,11 +83,17 @@ def _find(config: object, where: str, out: Path | None) -> None:
 
 def _run(config: object, where: str, out: Path) -> None:
     from twinlens.training.config import Config
+    from twinlens.training.distributed.launch import run_ranks, wants_launch
     from twinlens.training.loop.loop import train as train_run
     from twinlens.training.progress import Silent, open_display
     from twinlens.training.report.page import write_report
 
     assert isinstance(config, Config)
+    if wants_launch(config.settings.devices):
+        code = run_ranks(config.settings.devices, config.settings.device, sys.argv[1:])
+        if code:
+            raise typer.Exit(code)
+        return
     is_first = os.environ.get("RANK", "0") == "0"  # torchrun starts this command once a rank
     display = open_display() if is_first else Silent()
     try:

@@ -18,6 +18,7 @@ from twinlens.bundle.image.image_source import ImageLimits, decoding, name_sourc
 from twinlens.bundle.image.orientation import read_orientation, turn_upright, turns_sideways
 from twinlens.bundle.image.resampling import resample, to_eight_bits
 
+_Filter = Image.Resampling
 LONGEST = 4  # times the stored short side
 STORED = 2  # times the side of a view: what the short side is where nothing else is set
 
@@ -44,9 +45,9 @@ class WholePicture:
             width, height = height, width
         framing = Framing(self._middle(width), self._middle(height))
         upright = turn_upright(to_eight_bits(image), orientation)
-        return resample(
-            upright, framing, Image.Resampling.BICUBIC, rgb_first=True, crop_inside=True
-        )
+        # At its own size each pixel is itself, and the smallest filter tells that fastest.
+        filter = _Filter.BOX if _shows_all(framing, upright.size) else _Filter.BICUBIC
+        return resample(upright, framing, filter, rgb_first=True, crop_inside=True)
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         scale = min(1.0, self.short / min(width, height))
@@ -55,6 +56,12 @@ class WholePicture:
     def _middle(self, resized: int) -> Span:
         length = min(resized, LONGEST * self.short)
         return Span(resized, (resized - length) // 2, length, 0)
+
+
+def _shows_all(framing: Framing, size: tuple[int, int]) -> bool:
+    """Tell whether all of an image is seen, at the size that it has."""
+    spans = zip((framing.x, framing.y), size, strict=True)
+    return all((span.resized, span.length, span.skip) == (side, side, 0) for span, side in spans)
 
 
 def stored_side(stored_size: int, image_size: int) -> int:

@@ -1,14 +1,20 @@
 """The batch of a step: images in this rank's order, their views, labels, and what a method adds.
 
+A thread prepares several batches ahead: it reads, lays out and draws; views are made when the batch
+is asked for. On an accelerator nothing of that waits for the device. What must stay true: a batch
+is a function of its step, however far ahead it was prepared.
+
 Without groups of views no picture is read: a locked tower has seen them all.
 """
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,14 +22,18 @@ from torch import Tensor
 from twinlens.training.data.order import SampleOrder
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.records import DataSource
+from twinlens.training.devices import pin, send
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.objective import Batch
 from twinlens.training.seeds import generator, row_seeds
 from twinlens.training.views.draws import Draws, RowDraws
-from twinlens.training.views.maker import ViewMaker
+from twinlens.training.views.maker import Maker, ViewMaker
 from twinlens.training.views.pictures import Pictures, lay_out
 
 SAMPLES = 64  # images in a batch of the visual tokenizer
+AHEAD = 4  # batches that are prepared at most, within AHEAD_BYTES of pictures
+AHEAD_BYTES = 2**30
+QUEUED = 3  # steps that a GPU may be behind
 
 
 @dataclass(frozen=True)
@@ -58,20 +68,33 @@ class KeptViews:
     seed: int
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What is ready of a batch before its views are made; on the CPU."""
+
+    draft: Draft
+    pictures: Pictures | None  # None where no view is made
+    drawn: Mapping[str, Any]  # of the views
+    extra: Mapping[str, Tensor]
+
+
 @dataclass
 class Feeder:
-    """Makes batches; a pure function of the step, but for reading ahead."""
+    """Makes batches; a pure function of the step, but for preparing ahead."""
 
     store: PixelStore
     order: SampleOrder
-    maker: ViewMaker
+    maker: Maker
     ranks: Ranks
     device: torch.device
     seed: int
     classes: Sequence[str] = ()
     extras: Sequence[BatchExtra] = ()
     kept: KeptViews | None = None
-    _ahead: dict[int, Future[tuple[Pictures, list[int]]]] = field(default_factory=dict, init=False)
+    waited: float = field(default=0.0, init=False)  # seconds that steps waited for their batch
+    _ahead: dict[int, Future[Prepared]] = field(default_factory=dict, init=False)
+    _depth: int = field(default=1, init=False)  # batches ahead; known once one is there
+    _sent: deque[torch.cuda.Event] = field(default_factory=deque, init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
     def __post_init__(self) -> None:
@@ -79,20 +102,70 @@ class Feeder:
 
     def batch(self, step: int) -> Batch:
         """Return this rank's part of the batch of `step`, on the device."""
-        pictures, records = self._fetched(step) if self.maker.groups else (None, self._named(step))
-        draws = generator(self.seed, step, self.ranks.rank, 5)
-        view, of_views = self._view_draws(step, records, draws)
-        extra = {"labels": self._labels[records].to(self.device)}
+        began = time.perf_counter()
+        prepared = self._take(step)
+        self.waited += time.perf_counter() - began
+        self._bound_queue()
+        draft = prepared.draft
+        extra = {name: send(rows, self.device) for name, rows in prepared.extra.items()}
+        if prepared.pictures is not None:
+            pictures = prepared.pictures.to(self.device)
+            draft = replace(draft, views=self.maker.make(pictures, prepared.drawn))
         # The order of draws is part of a run's numbers: captions, then views, then masks.
-        extra |= self._extras(Draft(step, records, draws, view=view), needs_views=False)
-        views = {} if pictures is None else self.maker(pictures.to(self.device), of_views)
-        extra |= self._extras(Draft(step, records, draws, views, view), needs_views=True)
-        return Batch(views, extra)
+        late = self._extras(draft, needs_views=True)
+        extra |= {name: send(pin(rows, self.device), self.device) for name, rows in late.items()}
+        return Batch(draft.views, extra)
+
+    def take_waited(self) -> float:
+        """Return the seconds that steps have waited for their batches since the last time."""
+        found, self.waited = self.waited, 0.0
+        return found
 
     def close(self) -> None:
         """End the threads that read ahead."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.store.close()
+
+    def _bound_queue(self) -> None:
+        """Let the CPU be at most `QUEUED` steps ahead of a GPU, whose inputs stay in memory."""
+        if self.device.type != "cuda":
+            return
+        if len(self._sent) >= QUEUED:
+            self._sent.popleft().synchronize()
+        event = torch.cuda.Event()
+        event.record()
+        self._sent.append(event)
+
+    def _take(self, step: int) -> Prepared:
+        """Return what is ready of `step`, and let those after it be prepared."""
+        future = self._ahead.pop(step, None) or self._pool.submit(self._prepare, step)
+        kept = {number: self._ahead[number] for number in self._ahead if number > step}
+        for number in range(step + 1, step + 1 + self._depth):
+            if number not in kept:
+                kept[number] = self._pool.submit(self._prepare, number)
+        self._ahead = kept
+        prepared = future.result()
+        size = 0 if prepared.pictures is None else prepared.pictures.canvas.nbytes
+        self._depth = max(1, min(AHEAD, AHEAD_BYTES // max(1, size)))
+        return prepared
+
+    def _prepare(self, step: int) -> Prepared:
+        """Read, lay out and draw."""
+        rank, world = self.ranks.rank, self.ranks.world
+        for start, stop in self.order.coming(step, rank, world):
+            self.store.expect(start, stop)
+        positions = self.order.positions(step, rank, world)
+        pictures, records = None, [self.store.indices[place] for place in positions]
+        if self.maker.groups:
+            images, records = self.store.fetch(positions)
+            pictures = lay_out(images, self.device)
+        draws = generator(self.seed, step, rank, 5)
+        view, of_views = self._view_draws(step, records, draws)
+        draft = Draft(step, records, draws, view=view)
+        extra = {"labels": self._labels[records]} | self._extras(draft, needs_views=False)
+        drawn = {} if pictures is None else self.maker.draw(pictures.sizes, of_views)
+        extra = {name: pin(rows, self.device) for name, rows in extra.items()}
+        return Prepared(draft, pictures, drawn, extra)
 
     def _view_draws(
         self, step: int, records: Sequence[int], draws: torch.Generator
@@ -105,30 +178,11 @@ class Feeder:
 
     def _extras(self, draft: Draft, *, needs_views: bool) -> dict[str, Tensor]:
         return {
-            name: rows.to(self.device)
+            name: rows
             for extra in self.extras
             if extra.needs_views == needs_views
             for name, rows in extra.make(draft).items()
         }
-
-    def _named(self, step: int) -> list[int]:
-        """Return the records of `step`, of which no view is made and nothing is read."""
-        places = self.order.positions(step, self.ranks.rank, self.ranks.world)
-        return [self.store.indices[place] for place in places]
-
-    def _fetched(self, step: int) -> tuple[Pictures, list[int]]:
-        """Return the images of `step`, and begin to read those of the next."""
-        now = self._ahead.pop(step, None) or self._begin(step)
-        self._ahead = {step + 1: self._begin(step + 1)}
-        return now.result()
-
-    def _begin(self, step: int) -> Future[tuple[Pictures, list[int]]]:
-        positions = self.order.positions(step, self.ranks.rank, self.ranks.world)
-        return self._pool.submit(self._read, positions)
-
-    def _read(self, positions: Sequence[int]) -> tuple[Pictures, list[int]]:
-        images, records = self.store.fetch(positions)
-        return lay_out(images), records
 
 
 def number_labels(source: DataSource, classes: Sequence[str]) -> Tensor:

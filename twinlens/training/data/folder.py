@@ -1,14 +1,20 @@
 """An image folder: `class/image.jpg`, or images alone; `image.txt` beside one is its caption.
 
-`image.negatives.txt` holds captions that are nearly true of it.
+`image.negatives.txt` holds captions that are nearly true of it. The listing of a large folder is
+kept.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from twinlens.training.data.listing.columns import RecordColumns, gather_columns
+from twinlens.training.data.listing.kept import find_listing, keep_listing, read_facts
 from twinlens.training.data.records import Record, is_image
+
+TEXT = ".txt"
 
 
 class FolderSource:
@@ -16,18 +22,53 @@ class FolderSource:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.records = [self._record(path) for path in sorted(_walk(folder))]
+        name = f"folder {folder.absolute()}"
+        known = read_facts(find_listing(name))
+        self._times: list[list[Any]] = []  # of all folders below, and when each was changed
+        if known is not None and known == _read_times(row[0] for row in known):
+            self.records = keep_listing(name, known, self._list)
+        else:
+            made = self._list()
+            self.records = keep_listing(name, self._times, lambda: made)
 
     def read(self, index: int) -> bytes:
         """Return the bytes of image `index`."""
         return (self.folder / self.records[index].key).read_bytes()
 
-    def _record(self, path: Path) -> Record:
-        parts = path.relative_to(self.folder).parts
-        label = parts[0] if len(parts) > 1 else None
-        captions = _lines(path.with_suffix(".txt"))
-        negatives = _lines(path.with_suffix(".negatives.txt"))
-        return Record("/".join(parts), path.stat().st_size, label, captions, negatives)
+    def _list(self) -> RecordColumns:
+        images: list[tuple[str, int, bool]] = []
+        for root, folders, _ in os.walk(self.folder, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            self._times += _read_times([root])
+            images += _scan(root)
+        images.sort(key=lambda row: Path(row[0]))
+        return gather_columns(self._record(*image) for image in images)
+
+    def _record(self, path: str, size: int, has_texts: bool) -> Record:
+        key = os.path.relpath(path, self.folder).replace(os.sep, "/")
+        label = key.split("/", 1)[0] if "/" in key else None
+        if not has_texts:
+            return Record(key, size, label)
+        image = Path(path)
+        captions = _lines(image.with_suffix(TEXT))
+        return Record(key, size, label, captions, _lines(image.with_suffix(".negatives.txt")))
+
+
+def _read_times(folders: Any) -> list[list[Any]]:
+    """Return each folder that is there, and when a name in it was last added or taken away."""
+    return [[str(path), Path(path).stat().st_mtime_ns] for path in folders if Path(path).is_dir()]
+
+
+def _scan(root: str) -> list[tuple[str, int, bool]]:
+    """Return the images in a folder itself: path, size, and whether a text stands beside it."""
+    with os.scandir(root) as entries:
+        files = {entry.name: entry for entry in entries if entry.is_file()}
+    texts = {name.removesuffix(TEXT).removesuffix(".negatives") for name in files if TEXT in name}
+    return [
+        (entry.path, entry.stat().st_size, name.rpartition(".")[0] in texts)
+        for name, entry in files.items()
+        if is_image(name)
+    ]
 
 
 def _lines(path: Path) -> tuple[str, ...]:
@@ -35,11 +76,3 @@ def _lines(path: Path) -> tuple[str, ...]:
         return ()
     lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
-
-
-def _walk(folder: Path) -> list[Path]:
-    found = []
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root) / name for name in files if is_image(name)]
-    return found

@@ -9,17 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import InputError, TwinlensError
+from twinlens.training.data.picture_cache import open_cache, write_cache
 from twinlens.training.data.records import DataSource
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 PixelBatch = NDArray[np.uint8]  # (n, h, w, 3)
 SAMPLE = 64  # images whose mean size tells whether all of them fit in memory
+
+
+def count_decoders() -> int:
+    """Return how many threads decode: the cores, shared among the ranks of a machine."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, (os.cpu_count() or 1) // ranks)
 
 
 def square_spec(side: int) -> ImageSpec:
@@ -37,9 +45,9 @@ class PixelStore:
         self.source = source
         self.bad: dict[int, str] = {}  # record -> why
         self._decode = decode
-        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(max_workers=count_decoders())
         self._room = memory_bytes
-        self._resident: list[Pixels] | None = None
+        self._resident: Sequence[Pixels] | None = None
         self.indices = list(range(len(source.records)))  # position -> record
 
     def __len__(self) -> int:
@@ -67,6 +75,34 @@ class PixelStore:
         if self._fits(held, len(self.indices)):
             self._resident, self.indices = kept, good
             self._check_any()
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether pictures are at hand, so that reading one costs nothing."""
+        return self._resident is not None
+
+    def load_cached(self, name: Path, tick: Callable[[int], None] = lambda done: None) -> None:
+        """Read the pictures of a cache; decode all of them into it first if it is not there."""
+        found = open_cache(name)
+        if found is None:
+            write_cache(name, self._decode_all(tick), lambda: self.bad)
+            found = open_cache(name)
+        assert found is not None, "a cache was written and is not there. This is a bug"
+        self._resident = found
+        self.know(found.records.tolist(), found.bad)
+        self._check_any()
+
+    def _decode_all(self, tick: Callable[[int], None]) -> Iterator[tuple[int, Pixels | None]]:
+        for start in range(0, len(self.indices), SAMPLE):
+            some = self.indices[start : start + SAMPLE]
+            yield from zip(some, self._pool.map(self._try, some), strict=True)
+            tick(start + len(some))
+
+    def expect(self, start: int, stop: int) -> None:
+        """Be told that a block of images will be read soon, and tell the source if it listens."""
+        told = getattr(self.source, "expect", None)
+        if told is not None:
+            self._pool.submit(told, start, stop)
 
     def _fits(self, held: int, done: int) -> bool:
         """Tell whether all images would fit, if they are as large as those that are decoded."""

@@ -15,7 +15,6 @@ from twinlens.training.data.pixels import PixelStore
 from twinlens.training.doctor.examination import diagnose
 from twinlens.training.doctor.measurements import (
     LossProbe,
-    Measurements,
     copy_parameters,
     measure_parameters,
     measure_representation,
@@ -23,6 +22,7 @@ from twinlens.training.doctor.measurements import (
     measure_variety,
 )
 from twinlens.training.doctor.verdict import SICK
+from twinlens.training.evaluation.readings import Reading
 from twinlens.training.nn.network import Network
 from twinlens.training.runs.state import State
 
@@ -37,8 +37,9 @@ class HealthMonitor:
         self._config, self._store = config, store
         self._history = list(history)
         self._reported: set[str] = set()
-        self._found: Measurements = {}
+        self._found = Reading()
         self._before: dict[str, list[Tensor]] = {}
+        self._knows_variety = any("variety" in row for row in self._history)
 
     def begin_step(self, due: bool) -> None:
         """Begin a step; measure only if it is due."""
@@ -47,21 +48,22 @@ class HealthMonitor:
     def after_backward(self, net: Network, state: State) -> None:
         """Measure between backward pass and optimizer step."""
         if self.loss_probe.due:
-            self._found = self.loss_probe.take() | measure_parameters(net, state)
+            self._found = self.loss_probe.take() | Reading(measure_parameters(net, state))
             self._before = copy_parameters(net)
 
     def after_step(self, net: Network, representation: Tensor) -> None:
         """Measure after the optimizer step."""
         if self.loss_probe.due:
-            self._found |= measure_updates(net, self._before)
+            self._found |= Reading(measure_updates(net, self._before))
             self._found |= measure_representation(representation)
             self._before = {}
-            if not any("variety" in row for row in self._history):
-                self._found["variety"] = measure_variety(self._store)
+            if not self._knows_variety:
+                self._found |= Reading({"variety": measure_variety(self._store)})
+                self._knows_variety = True
 
-    def take(self) -> Measurements:
+    def take(self) -> Reading:
         """Return what the last due step measured."""
-        found, self._found = self._found, {}
+        found, self._found = self._found, Reading()
         return found
 
     def new_findings(self, row: Mapping[str, Any]) -> list[str]:

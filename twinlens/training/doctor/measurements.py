@@ -2,7 +2,8 @@
 
 A collapsed run and a healthy one may have the same loss. So the loss is evaluated once more on
 detached rows, and where its gradient flows (into a target? along a row's own length?) names the
-fault. None of this draws random numbers or touches the graph of the step.
+fault. None of this draws random numbers, touches the graph of the step, or waits for a device: what
+is measured stays there until the log wants it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twinlens.training.data.pixels import Pixels, PixelStore
-from twinlens.training.evaluation.spectrum import measure_spectrum
+from twinlens.training.distributed.sharding import whole
+from twinlens.training.evaluation.readings import Numbers, Reading, SpectrumReading
+from twinlens.training.evaluation.spectrum import Spectrum, sum_spectrum
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import BatchRows, LossInputs, Objective, Queue
 from twinlens.training.runs.state import State
 
-Measurements = dict[str, float]
+Values = dict[str, float | Tensor]  # tensors have no dimension
 SAMPLE = 64  # images compared for variety, keys looked up in a queue
 SPECTRUM_ROWS = 512
 
@@ -34,26 +37,23 @@ class LossProbe:
         self.objective = objective
         self.queues = [item for item in objective.state() if isinstance(item, Queue)]
         self.due = False
-        self.found: Measurements = {}
+        self.found = Reading()
 
     def __call__(self, inputs: LossInputs) -> None:
         """Measure one evaluation of the loss."""
         if self.due:
             slopes = row_gradients(self.objective, inputs)
-            self.found = {
-                **self._measure_gradients(inputs, slopes),
-                **self._measure_head(inputs),
-                **self._measure_queues(inputs),
-            }
+            values = self._measure_gradients(inputs, slopes) | self._measure_queues(inputs)
+            self.found = Reading(values) | self._measure_head(inputs)
 
-    def take(self) -> Measurements:
+    def take(self) -> Reading:
         """Return what was measured since the last call."""
-        found, self.found = self.found, {}
+        found, self.found = self.found, Reading()
         return found
 
-    def _measure_gradients(self, inputs: LossInputs, slopes: BatchRows) -> Measurements:
+    def _measure_gradients(self, inputs: LossInputs, slopes: BatchRows) -> Values:
         spec = self.objective.health
-        found: Measurements = {}
+        found: Values = {}
         if spec.stopped:
             stopped = [slopes[name] for name in spec.stopped if name in slopes]
             found["target_gradient"] = share_of(stopped, slopes.values())
@@ -61,33 +61,33 @@ class LossProbe:
             radial_share(inputs.student[name], slopes[name]) for name in spec.unit if name in slopes
         ]
         if radial:
-            found["radial_gradient"] = max(radial)
+            found["radial_gradient"] = torch.stack(radial).amax()
         return found
 
-    def _measure_head(self, inputs: LossInputs) -> Measurements:
+    def _measure_head(self, inputs: LossInputs) -> Reading:
         """Return the spectrum of the rows that the method compares: first view of each image."""
         name = self.objective.health.head
         if name not in inputs.student:
-            return {}
+            return Reading()
         rows = first_rows(inputs.student[name].detach())[:SPECTRUM_ROWS]
-        if not torch.isfinite(rows).all():
-            return {}  # the loop stops such a step and says so
-        spectrum = measure_spectrum(rows)
-        numbers = {"head_rank": spectrum.effective_rank, "head_spread": spectrum.spread}
+        found: Values = {}
         pairs = find_pairs(inputs, name)
         if pairs is not None:
-            numbers["positive_cosine"] = float(torch.cosine_similarity(*pairs, dim=-1).mean())
-        return numbers
+            found["positive_cosine"] = torch.cosine_similarity(*pairs, dim=-1).mean()
+        return Reading(found, (SpectrumReading(sum_spectrum(rows), _name_head),))
 
-    def _measure_queues(self, inputs: LossInputs) -> Measurements:
-        found: Measurements = {}
+    def _measure_queues(self, inputs: LossInputs) -> Values:
+        shares = []
         for queue in self.queues:
             rows = inputs.teacher.get(queue.source, inputs.student.get(queue.source))
             if rows is not None:
                 rows = rows if queue.view is None else rows[:, queue.view]
-                share = share_found(rows.detach().flatten(0, -2), inputs.state[queue.name])
-                found["queue_hits"] = max(share, found.get("queue_hits", 0.0))
-        return found
+                shares.append(share_found(rows.detach().flatten(0, -2), inputs.state[queue.name]))
+        return {"queue_hits": torch.stack(shares).amax()} if shares else {}
+
+
+def _name_head(spectrum: Spectrum) -> Numbers:
+    return {"head_rank": spectrum.effective_rank, "head_spread": spectrum.spread}
 
 
 def row_gradients(objective: Objective, inputs: LossInputs) -> BatchRows:
@@ -103,11 +103,11 @@ def row_gradients(objective: Objective, inputs: LossInputs) -> BatchRows:
     return {name: slope for name, slope in zip(leaves, slopes, strict=True) if slope is not None}
 
 
-def radial_share(rows: Tensor, slopes: Tensor) -> float:
+def radial_share(rows: Tensor, slopes: Tensor) -> Tensor:
     """Return how much of the gradient points along the rows: 0 if their length does not matter."""
     along = (rows.detach() * slopes).sum(dim=-1).abs().sum()
-    whole = (rows.detach().norm(dim=-1) * slopes.norm(dim=-1)).sum()
-    return float(along / whole) if whole > 0 else 0.0
+    total = (rows.detach().norm(dim=-1) * slopes.norm(dim=-1)).sum()
+    return _ratio(along, total)
 
 
 def find_pairs(inputs: LossInputs, name: str) -> tuple[Tensor, Tensor] | None:
@@ -125,22 +125,26 @@ def find_pairs(inputs: LossInputs, name: str) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def share_of(part: Iterable[Tensor], whole: Iterable[Tensor]) -> float:
+def share_of(part: Iterable[Tensor], all_of: Iterable[Tensor]) -> Tensor:
     """Return the norm of some gradients over the norm of all."""
-    top, bottom = total_norm(part), total_norm(whole)
-    return top / bottom if bottom > 0 else 0.0
+    return _ratio(total_norm(part), total_norm(all_of))
 
 
-def share_found(keys: Tensor, queue: Tensor) -> float:
+def _ratio(part: Tensor, total: Tensor) -> Tensor:
+    """Return part / total, 0 where the total is nothing."""
+    return torch.where(total > 0, part / total.clamp(min=1e-30), 0.0)
+
+
+def share_found(keys: Tensor, queue: Tensor) -> Tensor:
     """Return the share of the first keys that stand in the queue, bit by bit."""
     keys = keys[:SAMPLE].to(queue.dtype)
     nearest = (keys @ queue.mT).argmax(dim=1)
-    return float((queue[nearest] == keys).all(dim=1).float().mean())
+    return (queue[nearest] == keys).all(dim=1).float().mean()
 
 
-def measure_parameters(net: Network, state: State) -> Measurements:
+def measure_parameters(net: Network, state: State) -> Values:
     """Return gradient norms by part of the network, and how far the teacher is from its student."""
-    found = {}
+    found: Values = {}
     for name, part in net.parts.items():
         grads = [p.grad for p in part.parameters() if p.grad is not None]
         found[f"grad/{name}"] = total_norm(grads)
@@ -154,19 +158,22 @@ def copy_parameters(net: Network) -> dict[str, list[Tensor]]:
     }
 
 
-def measure_updates(net: Network, before: Mapping[str, list[Tensor]]) -> Measurements:
+def measure_updates(net: Network, before: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
     """Return by part how far the step moved the parameters, over how long they are."""
     found = {}
     for name, part in net.parts.items():
         moved = [p.detach() - old for p, old in zip(part.parameters(), before[name], strict=True)]
-        size = total_norm(before[name])
-        found[f"update/{name}"] = total_norm(moved) / size if size > 0 else 0.0
+        found[f"update/{name}"] = _ratio(total_norm(moved), total_norm(before[name]))
     return found
 
 
-def measure_representation(representation: Tensor) -> Measurements:
+def measure_representation(representation: Tensor) -> Reading:
     """Return rank and spread of representations (n, views, d)."""
-    spectrum = measure_spectrum(first_rows(representation)[:SPECTRUM_ROWS])
+    sums = sum_spectrum(first_rows(representation)[:SPECTRUM_ROWS])
+    return Reading({}, (SpectrumReading(sums, _name_representation),))
+
+
+def _name_representation(spectrum: Spectrum) -> Numbers:
     singular = spectrum.singular / spectrum.singular[0].clamp(min=1e-30)
     places = [2**power for power in range(1, 10) if 2**power <= len(singular)]
     return {
@@ -199,11 +206,14 @@ def _blur_coarsely(image: Pixels) -> NDArray[np.float64]:
     )
 
 
-def total_norm(tensors: Iterable[Tensor]) -> float:
+def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     """Return the norm of all tensors together; sharded ones are put together first."""
-    norms = [tensor.detach().float().norm() for tensor in tensors]
-    whole = [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
-    return float(torch.stack(whole).norm()) if whole else 0.0
+    wide = [tensor.detach().float() for tensor in tensors]
+    if not wide:
+        return torch.zeros(())
+    norms = [whole(norm) for norm in torch._foreach_norm(wide)]
+    total: Tensor = torch.stack(norms).norm()
+    return total
 
 
 def first_rows(rows: Tensor) -> Tensor:
@@ -211,7 +221,7 @@ def first_rows(rows: Tensor) -> Tensor:
     return rows.flatten(1, -2)[:, 0] if rows.ndim > 2 else rows
 
 
-def _measure_teacher(net: Network, state: State) -> Measurements:
+def _measure_teacher(net: Network, state: State) -> Values:
     if state.ema_teacher is None:
         return {}
     slow, fast = [], []

@@ -14,7 +14,8 @@ def knn_predict(
 ) -> Tensor:
     """Return the predicted class (q,) of queries (q, d) by a bank (n, d) with labels (n,).
 
-    Rows are made unit; a neighbour votes with weight exp(cosine / temperature).
+    Rows are made unit; a neighbour votes with weight exp(cosine / temperature), and one whose
+    label is negative does not vote.
     """
     bank = torch.nn.functional.normalize(bank, dim=1)
     queries = torch.nn.functional.normalize(queries, dim=1)
@@ -25,7 +26,8 @@ def knn_predict(
         # Relative to the nearest: the vote is the same and exp cannot overflow.
         weight = ((cosine - cosine[:, :1]) / temperature).exp()
         votes = weight.new_zeros(len(block), classes)
-        votes.scatter_add_(1, labels[index], weight)
+        voted = labels[index]
+        votes.scatter_add_(1, voted.clamp(min=0), weight * (voted >= 0))
         found.append(votes.argmax(dim=1))
     return torch.cat(found)
 

@@ -27,20 +27,47 @@ class Spectrum:
         return float(variance[:count].sum() / variance.sum().clamp(min=1e-30))
 
 
+@dataclass(frozen=True)
+class SpectrumSums:
+    """What a spectrum is made from; it may lie on an accelerator, where no eigenvalue is taken."""
+
+    centred: Tensor  # the smaller Gram matrix of the unit rows, centred
+    raw: Tensor  # the same, not centred
+    spread: Tensor  # a number
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return all of them."""
+        return self.centred, self.raw, self.spread
+
+
 @torch.no_grad()
+def sum_spectrum(embeddings: Tensor) -> SpectrumSums:
+    """Return what the spectrum of the rows is made from, where the rows are."""
+    rows = torch.nn.functional.normalize(embeddings.float(), dim=1)
+    spread = rows.std(dim=0).mean() * rows.shape[1] ** 0.5
+    return SpectrumSums(_gram(rows - rows.mean(dim=0)), _gram(rows), spread)
+
+
+@torch.no_grad()
+def finish_spectrum(sums: SpectrumSums) -> Spectrum:
+    """Return the spectrum of what was summed."""
+    singular = _roots(sums.centred)
+    rank_me = effective_rank(_roots(sums.raw))
+    return Spectrum(singular.float(), effective_rank(singular), rank_me, float(sums.spread))
+
+
 def measure_spectrum(embeddings: Tensor) -> Spectrum:
     """Return the spectrum of the rows, made unit and centred; a healthy spread is near 1."""
-    rows = torch.nn.functional.normalize(embeddings.float(), dim=1)
-    singular = singular_values(rows - rows.mean(dim=0))
-    spread = rows.std(dim=0).mean() * rows.shape[1] ** 0.5
-    rank_me = effective_rank(singular_values(rows))
-    return Spectrum(singular.float(), effective_rank(singular), rank_me, float(spread))
+    return finish_spectrum(sum_spectrum(embeddings))
 
 
-def singular_values(rows: Tensor) -> Tensor:
-    """Return the singular values of rows (n, d), largest first, float64."""
+def _gram(rows: Tensor) -> Tensor:
     # Eigenvalues of the smaller Gram matrix: exact enough, and far faster than an SVD.
-    gram = rows @ rows.mT if len(rows) < rows.shape[1] else rows.mT @ rows
+    return rows @ rows.mT if len(rows) < rows.shape[1] else rows.mT @ rows
+
+
+def _roots(gram: Tensor) -> Tensor:
+    """Return the singular values of the rows of a Gram matrix, largest first, float64."""
     values: Tensor = torch.linalg.eigvalsh(gram.double())
     return values.clamp(min=0).sqrt().flip(0)
 

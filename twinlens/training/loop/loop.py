@@ -13,14 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from twinlens.errors import TwinlensError
 from twinlens.training.config import Config
+from twinlens.training.devices import is_accelerator
 from twinlens.training.distributed.sharding import whole
+from twinlens.training.evaluation.readings import Numbers, Reading
 from twinlens.training.loop.gradients import BackwardResult
+from twinlens.training.loop.opening import open_session
 from twinlens.training.loop.optimizers import drop_frozen, schedule_rates
-from twinlens.training.loop.session import Session, open_session
+from twinlens.training.loop.session import Session
 from twinlens.training.loop.stopping import StopRequest, defer_signals
 from twinlens.training.loop.validation import StoppedInsideError
 from twinlens.training.progress import Display, Silent
@@ -53,23 +56,23 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     display = display or Silent()
     began = time.monotonic()
     session = open_session(config, where, out, display)
-    loss = float("nan")
     try:
         with defer_signals() as stop:
             validate(session, stop, display)  # before the first step, or where a stop came before
             if stop.requested and session.step < session.total:
                 _stop(session, display)
             while session.step < session.total and not _stops_early(session, display):
-                loss = take_step(session, session.step, display)
+                take_step(session, session.step, display)
                 validate(session, stop, display)
                 if stop.requested and session.step < session.total:
                     _stop(session, display)
+            report(session, display, wait=True)
             if session.step > session.saved:
                 session.save()
     finally:
         session.close()
     session.leave()
-    finished = Finished(out, session.step, loss, time.monotonic() - began)
+    finished = Finished(out, session.step, session.loss, time.monotonic() - began)
     if session.validator is None:
         return finished
     validator = session.validator
@@ -80,6 +83,7 @@ def validate(session: Session, stop: StopRequest, display: Display) -> None:
     """Validate if it is due: log, save the best, then the checkpoint that was due too."""
     if session.validator is None or not session.validation_due(session.step):
         return
+    report(session, display, wait=True)
     try:
         numbers, is_best = session.validator.run(session.step, stop, display)
     except StoppedInsideError:
@@ -110,6 +114,7 @@ def _stop(session: Session, display: Display) -> None:
     Several ranks receive a signal in different steps and a checkpoint needs them all, so they keep
     the last one.
     """
+    report(session, display, wait=True)
     if session.ranks.world == 1:
         session.save()
     display.say(f"stopped after step {session.saved}; the same command goes on from there")
@@ -117,7 +122,11 @@ def _stop(session: Session, display: Display) -> None:
 
 
 def take_step(session: Session, step: int, display: Display) -> float:
-    """Take one optimizer step and all that belongs to it; return its loss."""
+    """Take one optimizer step and all that belongs to it; return its loss.
+
+    On an accelerator the step is queued: nothing of it is read back unless it saves, and the loss
+    returned is the last that is known.
+    """
     started = time.perf_counter()
     settings = session.config.settings
     progress = TrainingProgress(step, session.total, session.per_epoch)
@@ -131,34 +140,51 @@ def take_step(session: Session, step: int, display: Display) -> float:
     drop_frozen(session.optimizer, progress)
     session.scaler.unscale(session.optimizer)
     session.health.after_backward(session.net, session.state)
-    norm = clip_gradients(session.net, settings.clip)
-    checked = due or session.save_due(step + 1) or session.device.type == "cpu"
+    checked = session.save_due(step + 1) or not is_accelerator(session.device)
+    norm = clip_gradients(session.net, settings.clip, measured=due or checked)
     if checked:
-        _check_finite(session, result, norm, step)
+        session.loss = _check_step(session, result, norm, step + 1)
     if session.scaler.step(session.optimizer):
         session.state.update(session.net, result.state_rows, progress, session.ranks)
     session.health.after_step(session.net, result.representation)
     session.step = step + 1
-    session.observe(result.representation, batch.extra["labels"])
-    if session.save_due(step + 1) and not session.validation_due(step + 1):
-        session.save()  # else after the validation, which belongs to it
+    session.observe(result.representation, batch.extra["labels"], due=due)
+    session.count_step(time.perf_counter() - started)
     if due:
-        numbers = _numbers(session, result, norm, lr, time.perf_counter() - started)
-        _report(session, numbers, display)
-    return float(result.terms["loss"]) if checked else float("nan")
+        session.reporter.add(session.step, _read_step(session, result, norm, lr))
+    if session.save_due(step + 1) and not session.validation_due(step + 1):
+        if is_accelerator(session.device):
+            report(session, display, wait=True)
+        session.save()  # else after the validation, which belongs to it
+    report(session, display)
+    return session.loss
 
 
-def _report(session: Session, numbers: dict[str, float], display: Display) -> None:
-    """Log a step, show it, and print the doctor's new findings."""
-    row = numbers | session.scaler.take() | session.take_observations() | session.health.take()
-    if session.scaler.enabled:
-        row = drop_overflow(row)
-    session.log.add(session.step, row)
-    shown = {name: numbers[name] for name in ("loss", "images/s")}
-    display.advance(session.config.method, session.step, session.total, shown)
+def report(session: Session, display: Display, *, wait: bool = False) -> None:
+    """Log the steps whose numbers have arrived, or wait for them all; say what the doctor found."""
+    for step, row in session.reporter.take(wait=wait):
+        if is_accelerator(session.device):
+            _check_finite(session, {name: row[name] for name in session.checked}, step)
+            session.loss = row["loss"]
+        _log(session, step, drop_overflow(row) if session.scaler.enabled else row, display)
+
+
+def _log(session: Session, step: int, row: Numbers, display: Display) -> None:
+    session.log.add(step, row)
+    shown = {name: row[name] for name in ("loss", "images/s")}
+    display.advance(session.config.method, step, session.total, shown)
     if session.ranks.first:
-        for line in session.health.new_findings({"step": session.step, **row}):
+        for line in session.health.new_findings({"step": step, **row}):
             display.say(line)
+
+
+def _read_step(session: Session, result: BackwardResult, norm: Tensor | None, lr: float) -> Reading:
+    """Return what the log keeps of a step."""
+    assert norm is not None, "a logged step whose gradient was not measured. This is a bug"
+    session.checked = (*result.terms, "gradient")
+    own = Reading({**result.terms, "lr": lr, "gradient": norm, **session.take_speed()})
+    scaling = Reading(session.scaler.take())
+    return own | scaling | session.take_observations() | session.health.take()
 
 
 def drop_overflow(row: dict[str, float]) -> dict[str, float]:
@@ -169,33 +195,37 @@ def drop_overflow(row: dict[str, float]) -> dict[str, float]:
     return {k: value for k, value in finite.items() if not k.startswith(("grad/", "update/"))}
 
 
-def _numbers(
-    session: Session, result: BackwardResult, norm: torch.Tensor, lr: float, seconds: float
-) -> dict[str, float]:
-    """Return what the log keeps of a step."""
-    terms = {name: float(value) for name, value in result.terms.items()}
-    speed = session.config.settings.batch / seconds
-    return {**terms, "lr": lr, "gradient": float(norm), "images/s": round(speed, 1)}
+def clip_gradients(net: nn.Module, limit: float, *, measured: bool = True) -> Tensor | None:
+    """Shorten the gradient to `limit` (0 = any length); return how long it was.
 
-
-def clip_gradients(net: nn.Module, limit: float) -> torch.Tensor:
-    """Shorten the gradient to `limit` (0 = any length); return how long it was."""
+    Without a limit it is measured only if asked for.
+    """
+    if not limit and not measured:
+        return None
     norm = torch.nn.utils.clip_grad_norm_(net.parameters(), limit or float("inf"), foreach=True)
     return whole(norm)
 
 
-def _check_finite(session: Session, result: BackwardResult, norm: torch.Tensor, step: int) -> None:
-    """Stop before a step would spoil the weights; name the term at fault."""
-    wrong = [name for name, value in result.terms.items() if not torch.isfinite(value)]
-    if not wrong and not torch.isfinite(norm) and not session.scaler.patient:
-        wrong = ["the gradient"]
+def _check_step(session: Session, result: BackwardResult, norm: Tensor | None, step: int) -> float:
+    """Stop before a step would spoil the weights; return its loss."""
+    assert norm is not None, "a checked step whose gradient was not measured. This is a bug"
+    numbers = Reading({**result.terms, "gradient": norm}).finish()
+    _check_finite(session, numbers, step)
+    return numbers["loss"]
+
+
+def _check_finite(session: Session, numbers: Numbers, step: int) -> None:
+    """Refuse a step that is not finite; name the term at fault."""
+    wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if wrong == ["gradient"]:
+        wrong = [] if session.scaler.patient else ["the gradient"]
     if not wrong:
         return
-    session.log.add(step + 1, {"not_finite": 1.0})
-    parts = [name for name in wrong if name != "loss"] or wrong
+    session.log.add(step, {"not_finite": 1.0})
+    parts = [name for name in wrong if name not in ("loss", "gradient")] or wrong[:1]
     last = find_checkpoint(session.folder / CHECKPOINTS)
     kept = f"the last good checkpoint is {last}" if last else "no checkpoint was due before it"
     raise NotFiniteError(
-        f"step {step + 1}: {', '.join(parts)} is not finite; stopped, and {kept}."
+        f"step {step}: {', '.join(parts)} is not finite; stopped, and {kept}."
         " A smaller lr, a longer warmup or clip=1 usually cures it"
     )

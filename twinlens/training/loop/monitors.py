@@ -1,9 +1,10 @@
 """Numbers about the representation while training: rank, spread, online probe and kNN.
 
 They read the detached representation of the step's own views, so they cost no forward pass and no
-gradient reaches the encoder. They use at most a set share of the time and skip steps beyond it.
-Nothing that they do or skip changes the training. What they have learned is kept over a resume;
-which steps they observe depends on the clock, so their numbers are not bit-exact.
+gradient reaches the encoder. On a CPU they use at most a set share of the time and skip steps
+beyond it, so which steps they observe depends on the clock; on an accelerator they observe the
+steps that are logged, and wait for nothing. Nothing that they do or skip changes the training. What
+they have learned is kept over a resume.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from twinlens.training.evaluation.knn import knn_accuracy
-from twinlens.training.evaluation.spectrum import measure_spectrum
+from twinlens.training.evaluation.knn import knn_predict
+from twinlens.training.evaluation.readings import Numbers, Reading, SpectrumReading
+from twinlens.training.evaluation.spectrum import Spectrum, sum_spectrum
 
 MEMORY = 2048  # recent representations that the online kNN votes with
 SMOOTHING = 0.1
+NEIGHBOURS, TEMPERATURE = 20, 0.1  # of the online kNN, as in an evaluation
 
 
 class Monitors:
@@ -34,15 +37,23 @@ class Monitors:
         self._rows: Tensor | None = None
         self._labels: Tensor | None = None
 
-    def observe(self, representation: Tensor, labels: Tensor) -> dict[str, float]:
-        """Observe representations (n, views, d); return new numbers, often none."""
+    def observe(self, representation: Tensor, labels: Tensor) -> Numbers:
+        """Observe representations (n, views, d) if there is time; return new numbers or none."""
         now = self._clock()
         if self.spent > self.share * (now - self._began):
             return {}
-        rows = representation[:, 0].detach().float()
-        numbers = self._measure(rows, labels) if torch.isfinite(rows).all() else {}
+        rows = representation[:, 0]
+        numbers = self.read(representation, labels).finish() if rows.isfinite().all() else {}
         self.spent += self._clock() - now
         return numbers
+
+    @torch.no_grad()
+    def read(self, representation: Tensor, labels: Tensor) -> Reading:
+        """Observe representations (n, views, d), without waiting for the device they are on."""
+        rows = representation[:, 0].detach().float()
+        spectrum = SpectrumReading(sum_spectrum(rows), _name_spectrum)
+        values = self._judge(rows, labels) if self._classes > 1 else {}
+        return Reading(values, (spectrum,))
 
     def state(self) -> dict[str, Tensor]:
         """Return what was learned so far: the probe and the rows that kNN votes with."""
@@ -59,27 +70,35 @@ class Monitors:
         self._probe = OnlineProbe(kept["rows"].shape[1], self._classes, device)
         self._probe.restore(kept)
 
-    def _measure(self, rows: Tensor, labels: Tensor) -> dict[str, float]:
-        spectrum = measure_spectrum(rows)
-        numbers = {"rank": spectrum.effective_rank, "spread": spectrum.spread}
-        known = labels >= 0
-        if self._classes > 1 and known.any():
-            numbers |= self._judge(rows[known], labels[known])
-        return numbers
-
-    def _judge(self, rows: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return online accuracies: predict first, learn after."""
+    def _judge(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return online accuracies: predict first, learn after. Unlabelled rows take no part."""
+        labels = torch.where(rows.isfinite().all(dim=1), labels, -1)
+        rows = rows.nan_to_num()
+        known = (labels >= 0).float()
         if self._probe is None:
             self._probe = OnlineProbe(rows.shape[1], self._classes, rows.device)
-        numbers = {"probe": self._probe.learn(rows, labels)}
-        bank, known = self._rows, self._labels
-        if bank is None or known is None:
-            bank, known = rows[:0], labels[:0]
+        values = {"probe": self._probe.learn(rows, labels, known)}
+        bank, seen = self._rows, self._labels
+        if bank is None or seen is None:
+            bank, seen = rows[:0], labels[:0]
         if len(bank) >= MEMORY // 2:
-            numbers["knn"] = knn_accuracy(bank, known, rows, labels)
+            found = knn_predict(
+                bank, seen, rows, classes=self._classes, k=NEIGHBOURS, temperature=TEMPERATURE
+            )
+            values["knn"] = mean_over((found == labels).float(), known)
         self._rows = torch.cat([bank, rows])[-MEMORY:]
-        self._labels = torch.cat([known, labels])[-MEMORY:]
-        return numbers
+        self._labels = torch.cat([seen, labels])[-MEMORY:]
+        return values
+
+
+def mean_over(values: Tensor, known: Tensor) -> Tensor:
+    """Return the mean of the values (n, ...) of the rows that are known (n,); 0 if none is."""
+    weights = known.view(-1, *[1] * (values.ndim - 1))
+    return (values * weights).sum(dim=0) / known.sum().clamp(min=1)
+
+
+def _name_spectrum(spectrum: Spectrum) -> Numbers:
+    return {"rank": spectrum.effective_rank, "spread": spectrum.spread}
 
 
 class OnlineProbe:
@@ -89,28 +108,35 @@ class OnlineProbe:
         self.weight = torch.zeros(classes, dim, device=device)
         self.bias = torch.zeros(classes, device=device)
         self.lr = lr
-        self._accuracy: float | None = None
+        self._accuracy: Tensor | None = None
 
     def state(self) -> dict[str, Tensor]:
         """Return what it has learned."""
-        hits = torch.tensor(-1.0 if self._accuracy is None else self._accuracy, dtype=torch.float64)
-        return {"weight": self.weight, "bias": self.bias, "accuracy": hits}
+        hits = torch.tensor(-1.0) if self._accuracy is None else self._accuracy
+        return {"weight": self.weight, "bias": self.bias, "accuracy": hits.double()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` returned."""
         self.weight, self.bias = state["weight"].clone(), state["bias"].clone()
-        self._accuracy = float(state["accuracy"]) if state["accuracy"] >= 0 else None
+        self._accuracy = state["accuracy"].float() if state["accuracy"] >= 0 else None
 
     @torch.no_grad()
-    def learn(self, rows: Tensor, labels: Tensor) -> float:
-        """Predict the labels, then take one gradient step; return the smoothed accuracy."""
-        rows = (rows - rows.mean(dim=0)) / (rows.std(dim=0) + 1e-5)
+    def learn(self, rows: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        """Predict the labels, then take one gradient step; return the smoothed accuracy.
+
+        Rows that are not `known` (n,), of 0 and 1, take no part.
+        """
+        count = known.sum()
+        centred = rows - mean_over(rows, known)
+        variance = mean_over(centred.square(), known) * count / (count - 1).clamp(min=1)
+        rows = centred / (variance.sqrt() + 1e-5)
         odds = (rows @ self.weight.mT + self.bias).softmax(dim=1)
-        hit = float((odds.argmax(dim=1) == labels).float().mean())
+        hit = mean_over((odds.argmax(dim=1) == labels).float(), known)
         before = hit if self._accuracy is None else self._accuracy
-        self._accuracy = before + SMOOTHING * (hit - before)
-        error = odds - torch.nn.functional.one_hot(labels, len(self.bias))
-        step = self.lr / len(rows)
+        self._accuracy = torch.where(count > 0, before + SMOOTHING * (hit - before), before)
+        truth = labels.clamp(min=0)[:, None]
+        error = odds.scatter_add(1, truth, -torch.ones_like(odds[:, :1])) * known[:, None]
+        step = self.lr / count.clamp(min=1)
         self.weight -= step * (error.mT @ rows)
         self.bias -= step * error.sum(dim=0)
         return self._accuracy

@@ -82,12 +82,13 @@ def open_optimizer(
 ) -> torch.optim.Optimizer:
     """Return the optimizer that the settings name."""
     groups = parameter_groups(net, exceptions, rate_shares(net, settings))
+    fused = True if all(own.is_cuda for own in net.parameters()) else None  # one launch a group
     if settings.optimizer == "adamw":
-        betas = settings.momentum, settings.beta2
-        return torch.optim.AdamW(groups, settings.lr, betas=betas, eps=settings.adam_eps)
+        betas, eps = (settings.momentum, settings.beta2), settings.adam_eps
+        return torch.optim.AdamW(groups, settings.lr, betas=betas, eps=eps, fused=fused)
     if settings.optimizer == "lars":
         return Lars(groups, settings.lr, settings.momentum, settings.trust)
-    return torch.optim.SGD(groups, settings.lr, settings.momentum)
+    return torch.optim.SGD(groups, settings.lr, settings.momentum, fused=fused)
 
 
 def schedule_rates(

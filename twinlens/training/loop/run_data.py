@@ -10,14 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twinlens.errors import InputError
 from twinlens.training.config import Config
 from twinlens.training.data.decoding import WholePicture
+from twinlens.training.data.mixture import MixedSource
 from twinlens.training.data.needs import check_needs
-from twinlens.training.data.order import SampleOrder
+from twinlens.training.data.order import Blocks, Mixture, SampleOrder
+from twinlens.training.data.picture_cache import name_cache
 from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.data.sources import open_source
+from twinlens.training.data.tars import TarSource
 from twinlens.training.data.tokens import RunTokenizer, check_tokenizer, provide_tokenizer
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.evaluation.held_out import check_held_out
@@ -76,6 +81,7 @@ def load_run_data(
     config: Config,
     records: RunRecords,
     display: Display,
+    ranks: Ranks,
     locked: KeptRows | None = None,
     taught: TaughtRows | None = None,
 ) -> RunData:
@@ -92,10 +98,12 @@ def load_run_data(
     if seen is not None:
         store.know(seen.records, seen.bad)
     if locked is None:
-        _load_pixels(store, display)
+        _load_pixels(config, store, display, ranks)
     _tell_bad(store, display)
-    order = SampleOrder(len(store), config.settings.batch, config.settings.seed)
-    return RunData(records.classes, store, order, records.tokenizer, locked, taught)
+    _tell_damage(store.source, display)
+    return RunData(
+        records.classes, store, _open_order(config, store), records.tokenizer, locked, taught
+    )
 
 
 def _write_cards(
@@ -119,9 +127,43 @@ def _write_cards(
     prepare_folder(folder, config, card)
 
 
-def _load_pixels(store: PixelStore, display: Display) -> None:
+def _load_pixels(config: Config, store: PixelStore, display: Display, ranks: Ranks) -> None:
     count = len(store.source.records)
-    store.load(lambda done: display.advance("decoding", done, count, {}))
+
+    def tick(done: int) -> None:
+        display.advance("decoding", done, count, {})
+
+    if not config.settings.cache:
+        store.load(tick)
+        return
+    name = name_cache(Path(config.settings.cache), store.source, picture_side(config))
+    if ranks.first:
+        store.load_cached(name, tick)
+    ranks.wait()
+    if not ranks.first:
+        store.load_cached(name)
+
+
+def _open_order(config: Config, store: PixelStore) -> SampleOrder:
+    """Return the order of the images: one by one, in blocks of shards, or as parts are weighted."""
+    settings, source = config.settings, store.source
+    plain = SampleOrder(len(store), settings.batch, settings.seed)
+    if isinstance(source, MixedSource):
+        ends = np.cumsum(source.counts)
+        counts = np.diff(np.searchsorted(store.indices, ends), prepend=0)
+        return replace(plain, mixture=Mixture(counts.tolist(), source.weights))
+    if settings.shuffle_block and isinstance(source, TarSource) and not store.is_resident:
+        return replace(plain, blocks=Blocks(settings.shuffle_block, source.starts))
+    return plain
+
+
+def _tell_damage(source: DataSource, display: Display) -> None:
+    if isinstance(source, TarSource) and source.damage:
+        path, why = next(iter(source.damage.items()))
+        display.say(
+            f"{len(source.damage)} of {len(source.paths)} shards are damaged; what lies behind the"
+            f" damage is left out. The first is {path}: {why}"
+        )
 
 
 def _tell_bad(store: PixelStore, display: Display) -> None:

@@ -10,34 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from twinlens.training.config import Config, apply_sets
-from twinlens.training.data.feeder import Feeder, KeptViews
+from twinlens.training.config import Config
+from twinlens.training.data.feeder import Feeder
 from twinlens.training.data.pixels import PixelStore
-from twinlens.training.devices import pick_device
-from twinlens.training.distributed.ranks import Ranks, join_ranks, leave_ranks, wrap_ddp
+from twinlens.training.devices import is_accelerator
+from twinlens.training.distributed.ranks import Ranks, leave_ranks
 from twinlens.training.distributed.sharding import whole
 from twinlens.training.doctor.health_monitor import HealthMonitor
-from twinlens.training.encoders.token_tower import side_step
-from twinlens.training.loop.extras import ExtraContext, open_extras
+from twinlens.training.evaluation.readings import Numbers, Reading
+from twinlens.training.loop.capture import CapturedDifferentiator
 from twinlens.training.loop.gradients import Differentiator
-from twinlens.training.loop.locked import ask_locked
 from twinlens.training.loop.monitors import Monitors
-from twinlens.training.loop.run_data import (
-    RunData,
-    check_division,
-    load_run_data,
-    open_records,
-)
-from twinlens.training.loop.run_model import RunModel, open_run_model, try_network
+from twinlens.training.loop.reporter import Reporter
 from twinlens.training.loop.scaling import LossScaler
-from twinlens.training.loop.teaching import provide_taught
-from twinlens.training.loop.validation import Validator, open_validator
+from twinlens.training.loop.validation import Validator
 from twinlens.training.nn.network import Network
-from twinlens.training.nn.teachers import Teaching
-from twinlens.training.progress import Display
-from twinlens.training.ranges import check_config
 from twinlens.training.runs.checkpoints import (
     BEST,
     MONITORS,
@@ -48,13 +37,11 @@ from twinlens.training.runs.checkpoints import (
     optimizer_tensors,
     save_checkpoint,
 )
-from twinlens.training.runs.logs import Log, NoLog, read_log
+from twinlens.training.runs.logs import Log, NoLog
 from twinlens.training.runs.run import BAD, CHECKPOINTS
 from twinlens.training.runs.state import State
-from twinlens.training.views.maker import ViewMaker
 
 SAVES_PER_RUN = 10
-NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -69,16 +56,21 @@ class Session:
     net: Network
     state: State
     optimizer: torch.optim.Optimizer
-    differentiator: Differentiator
+    differentiator: Differentiator | CapturedDifferentiator
     scaler: LossScaler
     monitors: Monitors
     health: HealthMonitor
+    reporter: Reporter
     log: Log | NoLog
     total: int
     validator: Validator | None = None
     step: int = 0
     saved: int = 0
-    _observed: dict[str, float] = field(default_factory=dict)
+    loss: float = math.nan  # the last that is known
+    checked: tuple[str, ...] = ("loss",)  # what must be finite in a line of the log
+    _observed: Reading = field(default_factory=Reading)
+    _stepped: int = 0  # steps since the last line of the log, and their seconds
+    _seconds: float = 0.0
 
     @property
     def per_epoch(self) -> int:
@@ -122,18 +114,35 @@ class Session:
         found = {"step": self.step, "world": self.ranks.world} | self.scaler.facts()
         return found | (self.validator.facts() if self.validator is not None else {})
 
-    def observe(self, representation: Tensor, labels: Tensor) -> None:
+    def observe(self, representation: Tensor, labels: Tensor, *, due: bool) -> None:
         """Update the monitors, on the first rank."""
-        if self.ranks.first and self.config.settings.monitor_share > 0:
-            self._observed |= self.monitors.observe(representation, labels)
+        if not self.ranks.first or self.config.settings.monitor_share == 0:
+            return
+        if not is_accelerator(self.device):
+            self._observed |= Reading(self.monitors.observe(representation, labels))
+        elif due:
+            self._observed |= self.monitors.read(representation, labels)
 
-    def take_observations(self) -> dict[str, float]:
+    def take_observations(self) -> Reading:
         """Return what the monitors found since the last time."""
-        found, self._observed = self._observed, {}
+        found, self._observed = self._observed, Reading()
         return found
+
+    def count_step(self, seconds: float) -> None:
+        """Note what a step took."""
+        self._stepped += 1
+        self._seconds += seconds
+
+    def take_speed(self) -> Numbers:
+        """Return images a second, and the share of the time that was spent waiting for images."""
+        waited = self.feeder.take_waited()
+        images = self.config.settings.batch * self._stepped
+        seconds, self._stepped, self._seconds = self._seconds, 0, 0.0
+        return {"images/s": round(images / seconds, 1), "waiting": round(waited / seconds, 4)}
 
     def close(self) -> None:
         """Close files and threads."""
+        self.reporter.close()
         self.log.close()
         self.feeder.close()
         if self.validator is not None:
@@ -142,142 +151,6 @@ class Session:
     def leave(self) -> None:
         """Leave the other ranks, at the end of a run that went well."""
         leave_ranks(self.ranks)
-
-
-def open_session(config: Config, where: str, folder: Path, display: Display) -> Session:
-    """Open data, network and state of a run, at its latest checkpoint if it has one."""
-    check_config(config)
-    ranks, device = _join(config)
-    check_division(config, ranks)
-    net = try_network(config, folder)
-    records = open_records(config, where, folder, ranks)
-    config = records.config
-    model = open_run_model(config, folder, records.tokenizer, ranks, device, net)
-    _tell_frozen(model.net, ranks, display)
-    locked = ask_locked(config, model.net, records.source, ranks, device, display)
-    taught = provide_taught(config, records.source, ranks, display)
-    data = load_run_data(config, records, display, locked, taught)
-    health = _open_health(config, folder, data, model)
-    scaler = LossScaler(device, enabled=config.settings.precision == "fp16")
-    scaler.restore(model.checkpoint.facts)
-    per_epoch = data.order.per_epoch
-    validator = open_validator(
-        config, records, model.net, model.state, ranks, device, per_epoch, display
-    )
-    if validator is not None:
-        validator.restore(model.checkpoint.facts)
-    return Session(
-        config=config,
-        folder=folder,
-        ranks=ranks,
-        device=device,
-        feeder=_open_feeder(config, folder, data, model.net, ranks, device, display),
-        net=model.net,
-        state=model.state,
-        optimizer=model.optimizer,
-        differentiator=_open_differentiator(config, model, ranks, device, health, scaler),
-        scaler=scaler,
-        health=health,
-        monitors=_open_monitors(config, data, model, device),
-        # Before the first checkpoint all is repeated, what was logged before the first step too.
-        log=Log(folder, from_step=model.step or -1) if ranks.first else NoLog(),
-        total=config.settings.steps or max(1, round(config.settings.epochs * per_epoch)),
-        validator=validator,
-        step=model.step,
-        saved=model.step,
-    )
-
-
-def _tell_frozen(net: Network, ranks: Ranks, display: Display) -> None:
-    """Say how much of the network trains, if not all of it does."""
-    trains, total = net.count_parameters()
-    if ranks.first and trains < total:
-        display.say(f"{trains:,} of {total:,} parameters train; the others are frozen")
-
-
-def _join(config: Config) -> tuple[Ranks, torch.device]:
-    """Return this process's rank and the device that it computes on."""
-    device = pick_device(config.settings.device)
-    if config.settings.threads:
-        torch.set_num_threads(config.settings.threads)
-    ranks = join_ranks(device)
-    return ranks, torch.device("cuda", ranks.local) if device.type == "cuda" else device
-
-
-def _open_feeder(
-    config: Config,
-    folder: Path,
-    data: RunData,
-    net: Network,
-    ranks: Ranks,
-    device: torch.device,
-    display: Display,
-) -> Feeder:
-    settings = config.settings
-    views = config.objective.views() if data.locked is None else {}
-    step = side_step(net["image"])
-    maker = ViewMaker(views, settings.image_size, settings.mean, settings.std, step)
-    context = ExtraContext(config, folder, data, net, maker, ranks, device, display)
-    return Feeder(
-        store=data.store,
-        order=data.order,
-        maker=maker,
-        ranks=ranks,
-        device=device,
-        seed=settings.seed,
-        classes=data.classes,
-        extras=open_extras(context),
-        kept=_kept_views(config),
-    )
-
-
-def _kept_views(config: Config) -> KeptViews | None:
-    teaching = config.objective.find_extra(Teaching)
-    if teaching is None:
-        return None
-    return KeptViews(teaching.settings.views, teaching.settings.seed)
-
-
-def _open_health(config: Config, folder: Path, data: RunData, model: RunModel) -> HealthMonitor:
-    # The doctor measures whole parameters; putting shards together for it would cost too much.
-    watched = apply_sets(config, ["doctor=false"]) if model.is_sharded else config
-    known = [row for row in read_log(folder) if row["step"] <= model.step]
-    return HealthMonitor(watched, data.store, known)
-
-
-def _open_monitors(
-    config: Config, data: RunData, model: RunModel, device: torch.device
-) -> Monitors:
-    monitors = Monitors(len(data.classes), config.settings.monitor_share)
-    monitors.restore(model.checkpoint.tensors.get(MONITORS, {}), device)
-    return monitors
-
-
-def _open_differentiator(
-    config: Config,
-    model: RunModel,
-    ranks: Ranks,
-    device: torch.device,
-    health: HealthMonitor,
-    scaler: LossScaler,
-) -> Differentiator:
-    settings = config.settings
-    passes: nn.Module = model.net
-    if settings.compile:
-        passes = torch.compile(model.net)  # type: ignore[assignment]
-    if ranks.world > 1 and not model.is_sharded:
-        passes = wrap_ddp(passes, device)
-    return Differentiator(
-        objective=config.objective,
-        net=model.net,
-        passes=passes,
-        state=model.state,
-        ranks=ranks,
-        autocast=NARROW.get(settings.precision),
-        chunk=settings.chunk // ranks.world,
-        loss_probe=health.loss_probe,
-        scale=lambda: scaler.scale,
-    )
 
 
 def _write_bad(folder: Path, store: PixelStore) -> None:

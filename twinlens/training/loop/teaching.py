@@ -45,8 +45,9 @@ from twinlens.training.runs.teachers import (
 from twinlens.training.seeds import row_seeds
 from twinlens.training.views.crops import Crops
 from twinlens.training.views.draws import RowDraws
-from twinlens.training.views.maker import draw_plan, make_view, parts
+from twinlens.training.views.maker import make_view, parts
 from twinlens.training.views.pictures import Pictures, lay_out
+from twinlens.training.views.plans import draw_plan
 
 FOLDER = "teachers"
 TEACHER, TEXT, TOKENS = "teacher", "teacher_text", "teacher_tokens"

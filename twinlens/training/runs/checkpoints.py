@@ -111,11 +111,15 @@ def restore_optimizer(
 ) -> None:
     """Put back what `optimizer_tensors` returned."""
     parameters = dict(net.named_parameters())
+    fused = bool(optimizer.defaults.get("fused"))
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
         parameter = parameters[name]
-        # Adam counts steps on the CPU; all else lives beside the parameter.
-        home = value if slot == "step" else placed_like(value, parameter)
+        # Adam counts steps on the CPU unless it is fused; all else lies as the parameter does.
+        if slot == "step":
+            home = value.to(parameter.device) if fused else value
+        else:
+            home = placed_like(value, parameter)
         optimizer.state[parameter][slot] = home
 
 

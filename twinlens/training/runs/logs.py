@@ -1,4 +1,4 @@
-"""Where numbers go: `log.jsonl` always, TensorBoard where it is installed."""
+"""Where numbers go: `log.jsonl` always, then the run's trackers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.errors import TwinlensError
+from twinlens.training.runs.trackers import Trackers
 
 LOG = "log.jsonl"
 
@@ -16,27 +17,24 @@ LOG = "log.jsonl"
 class Log:
     """Appends rows of numbers; rows of steps that a resume will repeat are dropped first."""
 
-    def __init__(self, folder: Path, *, from_step: int) -> None:
+    def __init__(self, folder: Path, *, from_step: int, trackers: Trackers | None = None) -> None:
         self.path = folder / LOG
         rows = [row for row in read_log(folder) if row["step"] <= from_step]
         self._file = self.path.open("w", encoding="utf-8")
         for row in rows:
             self._write(row)
-        self._board = _open_board(folder, from_step)
+        self._trackers = trackers or Trackers({}, lambda line: None)
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write one row."""
         self._write({"step": step, **numbers})
-        if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(name, value, step)
+        self._trackers.add(step, numbers)
 
     def close(self) -> None:
         """Close the files."""
         with contextlib.suppress(OSError):  # the write has already reported a full disk
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        self._trackers.end()
 
     def _write(self, row: Mapping[str, Any]) -> None:
         try:
@@ -68,11 +66,3 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     for line in lines[:-1]:
         rows.append(json.loads(line))
     return rows
-
-
-def _open_board(folder: Path, from_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=from_step + 1)

@@ -86,13 +86,15 @@ class State(nn.Module):
         assert self.ema_teacher is not None, "an Ema was declared without a teacher. This is a bug"
         weight = 1 - ema.momentum.at(progress)
         for name in ema.parts:
-            pairs = zip(self.ema_teacher[name].parameters(), net[name].parameters(), strict=True)
-            for slow, fast in pairs:
-                slow.lerp_(whole(fast).to(slow.dtype), weight)
+            slow: list[Tensor] = list(self.ema_teacher[name].parameters())
+            pairs = zip(slow, net[name].parameters(), strict=True)
+            fast = [whole(new).to(old.dtype) for old, new in pairs]
+            if slow:
+                torch._foreach_lerp_(slow, fast, weight)
             if ema.statistics:
                 kept = dict(net[name].named_buffers())
-                for key, own in self.ema_teacher[name].named_buffers():
-                    own.copy_(kept[key])
+                for key, buffer in self.ema_teacher[name].named_buffers():
+                    buffer.copy_(kept[key])
 
     def _push(self, queue: Queue, rows: Tensor) -> None:
         """Write the rows over the oldest ones; of more rows than `size`, the last are kept."""

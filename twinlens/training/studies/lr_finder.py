@@ -20,8 +20,9 @@ from twinlens.errors import InputError
 from twinlens.training.config import OF_HELD_OUT, Config, TrainingSettings
 from twinlens.training.doctor.measurements import copy_parameters, measure_updates
 from twinlens.training.loop.loop import NotFiniteError
+from twinlens.training.loop.opening import open_session
 from twinlens.training.loop.optimizers import rate_scale, schedule_rates
-from twinlens.training.loop.session import Session, open_session
+from twinlens.training.loop.session import Session
 from twinlens.training.progress import Display
 from twinlens.training.report.charts import draw_lines, draw_page
 from twinlens.training.schedules import TrainingProgress
@@ -128,4 +129,4 @@ def _step_at(session: Session, step: int, rate: float) -> tuple[float, float]:
     before = copy_parameters(session.net)
     if session.scaler.step(session.optimizer):
         session.state.update(session.net, result.state_rows, progress, session.ranks)
-    return loss, measure_updates(session.net, before)["update/image"]
+    return loss, float(measure_updates(session.net, before)["update/image"])

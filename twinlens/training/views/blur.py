@@ -16,39 +16,46 @@ REACH = 4.0  # standard deviations: what lies further weighs 6e-5 in all
 BLOCKS = (16, 8)  # rows at a time, where they divide the side
 
 
-def blur(planes: Tensor, sigma: Tensor) -> Tensor:
-    """Return planes (n, 3, s, s) blurred by Gaussians of `sigma` (n,) > 0 pixels."""
+def blur(planes: Tensor, sigma: Tensor, widest: float | None = None) -> Tensor:
+    """Return planes (n, 3, s, s) blurred by Gaussians of `sigma` (n,) pixels.
+
+    `widest` bounds them; without it their maximum is read, for which an accelerator must wait.
+    """
     n, channels, side, _ = planes.shape
     block = next((size for size in BLOCKS if side % size == 0), side)
-    reach = min(side, block + 2 * math.ceil(REACH * float(sigma.max())))
-    starts = [
-        min(max(low - (reach - block) // 2, 0), side - reach) for low in range(0, side, block)
-    ]
-    weights = _bands(sigma.to(planes), starts, side, block, reach)
+    widest = float(sigma.max()) if widest is None else widest
+    reach = min(side, block + 2 * math.ceil(REACH * widest))
+    weights = _bands(sigma.to(planes), side, block, reach)
     weights = weights.repeat_interleave(channels, dim=0)  # (n * channels, blocks, block, reach)
     flat = planes.reshape(n * channels, side, side)
-    tall, out = torch.empty_like(flat), torch.empty_like(flat)
-    for number, start in enumerate(starts):
-        made = slice(number * block, (number + 1) * block)
-        torch.bmm(weights[:, number], flat[:, start : start + reach], out=tall[:, made])
-    for number, start in enumerate(starts):
-        made = slice(number * block, (number + 1) * block)
-        torch.bmm(tall[..., start : start + reach], weights[:, number].mT, out=out[..., made])
-    return out.view_as(planes)
+    spans = [
+        slice(start, start + reach)
+        for start in (_start(low, side, block, reach) for low in range(0, side, block))
+    ]
+    tall = torch.cat(
+        [torch.bmm(weights[:, i], flat[:, span]) for i, span in enumerate(spans)], dim=1
+    )
+    out = [torch.bmm(tall[..., span], weights[:, i].mT) for i, span in enumerate(spans)]
+    return torch.cat(out, dim=2).view_as(planes)
+
+
+def _start(low: int, side: int, block: int, reach: int) -> int:
+    """Return the first pixel that the rows from `low` on are made of."""
+    return min(max(low - (reach - block) // 2, 0), side - reach)
 
 
 def blurring(sigma: Tensor, out: int) -> Tensor:
     """Return matrices (n, out, out) that blur by Gaussians of `sigma` pixels; 0 is the identity."""
-    return _bands(sigma, [0], out, out, out)[:, 0]
+    return _bands(sigma, out, out, out)[:, 0]
 
 
-def _bands(sigma: Tensor, starts: list[int], side: int, block: int, reach: int) -> Tensor:
+def _bands(sigma: Tensor, side: int, block: int, reach: int) -> Tensor:
     """Return weights (n, blocks, block, reach) of the pixels from each start on; rows sum to 1."""
     index = torch.arange(side, device=sigma.device)
     # Exponentials of the distances alone, then spread: s of them instead of s squared.
     bell = torch.exp(-index.square() / (2 * sigma.clamp(min=1e-3).square())[:, None])
-    first = torch.tensor(starts, device=sigma.device)
-    seen = first[:, None] + index[:reach]  # (blocks, reach)
-    made = torch.arange(len(starts), device=sigma.device)[:, None] * block + index[:block]
+    low = torch.arange(0, side, block, device=sigma.device)[:, None]
+    seen = (low - (reach - block) // 2).clamp(0, side - reach) + index[:reach]  # (blocks, reach)
+    made = low + index[:block]
     weight = bell[:, (made[:, :, None] - seen[:, None, :]).abs()]
     return weight / weight.sum(dim=-1, keepdim=True)

@@ -68,10 +68,15 @@ def apply_colours(planes: Tensor, colours: Colours) -> Tensor:
     return view
 
 
-def apply_matrix(planes: Tensor, matrix: Tensor, contrast: Tensor) -> Tensor:
-    """Return matrix @ planes (n, 3, p), less or more contrast around the mean luminance of that."""
+def apply_matrix(
+    planes: Tensor, matrix: Tensor, contrast: Tensor, luminance: Tensor = LUMINANCE
+) -> Tensor:
+    """Return matrix @ planes (n, 3, p), less or more contrast around the mean luminance of that.
+
+    On an accelerator `luminance` lies there.
+    """
     mean = (matrix @ planes.mean(dim=2)[..., None])[..., 0]  # (n, 3)
-    grey = mean @ LUMINANCE.to(planes)
+    grey = mean @ luminance.to(planes)
     offset = ((1 - contrast) / contrast.clamp(min=1e-3) * grey)[:, None, None]
     view: Tensor = torch.baddbmm(offset, matrix, planes).clamp_(0, 1)
     return view
@@ -97,12 +102,12 @@ def turn_hue(planes: Tensor, turn: Tensor) -> Tensor:
         ),
     )
     hue = hue.div_(span.clamp(min=1e-8)).add_(6 * turn[:, None])
-    out = torch.empty_like(planes)
-    for channel, place in enumerate((0.0, 2.0, 4.0)):
+    channels = []
+    for place in (0.0, 2.0, 4.0):
         away = hue - place
         away = away.sub_((away / 6).round_(), alpha=6).abs_()
-        torch.addcmul(low, span, away.neg_().add_(2).clamp_(0, 1), out=out[:, channel])
-    return out
+        channels.append(torch.addcmul(low, span, away.neg_().add_(2).clamp_(0, 1)))
+    return torch.stack(channels, dim=1)
 
 
 def _factor(generator: Draws, strength: float, jittered: Tensor) -> Tensor:

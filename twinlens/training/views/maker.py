@@ -4,20 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from twinlens.training.devices import is_accelerator
 from twinlens.training.views.blur import blur
-from twinlens.training.views.colours import Colours, apply_colours, draw_colours
-from twinlens.training.views.crops import Crops, draw_boxes, uniform
+from twinlens.training.views.colours import apply_colours
+from twinlens.training.views.crops import Crops
 from twinlens.training.views.cutting import cut
+from twinlens.training.views.device_views import HELD
 from twinlens.training.views.draws import Draws
 from twinlens.training.views.pictures import Pictures
+from twinlens.training.views.plans import FELT, ViewPlan, draw_plan
 
 CACHED = 2**19  # numbers at a time on a CPU: few enough to stay cached, enough to share each call
-HELD = 2**28  # numbers of the canvas at a time on an accelerator, where they are floats once
-FELT = 0.25  # pixels: a blur by less moves no grey level of 255 by half a step
+
+
+class Maker(Protocol):
+    """Makes views in two steps: what is drawn on the CPU, then the pictures through it."""
+
+    @property
+    def groups(self) -> Mapping[str, Crops]:
+        """The groups of views."""
+        ...
+
+    def draw(self, sizes: Tensor, generator: Draws) -> dict[str, Any]:
+        """Draw the views of pictures of `sizes` (n, 2), by group."""
+        ...
+
+    def make(self, pictures: Pictures, drawn: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return views (n, count, 3, s, s) by group."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,55 +55,42 @@ class ViewMaker:
         All draws come from `generator`, on the CPU, so that a seed means the same on any device.
         From `RowDraws` a picture gets the same views in any batch.
         """
+        return self.make(pictures, self.draw(pictures.sizes, generator))
+
+    def draw(self, sizes: Tensor, generator: Draws) -> dict[str, list[ViewPlan]]:
+        """Return what is drawn for each view, by group."""
         return {
-            name: self._group(pictures, crops, generator) for name, crops in self.groups.items()
+            name: [
+                draw_plan(generator, crops, sizes, self.side(crops), turn)
+                for turn in range(crops.count)
+            ]
+            for name, crops in self.groups.items()
         }
 
-    def _group(self, pictures: Pictures, crops: Crops, generator: Draws) -> Tensor:
-        side = crops.side(self.image_size, self.step)
+    def make(self, pictures: Pictures, drawn: Mapping[str, list[ViewPlan]]) -> dict[str, Tensor]:
+        """Return views (n, count, 3, s, s) by group, as drawn."""
+        return {
+            name: self._group(pictures, self.side(self.groups[name]), plans)
+            for name, plans in drawn.items()
+        }
+
+    def side(self, crops: Crops) -> int:
+        """Return the side of a group's views."""
+        return crops.side(self.image_size, self.step)
+
+    def _group(self, pictures: Pictures, side: int, plans: list[ViewPlan]) -> Tensor:
         canvas = pictures.canvas
         mean, std = (
             torch.tensor(row, device=canvas.device)[:, None, None] for row in (self.mean, self.std)
         )
         # Channels last in memory: as convolutions like it.
-        shape = len(pictures), crops.count, side, side, 3
+        shape = len(pictures), len(plans), side, side, 3
         views = torch.empty(shape, device=canvas.device).permute(0, 1, 4, 2, 3)
-        for turn in range(crops.count):
-            plan = draw_plan(generator, crops, pictures.sizes, side, turn)
+        for turn, plan in enumerate(plans):
             for part in parts(canvas, side):
                 view = make_view(canvas[part], plan.part(part), side)
                 views[part, turn] = view.sub_(mean).div_(std)
         return views
-
-
-@dataclass(frozen=True)
-class ViewPlan:
-    """What was drawn for one view of each of n images; on the CPU."""
-
-    boxes: Tensor  # (n, 4): left, top, width, height
-    flip: Tensor  # (n,) bool
-    colours: Colours
-    sigma: Tensor  # (n,): of the blur, in pixels of the view; 0 = none
-    solarized: Tensor  # (n,) bool
-
-    def part(self, where: slice) -> ViewPlan:
-        """Return what was drawn for some of the images."""
-        colours = self.colours.part(where)
-        rest = {name: rows[where] for name, rows in vars(self).items() if name != "colours"}
-        return ViewPlan(colours=colours, **rest)
-
-
-def draw_plan(generator: Draws, crops: Crops, sizes: Tensor, side: int, turn: int) -> ViewPlan:
-    """Draw view number `turn` of pictures of `sizes` (n, 2): a few numbers an image."""
-    n = len(sizes)
-    boxes = draw_boxes(generator, crops, sizes)
-    flip = uniform(generator, 0, 1, n) < crops.flip
-    colours = draw_colours(generator, n, crops)
-    blurred = uniform(generator, 0, 1, n) < crops.blur[turn % len(crops.blur)]
-    scale = side / 224  # the usual 0.1 to 2 pixels are meant for a side of 224
-    sigma = uniform(generator, crops.blur_min * scale, crops.blur_max * scale, n) * blurred
-    solarized = uniform(generator, 0, 1, n) < crops.solarize[turn % len(crops.solarize)]
-    return ViewPlan(boxes, flip, colours, sigma, solarized)
 
 
 def make_view(canvas: Tensor, plan: ViewPlan, side: int) -> Tensor:
@@ -103,7 +109,7 @@ def make_view(canvas: Tensor, plan: ViewPlan, side: int) -> Tensor:
 def parts(canvas: Tensor, side: int) -> list[slice]:
     """Return how a batch is cut: into what stays cached on a CPU, or is held on an accelerator."""
     n = len(canvas)
-    if canvas.device.type == "cpu":
+    if not is_accelerator(canvas.device):
         size = max(1, CACHED // (3 * side * side))
     else:
         size = max(1, HELD // max(1, canvas[0].numel()))

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -34,11 +36,15 @@ def whole_pictures(images: Tensor) -> Pictures:
     return Pictures(images, torch.tensor(images.shape[1:3]).expand(len(images), 2))
 
 
-def lay_out(images: Sequence[NDArray[np.uint8]]) -> Pictures:
-    """Return images (h, w, 3) of any sizes on the smallest canvas that holds them all."""
+def lay_out(images: Sequence[NDArray[np.uint8]], device: torch.device = CPU) -> Pictures:
+    """Return images (h, w, 3) of any sizes on the smallest canvas that holds them all.
+
+    It lies on the CPU, where a copy to `device` need not wait.
+    """
     sizes = torch.tensor([image.shape[:2] for image in images])
     height, width = sizes.amax(dim=0).tolist()
-    canvas = np.zeros((len(images), height, width, 3), np.uint8)
-    for place, image in zip(canvas, images, strict=True):
+    shape = len(images), height, width, 3
+    canvas = torch.zeros(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for place, image in zip(canvas.numpy(), images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
-    return Pictures(torch.from_numpy(canvas), sizes)
+    return Pictures(canvas, sizes)

@@ -1,0 +1,72 @@
+"""Numbers of a step that may still lie on an accelerator: gathered there, finished later.
+
+Whoever measures hands over tensors without dimensions, and sums of spectra; nothing is read back
+while the step runs. `to_host` queues one copy of all, and `finish` makes plain numbers of it, once
+the copy has arrived. What must stay true: on a CPU and on an accelerator the same numbers result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from twinlens.training.devices import is_accelerator
+from twinlens.training.evaluation.spectrum import Spectrum, SpectrumSums, finish_spectrum
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class SpectrumReading:
+    """The sums of a spectrum, and what its numbers are called."""
+
+    sums: SpectrumSums
+    name: Callable[[Spectrum], Numbers]
+
+    def finish(self) -> Numbers:
+        """Return the numbers; none of rows that are not finite, of which the loop tells."""
+        if not all(bool(torch.isfinite(part).all()) for part in self.sums.tensors()):
+            return {}
+        return self.name(finish_spectrum(self.sums))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Numbers by name, in the order in which they were read."""
+
+    values: Mapping[str, float | Tensor] = field(default_factory=dict)
+    spectra: tuple[SpectrumReading, ...] = ()
+
+    def __or__(self, other: Reading) -> Reading:
+        return Reading({**self.values, **other.values}, self.spectra + other.spectra)
+
+    def to_host(self) -> Reading:
+        """Return the reading with its tensors on the CPU; the copies are queued, not waited for."""
+        values = dict(self.values)
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        queued = [name for name, value in tensors.items() if is_accelerator(value.device)]
+        if queued:
+            together = torch.stack([tensors[name].detach().double() for name in queued])
+            values |= dict(zip(queued, _queue_copy(together).unbind(0), strict=True))
+        spectra = [
+            SpectrumReading(SpectrumSums(*map(_queue_copy, reading.sums.tensors())), reading.name)
+            for reading in self.spectra
+        ]
+        return Reading(values, tuple(spectra))
+
+    def finish(self) -> Numbers:
+        """Return plain numbers."""
+        found = {name: float(value) for name, value in self.values.items()}
+        for reading in self.spectra:
+            found |= reading.finish()
+        return found
+
+
+def _queue_copy(rows: Tensor) -> Tensor:
+    if not rows.is_cuda:
+        return rows
+    host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+    return host.copy_(rows, non_blocking=True)
