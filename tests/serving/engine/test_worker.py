@@ -109,7 +109,7 @@ def test_a_dead_worker_is_detected_and_replaced_and_its_batch_is_answered(
     tower.batcher.put([QueueEntry(ticket, 0, 666)])
     wait_for(lambda: tower.find_fault(watch) is not None)
     assert "dead" in str(tower.find_fault(watch))
-    tower.restart_worker(watch)
+    tower.restart_workers(watch)
     assert done.wait(5)
     assert isinstance(ticket.answers[0], UnavailableError)
     assert tower.find_fault(watch) is None
@@ -133,7 +133,7 @@ def test_a_hanging_worker_is_replaced_and_its_late_answer_is_dropped(
     tower.batcher.put([QueueEntry(ticket, 0, 0)])
     assert begun.wait(5)
     wait_for(lambda: "hangs" in str(tower.find_fault(watch)))
-    tower.restart_worker(watch)
+    tower.restart_workers(watch)
     assert isinstance(ticket.answers[0], UnavailableError)
     assert ask(tower, [4]) == [8]
     release.set()
