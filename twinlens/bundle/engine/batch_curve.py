@@ -14,7 +14,10 @@ from typing import Final
 LARGEST: Final = 256
 SECONDS: Final = 4.0  # of measuring
 _SHARE: Final = 0.97  # of the best rate: for less than this nobody waits for a larger batch
-_ROUNDS: Final = 2
+_ROUNDS: Final = (2, 20)  # of a size, at least and at most
+_QUICK: Final = (
+    0.1  # seconds of a size while rounds are left: a moment of a busy machine tells little
+)
 _FLAT: Final = 3  # sizes in a row without a better rate, after which no further one is tried
 _BETTER: Final = 1.02
 
@@ -70,7 +73,8 @@ def _time(
 ) -> float:
     """Return the least seconds of some runs, the first of which counts only if it is the last."""
     taken: list[float] = []
-    for _ in range(_ROUNDS + 1):
+    least, most = _ROUNDS
+    while len(taken) <= least or (len(taken) <= most and sum(taken[1:]) < _QUICK):
         began = clock()
         run(size)
         taken.append(clock() - began)
