@@ -8,6 +8,7 @@ batch: to 1e-5, or in bf16 to that precision's tolerance. Thread-safe.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,8 @@ class BatchSize:
             if self._curve is None:
                 self._curve = read_curve(self._subject)
             if self._curve is None:
-                self._curve = measure_curve(self._run)
+                on_cpu = self._subject.device == "cpu"
+                self._curve = measure_curve(self._run, cost=time.process_time if on_cpu else None)
                 write_curve(self._subject, self._curve)
             return self._curve
 

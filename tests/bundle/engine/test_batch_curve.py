@@ -69,6 +69,19 @@ def test_the_first_run_of_a_size_does_not_count() -> None:
     assert measure_curve(run, largest=1, seconds=100, clock=lambda: now[0]).points == ((1, 1.0),)
 
 
+def test_batches_are_compared_by_what_they_cost_not_by_interruptions() -> None:
+    """A busy machine that stops every batch of more than one for a second."""
+    now, spent = [0.0], [0.0]
+
+    def run(size: int) -> None:
+        spent[0] += 1e-3 + size * 1e-3
+        now[0] += (1e-3 + size * 1e-3) + (0.05 if size > 1 else 0)
+
+    clock = {"clock": lambda: now[0], "cost": lambda: spent[0]}
+    assert measure_curve(run, seconds=100, **clock).knee == 32
+    assert measure_curve(run, seconds=100, clock=clock["clock"]).knee == 1
+
+
 @pytest.mark.parametrize("points", [(), ((2, 0.1), (1, 0.1)), ((1, 0.0),), ((0, 1.0),)])
 def test_what_cannot_have_been_measured_is_refused(points: tuple[tuple[int, float], ...]) -> None:
     with pytest.raises(ValueError, match="batch"):

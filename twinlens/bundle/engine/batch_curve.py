@@ -49,18 +49,22 @@ def measure_curve(
     largest: int = LARGEST,
     seconds: float = SECONDS,
     clock: Callable[[], float] = time.perf_counter,
+    cost: Callable[[], float] | None = None,
 ) -> BatchCurve:
     """Time batches of doubling sizes until their rate stays, or the time is used up.
 
-    The first run of a size does not count where another follows: it prepares memory and kernels.
+    `clock` bounds the time; batches are compared by `cost`, the clock's unless given: on a CPU that
+    is CPU time, since a busy machine interrupts long batches more than short ones. The first run of
+    a size does not count where another follows: it prepares memory and kernels.
     """
     ends = clock() + seconds
     points: list[tuple[int, float]] = []
-    best, flat, size = 0.0, 0, 1
+    best, last, flat, size = 0.0, 0.0, 0, 1
     while size <= largest and flat < _FLAT:
-        if points and clock() + 2 * points[-1][1] * 2 > ends:
+        if points and clock() + 2 * last * 2 > ends:  # two runs, each twice as long
             break
-        points.append((size, _time(run, size, ends, clock)))
+        taken, last = _time(run, size, ends, clock, cost or clock)
+        points.append((size, taken))
         rate = size / points[-1][1]
         flat = 0 if rate > _BETTER * best else flat + 1
         best = max(best, rate)
@@ -69,15 +73,25 @@ def measure_curve(
 
 
 def _time(
-    run: Callable[[int], object], size: int, ends: float, clock: Callable[[], float]
-) -> float:
-    """Return the least seconds of some runs, the first of which counts only if it is the last."""
+    run: Callable[[int], object],
+    size: int,
+    ends: float,
+    clock: Callable[[], float],
+    cost: Callable[[], float],
+) -> tuple[float, float]:
+    """Return the least cost of some runs and the seconds of the last.
+
+    The first counts only where no other follows.
+    """
     taken: list[float] = []
     least, most = _ROUNDS
-    while len(taken) <= least or (len(taken) <= most and sum(taken[1:]) < _QUICK):
-        began = clock()
+    total = seconds = 0.0
+    while len(taken) <= least or (len(taken) <= most and total < _QUICK):
+        began, spent = clock(), cost()
         run(size)
-        taken.append(clock() - began)
-        if clock() + taken[-1] > ends:
+        taken.append(cost() - spent)
+        seconds = clock() - began
+        total += seconds
+        if clock() + seconds > ends:
             break
-    return max(min(taken[1:] or taken), 1e-9)
+    return max(min(taken[1:] or taken), 1e-9), seconds
