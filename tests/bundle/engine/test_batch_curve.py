@@ -77,9 +77,9 @@ def test_batches_are_compared_by_what_they_cost_not_by_interruptions() -> None:
         spent[0] += 1e-3 + size * 1e-3
         now[0] += (1e-3 + size * 1e-3) + (0.05 if size > 1 else 0)
 
-    clock = {"clock": lambda: now[0], "cost": lambda: spent[0]}
-    assert measure_curve(run, seconds=100, **clock).knee == 32
-    assert measure_curve(run, seconds=100, clock=clock["clock"]).knee == 1
+    clock, cost = lambda: now[0], lambda: spent[0]
+    assert measure_curve(run, seconds=100, clock=clock, cost=cost).knee == 32
+    assert measure_curve(run, seconds=100, clock=clock).knee == 1
 
 
 @pytest.mark.parametrize("points", [(), ((2, 0.1), (1, 0.1)), ((1, 0.0),), ((0, 1.0),)])

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _LIBRARY: Final = "libcuda.so.1"
+_SLEEP_WHILE_WAITING: Final = 4  # of a context: its waiters leave the CPU to who decodes
 _PORTABLE: Final = 1  # page-locked for every context
 _NON_BLOCKING: Final = 1  # a stream that does not wait for the default one
-_NO_TIMING: Final = 2
+_SLEEPING: Final = 1 | 2  # an event whose waiter sleeps; it tells no times
 
 
 class CardMemory(Protocol):
@@ -71,6 +72,8 @@ class CudaMemory:
         self._driver = _open_driver()
         device, context = ctypes.c_int(), ctypes.c_void_p()
         _check(self._driver.cuDeviceGet(ctypes.byref(device), number), "find the device")
+        # Refused where the context is in use already; then waiting takes a CPU, and works as well.
+        self._driver.cuDevicePrimaryCtxSetFlags_v2(device, _SLEEP_WHILE_WAITING)
         _check(
             self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device), "open the device"
         )
@@ -102,7 +105,7 @@ class CudaMemory:
         """Return a mark for streams."""
         self._enter()
         event = ctypes.c_void_p()
-        _check(self._driver.cuEventCreate(ctypes.byref(event), _NO_TIMING), "create an event")
+        _check(self._driver.cuEventCreate(ctypes.byref(event), _SLEEPING), "create an event")
         return int(event.value or 0)
 
     def upload(self, target: int, source: NDArray[np.uint8], mark: int) -> None:
