@@ -38,10 +38,12 @@ def main() -> None:
     bundle = arguments.bundle or ("builtin" if dry else str(make_bundle()))
     device = "cpu" if dry else arguments.device
     report = Report("encoder_gpu (dry run)" if dry else "encoder_gpu", arguments.json)
-    for precision in ("fp32",) if dry else ("fp16", "fp32"):
-        measure_precision(report, bundle, device, precision, BATCHES[:2] if dry else BATCHES)
-    if not dry:
-        measure_torch(report, arguments.device)
+    if dry:
+        measure_precision(report, bundle, device, "fp32", BATCHES[:2])
+    else:
+        measure_precision(report, bundle, device, "fp16", BATCHES)
+        measure_torch(report, device)
+        measure_precision(report, bundle, device, "fp32", BATCHES)
     report.finish(arguments.json)
 
 

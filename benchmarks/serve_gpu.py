@@ -1,6 +1,6 @@
 """A server on a card over HTTP: JPEG images a second, one a request, and whose CPU they cost.
 
-    python benchmarks/serve_gpu.py --json FILE [--bundle PATH] [--serve "--workers 8"] ...
+    python benchmarks/serve_gpu.py --json FILE [--bundle PATH] [--serve="--workers 8"] ...
     python benchmarks/serve_gpu.py --dry-run --json FILE      the builtin on the CPU, four clients
 
 Clients are processes of their own; their CPU time is counted apart from the server's. Each --serve

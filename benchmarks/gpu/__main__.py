@@ -57,26 +57,28 @@ def main() -> int:
     arguments = _parse()
     ends = time.monotonic() + arguments.budget
     found: dict[str, Any] = {}
-    for part in PARTS:
-        if part.name in arguments.only:
-            found[part.name] = run_part(part, ends, arguments)
-            content = {"name": "gpu", "card": describe_card(), "parts": found}
-            if arguments.json is not None:
-                arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            if arguments.markdown is not None:
-                arguments.markdown.write_text(render(content), encoding="utf-8")
+    chosen = [part for part in PARTS if part.name in arguments.only]
+    for part in chosen:
+        share = 1.0 if part is chosen[-1] else part.share
+        found[part.name] = run_part(part, share * (ends - time.monotonic()), arguments)
+        content = {"name": "gpu", "card": describe_card(), "parts": found}
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        if arguments.markdown is not None:
+            arguments.markdown.write_text(render(content), encoding="utf-8")
     return 1 if any("broke" in result["state"] for result in found.values()) else 0
 
 
-def run_part(part: Part, ends: float, arguments: argparse.Namespace) -> dict[str, Any]:
+def run_part(part: Part, seconds: float, arguments: _Arguments) -> dict[str, Any]:
     """Return the state, rows and bars of one part."""
     if missing := find_missing(part, dry=arguments.dry_run):
         return {"state": f"not run: {missing}", "rows": [], "bars": {}}
-    allowed = max(1.0, part.share * (ends - time.monotonic()))
+    allowed = max(1.0, seconds)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         command = [sys.executable, str(HERE / part.script), "--json", str(result)]
-        command += ["--dry-run"] if arguments.dry_run else [*part.options, *arguments.extra(part)]
+        command += ["--dry-run"] if arguments.dry_run else part.options
+        command += arguments.extra(part)
         print(f"== {part.name}: {shlex.join(command[1:])} (at most {allowed:.0f} s)", flush=True)
         state = _run(command, allowed, dry=arguments.dry_run)
         try:
@@ -173,7 +175,7 @@ class _Arguments(argparse.Namespace):
     options: list[str]
 
     def extra(self, part: Part) -> list[str]:
-        """Return the further options of a part, given as `server:--serve '--workers 8'`."""
+        """Return the further options of a part, given as `server:--serve="--workers 8"`."""
         given = [text.partition(":") for text in self.options]
         return [word for name, _, rest in given if name == part.name for word in shlex.split(rest)]
 
