@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -98,7 +99,8 @@ class PixelGraph:
     def encode(self, items: Pixels | Sequence[Pixels]) -> Rows:
         """Return the embeddings (n, d) of preprocessed pixels, an array or one for each item."""
         size = self.batches.choose(len(items))
-        rows = [self.encode_batch(items[i : i + size]) for i in range(0, len(items), size)]
+        batches = [items[i : i + size] for i in range(0, len(items), size)]
+        rows = _run_batches(self.graph, self.encode_batch, batches)
         return np.concatenate(rows) if rows else np.zeros((0, self._dim), np.float32)
 
     def encode_batch(self, items: Pixels | Sequence[Pixels]) -> Rows:
@@ -131,9 +133,12 @@ class TokenGraph:
         rows = np.empty((len(items), self._dim), np.float32)
         order = sorted(range(len(items)), key=lambda i: len(items[i]))
         size = self.batches.choose(len(items))
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            rows[chosen] = self.encode_batch([items[i] for i in chosen])
+        chosen = [order[start : start + size] for start in range(0, len(order), size)]
+        batches = [[items[i] for i in part] for part in chosen]
+        for part, found in zip(
+            chosen, _run_batches(self.graph, self.encode_batch, batches), strict=True
+        ):
+            rows[part] = found
         return rows
 
     def encode_batch(self, items: Sequence[Sequence[int]]) -> Rows:
@@ -157,6 +162,14 @@ class TokenGraph:
         """Run a batch of texts that are all alike, as long as a caption."""
         length = min(_MEASURED_LENGTH, self._spec.context_length)
         return self.encode_batch([[self._spec.pad_id] * length] * count)
+
+
+def _run_batches(graph: Graph, run: Callable[[Any], Rows], batches: Sequence[Any]) -> list[Rows]:
+    """Return each batch's rows, in order, run as many at once as the devices work on."""
+    if graph.in_flight == 1 or len(batches) < 2:
+        return [run(batch) for batch in batches]
+    with ThreadPoolExecutor(graph.in_flight, "batch") as pool:
+        return list(pool.map(run, batches))
 
 
 def _warm_up(graph: Graph, batches: BatchSize, run: Callable[[int], object]) -> None:
