@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "gpu"
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The command, with scripts of its own in a folder of its own."""
     spec = importlib.util.spec_from_file_location("gpu_command", FOLDER / "__main__.py")
     assert spec is not None and spec.loader is not None
@@ -38,7 +37,7 @@ def write_script(folder: Path, name: str, last: str = "") -> None:
     )
 
 
-def run(module: ModuleType, tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+def run(module: Any, tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     result, page = tmp_path / "all.json", tmp_path / "all.md"
     sys.argv = ["gpu", "--json", str(result), "--markdown", str(page), *arguments]
     code = module.main()
@@ -50,7 +49,7 @@ def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", list(sys.argv))
 
 
-def test_parts_run_and_are_told_in_json_and_markdown(command: ModuleType, tmp_path: Path) -> None:
+def test_parts_run_and_are_told_in_json_and_markdown(command: Any, tmp_path: Path) -> None:
     command.PARTS = (command.Part("one", "one.py", 0.5, options=("--quick",)),)
     write_script(tmp_path, "one.py")
     code, content, page = run(command, tmp_path, "--only", "one", "--options", "one:--more='a b'")
@@ -63,9 +62,7 @@ def test_parts_run_and_are_told_in_json_and_markdown(command: ModuleType, tmp_pa
     assert "| a bar | 2 | 1 | yes |" in page
 
 
-def test_a_part_that_takes_too_long_counts_with_what_it_had(
-    command: ModuleType, tmp_path: Path
-) -> None:
+def test_a_part_that_takes_too_long_counts_with_what_it_had(command: Any, tmp_path: Path) -> None:
     command.PARTS = (command.Part("slow", "slow.py", 0.5), command.Part("next", "next.py", 0.5))
     write_script(tmp_path, "slow.py", "time.sleep(60)\n")
     write_script(tmp_path, "next.py")
@@ -78,7 +75,7 @@ def test_a_part_that_takes_too_long_counts_with_what_it_had(
     assert content["parts"]["next"]["state"].startswith("done in")
 
 
-def test_a_broken_part_is_told_and_the_others_run(command: ModuleType, tmp_path: Path) -> None:
+def test_a_broken_part_is_told_and_the_others_run(command: Any, tmp_path: Path) -> None:
     command.PARTS = (command.Part("bad", "bad.py", 0.5), command.Part("next", "next.py", 0.5))
     (tmp_path / "bad.py").write_text("raise SystemExit(3)\n")
     write_script(tmp_path, "next.py")
@@ -89,7 +86,7 @@ def test_a_broken_part_is_told_and_the_others_run(command: ModuleType, tmp_path:
 
 
 def test_what_is_missing_is_told(
-    command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TWINLENS_DATA", raising=False)
     needy = command.Part("needy", "needy.py", 0.5, needs=("json", "no_such_library"))
