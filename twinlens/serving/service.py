@@ -131,7 +131,7 @@ class Service:
             for model in self.registry.models():
                 for tower in model.towers:
                     if tower.find_fault(self.settings.watch):
-                        tower.restart_worker(self.settings.watch)
+                        tower.restart_workers(self.settings.watch)
                         model.probe()
 
     def authorize(self, request: Request, scope: Scope) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
-from twinlens.cli.options import Engines, Exif, Place, locate_bundle
+from twinlens.cli.configuration import Configuration, check_settings, is_given
+from twinlens.cli.options import DeviceOption, Engines, Exif, Place, locate_bundle
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def serve(
     precision: Annotated[
         str, typer.Option(help="Precisions to load, first is the default: fp32, or bf16,int8.")
     ] = "fp32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
+    device_memory: Annotated[
+        float | None,
+        typer.Option(help="GiB that each tower may take of each card; default: no limit.", min=0.1),
+    ] = None,
     engine: Engines = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
@@ -140,7 +144,14 @@ def serve(
     if watch and images is None:
         raise InputError("--watch follows the folder of --images; give that too", field="watch")
     corpus = None if images is None else Images(images, exif, place, watch)
-    opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
+    opener = build_opener(
+        settings,
+        device=device,
+        threads=threads,
+        engine=engine,
+        fast=fast,
+        device_memory=device_memory,
+    )
     address = ListenAddress(host, port, tls_cert, tls_key)
     _run(settings, opener, address, read_bundles(bundles or []), collection or [], corpus)
 
@@ -163,21 +174,6 @@ def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]
         *check_settings(configuration),
         *named,
     ]
-
-
-def check_settings(configuration: Configuration) -> list[str]:
-    """Return NAME=VALUE of the settings in file and environment; an error names the source."""
-    from twinlens.serving.settings import ServerSettings, override
-
-    found = []
-    for name, value, source in configuration.list_settings("serve", SERVE_SETTINGS):
-        text = write_value(value)
-        try:
-            override(ServerSettings(), name, text)
-        except InputError as error:
-            raise InputError(f"{source}: {error.message}", field=name) from None
-        found.append(f"{name}={text}")
-    return found
 
 
 def _run(
