@@ -174,8 +174,8 @@ def describe_error(error: Exception) -> dict[str, str | float | None]:
 def build_error(described: dict[str, str | float | None]) -> TwinlensError:
     """Return the error that another process described."""
     kind = str(described["kind"])
-    found = getattr(failures, kind, None) or getattr(errors, kind, EncodeError)
-    error: TwinlensError = found(str(described["message"]))
+    found: type[TwinlensError] = getattr(failures, kind, getattr(errors, kind, EncodeError))
+    error = found(str(described["message"]))
     for name in ("field", "code", "retry_after"):
         if described.get(name) is not None:
             setattr(error, name, described[name])

@@ -163,12 +163,12 @@ class Keeper:
                 member.end, select.POLLIN | (select.POLLOUT if member.has_unsent else 0)
             )
         for descriptor, event in self._poll.poll(_TICK_SECONDS * 1000):
-            member = self._members.get(descriptor)
-            if member is not None:
+            found = self._members.get(descriptor)
+            if found is not None:
                 if event & select.POLLOUT:
-                    member.flush()
-                for message in member.receive():
-                    self._take(member, message)
+                    found.flush()
+                for message in found.receive():
+                    self._take(found, message)
             elif self._is_dealing:
                 self._dealer.deal({m.index for m in self._of(HTTP) if m.is_ready})
         self._bury()

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
@@ -22,6 +23,8 @@ import orjson
 from twinlens.serving.workers.frames import FrameReader, Kind, write_frame
 
 log = logging.getLogger("twinlens.serving")
+
+_LONGEST_NAME = 15  # of a process, to the kernel
 
 Main = Callable[[socket.socket], None]
 
@@ -95,16 +98,20 @@ def fork_member(kind: str, index: int, main: Main, foreign: Iterable[socket.sock
         stream.flush()
     pid = os.fork()
     if pid == 0:
-        _run_child(main, theirs, (*foreign, ours))
+        _run_child(kind, main, theirs, (*foreign, ours))
     theirs.close()
     ours.setblocking(False)
     return Member(kind, index, pid, ours)
 
 
-def _run_child(main: Main, end: socket.socket, foreign: Iterable[socket.socket]) -> NoReturn:
+def _run_child(
+    kind: str, main: Main, end: socket.socket, foreign: Iterable[socket.socket]
+) -> NoReturn:
     """Be the child: never return into what the keeper was doing."""
     status = 1
     try:
+        with contextlib.suppress(OSError):  # for ps and top
+            Path("/proc/self/comm").write_text(f"twinlens-{kind}"[:_LONGEST_NAME])
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the keeper says when to end
         signal.set_wakeup_fd(-1)
