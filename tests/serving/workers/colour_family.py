@@ -1,4 +1,4 @@
-"""`python -m tests.serving.workers.colour_family WORKERS PORT [NAME=VALUE ...]`: a family of colours.
+"""`python -m tests.serving.workers.colour_family WORKERS PORT [NAME=VALUE ...]`: serves colours.
 
 Its encoder process ends itself on a picture of one colour, and takes its time on another one.
 """
