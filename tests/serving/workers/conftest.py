@@ -99,5 +99,5 @@ def start_family() -> Iterator[Callable[..., ColourFamily]]:
 
     yield start
     for family in started:
-        if family.process.poll() is None:
+        if family.process.stderr is not None and not family.process.stderr.closed:
             family.stop()

@@ -2,8 +2,8 @@
 
 A process has one such memory for each model that it serves, and shares it with the encoders by its
 descriptor; it ends with those that hold it. What must stay true: pixels and `unwanted` are written
-by the owner alone, `taken` is set by an encoder and cleared by the owner before the place is used
-again, and a place is used again only once its item was answered or its encoder has ended.
+by the owner alone, `taken` by an encoder while it runs the item, and by the owner when none has it;
+and a place is used again only once its item was answered or its encoder has ended.
 """
 
 from __future__ import annotations

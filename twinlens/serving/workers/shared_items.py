@@ -125,6 +125,10 @@ def wrap_run(run: Run, solitude: Solitude) -> Run:
                 item.taken[item.place] = 1
                 item.batch = len(items)
                 item.units = longest * len(items)
-            return run(contents)
+            try:
+                return run(contents)
+            finally:  # what runs after it, before its answer is sent, is no fault of its own
+                for item in items:
+                    item.taken[item.place] = 0
 
     return run_shared
