@@ -7,6 +7,8 @@ in one place.
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class TwinlensError(Exception):
     """An expected failure; `message` can be shown to the user.
@@ -83,6 +85,14 @@ class MissingDependencyError(InputError):
     """An optional library is not installed; the message has the install command."""
 
     code = "missing_dependency"
+
+
+class DeviceError(TwinlensError):
+    """A device that is full (`kind` "full": smaller batches may fit) or lost (`kind` "lost")."""
+
+    def __init__(self, message: str, *, kind: Literal["full", "lost"]) -> None:
+        super().__init__(message, code=f"device_{kind}")
+        self.kind = kind
 
 
 class PullError(InputError):

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels, Rows
 from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.encoder import find_bundle
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import Manifest
 from twinlens.bundle.store import verify_bundle
+from twinlens.bundle.tower import TowerName
 from twinlens.serving.launch import ListenAddress, ServedBundle, bind_port, run_server
 from twinlens.serving.observe.logs import configure_logs
 from twinlens.serving.service import Service
@@ -63,18 +65,19 @@ class StandIn:
         rows = np.random.default_rng(0).normal(size=(_MOST, WIDTH)).astype(np.float32)
         self._rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    def batch_size(self, tower: str) -> int:
+    def batch_size(self, tower: TowerName) -> int:
         """Return the size of batch at which the card's rate is near its best."""
         return self._batch
 
-    def in_flight(self, tower: str) -> int:
+    def in_flight(self, tower: TowerName) -> int:
         """Return how many batches run at once."""
         return 1
 
-    def encode_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def encode_pixels(self, pixels: Pixels | Sequence[Pixels]) -> Rows:
         """Return rows, after the time that a card takes."""
         time.sleep(card_seconds(len(pixels)))
-        return self._rows[: len(pixels)].copy()
+        rows: Rows = self._rows[: len(pixels)].copy()
+        return rows
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Fail: there is no text tower."""

@@ -49,6 +49,7 @@ class Server:
         *arguments: str,
         cpus: set[int] | None = None,
         environment: dict[str, str] | None = None,
+        show: bool = False,
     ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -57,7 +58,7 @@ class Server:
         began = time.monotonic()
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port), "--set", "log_requests=false"],
-            stderr=subprocess.DEVNULL,
+            stderr=None if show else subprocess.DEVNULL,
             env={**os.environ, **(environment or {})},
             preexec_fn=None if cpus is None else lambda: os.sched_setaffinity(0, cpus),
         )

@@ -81,8 +81,15 @@ class FakeEncoder:
         except Exception:
             raise ImageError("the image is damaged") from None
 
+    def batch_size(self, tower: str) -> int:
+        return {"image": 8, "text": 32}[tower]
+
+    def in_flight(self, tower: str) -> int:
+        return 1
+
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         self._run(len(pixels))
+        pixels = np.asarray(pixels)
         if any(self.fail_on(one) for one in pixels):
             raise RuntimeError("secret path /etc/engine")
         rows = np.stack([_embed_colour(one.reshape(-1, 3).mean(0), self._shift) for one in pixels])

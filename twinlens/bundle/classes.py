@@ -5,12 +5,16 @@ A class is the mean of its templates' embeddings, normalised again, as in CLIP's
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 
 from twinlens.bundle.arrays import Rows
 from twinlens.errors import InputError
+
+_CACHED_BANKS: Final = 16
 
 
 def build_class_bank(
@@ -51,3 +55,24 @@ def normalise_rows(rows: Rows) -> Rows:
     """Return `rows` scaled to unit length; a row of zeros stays zero."""
     norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.maximum(norms, 1e-12), dtype=np.float32)
+
+
+class BankCache:
+    """The class banks that were built last, by classes and templates. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._banks: dict[tuple[tuple[str, ...], tuple[str, ...]], Rows] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[tuple[str, ...], tuple[str, ...]], build: Callable[[], Rows]) -> Rows:
+        """Return a bank, built now if it is not here; it cannot be written to."""
+        with self._lock:
+            bank = self._banks.get(key)
+        if bank is None:
+            bank = build()
+            bank.setflags(write=False)
+            with self._lock:
+                self._banks[key] = bank
+                while len(self._banks) > _CACHED_BANKS:
+                    self._banks.pop(next(iter(self._banks)))
+        return bank

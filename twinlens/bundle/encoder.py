@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.bundle.arrays import Rows
+from twinlens.bundle.arrays import Pixels, Rows
 from twinlens.bundle.class_head import ClassHead, read_heads
-from twinlens.bundle.classes import build_class_bank
+from twinlens.bundle.classes import BankCache, build_class_bank
 from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, read_golden, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
@@ -28,11 +28,9 @@ from twinlens.bundle.prompts import add_prompt
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.store import verify_bundle
 from twinlens.bundle.text.tokenizer import Tokenizer, open_tokenizer
-from twinlens.bundle.tower import IMAGE_BATCH, Tower, TowerName, find_tower_file
+from twinlens.bundle.tower import Tower, TowerName, find_tower_file
 from twinlens.bundle.trial import GoldenSample, open_tower
 from twinlens.errors import BundleError, InputError
-
-_CACHED_BANKS = 16
 
 
 def open_bundle(
@@ -45,6 +43,7 @@ def open_bundle(
     verify: bool = True,
     fast: bool = False,
     limits: ImageLimits | None = None,
+    device_memory: float | None = None,
 ) -> Encoder:
     """Open the bundle at a path, the one that ships with the package (`builtin`), or a ready model.
 
@@ -52,12 +51,13 @@ def open_bundle(
     and opened from the cache afterwards. `precision` selects a variant if the bundle has it, or
     bf16 where this machine computes in it; `engine` is `onnxruntime`, `openvino`, or `auto`: the
     one that was measured to be faster here. `fast` decodes large JPEG files at reduced size.
-    `verify` checks every file's hash first; turn it off only for a folder that this program has
-    verified before.
+    `device` is auto, cpu, or cards as `cuda:0,cuda:1`; a tower takes at most `device_memory` GiB of
+    each. `verify` checks every file's hash first; turn it off only for a folder that this program
+    has verified before.
     """
     folder = find_bundle(path_or_name, (precision,))
     manifest = verify_bundle(folder, hashes=verify)
-    runtime = Runtime(device, threads, engine)
+    runtime = Runtime(device, threads, engine, device_memory)
     return Encoder(folder, manifest, precision, runtime, fast=fast, limits=limits)
 
 
@@ -106,7 +106,7 @@ class Encoder:
         )
         self.class_heads: tuple[ClassHead, ...] = read_heads(folder, manifest)
         self._attention: Graph | None = None
-        self._banks: dict[tuple[tuple[str, ...], tuple[str, ...]], Rows] = {}
+        self._banks = BankCache()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -154,9 +154,9 @@ class Encoder:
             raise InputError(
                 "images must be a list; wrap a single image as [image]", field="images"
             )
+        batch = self._towers["image"].batches.choose(len(images))
         rows = [
-            self.encode_pixels(pixels)
-            for pixels in decode_batches(self.preprocess, images, IMAGE_BATCH)
+            self.encode_pixels(pixels) for pixels in decode_batches(self.preprocess, images, batch)
         ]
         return self.shorten(self._stack(rows), dimensions)
 
@@ -191,17 +191,9 @@ class Encoder:
         """Return one unit row per class (m, d); `templates` None means the bundle's own."""
         self._require("text")
         chosen = tuple(self.manifest.templates if templates is None else templates)
-        key = (tuple(classes), chosen)
-        with self._lock:
-            bank = self._banks.get(key)
-        if bank is None:
-            bank = build_class_bank(self.embed_texts, classes, chosen)
-            bank.setflags(write=False)
-            with self._lock:
-                self._banks[key] = bank
-                while len(self._banks) > _CACHED_BANKS:
-                    self._banks.pop(next(iter(self._banks)))
-        return bank
+        return self._banks.get(
+            (tuple(classes), chosen), lambda: build_class_bank(self.embed_texts, classes, chosen)
+        )
 
     def classify(self, embeddings: Rows, bank: Rows) -> tuple[Rows, Rows]:
         """Return (scores, cosines), both (n, m), of embeddings (n, d) against a bank (m, d)."""
@@ -223,8 +215,8 @@ class Encoder:
         assert self._preprocessor is not None
         return self._preprocessor(image)
 
-    def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
-        """Return the embeddings (n, d) of preprocessed pixels (n, height, width, 3)."""
+    def encode_pixels(self, pixels: Pixels | Sequence[Pixels]) -> Rows:
+        """Return the embeddings (n, d) of preprocessed pixels: an array, or one for each image."""
         self._require("image")
         return self._towers["image"].encode(pixels)
 
@@ -238,6 +230,16 @@ class Encoder:
         """Return the embeddings (n, d) of token lists; texts of similar length share a batch."""
         self._require("text")
         return self._towers["text"].encode(tokens)
+
+    def batch_size(self, tower: TowerName) -> int:
+        """Return the batch from which on a larger one gains nothing here; measured at first."""
+        self._require(tower)
+        return self._towers[tower].batches.measure().knee
+
+    def in_flight(self, tower: TowerName) -> int:
+        """Return how many batches its devices work on at once: one on a CPU, two on a card."""
+        self._require(tower)
+        return self._towers[tower].graph.in_flight
 
     def attention(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return the last layer's [CLS] attention (n, heads, rows, columns) of pixels."""
@@ -259,12 +261,9 @@ class Encoder:
         return shorten(rows, dimensions)
 
     def warm_up(self) -> None:
-        """Run each tower once, so that the first request does not wait for memory and plans."""
-        if self.manifest.image:
-            spec = self.manifest.image
-            self.encode_pixels(np.zeros((1, spec.height, spec.width, 3), np.uint8))
-        if self.manifest.text:
-            self.embed_texts(["warm"])
+        """Measure and run the batches of each tower, so that no request waits for memory."""
+        for tower in self._towers.values():
+            tower.warm_up()
 
     def check(self) -> Replay:
         """Replay the golden vectors; raise if the embeddings differ from the exported ones."""

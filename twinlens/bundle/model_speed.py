@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.bundle.encoder import Encoder, open_bundle
-from twinlens.bundle.tower import IMAGE_BATCH, TEXT_BATCH
 from twinlens.errors import BundleError, PullError
 
 SECONDS = 1.0  # of work for each tower
@@ -24,7 +23,7 @@ _TEXT = "a photo of a red bicycle"
 
 @dataclass(frozen=True)
 class ModelSpeed:
-    """Rates by tower at the usual batch; None for a tower that the model has not."""
+    """Rates by tower at the batch that suits this machine; None for a tower that it has not."""
 
     images_per_second: float | None
     texts_per_second: float | None
@@ -47,11 +46,13 @@ def measure_speed(encoder: Encoder) -> ModelSpeed:
     spec = encoder.manifest.image
     images = texts = None
     if spec is not None:
-        pixels = np.zeros((IMAGE_BATCH, spec.height, spec.width, 3), np.uint8)
-        images = _measure_rate(lambda: encoder.encode_pixels(pixels), IMAGE_BATCH)
+        size = encoder.batch_size("image")
+        pixels = np.zeros((size, spec.height, spec.width, 3), np.uint8)
+        images = _measure_rate(lambda: encoder.encode_pixels(pixels), size)
     if encoder.manifest.text is not None:
-        tokens = encoder.tokenize([_TEXT]) * TEXT_BATCH
-        texts = _measure_rate(lambda: encoder.encode_tokens(tokens), TEXT_BATCH)
+        count = encoder.batch_size("text")
+        tokens = encoder.tokenize([_TEXT]) * count
+        texts = _measure_rate(lambda: encoder.encode_tokens(tokens), count)
     return ModelSpeed(images, texts)
 
 

@@ -1,12 +1,16 @@
 """A tower of an opened bundle: unit rows for pixels or for tokens, in batches.
 
-What must stay true: a row does not depend on its batch: to 1e-5, or in bf16 to that precision's
-tolerance. Thread-safe.
+How large a batch is depends on the tower and the device: it is measured once on a machine, when a
+batch of more than a few items is first wanted. What must stay true: a row does not depend on its
+batch: to 1e-5, or in bf16 to that precision's tolerance. Thread-safe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,16 +18,51 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from twinlens.bundle.arrays import Rows
+from twinlens.bundle.arrays import Pixels, Rows
+from twinlens.bundle.engine import openvino_session
+from twinlens.bundle.engine.batch_curve import BatchCurve, measure_curve
+from twinlens.bundle.engine.lanes import SIZES, pad_size
+from twinlens.bundle.engine.onnxruntime_session import describe_device, read_version
+from twinlens.bundle.engine.record import Subject, read_curve, write_curve
 from twinlens.bundle.manifest import Manifest
+from twinlens.bundle.processors import count_physical_cores
 from twinlens.bundle.session import Graph, Runtime
 from twinlens.bundle.text.token_batches import pad_rows
+from twinlens.version import __version__
 
 TowerName = Literal["image", "text"]
 
-IMAGE_BATCH = 8  # larger batches are not faster on a CPU and add latency
-TEXT_BATCH = 32
+_FEW = 32  # items that go as one batch while nothing was measured
+_MEASURED_LENGTH = 16  # tokens of a text while batches are measured: a caption's
+_LENGTH_STEP = 8  # texts are padded to such lengths where each shape is prepared once
 _INPUTS = {"image": "pixels", "text": "tokens"}
+
+
+class BatchSize:
+    """The largest batch that is worth waiting for; measured when first asked, and remembered."""
+
+    def __init__(self, subject: Subject, run: Callable[[int], object]) -> None:
+        self._subject = subject
+        self._run = run
+        self._lock = threading.Lock()
+        self._curve: BatchCurve | None = None
+
+    def measure(self) -> BatchCurve:
+        """Return how long batches take here."""
+        with self._lock:
+            if self._curve is None:
+                self._curve = read_curve(self._subject)
+            if self._curve is None:
+                on_cpu = self._subject.device == "cpu"
+                self._curve = measure_curve(self._run, cost=time.process_time if on_cpu else None)
+                write_curve(self._subject, self._curve)
+            return self._curve
+
+    def choose(self, count: int) -> int:
+        """Return how many of `count` items a batch takes; a few are not worth a measurement."""
+        if count <= _FEW and self._curve is None:
+            return _FEW
+        return self.measure().knee
 
 
 class Tower(Protocol):
@@ -31,60 +70,115 @@ class Tower(Protocol):
 
     graph: Graph
     precision: str
+    batches: BatchSize
 
     def encode(self, items: Any) -> Rows:
-        """Return one row per item, in order."""
+        """Return one row per item, in order, in batches of the size that suits here."""
+        ...
+
+    def encode_batch(self, items: Any) -> Rows:
+        """Return one row per item, in order, as one batch."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run what later batches will be, so that none waits for memory, kernels or graphs."""
         ...
 
 
 class PixelGraph:
     """Rows for pixels."""
 
-    def __init__(self, graph: Graph, manifest: Manifest, precision: str) -> None:
+    def __init__(self, graph: Graph, manifest: Manifest, precision: str, subject: Subject) -> None:
+        assert manifest.image is not None
         self.graph = graph
         self.precision = precision
         self._dim = manifest.embedding_dim
+        self._shape = (manifest.image.height, manifest.image.width, 3)
+        self.batches = BatchSize(subject, self._run_blank)
 
-    def encode(self, items: NDArray[np.uint8]) -> Rows:
-        """Return the embeddings (n, d) of preprocessed pixels (n, height, width, 3)."""
-        batches = [items[i : i + IMAGE_BATCH] for i in range(0, len(items), IMAGE_BATCH)]
-        rows = [_embed(self.graph, {"pixels": batch}) for batch in batches]
+    def encode(self, items: Pixels | Sequence[Pixels]) -> Rows:
+        """Return the embeddings (n, d) of preprocessed pixels, an array or one for each item."""
+        size = self.batches.choose(len(items))
+        batches = [items[i : i + size] for i in range(0, len(items), size)]
+        rows = _run_batches(self.graph, self.encode_batch, batches)
         return np.concatenate(rows) if rows else np.zeros((0, self._dim), np.float32)
+
+    def encode_batch(self, items: Pixels | Sequence[Pixels]) -> Rows:
+        """Return the embeddings (n, d) of one batch."""
+        return self.graph.embed("pixels", items)
+
+    def warm_up(self) -> None:
+        """Run every size of batch that is prepared here, or one where none is."""
+        _warm_up(self.graph, self.batches, self._run_blank)
+
+    def _run_blank(self, count: int) -> Rows:
+        """Run a batch of images that are all alike; how long one takes depends on none."""
+        item = np.random.default_rng(0).integers(0, 256, self._shape, dtype=np.uint8)
+        return self.encode_batch(np.broadcast_to(item, (count, *self._shape)))
 
 
 class TokenGraph:
     """Rows for tokenized texts; those of similar length share a batch."""
 
-    def __init__(self, graph: Graph, manifest: Manifest, precision: str) -> None:
+    def __init__(self, graph: Graph, manifest: Manifest, precision: str, subject: Subject) -> None:
         assert manifest.text is not None
         self.graph = graph
         self.precision = precision
         self._dim = manifest.embedding_dim
         self._spec = manifest.text
+        self.batches = BatchSize(subject, self._run_blank)
 
     def encode(self, items: Sequence[Sequence[int]]) -> Rows:
         """Return the embeddings (n, d) of token lists without padding."""
         rows = np.empty((len(items), self._dim), np.float32)
         order = sorted(range(len(items)), key=lambda i: len(items[i]))
-        for start in range(0, len(order), TEXT_BATCH):
-            chosen = order[start : start + TEXT_BATCH]
-            batch = self._pad([items[i] for i in chosen])
-            rows[chosen] = _embed(self.graph, {"tokens": batch})
+        size = self.batches.choose(len(items))
+        chosen = [order[start : start + size] for start in range(0, len(order), size)]
+        batches = [[items[i] for i in part] for part in chosen]
+        for part, found in zip(
+            chosen, _run_batches(self.graph, self.encode_batch, batches), strict=True
+        ):
+            rows[part] = found
         return rows
 
-    def _pad(self, tokens: list[Sequence[int]]) -> NDArray[np.int64]:
+    def encode_batch(self, items: Sequence[Sequence[int]]) -> Rows:
+        """Return the embeddings (n, d) of one batch."""
+        return self.graph.embed("tokens", self._pad(items))
+
+    def _pad(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Return the token lists as one array, padded as this text tower requires."""
+        context = self._spec.context_length
         longest = max(map(len, tokens))
-        length = longest if self._spec.cut_to_longest else self._spec.context_length
+        if self.graph.captures:
+            longest = min(context, -(-longest // _LENGTH_STEP) * _LENGTH_STEP)
+        length = longest if self._spec.cut_to_longest else context
         return pad_rows(tokens, self._spec.pad_id, length)
 
+    def warm_up(self) -> None:
+        """Run every size of batch that is prepared here, or one where none is."""
+        _warm_up(self.graph, self.batches, self._run_blank)
 
-def _embed(graph: Graph, feeds: dict[str, NDArray[Any]]) -> Rows:
-    """Return the unit rows of one batch."""
-    rows: Rows = graph.run(["embedding"], feeds)[0]
-    if graph.engine == "openvino":  # adds an epsilon to each length that it divides by
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return rows
+    def _run_blank(self, count: int) -> Rows:
+        """Run a batch of texts that are all alike, as long as a caption."""
+        length = min(_MEASURED_LENGTH, self._spec.context_length)
+        return self.encode_batch([[self._spec.pad_id] * length] * count)
+
+
+def _run_batches(graph: Graph, run: Callable[[Any], Rows], batches: Sequence[Any]) -> list[Rows]:
+    """Return each batch's rows, in order, run as many at once as the devices work on."""
+    if graph.in_flight == 1 or len(batches) < 2:
+        return [run(batch) for batch in batches]
+    with ThreadPoolExecutor(graph.in_flight, "batch") as pool:
+        return list(pool.map(run, batches))
+
+
+def _warm_up(graph: Graph, batches: BatchSize, run: Callable[[int], object]) -> None:
+    """Measure, then run each size on each lane of each device; they take turns."""
+    knee = batches.measure().knee
+    sizes = [size for size in SIZES if size <= pad_size(knee)] if graph.captures else [1]
+    for size in sizes:
+        for _ in range(graph.in_flight):
+            run(size)
 
 
 @dataclass(frozen=True)
@@ -104,15 +198,35 @@ class TowerFile:
     def open(self, runtime: Runtime) -> Tower:
         """Open the tower; raise if its graph does not have the dimensions of the manifest."""
         name = _INPUTS[self.tower]
-        path = self.folder / self.file
-        graph = Graph(path, runtime, inputs=(name,), output="embedding", in_bf16=self.in_bf16)
+        graph = Graph(
+            self.folder / self.file,
+            runtime,
+            inputs=(name,),
+            output="embedding",
+            in_bf16=self.in_bf16,
+            in_batches=True,
+        )
         graph.check_dim("embedding", 1, self.manifest.embedding_dim)
+        subject = self.describe(runtime, graph.engine)
         if self.tower == "text":
-            return TokenGraph(graph, self.manifest, self.precision)
+            return TokenGraph(graph, self.manifest, self.precision, subject)
         assert self.manifest.image is not None
         graph.check_dim("pixels", 1, self.manifest.image.height)
         graph.check_dim("pixels", 2, self.manifest.image.width)
-        return PixelGraph(graph, self.manifest, self.precision)
+        return PixelGraph(graph, self.manifest, self.precision, subject)
+
+    def describe(self, runtime: Runtime, engine: str = "") -> Subject:
+        """Return what a measurement of this tower holds for."""
+        device = "cpu" if engine == "openvino" else describe_device(runtime.devices[0])
+        return Subject(
+            revision=self.manifest.revision,
+            tower=self.tower,
+            precision=self.precision,
+            threads=runtime.threads or count_physical_cores(),
+            versions=(__version__, read_version(), openvino_session.read_version()),
+            device=device,
+            engine=engine,
+        )
 
 
 def find_tower_file(

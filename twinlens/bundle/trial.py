@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 
 from twinlens.bundle.engine import openvino_session
 from twinlens.bundle.engine.choice import LEAST_ROUNDS, Choice, Round, choose_engine
-from twinlens.bundle.engine.onnxruntime_session import read_version, runs_on_cuda
-from twinlens.bundle.engine.record import Subject, read_choice, write_choice
+from twinlens.bundle.engine.onnxruntime_session import runs_on_cuda
+from twinlens.bundle.engine.record import read_choice, write_choice
 from twinlens.bundle.golden import find_floor
-from twinlens.bundle.processors import count_physical_cores
 from twinlens.bundle.session import Runtime
 from twinlens.bundle.tower import Tower, TowerFile
 from twinlens.errors import InputError
-from twinlens.version import __version__
 
 _ROUNDS: Final = 7
 _SECONDS: Final = 2.0  # for one case, unless so few rounds would decide nothing
@@ -53,8 +51,9 @@ class GoldenSample:
         """Return the least cosine to the golden rows, in batches and one by one."""
         if not len(self.rows):
             return float("nan")
-        alone = [tower.encode(self.items[i : i + 1]) for i in range(min(_ALONE, len(self.rows)))]
-        found = np.concatenate([tower.encode(self.items), *alone]).astype(np.float64)
+        count = min(_ALONE, len(self.rows))
+        alone = [tower.encode_batch(self.items[i : i + 1]) for i in range(count)]
+        found = np.concatenate([tower.encode_batch(self.items), *alone]).astype(np.float64)
         expected = np.concatenate([self.rows, self.rows[: len(alone)]])
         return float((found * expected).sum(axis=1).min())
 
@@ -65,7 +64,7 @@ def open_tower(file: TowerFile, runtime: Runtime, read_sample: Callable[[], Gold
         return _open_in_bf16(file, runtime, read_sample)
     if runtime.engine != "auto" or not can_choose(runtime):
         return file.open(runtime)
-    subject = describe_subject(file, runtime)
+    subject = file.describe(runtime)
     choice = read_choice(subject)
     if choice is None:
         choice = _try_both(file, runtime, read_sample())
@@ -75,23 +74,12 @@ def open_tower(file: TowerFile, runtime: Runtime, read_sample: Callable[[], Gold
 
 def recall_choice(file: TowerFile, runtime: Runtime) -> Choice | None:
     """Return what an earlier start on this machine chose for a tower, or None."""
-    return read_choice(describe_subject(file, runtime))
+    return read_choice(file.describe(runtime))
 
 
 def can_choose(runtime: Runtime) -> bool:
     """Return whether there is a second engine to choose."""
     return openvino_session.is_installed() and not runs_on_cuda(runtime.device)
-
-
-def describe_subject(file: TowerFile, runtime: Runtime) -> Subject:
-    """Return what a choice for this tower holds for."""
-    return Subject(
-        revision=file.manifest.revision,
-        tower=file.tower,
-        precision=file.precision,
-        threads=runtime.threads or count_physical_cores(),
-        versions=(__version__, read_version(), openvino_session.read_version()),
-    )
 
 
 def _try_both(file: TowerFile, runtime: Runtime, sample: GoldenSample) -> Choice:
@@ -141,10 +129,10 @@ def _time(tower: Tower, items: Any, expected: float = _TICK) -> tuple[float, flo
     """
     repeats = max(1, int(_TICK / max(expected, 1e-6)))
     if repeats > 1:
-        tower.encode(items)
+        tower.encode_batch(items)
     began, spent = time.perf_counter(), time.process_time()
     for _ in range(repeats):
-        tower.encode(items)
+        tower.encode_batch(items)
     return (
         (time.perf_counter() - began) / repeats,
         (time.process_time() - spent) / repeats,
@@ -157,7 +145,7 @@ def _open_in_bf16(
     """Open a tower of fp32 weights in bf16, which was shown to be close enough on this machine."""
     _require_bf16(file, runtime)
     tower = file.open(replace(runtime, engine="openvino"))
-    subject = describe_subject(file, runtime)
+    subject = file.describe(runtime)
     choice = read_choice(subject)
     floor = find_floor(file.manifest, file.tower, "bf16")
     if choice is None or choice.cosine is None:
@@ -181,7 +169,7 @@ def _require_bf16(file: TowerFile, runtime: Runtime) -> None:
     start = f"precision 'bf16' is not stored in bundle {file.manifest.name!r} (it has {have})"
     if runtime.engine == "onnxruntime":
         reason = "ONNX Runtime does not compute in it; use --engine openvino"
-    elif runtime.device == "cuda" or runs_on_cuda(runtime.device):
+    elif runs_on_cuda(runtime.device) or runtime.devices[0].startswith("cuda"):
         reason = "it is computed on CPUs only; use --device cpu"
     elif not openvino_session.is_installed():
         reason = "OpenVINO would compute in it; run: pip install 'twinlens[openvino]'"

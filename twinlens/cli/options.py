@@ -19,7 +19,7 @@ Bundle = Annotated[str, typer.Option("--bundle", "-b", help=BUNDLE_HELP, metavar
 PrecisionOption = Annotated[
     str, typer.Option(help="A precision of the bundle: fp32, int8, fp16; bf16 by OpenVINO.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, or cards: cuda:0,cuda:1.")]
 Engines = Annotated[
     str, typer.Option(help="onnxruntime, openvino, or auto: what was measured to be faster here.")
 ]

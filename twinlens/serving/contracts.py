@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from twinlens.bundle.arrays import Pixels, Row, Rows
 from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.manifest import Manifest
+from twinlens.bundle.tower import TowerName
 
 EncodedImage = bytes | str  # an image file's bytes, or base64 or a data URI of them
 Answers = list[Row | Exception]  # one per item, in order
@@ -65,8 +66,16 @@ class StagedEncoder(Protocol):
         """Decode, resize and crop one image."""
         ...
 
-    def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
-        """Return unit rows for pixels (n, height, width, 3)."""
+    def batch_size(self, tower: TowerName) -> int:
+        """Return the batch of a tower from which on a larger one gains nothing."""
+        ...
+
+    def in_flight(self, tower: TowerName) -> int:
+        """Return how many batches of a tower its devices work on at once."""
+        ...
+
+    def encode_pixels(self, pixels: Pixels | Sequence[Pixels]) -> Rows:
+        """Return unit rows for pixels, an array (n, height, width, 3) or one for each image."""
         ...
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:

@@ -89,6 +89,7 @@ def build_opener(
     threads: int | None = None,
     engine: str = "auto",
     fast: bool = False,
+    device_memory: float | None = None,
 ) -> Opener:
     """Return a function that opens a bundle and verifies it by its golden vectors."""
     limits = ImageLimits(
@@ -105,6 +106,7 @@ def build_opener(
             engine=engine,
             fast=fast,
             limits=limits,
+            device_memory=device_memory,
         )
         encoder.check()
         encoder.warm_up()

@@ -135,7 +135,7 @@ class Service:
             for model in self.registry.models():
                 for tower in model.towers:
                     if tower.find_fault(self.settings.watch):
-                        tower.restart_worker(self.settings.watch)
+                        tower.restart_workers(self.settings.watch)
                         model.probe()
 
     async def render_metrics(self) -> bytes:

@@ -28,8 +28,6 @@ _AT_LEAST_ONE = (
     "limits.image_pixels",
     "limits.request_pixels",
     "limits.requests_in_flight",
-    "batching.image_batch",
-    "batching.text_batch",
     "batching.text_buckets",
     "watch.failures_in_a_row",
     "fetching.ports",
@@ -79,8 +77,8 @@ class Limits:
 class Batching:
     """How items become batches. With a window of zero, items queue only while a batch runs."""
 
-    image_batch: int = 8
-    text_batch: int = 32
+    image_batch: int = 0  # 0: as measured for the tower on its device
+    text_batch: int = 0
     text_buckets: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     window_seconds: float = 0.0
     target_seconds: float = 0.1  # for waiting and running together, if there is a window

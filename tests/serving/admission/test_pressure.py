@@ -149,7 +149,7 @@ def test_a_dead_worker_turns_readiness_off_and_is_replaced(
         tower = service.registry.models()[0].texts
         encoder.die = True
         answer = asyncio.create_task(post(http, "killer"))
-        worker = tower._worker
+        worker = tower._workers[0]
         await until(lambda: not worker.is_alive)
         if tower.restarts == 0:  # unless the watchdog was faster than this line
             ready = await http.get("/readyz")

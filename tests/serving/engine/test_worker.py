@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from twinlens.errors import ImageError
+from twinlens.errors import DeviceError, ImageError
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.batcher import Batcher
 from twinlens.serving.engine.ticket import QueueEntry, Ticket
@@ -109,7 +109,7 @@ def test_a_dead_worker_is_detected_and_replaced_and_its_batch_is_answered(
     tower.batcher.put([QueueEntry(ticket, 0, 666)])
     wait_for(lambda: tower.find_fault(watch) is not None)
     assert "dead" in str(tower.find_fault(watch))
-    tower.restart_worker(watch)
+    tower.restart_workers(watch)
     assert done.wait(5)
     assert isinstance(ticket.answers[0], UnavailableError)
     assert tower.find_fault(watch) is None
@@ -133,7 +133,7 @@ def test_a_hanging_worker_is_replaced_and_its_late_answer_is_dropped(
     tower.batcher.put([QueueEntry(ticket, 0, 0)])
     assert begun.wait(5)
     wait_for(lambda: "hangs" in str(tower.find_fault(watch)))
-    tower.restart_worker(watch)
+    tower.restart_workers(watch)
     assert isinstance(ticket.answers[0], UnavailableError)
     assert ask(tower, [4]) == [8]
     release.set()
@@ -152,3 +152,48 @@ def test_consecutive_failing_batches_are_a_fault_until_one_succeeds(
     wait_for(lambda: "in a row" in str(tower.find_fault(watch)))
     ask(tower, [1])
     wait_for(lambda: tower.find_fault(watch) is None)
+
+
+def test_a_lost_device_fails_its_batch_once_and_is_told(
+    start: Callable[..., ServedTower[int, int]],
+) -> None:
+    """Halving a batch is for bad items; the card is gone for all of them."""
+    runs: list[int] = []
+
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        runs.append(len(items))
+        raise DeviceError("device cuda:0 failed", kind="lost")
+
+    tower = start(run)
+    assert [type(answer) for answer in ask(tower, [1, 2, 3, 4])] == [DeviceError] * 4
+    assert runs == [4]
+    wait_for(lambda: tower.find_fault(Watch()) == "numbers: device cuda:0 failed")
+
+
+def test_a_full_device_is_asked_for_smaller_batches(
+    start: Callable[..., ServedTower[int, int]],
+) -> None:
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        if len(items) > 2:
+            raise DeviceError("device cuda:0 has no memory left", kind="full")
+        return list(items)
+
+    tower = start(run)
+    assert ask(tower, list(range(8))) == list(range(8))
+    assert tower.find_fault(Watch()) is None
+
+
+def test_several_workers_run_batches_at_once() -> None:
+    """As many as the devices work on; all items are answered by whoever is free."""
+    together = threading.Barrier(2, timeout=20)
+
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        together.wait()  # one worker alone would wait for ever
+        return list(items)
+
+    batcher: Batcher[int, int] = Batcher(capacity=100, max_batch=2)
+    tower = ServedTower("numbers", batcher, run, clock=Clock(), workers=2)
+    try:
+        assert ask(tower, list(range(8)), 30.0) == list(range(8))
+    finally:
+        tower.close()

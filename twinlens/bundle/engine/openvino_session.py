@@ -12,12 +12,14 @@ import importlib.metadata
 import importlib.util
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Rows
 from twinlens.bundle.processors import count_physical_cores
 from twinlens.errors import BundleError, MissingDependencyError
 
@@ -35,6 +37,8 @@ class OpenVinoSession:
 
     engine = "openvino"
     provider = "OpenVINO CPU"
+    in_flight = 1
+    captures = False
 
     def __init__(self, path: Path, threads: int | None, *, in_bf16: bool = False) -> None:
         """Compile the graph at `path`; raise with the reason if OpenVINO cannot read it."""
@@ -55,6 +59,14 @@ class OpenVinoSession:
             request = self._own.request = self._compiled.create_infer_request()
         results = request.infer(feeds, share_inputs=True)
         return [np.array(results[name]) for name in outputs]
+
+    def embed(self, name: str, items: NDArray[Any] | Sequence[NDArray[Any]]) -> Rows:
+        """Return the unit rows of one batch, given as an array or as its items."""
+        batch = items if isinstance(items, np.ndarray) else np.stack(items)
+        rows: Rows = self.run(["embedding"], {name: batch})[0]
+        # It adds an epsilon to each length that it divides by.
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return rows
 
 
 def is_installed() -> bool:

@@ -1,8 +1,8 @@
-"""Remembers which engine was chosen, so that only the first start on a machine measures.
+"""Remembers what was measured here: each tower's engine, and how long its batches take.
 
-A choice holds for one machine, number of threads, bundle revision, tower, precision and set of
-package versions. What must stay true: a record that cannot be read or written costs a measurement
-and nothing else; nothing is written outside the cache folder.
+A record holds for one machine, device, number of threads, bundle revision, tower, precision and set
+of package versions. What must stay true: a record that cannot be read or written costs a
+measurement and nothing else; nothing is written outside the cache folder.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from twinlens.bundle.engine.batch_curve import BatchCurve
 from twinlens.bundle.engine.choice import Choice, Contender
 from twinlens.cache import find_cache
 
 FILE_NAME = "engines.json"
-_MOST = 512  # choices that are kept; the oldest go
+BATCH_FILE = "batches.json"
+_MOST = 512  # records of a file that are kept; the oldest go
 _CPU_INFO = Path("/proc/cpuinfo")
 _TELLING = ("model name", "flags", "CPU part", "Features")  # what sets one kind of CPU apart
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a choice was measured for."""
+    """What was measured: a tower on one kind of device; an engine too where it was chosen."""
 
     revision: str
     tower: str
     precision: str
     threads: int
     versions: tuple[str, ...]
+    device: str = "cpu"  # or a card, by its driver's name
+    engine: str = ""
 
     @property
     def key(self) -> str:
@@ -52,7 +56,7 @@ def describe_machine(info: Path = _CPU_INFO) -> str:
 
 def read_choice(subject: Subject) -> Choice | None:
     """Return the remembered choice, or None if there is none that can be read."""
-    entry = _read_all().get(subject.key)
+    entry = _read_all(FILE_NAME).get(subject.key)
     if not isinstance(entry, dict):
         return None
     try:
@@ -70,12 +74,32 @@ def read_choice(subject: Subject) -> Choice | None:
 
 def write_choice(subject: Subject, choice: Choice) -> None:
     """Remember a choice; a folder that cannot be written is no failure."""
-    entries = _read_all()
+    _write(FILE_NAME, subject, asdict(choice))
+
+
+def read_curve(subject: Subject) -> BatchCurve | None:
+    """Return the remembered times of batches, or None if there are none that can be read."""
+    entry = _read_all(BATCH_FILE).get(subject.key) or {}
+    try:
+        points = tuple((int(size), float(seconds)) for size, seconds in entry["points"])
+        return BatchCurve(points)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def write_curve(subject: Subject, curve: BatchCurve) -> None:
+    """Remember the times of batches; a folder that cannot be written is no failure."""
+    _write(BATCH_FILE, subject, {"points": curve.points, "knee": curve.knee})
+
+
+def _write(name: str, subject: Subject, measured: dict[str, Any]) -> None:
+    entries = _read_all(name)
     entries.pop(subject.key, None)
-    told = {"revision": subject.revision, "tower": subject.tower, "precision": subject.precision}
-    entries[subject.key] = told | asdict(choice)
+    told = asdict(subject)
+    del told["versions"]
+    entries[subject.key] = told | measured
     kept = dict(list(entries.items())[-_MOST:])
-    path = find_cache() / FILE_NAME
+    path = find_cache() / name
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,9 +110,9 @@ def write_choice(subject: Subject, choice: Choice) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _read_all() -> dict[str, Any]:
+def _read_all(name: str) -> dict[str, Any]:
     try:
-        found = json.loads((find_cache() / FILE_NAME).read_text())
+        found = json.loads((find_cache() / name).read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
-from twinlens.cli.options import Engines, Exif, Place, locate_bundle
+from twinlens.cli.options import DeviceOption, Engines, Exif, Place, locate_bundle
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ def serve(
     precision: Annotated[
         str, typer.Option(help="Precisions to load, first is the default: fp32, or bf16,int8.")
     ] = "fp32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
+    device_memory: Annotated[
+        float | None,
+        typer.Option(help="GiB that each tower may take of each card; default: no limit.", min=0.1),
+    ] = None,
     engine: Engines = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
@@ -156,15 +160,28 @@ def serve(
     named = read_bundles(bundles or [])
     processes = workers or choose_workers(device)
     if processes > 1:
+        from twinlens.bundle.engine.device import list_devices
         from twinlens.cli.serving.family import serve_family
         from twinlens.serving.workers.openers import BundleOpeners
 
         openers = BundleOpeners(
-            settings, device.split(","), threads=threads, engine=engine, fast=fast
+            settings,
+            list_devices(device),
+            threads=threads,
+            engine=engine,
+            fast=fast,
+            device_memory=device_memory,
         )
         serve_family(settings, openers, address, processes, named, collection or [], corpus)
         return
-    opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
+    opener = build_opener(
+        settings,
+        device=device,
+        threads=threads,
+        engine=engine,
+        fast=fast,
+        device_memory=device_memory,
+    )
     _run(settings, opener, address, named, collection or [], corpus)
 
 

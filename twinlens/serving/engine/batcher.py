@@ -1,4 +1,4 @@
-"""Micro-batches of one tower: a queue with a lane for each priority, emptied by one worker.
+"""Micro-batches of one tower: a queue with a lane for each priority, emptied by its workers.
 
 Knows no model and no HTTP; time comes from a clock that is passed in. What must stay true: items of
 small requests go first, and those behind them have a share of the time that they never lose; a
@@ -118,7 +118,7 @@ class Taker(Protocol):
 
 
 class Batcher(Generic[ItemT, AnswerT]):
-    """A bounded queue in front of one worker.
+    """A bounded queue in front of a tower's workers, each of them a thread.
 
     `hold` counts items from acceptance to answer, so that the bound covers decoding too.
     """
@@ -140,7 +140,7 @@ class Batcher(Generic[ItemT, AnswerT]):
         self._window = window
         self._clock = clock or Clock()
         self.throttles = throttles or Throttles()
-        self._took = Priority.SMALL  # what the running batch belongs to
+        self._took: dict[int, Priority] = {}  # what each thread's batch belongs to
         self._small: ArrivalLane[ItemT, AnswerT] = ArrivalLane()
         self._lanes: dict[Priority, Lane[ItemT, AnswerT]] = {
             Priority.SMALL: self._small,
@@ -219,12 +219,14 @@ class Batcher(Generic[ItemT, AnswerT]):
                 if priority is None or pause is None or pause > SHORTEST_WAIT:
                     self._clock.wait(self._changed, pause)
                     continue
-                self._took = priority
+                self._took[threading.get_ident()] = priority
                 if priority is Priority.SMALL:
                     batch = self._small.take(self.max_batch, now)
                 else:
                     batch = self._take_behind(priority, now)
                 if batch:
+                    if self.depth:  # for another worker
+                        self._changed.notify()
                     return batch
         return []
 
@@ -251,8 +253,9 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     def observe(self, items: int, seconds: float) -> None:
         """Record a batch's time, for the window, Retry-After and the throttles."""
-        if self._took is not Priority.SMALL:
-            self.throttles.end(self._took, self._clock.now(), seconds)
+        took = self._took.pop(threading.get_ident(), Priority.SMALL)
+        if took is not Priority.SMALL:
+            self.throttles.end(took, self._clock.now(), seconds)
         if self._window is not None:
             self._window.observe(items, seconds)
         self._item_seconds += 0.2 * (seconds / max(1, items) - self._item_seconds)

@@ -39,6 +39,7 @@ from twinlens.serving.settings import ServerSettings
 _TOKENIZE_INLINE = 4000
 _BATCHES_TOKENIZED = 4  # at a time: a few milliseconds
 _CHARACTERS_A_TOKEN = 4  # about; only for an estimate
+_DECODED_TOGETHER = 4  # images of a request for each thread; then they may be encoded
 _UNMEASURED_SECONDS = 0.01  # of an item, before anything is known
 
 
@@ -87,6 +88,16 @@ class ServedModel:
         self.texts = build.build_text_tower(self.token_speed)
 
     @property
+    def image_batch(self) -> int:
+        """The largest batch of images; 1 without an image tower."""
+        return self.images.batcher.max_batch if self.images else 1
+
+    @property
+    def text_batch(self) -> int:
+        """The largest batch of texts; 1 without a text tower."""
+        return self.texts.batcher.max_batch if self.texts else 1
+
+    @property
     def towers(self) -> list[ServedTower[Pixels, Row] | ServedTower[list[int], Row]]:
         """The towers that this bundle has."""
         return [tower for tower in (self.images, self.texts) if tower is not None]
@@ -122,7 +133,7 @@ class ServedModel:
 
     def weigh_images(self, count: int, call: Call) -> None:
         """Take note of what so many images cost."""
-        if count > self.settings.batching.image_batch:
+        if count > self.image_batch:
             self.weigh(call, count, self.image_speed.seconds_for(count))
 
     async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
@@ -161,7 +172,7 @@ class ServedModel:
         self, ticket: Ticket[Row], call: Call, images: Sequence[EncodedImage]
     ) -> None:
         """Have images decoded in the pool, those of one batch together."""
-        size = self.settings.batching.image_batch
+        size = min(self.image_batch, _DECODED_TOGETHER * self.pool.threads)
         for start in range(0, len(images), size):
             DecodeGroup(self, ticket, call, images, range(start, min(start + size, len(images))))
 
@@ -190,7 +201,7 @@ class ServedModel:
         self, tower: ServedTower[list[int], Row], texts: list[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts, those of a large request part by part."""
-        if len(texts) <= self.settings.batching.text_batch:
+        if len(texts) <= self.text_batch:
             return await self._encode_texts(tower, texts, call)
         units = [min(self.context, len(text) // _CHARACTERS_A_TOKEN + 2) for text in texts]
         self.weigh(call, len(texts), self.token_speed.seconds_for(sum(units)))
@@ -245,7 +256,7 @@ class ServedModel:
         """Tokenize short texts here and long ones in the pool, a few batches at a time."""
         if sum(map(len, texts)) <= _TOKENIZE_INLINE:
             return self.encoder.tokenize(texts)
-        size = _BATCHES_TOKENIZED * self.settings.batching.text_batch
+        size = _BATCHES_TOKENIZED * self.text_batch
         tokens: list[list[int]] = []
         for start in range(0, len(texts), size):
             part = texts[start : start + size]

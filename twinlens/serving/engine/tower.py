@@ -1,4 +1,7 @@
-"""A tower as the server runs it: its batcher, its worker, and the worker's health checks."""
+"""A tower as the server runs it: its batcher, its workers, and the workers' health checks.
+
+One worker on a CPU; two for each card, so that one batch is gathered while the other is computed.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ class ServedTower(Generic[ItemT, AnswerT]):
         *,
         clock: Clock,
         observe: Callable[[int, float], None] | None = None,
+        workers: int = 1,
     ) -> None:
         self.name = name
         self.batcher = batcher
@@ -38,7 +42,12 @@ class ServedTower(Generic[ItemT, AnswerT]):
         self._run = run
         self._clock = clock
         self._observe = observe
-        self._worker = self._start()
+        self._workers = [self._start() for _ in range(workers)]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether every worker runs."""
+        return all(worker.is_alive for worker in self._workers)
 
     @asynccontextmanager
     async def hold(self, count: int, call: Call) -> AsyncIterator[None]:
@@ -78,31 +87,35 @@ class ServedTower(Generic[ItemT, AnswerT]):
                 call.reservation.settle()
 
     def find_fault(self, watch: Watch) -> str | None:
-        """Return what is wrong with the worker, or None."""
-        worker = self._worker
-        if not worker.is_alive:
-            return f"{self.name}: the worker is dead"
-        if worker.busy_seconds > watch.stall_seconds:
-            return f"{self.name}: the worker hangs"
-        if worker.failures_in_a_row >= watch.failures_in_a_row:
-            return f"{self.name}: {worker.failures_in_a_row} batches in a row failed"
+        """Return what is wrong with a worker, or None."""
+        for worker in self._workers:
+            if not worker.is_alive:
+                return f"{self.name}: the worker is dead"
+            if worker.busy_seconds > watch.stall_seconds:
+                return f"{self.name}: the worker hangs"
+            if worker.lost_device is not None:
+                return f"{self.name}: {worker.lost_device}"
+            if worker.failures_in_a_row >= watch.failures_in_a_row:
+                return f"{self.name}: {worker.failures_in_a_row} batches in a row failed"
         return None
 
-    def restart_worker(self, watch: Watch) -> None:
-        """Replace a worker that is dead or hangs."""
-        worker = self._worker
-        is_well = worker.is_alive and worker.busy_seconds <= watch.stall_seconds
-        if is_well or self.batcher.is_closed:
+    def restart_workers(self, watch: Watch) -> None:
+        """Replace each worker that is dead or hangs."""
+        if self.batcher.is_closed:
             return
-        log.error("%s: worker replaced", self.name)
-        self.restarts += 1
-        self._worker = self._start()
-        worker.retire()
+        for place, worker in enumerate(self._workers):
+            if worker.is_alive and worker.busy_seconds <= watch.stall_seconds:
+                continue
+            log.error("%s: worker replaced", self.name)
+            self.restarts += 1
+            self._workers[place] = self._start()
+            worker.retire()
 
     def close(self) -> None:
-        """Stop the worker after its current batch."""
+        """Stop the workers after their current batches."""
         self.batcher.close()
-        self._worker.join(5.0)
+        for worker in self._workers:
+            worker.join(5.0)
 
     def _start(self) -> Worker[ItemT, AnswerT]:
         worker = Worker(

@@ -55,19 +55,20 @@ class TowerBuilder:
         """Return the image tower, or None where the bundle has none."""
         if self.encoder.manifest.image is None:
             return None
-        batching, limits = self.settings.batching, self.settings.limits
+        limits = self.settings.limits
+        size = self.settings.batching.image_batch or self.encoder.batch_size("image")
         batcher: Batcher[Pixels, Row] = Batcher(
             capacity=limits.image_queue,
-            max_batch=batching.image_batch,
+            max_batch=size,
             name="images",
-            window=self._window(batching.image_batch),
+            window=self._window(size),
             clock=self.clock,
             throttles=self.throttles,
         )
 
         def run(items: Sequence[Pixels]) -> list[Row | Exception]:
             began = self.clock.now()
-            rows = check_rows(self.encoder.encode_pixels(np.stack(items)))
+            rows = check_rows(self.encoder.encode_pixels(items))
             speed.encoding.observe(len(items), self.clock.now() - began)
             return rows
 
@@ -77,18 +78,20 @@ class TowerBuilder:
             self.wrap(run),
             clock=self.clock,
             observe=partial(self.observe, self.name, "image"),
+            workers=self.encoder.in_flight("image"),
         )
 
     def build_text_tower(self, speed: MeasuredSpeed) -> ServedTower[list[int], Row] | None:
         """Return the text tower, or None where the bundle has none."""
         if self.encoder.manifest.text is None:
             return None
-        batching, limits = self.settings.batching, self.settings.limits
+        limits = self.settings.limits
+        size = self.settings.batching.text_batch or self.encoder.batch_size("text")
         batcher: Batcher[list[int], Row] = Batcher(
             capacity=limits.text_queue,
-            max_batch=batching.text_batch,
+            max_batch=size,
             name="texts",
-            window=self._window(batching.text_batch),
+            window=self._window(size),
             clock=self.clock,
             throttles=self.throttles,
         )
@@ -106,6 +109,7 @@ class TowerBuilder:
             self.wrap(run),
             clock=self.clock,
             observe=partial(self.observe, self.name, "text"),
+            workers=self.encoder.in_flight("text"),
         )
 
     def _window(self, full: int) -> LatencyWindow | None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic
 
-from twinlens.errors import TwinlensError
+from twinlens.errors import DeviceError, TwinlensError
 from twinlens.serving.clock import Clock
 from twinlens.serving.engine.batcher import Batcher
 from twinlens.serving.engine.ticket import AnswerT, ItemT, QueueEntry
@@ -24,7 +24,7 @@ Run = Callable[[Sequence[ItemT]], Sequence[AnswerT | Exception]]
 
 
 class Worker(Generic[ItemT, AnswerT]):
-    """Takes batches from a batcher and answers their entries."""
+    """Takes batches from a batcher and answers their entries; others may take from it too."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Worker(Generic[ItemT, AnswerT]):
     ) -> None:
         self.name = name
         self.failures_in_a_row = 0
+        self.lost_device: str | None = None  # what is said of a card that is gone
         self._batcher = batcher
         self._run = run
         self._clock = clock or Clock()
@@ -105,6 +106,9 @@ class Worker(Generic[ItemT, AnswerT]):
                 raise RuntimeError(f"{len(answers)} answers to {len(items)} items; this is a bug")
             return answers
         except Exception as error:
+            if isinstance(error, DeviceError) and error.kind == "lost":
+                self.lost_device = error.message
+                return [error] * len(items)
             if len(items) == 1:
                 return [_report_failure(error, self.name)]
             log.warning("%s: a batch of %d failed; halving it", self.name, len(items))
@@ -113,7 +117,7 @@ class Worker(Generic[ItemT, AnswerT]):
 
     def _note(self, answers: list[AnswerT | Exception]) -> None:
         """Count consecutive batches in which no item succeeded: the worker may be faulty."""
-        has_failed = all(isinstance(answer, EncodeError) for answer in answers)
+        has_failed = all(isinstance(answer, EncodeError | DeviceError) for answer in answers)
         self.failures_in_a_row = self.failures_in_a_row + 1 if has_failed else 0
 
 

@@ -36,6 +36,7 @@ STATUS: dict[type[Exception], int] = {
     errors.MissingDependencyError: 501,
     errors.PullError: 502,
     errors.OverloadedError: 429,
+    errors.DeviceError: 503,
     MediaTypeError: 415,
     SlowBodyError: 408,
     UnauthorizedError: 401,

@@ -12,6 +12,7 @@ from typing import Any
 from twinlens.bundle.arrays import Pixels, Row
 from twinlens.serving.call import Priority
 from twinlens.serving.clock import Clock
+from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.engine.batcher import Batcher
 from twinlens.serving.engine.large_share import LargeShare
 from twinlens.serving.engine.speed import ImageSpeed, MeasuredSpeed
@@ -64,11 +65,16 @@ class DistantTower(ServedTower[Any, Any]):
         self.restarts = 0
         self._link = link
 
+    @property
+    def is_running(self) -> bool:
+        """Whether every encoder process serves it."""
+        return self._link.is_up
+
     def find_fault(self, watch: Watch) -> str | None:
         """Return what is wrong, or None."""
         return None if self._link.is_up else f"{self.name}: an encoder process is starting"
 
-    def restart_worker(self, watch: Watch) -> None:
+    def restart_workers(self, watch: Watch) -> None:
         """Leave that to the keeper, which starts processes."""
 
     def close(self) -> None:
@@ -83,12 +89,14 @@ class DistantTowers:
     def __init__(
         self,
         name: str,
+        encoder: StagedEncoder,
         link: EncoderLink,
         settings: ServerSettings,
         throttles: Throttles,
         clock: Clock,
     ) -> None:
         self._name = name
+        self._encoder = encoder
         self._link = link
         self._settings = settings
         self._throttles = throttles
@@ -98,15 +106,17 @@ class DistantTowers:
         """Return the image tower, or None where the bundle has none."""
         if not self._link.sizes.images:
             return None
-        batching, limits = self._settings.batching, self._settings.limits
-        return self._build("image", IMAGE, limits.image_queue, batching.image_batch, speed.encoding)
+        capacity = self._settings.limits.image_queue
+        most = self._settings.batching.image_batch or self._encoder.batch_size("image")
+        return self._build("image", IMAGE, capacity, most, speed.encoding)
 
     def build_text_tower(self, speed: MeasuredSpeed) -> ServedTower[list[int], Row] | None:
         """Return the text tower, or None where the bundle has none."""
         if not self._link.sizes.texts:
             return None
-        batching, limits = self._settings.batching, self._settings.limits
-        return self._build("text", TEXT, limits.text_queue, batching.text_batch, speed)
+        capacity = self._settings.limits.text_queue
+        most = self._settings.batching.text_batch or self._encoder.batch_size("text")
+        return self._build("text", TEXT, capacity, most, speed)
 
     def _build(
         self, tower: str, number: int, capacity: int, most: int, speed: MeasuredSpeed

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from twinlens.bundle.tower import TowerName
 from twinlens.serving.call import Priority
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import StagedEncoder
@@ -32,6 +33,8 @@ from twinlens.serving.workers.shared_items import (
 )
 
 log = logging.getLogger("twinlens.serving")
+
+_NAMES: dict[int, TowerName] = {IMAGE: "image", TEXT: "text"}
 
 
 class EncoderModel:
@@ -86,10 +89,14 @@ class EncoderModel:
 
     def describe(self) -> dict[str, Any]:
         """Return what other processes need to know."""
+        encoder = self.encoder
+        towers = [_NAMES[number] for number in self._towers]
         return {
-            "revision": self.encoder.revision,
-            "provider": self.encoder.provider,
-            "engines": dict(self.encoder.engines),
+            "revision": encoder.revision,
+            "provider": encoder.provider,
+            "engines": dict(encoder.engines),
+            "batch_sizes": {tower: encoder.batch_size(tower) for tower in towers},
+            "in_flight": {tower: encoder.in_flight(tower) for tower in towers},
         }
 
     def heal(self, watch: Watch) -> list[str]:
@@ -99,7 +106,7 @@ class EncoderModel:
             fault = tower.find_fault(watch)
             if fault is not None:
                 faults.append(fault)
-                tower.restart_worker(watch)
+                tower.restart_workers(watch)
                 self._probe(number, tower)
         return faults
 

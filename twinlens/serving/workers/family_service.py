@@ -143,7 +143,7 @@ class FamilyService(Service):
             clock=self.clock,
             throttles=self.throttles,
             promised_work=self.promised_work,
-            towers=DistantTowers(name, link, self.settings, self.throttles, self.clock),
+            towers=DistantTowers(name, encoder, link, self.settings, self.throttles, self.clock),
             decodes_here=True,
         )
 

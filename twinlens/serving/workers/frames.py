@@ -175,7 +175,8 @@ def build_error(described: dict[str, str | float | None]) -> TwinlensError:
     """Return the error that another process described."""
     kind = str(described["kind"])
     found: type[TwinlensError] = getattr(failures, kind, getattr(errors, kind, EncodeError))
-    error = found(str(described["message"]))
+    error = found.__new__(found)  # constructors ask for more than crossed over
+    TwinlensError.__init__(error, str(described["message"]))
     for name in ("field", "code", "retry_after"):
         if described.get(name) is not None:
             setattr(error, name, described[name])

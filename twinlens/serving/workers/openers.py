@@ -30,12 +30,14 @@ class BundleOpeners:
         threads: int | None = None,
         engine: str = "auto",
         fast: bool = False,
+        device_memory: float | None = None,
     ) -> None:
         self.devices = devices
         self._settings = settings
         self._threads = threads
         self._engine = engine
         self._fast = fast
+        self._device_memory = device_memory
 
     def open_whole(self, source: str, precision: str, device: str) -> StagedEncoder:
         """Open a bundle and verify it by its golden vectors."""
@@ -45,6 +47,7 @@ class BundleOpeners:
             threads=self._threads,
             engine=self._engine,
             fast=self._fast,
+            device_memory=self._device_memory,
         )
         return opener(source, precision)
 

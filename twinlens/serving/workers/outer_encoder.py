@@ -55,5 +55,13 @@ class OuterEncoder(Encoder):
         """What the towers run on in the encoder process."""
         return str(self._told["provider"])
 
+    def batch_size(self, tower: TowerName) -> int:
+        """Return the batch of a tower that was measured where it runs."""
+        return int(self._told["batch_sizes"][tower])
+
+    def in_flight(self, tower: TowerName) -> int:
+        """Return how many batches of a tower its device works on at once."""
+        return int(self._told["in_flight"][tower])
+
     def _open_tower(self, tower: TowerName, precision: str) -> None:
         self._towers[tower] = cast(Tower, _Elsewhere(precision))

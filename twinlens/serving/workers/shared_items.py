@@ -6,17 +6,23 @@ the right ones; and an item that two encoders ended with runs while nothing else
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from twinlens.bundle.arrays import Row
+from twinlens.errors import DeviceError
 from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.workers.link import DEATHS_ALONE
 
 _LONGEST_WAIT = 2.0  # seconds for others to end; one that hangs holds up nobody for longer
+
+_LOST = 3  # exit code
+log = logging.getLogger("twinlens.serving")
 
 Run = Callable[[Sequence[Any]], list[Row | Exception]]
 
@@ -113,6 +119,12 @@ class Solitude:
                 self._changed.notify_all()
 
 
+def end_process(error: DeviceError) -> None:
+    """End this process, whose device is gone for good; the keeper starts another."""
+    log.error("%s", error.message)
+    os._exit(_LOST)
+
+
 def wrap_run(run: Run, solitude: Solitude) -> Run:
     """Return a function that runs shared items as `run` runs their contents."""
 
@@ -127,6 +139,10 @@ def wrap_run(run: Run, solitude: Solitude) -> Run:
                 item.units = longest * len(items)
             try:
                 return run(contents)
+            except DeviceError as error:
+                if error.kind == "lost":
+                    end_process(error)
+                raise
             finally:  # what runs after it, before its answer is sent, is no fault of its own
                 for item in items:
                     item.taken[item.place] = 0

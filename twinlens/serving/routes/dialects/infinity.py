@@ -164,7 +164,7 @@ def _describe(service: Service, name: str) -> dict[str, object]:
             "queue_fraction": held / room,
             "queue_absolute": held,
             "results_pending": held,
-            "batch_size": service.settings.batching.text_batch,
+            "batch_size": served.default.text_batch,
         },
     }
 

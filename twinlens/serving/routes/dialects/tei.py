@@ -101,7 +101,7 @@ def build_router(service: Service) -> APIRouter:
 
 
 def _describe(model: ServedModel, service: Service) -> dict[str, Any]:
-    limits, batching = service.settings.limits, service.settings.batching
+    limits = service.settings.limits
     return {
         "model_id": model.name,
         "model_sha": model.revision,
@@ -109,8 +109,8 @@ def _describe(model: ServedModel, service: Service) -> dict[str, Any]:
         "model_type": {"embedding": {"pooling": "mean"}},
         "max_concurrent_requests": limits.requests_in_flight,
         "max_input_length": model.context,
-        "max_batch_tokens": model.context * batching.text_batch,
-        "max_batch_requests": batching.text_batch,
+        "max_batch_tokens": model.context * model.text_batch,
+        "max_batch_requests": model.text_batch,
         "max_client_batch_size": limits.texts,
         "auto_truncate": True,
         "tokenization_workers": 1,
