@@ -36,7 +36,7 @@ class ColourFamily:
         self.client = httpx.Client(base_url=self.url, timeout=30)
         self.wait_ready()
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 180) -> None:
         """Return when every process serves."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -72,14 +72,14 @@ def pressing(family: ColourFamily, clients: int = 8) -> Iterator[Crowd]:
 
 
 def wait_replaced(family: ColourFamily, kind: str, old: int, count: int = 1) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         found = family.find(kind)
         if old not in found and len(found) == count:
             family.wait_ready()
             return
         time.sleep(0.02)
-    raise AssertionError(f"no new {kind} process within 30 s")
+    raise AssertionError(f"no new {kind} process within 120 s")
 
 
 def test_a_picture_that_ends_the_encoder_fails_alone(start_family: Start) -> None:
@@ -166,7 +166,7 @@ def test_when_the_keeper_is_killed_all_others_end(start_family: Start) -> None:
     assert len(pids) == 4
     family.process.kill()
     family.process.wait(10)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while any(_is_alive(pid) for pid in pids) and time.monotonic() < end:
         time.sleep(0.05)
     assert not [pid for pid in pids if _is_alive(pid)]

@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any
 
 import orjson
+import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import BundleError
@@ -228,4 +230,10 @@ def run_encoder(family: Family, index: int, end: socket.socket) -> None:
     async def main() -> None:
         await EncoderProcess(family, index).run(end)
 
-    asyncio.run(main())
+    factory = uvicorn.Config(_answer_nothing).get_loop_factory()  # the loop of HTTP processes
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stand where a server has its application."""

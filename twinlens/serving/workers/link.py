@@ -86,6 +86,7 @@ class EncoderLink:
         )
         self._waiting: tuple[deque[Parcel], deque[Parcel]] = (deque(), deque())
         self._is_closed = False
+        self._is_refused = False  # no encoder will ever serve the model again
         self._gone = UnavailableError("the encoder no longer has this model; try again")
         self._connections = [EncoderConnection(self, address) for address in addresses]
         for connection in self._connections:
@@ -106,7 +107,7 @@ class EncoderLink:
 
     def _put(self, parcels: Iterable[Parcel]) -> None:
         for parcel in parcels:
-            if self.is_refused:
+            if self._is_refused:
                 parcel.entry.ticket.resolve(parcel.entry.index, self._gone)
                 continue
             free = self._free[parcel.tower == IMAGE]
@@ -208,14 +209,10 @@ class EncoderLink:
 
     def refuse(self) -> None:
         """Answer what is under way if no encoder serves the model any more."""
-        if self.is_refused:
+        self._is_refused = all(connection.is_refused for connection in self._connections)
+        if self._is_refused:
             for place in list(self._parcels):
                 self.settle(place, self._gone)
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether no encoder will ever serve the model again."""
-        return all(connection.is_refused for connection in self._connections)
 
     @property
     def is_closed(self) -> bool:
