@@ -17,7 +17,7 @@ import orjson
 
 from twinlens.errors import TwinlensError
 from twinlens.serving.failures import UnavailableError
-from twinlens.serving.workers.frames import (
+from twinlens.serving.workers.items.frames import (
     FrameReader,
     Kind,
     build_error,

@@ -23,14 +23,9 @@ from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.engine.tower_builder import Observe, TowerBuilder
 from twinlens.serving.settings import ServerSettings, Watch
-from twinlens.serving.workers.encoder_client import EncoderClient
-from twinlens.serving.workers.frames import IMAGE, TEXT
-from twinlens.serving.workers.shared_items import (
-    SharedEntry,
-    SharedItem,
-    Solitude,
-    wrap_run,
-)
+from twinlens.serving.workers.items.encoder_client import EncoderClient
+from twinlens.serving.workers.items.frames import IMAGE, TEXT
+from twinlens.serving.workers.items.shared_items import SharedEntry, SharedItem, Solitude, wrap_run
 
 log = logging.getLogger("twinlens.serving")
 

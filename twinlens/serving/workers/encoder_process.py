@@ -25,13 +25,13 @@ from twinlens.serving.engine.memory import freeze_objects, release_memory
 from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.observe.metrics import Metrics, counter, gauge
 from twinlens.serving.workers.control import Control
-from twinlens.serving.workers.encoder_client import EncoderClient
 from twinlens.serving.workers.encoder_models import EncoderModel
 from twinlens.serving.workers.family import Family
-from twinlens.serving.workers.frames import Kind, write_frame
+from twinlens.serving.workers.items.encoder_client import EncoderClient
+from twinlens.serving.workers.items.frames import Kind, write_frame
+from twinlens.serving.workers.items.places import Places, PlaceSizes
+from twinlens.serving.workers.items.shared_items import Solitude
 from twinlens.serving.workers.metric_sums import dump_metrics
-from twinlens.serving.workers.places import Places, PlaceSizes
-from twinlens.serving.workers.shared_items import Solitude
 from twinlens.serving.workers.table import ModelTable, ServedEntry
 
 log = logging.getLogger("twinlens.serving")

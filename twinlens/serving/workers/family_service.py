@@ -20,11 +20,11 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.observe.tracing import Tracer
 from twinlens.serving.service import Service
 from twinlens.serving.workers.control import Control
-from twinlens.serving.workers.distant_tower import DistantTowers
 from twinlens.serving.workers.family import ENCODER, Family, share_settings
-from twinlens.serving.workers.link import EncoderLink
+from twinlens.serving.workers.items.distant_tower import DistantTowers
+from twinlens.serving.workers.items.link import EncoderLink
+from twinlens.serving.workers.items.places import PlaceSizes
 from twinlens.serving.workers.metric_sums import render_dump
-from twinlens.serving.workers.places import PlaceSizes
 from twinlens.serving.workers.table import ModelTable, ServedEntry, make_entry, make_keys
 
 log = logging.getLogger("twinlens.serving")

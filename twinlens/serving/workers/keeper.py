@@ -17,8 +17,8 @@ from typing import Any
 from twinlens.errors import TwinlensError
 from twinlens.serving.workers.exchange import Exchange
 from twinlens.serving.workers.family import ENCODER, HEAD, HTTP, Family
-from twinlens.serving.workers.frames import build_error
 from twinlens.serving.workers.hand_out import ConnectionDealer
+from twinlens.serving.workers.items.frames import build_error
 from twinlens.serving.workers.members import Main, Member, fork_member
 from twinlens.serving.workers.metric_sums import add_dumps, keep_counted
 from twinlens.serving.workers.table import ModelTable, make_entry, make_keys

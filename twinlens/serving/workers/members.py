@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from twinlens.serving.workers.frames import FrameReader, Kind, write_frame
+from twinlens.serving.workers.items.frames import FrameReader, Kind, write_frame
 
 log = logging.getLogger("twinlens.serving")
 

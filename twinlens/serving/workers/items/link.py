@@ -23,7 +23,7 @@ import orjson
 from twinlens.serving.call import Priority
 from twinlens.serving.engine.ticket import QueueEntry
 from twinlens.serving.failures import EncodeError, UnavailableError
-from twinlens.serving.workers.frames import (
+from twinlens.serving.workers.items.frames import (
     IMAGE,
     FrameReader,
     Kind,
@@ -35,7 +35,7 @@ from twinlens.serving.workers.frames import (
     write_frame,
     write_record,
 )
-from twinlens.serving.workers.places import Places, PlaceSizes, create_memory
+from twinlens.serving.workers.items.places import Places, PlaceSizes, create_memory
 
 log = logging.getLogger("twinlens.serving")
 

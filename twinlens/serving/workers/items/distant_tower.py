@@ -20,8 +20,8 @@ from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.engine.ticket import QueueEntry
 from twinlens.serving.engine.tower import ServedTower
 from twinlens.serving.settings import ServerSettings, Watch
-from twinlens.serving.workers.frames import IMAGE, TEXT, Ran
-from twinlens.serving.workers.link import EncoderLink
+from twinlens.serving.workers.items.frames import IMAGE, TEXT, Ran
+from twinlens.serving.workers.items.link import EncoderLink
 
 
 class DistantBatcher(Batcher[Any, Any]):

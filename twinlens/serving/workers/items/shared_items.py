@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from twinlens.bundle.arrays import Row
 from twinlens.errors import DeviceError
 from twinlens.serving.engine.ticket import QueueEntry, Ticket
-from twinlens.serving.workers.link import DEATHS_ALONE
+from twinlens.serving.workers.items.link import DEATHS_ALONE
 
 _LONGEST_WAIT = 2.0  # seconds for others to end; one that hangs holds up nobody for longer
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, cast
 
 from twinlens.bundle.arrays import Row
 from twinlens.serving.call import Priority
-from twinlens.serving.workers.frames import (
+from twinlens.serving.engine.throttle import Throttles
+from twinlens.serving.workers.items.frames import (
     IMAGE,
     FrameReader,
     Kind,
@@ -25,18 +26,34 @@ from twinlens.serving.workers.frames import (
     write_frame,
     write_rows,
 )
-from twinlens.serving.workers.link import DEATHS_ALONE
-from twinlens.serving.workers.places import Places
-from twinlens.serving.workers.shared_items import SharedEntry, SharedItem, SharedTicket
+from twinlens.serving.workers.items.link import DEATHS_ALONE
+from twinlens.serving.workers.items.places import Places
+from twinlens.serving.workers.items.shared_items import SharedEntry, SharedItem, SharedTicket
 
-if TYPE_CHECKING:
-    from twinlens.serving.workers.encoder_models import EncoderModel
+
+class ClientModel(Protocol):
+    """The opened model that a connection is for."""
+
+    throttles: Throttles
+    clients: set[EncoderClient]
+
+    def put(self, tower: int, entries: Sequence[SharedEntry], priority: Priority) -> None:
+        """Queue items for a tower."""
+        ...
+
+    def next_lone_bucket(self) -> int:
+        """Return a bucket that no other item is in."""
+        ...
+
+    def leave(self, client: EncoderClient) -> None:
+        """Forget a connection that has ended."""
+        ...
 
 
 class EncoderClient(asyncio.Protocol):
     """One HTTP process that uses one model."""
 
-    def __init__(self, model: EncoderModel, places: Places) -> None:
+    def __init__(self, model: ClientModel, places: Places) -> None:
         self._model = model
         self._places = places
         self._loop = asyncio.get_running_loop()
