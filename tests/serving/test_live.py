@@ -21,6 +21,10 @@ from twinlens.bundle.encoder import open_bundle
 from twinlens.client import Client
 from twinlens.serving.zeroshot.classifiers import ClassifierStore
 
+# Two HTTP processes promise what one process does.
+WORKERS = pytest.mark.parametrize(
+    "workers", ["1", pytest.param("2", marks=pytest.mark.slow)], ids=["one process", "two workers"]
+)
 CERTIFICATE = Path(__file__).parent / "kept" / "localhost.pem"
 
 
@@ -47,7 +51,7 @@ class Live:
         self._wait()
 
     def _wait(self) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
             try:
@@ -55,7 +59,7 @@ class Live:
                     return
             except httpx.TransportError:
                 time.sleep(0.05)
-        raise AssertionError("not ready within 20 s")
+        raise AssertionError("not ready within 60 s")
 
     def stop(self) -> int:
         if self.process.poll() is None:
@@ -79,10 +83,10 @@ def start() -> Iterator[Callable[..., Live]]:
         live.stop()
 
 
-@pytest.fixture(scope="module")
-def live(toy_bundle: Path) -> Iterator[Live]:
+@pytest.fixture(scope="module", params=["1", "2"], ids=["one process", "two workers"])
+def live(toy_bundle: Path, request: pytest.FixtureRequest) -> Iterator[Live]:
     """One server for the tests that do not change it."""
-    server = Live(f"squares={toy_bundle}")
+    server = Live(f"squares={toy_bundle}", "--workers", request.param)
     yield server
     assert server.stop() == 130  # interrupted, as by Ctrl-C
 
@@ -146,10 +150,11 @@ def test_a_missing_bundle_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert len(runner.stderr.strip().splitlines()) == 1
 
 
+@WORKERS
 def test_sigterm_turns_readiness_off_finishes_running_requests_and_exits(
-    start: Callable[..., Live], toy_bundle: Path, squares: dict[str, bytes]
+    start: Callable[..., Live], toy_bundle: Path, squares: dict[str, bytes], workers: str
 ) -> None:
-    live = start(str(toy_bundle), "--drain-notice", "1")
+    live = start(str(toy_bundle), "--drain-notice", "1", "--workers", workers)
     content = squares["red"]
     head = (
         "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
@@ -175,10 +180,11 @@ def test_sigterm_turns_readiness_off_finishes_running_requests_and_exits(
     assert live.process.wait(10) == 0
 
 
+@WORKERS
 def test_a_killed_server_loses_no_classifier_that_it_acknowledged(
-    start: Callable[..., Live], toy_bundle: Path, tmp_path: Path
+    start: Callable[..., Live], toy_bundle: Path, tmp_path: Path, workers: str
 ) -> None:
-    live = start(f"toy={toy_bundle}", "--data", str(tmp_path))
+    live = start(f"toy={toy_bundle}", "--data", str(tmp_path), "--workers", workers)
     made = [
         httpx.put(f"{live.url}/classifiers/c{i}", json={"classes": ["red", f"thing {i}"]})
         for i in range(5)
@@ -248,9 +254,10 @@ def test_the_python_client_works_against_a_real_server(
         assert entries[0]["labels"][0]["label"] == "green"
 
 
-def test_https_is_answered_with_the_certificate(start: Callable[..., Live]) -> None:
+@WORKERS
+def test_https_is_answered_with_the_certificate(start: Callable[..., Live], workers: str) -> None:
     key = CERTIFICATE.with_suffix(".key")
-    live = start("--tls-cert", str(CERTIFICATE), "--tls-key", str(key))
+    live = start("--tls-cert", str(CERTIFICATE), "--tls-key", str(key), "--workers", workers)
     with httpx.Client(base_url=live.url, verify=live.context) as client:
         for _ in range(2):  # the second on the same connection
             answer = client.post("/embed", json={"texts": ["red"]})

@@ -6,7 +6,7 @@ What must stay true: a new file in `routes` is served without a line here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import APIRouter, FastAPI, Request
@@ -64,16 +64,23 @@ def build_app(service: Service, more: Sequence[APIRouter] = ()) -> FastAPI:
     return app
 
 
-def add_middleware(app: FastAPI, hosts: frozenset[str] = frozenset()) -> RequestMiddleware:
+def add_middleware(
+    app: FastAPI,
+    hosts: frozenset[str] = frozenset(),
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    *,
+    has_cors: bool = True,
+) -> RequestMiddleware:
     """Return the application with its hot paths and the layers that every request passes first.
 
-    `hosts` are the names under which it may be asked; none: any.
+    `hosts` are the names under which it may be asked; none: any. `around` wraps what answers all
+    but the hot paths; `has_cors` is False where a process in front answers for CORS.
     """
     service: Service = app.state.service
     hot: dict[str, HotRoute] = app.state.hot_routes
-    served: ASGIApp = Dispatch(app, hot)
+    served: ASGIApp = Dispatch(around(app), hot)
     origins = service.settings.cors_origins
-    if origins:
+    if origins and has_cors:
         served = CORSMiddleware(
             served,
             allow_origins=list(origins),

@@ -63,6 +63,11 @@ class Keyring:
         self._rates[granted.digest].count()
         return granted.name
 
+    def recognise(self, headers: Mapping[str, str]) -> None:
+        """Raise unless the request's key is known; it is not counted."""
+        if self._keys and self._find(read_token(headers)) is None:
+            raise UnauthorizedError("the API key is missing or unknown")
+
     def _find(self, token: str) -> Key | None:
         """Return the entry of `token` with the widest scope.
 

@@ -19,11 +19,14 @@ from types import FrameType, MappingProxyType
 
 import uvicorn
 from fastapi import APIRouter
+from starlette.types import ASGIApp
 
 from twinlens.bundle.encoder import find_bundle, open_bundle
 from twinlens.bundle.image.preprocessing import ImageLimits
+from twinlens.bundle.manifest import Manifest
 from twinlens.bundle.model_card import read_card
 from twinlens.errors import InputError
+from twinlens.serving.admission.middleware import RequestMiddleware
 from twinlens.serving.admission.origin_guard import list_hosts
 from twinlens.serving.admission.protocol import build_protocol
 from twinlens.serving.app import add_middleware, build_app
@@ -138,12 +141,23 @@ def run_server(
 ) -> None:
     """Serve until a signal asks to stop; return when the server has drained."""
     configure_logs(service.settings.log_format, requests=service.settings.log_requests)
-    watch = service.settings.watch
     hosts = list_hosts(listener.getsockname()[0], service.settings.hosts)
     app = add_middleware(build_app(service, more), hosts)
-    config = uvicorn.Config(
+    config = configure_server(app, app, ssl_files)
+    freeze_objects()
+    DrainingServer(config, service).run([listener])
+
+
+def configure_server(
+    app: ASGIApp,
+    middleware: RequestMiddleware,
+    ssl_files: Mapping[str, str] = MappingProxyType({}),
+) -> uvicorn.Config:
+    """Return how an application is served; `middleware` is the layer that admits requests."""
+    watch = middleware.service.settings.watch
+    return uvicorn.Config(
         app,
-        http=build_protocol(app),
+        http=build_protocol(middleware),
         ws="none",  # no WebSocket endpoints
         log_config=None,
         access_log=False,
@@ -154,8 +168,6 @@ def run_server(
         ssl_certfile=ssl_files.get("ssl_certfile"),
         ssl_keyfile=ssl_files.get("ssl_keyfile"),
     )
-    freeze_objects()
-    DrainingServer(config, service).run([listener])
 
 
 class DrainingServer(uvicorn.Server):
@@ -189,30 +201,46 @@ class DrainingServer(uvicorn.Server):
 
 
 def announce(service: Service, listener: socket.socket, scheme: str = "http") -> None:
+    """Tell what is served and where."""
+    named = [(name, service.registry.find(name).default) for name in service.registry.names]
+    models = [ServedBundle(name, m.encoder.manifest, m.encoder.provider) for name, m in named]
+    announce_models(models, service.settings.log_format, listener, scheme)
+
+
+@dataclass(frozen=True)
+class ServedBundle:
+    """What is told of a served bundle when a server starts."""
+
+    name: str
+    manifest: Manifest
+    provider: str
+
+    def describe(self) -> list[str]:
+        """Return a line about it, and one that says what it is for, if it tells."""
+        manifest = self.manifest
+        line = f"{self.name}: {manifest.name} {manifest.revision[:12]} on {self.provider}"
+        card = read_card(manifest)
+        return [line, f"  {card.headline}"] if card and card.headline else [line]
+
+
+def announce_models(
+    models: Sequence[ServedBundle], log_format: str, listener: socket.socket, scheme: str
+) -> None:
     """Tell what is served and where: as text for people, or as one log line for machines."""
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}"
-    if service.settings.log_format == "json":
-        named = [(name, service.registry.find(name).default) for name in service.registry.names]
-        models = {
-            name: {"bundle": m.encoder.manifest.name, "revision": m.revision} for name, m in named
+    if log_format == "json":
+        told = {
+            one.name: {"bundle": one.manifest.name, "revision": one.manifest.revision}
+            for one in models
         }
-        log.info("listening on %s", url, extra={"url": url, "models": models})
+        log.info("listening on %s", url, extra={"url": url, "models": told})
         return
-    lines = [line for name in service.registry.names for line in _announce_model(service, name)]
+    lines = [line for one in models for line in one.describe()]
     lines.append(f"listening on {url}  (the page; /docs, /metrics, /readyz)")
     lines.append(f"try: {suggest_call(url, _EXAMPLE)}")
     print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _announce_model(service: Service, name: str) -> list[str]:
-    """Return a line about a served model, and one that says what it is for, if it tells."""
-    slot = service.registry.find(name).default
-    manifest = slot.encoder.manifest
-    line = f"{name}: {manifest.name} {slot.revision[:12]} on {slot.encoder.provider}"
-    card = read_card(manifest)
-    return [line, f"  {card.headline}"] if card and card.headline else [line]
 
 
 def suggest_call(url: str, picture: Path) -> str:

@@ -104,6 +104,10 @@ class Service:
         models = await loop.run_in_executor(self._background, self.open_models, name, source)
         self._serve(name, source, models)
 
+    async def remove(self, name: str) -> None:
+        """Stop serving a name."""
+        self.registry.remove(name)
+
     def _serve(self, name: str, source: str, models: dict[str, ServedModel]) -> None:
         """Serve opened models as `name`, with the classifiers that come with their bundle."""
         self.classifiers.offer(next(iter(models.values())).encoder, time.time())
@@ -134,6 +138,10 @@ class Service:
                         tower.restart_workers(self.settings.watch)
                         model.probe()
 
+    async def render_metrics(self) -> bytes:
+        """Return the server's metrics in Prometheus' text format."""
+        return self.metrics.render()
+
     def authorize(self, request: Request, scope: Scope) -> None:
         """Raise unless the request's key, if keys are required, has the scope."""
         request.scope["state"]["key"] = self.keys.check(request.headers, scope)
@@ -141,6 +149,10 @@ class Service:
     def begin(self, request: Request, scope: Scope = "read") -> Call:
         """Authorize, and return the call that carries this request through the stages."""
         self.authorize(request, scope)
+        return self.make_call(request)
+
+    def make_call(self, request: Request) -> Call:
+        """Return the call of a request that may be answered."""
         limits = self.settings.limits
         seconds = limits.request_seconds
         asked = request.headers.get("twinlens-timeout")

@@ -37,33 +37,42 @@ def open_collections(
 
     store = CollectionStore(data / COLLECTIONS_FOLDER if data else None)
     try:
-        for text in named:
-            name, sign, path = text.partition("=")
-            if not sign or not name or not path:
-                raise InputError(f"--collection {text!r} is not NAME=DIR", field="collection")
+        for name, path in read_named(named):
             store.add(name, Path(path))
         if images is not None:
-            store.add("images", _index(images, data, bundle))
+            store.add("images", index_images(images, data, bundle))
     except BaseException:
         store.close()
         raise
     return store
 
 
-def _index(images: Images, data: Path | None, bundle: str) -> Path:
+def read_named(given: list[str]) -> list[tuple[str, str]]:
+    """Return names and folders of collections given as NAME=DIR."""
+    found = []
+    for text in given:
+        name, sign, path = text.partition("=")
+        if not sign or not name or not path:
+            raise InputError(f"--collection {text!r} is not NAME=DIR", field="collection")
+        found.append((name, path))
+    return found
+
+
+def index_images(images: Images, data: Path | None, bundle: str) -> Path:
     """Build the collection of a corpus in a fixed folder, which the next start reuses.
 
     There is one folder per bundle revision: after an upgrade the images are indexed again.
     """
     from twinlens.cli.index.index import build
 
-    source, folder = images.source, _place_of(images, data, bundle)
+    source, folder = images.source, find_place(images, data, bundle)
     print_note(f"indexing {source} into {folder}")
     build(str(source), folder, bundle=bundle, exif=images.exif, place=images.place)
     return folder
 
 
-def _place_of(images: Images, data: Path | None, bundle: str) -> Path:
+def find_place(images: Images, data: Path | None, bundle: str) -> Path:
+    """Return the folder of a corpus's collection."""
     from twinlens.bundle.encoder import find_bundle
     from twinlens.bundle.store import read_manifest
 
@@ -91,7 +100,7 @@ def following(
 
     options = BuildOptions(exif=images.exif, place=images.place)
     follower = FolderFollower(
-        _place_of(images, data, bundle), LiveFolder(images.source), open_encoder(bundle), options
+        find_place(images, data, bundle), LiveFolder(images.source), open_encoder(bundle), options
     )
     try:
         yield follower.start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from twinlens.serving.service import Opener
     from twinlens.serving.settings import ServerSettings
 
+
+LEAST_CORES = 6  # of a machine on which several processes answer requests without being asked
 
 # Options that are settings too: option, setting.
 _OPTION_SETTINGS = {
@@ -62,6 +65,15 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(help="Threads of the encoder; default: one per core.", min=1)
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Processes that answer requests, beside one for each device; 1: all in one "
+            "process; 0: by cores, where there is a GPU.",
+            min=0,
+            max=256,
+        ),
+    ] = 0,
     fast: Annotated[bool, typer.Option(help="Decode large JPEG files at reduced size.")] = False,
     window: Annotated[
         float, typer.Option(help="Milliseconds that a batch may wait to grow; for GPUs.", min=0)
@@ -144,6 +156,24 @@ def serve(
     if watch and images is None:
         raise InputError("--watch follows the folder of --images; give that too", field="watch")
     corpus = None if images is None else Images(images, exif, place, watch)
+    address = ListenAddress(host, port, tls_cert, tls_key)
+    named = read_bundles(bundles or [])
+    processes = workers or choose_workers(device)
+    if processes > 1:
+        from twinlens.bundle.engine.device import list_devices
+        from twinlens.cli.serving.family import serve_family
+        from twinlens.serving.workers.openers import BundleOpeners
+
+        openers = BundleOpeners(
+            settings,
+            list_devices(device),
+            threads=threads,
+            engine=engine,
+            fast=fast,
+            device_memory=device_memory,
+        )
+        serve_family(settings, openers, address, processes, named, collection or [], corpus)
+        return
     opener = build_opener(
         settings,
         device=device,
@@ -152,8 +182,26 @@ def serve(
         fast=fast,
         device_memory=device_memory,
     )
-    address = ListenAddress(host, port, tls_cert, tls_key)
-    _run(settings, opener, address, read_bundles(bundles or []), collection or [], corpus)
+    _run(settings, opener, address, named, collection or [], corpus)
+
+
+def choose_workers(device: str) -> int:
+    """Return how many processes answer requests here, if nobody says.
+
+    A CPU's cores are busy with the encoder, so one process is as quick there; beside a GPU all of
+    them decode, but for two.
+    """
+    from twinlens.bundle.processors import count_logical_cpus
+
+    cores = count_logical_cpus()
+    if device == "cpu" or cores < LEAST_CORES or sys.platform != "linux":
+        return 1
+    from twinlens.kernels.onnx.register import has_cuda_device
+    from twinlens.serving.workers.family_launch import run_apart
+
+    # The driver does not survive a fork, so it is asked by a process that forks nothing.
+    found = run_apart(lambda: {"cuda": str(has_cuda_device())})
+    return cores - 2 if found["cuda"] == "True" else 1
 
 
 def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
@@ -209,8 +257,8 @@ def _serve(
     configure_logs(settings.log_format, requests=settings.log_requests)
     address.check()
     listener = bind_port(address.host, address.port)
-    named = _pull_models(named, settings.precisions)
-    service = Service(settings, opener, tracer=_start_tracer(settings))
+    named = pull_models(named, settings.precisions)
+    service = Service(settings, opener, tracer=start_tracer(settings))
     first = next(iter(named.values()))
     with following(images, settings.data, first) as start_following:
         store = open_collections(collections, images, settings.data, first)
@@ -247,7 +295,7 @@ def read_bundles(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
+def pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
     """Return the same with each ready model replaced by its bundle in the cache."""
     from twinlens.bundle.pull.source import parse_source
 
@@ -286,7 +334,8 @@ def _read_keys(path: Path | None) -> str:
     return path.read_text()
 
 
-def _start_tracer(settings: ServerSettings) -> Tracer | None:
+def start_tracer(settings: ServerSettings) -> Tracer | None:
+    """Return what records requests as spans, if that is asked for."""
     if not settings.tracing:
         return None
     from twinlens.serving.observe.tracing import Tracer, start_exporting

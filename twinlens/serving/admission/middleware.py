@@ -50,6 +50,7 @@ HeaderList = list[tuple[bytes, bytes]]
 # Ids need not be secret; reading system randomness for each would release the interpreter lock in
 # the middle of every request.
 _ids = random.Random(os.urandom(16))
+os.register_at_fork(after_in_child=lambda: _ids.seed(os.urandom(16)))
 
 
 class RequestMiddleware:
@@ -223,7 +224,9 @@ class _Exchange:
         await response(scope, receive, self.send)
 
     def finish(self, scope: Scope) -> None:
-        """Count the request, and log it."""
+        """Count the request, and log it, unless another process that answered it does."""
+        if scope["state"].get("is_passed"):
+            return
         seconds = self._service.clock.now() - self._began
         path = self._middleware.label(scope)
         call = scope["state"].get("call")

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,7 +174,7 @@ class ServedCollection:
     def _search(self, params: SearchParams, rows: NDArray[np.float32]) -> list[SearchAnswer]:
         try:
             if params.words is not None and not is_complete(self.collection.catalog):
-                self._maintain(lambda writer: writer.index_captions())
+                self.index_captions()
             return run_search(self.collection, params, rows)
         finally:
             if not self._is_repairing and self.collection.snapshot().damaged:
@@ -184,12 +184,20 @@ class ServedCollection:
     def _repair(self) -> None:
         """Rebuild damaged indexes; their segments are searched exactly meanwhile."""
         try:
-            names = self._maintain(repair)
+            names = self.rebuild()
             log.warning("rebuilt %s of collection %s", ", ".join(names), self.name)
         except TwinlensError as error:
             log.error("cannot rebuild the index of collection %s: %s", self.name, error.message)
             return  # no retry: another process writes, or the disk is faulty
         self._is_repairing = False
+
+    def index_captions(self) -> None:
+        """Make captions searchable by their words, as this collection's writer."""
+        self._maintain(lambda writer: writer.index_captions())
+
+    def rebuild(self) -> Sequence[str]:
+        """Rebuild damaged indexes, as this collection's writer; return their segments' names."""
+        return self._maintain(repair)
 
     def _write(self, action: Callable[[Writer], ResultT]) -> ResultT:
         with self._writing:

@@ -30,9 +30,9 @@ class CollectionStore:
 
     def __init__(self, folder: Path | None = None, threads: int = 4) -> None:
         self._folder = folder
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
         # Separate, so that no search waits behind a build; daemon threads might die mid-commit.
-        self._maintenance_pool = ThreadPoolExecutor(1, thread_name_prefix="maintenance")
+        self.maintenance_pool = ThreadPoolExecutor(1, thread_name_prefix="maintenance")
         self._collections: dict[str, ServedCollection] = {}
         self._changing: set[str] = set()  # names being created or removed
         self._lock = threading.Lock()
@@ -46,8 +46,12 @@ class CollectionStore:
         _check_name(name)
         if name in self._collections:
             raise InputError(f"two collections are called {name!r}", field="collection")
-        self._collections[name] = ServedCollection(name, folder, self._pool, self._maintenance_pool)
+        self._collections[name] = self.open(name, folder)
         return self._collections[name]
+
+    def open(self, name: str, folder: Path) -> ServedCollection:
+        """Return the collection at `folder`, opened."""
+        return ServedCollection(name, folder, self.pool, self.maintenance_pool)
 
     def all(self) -> list[ServedCollection]:
         """Return every collection, by name."""
@@ -129,8 +133,8 @@ class CollectionStore:
         """Close all collections and their threads."""
         for served in self._collections.values():
             served.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._maintenance_pool.shutdown(wait=True, cancel_futures=True)
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.maintenance_pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _check_name(name: str) -> None:

@@ -21,13 +21,18 @@ from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, EmbeddedItems, EncodedImage, StagedEncoder
 from twinlens.serving.engine.batcher import choose_bucket
 from twinlens.serving.engine.cache import TextCache
-from twinlens.serving.engine.decode import DecodeGroup, DecodePool, decode_image
+from twinlens.serving.engine.decode import (
+    DecodeGroup,
+    DecodePool,
+    decode_here,
+    decode_image,
+)
 from twinlens.serving.engine.promised_work import IMAGES, TEXTS, PromisedWork, plan
 from twinlens.serving.engine.speed import LEAST_TOKENS, ImageSpeed, MeasuredSpeed
 from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.engine.ticket import QueueEntry, Ticket, TicketFuture
 from twinlens.serving.engine.tower import ServedTower
-from twinlens.serving.engine.tower_builder import Observe, TowerBuilder
+from twinlens.serving.engine.tower_builder import Observe, TowerBuilder, Towers
 from twinlens.serving.settings import ServerSettings
 
 # Characters that are tokenized on the event loop: well under a millisecond.
@@ -54,6 +59,8 @@ class ServedModel:
         observe: Observe | None = None,
         throttles: Throttles | None = None,
         promised_work: PromisedWork | None = None,
+        towers: Towers | None = None,
+        decodes_here: bool = False,
     ) -> None:
         self.name = name
         self.encoder = encoder
@@ -73,7 +80,8 @@ class ServedModel:
         self.token_speed = MeasuredSpeed(LEAST_TOKENS)
         self.image_speed = ImageSpeed(pool.threads)
         self.space = f"{encoder.revision}/{precision}/{kind}"
-        build = TowerBuilder(
+        self._decodes_here = decodes_here  # small pictures, on the event loop
+        build = towers or TowerBuilder(
             name, encoder, settings, self._throttles, self.clock, observe or _observe_nothing
         )
         self.images = build.build_image_tower(self.image_speed)
@@ -152,14 +160,21 @@ class ServedModel:
             future = TicketFuture()
             ticket: Ticket[Row] = Ticket(len(images), future.notify, deadline=call.deadline)
             began = call.clock.now()
-            size = min(self.image_batch, _DECODED_TOGETHER * self.pool.threads)
-            for start in range(0, len(images), size):
-                DecodeGroup(
-                    self, ticket, call, images, range(start, min(start + size, len(images)))
-                )
+            if self._decodes_here and call.priority is Priority.SMALL:
+                await decode_here(self, ticket, call, images)
+            else:
+                self._decode_in_groups(ticket, call, images)
             await future.wait(ticket, call)
             _count_stages(call, ticket, began, "decode")
         return _collect_answers(ticket)
+
+    def _decode_in_groups(
+        self, ticket: Ticket[Row], call: Call, images: Sequence[EncodedImage]
+    ) -> None:
+        """Have images decoded in the pool, those of one batch together."""
+        size = min(self.image_batch, _DECODED_TOGETHER * self.pool.threads)
+        for start in range(0, len(images), size):
+            DecodeGroup(self, ticket, call, images, range(start, min(start + size, len(images))))
 
     async def embed_texts(self, texts: Sequence[str], call: Call) -> EmbeddedItems:
         """Return a row or an error for each text; cached texts are not encoded again."""

@@ -103,9 +103,13 @@ class TicketFuture:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.get_ident()
 
     def notify(self) -> None:
         """Signal, from any thread, that the ticket is full."""
+        if threading.get_ident() == self._thread:
+            self._finish()
+            return
         with suppress(RuntimeError):  # the loop was closed: nothing waits any more
             self._loop.call_soon_threadsafe(self._finish)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,18 @@ from twinlens.serving.settings import ServerSettings
 Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
 
 
+class Towers(Protocol):
+    """Builds the towers of one model."""
+
+    def build_image_tower(self, speed: ImageSpeed) -> ServedTower[Pixels, Row] | None:
+        """Return the image tower, or None where the bundle has none."""
+        ...
+
+    def build_text_tower(self, speed: MeasuredSpeed) -> ServedTower[list[int], Row] | None:
+        """Return the text tower, or None where the bundle has none."""
+        ...
+
+
 @dataclass(frozen=True)
 class TowerBuilder:
     """What both towers of a model share."""
@@ -36,6 +49,7 @@ class TowerBuilder:
     throttles: Throttles
     clock: Clock
     observe: Observe
+    wrap: Callable[[Any], Any] = lambda run: run  # around what runs a batch
 
     def build_image_tower(self, speed: ImageSpeed) -> ServedTower[Pixels, Row] | None:
         """Return the image tower, or None where the bundle has none."""
@@ -61,7 +75,7 @@ class TowerBuilder:
         return ServedTower(
             f"{self.name}/image",
             batcher,
-            run,
+            self.wrap(run),
             clock=self.clock,
             observe=partial(self.observe, self.name, "image"),
             workers=self.encoder.in_flight("image"),
@@ -92,7 +106,7 @@ class TowerBuilder:
         return ServedTower(
             f"{self.name}/text",
             batcher,
-            run,
+            self.wrap(run),
             clock=self.clock,
             observe=partial(self.observe, self.name, "text"),
             workers=self.encoder.in_flight("text"),

@@ -124,11 +124,15 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.settle())
+
+    def settle(self) -> CollectorRegistry:
+        """Return the registry, with all that was counted apart from it."""
         refused, self._refused = self._refused, {}
         for path, count in refused.items():
             self._child(self._requests, path, "429").inc(count)
             self._child(self._rejects, "", "admission").inc(count)
-        return generate_latest(self.registry)
+        return self.registry
 
 
 class _Reader:

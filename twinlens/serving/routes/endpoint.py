@@ -35,10 +35,15 @@ class HotRoute(APIRoute):
 
 def find_routers(builder: str, *parts: object) -> list[APIRouter]:
     """Return the router of each file in this folder, and below, that has such a builder."""
+    modules = [import_module(name) for name in list_modules()]
+    return [getattr(module, builder)(*parts) for module in modules if hasattr(module, builder)]
+
+
+def list_modules() -> list[str]:
+    """Return the names of the files in this folder, and below."""
     folder = import_module(__name__.rpartition(".")[0])
     found = walk_packages(folder.__path__, f"{folder.__name__}.")
-    modules = [import_module(name) for name in sorted(one.name for one in found)]
-    return [getattr(module, builder)(*parts) for module in modules if hasattr(module, builder)]
+    return sorted(one.name for one in found)
 
 
 def list_hot(routers: Iterable[APIRouter]) -> dict[str, HotRoute]:

@@ -41,7 +41,7 @@ def build_router(service: Service) -> APIRouter:
     async def metrics(request: Request) -> Response:
         """Answer in Prometheus' text format."""
         service.authorize(request, "read")
-        return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await service.render_metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

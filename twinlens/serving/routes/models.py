@@ -116,7 +116,7 @@ def build_router(service: Service) -> APIRouter:
         service.authorize(request, "admin")
         if service.registry.names == [name]:
             raise ConflictError(f"{name!r} is the only model; load another before", field="name")
-        service.registry.remove(name)
+        await service.remove(name)
         return _json({"id": name, "object": "model", "deleted": True})
 
     return router

@@ -1,0 +1,329 @@
+"""An HTTP process's side of a model: its items on their way to the encoders, and their answers.
+
+An item has a place in the shared memory until it is answered. If an encoder ends, whatever it had
+not answered is handed to the next one; an item that was being run counts that death. What must stay
+true: each item is answered once; one that two encoders ended with is run alone, and is refused if
+that one ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from twinlens.serving.call import Priority
+from twinlens.serving.engine.ticket import QueueEntry
+from twinlens.serving.failures import EncodeError, UnavailableError
+from twinlens.serving.workers.items.frames import (
+    IMAGE,
+    FrameReader,
+    Kind,
+    Ran,
+    Record,
+    read_dropped,
+    read_failure,
+    read_rows,
+    write_frame,
+    write_record,
+)
+from twinlens.serving.workers.items.places import Places, PlaceSizes, create_memory
+
+log = logging.getLogger("twinlens.serving")
+
+DEATHS_ALONE = 2  # encoders that ended with an item before it is run alone
+_DEATHS_REFUSED = 3
+_RETRY_SECONDS = 0.05
+_REQUEST_BITS = 48  # of a request's number; above them stands its process
+
+Observe = Callable[[Ran], None]
+
+
+@dataclass
+class Parcel:
+    """One item under way."""
+
+    entry: QueueEntry[Any, Any]
+    tower: int
+    priority: int
+    deaths: int = 0
+    connection: EncoderConnection | None = None
+
+
+class EncoderLink:
+    """The places of one model in this process, and its connections to the encoders."""
+
+    def __init__(
+        self,
+        key: str,
+        width: int,
+        sizes: PlaceSizes,
+        addresses: Sequence[str],
+        *,
+        process: int = 0,
+    ) -> None:
+        self.key = key
+        self.width = width  # of a row
+        self.sizes = sizes
+        self.observers: dict[int, Observe] = {}  # by tower
+        self.descriptor = create_memory(sizes)
+        self.places = Places(self.descriptor, sizes)
+        self._process = process << _REQUEST_BITS
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._parcels: dict[int, Parcel] = {}  # by place
+        self._free = (
+            list(range(sizes.images, sizes.count)),
+            list(range(sizes.images)),
+        )
+        self._waiting: tuple[deque[Parcel], deque[Parcel]] = (deque(), deque())
+        self._is_closed = False
+        self._is_refused = False  # no encoder will ever serve the model again
+        self._gone = UnavailableError("the encoder no longer has this model; try again")
+        self._connections = [EncoderConnection(self, address) for address in addresses]
+        for connection in self._connections:
+            connection.connect()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether every encoder has said that it serves the model."""
+        return all(connection.is_welcome for connection in self._connections)
+
+    def put(self, tower: int, entries: Iterable[QueueEntry[Any, Any]], priority: Priority) -> None:
+        """Hand items to an encoder; from any thread."""
+        parcels = [Parcel(entry, tower, int(priority)) for entry in entries]
+        if threading.get_ident() == self._thread:
+            self._put(parcels)
+        else:
+            self._loop.call_soon_threadsafe(self._put, parcels)
+
+    def _put(self, parcels: Iterable[Parcel]) -> None:
+        for parcel in parcels:
+            if self._is_refused:
+                parcel.entry.ticket.resolve(parcel.entry.index, self._gone)
+                continue
+            free = self._free[parcel.tower == IMAGE]
+            if not free:
+                self._waiting[parcel.tower == IMAGE].append(parcel)
+                continue
+            self._occupy(free.pop(), parcel)
+        self.flush()
+
+    def _occupy(self, place: int, parcel: Parcel) -> None:
+        """Write an item into its place, and send it with the next flush."""
+        self._parcels[place] = parcel
+        self.places.taken[place] = self.places.unwanted[place] = 0
+        if parcel.tower == IMAGE:
+            self.places.pixels[place] = parcel.entry.item
+            parcel.entry.item = None  # its memory is not needed twice
+        self._send(place, parcel)
+
+    def _send(self, place: int, parcel: Parcel) -> None:
+        """Give an item to the encoder with the fewest; without one it waits in its place."""
+        up = [connection for connection in self._connections if connection.is_welcome]
+        if not up:
+            return
+        chosen = min(up, key=lambda one: one.count)
+        entry = parcel.entry
+        tokens = () if parcel.tower == IMAGE else entry.item
+        record = Record(
+            place,
+            parcel.tower,
+            parcel.priority,
+            parcel.deaths,
+            entry.bucket,
+            tokens,
+            self._process | entry.request,
+            entry.ticket.deadline,
+        )
+        parcel.connection = chosen
+        chosen.count += 1
+        chosen.records.append(write_record(record))
+
+    def flush(self) -> None:
+        """Send what was put."""
+        for connection in self._connections:
+            connection.flush()
+
+    def settle(self, place: int, answer: Any) -> None:
+        """Answer the item of a place, and use the place again."""
+        parcel = self._parcels.pop(place, None)
+        if parcel is None:
+            return
+        if parcel.connection is not None:
+            parcel.connection.count -= 1
+        if answer is not None:
+            parcel.entry.ticket.resolve(parcel.entry.index, answer)
+        is_image = parcel.tower == IMAGE
+        waiting = self._waiting[is_image]
+        while waiting:
+            following = waiting.popleft()
+            if not following.entry.ticket.abandoned:
+                self._occupy(place, following)
+                self.flush()
+                return
+        self._free[is_image].append(place)
+
+    def find_parcel(self, place: int) -> Parcel | None:
+        """Return the item of a place."""
+        return self._parcels.get(place)
+
+    def mark_unwanted(self) -> None:
+        """Tell encoders which items nobody waits for any more."""
+        for place, parcel in list(self._parcels.items()):
+            if parcel.entry.ticket.abandoned:
+                self.places.unwanted[place] = 1
+                if parcel.connection is None:  # no encoder knows of it
+                    self.settle(place, None)
+
+    def send_waiting(self) -> None:
+        """Send what waits for an encoder."""
+        for place, parcel in list(self._parcels.items()):
+            if parcel.connection is None:
+                self._send(place, parcel)
+        self.flush()
+
+    def recover(self, lost: EncoderConnection) -> None:
+        """Hand what an encoder had when it ended to another one, or to its successor."""
+        for place, parcel in list(self._parcels.items()):
+            if parcel.connection is not lost:
+                continue
+            lost.count -= 1
+            parcel.connection = None
+            parcel.deaths += self.places.taken[place]
+            self.places.taken[place] = 0
+            if parcel.entry.ticket.abandoned:
+                self.settle(place, None)
+            elif parcel.deaths >= _DEATHS_REFUSED:
+                log.error("%s: an item ended the encoder process; it is refused", self.key)
+                self.settle(place, EncodeError("the encoder failed on this item"))
+        self.send_waiting()
+
+    def refuse(self) -> None:
+        """Answer what is under way if no encoder serves the model any more."""
+        self._is_refused = all(connection.is_refused for connection in self._connections)
+        if self._is_refused:
+            for place in list(self._parcels):
+                self.settle(place, self._gone)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the model is no longer served here."""
+        return self._is_closed
+
+    def close(self) -> None:
+        """End the connections; from any thread."""
+        if threading.get_ident() == self._thread:
+            self._close()
+        else:
+            self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            for connection in self._connections:
+                connection.close()
+            os.close(self.descriptor)
+
+
+class EncoderConnection(asyncio.Protocol):
+    """A connection of one model to one encoder, made again whenever that one was replaced."""
+
+    def __init__(self, link: EncoderLink, address: str) -> None:
+        self._link = link
+        self._address = address
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader()
+        self.is_welcome = False
+        self.is_refused = False
+        self.count = 0  # items that this encoder has
+        self.records: list[bytes] = []  # not sent yet
+
+    def connect(self) -> None:
+        """Ask the encoder, or whoever comes after it, for the model."""
+        if self._link.is_closed or self.is_refused:
+            return
+        end = socket.socket(socket.AF_UNIX)
+        end.setblocking(False)
+        link = self._link
+        sizes = link.sizes
+        hello = [link.key, sizes.images, sizes.texts, sizes.height, sizes.width]
+        try:
+            end.connect(self._address)
+            socket.send_fds(end, [orjson.dumps(hello)], [link.descriptor])
+        except OSError:  # its line is full, or it ends just now
+            end.close()
+            self._loop.call_later(_RETRY_SECONDS, self.connect)
+            return
+        self._reader = FrameReader()
+        task = self._loop.create_task(self._loop.create_connection(lambda: self, sock=end))
+        task.add_done_callback(self._note_connected)
+
+    def _note_connected(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._loop.call_later(_RETRY_SECONDS, self.connect)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the welcome."""
+        self._transport = cast(asyncio.Transport, transport)  # not a subclass in uvloop
+
+    def data_received(self, data: bytes) -> None:
+        """Take answers."""
+        for kind, payload in self._reader.feed(data):
+            if kind is Kind.ROWS:
+                self._take_rows(payload)
+            elif kind is Kind.FAILURE:
+                self._link.settle(*read_failure(payload))
+            elif kind is Kind.DROPPED:
+                for place in read_dropped(payload):
+                    self._link.settle(place, None)
+            elif kind is Kind.WELCOME:
+                self.is_welcome = True
+                self._link.send_waiting()
+            elif kind is Kind.REFUSED:
+                self.is_refused = True
+                self._link.refuse()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand over what the encoder had, and wait for its successor."""
+        self.is_welcome = False
+        self._transport = None
+        self.records.clear()
+        self._link.recover(self)
+        self._loop.call_later(_RETRY_SECONDS, self.connect)
+
+    def flush(self) -> None:
+        """Send the records that have gathered."""
+        if self.records and self._transport is not None:
+            self._transport.write(write_frame(Kind.ITEMS, b"".join(self.records)))
+            self.records.clear()
+
+    def close(self) -> None:
+        """End it."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _take_rows(self, payload: bytes) -> None:
+        link = self._link
+        found = read_rows(payload, link.width)
+        tower = -1
+        for place, row in zip(found.places, found.rows, strict=True):
+            parcel = link.find_parcel(place)
+            if parcel is None:
+                continue
+            ticket = parcel.entry.ticket
+            ticket.started = min(ticket.started, found.ran.started)
+            ticket.ended = max(ticket.ended, found.ran.ended)
+            tower = parcel.tower
+            link.settle(place, row)
+        if tower in link.observers:
+            link.observers[tower](found.ran)
