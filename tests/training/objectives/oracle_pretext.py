@@ -70,7 +70,7 @@ def triplet(z: Array, labels: list[int], margin: float, mining: str) -> Number:
             continue
         if mining == "hard":
             worst = max(own, key=lambda d: d.real)
-            terms.append(worst - foes[0] + margin)
+            terms.append(np.sqrt(worst + 1e-12) - np.sqrt(foes[0] + 1e-12) + margin)
             continue
         for near in own:
             # Equal distances are equal up to rounding.

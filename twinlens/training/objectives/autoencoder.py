@@ -40,7 +40,7 @@ class Autoencoder(Objective):
     noise: Literal["none", "gaussian", "masking"] = "none"
     amount: float = 0.25  # deviation of what is added, or the share of pixels that are put out
     dim: int = 64  # of the code
-    width: int = 64  # of the decoder
+    width: int = 32  # of the decoder
     layers: int = 3
     crops: Crops = field(default_factory=lambda: plain_crop())
 

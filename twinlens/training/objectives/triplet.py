@@ -3,7 +3,7 @@
 https://arxiv.org/abs/1503.03832. At squared distances d of unit rows over all views of the batch,
     loss = mean over pairs (a, p) of a class of max(0, d(a, p) - d(a, n) + margin),
 where n is the nearest of another class that is farther than p, else the farthest ("semi-hard").
-"hard" (Hermans et al. 2017) takes for each anchor the farthest p and the nearest n.
+"hard" (Hermans et al. 2017) takes for each anchor the farthest p and the nearest n, by d's root.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from twinlens.training.objective import BatchRows, LossInputs, unit
 from twinlens.training.objectives.projected import LabelledViews
+
+EPS = 1e-12  # under the root: the distance of equal rows has no slope
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ def _mine_semi_hard(squared: Tensor, own: Tensor, other: Tensor) -> tuple[Tensor
 
 
 def _mine_hard(squared: Tensor, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the same for one triplet an anchor, (rows,) each."""
-    near = torch.where(own, squared, -math.inf).amax(dim=1)
-    far = torch.where(other, squared, math.inf).amin(dim=1)
+    """Return the same for one triplet an anchor, (rows,) each; distances are not squared."""
+    apart = (squared.clamp(min=0) + EPS).sqrt()
+    near = torch.where(own, apart, -math.inf).amax(dim=1)
+    far = torch.where(other, apart, math.inf).amin(dim=1)
     asked = own.any(dim=1) & other.any(dim=1)
     return torch.where(asked, near, 0.0), torch.where(asked, far, 0.0), asked

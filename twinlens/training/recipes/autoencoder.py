@@ -43,6 +43,8 @@ def imagenet() -> Config:
     A quarter of the pixels is put out, as in the former; crops, optimizer and epochs are those of
     the latter, since no autoencoder of the former's kind was trained at this size.
 
+    Hardware there: not stated for the former; of the latter's see the recipe of MAE.
+
     twinlens train autoencoder DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(

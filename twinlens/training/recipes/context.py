@@ -31,6 +31,8 @@ def imagenet() -> Config:
 
     Views of 255 pixels, cut into 3 x 3 cells; two thirds of the images are grey.
 
+    Hardware there: 8 TPU cores (README); hours not stated.
+
     twinlens train context DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(

@@ -29,6 +29,8 @@ def default() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels: Kolesnikov et al. 2019, section 3; its configuration files.
 
+    Hardware there: 8 TPU cores (README); hours not stated.
+
     twinlens train rotation DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(

@@ -25,6 +25,8 @@ def imagenet() -> Config:
     A batch of 1,800 and a first rate of 0.05, as there; views and epochs are those of Khosla et al.
     2020, section 4.4, since faces have no classes of ImageNet.
 
+    Hardware there: a CPU cluster, 1,000 to 2,000 hours (section 3.3).
+
     twinlens train triplet DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(
