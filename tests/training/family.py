@@ -121,7 +121,6 @@ def train_teacher() -> Path:
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "clip-negatives": ("clip", {"hard_negatives": 2}),
     "autoencoder-denoising": ("autoencoder", {"noise": "masking", "amount": 0.3}),
-    "triplet-hard": ("triplet", {"mining": "hard"}),
     "clip-locked": ("clip", {"locked": True}),
     "siglip-locked": ("siglip", {"locked": True}),
     "distill-tokens": ("distill", {"teachers": "tokens", "token_weight": 0.5}),

@@ -21,7 +21,7 @@ OTHERS = {
     *("patch_loss", "variance", "covariance", "negatives", "NAME.negatives.txt", "RUN/report.html"),
     *("visual_tokenizer.safetensors", ".stop", "none of these", "away", "gaussian", "clip_loss"),
     *("distilled", "accuracy", "labels", "timm:", "open_clip:", "cross_entropy", "active"),
-    *("supcon", "margin", "semi-hard", "hard"),
+    *("supcon", "margin"),
 }
 
 

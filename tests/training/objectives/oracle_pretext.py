@@ -56,7 +56,7 @@ def coloured(
     return found
 
 
-def triplet(z: Array, labels: list[int], margin: float, mining: str) -> Number:
+def triplet(z: Array, labels: list[int], margin: float) -> Number:
     """z (n, 2, d)."""
     views = [(unit(row), label) for pair, label in zip(z, labels, strict=True) for row in pair]
     terms: list[Number] = []
@@ -67,10 +67,6 @@ def triplet(z: Array, labels: list[int], margin: float, mining: str) -> Number:
             (gaps[b] for b, view in enumerate(views) if view[1] != label), key=lambda d: d.real
         )
         if not foes:
-            continue
-        if mining == "hard":
-            worst = max(own, key=lambda d: d.real)
-            terms.append(np.sqrt(worst + 1e-12) - np.sqrt(foes[0] + 1e-12) + margin)
             continue
         for near in own:
             # Equal distances are equal up to rounding.

@@ -83,12 +83,10 @@ def triplet() -> Case:
 
 
 def ask_triplet(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
-    labels = list(case.labels)
-    return oracle_pretext.triplet(rows["z"], labels, objective.margin, objective.mining)
+    return oracle_pretext.triplet(rows["z"], list(case.labels), objective.margin)
 
 
 REBUILT = Entry(autoencoder, scaled(autoencoder, 30), ask_autoencoder, lambda n: 1.0)
-MINED = Entry(triplet, scaled(triplet, 1e3), ask_triplet, lambda n: 0.2)
 PRETEXT = {
     "rotation": Entry(rotation, scaled(rotation, 60), ask_rotation, lambda n: float(np.log(4))),
     "jigsaw": Entry(jigsaw, scaled(jigsaw, 60), ask_puzzle, lambda n: float(np.log(100))),
@@ -98,6 +96,5 @@ PRETEXT = {
     ),
     "autoencoder": REBUILT,
     "autoencoder-denoising": REBUILT,
-    "triplet": MINED,
-    "triplet-hard": MINED,
+    "triplet": Entry(triplet, scaled(triplet, 1e3), ask_triplet, lambda n: 0.2),
 }

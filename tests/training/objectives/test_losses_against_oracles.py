@@ -93,8 +93,8 @@ CASES: Mapping[str, Callable[[str], Case]] = {
 }
 
 
-# They choose one of several rows; where these are equally far, any is right, and no slope the only.
-MINED = ("triplet", "triplet-hard")
+# It chooses one of several rows; where these are equally far, any is right, and no slope the only.
+MINED = "triplet"
 
 
 def open_objective(name: str, settings: Mapping[str, Any]) -> Objective:
@@ -173,7 +173,7 @@ def test_loss_and_gradient_equal_the_oracle(method: str, case_name: str) -> None
         loss, grads = ask_objective(method, case, dtype)
         assert loss == pytest.approx(value, rel=tolerance, abs=tolerance * 0.1)
         assert set(grads) == set(slopes)
-        if case_name == "duplicated" and method in MINED:
+        if case_name == "duplicated" and method == MINED:
             assert all(slope.isfinite().all() for slope in grads.values())
             continue
         for name, slope in slopes.items():

@@ -131,8 +131,3 @@ def test_what_means_nothing_is_refused_before_the_data_are_looked_for(
     with pytest.raises(InputError, match=message):
         train(config, "nowhere", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_an_unknown_mining_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="one of semi-hard, hard"):
-        apply_sets(open_recipe("triplet", "default"), ["mining=soft"])
