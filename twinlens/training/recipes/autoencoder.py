@@ -61,5 +61,5 @@ def imagenet() -> Config:
         weight_decay=0.05,
         precision="bf16",
     )
-    objective = Autoencoder(noise="masking", amount=0.25, dim=512, width=128, layers=6)
+    objective = Autoencoder(noise="masking", amount=0.25, dim=512, width=32, layers=6)
     return Config("autoencoder", objective, settings)
