@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
-from losses import taught
+from losses import pretext, taught
 from losses.comparison import Comparison, Pair, ask, draw, leaf
 from twinlens.training.loop.optimizers import Lars
 from twinlens.training.nn.reconstruction import standardise_patches
@@ -31,19 +31,23 @@ N, D, K, PATCHES, COLD = 8, 12, 16, 9, 0.07
 
 def list_comparisons() -> list[Comparison]:
     """Return the comparisons; each runs on torch alone."""
-    rows = {
-        "mocov3": ("its release's loss, factor 2 T", _mocov3),
-        "supcon": ("equation 2, the release's scale T / 0.07", _supcon),
-        "swav": ("the release's loop, a queue for each crop", _swav),
-        "dinov2": ("Sinkhorn on crops and hidden patches, KoLeo", _dinov2),
-        "mae": ("the release's loss, normalised pixels", _mae),
-        "simmim": ("the release's L1 over hidden pixels", _simmim),
-        "beit": ("equation 2 over hidden patches", _beit),
-        "margin": ("equation 4 of Hadsell et al., all pairs", _margin),
-        "cpc": ("InfoNCE along columns, Hénaff et al.", _cpc),
-        "devise": ("equation 1, summed over texts", _devise),
-        "clip": ("figure 3, hard negatives as more texts", _clip_with_negatives),
-    } | taught.list_formulas()
+    rows = (
+        {
+            "mocov3": ("its release's loss, factor 2 T", _mocov3),
+            "supcon": ("equation 2, the release's scale T / 0.07", _supcon),
+            "swav": ("the release's loop, a queue for each crop", _swav),
+            "dinov2": ("Sinkhorn on crops and hidden patches, KoLeo", _dinov2),
+            "mae": ("the release's loss, normalised pixels", _mae),
+            "simmim": ("the release's L1 over hidden pixels", _simmim),
+            "beit": ("equation 2 over hidden patches", _beit),
+            "margin": ("equation 4 of Hadsell et al., all pairs", _margin),
+            "cpc": ("InfoNCE along columns, Hénaff et al.", _cpc),
+            "devise": ("equation 1, summed over texts", _devise),
+            "clip": ("figure 3, hard negatives as more texts", _clip_with_negatives),
+        }
+        | taught.list_formulas()
+        | pretext.list_formulas()
+    )
     found = [
         Comparison(method, what, "formula", compute) for method, (what, compute) in rows.items()
     ]

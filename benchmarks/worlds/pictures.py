@@ -3,11 +3,13 @@
 A half is a zip of a few thousand pictures, drawn evenly and always the same, each with a class and
 captions. The concepts of emoji64's halves are apart from each other, so its class is the emoji's
 group, which both halves share, and its caption is its label. A set without words of its own gets
-captions of its class by templates: they say no more than the class does.
+captions of its class by templates: they say no more than the class does. Pictures without a class
+are left out.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from twinlens.demo import draw_corpus
 
@@ -32,15 +35,27 @@ def cut_set(folder: Path, name: str, work: Path, *, train: int, test: int) -> Pa
     return out
 
 
-def write_half(source: Path, target: Path, count: int) -> None:
-    """Write `count` pictures of a zip, or all if it has fewer."""
+def write_half(source: Path, target: Path, count: int, *, side: int = 0) -> None:
+    """Write `count` pictures of a zip, or all if it has fewer; with their short sides at `side`."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         rows = list(read_rows(old))
         places = np.random.default_rng(0).permutation(len(rows))[:count]
         chosen = [rows[place] for place in sorted(places)]
         for row in chosen:
-            new.writestr(row["file"], old.read(row["file"]))
+            content = old.read(row["file"])
+            new.writestr(row["file"], shrink(content, side) if side else content)
         new.writestr("index.jsonl", "".join(json.dumps(row) + "\n" for row in chosen))
+
+
+def shrink(content: bytes, side: int) -> bytes:
+    """Return a picture as PNG, its short side at `side` pixels."""
+    with Image.open(io.BytesIO(content)) as image:
+        rate = side / min(image.size)
+        size = (round(image.width * rate), round(image.height * rate))
+        small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def read_rows(source: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
@@ -50,7 +65,7 @@ def read_rows(source: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
         if "hexcode" in row:
             group = groups.get(row["hexcode"], "other")
             yield {"file": row["file"], "cls": group, "captions": [row["label"]]}
-        else:
+        elif row["cls"] is not None:
             captions = [template.format(row["cls"]) for template in TEMPLATES]
             yield {"file": row["file"], "cls": row["cls"], "captions": captions}
 

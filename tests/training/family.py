@@ -30,7 +30,10 @@ from twinlens.training.runs.teachers import learn_from
 from twinlens.training.seeds import generator
 from twinlens.training.views.blends import Blends
 from twinlens.training.views.crops import Crops
+from twinlens.training.views.lab import Greying
 from twinlens.training.views.masks import Masks, draw_masks
+from twinlens.training.views.noise import Noise
+from twinlens.training.views.tiles import Puzzle, draw_puzzles
 
 SIDE = 16
 PATCH = 4
@@ -68,6 +71,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "local": Crops(2, size_ratio=0.5, scale_min=0.1, scale_max=0.4),
     },
     "margin": {"hidden": 16, "dim": 8},
+    "triplet": {"hidden": 16, "dim": 8},
+    "rotation": {},
+    "jigsaw": {"hidden": 16, "narrow": 8, "orders": 12},
+    "context": {"hidden": 16},
+    "colorize": {"bin_side": 40.0, "width": 8, "layers": 2},
+    "autoencoder": {"dim": 8, "width": 8, "layers": 2},
     "devise": {"dim": 8},
     "cpc": {"dim": 8},
     "mae": {"width": 16, "depth": 1, "attention_heads": 2},
@@ -111,6 +120,7 @@ def train_teacher() -> Path:
 # Other losses of a method, under the same proofs: its name, and what is set.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "clip-negatives": ("clip", {"hard_negatives": 2}),
+    "autoencoder-denoising": ("autoencoder", {"noise": "masking", "amount": 0.3}),
     "clip-locked": ("clip", {"locked": True}),
     "siglip-locked": ("siglip", {"locked": True}),
     "distill-tokens": ("distill", {"teachers": "tokens", "token_weight": 0.5}),
@@ -199,6 +209,7 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
         extra["mask"] = draw_masks(draws, masks, (n, views["global"].shape[1], cells, cells))
     if (codes := config.objective.find_extra(Codes)) is not None:
         extra["codes"] = torch.randint(codes.size, (n, extra["mask"].shape[2]), generator=draws)
+    extra |= small_pretexts(config.objective, n, dtype, draws)
     if config.objective.find_extra(Blends) is not None:
         extra["other"] = torch.randint(CLASSES, (n,), generator=draws)
         extra["kept"] = torch.rand(n, generator=draws).to(dtype)
@@ -209,6 +220,21 @@ def small_batch(config: Config, n: int, dtype: torch.dtype, seed: int = 0) -> Ba
         extra["locked"] = torch.randn(n, width, generator=draws).to(dtype)
         views = {}
     return Batch(views, extra)
+
+
+def small_pretexts(
+    objective: Objective, n: int, dtype: torch.dtype, draws: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Return what the pretext tasks ask about, at random."""
+    extra: dict[str, torch.Tensor] = {}
+    if (puzzle := objective.find_extra(Puzzle)) is not None:
+        extra |= draw_puzzles(draws, puzzle, n)
+    if (greying := objective.find_extra(Greying)) is not None:
+        cells = (SIDE // greying.cell) ** 2
+        extra["colours"] = (30 * torch.randn(n, cells, 2, generator=draws)).to(dtype)
+    if objective.find_extra(Noise) is not None:
+        extra["clean"] = torch.randn(n, 3, SIDE, SIDE, generator=draws).to(dtype)
+    return extra
 
 
 def small_answers(

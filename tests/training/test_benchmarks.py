@@ -76,7 +76,7 @@ def test_the_gpu_table_resumes_and_keeps_its_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train_cpu.py", "find_lr.py", "finetune_clip.py"])
+@pytest.mark.parametrize("name", ["train_cpu.py", "find_lr.py", "finetune_clip.py", "families.py"])
 def test_without_data_a_training_benchmark_says_so(name: str) -> None:
     assert "TWINLENS_DATA is not set" in run_benchmark(name, "--quick")
 

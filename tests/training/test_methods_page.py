@@ -20,7 +20,8 @@ OTHERS = {
     *("spread", "rank", "scale", "bias", "teacher_entropy", "shared_entropy", "crop_loss"),
     *("patch_loss", "variance", "covariance", "negatives", "NAME.negatives.txt", "RUN/report.html"),
     *("visual_tokenizer.safetensors", ".stop", "none of these", "away", "gaussian", "clip_loss"),
-    *("distilled", "accuracy", "labels", "timm:", "open_clip:"),
+    *("distilled", "accuracy", "labels", "timm:", "open_clip:", "cross_entropy", "active"),
+    *("supcon", "margin"),
 }
 
 

@@ -26,7 +26,10 @@ from twinlens.training.nn.visual_tokenizer import Codes
 from twinlens.training.schedules import Cosine, Linear, TrainingProgress
 from twinlens.training.views.blends import Blends
 from twinlens.training.views.crops import Crops
+from twinlens.training.views.lab import Greying
 from twinlens.training.views.masks import Masks
+from twinlens.training.views.noise import Noise
+from twinlens.training.views.tiles import Puzzle
 
 BatchRows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
@@ -144,9 +147,13 @@ class Locked:
 
 # `Masks`: `extra["mask"]` (n, views, patches) of the views `global`; `Codes`: `extra["codes"]`
 # (n, patches), their visual codes; `Teaching`: what teachers answer to the views; `Blends`: `other`
-# (n,), the label of the image that a view is blended with, and `kept` (n,), its own share.
-Extra = Captions | Masks | Codes | Locked | Teaching | Blends
-AnyExtra = TypeVar("AnyExtra", Captions, Masks, Codes, Locked, Teaching, Blends)
+# (n,), the label of the image that a view is blended with, and `kept` (n,), its own share;
+# `Puzzle`: the `answer` (n,) and the `shifts` of tiles; `Greying`: the `colours` (n, cells, 2) that
+# views had; `Noise`: what views were, `clean` (n, 3, s, s).
+Extra = Captions | Masks | Codes | Locked | Teaching | Blends | Puzzle | Greying | Noise
+AnyExtra = TypeVar(
+    "AnyExtra", Captions, Masks, Codes, Locked, Teaching, Blends, Puzzle, Greying, Noise
+)
 
 
 @dataclass(frozen=True)
@@ -206,7 +213,8 @@ class Objective(abc.ABC):
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """Return the parts on top of the towers, whose output widths are given.
 
-        `widths["patch"]` is the side of a patch in pixels, if the image tower has patches.
+        `widths["patch"]` is the side of a patch in pixels, if the image tower has patches;
+        `widths["side"]` that of the run's images.
         """
 
     @abc.abstractmethod

@@ -87,6 +87,10 @@ RANGES: dict[str, Range] = {
     "queue": _NOT_NEGATIVE, "moco.queue": _NATURAL, "queue_from": _NOT_NEGATIVE,
     "hard_negatives": _NOT_NEGATIVE, "grid": Range(2), "ahead": _NATURAL,
     "gaussian_weight": _SHARE, "directions": _NATURAL, "points": Range(2), "reach": _POSITIVE,
+    # Of pretext tasks.
+    "tile": _PART, "orders": Range(2), "cell": _NATURAL, "bin_side": Range(2, 60),
+    "nearest": _NATURAL, "spread": _POSITIVE, "uniform": _PART, "memory": _DECAY,
+    "amount": _NOT_NEGATIVE, "colorize.layers": _NATURAL, "autoencoder.layers": _NATURAL,
     # Of labels.
     "classes": _NOT_NEGATIVE, "smoothing": _DECAY, "ema": _DECAY, "mixup": _NOT_NEGATIVE,
     "cutmix": _NOT_NEGATIVE,

@@ -30,9 +30,12 @@ from twinlens.training.objectives.swav import SwAV
 
 SIDE = 16
 ADAPTIVE = {  # trained by AdamW in their recipes
+    "autoencoder",
     "barlow",
     "beit",
     "clip",
+    "colorize",
+    "context",
     "cpc",
     "devise",
     "dino",
@@ -40,9 +43,11 @@ ADAPTIVE = {  # trained by AdamW in their recipes
     "dinov2",
     "finetune",
     "ibot",
+    "jigsaw",
     "lejepa",
     "mae",
     "mobileclip",
+    "rotation",
     "siglip",
     "simmim",
     "vicreg",

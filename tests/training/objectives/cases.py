@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.training.objectives import oracle, oracle_family
 from tests.training.objectives.case import Case, D, Entry, K, N, draw, scaled
+from tests.training.objectives.pretext_cases import PRETEXT
 from tests.training.objectives.taught_cases import TAUGHT
 
 
@@ -130,6 +131,7 @@ def ask_ibot(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
 
 FAMILY = {
     **TAUGHT,
+    **PRETEXT,
     "simsiam": Entry(
         simsiam,
         scaled(simsiam, 1e3),

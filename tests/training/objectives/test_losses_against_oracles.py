@@ -93,6 +93,10 @@ CASES: Mapping[str, Callable[[str], Case]] = {
 }
 
 
+# It chooses one of several rows; where these are equally far, any is right, and no slope the only.
+MINED = "triplet"
+
+
 def open_objective(name: str, settings: Mapping[str, Any]) -> Objective:
     method, fields = VARIANTS.get(name, (name, {}))
     return find_method(method)(**{**fields, **settings})
@@ -169,6 +173,9 @@ def test_loss_and_gradient_equal_the_oracle(method: str, case_name: str) -> None
         loss, grads = ask_objective(method, case, dtype)
         assert loss == pytest.approx(value, rel=tolerance, abs=tolerance * 0.1)
         assert set(grads) == set(slopes)
+        if case_name == "duplicated" and method == MINED:
+            assert all(slope.isfinite().all() for slope in grads.values())
+            continue
         for name, slope in slopes.items():
             gap = float(np.linalg.norm(grads[name].double().numpy() - slope))
             # Where the true gradient vanishes (duplicates), what is left is rounding.
@@ -204,7 +211,8 @@ def test_the_chance_value_is_what_the_formula_says(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["simclr", "supcon", "mocov3", "clip", "clip-negatives", "vicreg", "cpc", "devise"]
+    "method",
+    ["simclr", "supcon", "mocov3", "clip", "clip-negatives", "vicreg", "cpc", "devise", "triplet"],
 )
 def test_the_chance_value_is_the_loss_of_equal_rows(method: str) -> None:
     """An encoder that answers the same to everything sits exactly on the plateau."""

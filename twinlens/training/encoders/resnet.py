@@ -56,12 +56,16 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         guard_single_pixels(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return representations (n, width)."""
+    def features(self, images: Tensor) -> Tensor:
+        """Return what is known of each place (n, width, h, w)."""
         out: Tensor = self.stem(images)
         for stage in self.stages:
             out = stage(out)
-        return out.mean(dim=(2, 3))
+        return out
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return representations (n, width)."""
+        return self.features(images).mean(dim=(2, 3))
 
 
 class Basic(nn.Module):

@@ -33,8 +33,11 @@ from twinlens.training.nn.visual_tokenizer import (
 from twinlens.training.objective import Captions, Locked
 from twinlens.training.progress import Display
 from twinlens.training.views.blends import Blends, blend, draw_blends
+from twinlens.training.views.lab import Greying, take_colours
 from twinlens.training.views.maker import ViewMaker
 from twinlens.training.views.masks import Masks, draw_masks
+from twinlens.training.views.noise import Noise, add_noise
+from twinlens.training.views.tiles import Puzzle, draw_puzzles
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,51 @@ class BlendedViews:
         return {"other": labels[plan.partner], "kept": plan.share}
 
 
+@dataclass(frozen=True)
+class PuzzleDraws:
+    """Adds `answer` (n,) and `shifts` (n, tiles, 2)."""
+
+    puzzle: Puzzle
+    needs_views: ClassVar[bool] = True
+
+    def make(self, draft: Draft) -> dict[str, Tensor]:
+        """Draw the puzzles of a batch."""
+        return draw_puzzles(draft.draws, self.puzzle, len(draft.records))
+
+
+@dataclass(frozen=True)
+class GreyViews:
+    """Takes the colours from the views `global` in place; adds them as `colours` (n, cells, 2)."""
+
+    cell: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    needs_views: ClassVar[bool] = True
+
+    def make(self, draft: Draft) -> dict[str, Tensor]:
+        """Turn a batch grey."""
+        views = draft.views["global"][:, 0]
+        mean, std = (views.new_tensor(row)[:, None, None] for row in (self.mean, self.std))
+        grey, colours = take_colours((views * std + mean).clamp(0, 1), self.cell)
+        views.copy_((grey - mean) / std)
+        return {"colours": colours}
+
+
+@dataclass(frozen=True)
+class SpoiltViews:
+    """Puts noise on the views `global` in place; adds what they were as `clean` (n, 3, s, s)."""
+
+    noise: Noise
+    needs_views: ClassVar[bool] = True
+
+    def make(self, draft: Draft) -> dict[str, Tensor]:
+        """Spoil a batch."""
+        views = draft.views["global"][:, 0]
+        clean = views.clone()
+        views.copy_(add_noise(clean, self.noise, draft.draws))
+        return {"clean": clean}
+
+
 def open_extras(context: ExtraContext) -> tuple[BatchExtra, ...]:
     """Return what makes the extras that the run's objective declares, in that order."""
     declared = context.config.objective.extras()
@@ -159,6 +207,18 @@ def _open_blends(extra: Blends, context: ExtraContext) -> BatchExtra:
     return BlendedViews(extra, number_labels(context.data.store.source, context.data.classes))
 
 
+def _open_puzzles(extra: Puzzle, context: ExtraContext) -> BatchExtra:
+    return PuzzleDraws(extra)
+
+
+def _open_greying(extra: Greying, context: ExtraContext) -> BatchExtra:
+    return GreyViews(extra.cell, context.maker.mean, context.maker.std)
+
+
+def _open_noise(extra: Noise, context: ExtraContext) -> BatchExtra:
+    return SpoiltViews(extra)
+
+
 _OPENERS: Mapping[type, Callable[[Any, ExtraContext], BatchExtra]] = {
     Captions: _open_captions,
     Masks: _open_masks,
@@ -166,4 +226,7 @@ _OPENERS: Mapping[type, Callable[[Any, ExtraContext], BatchExtra]] = {
     Locked: _open_locked,
     Teaching: _open_teaching,
     Blends: _open_blends,
+    Puzzle: _open_puzzles,
+    Greying: _open_greying,
+    Noise: _open_noise,
 }

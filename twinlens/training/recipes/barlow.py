@@ -53,6 +53,8 @@ def imagenet() -> Config:
 
     Biases and norms learn at 0.0048 there, 0.024 of the weights' rate: so does `scale` under LARS.
 
+    Hardware there: 16 V100, 7 days (README).
+
     twinlens train barlow DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(

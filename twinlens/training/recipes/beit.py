@@ -30,6 +30,8 @@ def vit() -> Config:
 
     The tokenizer is our own, where the paper takes that of DALL-E; positions there are relative.
 
+    Hardware there: 16 V100 of 32 GB, five days (section 3.1).
+
     twinlens train beit DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(

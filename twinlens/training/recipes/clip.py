@@ -52,6 +52,8 @@ def lit() -> Config:
 def vit() -> Config:
     """ViT-S/16 at 224 pixels: Radford et al. 2021, tables 18 and 20, at a batch of 4096.
 
+    Hardware there: 256 V100, 12 days, for a ViT-L/14 (section 2.5).
+
     twinlens train clip SHARDS --recipe vit --out RUN
     """
     settings = TrainingSettings(

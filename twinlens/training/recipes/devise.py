@@ -24,3 +24,38 @@ def default() -> Config:
         clip=1.0,
     )
     return Config("devise", DeViSE(), settings)
+
+
+def vit() -> Config:
+    """ViT-S/16 at 224 pixels, margin 0.1: Frome et al. 2013, section 3.3.
+
+    Texts learn along unless `frozen_text` is set and they start from weights. Towers, optimizer and
+    epochs are those of Radford et al. 2021, tables 18 and 20, at a batch of 4096: the former had
+    networks of another kind.
+
+    Hardware there: not stated.
+
+    twinlens train devise SHARDS --recipe vit --out RUN
+    """
+    settings = TrainingSettings(
+        encoder="vit-small/16",
+        image_size=224,
+        text_width=384,
+        text_depth=12,
+        text_heads=6,
+        tokenizer="clip",
+        context=77,
+        epochs=32,
+        batch=4096,
+        chunk=512,
+        optimizer="adamw",
+        lr=5e-4,
+        lr_scaling="none",
+        warmup=2000,
+        momentum=0.9,
+        beta2=0.98,
+        adam_eps=1e-6,
+        weight_decay=0.2,
+        precision="bf16",
+    )
+    return Config("devise", DeViSE(dim=384, margin=0.1), settings)

@@ -39,6 +39,8 @@ def vit() -> Config:
 
     That trains a ViT-L for 125,000 steps at a batch of 2,048; the encoder alone is another.
 
+    Hardware there: 32 A100 of 80 GB, a day, for the ViT-L (README).
+
     twinlens train dinov2 DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(

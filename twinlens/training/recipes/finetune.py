@@ -30,6 +30,8 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-B/16 at 224 pixels, batch 1024: He et al. 2021, appendix A.1, table 9.
 
+    Hardware there: 32 V100, 7 hours (the release's FINETUNE.md).
+
     twinlens train finetune DATA --set init=RUN --recipe vit --out RUN
     """
     settings = TrainingSettings(

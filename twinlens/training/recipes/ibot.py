@@ -39,6 +39,8 @@ def vit() -> Config:
 
     One head for crops and patches, 8,192 prototypes.
 
+    Hardware there: 16 GPUs (README); hours not stated.
+
     twinlens train ibot DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(

@@ -30,6 +30,8 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-S/14, 2 x 224 + 6 x 98 pixels: Balestriero and LeCun 2025; its release's README, scripts.
 
+    Hardware there: not stated.
+
     twinlens train lejepa DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(

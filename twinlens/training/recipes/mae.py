@@ -29,6 +29,8 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-B/16 at 224 pixels, batch 4096: He et al. 2021, appendix A.1, table 8.
 
+    Hardware there: 64 V100, 42 hours, for a ViT-L (the release's PRETRAIN.md).
+
     twinlens train mae DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(

@@ -32,6 +32,8 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-B/16 at 224 pixels, 30 views: Vasu et al. 2024, section 5; the release's 1B script.
 
+    Hardware there: not stated.
+
     twinlens train mobileclip SHARDS --set teachers=BUNDLE,BUNDLE --recipe vit --out RUN
     """
     settings = TrainingSettings(

@@ -31,6 +31,8 @@ def v1() -> Config:
 
     Linear head, one direction, T 0.07, no blur. The rate falls along a cosine, there in two steps.
 
+    Hardware there: 8 GPUs, 53 hours (section 4).
+
     twinlens train moco DATA --recipe v1 --out RUN
     """
     crops = Crops(jitter=1.0, hue=0.4, blur=(0.0,))
@@ -42,6 +44,8 @@ def v1() -> Config:
 
 def v2() -> Config:
     """The same with an MLP head, T 0.2, blur: Chen et al. 2020, section 3, table 1.
+
+    Hardware there: 8 V100, 53 hours (table 3).
 
     twinlens train moco DATA --recipe v2 --out RUN
     """

@@ -28,6 +28,8 @@ def vit() -> Config:
     The layer that cuts patches is frozen; the projector has three layers, and both heads end in a
     BatchNorm without scale.
 
+    Hardware there: 8 V100 of 32 GB (CONFIG.md); hours not stated.
+
     twinlens train mocov3 DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(
@@ -49,6 +51,8 @@ def vit() -> Config:
 
 def resnet50() -> Config:
     """ResNet-50 at 224 pixels, batch 4096, 100 epochs, T 1: the same sources.
+
+    Hardware there: 16 V100 of 32 GB (CONFIG.md); hours not stated.
 
     twinlens train mocov3 DATA --recipe resnet50 --out RUN
     """

@@ -30,6 +30,8 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-S/16 at 224 pixels: Zhai et al. 2023, section 4, at a batch of 4096.
 
+    Hardware there: 4 TPU v4 chips for a base model at this batch (abstract); hours not stated.
+
     twinlens train siglip SHARDS --recipe vit --out RUN
     """
     settings = TrainingSettings(

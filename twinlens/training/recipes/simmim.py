@@ -35,6 +35,8 @@ def vit() -> Config:
     The release trains 800 epochs and has its rate fall once, at epoch 700; positions there are
     relative.
 
+    Hardware there: 16 GPUs, for a Swin-B (README); hours not stated.
+
     twinlens train simmim DATA --recipe vit --out RUN
     """
     settings = TrainingSettings(

@@ -34,6 +34,8 @@ def cifar10() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels, batch 512, 100 epochs: Chen and He 2020, section 3.
 
+    Hardware there: 8 GPUs (section 3); hours not stated.
+
     twinlens train simsiam DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(

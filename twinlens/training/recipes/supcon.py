@@ -42,6 +42,8 @@ def imagenet() -> Config:
 
     The paper's best numbers are with AutoAugment, which is not here, and a batch of 6144.
 
+    Hardware there: not stated.
+
     twinlens train supcon DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(

@@ -50,6 +50,8 @@ def cifar10() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels, batch 2048: Bardes et al. 2021, section 4.2.
 
+    Hardware there: 32 GPUs (README); hours not stated there.
+
     twinlens train vicreg DATA --recipe imagenet --out RUN
     """
     settings = TrainingSettings(

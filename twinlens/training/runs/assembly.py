@@ -37,7 +37,7 @@ def build_network(
         freeze_patches(config, parts["image"])
         if isinstance(parts["image"], TokenTower):
             widths |= {"patch": parts["image"].patch, "inner": parts["image"].inner}
-        parts |= objective.heads(widths)
+        parts |= objective.heads(widths | {"side": settings.image_size})
     net = Network(parts, Pass(objective))
     if released:
         set_numbers(net, towers)
