@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.index.query.test_filters import DRAWN_ITEMS, ITEMS, PHOTOS, TREES
-from tests.index.stores.conftest import DIM, Keeper
+from tests.index.stores.conftest import Keeper
+from tests.index.stores.places import DIM
 from twinlens.bundle.arrays import Rows
 from twinlens.errors import ConflictError, InputError, NotFoundError
 from twinlens.index.query.filter_language import parse_filter

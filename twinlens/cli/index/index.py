@@ -10,6 +10,7 @@ import typer
 from twinlens.cli.index import explore, items
 from twinlens.cli.index.building import add_index, bundle_for, ensure_collection, fill_collection
 from twinlens.cli.index.dedup import dedup
+from twinlens.cli.index.migrate import migrate
 from twinlens.cli.index.options import (
     Checksum,
     Folder,
@@ -18,6 +19,7 @@ from twinlens.cli.index.options import (
     KindOption,
     MaxDelete,
     OptionalBundle,
+    Source,
     Target,
 )
 from twinlens.cli.index.progress import BuildDisplay
@@ -50,6 +52,7 @@ app.command("list")(items.list_matching)
 app.command()(items.captions)
 app.command()(snapshot)
 app.command()(reembed)
+app.command()(migrate)
 app.command()(watch)
 app.command()(dedup)
 app.command()(explore.cluster)
@@ -114,15 +117,15 @@ def build(
 
 
 @app.command()
-def stats(folder: Folder, json: Json = False) -> None:
+def stats(folder: Source, json: Json = False) -> None:
     """Show a collection's size, segments and measured recall.
 
     [bold]Example:[/] twinlens index stats photos.index
     """
-    from twinlens.index.collection import Collection
     from twinlens.index.stats import describe_segment, read_stats
+    from twinlens.index.stores.opening import open_collection
 
-    with Collection(folder) as collection:
+    with open_collection(folder) as collection:
         summary = read_stats(collection)
     if json:
         print_json(summary)

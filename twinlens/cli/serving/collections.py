@@ -40,8 +40,11 @@ def open_collections(
         for text in named:
             name, sign, path = text.partition("=")
             if not sign or not name or not path:
-                raise InputError(f"--collection {text!r} is not NAME=DIR", field="collection")
-            store.add(name, Path(path))
+                raise InputError(
+                    f"--collection {text!r} is not NAME=DIR or NAME=postgresql://...",
+                    field="collection",
+                )
+            store.add(name, path if "://" in path else Path(path))
         if images is not None:
             store.add("images", _index(images, data, bundle))
     except BaseException:

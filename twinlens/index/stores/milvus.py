@@ -27,6 +27,7 @@ from twinlens.index.stores.milvus_client import (
     build_graph,
     create,
     has_graph,
+    write_record,
 )
 from twinlens.index.stores.milvus_filter import write_expression
 from twinlens.index.stores.store import Scored, StoreState, VectorStore, check_head
@@ -163,7 +164,7 @@ class MilvusStore(VectorStore):
             self._add_fields(keys)
             values = zip(ids, rows, bodies, keys, versions, strict=True)
             records = [
-                _record(first + n, name, row, body, key, version)
+                write_record(first + n, name, row, body, key, version)
                 for n, (name, row, body, key, version) in enumerate(values)
             ]
             for start in range(0, len(records), PAGE):
@@ -283,20 +284,6 @@ class MilvusStore(VectorStore):
         if fields:
             self._write_rows({f"field:{name}": "" for name in fields})
             self._known_fields |= fields
-
-
-def _record(
-    rid: int, name: str, row: Floats, body: str, keys: FilterKeys, version: str
-) -> dict[str, Any]:
-    return {
-        "rid": rid,
-        "id": name,
-        "version": version,
-        "metadata": body,
-        "bounds": keys.bounds,
-        "terms": keys.terms,
-        "embedding": row.tolist(),
-    }
 
 
 def _item(row: Any) -> Item:

@@ -7,13 +7,15 @@ has no collection without one.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from twinlens.errors import InputError, MissingDependencyError
-from twinlens.index.stores.filter_keys import MOST_TERMS
+from twinlens.index.stores.filter_keys import MOST_TERMS, FilterKeys
 from twinlens.index.stores.store import unreachable
+from twinlens.index.vectors.arrays import Floats
 
 METRIC = "IP"
 LONGEST = 65_535  # bytes of a string in Milvus
@@ -52,9 +54,29 @@ def connect(uri: str, place: str) -> Any:
         Path(parts.path).parent.mkdir(parents=True, exist_ok=True)
         address, named = parts.path, {}
     try:
-        return library.MilvusClient(address, timeout=CONNECT_SECONDS, **named)
+        client = library.MilvusClient(address, timeout=CONNECT_SECONDS, **named)
     except library.MilvusException as error:
         raise unreachable(place, "Milvus", error) from error
+    return _Calls(client, place, library.MilvusException)
+
+
+class _Calls:
+    """A client whose failures name the store's address."""
+
+    def __init__(self, client: Any, place: str, failure: type[Exception]) -> None:
+        self._client, self._place, self._failure = client, place, failure
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        @functools.wraps(call)
+        def guarded(*values: Any, **named: Any) -> Any:
+            try:
+                return call(*values, **named)
+            except self._failure as error:
+                raise unreachable(self._place, "Milvus", error) from error
+
+        return guarded
 
 
 def create(client: Any, name: str, dim: int) -> None:
@@ -104,3 +126,18 @@ def _add(client: Any, name: str, schema: Any, field: str) -> None:
     params = client.prepare_index_params()
     params.add_index(field, index_type="FLAT", metric_type=METRIC)
     client.create_collection(name, schema=schema, index_params=params, consistency_level=STRONG)
+
+
+def write_record(
+    rid: int, name: str, row: Floats, body: str, keys: FilterKeys, version: str
+) -> dict[str, Any]:
+    """Return an item as Milvus takes it."""
+    return {
+        "rid": rid,
+        "id": name,
+        "version": version,
+        "metadata": body,
+        "bounds": keys.bounds,
+        "terms": keys.terms,
+        "embedding": row.tolist(),
+    }

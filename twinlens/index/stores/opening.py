@@ -63,7 +63,7 @@ def parse_address(text: str) -> StoreAddress | None:
     query = urlencode([(key, value) for key, value in options if key != "collection"])
     host = parts.netloc.rpartition("@")[2]
     user = f"{parts.username}@" if parts.username else ""
-    shown = urlunsplit((scheme, user + host, parts.path, "", ""))
+    shown = f"{scheme}://{user}{host}{parts.path}"
     uri = urlunsplit((scheme, parts.netloc, parts.path, query, ""))
     return StoreAddress(
         *(scheme, uri, name, f"{shown}?collection={name}"), parts.password, parts.username

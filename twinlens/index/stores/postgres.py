@@ -21,6 +21,7 @@ from twinlens.index.query.filters import Filter
 from twinlens.index.storage.records import Head, Item, dump_metadata, head_from
 from twinlens.index.stores.filter_keys import build_keys
 from twinlens.index.stores.postgres_connections import Connections, read_vector, write_vector
+from twinlens.index.stores.postgres_tables import TABLES, UPSERT
 from twinlens.index.stores.sql_filter import write_condition
 from twinlens.index.stores.store import Scored, StoreState, VectorStore, check_head
 from twinlens.index.vectors.arrays import Floats, Rids
@@ -28,26 +29,6 @@ from twinlens.index.vectors.arrays import Floats, Rids
 MOST_DIMENSIONS = 2000  # of an index on float32 rows
 ITERATIVE = (0, 8)  # the version from which a graph goes on until a filter has enough
 
-_TABLES = """
-CREATE EXTENSION IF NOT EXISTS vector;
-CREATE TABLE IF NOT EXISTS {name}_state (
-    one boolean PRIMARY KEY DEFAULT TRUE CHECK (one), head json NOT NULL, notes json NOT NULL,
-    count bigint NOT NULL, epoch bigint NOT NULL, next_rid bigint NOT NULL,
-    changed bigint NOT NULL);
-CREATE TABLE IF NOT EXISTS {name}_fields (field text PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS {name} (
-    id text PRIMARY KEY, rid bigint UNIQUE NOT NULL, version text NOT NULL, metadata json NOT NULL,
-    terms text[] NOT NULL, bounds jsonb NOT NULL, embedding vector({dim}) NOT NULL);
-ALTER TABLE {name} ALTER COLUMN embedding SET STORAGE PLAIN;
-CREATE INDEX IF NOT EXISTS {name}_terms ON {name} USING gin (terms);
-"""
-_UPSERT = """
-INSERT INTO {name} (id, rid, version, metadata, terms, bounds, embedding)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (id) DO UPDATE SET rid = EXCLUDED.rid, version = EXCLUDED.version,
-    metadata = EXCLUDED.metadata, terms = EXCLUDED.terms, bounds = EXCLUDED.bounds,
-    embedding = EXCLUDED.embedding
-"""
 _ITEM = "rid, id, version, metadata::text"
 
 
@@ -63,10 +44,14 @@ class PostgresStore(VectorStore):
         self._name = f"twinlens_{name}"
         self._connections = Connections(uri, place)
         self._run = self._connections.run
-        if head is not None:
-            self._create(head)
-        self._dim = self._run(self._read_head).dim
-        self._version = self._run(_read_version)
+        try:
+            if head is not None:
+                self._create(head)
+            self._dim = self._run(self._read_head).dim
+            self._version = self._run(_read_version)
+        except BaseException:
+            self.close()
+            raise
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -164,7 +149,7 @@ class PostgresStore(VectorStore):
                 values = zip(ids, versions, bodies, keys, bounds, rows, strict=True)
                 with db.cursor() as cursor:
                     cursor.executemany(
-                        _UPSERT.format(name=self._name),
+                        UPSERT.format(name=self._name),
                         [
                             (id, first + n, version, body, key.terms, bound, write_vector(row))
                             for n, (id, version, body, key, bound, row) in enumerate(values)
@@ -234,7 +219,7 @@ class PostgresStore(VectorStore):
         def create(db: Any) -> Head:
             with db.transaction():
                 db.execute("SELECT pg_advisory_xact_lock(7265)")  # two at once would both create
-                db.execute(_TABLES.format(name=self._name, dim=head.dim))
+                db.execute(TABLES.format(name=self._name, dim=head.dim))
                 insert = (
                     f"INSERT INTO {self._name}_state (head, notes, count, epoch, next_rid, changed)"
                 )

@@ -112,12 +112,6 @@ def register_vectors(db: Any) -> bool:
         return False
     number = int(found)
 
-    class VectorDumper(Dumper):
-        oid = number
-        format = Format.BINARY
-
-        def dump(self, obj: StoredVector) -> bytes:
-            return obj.body
-
-    db.adapters.register_dumper(StoredVector, VectorDumper)
+    traits = {"oid": number, "format": Format.BINARY, "dump": lambda _, vector: vector.body}
+    db.adapters.register_dumper(StoredVector, type("VectorDumper", (Dumper,), traits))
     return True

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
-from twinlens.errors import ConflictError, InputError
+from twinlens.errors import ConflictError, InputError, StoreError
 from twinlens.index.query.filters import Filter
 from twinlens.index.storage.records import Head, Item
 from twinlens.index.vectors.arrays import Floats, Rids
@@ -122,20 +122,19 @@ def check_head(place: str, stored: Head, wanted: Head) -> None:
         )
 
 
-def unreachable(place: str, label: str, error: Exception) -> InputError:
+def unreachable(place: str, label: str, error: Exception) -> StoreError:
     """Return the error of a store that does not answer."""
     reason = str(error).strip().split("\n")[0]
-    return InputError(
+    return StoreError(
         f"{place}: {label} does not answer ({reason}); check the address, and that it runs",
         field="collection",
-        code="store_unreachable",
     )
 
 
-def refuse(store: VectorStore) -> NoReturn:
+def refuse(place: str, label: str) -> NoReturn:
     """Refuse what only a collection on this disk can do."""
     raise InputError(
-        f"{store.place} is kept by {store.label}; this works on a collection in a folder: bring it"
+        f"{place} is kept by {label}; this works on a collection in a folder: bring it"
         " there with `twinlens index migrate`",
         field="collection",
         code="not_in_a_store",

@@ -19,9 +19,10 @@ from twinlens.index.snapshot import Snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.records import Head, Item
 from twinlens.index.stores.store import StoreState, VectorStore, refuse
-from twinlens.index.vectors.arrays import Floats, Mask, Rids
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids
 
 TUNING_NOTE = "tuning"
+PAGE = 1000  # items a call
 CHANGED_SHARE = 0.1  # of the items: a recall measured before so many changes is stale
 
 
@@ -58,6 +59,17 @@ class StoreSnapshot(Snapshot):
     def embedding(self, rid: int) -> Floats | None:
         """Return the embedding of an item."""
         return self.store.embeddings([rid]).get(rid)
+
+    def read_rows(self) -> tuple[Rids, Halves]:
+        """Return the numbers of all items, ascending, and their embeddings (n, d)."""
+        rids = self.store.rids(None).tolist()
+        kept: list[int] = []
+        blocks = [np.empty((0, self.head.dim), np.float16)]
+        for start in range(0, len(rids), PAGE):
+            rows = self.store.embeddings(rids[start : start + PAGE])
+            kept += sorted(rows)
+            blocks += [np.stack([rows[rid] for rid in sorted(rows)]).astype(np.float16)]
+        return np.array(kept, np.int64), np.concatenate(blocks)
 
     def fields(self) -> set[str]:
         """Return the metadata fields that items have, or had."""
@@ -122,7 +134,7 @@ class StoreCatalog(Catalog):
         """Yield the items in the order of their numbers; with `step`, about one in so many."""
         left = limit
         while left is None or left > 0:
-            page = self._store.scroll(None, after, min(1000, left or 1000))
+            page = self._store.scroll(None, after, min(PAGE, left or PAGE))
             yield from (item for item in page if item.rid % step == 0)
             if not page:
                 return
@@ -148,4 +160,4 @@ class StoreCatalog(Catalog):
 
     def _execute(self, sql: str, values: Sequence[Any] = ()) -> NoReturn:
         """Refuse what only a catalog on this disk can tell."""
-        refuse(self._store)
+        refuse(self._store.place, self._store.label)

@@ -83,11 +83,11 @@ class StoreWriter(Writer):
 
     def restamp(self, versions: Mapping[str, str]) -> None:
         """Refuse: an offline build writes a local collection, which is then migrated."""
-        refuse(self.store)
+        refuse(self.store.place, self.store.label)
 
     def index_captions(self, fields: Sequence[str] | None = None, rebuild: bool = False) -> None:
         """Refuse: the full-text index of captions is a table of the local catalog."""
-        refuse(self.store)
+        refuse(self.store.place, self.store.label)
 
     def close(self) -> None:
         """Release the connections."""

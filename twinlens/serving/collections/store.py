@@ -41,12 +41,15 @@ class CollectionStore:
                 if _NAME.fullmatch(path.name) and (path / "catalog.sqlite").exists():
                     self.add(path.name, path)
 
-    def add(self, name: str, folder: Path) -> ServedCollection:
-        """Serve the collection at `folder` as `name`."""
+    def add(self, name: str, source: Path | str) -> ServedCollection:
+        """Serve the collection in a folder, or at the address of a store, as `name`."""
         _check_name(name)
         if name in self._collections:
             raise InputError(f"two collections are called {name!r}", field="collection")
-        self._collections[name] = ServedCollection(name, folder, self._pool, self._maintenance_pool)
+        cache = self._folder.parent if self._folder else None
+        self._collections[name] = ServedCollection(
+            name, source, self._pool, self._maintenance_pool, cache
+        )
         return self._collections[name]
 
     def all(self) -> list[ServedCollection]:
