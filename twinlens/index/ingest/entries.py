@@ -18,9 +18,9 @@ class CorpusEntry:
     """One item to index; `read` returns the bytes of its image.
 
     `file` is the path of a file that holds this image alone, `mark` what the listing of a remote
-    one tells of its content, `version` that of the item where it is known without reading. If the image
-    cannot be read, ids that start with `covers` may still exist: a shard's name, or "" for any id.
-    None: only this one.
+    one tells of its content, `version` that of the item where it is known without reading. If the
+    image cannot be read, ids that start with `covers` may still exist: a shard's name, or "" for
+    any id. None: only this one.
     """
 
     id: str
