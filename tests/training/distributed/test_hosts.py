@@ -16,7 +16,7 @@ from tests.training.family import write_images
 from tests.training.loop.test_resume import assert_same_bytes
 
 ROOT = Path(__file__).parents[3]
-STEPS = 60
+STEPS = 40
 SETTINGS = {
     "steps": STEPS,
     "batch": 8,
@@ -35,10 +35,13 @@ def free_port() -> int:
         return port
 
 
-def start_host(data: Path, out: Path, port: int, hosts: int, ranks: int) -> subprocess.Popen[bytes]:
-    """Start the processes of one host, in a process group of their own."""
+def start_host(
+    data: Path, out: Path, port: int, hosts: int, ranks: int, *, meets: bool
+) -> subprocess.Popen[bytes]:
+    """Start the processes of one host, in a process group of their own; one host `meets` all."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(hosts)]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "run"]
+    meeting += ["--rdzv-conf", f"is_host={str(meets).lower()}"]
     ranked = ["--nproc-per-node", str(ranks), "--max-restarts", "3"]
     train = ["-m", "twinlens.cli.main", "train", "simclr", str(data), "--out", str(out)]
     chosen = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
@@ -63,15 +66,15 @@ def wait_for_checkpoint(out: Path, step: int, seconds: float = 400) -> None:
 @pytest.mark.slow
 def test_a_host_that_was_killed_and_came_back_ends_as_one_host_does(tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", 24)
-    one = start_host(data, tmp_path / "one", free_port(), 1, 2)
+    one = start_host(data, tmp_path / "one", free_port(), 1, 2, meets=True)
     assert one.wait(timeout=600) == 0
     out, port = tmp_path / "two", free_port()
-    hosts = [start_host(data, out, port, 2, 1) for _ in range(2)]
+    hosts = [start_host(data, out, port, 2, 1, meets=n == 0) for n in range(2)]
     try:
         wait_for_checkpoint(out, 20)
         os.killpg(hosts[1].pid, signal.SIGKILL)
         hosts[1].wait()
-        hosts[1] = start_host(data, out, port, 2, 1)
+        hosts[1] = start_host(data, out, port, 2, 1, meets=False)
         assert [host.wait(timeout=600) for host in hosts] == [0, 0]
     finally:
         for host in hosts:
