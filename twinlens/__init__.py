@@ -18,7 +18,8 @@ from twinlens.version import __version__
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder, open_bundle
     from twinlens.client import AsyncClient, Client
-    from twinlens.index.collection import Collection, open_collection
+    from twinlens.index.collection import Collection
+    from twinlens.index.stores.opening import open_collection
 
 _SILENCE = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime connects to its maker some 20 s after its import
@@ -44,7 +45,7 @@ _HOME = {
     "Collection": "twinlens.index.collection",
     "Encoder": "twinlens.bundle.encoder",
     "open_bundle": "twinlens.bundle.encoder",
-    "open_collection": "twinlens.index.collection",
+    "open_collection": "twinlens.index.stores.opening",
 }
 
 

@@ -69,6 +69,12 @@ class CollectionError(InputError):
     code = "collection_invalid"
 
 
+class StoreError(InputError):
+    """A vector store that does not answer, or refuses what it is asked."""
+
+    code = "store_unreachable"
+
+
 class LockedError(ConflictError):
     """Another process is writing to the collection; only one writer at a time is allowed."""
 

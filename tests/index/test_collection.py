@@ -18,7 +18,6 @@ import pytest
 from twinlens.bundle.arrays import Rows
 from twinlens.errors import (
     CollectionError,
-    ConflictError,
     InputError,
     LockedError,
     NotFoundError,
@@ -30,38 +29,6 @@ from twinlens.index.storage.lock import WriterLock
 from twinlens.index.writer import Writer, create_collection
 
 Make = Callable[[int], Rows]
-
-
-def test_an_upserted_item_is_found_at_once(writer: Writer, rows: Make) -> None:
-    table = rows(5)
-    assert writer.upsert(list("abcde"), table, [{"n": n} for n in range(5)]) == 5
-    hits = writer.collection.search(table[2], k=3)[0]
-    assert hits[0].id == "c"
-    assert hits[0].metadata == {"n": 2}
-    assert hits[0].score == pytest.approx(1, abs=1e-3)
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-
-
-@pytest.mark.parametrize("count", [10, 60, 500])
-def test_a_second_reader_sees_what_a_writer_commits(
-    folder: Path, writer: Writer, rows: Make, count: int
-) -> None:
-    with Collection(folder) as reader:
-        table = rows(count)
-        writer.upsert([f"i{n}" for n in range(count)], table)
-        reader.refresh()
-        assert len(reader) == reader.count() == count
-        assert reader.search(table[-1], k=1)[0][0].id == f"i{count - 1}"
-        writer.delete([f"i{count - 1}"])
-        assert reader.search(table[-1], k=1)[0][0].id != f"i{count - 1}"
-
-
-def test_upsert_replaces_and_the_last_of_equal_ids_is_used(writer: Writer, rows: Make) -> None:
-    table = rows(4)
-    writer.upsert(["a", "b"], table[:2])
-    assert writer.upsert(["a", "c", "a"], table[[2, 3, 3]]) == 2
-    assert writer.collection.count() == 3
-    np.testing.assert_allclose(writer.collection.embedding("a"), table[3], atol=1e-3)
 
 
 def test_items_survive_seal_compaction_and_reopening(folder: Path, rows: Make) -> None:
@@ -86,41 +53,6 @@ def test_items_survive_seal_compaction_and_reopening(folder: Path, rows: Make) -
             assert reader.search(sign * table[n], k=1)[0][0].id == ids[n]
         with pytest.raises(NotFoundError, match="i000"):
             reader.get("i000")
-
-
-def test_a_filter_returns_exactly_the_matches(writer: Writer, rows: Make) -> None:
-    table = rows(120)
-    writer.upsert([str(n) for n in range(100)], table[:100], [{"n": n} for n in range(100)])
-    writer.upsert(
-        [str(n) for n in range(100, 120)], table[100:], [{"n": n} for n in range(100, 120)]
-    )
-    hits = writer.collection.search(table[0], k=10, filter="n >= 98 and n < 103")[0]
-    assert {hit.id for hit in hits} == {"98", "99", "100", "101", "102"}
-    assert writer.collection.search(table[0], k=3, filter="n >= 90")[0][0].metadata["n"] >= 90
-    assert writer.collection.search(table[0], k=3, filter="n > 1000") == [[]]
-
-
-def test_a_threshold_drops_lower_scores(writer: Writer, rows: Make) -> None:
-    table = rows(40)
-    writer.upsert([str(n) for n in range(40)], table)
-    scores = (table @ table[0])[1:]
-    hits = writer.collection.search(table[0], k=40, threshold=0.2)[0]
-    assert len(hits) == 1 + int((scores >= 0.2).sum())
-    assert all(hit.score >= 0.2 for hit in hits)
-
-
-def test_a_batch_of_queries_answers_as_each_alone(writer: Writer, rows: Make) -> None:
-    table = rows(130)
-    writer.upsert([str(n) for n in range(130)], table)
-    together = writer.collection.search(table[:7], k=5)
-    for query, hits in zip(table[:7], together, strict=True):
-        assert [hit.id for hit in writer.collection.search(query, k=5)[0]] == [h.id for h in hits]
-
-
-def test_an_empty_collection_returns_no_hits(writer: Writer, rows: Make) -> None:
-    assert writer.collection.search(rows(2), k=5) == [[], []]
-    assert writer.collection.count() == 0
-    writer.compact()
 
 
 @pytest.mark.parametrize(
@@ -187,28 +119,6 @@ def test_a_folder_that_cannot_be_written_to_is_told_with_the_remedy(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ReadOnlyError, match=r"cannot be written to: .*; copy the collection"):
         Writer(folder)
-
-
-def test_a_misspelt_field_of_a_filter_is_told_with_the_fields_there_are(
-    writer: Writer, rows: Make
-) -> None:
-    writer.collection.require_fields("lable = 1")  # nothing is there: any field may come
-    writer.upsert([str(n) for n in range(60)], rows(60), [{"label": 1, "a": {"b": 1}}] * 60)
-    writer.upsert(["late"], rows(1), [{"year": 2020}])
-    for text in ("label = 1", "a.b = 2 or year > 2000", "not has draft"):
-        writer.collection.require_fields(text)
-    with pytest.raises(
-        InputError, match=r"field 'lable' or 'yaer'; the fields are: a\.b, label, y"
-    ):
-        writer.collection.require_fields("lable = 1 and not (yaer < 3 or year = 1)")
-
-
-def test_another_bundle_is_refused_by_revision(folder: Path) -> None:
-    with Collection(folder) as reader:
-        reader.require_bundle("r1")
-        with pytest.raises(ConflictError, match="'fake' revision r1") as caught:
-            reader.require_bundle("r2")
-    assert caught.value.code == "bundle_mismatch"
 
 
 def test_a_folder_that_is_not_a_collection_is_named(tmp_path: Path, folder: Path) -> None:

@@ -14,6 +14,7 @@ from tests.index.synthetic import World
 from twinlens.bundle.arrays import Rows
 from twinlens.index.ann import tuner
 from twinlens.index.ann.answers import ANSWERS_NAME, STALE_SHARE, load_answers
+from twinlens.index.ann.recall import MEASURED, NOT_MEASURED, STALE
 from twinlens.index.collection import Collection
 from twinlens.index.maintenance import (
     IndexPlan,
@@ -24,15 +25,7 @@ from twinlens.index.maintenance import (
     store_sample,
 )
 from twinlens.index.snapshot import SegmentView
-from twinlens.index.stats import (
-    MEASURED,
-    NOT_MEASURED,
-    STALE,
-    describe_segment,
-    measured_recall,
-    read_stats,
-    report_recall,
-)
+from twinlens.index.stats import describe_segment, measured_recall, read_stats, report_recall
 from twinlens.index.writer import Writer, create_collection
 
 WORLD = World()

@@ -19,10 +19,11 @@ from tests.index.synthetic import Copies, Manifold, OneImage, World
 from twinlens.bundle.arrays import Rows
 from twinlens.index.ann import tuner
 from twinlens.index.ann.kinds import find_kind
+from twinlens.index.ann.recall import MEASURED, STALE
 from twinlens.index.collection import Collection
 from twinlens.index.maintenance import IndexPlan, optimise, repeat_plan, store_sample
 from twinlens.index.snapshot import Snapshot
-from twinlens.index.stats import MEASURED, STALE, report_recall
+from twinlens.index.stats import report_recall
 from twinlens.index.vectors.exact import top_k
 from twinlens.index.writer import Writer, create_collection
 

@@ -22,6 +22,7 @@ from twinlens.version import __version__
 # command -> (module, attribute, panel of the help). A function is a command; a typer app a group.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("twinlens.cli.serving.serve", "serve", "Use an encoder"),
+    "deploy": ("twinlens.cli.serving.deploy", "app", "Use an encoder"),
     "demo": ("twinlens.cli.serving.demo", "demo", "Use an encoder"),
     "mcp": ("twinlens.cli.serving.mcp", "mcp", "Use an encoder"),
     "config": ("twinlens.cli.config", "config", "Use an encoder"),

@@ -64,6 +64,7 @@ class Collection:
         bundle: str | Path | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self.place = str(folder)  # as messages name it
         self._resident_bytes = resident_bytes
         record = read_record(self.folder)  # before the catalog, which only advances
         self._catalog = Catalog(self.folder)
@@ -231,6 +232,10 @@ class Collection:
         """Check and load all data that searches use, so that the first search is not slow."""
         self._snapshot.warm()
 
+    def measure_bytes(self) -> int:
+        """Return the bytes of all its files."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
     def close(self) -> None:
         """Release files and the connection."""
         if self._loader is not None:
@@ -278,11 +283,6 @@ class Collection:
                 if newest == changes.head.generation or attempt == OPEN_ATTEMPTS - 1:
                     raise
         raise RuntimeError("unreachable: the last attempt returns or raises")
-
-
-def open_collection(folder: str | Path, *, bundle: str | Path | None = None) -> Collection:
-    """Open a collection for search; `bundle` says where its bundle is, if it has moved."""
-    return Collection(folder, bundle=bundle)
 
 
 def _hits(

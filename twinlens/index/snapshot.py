@@ -19,6 +19,7 @@ from twinlens.errors import CollectionError, InputError
 from twinlens.index.ann.ann_index import AnnIndex, reopen_index
 from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
+from twinlens.index.ann.recall import RecallReport
 from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head
@@ -235,6 +236,15 @@ class Snapshot:
     def damaged(self) -> bool:
         """Whether an index is damaged, so that its segment is searched exactly."""
         return any(part.ann_index is not None and part.ann_index.damage for part in self.parts)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether there is no index that could answer."""
+        return not any(part.ann_index and part.ann_index.can_answer for part in self.parts)
+
+    def told_recall(self, modality: str) -> RecallReport | None:
+        """Return the recall that a store tells; that of segments is told by them."""
+        return None
 
     @property
     def live_count(self) -> int:

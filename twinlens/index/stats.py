@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from twinlens.index.ann.recall import MEASURED, NOT_MEASURED, STALE, RecallReport
 from twinlens.index.collection import Collection
 from twinlens.index.snapshot import SegmentView, Snapshot
 
 MODALITIES = ("image", "text")
 DOMAIN_EXTENSION = "domain"  # what the last build found; see `ingest.domain_check`
-MEASURED, STALE, NOT_MEASURED = "measured", "stale, measuring", "not measured"
 
 
 def read_stats(collection: Collection) -> dict[str, Any]:
     """Return count, sizes, segments and the measured recall by modality."""
     snapshot = collection.snapshot()
     head = collection.head
-    folder: Path = collection.folder
     recall = report_recall(snapshot)
     return {
-        "path": str(folder),
+        "path": collection.place,
         "count": snapshot.live_count,
         "dim": head.dim,
         "bundle": {
@@ -34,28 +32,15 @@ def read_stats(collection: Collection) -> dict[str, Any]:
         },
         "created": head.created,
         "epoch": head.epoch,
-        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "bytes": collection.measure_bytes(),
         "recall": {modality: one.value for modality, one in recall.items()},
         "recall_interval": {modality: [one.low, one.high] for modality, one in recall.items()},
         "recall_state": {modality: one.state for modality, one in recall.items()},
-        "exact": not any(part.ann_index and part.ann_index.can_answer for part in snapshot.parts),
+        "exact": snapshot.is_exact,
         "delta": int(snapshot.delta.live.sum()),
         "segments": [_describe(part) for part in snapshot.parts],
         "domain": collection.catalog.extensions().get(DOMAIN_EXTENSION),
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class RecallReport:
-    """The recall@10 of a collection for one modality of query.
-
-    `value` and its 99 % interval are None unless `state` is `MEASURED`.
-    """
-
-    state: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 def report_recall(snapshot: Snapshot) -> dict[str, RecallReport]:
@@ -74,6 +59,8 @@ def measured_recall(snapshot: Snapshot) -> dict[str, float | None]:
 
 
 def _recall_of(snapshot: Snapshot, modality: str) -> RecallReport:
+    if (told := snapshot.told_recall(modality)) is not None:
+        return told
     missed, total = np.zeros(3), max(1, snapshot.live_count)
     for part in snapshot.parts:
         if part.is_exact or part.ann_index is None:

@@ -28,7 +28,7 @@ from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network, 
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.merging import count_live, write_merged
 from twinlens.index.storage.new_catalog import create_catalog
-from twinlens.index.storage.records import Head, SegmentRow, dump_metadata, now
+from twinlens.index.storage.records import Head, Item, SegmentRow, dump_metadata, now
 from twinlens.index.storage.segment import Content, Segment, write_segment
 from twinlens.index.vectors.arrays import Floats, unit_rows
 
@@ -134,6 +134,13 @@ class Writer:
             if self.catalog.delta_count() >= self._seal_rows:
                 self.seal()
         return len(batch.ids)
+
+    def rewrite(self, items: Sequence[Item], metadata: Sequence[dict[str, Any]]) -> None:
+        """Give items other metadata, durably on return; their embeddings stay."""
+        rows = np.stack([self.collection.embedding(item.id) for item in items])
+        ids, versions = [item.id for item in items], [item.version for item in items]
+        with self.catalog.writing() as transaction:
+            transaction.insert_delta(transaction.replace_items(ids, versions, metadata), rows)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete items, durably on return; unknown ids are ignored."""

@@ -158,7 +158,7 @@ _SCALARS = st.one_of(
     st.sampled_from(["", "a", "ab", "b", "é"]),
     st.sampled_from([0, 1, -1.5, 2, float("nan")]),
 )
-_ITEMS = st.dictionaries(
+DRAWN_ITEMS = st.dictionaries(
     st.sampled_from(["x", "y"]),
     st.one_of(_SCALARS, st.none(), st.lists(_SCALARS, max_size=3), st.just({"z": 1})),
 )
@@ -171,7 +171,7 @@ _LEAVES = st.one_of(
     st.builds(Contains, _FIELDS, st.sampled_from(["", "a", "b"])),
     st.builds(Has, _FIELDS),
 )
-_TREES: st.SearchStrategy[Filter] = st.recursive(
+TREES: st.SearchStrategy[Filter] = st.recursive(
     _LEAVES,
     lambda part: st.one_of(
         st.builds(Not, part),
@@ -183,7 +183,7 @@ _TREES: st.SearchStrategy[Filter] = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
-@given(items=st.lists(_ITEMS, max_size=8), tree=_TREES)
+@given(items=st.lists(DRAWN_ITEMS, max_size=8), tree=TREES)
 def test_columns_agree_with_single_items(items: list[dict[str, Any]], tree: Filter) -> None:
     expected = [matches(tree, item) for item in items]
     assert build_columns(items).select(tree).tolist() == expected

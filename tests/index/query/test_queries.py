@@ -11,8 +11,9 @@ from PIL import Image
 
 import twinlens
 from twinlens.errors import ConflictError, InputError, TwinlensError
-from twinlens.index.collection import Collection, open_collection
+from twinlens.index.collection import Collection
 from twinlens.index.query.queries import QueryBundle, embed_queries
+from twinlens.index.stores.opening import open_collection
 from twinlens.index.writer import Writer, create_collection
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from twinlens.errors import CollectionError
+from twinlens.index.ann.recall import MEASURED, STALE
 from twinlens.index.collection import Collection
 from twinlens.index.maintenance import IndexPlan, optimise, repeat_plan
-from twinlens.index.stats import MEASURED, STALE, report_recall
+from twinlens.index.stats import report_recall
 from twinlens.index.storage.commit_record import RECORD_NAME
 from twinlens.index.storage.records import checksum
 from twinlens.index.storage.transaction import RECORD_PROMISE

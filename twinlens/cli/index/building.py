@@ -11,7 +11,7 @@ from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder
-    from twinlens.index.ingest.builder import BuildOptions
+    from twinlens.index.ingest.builder import BuildOptions, EmbeddingEngine
     from twinlens.index.ingest.corpus import Corpus
     from twinlens.index.maintenance import IndexPlan
     from twinlens.index.writer import Writer
@@ -26,6 +26,7 @@ def fill_collection(
     plan: IndexPlan,
     queries: Path | None,
     json: bool,
+    embed: EmbeddingEngine | None = None,
 ) -> None:
     """Index a corpus into an existing collection, and print what was done."""
     from twinlens.index.ingest.builder import build
@@ -36,7 +37,7 @@ def fill_collection(
 
     with Writer(folder) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
-        progress = build(writer, source, encoder, options, display.show)
+        progress = build(writer, source, encoder, options, display.show, embed)
         add_index(writer, encoder, queries, plan, display)
         warning = check_domain(writer, encoder.manifest)
         summary = read_stats(writer.collection) | {

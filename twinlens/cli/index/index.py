@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twinlens.cli.index import explore, items
 from twinlens.cli.index.building import add_index, bundle_for, ensure_collection, fill_collection
 from twinlens.cli.index.dedup import dedup
+from twinlens.cli.index.migrate import migrate
 from twinlens.cli.index.options import (
     Checksum,
     Folder,
@@ -18,6 +20,7 @@ from twinlens.cli.index.options import (
     KindOption,
     MaxDelete,
     OptionalBundle,
+    Source,
     Target,
 )
 from twinlens.cli.index.progress import BuildDisplay
@@ -26,7 +29,6 @@ from twinlens.cli.index.snapshot import snapshot
 from twinlens.cli.index.watch import watch
 from twinlens.cli.options import (
     DeviceOption,
-    Engines,
     Exif,
     Json,
     Place,
@@ -35,7 +37,11 @@ from twinlens.cli.options import (
     open_encoder,
 )
 from twinlens.cli.terminal import print_json, print_note
-from twinlens.errors import CollectionError
+from twinlens.errors import CollectionError, InputError
+
+if TYPE_CHECKING:
+    from twinlens.bundle.encoder import Encoder
+    from twinlens.index.ingest.builder import EmbeddingEngine
 
 app = typer.Typer(
     help="""Build and maintain collections of embeddings.
@@ -50,6 +56,7 @@ app.command("list")(items.list_matching)
 app.command()(items.captions)
 app.command()(snapshot)
 app.command()(reembed)
+app.command()(migrate)
 app.command()(watch)
 app.command()(dedup)
 app.command()(explore.cluster)
@@ -84,7 +91,16 @@ def build(
     batch: Annotated[int, typer.Option(help="Images per batch of the encoder.", min=1)] = 32,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
-    engine: Engines = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="onnxruntime, openvino, auto: what was faster here; or `ray`, on a cluster of Ray."
+        ),
+    ] = "auto",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster, e.g. `auto`; default: one on this machine."),
+    ] = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -98,7 +114,11 @@ def build(
     from twinlens.index.maintenance import IndexPlan
 
     source = open_corpus(corpus, id_column=id_column, path_column=path_column)
-    encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, engine)
+    if address is not None and engine != "ray":
+        raise InputError("--address is that of a Ray cluster; add --engine ray", field="address")
+    local = "auto" if engine == "ray" else engine
+    encoder = open_encoder(bundle_for(out, bundle), precision, device, threads, local)
+    embed = _plan_ray(encoder, precision, device, address) if engine == "ray" else None
     ensure_collection(out, encoder)
     options = BuildOptions(
         batch,
@@ -110,19 +130,31 @@ def build(
         frames=parse_sampling(frames),
     )
     plan = IndexPlan(kind, target)
-    fill_collection(out, corpus, source, encoder, options, plan, queries, json)
+    fill_collection(out, corpus, source, encoder, options, plan, queries, json, embed)
+
+
+def _plan_ray(
+    encoder: Encoder, precision: str, device: str, address: str | None
+) -> EmbeddingEngine:
+    """Return the engine on Ray, whose workers open the bundle by its path."""
+    from twinlens.index.ingest.ray_blocks import open_in_worker
+    from twinlens.index.ingest.ray_engine import RayEngine, import_ray
+
+    import_ray()  # before anything is made
+    folder = str(encoder.folder.resolve())
+    return RayEngine(partial(open_in_worker, folder, precision, device), address)
 
 
 @app.command()
-def stats(folder: Folder, json: Json = False) -> None:
+def stats(folder: Source, json: Json = False) -> None:
     """Show a collection's size, segments and measured recall.
 
     [bold]Example:[/] twinlens index stats photos.index
     """
-    from twinlens.index.collection import Collection
     from twinlens.index.stats import describe_segment, read_stats
+    from twinlens.index.stores.opening import open_collection
 
-    with Collection(folder) as collection:
+    with open_collection(folder) as collection:
         summary = read_stats(collection)
     if json:
         print_json(summary)
@@ -206,7 +238,9 @@ def compact(
 @app.command("export")
 def export_collection(
     folder: Folder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Folder to write, or s3://...", metavar="DIR")
+    ],
     part: Annotated[int, typer.Option(help="Rows per part.", min=1)] = 100_000,
 ) -> None:
     """Write embeddings as .npy and metadata as Parquet (JSONL without pyarrow), part by part.
@@ -214,16 +248,16 @@ def export_collection(
     [bold]Example:[/] twinlens index export photos.index -o export/
     """
     from twinlens.index.collection import Collection
-    from twinlens.index.ingest.import_export import export_parts
+    from twinlens.index.ingest.import_export import export_to
 
     with Collection(folder) as collection:
-        count = export_parts(collection, out, part)
+        count = export_to(collection, out, part)
     print_note(f"wrote {count} items to {out}")
 
 
 @app.command("import")
 def import_collection(
-    source: Annotated[Path, typer.Argument(help="Folder with .npy and metadata parts.")],
+    source: Annotated[str, typer.Argument(help="Folder with .npy and metadata parts, or s3://...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The collection.", metavar="DIR")],
     bundle: Annotated[
         str, typer.Option("--bundle", "-b", help="The bundle that made the embeddings.")
@@ -236,7 +270,7 @@ def import_collection(
 
     [bold]Example:[/] twinlens index import laion/ -o laion.index -b clip.bundle
     """
-    from twinlens.index.ingest.import_export import import_parts
+    from twinlens.index.ingest.import_export import import_from
     from twinlens.index.maintenance import IndexPlan
     from twinlens.index.writer import Writer
 
@@ -244,6 +278,6 @@ def import_collection(
     ensure_collection(out, encoder)
     with Writer(out) as writer, BuildDisplay() as display:
         writer.collection.require_bundle(encoder.revision, encoder.name)
-        count = import_parts(writer, source, id_column)
+        count = import_from(writer, source, id_column)
         add_index(writer, encoder, None, IndexPlan(kind, target), display)
     print_note(f"{out}: {count} items imported")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +16,7 @@ from twinlens.cli.index.options import (
     KindOption,
     MaxDelete,
     OptionalBundle,
+    Source,
     Target,
     Where,
     Yes,
@@ -68,7 +68,7 @@ def add(
 
 
 def remove(
-    folder: Folder,
+    folder: Source,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of the items.")] = None,
     where: Where = None,
     max_delete: MaxDelete = None,
@@ -80,20 +80,19 @@ def remove(
 
     [bold]Example:[/] twinlens index remove photos.index --where 'year < 2000' --yes
     """
-    from twinlens.index.collection import Collection
-    from twinlens.index.writer import Writer
+    from twinlens.index.stores.opening import open_collection, open_writer
 
     if bool(ids) == (where is not None):
         raise InputError("give either ids or --where FILTER", field="where")
     if dry_run:
-        with Collection(folder) as collection:
+        with open_collection(folder) as collection:
             known = collection.catalog.by_id(ids or [])
             collection.require_fields(where) if where else None
             count = collection.count(where) if where else len(known)
             total = len(collection)
         _report(json, count, total, "would be deleted")
         return
-    with Writer(folder) as writer:
+    with open_writer(folder) as writer:
         count = (
             _remove_matching(writer, where, max_delete, yes) if where else writer.delete(ids or [])
         )
@@ -104,7 +103,7 @@ def remove(
 
 
 def list_matching(
-    folder: Folder,
+    folder: Source,
     where: Where = None,
     limit: Annotated[int | None, typer.Option(help="Most items to print.", min=1)] = None,
     offset: Annotated[int, typer.Option(help="Items to skip first.", min=0)] = 0,
@@ -115,10 +114,10 @@ def list_matching(
     """
     import orjson
 
-    from twinlens.index.collection import Collection
+    from twinlens.index.stores.opening import open_collection
     from twinlens.index.upkeep.listing import list_items
 
-    with Collection(folder) as collection:
+    with open_collection(folder) as collection:
         if where:
             collection.require_fields(where)
         for item in list_items(collection, filter=where, limit=limit, offset=offset):
@@ -162,7 +161,7 @@ def _remove_matching(writer: Writer, where: str, max_delete: str | None, yes: bo
     count = collection.count(where)
     check_removal(count, len(collection), max_delete)
     if count:
-        confirm(f"Delete {count} of {len(collection)} items of {Path(collection.folder)}?", yes)
+        confirm(f"Delete {count} of {len(collection)} items of {collection.place}?", yes)
     return remove_matching(writer, where, max_delete)
 
 

@@ -10,6 +10,9 @@ import typer
 from twinlens.index.ann.kinds import list_kinds
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]
+Source = Annotated[
+    str, typer.Argument(help="Folder of the collection, or a store's address.", metavar="DIR")
+]
 OptionalBundle = Annotated[
     str | None,
     typer.Option("--bundle", "-b", help="Bundle; default: the collection's own, else `builtin`."),

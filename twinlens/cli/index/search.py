@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twinlens.cli.index.options import Source
 from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    folder: Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")],
+    folder: Source,
     query: Annotated[list[str] | None, typer.Argument(help="Texts to search for.")] = None,
     image: Annotated[
         list[Path] | None, typer.Option("--image", "-i", help="An image to search for.")
@@ -79,10 +80,10 @@ def search(
 
     [bold]Example:[/] twinlens search photos.index "a red bicycle" --filter 'year >= 2020'
     """
-    from twinlens.index.collection import Collection
     from twinlens.index.query.query import embed_query
     from twinlens.index.searching.request import SearchOptions
     from twinlens.index.searching.searching import search_collection
+    from twinlens.index.stores.opening import open_collection
 
     parts = _parts(query or [], image or [], without or [])
     if hybrid and not query:
@@ -101,7 +102,8 @@ def search(
         explain,
     )
     told: dict[str, Any] | None = None
-    with Collection(folder) as collection:
+    with open_collection(folder) as collection:
+        place = collection.folder
         head = collection.head
         encoder = open_encoder(
             bundle or head.bundle_source or "builtin", precision, device, threads, engine
@@ -132,7 +134,7 @@ def search(
     if unknown:
         print_note(unknown)
     if show or sheet:
-        _open_sheet(folder, " ".join(query or ["image"]), hits, sheet, show)
+        _open_sheet(place, " ".join(query or ["image"]), hits, sheet, show)
 
 
 def _judge(collection: Collection, encoder: Encoder, hits: list[Hit]) -> CosineVerdict | None:

@@ -38,7 +38,7 @@ def open_collections(
     store = CollectionStore(data / COLLECTIONS_FOLDER if data else None)
     try:
         for name, path in read_named(named):
-            store.add(name, Path(path))
+            store.add(name, path if "://" in path else Path(path))
         if images is not None:
             store.add("images", index_images(images, data, bundle))
     except BaseException:
@@ -48,12 +48,15 @@ def open_collections(
 
 
 def read_named(given: list[str]) -> list[tuple[str, str]]:
-    """Return names and folders of collections given as NAME=DIR."""
+    """Return names and folders, or addresses, of collections given as NAME=DIR."""
     found = []
     for text in given:
         name, sign, path = text.partition("=")
         if not sign or not name or not path:
-            raise InputError(f"--collection {text!r} is not NAME=DIR", field="collection")
+            raise InputError(
+                f"--collection {text!r} is not NAME=DIR or NAME=postgresql://...",
+                field="collection",
+            )
         found.append((name, path))
     return found
 

@@ -115,7 +115,7 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
     collection: Annotated[
         list[str] | None,
-        typer.Option(help="A collection to serve; repeatable.", metavar="NAME=DIR"),
+        typer.Option(help="A collection: a folder or a store; repeatable.", metavar="NAME=DIR"),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="A corpus to index first and serve as `images`.")

@@ -18,6 +18,7 @@ from twinlens.index.ann.candidates import TUNED_K, Candidates, IndexParams
 from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers
 from twinlens.index.vectors.exact import top_k
 
+MEASURED, STALE, NOT_MEASURED = "measured", "stale, measuring", "not measured"
 CONFIDENCE_Z = 1.645  # one-sided 95 %: for choosing parameters
 STATED_CONFIDENCE = 0.99  # of the reported interval
 STATED_Z = 2.576
@@ -52,6 +53,19 @@ class Recall:
     low: float
     high: float
     queries: int
+
+
+@dataclass(frozen=True)
+class RecallReport:
+    """The recall@10 of a collection for one modality of query.
+
+    `value` and its 99 % interval are None unless `state` is `MEASURED`.
+    """
+
+    state: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def true_sample(

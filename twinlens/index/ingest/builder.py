@@ -13,18 +13,16 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from twinlens.bundle.image.exif import read_photo
 from twinlens.bundle.image.video import FrameSampling
-from twinlens.errors import InputError, MissingDependencyError, TwinlensError
+from twinlens.errors import InputError
 from twinlens.index.ingest.corpus import Corpus
 from twinlens.index.ingest.deletions import check_deletions, most_deleted
 from twinlens.index.ingest.entries import CorpusEntry
@@ -35,35 +33,22 @@ from twinlens.index.ingest.intake import (
     IntakeBatch,
     write_failures,
 )
-from twinlens.index.ingest.versions import (
-    add_stamp,
-    content_version,
-    has_bytes,
-    has_content,
-    has_same_content,
-    has_stamp,
-    stamp_file,
+from twinlens.index.ingest.reading import (
+    Describe,
+    ImageEncoder,
+    Reading,
+    decode_group,
+    say_nothing,
 )
 from twinlens.index.ingest.videos import VideoFrames
 from twinlens.index.storage.catalog import Catalog
-from twinlens.index.storage.records import dump_metadata
 from twinlens.index.vectors.arrays import Floats
-from twinlens.index.writer import Writer, check_id
+from twinlens.index.writer import Writer
 
 CORPUS_NOTE = "corpus"
-Describe = Callable[[bytes], Mapping[str, str | float]]
 SEVERAL = b"several corpora"
+Embedding = tuple[IntakeBatch, Future[Floats]]  # a batch, and its rows once they are there
 DECODED_TOGETHER = 8  # single tasks would cost a fifth of decoding a small image
-
-
-class ImageEncoder(Protocol):
-    """The two image stages of an encoder that the indexer uses."""
-
-    def preprocess(self, image: bytes, /) -> npt.NDArray[np.uint8]:
-        """Return pixels (height, width, 3)."""
-
-    def encode_pixels(self, pixels: npt.NDArray[np.uint8], /) -> Floats:
-        """Return embeddings (n, d)."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +72,9 @@ class BuildOptions:
     frames: FrameSampling | None = field(default_factory=FrameSampling)
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How entries become items: by which encoder, and what of a file becomes metadata."""
-
-    encoder: ImageEncoder
-    catalog: Catalog
-    describe: Describe
-    options: str  # part of a file's stamp
-    checksum: bool
+EmbeddingEngine = Callable[
+    [Iterator[CorpusEntry], Reading, BuildOptions, Intake], Iterator[Embedding]
+]
 
 
 def build(
@@ -104,33 +83,31 @@ def build(
     encoder: ImageEncoder,
     options: BuildOptions | None = None,
     observe: Callable[[IndexingProgress], None] = lambda progress: None,
+    embed: EmbeddingEngine | None = None,
 ) -> IndexingProgress:
-    """Update the collection to match the corpus; return the counts."""
+    """Update the collection to match the corpus; return the counts.
+
+    `embed` runs the stages of reading, decoding and encoding; default: threads of this process.
+    """
+    embed = embed or embed_here
     options = options or BuildOptions()
     _claim(writer, corpus, options)
     first_new, known = writer.catalog.head().next_rid, writer.catalog.count()
     most_deleted(options.max_delete, known)  # refuse what it cannot mean
     if corpus.count is not None and not options.keep:  # so many at least: say so before the work
         check_deletions(corpus.name, known - corpus.count, known, options.max_delete)
-    reading = _plan_reading(writer.catalog, corpus, encoder, options)
+    reading = _plan_reading(corpus, encoder, options)
     videos = VideoFrames(writer.catalog, options.frames, reading.options, options.checksum)
     intake = Intake(writer, IndexingProgress(corpus.count))
-    with (
-        ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
-        ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
-    ):
-        before: tuple[IntakeBatch, Future[Floats]] | None = None
-        entries = videos.expand(corpus.entries())
-        ahead = _decode_ahead(decoding, entries, reading, options)
-        for batch in _batches(ahead, options.batch):
-            group = intake.sort(batch)
-            rows = encoding.submit(_encode, encoder, group.fresh)
-            if before is not None:  # stored while the next batch is being embedded
-                intake.store(*before)
-                observe(intake.progress)
-            before = group, rows
-        if before is not None:
+    entries = videos.expand(corpus.entries())
+    before: Embedding | None = None
+    for embedding in embed(entries, reading, options, intake):
+        if before is not None:  # stored while the next batch is being embedded
             intake.store(*before)
+            observe(intake.progress)
+        before = embedding
+    if before is not None:
+        intake.store(*before)
     intake.pending.commit()
     progress = intake.progress
     progress.most_common_failure = intake.most_common_failure
@@ -146,13 +123,26 @@ def build(
     return progress
 
 
-def _plan_reading(
-    catalog: Catalog, corpus: Corpus, encoder: ImageEncoder, options: BuildOptions
-) -> _Reading:
+def embed_here(
+    entries: Iterator[CorpusEntry], reading: Reading, options: BuildOptions, intake: Intake
+) -> Iterator[Embedding]:
+    """Yield batches being embedded, in the corpus's order, by threads of this process."""
+    with (
+        ThreadPoolExecutor(options.workers, thread_name_prefix="decode") as decoding,
+        ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
+    ):
+        catalog = intake.pending.writer.catalog
+        ahead = _decode_ahead(decoding, entries, reading, catalog, options)
+        for batch in _batches(ahead, options.batch):
+            group = intake.sort(batch)
+            yield group, encoding.submit(_encode, reading.encoder, group.fresh)
+
+
+def _plan_reading(corpus: Corpus, encoder: ImageEncoder, options: BuildOptions) -> Reading:
     with_exif = corpus.kind != "table" if options.exif is None else options.exif
-    describe: Describe = partial(read_photo, place=options.place) if with_exif else _say_nothing
+    describe: Describe = partial(read_photo, place=options.place) if with_exif else say_nothing
     chosen = f"exif={with_exif} place={with_exif and options.place}"
-    return _Reading(encoder, catalog, describe, chosen, options.checksum)
+    return Reading(encoder, describe, chosen, options.checksum)
 
 
 def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
@@ -177,7 +167,8 @@ def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
 def _decode_ahead(
     pool: ThreadPoolExecutor,
     entries: Iterator[CorpusEntry],
-    reading: _Reading,
+    reading: Reading,
+    catalog: Catalog,
     options: BuildOptions,
 ) -> Iterator[Decoded]:
     """Yield decoded entries in order, decoding far enough ahead that the encoder never waits."""
@@ -185,7 +176,7 @@ def _decode_ahead(
     most = 2 * (options.batch // DECODED_TOGETHER + options.workers)
     try:
         while group := list(itertools.islice(entries, DECODED_TOGETHER)):
-            ahead.append(pool.submit(_decode_group, group, reading))
+            ahead.append(pool.submit(decode_group, group, reading, catalog))
             if len(ahead) >= most:
                 yield from ahead.popleft().result()
         while ahead:
@@ -193,69 +184,6 @@ def _decode_ahead(
     finally:
         for future in ahead:
             future.cancel()
-
-
-def _say_nothing(raw: bytes) -> dict[str, str | float]:
-    return {}
-
-
-def _decode_group(entries: list[CorpusEntry], reading: _Reading) -> list[Decoded]:
-    known = reading.catalog.versions([one.id for one in entries if _is_text(one.id)])
-    return [_decode(entry, known.get(entry.id, ""), reading) for entry in entries]
-
-
-def _is_text(name: str) -> bool:
-    """Return whether a name can be looked up: that of a file may be arbitrary bytes."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def _decode(entry: CorpusEntry, known: str, reading: _Reading) -> Decoded:
-    """Read and decode one entry; any error becomes its failure."""
-    if entry.version:
-        return _decode_frame(entry, known, reading.encoder)
-    stamp = stamp_file(entry, reading.options)
-    if has_stamp(known, stamp) and not reading.checksum:
-        return Decoded(entry, known, is_unchanged=True)
-    try:
-        check_id(entry.id)
-        raw = entry.read()
-        own = {key: one for key, one in reading.describe(raw).items() if key not in entry.metadata}
-        entry = replace(entry, metadata={**entry.metadata, **own})  # the corpus's own count first
-        dump_metadata(dict(entry.metadata))
-        content = content_version(raw, entry.metadata)
-    except Exception as error:
-        return Decoded(entry, failure=_reason(error), is_unread=True)
-    version = add_stamp(content, stamp)
-    if has_content(known, content):
-        return Decoded(entry, version, is_unchanged=True, is_restamped=version != known)
-    if has_bytes(known, content):
-        return Decoded(entry, version)  # only the metadata is new
-    return _decode_pixels(entry, version, raw, reading.encoder)
-
-
-def _decode_frame(entry: CorpusEntry, known: str, encoder: ImageEncoder) -> Decoded:
-    """Decode an entry whose version is known before its bytes."""
-    if has_same_content(known, entry.version):
-        restamped = known != entry.version
-        return Decoded(entry, entry.version, is_unchanged=True, is_restamped=restamped)
-    if has_bytes(known, entry.version):
-        return Decoded(entry, entry.version)
-    return _decode_pixels(entry, entry.version, entry.read(), encoder)
-
-
-def _decode_pixels(entry: CorpusEntry, version: str, raw: bytes, encoder: ImageEncoder) -> Decoded:
-    try:
-        return Decoded(entry, version, encoder.preprocess(raw))
-    except MissingDependencyError as error:  # says nothing of the image
-        return Decoded(entry, failure=error.message, is_unread=True)
-    except Exception as error:  # a damaged file may raise any error; the build must continue
-        return Decoded(entry, failure=_reason(error))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TwinlensError):
-        return error.message
-    return f"{type(error).__name__}: {error}"
 
 
 def _encode(encoder: ImageEncoder, fresh: list[Decoded]) -> Floats:

@@ -32,6 +32,7 @@ from twinlens.index.ingest.file_names import (
     is_video,
     suffix_of,
 )
+from twinlens.index.ingest.remote_files import is_remote, list_files, read_url
 from twinlens.index.ingest.tables import BadRow, read_table, split_lines
 from twinlens.index.ingest.tar_shards import read_shards
 from twinlens.index.ingest.videos import read_video_frame, split_frame
@@ -60,6 +61,8 @@ def open_corpus(
 ) -> Corpus:
     """Open the corpus at `source`, whatever its form."""
     text = str(source)
+    if is_remote(text):
+        return _from_url(text)
     path = Path(text).expanduser()
     table = path.suffix.lower() in {".csv", ".tsv", ".parquet", ".jsonl"}
     if (id_column or path_column) and not table:
@@ -87,6 +90,8 @@ def read_path(path: str) -> bytes:
 
     Every failure is an `OSError`: the file has moved, or has changed since it was indexed.
     """
+    if is_remote(path):
+        return read_url(path)
     inside = _IN_TAR.fullmatch(path)
     if inside and not Path(path).exists():
         with Path(inside[1]).open("rb") as handle:
@@ -124,6 +129,25 @@ def _from_folder(folder: Path) -> Corpus:
         )
         raise InputError(f"{folder} holds no image ({kinds}), no video and no .tar{hint}")
     return replace(pick_images(folder, images), unsupported=unsupported)
+
+
+def _from_url(url: str) -> Corpus:
+    """Read the images below an address of object storage."""
+    files = list(list_files(url))
+    images = [one for one in files if is_image(one.name)]
+    if not images:
+        raise InputError(
+            f"{url} holds no image; give a folder of images: tars, zips, tables and videos are read"
+            " from this machine alone"
+        )
+
+    def entries() -> Iterator[CorpusEntry]:
+        for one in images:
+            read = functools.partial(read_url, one.url)
+            yield CorpusEntry(one.name, read, {"path": one.url}, mark=one.mark)
+
+    unsupported = count_unsupported([one.name for one in files])
+    return Corpus(url.rstrip("/"), "images", entries, len(images), unsupported)
 
 
 def walk_files(folder: str, prefix: str = "") -> Iterator[str]:

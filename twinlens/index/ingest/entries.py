@@ -17,9 +17,10 @@ from twinlens.errors import InputError
 class CorpusEntry:
     """One item to index; `read` returns the bytes of its image.
 
-    `file` is the path of a file that holds this image alone, `version` that of the item where it is
-    known without reading. If the image cannot be read, ids that
-    start with `covers` may still exist: a shard's name, or "" for any id. None: only this one.
+    `file` is the path of a file that holds this image alone, `mark` what the listing of a remote
+    one tells of its content, `version` that of the item where it is known without reading. If the
+    image cannot be read, ids that start with `covers` may still exist: a shard's name, or "" for
+    any id. None: only this one.
     """
 
     id: str
@@ -28,6 +29,7 @@ class CorpusEntry:
     covers: str | None = None
     file: str | None = None
     version: str = ""
+    mark: str = ""
 
 
 def unreadable(name: str, reason: str, covers: str | None = None) -> CorpusEntry:

@@ -7,6 +7,7 @@ The layout is that of common embedding tools: `img_emb/img_emb_0.npy` (n, d) and
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import orjson
 
 from twinlens.errors import InputError
 from twinlens.index.collection import Collection
+from twinlens.index.ingest.remote_files import download_folder, is_remote, upload_folder
 from twinlens.index.ingest.tables import read_lines, read_parquet
 from twinlens.index.storage.records import Item
 from twinlens.index.writer import Writer
@@ -25,6 +27,25 @@ ID_COLUMNS = ("id", "image_path", "path", "key", "url")
 IMAGES = "img_emb"
 IMPORT_ROWS = 50_000
 _NUMBER = re.compile(r"(\d+)$")
+
+
+def export_to(collection: Collection, out: str, part: int) -> int:
+    """Write all items into a folder, or below an address of object storage; return how many."""
+    if not is_remote(out):
+        return export_parts(collection, Path(out), part)
+    with tempfile.TemporaryDirectory() as place:
+        count = export_parts(collection, Path(place), part)
+        upload_folder(Path(place), out)
+    return count
+
+
+def import_from(writer: Writer, source: str, id_column: str | None = None) -> int:
+    """Upsert the parts in a folder, or below an address of object storage; return how many rows."""
+    if not is_remote(source):
+        return import_parts(writer, Path(source), id_column)
+    with tempfile.TemporaryDirectory() as place:
+        download_folder(source, Path(place))
+        return import_parts(writer, Path(place), id_column)
 
 
 def export_parts(collection: Collection, folder: Path, part: int = 100_000) -> int:

@@ -64,6 +64,7 @@ class Decoded:
     entry: CorpusEntry
     version: str = ""
     pixels: npt.NDArray[np.uint8] | None = None
+    row: Floats | None = None  # the embedding, where the worker has encoded the pixels too
     is_unchanged: bool = False
     failure: str = ""
     is_restamped: bool = False  # unchanged, and only its version is new
@@ -83,7 +84,7 @@ class IntakeBatch:
     def take(self, one: Decoded) -> None:
         """Add an entry that did not fail."""
         self.unchanged += one.is_unchanged
-        if one.pixels is not None:
+        if one.pixels is not None or one.row is not None:
             self.fresh.append(one)
         elif not one.is_unchanged:
             self.renamed.append(one)
@@ -171,6 +172,7 @@ class Pending:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+        self.commit_rows = COMMIT_ROWS
         self._items: list[Decoded] = []
         self._rows: list[Floats] = []
         self._restamped: dict[str, str] = {}
@@ -178,10 +180,10 @@ class Pending:
 
     def add(self, items: list[Decoded], rows: Floats) -> None:
         """Add embedded items; commit when due."""
-        self._items += [replace(one, pixels=None) for one in items]
+        self._items += [replace(one, pixels=None, row=None) for one in items]
         self._rows.append(rows)
         late = time.monotonic() - self._since > COMMIT_SECONDS
-        if len(self._items) >= COMMIT_ROWS or late:
+        if len(self._items) >= self.commit_rows or late:
             self.commit()
 
     def restamp(self, items: list[Decoded]) -> None:

@@ -35,6 +35,9 @@ def frame_version(digest: str, metadata: Mapping[str, Any]) -> str:
 
 def stamp_file(entry: CorpusEntry, options: str) -> str:
     """Return the stamp of an entry's file, or "" if it has none; `options` say how it is read."""
+    if entry.mark:
+        seen = f"{READING} {options} {entry.mark} ".encode()
+        return hashlib.sha256(seen + _describe(entry.metadata)).hexdigest()[:16]
     if entry.file is None:
         return ""
     try:

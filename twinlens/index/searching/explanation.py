@@ -11,6 +11,7 @@ from twinlens.index.ann.tuner import FILTERED_TARGET
 from twinlens.index.query.filters import Filter
 from twinlens.index.snapshot import SegmentView, Snapshot
 from twinlens.index.stats import measured_recall
+from twinlens.index.stores.store_snapshot import StoreSnapshot
 from twinlens.index.vectors.arrays import Floats
 
 
@@ -18,6 +19,8 @@ def explain_path(
     snapshot: Snapshot, query: Floats, k: int, tree: Filter | None, exact: bool
 ) -> dict[str, Any]:
     """Return what `snapshot.search` does for this query (d,), part by part."""
+    if isinstance(snapshot, StoreSnapshot):
+        return _explain_store(snapshot, k, tree, exact)
     parts = [_explain_part(part, query, k, tree, exact) for part in snapshot.parts]
     delta = snapshot.delta
     if delta.count:
@@ -30,6 +33,18 @@ def explain_path(
     if any(part.get("filtered") for part in parts):  # tuned by filters like it, not measured
         return told | {"recall": {"image": None, "text": None}, "tuned_to": FILTERED_TARGET}
     return told | {"recall": measured_recall(snapshot)}
+
+
+def _explain_store(
+    snapshot: StoreSnapshot, k: int, tree: Filter | None, exact: bool
+) -> dict[str, Any]:
+    """Return what is known of a search that a store runs: a filter may make it compare all."""
+    effort = snapshot.effort(exact)
+    part = {"part": snapshot.store.label, "path": "exact", "rows": snapshot.live_count}
+    if effort is None:
+        return {"k": k, "parts": [part], "recall": {"image": 1.0, "text": 1.0}}
+    recall = measured_recall(snapshot) if tree is None else {"image": None, "text": None}
+    return {"k": k, "parts": [part | {"path": "index", "effort": effort}], "recall": recall}
 
 
 def _explain_part(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from twinlens.index.snapshot import Snapshot
+from twinlens.index.stores.store_snapshot import StoreSnapshot
 from twinlens.index.vectors.arrays import Floats, Halves, Rids, as_float32
 
 BLOCK = 8192
@@ -12,6 +13,8 @@ BLOCK = 8192
 
 def read_live_rows(snapshot: Snapshot) -> tuple[Rids, Halves]:
     """Return the rids of the live rows, ascending, and their embeddings (n, d)."""
+    if isinstance(snapshot, StoreSnapshot):
+        return snapshot.read_rows()
     blocks = [
         (rids[live], rows[live])
         for (rids, live), rows in zip(snapshot.select(None), _blocks(snapshot), strict=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from twinlens.errors import InputError
 from twinlens.index.ingest.item_files import PATH_FIELD
 from twinlens.index.storage.records import Item
@@ -35,13 +33,8 @@ def update_metadata(
         items = writer.catalog.by_id(list(changes))
         known = [id for id in changes if id in items]
         if known:
-            rows = np.stack([writer.collection.embedding(id) for id in known])
             metadata = [_merge(items[id], changes[id], replace) for id in known]
-            with writer.catalog.writing() as transaction:
-                rids = transaction.replace_items(
-                    known, [items[id].version for id in known], metadata
-                )
-                transaction.insert_delta(rids, rows)
+            writer.rewrite([items[id] for id in known], metadata)
     if writer.catalog.delta_count() >= SEAL_ROWS:
         writer.seal()
     return [id for id in changes if id not in items]

@@ -2,5 +2,5 @@
 
 What must stay true: functions of arrays; nothing here knows a file, a record or a collection.
 Imported by: ann, collection, gallery, ingest, maintenance, query, searching, snapshot, storage,
-upkeep, verify, writer and `serving`.
+stores, upkeep, verify, writer, `cli` and `serving`.
 """

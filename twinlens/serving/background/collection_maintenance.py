@@ -63,6 +63,7 @@ class CollectionJobs:
     ) -> Job:
         """Start maintenance of one collection; at most one job per collection."""
         check_plan(plan)
+        served.require_folder()
         if self._is_busy(served.name):
             raise ConflictError(
                 f"collection {served.name!r} is being built already; GET /jobs shows its progress",

@@ -27,6 +27,7 @@ from twinlens.errors import (
     NotFoundError,
     OverloadedError,
     ReadOnlyError,
+    StoreError,
     TwinlensError,
 )
 from twinlens.index.collection import Collection
@@ -35,6 +36,9 @@ from twinlens.index.maintenance import repair
 from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.snapshot import Snapshot
 from twinlens.index.storage.caption_build import is_complete
+from twinlens.index.stores.opening import open_collection, open_writer
+from twinlens.index.stores.store import refuse
+from twinlens.index.stores.store_collection import StoreCollection
 from twinlens.index.writer import Writer
 from twinlens.serving.collections.search import SearchParams, run_search
 from twinlens.serving.failures import UnavailableError
@@ -67,14 +71,16 @@ class ServedCollection:
     def __init__(
         self,
         name: str,
-        folder: Path,
+        source: Path | str,
         pool: ThreadPoolExecutor,
         maintenance_pool: ThreadPoolExecutor,
+        cache: Path | None = None,
     ) -> None:
         self.name = name
-        self.folder = folder
-        self.collection = Collection(folder)
-        self.thumbnails = ThumbnailStore(folder)
+        self._source = source  # a folder, or the address of a store
+        self.collection = open_collection(source, cache=cache)
+        self.folder = self.collection.folder
+        self.thumbnails = ThumbnailStore(self.folder)
         self.map_cache: tuple[tuple[int, int], Any] | None = None
         self.maps = RunTotals()
         self._pool = pool
@@ -131,6 +137,11 @@ class ServedCollection:
         """Return the newest state that is ready to be searched."""
         with self._use():
             return self.collection.snapshot()
+
+    def require_folder(self) -> None:
+        """Refuse what only a collection in a folder can do."""
+        if isinstance(self.collection, StoreCollection):
+            refuse(f"collection {self.name!r}", self.collection.store.label)
 
     def close(self) -> None:
         """Close the collection once nobody uses it; maintenance ends at its next stage."""
@@ -222,7 +233,7 @@ class ServedCollection:
         if self._idle is not None:
             self._idle.cancel()
         if self._writer is None:
-            self._writer = Writer(self.folder)
+            self._writer = open_writer(self._source)
         return self._writer
 
     def _close_writer_later(self) -> None:
@@ -275,6 +286,11 @@ class ServedCollection:
                 f"collection {self.name!r} lies in a folder that the server may not write to",
                 field="collection",
             ) from None
+        except StoreError as error:
+            log.error("collection %s: %s", self.name, error.message)
+            raise UnavailableError(
+                f"the store of collection {self.name!r} does not answer; try again"
+            ) from None
         except CollectionError as error:
             raise UnavailableError(
                 f"collection {self.name!r} is damaged; `twinlens index verify` shows where"
@@ -284,5 +300,6 @@ class ServedCollection:
                 raise
             raise NotFoundError(f"collection {self.name!r} has no such item", field="id") from None
         except TwinlensError as error:
-            error.message = error.message.replace(str(self.folder), f"collection {self.name!r}")
+            for place in (self.collection.place, str(self.folder)):
+                error.message = error.message.replace(place, f"collection {self.name!r}")
             raise

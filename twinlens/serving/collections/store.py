@@ -41,17 +41,18 @@ class CollectionStore:
                 if _NAME.fullmatch(path.name) and (path / "catalog.sqlite").exists():
                     self.add(path.name, path)
 
-    def add(self, name: str, folder: Path) -> ServedCollection:
-        """Serve the collection at `folder` as `name`."""
+    def add(self, name: str, source: Path | str) -> ServedCollection:
+        """Serve the collection in a folder, or at the address of a store, as `name`."""
         _check_name(name)
         if name in self._collections:
             raise InputError(f"two collections are called {name!r}", field="collection")
-        self._collections[name] = self.open(name, folder)
+        self._collections[name] = self.open(name, source)
         return self._collections[name]
 
-    def open(self, name: str, folder: Path) -> ServedCollection:
-        """Return the collection at `folder`, opened."""
-        return ServedCollection(name, folder, self.pool, self.maintenance_pool)
+    def open(self, name: str, source: Path | str) -> ServedCollection:
+        """Return the collection in a folder, or at the address of a store, opened."""
+        cache = self._folder.parent if self._folder else None
+        return ServedCollection(name, source, self.pool, self.maintenance_pool, cache)
 
     def all(self) -> list[ServedCollection]:
         """Return every collection, by name."""

@@ -1,4 +1,4 @@
 """The HTTP routes, one router per file: read the request, call the service, answer bytes.
 
-Imported by: app, workers and `cli`.
+Imported by: app, ray_serve, workers and `cli`.
 """

@@ -16,11 +16,12 @@ from starlette.responses import Response
 
 from twinlens.bundle.calibration.calibration import CosineVerdict
 from twinlens.errors import ConflictError, InputError
+from twinlens.index.ann.recall import MEASURED, NOT_MEASURED, STALE
 from twinlens.index.collection import Collection, Hit
 from twinlens.index.query.query import QueryPart, embed_query
 from twinlens.index.searching.doubt import judge_hits
 from twinlens.index.searching.request import SearchAnswer
-from twinlens.index.stats import MEASURED, NOT_MEASURED, STALE, report_recall
+from twinlens.index.stats import report_recall
 from twinlens.serving.call import Call
 from twinlens.serving.collections.served import ServedCollection
 from twinlens.serving.collections.store import CollectionStore

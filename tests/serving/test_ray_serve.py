@@ -1,0 +1,166 @@
+"""Replicas on Ray Serve: their plan is checked, and what they answer is what one server answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from twinlens.client import Client
+from twinlens.errors import InputError
+from twinlens.serving.ray_serve import (
+    ReplicaPlan,
+    build_application,
+    hash_plan,
+    plan_replica,
+    write_config,
+)
+
+ROOT = Path(__file__).parents[2]
+PORT = 8137
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"least": 0}, "at least 1"),
+        ({"least": 5, "most": 4}, "5 to 4"),
+        ({"ongoing": 0}, "ongoing is 0"),
+        ({"settings": ["data=/tmp/x"]}, "data"),
+        ({"settings": ["limits.items"]}, "NAME=VALUE"),
+        ({"replicas": 3}, "args of the Serve config"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_starts(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        build_application(changes)
+
+
+def test_a_replica_answers_as_a_server_does(toy_bundle: Path, squares: dict[str, bytes]) -> None:
+    app = plan_replica(
+        ReplicaPlan({"toy": str(toy_bundle)}, settings=("limits.text_characters=4",))
+    )()
+    with TestClient(app) as client:
+        assert client.get("/readyz").status_code == 200
+        headers = {"content-type": "image/png"}
+        told = client.post("/embed", content=squares["red"], headers=headers).json()
+        assert len(told["embeddings"][0]) == 16
+        told = client.post("/embed", json={"inputs": [{"text": "red"}, {"text": "longer"}]}).json()
+        assert "error" in told["data"][1] if "data" in told else "error" in str(told)
+
+
+def test_another_plan_is_another_version() -> None:
+    plan = ReplicaPlan()
+    assert hash_plan(plan) == hash_plan(ReplicaPlan())
+    assert hash_plan(plan) != hash_plan(ReplicaPlan(upgrade="2"))
+    assert hash_plan(plan) != hash_plan(ReplicaPlan({"builtin": "builtin:photographs"}))
+
+
+def test_the_config_file_names_the_plan() -> None:
+    plan = ReplicaPlan(collections={"photos": "postgresql://db/x"}, least=2, most=8)
+    lines = write_config(plan, "0.0.0.0", 9000).splitlines()
+    told = dict(line.strip().split(": ", 1) for line in lines if line.startswith("      "))
+    fields = {name: json.loads(value) for name, value in told.items()}
+    assert ReplicaPlan(**{**fields, "settings": tuple(fields["settings"])}) == plan
+    assert "import_path: twinlens.serving.ray_serve:build_application" in "\n".join(lines)
+    assert (ROOT / "deploy" / "ray" / "serve.yaml").read_text("utf-8").splitlines()[:3] == lines[:3]
+
+
+class Load:
+    """Clients that ask without a pause, and note what they were told."""
+
+    def __init__(self, url: str) -> None:
+        self.seconds: list[float] = []
+        self.revisions: list[str] = []
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(url,)) for _ in range(2)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, url: str) -> None:
+        with Client(url, retries=8) as client:
+            while not self._stop.is_set():
+                start = time.perf_counter()
+                try:
+                    client.embed_texts(["red", "green"])
+                except Exception as error:
+                    self.failures.append(repr(error))
+                self.seconds.append(time.perf_counter() - start)
+                answer = httpx.post(f"{url}/embed", json={"inputs": [{"text": "red"}] * 2})
+                if answer.status_code == 200:
+                    self.revisions.append(answer.json()["revision"])
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def deploy(bundle: Path, upgrade: str) -> None:
+    """Deploy two replicas, as `twinlens deploy ray` does."""
+    command = [sys.executable, "-m", "twinlens", "deploy", "ray", f"toy={bundle}"]
+    options = ["--replicas", "2:2", "--cpus", "0.5", "--port", str(PORT), "--upgrade", upgrade]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.scale
+def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
+    make_toy: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+    from ray import serve
+
+    first, second = make_toy("first"), make_toy("second", name="toy2")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    ray.init(num_cpus=2, object_store_memory=128 << 20, log_to_driver=False)
+    try:
+        deploy(first, "1")
+        url = f"http://127.0.0.1:{PORT}"
+        load = Load(url)
+        time.sleep(3)
+        os.kill(_find_replica(), signal.SIGKILL)
+        time.sleep(15)
+        killed = sorted(load.seconds)
+        deploy(second, "2")
+        time.sleep(5)
+        load.stop()
+        assert load.failures == []
+        counted = Counter(load.revisions)
+        assert len(counted) == 2
+        with capsys.disabled():
+            p99 = killed[int(0.99 * len(killed))]
+            print(f"\n{len(load.seconds)} requests, 0 failed; p99 with a kill {p99:.3f} s")  # noqa: T201
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _find_replica() -> int:
+    """Return the process of a replica."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                text = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"ServeReplica:twinlens:twinlens" in text:
+                return int(folder.name)
+    raise AssertionError("no replica runs")

@@ -1,0 +1,97 @@
+"""`twinlens deploy`: replicas of the server on an engine that runs already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinlens.cli.terminal import print_note
+from twinlens.errors import InputError
+
+app = typer.Typer(
+    help="""Run replicas of the server on a cluster.
+
+    [bold]Example:[/] twinlens deploy ray photos=./b32 --address auto""",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def group() -> None:
+    """Run replicas of the server on a cluster."""
+
+
+@app.command()
+def ray(
+    bundles: Annotated[
+        list[str] | None,
+        typer.Argument(help="Bundles as PATH or NAME=PATH, paths that every node has."),
+    ] = None,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(help="A collection: a store, or a folder to read.", metavar="NAME=PLACE"),
+    ] = None,
+    replicas: Annotated[
+        str, typer.Option(help="Least and most replicas.", metavar="LEAST:MOST")
+    ] = "1:4",
+    ongoing: Annotated[
+        int, typer.Option(help="Requests at a replica, waiting ones too, before one is added.")
+    ] = 8,
+    cpus: Annotated[float, typer.Option(help="CPUs of a replica.")] = 1,
+    gpus: Annotated[float, typer.Option(help="GPUs of a replica.")] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; default: `auto`, the one running here.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address that the proxies listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8000,
+    upgrade: Annotated[
+        str, typer.Option(help="Any text; another one replaces the replicas one by one.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting of `serve`, NAME=VALUE.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write a Serve config file instead of deploying.")
+    ] = None,
+) -> None:
+    """Serve by replicas on Ray Serve, as many as the waiting requests need.
+
+    Run it again with other options, or after a bundle has changed with another --upgrade: replicas
+    are replaced one by one.
+
+    [bold]Example:[/] twinlens deploy ray photos=./b32 --replicas 2:8 --address auto
+    """
+    from twinlens.cli.serving.serve import read_bundles
+    from twinlens.serving.ray_serve import ReplicaPlan, deploy_replicas, write_config
+
+    least, most = _read_range(replicas)
+    plan = ReplicaPlan(
+        read_bundles(bundles or []),
+        dict(_read_named(text) for text in collection or []),
+        tuple(set_ or []),
+        *(least, most, ongoing, cpus, gpus, upgrade),
+    )
+    plan.check()
+    if write is not None:
+        write.write_text(write_config(plan, host, port), encoding="utf-8")
+        print_note(f"wrote {write}; deploy it with `serve deploy {write}`")
+        return
+    deploy_replicas(plan, address or "auto", host, port)
+    print_note(f"{least} to {most} replicas answer at http://{host}:{port}")
+
+
+def _read_range(text: str) -> tuple[int, int]:
+    least, sign, most = text.partition(":")
+    try:
+        return int(least), int(most if sign else least)
+    except ValueError:
+        raise InputError(f"--replicas {text!r} is not LEAST:MOST", field="replicas") from None
+
+
+def _read_named(text: str) -> tuple[str, str]:
+    name, sign, place = text.partition("=")
+    if not sign or not name or not place:
+        raise InputError(f"--collection {text!r} is not NAME=PLACE", field="collection")
+    return name, place

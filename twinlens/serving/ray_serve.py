@@ -1,0 +1,169 @@
+"""Replicas of the server on Ray Serve: the same routes, scaled by the requests that wait.
+
+`build_application` is what a Serve config file names. Each replica opens its bundles, verifies them
+and answers whole requests, so no answer mixes revisions, in a rolling upgrade neither. What must
+stay true: replicas share nothing but what they are given: bundles by path, collections that are
+read or kept by a store; whatever a server writes into a folder of its own is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twinlens.errors import InputError, MissingDependencyError
+from twinlens.serving.app import add_middleware, build_app
+from twinlens.serving.collections.store import CollectionStore
+from twinlens.serving.launch import build_opener
+from twinlens.serving.routes.collections.lifecycle import build_routers
+from twinlens.serving.service import Service
+from twinlens.serving.settings import ServerSettings, override
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+NAME = "twinlens"
+IMPORT_PATH = "twinlens.serving.ray_serve:build_application"
+BUILTIN = {"builtin": "builtin"}
+
+
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """What each replica serves, and how many there are.
+
+    There are `least` to `most` replicas, as many as keep `ongoing` requests at each, waiting ones
+    counted. `settings` are NAME=VALUE, as `twinlens serve --set` takes them.
+    """
+
+    bundles: Mapping[str, str] = field(default_factory=lambda: dict(BUILTIN))
+    collections: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    least: int = 1
+    most: int = 4
+    ongoing: int = 8
+    cpus: float = 1
+    gpus: float = 0
+    upgrade: str = ""  # another text replaces the replicas one by one
+
+    def check(self) -> None:
+        """Refuse a plan that cannot work, before anything is started."""
+        if not 1 <= self.least <= self.most:
+            raise InputError(
+                f"replicas are {self.least} to {self.most}; give at least 1, and no more at first"
+                " than at most",
+                field="replicas",
+            )
+        if self.ongoing < 1:
+            raise InputError(f"ongoing is {self.ongoing}; it must be at least 1", field="ongoing")
+        read_settings(self.settings)
+
+
+def read_settings(options: tuple[str, ...]) -> ServerSettings:
+    """Return the settings of a replica; one that keeps a folder of its own is refused."""
+    settings = ServerSettings()
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not sign:
+            raise InputError(f"setting {option!r} has no value; write NAME=VALUE", field="settings")
+        settings = override(settings, name.strip(), value.strip())
+    if settings.data is not None:
+        raise InputError(
+            "replicas on Ray Serve share no folder: leave `data` out, and keep collections in a"
+            " store",
+            field="data",
+        )
+    return settings
+
+
+def build_application(args: dict[str, Any]) -> Any:
+    """Return the Serve application of these arguments: the fields of `ReplicaPlan`."""
+    known = {**args, "settings": tuple(args.get("settings", ()))}
+    try:
+        plan = ReplicaPlan(**known)
+    except TypeError as error:
+        raise InputError(f"args of the Serve config: {error}", field="args") from None
+    plan.check()
+    serve = import_serve()
+    drain = read_settings(plan.settings).watch.drain_seconds
+    deployment = serve.deployment(
+        name=NAME,
+        version=hash_plan(plan),
+        ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
+        autoscaling_config={
+            "min_replicas": plan.least,
+            "max_replicas": plan.most,
+            "target_ongoing_requests": plan.ongoing,
+        },
+        max_ongoing_requests=8 * plan.ongoing,
+        health_check_period_s=5,
+        graceful_shutdown_wait_loop_s=1,
+        graceful_shutdown_timeout_s=max(5.0, drain),
+    )(serve.ingress(plan_replica(plan))())
+    return deployment.bind()
+
+
+def plan_replica(plan: ReplicaPlan) -> Callable[[], ASGIApp]:
+    """Return the function that a replica runs once: it returns the application to serve."""
+
+    def start() -> ASGIApp:
+        settings = read_settings(plan.settings)
+        opener = build_opener(settings, threads=max(1, int(plan.cpus)))
+        service = Service(settings, opener)
+        for name, path in plan.bundles.items():
+            service.load(name, path)
+        store = CollectionStore()
+        for name, place in plan.collections.items():
+            store.add(name, place)
+        return add_middleware(build_app(service, build_routers(service, store)))
+
+    return start
+
+
+def deploy_replicas(plan: ReplicaPlan, address: str | None, host: str, port: int) -> None:
+    """Start or upgrade the replicas; return once they answer."""
+    plan.check()
+    serve = import_serve()
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    serve.start(http_options={"host": host, "port": port}, proxy_location="HeadOnly")
+    arguments = {**asdict(plan), "settings": list(plan.settings)}
+    serve.run(build_application(arguments), name=NAME, route_prefix="/")
+
+
+def hash_plan(plan: ReplicaPlan) -> str:
+    """Return the version of a plan: replicas of another one are replaced."""
+    return hashlib.sha256(repr(sorted(asdict(plan).items())).encode()).hexdigest()[:12]
+
+
+def write_config(plan: ReplicaPlan, host: str, port: int) -> str:
+    """Return the Serve config file of a plan, as `serve deploy FILE` takes it."""
+    lines = [
+        "# serve deploy FILE; `args` are the fields of twinlens.serving.ray_serve.ReplicaPlan",
+        "proxy_location: EveryNode",
+        "http_options:",
+        f"  host: {host}",
+        f"  port: {port}",
+        "applications:",
+        f"  - name: {NAME}",
+        "    route_prefix: /",
+        f"    import_path: {IMPORT_PATH}",
+        "    args:",
+    ]
+    lines += [f"      {name}: {json.dumps(value)}" for name, value in asdict(plan).items()]
+    return "\n".join(lines) + "\n"
+
+
+def import_serve() -> Any:
+    """Return Ray Serve."""
+    try:
+        from ray import serve
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            "`twinlens deploy ray` needs Ray Serve: pip install 'twinlens[ray]'"
+        ) from None
+    return serve
