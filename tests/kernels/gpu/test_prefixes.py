@@ -1,4 +1,4 @@
-"""Several prefixes in one pass of the Triton kernels, against float64; unwritten memory poisoned."""
+"""Several prefixes in one pass of the Triton kernels, against float64; memory poisoned."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_small_pieces_are_as_exact_as_one(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "TALL", 64)
-    monkeypatch.setitem(prefixes.CHUNK_BYTES, "balanced", 3 * 64 * 64 * 4)
+    monkeypatch.setitem(products.CHUNK_BYTES, "balanced", 3 * 64 * 64 * 4)
     for bias in (False, True):
         inputs = make_inputs(device, 150, 150, D, bias=bias)
         compare(inputs, (16, 32, D), Pairs(), 2e-6, engine="triton")

@@ -66,7 +66,6 @@ def gradient_tile(
             i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
             LABELS, EXCLUDE_SELF, OWN_KEYS, SWAP,
         )  # fmt: skip
-        seen = seen & (j < columns)[None, :]  # a piece may end within a tile
         positive = positive & seen
         pull = pull_tile(i, j, pull_i_ptr, pull_j_ptr, rows, columns)
     if SIGMOID:
