@@ -228,7 +228,7 @@ def _find_prefix_error(n: int, m: int, d: int, dtype: torch.dtype, device: str) 
     found = torch.autograd.grad(value, (x, y))
     wide = [t.detach().double().requires_grad_() for t in (x, y)]
     terms = [
-        reference.contrastive_loss(*(t[:, :width] for t in wide), scale.double())
+        reference.contrastive_loss(wide[0][:, :width], wide[1][:, :width], scale.double())
         for width in widths
     ]
     return _compare_gradients(found, torch.autograd.grad(torch.stack(terms).sum(), wide))

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,16 +30,27 @@ class Peer:
 def find_clip_peers() -> dict[str, Peer]:
     """Return those of CLIP's loss that run here."""
     peers = {"torch eager": Peer(compute_eagerly)}
-    if find_spec("open_clip"):
-        peers["open_clip"] = Peer(_take_open_clip())
+    _add_peer(peers, "open_clip", "open_clip", _take_open_clip)
     if not torch.cuda.is_available():
         return peers
     peers["torch.compile"] = Peer(torch.compile(compute_eagerly))
-    if find_spec("memeff"):
-        peers["memeff"] = Peer(_take_memeff(), flat=True)
-    if find_spec("inf_cl"):
-        peers["inf-cl"] = Peer(_take_inf_cl(), flat=True, most=32_768)  # a second at twice that
+    _add_peer(peers, "memeff", "memeff", _take_memeff, flat=True)
+    # A second at twice as many rows.
+    _add_peer(peers, "inf-cl", "inf_cl", _take_inf_cl, flat=True, most=32_768)
     return peers
+
+
+def _add_peer(
+    peers: dict[str, Peer], name: str, module: str, take: Callable[[], Callable[..., Tensor]],
+    **limits: Any,
+) -> None:  # fmt: skip
+    """Add a peer that is installed; one that does not import is told of and left out."""
+    if find_spec(module) is None:
+        return
+    try:
+        peers[name] = Peer(take(), **limits)
+    except ImportError as error:
+        print(f"  {name} is installed and does not import: {str(error)[:80]}", flush=True)
 
 
 def find_sigmoid_peers() -> dict[str, Peer]:

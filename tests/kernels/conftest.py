@@ -11,8 +11,10 @@ import torch
 # Triton exists for Linux alone; elsewhere its tests are not even collected.
 if importlib.util.find_spec("triton") is None:
     collect_ignore = [
+        "gpu/test_diagonal.py",
         "gpu/test_engine.py",
         "gpu/test_pieces.py",
+        "gpu/test_prefixes.py",
         "onnx/test_ahead_of_time.py",
         "test_similarity.py",
         "test_gpu_benchmark.py",

@@ -79,6 +79,28 @@ def test_the_page_shows_the_committed_result() -> None:
     assert tables.replace_table(page, tables.render(content)) == page
 
 
+def test_some_parts_renew_their_rows_and_leave_the_others() -> None:
+    card = {"name": "A", "torch": "2", "triton": "3", "cuda": "13", "date": "2026-11-27"}
+    old = {
+        "card": card,
+        "rows": [
+            {"measurement": "x", "contender": "ours", "ms": 1.0},
+            {"measurement": "x", "contender": "theirs", "ms": 2.0},
+            {"memory": "flat", "n": 3, "ms": 4.0},
+        ],
+        "bars": {"fast": {"value": 1.0}, "right": {"value": 2.0}},
+    }
+    fresh = {"measurement": "x", "contender": "ours", "ms": 0.5, "captured_ms": 0.25}
+    new = {"card": card | {"date": "2026-11-28"}, "rows": [fresh], "bars": {"fast": {"value": 3.0}}}
+    merge = _import("gpu.tables").merge_results
+    merged = merge(old, new)
+    assert merged["rows"] == [*old["rows"][1:], fresh]
+    assert merged["bars"] == {"fast": {"value": 3.0}, "right": {"value": 2.0}}
+    assert merged["card"]["date"] == "2026-11-28"
+    with pytest.raises(ValueError, match="Measure all parts"):
+        merge(old, new | {"card": card | {"name": "B"}})
+
+
 def test_a_result_is_rendered_by_kinds_of_row() -> None:
     content = {
         "card": {"name": "A", "torch": "2", "triton": "3", "cuda": "13", "date": "2026-11-27"},

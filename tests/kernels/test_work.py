@@ -85,6 +85,32 @@ def test_products_of_2nmd_are_as_many_as_promised(settings: dict[str, Any], unit
     assert count.operations == units * 2 * N * M * D
 
 
+@pytest.mark.parametrize(("settings", "units"), [({"kind": "sigmoid", "bias": -5.0}, 3), ({}, 4)])
+@pytest.mark.parametrize("widths", [(16, D), (8, 16, 32, D)])
+def test_prefixes_cost_the_products_of_the_longest_alone(
+    settings: dict[str, Any], units: int, widths: tuple[int, ...]
+) -> None:
+    count = Count()
+    x, y = torch.randn(N, D, requires_grad=True), torch.randn(M, D, requires_grad=True)
+    with count:
+        loss.matryoshka_loss(x, y, 10.0, widths, **settings).backward()
+    assert count.operations == units * 2 * N * M * D
+
+
+def test_the_tiles_of_many_prefixes_are_as_large_as_one_losss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunked, "ROWS", 512)
+    monkeypatch.setattr(chunked, "COLUMNS", 1024)
+    peaks = []
+    for widths in ((8, 16), (2, 4, 8, 12, 16)):
+        count, (x, y) = Count(), torch.randn(2, 1024, 16, requires_grad=True).unbind()
+        with count:
+            loss.matryoshka_loss(x, y, 10.0, widths).backward()
+        peaks.append(count.peak)
+    assert peaks[1] <= 1.3 * peaks[0]
+
+
 def test_a_value_alone_costs_one_product() -> None:
     for settings in ({"kind": "sigmoid", "bias": -5.0}, {"memory": "stored"}):
         count, x, y = Count(), torch.randn(N, D), torch.randn(M, D)

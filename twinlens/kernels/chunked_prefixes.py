@@ -118,7 +118,8 @@ class _Tile:
         """Write the logits of a prefix into its tile of terms."""
         terms, factor = self.terms[k], self.prefixes.whole.factor
         torch.mul(dots, self.longer.columns[k, self.columns], out=terms)
-        return terms.mul_(self.longer.rows[k, self.rows, None] * factor).add_(shift)
+        logits: Tensor = terms.mul_(self.longer.rows[k, self.rows, None] * factor).add_(shift)
+        return logits
 
 
 class _Gradient:

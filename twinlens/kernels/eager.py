@@ -53,7 +53,10 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         from twinlens.kernels.gpu import diagonal
 
-        gx, gy, by_scale = diagonal.differentiate_softmax(upstream, *ctx.saved_tensors, ctx.setting)
+        x, y, scale, state, kept = ctx.saved_tensors
+        gx, gy, by_scale = diagonal.differentiate_softmax(
+            upstream, x, y, scale, state, kept, ctx.setting
+        )
         return gx, gy if ctx.needs_input_grad[1] else None, by_scale, None, None
 
 

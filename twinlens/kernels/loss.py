@@ -66,15 +66,14 @@ def contrastive_loss(
     )
     engines.check_memory(memory)
     value: Tensor
-    if kind == "sigmoid":
-        bias = _scalar(0.0 if bias is None else bias, x)
-    differentiates = _differentiates(*(t for t in (x, y, scale, bias) if isinstance(t, Tensor)))
+    shift = _find_shift(kind, bias, x)
+    differentiates = _differentiates(*(t for t in (x, y, scale, shift) if t is not None))
     few = engines.takes_few_launches(engine, x, pairs) and not torch.compiler.is_compiling()
     if few and differentiates:
-        value = eager.contrast(x, y, scale, bias, pairs, symmetric, engine, memory)
-    elif bias is not None:
+        value = eager.contrast(x, y, scale, shift, pairs, symmetric, engine, memory)
+    elif shift is not None:
         value, *_ = ops.sigmoid_contrast(
-            x, y, scale, bias, *masks, pairs.weigh_positives, engine, memory,
+            x, y, scale, shift, *masks, pairs.weigh_positives, engine, memory,
             differentiates, y.requires_grad,
         )  # fmt: skip
     else:
@@ -147,10 +146,7 @@ def _contrast_prefixes(
     pairs = pairs or Pairs()
     _check(x, y, pairs, kind, bias)
     engines.check_memory(memory)
-    if kind == "sigmoid":
-        bias = _scalar(0.0 if bias is None else bias, x)
-    shift = bias if isinstance(bias, Tensor) else None
-    scale = _scalar(scale, x)
+    shift, scale = _find_shift(kind, bias, x), _scalar(scale, x)
     return matryoshka.contrast(
         x, y, scale, shift, widths, weights, pairs, symmetric, engine, memory
     )
@@ -186,6 +182,11 @@ def moco_loss(queries: Tensor, keys: Tensor, queue: Tensor, scale: Number) -> Te
 
 def _differentiates(*inputs: Tensor) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
+def _find_shift(kind: str, bias: Number | None, x: Tensor) -> Tensor | None:
+    """Return the sigmoid's bias; a softmax has none."""
+    return None if kind == "softmax" else _scalar(0.0 if bias is None else bias, x)
 
 
 def _scalar(value: Number, like: Tensor) -> Tensor:

@@ -94,8 +94,8 @@ class _Softmax(torch.autograd.Function):
         alone = _Alone(factor, engines.choose_engine(engine, x), gx, gy)
         for k in gradient.left_out:
             slope = slope + alone.add(prefixes.problems[k], lse[k], shares[k], pulls[k])
-        gx, gy = _widen(x, gx), _widen(y, gy) if needs_y else None
-        return gx, gy, (slope * upstream).to(scale.dtype), *([None] * 6)
+        by_y = _widen(y, gy) if needs_y else None
+        return _widen(x, gx), by_y, (slope * upstream).to(scale.dtype), *([None] * 6)
 
 
 class _Sigmoid(torch.autograd.Function):

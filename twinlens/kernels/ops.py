@@ -124,7 +124,11 @@ def sigmoid_contrast(
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns, weigh_positives)
     if differentiate and engines.takes_few_launches(engine, x, pairs):
         setting = _steps().Setting(pairs, False, memory, needs_y, sigmoid=True)
-        return _steps().compute_sigmoid(x, y, scale, bias, setting, engines.saved_type(x))
+        value, *gradients = _steps().compute_sigmoid(
+            x, y, scale, bias, setting, engines.saved_type(x)
+        )
+        gx, gy, by_scale, by_bias = gradients
+        return value, gx, gy, by_scale, by_bias
     problem = _build_problem(x, y, scale, pairs, memory, bits=False, needs_y=needs_y)
     wide, chosen = problem.factor.dtype, engines.choose_engine(engine, x)
     pull = contrastive.sigmoid_pull(problem)

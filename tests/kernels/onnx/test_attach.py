@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from twinlens.kernels.onnx.attach import attach_similarity, build_similarity
+from twinlens.kernels.onnx.attach import attach_similarity, build_node, build_similarity
 from twinlens.kernels.onnx.register import DOMAIN, OP_TYPES, Kind
 
 Array = npt.NDArray[Any]
@@ -138,3 +138,17 @@ def test_the_node_can_end_an_encoder_graph_of_another_opset() -> None:
     scores, embedding = run_in_runtime(model, {"pixels": np.eye(8, dtype=np.float32)[:3]})
     assert embedding.shape == (3, 8)
     assert scores[:, 0] == pytest.approx(1 / (1 + np.exp([-3.0, -1.0, -1.0])), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_a_model_of_the_node_alone_gives_the_same_scores(kind: Kind) -> None:
+    rng = np.random.default_rng(0)
+    given = {"embeddings": rng.normal(size=(3, 8)), "classes": rng.normal(size=(5, 8))}
+    feeds = {name: rows.astype(np.float32) for name, rows in given.items()}
+    scores = [
+        onnxruntime.InferenceSession(build(kind, scale=7.0, bias=-1.0).SerializeToString()).run(
+            ["scores"], feeds
+        )[0]
+        for build in (build_node, build_similarity)
+    ]
+    np.testing.assert_array_equal(*scores)

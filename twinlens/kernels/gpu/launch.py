@@ -96,7 +96,8 @@ class Again:
             _COMPILED[self.key] = made
 
     def _launch(self, launch: Callable[..., None], *arguments: Any, **constants: Any) -> None:
-        launch(*arguments, *[None] * (len(self.kernel.params) - len(arguments)))
+        names = self.kernel.arg_names[len(arguments) :]
+        launch(*arguments, *[constants[name] for name in names])
 
 
 def can_use_tma(launch: Launch, x: Tensor, y: Tensor) -> bool:

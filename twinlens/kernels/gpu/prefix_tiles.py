@@ -143,7 +143,7 @@ def write_prefixes(
             logit_tile(dots, rx * tl.load(factor_ptr), ry, row_shift), i, j,
             gain_i_ptr + k * n, gain_j_ptr + k * m, pull_i_ptr + k * n, pull_j_ptr + k * m,
             log_i_ptr + k * n, log_j_ptr + k * m, share_i_ptr + k * n, share_j_ptr + k * m,
-            row_label_ptr, column_label_ptr, n, m, last, right, offset, own_key_columns,
+            row_label_ptr, column_label_ptr, last, right, n, m, offset, own_key_columns,
             underflowed, PLAIN, SIGMOID, LABELS, EXCLUDE_SELF, OWN_KEYS, False,
         )  # fmt: skip
         if SIGMOID:

@@ -64,7 +64,9 @@ class TritonPrefixes:
         gains, logs, flags = [], [], []
         for problem, sums, share in zip(prefixes.problems, lse, shares, strict=True):
             log, gain, flag = compute_gain(problem, sums, shift, share)
-            logs.append(log), gains.append(gain), flags.append(flag)
+            logs.append(log)
+            gains.append(gain)
+            flags.append(flag)
         vectors = [_stack(each) for each in (gains, pulls, logs, shares)]
         work = _Pass(prefixes, shift, vectors, torch.stack(flags).amax(), sigmoid=False)
         return work.run(self.chunk_bytes)[0]
