@@ -19,7 +19,7 @@ from torch import Tensor
 
 from twinlens.training.data.pixels import Pixels, PixelStore
 from twinlens.training.distributed.sharding import whole
-from twinlens.training.evaluation.readings import Numbers, Reading, SpectrumReading
+from twinlens.training.evaluation.readings import Reading, SpectrumReading, StepNumbers
 from twinlens.training.evaluation.spectrum import Spectrum, sum_spectrum
 from twinlens.training.nn.network import Network
 from twinlens.training.objective import BatchRows, LossInputs, Objective, Queue
@@ -86,7 +86,7 @@ class LossProbe:
         return {"queue_hits": torch.stack(shares).amax()} if shares else {}
 
 
-def _name_head(spectrum: Spectrum) -> Numbers:
+def _name_head(spectrum: Spectrum) -> StepNumbers:
     return {"head_rank": spectrum.effective_rank, "head_spread": spectrum.spread}
 
 
@@ -173,7 +173,7 @@ def measure_representation(representation: Tensor) -> Reading:
     return Reading({}, (SpectrumReading(sums, _name_representation),))
 
 
-def _name_representation(spectrum: Spectrum) -> Numbers:
+def _name_representation(spectrum: Spectrum) -> StepNumbers:
     singular = spectrum.singular / spectrum.singular[0].clamp(min=1e-30)
     places = [2**power for power in range(1, 10) if 2**power <= len(singular)]
     return {

@@ -1,4 +1,4 @@
-"""Numbers of a step that may still lie on an accelerator: gathered there, finished later.
+"""StepNumbers of a step that may still lie on an accelerator: gathered there, finished later.
 
 Whoever measures hands over tensors without dimensions, and sums of spectra; nothing is read back
 while the step runs. `to_host` queues one copy of all, and `finish` makes plain numbers of it, once
@@ -16,7 +16,7 @@ from torch import Tensor
 from twinlens.training.devices import is_accelerator
 from twinlens.training.evaluation.spectrum import Spectrum, SpectrumSums, finish_spectrum
 
-Numbers = dict[str, float]
+StepNumbers = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class SpectrumReading:
     """The sums of a spectrum, and what its numbers are called."""
 
     sums: SpectrumSums
-    name: Callable[[Spectrum], Numbers]
+    name: Callable[[Spectrum], StepNumbers]
 
-    def finish(self) -> Numbers:
+    def finish(self) -> StepNumbers:
         """Return the numbers; none of rows that are not finite, of which the loop tells."""
         if not all(bool(torch.isfinite(part).all()) for part in self.sums.tensors()):
             return {}
@@ -35,7 +35,7 @@ class SpectrumReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """Numbers by name, in the order in which they were read."""
+    """StepNumbers by name, in the order in which they were read."""
 
     values: Mapping[str, float | Tensor] = field(default_factory=dict)
     spectra: tuple[SpectrumReading, ...] = ()
@@ -57,7 +57,7 @@ class Reading:
         ]
         return Reading(values, tuple(spectra))
 
-    def finish(self) -> Numbers:
+    def finish(self) -> StepNumbers:
         """Return plain numbers."""
         found = {name: float(value) for name, value in self.values.items()}
         for reading in self.spectra:

@@ -19,7 +19,7 @@ from twinlens.errors import TwinlensError
 from twinlens.training.config import Config
 from twinlens.training.devices import is_accelerator
 from twinlens.training.distributed.sharding import whole
-from twinlens.training.evaluation.readings import Numbers, Reading
+from twinlens.training.evaluation.readings import Reading, StepNumbers
 from twinlens.training.loop.gradients import BackwardResult
 from twinlens.training.loop.opening import open_session
 from twinlens.training.loop.optimizers import drop_frozen, schedule_rates
@@ -169,7 +169,7 @@ def report(session: Session, display: Display, *, wait: bool = False) -> None:
         _log(session, step, drop_overflow(row) if session.scaler.enabled else row, display)
 
 
-def _log(session: Session, step: int, row: Numbers, display: Display) -> None:
+def _log(session: Session, step: int, row: StepNumbers, display: Display) -> None:
     session.log.add(step, row)
     shown = {name: row[name] for name in ("loss", "images/s")}
     display.advance(session.config.method, step, session.total, shown)
@@ -214,7 +214,7 @@ def _check_step(session: Session, result: BackwardResult, norm: Tensor | None, s
     return numbers["loss"]
 
 
-def _check_finite(session: Session, numbers: Numbers, step: int) -> None:
+def _check_finite(session: Session, numbers: StepNumbers, step: int) -> None:
     """Refuse a step that is not finite; name the term at fault."""
     wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
     if wrong == ["gradient"]:

@@ -1,4 +1,4 @@
-"""Numbers about the representation while training: rank, spread, online probe and kNN.
+"""StepNumbers about the representation while training: rank, spread, online probe and kNN.
 
 They read the detached representation of the step's own views, so they cost no forward pass and no
 gradient reaches the encoder. On a CPU they use at most a set share of the time and skip steps
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from twinlens.training.evaluation.knn import knn_predict
-from twinlens.training.evaluation.readings import Numbers, Reading, SpectrumReading
+from twinlens.training.evaluation.readings import Reading, SpectrumReading, StepNumbers
 from twinlens.training.evaluation.spectrum import Spectrum, sum_spectrum
 
 MEMORY = 2048  # recent representations that the online kNN votes with
@@ -37,7 +37,7 @@ class Monitors:
         self._rows: Tensor | None = None
         self._labels: Tensor | None = None
 
-    def observe(self, representation: Tensor, labels: Tensor) -> Numbers:
+    def observe(self, representation: Tensor, labels: Tensor) -> StepNumbers:
         """Observe representations (n, views, d) if there is time; return new numbers or none."""
         now = self._clock()
         if self.spent > self.share * (now - self._began):
@@ -97,7 +97,7 @@ def mean_over(values: Tensor, known: Tensor) -> Tensor:
     return (values * weights).sum(dim=0) / known.sum().clamp(min=1)
 
 
-def _name_spectrum(spectrum: Spectrum) -> Numbers:
+def _name_spectrum(spectrum: Spectrum) -> StepNumbers:
     return {"rank": spectrum.effective_rank, "spread": spectrum.spread}
 
 

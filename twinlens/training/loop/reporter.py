@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from twinlens.training.devices import is_accelerator
-from twinlens.training.evaluation.readings import Numbers, Reading
+from twinlens.training.evaluation.readings import Reading, StepNumbers
 
 
 class Reporter:
@@ -21,11 +21,11 @@ class Reporter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = ThreadPoolExecutor(1) if is_accelerator(device) else None
-        self._rows: deque[tuple[int, Future[Numbers]]] = deque()
+        self._rows: deque[tuple[int, Future[StepNumbers]]] = deque()
 
     def add(self, step: int, reading: Reading) -> None:
         """Take the reading of a step."""
-        found: Future[Numbers]
+        found: Future[StepNumbers]
         if self._pool is None:
             found = Future()
             found.set_result(reading.finish())
@@ -34,7 +34,7 @@ class Reporter:
             found = self._pool.submit(_finish, host, self._mark())
         self._rows.append((step, found))
 
-    def take(self, *, wait: bool = False) -> list[tuple[int, Numbers]]:
+    def take(self, *, wait: bool = False) -> list[tuple[int, StepNumbers]]:
         """Return the rows that are finished, or all of them, by step."""
         rows = []
         while self._rows and (wait or self._rows[0][1].done()):
@@ -56,7 +56,7 @@ class Reporter:
         return event
 
 
-def _finish(reading: Reading, event: torch.cuda.Event | None) -> Numbers:
+def _finish(reading: Reading, event: torch.cuda.Event | None) -> StepNumbers:
     if event is not None:
         event.synchronize()
     return reading.finish()

@@ -19,7 +19,7 @@ from twinlens.training.devices import is_accelerator
 from twinlens.training.distributed.ranks import Ranks, leave_ranks
 from twinlens.training.distributed.sharding import whole
 from twinlens.training.doctor.health_monitor import HealthMonitor
-from twinlens.training.evaluation.readings import Numbers, Reading
+from twinlens.training.evaluation.readings import Reading, StepNumbers
 from twinlens.training.loop.capture import CapturedDifferentiator
 from twinlens.training.loop.gradients import Differentiator
 from twinlens.training.loop.monitors import Monitors
@@ -133,7 +133,7 @@ class Session:
         self._stepped += 1
         self._seconds += seconds
 
-    def take_speed(self) -> Numbers:
+    def take_speed(self) -> StepNumbers:
         """Return images a second, and the share of the time that was spent waiting for images."""
         waited = self.feeder.take_waited()
         images = self.config.settings.batch * self._stepped
