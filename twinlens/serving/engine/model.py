@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -136,12 +137,19 @@ class ServedModel:
         if count > self.image_batch:
             self.weigh(call, count, self.image_speed.seconds_for(count))
 
+    def _fit_share(self, tower: ServedTower[Any, Any], count: int, call: Call) -> None:
+        """Have a request that is larger than this process's share of the queue go part by part."""
+        if self._decodes_here and count > tower.batcher.capacity and not call.priority:
+            call.priority = Priority.LARGE
+            call.rank = call.clock.now()
+
     async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
         """Return a row or an error for each image."""
         tower = self.images
         if tower is None:
             raise InputError(f"{self.name!r} has no image tower; send texts, or name another model")
         self.weigh_images(len(images), call)
+        self._fit_share(tower, len(images), call)
         if call.priority is not Priority.LARGE:
             return EmbeddedItems(await self._encode_images(tower, images, call))
         answers: Answers = []
@@ -201,10 +209,11 @@ class ServedModel:
         self, tower: ServedTower[list[int], Row], texts: list[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts, those of a large request part by part."""
-        if len(texts) <= self.text_batch:
+        if len(texts) <= min(self.text_batch, tower.batcher.capacity):
             return await self._encode_texts(tower, texts, call)
         units = [min(self.context, len(text) // _CHARACTERS_A_TOKEN + 2) for text in texts]
         self.weigh(call, len(texts), self.token_speed.seconds_for(sum(units)))
+        self._fit_share(tower, len(texts), call)
         if call.priority is not Priority.LARGE:
             return await self._encode_texts(tower, texts, call)
         found: dict[str, tuple[Row | Exception, int]] = {}
