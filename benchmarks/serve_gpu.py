@@ -4,7 +4,7 @@
     python benchmarks/serve_gpu.py --dry-run --json FILE      the builtin on the CPU, four clients
 
 Clients are processes of their own; their CPU time is counted apart from the server's. Each --serve
-adds a server with further options; the first has none.
+is a server with these further options; without any there is one with none.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def main() -> None:
     bundle = arguments.bundle or ("builtin" if dry else str(make_bundle()))
     common = ["--device", "cpu"] if dry else ["--device", arguments.device, "--precision", "fp16"]
     best = 0.0
-    for options in ["", *arguments.serve]:
+    for options in arguments.serve or [""]:
         command = [f"model={bundle}", *common, *shlex.split(options)]
         try:
             with Server(*command, show=True) as server:
-                rate = measure(report, server, options or "one process", dry=dry)
+                rate = measure(report, server, options or "as installed", dry=dry)
         except SystemExit as error:
-            report.row(server=options or "one process", what=str(error))
+            report.row(server=options or "as installed", what=str(error))
             continue
         best = max(best, rate)
     if not dry:
@@ -134,7 +134,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--bundle", help="a bundle with fp16; default: made once")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument(
-        "--serve", action="append", default=[], metavar="OPTIONS", help="another server; repeat"
+        "--serve",
+        action="append",
+        default=[],
+        metavar="OPTIONS",
+        help="options of a server; repeat",
     )
     parser.add_argument("--dry-run", action="store_true", help="show that the script works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")

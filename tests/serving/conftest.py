@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.class_head import ClassHead
 from twinlens.bundle.image.image_source import ImageLimits, open_image
 from twinlens.bundle.manifest import ImageSpec, Manifest, SimilaritySpec, TextSpec
@@ -87,7 +88,7 @@ class FakeEncoder:
     def in_flight(self, tower: str) -> int:
         return 1
 
-    def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_pixels(self, pixels: Pixels | Sequence[Pixels]) -> NDArray[np.float32]:
         self._run(len(pixels))
         pixels = np.asarray(pixels)
         if any(self.fail_on(one) for one in pixels):

@@ -46,6 +46,7 @@ class BatchSize:
         self._run = run
         self._lock = threading.Lock()
         self._curve: BatchCurve | None = None
+        self._knee = 0  # not known yet
 
     def measure(self) -> BatchCurve:
         """Return how long batches take here."""
@@ -60,9 +61,11 @@ class BatchSize:
 
     def choose(self, count: int) -> int:
         """Return how many of `count` items a batch takes; a few are not worth a measurement."""
-        if count <= _FEW and self._curve is None:
-            return _FEW
-        return self.measure().knee
+        if not self._knee:
+            if count <= _FEW:
+                return _FEW
+            self._knee = self.measure().knee
+        return self._knee
 
 
 class Tower(Protocol):
@@ -99,6 +102,8 @@ class PixelGraph:
     def encode(self, items: Pixels | Sequence[Pixels]) -> Rows:
         """Return the embeddings (n, d) of preprocessed pixels, an array or one for each item."""
         size = self.batches.choose(len(items))
+        if 0 < len(items) <= size:
+            return self.encode_batch(items)
         batches = [items[i : i + size] for i in range(0, len(items), size)]
         rows = _run_batches(self.graph, self.encode_batch, batches)
         return np.concatenate(rows) if rows else np.zeros((0, self._dim), np.float32)

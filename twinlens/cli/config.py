@@ -88,7 +88,7 @@ def _list_settings(configuration: Configuration, names: list[str]) -> list[dict[
     """Return the server's settings that have no option, with those that are set."""
     if names != ["serve"]:
         return []
-    from twinlens.cli.serving.serve import check_settings
+    from twinlens.cli.configuration import check_settings
     from twinlens.serving.settings import ServerSettings, list_names, override, read_value
 
     settings = ServerSettings()

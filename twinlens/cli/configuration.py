@@ -172,3 +172,18 @@ def write_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
+
+
+def check_settings(configuration: Configuration) -> list[str]:
+    """Return NAME=VALUE of the settings in file and environment; an error names the source."""
+    from twinlens.serving.settings import ServerSettings, override
+
+    found = []
+    for name, value, source in configuration.list_settings("serve", SERVE_SETTINGS):
+        text = write_value(value)
+        try:
+            override(ServerSettings(), name, text)
+        except InputError as error:
+            raise InputError(f"{source}: {error.message}", field=name) from None
+        found.append(f"{name}={text}")
+    return found

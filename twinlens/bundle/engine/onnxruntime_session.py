@@ -118,7 +118,8 @@ def _open_session(
     providers: list[Any] = [_CPU]
     if chosen != "cpu":
         _load_cuda()
-        settings = {"device_id": str(read_number(chosen)), **(cuda_options or {})}
+        # float32 is computed in float32: a card's shorter TF32 moves similarities by 3e-4.
+        settings = {"device_id": str(read_number(chosen)), "use_tf32": "0", **(cuda_options or {})}
         providers = [(_CUDA, settings), _CPU]
     register_kernels(options, [_CPU] if chosen == "cpu" else [_CUDA, _CPU])
     try:
@@ -141,7 +142,9 @@ def _open_session(
 @functools.cache
 def _load_cuda() -> None:
     """Load the CUDA libraries that pip installed, which no search path names."""
-    load = getattr(import_runtime(), "preload_dlls", None)
+    ort = import_runtime()
+    ort.set_default_logger_severity(3)  # else each session warns that CUDA is no plugin
+    load = getattr(ort, "preload_dlls", None)
     if load is not None:
         with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
             load()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
+from twinlens.cli.configuration import Configuration, check_settings, is_given
 from twinlens.cli.options import DeviceOption, Engines, Exif, Place, locate_bundle
 from twinlens.errors import InputError
 
@@ -222,21 +222,6 @@ def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]
         *check_settings(configuration),
         *named,
     ]
-
-
-def check_settings(configuration: Configuration) -> list[str]:
-    """Return NAME=VALUE of the settings in file and environment; an error names the source."""
-    from twinlens.serving.settings import ServerSettings, override
-
-    found = []
-    for name, value, source in configuration.list_settings("serve", SERVE_SETTINGS):
-        text = write_value(value)
-        try:
-            override(ServerSettings(), name, text)
-        except InputError as error:
-            raise InputError(f"{source}: {error.message}", field=name) from None
-        found.append(f"{name}={text}")
-    return found
 
 
 def _run(
