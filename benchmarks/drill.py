@@ -1,6 +1,6 @@
 """Drills: bad input, overload, drain, swap, dead worker, long job, large requests, with verdicts.
 
-python benchmarks/drill.py [--quick] [--bundle PATH] [--json FILE] [NAME ...]
+python benchmarks/drill.py [--quick] [--workers N] [--bundle PATH] [--json FILE] [NAME ...]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from drills import drain, job, large, overload, poison, swap, worker
+from drills.stage import Server
 from report import Report
 
 DRILLS = {
@@ -26,10 +27,12 @@ def main() -> None:
     """Run the drills that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--workers", default="1", metavar="N", help="HTTP processes; 1: all in one")
     parser.add_argument("--bundle", default="builtin", help="what to serve")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DRILLS)}")
     arguments = parser.parse_args()
+    Server.workers = arguments.workers
     report = Report("drill")
     for name in arguments.names or DRILLS:
         if name not in DRILLS:

@@ -162,7 +162,8 @@ def press_pictures(
 
 def measure_server(server: CardServer, clients: int, seconds: float) -> Round:
     """Press on a server for a while."""
-    before, batches = server.count_cpu(), server.count_batches()
+    batches = server.count_batches()  # asking for metrics costs every process something
+    before = server.count_cpu()
     told = subprocess.run(
         [sys.executable, __file__, "--client", f"{server.port},{clients},{seconds}"],
         capture_output=True,
@@ -170,7 +171,8 @@ def measure_server(server: CardServer, clients: int, seconds: float) -> Round:
         text=True,
     )
     found: dict[str, Any] = json.loads(told.stdout)
-    after, later = server.count_cpu(), server.count_batches()
+    after = server.count_cpu()
+    later = server.count_batches()
     done = max(1, found["done"])
     roles = {name: 1000 * (after[name] - before.get(name, 0.0)) / done for name in after}
     return Round(

@@ -6,13 +6,14 @@ import asyncio
 import http.client
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -44,6 +45,8 @@ def pin(cpus: set[int]) -> Iterator[None]:
 class Server:
     """`twinlens serve` in another process."""
 
+    workers = "1"  # HTTP processes of every server here
+
     def __init__(
         self,
         *arguments: str,
@@ -55,6 +58,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         command = [sys.executable, "-m", "twinlens.cli.main", "serve", *arguments]
+        command += ["--workers", self.workers]
         began = time.monotonic()
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port), "--set", "log_requests=false"],
@@ -75,8 +79,12 @@ class Server:
             return connection.ask(method, path, body, **headers)
 
     def stop(self) -> None:
-        """End it at once."""
+        """End it at once, with all that it has started."""
+        children = [int(path.name) for path in _children(self.pid)]
         self.process.kill()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         self.process.wait()
 
     def __enter__(self) -> Self:
@@ -248,9 +256,12 @@ def read_cpu_clock(pid: int) -> float:
 
 
 def count_memory(pid: int) -> float:
-    """Return the resident memory of a process in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    """Return the resident memory of a process and of its children in MiB."""
+    total = 0
+    for path in [Path(f"/proc/{pid}"), *_children(pid)]:
+        lines = (path / "status").read_text().splitlines()
+        total += next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
+    return total / 1024
 
 
 def make_photo(width: int = 640, height: int = 480, seed: int = 0) -> bytes:

@@ -63,6 +63,10 @@ class Keyring:
         self._rates[granted.digest].count()
         return granted.name
 
+    def share(self, rates: Mapping[bytes, RequestRate]) -> None:
+        """Count by rates that several processes share, by the digests of their keys."""
+        self._rates = dict(rates)
+
     def recognise(self, headers: Mapping[str, str]) -> None:
         """Raise unless the request's key is known; it is not counted."""
         if self._keys and self._find(read_token(headers)) is None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.serving.conftest import FakeEncoder
+from twinlens.bundle.arrays import Pixels
 from twinlens.serving.files import own_folder
 from twinlens.serving.keys import parse_keys
 from twinlens.serving.launch import ListenAddress, ServedBundle, bind_port
@@ -33,7 +34,7 @@ SLOW_SECONDS = 0.3
 class MortalEncoder(FakeEncoder):
     """Ends its process when it sees a deadly picture."""
 
-    def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_pixels(self, pixels: Pixels | Sequence[Pixels]) -> NDArray[np.float32]:
         means = [tuple(np.round(one.reshape(-1, 3).mean(0)).astype(int)) for one in pixels]
         if SLOW in means:
             time.sleep(SLOW_SECONDS)

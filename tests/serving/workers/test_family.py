@@ -211,6 +211,30 @@ def test_a_full_server_refuses_before_it_reads_a_body(start_family: Callable[...
     assert again.status_code == 200
 
 
+def test_limits_that_are_shared_refuse_no_request_that_one_process_accepts(
+    start_family: Callable[..., Any],
+) -> None:
+    family = start_family(
+        "limits.image_queue=8",
+        "limits.text_queue=8",
+        "limits.key_requests_per_minute=4",
+        COLOURS_KEYS=KEYS,
+    )
+    files = [("images", encode_image((10 * i, 0, 0))) for i in range(8)]
+    many = family.client.post("/embed", files=files, headers=READ)
+    assert many.status_code == 200, "more than a process's share of the queue, by parts"
+    assert len(many.json()["embeddings"]) == 8
+    texts = family.client.post("/embed", json={"texts": list("abcdefgh")}, headers=WRITE)
+    assert texts.status_code == 200, texts.text
+    statuses = []
+    for _ in range(2):  # whichever process counts, a key has four requests a minute
+        for client in of_each(family, headers=ADMIN):
+            answers = [client.post("/embed", json={"texts": ["red"]}) for _ in range(3)]
+            statuses += [answer.status_code for answer in answers]
+    assert statuses.count(200) == 4
+    assert statuses.count(429) == 8
+
+
 def test_a_server_that_cannot_open_its_bundle_says_so_in_one_line(tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twinlens.cli.options import locate_bundle
 from twinlens.cli.serving.collections import find_place, following, index_images, read_named
+
+LEAST_CORES = 6  # of a machine on which several processes answer requests without being asked
 
 if TYPE_CHECKING:
     from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress
+    from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.settings import ServerSettings
     from twinlens.serving.workers.family import Openers
 
@@ -25,7 +30,6 @@ def serve_family(
     images: Images | None,
 ) -> None:
     """Serve with many processes until a signal."""
-    from twinlens.cli.serving.serve import pull_models, start_tracer
     from twinlens.serving.files import own_folder
     from twinlens.serving.launch import bind_port
     from twinlens.serving.observe.logs import configure_logs
@@ -51,3 +55,63 @@ def serve_family(
             partial(following, images, settings.data, first),
         )
         run_family(plan, listener)
+
+
+def choose_workers(device: str) -> int:
+    """Return how many processes answer requests here, if nobody says.
+
+    A CPU's cores are busy with the encoder, so one process is as quick there; beside a GPU all of
+    them decode, but for two.
+    """
+    from twinlens.bundle.processors import count_logical_cpus
+
+    cores = count_logical_cpus()
+    if device == "cpu" or cores < LEAST_CORES or sys.platform != "linux":
+        return 1
+    from twinlens.kernels.onnx.register import has_cuda_device
+    from twinlens.serving.workers.family_launch import run_apart
+
+    # The driver does not survive a fork, so it is asked by a process that forks nothing.
+    found = run_apart(lambda: {"cuda": str(has_cuda_device())})
+    return cores - 2 if found["cuda"] == "True" else 1
+
+
+def pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
+    """Return the same with each ready model replaced by its bundle in the cache."""
+    from twinlens.bundle.pull.source import parse_source
+
+    return {
+        name: str(locate_bundle(path, precisions)) if parse_source(path) else path
+        for name, path in named.items()
+    }
+
+
+def start_tracer(settings: ServerSettings) -> Tracer | None:
+    """Return what records requests as spans, if that is asked for."""
+    if not settings.tracing:
+        return None
+    from twinlens.serving.observe.tracing import Tracer, start_exporting
+
+    return Tracer(start_exporting())
+
+
+def make_openers(
+    settings: ServerSettings,
+    device: str,
+    threads: int | None,
+    engine: str,
+    fast: bool,
+    device_memory: float | None,
+) -> Openers:
+    """Return how the processes open bundles: one encoder process for each device."""
+    from twinlens.bundle.engine.device import list_devices
+    from twinlens.serving.workers.openers import BundleOpeners
+
+    return BundleOpeners(
+        settings,
+        list_devices(device),
+        threads=threads,
+        engine=engine,
+        fast=fast,
+        device_memory=device_memory,
+    )

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twinlens.cli.configuration import Configuration, check_settings, is_given
-from twinlens.cli.options import DeviceOption, Engines, Exif, Place, locate_bundle
+from twinlens.cli.options import DeviceOption, Engines, Exif, Place
+from twinlens.cli.serving.family import (
+    choose_workers,
+    make_openers,
+    pull_models,
+    serve_family,
+    start_tracer,
+)
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress
-    from twinlens.serving.observe.tracing import Tracer
     from twinlens.serving.service import Opener
     from twinlens.serving.settings import ServerSettings
 
-
-LEAST_CORES = 6  # of a machine on which several processes answer requests without being asked
 
 # Options that are settings too: option, setting.
 _OPTION_SETTINGS = {
@@ -158,21 +161,10 @@ def serve(
     corpus = None if images is None else Images(images, exif, place, watch)
     address = ListenAddress(host, port, tls_cert, tls_key)
     named = read_bundles(bundles or [])
-    processes = workers or choose_workers(device)
-    if processes > 1:
-        from twinlens.bundle.engine.device import list_devices
-        from twinlens.cli.serving.family import serve_family
-        from twinlens.serving.workers.openers import BundleOpeners
-
-        openers = BundleOpeners(
-            settings,
-            list_devices(device),
-            threads=threads,
-            engine=engine,
-            fast=fast,
-            device_memory=device_memory,
-        )
-        serve_family(settings, openers, address, processes, named, collection or [], corpus)
+    workers = workers or choose_workers(device)
+    if workers > 1:
+        openers = make_openers(settings, device, threads, engine, fast, device_memory)
+        serve_family(settings, openers, address, workers, named, collection or [], corpus)
         return
     opener = build_opener(
         settings,
@@ -183,25 +175,6 @@ def serve(
         device_memory=device_memory,
     )
     _run(settings, opener, address, named, collection or [], corpus)
-
-
-def choose_workers(device: str) -> int:
-    """Return how many processes answer requests here, if nobody says.
-
-    A CPU's cores are busy with the encoder, so one process is as quick there; beside a GPU all of
-    them decode, but for two.
-    """
-    from twinlens.bundle.processors import count_logical_cpus
-
-    cores = count_logical_cpus()
-    if device == "cpu" or cores < LEAST_CORES or sys.platform != "linux":
-        return 1
-    from twinlens.kernels.onnx.register import has_cuda_device
-    from twinlens.serving.workers.family_launch import run_apart
-
-    # The driver does not survive a fork, so it is asked by a process that forks nothing.
-    found = run_apart(lambda: {"cuda": str(has_cuda_device())})
-    return cores - 2 if found["cuda"] == "True" else 1
 
 
 def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
@@ -295,16 +268,6 @@ def read_bundles(given: list[str]) -> dict[str, str]:
     return found
 
 
-def pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
-    """Return the same with each ready model replaced by its bundle in the cache."""
-    from twinlens.bundle.pull.source import parse_source
-
-    return {
-        name: str(locate_bundle(path, precisions)) if parse_source(path) else path
-        for name, path in named.items()
-    }
-
-
 def build_settings(
     options: list[str], *, data: Path | None, bundles: Path | None, keys: str
 ) -> ServerSettings:
@@ -332,12 +295,3 @@ def _read_keys(path: Path | None) -> str:
     if not path.is_file():
         raise InputError(f"--keys {str(path)!r} is not a file")
     return path.read_text()
-
-
-def start_tracer(settings: ServerSettings) -> Tracer | None:
-    """Return what records requests as spans, if that is asked for."""
-    if not settings.tracing:
-        return None
-    from twinlens.serving.observe.tracing import Tracer, start_exporting
-
-    return Tracer(start_exporting())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,11 @@ from twinlens.serving.engine.speed import LEAST_TOKENS, ImageSpeed, MeasuredSpee
 from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.engine.ticket import QueueEntry, Ticket, TicketFuture
 from twinlens.serving.engine.tower import ServedTower
-from twinlens.serving.engine.tower_builder import Observe, TowerBuilder, Towers
+from twinlens.serving.engine.tower_builder import Observe, TowerBuilder, TowerSource
 from twinlens.serving.settings import ServerSettings
 
-# Characters that are tokenized on the event loop: well under a millisecond.
-_TOKENIZE_INLINE = 4000
+EncodedImages = Sequence[EncodedImage]
+_TOKENIZE_INLINE = 4000  # characters tokenized on the event loop: well under a millisecond
 _BATCHES_TOKENIZED = 4  # at a time: a few milliseconds
 _CHARACTERS_A_TOKEN = 4  # about; only for an estimate
 _DECODED_TOGETHER = 4  # images of a request for each thread; then they may be encoded
@@ -59,7 +60,7 @@ class ServedModel:
         observe: Observe | None = None,
         throttles: Throttles | None = None,
         promised_work: PromisedWork | None = None,
-        towers: Towers | None = None,
+        towers: TowerSource | None = None,
         decodes_here: bool = False,
     ) -> None:
         self.name = name
@@ -136,12 +137,18 @@ class ServedModel:
         if count > self.image_batch:
             self.weigh(call, count, self.image_speed.seconds_for(count))
 
+    def _fit_share(self, tower: ServedTower[Any, Any], count: int, call: Call) -> None:
+        """Have a request that is larger than this process's share of the queue go part by part."""
+        if self._decodes_here and count > tower.batcher.capacity and not call.priority:
+            call.priority, call.rank = Priority.LARGE, call.clock.now()
+
     async def embed_images(self, images: Sequence[EncodedImage], call: Call) -> EmbeddedItems:
         """Return a row or an error for each image."""
         tower = self.images
         if tower is None:
             raise InputError(f"{self.name!r} has no image tower; send texts, or name another model")
         self.weigh_images(len(images), call)
+        self._fit_share(tower, len(images), call)
         if call.priority is not Priority.LARGE:
             return EmbeddedItems(await self._encode_images(tower, images, call))
         answers: Answers = []
@@ -168,9 +175,7 @@ class ServedModel:
             _count_stages(call, ticket, began, "decode")
         return _collect_answers(ticket)
 
-    def _decode_in_groups(
-        self, ticket: Ticket[Row], call: Call, images: Sequence[EncodedImage]
-    ) -> None:
+    def _decode_in_groups(self, ticket: Ticket[Row], call: Call, images: EncodedImages) -> None:
         """Have images decoded in the pool, those of one batch together."""
         size = min(self.image_batch, _DECODED_TOGETHER * self.pool.threads)
         for start in range(0, len(images), size):
@@ -201,10 +206,11 @@ class ServedModel:
         self, tower: ServedTower[list[int], Row], texts: list[str], call: Call
     ) -> dict[str, tuple[Row | Exception, int]]:
         """Run distinct texts, those of a large request part by part."""
-        if len(texts) <= self.text_batch:
+        if len(texts) <= min(self.text_batch, tower.batcher.capacity):
             return await self._encode_texts(tower, texts, call)
         units = [min(self.context, len(text) // _CHARACTERS_A_TOKEN + 2) for text in texts]
         self.weigh(call, len(texts), self.token_speed.seconds_for(sum(units)))
+        self._fit_share(tower, len(texts), call)
         if call.priority is not Priority.LARGE:
             return await self._encode_texts(tower, texts, call)
         found: dict[str, tuple[Row | Exception, int]] = {}

@@ -27,7 +27,7 @@ from twinlens.serving.settings import ServerSettings
 Observe = Callable[[str, str, int, float], None]  # model, tower, items, seconds
 
 
-class Towers(Protocol):
+class TowerSource(Protocol):
     """Builds the towers of one model."""
 
     def build_image_tower(self, speed: ImageSpeed) -> ServedTower[Pixels, Row] | None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from twinlens.serving.contracts import StagedEncoder
 from twinlens.serving.settings import ServerSettings
+from twinlens.serving.workers.shared_rates import RateTable
 
 HTTP, HEAD, ENCODER = "http", "head", "encoder"
 _COUNT_BYTES = 8
@@ -47,6 +48,7 @@ class Family:
     encoder_listeners: Sequence[socket.socket]
     head_listener: socket.socket
     host: str  # that the server listens on
+    rates: RateTable
     ssl_files: Mapping[str, str] = field(default_factory=dict)
     closed: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 4096))
 

@@ -36,6 +36,7 @@ from twinlens.serving.workers.hand_out import ConnectionDealer
 from twinlens.serving.workers.head_process import Following, run_head
 from twinlens.serving.workers.http_process import run_http
 from twinlens.serving.workers.keeper import Keeper
+from twinlens.serving.workers.shared_rates import RateTable
 
 _PRELOADED = (
     "onnxruntime",
@@ -109,6 +110,7 @@ def _make_family(plan: FamilyPlan, listener: socket.socket) -> Iterator[Family]:
             [_listen(folder / f"encoder-{i}") for i in range(len(plan.openers.devices))],
             _listen(folder / "head"),
             listener.getsockname()[0],
+            RateTable(plan.settings),
             plan.address.ssl_files,
         )
         yield family

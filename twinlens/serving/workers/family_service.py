@@ -47,6 +47,7 @@ class FamilyService(Service):
     ) -> None:
         settings = share_settings(family.settings, family.workers, data)
         super().__init__(settings, _open_nothing, tracer=tracer)
+        self.keys.share(family.rates.build_rates(self.clock))
         self._family = family
         self._process = process  # a number of its own
         self._table = ModelTable()

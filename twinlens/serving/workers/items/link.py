@@ -11,51 +11,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
-
-import orjson
+from typing import Any
 
 from twinlens.serving.call import Priority
 from twinlens.serving.engine.ticket import QueueEntry
 from twinlens.serving.failures import EncodeError, UnavailableError
-from twinlens.serving.workers.items.frames import (
-    IMAGE,
-    FrameReader,
-    Kind,
-    Ran,
-    Record,
-    read_dropped,
-    read_failure,
-    read_rows,
-    write_frame,
-    write_record,
-)
+from twinlens.serving.workers.items.encoder_connection import EncoderConnection, Parcel
+from twinlens.serving.workers.items.frames import IMAGE, Ran, Record, write_record
 from twinlens.serving.workers.items.places import Places, PlaceSizes, create_memory
 
 log = logging.getLogger("twinlens.serving")
 
 DEATHS_ALONE = 2  # encoders that ended with an item before it is run alone
 _DEATHS_REFUSED = 3
-_RETRY_SECONDS = 0.05
 _REQUEST_BITS = 48  # of a request's number; above them stands its process
-
-Observe = Callable[[Ran], None]
-
-
-@dataclass
-class Parcel:
-    """One item under way."""
-
-    entry: QueueEntry[Any, Any]
-    tower: int
-    priority: int
-    deaths: int = 0
-    connection: EncoderConnection | None = None
 
 
 class EncoderLink:
@@ -73,7 +45,7 @@ class EncoderLink:
         self.key = key
         self.width = width  # of a row
         self.sizes = sizes
-        self.observers: dict[int, Observe] = {}  # by tower
+        self.observers: dict[int, Callable[[Ran], None]] = {}  # by tower
         self.descriptor = create_memory(sizes)
         self.places = Places(self.descriptor, sizes)
         self._process = process << _REQUEST_BITS
@@ -232,98 +204,3 @@ class EncoderLink:
             for connection in self._connections:
                 connection.close()
             os.close(self.descriptor)
-
-
-class EncoderConnection(asyncio.Protocol):
-    """A connection of one model to one encoder, made again whenever that one was replaced."""
-
-    def __init__(self, link: EncoderLink, address: str) -> None:
-        self._link = link
-        self._address = address
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._reader = FrameReader()
-        self.is_welcome = False
-        self.is_refused = False
-        self.count = 0  # items that this encoder has
-        self.records: list[bytes] = []  # not sent yet
-
-    def connect(self) -> None:
-        """Ask the encoder, or whoever comes after it, for the model."""
-        if self._link.is_closed or self.is_refused:
-            return
-        end = socket.socket(socket.AF_UNIX)
-        end.setblocking(False)
-        link = self._link
-        sizes = link.sizes
-        hello = [link.key, sizes.images, sizes.texts, sizes.height, sizes.width]
-        try:
-            end.connect(self._address)
-            socket.send_fds(end, [orjson.dumps(hello)], [link.descriptor])
-        except OSError:  # its line is full, or it ends just now
-            end.close()
-            self._loop.call_later(_RETRY_SECONDS, self.connect)
-            return
-        self._reader = FrameReader()
-        task = self._loop.create_task(self._loop.create_connection(lambda: self, sock=end))
-        task.add_done_callback(self._note_connected)
-
-    def _note_connected(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self._loop.call_later(_RETRY_SECONDS, self.connect)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the welcome."""
-        self._transport = cast(asyncio.Transport, transport)  # not a subclass in uvloop
-
-    def data_received(self, data: bytes) -> None:
-        """Take answers."""
-        for kind, payload in self._reader.feed(data):
-            if kind is Kind.ROWS:
-                self._take_rows(payload)
-            elif kind is Kind.FAILURE:
-                self._link.settle(*read_failure(payload))
-            elif kind is Kind.DROPPED:
-                for place in read_dropped(payload):
-                    self._link.settle(place, None)
-            elif kind is Kind.WELCOME:
-                self.is_welcome = True
-                self._link.send_waiting()
-            elif kind is Kind.REFUSED:
-                self.is_refused = True
-                self._link.refuse()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Hand over what the encoder had, and wait for its successor."""
-        self.is_welcome = False
-        self._transport = None
-        self.records.clear()
-        self._link.recover(self)
-        self._loop.call_later(_RETRY_SECONDS, self.connect)
-
-    def flush(self) -> None:
-        """Send the records that have gathered."""
-        if self.records and self._transport is not None:
-            self._transport.write(write_frame(Kind.ITEMS, b"".join(self.records)))
-            self.records.clear()
-
-    def close(self) -> None:
-        """End it."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def _take_rows(self, payload: bytes) -> None:
-        link = self._link
-        found = read_rows(payload, link.width)
-        tower = -1
-        for place, row in zip(found.places, found.rows, strict=True):
-            parcel = link.find_parcel(place)
-            if parcel is None:
-                continue
-            ticket = parcel.entry.ticket
-            ticket.started = min(ticket.started, found.ran.started)
-            ticket.ended = max(ticket.ended, found.ran.ended)
-            tower = parcel.tower
-            link.settle(place, row)
-        if tower in link.observers:
-            link.observers[tower](found.ran)

@@ -24,7 +24,7 @@ _LONGEST_WAIT = 2.0  # seconds for others to end; one that hangs holds up nobody
 _LOST = 3  # exit code
 log = logging.getLogger("twinlens.serving")
 
-Run = Callable[[Sequence[Any]], list[Row | Exception]]
+RunShared = Callable[[Sequence[Any]], list[Row | Exception]]
 
 
 class SharedItem:
@@ -125,7 +125,7 @@ def end_process(error: DeviceError) -> None:
     os._exit(_LOST)
 
 
-def wrap_run(run: Run, solitude: Solitude) -> Run:
+def wrap_run(run: RunShared, solitude: Solitude) -> RunShared:
     """Return a function that runs shared items as `run` runs their contents."""
 
     def run_shared(items: Sequence[SharedItem]) -> list[Row | Exception]:
