@@ -16,6 +16,7 @@ from torch import Tensor
 
 from twinlens.training.config import Config
 from twinlens.training.data.decoding import WholePicture
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.sources import open_source
 from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.nn.network import Network
@@ -61,9 +62,10 @@ def open_whole(run: Path) -> tuple[Config, Network]:
 def read_pictures(data: Path, side: int) -> Tensor:
     """Return pictures (n, 3, side, side) of 0..1: the middle squares of some, always the same."""
     source = open_source(str(data))
-    decode = WholePicture(side)
-    places = np.random.default_rng(5).permutation(len(source.records))[:COUNT]
-    images = [decode(source.records[place].read()) for place in places]
+    store = PixelStore(source, WholePicture(side), memory_bytes=0)
+    places = np.random.default_rng(5).permutation(len(store))[:COUNT]
+    images, _ = store.fetch_good([int(place) for place in places])
+    store.close()
     maker = ViewMaker({"global": STILL}, side, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     views: Tensor = maker(lay_out(images), generator(0))["global"][:, 0]
     return views.contiguous()
