@@ -79,8 +79,8 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/uv
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev | $(BIN)/uv
 	@$(UV) -e '.[deploy]' && touch $@
 $(VENV)/.scale: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
-	@echo "installing twinlens[cpu,scale] into $(VENV) (Ray and torch are large: some minutes)"
-	@$(UV) -e '.[cpu,scale]' && touch $@
+	@echo "installing twinlens[cpu,train,dev,scale] into $(VENV) (Ray and torch are large: some minutes)"
+	@$(UV) -e '.[cpu,train,dev,scale]' && touch $@
 $(VENV)/.dev: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
 	@echo "installing twinlens[cpu,train,dev] (torch is large: a minute or more)"
 	@$(UV) -e '.[cpu,train,dev]' && touch $@ $(VENV)/.cpu

@@ -180,7 +180,7 @@ def test_a_pool_that_could_never_start_is_refused_at_once(
 
 def start_drill(collection: Path, images: Path, log: Path, cpus: int) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("drill_ray.py")
-    command = [sys.executable, script, collection, images, log, str(cpus)]
+    command = [sys.executable, *map(str, (script, collection, images, log, cpus))]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment

@@ -42,8 +42,9 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     fsspec.filesystem("s3").clear_instance_cache()
-    fsspec.filesystem("s3").mkdir("photos")
-    yield "s3://photos"
+    name = f"photos-{port}"  # the server's buckets outlive it
+    fsspec.filesystem("s3").mkdir(name)
+    yield f"s3://{name}"
     fsspec.filesystem("s3").clear_instance_cache()
     server.stop()
 

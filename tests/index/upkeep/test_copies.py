@@ -19,8 +19,9 @@ from tests.index.upkeep.planted import CHANGES, GridEncoder, draw, judge, origin
 from twinlens.bundle.arrays import Rows
 from twinlens.bundle.encoder import open_bundle
 from twinlens.errors import InputError
-from twinlens.index.ingest.builder import ImageEncoder, build
+from twinlens.index.ingest.builder import build
 from twinlens.index.ingest.corpus import open_corpus
+from twinlens.index.ingest.reading import ImageEncoder
 from twinlens.index.upkeep import neighbours
 from twinlens.index.upkeep.copies import EXACT, NEAR, find_copies, remove_copies
 from twinlens.index.writer import Writer, create_collection

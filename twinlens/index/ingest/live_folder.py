@@ -14,11 +14,12 @@ from threading import Event
 
 from twinlens.errors import InputError, LockedError
 from twinlens.index.ann.policy import choose_kinds
-from twinlens.index.ingest.builder import BuildOptions, ImageEncoder, build
+from twinlens.index.ingest.builder import BuildOptions, build
 from twinlens.index.ingest.corpus import Corpus, pick_images, walk_files
 from twinlens.index.ingest.deletions import check_deletions
 from twinlens.index.ingest.file_names import is_hidden, is_indexed
 from twinlens.index.ingest.intake import IndexingProgress, read_failures, write_failures
+from twinlens.index.ingest.reading import ImageEncoder
 from twinlens.index.ingest.videos import split_frame
 from twinlens.index.maintenance import needs_maintenance, optimise, repeat_plan
 from twinlens.index.storage.catalog import Catalog
