@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.configuration import SERVE_SETTINGS, Configuration, is_given, write_value
-from twinlens.cli.options import Engines, Exif, Place, locate_bundle
+from twinlens.cli.options import Engines, Exif, Place
+from twinlens.cli.serving.browser import OpenPage, open_when_ready
+from twinlens.cli.serving.bundle_names import pull_models, read_bundles
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def serve(
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
-    host: Annotated[str, typer.Option(help="ListenAddress to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Annotated[
         Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
@@ -109,6 +111,7 @@ def serve(
     ] = False,
     exif: Exif = None,
     place: Place = True,
+    show: OpenPage = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, e.g. limits.items=64; docs/serve.md lists them."),
@@ -142,7 +145,7 @@ def serve(
     corpus = None if images is None else Images(images, exif, place, watch)
     opener = build_opener(settings, device=device, threads=threads, engine=engine, fast=fast)
     address = ListenAddress(host, port, tls_cert, tls_key)
-    _run(settings, opener, address, read_bundles(bundles or []), collection or [], corpus)
+    _run(settings, opener, address, read_bundles(bundles or []), collection or [], corpus, show)
 
 
 def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
@@ -187,12 +190,13 @@ def _run(
     named: dict[str, str],
     collections: list[str],
     images: Images | None,
+    show: bool,
 ) -> None:
     """Own the data folder, then open the bundles and collections and serve them."""
     from twinlens.serving.files import own_folder
 
     with own_folder(settings.data):
-        _serve(settings, opener, address, named, collections, images)
+        _serve(settings, opener, address, named, collections, images, show)
 
 
 def _serve(
@@ -202,6 +206,7 @@ def _serve(
     named: dict[str, str],
     collections: list[str],
     images: Images | None,
+    show: bool,
 ) -> None:
     """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import following, open_collections
@@ -213,7 +218,7 @@ def _serve(
     configure_logs(settings.log_format, requests=settings.log_requests)
     address.check()
     listener = bind_port(address.host, address.port)
-    named = _pull_models(named, settings.precisions)
+    named = pull_models(named, settings.precisions)
     service = Service(settings, opener, tracer=_start_tracer(settings))
     first = next(iter(named.values()))
     with following(images, settings.data, first) as start_following:
@@ -223,42 +228,11 @@ def _serve(
                 service.load(name, path)
             announce(service, listener, address.scheme)
             start_following()
+            if show:
+                open_when_ready(listener, address.scheme)
             run_server(service, listener, build_routers(service, store), address.ssl_files)
         finally:
             store.close()
-
-
-def read_bundles(given: list[str]) -> dict[str, str]:
-    """Return paths by name; a path without a name is named after its folder or repository."""
-    from twinlens.bundle.location import SHIPPED
-    from twinlens.bundle.pull.source import parse_source
-
-    if not given:
-        return {"builtin": "builtin"}
-    found: dict[str, str] = {}
-    for text in given:
-        name, sign, path = text.partition("=")
-        if not sign:
-            source = parse_source(text)
-            name, path = source.name if source else Path(text).name, text
-            if text in SHIPPED:
-                name = text.rpartition(":")[2]  # a name that a request can give
-        if not name or not path:
-            raise InputError(f"{text!r} is not a bundle; write PATH or NAME=PATH")
-        if name in found:
-            raise InputError(f"two bundles are called {name!r}; name one with NAME=PATH")
-        found[name] = path
-    return found
-
-
-def _pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
-    """Return the same with each ready model replaced by its bundle in the cache."""
-    from twinlens.bundle.pull.source import parse_source
-
-    return {
-        name: str(locate_bundle(path, precisions)) if parse_source(path) else path
-        for name, path in named.items()
-    }
 
 
 def build_settings(

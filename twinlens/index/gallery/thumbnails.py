@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from twinlens.index.gallery.contact_sheet import make_thumbnail
+from twinlens.bundle.image.thumbnail import make_thumbnail
 from twinlens.index.ingest.corpus import read_path
 from twinlens.index.ingest.item_files import find_file
 from twinlens.index.storage.records import Item
