@@ -122,6 +122,7 @@ class ServerSettings:
     data: Path | None = None  # keeps classifiers, jobs and collections over restarts
     bundles: Path | None = None  # folder from which an admin may load bundles by name
     allow_pull: bool = False  # an admin may load ready models, which contacts the hub
+    folders: tuple[str, ...] = ()  # a client on this machine may add what lies in them
     keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
     hosts: tuple[str, ...] = ()  # allowed Host names; none: any, on loopback only its own names
     cors_origins: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ Pictures = dict[str, Path]
 
 def names(page: Any) -> list[str]:
     page.wait_for_selector(HITS)
-    found: list[str] = page.locator(f"{HITS} strong").all_inner_texts()
+    found: list[str] = page.locator(f"{HITS} strong").all_text_contents()
     return found
 
 
@@ -37,8 +37,9 @@ def search(page: Any, text: str) -> list[str]:
 def test_a_text_search_shows_images_time_and_recall(page: Any, server: str) -> None:
     page.goto(server)
     assert search(page, "a red circle")[0] == "red circle"
-    assert "Exact search." in page.inner_text("#search-status")
-    assert "encode" in page.inner_text("#search-times")
+    assert "Exact search." in page.text_content("#search-recall")
+    assert "encode" in page.text_content("#search-times")
+    assert not page.locator("#search-recall").is_visible(), "jargon is behind `Details`"
     loaded = f"{HITS} img"
     page.wait_for_selector(loaded)
     page.wait_for_timeout(300)
@@ -50,7 +51,7 @@ def test_search_by_image_with_a_filter_and_by_more_like_this(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Sample of this collection")
+    wait_for_text(page, "#search-status", "All pictures.")
     page.locator("#search-more summary").click()
     page.set_input_files("#search-image input", pictures["red square"])
     wait_for_text(page, "#search-status", "6 results in")
@@ -65,16 +66,21 @@ def test_search_by_image_with_a_filter_and_by_more_like_this(
     page.fill("#search-filter", "")
     page.locator("#search-filter").press("Enter")
     wait_for_text(page, "#search-status", "6 results")
+    page.locator(HITS, has_text="green square").hover()
     page.get_by_role("button", name="More like green square").click()
-    wait_for_text(page, "#search-status", "like green square")
+    wait_for_text(page, "#search-terms", "like green square")
+    wait_for_text(page, "#search-status", "6 results")
     assert names(page)[0] == "green square"
 
 
 def test_metadata_that_is_markup_stays_text(page: Any, server: str) -> None:
     page.goto(server)
     assert any(name.startswith(HOSTILE_TITLE) for name in search(page, "blue square"))
-    assert page.locator(f"{HITS} dt", has_text=HOSTILE_TITLE).count() == 1
-    assert page.locator(f"{HITS} dd", has_text=HOSTILE_TITLE).count() == 1
+    page.locator(HITS, has_text=HOSTILE_TITLE).first.locator(".open").click()
+    page.locator("#look-data dt", has_text=HOSTILE_TITLE).wait_for()
+    assert page.locator("#look-data dd", has_text=HOSTILE_TITLE).count() == 2
+    assert page.locator("#look script, #look-data img").count() == 0
+    page.keyboard.press("Escape")
     assert page.locator(f"{HITS} script").count() == 0
     assert page.locator(f"{HITS} img[src=x]").count() == 0
     assert page.evaluate("window.attacked") is None
@@ -135,7 +141,7 @@ def test_the_map_shows_the_item_under_the_pointer(page: Any, server: str) -> Non
     page.keyboard.up("Shift")
     wait_for_text(page, "#map-selection", "6 selected")
     page.click("#map-like")
-    wait_for_text(page, "#search-status", f"like {name}")
+    wait_for_text(page, "#search-terms", f"like {name}")
 
 
 def test_status_shows_bundles_collections_and_stages(page: Any, server: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +39,12 @@ def demo(
             "the user's data folder."
         ),
     ] = None,
+    allow_folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder from which the page may add pictures; repeat for more.", metavar="DIR"
+        ),
+    ] = None,
     show: OpenPage = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON for a script; starts no server.")
@@ -69,7 +75,17 @@ def demo(
     elif not serve:
         typer.echo(f'twinlens search {collection} "a red heart"')
     else:
-        _serve(context, collection, host, port, data or find_data() / "demo", show)
+        kept = data or find_data() / "demo"
+        _announce(host, port, kept)
+        _serve(
+            context,
+            collection=[f"demo={collection}"],
+            host=host,
+            port=port,
+            data=kept,
+            allow_folder=allow_folder,
+            show=show,
+        )
 
 
 def _index(corpus: DemoCorpus) -> Path:
@@ -84,18 +100,20 @@ def _index(corpus: DemoCorpus) -> Path:
     return collection
 
 
-def _serve(
-    context: typer.Context, collection: Path, host: str, port: int, data: Path, show: bool
-) -> None:
-    """Print an example search, and start the server with the collection `demo`."""
-    from twinlens.cli.serving.serve import serve
-
+def _announce(host: str, port: int, data: Path) -> None:
+    """Print an example search, and where things are kept."""
     if port:
         query = '{"collection": "demo", "text": "a red heart", "k": 5}'
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
     print_note(f"classifiers and collections that you make are kept in {data}")
-    serve(context, collection=[f"demo={collection}"], host=host, port=port, data=data, show=show)
+
+
+def _serve(context: typer.Context, **options: Any) -> None:
+    """Start the server with the options of `twinlens serve`."""
+    from twinlens.cli.serving.serve import serve
+
+    serve(context, **options)
 
 
 def _summarise(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:

@@ -28,6 +28,7 @@ _OPTION_SETTINGS = {
     "window": "batching.window_seconds",
     "allow_urls": "fetching.enabled",
     "allow_pull": "allow_pull",
+    "allow_folder": "folders",
     "allow_host": "hosts",
     "alias": "aliases",
     "drain_notice": "watch.drain_notice",
@@ -77,6 +78,14 @@ def serve(
         typer.Option(
             help="A further name that clients may ask for (the Host header); repeat for more.",
             metavar="NAME",
+        ),
+    ] = None,
+    allow_folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder from which the page, opened on this machine, may add pictures; repeat "
+            "for more.",
+            metavar="DIR",
         ),
     ] = None,
     alias: Annotated[
@@ -130,6 +139,7 @@ def serve(
         "window": str(window / 1000),
         "allow_urls": str(allow_urls),
         "allow_pull": str(allow_pull),
+        "allow_folder": ",".join(map(str, allow_folder or [])),
         "allow_host": ",".join(allow_host or []),
         "alias": ",".join(alias or []),
         "drain_notice": str(drain_notice),

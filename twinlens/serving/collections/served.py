@@ -30,7 +30,12 @@ from twinlens.errors import (
     TwinlensError,
 )
 from twinlens.index.collection import Collection
-from twinlens.index.gallery.thumbnails import ThumbnailStore
+from twinlens.index.gallery.thumbnails import (
+    PREVIEW_BYTES,
+    PREVIEW_SIDE,
+    PREVIEWS_NAME,
+    ThumbnailStore,
+)
 from twinlens.index.maintenance import repair
 from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.snapshot import Snapshot
@@ -75,6 +80,7 @@ class ServedCollection:
         self.folder = folder
         self.collection = Collection(folder)
         self.thumbnails = ThumbnailStore(folder)
+        self._previews: ThumbnailStore | None = None
         self.map_cache: tuple[tuple[int, int], Any] | None = None
         self.maps = RunTotals()
         self._pool = pool
@@ -132,6 +138,15 @@ class ServedCollection:
         with self._use():
             return self.collection.snapshot()
 
+    def open_previews(self, is_writing: bool = False) -> ThumbnailStore | None:
+        """Return the previews of pictures that clients sent to be kept; None where none are."""
+        with self._left:
+            if self._previews is None and (is_writing or (self.folder / PREVIEWS_NAME).exists()):
+                self._previews = ThumbnailStore(
+                    self.folder, PREVIEW_BYTES, name=PREVIEWS_NAME, side=PREVIEW_SIDE
+                )
+            return self._previews
+
     def close(self) -> None:
         """Close the collection once nobody uses it; maintenance ends at its next stage."""
         with self._left:
@@ -143,6 +158,8 @@ class ServedCollection:
             self._drop_writer()
         self.collection.close()
         self.thumbnails.close()
+        if self._previews is not None:
+            self._previews.close()
 
     async def _run(self) -> None:
         """Answer all waiting searches, batch by batch."""

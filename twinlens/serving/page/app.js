@@ -1,4 +1,5 @@
 // The frame: tabs, copying, and server data shared by the panels.
+import { readAddress, writeAddress } from "./address.js";
 import { ask } from "./api.js";
 import { byId, say } from "./dom.js";
 import * as classify from "./classify.js";
@@ -10,8 +11,11 @@ import * as status from "./status.js";
 const panels = { search, classify, compare, inside, status };
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const opened = new Set();
+const left = new Map(); // panel -> what its address held when it was left
+const titles = Object.fromEntries(tabs.map((tab) => [tab.getAttribute("aria-controls"), tab.textContent]));
 
-function select(name, focus = false) {
+/* Show a panel: as it was left, or as `params` of an address say. */
+function select(name, { focus = false, params = null } = {}) {
   for (const tab of tabs) {
     const chosen = tab.getAttribute("aria-controls") === name;
     tab.setAttribute("aria-selected", String(chosen));
@@ -19,15 +23,32 @@ function select(name, focus = false) {
     byId(tab.getAttribute("aria-controls")).hidden = !chosen;
     if (chosen && focus) tab.focus();
   }
-  history.replaceState(null, "", `#${name}`);
   for (const [other, panel] of Object.entries(panels)) if (other !== name) panel.close?.();
-  openPanel(name);
+  openPanel(name, params ?? left.get(name) ?? new URLSearchParams());
+}
+
+/* Go to a panel as a step that "back" undoes. */
+function goTo(name, focus = false) {
+  const { panel, params } = readAddress();
+  if (panel in panels) left.set(panel, params);
+  writeAddress(name, Object.fromEntries(groupParams(left.get(name) ?? new URLSearchParams())), { isStep: true, title: titles[name] });
+  select(name, { focus });
+}
+
+const groupParams = (params) => [...new Set(params.keys())].map((key) => [key, params.getAll(key)]);
+
+/* Show what the address says, after "back", a reload or a link. */
+function obey() {
+  const { panel, params } = readAddress();
+  const name = panel in panels ? panel : "search";
+  document.title = name === "search" ? "Twinlens" : `${titles[name]} – Twinlens`;
+  select(name, { params });
 }
 
 /* A panel loads its data when it is opened; if that fails, it tries again the next time. */
-async function openPanel(name) {
+async function openPanel(name, params) {
   try {
-    await panels[name].open?.(!opened.has(name));
+    await panels[name].open?.(!opened.has(name), params);
     opened.add(name);
   } catch (error) {
     say(byId(`${name === "inside" ? "map" : name}-status`), error.message, true);
@@ -39,7 +60,7 @@ function moveAlong(event) {
   const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
   if (at < 0 || next === undefined) return;
   event.preventDefault();
-  select(tabs[(next + tabs.length) % tabs.length].getAttribute("aria-controls"), true);
+  goTo(tabs[(next + tabs.length) % tabs.length].getAttribute("aria-controls"), true);
 }
 
 async function copy(button) {
@@ -55,21 +76,18 @@ async function copy(button) {
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }
 
-for (const tab of tabs) tab.addEventListener("click", () => select(tab.getAttribute("aria-controls")));
+for (const tab of tabs) tab.addEventListener("click", () => goTo(tab.getAttribute("aria-controls")));
 byId("tabs").addEventListener("keydown", moveAlong);
 for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
 // An image dropped beside its field would otherwise replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 addEventListener("twinlens-like", (event) => {
-  select("search");
+  goTo("search");
   search.findLike(event.detail.collection, event.detail.id);
 });
-addEventListener("hashchange", () => {
-  const asked = location.hash.slice(1);
-  if (asked in panels) select(asked);
-});
+addEventListener("popstate", obey); // "back", "forward", and an address that was typed
 
 for (const panel of Object.values(panels)) panel.start(ask);
-select(location.hash.slice(1) in panels ? location.hash.slice(1) : "search");
+obey();
 // Not earlier: the browser moves the focus when it processes the address's fragment.
 addEventListener("load", () => setTimeout(() => !byId("search").hidden && document.activeElement === document.body && byId("search-text").focus()));
