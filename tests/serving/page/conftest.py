@@ -117,7 +117,7 @@ class _Running:
         )
 
     def __enter__(self) -> str:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/readyz").status_code == 200:
@@ -126,7 +126,7 @@ class _Running:
                 time.sleep(0.05)
         self.process.kill()
         self.process.wait()
-        raise AssertionError("the server was not ready within 120 s")
+        raise AssertionError("the server was not ready within 240 s")
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()

@@ -2,14 +2,16 @@
 import { readAddress, writeAddress } from "./address.js";
 import { ask } from "./api.js";
 import { byId, say } from "./dom.js";
+import * as add from "./add.js";
 import * as classify from "./classify.js";
 import * as compare from "./compare.js";
 import * as inside from "./inside.js";
 import * as search from "./search.js";
 import * as status from "./status.js";
 
-const panels = { search, classify, compare, inside, status };
+const panels = { search, add, classify, compare, inside, status };
 const tabs = [...document.querySelectorAll("[role=tab]")];
+const DROPS = { search: "Drop here: one picture to search by, several to add", add: "Drop here to add", classify: "Drop here to classify" };
 const opened = new Set();
 const left = new Map(); // panel -> what its address held when it was left
 const titles = Object.fromEntries(tabs.map((tab) => [tab.getAttribute("aria-controls"), tab.textContent]));
@@ -26,6 +28,8 @@ function select(name, { focus = false, params = null } = {}) {
   for (const [other, panel] of Object.entries(panels)) if (other !== name) panel.close?.();
   openPanel(name, params ?? left.get(name) ?? new URLSearchParams());
 }
+
+const current = () => tabs.find((tab) => tab.getAttribute("aria-selected") === "true").getAttribute("aria-controls");
 
 /* Go to a panel as a step that "back" undoes. */
 function goTo(name, focus = false) {
@@ -81,9 +85,36 @@ byId("tabs").addEventListener("keydown", moveAlong);
 for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
 // An image dropped beside its field would otherwise replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+let overlayTimer = null;
+addEventListener("dragover", (event) => {
+  if (!hasFiles(event)) return;
+  byId("drop-here").hidden = false;
+  byId("drop-here").firstElementChild.textContent = DROPS[current()] ?? "Drop here";
+  clearTimeout(overlayTimer); // browsers tell of a drag every few hundred milliseconds while it lasts
+  overlayTimer = setTimeout(hideOverlay, 600);
+});
+addEventListener("drop", (event) => {
+  hideOverlay();
+  const { files } = event.dataTransfer;
+  const isMany = files.length > 1 || [...files].some((file) => /\.zip$/i.test(file.name)) || [...event.dataTransfer.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
+  if (!hasFiles(event) || !(current() === "add" || (current() === "search" && isMany))) return;
+  const taken = add.take(event.dataTransfer); // read before the event ends
+  if (current() !== "add") goTo("add");
+  return taken;
+});
+
+function hideOverlay() {
+  clearTimeout(overlayTimer);
+  byId("drop-here").hidden = true;
+}
 addEventListener("twinlens-like", (event) => {
   goTo("search");
   search.findLike(event.detail.collection, event.detail.id);
+});
+addEventListener("twinlens-search", (event) => {
+  left.set("search", new URLSearchParams({ in: event.detail.collection }));
+  goTo("search");
 });
 addEventListener("popstate", obey); // "back", "forward", and an address that was typed
 

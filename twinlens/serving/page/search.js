@@ -60,10 +60,10 @@ export function start() {
 
 /* Show what the address says. */
 export async function open(isFirst, params) {
-  await (ready = listCollections(params.get("in")));
-  field.offer();
   for (const [key, id] of Object.entries(FIELDS)) byId(id).value = params.get(key) ?? DEFAULTS[key] ?? "";
   [like, unlike] = [params.getAll("like"), params.getAll("unlike")];
+  await (ready = listCollections(params.get("in")));
+  field.offer();
   facets.read(params.getAll("is"));
   byId("search-more").open ||= Boolean(params.get("minus") || params.get("filter"));
   if (isFirst || params.toString() !== describe(looking).toString()) await run({ item: params.get("item") ?? "" });

@@ -141,10 +141,12 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/classifiers", **declare({200: answer(list_of(CLASSIFIER), "All")}))
     async def get_all(request: Request) -> Response:
-        """List the classifiers."""
+        """List the classifiers, whether they outlive the server, and the named templates."""
         service.authorize(request, "read")
         data = [_shorten(c.describe()) for c in service.classifiers.all()]
-        return _reply({"object": "list", "data": data})
+        kept = service.settings.data is not None
+        named = {name: list(one) for name, one in SETS.items()}
+        return _reply({"object": "list", "data": data, "kept": kept, "templates": named})
 
     @router.get("/classifiers/{name}", **declare({200: answer(CLASSIFIER, "It")}))
     async def get(name: Name, request: Request) -> Response:
