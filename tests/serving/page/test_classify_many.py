@@ -70,7 +70,7 @@ def test_the_threshold_and_the_file_agree_with_the_table(
     assert 0 < refused <= 19
     with page.expect_download() as started:
         page.click("#classify-csv")
-    with open(started.value.path(), newline="") as file:
+    with Path(started.value.path()).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 19
     assert sum(row["class"] == "none of these" for row in rows) == refused

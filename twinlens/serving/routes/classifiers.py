@@ -62,6 +62,7 @@ from twinlens.serving.routes.class_names import (
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.classifiers import check_name
+from twinlens.serving.zeroshot.templates import SETS
 
 _EXAMPLES = "examples:"  # form field examples:cat holds images of the class cat
 _OPTIONS: dict[str, Schema] = {
