@@ -184,7 +184,8 @@ def _draw(colour: str, shape: str) -> bytes:
 
 def _complaint(text: str) -> list[str]:
     """Return the relevant messages: browsers log refused requests by themselves."""
-    return [] if "status of 400 (Bad Request)" in text else [text]
+    is_refusal = "status of 400 (Bad Request)" in text or "status of 403 (Forbidden)" in text
+    return [] if is_refusal else [text]
 
 
 def _strange(url: str) -> list[str]:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.snapshot import Snapshot
 from twinlens.index.storage.caption_build import is_complete
 from twinlens.index.writer import Writer
+from twinlens.serving.collections.maps import MapCache
 from twinlens.serving.collections.search import SearchParams, run_search
 from twinlens.serving.failures import UnavailableError
 from twinlens.serving.files import report_full_disk
@@ -81,7 +82,7 @@ class ServedCollection:
         self.collection = Collection(folder)
         self.thumbnails = ThumbnailStore(folder)
         self._previews: ThumbnailStore | None = None
-        self.map_cache: tuple[tuple[int, int], Any] | None = None
+        self.map_cache = MapCache()
         self.maps = RunTotals()
         self._pool = pool
         self._maintenance_pool = maintenance_pool

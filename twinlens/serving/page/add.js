@@ -60,6 +60,7 @@ const chosen = () => (byId("add-collection").value === NEW ? byId("add-name").va
 
 /* Return the name of the collection, created if it is new. */
 async function prepare(signal) {
+  if (!byId("add-collection").options.length) await open();
   const name = chosen();
   if (!name) throw new Error("Give the new collection a name.");
   const { body } = await ask("/collections", { signal });

@@ -112,6 +112,15 @@ addEventListener("twinlens-like", (event) => {
   goTo("search");
   search.findLike(event.detail.collection, event.detail.id);
 });
+addEventListener("twinlens-look", (event) => {
+  goTo("search");
+  search.lookAt(event.detail.collection, event.detail.id);
+});
+addEventListener("twinlens-list", (event) => {
+  goTo("search");
+  search.showList(event.detail.collection, event.detail.ids);
+});
+addEventListener("twinlens-teach", (event) => classify.teach(event.detail.name, event.detail.files));
 addEventListener("twinlens-search", (event) => {
   left.set("search", new URLSearchParams({ in: event.detail.collection }));
   goTo("search");

@@ -9,6 +9,7 @@ import { shrink } from "./shrink.js";
 import { VerdictTable, decide, drawCard, drawConfusion, listVerdicts, truthOf } from "./verdicts.js";
 
 const TEMPLATES = [["", "the bundle's own"], ["plain", "plain: the bare name"], ["photo", "photo"], ["artwork", "artwork"], ["icon", "icon"], ["product", "product"], ["broad", "broad: 80 of them"]];
+const LEXICON = "lexicon"; // the vocabulary of tags, not classes of the user's
 const MOST_CARDS = 12;
 const GROUP = 8; // pictures of a request
 
@@ -80,7 +81,7 @@ async function listStored(chosen) {
   named = body.templates;
   byId("teach-kept").textContent = body.kept ? "Saved classes are kept in the server’s data folder and outlive it." : "This server has no data folder: what you save is gone when it ends. Start it with --data DIR to keep it.";
   showTemplates();
-  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !lessons.isDraft(name)).map(({ name }) => [name, name])], chosen);
+  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !lessons.isDraft(name) && name !== LEXICON).map(({ name }) => [name, name])], chosen);
   byId("classify-classes").disabled = byId("classify-stored").value !== "";
 }
 
@@ -183,6 +184,16 @@ function offerFolders(files) {
     listClasses();
     run();
   };
+}
+
+/* Take examples of a class from another panel; a class that is new joins the list. */
+export function teach(name, files) {
+  const classes = lines(byId("classify-classes").value);
+  if (!classes.includes(name)) byId("classify-classes").value = [...classes, name].join("\n");
+  listClasses();
+  lessons.add(name, files);
+  byId("teach").open = true;
+  showHeld();
 }
 
 function addExamples() {

@@ -118,6 +118,19 @@ export function findLike(collection, id) {
   return seek({ like: [id] });
 }
 
+/* Open an item in the lightbox, from another panel. */
+export async function lookAt(collection, id) {
+  await ready;
+  byId("search-collection").value = collection;
+  gallery.collection = collection;
+  await reopen(id);
+}
+
+/* Show some items of a collection, as selected on the map. */
+export function showList(collection, ids) {
+  return run({ list: { collection, ids } });
+}
+
 /* Search for something else; the filters stay. */
 async function seek({ text = "", like: wanted = [], unlike: unwanted = [], keepsText = false }) {
   [like, unlike] = [wanted, unwanted];
@@ -143,8 +156,9 @@ async function readTerms() {
   return [...parts, ...minus.map((term) => ({ text: term, weight: MINUS })), ...unlike.map((item) => ({ item, weight: MINUS }))];
 }
 
-async function find(signal, { isStep = false, item = "" } = {}) {
+async function find(signal, { isStep = false, item = "", list = null } = {}) {
   await ready;
+  if (list) return showChosen(list);
   const collection = byId("search-collection").value;
   if (!collection) throw new Error("There are no pictures here yet. Add some under “My pictures”.");
   looking = item;
@@ -156,6 +170,14 @@ async function find(signal, { isStep = false, item = "" } = {}) {
   if (item) await reopen(item);
   else lightbox.close();
   return told;
+}
+
+function showChosen({ collection, ids }) {
+  byId("search-collection").value = collection;
+  byId("search-times").hidden = true;
+  const page = (from) => ids.slice(from, from + PAGE).map((id) => ({ id, metadata: {} }));
+  gallery.load(collection, page(0), async () => page(gallery.hits.length));
+  return `${ids.length.toLocaleString("en")} selected on the map.`;
 }
 
 async function search(signal, collection, query, filter) {
