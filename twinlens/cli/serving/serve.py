@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,6 +121,10 @@ def serve(
     ] = False,
     exif: Exif = None,
     place: Place = True,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of training runs, whose numbers the page draws.", metavar="DIR"),
+    ] = None,
     show: OpenPage = False,
     set_: Annotated[
         list[str] | None,
@@ -147,6 +152,7 @@ def serve(
     }
     options = [*collect_settings(context, given), *(set_ or [])]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    settings = replace(settings, runs=runs)
     from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress, build_opener
 

@@ -1,9 +1,9 @@
 // My pictures: files, folders and zips into a collection, which is searchable as it grows.
 import { ask, curl } from "./api.js";
-import { byId, el, fill, runner, say } from "./dom.js";
+import { byId, el, fill, runner, say, showWarning } from "./dom.js";
 import { filesOfDrop, filesOfList } from "./files.js";
 import { Intake } from "./intake.js";
-import { fillModels } from "./models.js";
+import { describeCard, fillModels } from "./models.js";
 
 const NEW = " "; // no collection is called so
 const POLL = 700;
@@ -11,6 +11,7 @@ const MOST_LISTED = 200;
 
 let run;
 let models = [];
+let warnings = new Map(); // by collection: its pictures are not what its model knows
 let current = null; // an AbortController while something is being added
 
 export function start() {
@@ -22,7 +23,8 @@ export function start() {
       addFiles(given);
     });
   }
-  byId("add-collection").addEventListener("change", showName);
+  byId("add-collection").addEventListener("change", () => (showName(), showWarning("add-warning", warnings.get(chosen()))));
+  byId("add-model").addEventListener("change", showCard);
   byId("add-path-form").addEventListener("submit", (event) => {
     event.preventDefault();
     addPath();
@@ -40,6 +42,9 @@ export async function open() {
   byId("add-model").parentElement.hidden = byId("add-model").options.length < 2;
   fill(byId("add-collection"), [[NEW, "a new collection"], ...body.data.map(({ name, count }) => [name, `${name} (${count.toLocaleString("en")})`])]);
   showName();
+  showCard();
+  warnings = new Map(body.data.map(({ name, warning }) => [name, warning]));
+  showWarning("add-warning", warnings.get(chosen()));
   byId("add-path-form").hidden = !folders.body.allowed;
   byId("add-roots").textContent = `The server may add what lies in ${folders.body.roots.join(" or ")}.`;
   if (!byId("add-path").value) byId("add-path").value = folders.body.roots[0] ?? "";
@@ -49,6 +54,11 @@ export async function open() {
 /* What was dropped anywhere on this panel, or several files on another one. */
 export async function take(transfer) {
   await addFiles(await filesOfDrop(transfer));
+}
+
+function showCard() {
+  const model = models.find(({ id }) => id === byId("add-model").value);
+  byId("add-card").textContent = model ? describeCard(model) : "";
 }
 
 function showName() {

@@ -6,19 +6,21 @@ import * as add from "./add.js";
 import * as classify from "./classify.js";
 import * as compare from "./compare.js";
 import * as inside from "./inside.js";
+import * as runs from "./runs.js";
 import * as search from "./search.js";
 import * as status from "./status.js";
 
-const panels = { search, add, classify, compare, inside, status };
-const tabs = [...document.querySelectorAll("[role=tab]")];
+const panels = { search, add, classify, compare, inside, runs, status };
+const allTabs = [...document.querySelectorAll("[role=tab]")];
+let tabs = allTabs;
 const DROPS = { search: "Drop here: one picture to search by, several to add", add: "Drop here to add", classify: "Drop here to classify" };
 const opened = new Set();
 const left = new Map(); // panel -> what its address held when it was left
-const titles = Object.fromEntries(tabs.map((tab) => [tab.getAttribute("aria-controls"), tab.textContent]));
+const titles = Object.fromEntries(allTabs.map((tab) => [tab.getAttribute("aria-controls"), tab.textContent]));
 
 /* Show a panel: as it was left, or as `params` of an address say. */
 function select(name, { focus = false, params = null } = {}) {
-  for (const tab of tabs) {
+  for (const tab of allTabs) {
     const chosen = tab.getAttribute("aria-controls") === name;
     tab.setAttribute("aria-selected", String(chosen));
     tab.tabIndex = chosen ? 0 : -1;
@@ -29,7 +31,7 @@ function select(name, { focus = false, params = null } = {}) {
   openPanel(name, params ?? left.get(name) ?? new URLSearchParams());
 }
 
-const current = () => tabs.find((tab) => tab.getAttribute("aria-selected") === "true").getAttribute("aria-controls");
+const current = () => allTabs.find((tab) => tab.getAttribute("aria-selected") === "true").getAttribute("aria-controls");
 
 /* Go to a panel as a step that "back" undoes. */
 function goTo(name, focus = false) {
@@ -45,6 +47,7 @@ const groupParams = (params) => [...new Set(params.keys())].map((key) => [key, p
 function obey() {
   const { panel, params } = readAddress();
   const name = panel in panels ? panel : "search";
+  if (name === "runs") byId("tab-runs").hidden = false;
   document.title = name === "search" ? "Twinlens" : `${titles[name]} – Twinlens`;
   select(name, { params });
 }
@@ -60,6 +63,7 @@ async function openPanel(name, params) {
 }
 
 function moveAlong(event) {
+  tabs = allTabs.filter((tab) => !tab.hidden);
   const at = tabs.indexOf(document.activeElement);
   const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
   if (at < 0 || next === undefined) return;
@@ -80,7 +84,7 @@ async function copy(button) {
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }
 
-for (const tab of tabs) tab.addEventListener("click", () => goTo(tab.getAttribute("aria-controls")));
+for (const tab of allTabs) tab.addEventListener("click", () => goTo(tab.getAttribute("aria-controls")));
 byId("tabs").addEventListener("keydown", moveAlong);
 for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
 // An image dropped beside its field would otherwise replace the page.
@@ -129,5 +133,7 @@ addEventListener("popstate", obey); // "back", "forward", and an address that wa
 
 for (const panel of Object.values(panels)) panel.start(ask);
 obey();
+// The tab of training runs is there where the server shows any; the arrow keys pass over a hidden one.
+runs.hasRuns().then((isShown) => (byId("tab-runs").hidden &&= !isShown), () => {});
 // Not earlier: the browser moves the focus when it processes the address's fragment.
 addEventListener("load", () => setTimeout(() => !byId("search").hidden && document.activeElement === document.body && byId("search-text").focus()));

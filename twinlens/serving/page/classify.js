@@ -2,7 +2,7 @@
 import { ask, curl, showTimes } from "./api.js";
 import { byId, el, fill, lines, milliseconds, percent, runner, say, showWarning } from "./dom.js";
 import { pathOf, saveText, toCsv } from "./files.js";
-import { doubt, fillModels, headline } from "./models.js";
+import { describeCard, doubt, fillModels } from "./models.js";
 import { PictureField, picture } from "./pictures.js";
 import { Lessons } from "./lessons.js";
 import { shrink } from "./shrink.js";
@@ -60,9 +60,9 @@ export async function open() {
 function showCard() {
   const model = byId("classify-model").value;
   const found = models.find(({ id }) => id === model) ?? {};
-  const told = [headline(found), doubt(found)].filter(Boolean).join("; ");
+  const worth = doubt(found);
+  byId("classify-card").textContent = [describeCard({ ...found, id: model }), worth && `It is ${worth}.`].filter(Boolean).join(" ");
   showTemplates();
-  byId("classify-card").textContent = told && `Model ${model}: ${told}.`;
 }
 
 /* Show the prompts that the chosen templates make of the first class. */

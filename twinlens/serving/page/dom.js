@@ -41,7 +41,7 @@ export function bytes(count) {
 }
 
 export function milliseconds(value) {
-  return value < 10 ? `${value.toFixed(1)} ms` : value < 2000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+  return value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 }
 
 /* Show a panel's status message; screen readers announce it (role=status). */

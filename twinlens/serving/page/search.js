@@ -5,6 +5,7 @@ import { byId, el, fill, milliseconds, runner, showWarning } from "./dom.js";
 import { Facets } from "./facets.js";
 import { galleryOf } from "./gallery.js";
 import { Lightbox } from "./lightbox.js";
+import { describeCard } from "./models.js";
 import { PictureField, encode } from "./pictures.js";
 import { examplesOf } from "./samples.js";
 
@@ -22,6 +23,7 @@ let lightbox;
 let like = []; // ids of items to search by
 let unlike = []; // ids of items to keep away from
 let looking = ""; // the item in the lightbox
+let cards = null; // a promise of what each model is good at
 let warnings = new Map(); // by collection: its pictures are not what its model knows
 let ready = Promise.resolve(); // the collections are here, or why they are not
 
@@ -190,6 +192,7 @@ async function search(signal, collection, query, filter) {
   };
   gallery.load(collection, body.data, body.data.length < PAGE ? null : next);
   showTimes(byId("search-times"), response);
+  tellModel(body.model);
   byId("search-recall").textContent = tellRecall(body.recall, body.recall_state);
   const doubt = body.none_of_these ? "Nothing here seems to match; these are the nearest. " : "";
   const count = body.data.length === 1 ? "1 result" : `${body.data.length}${body.data.length < PAGE ? "" : " best"} results`;
@@ -256,6 +259,12 @@ function leave() {
   if (byId("search").hidden) return;
   remember();
   if (place >= 0) gallery.focus(place);
+}
+
+/* Say what the model that answered is good at. */
+async function tellModel(name) {
+  cards ??= ask("/v1/models").then(({ body }) => new Map(body.data.map((model) => [model.id, describeCard(model)])));
+  byId("search-card").textContent = (await cards.catch(() => (cards = null)))?.get(name) ?? "";
 }
 
 /* Return the measured recall of the index by kind of query. */
