@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 Pictures = dict[str, Path]
-PANELS = ["search", "classify", "compare", "inside", "status"]
+PANELS = ["search", "add", "classify", "compare", "inside", "status"]
 # Give the page a file as a browser does on drop or paste.
 _GIVE = """([selector, kind, bytes]) => {
   const files = new DataTransfer();

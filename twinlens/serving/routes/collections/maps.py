@@ -15,6 +15,7 @@ from twinlens.errors import TwinlensError
 from twinlens.index.gallery.projection_2d import MOST_POINTS
 from twinlens.serving.call import Call, Priority
 from twinlens.serving.collections.maps import (
+    FEWEST,
     NEIGHBOURS,
     PCA,
     CollectionMap,
@@ -168,7 +169,8 @@ def _find_now(served: ServedCollection, most: int, layout: str) -> CollectionMap
 async def _refine(service: Service, served: ServedCollection, most: int) -> None:
     """Make the layout of neighbours in the background; a failure leaves what there was."""
     try:
-        name = await _read_namer(service, served)
+        has_groups = min(served.snapshot().live_count, most) >= FEWEST
+        name = await _read_namer(service, served) if has_groups else None
         await served.examine(
             lambda one: served.map_cache.refine(one, most, name, lambda: not served.is_closing)
         )
