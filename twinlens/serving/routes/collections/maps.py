@@ -88,8 +88,8 @@ SCORES = component(
         scores=array_of(either(NUMBER, {"type": "null"})),
     ),
 )
-Points = Annotated[int, Query(description=f"Most items, up to {MOST_POINTS}")]
-Layout = Annotated[str, Query(pattern=f"^({'|'.join(LAYOUTS)})$")]
+PointLimit = Annotated[int, Query(description=f"Most items, up to {MOST_POINTS}")]
+MapLayout = Annotated[str, Query(pattern=f"^({'|'.join(LAYOUTS)})$")]
 
 
 def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
@@ -99,7 +99,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
 
     @router.get("/collections/{name}/map", **declare({200: answer(MAP, "Points")}))
     async def get_map(
-        name: Name, request: Request, points: Points = 2000, layout: Layout = PCA
+        name: Name, request: Request, points: PointLimit = 2000, layout: MapLayout = PCA
     ) -> Response:
         """Return items as points in a plane: principal components, or neighbours when ready."""
         service.authorize(request, "read")
@@ -115,7 +115,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
 
     @router.get("/collections/{name}/map/values", **declare({200: answer(VALUES, "In order")}))
     async def get_values(
-        name: Name, request: Request, field: str, points: Points = 2000, layout: Layout = PCA
+        name: Name, request: Request, field: str, points: PointLimit = 2000, layout: MapLayout = PCA
     ) -> Response:
         """Return the value of a metadata field for each point of a map, in the map's order."""
         service.authorize(request, "read")
