@@ -35,6 +35,7 @@ def draw(url: str, raw: Path | None) -> None:
                 color_scheme=scheme,
                 device_scale_factor=1.5 if guise == "phone" else 1,
             )
+            page.set_default_timeout(120_000)
             for name, play in SCENES.items():
                 page.goto(f"{url}/#{PANELS.get(name, name)}")
                 page.reload()

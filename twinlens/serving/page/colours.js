@@ -40,8 +40,9 @@ export function colourByScore(scores) {
 }
 
 export function colourByCluster(labels, clusters) {
-  const colours = labels.map((label) => HUES[label % HUES.length]);
-  return { colours, legend: clusters.slice(0, HUES.length).map(({ names }, i) => [names.join(", ") || `group ${i + 1}`, HUES[i]]) };
+  const colours = labels.map((label) => HUES[label] ?? REST); // the largest groups come first
+  const legend = clusters.slice(0, HUES.length).map(({ names }, i) => [names.join(", ") || `group ${i + 1}`, HUES[i]]);
+  return { colours, legend: clusters.length > HUES.length ? [...legend, ["other", REST]] : legend };
 }
 
 export const drawLegend = (legend) => legend.map(([text, [r, g, b]]) => {
