@@ -133,7 +133,7 @@ export class PlaneView {
     const ratio = devicePixelRatio;
     const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
-    const context = (this.context ??= this.canvas.getContext("2d"));
+    const context = (this.context ??= this.canvas.getContext("2d", { willReadFrequently: true }));
     const style = getComputedStyle(this.canvas);
     const placing = this.#placing();
     context.setTransform(1, 0, 0, 1, 0, 0);

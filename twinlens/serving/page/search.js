@@ -25,6 +25,7 @@ let unlike = []; // ids of items to keep away from
 let looking = ""; // the item in the lightbox
 let cards = null; // a promise of what each model is good at
 let warnings = new Map(); // by collection: its pictures are not what its model knows
+let pending = null; // what another panel asked for, until the collections are here
 let ready = Promise.resolve(); // the collections are here, or why they are not
 
 export function start() {
@@ -68,6 +69,9 @@ export async function open(isFirst, params) {
   field.offer();
   facets.read(params.getAll("is"));
   byId("search-more").open ||= Boolean(params.get("minus") || params.get("filter"));
+  const act = pending;
+  pending = null;
+  if (act) return act();
   if (isFirst || params.toString() !== describe(looking).toString()) await run({ item: params.get("item") ?? "" });
 }
 
@@ -112,25 +116,29 @@ function follow() {
   }, () => byId("search-examples").replaceChildren());
 }
 
+/* What other panels ask for is done when this one has opened. */
 export function findLike(collection, id) {
-  ready = ready.then(() => {
-    byId("search-collection").value = collection;
-    follow();
-  });
-  return seek({ like: [id] });
+  pending = () => {
+    choose(collection);
+    return seek({ like: [id] });
+  };
 }
 
-/* Open an item in the lightbox, from another panel. */
-export async function lookAt(collection, id) {
-  await ready;
-  byId("search-collection").value = collection;
-  gallery.collection = collection;
-  await reopen(id);
+export function lookAt(collection, id) {
+  pending = () => {
+    choose(collection);
+    return run({ item: id });
+  };
 }
 
 /* Show some items of a collection, as selected on the map. */
 export function showList(collection, ids) {
-  return run({ list: { collection, ids } });
+  pending = () => run({ list: { collection, ids } });
+}
+
+function choose(collection) {
+  byId("search-collection").value = collection;
+  follow();
 }
 
 /* Search for something else; the filters stay. */
