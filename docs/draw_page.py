@@ -35,8 +35,9 @@ def draw(url: str, raw: Path | None) -> None:
                 color_scheme=scheme,
                 device_scale_factor=1.5 if guise == "phone" else 1,
             )
+            page.set_default_timeout(120_000)
             for name, play in SCENES.items():
-                page.goto(f"{url}/#{'classify' if name == 'teach' else name}")
+                page.goto(f"{url}/#{PANELS.get(name, name)}")
                 page.reload()
                 play(page)
                 page.wait_for_load_state("networkidle")
@@ -53,6 +54,16 @@ def _search(page: Any) -> None:
         page.keyboard.press("Enter")
         page.locator("#search-status", has_text="results in").wait_for()
         page.wait_for_load_state("networkidle")
+
+
+def _look(page: Any) -> None:
+    _search(page)
+    page.locator("#search-results .open").nth(1).click()
+    page.locator("#look-size", has_text="1").wait_for()
+
+
+def _add(page: Any) -> None:
+    page.locator("#add-collection option").first.wait_for(state="attached")
 
 
 def _classify(page: Any) -> None:
@@ -78,12 +89,21 @@ def _teach(page: Any) -> None:
 
 def _compare(page: Any) -> None:
     page.set_input_files("#compare-right-images input", PICTURES)
-    page.click("#compare button.primary")
-    page.locator(".heat td:not(:empty)").first.wait_for()
+    page.fill("#pair-left", "a red heart")
+    page.fill("#pair-right", "love")
+    page.click("#pair-form button")
+    page.locator("#pair-status", has_text="in both").wait_for()
+    page.click("#compare-form button.primary")
+    page.locator(".heat td.best").first.wait_for()
 
 
 def _inside(page: Any) -> None:
-    page.locator("#map-status", has_text="items").wait_for()
+    page.locator("#map-status", has_text="pictures").wait_for()
+    for _ in range(120):  # the layout of neighbours is made once, in the background
+        if "being made" not in page.inner_text("#map-status"):
+            break
+        page.wait_for_timeout(1000)
+    page.select_option("#map-colour", "@groups")
     box = page.locator("#map").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_timeout(500)
@@ -93,8 +113,11 @@ def _status(page: Any) -> None:
     page.locator("#status-stages", has_text="encode").wait_for()
 
 
+PANELS = {"look": "search", "teach": "classify"}  # scenes of another panel than their own
 SCENES: dict[str, Callable[[Any], None]] = {
     "search": _search,
+    "look": _look,
+    "add": _add,
     "classify": _classify,
     "teach": _teach,
     "compare": _compare,

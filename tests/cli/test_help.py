@@ -70,3 +70,13 @@ def test_zsh_completes_an_option_with_its_description() -> None:
     assert "Port; 0 picks a free one." in complete(
         "zsh", _TYPER_COMPLETE_ARGS="twinlens serve --po"
     )
+
+
+def test_help_names_values_in_words() -> None:
+    environment = os.environ | {"COLUMNS": "200", "TERM": "dumb"}
+    for name in ("search", "classify", "serve"):
+        command = [sys.executable, "-c", _ENTRY, name, "--help"]
+        shown = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+        assert not re.search(r"<\w|range|list\[|x>=|<=x", shown), name
+    assert "number, 0 to 65535" in shown
+    assert re.search(r"--tls-cert +path ", shown)

@@ -16,6 +16,7 @@ import typer
 
 from twinlens.cli.configuration import PREFIX, SERVE_SETTINGS, build_defaults, find_file, read_file
 from twinlens.cli.terminal import print_error
+from twinlens.cli.value_words import name_values
 from twinlens.errors import InputError, TwinlensError
 from twinlens.version import __version__
 
@@ -83,7 +84,9 @@ def build_app() -> typer.Typer:
 
 def build_command() -> Any:
     """Return the command line as one command that holds the others."""
-    return typer.main.get_command(build_app())
+    command = typer.main.get_command(build_app())
+    name_values(command)
+    return command
 
 
 def run(arguments: list[str] | None = None) -> None:

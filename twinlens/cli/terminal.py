@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
@@ -29,6 +30,20 @@ def print_error(message: str) -> None:
 def print_note(message: str) -> None:
     """Print one line to standard error that is not part of the result."""
     typer.echo(message, err=True)
+
+
+def is_terminal() -> bool:
+    """Return whether people read standard output as it comes."""
+    return sys.stdout.isatty()
+
+
+def link_path(path: str | Path, text: str | None = None) -> str:
+    """Return a path, or `text` instead, as a link that a terminal opens; plain in a pipe."""
+    shown = str(path) if text is None else text
+    place = Path(path)
+    if not is_terminal() or not place.exists():
+        return shown
+    return f"\033]8;;{place.resolve().as_uri()}\033\\{shown}\033]8;;\033\\"
 
 
 def print_json(value: object) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
+from twinlens.index.hits import Hit, HitLists, Hits
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
@@ -41,16 +42,6 @@ RESIDENT_BYTES = 1 << 30
 OPEN_ATTEMPTS = 5
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One answer of a search."""
-
-    id: str
-    score: float
-    metadata: dict[str, Any]
-    duplicates: tuple[str, ...] = ()  # ids of near-duplicates grouped under this one
 
 
 class Collection:
@@ -90,6 +81,11 @@ class Collection:
     def __len__(self) -> int:
         return self._catalog.count()
 
+    def __repr__(self) -> str:
+        """Return what the collection holds and which bundle it is for."""
+        head = self.head
+        return f"Collection({str(self.folder)!r}: {len(self):,} items of {head.bundle_name!r})"
+
     @property
     def head(self) -> Head:
         """The head of the current state: dimension, bundle, epoch."""
@@ -123,7 +119,7 @@ class Collection:
         threshold: float | None = None,
         exact: bool = False,
         revision: str | None = None,
-    ) -> list[list[Hit]]:
+    ) -> HitLists:
         """Return the k best items of each query, best first.
 
         A query is a text or an image (a `Path`, encoded bytes, a PIL image, a uint8 array), which
@@ -158,7 +154,7 @@ class Collection:
         filter: str | Filter | None = None,
         threshold: float | None = None,
         revision: str | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Return the k best items without near-duplicates; each lists its own as `duplicates`.
 
         Groups the best `GROUP_DEPTH * k` items; with more copies than that, fewer groups remain.
@@ -170,14 +166,14 @@ class Collection:
         found = [(hit, snapshot.embedding(items[hit.id].rid)) for hit in hits if hit.id in items]
         present = [(hit, row) for hit, row in found if row is not None]
         if not present:
-            return []
+            return Hits()
         groups = group_duplicates(np.stack([row for _, row in present]), similarity)
-        return [
+        return Hits(
             replace(
                 present[group[0]][0], duplicates=tuple(present[place][0].id for place in group[1:])
             )
             for group in groups[:k]
-        ]
+        )
 
     def get(self, id: str) -> Item:
         """Return one item."""
@@ -287,13 +283,13 @@ class Collection:
 
 def _hits(
     scores: Floats, rids: npt.NDArray[np.int64], items: dict[int, Item], threshold: float | None
-) -> list[list[Hit]]:
+) -> HitLists:
     lowest = -np.inf if threshold is None else threshold
-    return [
+    return HitLists(
         [
             Hit(items[rid].id, score, items[rid].metadata)
             for score, rid in zip(row_scores, row_rids, strict=True)
             if rid >= 0 and score >= lowest
         ]
         for row_scores, row_rids in zip(scores.tolist(), rids.tolist(), strict=True)
-    ]
+    )

@@ -21,6 +21,7 @@ from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
 from twinlens.index.ann.recall import RecallReport
 from twinlens.index.query.filters import Filter, compared_fields
+from twinlens.index.storage.columns import Columns
 from twinlens.index.storage.delta import Delta
 from twinlens.index.storage.records import Changes, Head
 from twinlens.index.storage.segment import Segment
@@ -199,6 +200,18 @@ class Snapshot:
         if self.delta.count:
             live = self.delta.live
             yield self.delta.rids, live if tree is None else live & self.delta.select(tree)
+
+    def select_columns(self, tree: Filter | None) -> Iterator[tuple[Columns, Mask]]:
+        """Yield metadata in columns with one flag per row: live and satisfying the filter."""
+        for part, (_, chosen) in zip(self.parts, self.select(tree), strict=False):
+            yield part.segment.read_columns(), chosen
+        if self.delta.count:
+            live = self.delta.live
+            chosen = live if tree is None else live & self.delta.select(tree)
+            start = 0
+            for columns in self.delta.read_columns():
+                yield columns, chosen[start : start + columns.count]
+                start += columns.count
 
     def embedding(self, rid: int) -> Floats | None:
         """Return the embedding of a live row."""

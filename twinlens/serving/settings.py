@@ -119,7 +119,9 @@ class ServerSettings:
     fetching: Fetching = field(default_factory=Fetching)
     data: Path | None = None  # keeps classifiers, jobs and collections over restarts
     bundles: Path | None = None  # folder from which an admin may load bundles by name
+    runs: Path | None = None  # folder of training runs whose numbers are shown
     allow_pull: bool = False  # an admin may load ready models, which contacts the hub
+    folders: tuple[str, ...] = ()  # a client on this machine may add what lies in them
     keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
     hosts: tuple[str, ...] = ()  # allowed Host names; none: any, on loopback only its own names
     cors_origins: tuple[str, ...] = ()
@@ -159,7 +161,7 @@ def list_names(settings: ServerSettings) -> list[str]:
         value = getattr(settings, field_.name)
         if is_dataclass(value):
             names += [f"{field_.name}.{inner.name}" for inner in fields(value)]
-        elif field_.name not in ("keys", "data", "bundles"):
+        elif field_.name not in ("keys", "data", "bundles", "runs"):
             names.append(field_.name)
     return names
 

@@ -22,7 +22,7 @@ from twinlens.bundle.image.exif import read_photo
 from twinlens.bundle.image.image_source import ImageLimits
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.errors import ImageError, TooLargeError
-from twinlens.index.gallery.contact_sheet import make_thumbnail
+from twinlens.bundle.image.thumbnail import make_thumbnail
 
 count, seed = int(sys.argv[1]), sys.argv[2]
 preprocess = Preprocessor(spec(), limits=ImageLimits(max_pixels=1 << 20))

@@ -29,3 +29,11 @@ def test_info_prints_the_card(cli: Run, toy_bundle: Path) -> None:
     assert code == 0
     assert "16 dimensions, or 4, 8" in out
     assert json.loads(cli("info", toy_bundle, "--json")[1])["name"] == "toy"
+
+
+def test_many_numbers_are_counted_and_not_printed(cli: Run) -> None:
+    code, out, _ = cli("info", "builtin")
+    assert code == 0
+    assert re.search(r"metrics +\d+ values; --json prints them", out)
+    assert max(map(len, out.splitlines())) < 500
+    assert "shipped" in json.loads(cli("info", "builtin", "--json")[1])["provenance"]["metrics"]

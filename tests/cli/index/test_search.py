@@ -79,3 +79,16 @@ def test_options_that_exclude_each_other_are_refused(
 def test_hybrid_needs_words(cli: Run, captioned: Path, tmp_path: Path) -> None:
     code, _, err = cli("search", captioned, "--image", tmp_path / "photos/red.png", "--hybrid")
     assert (code, "--hybrid needs a text" in err) == (2, True)
+
+
+def test_the_number_of_hits_has_a_long_name_too(cli: Run, captioned: Path) -> None:
+    assert len(cli("search", captioned, "red", "--top-k", 2)[1].splitlines()) == 2
+
+
+def test_a_hit_is_a_link_on_a_terminal_alone(
+    cli: Run, captioned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "\033]8" not in cli("search", captioned, "red")[1]
+    monkeypatch.setattr("twinlens.cli.terminal.is_terminal", lambda: True)
+    out = cli("search", captioned, "red", "-k", 1)[1]
+    assert f"\033]8;;{(captioned.parent / 'photos' / 'red.png').as_uri()}\033\\" in out

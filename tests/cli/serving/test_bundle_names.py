@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twinlens.cli.serving.serve import read_bundles
+from twinlens.cli.serving.bundle_names import read_bundles
 from twinlens.errors import InputError
 
 

@@ -35,9 +35,12 @@ def test_it_opens_the_server_on_the_collection(
         "twinlens.cli.serving.serve.serve", lambda context, **given: served.append(given)
     )
     monkeypatch.setattr("twinlens.cli.serving.demo._index", lambda corpus: tmp_path / "collection")
-    _, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--port", 8123)
+    monkeypatch.setenv("TWINLENS_DATA", str(tmp_path / "data"))
+    _, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--port", 8123, "--open")
     assert served[0]["collection"] == [f"demo={tmp_path / 'collection'}"]
-    assert served[0]["port"] == 8123
+    assert (served[0]["port"], served[0]["show"]) == (8123, True)
+    assert served[0]["data"] == tmp_path / "data" / "demo"
+    assert f"are kept in {tmp_path / 'data' / 'demo'}" in err
     assert "http://127.0.0.1:8123/search" in err
 
 

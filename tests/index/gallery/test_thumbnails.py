@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from twinlens.bundle.image.thumbnail import make_thumbnail
 from twinlens.errors import ImageError
-from twinlens.index.collection import Hit
-from twinlens.index.gallery.contact_sheet import make_thumbnail, write_sheet
+from twinlens.index.gallery.contact_sheet import write_sheet
 from twinlens.index.gallery.thumbnails import ThumbnailStore
+from twinlens.index.hits import Hit
 from twinlens.index.storage.records import Item
 
 

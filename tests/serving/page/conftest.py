@@ -69,6 +69,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def photo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the collection `images`: 120 files in two folders."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(120):
+        place = folder / ("wide" if number % 2 else "tall") / f"picture {number:03}.jpg"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(draw_photo(number))
+    arguments = ["builtin", "--images", str(folder)]
+    with _Running(tmp_path_factory.mktemp("photo-data"), {}, arguments) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def locked_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The same server with an API key."""
     keys = {"TWINLENS_KEYS": f"write:{KEY}"}
@@ -104,7 +117,7 @@ class _Running:
         )
 
     def __enter__(self) -> str:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 240
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/readyz").status_code == 200:
@@ -113,7 +126,7 @@ class _Running:
                 time.sleep(0.05)
         self.process.kill()
         self.process.wait()
-        raise AssertionError("the server was not ready within 30 s")
+        raise AssertionError("the server was not ready within 240 s")
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
@@ -137,6 +150,21 @@ def _fill(url: str, headers: dict[str, str]) -> None:
         assert answer.json()["upserted"] == len(items), answer.text
 
 
+def draw_photo(number: int) -> bytes:
+    """Return a JPEG of 1200 pixels with a gradient, a disc, and a camera by its EXIF."""
+    width, height = (1200, 800) if number % 2 else (800, 1200)
+    hue = (number * 37) % 256
+    ramp = Image.linear_gradient("L").resize((width, height))
+    image = Image.merge("HSV", [Image.new("L", ramp.size, hue), ramp, ramp]).convert("RGB")
+    disc = (200 + number, 200, 500 + number, 500)
+    ImageDraw.Draw(image).ellipse(disc, fill=((hue * 3) % 256, 255 - hue, hue))
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Maker", "Model A" if number % 3 else "Model B"
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
 def _draw_all() -> dict[str, bytes]:
     return {
         f"{colour} {shape}": _draw(colour, shape)
@@ -156,7 +184,8 @@ def _draw(colour: str, shape: str) -> bytes:
 
 def _complaint(text: str) -> list[str]:
     """Return the relevant messages: browsers log refused requests by themselves."""
-    return [] if "status of 400 (Bad Request)" in text else [text]
+    is_refusal = "status of 400 (Bad Request)" in text or "status of 403 (Forbidden)" in text
+    return [] if is_refusal else [text]
 
 
 def _strange(url: str) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 Pictures = dict[str, Path]
-PANELS = ["search", "classify", "compare", "inside", "status"]
+PANELS = ["search", "add", "classify", "compare", "inside", "status"]
 # Give the page a file as a browser does on drop or paste.
 _GIVE = """([selector, kind, bytes]) => {
   const files = new DataTransfer();
@@ -81,7 +81,7 @@ def test_a_dropped_or_pasted_image_becomes_the_query(
     page: Any, server: str, pictures: Pictures, kind: str
 ) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Sample of this collection")
+    wait_for_text(page, "#search-status", "All pictures.")
     give(
         page,
         "#search-image .drop" if kind == "drop" else "#search-text",
@@ -89,7 +89,7 @@ def test_a_dropped_or_pasted_image_becomes_the_query(
         pictures["red square"],
     )
     wait_for_text(page, "#search-status", "6 results in")
-    assert page.locator("#search-results strong").first.inner_text() == "red square"
+    assert page.locator("#search-results strong").first.text_content() == "red square"
     assert page.locator("#search-image .preview").count() == 1
 
 
@@ -110,7 +110,7 @@ def test_a_chosen_tiff_is_searched_with_though_the_browser_may_not_show_it(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Sample of this collection")
+    wait_for_text(page, "#search-status", "All pictures.")
     field = page.locator("#search-image input[type=file]")
     assert {"image/*", ".heic", ".tif", ".avif"} <= set(field.get_attribute("accept").split(","))
     out = io.BytesIO()
@@ -118,7 +118,7 @@ def test_a_chosen_tiff_is_searched_with_though_the_browser_may_not_show_it(
     # As where a browser knows no type for the name.
     field.set_input_files({"name": "scan.TIF", "mimeType": "", "buffer": out.getvalue()})
     wait_for_text(page, "#search-status", "6 results in")
-    assert page.locator("#search-results strong").first.inner_text() == "red square"
+    assert page.locator("#search-results strong").first.text_content() == "red square"
 
 
 def test_sample_images_are_offered(page: Any, server: str) -> None:
@@ -188,7 +188,7 @@ def test_the_curl_command_of_a_panel_runs_and_answers_the_same(
     folder = pictures["red circle"].parent
     shutil.copy(pictures["red square"], folder / "FILE1")
     page.goto(server)
-    wait_for_text(page, "#search-status", "Sample of this collection")
+    wait_for_text(page, "#search-status", "All pictures.")
     page.fill("#search-text", 'it\'s a "$quoted" `thing` \\ here')
     page.keyboard.press("Enter")
     wait_for_text(page, "#search-status", "results in")
@@ -221,7 +221,7 @@ def test_a_text_an_image_and_excluded_terms_are_weighted(
     page: Any, server: str, pictures: Pictures
 ) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Sample of this collection")
+    wait_for_text(page, "#search-status", "All pictures.")
     page.locator("#search-more summary").click()
     assert page.is_disabled("#search-share")
     page.fill("#search-text", "a blue circle")
@@ -233,12 +233,12 @@ def test_a_text_an_image_and_excluded_terms_are_weighted(
     wait_for_text(page, "#search-status", "6 results")
     weights = re.findall(r'"weight":(-?[\d.]+)', page.text_content("#search-curl"))
     assert [round(float(weight), 2) for weight in weights] == [0.1, 0.9, -0.5, -0.5]
-    assert page.locator("#search-results strong").first.inner_text() == "red square"
+    assert page.locator("#search-results strong").first.text_content() == "red square"
 
 
 def test_a_search_needs_no_mouse(page: Any, server: str) -> None:
     page.goto(server)
-    wait_for_text(page, "#search-status", "Sample of this collection")
+    wait_for_text(page, "#search-status", "All pictures.")
     assert page.evaluate("document.activeElement.id") == "search-text"
     page.keyboard.type("a blue square")
     page.keyboard.press("Enter")
@@ -250,7 +250,7 @@ def test_a_search_needs_no_mouse(page: Any, server: str) -> None:
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid", "where the focus is has to be seen"
     page.keyboard.press("Enter")
-    wait_for_text(page, "#search-status", "like blue square")
+    wait_for_text(page, "#search-terms", "like blue square")
 
 
 @pytest.mark.parametrize("name", PANELS)

@@ -13,7 +13,7 @@ from twinlens.serving.keys import parse_keys
 from twinlens.serving.routes.page import POLICY, read_page
 from twinlens.serving.settings import ServerSettings
 
-BUDGET = 150_000
+BUDGET = 250_000
 PAGE = read_page()
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 

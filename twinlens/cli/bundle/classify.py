@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinlens.cli.bundle.picture_files import embed_files, print_file
 from twinlens.cli.options import (
     Bundle,
     DeviceOption,
@@ -17,15 +18,13 @@ from twinlens.cli.options import (
     Threads,
     open_encoder,
 )
-from twinlens.cli.terminal import print_json, print_note, track
+from twinlens.cli.terminal import print_json, print_note
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.bundle.arrays import Rows
     from twinlens.bundle.calibration.calibration import CosineVerdict
     from twinlens.bundle.manifest import Manifest
-
-_CHUNK = 32
 
 
 def classify(
@@ -45,38 +44,34 @@ def classify(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Classify images by class names, best class first.
+    """Classify images by class names, best class first; a file that cannot be read fails alone.
 
     [bold]Example:[/] twinlens classify photo.jpg --classes "a cat,a dog"
     """
     names = [name.strip() for entry in classes for name in entry.split(",") if name.strip()]
     if not names:
         raise InputError("--classes is empty; give names such as --classes 'a cat,a dog'")
-    import numpy as np
-
     from twinlens.bundle.calibration.calibration import read_calibration
 
     encoder = open_encoder(bundle, precision, device, threads, engine)
     calibration = read_calibration(encoder.manifest)
     scale = encoder.manifest.similarity.scale
     bank = encoder.class_bank(names, template)
-    starts = range(0, len(images), _CHUNK)
     results: list[dict[str, object]] = []
-    rows = []
-    for start in track(starts, f"classifying {len(images)} images", len(starts)):
-        chunk = images[start : start + _CHUNK]
-        rows.append(encoder.embed_images(chunk))
-        scores, similarities = encoder.classify(rows[-1], bank)
-        for path, score, similarity in zip(chunk, scores, similarities, strict=True):
-            verdict = calibration.judge_classes(similarity, scale) if calibration else None
-            labels = _rank(names, score, similarity, verdict, top_k)
-            told = {} if verdict is None else {"none_of_these": verdict.none_of_these}
-            results.append({"image": str(path), "labels": labels, **told})
-    warn_about(encoder.manifest, np.concatenate(rows))
+    found = embed_files(encoder, images, "classifying")
+    scores, similarities = encoder.classify(found.rows, bank)
+    for path, score, similarity in zip(found.paths, scores, similarities, strict=True):
+        verdict = calibration.judge_classes(similarity, scale) if calibration else None
+        labels = _rank(names, score, similarity, verdict, top_k)
+        told = {} if verdict is None else {"none_of_these": verdict.none_of_these}
+        results.append({"image": str(path), "labels": labels, **told})
+    warn_about(encoder.manifest, found.rows)
     if json:
-        print_json({"model": encoder.name, "revision": encoder.revision, "data": results})
+        data = results + found.describe_faults()
+        print_json({"model": encoder.name, "revision": encoder.revision, "data": data})
     else:
         _print_bars(results)
+    found.report()
 
 
 def warn_about(manifest: Manifest, rows: Rows) -> None:
@@ -111,7 +106,7 @@ def _print_bars(results: Sequence[Mapping[str, object]]) -> None:
         labels = result["labels"]
         assert isinstance(labels, list)
         none = "  none of these" if result.get("none_of_these") else ""
-        typer.secho(f"{result['image']}{none}", bold=True)
+        print_file(Path(str(result["image"])), none)
         width = max(len(label["label"]) for label in labels)
         for label in labels:
             share = label.get("calibrated", label["score"])

@@ -14,6 +14,8 @@ from twinlens.cli.terminal import print_json
 if TYPE_CHECKING:
     from twinlens.bundle.manifest import Manifest
 
+MOST_NUMBERS = 8  # of one value that people read
+
 
 def info(
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP)] = "builtin",
@@ -138,11 +140,22 @@ def _describe_embedding(manifest: Manifest) -> str:
 
 def _describe_value(value: object) -> str:
     """Return a value of the provenance as text; for a list of named things, their names."""
+    if (count := _count_numbers(value)) > MOST_NUMBERS:
+        return f"{count} values; --json prints them"
     if isinstance(value, dict):
         return ", ".join(f"{k} {_describe_value(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_describe_value(_find_name(item)) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _count_numbers(value: object) -> int:
+    """Return how many numbers a value holds."""
+    if isinstance(value, dict):
+        return sum(map(_count_numbers, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_count_numbers, value))
+    return int(isinstance(value, int | float))
 
 
 def _find_name(item: object) -> object:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.bundle.classify import warn_about
+from twinlens.cli.bundle.picture_files import embed_files, print_file
 from twinlens.cli.options import (
     Bundle,
     DeviceOption,
@@ -18,14 +19,12 @@ from twinlens.cli.options import (
     Threads,
     open_encoder,
 )
-from twinlens.cli.terminal import print_json, print_note, track
+from twinlens.cli.terminal import print_json, print_note
 
 if TYPE_CHECKING:
     from twinlens.bundle.arrays import Rows
     from twinlens.bundle.encoder import Encoder
     from twinlens.bundle.tagging.tags import TaggedPicture
-
-_CHUNK = 32
 
 
 def tag(
@@ -46,8 +45,6 @@ def tag(
 
     [bold]Example:[/] twinlens tag photo.jpg
     """
-    import numpy as np
-
     from twinlens.bundle.calibration.calibration import read_calibration
     from twinlens.bundle.tagging.lexicon import read_lexicon, read_words
     from twinlens.bundle.tagging.tags import rank_tags
@@ -56,21 +53,20 @@ def tag(
     encoder = open_encoder(bundle, precision, device, threads, engine)
     calibration = read_calibration(encoder.manifest)
     bank = find_bank(encoder, vocabulary)
-    starts = range(0, len(images), _CHUNK)
-    found: list[TaggedPicture] = []
-    rows = []
-    for start in track(starts, f"tagging {len(images)} images", len(starts)):
-        rows.append(encoder.embed_images(images[start : start + _CHUNK]))
-        cosines = encoder.classify(rows[-1], bank)[1]
-        found += [rank_tags(vocabulary, one, calibration, top_k) for one in cosines]
-    warn_about(encoder.manifest, np.concatenate(rows))
+    found = embed_files(encoder, images, "tagging")
+    cosines = encoder.classify(found.rows, bank)[1]
+    tagged = [rank_tags(vocabulary, one, calibration, top_k) for one in cosines]
+    warn_about(encoder.manifest, found.rows)
     if json:
-        data = [{"image": str(p), **t.to_json()} for p, t in zip(images, found, strict=True)]
+        pairs = zip(found.paths, tagged, strict=True)
+        data = [{"image": str(path), **tags.to_json()} for path, tags in pairs]
+        data += found.describe_faults()
         print_json({"model": encoder.name, "revision": encoder.revision, "data": data})
-        return
-    if calibration is None:
-        print_note(f"{encoder.name} is not calibrated: cosines are shown, no probabilities")
-    _print_tags(images, found)
+    else:
+        if calibration is None:
+            print_note(f"{encoder.name} is not calibrated: cosines are shown, no probabilities")
+        _print_tags(found.paths, tagged)
+    found.report()
 
 
 def find_bank(encoder: Encoder, words: Sequence[str]) -> Rows:
@@ -101,7 +97,7 @@ def find_bank(encoder: Encoder, words: Sequence[str]) -> Rows:
 def _print_tags(images: Sequence[Path], found: Sequence[TaggedPicture]) -> None:
     for path, picture in zip(images, found, strict=True):
         none = "  none of these" if picture.none_of_these else ""
-        typer.secho(f"{path}{none}", bold=True)
+        print_file(path, none)
         width = max(len(tag.word) for tag in picture.tags)
         for tag in picture.tags:
             share = tag.probability

@@ -80,8 +80,8 @@ def _remove(folder: Path, groups: list[CopyGroup], max_delete: str | None, yes: 
 
 
 def _write(groups: list[CopyGroup], sheet: Path) -> None:
-    from twinlens.index.collection import Hit
     from twinlens.index.gallery.contact_sheet import write_group_sheet
+    from twinlens.index.hits import Hit
 
     shown = [
         (

@@ -14,7 +14,8 @@ from twinlens.cli.options import Json, open_encoder
 from twinlens.cli.terminal import print_json, print_note
 
 if TYPE_CHECKING:
-    from twinlens.index.collection import Collection, Hit
+    from twinlens.index.collection import Collection
+    from twinlens.index.hits import Hit
 
 SHOWN = 12  # items of a cluster on a page
 SheetFile = Annotated[Path | None, typer.Option(help="Write a page here.", metavar="FILE")]
@@ -155,7 +156,7 @@ def _ids_of(collection: Collection, rids: Sequence[int]) -> list[str]:
 
 
 def _hits(collection: Collection, ids: Sequence[str]) -> list[Hit]:
-    from twinlens.index.collection import Hit
+    from twinlens.index.hits import Hit
 
     items = collection.catalog.by_id(ids)
     return [Hit(name, 1.0, items[name].metadata) for name in ids if name in items]

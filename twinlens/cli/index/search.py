@@ -11,13 +11,14 @@ import typer
 
 from twinlens.cli.index.options import Source
 from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
-from twinlens.cli.terminal import print_json, print_note
+from twinlens.cli.terminal import link_path, print_json, print_note
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.bundle.calibration.calibration import CosineVerdict
     from twinlens.bundle.encoder import Encoder
-    from twinlens.index.collection import Collection, Hit
+    from twinlens.index.collection import Collection
+    from twinlens.index.hits import Hit
     from twinlens.index.query.query import QueryPart
     from twinlens.index.searching.request import SearchOptions
 
@@ -29,7 +30,7 @@ def search(
         list[Path] | None, typer.Option("--image", "-i", help="An image to search for.")
     ] = None,
     without: Annotated[list[str] | None, typer.Option("--not", help="A text to exclude.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Number of hits.", min=1)] = 10,
+    k: Annotated[int, typer.Option("--top-k", "-k", help="Number of hits.", min=1)] = 10,
     filter: Annotated[
         str | None, typer.Option(help="Metadata filter, e.g. 'label = \"cat\" and year >= 2020'.")
     ] = None,
@@ -202,7 +203,8 @@ def _print(
     for hit, reason, share in zip(hits, reasons, shares, strict=True):
         copies = f"  (+{len(hit.duplicates)} alike)" if hit.duplicates else ""
         worth = "" if share is None else f"  {share:.0%}"
-        typer.echo(f"{hit.score:.4f}{worth}  {hit.id}{copies}{_describe(reason)}")
+        name = link_path(str(hit.metadata.get("path") or ""), hit.id)
+        typer.echo(f"{hit.score:.4f}{worth}  {name}{copies}{_describe(reason)}")
     for line in _describe_path(told["path"]) if told else ():
         print_note(line)
 
@@ -231,6 +233,6 @@ def _open_sheet(folder: Path, title: str, hits: list[Hit], sheet: Path | None, s
     from twinlens.index.gallery.contact_sheet import write_sheet
 
     place = write_sheet(hits, title, sheet or folder / "contact-sheet.html")
-    print_note(f"contact sheet: {place}")
+    print_note(f"contact sheet: {link_path(place)}")
     if show:
         typer.launch(place.resolve().as_uri())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twinlens.cli.serving.browser import OpenPage
 from twinlens.cli.terminal import print_json, print_note, track
 
 if TYPE_CHECKING:
@@ -32,8 +33,19 @@ def demo(
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Annotated[
-        Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
+        Path | None,
+        typer.Option(
+            help="Folder that keeps classifiers, collections and jobs across restarts; default: "
+            "the user's data folder."
+        ),
     ] = None,
+    allow_folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder from which the page may add pictures; repeat for more.", metavar="DIR"
+        ),
+    ] = None,
+    show: OpenPage = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON for a script; starts no server.")
     ] = False,
@@ -44,7 +56,7 @@ def demo(
 
     [bold]Example:[/] twinlens demo --port 8000
     """
-    from twinlens.cache import find_cache
+    from twinlens.cache import find_cache, find_data
     from twinlens.demo import draw_corpus, find_font
 
     base = folder or find_cache() / "demo"
@@ -63,7 +75,17 @@ def demo(
     elif not serve:
         typer.echo(f'twinlens search {collection} "a red heart"')
     else:
-        _serve(context, collection, host, port, data)
+        kept = data or find_data() / "demo"
+        _announce(host, port, kept)
+        _serve(
+            context,
+            collection=[f"demo={collection}"],
+            host=host,
+            port=port,
+            data=kept,
+            allow_folder=allow_folder,
+            show=show,
+        )
 
 
 def _index(corpus: DemoCorpus) -> Path:
@@ -78,17 +100,20 @@ def _index(corpus: DemoCorpus) -> Path:
     return collection
 
 
-def _serve(
-    context: typer.Context, collection: Path, host: str, port: int, data: Path | None
-) -> None:
-    """Print an example search, and start the server with the collection `demo`."""
-    from twinlens.cli.serving.serve import serve
-
+def _announce(host: str, port: int, data: Path) -> None:
+    """Print an example search, and where things are kept."""
     if port:
         query = '{"collection": "demo", "text": "a red heart", "k": 5}'
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
-    serve(context, collection=[f"demo={collection}"], host=host, port=port, data=data)
+    print_note(f"classifiers and collections that you make are kept in {data}")
+
+
+def _serve(context: typer.Context, **options: Any) -> None:
+    """Start the server with the options of `twinlens serve`."""
+    from twinlens.cli.serving.serve import serve
+
+    serve(context, **options)
 
 
 def _summarise(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:

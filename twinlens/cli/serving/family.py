@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twinlens.cli.options import locate_bundle
+from twinlens.cli.serving.browser import open_when_ready
+from twinlens.cli.serving.bundle_names import pull_models
 from twinlens.cli.serving.collections import find_place, following, index_images, read_named
+from twinlens.errors import InputError
 
 LEAST_CORES = 6  # of a machine on which several processes answer requests without being asked
 
@@ -28,6 +33,7 @@ def serve_family(
     named: dict[str, str],
     collections: list[str],
     images: Images | None,
+    show: bool,
 ) -> None:
     """Serve with many processes until a signal."""
     from twinlens.serving.files import own_folder
@@ -37,7 +43,7 @@ def serve_family(
 
     configure_logs(settings.log_format, requests=settings.log_requests)
     address.check()
-    opened = {name: Path(path) for name, path in read_named(collections)}
+    opened = {name: _require_folder(name, path) for name, path in read_named(collections)}
     with own_folder(settings.data), bind_port(address.host, address.port) as listener:
         named = run_apart(partial(pull_models, named, settings.precisions))
         first = next(iter(named.values()))
@@ -52,9 +58,35 @@ def serve_family(
             named,
             opened,
             partial(start_tracer, settings),
-            partial(following, images, settings.data, first),
+            partial(_follow, images, settings.data, first, listener, address.scheme, show),
         )
         run_family(plan, listener)
+
+
+def _require_folder(name: str, path: str) -> Path:
+    if "://" in path:
+        raise InputError(
+            f"--collection {name}={path}: the collections of a store are served by one process;"
+            " add --workers 1",
+            field="collection",
+        )
+    return Path(path)
+
+
+@contextmanager
+def _follow(
+    images: Images | None,
+    data: Path | None,
+    bundle: str,
+    listener: socket.socket,
+    scheme: str,
+    show: bool,
+) -> Iterator[Callable[[], None]]:
+    """Follow the pictures, and open the page where asked, in the process that keeps the data."""
+    with following(images, data, bundle) as start:
+        if show:
+            open_when_ready(listener, scheme)
+        yield start
 
 
 def choose_workers(device: str) -> int:
@@ -74,16 +106,6 @@ def choose_workers(device: str) -> int:
     # The driver does not survive a fork, so it is asked by a process that forks nothing.
     found = run_apart(lambda: {"cuda": str(has_cuda_device())})
     return cores - 2 if found["cuda"] == "True" else 1
-
-
-def pull_models(named: dict[str, str], precisions: tuple[str, ...]) -> dict[str, str]:
-    """Return the same with each ready model replaced by its bundle in the cache."""
-    from twinlens.bundle.pull.source import parse_source
-
-    return {
-        name: str(locate_bundle(path, precisions)) if parse_source(path) else path
-        for name, path in named.items()
-    }
 
 
 def start_tracer(settings: ServerSettings) -> Tracer | None:

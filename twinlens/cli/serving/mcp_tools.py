@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from twinlens.bundle.encoder import Encoder
-    from twinlens.index.collection import Collection, Hit
+    from twinlens.index.collection import Collection
+    from twinlens.index.hits import Hit
 
 
 INSTRUCTIONS = (
@@ -242,7 +243,7 @@ def _read_item(found: Collection, id: str) -> bytes | None:
 
 def _draw_thumbnail(found: Collection, id: str) -> bytes | None:
     """Return a small WebP of an item; None where its file is gone or is no image."""
-    from twinlens.index.gallery.contact_sheet import make_thumbnail
+    from twinlens.bundle.image.thumbnail import make_thumbnail
 
     raw = _read_item(found, id)
     try:

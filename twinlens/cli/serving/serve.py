@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,11 @@ import typer
 
 from twinlens.cli.configuration import Configuration, check_settings, is_given
 from twinlens.cli.options import DeviceOption, Engines, Exif, Place
+from twinlens.cli.serving.browser import OpenPage, open_when_ready
+from twinlens.cli.serving.bundle_names import pull_models, read_bundles
 from twinlens.cli.serving.family import (
     choose_workers,
     make_openers,
-    pull_models,
     serve_family,
     start_tracer,
 )
@@ -32,6 +34,7 @@ _OPTION_SETTINGS = {
     "window": "batching.window_seconds",
     "allow_urls": "fetching.enabled",
     "allow_pull": "allow_pull",
+    "allow_folder": "folders",
     "allow_host": "hosts",
     "alias": "aliases",
     "drain_notice": "watch.drain_notice",
@@ -52,7 +55,7 @@ def serve(
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
-    host: Annotated[str, typer.Option(help="ListenAddress to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Annotated[
         Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
@@ -96,6 +99,14 @@ def serve(
             metavar="NAME",
         ),
     ] = None,
+    allow_folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder from which the page, opened on this machine, may add pictures; repeat "
+            "for more.",
+            metavar="DIR",
+        ),
+    ] = None,
     alias: Annotated[
         list[str] | None,
         typer.Option(
@@ -128,6 +139,11 @@ def serve(
     ] = False,
     exif: Exif = None,
     place: Place = True,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of training runs, whose numbers the page draws.", metavar="DIR"),
+    ] = None,
+    show: OpenPage = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, e.g. limits.items=64; docs/serve.md lists them."),
@@ -146,6 +162,7 @@ def serve(
         "window": str(window / 1000),
         "allow_urls": str(allow_urls),
         "allow_pull": str(allow_pull),
+        "allow_folder": ",".join(map(str, allow_folder or [])),
         "allow_host": ",".join(allow_host or []),
         "alias": ",".join(alias or []),
         "drain_notice": str(drain_notice),
@@ -153,6 +170,7 @@ def serve(
     }
     options = [*collect_settings(context, given), *(set_ or [])]
     settings = build_settings(options, data=data, bundles=bundle_folder, keys=_read_keys(keys))
+    settings = replace(settings, runs=runs)
     from twinlens.cli.serving.collections import Images
     from twinlens.serving.launch import ListenAddress, build_opener
 
@@ -164,7 +182,7 @@ def serve(
     workers = workers or choose_workers(device)
     if workers > 1:
         openers = make_openers(settings, device, threads, engine, fast, device_memory)
-        serve_family(settings, openers, address, workers, named, collection or [], corpus)
+        serve_family(settings, openers, address, workers, named, collection or [], corpus, show)
         return
     opener = build_opener(
         settings,
@@ -174,7 +192,7 @@ def serve(
         fast=fast,
         device_memory=device_memory,
     )
-    _run(settings, opener, address, named, collection or [], corpus)
+    _run(settings, opener, address, named, collection or [], corpus, show)
 
 
 def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
@@ -204,12 +222,13 @@ def _run(
     named: dict[str, str],
     collections: list[str],
     images: Images | None,
+    show: bool,
 ) -> None:
     """Own the data folder, then open the bundles and collections and serve them."""
     from twinlens.serving.files import own_folder
 
     with own_folder(settings.data):
-        _serve(settings, opener, address, named, collections, images)
+        _serve(settings, opener, address, named, collections, images, show)
 
 
 def _serve(
@@ -219,6 +238,7 @@ def _serve(
     named: dict[str, str],
     collections: list[str],
     images: Images | None,
+    show: bool,
 ) -> None:
     """Open the bundles and collections, and serve them until a signal."""
     from twinlens.cli.serving.collections import following, open_collections
@@ -240,32 +260,11 @@ def _serve(
                 service.load(name, path)
             announce(service, listener, address.scheme)
             start_following()
+            if show:
+                open_when_ready(listener, address.scheme)
             run_server(service, listener, build_routers(service, store), address.ssl_files)
         finally:
             store.close()
-
-
-def read_bundles(given: list[str]) -> dict[str, str]:
-    """Return paths by name; a path without a name is named after its folder or repository."""
-    from twinlens.bundle.location import SHIPPED
-    from twinlens.bundle.pull.source import parse_source
-
-    if not given:
-        return {"builtin": "builtin"}
-    found: dict[str, str] = {}
-    for text in given:
-        name, sign, path = text.partition("=")
-        if not sign:
-            source = parse_source(text)
-            name, path = source.name if source else Path(text).name, text
-            if text in SHIPPED:
-                name = text.rpartition(":")[2]  # a name that a request can give
-        if not name or not path:
-            raise InputError(f"{text!r} is not a bundle; write PATH or NAME=PATH")
-        if name in found:
-            raise InputError(f"two bundles are called {name!r}; name one with NAME=PATH")
-        found[name] = path
-    return found
 
 
 def build_settings(

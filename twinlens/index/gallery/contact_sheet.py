@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from twinlens.bundle.image.image_source import ImageLimits, decoding, open_image
-from twinlens.bundle.image.orientation import read_orientation, turn_upright
-from twinlens.bundle.image.resampling import to_eight_bits, to_rgb_or_grey
+from twinlens.bundle.image.thumbnail import make_thumbnail
 from twinlens.errors import InputError
-from twinlens.index.collection import Hit
+from twinlens.index.hits import Hit
 from twinlens.index.ingest.corpus import read_path
-
-SIDE = 224
-QUALITY = 80
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -71,17 +65,3 @@ def _read(hit: Hit) -> bytes | None:
         return make_thumbnail(read_path(path))
     except (OSError, InputError):
         return None
-
-
-def make_thumbnail(image: bytes, side: int = SIDE) -> bytes:
-    """Return the image as a small WebP, rotated by EXIF; raise `ImageError` if it is invalid."""
-    with decoding():
-        opened = open_image(image, ImageLimits())
-        opened.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size
-        opened.load()
-        orientation = read_orientation(opened)
-        upright = turn_upright(to_rgb_or_grey(to_eight_bits(opened)).convert("RGB"), orientation)
-    upright.thumbnail((side, side))
-    out = io.BytesIO()
-    upright.save(out, "WEBP", quality=QUALITY)
-    return out.getvalue()

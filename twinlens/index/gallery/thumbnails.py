@@ -10,20 +10,31 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from twinlens.index.gallery.contact_sheet import make_thumbnail
+from twinlens.bundle.image.thumbnail import SIDE, make_thumbnail
 from twinlens.index.ingest.corpus import read_path
 from twinlens.index.ingest.item_files import find_file
 from twinlens.index.storage.records import Item
 
 THUMBNAILS_NAME = "thumbnails.sqlite"
+PREVIEWS_NAME = "previews.sqlite"
 MAX_BYTES = 256 << 20
+PREVIEW_BYTES = 4 << 30
+PREVIEW_SIDE = 1600
 
 
 class ThumbnailStore:
-    """Thumbnails by id and version."""
+    """Thumbnails by id and version, or larger previews of the same kind."""
 
-    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
-        place = folder / THUMBNAILS_NAME if os.access(folder, os.W_OK) else ":memory:"
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int = MAX_BYTES,
+        *,
+        name: str = THUMBNAILS_NAME,
+        side: int = SIDE,
+    ) -> None:
+        place = folder / name if os.access(folder, os.W_OK) else ":memory:"
+        self._side = side
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
         self.hits = self.created = 0  # requests answered from the cache; thumbnails created
@@ -40,13 +51,9 @@ class ThumbnailStore:
 
     def get(self, item: Item) -> bytes | None:
         """Return an item's thumbnail, created now if its image can be read, or None."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT image FROM thumbnails WHERE id = ? AND version = ?", (item.id, item.version)
-            ).fetchone()
-            self.hits += row is not None
-        if row is not None:
-            return bytes(row[0])
+        kept = self.find(item)
+        if kept is not None:
+            return kept
         path = find_file(item)
         if path is None:
             return None
@@ -56,9 +63,22 @@ class ThumbnailStore:
             return None
         return self.put(item.id, item.version, raw)
 
+    def __contains__(self, item: Item) -> bool:
+        """Return whether an item's thumbnail is kept here."""
+        return self.find(item) is not None
+
+    def find(self, item: Item) -> bytes | None:
+        """Return an item's thumbnail if it is kept here, or None."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT image FROM thumbnails WHERE id = ? AND version = ?", (item.id, item.version)
+            ).fetchone()
+            self.hits += row is not None
+        return None if row is None else bytes(row[0])
+
     def put(self, id: str, version: str, image: bytes) -> bytes:
         """Create and store the thumbnail of an image; raise `ImageError` if it is invalid."""
-        small = make_thumbnail(image)
+        small = make_thumbnail(image, self._side)
         with self._lock:
             self.created += 1
             self._forget(id)

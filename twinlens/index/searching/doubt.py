@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from twinlens.bundle.calibration.calibration import Calibration, CosineVerdict
-from twinlens.index.collection import Hit
+from twinlens.index.hits import Hit
 from twinlens.index.snapshot import Snapshot
 
 

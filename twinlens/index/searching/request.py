@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twinlens.errors import InputError
-from twinlens.index.collection import MAX_K, Hit
+from twinlens.index.collection import MAX_K
+from twinlens.index.hits import Hit
 from twinlens.index.query.filters import Filter
 from twinlens.index.searching.fusion import RANKS, WEIGHTS
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError
-from twinlens.index.collection import MAX_K, OPEN_ATTEMPTS, Collection, Hit
+from twinlens.index.collection import MAX_K, OPEN_ATTEMPTS, Collection
+from twinlens.index.hits import Hit
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter, field_values
 from twinlens.index.searching.diversity import diversify

@@ -74,13 +74,13 @@ class Delta:
 
     def select(self, tree: Filter) -> Mask:
         """Return one flag per row: whether it satisfies the filter."""
-        return np.concatenate([part.select(tree) for part in self._columns()])
+        return np.concatenate([part.select(tree) for part in self.read_columns()])
 
     def fields(self) -> set[str]:
         """Return the metadata fields that any row has."""
-        return set[str]().union(*(part.fields for part in self._columns()))
+        return set[str]().union(*(part.fields for part in self.read_columns()))
 
-    def _columns(self) -> list[Columns]:
+    def read_columns(self) -> list[Columns]:
         """Return the metadata in columns, chunk by chunk; full chunks are built once."""
         buffer, full = self.buffer, self.count // CHUNK
         with buffer.lock:

@@ -68,6 +68,10 @@ class Words:
             found[word[self.offsets[word + 1] - places >= len(needle)]] = True
         return found
 
+    def read(self, place: int) -> str:
+        """Return the word at a place; what is no text of its own is replaced."""
+        return self._at(place).decode("utf-8", "replace")
+
     def take(self, chosen: Mask) -> list[bytes]:
         """Return the chosen words."""
         text = self.text.tobytes()

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,12 @@ from twinlens.errors import (
     TwinlensError,
 )
 from twinlens.index.collection import Collection
-from twinlens.index.gallery.thumbnails import ThumbnailStore
+from twinlens.index.gallery.thumbnails import (
+    PREVIEW_BYTES,
+    PREVIEW_SIDE,
+    PREVIEWS_NAME,
+    ThumbnailStore,
+)
 from twinlens.index.maintenance import repair
 from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.snapshot import Snapshot
@@ -40,6 +45,7 @@ from twinlens.index.stores.opening import open_collection, open_writer
 from twinlens.index.stores.store import refuse
 from twinlens.index.stores.store_collection import StoreCollection
 from twinlens.index.writer import Writer
+from twinlens.serving.collections.maps import MapCache
 from twinlens.serving.collections.search import SearchParams, run_search
 from twinlens.serving.failures import UnavailableError
 from twinlens.serving.files import report_full_disk
@@ -81,7 +87,8 @@ class ServedCollection:
         self.collection = open_collection(source, cache=cache)
         self.folder = self.collection.folder
         self.thumbnails = ThumbnailStore(self.folder)
-        self.map_cache: tuple[tuple[int, int], Any] | None = None
+        self._previews: ThumbnailStore | None = None
+        self.map_cache = MapCache()
         self.maps = RunTotals()
         self._pool = pool
         self._maintenance_pool = maintenance_pool
@@ -143,6 +150,15 @@ class ServedCollection:
         if isinstance(self.collection, StoreCollection):
             refuse(f"collection {self.name!r}", self.collection.store.label)
 
+    def open_previews(self, is_writing: bool = False) -> ThumbnailStore | None:
+        """Return the previews of pictures that clients sent to be kept; None where none are."""
+        with self._left:
+            if self._previews is None and (is_writing or (self.folder / PREVIEWS_NAME).exists()):
+                self._previews = ThumbnailStore(
+                    self.folder, PREVIEW_BYTES, name=PREVIEWS_NAME, side=PREVIEW_SIDE
+                )
+            return self._previews
+
     def close(self) -> None:
         """Close the collection once nobody uses it; maintenance ends at its next stage."""
         with self._left:
@@ -154,6 +170,8 @@ class ServedCollection:
             self._drop_writer()
         self.collection.close()
         self.thumbnails.close()
+        if self._previews is not None:
+            self._previews.close()
 
     async def _run(self) -> None:
         """Answer all waiting searches, batch by batch."""

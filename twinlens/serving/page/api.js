@@ -14,7 +14,7 @@ export async function ask(path, options = {}) {
       await askForKey();
       continue;
     }
-    if (!response.ok) throw new Error(await explain(response));
+    if (!response.ok) throw Object.assign(new Error(await explain(response)), { status: response.status, wait: Number(response.headers.get("retry-after")) || undefined });
     const body = options.blob ? await response.blob() : await read(response);
     return { body, response, took: performance.now() - began };
   }

@@ -1,22 +1,32 @@
 // Classify: images against class names, stored classifiers, or classes with example images.
 import { ask, curl, showTimes } from "./api.js";
 import { byId, el, fill, lines, milliseconds, percent, runner, say, showWarning } from "./dom.js";
-import { doubt, fillModels, headline } from "./models.js";
+import { pathOf, saveText, toCsv } from "./files.js";
+import { describeCard, doubt, fillModels } from "./models.js";
 import { PictureField, picture } from "./pictures.js";
 import { Lessons } from "./lessons.js";
+import { shrink } from "./shrink.js";
+import { VerdictTable, decide, drawCard, drawConfusion, listVerdicts, truthOf } from "./verdicts.js";
 
 const TEMPLATES = [["", "the bundle's own"], ["plain", "plain: the bare name"], ["photo", "photo"], ["artwork", "artwork"], ["icon", "icon"], ["product", "product"], ["broad", "broad: 80 of them"]];
-const MOST_BARS = 8;
+const LEXICON = "lexicon"; // the vocabulary of tags, not classes of the user's
+const MOST_CARDS = 12;
+const GROUP = 8; // pictures of a request
 
 let images;
 let shown; // the field of examples
 let lessons;
 let models = [];
 let run;
+let rows = []; // {file, answer, earlier}
+let judgedRows = [];
+let table;
+let named = {}; // templates by name
 
 export function start() {
-  run = runner(byId("classify-status"), classify);
-  images = new PictureField(byId("classify-images"), { label: "Images to classify", many: true, changed: (files) => files.length && run() });
+  run = runner(byId("classify-status"), classify, clear);
+  table = new VerdictTable(byId("classify-table"));
+  images = new PictureField(byId("classify-images"), { label: "Images to classify", many: true, hasFolder: true, changed: (files) => (offerFolders(files), files.length ? run() : clear()) });
   shown = new PictureField(byId("teach-images"), { label: "Example images of a class", many: true });
   lessons = new Lessons();
   fill(byId("classify-templates"), TEMPLATES);
@@ -30,6 +40,10 @@ export function start() {
     byId(id).addEventListener("change", () => images.files.length && run());
   }
   byId("classify-stored").addEventListener("change", () => (byId("classify-classes").disabled = byId("classify-stored").value !== ""));
+  byId("classify-least").addEventListener("input", drawRows);
+  for (const id of ["classify-as-auto", "classify-as-cards", "classify-as-table"]) byId(id).addEventListener("change", drawRows);
+  byId("classify-csv").addEventListener("click", () => saveText("classes.csv", toCsv(listVerdicts(judgedRows, classNames())), "text/csv"));
+  byId("classify-templates").addEventListener("change", showTemplates);
   byId("teach-add").addEventListener("click", addExamples);
   byId("teach-save").addEventListener("click", () => runner(byId("teach-told"), save)());
   addEventListener("pagehide", () => lessons.forget());
@@ -46,13 +60,28 @@ export async function open() {
 function showCard() {
   const model = byId("classify-model").value;
   const found = models.find(({ id }) => id === model) ?? {};
-  const told = [headline(found), doubt(found)].filter(Boolean).join("; ");
-  byId("classify-card").textContent = told && `Model ${model}: ${told}.`;
+  const worth = doubt(found);
+  byId("classify-card").textContent = [describeCard({ ...found, id: model }), worth && `It is ${worth}.`].filter(Boolean).join(" ");
+  showTemplates();
+}
+
+/* Show the prompts that the chosen templates make of the first class. */
+function showTemplates() {
+  const model = models.find(({ id }) => id === byId("classify-model").value);
+  const chosen = byId("classify-templates").value;
+  const templates = chosen ? (named[chosen] ?? ["{}"]) : (model?.templates ?? []);
+  const [first = "cat"] = lines(byId("classify-classes").value);
+  const shown = templates.slice(0, 8).map((text) => `“${text.replaceAll("{}", first)}”`);
+  const rest = templates.length - shown.length;
+  byId("classify-prompts").textContent = shown.length ? `The model reads: ${shown.join(", ")}${rest > 0 ? ` and ${rest} more` : ""}.` : "";
 }
 
 async function listStored(chosen) {
   const { body } = await ask("/classifiers");
-  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !lessons.isDraft(name)).map(({ name }) => [name, name])], chosen);
+  named = body.templates;
+  byId("teach-kept").textContent = body.kept ? "Saved classes are kept in the server’s data folder and outlive it." : "This server has no data folder: what you save is gone when it ends. Start it with --data DIR to keep it.";
+  showTemplates();
+  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !lessons.isDraft(name) && name !== LEXICON).map(({ name }) => [name, name])], chosen);
   byId("classify-classes").disabled = byId("classify-stored").value !== "";
 }
 
@@ -83,14 +112,57 @@ async function classify(signal) {
   const fields = readOptions(stored || draft);
   byId("classify-curl").textContent = curl("/zeroshot", { fields, files: files.length ? files.map((file) => file.name) : ["FILE"] });
   if (!files.length) throw new Error("Drop at least one image.");
-  const before = isTaught && readsText() ? await zeroshot(files, readOptions(""), signal) : null;
-  const { body, response, took } = await zeroshot(files, fields, signal);
-  const earlier = (i) => new Map((before?.body.data[i].labels ?? []).map(({ label, score, calibrated }) => [label, calibrated ?? score]));
+  const before = isTaught && readsText() ? readOptions("") : null;
   byId("classify-legend").hidden = before === null;
+  rows = [];
+  const began = performance.now();
+  for (let at = 0; at < files.length; at += GROUP) {
+    await classifyGroup(files.slice(at, at + GROUP), fields, before, signal);
+    if (files.length > GROUP) say(byId("classify-status"), `${rows.length} of ${files.length}…`);
+    drawRows();
+  }
+  return `${files.length === 1 ? "1 image" : `${files.length} images`} in ${milliseconds(performance.now() - began)}.`;
+}
+
+/* Classify some pictures and append their rows. */
+async function classifyGroup(files, fields, before, signal) {
+  const model = models.find(({ id }) => id === byId("classify-model").value);
+  const side = Math.max(...(model?.image_size ?? [224]));
+  const sent = await Promise.all(files.map((file) => shrink(file, side)));
+  const earlier = before && (await zeroshot(sent, before, signal)).body.data;
+  const { body, response } = await zeroshot(sent, fields, signal);
+  const scores = (answer) => new Map((answer?.labels ?? []).map(({ label, score, calibrated }) => [label, calibrated ?? score]));
+  rows.push(...body.data.map((answer, i) => ({ file: files[answer.index], answer, earlier: scores(earlier?.[i]) })));
   showWarning("classify-warning", body.warnings?.join(" "));
-  byId("classify-results").replaceChildren(...body.data.map((answer, i) => showAnswer(answer, files[answer.index], earlier(i))));
   showTimes(byId("classify-times"), response);
-  return `${files.length === 1 ? "1 image" : `${files.length} images`} in ${milliseconds(took)}.`;
+}
+
+/* Draw the answers by the threshold: cards for a few pictures, a table for many. */
+function drawRows() {
+  const least = Number(byId("classify-least").value);
+  byId("classify-least-told").textContent = least ? percent(least) : "off";
+  const known = classNames();
+  const judged = rows.map((row) => ({ ...row, ...decide(row.answer, least), truth: truthOf(row.file, known) }));
+  const isMany = byId("classify-as-table").checked || (rows.length > MOST_CARDS && !byId("classify-as-cards").checked);
+  byId("classify-tools").hidden = rows.length === 0;
+  byId("classify-table-scroll").hidden = !isMany;
+  byId("classify-results").hidden = isMany;
+  if (isMany) table.draw(judged);
+  else byId("classify-results").replaceChildren(...judged.map((row) => drawCard(row.answer, row.file, row.earlier, least)));
+  byId("classify-confusion").replaceChildren(...(drawConfusion(judged) ?? []));
+  judgedRows = judged;
+}
+
+/* Return the names of the classes that the answers are about. */
+function classNames() {
+  const answered = rows.find(({ answer }) => answer.labels)?.answer.labels ?? [];
+  return [...answered].sort((a, b) => a.index - b.index).map(({ label }) => label);
+}
+
+function clear() {
+  rows = [];
+  drawRows();
+  byId("classify-times").hidden = true;
 }
 
 const readsText = () => models.find(({ id }) => id === byId("classify-model").value)?.modalities.includes("text");
@@ -102,26 +174,26 @@ function zeroshot(files, fields, signal) {
   return ask("/zeroshot", { form, signal });
 }
 
-function showAnswer(answer, file, earlier) {
-  if (answer.error) return el("article", { className: "card" }, picture(file), el("p", { className: "error", text: answer.error.message }));
-  const bars = answer.labels.slice(0, MOST_BARS).map((label) => showLabel(label, earlier.get(label.label)));
-  const hidden = answer.labels.length - bars.length;
-  const verdict = answer.none_of_these ? el("p", { className: "note verdict", text: "None of these." }) : null;
-  return el("article", { className: "card" }, picture(file), el("div", {}, verdict, el("ol", { className: "labels" }, ...bars), hidden > 0 ? el("p", { className: "hint", text: `and ${hidden} less likely` }) : null));
+/* Offer the names of the pictures' folders as classes. */
+function offerFolders(files) {
+  const names = [...new Set(files.map((file) => pathOf(file).split("/").at(-2)).filter(Boolean))];
+  byId("classify-folders").hidden = names.length < 2;
+  byId("classify-folders").onclick = () => {
+    byId("classify-classes").value = names.map((name) => name.replaceAll(/[_-]+/g, " ")).join("\n");
+    byId("classify-folders").hidden = true;
+    listClasses();
+    run();
+  };
 }
 
-/* Show a label by its calibrated probability where the bundle tells it, else by its score. */
-function showLabel({ label, score: plain, calibrated, similarity }, earlier) {
-  const score = calibrated ?? plain;
-  const tracks = el("span", { className: "tracks", "aria-hidden": "true" }, earlier === undefined ? null : track(earlier, "before"), track(score, ""));
-  const told = earlier === undefined ? percent(score) : `${percent(earlier).replace(" %", "")} → ${percent(score)}`;
-  return el("li", { title: `cosine ${similarity.toFixed(3)}` }, el("span", { text: label }), tracks, el("span", { className: "score", text: told }));
-}
-
-function track(share, kind) {
-  const bar = el("i", { className: kind });
-  bar.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
-  return el("span", { className: "track" }, bar);
+/* Take examples of a class from another panel; a class that is new joins the list. */
+export function teach(name, files) {
+  const classes = lines(byId("classify-classes").value);
+  if (!classes.includes(name)) byId("classify-classes").value = [...classes, name].join("\n");
+  listClasses();
+  lessons.add(name, files);
+  byId("teach").open = true;
+  showHeld();
 }
 
 function addExamples() {

@@ -41,7 +41,7 @@ export function bytes(count) {
 }
 
 export function milliseconds(value) {
-  return value < 10 ? `${value.toFixed(1)} ms` : value < 2000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+  return value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 }
 
 /* Show a panel's status message; screen readers announce it (role=status). */
@@ -50,8 +50,9 @@ export function say(node, text, isError = false) {
   node.classList.toggle("error", isError);
 }
 
-/* Run a form's action; a newer run cancels the older one; errors become status messages. */
-export function runner(status, work) {
+/* Run a form's action; a newer run cancels the older one. Errors become status messages, and
+   `clear` takes away what the action showed before, which would be stale. */
+export function runner(status, work, clear = () => {}) {
   let current = null;
   return async (...given) => {
     current?.abort();
@@ -62,6 +63,7 @@ export function runner(status, work) {
       if (mine === current) say(status, text ?? "");
     } catch (error) {
       if (error.name === "AbortError" || mine !== current) return;
+      clear();
       say(status, error.message, true);
     }
   };

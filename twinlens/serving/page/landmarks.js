@@ -1,6 +1,8 @@
 // Images on the map: as many of the visible points as fit without overlap.
 // They are chosen again when the map stops moving; while it moves they move with their points.
 
+import { overlap } from "./names.js";
+
 const SIZE = 38;
 const CELL = SIZE + 6;
 const MOST = 160;
@@ -19,13 +21,15 @@ export class Landmarks {
     Object.assign(this, { fetch, changed });
   }
 
-  clear() {
+  /* Begin with another map; one of the same items keeps their images. */
+  clear(keepsImages = false) {
     this.#chosen = [];
-    this.#images = new Map(); // what still loads belongs to the old map
+    if (!keepsImages) this.#images = new Map(); // what still loads belongs to the old map
     this.#view = "";
   }
 
-  paint(context, ids, place, width, height) {
+  /* Paint the images, but none that would cover one of the `names`. */
+  paint(context, ids, place, width, height, names = []) {
     if (!this.isShown) return;
     const view = [ids.length, width, height, ...(ids.length ? place(0) : []), ...(ids.length > 1 ? place(1) : [])].join();
     if (view !== this.#view) {
@@ -35,7 +39,9 @@ export class Landmarks {
     }
     for (const i of this.#chosen) {
       const image = this.#images.get(ids[i]);
-      if (image) paintPicture(context, image, ...place(i));
+      const [x, y] = place(i);
+      const box = [x - CELL / 2, y - CELL / 2, x + CELL / 2, y + CELL / 2];
+      if (image && !names.some((name) => overlap(box, name.box))) paintPicture(context, image, x, y);
     }
   }
 

@@ -2,16 +2,18 @@
 import { ask } from "./api.js";
 import { fill } from "./dom.js";
 
-/* Return what a model is for and not for; empty if its card does not say. */
-export function headline({ card }) {
-  const parts = [card?.domain && `for ${card.domain}`, card?.not_for?.length && `not for ${card.not_for.join("; ")}`];
-  return parts.filter(Boolean).join("; ");
-}
-
 /* Return what calibration measured of a model; empty if it has none. */
 export function doubt({ calibration }) {
   const measured = calibration?.measured;
   return measured ? `calibrated: of pictures of none of ${measured.classes} classes it names ${Math.round(measured.mistakes * 100)} %` : "";
+}
+
+/* Return the card of a model as sentences: what it is good at, and what it is not for. */
+export function describeCard({ id, card }) {
+  if (!card) return "";
+  const good = card.good_for?.length ? card.good_for.join("; ") : card.domain;
+  const bad = card.not_for?.length ? ` Do not rely on it for ${card.not_for.join("; ")}.` : "";
+  return `${good ? `Model ${id} is good at ${good}.` : ""}${bad}`;
 }
 
 /* Fill a picker with the models that `fits` accepts; return all models. */

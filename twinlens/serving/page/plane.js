@@ -1,14 +1,24 @@
 // A scatter of points on a canvas: hover, zoom, move, select; by mouse, touch and keyboard.
-// Points are written as pixels, not drawn as shapes: 20,000 fit in one frame without a GPU.
+// Points are written as pixels, not drawn as shapes: 100,000 fit in one frame without a GPU.
 import { Landmarks } from "./landmarks.js";
+import { isInside, outline } from "./lasso.js";
+import { paintNames, placeNames } from "./names.js";
 
 const REACH = 14; // pixels within which a point counts as pointed at
 const STEP = 40;
 const MARGIN = 30;
+const MOST_ZOOM = 200; // times the zoom at which all points fit
+const LEAST_ZOOM = 0.5; // of it: one never zooms out into nothing
+const MANY = 5000; // points, from which on they are drawn smaller
+const HELD_BACK = 200; // milliseconds without a move, before the view is told
 
 export class PlaneView {
-  constructor(canvas, { point, select, fetch }) {
-    Object.assign(this, { canvas, point, select, ids: [], points: new Float32Array(), near: -1, frame: null, rectangle: null });
+  constructor(canvas, { point, select, fetch, moved = () => {} }) {
+    Object.assign(this, { canvas, point, select, moved, ids: [], points: new Float32Array(), near: -1, frame: null, path: null, isLasso: false });
+    this.bounds = [-1, -1, 1, 1];
+    this.names = [];
+    this.inks = null; // the colour of each point, or null for one colour
+    this.chosen = null; // flags of the selected points, or null
     this.landmarks = new Landmarks(fetch, () => this.draw());
     this.pointers = new Map();
     this.whole();
@@ -21,10 +31,26 @@ export class PlaneView {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  load(ids, points) {
-    Object.assign(this, { ids, points: Float32Array.from(points.flat()), near: -1, rectangle: null });
-    this.landmarks.clear();
-    this.whole();
+  /* Show other points; `keepsView` where they are the same items, moved a little. */
+  load(ids, points, { names = [], keepsView = false } = {}) {
+    const flat = new Float32Array(points.length * 2);
+    for (let i = 0; i < points.length; i++) [flat[2 * i], flat[2 * i + 1]] = points[i];
+    Object.assign(this, { ids, points: flat, names, near: -1, path: null, inks: null, chosen: null });
+    this.#measure();
+    this.landmarks.clear(keepsView);
+    if (keepsView) this.draw();
+    else this.whole();
+  }
+
+  /* Colour the points: an array of [r, g, b] by point, or null. */
+  colour(colours) {
+    this.inks = colours && Uint32Array.from(colours, ([r, g, b]) => (b << 16) | (g << 8) | r);
+    this.draw();
+  }
+
+  mark(flags) {
+    this.chosen = flags;
+    this.draw();
   }
 
   showPictures(wanted) {
@@ -38,18 +64,33 @@ export class PlaneView {
     this.draw();
   }
 
+  /* Return the middle and the zoom, for an address; null shows all. */
+  get view() {
+    return this.isWhole || Math.abs(this.zoom - 1) < 1e-6 ? null : [this.x, this.y, this.zoom];
+  }
+
+  set view([x, y, zoom]) {
+    this.isWhole = false;
+    Object.assign(this, { x, y, zoom: Math.min(MOST_ZOOM, Math.max(LEAST_ZOOM, zoom)) });
+    this.#hold();
+    this.draw();
+  }
+
+  #measure() {
+    let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+    for (let i = 0; i < this.points.length; i += 2) {
+      left = Math.min(left, this.points[i]);
+      right = Math.max(right, this.points[i]);
+      top = Math.min(top, this.points[i + 1]);
+      bottom = Math.max(bottom, this.points[i + 1]);
+    }
+    this.bounds = this.ids.length ? [left, top, right, bottom] : [-1, -1, 1, 1];
+  }
+
   #fit() {
     this.isWhole = false;
-    const [low, high] = [[Infinity, Infinity], [-Infinity, -Infinity]];
-    this.points.forEach((value, i) => {
-      low[i % 2] = Math.min(low[i % 2], value);
-      high[i % 2] = Math.max(high[i % 2], value);
-    });
-    if (!this.ids.length) return Object.assign(this, { zoom: 1, x: 0, y: 0 });
-    const { clientWidth, clientHeight } = this.canvas;
-    const room = [clientWidth, clientHeight].map((size, axis) => (size - 2 * MARGIN) / Math.max(high[axis] - low[axis], 1e-6));
-    Object.assign(this, { zoom: 1, x: (low[0] + high[0]) / 2, y: (low[1] + high[1]) / 2 });
-    this.zoom = Math.min(200, Math.min(...room) / this.#scale);
+    const [left, top, right, bottom] = this.bounds;
+    Object.assign(this, { zoom: 1, x: (left + right) / 2, y: (top + bottom) / 2 });
   }
 
   draw() {
@@ -59,16 +100,30 @@ export class PlaneView {
     });
   }
 
+  /* Pixels of one unit where all points fit, times the zoom. */
+  #scaleFor(width, height) {
+    const [left, top, right, bottom] = this.bounds;
+    const room = [(width - 2 * MARGIN) / Math.max(right - left, 1e-6), (height - 2 * MARGIN) / Math.max(bottom - top, 1e-6)];
+    return Math.max(1e-6, Math.min(...room, 1e6)) * this.zoom;
+  }
+
   get #scale() {
-    return (Math.min(this.canvas.clientWidth, this.canvas.clientHeight) / 2 - 16) * this.zoom;
+    return this.#scaleFor(this.canvas.clientWidth, this.canvas.clientHeight);
+  }
+
+  /* Keep the middle of the view among the points. */
+  #hold() {
+    const [left, top, right, bottom] = this.bounds;
+    this.x = Math.min(right, Math.max(left, this.x));
+    this.y = Math.min(bottom, Math.max(top, this.y));
   }
 
   /* Return what takes a point to the canvas; reading sizes is slow, so once for all points. */
   #placing() {
-    const scale = this.#scale;
-    const left = this.canvas.clientWidth / 2 - this.x * scale;
-    const top = this.canvas.clientHeight / 2 + this.y * scale;
-    return (i) => [left + this.points[2 * i] * scale, top - this.points[2 * i + 1] * scale];
+    const { clientWidth, clientHeight } = this.canvas;
+    const scale = this.#scaleFor(clientWidth, clientHeight);
+    const [left, top] = [clientWidth / 2 - this.x * scale, clientHeight / 2 + this.y * scale];
+    return { scale, left, top, at: (i) => [left + this.points[2 * i] * scale, top - this.points[2 * i + 1] * scale] };
   }
 
   #paint() {
@@ -76,56 +131,74 @@ export class PlaneView {
     if (!clientWidth) return;
     if (this.isWhole) this.#fit();
     const ratio = devicePixelRatio;
-    this.canvas.width = Math.round(clientWidth * ratio);
-    this.canvas.height = Math.round(clientHeight * ratio);
-    const context = this.canvas.getContext("2d");
-    this.#stipple(context, ratio);
+    const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
+    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    const context = (this.context ??= this.canvas.getContext("2d", { willReadFrequently: true }));
+    const style = getComputedStyle(this.canvas);
+    const placing = this.#placing();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    this.#stipple(context, ratio, placing, style);
     context.scale(ratio, ratio);
-    this.landmarks.paint(context, this.ids, this.#placing(), clientWidth, clientHeight);
-    context.strokeStyle = getComputedStyle(this.canvas).color;
+    const names = placeNames(context, this.names, placing, clientWidth, clientHeight);
+    this.landmarks.paint(context, this.ids, placing.at, clientWidth, clientHeight, names);
+    paintNames(context, names, style);
+    context.strokeStyle = style.color;
     context.lineWidth = 2;
     if (this.near >= 0) {
       context.beginPath();
-      context.arc(...this.#placing()(this.near), 8, 0, 2 * Math.PI);
+      context.arc(...placing.at(this.near), 8, 0, 2 * Math.PI);
       context.stroke();
     }
-    if (this.rectangle) {
-      const [x, y, right, bottom] = this.rectangle;
-      context.strokeRect(x, y, right - x, bottom - y);
-    }
+    if (this.path) this.#trace(context);
+  }
+
+  #trace(context) {
+    context.beginPath();
+    for (const [x, y] of outline(this.path)) context.lineTo(x, y);
+    context.closePath();
+    context.stroke();
   }
 
   /* Write every point as a small disc; where many lie the colour grows denser. */
-  #stipple(context, ratio) {
+  #stipple(context, ratio, { scale, left, top }, style) {
     const { width, height } = this.canvas;
-    const image = context.createImageData(width, height);
-    const pixels = new Uint32Array(image.data.buffer);
-    const colour = parseInt(getComputedStyle(this.canvas).getPropertyValue("--strong").trim().slice(1), 16);
-    const ink = ((colour & 255) << 16) | (colour & 0xff00) | (colour >> 16); // bytes are R, G, B, A
-    const isMany = this.ids.length > 5000;
-    const alpha = isMany ? 110 : 190;
-    const place = this.#placing();
-    const dot = drawDot((isMany ? 1 : 2.6) * ratio, width);
+    if (this.image?.width !== width || this.image?.height !== height) {
+      this.image = context.createImageData(width, height);
+      this.pixels = new Uint32Array(this.image.data.buffer);
+    } else this.pixels.fill(0);
+    const { pixels, points, inks, chosen } = this;
+    const colour = parseInt(style.getPropertyValue("--strong").trim().slice(1), 16);
+    const plain = ((colour & 255) << 16) | (colour & 0xff00) | (colour >> 16); // bytes are R, G, B, A
+    const count = this.ids.length;
+    const alpha = count > MANY ? 130 : 190;
+    const dot = drawDot((count > MANY ? 1 : 2.6) * ratio, width);
     const reach = Math.ceil(3 * ratio);
-    for (let i = 0; i < this.ids.length; i++) {
-      const [x, y] = place(i);
-      const [column, row] = [Math.round(x * ratio), Math.round(y * ratio)];
-      if (column < reach || row < reach || column + reach > width || row + reach > height) continue;
-      for (const step of dot) {
-        const at = row * width + column + step;
-        pixels[at] = ink | (Math.min(255, (pixels[at] >>> 24) + alpha) << 24);
+    const [zoom, x0, y0] = [scale * ratio, left * ratio + 0.5, top * ratio + 0.5];
+    const [right, bottom] = [width - reach, height - reach];
+    for (let i = 0; i < count; i++) {
+      const column = (x0 + points[2 * i] * zoom) | 0;
+      const row = (y0 - points[2 * i + 1] * zoom) | 0;
+      if (column < reach || row < reach || column >= right || row >= bottom) continue;
+      const ink = inks === null ? plain : inks[i];
+      const dense = chosen === null ? alpha : chosen[i] ? 255 : 40;
+      const middle = row * width + column;
+      for (let d = 0; d < dot.length; d++) {
+        const at = middle + dot[d];
+        const sum = (pixels[at] >>> 24) + dense;
+        pixels[at] = ink | ((sum > 255 ? 255 : sum) << 24);
       }
     }
-    context.putImageData(image, 0, 0);
+    context.putImageData(this.image, 0, 0);
   }
 
   #hover(x, y) {
+    const { scale, left, top } = this.#placing();
     let nearest = -1;
     let best = REACH ** 2;
-    const place = this.#placing();
     for (let i = 0; i < this.ids.length; i++) {
-      const [px, py] = place(i);
-      const distance = (px - x) ** 2 + (py - y) ** 2;
+      const dx = left + this.points[2 * i] * scale - x;
+      const dy = top - this.points[2 * i + 1] * scale - y;
+      const distance = dx * dx + dy * dy;
       if (distance < best) [nearest, best] = [i, distance];
     }
     if (nearest < 0 || nearest === this.near) return;
@@ -136,18 +209,27 @@ export class PlaneView {
 
   /* Zoom so that what is under (x, y) stays there. */
   #zoomAt(x, y, factor) {
+    if (this.isWhole) this.#fit();
     const before = this.#scale;
-    this.zoom = Math.min(200, Math.max(0.02, this.zoom * factor));
+    this.zoom = Math.min(MOST_ZOOM, Math.max(LEAST_ZOOM, this.zoom * factor));
     const change = 1 / before - 1 / this.#scale;
     this.x += (x - this.canvas.clientWidth / 2) * change;
     this.y -= (y - this.canvas.clientHeight / 2) * change;
-    this.draw();
+    this.#settle();
   }
 
   #pan(x, y) {
+    if (this.isWhole) this.#fit();
     this.x -= x / this.#scale;
     this.y += y / this.#scale;
+    this.#settle();
+  }
+
+  #settle() {
+    this.#hold();
     this.draw();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.moved(), HELD_BACK);
   }
 
   #wheel(event) {
@@ -158,7 +240,7 @@ export class PlaneView {
   #down(event) {
     this.canvas.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    if (event.shiftKey) this.rectangle = [event.offsetX, event.offsetY, event.offsetX, event.offsetY];
+    if (event.shiftKey || this.isLasso) this.path = [[event.offsetX, event.offsetY]];
     this.#hover(event.offsetX, event.offsetY);
   }
 
@@ -166,8 +248,8 @@ export class PlaneView {
     const { offsetX: x, offsetY: y } = event;
     const held = this.pointers.get(event.pointerId);
     if (!held) return this.#hover(x, y);
-    if (this.rectangle) {
-      this.rectangle.splice(2, 2, x, y);
+    if (this.path) {
+      this.path.push([x, y]);
       return this.draw();
     }
     if (this.pointers.size === 2) {
@@ -180,12 +262,11 @@ export class PlaneView {
 
   #up(event) {
     this.pointers.delete(event.pointerId);
-    if (!this.rectangle) return;
-    const [x0, y0, x1, y1] = this.rectangle;
-    this.rectangle = null;
-    const isWithin = ([x, y]) => (x - x0) * (x - x1) <= 0 && (y - y0) * (y - y1) <= 0;
-    const place = this.#placing();
-    this.select(this.ids.filter((_, i) => isWithin(place(i))));
+    if (!this.path) return;
+    const corners = outline(this.path);
+    this.path = null;
+    const { at } = this.#placing();
+    this.select(this.ids.map((_, i) => i).filter((i) => isInside(corners, ...at(i))));
     this.draw();
   }
 
@@ -199,7 +280,7 @@ export class PlaneView {
       "+": () => this.#zoomAt(...middle, 1.3),
       "=": () => this.#zoomAt(...middle, 1.3),
       "-": () => this.#zoomAt(...middle, 1 / 1.3),
-      0: () => this.whole(),
+      0: () => (this.whole(), this.moved()),
     };
     const act = acts[event.key];
     if (!act || event.ctrlKey || event.metaKey) return;
@@ -216,5 +297,5 @@ function drawDot(radius, width) {
   for (let y = -reach; y <= reach; y++) {
     for (let x = -reach; x <= reach; x++) if (x * x + y * y <= radius * radius) steps.push(y * width + x);
   }
-  return steps;
+  return Int32Array.from(steps);
 }

@@ -28,3 +28,24 @@ export async function fetchPicture({ collection, id }) {
   const { body } = await ask(thumbnail(collection, id), { blob: true });
   return new File([body], `${id.split("/").at(-1)}.webp`, { type: body.type });
 }
+
+const WORDS = /^[\p{L}][\p{L} '-]{2,28}$/u;
+const tried = new Map(); // collection -> a promise of texts
+
+/* Return texts to search for that this collection can answer: names and captions of its items. */
+export function examplesOf(collection, count = 5) {
+  if (!tried.has(collection)) {
+    const path = `/collections/${encodeURIComponent(collection)}/map?points=200`;
+    tried.set(collection, ask(path).then(({ body }) => chooseTexts(body.ids, count)));
+    tried.get(collection).catch(() => tried.delete(collection));
+  }
+  return tried.get(collection);
+}
+
+/* Return names that are words, spread over the collection. */
+function chooseTexts(ids, count) {
+  const names = ids.map((id) => id.split("/").at(-1).replace(/\.\w{2,5}$/, "").replaceAll(/[_]+/g, " "));
+  const words = [...new Set(names.filter((name) => WORDS.test(name)))];
+  const step = Math.max(1, Math.floor(words.length / count));
+  return words.filter((_, i) => i % step === 0).slice(0, count);
+}

@@ -41,10 +41,12 @@ async function refresh() {
   const told = isReady ? "Ready." : `Not ready: ${(ready.faults ?? []).join("; ")}`;
   if (byId("status-status").textContent !== told) say(byId("status-status"), told, !isReady);
   table("status-models", ["Name", "For", "Bundle", "Revision", "Reads", "Dimensions", "Precisions", "Runs on"], models.body.data.map((m) => [m.id, m.card?.domain ?? "–", m.bundle, m.revision.slice(0, 12), m.modalities.join(", "), m.dimensions.join(", "), m.precisions.join(", "), m.provider]));
-  table("status-collections", ["Name", "Items", "Size", "Bundle", "Recall of images", "of texts"], collections.body.data.map((c) => [c.name, c.count, bytes(c.bytes), c.bundle.name, c.recall.image ?? "–", c.recall.text ?? "–"]));
+  table("status-collections", ["Name", "Items", "Size", "Bundle", "Accuracy by image", "by text"], collections.body.data.map((c) => [c.name, c.count, bytes(c.bytes), c.bundle.name, share(c.recall.image), share(c.recall.text)]));
   table("status-jobs", ["Job", "Kind", "State", "Progress", "Error"], jobs.body.data.slice(0, 20).map((j) => [j.id, j.kind, j.state, meter(j.progress, percent(j.progress)), j.error ?? ""]));
   showMetrics(parse(metrics.body));
 }
+
+const share = (recall) => (recall === null || recall === undefined ? "not measured" : percent(recall));
 
 /* Return the samples of Prometheus' text: {name, labels, value}. */
 export function parse(text) {

@@ -62,6 +62,7 @@ from twinlens.serving.routes.class_names import (
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.classifiers import check_name
+from twinlens.serving.zeroshot.templates import SETS
 
 _EXAMPLES = "examples:"  # form field examples:cat holds images of the class cat
 _OPTIONS: dict[str, Schema] = {
@@ -141,10 +142,12 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/classifiers", **declare({200: answer(list_of(CLASSIFIER), "All")}))
     async def get_all(request: Request) -> Response:
-        """List the classifiers."""
+        """List the classifiers, whether they outlive the server, and the named templates."""
         service.authorize(request, "read")
         data = [_shorten(c.describe()) for c in service.classifiers.all()]
-        return _reply({"object": "list", "data": data})
+        kept = service.settings.data is not None
+        named = {name: list(one) for name, one in SETS.items()}
+        return _reply({"object": "list", "data": data, "kept": kept, "templates": named})
 
     @router.get("/classifiers/{name}", **declare({200: answer(CLASSIFIER, "It")}))
     async def get(name: Name, request: Request) -> Response:

@@ -55,6 +55,7 @@ MODEL_SHAPE = component(
         dimensions=array_of(COUNT),
         modalities=array_of(one_of("image", "text")),
         precisions=array_of(STRING),
+        image_size={**array_of(COUNT), "description": "Width and height that pictures get"},
         provider=STRING,
         engines={"type": "object", "additionalProperties": {"type": "object"}},
         card={"type": ["object", "null"], "description": "What the model is for and not for"},
@@ -172,6 +173,7 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
             if spec is not None
         ],
         "precisions": list(served.slots),
+        "image_size": [manifest.image.width, manifest.image.height] if manifest.image else [],
         "provider": served.default.encoder.provider,
         "engines": {
             precision: dict(slot.model.encoder.engines) for precision, slot in served.slots.items()

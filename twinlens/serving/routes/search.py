@@ -17,7 +17,8 @@ from starlette.responses import Response
 from twinlens.bundle.calibration.calibration import CosineVerdict
 from twinlens.errors import ConflictError, InputError
 from twinlens.index.ann.recall import MEASURED, NOT_MEASURED, STALE
-from twinlens.index.collection import Collection, Hit
+from twinlens.index.collection import Collection
+from twinlens.index.hits import Hit
 from twinlens.index.query.query import QueryPart, embed_query
 from twinlens.index.searching.doubt import judge_hits
 from twinlens.index.searching.request import SearchAnswer

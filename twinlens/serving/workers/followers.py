@@ -136,9 +136,11 @@ class FollowingStore(CollectionStore):
         for name, path in named.items():
             self.add(name, path)
 
-    def open(self, name: str, folder: Path) -> ServedCollection:
-        """Return the collection at `folder`, opened to be read."""
-        return FollowingCollection(name, folder, self.pool, self.maintenance_pool, self._control)
+    def open(self, name: str, source: Path | str) -> ServedCollection:
+        """Return the collection in the folder `source`, opened to be read."""
+        return FollowingCollection(
+            name, Path(source), self.pool, self.maintenance_pool, self._control
+        )
 
     async def follow(self, body: Any) -> None:
         """Open or close a collection that the head has created or removes."""

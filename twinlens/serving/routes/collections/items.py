@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from twinlens.errors import ImageError, InputError, NotFoundError
 from twinlens.index.collection import Collection
+from twinlens.index.ingest.item_files import find_file
 from twinlens.index.storage.records import Item as StoredItem
 from twinlens.index.upkeep.listing import list_items
 from twinlens.index.upkeep.metadata_update import update_metadata
@@ -49,7 +51,11 @@ ITEMS = {"const": "collection.items"}
 STORED = component(
     "CollectionItem",
     closed_object(
-        ["object", "id", "metadata"], object={"const": "item"}, id=STRING, metadata=METADATA
+        ["object", "id", "metadata"],
+        object={"const": "item"},
+        id=STRING,
+        metadata=METADATA,
+        picture={**STRING, "description": "Path of its picture, if the server has the file"},
     ),
 )
 LISTED = component(
@@ -177,7 +183,12 @@ def build_item_router(service: Service, store: CollectionStore) -> APIRouter:
     async def get_item(name: Name, id: ItemId, request: Request) -> Response:
         """Return one item's metadata."""
         service.authorize(request, "read")
-        return _answer(_show(await store.find(name).read(lambda collection: collection.get(id))))
+        served = store.find(name)
+        item = await served.read(lambda collection: collection.get(id))
+        previews = served.open_previews()
+        has_file = find_file(item) is not None or (previews is not None and item in previews)
+        picture = {"picture": f"/collections/{name}/pictures/{quote(id)}"} if has_file else {}
+        return _answer(_show(item) | picture)
 
     @router.get(
         "/collections/{name}/thumbnails/{id:path}",

@@ -1,9 +1,8 @@
-"""`/collections`: list, create, describe, delete and build collections; their maps."""
+"""`/collections`: list, create, describe, delete and build collections."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +12,6 @@ from starlette.responses import Response
 from twinlens.errors import NotFoundError
 from twinlens.index.ann.kinds import list_kinds
 from twinlens.index.ann.tuner import DEFAULT_TARGET
-from twinlens.index.gallery.projection_2d import MOST_POINTS, Plane, project_to_plane
 from twinlens.index.maintenance import IndexPlan
 from twinlens.index.stats import read_stats
 from twinlens.serving.background.collection_maintenance import CollectionJobs
@@ -28,7 +26,6 @@ from twinlens.serving.openapi.schemas import (
     DELETED,
     FLAG,
     MODEL,
-    NUMBER,
     STRING,
     TEXT,
     array_of,
@@ -88,19 +85,6 @@ BUILD = component(
             "description": "Rewrite segments with many deleted items, join small ones",
         },
         queries=array_of(TEXT, minItems=1, maxItems=MOST_QUERIES),
-    ),
-)
-MAP = component(
-    "CollectionMap",
-    closed_object(
-        ["object", "collection", "method", "variance_share", "total", "ids", "points"],
-        object={"const": "map"},
-        collection=STRING,
-        method={"const": "pca"},
-        variance_share=NUMBER,
-        total=COUNT,
-        ids=array_of(STRING),
-        points=array_of(array_of(NUMBER, minItems=2, maxItems=2)),
     ),
 )
 
@@ -177,7 +161,7 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
 
 
 def build_work_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:
-    """Return the router that builds indexes and maps."""
+    """Return the router that builds indexes."""
     router = APIRouter(tags=["collections"])
 
     @router.post(
@@ -198,25 +182,6 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
             job = _start(jobs, served, fields, service)
         return _answer({"job": job.describe()}, 202)
 
-    @router.get("/collections/{name}/map", **declare({200: answer(MAP, "Points")}))
-    async def get_map(name: Name, request: Request, points: int = 2000) -> Response:
-        """Return items as points in a plane (principal components of a sample)."""
-        service.authorize(request, "read")
-        served = store.find(name)
-        most = max(1, min(points, MOST_POINTS))
-        plane = await served.read(lambda _: _plane(served, most))
-        return _answer(
-            {
-                "object": "map",
-                "collection": name,
-                "method": "pca",
-                "variance_share": round(plane.share, 4),
-                "total": plane.total,
-                "ids": plane.ids,
-                "points": plane.points,
-            }
-        )
-
     return router
 
 
@@ -227,17 +192,6 @@ def _start(jobs: CollectionJobs, served: ServedCollection, fields: Fields, servi
     longest = service.settings.limits.text_characters
     queries = fields.texts("queries", MOST_QUERIES, longest) or []
     return jobs.start(served, plan, queries, compact=fields.flag("compact"))
-
-
-def _plane(served: ServedCollection, most: int) -> Plane:
-    """Return the map, computed once per state of the collection."""
-    key = (served.collection.head.epoch, most)
-    if served.map_cache is None or served.map_cache[0] != key:
-        began = time.perf_counter()
-        served.map_cache = (key, project_to_plane(served.collection, most))
-        served.maps.add(time.perf_counter() - began)
-    plane: Plane = served.map_cache[1]
-    return plane
 
 
 async def _describe(served: ServedCollection) -> dict[str, Any]:

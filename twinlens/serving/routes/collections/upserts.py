@@ -59,6 +59,7 @@ REQUEST = component(
         ["items"],
         items=array_of(_ITEM, minItems=1),
         model=MODEL,
+        keep={**FLAG, "description": "Keep the images at up to 1600 pixels, to be looked at"},
         exif={**FLAG, "description": "Add when and by which camera images were taken; default"},
         place={**FLAG, "description": "Add where images were taken; not by default"},
     ),
@@ -139,7 +140,8 @@ async def _upsert(
             lambda writer: writer.upsert(ids, matrix, metadata, versions, revision=model.revision)
         )
         pictures = [images[i] for i in good]
-        await served.read(lambda _: _keep_thumbnails(served, ids, versions, pictures))
+        keeps = fields.flag("keep")
+        await served.read(lambda _: _keep_thumbnails(served, ids, versions, pictures, keeps))
         data = [
             {"index": i, "id": one.id}
             if not isinstance(rows[i], Exception)
@@ -207,12 +209,19 @@ def _version(id: str, image: bytes | None) -> str:
 
 
 def _keep_thumbnails(
-    served: ServedCollection, ids: list[str], versions: list[str], images: list[bytes | None]
+    served: ServedCollection,
+    ids: list[str],
+    versions: list[str],
+    images: list[bytes | None],
+    keeps: bool,
 ) -> None:
+    previews = served.open_previews(is_writing=True) if keeps else None
     for name, version, image in zip(ids, versions, images, strict=True):
         if image is not None:
             with suppress(sqlite3.Error):  # a full disk, say; thumbnails are made again on demand
                 served.thumbnails.put(name, version, image)
+                if previews is not None:
+                    previews.put(name, version, image)
 
 
 def _describe(error: Exception, index: int) -> dict[str, str | None]:

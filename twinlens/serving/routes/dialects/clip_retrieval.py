@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.errors import InputError
-from twinlens.index.collection import Hit
+from twinlens.index.hits import Hit
 from twinlens.serving.call import Call
 from twinlens.serving.collections.search import SearchParams
 from twinlens.serving.collections.served import ServedCollection
