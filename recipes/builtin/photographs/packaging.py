@@ -1,8 +1,8 @@
 """From both pairs of towers to the bundle that ships: described, exported, kept in int8.
 
-The image graph ships in int8 alone: its fp32 graph is what the export judged it by, and is left
-out. What must stay true: the golden rows are torch's in fp32, and the cosine in the manifest is the
-one that was measured.
+The image graph ships in int8 alone, its photographs' tower in a branch that drawings skip; its fp32
+graph is what the export judged it by, and is left out. What must stay true: the golden rows are
+torch's in fp32, and the cosine in the manifest is the one that was measured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from torch import nn
 
 from recipes.builtin.evaluation import TEMPLATES
 from recipes.builtin.photographs.drawings import Drawings
-from recipes.builtin.photographs.joined import Gate, Head, JoinedImages, JoinedTexts, PhotoTower
+from recipes.builtin.photographs.joined import (
+    DrawingTower,
+    Gates,
+    Head,
+    JoinedImages,
+    JoinedTexts,
+    PhotoTower,
+)
+from recipes.builtin.photographs.skipping import skip_for_drawings
 from recipes.builtin.photographs.storage import store_small
 from recipes.builtin.photographs.text_trainer import CONTEXT
 from recipes.builtin.photographs.vocabulary import spell_tokens
@@ -33,8 +41,8 @@ from twinlens.training.export import Description, ImageTower, Similarity, export
 from twinlens.training.export import TextTower as ExportedText
 
 NAME = "photographs"
-DRAWINGS_WEIGHT = 1.2  # of a text's half for drawings: their scores are lower
-SCALE = 40.0
+DRAWINGS_WEIGHT = 0.9  # of a text's half for drawings: both kinds then rank fairly in one gallery
+SCALE = 30.0
 _TOKENIZER = "tokenizer.json"
 
 
@@ -45,7 +53,7 @@ class Parts:
     drawings: Drawings
     backbone: nn.Module
     head: Head
-    gate: Gate
+    gates: Gates
     words: TextTower
     tokenizer: Path
     first_tokenizer: Path
@@ -54,7 +62,7 @@ class Parts:
 def join(parts: Parts) -> tuple[JoinedImages, JoinedTexts]:
     """Return both modules in evaluation mode."""
     photos = PhotoTower(parts.backbone, parts.head)
-    images = JoinedImages(parts.drawings.image, photos, parts.gate, SIDE)
+    images = JoinedImages(DrawingTower(parts.drawings.image, SIDE), photos, parts.gates)
     spelling = spell_tokens(
         Tokenizer.from_file(str(parts.tokenizer)), Tokenizer.from_file(str(parts.first_tokenizer))
     )
@@ -99,6 +107,7 @@ def keep_int8(whole: Path, manifest: Manifest, out: Path) -> Manifest:
         for file in whole.iterdir():
             if file.name not in left_out:
                 shutil.copyfile(file, folder / file.name)
+        skip_for_drawings(folder / small.file)
 
     changed = dataclasses.replace(manifest, image=image, variants=kept)
     return write_bundle(out, changed, fill, force=True)
