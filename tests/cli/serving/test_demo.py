@@ -32,11 +32,13 @@ def test_it_opens_the_server_on_the_collection(
 ) -> None:
     served: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "twinlens.cli.serving.serve.serve", lambda context, **given: served.append(given)
+        "twinlens.cli.serving.serve.serve",
+        lambda context, bundles, **given: served.append({"bundles": bundles} | given),
     )
     monkeypatch.setattr("twinlens.cli.serving.demo._index", lambda corpus: tmp_path / "collection")
     _, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--port", 8123)
     assert served[0]["collection"] == [f"demo={tmp_path / 'collection'}"]
+    assert served[0]["bundles"] == ["builtin:photographs"]
     assert served[0]["port"] == 8123
     assert "http://127.0.0.1:8123/search" in err
 
@@ -55,3 +57,6 @@ def test_the_drawn_corpus_is_searchable_and_reused(
     assert stats["count"] == first["count"]
     found = json.loads(_call(capsys, "search", first["collection"], "red heart", "--json")[0])
     assert "red heart" in [hit["id"] for hit in found[:3]]
+    for words, shown in (("a cat", "cat"), ("ein Hund", "dog"), ("pizza", "pizza on a table")):
+        found = json.loads(_call(capsys, "search", first["collection"], words, "--json")[0])
+        assert any(shown in hit["id"] for hit in found[:3]), words

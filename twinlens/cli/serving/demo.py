@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from twinlens.demo import DemoCorpus
     from twinlens.demo.picture import Picture
 
-BUNDLE = "builtin"
+BUNDLE = "builtin:photographs"  # knows the drawings too
 
 
 def demo(
@@ -38,9 +38,10 @@ def demo(
         bool, typer.Option("--json", help="Print JSON for a script; starts no server.")
     ] = False,
 ) -> None:
-    """Draw images, index and serve them: the system's colour emoji, else drawings made by code.
+    """Draw images, index and serve them with a few photographs.
 
-    Images and collection are kept; a second call reuses them.
+    Drawn are the system's colour emoji, else pictures by code; the photographs come with the
+    package. Images and collection are kept; a second call reuses them.
 
     [bold]Example:[/] twinlens demo --port 8000
     """
@@ -61,7 +62,7 @@ def demo(
     elif collection is None:
         typer.echo(str(corpus.table))
     elif not serve:
-        typer.echo(f'twinlens search {collection} "a red heart"')
+        typer.echo(f'twinlens search {collection} "a dog"')
     else:
         _serve(context, collection, host, port, data)
 
@@ -85,10 +86,11 @@ def _serve(
     from twinlens.cli.serving.serve import serve
 
     if port:
-        query = '{"collection": "demo", "text": "a red heart", "k": 5}'
+        query = '{"collection": "demo", "text": "a dog", "k": 5}'
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
-    serve(context, collection=[f"demo={collection}"], host=host, port=port, data=data)
+    collections = [f"demo={collection}"]
+    serve(context, [BUNDLE], collection=collections, host=host, port=port, data=data)
 
 
 def _summarise(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:
