@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from recipes.builtin.corpus import find_data
-from recipes.builtin.photographs.evaluation import KINDS
+from recipes.builtin.photographs.evaluation import KINDS, Measured, Measures, share
 from recipes.builtin.photographs.wordnet import list_names
-from twinlens.bundle.calibration.calibration import EXTENSION
-from twinlens.bundle.encoder import open_bundle
+from twinlens.bundle.calibration.calibration import EXTENSION, read_calibration
+from twinlens.bundle.classes import build_class_bank
+from twinlens.bundle.encoder import Encoder, open_bundle
 from twinlens.bundle.location import DRAWINGS, PHOTOGRAPHS, find_bundle
 from twinlens.bundle.store import write_extensions
 from twinlens.cli.bundle.calibrate import describe_calibration
@@ -36,6 +37,9 @@ from twinlens.training.suites.material import Exhibit, Material
 MOST = 600  # pictures of each kind
 _STYLE = "noto"
 _ALIKE = 0.5  # cosine of two names from which on they may mean the same
+_ASKED = ("dog", "car", "bird", "fruit", "boat")
+_NEAR = ("vehicle", "ship", "truck")  # some of these are boats and cars
+_OUTSIDE = 100
 Row = Mapping[str, Any]
 
 
@@ -93,6 +97,31 @@ def read_photographs(data: Path, *, first: int = 0) -> Material:
     names = list_names()
     archive = data / "imagenet1k_1perclass" / "all.zip"
     return _read("photographs", archive, lambda row: names[row["label"]], slice(first, None, 2))
+
+
+def measure_doubt(encoder: Encoder, data: Path) -> Measures:
+    """Return how many of 100 photographs outside the classes asked for are answered all the same.
+
+    And how many of those inside are. Of photographs that calibrated nothing.
+    """
+    calibration = read_calibration(encoder.manifest)
+    assert calibration is not None
+    number = {name: i for i, name in enumerate(list_names())}
+    kinds = json.loads(KINDS.read_text(encoding="utf-8"))["everyday"]
+    asked = {i for kind in _ASKED for i in kinds[kind]}
+    near = {i for kind in _NEAR for i in kinds[kind]}
+    shown = [(e, number[str(e.label)]) for e in read_photographs(data, first=1).exhibits]
+    inside = [e.picture for e, i in shown if i in asked]
+    outside = [e.picture for e, i in shown if i not in asked | near][:_OUTSIDE]
+    bank = build_class_bank(encoder.embed_texts, _ASKED, encoder.manifest.templates)
+    scale = encoder.manifest.similarity.scale
+
+    def answer(pictures: list[bytes]) -> Measured:
+        cosines = encoder.embed_images(pictures) @ bank.T
+        verdicts = [calibration.judge_classes(row, scale) for row in cosines]
+        return share(np.array([not verdict.none_of_these for verdict in verdicts]))
+
+    return {"outside_answered": answer(outside), "inside_answered": answer(inside)}
 
 
 def _read(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.builtin.align_languages import POLISHED, align_languages
+from recipes.builtin.calibration import calibrate
 from recipes.builtin.corpus import read_corpus
 from recipes.builtin.domain import describe
 from recipes.builtin.evaluation import evaluate
@@ -47,7 +48,10 @@ def make(folder: Path, run: Path, recipe: Recipe, out: Path, display: Display) -
     (run / FINAL).write_text(json.dumps(metrics, indent=1) + "\n")
     export_encoder(shipped.describe(metrics), out, precisions=("fp32",), force=True)
     display.say("learning the domain sign")
-    return write_extensions(out, describe(open_bundle(out), folder))
+    made = write_extensions(out, describe(open_bundle(out), folder))
+    display.say("learning what its cosines are worth")
+    calibrate(out, folder, photographs=False)
+    return made
 
 
 def train(folder: Path, run: Path, recipe: Recipe, display: Display) -> None:

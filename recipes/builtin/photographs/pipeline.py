@@ -17,6 +17,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from recipes.builtin.calibration import calibrate
 from recipes.builtin.photographs.card import CARD
 from recipes.builtin.photographs.drawings import Drawings, read_drawings
 from recipes.builtin.photographs.evaluation import (
@@ -95,7 +96,10 @@ def make(
     never = measure_never_taught(data, run, parts, features["imagenet"])
     display.say("exporting")
     pictures = write_calibration(data, run / "calibration")
-    return package(parts, CARD, _describe_origin(run, never), pictures, out)
+    made = package(parts, CARD, _describe_origin(run, never), pictures, out)
+    display.say("learning what its cosines are worth")
+    calibrate(out, data, photographs=True)
+    return made
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ def test_it_opens_the_server_on_the_collection(
     monkeypatch.setattr("twinlens.cli.serving.demo._index", lambda corpus: tmp_path / "collection")
     _, err = _call(capsys, "demo", "--folder", tmp_path, "--no-emoji", "--port", 8123)
     assert served[0]["collection"] == [f"demo={tmp_path / 'collection'}"]
-    assert served[0]["bundles"] == ["builtin:photographs"]
+    assert served[0]["bundles"] == ["builtin:photographs", "builtin"]
     assert served[0]["port"] == 8123
     assert "http://127.0.0.1:8123/search" in err
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from twinlens.demo import DemoCorpus
     from twinlens.demo.picture import Picture
 
-BUNDLE = "builtin:photographs"  # knows the drawings too
+BUNDLE = "builtin:photographs"  # knows the drawings too; `builtin` is served beside it
 
 
 def demo(
@@ -90,7 +90,7 @@ def _serve(
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
     collections = [f"demo={collection}"]
-    serve(context, [BUNDLE], collection=collections, host=host, port=port, data=data)
+    serve(context, [BUNDLE, "builtin"], collection=collections, host=host, port=port, data=data)
 
 
 def _summarise(corpus: DemoCorpus, collection: Path | None) -> dict[str, object]:

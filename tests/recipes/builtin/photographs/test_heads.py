@@ -25,7 +25,7 @@ def test_features_of_a_class_become_its_row() -> None:
 
 
 def test_a_dimension_that_varies_less_over_the_classes_counts_more() -> None:
-    space = unit(rng.normal(size=(50, 16)) * np.linspace(2, 0.5, 16)).astype(np.float32)
+    space = unit((rng.normal(size=(50, 16)) * np.linspace(2, 0.5, 16)).astype(np.float32))
     tower = nn.Module()
     tower.classifier = nn.Linear(32, 50)
     stress = make_head(tower, space, np.zeros(32, np.float32)).stress
