@@ -172,7 +172,7 @@ def measure_quality(report: Report, encoder: Encoder, folder: Path) -> None:
 
 def measure_photographs(report: Report, folder: Path) -> None:
     """Add what `builtin:photographs` makes of photographs, and of drawings, with intervals."""
-    from recipes.builtin.calibration import measure_doubt
+    from recipes.builtin.photographs.calibration import measure_doubt
     from recipes.builtin.photographs.evaluation import evaluate_photographs
     from recipes.builtin.photographs.galleries import evaluate_galleries
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.builtin.align_languages import POLISHED, align_languages
-from recipes.builtin.calibration import calibrate
 from recipes.builtin.corpus import read_corpus
 from recipes.builtin.domain import describe
 from recipes.builtin.evaluation import evaluate
 from recipes.builtin.packaging import PackagedEncoder
+from recipes.builtin.photographs.calibration import calibrate
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.towers import IMAGE_SIZE
 from recipes.builtin.trainer import Trainer

@@ -29,11 +29,12 @@ from recipes.builtin.photographs.joined import (
     PhotoTower,
 )
 from recipes.builtin.photographs.skipping import skip_for_drawings
-from recipes.builtin.photographs.storage import store_small
 from recipes.builtin.photographs.text_trainer import CONTEXT
 from recipes.builtin.photographs.vocabulary import spell_tokens
 from recipes.builtin.photographs.weights import SIDE
+from recipes.builtin.storage import store_small
 from recipes.builtin.towers import PAD_ID, TextTower
+from recipes.builtin.words import LANGUAGES
 from twinlens.bundle.manifest import ImageSpec, Manifest, TextSpec
 from twinlens.bundle.model_card import ModelCard
 from twinlens.bundle.store import write_bundle
@@ -45,6 +46,27 @@ DRAWINGS_WEIGHT = 0.9  # of a text's half for drawings: both kinds then rank fai
 SCALE = 30.0
 _TOKENIZER = "tokenizer.json"
 _PLAIN = (3, 6)  # the first three have few channels: int8 makes them slower and errs the most
+CARD = ModelCard(
+    domain="photographs of things and animals; emoji, icons and clothes",
+    good_for=(
+        "photographs by what they show: animals, vehicles, food, tools, furniture, buildings",
+        "emoji, icons and flat drawings, and single pieces of clothing",
+        "searching one's own pictures offline, in eleven languages",
+    ),
+    not_for=(
+        "people: who they are, what they do, how they feel",
+        "colours, counts, positions and negation in photographs",
+        "places and events",
+        "decisions about people",
+    ),
+    languages=LANGUAGES,
+    licence="Apache-2.0; NOTICE names the weights, word lists and artwork that it came from",
+    training_data=(
+        "an EfficientNet-Lite0 trained on ImageNet by others; 312,351 words, definitions and"
+        " captions in twelve languages, without pictures; and all that builtin:drawings learned"
+        " from; docs/builtin.md"
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from recipes.builtin.calibration import calibrate
-from recipes.builtin.photographs.card import CARD
+from recipes.builtin.photographs.calibration import calibrate
 from recipes.builtin.photographs.drawings import Drawings, read_drawings
 from recipes.builtin.photographs.evaluation import (
     KINDS,
@@ -36,7 +35,7 @@ from recipes.builtin.photographs.heads import (
     make_head,
 )
 from recipes.builtin.photographs.joined import DrawingTower, Gates, PhotoTower, read_features
-from recipes.builtin.photographs.packaging import Parts, describe_pixels, package
+from recipes.builtin.photographs.packaging import CARD, Parts, describe_pixels, package
 from recipes.builtin.photographs.pictures import (
     CLOTHES,
     DRAWN,

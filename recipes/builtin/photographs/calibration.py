@@ -1,4 +1,4 @@
-"""`python -m recipes.builtin.calibration [DATA]`: what the cosines of both builtins are worth.
+"""`python -m recipes.builtin.photographs.calibration [DATA]`: what both builtins' cosines are worth.
 
 The drawings' encoder by emoji, learned ones and ones that it never saw; that of photographs by
 every second one of ImageNet's, by names of classes and of everyday kinds (the others measure, in
@@ -141,7 +141,9 @@ def _show(stored: zipfile.ZipFile, named: Iterable[tuple[str, str]]) -> Iterable
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser("python -m recipes.builtin.calibration", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m recipes.builtin.photographs.calibration", description=__doc__
+    )
     parser.add_argument("data", metavar="DATA", type=Path, nargs="?", help="folder of the data")
     parser.add_argument(
         "--bundle", action="append", choices=(DRAWINGS, PHOTOGRAPHS), help="repeatable; both"
