@@ -1,4 +1,4 @@
-"""`python -m recipes.builtin.photographs.calibration [DATA]`: what both builtins' cosines are worth.
+"""`python -m recipes.builtin.photographs.calibration [DATA]`: what cosines of both builtins say.
 
 The drawings' encoder by emoji, learned ones and ones that it never saw; that of photographs by
 every second one of ImageNet's, by names of classes and of everyday kinds (the others measure, in
