@@ -30,10 +30,18 @@ class Batch(NamedTuple):
     second: Tensor
     share: Tensor
     weights: Tensor
+    longest: Tensor  # tokens of the longest text of each part; stays on the host
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device, copied behind the computation where memory is pinned."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        moved = [tensor.to(device, non_blocking=True) for tensor in self[:-1]]
+        return Batch._make([*moved, self.longest])
+
+    def parts(self) -> list[Tensor]:
+        """Return the tokens in parts of like length, each as wide as its longest text."""
+        lengths: list[int] = self.longest.tolist()
+        parts = self.tokens.chunk(len(lengths))
+        return [part[:, :length] for part, length in zip(parts, lengths, strict=True)]
 
     def aim(self, rows: Tensor) -> Tensor:
         """Return the unit rows (n, d) that the texts mean."""
@@ -51,16 +59,19 @@ class Drawer(Dataset[Batch]):
     size: int
     dropout: float
     seed: int
+    parts: int = 1
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step, sorted by length."""
         said = self.phraser.draw(self.size, random.Random(f"{self.seed} {step}"))
         ids = self.read(said.texts, loosely=step % _LOOSELY == 0)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        longest = len(ids[order[-1]])
-        tokens = [[*ids[i], *[PAD_ID] * (longest - len(ids[i]))] for i in order]
+        width = len(ids[order[-1]])
+        tokens = torch.tensor([[*ids[i], *[PAD_ID] * (width - len(ids[i]))] for i in order])
+        longest = [int((part[-1] != PAD_ID).sum()) for part in tokens.chunk(self.parts)]
         arrays = (said.first, said.second, said.share, said.weights)
-        return Batch(torch.tensor(tokens), *(torch.from_numpy(array[order]) for array in arrays))
+        said_of = [torch.from_numpy(array[order]) for array in arrays]
+        return Batch._make([tokens, *said_of, torch.tensor(longest)])
 
     def read(self, texts: list[str], *, loosely: bool = False) -> list[list[int]]:
         """Return the tokens of texts, with merges left out if `loosely`."""

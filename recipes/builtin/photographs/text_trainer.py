@@ -26,7 +26,7 @@ from recipes.builtin.optimizer import Optimizer, clip
 from recipes.builtin.photographs.batches import Batch, Drawer, draw_batches
 from recipes.builtin.photographs.phrasing import Phraser
 from recipes.builtin.photographs.space import DIM, Rows
-from recipes.builtin.towers import PAD_ID, TextShape, TextTower
+from recipes.builtin.towers import TextShape, TextTower
 from twinlens.training.progress import Display
 
 CHECKPOINT, PROGRESS, LOG = "text.safetensors", "text.json", "text.jsonl"
@@ -34,7 +34,7 @@ TOWER = "tower.safetensors"  # a finished run's average in half precision
 CONTEXT = 24  # tokens
 SHORT = 128  # dimensions that must work alone
 _AVERAGE, _AVERAGE_EVERY = 0.99, 5
-_CHUNKS = 5  # of a batch on a CPU, by length: little padding
+_PARTS_ON_CPU, _PARTS = 5, 3  # of a batch, by length: little padding, but more launches
 _LOG_EVERY = 100  # steps
 
 
@@ -42,17 +42,17 @@ _LOG_EVERY = 100  # steps
 class TextRecipe:
     """How the text tower is trained."""
 
-    steps: int = 2000
-    batch: int = 512
+    steps: int = 1900
+    batch: int = 2048
     lr: float = 3e-3
-    warmup: int = 200
+    warmup: int = 300
     dropout: float = 0.1  # of merges, in every third step
     sharpness: float = 15.0  # of the likeness to classes that the tower must reproduce
     likeness: float = 0.5  # weight of that term
     short: float = 0.3  # weight of the first `SHORT` dimensions
     vocabulary: int = 18000
-    width: int = 192
-    depth: int = 2  # layers
+    width: int = 256
+    depth: int = 3  # layers
     seed: int = 7
     save_every: float = 90.0  # seconds
     device: str = "cpu"
@@ -109,7 +109,8 @@ class TextTrainer:
     def run(self, phraser: Phraser, rows: Rows, until: int, display: Display) -> None:
         """Train up to a step on strings that mean `rows`; save now and then."""
         recipe, targets = self.recipe, torch.from_numpy(rows).to(self._device)
-        drawer = Drawer(phraser, self._tokenizer, recipe.batch, recipe.dropout, recipe.seed)
+        parts = _PARTS_ON_CPU if self._device.type == "cpu" else _PARTS
+        drawer = Drawer(phraser, self._tokenizer, recipe.batch, recipe.dropout, recipe.seed, parts)
         pinned, steps = self._device.type == "cuda", range(self.step, until)
         saved, began = time.monotonic(), time.monotonic() - self.seconds
         told: list[Tensor] = []
@@ -151,7 +152,7 @@ class TextTrainer:
     def _take_step(self, batch: Batch, targets: Tensor) -> Tensor:
         """Return the loss and the mean cosine to what is meant, on the device."""
         with torch.autocast(self._device.type, torch.bfloat16):
-            rows = self._embed(batch.tokens)
+            rows = torch.cat([self.model.text(part) for part in batch.parts()])
         loss, cosine = self._measure(rows.float(), batch.aim(targets), batch.weights)
         self._optimizer.clear()
         torch.autograd.backward(loss)
@@ -161,15 +162,6 @@ class TextTrainer:
         if self.step % _AVERAGE_EVERY == 0:
             self._renew_average()
         return torch.stack([loss.detach(), cosine])
-
-    def _embed(self, tokens: Tensor) -> Tensor:
-        """Return rows of padded texts, the shortest first; on a CPU texts of like length share."""
-        if self._device.type != "cpu":
-            return self.model.text(tokens)  # type: ignore[no-any-return]
-        parts = tokens.split(-(-len(tokens) // _CHUNKS))
-        lengths = [int((part[-1] != PAD_ID).sum()) for part in parts]
-        cut = [part[:, :length] for part, length in zip(parts, lengths, strict=True)]
-        return torch.cat([self.model.text(part) for part in cut])
 
     def _measure(self, rows: Tensor, wanted: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss, and the mean cosine to the targets."""

@@ -52,7 +52,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path: Path, spac
 
 
 def test_the_rate_warms_up_and_falls() -> None:
-    rates = [TextRecipe().rate(step) for step in (0, 199, 1000, 1999)]
+    rates = [TextRecipe().rate(step) for step in (0, 299, 1000, 1899)]
     assert rates[0] < 0.01 * rates[1]
     assert rates[1] > rates[2] > rates[3] > 0
 
