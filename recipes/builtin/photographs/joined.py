@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.builtin import towers
+from recipes.builtin.photographs.fetch import PIXEL_MEAN, PIXEL_STD
 from recipes.builtin.photographs.space import DIM, Rows
-from recipes.builtin.photographs.weights import PIXEL_MEAN, PIXEL_STD
 from recipes.builtin.tokens import TRAINED_LENGTH
 
 WIDTH = 2 * DIM

@@ -20,6 +20,7 @@ from torch import nn
 
 from recipes.builtin.evaluation import TEMPLATES
 from recipes.builtin.photographs.drawings import Drawings
+from recipes.builtin.photographs.fetch import SIDE
 from recipes.builtin.photographs.joined import (
     DrawingTower,
     Gates,
@@ -31,7 +32,6 @@ from recipes.builtin.photographs.joined import (
 from recipes.builtin.photographs.skipping import skip_for_drawings
 from recipes.builtin.photographs.text_trainer import CONTEXT
 from recipes.builtin.photographs.vocabulary import spell_tokens
-from recipes.builtin.photographs.weights import SIDE
 from recipes.builtin.storage import store_small
 from recipes.builtin.towers import PAD_ID, TextTower
 from recipes.builtin.words import LANGUAGES

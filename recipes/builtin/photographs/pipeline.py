@@ -26,7 +26,7 @@ from recipes.builtin.photographs.evaluation import (
     average,
     measure_kinds,
 )
-from recipes.builtin.photographs.fetch import fetch_packages
+from recipes.builtin.photographs.fetch import SIDE, fetch_packages, read_tower
 from recipes.builtin.photographs.heads import CLOTHES as CLOTHES_SHARE
 from recipes.builtin.photographs.heads import (
     FIRST_CLOTHES,
@@ -45,11 +45,11 @@ from recipes.builtin.photographs.pictures import (
     write_calibration,
 )
 from recipes.builtin.photographs.space import Rows, unit
-from recipes.builtin.photographs.text_trainer import CONTEXT, PROGRESS, TextRecipe, build_tower
-from recipes.builtin.photographs.weights import SIDE, read_tower
+from recipes.builtin.photographs.text_trainer import CONTEXT, PROGRESS, TextRecipe
 from recipes.builtin.photographs.wordnet import read_wordnet
-from recipes.builtin.photographs.words import HELD_TOWER, TOKENIZER, keep_space, train_words
+from recipes.builtin.photographs.words import TOKENIZER, keep_space, train_words
 from recipes.builtin.tokens import embed_tokens
+from recipes.builtin.towers import TextTower
 from twinlens.bundle.manifest import Manifest
 from twinlens.training.progress import Display
 
@@ -87,12 +87,12 @@ def make(
         head=make_head(tower, space, _find_middle(features)),
         gates=_fit(outlines, features),
         backbone=Backbone(tower),
-        words=words,
+        words=words.taught,
         tokenizer=run / TOKENIZER,
         first_tokenizer=drawings / TOKENIZER,
     )
     display.say("measuring what was never taught")
-    never = measure_never_taught(data, run, parts, features["imagenet"])
+    never = measure_never_taught(data, parts, words.held, features["imagenet"])
     display.say("exporting")
     pictures = write_calibration(data, run / "calibration")
     made = package(parts, CARD, _describe_origin(run, never), pictures, out)
@@ -102,19 +102,17 @@ def make(
 
 
 @torch.no_grad()
-def measure_never_taught(data: Path, run: Path, parts: Parts, features: Rows) -> Measured:
-    """Return how the tower did on kinds of things before any word for them was taught."""
+def measure_never_taught(data: Path, parts: Parts, held: TextTower, features: Rows) -> Measured:
+    """Return how the tower does on kinds of things that no word was taught for."""
     reader = Tokenizer.from_file(str(parts.tokenizer))
     reader.enable_truncation(CONTEXT)
-    tower = build_tower(reader.get_vocab_size())
-    tower.load_state_dict(torch.load(run / HELD_TOWER, weights_only=True))
 
     class Words:
         """The text tower as an encoder of texts."""
 
         def embed_texts(self, texts: Sequence[str]) -> Rows:
             ids = [encoding.ids for encoding in reader.encode_batch(list(texts))]
-            return unit(embed_tokens(tower, ids).numpy())
+            return unit(embed_tokens(held, ids).numpy())
 
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))["held"]
     images = PhotoTower(nn.Identity(), parts.head).read(torch.from_numpy(features)).numpy()
