@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image, ImageFile
 from report import Report, parse_arguments
 
+from twinlens.bundle.image.resampling import resample as resample_picture
 from twinlens.training.data import decoding
 from twinlens.training.data.decoding import WholePicture, stored_side
 from twinlens.training.data.listing.columns import RecordColumns, gather_columns
@@ -98,13 +99,13 @@ class Shared:
 
     def watch(self) -> mock._patch[object]:
         """Watch the decoder's own loop; the resampler is watched with it."""
-        plain, resample = ImageFile.ImageFile.load, decoding.resample
+        plain, resample = ImageFile.ImageFile.load, resample_picture
 
         def load(image: ImageFile.ImageFile) -> object:
             return self._count(lambda: plain(image))
 
         def shrink(*args: object, **kwargs: object) -> object:
-            return self._count(lambda: resample(*args, **kwargs))  # type: ignore[arg-type]
+            return self._count(lambda: resample_picture(*args, **kwargs))  # type: ignore[arg-type]
 
         self._resampling = mock.patch.object(decoding, "resample", shrink)
         self._resampling.start()

@@ -17,6 +17,7 @@ from recipes.builtin.corpus import read_corpus
 from recipes.builtin.domain import describe
 from recipes.builtin.evaluation import evaluate
 from recipes.builtin.packaging import PackagedEncoder
+from recipes.builtin.photographs.calibration import calibrate
 from recipes.builtin.recipe import Recipe
 from recipes.builtin.towers import IMAGE_SIZE
 from recipes.builtin.trainer import Trainer
@@ -47,7 +48,10 @@ def make(folder: Path, run: Path, recipe: Recipe, out: Path, display: Display) -
     (run / FINAL).write_text(json.dumps(metrics, indent=1) + "\n")
     export_encoder(shipped.describe(metrics), out, precisions=("fp32",), force=True)
     display.say("learning the domain sign")
-    return write_extensions(out, describe(open_bundle(out), folder))
+    made = write_extensions(out, describe(open_bundle(out), folder))
+    display.say("learning what its cosines are worth")
+    calibrate(out, folder, photographs=False)
+    return made
 
 
 def train(folder: Path, run: Path, recipe: Recipe, display: Display) -> None:

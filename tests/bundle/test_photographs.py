@@ -10,8 +10,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 import twinlens
+from twinlens.bundle.calibration.calibration import read_calibration
+from twinlens.bundle.classes import build_class_bank
 from twinlens.bundle.encoder import Encoder
 from twinlens.bundle.location import DRAWINGS, PHOTOGRAPHS, SHIPPED, find_bundle, name_shipped
+from twinlens.bundle.store import read_manifest
+from twinlens.demo.photographs import FOLDER, list_photographs
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,42 @@ def test_a_picture_is_read_alike_alone_and_among_others(encoder: Encoder) -> Non
     together = encoder.embed_images(pictures)
     alone = np.concatenate([encoder.embed_images([one]) for one in pictures])
     assert np.abs(together - alone).max() < 1e-5
+
+
+ELSEWHERE = ("violin", "snake", "butterfly", "aircraft carrier", "accordion")
+
+
+def test_it_says_that_nothing_fits_where_a_photograph_shows_none_of_the_classes(
+    encoder: Encoder,
+) -> None:
+    calibration = read_calibration(encoder.manifest)
+    assert calibration is not None
+    pictures = [(FOLDER / one.file).read_bytes() for one in list_photographs()]
+    bank = build_class_bank(encoder.embed_texts, ELSEWHERE, encoder.manifest.templates)
+    scale = encoder.manifest.similarity.scale
+    cosines = encoder.embed_images(pictures) @ bank.T
+    answered = [not calibration.judge_classes(row, scale).none_of_these for row in cosines]
+    assert np.mean(answered) <= 0.15
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("cat-named-Chelsea.webp", "cat"), ("pizza-on-a-table.webp", "pizza")]
+)
+def test_it_answers_where_one_of_the_classes_is_right(
+    encoder: Encoder, file: str, name: str
+) -> None:
+    calibration = read_calibration(encoder.manifest)
+    assert calibration is not None
+    bank = build_class_bank(encoder.embed_texts, (name, *ELSEWHERE), encoder.manifest.templates)
+    (cosines,) = encoder.embed_images([(FOLDER / file).read_bytes()]) @ bank.T
+    verdict = calibration.judge_classes(cosines, encoder.manifest.similarity.scale)
+    assert not verdict.none_of_these
+    assert verdict.probabilities.argmax() == 0
+
+
+def test_the_drawings_encoder_is_calibrated_too() -> None:
+    manifest = read_manifest(find_bundle(DRAWINGS))
+    assert read_calibration(manifest) is not None
 
 
 def test_every_shipped_bundle_is_found_by_name_and_its_name_by_its_folder() -> None:

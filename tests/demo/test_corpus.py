@@ -11,6 +11,7 @@ from PIL import Image
 
 from twinlens.demo import DemoCorpus, draw_corpus
 from twinlens.demo.drawings import count_drawings
+from twinlens.demo.photographs import FOLDER, KIND, list_photographs
 from twinlens.demo.picture import Picture
 from twinlens.errors import ConflictError
 
@@ -31,11 +32,22 @@ def _read(corpus: DemoCorpus) -> list[dict[str, str]]:
 
 def test_every_row_of_the_table_names_a_picture_that_opens(drawn: DemoCorpus) -> None:
     rows = _read(drawn)
-    assert len(rows) == drawn.count == count_drawings() > 100
+    assert len(rows) == drawn.count == count_drawings() + len(list_photographs()) > 100
     for row in rows:
         with Image.open(drawn.folder / row["path"]) as image:
-            assert image.size == (128, 128)
+            side = 224 if row["kind"] == KIND else 128
+            assert min(image.size) == side
             assert image.mode == "RGB"
+
+
+def test_notice_thanks_for_every_photograph_and_they_stay_small() -> None:
+    notice = (Path(__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
+    shown = list_photographs()
+    assert {one.file for one in shown} == {file.name for file in FOLDER.glob("*.webp")}
+    for one in shown:
+        entry = f"{one.name}\n    {one.credit}; {one.licence}\n    {one.source}\n"
+        assert entry in notice, one.name
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 1.5e6
 
 
 def test_names_are_unique_and_no_picture_is_blank(drawn: DemoCorpus) -> None:

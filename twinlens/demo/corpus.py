@@ -1,4 +1,4 @@
-"""The demo corpus on disk: a folder of PNG files and a table of their names.
+"""The demo corpus on disk: a folder of pictures and a table of their names, photographs last.
 
 `index.csv` has the columns path, name, kind and character. What must stay true: the folder is
 created atomically, and a folder that was drawn from the same source is reused.
@@ -7,6 +7,7 @@ created atomically, and a folder that was drawn from the same source is reused.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 import tempfile
@@ -16,12 +17,13 @@ from pathlib import Path
 
 from twinlens.demo.drawings import count_drawings, draw_all
 from twinlens.demo.emoji import EmojiFont, find_font, list_characters
+from twinlens.demo.photographs import KIND, list_photographs, open_photographs
 from twinlens.demo.picture import Picture
 from twinlens.errors import ConflictError
 
 SIDE = 128
 TABLE, MARK = "index.csv", "demo.json"
-_VERSION = 1  # increase it when the same source gives different images
+_VERSION = 2  # increase it when the same source gives different images
 COLUMNS = ("path", "name", "kind", "character")
 
 
@@ -73,6 +75,8 @@ def draw_corpus(
         pictures, total = draw_all(SIDE), count_drawings()
     else:
         pictures, total = font.draw_all(SIDE), len(list_characters())
+    pictures = itertools.chain(pictures, open_photographs())
+    total += len(list_photographs())
     return DemoCorpus(folder, _write(folder, source, track(pictures, total)), source, reused=False)
 
 
@@ -101,9 +105,10 @@ def _write(folder: Path, source: DemoSource, pictures: Iterable[Picture]) -> int
 
 def _save(picture: Picture, folder: Path) -> tuple[str, str, str, str]:
     """Save one image; return its row of the table."""
-    path = f"{picture.kind}/{picture.name.replace(' ', '-')}.png"
+    suffix = "jpg" if picture.kind == KIND else "png"
+    path = f"{picture.kind}/{picture.name.replace(' ', '-')}.{suffix}"
     (folder / path).parent.mkdir(exist_ok=True)
-    picture.image.save(folder / path)
+    picture.image.save(folder / path, quality=90)
     return path, picture.name, picture.kind, picture.character
 
 

@@ -34,7 +34,7 @@ _TOLERANCE = 1e-5
 class Drawings:
     """Both towers in evaluation mode, the weights as they ship, and the scale of their scores."""
 
-    image: nn.Module
+    image: ImageTower
     text: TextTower
     scale: float
     manifest: Manifest

@@ -4,7 +4,9 @@ A row holds both spaces, entry by entry in turn, so that a cut row keeps the mos
 of both. A drawing's row has zeros for the photographs' space and a photograph's for the drawings';
 a text's row says the same in both. The dot product then compares a text with each picture in the
 space that knows the picture. What must stay true: every step is continuous in the pixels, so that a
-picture between the two kinds has something of both instead of falling to one side.
+picture between the two kinds has something of both instead of falling to one side; and where the
+first gate says 1, the photographs' tower changes nothing, so that it may be left out
+(`recipes.builtin.photographs.skipping`).
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.builtin import towers
+from recipes.builtin.photographs.fetch import PIXEL_MEAN, PIXEL_STD
 from recipes.builtin.photographs.space import DIM, Rows
 from recipes.builtin.tokens import TRAINED_LENGTH
 
 WIDTH = 2 * DIM
-_DRAWING_SIDE = towers.IMAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Head:
     linear: Rows  # (dim, features)
     offset: Rows  # (dim,)
     share: float  # of the linear part
+    stress: Rows  # (dim,): how much each dimension of a picture's row counts
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,49 @@ class Gate:
 
     weight: Rows  # (features,)
     bias: float
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The first reads the drawings' tower, which sees every picture; the last the photographs'."""
+
+    first: Gate
+    last: Gate
+
+
+class OpenGate(nn.Module):
+    """A gate inside the graph."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.weight = nn.Buffer(torch.from_numpy(gate.weight)[None])
+        self.bias = nn.Buffer(torch.tensor([gate.bias], dtype=torch.float32))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (n,), each 0 to 1."""
+        return F.linear(features, self.weight, self.bias).squeeze(-1).clamp(0, 1)
+
+
+class DrawingTower(nn.Module):
+    """Features of the drawings' tower, and rows from them."""
+
+    def __init__(self, tower: towers.ImageTower, side: int) -> None:
+        super().__init__()
+        self.tower = tower
+        shrink = torch.from_numpy(shrinking(side, towers.IMAGE_SIZE))
+        self.shrink_rows, self.shrink_columns = nn.Buffer(shrink), nn.Buffer(shrink.T.contiguous())
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return (n, features) of pixels of 0..1."""
+        small = (self.shrink_rows @ (pixels @ self.shrink_columns)).clamp(0, 1)
+        small = (small - towers.PIXEL_MEAN) / towers.PIXEL_STD
+        stem = F.relu(self.tower.stem_norm(self.tower.stem(small)))
+        maps = self.tower.blocks(stem).float()
+        return _total(maps.mean((2, 3)), maps.amax((2, 3)))
+
+    def read(self, features: Tensor) -> Tensor:
+        """Return unit rows (n, dim)."""
+        return _unit(self.tower.projection(features))
 
 
 class PhotoTower(nn.Module):
@@ -56,39 +102,35 @@ class PhotoTower(nn.Module):
         self.space = nn.Buffer(torch.from_numpy(head.space).half())
         self.linear = nn.Buffer(torch.from_numpy(head.linear).half())
         self.offset = nn.Buffer(torch.from_numpy(head.offset))
+        self.stress = nn.Buffer(torch.from_numpy(head.stress))
         self.share = head.share
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Return (n, features) of normalised pixels."""
-        maps: Tensor = self.backbone(pixels)
-        return maps.mean((2, 3))
+        """Return (n, features) of pixels of 0..1."""
+        return read_features(self.backbone, pixels)
 
     def read(self, features: Tensor) -> Tensor:
         """Return unit rows (n, dim)."""
         seen = F.linear(features, self.classifier.float(), self.bias).softmax(-1)
         straight = F.linear(features, self.linear.float(), self.offset)
-        return _unit(_unit(seen @ self.space.float()) + self.share * _unit(straight))
+        both = _total(_unit(seen @ self.space.float()), self.share * _unit(straight))
+        return _unit(both * self.stress)
 
 
 class JoinedImages(nn.Module):
     """Pixels of 0..1, (n, 3, 224, 224), to rows (n, 512)."""
 
-    def __init__(self, drawings: nn.Module, photos: PhotoTower, gate: Gate, side: int) -> None:
+    def __init__(self, drawings: DrawingTower, photos: PhotoTower, gates: Gates) -> None:
         super().__init__()
         self.drawings, self.photos = drawings, photos
-        self.gate = nn.Buffer(torch.from_numpy(gate.weight))
-        self.gate_bias = gate.bias
-        shrink = torch.from_numpy(shrinking(side, _DRAWING_SIDE))
-        self.shrink_rows, self.shrink_columns = nn.Buffer(shrink), nn.Buffer(shrink.T.contiguous())
+        self.first_gate, self.last_gate = OpenGate(gates.first), OpenGate(gates.last)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return rows of unit length up to rounding."""
-        small = (self.shrink_rows @ (pixels @ self.shrink_columns)).clamp(0, 1)
-        small = (small - towers.PIXEL_MEAN) / towers.PIXEL_STD
-        features = self.photos.features((pixels - 127 / 255) / (128 / 255))
-        drawn = (features @ self.gate + self.gate_bias).clamp(0, 1).unsqueeze(-1)
+        features, outlines = self.photos.features(pixels), self.drawings.features(pixels)
+        drawn = torch.maximum(self.first_gate(outlines), self.last_gate(features)).unsqueeze(-1)
         return interleave(
-            drawn.sqrt() * _unit(self.drawings(small)),
+            drawn.sqrt() * self.drawings.read(outlines),
             (1 - drawn).sqrt() * self.photos.read(features),
         )
 
@@ -127,6 +169,12 @@ class JoinedTexts(nn.Module):
         return empty.scatter(1, place, spelled)[:, :TRAINED_LENGTH]
 
 
+def read_features(backbone: nn.Module, pixels: Tensor) -> Tensor:
+    """Return the published tower's features (n, features) of pixels of 0..1."""
+    maps: Tensor = backbone((pixels - PIXEL_MEAN) / PIXEL_STD)
+    return maps.mean((2, 3))
+
+
 def interleave(one: Tensor, other: Tensor) -> Tensor:
     """Return (n, 2 d) with the entries of both in turn."""
     return torch.stack([one, other], dim=-1).flatten(1)
@@ -137,6 +185,11 @@ def shrinking(side: int, smaller: int) -> Rows:
     columns = [Image.fromarray(row[None]) for row in np.eye(side, dtype=np.float32)]
     resized = [column.resize((smaller, 1), Image.Resampling.BICUBIC) for column in columns]
     return np.stack([np.asarray(one)[0] for one in resized], axis=1).astype(np.float32)
+
+
+def _total(one: Tensor, other: Tensor) -> Tensor:
+    """Return the sum, as a graph that int8 leaves alone: it takes plain additions."""
+    return torch.stack([one, other]).sum(0)
 
 
 def _unit(rows: Tensor) -> Tensor:

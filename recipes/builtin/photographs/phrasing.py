@@ -1,4 +1,8 @@
-"""How strings are said in training: drawn by kind and language, in templates, plurals and typos."""
+"""How strings are said in training: drawn by kind and language, in templates, plurals and typos.
+
+What must stay true: a batch depends on the random numbers it is drawn with and on nothing before
+it, so that any process can draw any batch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.builtin.photographs.meanings import ENGLISH, Saying
-from recipes.builtin.photographs.space import Rows, unit
 
 TEMPLATES = {
     "en": (
@@ -46,18 +49,23 @@ _JOINTS = (" and ", " with a ", " next to a ", ", ", " on a ")
 
 @dataclass(frozen=True)
 class Said:
-    """A batch: texts, the unit rows that they mean, and how far each is trusted."""
+    """A batch: texts, the rows that they mean, by number, and how far each is trusted.
+
+    A text that names two things means the unit mixture of both rows, `share` of the first.
+    """
 
     texts: list[str]
-    targets: NDArray[np.float32]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    share: NDArray[np.float32]
     weights: NDArray[np.float32]
 
 
 class Phraser:
-    """Draws batches of strings."""
+    """Draws batches of strings; `which` (sayings,) numbers the row that each of them means."""
 
-    def __init__(self, sayings: Sequence[Saying], targets: Rows, rng: random.Random) -> None:
-        self._sayings, self._targets, self._rng = sayings, targets, rng
+    def __init__(self, sayings: Sequence[Saying], which: NDArray[np.int64]) -> None:
+        self._sayings, self._which = sayings, which
         groups: defaultdict[tuple[str, str], defaultdict[str, list[int]]] = defaultdict(
             lambda: defaultdict(list)
         )
@@ -71,37 +79,41 @@ class Phraser:
         self._keys = list(self._groups)
         self._shares = [SHARES[key] for key in self._keys]
 
-    def draw(self, size: int) -> Said:
+    def draw(self, size: int, rng: random.Random) -> Said:
         """Return `size` strings as somebody might say them."""
-        keys = self._rng.choices(self._keys, self._shares, k=size)
-        drawn = [self._say(self._rng.choice(self._rng.choice(self._groups[k]))) for k in keys]
-        texts, targets, weights = zip(*drawn, strict=True)
-        return Said(list(texts), np.stack(targets), np.array(weights, np.float32))
+        keys = rng.choices(self._keys, self._shares, k=size)
+        drawn = [self._say(rng.choice(rng.choice(self._groups[key])), rng) for key in keys]
+        texts, first, second, share, weights = zip(*drawn, strict=True)
+        return Said(
+            list(texts),
+            self._which[list(first)],
+            self._which[list(second)],
+            np.array(share, np.float32),
+            np.array(weights, np.float32),
+        )
 
-    def _say(self, number: int) -> tuple[str, NDArray[np.float32], float]:
-        saying, row = self._sayings[number], self._targets[number]
+    def _say(self, number: int, rng: random.Random) -> tuple[str, int, int, float, float]:
+        saying = self._sayings[number]
         text = saying.text
         if saying.kind not in ("gloss", "caption"):
-            text = self._vary(text, saying.language)
+            text = vary(text, saying.language, rng)
             named = saying.kind in ("class", "own") and saying.language == ENGLISH
-            if named and self._rng.random() < _PAIR:
-                return self._pair(text, row)
-        return text, row, saying.trust
+            if named and rng.random() < _PAIR:
+                other, share = rng.choice(self._classes), 0.3 + 0.4 * rng.random()
+                text += rng.choice(_JOINTS) + self._sayings[other].text
+                return text, number, other, share, 1.0
+        return text, number, number, 1.0, saying.trust
 
-    def _vary(self, text: str, language: str) -> str:
-        if language == ENGLISH and self._rng.random() < _PLURAL:
-            text = pluralise(text)
-        if len(text) > 4 and text.isascii() and self._rng.random() < _TYPO:
-            text = mistype(text, self._rng)
-        if language in TEMPLATES and self._rng.random() < _TEMPLATE:
-            text = self._rng.choice(TEMPLATES[language]).format(text)
-        return text
 
-    def _pair(self, text: str, row: NDArray[np.float32]) -> tuple[str, NDArray[np.float32], float]:
-        """Return two things in one picture."""
-        other, share = self._rng.choice(self._classes), 0.3 + 0.4 * self._rng.random()
-        both = text + self._rng.choice(_JOINTS) + self._sayings[other].text
-        return both, unit(share * row + (1 - share) * self._targets[other]), 1.0
+def vary(text: str, language: str, rng: random.Random) -> str:
+    """Return a name as it is, in the plural, with a typo or in a template."""
+    if language == ENGLISH and rng.random() < _PLURAL:
+        text = pluralise(text)
+    if len(text) > 4 and text.isascii() and rng.random() < _TYPO:
+        text = mistype(text, rng)
+    if language in TEMPLATES and rng.random() < _TEMPLATE:
+        text = rng.choice(TEMPLATES[language]).format(text)
+    return text
 
 
 def pluralise(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The pictures that fit the gate and calibrate int8, with their features by the published tower.
+"""The pictures that fit the gates and calibrate int8, with their features by both towers.
 
 Training halves only. Those of `imagenet1k_1perclass`, every second one, teach the gate what a
 photograph is and nothing else, since the tower very likely saw them in its own training.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor
 
 from recipes.builtin.photographs.space import Rows
 from twinlens.bundle.image.preprocessing import Preprocessor
@@ -36,15 +36,18 @@ _CALIBRATING_EACH = 24
 _BATCH = 8
 
 
+Look = Callable[[Tensor], Tensor]  # pixels of 0..1 to features
+
+
 def keep_features(
-    data: Path, tower: nn.Module, spec: ImageSpec, file: Path, display: Display
+    data: Path, look: Look, spec: ImageSpec, file: Path, display: Display
 ) -> dict[str, Rows]:
-    """Return the features of every sample, computed once; `tower` takes normalised pixels."""
+    """Return the features of every sample, computed once."""
     if not file.exists():
         found = {}
         for name in SAMPLES:
             display.say(f"looking at {SAMPLES[name][1]} pictures: {name}")
-            found[name] = _look(data, name, tower, Preprocessor(spec))
+            found[name] = _look(data, name, look, Preprocessor(spec))
         np.savez(file, allow_pickle=False, **found)
     with np.load(file) as stored:
         return {name: stored[name] for name in SAMPLES}
@@ -80,11 +83,11 @@ def read_labels(data: Path, name: str) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def _look(data: Path, name: str, tower: nn.Module, preprocess: Preprocessor) -> Rows:
+def _look(data: Path, name: str, look: Look, preprocess: Preprocessor) -> Rows:
     pixels = np.stack([preprocess(content) for content in read_sample(data, name)])
-    rows = [tower(_normalise(pixels[i : i + _BATCH])) for i in range(0, len(pixels), _BATCH)]
-    return torch.cat(rows).numpy()
+    batches = (pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH))
+    return torch.cat([look(_scale(batch)) for batch in batches]).numpy()
 
 
-def _normalise(pixels: NDArray[np.uint8]) -> torch.Tensor:
-    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
+def _scale(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

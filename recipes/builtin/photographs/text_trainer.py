@@ -1,24 +1,21 @@
 """Training the photographs' text tower: from strings to the mixtures that they mean.
 
 The image side never enters: the target of a string is its mixture of the classes' rows. What must
-stay true: the schedule goes by steps, so a run that is stopped, or shares its machine, loses
-nothing but the random draws.
+stay true: schedule and batches go by steps, so a run that is stopped, or shares its machine, loses
+nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -26,37 +23,44 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.builtin.optimizer import Optimizer, clip
-from recipes.builtin.photographs.meanings import Saying
+from recipes.builtin.photographs.batches import Batch, Drawer, draw_batches
 from recipes.builtin.photographs.phrasing import Phraser
 from recipes.builtin.photographs.space import DIM, Rows
-from recipes.builtin.tokens import embed_tokens
 from recipes.builtin.towers import TextShape, TextTower
 from twinlens.training.progress import Display
 
 CHECKPOINT, PROGRESS, LOG = "text.safetensors", "text.json", "text.jsonl"
+TOWER = "tower.safetensors"  # a finished run's average in half precision
 CONTEXT = 24  # tokens
 SHORT = 128  # dimensions that must work alone
 _AVERAGE, _AVERAGE_EVERY = 0.99, 5
-_LOOSELY = 3  # every third step leaves merges out
+_PARTS_ON_CPU, _PARTS = 5, 3  # of a batch, by length: little padding, but more launches
 _LOG_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """How the text tower is trained: `steps` in all, the first without what is held out."""
+    """How the text tower is trained."""
 
-    steps: int = 2000
-    taught_from: float = 0.6  # share of the steps after which nothing is held out
-    batch: int = 512
+    steps: int = 1900
+    batch: int = 2048
     lr: float = 3e-3
-    warmup: int = 200
+    warmup: int = 300
     dropout: float = 0.1  # of merges, in every third step
     sharpness: float = 15.0  # of the likeness to classes that the tower must reproduce
     likeness: float = 0.5  # weight of that term
     short: float = 0.3  # weight of the first `SHORT` dimensions
     vocabulary: int = 18000
+    width: int = 256
+    depth: int = 3  # layers
     seed: int = 7
     save_every: float = 90.0  # seconds
+    device: str = "cpu"
+    processes: int = 0  # that draw batches ahead; 0 draws each when its step comes
+
+    def shape(self) -> TextShape:
+        """Return the tower's sizes, but for its vocabulary."""
+        return TextShape(width=self.width, depth=self.depth, context=CONTEXT)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: up, and down along a cosine."""
@@ -67,16 +71,19 @@ class TextRecipe:
 class Tower(nn.Module):
     """The text tower by the name under which the optimizer knows its outer weights."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, shape: TextShape) -> None:
         super().__init__()
-        self.text = TextTower(TextShape(vocabulary=vocabulary, context=CONTEXT), DIM)
+        self.text = TextTower(shape, DIM)
         for layer in self.text.layers:  # names are learned by heart: dropout only slows that
             layer.dropout = 0.0  # type: ignore[assignment]
 
 
-def build_tower(vocabulary: int) -> TextTower:
-    """Return an untrained text tower in evaluation mode."""
-    return Tower(vocabulary).text.eval()
+def read_tower(tokenizer: Path, run: Path, recipe: TextRecipe) -> TextTower:
+    """Return the tower that a finished run kept, in evaluation mode."""
+    vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
+    tower = Tower(dataclasses.replace(recipe.shape(), vocabulary=vocabulary)).text.eval()
+    tower.load_state_dict({n: t.float() for n, t in load_file(run / TOWER).items()})
+    return tower
 
 
 class TextTrainer:
@@ -87,43 +94,48 @@ class TextTrainer:
         self.recipe, self._out = recipe, out
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.enable_truncation(CONTEXT)
-        self._space = torch.from_numpy(space)
+        vocabulary = self._tokenizer.get_vocab_size()
+        self.shape = dataclasses.replace(recipe.shape(), vocabulary=vocabulary)
+        self._device = torch.device(recipe.device)
+        self._space = torch.from_numpy(space).to(self._device)
         torch.manual_seed(recipe.seed)
         self.step, self.seconds = 0, 0.0
-        self.model = Tower(self._tokenizer.get_vocab_size())
+        self.model = Tower(self.shape).to(self._device)
         self.average = {n: t.clone() for n, t in self.model.state_dict().items()}
         self._optimizer = Optimizer(self.model, weight_decay=0.02)
         if (out / CHECKPOINT).exists():
             self._resume()
-        self._rng = random.Random(recipe.seed + self.step)
 
-    def run(self, sayings: Sequence[Saying], targets: Rows, until: int, display: Display) -> None:
-        """Train up to a step on strings and their target rows; save now and then."""
-        phraser = Phraser(sayings, targets, self._rng)
-        saved, began = time.monotonic(), time.process_time() - self.seconds
-        losses: list[tuple[float, float]] = []
-        while self.step < until:
-            losses.append(self._take_step(phraser))
-            self.seconds = time.process_time() - began
+    def run(self, phraser: Phraser, rows: Rows, until: int, display: Display) -> None:
+        """Train up to a step on strings that mean `rows`; save now and then."""
+        recipe, targets = self.recipe, torch.from_numpy(rows).to(self._device)
+        parts = _PARTS_ON_CPU if self._device.type == "cpu" else _PARTS
+        drawer = Drawer(phraser, self._tokenizer, recipe.batch, recipe.dropout, recipe.seed, parts)
+        pinned, steps = self._device.type == "cuda", range(self.step, until)
+        saved, began = time.monotonic(), time.monotonic() - self.seconds
+        told: list[Tensor] = []
+        for batch in draw_batches(drawer, steps, recipe.processes, pinned=pinned):
+            told.append(self._take_step(batch.to(self._device), targets))
             if self.step % _LOG_EVERY == 0:
-                self._report(losses, display)
-                losses.clear()
-            if time.monotonic() - saved > self.recipe.save_every:
+                self.seconds = time.monotonic() - began
+                self._report(torch.stack(told).mean(0).tolist(), display)
+                told.clear()
+            if time.monotonic() - saved > recipe.save_every:
                 self.save()
                 saved = time.monotonic()
+        self.seconds = time.monotonic() - began
         self.save()
 
     def averaged(self) -> TextTower:
         """Return the tower with the running average of its weights, in evaluation mode."""
-        tower = Tower(self._tokenizer.get_vocab_size())
+        tower = Tower(self.shape)
         tower.load_state_dict(self.average)
         return tower.text.eval()
 
-    def read(self, texts: Sequence[str], *, loosely: bool = False) -> list[Any]:
-        """Return the encodings of texts, with merges left out if `loosely`."""
-        self._tokenizer.model.dropout = self.recipe.dropout if loosely else None
-        encodings: list[Any] = self._tokenizer.encode_batch_fast(list(texts))
-        return encodings
+    def finish(self) -> None:
+        """Keep the averaged tower, which is all that the bundle is made of."""
+        halves = {n: t.half().contiguous() for n, t in self.averaged().state_dict().items()}
+        save_file(halves, self._out / TOWER)
 
     def save(self) -> None:
         """Write the checkpoint whole or not at all."""
@@ -137,12 +149,11 @@ class TextTrainer:
         told = progress | {"recipe": dataclasses.asdict(self.recipe)}
         (self._out / PROGRESS).write_text(json.dumps(told, indent=1) + "\n")
 
-    def _take_step(self, phraser: Phraser) -> tuple[float, float]:
-        said = phraser.draw(self.recipe.batch)
-        ids = [e.ids for e in self.read(said.texts, loosely=self.step % _LOOSELY == 0)]
-        with torch.autocast("cpu", torch.bfloat16):
-            rows = embed_tokens(self.model.text, ids)
-        loss, cosine = self._measure(rows.float(), said.targets, said.weights)
+    def _take_step(self, batch: Batch, targets: Tensor) -> Tensor:
+        """Return the loss and the mean cosine to what is meant, on the device."""
+        with torch.autocast(self._device.type, torch.bfloat16):
+            rows = torch.cat([self.model.text(part) for part in batch.parts()])
+        loss, cosine = self._measure(rows.float(), batch.aim(targets), batch.weights)
         self._optimizer.clear()
         torch.autograd.backward(loss)
         clip(self.model.parameters(), 1.0)
@@ -150,25 +161,22 @@ class TextTrainer:
         self.step += 1
         if self.step % _AVERAGE_EVERY == 0:
             self._renew_average()
-        return loss.item(), cosine
+        return torch.stack([loss.detach(), cosine])
 
-    def _measure(
-        self, rows: Tensor, targets: NDArray[np.float32], weights: NDArray[np.float32]
-    ) -> tuple[Tensor, float]:
+    def _measure(self, rows: Tensor, wanted: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss, and the mean cosine to the targets."""
-        wanted, trust = torch.from_numpy(targets), torch.from_numpy(weights)
         said, sharp = F.normalize(rows, dim=1), self.recipe.sharpness
         cosines = (said * wanted).sum(1)
         short = F.cosine_similarity(rows[:, :SHORT], wanted[:, :SHORT], dim=1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16):
             mine, theirs = said @ self._space.T, wanted @ self._space.T
         theirs = (sharp * theirs.float()).softmax(1)
         apart = F.kl_div((sharp * mine.float()).log_softmax(1), theirs, reduction="none").sum(1)
         each = 2 * (1 - cosines) + self.recipe.likeness * apart + self.recipe.short * (1 - short)
-        return (trust * each).mean(), cosines.detach().mean().item()
+        return (trust * each).mean(), cosines.detach().mean()
 
-    def _report(self, losses: Sequence[tuple[float, float]], display: Display) -> None:
-        loss, cosine = (float(x) for x in np.mean(losses, axis=0))
+    def _report(self, told: Sequence[float], display: Display) -> None:
+        loss, cosine = told
         pace = self.step * self.recipe.batch / self.seconds
         line = {"step": self.step, "seconds": round(self.seconds, 1), "loss": round(loss, 4)}
         with (self._out / LOG).open("a", encoding="utf-8") as file:
@@ -183,7 +191,7 @@ class TextTrainer:
             self.average[name].lerp_(value, 1 - kept)
 
     def _resume(self) -> None:
-        tensors = load_file(self._out / CHECKPOINT)
+        tensors = load_file(self._out / CHECKPOINT, device=self.recipe.device)
         with safe_open(self._out / CHECKPOINT, framework="pt") as file:
             meta = file.metadata()
         self.step, self.seconds = int(meta["step"]), float(meta["seconds"])

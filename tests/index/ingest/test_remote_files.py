@@ -18,6 +18,7 @@ from twinlens.index.ingest.corpus import open_corpus
 from twinlens.index.ingest.import_export import export_to, import_from
 from twinlens.index.ingest.intake import IndexingProgress
 from twinlens.index.ingest.ray_engine import RayEngine
+from twinlens.index.ingest.remote_files import read_url
 from twinlens.index.writer import Writer, create_collection
 
 fsspec = pytest.importorskip("fsspec", reason="pip install 'twinlens[remote]'")
@@ -72,10 +73,12 @@ def test_a_corpus_on_object_storage_is_indexed_and_only_changes_are_fetched_agai
     assert (first.total, first.embedded, first.failed) == (10, 9, 1)
     assert read_items(tmp_path / "c")["3.png"][1] == {"path": f"{bucket}/in/3.png"}
     fetched: list[str] = []
-    from twinlens.index.ingest import corpus
 
-    plain = corpus.read_url
-    monkeypatch.setattr(corpus, "read_url", lambda url: fetched.append(url) or plain(url))
+    def fetch(url: str) -> bytes:
+        fetched.append(url)
+        return read_url(url)
+
+    monkeypatch.setattr("twinlens.index.ingest.corpus.read_url", fetch)
     again = run(tmp_path / "c", f"{bucket}/in")
     assert (again.embedded, again.unchanged, again.failed) == (0, 9, 1)
     assert fetched == [f"{bucket}/in/9.png"]

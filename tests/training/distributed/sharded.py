@@ -62,6 +62,7 @@ def differentiate(case: Case, ranks: Ranks) -> dict[str, Tensor]:
     way = Differentiator(config.objective, net, passes, state, ranks, None, case.chunk)
     result = way.backward(batch, TrainingProgress(1, 4))
     norm = clip_gradients(net, CLIP)
+    assert norm is not None
     optimizer = open_optimizer(net, config.objective.groups(), config.settings)
     schedule_rates(optimizer, config.settings, TrainingProgress(1, 4))
     optimizer.step()

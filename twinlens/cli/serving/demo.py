@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twinlens.demo import DemoCorpus
     from twinlens.demo.picture import Picture
 
-BUNDLE = "builtin"
+BUNDLE = "builtin:photographs"  # knows the drawings too; `builtin` is served beside it
 
 
 def demo(
@@ -50,9 +50,10 @@ def demo(
         bool, typer.Option("--json", help="Print JSON for a script; starts no server.")
     ] = False,
 ) -> None:
-    """Draw images, index and serve them: the system's colour emoji, else drawings made by code.
+    """Draw images, index and serve them with a few photographs.
 
-    Images and collection are kept; a second call reuses them.
+    Drawn are the system's colour emoji, else pictures by code; the photographs come with the
+    package. Images and collection are kept; a second call reuses them.
 
     [bold]Example:[/] twinlens demo --port 8000
     """
@@ -73,12 +74,13 @@ def demo(
     elif collection is None:
         typer.echo(str(corpus.table))
     elif not serve:
-        typer.echo(f'twinlens search {collection} "a red heart"')
+        typer.echo(f'twinlens search {collection} "a dog"')
     else:
         kept = data or find_data() / "demo"
         _announce(host, port, kept)
         _serve(
             context,
+            bundles=[BUNDLE, "builtin"],
             collection=[f"demo={collection}"],
             host=host,
             port=port,
@@ -103,7 +105,7 @@ def _index(corpus: DemoCorpus) -> Path:
 def _announce(host: str, port: int, data: Path) -> None:
     """Print an example search, and where things are kept."""
     if port:
-        query = '{"collection": "demo", "text": "a red heart", "k": 5}'
+        query = '{"collection": "demo", "text": "a dog", "k": 5}'
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
     print_note(f"classifiers and collections that you make are kept in {data}")

@@ -63,7 +63,7 @@ def ray(
 
     [bold]Example:[/] twinlens deploy ray photos=./b32 --replicas 2:8 --address auto
     """
-    from twinlens.cli.serving.serve import read_bundles
+    from twinlens.cli.serving.bundle_names import read_bundles
     from twinlens.serving.ray_serve import ReplicaPlan, deploy_replicas, write_config
 
     least, most = _read_range(replicas)

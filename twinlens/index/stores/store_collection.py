@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from twinlens.errors import ConflictError, InputError, NotFoundError
-from twinlens.index.collection import MAX_K, Collection, Hit
+from twinlens.index.collection import MAX_K, Collection
+from twinlens.index.hits import Hit, HitLists
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.queries import QueryBundle, embed_queries
@@ -56,7 +57,7 @@ class StoreCollection(Collection):
         threshold: float | None = None,
         exact: bool = False,
         revision: str | None = None,
-    ) -> list[list[Hit]]:
+    ) -> HitLists:
         """Return the k best items of each query, best first, as `Collection.search` does."""
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
@@ -67,10 +68,10 @@ class StoreCollection(Collection):
             self._check_bundle(snapshot.head, made_by, "the query's bundle")
         lowest = -np.inf if threshold is None else threshold
         found = self.store.search(rows, k, tree, snapshot.effort(exact))
-        return [
+        return HitLists(
             [Hit(item.id, score, item.metadata) for item, score in hits if score >= lowest]
             for hits in found
-        ]
+        )
 
     def get(self, id: str) -> Item:
         """Return one item."""

@@ -53,7 +53,11 @@ from twinlens.training.export.towers import (
     prepare_text,
     write_tokenizer,
 )
-from twinlens.training.export.variants import PRECISIONS, add_variants
+from twinlens.training.export.variants import (
+    PLAIN_CONVOLUTIONS,
+    PRECISIONS,
+    add_variants,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class _Wishes:
     precisions: tuple[str, ...]
     attention: bool
     calibration: CalibrationPictures | None
+    plain: tuple[int, ...] = PLAIN_CONVOLUTIONS
 
 
 @dataclass
@@ -85,6 +90,7 @@ def export_encoder(
     precisions: Sequence[str] = PRECISIONS,
     attention: bool = True,
     calibrate: Path | None = None,
+    plain_convolutions: Sequence[int] = PLAIN_CONVOLUTIONS,
     force: bool = False,
     progress: ExportProgress | None = None,
 ) -> Manifest:
@@ -92,12 +98,14 @@ def export_encoder(
 
     Raises `ParityError`, leaving nothing on disk, if ONNX Runtime does not give torch's embeddings.
     fp32 is always written; int8 is dropped, with a note, where it is too far from it. `calibrate`
-    is data whose pictures are for int8 convolutions; without it textures are drawn.
+    is data whose pictures are for int8 convolutions; without it textures are drawn. Of the first
+    convolutions so many stay in fp32 as the first number of `plain_convolutions` that keeps the
+    embeddings.
     """
     out = Path(out)
     _check_request(description, out, precisions, force)
     pictures = None if calibrate is None else read_pictures(calibrate)
-    wishes = _Wishes(tuple(precisions), attention, pictures)
+    wishes = _Wishes(tuple(precisions), attention, pictures, tuple(plain_convolutions))
     reporter = progress or LoggedProgress()
     out.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.export-", dir=out.parent))
@@ -193,7 +201,9 @@ def _finish(
     others = [precision for precision in wishes.precisions if precision != "fp32"]
     if others:
         reporter.stage(f"making the {tower.name} tower's {' and '.join(others)}")
-    made = add_variants(tower, folder, wishes.precisions, reporter.note, wishes.calibration)
+    made = add_variants(
+        tower, folder, wishes.precisions, reporter.note, wishes.calibration, wishes.plain
+    )
     parts.variants += made.found
     if made.calibration is not None:
         parts.calibration[tower.name] = made.calibration

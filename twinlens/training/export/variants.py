@@ -6,7 +6,7 @@ embedding too far is dropped with a note.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -37,7 +37,7 @@ LEAST_COSINE: Final = 0.995
 LEAST_MEAN_COSINE: Final = 0.99
 LEAST_CONVOLUTION_COSINE: Final = 0.95
 # How many of the first convolutions stay in fp32: with few channels each, they err the most.
-_PLAIN_CONVOLUTIONS: Final = (0, 3, 6)
+PLAIN_CONVOLUTIONS: Final = (0, 3, 6)
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,12 @@ def add_variants(
     precisions: tuple[str, ...],
     note: Note,
     calibration: CalibrationPictures | None = None,
+    plain_convolutions: Sequence[int] = PLAIN_CONVOLUTIONS,
 ) -> Variants:
     """Write the variants of `tower` beside its fp32 graph; return those that stand.
 
-    `calibration` has pictures for int8 convolutions; without it textures are drawn.
+    `calibration` has pictures for int8 convolutions; without it textures are drawn; the
+    first number of `plain_convolutions` that keeps the embeddings leaves so many in fp32.
     """
     name = cast("TowerName", tower.name)
     plain = Variant(name, "fp32", tower.file, cosine=1.0, speed=1.0)
@@ -68,7 +70,7 @@ def add_variants(
     if "int8" in precisions:
         if tower.preprocess is not None and has_mostly_convolutions(bench.source):
             pictures = calibration or draw_textures()
-            added = bench.add_convolutions(pictures)
+            added = bench.add_convolutions(pictures, plain_convolutions)
             described = pictures.describe() if added else None
         else:
             added = bench.add_products()
@@ -109,12 +111,14 @@ class _Bench:
         save_graphs({path: make_half(self.tower, self.source)}, _data_of(path))
         return self._keep("fp16", path)
 
-    def add_convolutions(self, pictures: CalibrationPictures) -> list[Variant]:
+    def add_convolutions(
+        self, pictures: CalibrationPictures, numbers: Sequence[int]
+    ) -> list[Variant]:
         """Write int8 convolutions, more of the first in fp32 until the embeddings are kept."""
         ranges = measure_ranges(self.source, self.tower.input_name, self._read(pictures.fit))
         judges = self._read(pictures.judge)
         path = _variant_path(self.source, "int8")
-        for plain in _PLAIN_CONVOLUTIONS:
+        for plain in numbers:
             write_static(self.source, path, ranges, plain)
             _rename_data(path)
             session = self.yardstick.open(path)

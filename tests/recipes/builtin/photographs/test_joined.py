@@ -8,7 +8,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from recipes.builtin.photographs.joined import (
+    DrawingTower,
     Gate,
+    Gates,
     Head,
     JoinedImages,
     JoinedTexts,
@@ -18,6 +20,7 @@ from recipes.builtin.photographs.joined import (
 )
 from recipes.builtin.photographs.space import DIM
 from recipes.builtin.tokens import TRAINED_LENGTH
+from recipes.builtin.towers import ImageTower
 
 rng = np.random.default_rng(0)
 
@@ -36,7 +39,7 @@ class Fixed(nn.Module):
         return torch.ones(len(items), DIM)
 
 
-def make_images(bias: float = -0.94) -> JoinedImages:
+def make_images(bias: float = -0.94, first: float = 0.0) -> JoinedImages:
     head = Head(
         weight=rng.normal(size=(5, 8)).astype(np.float32),
         bias=np.zeros(5, np.float32),
@@ -44,9 +47,12 @@ def make_images(bias: float = -0.94) -> JoinedImages:
         linear=rng.normal(size=(DIM, 8)).astype(np.float32),
         offset=np.zeros(DIM, np.float32),
         share=1.0,
+        stress=np.ones(DIM, np.float32),
     )
-    gate = Gate(np.full(8, 0.09, np.float32), bias)
-    return JoinedImages(Fixed(), PhotoTower(Means(), head), gate, 224).eval()
+    never = Gate(np.zeros(320, np.float32), first)
+    gates = Gates(never, Gate(np.full(8, 0.09, np.float32), bias))
+    photos = PhotoTower(Means(), head)
+    return JoinedImages(DrawingTower(ImageTower(), 224), photos, gates).eval()
 
 
 def grey(level: float) -> Tensor:
@@ -66,6 +72,12 @@ def test_rows_have_unit_length_and_change_smoothly_between_both() -> None:
     assert torch.allclose(rows.norm(dim=1), torch.ones(21), atol=1e-5)
     steps = (rows[1:] * rows[:-1]).sum(1)
     assert steps.min() > 0.98
+
+
+def test_what_the_first_gate_calls_a_drawing_is_one_whatever_the_last_says() -> None:
+    row = make_images(first=1.0)(grey(0.0))
+    assert row[:, 1::2].abs().max() == 0
+    assert row[:, 0::2].norm() > 0.99
 
 
 def test_the_small_picture_is_what_pillow_makes_of_it() -> None:

@@ -16,7 +16,7 @@ SAYINGS = [
     Saying("Otter", "de", "own", {}, 0.8),
     Saying("a man with an otter", "en", "caption", {}, 0.5),
 ]
-ROWS = np.eye(4, dtype=np.float32)
+WHICH = np.array([0, 1, 1, 2])
 
 
 @pytest.mark.parametrize(
@@ -33,16 +33,26 @@ def test_a_typo_is_one_slip() -> None:
     assert len(slips) > 5
 
 
-def test_a_batch_holds_every_kind_and_unit_rows() -> None:
-    said = Phraser(SAYINGS, ROWS, random.Random(1)).draw(300)
+def test_a_batch_holds_every_kind_and_says_what_each_string_means() -> None:
+    said = Phraser(SAYINGS, WHICH).draw(300, random.Random(1))
     assert len(said.texts) == 300
-    assert np.allclose(np.linalg.norm(said.targets, axis=1), 1, atol=1e-5)
     assert "a man with an otter" in said.texts
     assert any("photo" in text for text in said.texts)
     assert {round(float(w), 1) for w in said.weights} == {0.5, 0.8, 1.0}
+    assert set(said.first[[t.startswith("a man with") for t in said.texts]]) == {2}
+    one = said.share == 1
+    assert (said.first[one] == said.second[one]).all()
 
 
 def test_two_things_in_one_picture_mean_something_of_both() -> None:
-    said = Phraser(SAYINGS[:2], ROWS, random.Random(1)).draw(400)
-    both = [row for text, row in zip(said.texts, said.targets, strict=True) if " and " in text]
-    assert any((row[:2] > 0.3).all() for row in both)
+    said = Phraser(SAYINGS[:2], WHICH[:2]).draw(400, random.Random(1))
+    both = np.array([" and " in text for text in said.texts])
+    assert ((said.share[both] >= 0.3) & (said.share[both] <= 0.7)).all()
+    assert (said.first[both] != said.second[both]).any()
+
+
+def test_a_batch_depends_on_its_random_numbers_alone() -> None:
+    phraser = Phraser(SAYINGS, WHICH)
+    first = phraser.draw(50, random.Random(3))
+    phraser.draw(50, random.Random(4))
+    assert phraser.draw(50, random.Random(3)).texts == first.texts
