@@ -17,9 +17,9 @@ from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.workers.items.frames import (
     IMAGE,
     FrameReader,
+    ItemRecord,
     Kind,
     Ran,
-    Record,
     read_records,
     write_dropped,
     write_failure,
@@ -84,7 +84,7 @@ class EncoderClient(asyncio.Protocol):
             if kind is Kind.ITEMS:
                 self._queue(read_records(payload))
 
-    def _queue(self, records: Iterable[Record]) -> None:
+    def _queue(self, records: Iterable[ItemRecord]) -> None:
         """Put items into the queues of their towers, those of one kind together."""
         groups: dict[tuple[int, int], list[SharedEntry]] = {}
         for record in records:
@@ -93,7 +93,7 @@ class EncoderClient(asyncio.Protocol):
             self._count(priority, len(entries))
             self._model.put(tower, entries, Priority(priority))
 
-    def _read(self, record: Record) -> SharedEntry:
+    def _read(self, record: ItemRecord) -> SharedEntry:
         """Return an item, ready to be queued; one that ended encoders has a bucket of its own."""
         place, bucket = record.place, record.bucket
         is_image = record.tower == IMAGE

@@ -41,7 +41,7 @@ class Kind(IntEnum):
 _KINDS = tuple(Kind)  # indexed faster than an enumeration is called
 
 
-class Record(NamedTuple):
+class ItemRecord(NamedTuple):
     """One item on its way to an encoder; the pixels of an image lie in its place."""
 
     place: int
@@ -96,7 +96,7 @@ class FrameReader:
         self._kept = data[start:]
 
 
-def write_record(record: Record) -> bytes:
+def write_record(record: ItemRecord) -> bytes:
     """Return the bytes of an item."""
     head = _ITEM.pack(
         record.place,
@@ -113,7 +113,7 @@ def write_record(record: Record) -> bytes:
     return head + np.asarray(record.tokens, np.int64).tobytes()
 
 
-def read_records(payload: bytes) -> Iterator[Record]:
+def read_records(payload: bytes) -> Iterator[ItemRecord]:
     """Yield the items of a frame."""
     at = 0
     while at < len(payload):
@@ -125,7 +125,7 @@ def read_records(payload: bytes) -> Iterator[Record]:
         if count:
             tokens = np.frombuffer(payload, np.int64, count, at).tolist()
             at += 8 * count
-        yield Record(place, tower, priority, deaths, bucket, tokens, request, deadline)
+        yield ItemRecord(place, tower, priority, deaths, bucket, tokens, request, deadline)
 
 
 def write_rows(ran: Ran, places: Sequence[int], rows: Sequence[Row]) -> bytes:

@@ -20,7 +20,7 @@ from twinlens.serving.call import Priority
 from twinlens.serving.engine.ticket import QueueEntry
 from twinlens.serving.failures import EncodeError, UnavailableError
 from twinlens.serving.workers.items.encoder_connection import EncoderConnection, Parcel
-from twinlens.serving.workers.items.frames import IMAGE, Ran, Record, write_record
+from twinlens.serving.workers.items.frames import IMAGE, ItemRecord, Ran, write_record
 from twinlens.serving.workers.items.places import Places, PlaceSizes, create_memory
 
 log = logging.getLogger("twinlens.serving")
@@ -106,7 +106,7 @@ class EncoderLink:
         chosen = min(up, key=lambda one: one.count)
         entry = parcel.entry
         tokens = () if parcel.tower == IMAGE else entry.item
-        record = Record(
+        record = ItemRecord(
             place,
             parcel.tower,
             parcel.priority,
