@@ -40,7 +40,7 @@ def test_any_setting_is_set_by_its_name() -> None:
         ("limits.items.more", "6", "not a setting"),
         ("limits.items", "-5", "at least 1"),
         ("limits.image_queue", "-1", "at least 0"),
-        ("batching.image_batch", "0", "at least 1"),
+        ("batching.image_batch", "-1", "at least 0"),
         ("batching.text_buckets", "8,0", "at least 1"),
         ("limits.request_seconds", "nan", "above 0"),
         ("limits.body_seconds", "0", "above 0"),
