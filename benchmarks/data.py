@@ -99,7 +99,7 @@ class Shared:
 
     def watch(self) -> mock._patch[object]:
         """Watch the decoder's own loop; the resampler is watched with it."""
-        plain, resample = ImageFile.ImageFile.load, resample_picture
+        plain = ImageFile.ImageFile.load
 
         def load(image: ImageFile.ImageFile) -> object:
             return self._count(lambda: plain(image))
