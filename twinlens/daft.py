@@ -22,7 +22,7 @@ except ModuleNotFoundError:
     raise MissingDependencyError("twinlens.daft needs Daft: pip install 'twinlens[daft]'") from None
 
 BATCH = 64
-Work = Callable[[Any, list[Any]], list[Any]]  # encoder, values that are not null -> answers
+EncoderWork = Callable[[Any, list[Any]], list[Any]]  # encoder, values that are not null -> answers
 
 
 def embed_image(images: Any, bundle: str | Path = "builtin") -> Any:
@@ -58,7 +58,7 @@ def classify(
     )
 
 
-def _run(column: Any, bundle: str | Path, work: Work, dtype: Any) -> Any:
+def _run(column: Any, bundle: str | Path, work: EncoderWork, dtype: Any) -> Any:
     """Return the expression that applies `work` to the values of a column."""
 
     class Worker:

@@ -17,17 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
+from twinlens.index.background_check import check_in_background
 from twinlens.index.hits import Hit, HitLists, Hits
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.query.queries import QueryBundle, embed_queries
-from twinlens.index.snapshot import (
-    CHECK_AFTER,
-    Snapshot,
-    check_in_background,
-    open_snapshot,
-)
+from twinlens.index.snapshot import CHECK_AFTER, Snapshot, open_snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
 from twinlens.index.storage.records import Head, Item

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from twinlens.errors import CollectionError, InputError
+from twinlens.errors import InputError
 from twinlens.index.ann.ann_index import AnnIndex, reopen_index
 from twinlens.index.ann.answers import STALE_SHARE
 from twinlens.index.ann.filtered_params import choose_params
@@ -272,18 +271,6 @@ class Snapshot:
         allowed = delta.live if tree is None else delta.live & delta.select(tree)
         scores, places = top_k(queries, delta.embeddings, min(k, delta.count), allowed)
         return scores, np.where(places < 0, -1, delta.rids[np.maximum(places, 0)])
-
-
-def check_in_background(snapshot: Snapshot) -> None:
-    """Check what no search has read yet: a reader that lives on pays for each block but once."""
-
-    def check() -> None:
-        try:
-            snapshot.warm()
-        except CollectionError as error:
-            log.error("%s", error.message)  # a search that reads the damage raises
-
-    threading.Thread(target=check, name="collection-check", daemon=True).start()
 
 
 def open_snapshot(

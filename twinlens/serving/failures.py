@@ -5,6 +5,8 @@ What must stay true: no message holds a path, a traceback or another internal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twinlens import errors
 
 
@@ -66,3 +68,15 @@ class ClientGoneError(errors.TwinlensError):
     """The client has disconnected."""
 
     code = "client_gone"
+
+
+def locate(index: int, error: Exception, where: str) -> Exception:
+    """Return `error` with the item that it belongs to as its field."""
+    if isinstance(error, errors.TwinlensError):
+        error.field = f"{where}[{index}]"
+    return error
+
+
+def first_failure(answers: Sequence[object]) -> tuple[int, Exception] | None:
+    """Return the first item that failed, for dialects in which one failure fails the request."""
+    return next(((i, a) for i, a in enumerate(answers) if isinstance(a, Exception)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +27,7 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.promised_work import PromisedWork
 from twinlens.serving.engine.registry import Registry
 from twinlens.serving.engine.throttle import Throttles
+from twinlens.serving.failures import first_failure, locate
 from twinlens.serving.jobs import JobBook
 from twinlens.serving.keys import Keyring, Scope
 from twinlens.serving.observe.metrics import Metrics, counter, gauge
@@ -281,18 +282,6 @@ class Service:
             [],
             [([], float(not self.find_faults()))],
         )
-
-
-def locate(index: int, error: Exception, where: str) -> Exception:
-    """Return `error` with the item that it belongs to as its field."""
-    if isinstance(error, TwinlensError):
-        error.field = f"{where}[{index}]"
-    return error
-
-
-def first_failure(answers: Sequence[object]) -> tuple[int, Exception] | None:
-    """Return the first item that failed, for dialects in which one failure fails the request."""
-    return next(((i, a) for i, a in enumerate(answers) if isinstance(a, Exception)), None)
 
 
 def _subfolder(settings: ServerSettings, name: str) -> Path | None:

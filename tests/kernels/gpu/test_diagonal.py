@@ -15,7 +15,7 @@ from tests.kernels.gpu.steps import GRADIENT_ERROR, N, cast, list_guard_cases, m
 from twinlens.kernels import engines, loss, ops, reference
 from twinlens.kernels.contrastive import KEPT_BYTES, SPARED_BYTES
 from twinlens.kernels.gpu import diagonal, products
-from twinlens.kernels.gpu.launch import Again
+from twinlens.kernels.gpu.launch import Again, number_step
 from twinlens.kernels.pairs import Pairs
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -246,21 +246,24 @@ def test_an_interpreted_kernel_is_looked_up_each_time() -> None:
     assert len(kernel.seen) == 2
 
 
-def test_a_keys_number_changes_with_all_that_compiled_code_depends_on() -> None:
+def test_a_keys_number_changes_with_all_that_compiled_code_depends_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("twinlens.kernels.gpu.launch.RELAUNCHES", True)
     x, y, scale = torch.zeros(8, 16), torch.zeros(8, 16), torch.tensor(1.0)
     setting = diagonal.Setting(Pairs())
     wide = torch.zeros(8, 32)
     numbers = [
-        diagonal._number_key(setting, False, x, y, scale),
-        diagonal._number_key(setting, True, x, y, scale),
-        diagonal._number_key(diagonal.Setting(Pairs(1)), False, x, y, scale),
-        diagonal._number_key(setting, False, x.half(), y.half(), scale),
-        diagonal._number_key(setting, False, wide[:, :16], y, scale),
-        diagonal._number_key(setting, False, torch.zeros(200)[1:129].view(8, 16), y, scale),
-        diagonal._number_key(setting, False, torch.zeros(7, 16), y, scale),
+        number_step(setting, False, x, y, scale),
+        number_step(setting, True, x, y, scale),
+        number_step(diagonal.Setting(Pairs(1)), False, x, y, scale),
+        number_step(setting, False, x.half(), y.half(), scale),
+        number_step(setting, False, wide[:, :16], y, scale),
+        number_step(setting, False, torch.zeros(200)[1:129].view(8, 16), y, scale),
+        number_step(setting, False, torch.zeros(7, 16), y, scale),
     ]
     assert len(set(numbers)) == len(numbers)
-    assert diagonal._number_key(setting, False, x.clone(), y, scale) == numbers[0]
+    assert number_step(setting, False, x.clone(), y, scale) == numbers[0]
 
 
 @pytest.mark.parametrize(

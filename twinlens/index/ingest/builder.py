@@ -36,7 +36,7 @@ from twinlens.index.ingest.intake import (
 from twinlens.index.ingest.reading import (
     Describe,
     ImageEncoder,
-    Reading,
+    ReadingPlan,
     decode_group,
     say_nothing,
 )
@@ -73,7 +73,7 @@ class BuildOptions:
 
 
 EmbeddingEngine = Callable[
-    [Iterator[CorpusEntry], Reading, BuildOptions, Intake], Iterator[Embedding]
+    [Iterator[CorpusEntry], ReadingPlan, BuildOptions, Intake], Iterator[Embedding]
 ]
 
 
@@ -124,7 +124,7 @@ def build(
 
 
 def embed_here(
-    entries: Iterator[CorpusEntry], reading: Reading, options: BuildOptions, intake: Intake
+    entries: Iterator[CorpusEntry], reading: ReadingPlan, options: BuildOptions, intake: Intake
 ) -> Iterator[Embedding]:
     """Yield batches being embedded, in the corpus's order, by threads of this process."""
     with (
@@ -138,11 +138,11 @@ def embed_here(
             yield group, encoding.submit(_encode, reading.encoder, group.fresh)
 
 
-def _plan_reading(corpus: Corpus, encoder: ImageEncoder, options: BuildOptions) -> Reading:
+def _plan_reading(corpus: Corpus, encoder: ImageEncoder, options: BuildOptions) -> ReadingPlan:
     with_exif = corpus.kind != "table" if options.exif is None else options.exif
     describe: Describe = partial(read_photo, place=options.place) if with_exif else say_nothing
     chosen = f"exif={with_exif} place={with_exif and options.place}"
-    return Reading(encoder, describe, chosen, options.checksum)
+    return ReadingPlan(encoder, describe, chosen, options.checksum)
 
 
 def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
@@ -167,7 +167,7 @@ def _claim(writer: Writer, corpus: Corpus, options: BuildOptions) -> None:
 def _decode_ahead(
     pool: ThreadPoolExecutor,
     entries: Iterator[CorpusEntry],
-    reading: Reading,
+    reading: ReadingPlan,
     catalog: Catalog,
     options: BuildOptions,
 ) -> Iterator[Decoded]:

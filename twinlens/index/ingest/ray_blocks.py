@@ -18,7 +18,7 @@ import orjson
 from twinlens.index.ingest.corpus import read_path
 from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.ingest.intake import Decoded
-from twinlens.index.ingest.reading import Describe, ImageEncoder, Reading, decode_entry
+from twinlens.index.ingest.reading import Describe, ImageEncoder, ReadingPlan, decode_entry
 
 OpenEncoder = Callable[[int], ImageEncoder]  # the number of threads -> an encoder, in a worker
 
@@ -64,7 +64,7 @@ class BlockEncoder:
         options: str,
         checksum: bool,
     ) -> None:
-        self._reading = Reading(open_encoder(threads), describe, options, checksum)
+        self._reading = ReadingPlan(open_encoder(threads), describe, options, checksum)
         self._decoding = ThreadPoolExecutor(threads)
 
     def __call__(self, block: Any) -> Any:

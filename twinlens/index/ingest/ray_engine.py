@@ -24,7 +24,7 @@ from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.ingest.intake import Decoded, Intake, IntakeBatch
 from twinlens.index.ingest.ray_blocks import BlockEncoder, OpenEncoder, write_block
 from twinlens.index.ingest.reading import (
-    Reading,
+    ReadingPlan,
     decode_entry,
     find_versions,
     is_text,
@@ -53,7 +53,7 @@ class RayEngine:
     def __call__(
         self,
         entries: Iterator[CorpusEntry],
-        reading: Reading,
+        reading: ReadingPlan,
         options: BuildOptions,
         intake: Intake,
     ) -> Iterator[Embedding]:
@@ -154,7 +154,7 @@ class _Wave:
 
 
 def _list_waves(
-    entries: Iterator[CorpusEntry], reading: Reading, intake: Intake
+    entries: Iterator[CorpusEntry], reading: ReadingPlan, intake: Intake
 ) -> Iterator[_Wave]:
     """Yield the corpus wave by wave; entries are numbered in their order within one."""
     wave = _Wave({}, {}, {}, {})
@@ -169,7 +169,7 @@ def _list_waves(
     yield wave
 
 
-def _add(wave: _Wave, entry: CorpusEntry, known: str, reading: Reading) -> None:
+def _add(wave: _Wave, entry: CorpusEntry, known: str, reading: ReadingPlan) -> None:
     number = len(wave.decided) + len(wave.shipped)
     can_tell = not entry.version and not reading.checksum
     if can_tell and has_stamp(known, stamp_file(entry, reading.options)):
@@ -185,7 +185,7 @@ def _add(wave: _Wave, entry: CorpusEntry, known: str, reading: Reading) -> None:
 
 
 def _run_wave(
-    wave: _Wave, pool: PoolSize, open_encoder: OpenEncoder, reading: Reading, size: int
+    wave: _Wave, pool: PoolSize, open_encoder: OpenEncoder, reading: ReadingPlan, size: int
 ) -> Iterator[list[Decoded]]:
     """Yield the entries of a wave in order, in batches."""
     numbers = list(wave.shipped)
@@ -208,7 +208,7 @@ def _run_wave(
 
 
 def _ask_pool(
-    blocks: list[Any], pool: PoolSize, open_encoder: OpenEncoder, reading: Reading
+    blocks: list[Any], pool: PoolSize, open_encoder: OpenEncoder, reading: ReadingPlan
 ) -> Iterator[Any]:
     """Yield a table for each block, in their order."""
     ray = import_ray()

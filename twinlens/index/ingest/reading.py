@@ -44,7 +44,7 @@ class ImageEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingPlan:
     """How entries become items: by which encoder, and what of a file becomes metadata."""
 
     encoder: ImageEncoder
@@ -58,7 +58,9 @@ def say_nothing(raw: bytes) -> dict[str, str | float]:
     return {}
 
 
-def decode_group(entries: list[CorpusEntry], reading: Reading, catalog: Catalog) -> list[Decoded]:
+def decode_group(
+    entries: list[CorpusEntry], reading: ReadingPlan, catalog: Catalog
+) -> list[Decoded]:
     """Read and decode entries, of which the catalog knows those indexed before."""
     known = find_versions(entries, catalog)
     return [decode_entry(entry, known.get(entry.id, ""), reading) for entry in entries]
@@ -74,7 +76,7 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def decode_entry(entry: CorpusEntry, known: str, reading: Reading) -> Decoded:
+def decode_entry(entry: CorpusEntry, known: str, reading: ReadingPlan) -> Decoded:
     """Read and decode one entry; any error becomes its failure."""
     if entry.version:
         return _decode_frame(entry, known, reading.encoder)

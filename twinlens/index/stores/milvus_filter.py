@@ -28,11 +28,13 @@ from twinlens.index.query.places import EARTH_KM, LATITUDE
 from twinlens.index.stores import filter_keys as keys
 
 EVERYTHING, NOTHING = "rid >= 0", "rid < 0"
-Resolve = Callable[[str, Filter], Sequence[int]]  # narrowing expression, leaf -> numbers of rows
+ResolveRows = Callable[
+    [str, Filter], Sequence[int]
+]  # narrowing expression, leaf -> numbers of rows
 _SPECIAL = frozenset('%_\\"')  # of a pattern, or of its quotes
 
 
-def write_expression(tree: Filter | None, resolve: Resolve) -> str:
+def write_expression(tree: Filter | None, resolve: ResolveRows) -> str:
     """Return the expression of a filter."""
     if tree is None:
         return EVERYTHING
@@ -44,7 +46,7 @@ def write_expression(tree: Filter | None, resolve: Resolve) -> str:
     return _write_leaf(tree, resolve)
 
 
-def _write_leaf(leaf: Leaf, resolve: Resolve) -> str:
+def _write_leaf(leaf: Leaf, resolve: ResolveRows) -> str:
     match leaf:
         case Equals(field, values, negated):
             return _write_equals(field, values, negated)
@@ -79,7 +81,7 @@ def _write_comparison(leaf: Comparison) -> str:
     return f"({_has(keys.term_of_kind(leaf.field, kind))} and {stored} {leaf.sign} {written})"
 
 
-def _write_contains(leaf: Filter, field: str, part: str, resolve: Resolve) -> str:
+def _write_contains(leaf: Filter, field: str, part: str, resolve: ResolveRows) -> str:
     stored = f'bounds["{keys.bound_key(field, keys.STRINGS)}"]'
     has = _has(keys.term_of_kind(field, "s"))
     if not part.isprintable() or _SPECIAL.intersection(part):

@@ -24,7 +24,7 @@ from twinlens.index.vectors.arrays import Floats
 
 SAMPLE_QUERIES = 200  # of each modality: comparing all items in a store is dear
 BLOCK = 20  # queries a call
-Answers = list[list[int]]
+FoundRows = list[list[int]]
 Shares = npt.NDArray[np.float64]
 
 
@@ -33,7 +33,7 @@ class StoreSample:
     """Queries of one modality; `own` are the items that they were copied from."""
 
     queries: Floats
-    truth: Answers
+    truth: FoundRows
     own: list[int]
 
 
@@ -96,10 +96,10 @@ def _find_shares(store: VectorStore, sample: StoreSample, effort: int) -> Shares
     return np.array([len(set(a) & set(b)) / max(1, len(b)) for a, b in pairs])
 
 
-def _ask(store: VectorStore, queries: Floats, own: list[int], effort: int | None) -> Answers:
+def _ask(store: VectorStore, queries: Floats, own: list[int], effort: int | None) -> FoundRows:
     """Return the numbers of the best items of each query, without the one it was copied from."""
     extra = int(bool(own))
-    answers: Answers = []
+    answers: FoundRows = []
     for start in range(0, len(queries), BLOCK):
         hits = store.search(queries[start : start + BLOCK], TUNED_K + extra, None, effort)
         answers += [[item.rid for item, _ in one] for one in hits]

@@ -2,5 +2,5 @@
 
 What must stay true: every kernel also runs in Triton's interpreter and compiles where there is no
 GPU; nothing here is imported before a tensor on a GPU is there.
-Imported by: onnx, ops and similarity.
+Imported by: eager, engines, matryoshka, onnx, ops and similarity.
 """

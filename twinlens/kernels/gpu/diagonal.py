@@ -8,8 +8,6 @@ step may be captured in a CUDA graph; equal inputs give equal bits.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,6 +32,7 @@ from twinlens.kernels.gpu.launch import (
     divide_up,
     label_arguments,
     mask_constants,
+    number_step,
     side_arguments,
 )
 from twinlens.kernels.gpu.linear import WIDEST, choose_rows
@@ -43,9 +42,6 @@ from twinlens.kernels.pairs import Pairs
 LINE = 32  # entries of which every vector of a state is a multiple
 BLOCK = 1024  # numbers that the last kernels add up at once
 LINES = 16  # lines of sums that a program adds up at once
-MOST_KEYS = 1024  # different steps that are remembered
-_KEYS: dict[Hashable, int] = {}
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class State:
+class DiagonalState:
     """A step's numbers, views of one float32 tensor that waits for the backward."""
 
     whole: Tensor
@@ -79,12 +75,12 @@ class State:
     scalars: Tensor  # factor, shift, whether a row underflowed, boost
 
     @staticmethod
-    def read(whole: Tensor, n: int, m: int) -> State:
+    def read(whole: Tensor, n: int, m: int) -> DiagonalState:
         """Return the views of a tensor of `state_length`."""
         a, b = _round_up(n), _round_up(m)
         *sides, own, scalars = whole.split([a, b] * 4 + [a, LINE])
         norms, shares, gains, logs = (PerSide(*sides[k : k + 2]) for k in (0, 2, 4, 6))
-        return State(whole, norms, shares, gains, logs, own, scalars)
+        return DiagonalState(whole, norms, shares, gains, logs, own, scalars)
 
 
 def suits(x: Tensor, pairs: Pairs) -> bool:
@@ -102,7 +98,7 @@ def compute_softmax(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the loss, the state, and the terms if they are to be kept."""
     n, m, device = x.shape[0], y.shape[0], x.device
-    key = _number_key(setting, keep, x, y, scale)
+    key = number_step(setting, keep, x, y, scale)
     state, partials, owns = _measure(x, y, scale, scale, setting, key)
     problem = _pose(x, y, state, setting)
     kept = allocate_kept(problem) if keep else None
@@ -126,8 +122,8 @@ def differentiate_softmax(
     setting: Setting,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients by x, y (empty unless needed) and scale."""
-    state = State.read(whole, x.shape[0], y.shape[0])
-    key = _number_key(setting, kept is not None, x, y, scale, upstream)
+    state = DiagonalState.read(whole, x.shape[0], y.shape[0])
+    key = number_step(setting, kept is not None, x, y, scale, upstream)
     backward = _prepare(x, y, state, setting, kept, key)
     gx, gy, slopes, _ = _collect(backward, setting, scale, upstream, x.dtype)
     by_scale = torch.empty_like(scale)
@@ -139,7 +135,7 @@ def compute_sigmoid(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the loss and its gradients by x, y (empty unless needed), scale and bias."""
-    key = _number_key(setting, False, x, y, scale, bias)
+    key = number_step(setting, False, x, y, scale, bias)
     state, *_ = _measure(x, y, scale, bias, setting, key)
     backward = _prepare(x, y, state, setting, None, key)
     gx, gy, slopes, lines = _collect(backward, setting, scale, None, dtype)
@@ -153,11 +149,13 @@ def compute_sigmoid(
 
 
 def _measure(
-    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting, key: int
-) -> tuple[State, Tensor, int]:
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting, key: int | None
+) -> tuple[DiagonalState, Tensor, int]:
     """Return the state with all that rows alone say, room for partial sums, and how many are in."""
     n, m, d = x.shape[0], y.shape[0], x.shape[1]
-    state = State.read(torch.empty(state_length(n, m), dtype=torch.float32, device=x.device), n, m)
+    state = DiagonalState.read(
+        torch.empty(state_length(n, m), dtype=torch.float32, device=x.device), n, m
+    )
     high, wide = choose_rows(x)
     owns = divide_up(n, high)
     room = owns + 2 * (divide_up(n, LINE) + divide_up(m, LINE))
@@ -173,8 +171,8 @@ def _measure(
 
 
 def _finish_sums(
-    problem: Problem, state: State, lines: Tensor, partials: Tensor, *, sides: int, key: int,
-    swap: bool,
+    problem: Problem, state: DiagonalState, lines: Tensor, partials: Tensor, *, sides: int,
+    key: int | None, swap: bool,
 ) -> None:  # fmt: skip
     """Turn a side's lines of sums into logarithms and gains, and add them up by programs."""
     x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
@@ -193,7 +191,12 @@ def _finish_sums(
 
 
 def _prepare(
-    x: Tensor, y: Tensor, state: State, setting: Setting, kept: Tensor | None, key: int
+    x: Tensor,
+    y: Tensor,
+    state: DiagonalState,
+    setting: Setting,
+    kept: Tensor | None,
+    key: int | None,
 ) -> Backward:
     problem = _pose(x, y, state, setting)
     weights = Weights(state.gains, state.shares, state.logs, state.shares)
@@ -265,7 +268,7 @@ class _Projection:
         )  # fmt: skip
 
 
-def _pose(x: Tensor, y: Tensor, state: State, setting: Setting) -> Problem:
+def _pose(x: Tensor, y: Tensor, state: DiagonalState, setting: Setting) -> Problem:
     sides = Side(x, state.norms.rows), Side(y, state.norms.columns)
     return Problem(
         *sides, state.scalars, setting.pairs, setting.symmetric, setting.needs_y,
@@ -283,18 +286,6 @@ def _find_boost(x: Tensor, setting: Setting, n: int | None = None) -> float:
 def _bands(problem: Problem, rows: int) -> int:
     launch = Launch.on(problem.x.raw.device)
     return divide_up(rows, launch.tile("underflowed", problem.x.raw, problem.y.raw).BM)
-
-
-def _number_key(setting: Setting, kept: bool, *given: Tensor) -> int:
-    """Return a number for all on which the machine code of a step depends; see `Again`."""
-    tensors = tuple((t.dtype, t.shape, t.stride(), t.data_ptr() % 16, t.device) for t in given)
-    key = (setting, kept, tensors)
-    if key not in _KEYS:
-        if len(_KEYS) >= MOST_KEYS:
-            _KEYS.clear()
-            Again.forget()
-        _KEYS[key] = next(_numbers)
-    return _KEYS[key]
 
 
 def _round_up(length: int) -> int:

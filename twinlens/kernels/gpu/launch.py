@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+import itertools
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,12 @@ from torch import Tensor
 
 from twinlens.kernels.contrastive import Problem, Side
 from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
+
+RELAUNCHES = os.environ.get("TWINLENS_RELAUNCH") == "1"  # off: it has not run on a card
+MOST_KEYS = 1024  # different steps that are remembered
+_KEYS: dict[Hashable, int] = {}
+_numbers = itertools.count()
+_COMPILED: dict[Hashable, Any] = {}
 
 
 def divide_up(a: int, b: int) -> int:
@@ -64,9 +71,6 @@ class Launch:
         }
 
 
-_COMPILED: dict[Hashable, Any] = {}
-
-
 class Again:
     """A kernel that is launched as one with the same key was before.
 
@@ -98,6 +102,20 @@ class Again:
     def _launch(self, launch: Callable[..., None], *arguments: Any, **constants: Any) -> None:
         names = self.kernel.arg_names[len(arguments) :]
         launch(*arguments, *[constants[name] for name in names])
+
+
+def number_step(setting: Hashable, kept: bool, *given: Tensor) -> int | None:
+    """Return a number for all on which the machine code of a step depends; None: look again."""
+    if not RELAUNCHES:
+        return None
+    tensors = tuple((t.dtype, t.shape, t.stride(), t.data_ptr() % 16, t.device) for t in given)
+    key = (setting, kept, tensors)
+    if key not in _KEYS:
+        if len(_KEYS) >= MOST_KEYS:
+            _KEYS.clear()
+            Again.forget()
+        _KEYS[key] = next(_numbers)
+    return _KEYS[key]
 
 
 def can_use_tma(launch: Launch, x: Tensor, y: Tensor) -> bool:

@@ -1,7 +1,6 @@
 """One collection in a server: searched in batches, with one writer at a time.
 
-Searches that wait while one runs are answered together by one pass over the rows. The writer's lock
-is held only while writes arrive, so that a build on the command line can run afterwards.
+Searches that wait while one runs are answered together by one pass over the rows.
 What must stay true: nothing is closed while in use, and no error names a folder.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,18 +39,18 @@ from twinlens.index.maintenance import repair
 from twinlens.index.searching.request import SearchAnswer
 from twinlens.index.snapshot import Snapshot
 from twinlens.index.storage.caption_build import is_complete
-from twinlens.index.stores.opening import open_collection, open_writer
+from twinlens.index.stores.opening import open_collection
 from twinlens.index.stores.store import refuse
 from twinlens.index.stores.store_collection import StoreCollection
 from twinlens.index.writer import Writer
 from twinlens.serving.collections.maps import MapCache
 from twinlens.serving.collections.search import SearchParams, run_search
+from twinlens.serving.collections.shared_writer import SharedWriter
 from twinlens.serving.failures import UnavailableError
 from twinlens.serving.files import report_full_disk
 
 MOST_WAITING = 1024
 MOST_TOGETHER = 64
-WRITER_IDLE_SECONDS = 2.0
 
 ResultT = TypeVar("ResultT")
 log = logging.getLogger("twinlens.serving")
@@ -83,7 +81,6 @@ class ServedCollection:
         cache: Path | None = None,
     ) -> None:
         self.name = name
-        self._source = source  # a folder, or the address of a store
         self.collection = open_collection(source, cache=cache)
         self.folder = self.collection.folder
         self.thumbnails = ThumbnailStore(self.folder)
@@ -98,10 +95,7 @@ class ServedCollection:
         self._running: asyncio.Task[None] | None = None
         self._users = 0  # reads and writes in progress
         self._left = threading.Condition()  # notified when a user leaves
-        self._writing = threading.Lock()
-        self._writer: Writer | None = None
-        self._maintaining = 0  # maintenance runs in progress
-        self._idle: threading.Timer | None = None
+        self.writer = SharedWriter(source, self.collection.refresh)
         self._is_repairing = False
         self.is_closing = False  # tells maintenance to stop
         self.maintained_rows = 0  # rows that the last maintenance left without an index
@@ -124,13 +118,15 @@ class ServedCollection:
     async def write(self, action: Callable[[Writer], ResultT]) -> ResultT:
         """Run `action` as the collection's writer, in a thread."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._guard, lambda: self._write(action))
+        return await loop.run_in_executor(
+            self._pool, self._guard, lambda: self.writer.write(action)
+        )
 
     async def maintain(self, action: Callable[[Writer], ResultT]) -> ResultT:
         """Run a long `action` as the collection's writer; other writes continue meanwhile."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._maintenance_pool, self._guard, lambda: self._maintain(action)
+            self._maintenance_pool, self._guard, lambda: self.writer.maintain(action)
         )
 
     async def examine(self, action: Callable[[Collection], ResultT]) -> ResultT:
@@ -164,10 +160,7 @@ class ServedCollection:
         with self._left:
             self.is_closing = True
             self._left.wait_for(lambda: not self._users)
-        while self._maintaining:
-            time.sleep(0.02)
-        with self._writing:
-            self._drop_writer()
+        self.writer.close()
         self.collection.close()
         self.thumbnails.close()
         if self._previews is not None:
@@ -222,57 +215,11 @@ class ServedCollection:
 
     def index_captions(self) -> None:
         """Make captions searchable by their words, as this collection's writer."""
-        self._maintain(lambda writer: writer.index_captions())
+        self.writer.maintain(lambda writer: writer.index_captions())
 
     def rebuild(self) -> Sequence[str]:
         """Rebuild damaged indexes, as this collection's writer; return their segments' names."""
-        return self._maintain(repair)
-
-    def _write(self, action: Callable[[Writer], ResultT]) -> ResultT:
-        with self._writing:
-            writer = self._open_writer()
-            try:
-                return action(writer)
-            finally:
-                self._close_writer_later()
-
-    def _maintain(self, action: Callable[[Writer], ResultT]) -> ResultT:
-        with self._writing:
-            writer = self._open_writer()
-            self._maintaining += 1
-        try:
-            return action(writer)
-        finally:
-            with self._writing:
-                self._maintaining -= 1
-                self._close_writer_later()
-
-    def _open_writer(self) -> Writer:
-        if self._idle is not None:
-            self._idle.cancel()
-        if self._writer is None:
-            self._writer = open_writer(self._source)
-        return self._writer
-
-    def _close_writer_later(self) -> None:
-        """Close the writer after a while, unless another write comes."""
-        self.collection.refresh()
-        self._idle = threading.Timer(WRITER_IDLE_SECONDS, self._close_idle)
-        self._idle.daemon = True
-        self._idle.start()
-
-    def _close_idle(self) -> None:
-        with self._writing:
-            if not self._maintaining:
-                self._drop_writer()
-
-    def _drop_writer(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        return self.writer.maintain(repair)
 
     @contextmanager
     def _use(self) -> Iterator[None]:

@@ -15,9 +15,10 @@ from twinlens.errors import TwinlensError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
+from twinlens.serving.failures import first_failure
 from twinlens.serving.requests.answers import stack
 from twinlens.serving.requests.items import InputItem
-from twinlens.serving.service import Service, first_failure
+from twinlens.serving.service import Service
 
 _LEAST = 1e-12  # length of a mean of opposites
 

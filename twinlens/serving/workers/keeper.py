@@ -21,13 +21,12 @@ from twinlens.serving.workers.hand_out import ConnectionDealer
 from twinlens.serving.workers.items.frames import build_error
 from twinlens.serving.workers.members import Main, Member, fork_member
 from twinlens.serving.workers.metric_sums import add_dumps, keep_counted
+from twinlens.serving.workers.restarts import Restarts
 from twinlens.serving.workers.table import ModelTable, make_entry, make_keys
 
 log = logging.getLogger("twinlens.serving")
 
 _TICK_SECONDS = 0.1
-_SOON_SECONDS = 5.0  # a process that ends sooner than this after its start ended soon
-_LONGEST_PAUSE = 5.0  # before one that ends soon, again and again, is started again
 _LATE_SECONDS = 5.0  # beyond the time for draining, until a process is killed
 _ORDER = (HTTP, HEAD, ENCODER)  # in which processes end: each needs those behind it
 
@@ -47,14 +46,12 @@ class Keeper:
         self._table = ModelTable()
         self._told: dict[str, Any] = {"faults": ["the server is starting"], "draining": False}
         self._departed: list[Any] = []  # what ended processes have counted
-        self._ended_soon: dict[tuple[str, int], int] = {}
-        self._starting_at: dict[tuple[str, int], float] = {}
         self._signals: list[int] = []
         self._error: TwinlensError | None = None
         self._is_dealing = False
         self._is_draining = False
         self._ending: set[str] = set()  # kinds of processes that are not needed any more
-        self.restarts: dict[str, int] = dict.fromkeys(_ORDER, 0)
+        self._restarts = Restarts(_ORDER)
 
     @property
     def table(self) -> ModelTable:
@@ -108,12 +105,7 @@ class Keeper:
             "keys": make_keys(name, self._family.settings.precisions),
         }
         found: list[Any] = []
-        self._ask(
-            self._of(ENCODER),
-            "open",
-            body,
-            lambda bodies, errors: found.append((bodies, errors)),
-        )
+        self._ask(self._of(ENCODER), "open", body, lambda *answer: found.append(answer))
         self._wait(lambda: bool(found))
         bodies, errors = found[0]
         if errors or not bodies:
@@ -211,19 +203,12 @@ class Keeper:
                 left[0] -= 1
                 if not left[0]:
                     dumps = [one.counted for one in members]
-                    done(add_dumps([*dumps, self._departed, self._describe_restarts()]))
+                    done(add_dumps([*dumps, self._departed, self._restarts.describe()]))
 
             return take
 
         for member in members:
             self._ask([member], "metrics", None, note(member))
-
-    def _describe_restarts(self) -> list[Any]:
-        samples = [
-            ["twinlens_process_restarts_total", {"process": kind}, count]
-            for kind, count in self.restarts.items()
-        ]
-        return [["twinlens_process_restarts", "Processes started again", "counter", samples]]
 
     def _bury(self) -> None:
         """Note which processes have ended, and have them started again."""
@@ -244,23 +229,14 @@ class Keeper:
                 self._plan_restart(member, os.waitstatus_to_exitcode(status))
 
     def _plan_restart(self, member: Member, code: int) -> None:
-        key = (member.kind, member.index)
         log.error("%s ended with %d; it is started again", member.name, code)
         if not self._is_dealing:
             self._error = self._error or _died(member.name)
-        is_soon = time.monotonic() - member.began < _SOON_SECONDS
-        self._ended_soon[key] = self._ended_soon.get(key, 0) + 1 if is_soon else 0
-        pause = min(_LONGEST_PAUSE, 0.1 * 2 ** self._ended_soon[key]) if is_soon else 0.0
-        self._starting_at[key] = time.monotonic() + pause
-        self.restarts[member.kind] += 1
+        self._restarts.plan((member.kind, member.index), member.began)
 
     def _start_due(self) -> None:
-        for key, at in list(self._starting_at.items()):
-            if key[0] in self._ending:
-                del self._starting_at[key]
-            elif time.monotonic() >= at:
-                del self._starting_at[key]
-                self._start(*key)
+        for kind, index in self._restarts.take_due(self._ending):
+            self._start(kind, index)
 
     def _kill_silent(self) -> None:
         """Kill a process that has said nothing for as long as a batch may take."""
@@ -281,9 +257,7 @@ class Keeper:
 
     def _find_faults(self) -> list[str]:
         faults = [fault for member in self._members.values() for fault in member.faults]
-        ready = [
-            (member.kind, member.index) for member in self._members.values() if member.is_ready
-        ]
+        ready = [(one.kind, one.index) for one in self._members.values() if one.is_ready]
         for index in range(len(self._family.openers.devices)):
             if (ENCODER, index) not in ready:
                 faults.append("an encoder process is starting")

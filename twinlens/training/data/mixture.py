@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from twinlens.errors import InputError
 from twinlens.training.data.records import DataSource, Record
-from twinlens.training.seeds import generator
 
 MIX = ".mix"
 
@@ -48,7 +47,7 @@ def draw_mixture(
     found: list[int] = []
     for part, (count, share) in enumerate(zip(counts, shares, strict=True)):
         found += [starts[part] + place for place in _draw_part(count, share, seed, epoch, part)]
-    shuffled = torch.randperm(len(found), generator=generator(seed, epoch, 11))
+    shuffled = np.random.default_rng((seed, epoch, 11)).permutation(len(found))
     return [found[place] for place in shuffled.tolist()]
 
 
@@ -63,7 +62,7 @@ def _draw_part(count: int, share: int, seed: int, epoch: int, part: int) -> list
     found: list[int] = []
     turn, place = divmod(epoch * share, count)
     while len(found) < share:
-        order = torch.randperm(count, generator=generator(seed, part, turn, 59)).tolist()
+        order = np.random.default_rng((seed, part, turn, 59)).permutation(count).tolist()
         found += order[place : place + share - len(found)]
         turn, place = turn + 1, 0
     return found

@@ -241,13 +241,13 @@ def test_another_writer_means_409_and_searches_continue(
 def test_the_server_releases_its_writer_when_idle(
     client: TestClient, store: CollectionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinlens.serving.collections.served.WRITER_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("twinlens.serving.collections.shared_writer.WRITER_IDLE_SECONDS", 0.01)
     create_collection(tmp_path / "c", dim=16, bundle_revision="a" * 64)
     served = store.add("c", tmp_path / "c")
     body = {"items": [{"id": "x", "text": "red"}]}
     assert client.post("/collections/c/items", json=body).status_code == 200
     end = time.monotonic() + 5
-    while served._writer is not None:  # the timer may fire before this line
+    while served.writer.is_open:  # the timer may fire before this line
         assert time.monotonic() < end
         time.sleep(0.01)
     Writer(tmp_path / "c").close()

@@ -15,7 +15,7 @@ from twinlens.index.stores.store import VectorStore
 from twinlens.index.stores.store_collection import StoreCollection
 from twinlens.index.stores.store_writer import StoreWriter
 from twinlens.serving.app import add_middleware, build_app
-from twinlens.serving.collections import served
+from twinlens.serving.collections import served, shared_writer
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.routes.collections.lifecycle import build_routers
 from twinlens.serving.service import Service
@@ -40,7 +40,9 @@ def server(
         return StoreCollection(open_one(), tmp_path)
 
     monkeypatch.setattr(served, "open_collection", open_reader)
-    monkeypatch.setattr(served, "open_writer", lambda source: StoreWriter(open_reader(source)))
+    monkeypatch.setattr(
+        shared_writer, "open_writer", lambda source: StoreWriter(open_reader(source))
+    )
     service = Service(ServerSettings(), lambda source, precision: encoder)
     service.load("colours", "colours")
     store = CollectionStore()
