@@ -81,7 +81,7 @@ def test_the_page_shows_the_committed_result() -> None:
 
 def test_some_parts_renew_their_rows_and_leave_the_others() -> None:
     card = {"name": "A", "torch": "2", "triton": "3", "cuda": "13", "date": "2026-11-27"}
-    old = {
+    old: dict[str, Any] = {
         "card": card,
         "rows": [
             {"measurement": "x", "contender": "ours", "ms": 1.0},

@@ -20,7 +20,7 @@ from twinlens.cli.index.options import (
     KindOption,
     MaxDelete,
     OptionalBundle,
-    Source,
+    SourceArgument,
     Target,
 )
 from twinlens.cli.index.progress import BuildDisplay
@@ -146,7 +146,7 @@ def _plan_ray(
 
 
 @app.command()
-def stats(folder: Source, json: Json = False) -> None:
+def stats(folder: SourceArgument, json: Json = False) -> None:
     """Show a collection's size, segments and measured recall.
 
     [bold]Example:[/] twinlens index stats photos.index

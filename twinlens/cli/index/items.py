@@ -16,7 +16,7 @@ from twinlens.cli.index.options import (
     KindOption,
     MaxDelete,
     OptionalBundle,
-    Source,
+    SourceArgument,
     Target,
     Where,
     Yes,
@@ -68,7 +68,7 @@ def add(
 
 
 def remove(
-    folder: Source,
+    folder: SourceArgument,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of the items.")] = None,
     where: Where = None,
     max_delete: MaxDelete = None,
@@ -103,7 +103,7 @@ def remove(
 
 
 def list_matching(
-    folder: Source,
+    folder: SourceArgument,
     where: Where = None,
     limit: Annotated[int | None, typer.Option(help="Most items to print.", min=1)] = None,
     offset: Annotated[int, typer.Option(help="Items to skip first.", min=0)] = 0,

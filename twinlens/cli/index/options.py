@@ -10,7 +10,7 @@ import typer
 from twinlens.index.ann.kinds import list_kinds
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]
-Source = Annotated[
+SourceArgument = Annotated[
     str, typer.Argument(help="Folder of the collection, or a store's address.", metavar="DIR")
 ]
 OptionalBundle = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twinlens.cli.index.options import Source
+from twinlens.cli.index.options import SourceArgument
 from twinlens.cli.options import DeviceOption, Engines, Json, PrecisionOption, Threads, open_encoder
 from twinlens.cli.terminal import link_path, print_json, print_note
 from twinlens.errors import InputError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    folder: Source,
+    folder: SourceArgument,
     query: Annotated[list[str] | None, typer.Argument(help="Texts to search for.")] = None,
     image: Annotated[
         list[Path] | None, typer.Option("--image", "-i", help="An image to search for.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 

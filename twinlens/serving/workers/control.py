@@ -18,8 +18,8 @@ import orjson
 from twinlens.errors import TwinlensError
 from twinlens.serving.failures import UnavailableError
 from twinlens.serving.workers.items.frames import (
+    FrameKind,
     FrameReader,
-    Kind,
     build_error,
     describe_error,
     write_frame,
@@ -115,4 +115,4 @@ class Control(asyncio.Protocol):
 
     def _write(self, message: dict[str, Any]) -> None:
         if self._transport is not None:
-            self._transport.write(write_frame(Kind.MESSAGE, orjson.dumps(message)))
+            self._transport.write(write_frame(FrameKind.MESSAGE, orjson.dumps(message)))

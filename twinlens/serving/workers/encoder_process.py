@@ -28,8 +28,8 @@ from twinlens.serving.workers.control import Control
 from twinlens.serving.workers.encoder_models import EncoderModel
 from twinlens.serving.workers.family import Family
 from twinlens.serving.workers.items.encoder_client import EncoderClient
-from twinlens.serving.workers.items.frames import Kind, write_frame
-from twinlens.serving.workers.items.places import Places, PlaceSizes
+from twinlens.serving.workers.items.frames import FrameKind, write_frame
+from twinlens.serving.workers.items.places import PlaceSizes, SharedPlaces
 from twinlens.serving.workers.items.shared_items import Solitude
 from twinlens.serving.workers.metric_sums import dump_metrics
 from twinlens.serving.workers.table import ModelTable, ServedEntry
@@ -156,10 +156,10 @@ class EncoderProcess:
         key, images, texts, height, width = orjson.loads(hello)
         model = self._models.get(key)
         if model is None or model.is_retired:
-            end.send(write_frame(Kind.REFUSED))
+            end.send(write_frame(FrameKind.REFUSED))
             end.close()
         else:
-            places = Places(descriptors[0], PlaceSizes(images, texts, height, width))
+            places = SharedPlaces(descriptors[0], PlaceSizes(images, texts, height, width))
             make = partial(EncoderClient, model, places)
             task = loop.create_task(loop.create_connection(make, sock=end))
             self._tasks.add(task)

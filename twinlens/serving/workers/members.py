@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from twinlens.serving.workers.items.frames import FrameReader, Kind, write_frame
+from twinlens.serving.workers.items.frames import FrameKind, FrameReader, write_frame
 
 log = logging.getLogger("twinlens.serving")
 
@@ -58,7 +58,7 @@ class Member:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message, now or as soon as it reads."""
-        self._unsent += write_frame(Kind.MESSAGE, orjson.dumps(message))
+        self._unsent += write_frame(FrameKind.MESSAGE, orjson.dumps(message))
         self.flush()
 
     def flush(self) -> None:

@@ -16,9 +16,9 @@ from twinlens.serving.call import Priority
 from twinlens.serving.engine.throttle import Throttles
 from twinlens.serving.workers.items.frames import (
     IMAGE,
+    FrameKind,
     FrameReader,
     ItemRecord,
-    Kind,
     Ran,
     read_records,
     write_dropped,
@@ -27,7 +27,7 @@ from twinlens.serving.workers.items.frames import (
     write_rows,
 )
 from twinlens.serving.workers.items.link import DEATHS_ALONE
-from twinlens.serving.workers.items.places import Places
+from twinlens.serving.workers.items.places import SharedPlaces
 from twinlens.serving.workers.items.shared_items import SharedEntry, SharedItem, SharedTicket
 
 
@@ -53,7 +53,7 @@ class ClientModel(Protocol):
 class EncoderClient(asyncio.Protocol):
     """One HTTP process that uses one model."""
 
-    def __init__(self, model: ClientModel, places: Places) -> None:
+    def __init__(self, model: ClientModel, places: SharedPlaces) -> None:
         self._model = model
         self._places = places
         self._loop = asyncio.get_running_loop()
@@ -69,7 +69,7 @@ class EncoderClient(asyncio.Protocol):
         """Welcome the process."""
         self._transport = cast(asyncio.Transport, transport)  # not a subclass in uvloop
         self._model.clients.add(self)
-        self._transport.write(write_frame(Kind.WELCOME))
+        self._transport.write(write_frame(FrameKind.WELCOME))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what it waited for."""
@@ -81,7 +81,7 @@ class EncoderClient(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Queue items."""
         for kind, payload in self._reader.feed(data):
-            if kind is Kind.ITEMS:
+            if kind is FrameKind.ITEMS:
                 self._queue(read_records(payload))
 
     def _queue(self, records: Iterable[ItemRecord]) -> None:

@@ -15,8 +15,8 @@ import orjson
 
 from twinlens.serving.engine.ticket import QueueEntry
 from twinlens.serving.workers.items.frames import (
+    FrameKind,
     FrameReader,
-    Kind,
     Ran,
     read_dropped,
     read_failure,
@@ -119,17 +119,17 @@ class EncoderConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take answers."""
         for kind, payload in self._reader.feed(data):
-            if kind is Kind.ROWS:
+            if kind is FrameKind.ROWS:
                 self._take_rows(payload)
-            elif kind is Kind.FAILURE:
+            elif kind is FrameKind.FAILURE:
                 self._link.settle(*read_failure(payload))
-            elif kind is Kind.DROPPED:
+            elif kind is FrameKind.DROPPED:
                 for place in read_dropped(payload):
                     self._link.settle(place, None)
-            elif kind is Kind.WELCOME:
+            elif kind is FrameKind.WELCOME:
                 self.is_welcome = True
                 self._link.send_waiting()
-            elif kind is Kind.REFUSED:
+            elif kind is FrameKind.REFUSED:
                 self.is_refused = True
                 self._link.refuse()
 
@@ -144,7 +144,7 @@ class EncoderConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Send the records that have gathered."""
         if self.records and self._transport is not None:
-            self._transport.write(write_frame(Kind.ITEMS, b"".join(self.records)))
+            self._transport.write(write_frame(FrameKind.ITEMS, b"".join(self.records)))
             self.records.clear()
 
     def close(self) -> None:

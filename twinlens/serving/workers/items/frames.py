@@ -26,7 +26,7 @@ _BATCH = struct.Struct("<ddIII")
 IMAGE, TEXT = 0, 1
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame holds."""
 
     MESSAGE = 0  # JSON, between the keeper and the others
@@ -38,7 +38,7 @@ class Kind(IntEnum):
     DROPPED = 6  # items that nobody waited for any more
 
 
-_KINDS = tuple(Kind)  # indexed faster than an enumeration is called
+_KINDS = tuple(FrameKind)  # indexed faster than an enumeration is called
 
 
 class ItemRecord(NamedTuple):
@@ -63,7 +63,7 @@ class Ran(NamedTuple):
     units: int  # images, or tokens with their padding
 
 
-class BatchRows(NamedTuple):
+class AnsweredRows(NamedTuple):
     """Rows of one batch for one process."""
 
     ran: Ran
@@ -71,7 +71,7 @@ class BatchRows(NamedTuple):
     rows: Rows
 
 
-def write_frame(kind: Kind, payload: bytes = b"") -> bytes:
+def write_frame(kind: FrameKind, payload: bytes = b"") -> bytes:
     """Return a frame."""
     return _HEAD.pack(len(payload), kind) + payload
 
@@ -82,7 +82,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._kept = b""
 
-    def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
+    def feed(self, data: bytes) -> Iterator[tuple[FrameKind, bytes]]:
         """Yield the frames that are complete now."""
         data = self._kept + data if self._kept else data
         start, end = 0, len(data)
@@ -132,20 +132,20 @@ def write_rows(ran: Ran, places: Sequence[int], rows: Sequence[Row]) -> bytes:
     """Return the frame of rows of one batch."""
     head = _BATCH.pack(*ran, len(places))
     numbers = np.asarray(places, np.uint32).tobytes()
-    return write_frame(Kind.ROWS, b"".join((head, numbers, *(row.tobytes() for row in rows))))
+    return write_frame(FrameKind.ROWS, b"".join((head, numbers, *(row.tobytes() for row in rows))))
 
 
-def read_rows(payload: bytes, width: int) -> BatchRows:
+def read_rows(payload: bytes, width: int) -> AnsweredRows:
     """Return the rows of a frame."""
     *ran, count = _BATCH.unpack_from(payload)
     places = np.frombuffer(payload, np.uint32, count, _BATCH.size).tolist()
     rows = np.frombuffer(payload, np.float32, count * width, _BATCH.size + 4 * count)
-    return BatchRows(Ran(*ran), places, rows.reshape(count, width))
+    return AnsweredRows(Ran(*ran), places, rows.reshape(count, width))
 
 
 def write_dropped(places: Sequence[int]) -> bytes:
     """Return the frame of items that were dropped."""
-    return write_frame(Kind.DROPPED, np.asarray(places, np.uint32).tobytes())
+    return write_frame(FrameKind.DROPPED, np.asarray(places, np.uint32).tobytes())
 
 
 def read_dropped(payload: bytes) -> list[int]:
@@ -156,7 +156,7 @@ def read_dropped(payload: bytes) -> list[int]:
 
 def write_failure(place: int, error: Exception) -> bytes:
     """Return the frame of one item's error."""
-    return write_frame(Kind.FAILURE, orjson.dumps([place, describe_error(error)]))
+    return write_frame(FrameKind.FAILURE, orjson.dumps([place, describe_error(error)]))
 
 
 def read_failure(payload: bytes) -> tuple[int, Exception]:

@@ -21,7 +21,7 @@ from twinlens.serving.engine.ticket import QueueEntry
 from twinlens.serving.failures import EncodeError, UnavailableError
 from twinlens.serving.workers.items.encoder_connection import EncoderConnection, Parcel
 from twinlens.serving.workers.items.frames import IMAGE, ItemRecord, Ran, write_record
-from twinlens.serving.workers.items.places import Places, PlaceSizes, create_memory
+from twinlens.serving.workers.items.places import PlaceSizes, SharedPlaces, create_memory
 
 log = logging.getLogger("twinlens.serving")
 
@@ -47,7 +47,7 @@ class EncoderLink:
         self.sizes = sizes
         self.observers: dict[int, Callable[[Ran], None]] = {}  # by tower
         self.descriptor = create_memory(sizes)
-        self.places = Places(self.descriptor, sizes)
+        self.places = SharedPlaces(self.descriptor, sizes)
         self._process = process << _REQUEST_BITS
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()

@@ -43,7 +43,7 @@ class PlaceSizes:
         return self.offset + max(1, self.images * self.height * self.width * 3)
 
 
-class Places:
+class SharedPlaces:
     """One memory, as its owner or an encoder sees it."""
 
     def __init__(self, descriptor: int, sizes: PlaceSizes) -> None:
