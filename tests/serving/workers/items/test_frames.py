@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from twinlens.errors import InputError, OverloadedError
 from twinlens.serving.workers.items.frames import (
+    FrameKind,
     FrameReader,
     ItemRecord,
-    Kind,
     Ran,
     read_dropped,
     read_failure,
@@ -26,7 +26,7 @@ from twinlens.serving.workers.items.frames import (
     write_rows,
 )
 
-FRAMES = st.lists(st.tuples(st.sampled_from(Kind), st.binary(max_size=40)), max_size=8)
+FRAMES = st.lists(st.tuples(st.sampled_from(FrameKind), st.binary(max_size=40)), max_size=8)
 NUMBERS = st.integers(0, 2**32 - 1)
 RECORDS = st.builds(
     ItemRecord,
@@ -43,7 +43,7 @@ RECORDS = st.builds(
 
 @given(FRAMES, st.lists(st.integers(0, 200), max_size=6))
 def test_frames_come_whole_and_in_order_however_the_stream_is_cut(
-    frames: list[tuple[Kind, bytes]], cuts: list[int]
+    frames: list[tuple[FrameKind, bytes]], cuts: list[int]
 ) -> None:
     stream = b"".join(write_frame(kind, payload) for kind, payload in frames)
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
@@ -64,10 +64,10 @@ def test_rows_and_dropped_places_are_read_as_they_were_written() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     ((kind, payload),) = FrameReader().feed(write_rows(Ran(1.5, 2.5, 2, 2), [7, 3], list(rows)))
     found = read_rows(payload, 3)
-    assert (kind, found.places, found.ran) == (Kind.ROWS, [7, 3], Ran(1.5, 2.5, 2, 2))
+    assert (kind, found.places, found.ran) == (FrameKind.ROWS, [7, 3], Ran(1.5, 2.5, 2, 2))
     assert np.array_equal(found.rows, rows)
     ((kind, payload),) = FrameReader().feed(write_dropped([4, 9]))
-    assert (kind, read_dropped(payload)) == (Kind.DROPPED, [4, 9])
+    assert (kind, read_dropped(payload)) == (FrameKind.DROPPED, [4, 9])
 
 
 @pytest.mark.parametrize(

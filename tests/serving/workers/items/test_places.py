@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from twinlens.serving.workers.items.places import Places, PlaceSizes, create_memory
+from twinlens.serving.workers.items.places import PlaceSizes, SharedPlaces, create_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory files are Linux's")
 SIZES = PlaceSizes(images=3, texts=2, height=4, width=5)
@@ -16,7 +16,7 @@ SIZES = PlaceSizes(images=3, texts=2, height=4, width=5)
 def test_what_one_writes_the_other_sees() -> None:
     descriptor = create_memory(SIZES)
     try:
-        owner, encoder = Places(descriptor, SIZES), Places(descriptor, SIZES)
+        owner, encoder = SharedPlaces(descriptor, SIZES), SharedPlaces(descriptor, SIZES)
         owner.pixels[2] = 7
         owner.unwanted[4] = 1
         encoder.taken[0] = 1
@@ -31,6 +31,6 @@ def test_a_memory_that_is_too_small_is_refused() -> None:
     descriptor = create_memory(SIZES)
     try:
         with pytest.raises(ValueError, match="smaller than its"):
-            Places(descriptor, PlaceSizes(images=300, texts=2, height=64, width=64))
+            SharedPlaces(descriptor, PlaceSizes(images=300, texts=2, height=64, width=64))
     finally:
         os.close(descriptor)
