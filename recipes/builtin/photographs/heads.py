@@ -23,7 +23,7 @@ FIRST_CLOTHES = 0.3  # the same, of what may skip the photographs' tower
 _RIDGE = 3.0
 _FIRST_RIDGE, _LAST_RIDGE = 30.0, 300.0  # the last reads features in int8, whose noise it must bear
 _STEEPNESS = 4.0  # so that what is plainly one kind is wholly that kind, and ranks as such
-_MARGIN, _RISE = 0.02, 0.12  # of the first gate: above every photograph, and from 0 to 1
+_MARGIN, _RISE = 0.13, 0.12  # of the first gate: above every photograph, and from 0 to 1
 
 
 def make_head(tower: nn.Module, space: Rows, middle: Rows, share: float = LINEAR_SHARE) -> Head:
