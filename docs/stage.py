@@ -124,8 +124,8 @@ class Stage:
         told = self.run_shell(draw).strip().splitlines()[-1]
         collection = told.split()[2]
         vision = write_attentive_bundle(home / "vit")
-        arguments = ["serve", "builtin", f"vit={vision}", "--collection", f"demo={collection}"]
-        arguments += ["--data", str(home / "data")]
+        arguments = ["serve", "builtin:photographs", "builtin", f"vit={vision}"]
+        arguments += ["--collection", f"demo={collection}", "--data", str(home / "data")]
         with start_server(arguments, self.environment) as address:
             yield address
 

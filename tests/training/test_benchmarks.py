@@ -32,7 +32,11 @@ def run_benchmark(name: str, *arguments: str, **environment: str) -> str:
 def test_the_gpu_benchmark_is_one_call_that_runs_dry_anywhere(tmp_path: Path) -> None:
     out = run_benchmark("train_gpu.py", "--dry-run", "--json", str(tmp_path / "gpu.json"))
     content = json.loads((tmp_path / "gpu.json").read_text())
-    assert [row["recipe"] for row in content["rows"]] == ["cifar10", "cifar10_resnet50"]
+    assert [row["recipe"] for row in content["rows"]] == [
+        "cifar10_fast",
+        "cifar10",
+        "cifar10_resnet50",
+    ]
     assert all(row["steps"] == 2 for row in content["rows"])
     assert content["bars"] == {} and "mean nothing" in out
 

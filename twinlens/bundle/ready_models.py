@@ -42,7 +42,7 @@ PHOTOGRAPHS_MODEL = ReadyModel(
     "photographs of things and animals, emoji, icons, clothes",
     "11 languages",
     512,
-    20,
+    24,
     "Apache-2.0",
     tried=True,
 )

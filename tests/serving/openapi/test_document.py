@@ -35,7 +35,9 @@ FILLED = (
     "/collections/{name}/items",
     "/collections/{name}/build",
     "/collections/{name}/report",
+    "/collections/{name}/map/scores",
 )
+UNTRIED = ("/v1/models/{name}", "/collections/{name}/folders")  # a key, a folder that is allowed
 
 _METHODS = ("get", "put", "post", "patch", "delete")
 
@@ -128,7 +130,7 @@ def test_a_server_without_collections_does_not_describe_them(
 
 def test_every_body_that_a_route_reads_has_a_schema_and_an_example(client: TestClient) -> None:
     for (method, path), operation in OPERATIONS.items():
-        if method in ("post", "put") and path != "/v1/models/{name}":  # an example needs a key
+        if method in ("post", "put") and path not in UNTRIED:
             content = operation["requestBody"]["content"]["application/json"]
             assert content["schema"], path
             assert content["examples"], path

@@ -24,7 +24,7 @@ def test_classify_shows_the_card_and_warns_of_strange_pictures_alone(
             Image.fromarray(pixels).save(files[kind][-1])
     page.goto(f"{server}/#classify")
     page.locator(
-        "#classify-card", has_text="not for photographs of anything but clothes"
+        "#classify-card", has_text="Do not rely on it for photographs of anything but clothes"
     ).wait_for()
     page.set_input_files("#classify-images input", files["strange"])
     warning = page.locator("#classify-warning", has_text="look unlike what model 'builtin' knows")

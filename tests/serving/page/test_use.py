@@ -205,12 +205,12 @@ def test_the_curl_command_of_a_panel_runs_and_answers_the_same(
     answer = json.loads(run_curl(page, "#classify-curl", folder))["data"][0]["labels"]
     assert answer[0]["label"] == read_shares(page)[0][0]
     page.click("#tab-compare")
-    page.click("#compare button.primary")
+    page.click("#compare-form button.primary")
     page.locator(".heat tbody td").first.wait_for()
     rows = json.loads(run_curl(page, "#compare-curl", folder))["similarities"]
     assert f"{rows[0][0]:.3f}" == page.locator(".heat tbody td").first.inner_text()
     page.click("#tab-inside")
-    wait_for_text(page, "#map-status", "6 of 6 items")
+    wait_for_text(page, "#map-status", "6 of 6 pictures")
     assert json.loads(run_curl(page, "#map-curl", folder))["total"] == 6
     page.click("#tab-status")
     wait_for_text(page, "#status-models", "builtin")

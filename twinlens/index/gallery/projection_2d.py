@@ -60,6 +60,10 @@ def read_rows(snapshot: Snapshot, rids: Rids) -> tuple[Rids, Floats]:
         here = delta.rids[places] == rids
         rows[here] = delta.embeddings[places[here]]
         found |= here
+    for place in np.flatnonzero(~found):  # in a store, or deleted since
+        row = snapshot.embedding(int(rids[place]))
+        if row is not None:
+            rows[place], found[place] = row, True
     return rids[found], rows[found]
 
 

@@ -66,6 +66,11 @@ class MapCache:
             self._plain = {most: kept}  # one at a time: 100,000 points are megabytes
         return kept
 
+    def has_projected(self, collection: Collection, most: int) -> bool:
+        """Say whether the map of principal components is made for the present state."""
+        kept = self._plain.get(most)
+        return kept is not None and kept.epoch == collection.head.epoch
+
     def find_refined(self, collection: Collection, most: int) -> CollectionMap | None:
         """Return a layout of neighbours that still tells what the collection holds, or None."""
         kept = self._refined.get(most)

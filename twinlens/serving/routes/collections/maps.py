@@ -160,10 +160,11 @@ def _find_now(served: ServedCollection, most: int, layout: str) -> CollectionMap
         refined = served.map_cache.find_refined(served.collection, most)
         if refined is not None:
             return refined
-    began = time.perf_counter()
-    shown = served.map_cache.project(served.collection, most)
-    served.maps.add(time.perf_counter() - began)
-    return shown
+    if not served.map_cache.has_projected(served.collection, most):
+        began = time.perf_counter()
+        served.map_cache.project(served.collection, most)
+        served.maps.add(time.perf_counter() - began)
+    return served.map_cache.project(served.collection, most)
 
 
 async def _refine(service: Service, served: ServedCollection, most: int) -> None:
