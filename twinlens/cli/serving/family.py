@@ -90,7 +90,7 @@ def _follow(
 
 
 def choose_workers(device: str) -> int:
-    """Return how many processes answer requests here, if nobody says.
+    """Return how many processes answer requests here, where that is left to the machine.
 
     A CPU's cores are busy with the encoder, so one process is as quick there; beside a GPU all of
     them decode, but for two.

@@ -75,11 +75,11 @@ def serve(
         int,
         typer.Option(
             help="Processes that answer requests, beside one for each device; 1: all in one "
-            "process; 0: by cores, where there is a GPU.",
+            "process; 0: by cores, where there is a GPU (not yet tried on one).",
             min=0,
             max=256,
         ),
-    ] = 0,
+    ] = 1,
     fast: Annotated[bool, typer.Option(help="Decode large JPEG files at reduced size.")] = False,
     window: Annotated[
         float, typer.Option(help="Milliseconds that a batch may wait to grow; for GPUs.", min=0)
