@@ -97,20 +97,22 @@ class MapCache:
 
 
 def score_points(collection: Collection, shown: CollectionMap, row: Floats) -> list[float | None]:
-    """Return the cosine of each point of a map to an embedding; None: deleted since."""
-    rids, rows = read_rows(collection.snapshot(), shown.plane.rids)
+    """Return the cosine of each point of a map to an embedding; None: deleted since.
+
+    Points are looked up by their ids: a change of metadata gives an item another row number.
+    """
+    items = collection.catalog.by_id(shown.plane.ids)
+    places = np.array(sorted(item.rid for item in items.values()), np.int64)
+    rids, rows = read_rows(collection.snapshot(), places)
     known = dict(zip(rids.tolist(), (rows @ row).tolist(), strict=True))
-    return [
-        None if (score := known.get(rid)) is None else round(score, 4)
-        for rid in shown.plane.rids.tolist()
-    ]
+    scores = (known.get(items[id].rid) if id in items else None for id in shown.plane.ids)
+    return [None if score is None else round(score, 4) for score in scores]
 
 
 def read_values(collection: Collection, shown: CollectionMap, field: str) -> list[Any]:
     """Return the value of a field for each point of a map; None where it has none."""
-    items = collection.catalog.by_rid(shown.plane.rids.tolist())
-    rids = shown.plane.rids.tolist()
-    values = (items[rid].metadata.get(field) if rid in items else None for rid in rids)
+    items = collection.catalog.by_id(shown.plane.ids)
+    values = (items[id].metadata.get(field) if id in items else None for id in shown.plane.ids)
     return [value if isinstance(value, str | int | float | bool) else None for value in values]
 
 

@@ -76,6 +76,18 @@ def test_values_and_scores_stand_in_the_order_of_the_points(filled: TestClient) 
     assert [score > best - 0.01 for score in scores] == [value == "red" for value in values]
 
 
+def test_a_kept_layout_shows_what_items_say_and_score_now(filled: TestClient) -> None:
+    ids = wait_for_neighbours(filled)["ids"]
+    change = {"items": [{"id": id, "metadata": {"album": "new"}} for id in ids]}
+    assert filled.patch("/collections/photos/items", json=change).json()["updated"] == 90
+    asked = {"layout": "neighbours", "field": "album"}
+    assert filled.get(MAP, params=asked).json()["ids"] == ids
+    assert filled.get(f"{MAP}/values", params=asked).json()["values"] == ["new"] * 90
+    body = {"query": {"text": "red"}, "layout": "neighbours"}
+    scores = filled.post(f"{MAP}/scores", json=body).json()["scores"]
+    assert None not in scores and max(scores) > min(scores)
+
+
 def test_the_paths_of_files_are_no_colours(filled: TestClient) -> None:
     assert filled.get(f"{MAP}/values", params={"field": "path"}).json()["values"] == []
 
