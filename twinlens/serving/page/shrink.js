@@ -1,4 +1,4 @@
-// Large pictures made smaller before they are sent, where the model cannot see the difference.
+// Large pictures made smaller before they are sent, where the model hardly sees a difference.
 // A model looks at a picture of `side` pixels; four times that, and never less than KEPT, is left.
 
 const TIMES = 4;
