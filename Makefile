@@ -58,7 +58,7 @@ docs: $(VENV)/.docs ## build the docs site into build/site
 builtin: $(VENV)/.dev ## train, evaluate and export the builtin encoder anew (needs TWINLENS_DATA; about 80 minutes of one core)
 	$(BIN)/python -m recipes.builtin runs/builtin $(ARGS)
 
-photographs: $(VENV)/.dev ## make builtin:photographs anew (needs TWINLENS_DATA, PyPI and npm; about 30 minutes of one core)
+photographs: $(VENV)/.dev ## make builtin:photographs anew (needs TWINLENS_DATA, PyPI and npm; hours of one core, by our estimate; ARGS="--set device=cuda --set processes=3" on a GPU)
 	$(BIN)/python -m recipes.builtin.photographs runs/photographs $(ARGS)
 
 clean: ## remove the environment and every cache
