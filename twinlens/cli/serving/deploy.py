@@ -64,12 +64,13 @@ def ray(
     [bold]Example:[/] twinlens deploy ray photos=./b32 --replicas 2:8 --address auto
     """
     from twinlens.cli.serving.bundle_names import read_bundles
+    from twinlens.cli.serving.collections import read_named
     from twinlens.serving.ray_serve import ReplicaPlan, deploy_replicas, write_config
 
     least, most = _read_range(replicas)
     plan = ReplicaPlan(
         read_bundles(bundles or []),
-        dict(_read_named(text) for text in collection or []),
+        dict(read_named(collection or [])),
         tuple(set_ or []),
         *(least, most, ongoing, cpus, gpus, upgrade),
     )
@@ -88,10 +89,3 @@ def _read_range(text: str) -> tuple[int, int]:
         return int(least), int(most if sign else least)
     except ValueError:
         raise InputError(f"--replicas {text!r} is not LEAST:MOST", field="replicas") from None
-
-
-def _read_named(text: str) -> tuple[str, str]:
-    name, sign, place = text.partition("=")
-    if not sign or not name or not place:
-        raise InputError(f"--collection {text!r} is not NAME=PLACE", field="collection")
-    return name, place
