@@ -23,7 +23,7 @@ DomainOption = Annotated[
     Path | None,
     typer.Option(
         "--domain",
-        help="Pictures that the model is for, a folder per kind: learns when to warn.",
+        help="Pictures that the model is for, one folder per kind, to learn when to warn.",
         metavar="FOLDER",
     ),
 ]

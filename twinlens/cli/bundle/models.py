@@ -21,7 +21,7 @@ _PAGE = "https://github.com/twinlens/twinlens/blob/main/docs/models.md"
 
 def models(
     find: Annotated[
-        str, typer.Argument(help="Show only lines with this word.", metavar="[WORD]")
+        str, typer.Argument(help="Show only lines that contain this word.", metavar="[WORD]")
     ] = "",
     measure: Annotated[
         bool,
