@@ -61,7 +61,7 @@ def _list_options(
     for name in names:
         inner = getattr(command, "commands", {}).get(name)
         if inner is None:
-            raise InputError(f"there is no command {' '.join(names)!r}; `twinlens --help` has all")
+            raise InputError(f"there is no command {' '.join(names)!r}; see `twinlens --help`")
         command = inner
         parent = command.make_context(name, [], parent=parent, resilient_parsing=True)
     if hasattr(command, "commands"):

@@ -83,7 +83,9 @@ def export(
     _check_card(card, domain)
     weights = find_weights(source)
     if best and not (Path(source) / "checkpoints").is_dir():
-        raise InputError(f"--best is for runs, and {source} is none; leave it out", field="--best")
+        raise InputError(
+            f"--best is for runs, and {source} is not a run; leave it out", field="--best"
+        )
     if weights is not None:
         _export_weights(weights, out, name or "", force=force, as_json=json)
         if card is not None or domain is not None:

@@ -149,7 +149,7 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InputError(f"{question} Say so with --yes, or look first with --dry-run", field="yes")
+        raise InputError(f"{question} Confirm with --yes, or check with --dry-run", field="yes")
     typer.confirm(question, abort=True)
 
 

@@ -58,7 +58,7 @@ def evaluate(
     if list_suites:
         _print_suites()
     elif best and suite:
-        raise InputError("--best is for runs, and suites ask bundles", field="--best")
+        raise InputError("--best is for runs, and suites need a bundle", field="--best")
     elif not encoder:
         raise InputError("ENCODER is missing; give a run, a bundle or `builtin`", field="ENCODER")
     elif suite:
@@ -66,11 +66,11 @@ def evaluate(
         _ask(encoder, material, suite, seed=seed, report=report, as_json=as_json)
     elif not where:
         raise InputError(
-            "DATA is missing; give data to be judged on, or ask by `--suite relations`",
+            "DATA is missing; give data to evaluate on, or use `--suite relations`",
             field="DATA",
         )
     elif report is not None:
-        raise InputError("--report shows suites; choose them by `--suite all`", field="--report")
+        raise InputError("--report is for suites; add `--suite all`", field="--report")
     else:
         _measure(encoder, where, bank, limit, as_json, best=best)
 
@@ -141,7 +141,7 @@ def check_bundle(encoder: str) -> None:
     """Raise for a run: suites ask bundles."""
     if (Path(encoder) / "config.json").is_file() and not (Path(encoder) / "bundle.json").is_file():
         raise InputError(
-            f"{encoder} is a run, and suites ask bundles; export it first:"
+            f"{encoder} is a run, and suites need a bundle; export it first:"
             f" twinlens export {encoder} -o BUNDLE",
             field="ENCODER",
         )
