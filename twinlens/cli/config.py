@@ -49,7 +49,7 @@ def config(
     for row in rows:
         typer.echo(f"{row['name']:{width}}  {row['value']!s:24}  {row['source']}".rstrip())
     for name in unknown:
-        print_note(f"{name} is set, and {' '.join(names)} has no such option")
+        print_note(f"{name} is set, but {' '.join(names)} has no such option")
 
 
 def _list_options(

@@ -91,7 +91,7 @@ def _remove(chosen: Sequence[CachedBundle], json: bool) -> None:
         print_json({"removed": [_describe(one) for one in chosen], "bytes": freed})
         return
     print_note(
-        f"{len(chosen)} bundles removed, {freed / 1e6:.1f} MB; files as they were fetched stay in"
+        f"{len(chosen)} bundles removed, {freed / 1e6:.1f} MB; downloaded files stay in"
         " the hub client's own cache (`hf cache`)"
     )
 

@@ -90,7 +90,7 @@ def find_bank(encoder: Encoder, words: Sequence[str]) -> Rows:
     try:
         store.put(Classifier(name, encoder.revision, bank, time.time(), encoder.manifest.templates))
     except OSError as error:
-        print_note(f"the words' embeddings cannot be kept for the next time: {error}")
+        print_note(f"the words' embeddings cannot be cached: {error}")
     return rows
 
 

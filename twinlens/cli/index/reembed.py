@@ -87,7 +87,7 @@ def reembed(
     elif json:
         print_json({"staged": sum(row.rows for row in staged.segments), **compared})
     else:
-        print_note("nothing has changed yet; the same command with --swap lets them answer")
+        print_note("nothing has changed yet; add --swap to switch")
 
 
 def _prepare(
@@ -193,7 +193,7 @@ def _tell_swap(
         print_json({**compared, **dataclasses.asdict(report)})
         return
     print_note(
-        f"{folder}: {report.items} items answer by {chosen.bundle.name}"
+        f"{folder}: {report.items} items now use {chosen.bundle.name}"
         f" {chosen.bundle.revision[:12]} ({report.late} embedded just now, {report.dropped}"
         " deleted); `index reembed DIR --back` goes back"
     )

@@ -131,7 +131,7 @@ def search(
         verdict = _judge(collection, encoder, hits) if is_lone_text else None
     _print(hits, json, told, verdict)
     if verdict is not None and verdict.none_of_these:
-        print_note("nothing here matches: no hit is nearer than chance would bring it")
+        print_note("nothing here matches: no hit is closer than chance")
     if unknown:
         print_note(unknown)
     if show or sheet:

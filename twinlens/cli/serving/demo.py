@@ -106,7 +106,7 @@ def _announce(host: str, port: int, data: Path) -> None:
         query = '{"collection": "demo", "text": "a dog", "k": 5}'
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
-    print_note(f"classifiers and collections that you make are kept in {data}")
+    print_note(f"your classifiers and collections are kept in {data}")
 
 
 def _serve(context: typer.Context, **options: Any) -> None:
