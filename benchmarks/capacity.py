@@ -3,7 +3,7 @@
     python benchmarks/capacity.py [--images-per-core N] [--hours H] [--core-hour PRICE]
                                   [--page FILE] [--json FILE]
 
-Nothing is measured here: the figures come from docs/index.md and docs/benchmarks, each with its
+Nothing is measured here: the figures come from docs/benchmarks, each with its
 source beside it, and every result is proportional to them. With --page, the table of docs/scale.md
 is written anew.
 """
@@ -25,10 +25,10 @@ START, END = "<!-- capacity: made by", "<!-- end of capacity -->"
 class Figures:
     """What was measured, by core or by item, and what a machine is."""
 
-    images_per_core: float = 945.0  # builtin, two quiet cores, 1,890/s (docs/index.md)
+    images_per_core: float = 945.0  # builtin, two quiet cores, 1,890/s (docs/benchmarks/search.md)
     rows_written: float = 80_000.0  # a CPU second of the one writer (docs/benchmarks/scale.md)
-    index_cpu: float = 202.0 / 1e6  # CPU seconds an item, ivf-sq8 at 512 (docs/index.md)
-    query_cpu: float = 0.41e-3  # CPU seconds at 1,000,000 x 512 (docs/index.md)
+    index_cpu: float = 202.0 / 1e6  # CPU s an item, ivf-sq8 at 512 (docs/benchmarks/search.md)
+    query_cpu: float = 0.41e-3  # CPU seconds at 1,000,000 x 512 (docs/benchmarks/search.md)
     query_rows: float = 1e6
     dim: int = 512
     catalog_bytes: float = 160.0  # an item with a short path and caption (docs/scale.md)

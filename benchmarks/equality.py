@@ -22,19 +22,19 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "equality.md"
 BAR = 1e-6
 PACKAGES = {"lightly": "lightly", "open_clip": "open_clip_torch"}
 INTRO = """\
-# Equality: our losses are their authors'
+# Equality: our losses match their authors' code
 
-Identical float64 tensors through our objectives and through somebody else's code: the relative
-difference of the value, and of the gradient by all inputs as a whole. `python
-benchmarks/equality.py` remakes this page; "formula" is the paper's or its release's, retyped image
-by image, where the release does not install beside a current torch. In the tests oracles in NumPy
-hold value and gradient of every method besides, on hard cases too: duplicates, logits of 60 and
-more, one image alone in its class.
+Identical float64 tensors go through our objectives and through another implementation. The table
+has the relative difference of the value, and of the gradient with respect to all inputs together.
+`python benchmarks/equality.py` reproduces this page. "formula" is the formula of the paper or its
+release, written again image by image, if the release does not install with a current torch. In the
+tests, NumPy oracles check value and gradient of every method as well. They include hard cases:
+duplicates, logits of 60 and more, one image alone in its class.
 
 """
 HEAD = "| method | whose code | value | gradient |\n|---|---|---|---|\n"
-FOOT = """Measured with torch {}. lightly keeps teacher temperatures in float32, which shows in
-dino, ibot and dinov2; SimMIM's release adds 1e-5 to the number of hidden pixels.
+FOOT = """Measured with torch {}. lightly keeps teacher temperatures in float32, visible in
+dino, ibot and dinov2. SimMIM's release adds 1e-5 to the number of hidden pixels.
 """
 
 

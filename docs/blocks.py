@@ -80,7 +80,7 @@ class Block:
 
 def list_pages() -> list[Path]:
     """Return the README and every page of the docs that tells how to do something."""
-    apart = {"log.md"}  # what was done once
+    apart = {"log.md"}  # an index of what was measured once
     pages = sorted(page for page in ROOT.glob("docs/*.md") if page.name not in apart)
     return [ROOT / "README.md", ROOT / "examples" / "README.md", *pages]
 

@@ -23,7 +23,7 @@ MOVED = {HOME: "index.md", "docs/index.md": "collections.md", "CONTRIBUTING.md":
 def list_sources() -> list[Path]:
     """Return every page of the site, as files of the repository."""
     pages = [ROOT / HOME, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-    pages += sorted(ROOT.glob("docs/benchmarks/*.md"))
+    pages += sorted(ROOT.glob("docs/benchmarks/*.md")) + sorted(ROOT.glob("docs/log/*.md"))
     return [*pages, *sorted(ROOT.glob("docs/decisions/*.md"))]
 
 

@@ -22,6 +22,7 @@ PAGES = [page for page in blocks.list_pages() if blocks.read_blocks(page)]
 TEXTS = [*blocks.list_pages(), ROOT / "CONTRIBUTING.md", ROOT / "docs" / "log.md"]
 TEXTS += sorted((ROOT / "docs" / "decisions").glob("*.md"))
 TEXTS += sorted((ROOT / "docs" / "benchmarks").glob("*.md"))
+TEXTS += sorted((ROOT / "docs" / "log").glob("*.md"))
 
 
 def name_of(page: Path) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 EMBEDDING_DIM = 256
-IMAGE_SIZE = 48  # a tower trained at one size is far worse at another: docs/log.md
+IMAGE_SIZE = 48  # a tower trained at one size is far worse at another: docs/log/2026-11.md
 PAD_ID = 0
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
 

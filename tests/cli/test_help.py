@@ -67,7 +67,7 @@ def test_bash_completes_a_command_and_a_command_of_a_group() -> None:
 
 
 def test_zsh_completes_an_option_with_its_description() -> None:
-    assert "Port; 0 picks a free one." in complete(
+    assert "Port; 0 selects a free one." in complete(
         "zsh", _TYPER_COMPLETE_ARGS="twinlens serve --po"
     )
 

@@ -51,7 +51,7 @@ def test_kept_terms_serve_more_than_one_backward() -> None:
 
 def test_an_unknown_memory_setting_is_refused_with_the_known_ones() -> None:
     x = torch.randn(4, 3)
-    with pytest.raises(InputError, match="memory is 'low'; known are flat, balanced, stored"):
+    with pytest.raises(InputError, match="memory is 'low'; choose from flat, balanced, stored"):
         loss.contrastive_loss(x, x, 1.0, memory="low")  # type: ignore[arg-type]
 
 

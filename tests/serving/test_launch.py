@@ -46,7 +46,7 @@ def test_https_needs_a_certificate_and_its_key(tmp_path: Path) -> None:
         ListenAddress("127.0.0.1", 0, junk).check()
     with pytest.raises(InputError, match=r"--tls-key '.*none.pem' is not a file"):
         ListenAddress("127.0.0.1", 0, junk, tmp_path / "none.pem").check()
-    with pytest.raises(InputError, match="no PEM certificate"):
+    with pytest.raises(InputError, match="not a PEM certificate"):
         ListenAddress("127.0.0.1", 0, junk, junk).check()
 
 

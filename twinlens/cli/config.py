@@ -24,15 +24,13 @@ def config(
         list[str] | None,
         typer.Argument(help="The command, e.g. `serve` or `index build`.", metavar="COMMAND"),
     ] = None,
-    show: Annotated[
-        bool, typer.Option("--show", help="Show the options; what the command does anyway.")
-    ] = True,
+    show: Annotated[bool, typer.Option("--show", help="Show the options (the default).")] = True,
     json: Json = False,
 ) -> None:
-    """Show a command's options as they are now, and the source of each.
+    """Show the current options of a command, and the source of each.
 
-    The command line beats the environment, that the file, that the default. The file is the one
-    that TWINLENS_CONFIG names, else ./twinlens.toml, else ~/.config/twinlens/twinlens.toml.
+    Precedence: command line, environment, file, default. The file is the one
+    named by TWINLENS_CONFIG, else ./twinlens.toml, else ~/.config/twinlens/twinlens.toml.
 
     [bold]Example:[/] twinlens config --show serve
     """
@@ -51,7 +49,7 @@ def config(
     for row in rows:
         typer.echo(f"{row['name']:{width}}  {row['value']!s:24}  {row['source']}".rstrip())
     for name in unknown:
-        print_note(f"{name} is set, and {' '.join(names)} has no such option")
+        print_note(f"{name} is set, but {' '.join(names)} has no such option")
 
 
 def _list_options(
@@ -63,7 +61,7 @@ def _list_options(
     for name in names:
         inner = getattr(command, "commands", {}).get(name)
         if inner is None:
-            raise InputError(f"there is no command {' '.join(names)!r}; `twinlens --help` has all")
+            raise InputError(f"there is no command {' '.join(names)!r}; see `twinlens --help`")
         command = inner
         parent = command.make_context(name, [], parent=parent, resilient_parsing=True)
     if hasattr(command, "commands"):

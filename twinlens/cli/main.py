@@ -59,7 +59,7 @@ _EXTRAS = {
 
 _HELP = """Train encoders, export them as bundles, index with them, serve them.
 
-Every command answers --help with an example. Add --debug to any of them for a traceback."""
+Every command has a --help with an example. Add --debug to any command for a traceback."""
 
 
 def build_app() -> typer.Typer:

@@ -13,15 +13,17 @@ from twinlens.cli.terminal import print_note
 if TYPE_CHECKING:
     from twinlens.bundle.encoder import Encoder
 
-BUNDLE_HELP = "A bundle's path, `builtin`, or a ready model: hf:OWNER/NAME or its folder."
+BUNDLE_HELP = "A bundle's path, `builtin`, or a ready model: hf:OWNER/NAME or a folder."
 
 Bundle = Annotated[str, typer.Option("--bundle", "-b", help=BUNDLE_HELP, metavar="BUNDLE")]
 PrecisionOption = Annotated[
-    str, typer.Option(help="A precision of the bundle: fp32, int8, fp16; bf16 by OpenVINO.")
+    str, typer.Option(help="fp32, int8 or fp16, if the bundle has it; bf16 with OpenVINO.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, or cards: cuda:0,cuda:1.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, or GPUs by number: cuda:0,cuda:1.")
+]
 Engines = Annotated[
-    str, typer.Option(help="onnxruntime, openvino, or auto: what was measured to be faster here.")
+    str, typer.Option(help="onnxruntime, openvino, or auto: the faster one on this machine.")
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Threads of the encoder; default: one per physical core.", min=1)
@@ -30,13 +32,13 @@ Exif = Annotated[
     bool | None,
     typer.Option(
         "--exif/--no-exif",
-        help="EXIF as metadata of indexed images: time, camera, place; default: but for tables.",
+        help="Store EXIF time, camera and place as metadata; default: yes, except for tables.",
     ),
 ]
 Place = Annotated[
-    bool, typer.Option("--place/--no-place", help="With EXIF, where images were taken.")
+    bool, typer.Option("--place/--no-place", help="With EXIF, also store where images were taken.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def open_encoder(

@@ -23,7 +23,7 @@ ENGINES = ("auto", "chunked", "triton")
 def choose_engine(name: str, x: Tensor) -> Engine:
     """Return the engine of that name; "auto" takes Triton for what it can do on a GPU."""
     if name not in ENGINES:
-        raise InputError(f"engine is {name!r}; known are {', '.join(ENGINES)}", field="engine")
+        raise InputError(f"engine is {name!r}; choose from {', '.join(ENGINES)}", field="engine")
     if not names_triton(name, x):
         return ChunkedEngine()
     if importlib.util.find_spec("triton") is None:
@@ -48,7 +48,7 @@ def check_memory(memory: str) -> None:
     """Raise unless the trade-off between memory and time has this name."""
     if memory not in get_args(Memory):
         known = ", ".join(get_args(Memory))
-        raise InputError(f"memory is {memory!r}; known are {known}", field="memory")
+        raise InputError(f"memory is {memory!r}; choose from {known}", field="memory")
 
 
 def suits_triton(x: Tensor) -> bool:

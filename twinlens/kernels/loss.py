@@ -210,7 +210,7 @@ def _check(x: Tensor, y: Tensor, pairs: Pairs, kind: str, bias: Number | None) -
     if kind not in ("softmax", "sigmoid"):
         raise InputError(f"kind is {kind!r}; it must be 'softmax' or 'sigmoid'", field="kind")
     if kind == "softmax" and bias is not None:
-        raise InputError("a softmax does not feel a bias: leave it out", field="bias")
+        raise InputError("a bias does not change a softmax: leave it out", field="bias")
     if kind == "softmax" and pairs.weigh_positives:
         raise InputError(
             "weigh_positives is for the sigmoid; a softmax takes the mean over a row's positives "

@@ -106,7 +106,7 @@ def read_seconds(text: str) -> float:
     """Return the seconds that a Twinlens-Timeout header names."""
     if not _SECONDS.fullmatch(text):
         raise InputError(
-            f"Twinlens-Timeout is {text[:40]!r}; it must be seconds, as 2.5",
+            f"Twinlens-Timeout is {text[:40]!r}; it must be seconds, such as 2.5",
             field="Twinlens-Timeout",
         )
     return float(text)

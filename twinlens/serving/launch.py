@@ -77,8 +77,8 @@ class ListenAddress:
             )
         except ssl.SSLError as error:
             raise InputError(
-                f"--tls-cert {str(self.certificate)!r} and --tls-key {str(self.key)!r} are no PEM "
-                f"certificate and its unencrypted key: {error.reason or error}"
+                f"--tls-cert {str(self.certificate)!r} and --tls-key {str(self.key)!r} are not a "
+                f"PEM certificate and its unencrypted key: {error.reason or error}"
             ) from None
 
 

@@ -177,7 +177,8 @@ def _convert(name: str, old: Any, text: str) -> Any:
         return tuple(_convert(name, 0 if name in _INTEGER_LISTS else "", part) for part in parts)
     if isinstance(old, str):
         if name == "limits.formats" and text not in _FORMATS:
-            raise InputError(f"{name} holds {text!r}; known are {', '.join(_FORMATS)}", field=name)
+            known = ", ".join(_FORMATS)
+            raise InputError(f"{name} holds {text!r}; choose from {known}", field=name)
         return text
     return _convert_number(name, old, text)
 

@@ -31,8 +31,8 @@ def test_devices_are_listed(text: str, devices: tuple[str, ...]) -> None:
         ("cuda:x", "device 'cuda:x' is unknown"),
         ("", "choose auto"),
         ("cpu,cuda:0", "mixes devices"),
-        ("cuda:1,cuda:1", "names a card twice"),
-        ("cuda,cuda:0", "names a card twice"),
+        ("cuda:1,cuda:1", "names a GPU twice"),
+        ("cuda,cuda:0", "names a GPU twice"),
     ],
 )
 def test_what_is_no_device_is_refused(text: str, message: str) -> None:

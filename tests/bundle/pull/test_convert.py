@@ -201,7 +201,7 @@ def test_a_graph_in_half_precision_from_its_first_input_to_its_output(tmp_path: 
         ("tokenizer_config.json", {"model_max_length": "long"}, "tokenizer has a form"),
         ("preprocessor_config.json", {**tiny.PROCESSOR, "resample": 17}, "preprocessor_config"),
         ("preprocessor_config.json", {**tiny.PROCESSOR, "size": None}, "`size` is missing"),
-        ("preprocessor_config.json", {**tiny.PROCESSOR, "crop_size": []}, "not understood"),
+        ("preprocessor_config.json", {**tiny.PROCESSOR, "crop_size": []}, "unknown format"),
     ],
 )
 def test_a_configuration_of_an_unexpected_form_is_one_clear_line(

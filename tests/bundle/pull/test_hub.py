@@ -269,7 +269,7 @@ def test_a_disk_that_fills_up_is_said(
             return real(Path("/dev/full") if path.suffix == ".incomplete" else path, *rest, **named)
 
         monkeypatch.setattr(Path, "open", open_full)
-    with pytest.raises(PullError, match=r"no room left on the disk .* HF_HOME") as caught:
+    with pytest.raises(PullError, match=r"no space left on the disk .* HF_HOME") as caught:
         repository.fetch([path])
     assert caught.value.code == "disk_full"
 

@@ -77,5 +77,5 @@ def test_a_revision_is_given_once_and_to_one_repository() -> None:
         assert fixed is not None
         with pytest.raises(InputError, match=r"--revision 'v2' does not fit"):
             fixed.at("v2")
-    with pytest.raises(InputError, match="no branch, tag or commit"):
+    with pytest.raises(InputError, match="not a branch, tag or commit"):
         source.at("../x")

@@ -20,7 +20,7 @@ def test_it_lists_a_line_per_model_and_says_what_was_not_tried(cli: Run) -> None
     assert all(line.startswith("builtin") and line.endswith("yes") for line in lines[1:3])
     assert all("not tried" in line for line in lines[3:])
     assert any("hf:onnx-community/siglip2-base-patch16-224-ONNX" in line for line in lines)
-    assert "what the publisher says" in err
+    assert "repeats the publisher" in err
 
 
 def test_a_word_chooses_lines(cli: Run) -> None:

@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(terminal: Terminal, tmp_path
     digest = hashlib.sha256(FILES["onnx/vision_model.onnx"]).hexdigest()
     (blobs / f"{digest}.incomplete").symlink_to("/dev/full")
     line = only_line(terminal.run("pull", SOURCE))
-    assert "no room left on the disk" in line and "TWINLENS_CACHE" in line
+    assert "no space left on the disk" in line and "TWINLENS_CACHE" in line
     assert list_files(terminal.cache) == []
 
 

@@ -37,7 +37,7 @@ def test_copies_are_printed_shown_and_removed(cli: Run, doubled: Path, tmp_path:
     assert page.count("data:image/webp;base64,") == 2
     remove = ("index", "dedup", doubled, "--remove")
     assert cli(*remove, "--max-delete", 0, "--yes")[0] == 2
-    assert "Say so with --yes" in cli(*remove)[2]
+    assert "Confirm with --yes" in cli(*remove)[2]
     code, text, _ = cli(*remove, "--dry-run", "--json")
     assert (code, json.loads(text)["count"]) == (0, 5)
     code, text, _ = cli(*remove, "--yes", "--json")

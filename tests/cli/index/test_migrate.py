@@ -53,4 +53,4 @@ def test_a_folder_is_copied_to_a_folder(cli: Run, built: Path, tmp_path: Path) -
 
 def test_an_unknown_kind_of_store_is_refused(cli: Run, built: Path) -> None:
     code, _, err = cli("index", "migrate", built, "redis://here")
-    assert (code, "known are postgresql:// and milvus://" in err) == (2, True)
+    assert (code, "use postgresql:// or milvus://" in err) == (2, True)

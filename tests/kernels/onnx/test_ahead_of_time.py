@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("triton")
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may use
-# What one release of triton keeps in registers another spills; docs/kernels.md has the table.
+# What one release of triton keeps in registers another spills: docs/benchmarks/kernels.md.
 MOST_SPILLS = {
     "gradient_chunk_kernel": 500,  # in the branch for tiles with positives and edges
     "sweep_kernel": 8,

@@ -124,7 +124,7 @@ def test_a_damaged_zip_is_told(empty: Any, own_server: str) -> None:
     empty.locator("#add-collection option").first.wait_for(state="attached")
     drop(empty, "#add", {"broken.zip": b"PK\3\4 and nothing more"}, "application/zip")
     wait_for_status(empty, "1 failed")
-    assert "is no zip file, or is damaged" in empty.locator("#add-faults-list").text_content()
+    assert "is not a zip file, or is damaged" in empty.locator("#add-faults-list").text_content()
 
 
 def test_a_picture_of_30_mb_is_made_smaller_and_the_model_hardly_sees_a_difference(
@@ -141,7 +141,7 @@ def test_a_picture_of_30_mb_is_made_smaller_and_the_model_hardly_sees_a_differen
     empty.goto(f"{own_server}/#add")
     empty.locator("#add-collection option").first.wait_for(state="attached")
     empty.set_input_files("#add-files", path)
-    assert "made smaller first" in wait_for_status(empty, "1 picture added")
+    assert "shrunk first" in wait_for_status(empty, "1 picture added")
     item = httpx.get(f"{own_server}/collections/my-pictures/items/large.jpg").json()
     assert item["metadata"]["camera"] == "Camera"
     with Image.open(io.BytesIO(httpx.get(own_server + item["picture"]).content)) as kept:

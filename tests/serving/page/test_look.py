@@ -148,12 +148,12 @@ def test_facets_count_and_filter(page: Any, photo_server: str) -> None:
     chip.wait_for()
     assert "40" in chip.inner_text()
     chip.click()
-    page.locator("#search-status", has_text="All that pass").wait_for()
+    page.locator("#search-status", has_text="All pictures that match").wait_for()
     page.wait_for_timeout(300)
     assert page.locator(HITS).count() == 40
     assert chip.get_attribute("aria-pressed") == "true"
     page.reload()
-    page.locator("#search-status", has_text="All that pass").wait_for()
+    page.locator("#search-status", has_text="All pictures that match").wait_for()
     assert page.locator("#search-facets .chip[aria-pressed=true]").count() == 1
 
 

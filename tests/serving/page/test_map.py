@@ -167,7 +167,7 @@ def test_deleting_asks_first(page: Any, server: str) -> None:
     page.locator("#map-status", has_text="3 of 3 pictures.").wait_for()
     select_all(page)
     page.click("#pick-delete")
-    page.locator("#pick-delete", has_text="Really delete 3").wait_for()
+    page.locator("#pick-delete", has_text="Delete 3 from").wait_for()
     count = f"{server}/collections/brief"
     assert page.request.get(count).json()["count"] == 3
     page.click("#pick-delete")

@@ -172,5 +172,5 @@ def test_what_cannot_be_data_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no path among the columns a, b; name one of file"):
         open_source(tmp_path / "x.csv")
     (tmp_path / "x.xml").write_text("<a/>")
-    with pytest.raises(InputError, match="no data that can be read"):
+    with pytest.raises(InputError, match="not readable data"):
         open_source(tmp_path / "x.xml")

@@ -99,7 +99,7 @@ def test_classifiers_list_it_and_a_client_may_replace_but_not_delete_it(
     assert (listed["name"], listed["num_classes"]) == ("labels", CLASSES)
     assert client.get("/classifiers/labels").json()["classes"] == COLOURS
     refused = client.delete("/classifiers/labels")
-    assert refused.status_code == 409 and "comes with its model" in refused.text
+    assert refused.status_code == 409 and "belongs to its model" in refused.text
     files = [(f"examples:{name}", ("x.png", some_images()[0], "image/png")) for name in "ab"]
     made = client.put("/classifiers/labels", files=files)
     assert made.status_code == 200, made.text

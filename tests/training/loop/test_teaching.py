@@ -217,7 +217,7 @@ def test_a_student_of_a_bundle_learns_its_space(data: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("method", "pairs", "error", "message"),
     [
-        ("distill", [], InputError, "names none; --set teachers=BUNDLE"),
+        ("distill", [], InputError, "none is given; --set teachers=BUNDLE"),
         ("distill", ["teachers=nothing"], NotFoundError, "neither a bundle nor a training run"),
         ("simclr", ["teachers=builtin"], InputError, "simclr has no teachers"),
         (

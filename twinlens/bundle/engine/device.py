@@ -32,11 +32,11 @@ def list_devices(text: str) -> tuple[str, ...]:
         raise InputError(f"device is {text!r}; {_CHOICES}", field="device")
     if len(found) > 1 and any(not name.startswith("cuda") for name in found):
         raise InputError(
-            f"device {text!r} mixes devices of different kinds; list cards only, as cuda:0,cuda:1",
+            f"device {text!r} mixes devices of different kinds; list GPUs only, as cuda:0,cuda:1",
             field="device",
         )
     if len(set(found)) < len(found):
-        raise InputError(f"device {text!r} names a card twice", field="device")
+        raise InputError(f"device {text!r} names a GPU twice", field="device")
     return tuple(found)
 
 
@@ -56,8 +56,8 @@ def explain_failure(error: Exception, device: str) -> DeviceError | None:
         )
     if _LOST.search(text):
         return DeviceError(
-            f"device {device} failed and cannot be used by this process any more; look at "
-            "nvidia-smi and the kernel's log, then restart",
+            f"device {device} failed and cannot be used by this process any more; check "
+            "nvidia-smi and the kernel log, then restart",
             kind="lost",
         )
     return None

@@ -108,7 +108,7 @@ def _refuse_raw(block: TiffBlock, entries: dict[int, Entry], name: str) -> None:
     is_canon = block.data[8:10] == b"CR" and not block.is_big
     if _DNG_VERSION in entries or is_preview or is_canon:
         raise ImageError(
-            f"{name} is a camera's raw file (DNG, NEF, CR2 or alike); export it as JPEG or TIFF",
+            f"{name} is a camera's raw file (DNG, NEF, CR2 or similar); export it as JPEG or TIFF",
             field="image",
         )
 

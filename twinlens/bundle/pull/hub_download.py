@@ -89,7 +89,7 @@ def find_fault(path: Path, file: HubFile, name: str) -> str:
 def describe_damage(file: HubFile, fault: str) -> PullError:
     """Return the error of a file that is not what the hub lists; it was removed."""
     return PullError(
-        f"{file.path!r} of hf:{file.repository} {fault}; it was damaged on the way and is removed:"
+        f"{file.path!r} of hf:{file.repository} {fault}; it was damaged in transit and removed:"
         " run this again",
         code="damaged",
     )

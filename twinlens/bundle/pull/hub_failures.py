@@ -47,7 +47,7 @@ def explain_failure(error: Exception, asked: Asked) -> Exception:
         return error
     return PullError(
         f"{asked.endpoint} could not be reached for {asked.what} ({_shorten(error)}); check the"
-        " network, HF_ENDPOINT and proxies, then run this again: what has arrived is kept",
+        " network, HF_ENDPOINT and proxies, then run this again: downloaded parts are kept",
         code="unreachable",
     )
 
@@ -55,7 +55,7 @@ def explain_failure(error: Exception, asked: Asked) -> Exception:
 def describe_full_disk(what: str) -> PullError:
     """Return the error of a disk without room."""
     return PullError(
-        f"no room left on the disk while {what} was pulled; make room, or point HF_HOME and"
+        f"no space left on the disk while {what} was pulled; make room, or point HF_HOME and"
         " TWINLENS_CACHE to a larger disk, then run this again",
         code="disk_full",
     )

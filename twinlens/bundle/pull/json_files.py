@@ -28,4 +28,4 @@ def understanding(file: str) -> Iterator[None]:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise BundleError(f"{file} has a form that is not understood ({reason})") from error
+        raise BundleError(f"{file} has an unknown format ({reason})") from error

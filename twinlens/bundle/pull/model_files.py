@@ -47,7 +47,7 @@ class TowerConfig:
                 with understanding(self.paths[kind]):
                     return read(self.get(kind), self.paths[kind])
         raise BundleError(
-            f"{self.repository.source} says nothing of how pictures are prepared: it holds no "
+            f"{self.repository.source} does not say how pictures are prepared: it has no "
             "preprocessor_config.json and no preprocess_cfg.json"
         )
 
@@ -55,8 +55,8 @@ class TowerConfig:
         """Return how a text becomes tokens."""
         if "tokenizer" not in self.content:
             raise BundleError(
-                f"{self.repository.source} holds no tokenizer.json; other forms of a tokenizer are "
-                "not read"
+                f"{self.repository.source} holds no tokenizer.json; other tokenizer formats are "
+                "not supported"
             )
         config = self.get("config")
         with understanding("the description of the tokenizer"):

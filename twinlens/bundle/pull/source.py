@@ -99,7 +99,7 @@ def _parse_hub_name(part: str, whole: str) -> HubName:
 def _check_revision(revision: str, whole: str) -> str:
     if not _REVISION.fullmatch(revision) or ".." in revision:
         raise InputError(
-            f"revision {revision!r} of {whole!r} is no branch, tag or commit of a repository",
+            f"revision {revision!r} of {whole!r} is not a branch, tag or commit of a repository",
             field="revision",
         )
     return revision

@@ -46,11 +46,11 @@ def list_bundles(json: Json = False) -> None:
 def remove(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Sources as they were pulled, or names of folders.", metavar="SOURCE"),
+        typer.Argument(help="Sources as given to pull, or names of folders.", metavar="SOURCE"),
     ],
     json: Json = False,
 ) -> None:
-    """Remove pulled bundles; their next use pulls them again.
+    """Remove pulled bundles; they are pulled again on next use.
 
     [bold]Example:[/] twinlens cache remove hf:Xenova/clip-vit-base-patch32
     """
@@ -71,7 +71,7 @@ def remove(
 
 @app.command()
 def clear(json: Json = False) -> None:
-    """Remove all pulled bundles; the next use of each pulls it again.
+    """Remove all pulled bundles; they are pulled again on next use.
 
     [bold]Example:[/] twinlens cache clear
     """
@@ -91,7 +91,7 @@ def _remove(chosen: Sequence[CachedBundle], json: bool) -> None:
         print_json({"removed": [_describe(one) for one in chosen], "bytes": freed})
         return
     print_note(
-        f"{len(chosen)} bundles removed, {freed / 1e6:.1f} MB; files as they were fetched stay in"
+        f"{len(chosen)} bundles removed, {freed / 1e6:.1f} MB; downloaded files stay in"
         " the hub client's own cache (`hf cache`)"
     )
 

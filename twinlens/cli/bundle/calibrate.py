@@ -19,16 +19,16 @@ def calibrate(
         list[str],
         typer.Argument(
             metavar="DATA...",
-            help="Pictures with labels or captions that the model did not learn from.",
+            help="Pictures with labels or captions, not used to train the model.",
         ),
     ],
-    limit: Annotated[int, typer.Option(help="Images of each DATA at most; 0: 2000.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the questions drawn.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="Most images of each DATA; 0: 2000.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampled questions.", min=0)] = 0,
     json: Json = False,
 ) -> None:
-    """Learn from known pictures how far to believe a bundle, and when nothing offered fits.
+    """Learn from known pictures how reliable a bundle's scores are, and when no class fits.
 
-    Half of the pictures are learned from, the other half measure. Needs no torch.
+    Learns from half of the pictures and measures on the other half. Needs no torch.
 
     [bold]Example:[/] twinlens calibrate my-bundle test.zip
     """

@@ -23,7 +23,7 @@ DomainOption = Annotated[
     Path | None,
     typer.Option(
         "--domain",
-        help="Pictures that the model is for, a folder per kind: learns when to warn.",
+        help="Pictures that the model is for, one folder per kind, to learn when to warn.",
         metavar="FOLDER",
     ),
 ]
@@ -64,7 +64,8 @@ def describe_bundle(bundle: str | Path, card: Path | None, domain: Path | None) 
         sign = learn_folder(encoder, domain)
         for group, shares in sign.false_alarms.items():
             one, eight = shares["1"], shares["8"]
-            print_note(f"  {group}: {one:.1%} of single pictures, {eight:.1%} of eights warned of")
+            shown = f"{one:.1%} of single pictures, {eight:.1%} of groups of eight"
+            print_note(f"  {group}: warns about {shown}")
         found[domain_sign.EXTENSION] = sign.to_extension()
     write_extensions(encoder.folder, found)
     return found

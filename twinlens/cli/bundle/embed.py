@@ -35,7 +35,7 @@ def embed(
         Path | None, typer.Option("--out", "-o", help="Write float32 rows to this .npy file.")
     ] = None,
     dimensions: Annotated[
-        int | None, typer.Option(help="Keep this many dimensions (bundles that allow it).")
+        int | None, typer.Option(help="Keep this many dimensions, if the bundle allows it.")
     ] = None,
     bundle: Bundle = "builtin",
     precision: PrecisionOption = "fp32",
@@ -44,7 +44,7 @@ def embed(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Embed image files and texts; rows keep the order of the inputs, images first.
+    """Embed image files and texts; rows are in the order of the inputs, images first.
 
     [bold]Example:[/] twinlens embed a.jpg b.png -t "a red heart" -o rows.npy
     """

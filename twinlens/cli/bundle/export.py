@@ -38,7 +38,8 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="An untrained model, for tests and timing.")
+        bool,
+        typer.Option("--random-weights", help="Export an untrained model, for tests and timing."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
     tokenizer: Annotated[
@@ -53,14 +54,14 @@ def export(
         Path | None,
         typer.Option(
             help=(
-                "Pictures like those to come: for int8 convolutions, and, where they have labels or"
-                " captions, for probabilities."
+                "Pictures like those the model will see, to calibrate int8 convolutions and, with"
+                " labels or captions, probabilities."
             ),
             metavar="DATA",
         ),
     ] = None,
     best: Annotated[
-        bool, typer.Option("--best", help="Of a run: the best checkpoint by held-out data.")
+        bool, typer.Option("--best", help="For a run: use the best checkpoint by held-out data.")
     ] = False,
     no_attention: Annotated[
         bool, typer.Option("--no-attention", help="Do not export the attention map.")
@@ -82,7 +83,9 @@ def export(
     _check_card(card, domain)
     weights = find_weights(source)
     if best and not (Path(source) / "checkpoints").is_dir():
-        raise InputError(f"--best is for runs, and {source} is none; leave it out", field="--best")
+        raise InputError(
+            f"--best is for runs, and {source} is not a run; leave it out", field="--best"
+        )
     if weights is not None:
         _export_weights(weights, out, name or "", force=force, as_json=json)
         if card is not None or domain is not None:

@@ -23,13 +23,13 @@ def build(
         typer.Option(help="Folder for the library; default: where sessions look."),
     ] = None,
     architecture: Annotated[
-        list[int] | None, typer.Option(help="GPU architecture, repeatable; default 80 and 90.")
+        list[int] | None, typer.Option(help="GPU architecture; repeatable; default: 80 and 90.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Compile the Triton kernels to machine code and link the ONNX Runtime library around them.
 
-    Needs triton and g++, no GPU. Serving on a CPU never needs it: there the function body in every
+    Needs triton and g++, no GPU. Serving on a CPU does not need it: there the function body in each
     exported file is faster.
 
     [bold]Example:[/] twinlens kernels build

@@ -21,7 +21,7 @@ _PAGE = "https://github.com/twinlens/twinlens/blob/main/docs/models.md"
 
 def models(
     find: Annotated[
-        str, typer.Argument(help="Show only lines with this word.", metavar="[WORD]")
+        str, typer.Argument(help="Show only lines that contain this word.", metavar="[WORD]")
     ] = "",
     measure: Annotated[
         bool,
@@ -43,9 +43,7 @@ def models(
         print_json([_describe(model, speeds) for model in rows])
         return
     _print_table(rows, speeds if measure else None)
-    print_note(
-        f"\n'not tried': the row is what the publisher says; nobody here has run it. {_PAGE}"
-    )
+    print_note(f"\n'not tried': the row repeats the publisher; we have not run the model. {_PAGE}")
 
 
 def _measure(rows: list[ReadyModel]) -> dict[str, ModelSpeed | str]:

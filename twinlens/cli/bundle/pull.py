@@ -27,13 +27,15 @@ def pull(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Folder of the new bundle; default: the cache, asked anew."
+            "--out",
+            "-o",
+            help="Folder of the new bundle; default: the cache, updated from the hub.",
         ),
     ] = None,
     precision: Annotated[
         str,
         typer.Option(
-            help="Precisions to take, as fp32,int8; the first that exists is the reference."
+            help="Precisions to pull, e.g. fp32,int8; the first available one is the reference."
         ),
     ] = "fp32",
     revision: Annotated[
@@ -48,7 +50,7 @@ def pull(
         str, typer.Option(help="The text tower's ONNX file in the repository.", metavar="PATH")
     ] = "",
     pooling: Annotated[
-        str, typer.Option(help="What makes one embedding of a sequence: cls, mean, max, last.")
+        str, typer.Option(help="How a sequence becomes one embedding: cls, mean, max, last.")
     ] = "",
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare with transformers, if it is installed.")
@@ -56,9 +58,9 @@ def pull(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     json: Json = False,
 ) -> None:
-    """Make a bundle of a ready ONNX model, judged against the original files; needs no torch.
+    """Make a bundle from a ready ONNX model, checked against the original files; needs no torch.
 
-    The other commands take the same sources and pull them at first use.
+    The other commands take the same sources and pull them on first use.
 
     [bold]Example:[/] twinlens pull hf:Xenova/clip-vit-base-patch32 -o clip
     """

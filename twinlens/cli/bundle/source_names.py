@@ -111,7 +111,7 @@ def _check_run(source: str) -> None:
         bare = {name.partition(":")[2] or name: name for name in names}
         near = difflib.get_close_matches(source.replace("/", "-"), bare, 2)
         raise InputError(
-            f"source {source!r} is no folder and has no kind"
+            f"source {source!r} is not a folder and has no kind"
             f"{_join([bare[name] for name in near])}; give open_clip:ARCH, timm:NAME, or the "
             "folder of a training run",
             field="source",
@@ -120,7 +120,7 @@ def _check_run(source: str) -> None:
         kind = "open_clip:local-dir:" if (folder / _FOLDER_FILE).is_file() else ""
         remedy = f"give {kind}{source}" if kind else "give the folder that `twinlens train` wrote"
         raise InputError(
-            f"{source} is no training run: it has no {_RUN_FILE}; {remedy}", field="source"
+            f"{source} is not a training run: it has no {_RUN_FILE}; {remedy}", field="source"
         )
 
 

@@ -31,7 +31,7 @@ def tag(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     words: Annotated[
         Path | None,
-        typer.Option(help="The vocabulary, one word on each line; default: the one shipped."),
+        typer.Option(help="Vocabulary file, one word per line; default: the built-in one."),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Tags to show.", min=1)] = 5,
     bundle: Bundle = "builtin",
@@ -41,7 +41,7 @@ def tag(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Tag images with the nearest words of a vocabulary, best first; no classes are named.
+    """Tag images with the nearest words of a vocabulary, best first.
 
     [bold]Example:[/] twinlens tag photo.jpg
     """
@@ -90,7 +90,7 @@ def find_bank(encoder: Encoder, words: Sequence[str]) -> Rows:
     try:
         store.put(Classifier(name, encoder.revision, bank, time.time(), encoder.manifest.templates))
     except OSError as error:
-        print_note(f"the words' embeddings cannot be kept for the next time: {error}")
+        print_note(f"the words' embeddings cannot be cached: {error}")
     return rows
 
 

@@ -25,7 +25,7 @@ def dedup(
         ),
     ] = None,
     only_exact: Annotated[
-        bool, typer.Option("--exact", help="Only copies with the same pixels or embedding.")
+        bool, typer.Option("--exact", help="Only find copies with the same pixels or embedding.")
     ] = False,
     keep: Annotated[
         str, typer.Option(help="Item of a group to keep: the `largest` image, or the `first`.")

@@ -24,14 +24,15 @@ SheetFile = Annotated[Path | None, typer.Option(help="Write a page here.", metav
 def cluster(
     folder: Folder,
     count: Annotated[
-        int | None, typer.Option("-n", help="Number of clusters; default: from the size.", min=1)
+        int | None,
+        typer.Option("-n", help="Number of clusters; default: depends on the size.", min=1),
     ] = None,
-    names: Annotated[int, typer.Option(help="Words that name a cluster.", min=0)] = 3,
+    names: Annotated[int, typer.Option(help="Number of words in a cluster's name.", min=0)] = 3,
     bundle: OptionalBundle = None,
     sheet: SheetFile = None,
     json: Json = False,
 ) -> None:
-    """Group the items by similarity, and name each group by words of the captions near it.
+    """Group the items by similarity, and name each group with words of nearby captions.
 
     [bold]Example:[/] twinlens index cluster photos.index -n 20 --sheet clusters.html
     """
@@ -68,7 +69,7 @@ def select(
     sheet: SheetFile = None,
     json: Json = False,
 ) -> None:
-    """Choose a diverse subset: each next item is the one least like all that are chosen.
+    """Choose a diverse subset: each new item is the one least similar to those chosen.
 
     [bold]Example:[/] twinlens index select photos.index -n 100 --json
     """
@@ -102,7 +103,7 @@ def outliers(
     sheet: SheetFile = None,
     json: Json = False,
 ) -> None:
-    """Print the items least like any other, or those whose label differs from their neighbours'.
+    """Print the items least similar to any other, or those with a label unlike their neighbours'.
 
     [bold]Example:[/] twinlens index outliers photos.index --label label
     """

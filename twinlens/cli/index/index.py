@@ -94,12 +94,12 @@ def build(
     engine: Annotated[
         str,
         typer.Option(
-            help="onnxruntime, openvino, auto: what was faster here; or `ray`, on a cluster of Ray."
+            help="onnxruntime, openvino, auto (the faster one here), or `ray`: on a Ray cluster."
         ),
     ] = "auto",
     address: Annotated[
         str | None,
-        typer.Option(help="Of the Ray cluster, e.g. `auto`; default: one on this machine."),
+        typer.Option(help="Address of the Ray cluster, e.g. `auto`; default: one on this machine."),
     ] = None,
     threads: Threads = None,
     json: Json = False,
@@ -220,10 +220,10 @@ def compact(
     kind: KindOption = "auto",
     target: Target = 0.95,
     full: Annotated[
-        bool, typer.Option("--full", help="Drop every deleted row, whatever that rewrites.")
+        bool, typer.Option("--full", help="Drop every deleted row, however much is rewritten.")
     ] = False,
 ) -> None:
-    """Drop deleted rows and join segments where that is worth it, and build indexes.
+    """Drop deleted rows, merge segments where worthwhile, and build indexes.
 
     [bold]Example:[/] twinlens index compact photos.index
     """
@@ -243,7 +243,7 @@ def export_collection(
     ],
     part: Annotated[int, typer.Option(help="Rows per part.", min=1)] = 100_000,
 ) -> None:
-    """Write embeddings as .npy and metadata as Parquet (JSONL without pyarrow), part by part.
+    """Write embeddings as .npy and metadata as Parquet (JSONL without pyarrow), in parts.
 
     [bold]Example:[/] twinlens index export photos.index -o export/
     """

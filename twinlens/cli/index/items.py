@@ -50,7 +50,7 @@ def add(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Add the images of CORPUS to a collection, or update them; no other item is touched.
+    """Add or update the images of CORPUS in a collection; other items do not change.
 
     [bold]Example:[/] twinlens index add photos.index new-photos/
     """
@@ -76,7 +76,7 @@ def remove(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Delete items by id, or all that satisfy a filter; the images themselves stay.
+    """Delete items by id, or all that match a filter; image files are not deleted.
 
     [bold]Example:[/] twinlens index remove photos.index --where 'year < 2000' --yes
     """
@@ -108,7 +108,7 @@ def list_matching(
     limit: Annotated[int | None, typer.Option(help="Most items to print.", min=1)] = None,
     offset: Annotated[int, typer.Option(help="Items to skip first.", min=0)] = 0,
 ) -> None:
-    """Print items as JSON lines, oldest first; the order stays the same while items come and go.
+    """Print items as JSON lines, oldest first, in a stable order.
 
     [bold]Example:[/] twinlens index list photos.index --where 'year >= 2020' --limit 100
     """
@@ -130,10 +130,10 @@ def captions(
         list[str] | None, typer.Argument(help="Fields that hold captions; default: the usual ones.")
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Index all captions anew, e.g. after damage.")
+        bool, typer.Option("--rebuild", help="Index all captions again, e.g. after damage.")
     ] = False,
 ) -> None:
-    """Index captions for `search --hybrid`, which does so itself where nothing else writes.
+    """Index captions for `search --hybrid`, which does this itself if nothing else writes.
 
     [bold]Example:[/] twinlens index captions photos.index caption title
     """
@@ -149,7 +149,7 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InputError(f"{question} Say so with --yes, or look first with --dry-run", field="yes")
+        raise InputError(f"{question} Confirm with --yes, or check with --dry-run", field="yes")
     typer.confirm(question, abort=True)
 
 

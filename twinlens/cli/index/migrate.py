@@ -26,12 +26,12 @@ INDEXED_ROWS = 2048  # a store with more items gets an index
 def migrate(
     source: Annotated[str, typer.Argument(help="A collection: a folder or a store's address.")],
     out: Annotated[
-        str, typer.Argument(help="Where to: a folder, postgresql://... or milvus://...")
+        str, typer.Argument(help="Destination: a folder, postgresql://... or milvus://...")
     ],
     kind: KindOption = "auto",
     target: Target = 0.95,
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Default: the collection's own.")
+        str | None, typer.Option("--bundle", "-b", help="Bundle; default: the collection's own.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -25,18 +25,19 @@ Target = Annotated[
 KeepOption = Annotated[bool, typer.Option("--keep", help="Keep items that are not in this corpus.")]
 Checksum = Annotated[
     bool,
-    typer.Option("--checksum", help="Read files that look unchanged by size and time too."),
+    typer.Option("--checksum", help="Also read files whose size and time are unchanged."),
 ]
 MaxDelete = Annotated[
     str | None,
     typer.Option(
-        help="Most items to delete at once, as 20% or 500; default: 20%, or 10.", metavar="LIMIT"
+        help="Most items to delete at once, e.g. 20% or 500; default: 20%, at least 10.",
+        metavar="LIMIT",
     ),
 ]
 Frames = Annotated[
     str,
     typer.Option(
-        help="Seconds between frames of a video, `scenes` for one a scene, or `none`.",
+        help="Seconds between frames of a video, `scenes` for one per scene, or `none`.",
         metavar="SECONDS",
     ),
 ]
@@ -46,5 +47,5 @@ Where = Annotated[
         help="Metadata filter, e.g. 'label = \"cat\" and year >= 2020'.", metavar="FILTER"
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be deleted.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]

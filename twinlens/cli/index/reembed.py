@@ -34,7 +34,7 @@ def reembed(
         str | None, typer.Option("--bundle", "-b", help="The bundle to move to.", metavar="BUNDLE")
     ] = None,
     swap: Annotated[
-        bool, typer.Option("--swap", help="Then let the new embeddings answer, in one commit.")
+        bool, typer.Option("--swap", help="Then switch to the new embeddings, in one commit.")
     ] = False,
     back: Annotated[
         bool, typer.Option("--back", help="Go back to the embeddings that the last swap replaced.")
@@ -46,7 +46,7 @@ def reembed(
         bool, typer.Option("--drop", help="Delete items whose image cannot be read again.")
     ] = False,
     queries: Annotated[
-        Path | None, typer.Option(help="Text queries to compare by, one per line.")
+        Path | None, typer.Option(help="Text queries for the comparison, one per line.")
     ] = None,
     kind: KindOption = "auto",
     target: Target = 0.95,
@@ -57,9 +57,9 @@ def reembed(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Embed all items with another bundle beside the old embeddings, compare both, and swap.
+    """Embed all items with another bundle, compare with the old embeddings, and swap.
 
-    Searches and writes go on; killed, it goes on where it was.
+    Searches and writes continue; rerun the command to resume.
 
     [bold]Example:[/] twinlens index reembed photos.index --bundle new.bundle --swap
     """
@@ -87,7 +87,7 @@ def reembed(
     elif json:
         print_json({"staged": sum(row.rows for row in staged.segments), **compared})
     else:
-        print_note("nothing has changed yet; the same command with --swap lets them answer")
+        print_note("nothing has changed yet; add --swap to switch")
 
 
 def _prepare(
@@ -193,7 +193,7 @@ def _tell_swap(
         print_json({**compared, **dataclasses.asdict(report)})
         return
     print_note(
-        f"{folder}: {report.items} items answer by {chosen.bundle.name}"
+        f"{folder}: {report.items} items now use {chosen.bundle.name}"
         f" {chosen.bundle.revision[:12]} ({report.late} embedded just now, {report.dropped}"
         " deleted); `index reembed DIR --back` goes back"
     )

@@ -39,10 +39,10 @@ def search(
         float | None, typer.Option(help="Group near-duplicates of at least this cosine, e.g. 0.98.")
     ] = None,
     hybrid: Annotated[
-        bool, typer.Option("--hybrid", help="Search captions for the words of the texts too.")
+        bool, typer.Option("--hybrid", help="Also search captions for the words of the texts.")
     ] = False,
     fusion: Annotated[
-        str, typer.Option(help="How --hybrid joins both lists: by `ranks` or by `weights`.")
+        str, typer.Option(help="How --hybrid merges both lists: by `ranks` or by `weights`.")
     ] = "ranks",
     balance: Annotated[
         float, typer.Option(help="Weight of the words in --hybrid, 0 to 1.", min=0, max=1)
@@ -50,22 +50,22 @@ def search(
     offset: Annotated[int, typer.Option(help="Hits to skip first.", min=0)] = 0,
     diversity: Annotated[
         float,
-        typer.Option(help="0: most similar hits; towards 1: hits unlike each other.", min=0, max=1),
+        typer.Option(help="0: most similar hits; towards 1: more different hits.", min=0, max=1),
     ] = 0.0,
     one_per: Annotated[
         str | None,
         typer.Option(
-            help="Return only the best item of each value of this field.", metavar="FIELD"
+            help="Return only the best item for each value of this field.", metavar="FIELD"
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Tell how the rows were searched, and both ranks.")
+        bool, typer.Option("--explain", help="Show how the rows were searched, and both ranks.")
     ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every item, without the index.")
     ] = False,
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Default: the collection's own.")
+        str | None, typer.Option("--bundle", "-b", help="Bundle; default: the collection's own.")
     ] = None,
     show: Annotated[
         bool, typer.Option("--open", help="Open a contact sheet in the browser.")
@@ -77,7 +77,7 @@ def search(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Search a collection; several texts and images are summed; best hits come first.
+    """Search a collection, best hits first; several texts and images are added up.
 
     [bold]Example:[/] twinlens search photos.index "a red bicycle" --filter 'year >= 2020'
     """
@@ -131,7 +131,7 @@ def search(
         verdict = _judge(collection, encoder, hits) if is_lone_text else None
     _print(hits, json, told, verdict)
     if verdict is not None and verdict.none_of_these:
-        print_note("nothing here matches: no hit is nearer than chance would bring it")
+        print_note("nothing here matches: no hit is closer than chance")
     if unknown:
         print_note(unknown)
     if show or sheet:

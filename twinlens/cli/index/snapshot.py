@@ -17,11 +17,11 @@ def snapshot(
     folder: Folder,
     out: Annotated[Path, typer.Argument(help="Folder of the copy.", metavar="OUT")],
     copy: Annotated[
-        bool, typer.Option("--copy", help="Copy every byte, even where files could be linked.")
+        bool, typer.Option("--copy", help="Copy every byte instead of linking files.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Copy a collection while it is searched and written to; the copy is verified, and opens as is.
+    """Copy a collection, even while it is searched and written; the copy is verified.
 
     [bold]Example:[/] twinlens index snapshot photos.index backup/photos.index
     """

@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 
 
 def watch(
-    root: Annotated[Path, typer.Argument(help="Folder of images to follow.", metavar="FOLDER")],
+    root: Annotated[Path, typer.Argument(help="Folder of images to watch.", metavar="FOLDER")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the collection.", metavar="DIR")
     ],
     bundle: OptionalBundle = None,
     poll: Annotated[
         bool,
-        typer.Option("--poll", help="Compare files every 2 s; for folders of other machines."),
+        typer.Option(
+            "--poll", help="Compare files every 2 s; for folders that another machine writes."
+        ),
     ] = False,
     quiet: Annotated[
         float, typer.Option(help="Seconds without a change before changes are applied.", min=0.05)
@@ -58,7 +60,7 @@ def watch(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Index a folder, then follow it: added, changed, moved and removed images, until Ctrl-C.
+    """Index a folder, then watch it for added, changed, moved and removed images, until Ctrl-C.
 
     [bold]Example:[/] twinlens index watch photos/ -o photos.index
     """

@@ -30,7 +30,7 @@ def demo(
     ] = True,
     index: Annotated[bool, typer.Option(help="Index the images.")] = True,
     serve: Annotated[bool, typer.Option(help="Start the server.")] = True,
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port; 0 selects a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Annotated[
         Path | None,
@@ -42,17 +42,15 @@ def demo(
     allow_folder: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A folder from which the page may add pictures; repeat for more.", metavar="DIR"
+            help="A folder from which the page may add pictures; repeatable.", metavar="DIR"
         ),
     ] = None,
     show: OpenPage = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for a script; starts no server.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON and start no server.")] = False,
 ) -> None:
-    """Draw images, index and serve them with a few photographs.
+    """Create images, index them with a few photographs, and serve them.
 
-    Drawn are the system's colour emoji, else pictures by code; the photographs come with the
+    The images are the system's colour emoji, else drawn by code; the photographs come with the
     package. Images and collection are kept; a second call reuses them.
 
     [bold]Example:[/] twinlens demo --port 8000
@@ -108,7 +106,7 @@ def _announce(host: str, port: int, data: Path) -> None:
         query = '{"collection": "demo", "text": "a dog", "k": 5}'
         address = f"http://{host}:{port}/search"
         print_note(f"search: curl -s {address} -H 'content-type: application/json' -d '{query}'")
-    print_note(f"classifiers and collections that you make are kept in {data}")
+    print_note(f"your classifiers and collections are kept in {data}")
 
 
 def _serve(context: typer.Context, **options: Any) -> None:

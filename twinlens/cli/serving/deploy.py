@@ -27,27 +27,31 @@ def group() -> None:
 def ray(
     bundles: Annotated[
         list[str] | None,
-        typer.Argument(help="Bundles as PATH or NAME=PATH, paths that every node has."),
+        typer.Argument(help="Bundles as PATH or NAME=PATH; every node needs the paths."),
     ] = None,
     collection: Annotated[
         list[str] | None,
         typer.Option(help="A collection: a store, or a folder to read.", metavar="NAME=PLACE"),
     ] = None,
     replicas: Annotated[
-        str, typer.Option(help="Least and most replicas.", metavar="LEAST:MOST")
+        str, typer.Option(help="Minimum and maximum of replicas, e.g. 2:8.", metavar="LEAST:MOST")
     ] = "1:4",
     ongoing: Annotated[
-        int, typer.Option(help="Requests at a replica, waiting ones too, before one is added.")
+        int,
+        typer.Option(
+            help="Requests per replica, including waiting ones, before a replica is added."
+        ),
     ] = 8,
     cpus: Annotated[float, typer.Option(help="CPUs of a replica.")] = 1,
     gpus: Annotated[float, typer.Option(help="GPUs of a replica.")] = 0,
     address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster; default: `auto`, the one running here.")
+        str | None,
+        typer.Option(help="Address of the Ray cluster; default: `auto`, the one running here."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address that the proxies listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8000,
     upgrade: Annotated[
-        str, typer.Option(help="Any text; another one replaces the replicas one by one.")
+        str, typer.Option(help="Any text; a new one replaces the replicas one by one.")
     ] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of `serve`, NAME=VALUE.")
@@ -56,7 +60,7 @@ def ray(
         Path | None, typer.Option(help="Write a Serve config file instead of deploying.")
     ] = None,
 ) -> None:
-    """Serve by replicas on Ray Serve, as many as the waiting requests need.
+    """Serve with replicas on Ray Serve, scaled by the number of waiting requests.
 
     Run it again with other options, or after a bundle has changed with another --upgrade: replicas
     are replaced one by one.

@@ -47,25 +47,25 @@ def serve(
     bundles: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Bundles as PATH or NAME=PATH; a PATH may be a ready model, hf:OWNER/NAME; none: "
-            "the builtin one.",
+            help="Bundles as PATH or NAME=PATH; PATH may be a ready model, hf:OWNER/NAME; default: "
+            "builtin.",
             metavar="[NAME=]PATH",
             envvar="TWINLENS_SERVE_BUNDLES",
             show_envvar=False,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port; 0 selects a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Annotated[
         Path | None, typer.Option(help="Folder that keeps classifiers and jobs across restarts.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precisions to load, first is the default: fp32, or bf16,int8.")
+        str, typer.Option(help="Precisions to load, e.g. bf16,int8; the first is the default.")
     ] = "fp32",
     device: DeviceOption = "auto",
     device_memory: Annotated[
         float | None,
-        typer.Option(help="GiB that each tower may take of each card; default: no limit.", min=0.1),
+        typer.Option(help="GiB of each GPU that a tower may use; default: no limit.", min=0.1),
     ] = None,
     engine: Engines = "auto",
     threads: Annotated[
@@ -74,15 +74,15 @@ def serve(
     workers: Annotated[
         int,
         typer.Option(
-            help="Processes that answer requests, beside one for each device; 1: all in one "
-            "process; 0: by cores, where there is a GPU (not yet tried on one).",
+            help="HTTP processes, in addition to one per device; 1: everything in one process; 0: "
+            "as many as suit the cores, on machines with a GPU (not yet tested on one).",
             min=0,
             max=256,
         ),
     ] = 1,
     fast: Annotated[bool, typer.Option(help="Decode large JPEG files at reduced size.")] = False,
     window: Annotated[
-        float, typer.Option(help="Milliseconds that a batch may wait to grow; for GPUs.", min=0)
+        float, typer.Option(help="Milliseconds that a batch waits for more items; for GPUs.", min=0)
     ] = 0.0,
     keys: Annotated[
         Path | None,
@@ -95,36 +95,36 @@ def serve(
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="A further name that clients may ask for (the Host header); repeat for more.",
+            help="Another name that the Host header may have; repeatable.",
             metavar="NAME",
         ),
     ] = None,
     allow_folder: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A folder from which the page, opened on this machine, may add pictures; repeat "
-            "for more.",
+            help="A folder from which the page, opened on this machine, may add pictures; "
+            "repeatable.",
             metavar="DIR",
         ),
     ] = None,
     alias: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another name for a model, as a client has it built in; repeat for more.",
+            help="Another name for a model, for clients with a built-in name; repeatable.",
             metavar="NAME=MODEL[:WIDTH]",
         ),
     ] = None,
     allow_pull: Annotated[
         bool, typer.Option(help="Let an admin key load ready models (hf:OWNER/NAME) from the hub.")
     ] = False,
-    allow_urls: Annotated[bool, typer.Option(help="Fetch images by public http(s) URLs.")] = False,
+    allow_urls: Annotated[bool, typer.Option(help="Allow images by public http(s) URL.")] = False,
     drain_notice: Annotated[
         float,
-        typer.Option(help="Seconds between readiness off and closing the listener.", min=0),
+        typer.Option(help="Seconds from turning not ready to closing the port.", min=0),
     ] = 1.0,
     log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
     tls_cert: Annotated[
-        Path | None, typer.Option(help="Certificate chain (PEM): answers HTTPS; with --tls-key.")
+        Path | None, typer.Option(help="Certificate chain (PEM) for HTTPS; needs --tls-key.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
     collection: Annotated[
@@ -132,16 +132,17 @@ def serve(
         typer.Option(help="A collection: a folder or a store; repeatable.", metavar="NAME=DIR"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="A corpus to index first and serve as `images`.")
+        Path | None,
+        typer.Option(help="Images to index first and serve as the collection `images`."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Follow the folder of --images while serving.")
+        bool, typer.Option("--watch", help="Index changes in the folder of --images while serving.")
     ] = False,
     exif: Exif = None,
     place: Place = True,
     runs: Annotated[
         Path | None,
-        typer.Option(help="Folder of training runs, whose numbers the page draws.", metavar="DIR"),
+        typer.Option(help="Folder of training runs to plot on the page.", metavar="DIR"),
     ] = None,
     show: OpenPage = False,
     set_: Annotated[
@@ -151,7 +152,7 @@ def serve(
 ) -> None:
     """Serve bundles over HTTP.
 
-    Every option may stand in twinlens.toml or the environment: `twinlens config --show`.
+    Every option can also be set in twinlens.toml or the environment: `twinlens config --show`.
 
     [bold]Example:[/] twinlens serve photos=./b32 --port 8000 --data ./data
 

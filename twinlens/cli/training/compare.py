@@ -25,13 +25,13 @@ def compare(
         typer.Argument(metavar="A B [C ...] DATA", help="Bundles, and data to compare them on."),
     ] = None,
     suite: SuiteNames = "all",
-    limit: Annotated[int, typer.Option(help="Images of DATA at most; 0: all.", min=0)] = 1000,
+    limit: Annotated[int, typer.Option(help="Most images of DATA; 0: all.", min=0)] = 1000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Ask bundles the same questions; the others are compared with the first.
+    """Compare bundles with the first one, on the same questions.
 
-    Differences are paired and have a 95 % interval; where it holds zero, no winner is called.
+    Differences are paired and have a 95 % interval; if it contains zero, there is no winner.
 
     [bold]Example:[/] twinlens compare builtin other.bundle test.zip
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twinlens.training.suites.result import Measure, Result
 
 SuiteNames = Annotated[
-    str, typer.Option(help="Suites of questions, comma between them; `all`: those DATA allow.")
+    str, typer.Option(help="Suites of questions, comma-separated; `all`: those DATA allow.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the questions and intervals.", min=0)]
 _SHOWN_GROUPS = 30
@@ -24,22 +24,22 @@ _SHOWN_GROUPS = 30
 
 def evaluate(
     encoder: Annotated[str, typer.Argument(metavar="[ENCODER]", help="A run or a bundle.")] = "",
-    where: Annotated[str, typer.Argument(metavar="[DATA]", help="Data to be judged on.")] = "",
+    where: Annotated[str, typer.Argument(metavar="[DATA]", help="Data to evaluate on.")] = "",
     suite: SuiteNames = "",
     list_suites: Annotated[
         bool, typer.Option("--list", help="Print what each suite asks and which data it needs.")
     ] = False,
     bank: Annotated[
         str,
-        typer.Option(help="Labelled data that kNN and probes learn from; default: half of DATA."),
+        typer.Option(help="Labelled data to fit kNN and probes on; default: half of DATA."),
     ] = "",
     names: Annotated[
         Path | None,
         typer.Option(help="JSON file for `languages`: {language: {English name: name}}."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Images of each at most; 0: all.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="Most images of each data set; 0: all.", min=0)] = 0,
     best: Annotated[
-        bool, typer.Option("--best", help="Of a run: the best checkpoint by held-out data.")
+        bool, typer.Option("--best", help="For a run: use the best checkpoint by held-out data.")
     ] = False,
     report: Annotated[
         Path | None, typer.Option(help="HTML file for the suites, with the worst cases.")
@@ -47,9 +47,9 @@ def evaluate(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure kNN, linear probe, few-shot, zero-shot, retrieval and spectrum, or ask suites.
+    """Measure kNN, linear probe, few-shot, zero-shot, retrieval and spectrum, or run suites.
 
-    Suites ask bundles and need no torch; each score has chance and a 95 % interval beside it.
+    Suites test bundles and need no torch; each score comes with chance and a 95 % interval.
 
     [bold]Example:[/] twinlens eval run test.zip --bank train.zip
 
@@ -58,7 +58,7 @@ def evaluate(
     if list_suites:
         _print_suites()
     elif best and suite:
-        raise InputError("--best is for runs, and suites ask bundles", field="--best")
+        raise InputError("--best is for runs, and suites need a bundle", field="--best")
     elif not encoder:
         raise InputError("ENCODER is missing; give a run, a bundle or `builtin`", field="ENCODER")
     elif suite:
@@ -66,11 +66,11 @@ def evaluate(
         _ask(encoder, material, suite, seed=seed, report=report, as_json=as_json)
     elif not where:
         raise InputError(
-            "DATA is missing; give data to be judged on, or ask by `--suite relations`",
+            "DATA is missing; give data to evaluate on, or use `--suite relations`",
             field="DATA",
         )
     elif report is not None:
-        raise InputError("--report shows suites; choose them by `--suite all`", field="--report")
+        raise InputError("--report is for suites; add `--suite all`", field="--report")
     else:
         _measure(encoder, where, bank, limit, as_json, best=best)
 
@@ -141,7 +141,7 @@ def check_bundle(encoder: str) -> None:
     """Raise for a run: suites ask bundles."""
     if (Path(encoder) / "config.json").is_file() and not (Path(encoder) / "bundle.json").is_file():
         raise InputError(
-            f"{encoder} is a run, and suites ask bundles; export it first:"
+            f"{encoder} is a run, and suites need a bundle; export it first:"
             f" twinlens export {encoder} -o BUNDLE",
             field="ENCODER",
         )

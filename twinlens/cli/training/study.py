@@ -15,11 +15,12 @@ def study(
     where: Annotated[str, typer.Argument(metavar="DATA", help="Labelled images.")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the runs.")] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value for every run; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="A setting key=value for every run; repeatable."),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Print the studies.")] = False,
 ) -> None:
-    """Ask one question by a few training runs.
+    """Compare a few training runs that differ in one setting.
 
     [bold]Example:[/] twinlens study temperature photos/ --out studies/t --set epochs=5
     """

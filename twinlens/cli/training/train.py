@@ -20,21 +20,23 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.")] = None,
     recipe: Annotated[str, typer.Option(help="Named settings to start from.")] = "default",
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="A setting key=value that overrides the recipe; repeatable."),
     ] = None,
     held_out: Annotated[
         str, typer.Option("--eval", metavar="DATA", help="Held-out data to validate on.")
     ] = "",
     eval_every: Annotated[
-        int, typer.Option(help="Steps between validations; 0: an epoch.", min=0)
+        int, typer.Option(help="Steps between validations; 0: once per epoch.", min=0)
     ] = 0,
     listing: Annotated[bool, typer.Option("--list", help="Print the methods and recipes.")] = False,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Try rising rates, print the one to set, and stop.")
+        bool,
+        typer.Option("--find-lr", help="Try rising learning rates, print a suggestion, and stop."),
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the settings and stop.")] = False,
 ) -> None:
-    """Train an encoder; the same command again goes on where a stopped run left off.
+    """Train an encoder; rerun the command to resume an interrupted run.
 
     [bold]Example:[/] twinlens train simclr photos/ --out run --set steps=1000
     """

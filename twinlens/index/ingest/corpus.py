@@ -206,7 +206,7 @@ def _from_zip(path: Path) -> Corpus:
             visible = [name for name in archive.namelist() if not is_hidden(name)]
             rows = _zip_rows(archive)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is not a zip that can be read: {error}; replace it") from None
+        raise InputError(f"{path} is not a readable zip: {error}; replace it") from None
     names, unsupported = sorted(filter(is_image, visible)), count_unsupported(visible)
     if not names:
         hint = (

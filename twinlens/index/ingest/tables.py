@@ -41,7 +41,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
     for row in _read_objects(path):
         if isinstance(row, BadRow):
-            raise InputError(f"{path} {row.where}: {row.reason}; correct it, or write it anew")
+            raise InputError(f"{path} {row.where}: {row.reason}; correct it, or write it again")
         rows.append(row)
     return rows
 
@@ -89,7 +89,7 @@ def read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is no Parquet file that can be read: {error}") from None
+        raise InputError(f"{path} is not a readable Parquet file: {error}") from None
     return [{key: _plain(value) for key, value in row.items()} for row in rows]
 
 

@@ -80,6 +80,6 @@ def match_captions(catalog: Catalog, text: str, limit: int) -> list[tuple[int, f
     except CollectionError as error:
         raise CollectionError(
             f"{error.message}; if the caption index is damaged, `twinlens index captions DIR"
-            " --rebuild` makes it anew"
+            " --rebuild` builds it again"
         ) from error
     return [(int(rid), float(score)) for rid, score in rows]

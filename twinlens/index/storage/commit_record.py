@@ -160,7 +160,7 @@ def check_epoch(folder: Path, record: CommitRecord | None, epoch: int) -> None:
     if record is not None and epoch < record.epoch:
         raise CollectionError(
             f"{folder}: commit {record.epoch} was acknowledged and the catalog ends at {epoch}:"
-            f" {LOG_NAME} was lost, cut or damaged; {_REMEDY}. To go on with what is left,"
+            f" {LOG_NAME} was lost, truncated or damaged; {_REMEDY}. To continue without it,"
             f" delete {RECORD_NAME}"
         )
 

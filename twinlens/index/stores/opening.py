@@ -48,7 +48,7 @@ def parse_address(text: str) -> StoreAddress | None:
         return None
     if scheme not in (*POSTGRES, *MILVUS):
         raise InputError(
-            f"{scheme}:// is no store of collections; known are postgresql:// and milvus://",
+            f"{scheme}:// is not a store of collections; use postgresql:// or milvus://",
             field="collection",
         )
     parts = urlsplit(text)

@@ -29,7 +29,7 @@ def check_removal(gone: int, count: int, max_delete: str | None) -> None:
     if gone > most:
         raise InputError(
             f"{gone} of {count} items match; at most {most} may be deleted at once (--max-delete"
-            f" {max_delete or f'{DEFAULT_SHARE:.0%}'}), so none was. Look at them first; to delete"
-            f" them, give --max-delete {gone}",
+            f" {max_delete or f'{DEFAULT_SHARE:.0%}'}), so none was. Check them first; to delete"
+            f" them, pass --max-delete {gone}",
             field="max_delete",
         )

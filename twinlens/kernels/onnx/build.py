@@ -104,7 +104,7 @@ def _list_variants(arch: int) -> list[Any]:
 
     if arch not in ARCHITECTURES:
         raise InputError(
-            f"architecture {arch} is unknown; known are {', '.join(map(str, ARCHITECTURES))}"
+            f"architecture {arch} is unknown; choose from {', '.join(map(str, ARCHITECTURES))}"
         )
     wanted = {"score_kernel", "normalise_rows_kernel", "tile_maxima_kernel", "select_kernel"}
     everything = list_variants()

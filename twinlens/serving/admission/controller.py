@@ -57,7 +57,7 @@ class Reservation:
     def arrive(self) -> None:
         """Say that the body is here, or refuse it where no place is left."""
         if not (self.has_place or self._arrivals.take_place(self)):
-            raise OverloadedError("the body came late, and every place was taken; try again later")
+            raise OverloadedError("the body arrived late and the server was full; try again later")
 
     def settle(self) -> None:
         """End it: the request has taken its places in the queue, or never will."""

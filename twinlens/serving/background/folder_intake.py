@@ -70,7 +70,7 @@ class FolderJobs:
         folder = find_allowed(path, self._roots)
         names = [name for name in walk_files(str(folder)) if is_image(name)]
         if not names:
-            raise InputError("this folder holds no picture of a known format", field="path")
+            raise InputError("this folder has no picture in a supported format", field="path")
         spec = {"name": served.name, "path": str(folder), "model": model}
         return self._service.jobs.start(KIND, spec, total=len(names))
 

@@ -123,7 +123,7 @@ class Registry:
             return next(iter(served.slots.values()))
         if precision not in served.slots:
             raise InputError(
-                f"precision {precision!r} is not loaded; loaded are: {', '.join(served.slots)}",
+                f"precision {precision!r} is not loaded; choose from: {', '.join(served.slots)}",
                 field="precision",
             )
         return served.slots[precision]

@@ -46,7 +46,7 @@ export async function open() {
   warnings = new Map(body.data.map(({ name, warning }) => [name, warning]));
   showWarning("add-warning", warnings.get(chosen()));
   byId("add-path-form").hidden = !folders.body.allowed;
-  byId("add-roots").textContent = `The server may add what lies in ${folders.body.roots.join(" or ")}.`;
+  byId("add-roots").textContent = `The server may add pictures from ${folders.body.roots.join(" or ")}.`;
   if (!byId("add-path").value) byId("add-path").value = folders.body.roots[0] ?? "";
   byId("add-curl").textContent = curl(`/collections/${encodeURIComponent(chosen())}/items`, { json: { items: [{ id: "FILE", image: "data:image/jpeg;base64,..." }] } });
 }
@@ -108,9 +108,9 @@ function addFiles(given) {
 
 function tellIntake(intake, isStopped) {
   const parts = [`${isStopped ? "Stopped. " : ""}${count(intake.added, "picture")} added to ${intake.collection}.`];
-  if (intake.shrunk) parts.push(`${count(intake.shrunk, "large one")} made smaller first; the model sees no difference.`);
+  if (intake.shrunk) parts.push(`${count(intake.shrunk, "large picture")} shrunk first; the model sees no difference.`);
   if (intake.faults.length) parts.push(`${intake.faults.length} failed, listed below.`);
-  if (intake.skipped) parts.push(`${count(intake.skipped, "file")} skipped: no pictures.`);
+  if (intake.skipped) parts.push(`${count(intake.skipped, "file")} skipped: not pictures.`);
   return parts.join(" ");
 }
 
@@ -149,7 +149,7 @@ async function follow(id, signal) {
       showFaults(failed.map(({ id: name, error }) => ({ name, reason: error })), faults);
       return `${count(added, "picture")} added to ${collection}${unchanged ? `, ${unchanged} were there already` : ""}${faults ? `, ${faults} failed, listed below` : ""}.`;
     }
-    if (signal.aborted) return "The server goes on by itself; see Status.";
+    if (signal.aborted) return "The server continues in the background; see Status.";
     await new Promise((resolve) => setTimeout(resolve, POLL));
   }
 }

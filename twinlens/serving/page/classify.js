@@ -79,7 +79,7 @@ function showTemplates() {
 async function listStored(chosen) {
   const { body } = await ask("/classifiers");
   named = body.templates;
-  byId("teach-kept").textContent = body.kept ? "Saved classes are kept in the server’s data folder and outlive it." : "This server has no data folder: what you save is gone when it ends. Start it with --data DIR to keep it.";
+  byId("teach-kept").textContent = body.kept ? "Saved classes are kept in the server’s data folder and outlive it." : "This server has no data folder: saved classes are lost when it stops. Start it with --data DIR to keep them.";
   showTemplates();
   fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !lessons.isDraft(name) && name !== LEXICON).map(({ name }) => [name, name])], chosen);
   byId("classify-classes").disabled = byId("classify-stored").value !== "";

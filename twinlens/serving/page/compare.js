@@ -44,7 +44,7 @@ export async function open(isFirst, params) {
 /* Search with both queries; what both found is marked. */
 async function searchBoth(signal) {
   const asked = SIDES.map((side) => ({ collection: byId(`pair-${side}-in`).value, text: byId(`pair-${side}`).value.trim(), k: SHOWN }));
-  if (asked.some(({ text }) => !text)) throw new Error("Type two searches: the same one for two collections, or two for one.");
+  if (asked.some(({ text }) => !text)) throw new Error("Type two searches, or one search for two collections.");
   const [first, second] = asked;
   if (readAddress().panel === "compare") writeAddress("compare", { q: first.text, in: first.collection, q2: second.text, in2: second.collection }, { title: `${first.text} / ${second.text}` });
   byId("compare-curl").textContent = asked.map((json) => curl("/search", { json })).join("\n");
@@ -67,7 +67,7 @@ async function readSide(side) {
   const texts = lines(byId(`compare-${side}`).value);
   const images = await Promise.all(fields[side].files.map(async (file) => ({ sent: { image: await encode(file) }, name: file.name, head: () => picture(file) })));
   const items = [...texts.map((text) => ({ sent: text, name: text, head: () => document.createTextNode(text) })), ...images];
-  if (!items.length) throw new Error(`Give the ${side === "left" ? "rows" : "columns"} at least one text or image.`);
+  if (!items.length) throw new Error(`Add at least one text or image to the ${side === "left" ? "rows" : "columns"}.`);
   return items;
 }
 

@@ -106,7 +106,7 @@ const pathOf = (what, rest = "") => `/collections/${encodeURIComponent(byId("map
 
 function tell(body) {
   const count = `${body.ids.length.toLocaleString("en")} of ${body.total.toLocaleString("en")} pictures`;
-  return body.refining ? `${count}; a better map, with neighbours together, is being made…` : `${count}.`;
+  return body.refining ? `${count}; a better map, with neighbours together, is being computed…` : `${count}.`;
 }
 
 function load(body, keepsView) {
@@ -116,7 +116,7 @@ function load(body, keepsView) {
   const names = (body.clusters ?? []).filter(({ names: words }) => words.length).map(({ names: words, at: [x, y] }) => ({ text: words.join(", "), x, y }));
   view.load(body.ids, body.points, { names, keepsView });
   const isRefined = body.method === "neighbours";
-  byId("map-told").textContent = isRefined ? "Pictures that the model finds alike lie together." : `The two directions in which the pictures differ most: ${percent(body.variance_share)} of the variance.`;
+  byId("map-told").textContent = isRefined ? "Pictures that the model finds alike lie together." : `The two directions in which pictures differ most: ${percent(body.variance_share)} of the variance.`;
   const values = [...byId("map-colour").options].map(({ value }) => value);
   if (isRefined && body.clusters && !values.includes(CLUSTERS[0])) byId("map-colour").append(el("option", { value: CLUSTERS[0], text: CLUSTERS[1] }));
   if (byId("map-colour").value || byId("map-find").value.trim()) paint();

@@ -5,7 +5,7 @@ import { fill } from "./dom.js";
 /* Return what calibration measured of a model; empty if it has none. */
 export function doubt({ calibration }) {
   const measured = calibration?.measured;
-  return measured ? `calibrated: of pictures of none of ${measured.classes} classes it names ${Math.round(measured.mistakes * 100)} %` : "";
+  return measured ? `calibrated: names a class for ${Math.round(measured.mistakes * 100)} % of pictures of none of ${measured.classes} classes` : "";
 }
 
 /* Return the card of a model as sentences: what it is good at, and what it is not for. */

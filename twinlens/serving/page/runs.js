@@ -21,7 +21,7 @@ export function start() {
 export async function open(isFirst, params) {
   const { body } = await ask("/runs");
   fill(byId("runs-name"), body.data.map(({ name, method, is_live: isLive }) => [name, `${name}${method && ` (${method})`}${isLive ? ", running" : ""}`]), params.get("run") ?? byId("runs-name").value);
-  if (!body.data.length) return say(byId("runs-status"), "There is no run here. Start the server with --runs DIR, where DIR holds the folders of runs.");
+  if (!body.data.length) return say(byId("runs-status"), "There are no runs. Start the server with --runs DIR, a folder that contains run folders.");
   await restart();
 }
 

@@ -204,7 +204,7 @@ async function search(signal, collection, query, filter) {
   byId("search-recall").textContent = tellRecall(body.recall, body.recall_state);
   const doubt = body.none_of_these ? "Nothing here seems to match; these are the nearest. " : "";
   const count = body.data.length === 1 ? "1 result" : `${body.data.length}${body.data.length < PAGE ? "" : " best"} results`;
-  return `${doubt}${body.data.length ? `${count} in ${milliseconds(took)}.` : "Nothing passes this filter. Remove a part of it."}`;
+  return `${doubt}${body.data.length ? `${count} in ${milliseconds(took)}.` : "Nothing matches this filter. Remove a part of it."}`;
 }
 
 /* Show the collection itself, newest last, before a search. */
@@ -220,8 +220,8 @@ async function browse(signal, collection, filter) {
   byId("search-times").hidden = true;
   byId("search-recall").textContent = "";
   gallery.load(collection, await next({ signal }), async () => (cursor ? next() : []));
-  if (!gallery.hits.length) return filter ? "Nothing passes this filter. Remove a part of it." : "This collection is empty. Add pictures under “My pictures”.";
-  return filter ? "All that pass the filter. Type what you look for." : "All pictures. Type what you look for, or open one.";
+  if (!gallery.hits.length) return filter ? "Nothing matches this filter. Remove a part of it." : "This collection is empty. Add pictures under “My pictures”.";
+  return filter ? "All pictures that match the filter. Type a search." : "All pictures. Type a search, or open one.";
 }
 
 function clear() {

@@ -64,7 +64,7 @@ export class Selection {
 
   async #tag() {
     const [field, value] = [byId("pick-field").value.trim(), byId("pick-value").value.trim()];
-    if (!field || !value) throw new Error("Give a field and its value, such as: trip = Rome.");
+    if (!field || !value) throw new Error("Type a field and its value, such as: trip = Rome.");
     await this.#send("PATCH", (ids) => ({ items: ids.map((id) => ({ id, metadata: { [field]: value } })) }));
     return `${this.#ids.length} have ${field} = ${value}. Filter by it in Search.`;
   }
@@ -83,9 +83,9 @@ export class Selection {
     const button = byId("pick-delete");
     const count = this.#ids.length.toLocaleString("en");
     if (!button.classList.contains("danger")) {
-      button.textContent = `Really delete ${count} from the collection?`;
+      button.textContent = `Delete ${count} from the collection?`;
       button.classList.add("danger");
-      return "Files on the disk stay.";
+      return "Files on disk are not deleted.";
     }
     await this.#send("DELETE", (ids) => ({ ids }));
     this.clear();

@@ -30,10 +30,10 @@ async function findDirectory(zip) {
   for (let at = view.byteLength - 22; at >= 0; at--) {
     if (view.getUint32(at, true) !== END) continue;
     const found = { count: view.getUint16(at + 10, true), size: view.getUint32(at + 12, true), start: view.getUint32(at + 16, true) };
-    if (found.count === 0xffff || found.start === 0xffffffff) throw new Error(`${zip.name} is too large to be unpacked here: add its files as a folder.`);
+    if (found.count === 0xffff || found.start === 0xffffffff) throw new Error(`${zip.name} is too large to unpack here: add its files as a folder.`);
     return found;
   }
-  throw new Error(`${zip.name} is no zip file, or is damaged.`);
+  throw new Error(`${zip.name} is not a zip file, or is damaged.`);
 }
 
 async function readEntry(zip, name, { method, packed, whole, offset }) {
@@ -42,7 +42,7 @@ async function readEntry(zip, name, { method, packed, whole, offset }) {
   const raw = zip.slice(start, start + packed);
   const short = name.split("/").at(-1);
   if (method === 0) return new File([raw], short);
-  if (method !== 8) throw new Error(`${short} is packed in a way that is not read here: unpack the zip.`);
+  if (method !== 8) throw new Error(`${short} uses a compression that is not supported: unpack the zip.`);
   if (whole > MOST_BYTES) throw new Error(`${short} is larger than ${MOST_BYTES / 1e6} MB.`);
   return new File([await inflate(raw, whole, short)], short);
 }

@@ -122,7 +122,7 @@ class ClassifierStore:
             found = self.find(name)
             if all(classifier.bundled for classifier in found):
                 raise ConflictError(
-                    f"classifier {name!r} comes with its model and is there as long as that is; to"
+                    f"classifier {name!r} belongs to its model and cannot be deleted; to"
                     f" replace it, PUT /classifiers/{name}",
                     field="name",
                 )

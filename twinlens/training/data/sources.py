@@ -48,7 +48,7 @@ def _open(where: str) -> DataSource:
         return TableSource(path)
     if path.suffix == MIX:
         return MixedSource(path, open_source)
-    raise InputError(f"{where} is no data that can be read; expected {KINDS}")
+    raise InputError(f"{where} is not readable data; expected {KINDS}")
 
 
 def _list_shards(where: str) -> list[str]:

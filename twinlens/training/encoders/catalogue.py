@@ -91,7 +91,7 @@ def open_timm_model(
     try:
         import timm
     except ImportError:
-        raise MissingDependencyError("timm is absent; pip install timm") from None
+        raise MissingDependencyError("timm is not installed; run: pip install timm") from None
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     if any(word in name for word in ("vit", "deit", "swin", "eva", "beit", "mixer")):
         options["img_size"] = image_size
@@ -206,5 +206,5 @@ def _patch(name: str, option: str, image_size: int) -> int:
     if option and not option.isdigit():
         raise NotFoundError(f"encoder {name!r}: what follows the slash is the patch side, say /4")
     if image_size % patch:
-        raise InputError(f"encoder {name!r}: image_size {image_size} is no multiple of {patch}")
+        raise InputError(f"encoder {name!r}: image_size {image_size} is not a multiple of {patch}")
     return patch

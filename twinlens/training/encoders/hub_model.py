@@ -106,7 +106,7 @@ def _build_timm(name: str, shape: HubArchitecture, branches: BranchOptions) -> n
     try:
         from timm.models.vision_transformer import VisionTransformer
     except ImportError:
-        raise MissingDependencyError("timm is absent; pip install timm") from None
+        raise MissingDependencyError("timm is not installed; run: pip install timm") from None
     vision, registers = shape.vision, int(shape.vision.get("num_register_tokens", 0))
     if branches.drop_path_even:
         raise InputError(

@@ -100,7 +100,9 @@ def check_open_clip(name: str, *, weighed: bool = True) -> tuple[str, str]:
     try:
         import open_clip
     except ImportError:
-        raise MissingDependencyError("open_clip is absent; pip install open_clip_torch") from None
+        raise MissingDependencyError(
+            "open_clip is not installed; run: pip install open_clip_torch"
+        ) from None
     arch, _, weights = name.partition("/")
     if arch not in open_clip.list_models():
         close = difflib.get_close_matches(arch, open_clip.list_models(), n=1)

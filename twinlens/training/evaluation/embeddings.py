@@ -58,7 +58,9 @@ def open_embedder(where: str, *, best: bool = False) -> Embedder:
     if (Path(where) / CONFIG).is_file():
         return RunEmbedder(open_run(Path(where), best=best))
     if best:
-        raise InputError(f"--best is for runs, and {where} is none; leave it out", field="--best")
+        raise InputError(
+            f"--best is for runs, and {where} is not a run; leave it out", field="--best"
+        )
     return BundleEmbedder(open_bundle(where))
 
 

@@ -45,8 +45,8 @@ class TeacherSettings:
         """Refuse a run without teachers."""
         if not self.dims:
             raise InputError(
-                f"{method} learns from teachers, and names none; --set teachers=BUNDLE, a run, or"
-                " several with commas between",
+                f"{method} learns from teachers, and none is given; --set teachers=BUNDLE, a run,"
+                " or several, comma-separated",
                 field="teachers",
             )
 

@@ -56,7 +56,7 @@ class Autoencoder(Objective):
         """The layer to the code, and the decoder."""
         if self.noise == "masking" and self.amount >= 1:
             raise InputError(
-                f"amount is {self.amount:g}, and masking puts out a share of the pixels, which must"
+                f"amount is {self.amount:g}, and masking blanks a share of the pixels, which must"
                 " be below 1; --set amount=0.25, or noise=gaussian",
                 field="amount",
             )

@@ -37,7 +37,9 @@ def read_hub_settings(source: str, *, texts: bool) -> dict[str, Any]:
     shape = read_architecture(files["config.json"], source)
     spec = read_processor(files[_PROCESSOR], _PROCESSOR)
     if spec.height != spec.width:
-        raise InputError(f"init {source!r} takes no squares, which training makes", field="init")
+        raise InputError(
+            f"init {source!r} does not take square images, which training uses", field="init"
+        )
     fields: dict[str, Any] = {
         "init": source,
         "encoder": source,
@@ -125,7 +127,7 @@ def _open(source: str) -> Repository:
     if Path(rest).is_dir():
         return FolderRepository(Path(rest))
     if rest.startswith((".", "/", "~")):
-        raise NotFoundError(f"init {source!r}: {rest} is no folder", field="init")
+        raise NotFoundError(f"init {source!r}: {rest} is not a folder", field="init")
     found = parse_source(source)
     if found is None or len(found.places) != 1:
         raise InputError(f"init {source!r} names two repositories; give one", field="init")

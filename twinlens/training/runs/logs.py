@@ -42,7 +42,7 @@ class Log:
             self._file.flush()
         except OSError as error:
             raise TwinlensError(
-                f"cannot write {self.path}: {error.strerror}; checkpoints that stand are whole."
+                f"cannot write {self.path}: {error.strerror}; saved checkpoints are intact."
                 " Free some space and run the same command again",
                 code="log_failed",
             ) from error

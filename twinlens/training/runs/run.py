@@ -67,7 +67,7 @@ def read_config(folder: Path) -> Config:
     """Return the settings of the run in `folder`."""
     path = folder / CONFIG
     if not path.is_file():
-        raise NotFoundError(f"{folder} is no training run: it has no {CONFIG}")
+        raise NotFoundError(f"{folder} is not a training run: it has no {CONFIG}")
     raw = json.loads(path.read_text(encoding="utf-8"))
     objective = build(find_method(raw["method"]), raw["objective"])
     return Config(raw["method"], objective, build(TrainingSettings, raw["settings"]))

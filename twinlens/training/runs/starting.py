@@ -64,7 +64,7 @@ def start_from(config: Config, source: str) -> Config:
         near = difflib.get_close_matches(kind, _READERS, 1) if colon else []
         hint = f"; did you mean {near[0]}:{rest}?" if near else ""
         raise NotFoundError(
-            f"init {source!r} is no folder of a training run and of no known kind{hint}"
+            f"init {source!r} is neither the folder of a training run nor of a known kind{hint}"
             f" Give {EXAMPLES}",
             field="init",
         )
@@ -111,7 +111,7 @@ def _start_from_timm(config: Config, source: str, rest: str) -> Config:
         import timm
         from timm.data.config import resolve_data_config
     except ImportError:
-        raise MissingDependencyError("timm is absent; pip install timm") from None
+        raise MissingDependencyError("timm is not installed; run: pip install timm") from None
     name, _, path = rest.partition("/")
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), 2)
@@ -217,7 +217,9 @@ def _side(source: str, size: Any) -> int:
     """Return the side of the square that an encoder takes."""
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) > 1:
-        raise InputError(f"init {source!r} takes no squares, which training makes", field="init")
+        raise InputError(
+            f"init {source!r} does not take square images, which training uses", field="init"
+        )
     return int(sides.pop())
 
 

@@ -128,7 +128,7 @@ def _load(name: str) -> Callable[[], Tracker]:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise InputError(
-            f"trackers names {name!r}; known are {', '.join(KNOWN)}, and MODULE:CLASS for yours",
+            f"trackers names {name!r}; choose from {', '.join(KNOWN)}, and MODULE:CLASS for yours",
             field="trackers",
         )
     loaded = importlib.import_module(module)

@@ -90,7 +90,7 @@ def check_inputs(inputs: list[GraphInput], rule: PixelRule | TokenRule, file: st
     if other:
         raise BundleError(
             f"{file}: the {'image' if images else 'text'} output also depends on {other[0]!r}; "
-            "the towers of this graph cannot be parted"
+            "the towers of this graph cannot be separated"
         )
     if find_input(inputs, "pixels" if images else "ids") is None:
         raise BundleError(f"{file}: the graph takes no {'pixels' if images else 'token ids'}")

@@ -72,7 +72,7 @@ def _read(served: ServedCollection, item: Item, as_is: bool) -> tuple[bytes, str
     except (OSError, ImageError):
         raise NotFoundError(
             f"the picture of item {item.id[:80]!r} is not on this server any more, or was sent by"
-            " a client; its thumbnail may be",
+            " a client; its thumbnail may still exist",
             field="id",
             code="picture_not_found",
         ) from None

@@ -106,8 +106,8 @@ def read_request(form: Form, limits: Limits) -> ImmichRequest:
     others = [name for name in raw if name != "clip"]
     if others:
         raise InputError(
-            f"entries asks for {others[0][:40]!r}; this server embeds images and texts and finds "
-            "no faces and no writing: turn those off in immich, or give them a server of their own",
+            f"entries asks for {others[0][:40]!r}; this server embeds images and texts, and does "
+            "not detect faces or text: turn that off in immich, or use another server for it",
             field="entries",
             code="task_not_served",
         )
