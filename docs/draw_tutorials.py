@@ -35,7 +35,7 @@ def draw_search(work: Path, page: Any) -> None:
     photos.mkdir()
     for picture in PHOTOS.glob("*.webp"):
         shutil.copy(picture, photos)
-    shutil.make_archive(str(work / "holiday"), "zip", PHOTOS)
+    shutil.make_archive(str(work / "holiday"), "zip", photos)
     arguments = ["serve", "builtin:photographs", "--images", str(photos)]
     with start_server([*arguments, "--data", str(work / "data")], dict(os.environ)) as address:
         page.goto(f"http://{address}/#search")
@@ -46,7 +46,7 @@ def draw_search(work: Path, page: Any) -> None:
             page.wait_for_load_state("networkidle")
         shoot(page, "search")
         page.locator("#search-results .open").first.click()
-        page.locator("#look-size", has_text="1").wait_for()
+        page.locator("#look-size", has_text="\u00d7").wait_for()
         shoot(page, "look")
         page.goto(f"http://{address}/#add")
         page.reload()
@@ -58,12 +58,13 @@ def draw_search(work: Path, page: Any) -> None:
 
 def draw_report(work: Path, page: Any) -> None:
     """Draw the report of a short run on drawings."""
-    twinlens = [sys.executable, "-m", "twinlens.cli.main"]
-    subprocess.run([*twinlens, "demo", "--no-emoji", "--no-index", "--folder", work], check=True)
-    settings = ["--set", "steps=100", "--set", "batch=64"]
-    command = [*twinlens, "train", "simclr", str(work / "drawings"), "--out", str(work / "run")]
-    subprocess.run([*command, *settings], check=True)
-    page.goto((work / "run" / "report.html").as_uri())
+    for arguments in (
+        "demo --no-emoji --no-index --folder toys",
+        "train simclr toys/drawings --out my-run --set steps=100 --set batch=64",
+    ):
+        command = [sys.executable, "-m", "twinlens.cli.main", *arguments.split()]
+        subprocess.run(command, cwd=work, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    page.goto((work / "my-run" / "report.html").as_uri())
     shoot(page, "report")
 
 
