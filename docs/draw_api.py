@@ -26,7 +26,8 @@ from twinlens.serving.openapi.document import list_operations
 
 FOLDER = Path(__file__).parent
 BESIDE = ("twinlens.index.hits.Hit", "twinlens.client.ServerError")  # what the others return, raise
-_MADE = "<!-- made by python docs/draw_api.py -->"
+_MADE = "<!-- reference: made by python docs/draw_api.py -->"
+_END = "<!-- end of reference -->\n"
 _SHAPES = "http-shapes.md"
 
 Schema = dict[str, Any]
@@ -39,7 +40,7 @@ def draw_python() -> str:
     ordered = [*(n for n in names if n.islower()), *(n for n in names if not n.islower())]
     parts = [_draw_name(f"twinlens.{name}") for name in ordered]
     parts += [_draw_name(name) for name in BESIDE]
-    return "\n\n".join([_PYTHON_HEAD, *parts, _draw_errors()]) + "\n"
+    return "\n\n".join([_PYTHON_HEAD, *parts, _draw_errors(), _END])
 
 
 _PYTHON_HEAD = f"""# Python API
@@ -111,7 +112,7 @@ def draw_http(document: Schema) -> str:
     parts = [
         part for topic in sorted(topics) for part in (f"## {topic.capitalize()}", *topics[topic])
     ]
-    return "\n\n".join([_HTTP_HEAD, *parts]) + "\n"
+    return "\n\n".join([_HTTP_HEAD, *parts, _END])
 
 
 _HTTP_HEAD = f"""# HTTP API
@@ -199,7 +200,7 @@ def _answer(told: Schema) -> str:
 def draw_shapes(document: Schema) -> str:
     """Return the page of the objects that paths take and answer."""
     shapes = sorted(document["components"]["schemas"].items())
-    return "\n\n".join([_SHAPES_HEAD, *(_draw_shape(name, shape) for name, shape in shapes)]) + "\n"
+    return "\n\n".join([_SHAPES_HEAD, *(_draw_shape(name, shape) for name, shape in shapes), _END])
 
 
 def _draw_shape(name: str, shape: Schema) -> str:

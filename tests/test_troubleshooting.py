@@ -36,7 +36,7 @@ def list_strings(tree: ast.AST) -> Iterator[str]:
             yield node.value
         elif isinstance(node, ast.JoinedStr):
             yield "".join(
-                part.value if isinstance(part, ast.Constant) else HOLE for part in node.values
+                str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values
             )
 
 
