@@ -35,7 +35,7 @@ from twinlens.training.recipes import open_recipe
 from twinlens.training.runs.starting import apply_pairs
 
 TEACHER = "builtin"
-DATA = {"clothing96": 60, "emoji64": 8}  # and epochs
+DATA = {"clothing96": 60, "emoji64": 24}  # and epochs
 STUDENT = ["encoder=resnet-tiny/imagenet", "image_size=56"]
 KEPT, COST, LIMIT = 0.9, 0.25, 1200.0  # shares of the teacher's; CPU seconds
 HALVES = ("train", "test")

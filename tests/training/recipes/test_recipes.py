@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.training.family import ALL
 from twinlens.errors import NotFoundError
@@ -41,3 +42,15 @@ def test_a_lars_recipe_moves_weights_by_a_small_share_of_their_norm() -> None:
                 found += 1
                 assert 5e-4 <= settings.lr * rate_scale(settings) * settings.trust <= 2e-2, method
     assert found >= 5
+
+
+def test_the_build_it_recipe_holds_the_numbers_that_it_is_named_for() -> None:
+    config = open_recipe("simclr", "cifar10_build_it")
+    settings, objective = config.settings, config.objective
+    assert (settings.encoder, settings.image_size) == ("resnet50", 32)
+    assert (settings.batch, settings.epochs, settings.steps) == (256, 80, 0)
+    assert (settings.optimizer, settings.lr, settings.weight_decay) == ("adamw", 3e-4, 1e-4)
+    assert settings.lr * rate_scale(settings) == 3e-4  # whatever the batch
+    heads = list(objective.heads({"image": 16})["projector"].modules())
+    assert objective.temperature == 0.07
+    assert [layer.p for layer in heads if isinstance(layer, torch.nn.Dropout)] == [0.1]

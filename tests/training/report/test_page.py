@@ -19,6 +19,8 @@ def test_a_report_shows_curves_views_map_verdict_and_recipe(method: str, tmp_pat
     page = write_report(tmp_path / "run").read_text(encoding="utf-8")
     for words in ("loss (dashed: chance)", "effective rank", "singular values", "views"):
         assert words in page
+    assert "share of variance in the largest directions" in page and "top5_eigenvalues" in page
+    assert ("positive_cosine" in page) == (method == "simclr")
     assert "Doctor: too early to tell" in page and "embeddings, two main directions" in page
     assert ("attention by head" in page) == (method == "simmim")
     assert "&quot;method&quot;" in page and "fingerprint" in page

@@ -22,3 +22,10 @@ def test_a_blur_of_zero_is_the_identity_and_others_average() -> None:
     torch.testing.assert_close(matrices[0], torch.eye(9))
     torch.testing.assert_close(matrices[1].sum(dim=1), torch.ones(9))
     assert float(matrices[1].max()) < 0.5
+
+
+def test_no_weight_is_so_small_that_it_slows_the_product() -> None:
+    """A processor may take a hundred times as long for a denormal number."""
+    weights = blurring(torch.linspace(0.1, 2.0, 40), 64)
+    assert float(weights[weights > 0].min()) > 1e-10
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(40, 64))

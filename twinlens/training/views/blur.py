@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 REACH = 4.0  # standard deviations: what lies further weighs 6e-5 in all
+LEAST = 1e-9  # of the middle's weight; less adds nothing, and denormal numbers are slow to multiply
 BLOCKS = (16, 8)  # rows at a time, where they divide the side
 
 
@@ -54,6 +55,7 @@ def _bands(sigma: Tensor, side: int, block: int, reach: int) -> Tensor:
     index = torch.arange(side, device=sigma.device)
     # Exponentials of the distances alone, then spread: s of them instead of s squared.
     bell = torch.exp(-index.square() / (2 * sigma.clamp(min=1e-3).square())[:, None])
+    bell *= bell > LEAST
     low = torch.arange(0, side, block, device=sigma.device)[:, None]
     seen = (low - (reach - block) // 2).clamp(0, side - reach) + index[:reach]  # (blocks, reach)
     made = low + index[:block]

@@ -102,12 +102,14 @@ def turn_hue(planes: Tensor, turn: Tensor) -> Tensor:
         ),
     )
     hue = hue.div_(span.clamp(min=1e-8)).add_(6 * turn[:, None])
-    channels = []
-    for place in (0.0, 2.0, 4.0):
-        away = hue - place
-        away = away.sub_((away / 6).round_(), alpha=6).abs_()
-        channels.append(torch.addcmul(low, span, away.neg_().add_(2).clamp_(0, 1)))
-    return torch.stack(channels, dim=1)
+    hue = hue.sub_((hue / 6).floor_(), alpha=6)  # 0 to 6: red at 0, green at 2, blue at 4
+    turned = torch.empty_like(planes)
+    share = (hue - 3).abs_().sub_(1).clamp_(0, 1)
+    torch.addcmul(low, span, share, out=turned[:, 0])
+    for channel, place in ((1, 2), (2, 4)):
+        share = (hue - place).abs_().sub_(2).clamp_(-1, 0)
+        torch.addcmul(low, span, share, value=-1, out=turned[:, channel])
+    return turned
 
 
 def _factor(generator: Draws, strength: float, jittered: Tensor) -> Tensor:
