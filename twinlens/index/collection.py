@@ -134,7 +134,7 @@ class Collection:
                 self.refresh()  # the collection moves to another bundle just now
                 continue
             scores, rids = snapshot.search(rows, k, tree, exact=exact)
-            wanted = sorted({rid for rid in rids.ravel().tolist() if rid >= 0})
+            wanted = list({rid for rid in rids.ravel().tolist() if rid >= 0})
             items = show_items(snapshot, self._catalog, wanted)
             if len(items) == len(wanted):
                 return _hits(scores, rids, items, threshold)
@@ -287,7 +287,7 @@ def _hits(
     lowest = -np.inf if threshold is None else threshold
     return HitLists(
         [
-            Hit(items[rid].id, score, items[rid].metadata)
+            Hit(items[rid][0], score, items[rid][1])
             for score, rid in zip(row_scores, row_rids, strict=True)
             if rid >= 0 and score >= lowest
         ]

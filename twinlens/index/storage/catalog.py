@@ -77,7 +77,8 @@ class Catalog(Database):
 
     def version(self) -> int:
         """Return a number that changes when another connection commits; takes 3 microseconds."""
-        return int(self._one("PRAGMA data_version")[0])
+        with self._lock:
+            return int(self._execute("PRAGMA data_version").fetchone()[0])
 
     def head(self) -> Head:
         """Return the current head."""

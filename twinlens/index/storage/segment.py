@@ -193,9 +193,9 @@ class Segment:
     def rids_of(self, places: RowNumbers) -> Rids:
         """Return the rids of rows, after a check of all; -1 stays."""
         self.verify_rids()
-        if self._is_dense:
-            return np.where(places < 0, -1, places + self.rids[0])
-        return np.where(places < 0, -1, self.rids[np.maximum(places, 0)])
+        rids = places + self.rids[0] if self._is_dense else self.rids[places]
+        rids[places < 0] = -1
+        return rids
 
     @functools.cached_property
     def _is_dense(self) -> bool:
