@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -211,8 +212,8 @@ class Snapshot:
 
     def read_items(self, rids: Sequence[int]) -> dict[int, ShownItem]:
         """Return the items of these rids that a segment tells."""
-        parts = self.parts if rids else ()
-        return {rid: item for one in parts for rid, item in one.segment.read_items(rids).items()}
+        found = [part.segment.read_items(rids) for part in self.parts if rids]
+        return functools.reduce(operator.or_, found, {}) if len(found) != 1 else found[0]
 
     def embedding(self, rid: int) -> Floats | None:
         """Return the embedding of a live row."""

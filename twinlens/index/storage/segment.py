@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -185,8 +185,9 @@ class Segment:
         if not len(self.rids):
             return np.full(len(rids), -1, dtype=np.int64)
         if self._is_dense:
-            places = rids - self.rids[0]
-            return np.where((places < 0) | (places >= len(self.rids)), -1, places)
+            places: RowNumbers = rids - self.rids[0]
+            places[(places < 0) | (places >= len(self.rids))] = -1
+            return places
         places = np.minimum(np.searchsorted(self.rids, rids), len(self.rids) - 1)
         return np.where(self.rids[places] == rids, places, -1)
 
@@ -207,10 +208,10 @@ class Segment:
         if self._items is None or not len(self.rids):
             return {}
         self.verify_rids()
-        places = self.place_of(np.asarray(rids, dtype=np.int64))
-        if places.min(initial=0) < 0:
-            here = places >= 0
-            rids, places = list(itertools.compress(rids, here.tolist())), places[here]
+        places = self.place_of(np.asarray(rids, dtype=np.int64)).tolist()
+        if min(places, default=0) < 0:
+            here = [place >= 0 for place in places]
+            rids, places = list(compress(rids, here)), list(compress(places, here))
         return dict(zip(rids, self._items.read(places, rids), strict=True))
 
     def item_records(self, places: RowNumbers) -> ItemRecords | None:
