@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinlens.errors import CollectionError
+from twinlens.index.collection import Collection
+from twinlens.index.storage import item_file
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.item_file import (
     ITEMS_NAME,
@@ -155,3 +158,18 @@ def test_items_survive_merges_and_segments_without_them_gain_theirs(writer: Writ
         assert told == {rid: ShownItem(one.id, one.metadata) for rid, one in items.items()}
         for number in (1, 44, 79):
             assert again.collection.search(rows[number], 1)[0][0].id == f"i{number}"
+
+
+def test_records_of_a_file_that_was_checked_are_not_checked_one_by_one(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writer:
+        rows = fill(writer, 0, 20)
+        writer.seal()
+        broken = SimpleNamespace(crc32=lambda record, start: -1)
+        monkeypatch.setattr(item_file, "zlib", broken)
+        with Collection(writer.folder) as reader:
+            with pytest.raises(CollectionError, match="does not match its checksum"):
+                reader.search(rows[3], 1)
+            reader.warm()  # checks every file by its hash
+            assert reader.search(rows[3], 1)[0][0].id == "i3"

@@ -2,7 +2,8 @@
 
 A copy of what the catalog holds: ten rows of SQLite take longer to read than to find. What must
 stay true: the record of a rid never changes, since an item that is written again gets another rid;
-and none is used before its checksum, over its rid and its bytes, was compared.
+and none is used before its checksum, over its rid and its bytes, or the hash of the whole file was
+compared.
 
 First come the records, as JSON, then a table: where each starts, its length, its checksum.
 """
@@ -83,12 +84,17 @@ class ItemFile:
         self._text = memoryview(raw)[:split]  # type: ignore[arg-type]
         self._table: npt.NDArray[np.void] = np.asarray(raw[split:].view(ENTRY))
 
-    def read(self, places: Sequence[int], rids: Sequence[int]) -> list[ShownItem]:
-        """Return the items in these rows, whose rids were checked."""
+    def read(
+        self, places: Sequence[int], rids: Sequence[int], *, is_sound: bool = False
+    ) -> list[ShownItem]:
+        """Return the items in these rows, whose rids were checked.
+
+        `is_sound`: so was the whole file, by its hash, so that no sum has to be compared again.
+        """
         records = []
         for rid, (start, length, crc) in zip(rids, self._table.take(places).tolist(), strict=True):
             record = self._text[start : start + length]
-            if zlib.crc32(record, rid & LOW_BITS) != crc:
+            if not is_sound and zlib.crc32(record, rid & LOW_BITS) != crc:
                 raise CollectionError(
                     f"{self._path} is damaged: the record of row {rid} does not match its checksum;"
                     " restore the collection from a copy, or build it again in a new folder"

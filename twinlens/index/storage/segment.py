@@ -212,7 +212,8 @@ class Segment:
         if min(places, default=0) < 0:
             here = [place >= 0 for place in places]
             rids, places = list(compress(rids, here)), list(compress(places, here))
-        return dict(zip(rids, self._items.read(places, rids), strict=True))
+        items = self._items.read(places, rids, is_sound=ITEMS_NAME in self._sound)
+        return dict(zip(rids, items, strict=True))
 
     def item_records(self, places: RowNumbers) -> ItemRecords | None:
         """Return the records of the items in these rows, to be copied; None without the file."""
