@@ -60,7 +60,7 @@ class SegmentView:
             return dict.fromkeys(self.ann_index.tuning.recall, 0.0)
         return self.ann_index.lost_shares(self.live)
 
-    @functools.cached_property
+    @property
     def is_stale(self) -> bool:
         """Whether deletions changed too much for the measured recall to be reported."""
         return max(self.lost_shares.values(), default=0.0) > STALE_SHARE
