@@ -12,8 +12,10 @@ import dataclasses
 import json
 import statistics
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -113,25 +115,53 @@ class Call(Bare):
         return found[:K]
 
 
-class KeptHnsw(Hnsw):
-    """FAISS's graph, kept in a folder for later runs, with the CPU seconds that it took."""
+class Kept(Store):
+    """A graph that a folder keeps for later runs, with the CPU seconds that it took."""
 
     def __init__(self, keep: Path | None) -> None:
         self._keep = keep
 
     def build(self, rows: Rows, place: Path) -> None:
         folder = self._keep or place
-        graph, note = folder / f"hnsw-{len(rows)}.faiss", folder / f"hnsw-{len(rows)}.json"
+        name = self.label.split()[-1]
+        graph, note = folder / f"{name}.graph", folder / f"{name}.json"
         if note.exists():
-            self._index = load_faiss().read_index(str(graph))
+            self.load(graph)
             self.cpu = float(json.loads(note.read_text())["cpu_s"])
             return
         start = time.process_time()
-        super().build(rows, place)
+        super().build(rows, place)  # type: ignore[safe-super]
         self.cpu = time.process_time() - start
-        folder.mkdir(parents=True, exist_ok=True)
-        load_faiss().write_index(self._index, str(graph))
+        self.save(graph)
         note.write_text(json.dumps({"cpu_s": self.cpu}))
+
+    @abstractmethod
+    def load(self, path: Path) -> None:
+        """Read the graph."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the graph."""
+
+
+class KeptHnsw(Kept, Hnsw):
+    """FAISS's graph, kept."""
+
+    def load(self, path: Path) -> None:
+        self._index = load_faiss().read_index(str(path))
+
+    def save(self, path: Path) -> None:
+        load_faiss().write_index(self._index, str(path))
+
+
+class KeptUsearch(Kept, Usearch):
+    """The graph of usearch, kept."""
+
+    def load(self, path: Path) -> None:
+        self._index = import_module("usearch.index").Index.restore(str(path))
+
+    def save(self, path: Path) -> None:
+        self._index.save(str(path))
 
 
 @dataclass
@@ -161,7 +191,7 @@ def compare_lists(stage: Stage) -> None:
         graph = KeptHnsw(stage.keep)
         stores: list[Store] = [lists, Bare(lists, rows), EightBits(other), graph]
         if not Usearch.missing():
-            stores.append(Usearch())
+            stores.append(KeptUsearch(stage.keep))
         truth = [set(row) for row in top_k(stage.texts, rows, K)[1].tolist()]
         entrants = [_enter(stage, store, truth) for store in stores]
         for target in TARGETS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from report import Report
 from worlds.embeddings import Rows, World
 
 from twinlens.index.collection import Collection
-from twinlens.index.maintenance import store_sample
+from twinlens.index.maintenance import read_sample, store_sample
 from twinlens.index.writer import Writer, create_collection
 
 K = 10
@@ -45,8 +46,17 @@ class Stage:
 
 
 def fill(report: Report, world: World, place: Path) -> Stage:
-    """Write the world into a new collection; every second text tunes. The caller closes it."""
+    """Write the world into a collection; every second text tunes. The caller closes it.
+
+    One that an earlier run filled at this place is opened as it is.
+    """
     folder = place / "c"
+    if folder.exists():
+        writer = Writer(folder)
+        if read_sample(writer.catalog, "text") is not None:  # the last that is written
+            return Stage(report, world, world.text_queries[1::2], writer, place)
+        writer.close()
+        shutil.rmtree(folder)
     create_collection(folder, dim=world.images.shape[1])
     writer = Writer(folder)
     start, wall = time.process_time(), time.perf_counter()

@@ -23,10 +23,11 @@ from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
 from twinlens.index.query.queries import QueryBundle, embed_queries
+from twinlens.index.shown_items import show_items
 from twinlens.index.snapshot import CHECK_AFTER, Snapshot, open_snapshot
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import check_epoch, read_record
-from twinlens.index.storage.records import Head, Item
+from twinlens.index.storage.records import Head, Item, ShownItem
 from twinlens.index.vectors.arrays import Floats
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ class Collection:
                 self.refresh()  # the collection moves to another bundle just now
                 continue
             scores, rids = snapshot.search(rows, k, tree, exact=exact)
-            wanted = {rid for rid in rids.ravel().tolist() if rid >= 0}
-            items = self._catalog.by_rid(sorted(wanted))
+            wanted = list({rid for rid in rids.ravel().tolist() if rid >= 0})
+            items = show_items(snapshot, self._catalog, wanted)
             if len(items) == len(wanted):
                 return _hits(scores, rids, items, threshold)
             # An item was deleted between the search and the lookup: search again.
@@ -278,12 +279,15 @@ class Collection:
 
 
 def _hits(
-    scores: Floats, rids: npt.NDArray[np.int64], items: dict[int, Item], threshold: float | None
+    scores: Floats,
+    rids: npt.NDArray[np.int64],
+    items: dict[int, ShownItem],
+    threshold: float | None,
 ) -> HitLists:
     lowest = -np.inf if threshold is None else threshold
     return HitLists(
         [
-            Hit(items[rid].id, score, items[rid].metadata)
+            Hit(items[rid][0], score, items[rid][1])
             for score, rid in zip(row_scores, row_rids, strict=True)
             if rid >= 0 and score >= lowest
         ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from twinlens.index.ann.recall import RecallReport
 from twinlens.index.query.filters import Filter, compared_fields
 from twinlens.index.storage.columns import Columns
 from twinlens.index.storage.delta import Delta
-from twinlens.index.storage.records import Changes, Head
+from twinlens.index.storage.records import Changes, Head, ShownItem
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers
 from twinlens.index.vectors.exact import best, top_k
@@ -119,11 +120,7 @@ class SegmentView:
             found = self._search_device(queries, k)
         if found is None:
             found = top_k(queries, self._rows(allowed, narrow), k, allowed)
-        scores, places = found
-        self.segment.verify_rids()
-        if places.min() >= 0:
-            return scores, self.segment.rids[places]
-        return scores, np.where(places < 0, -1, self.segment.rids[np.maximum(places, 0)])
+        return found[0], self.segment.rids_of(found[1])
 
     def _rows(self, allowed: Mask | None, narrow: bool) -> Floats | Halves:
         """Return the rows for an exact search, of which the allowed ones were checked."""
@@ -157,7 +154,8 @@ class Snapshot:
         """
         if changes.head.bundle_revision != self.head.bundle_revision:
             none = np.empty((0, self.head.dim), np.float32)
-            changes = replace(changes, rids=np.empty(0, np.int64), embeddings=none, metadata=[])
+            rids = np.empty(0, np.int64)
+            changes = replace(changes, rids=rids, ids=[], embeddings=none, metadata=[])
         delta = self.delta.extend(changes.rids, changes.embeddings, changes.metadata)
         parts = self.parts
         if len(changes.tombstones):
@@ -211,6 +209,11 @@ class Snapshot:
             for columns in self.delta.read_columns():
                 yield columns, chosen[start : start + columns.count]
                 start += columns.count
+
+    def read_items(self, rids: Sequence[int]) -> dict[int, ShownItem]:
+        """Return the items of these rids that a segment tells."""
+        found = [part.segment.read_items(rids) for part in self.parts if rids]
+        return functools.reduce(operator.or_, found, {}) if len(found) != 1 else found[0]
 
     def embedding(self, rid: int) -> Floats | None:
         """Return the embedding of a live row."""

@@ -26,11 +26,12 @@ from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.column_build import build_columns
 from twinlens.index.storage.compaction import SegmentState, plan_merges
 from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network
+from twinlens.index.storage.item_file import encode_items
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.merging import count_live, write_merged
-from twinlens.index.storage.new_catalog import create_catalog
 from twinlens.index.storage.records import Head, Item, SegmentRow, dump_metadata, now
 from twinlens.index.storage.segment import Content, Segment, write_segment
+from twinlens.index.storage.transaction import create_catalog
 from twinlens.index.vectors.arrays import Floats, unit_rows
 
 SEAL_ROWS = 8192  # delta rows that become a segment; larger batches skip the delta
@@ -163,11 +164,13 @@ class Writer:
             self.collection.refresh()
             changes = self.catalog.changes(0, 0)
             if len(changes.rids):
+                bodies = [dump_metadata(one) for one in changes.metadata]
                 content = Content(
                     changes.rids,
                     changes.head.dim,
                     lambda: iter([changes.embeddings]),
                     lambda: build_columns(changes.metadata),
+                    lambda: iter([encode_items(changes.rids, changes.ids, bodies)]),
                 )
                 row = write_segment(self.folder, content)
                 with self.catalog.writing(new_generation=True) as transaction:
@@ -226,6 +229,7 @@ class Writer:
                 batch.rows.shape[1],
                 lambda: iter([batch.rows]),
                 lambda: build_columns(map(orjson.loads, bodies)),  # as the catalog tells them
+                lambda: iter([encode_items(rids, batch.ids, bodies)]),
             )
             row = write_segment(self.folder, content)
             with self.catalog.writing(new_generation=True) as transaction:
@@ -239,7 +243,7 @@ class Writer:
         """Replace segments by as few as may hold their live rows."""
         head = self.catalog.head()
         seqs, dead = self.catalog.tombstones()
-        merged = write_merged(self.folder, rows, head.dim, dead)
+        merged = write_merged(self.folder, rows, head.dim, dead, self.catalog.item_records)
         gone = {row.name for row in rows}
         left = [row for row in self.catalog.segments() if row.name not in gone]
         needed = np.zeros(len(dead), dtype=bool)

@@ -120,7 +120,7 @@ def test_rows_keep_their_numbers_when_they_are_encoded_block_by_block(
     lists = build_lists(rows)
     lists.save(tmp_path / "lists")
     for one in (lists, RabitqLists.load(tmp_path / "lists")):
-        found = one.search(rows, 3, 4)
+        found = one.search(rows, 3, 12)
         assert (found == np.arange(3000)[:, None]).any(axis=1).mean() >= 0.99
 
 
@@ -250,3 +250,37 @@ def test_the_obstacle_names_what_is_missing(
     monkeypatch.setattr(rabitq_setup, "runs_avx2", lambda: True)
     monkeypatch.setitem(sys.modules, "rabitqlib", None)
     assert ask() == NO_LIBRARY
+
+
+def test_the_mean_of_each_list_is_found_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rabitq_lists, "BLOCK", 7)
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((50, 3)).astype(np.float32)
+    lists = rng.permutation(np.resize([0, 1, 3], 50)).astype(np.int32)
+    centres = np.full((4, 3), 9, np.float32)
+    means = rabitq_lists.find_means(lambda part: rows[part], centres, lists)
+    for number in (0, 1, 3):
+        np.testing.assert_allclose(means[number], rows[lists == number].mean(axis=0), atol=1e-6)
+    assert (means[2] == 9).all()  # no row
+
+
+@needs_library
+def test_rows_are_encoded_by_means_and_not_by_centres_of_length_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(1)
+    directions = rng.standard_normal((8, 64)).astype(np.float32)
+    centres = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    lists = rng.integers(0, 8, 4000).astype(np.int32)
+    rows = (0.3 * centres[lists] + 0.05 * rng.standard_normal((4000, 64))).astype(np.float32)
+    queries = rng.standard_normal((100, 64)).astype(np.float32)
+    truth = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
+
+    def measure() -> float:
+        found = RabitqLists.build(lambda part: rows[part], centres, lists).search(queries, 10, 8)
+        shares = [len({*a} & {*b}) / 10 for a, b in zip(found, truth, strict=True)]
+        return float(np.mean(shares))
+
+    by_means = measure()
+    monkeypatch.setattr(rabitq_lists, "find_means", lambda block, centres, lists: centres)
+    assert by_means > measure() + 0.02

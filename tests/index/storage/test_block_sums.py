@@ -15,6 +15,7 @@ from twinlens.index.collection import Collection
 from twinlens.index.storage import block_sums
 from twinlens.index.storage.block_sums import BLOCK_BYTES, SUMS_NAME, CheckedBlocks, write_sums
 from twinlens.index.storage.column_build import build_columns
+from twinlens.index.storage.item_file import encode_items
 from twinlens.index.storage.records import checksum, item_checksum
 from twinlens.index.storage.segment import EMBEDDINGS_NAME, Content, Segment, write_segment
 from twinlens.index.vectors.arrays import RowNumbers
@@ -29,7 +30,11 @@ ROWS_PER_BLOCK = BLOCK_BYTES // (2 * DIM)
 def segment(tmp_path: Path) -> Segment:
     rows = np.random.default_rng(0).standard_normal((COUNT, DIM)).astype(np.float16)
     content = Content(
-        np.arange(COUNT), DIM, lambda: iter([rows]), lambda: build_columns({} for _ in range(COUNT))
+        np.arange(COUNT),
+        DIM,
+        lambda: iter([rows]),
+        lambda: build_columns({} for _ in range(COUNT)),
+        lambda: iter([encode_items(np.arange(COUNT), ["i"] * COUNT, ["{}"] * COUNT)]),
     )
     return Segment(tmp_path, write_segment(tmp_path, content), DIM)
 

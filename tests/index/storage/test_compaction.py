@@ -23,16 +23,19 @@ from twinlens.index.storage.compaction import (
     has_many_dead,
     plan_merges,
 )
+from twinlens.index.storage.durable import FileRecord
+from twinlens.index.storage.item_file import ITEMS_NAME
 from twinlens.index.storage.records import IndexRow, SegmentRow
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
 Make = Callable[[int], Rows]
 INDEX = IndexRow("idx", "ivf-sq8", {}, {}, {})
+FILES = {ITEMS_NAME: FileRecord(0, "")}
 
 
 def state(name: str, rows: int, live: int | None = None, indexed: bool = True) -> SegmentState:
-    row = SegmentRow(name, rows, {}, INDEX if indexed else None)
+    row = SegmentRow(name, rows, FILES, INDEX if indexed else None)
     return SegmentState(row, rows if live is None else live)
 
 
@@ -74,6 +77,9 @@ def test_a_full_compaction_leaves_no_deleted_row_and_few_segments() -> None:
     assert plan(state("a", 10**6, 10**6 - 1)) == [["a"]]
     assert plan(state("a", 5), state("b", 10**6)) == [["a", "b"]]
     assert plan(state("a", 10**6)) == plan() == []
+    older = SegmentState(SegmentRow("a", 10**6, {}, INDEX), 10**6)  # its items are not in a file
+    assert plan(older) == [["a"]]
+    assert plan_merges([older]) == []
     assert plan(state("a", SEGMENT_ROWS), state("b", 2)) == []
     assert plan(state("a", SEGMENT_ROWS + 1)) == [["a"]]
     assert plan(state("a", 2), state("b", 3_000_000), state("c", 3_000_001)) == [["a", "b"]]

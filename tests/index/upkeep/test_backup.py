@@ -48,7 +48,7 @@ def read_everything(folder: Path) -> list[object]:
 
 def test_a_collection_in_use_is_copied_with_its_log(filled: Writer, tmp_path: Path) -> None:
     report = back_up(filled.folder, tmp_path / "out")
-    assert (report.items, report.linked, report.copied) == (78, 4, 0)
+    assert (report.items, report.linked, report.copied) == (78, 5, 0)
     assert verify_collection(tmp_path / "out").is_sound
     assert read_everything(tmp_path / "out") == read_everything(filled.folder)
     embeddings = next((tmp_path / "out").glob("seg-*/embeddings.npy"))
@@ -77,7 +77,7 @@ def test_its_index_comes_along(folder: Path, tmp_path: Path, rows: Make) -> None
         writer.upsert([f"i{n}" for n in range(3000)], rows(3000))
         optimise(writer, IndexPlan("hnsw", 0.5))
         report = back_up(folder, tmp_path / "out", link=False)
-    assert (report.linked, report.copied) == (0, 7)
+    assert (report.linked, report.copied) == (0, 8)
     with Collection(tmp_path / "out") as copy:
         index = copy.snapshot().parts[0].ann_index
         assert index is not None
@@ -91,7 +91,7 @@ def test_files_are_copied_where_they_cannot_be_linked(
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    assert back_up(filled.folder, tmp_path / "out").copied == 4
+    assert back_up(filled.folder, tmp_path / "out").copied == 5
     assert read_everything(tmp_path / "out") == read_everything(filled.folder)
 
 

@@ -79,3 +79,22 @@ def test_a_single_query_is_rescored_as_in_a_batch(seed: int, count: int, k: int,
     for single, many in ((alone[0], among[0]), (alone[1], among[1])):
         assert single.shape == (1, k)
         np.testing.assert_array_equal(single[0], many[0])
+
+
+def test_every_finite_half_is_scored_as_its_cast() -> None:
+    bits = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    values = bits[np.isfinite(bits)][:, None]
+    one = np.ones(1, np.float32)
+    scores = exact.score_rows(one, values, np.arange(len(values)))
+    assert np.array_equal(scores, values[:, 0].astype(np.float32))
+
+
+def test_rows_at_half_precision_are_scored_as_at_full() -> None:
+    rng = np.random.default_rng(3)
+    rows = (rng.standard_normal((500, 64)) / 8).astype(np.float16)
+    query = rng.standard_normal(64).astype(np.float32)
+    places = rng.permutation(500)[:30]
+    scores = exact.score_rows(query, rows, places)
+    np.testing.assert_allclose(scores, rows[places].astype(np.float32) @ query, atol=1e-6)
+    plain = exact.score_rows(query, rows.astype(np.float32), places)
+    np.testing.assert_allclose(scores, plain, atol=1e-6)

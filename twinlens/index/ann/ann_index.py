@@ -143,8 +143,11 @@ class AnnIndex:
         self, index: Candidates, queries: Floats, k: int, allowed: Mask | None, filtered: bool
     ) -> IndexParams | None:
         """Return the tuned parameters, adapted to `k` and to the filter."""
+        unfiltered = not filtered or allowed is None
+        if unfiltered and k <= TUNED_K:
+            return self.tuning.params
         farther = max(1.0, k / TUNED_K) ** 0.5
-        if not filtered or allowed is None:
+        if allowed is None or unfiltered:
             return IndexParams(
                 round(self.tuning.params.probe * farther), self.tuning.params.expansion
             )

@@ -69,6 +69,8 @@ def embed_queries(queries: Queries, dim: int, bundle: QueryBundle) -> tuple[Floa
 
     A query that is no list counts as a list of one.
     """
+    if isinstance(queries, np.ndarray) and queries.ndim == 1:  # a lone vector, the common case
+        return unit_rows(queries, dim, "query"), None
     listed: Sequence[Any] = queries if isinstance(queries, list | tuple) else [queries]
     kinds = [_find_kind(query) for query in listed]
     if set(kinds) <= {"vector"}:

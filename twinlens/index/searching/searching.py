@@ -23,9 +23,10 @@ from twinlens.index.searching.diversity import diversify
 from twinlens.index.searching.explanation import explain_path
 from twinlens.index.searching.fusion import fuse
 from twinlens.index.searching.request import SearchAnswer, SearchOptions
+from twinlens.index.shown_items import show_items
 from twinlens.index.snapshot import Snapshot
 from twinlens.index.storage.caption_build import match_captions, require_captions
-from twinlens.index.storage.records import Item
+from twinlens.index.storage.records import ShownItem
 from twinlens.index.vectors.arrays import Floats, unit_rows
 
 FUSED_DEPTH = 100  # hits of each list that are joined, at least
@@ -145,7 +146,8 @@ def _choose(search: _Search) -> SearchAnswer | None:
     depth = _depth(request)
     while True:
         candidates = search.candidates(depth)
-        items = search.collection.catalog.by_rid([one.rid for one in candidates])
+        rids = [one.rid for one in candidates]
+        items = show_items(search.snapshot, search.collection.catalog, rids)
         if len(items) < len(candidates):
             return None
         left = _best_of_each(candidates, items, request.one_per)
@@ -179,7 +181,7 @@ def _can_deepen(search: _Search, depth: int) -> bool:
 
 
 def _best_of_each(
-    candidates: Sequence[_Candidate], items: Mapping[int, Item], field: str | None
+    candidates: Sequence[_Candidate], items: Mapping[int, ShownItem], field: str | None
 ) -> list[_Candidate]:
     """Return the first candidate of each value of the field; those without it all stay."""
     if field is None:

@@ -19,6 +19,7 @@ import orjson
 from twinlens.errors import CollectionError
 from twinlens.index.storage.commit_record import CommitLedger, check_epoch, check_log
 from twinlens.index.storage.database import CATALOG_NAME, Database, count_frames
+from twinlens.index.storage.item_file import ItemRecords, encode_items
 from twinlens.index.storage.records import (
     READABLE,
     Changes,
@@ -26,6 +27,7 @@ from twinlens.index.storage.records import (
     Item,
     SegmentRow,
     checksum,
+    dump_metadata,
     head_from,
     item_checksum,
     segment_from,
@@ -75,7 +77,8 @@ class Catalog(Database):
 
     def version(self) -> int:
         """Return a number that changes when another connection commits; takes 3 microseconds."""
-        return int(self._one("PRAGMA data_version")[0])
+        with self._lock:
+            return int(self._execute("PRAGMA data_version").fetchone()[0])
 
     def head(self) -> Head:
         """Return the current head."""
@@ -111,6 +114,7 @@ class Catalog(Database):
             head,
             segments,
             np.array([row[0] for row in found], dtype=np.int64),
+            [row[3] for row in found],
             _rows([row[1] for row in found], head.dim),
             [orjson.loads(row[5]) for row in found],
             deleted,
@@ -145,6 +149,13 @@ class Catalog(Database):
     def by_rid(self, rids: Sequence[int]) -> dict[int, Item]:
         """Return the items of these rids; deleted ones are omitted."""
         return {item.rid: item for item in self._items("rid", rids)}
+
+    def item_records(self, rids: Rids) -> ItemRecords:
+        """Return the records of items for a segment; those of deleted ones are empty."""
+        found, gone = self.by_rid(rids.tolist()), Item(0, "", "", {})
+        items = [found.get(rid, gone) for rid in rids.tolist()]
+        bodies = [dump_metadata(item.metadata) for item in items]
+        return encode_items(rids, [item.id for item in items], bodies)
 
     def by_id(self, ids: Sequence[str]) -> dict[str, Item]:
         """Return the items of these ids; unknown ones are omitted."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from twinlens.index.storage.item_file import ITEMS_NAME
 from twinlens.index.storage.records import SegmentRow
 
 SEGMENT_ROWS = 1 << 22
@@ -66,7 +67,9 @@ def has_many_dead(one: SegmentState) -> bool:
 
 def _is_worse(one: SegmentState, full: bool) -> bool:
     """Return whether a segment is rewritten alone."""
-    return bool(one.dead) or one.row.rows > SEGMENT_ROWS if full else has_many_dead(one)
+    if not full:
+        return has_many_dead(one)
+    return bool(one.dead) or one.row.rows > SEGMENT_ROWS or ITEMS_NAME not in one.row.files
 
 
 def _joins(one: SegmentState, smaller: int, full: bool) -> bool:

@@ -1,13 +1,14 @@
 """Writes the live rows of segments as new segments, in the order of their rids.
 
-Rows and columns are copied from the segments, whose hashes are checked first; the catalog is not
-read. Each new segment is written by itself, so that the memory it takes is that of its own rows.
+Rows, columns and items are copied from the segments, whose hashes are checked first; the catalog is
+read only for items of segments that older versions wrote. Each new segment is written by itself, so
+that the memory it takes is that of its own rows.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from twinlens.index.storage import compaction
 from twinlens.index.storage.column_build import join_columns
 from twinlens.index.storage.columns import Columns
+from twinlens.index.storage.item_file import ItemRecords
 from twinlens.index.storage.records import SegmentRow
 from twinlens.index.storage.segment import Content, Segment, write_segment
 from twinlens.index.vectors.arrays import Halves, Rids, RowNumbers
@@ -27,8 +29,11 @@ Places = npt.NDArray[np.int32]
 class _LiveRows:
     """The live rows of segments in the order of their rids: which segment, and where in it."""
 
-    def __init__(self, segments: Sequence[Segment], tombstones: Rids) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], tombstones: Rids, read: Callable[[Rids], ItemRecords]
+    ) -> None:
         self.segments = segments
+        self._read = read
         places = [
             np.flatnonzero(~np.isin(one.rids, tombstones)).astype(np.int32) for one in segments
         ]
@@ -47,7 +52,11 @@ class _LiveRows:
         """Return some of the rows as the content of a segment."""
         dim = self.segments[0].embeddings.shape[1]
         return Content(
-            self.rids[chosen], dim, lambda: self._blocks(chosen), lambda: self._columns(chosen)
+            self.rids[chosen],
+            dim,
+            lambda: self._blocks(chosen),
+            lambda: self._columns(chosen),
+            lambda: self._items(chosen),
         )
 
     def _blocks(self, chosen: slice) -> Iterator[Halves]:
@@ -60,6 +69,19 @@ class _LiveRows:
                 here = owners == number
                 block[here] = self.segments[number].embeddings[places[here]]
             yield block
+
+    def _items(self, chosen: slice) -> Iterator[ItemRecords]:
+        """Yield the records of runs of rows that are neighbours in one segment."""
+        owner = self.owner[chosen]
+        cuts = np.flatnonzero(np.diff(owner)) + 1 + chosen.start
+        ends = [chosen.start, *cuts.tolist(), chosen.start + len(owner)]
+        for low, high in itertools.pairwise(ends):
+            for start in range(low, high, BLOCK):
+                part = slice(start, min(high, start + BLOCK))
+                segment = self.segments[int(self.owner[start])]
+                yield segment.item_records(self.place[part].astype(np.int64)) or self._read(
+                    self.rids[part]
+                )
 
     def _columns(self, chosen: slice) -> Columns:
         owner, place = self.owner[chosen], self.place[chosen]
@@ -74,13 +96,20 @@ class _LiveRows:
 
 
 def write_merged(
-    root: Path, rows: Sequence[SegmentRow], dim: int, tombstones: Rids
+    root: Path,
+    rows: Sequence[SegmentRow],
+    dim: int,
+    tombstones: Rids,
+    read: Callable[[Rids], ItemRecords],
 ) -> list[SegmentRow]:
-    """Publish segments with the live rows of others, as few as may hold them."""
+    """Publish segments with the live rows of others, as few as may hold them.
+
+    `read` returns the records of items whose segment does not have them.
+    """
     segments = [Segment(root, row, dim) for row in rows]
     for segment in segments:
         segment.verify()  # never copy a damaged row into a file with a new hash
-    live = _LiveRows(segments, tombstones)
+    live = _LiveRows(segments, tombstones, read)
     count = -(-len(live.rids) // compaction.SEGMENT_ROWS)
     ends = [round(len(live.rids) * part / max(1, count)) for part in range(count + 1)]
     return [

@@ -6,7 +6,7 @@ import datetime
 import json
 import zlib
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -80,6 +80,13 @@ class Item:
     metadata: dict[str, Any]
 
 
+class ShownItem(NamedTuple):
+    """What a hit shows of an item."""
+
+    id: str
+    metadata: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Changes:
     """All changes after a known point, read in one transaction."""
@@ -87,6 +94,7 @@ class Changes:
     head: Head
     segments: tuple[SegmentRow, ...]  # empty unless requested
     rids: Rids  # new delta rows, ascending
+    ids: list[str]
     embeddings: Floats
     metadata: list[dict[str, Any]]
     tombstones: Rids  # rids deleted since

@@ -7,11 +7,13 @@ file, or where only few embeddings are read, of their blocks.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,12 +32,14 @@ from twinlens.index.storage.column_file import (
 )
 from twinlens.index.storage.columns import Columns
 from twinlens.index.storage.durable import FileRecord, check_sizes, fresh_name, publish_folder
-from twinlens.index.storage.records import SegmentRow
+from twinlens.index.storage.item_file import ITEMS_NAME, ItemFile, ItemRecords, write_items
+from twinlens.index.storage.records import SegmentRow, ShownItem
 from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers, as_float32
 
 EMBEDDINGS_NAME = "embeddings.npy"
 RIDS_NAME = "rids.npy"
-ROW_FILES = frozenset({EMBEDDINGS_NAME, SUMS_NAME, RIDS_NAME})  # the others hold metadata
+# The others hold metadata for filters.
+ROW_FILES = frozenset({EMBEDDINGS_NAME, SUMS_NAME, RIDS_NAME, ITEMS_NAME})
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Content:
     dim: int
     blocks: Callable[[], Iterator[Floats | Halves]]
     columns: Callable[[], Columns]
+    items: Callable[[], Iterator[ItemRecords]]
 
 
 def write_segment(root: Path, content: Content) -> SegmentRow:
@@ -69,6 +74,8 @@ def write_segment(root: Path, content: Content) -> SegmentRow:
         if columns.count != count:
             raise RuntimeError(f"{columns.count} metadata for {count} rids: this is a bug")
         write_columns(columns, folder)
+        if write_items(content.items(), folder) != count:
+            raise RuntimeError(f"the items are not those of {count} rids: this is a bug")
 
     name = fresh_name("seg")
     return SegmentRow(name, len(content.rids), publish_folder(root, name, fill))
@@ -99,6 +106,9 @@ class Segment:
         self._checks = {name: threading.Lock() for name in row.files}
         self._blocks: CheckedBlocks | None = None
         self._columns: Columns | None = None
+        items = self._maps.get(ITEMS_NAME)  # versions before it wrote none
+        path = self._folder / ITEMS_NAME
+        self._items = None if items is None else ItemFile(path, items, row.rows)
         self._resident: Floats | None = None
         self._device: DeviceRows | None = None
         self._device_asked = False
@@ -174,8 +184,40 @@ class Segment:
         """Return the row of each rid, -1 if the rid is not in this segment."""
         if not len(self.rids):
             return np.full(len(rids), -1, dtype=np.int64)
+        if self._is_dense:
+            places: RowNumbers = rids - self.rids[0]
+            places[(places < 0) | (places >= len(self.rids))] = -1
+            return places
         places = np.minimum(np.searchsorted(self.rids, rids), len(self.rids) - 1)
         return np.where(self.rids[places] == rids, places, -1)
+
+    def rids_of(self, places: RowNumbers) -> Rids:
+        """Return the rids of rows, after a check of all; -1 stays."""
+        self.verify_rids()
+        rids = places + self.rids[0] if self._is_dense else self.rids[places]
+        rids[places < 0] = -1
+        return rids
+
+    @functools.cached_property
+    def _is_dense(self) -> bool:
+        """Whether no rid is missing between the first and the last: rows can be counted."""
+        return len(self.rids) > 0 and int(self.rids[-1] - self.rids[0]) == len(self.rids) - 1
+
+    def read_items(self, rids: Sequence[int]) -> dict[int, ShownItem]:
+        """Return the items of those of these rids that are rows here; none without the file."""
+        if self._items is None or not len(self.rids):
+            return {}
+        self.verify_rids()
+        places = self.place_of(np.asarray(rids, dtype=np.int64)).tolist()
+        if min(places, default=0) < 0:
+            here = [place >= 0 for place in places]
+            rids, places = list(compress(rids, here)), list(compress(places, here))
+        items = self._items.read(places, rids, is_sound=ITEMS_NAME in self._sound)
+        return dict(zip(rids, items, strict=True))
+
+    def item_records(self, places: RowNumbers) -> ItemRecords | None:
+        """Return the records of the items in these rows, to be copied; None without the file."""
+        return None if self._items is None else self._items.records(places)
 
     def read_columns(self) -> Columns:
         """Return the metadata in columns."""

@@ -1,4 +1,4 @@
-"""The changes of one commit, as the only statements that alter a catalog.
+"""The changes of one commit, as the only statements that alter a catalog; and an empty catalog.
 
 Rids are never reused, so a reader only has to remember the last rid and the last tombstone that it
 saw.
@@ -10,15 +10,19 @@ import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twinlens.index.storage.captions import CaptionWriter
 from twinlens.index.storage.column_file import OLD_NAME
+from twinlens.index.storage.commit_record import CommitLedger
+from twinlens.index.storage.database import CATALOG_NAME
 from twinlens.index.storage.records import (
     FORMAT,
     BundleRecord,
+    Head,
     SegmentRow,
     checksum,
     dump_metadata,
@@ -29,6 +33,19 @@ from twinlens.index.vectors.arrays import Floats, Rids
 
 EXTENSIONS_NOTE = "extensions"
 RECORD_PROMISE = "commit_record"  # an extension: `catalog.commits` must exist
+
+
+_SCHEMA = """
+CREATE TABLE head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL,
+                  crc INTEGER NOT NULL);
+CREATE TABLE items(rid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version TEXT NOT NULL,
+                   metadata TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE delta(rid INTEGER PRIMARY KEY, embedding BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE tombstones(seq INTEGER PRIMARY KEY, rid INTEGER NOT NULL,
+                        crc INTEGER NOT NULL);
+CREATE TABLE segments(name TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE notes(key TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL);
+"""
 
 
 class Transaction:
@@ -184,3 +201,18 @@ class Transaction:
             "INSERT INTO tombstones VALUES (?, ?, ?)",
             (self._last_seq, rid, checksum(self._last_seq, rid)),
         )
+
+
+def create_catalog(folder: Path, head: Head) -> None:
+    """Write a new catalog into `folder`."""
+    db = sqlite3.connect(folder / CATALOG_NAME, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.executescript(_SCHEMA)
+    body = json.dumps(head.__dict__)
+    db.execute("INSERT INTO head VALUES (1, ?, ?)", (body, checksum(body)))
+    promise = json.dumps({RECORD_PROMISE: 1}).encode()
+    note = (EXTENSIONS_NOTE, promise, checksum(EXTENSIONS_NOTE, promise))
+    db.execute("INSERT INTO notes VALUES (?, ?, ?)", note)
+    db.close()
+    CommitLedger(folder, head.epoch).close()

@@ -32,9 +32,10 @@ from twinlens.index.maintenance import (
 )
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.column_build import build_columns
+from twinlens.index.storage.item_file import encode_items
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.merging import write_merged
-from twinlens.index.storage.records import BundleRecord, Item, SegmentRow
+from twinlens.index.storage.records import BundleRecord, Item, SegmentRow, dump_metadata
 from twinlens.index.storage.segment import Content, Segment, write_segment
 from twinlens.index.upkeep.embedding_set import NEXT_NAME, BundleEmbeddings, QuerySample, read_set
 from twinlens.index.vectors.arrays import Floats, Rids, unit_rows
@@ -147,12 +148,15 @@ def _record(
 ) -> BundleEmbeddings:
     if len(found.rids):
         rows = unit_rows(found.rows, held.bundle.dim)
-        of = {item.rid: item.metadata for item in group}
+        of = {item.rid: item for item in group}
+        ids = [of[rid].id for rid in found.rids.tolist()]
+        bodies = [dump_metadata(of[rid].metadata) for rid in found.rids.tolist()]
         content = Content(
             found.rids,
             held.bundle.dim,
             lambda: iter([rows]),
-            lambda: build_columns(of[rid] for rid in found.rids.tolist()),
+            lambda: build_columns(of[rid].metadata for rid in found.rids.tolist()),
+            lambda: iter([encode_items(found.rids, ids, bodies)]),
         )
         row = write_segment(held.folder, content)
         held = replace(held, segments=(*held.segments, row))
@@ -182,7 +186,7 @@ def consolidate(
 
 def _join(catalog: Catalog, held: BundleEmbeddings) -> BundleEmbeddings:
     dead = np.setdiff1d(held.rids(), list_rids(catalog))
-    joined = write_merged(held.folder, held.segments, held.bundle.dim, dead)
+    joined = write_merged(held.folder, held.segments, held.bundle.dim, dead, catalog.item_records)
     return _replace_segments(held, joined)
 
 
