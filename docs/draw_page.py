@@ -43,7 +43,7 @@ def draw(url: str, raw: Path | None) -> None:
                 page.wait_for_load_state("networkidle")
                 page.wait_for_timeout(500)
                 page.evaluate("document.activeElement?.blur(); scrollTo(0, 0)")
-                _save(page.screenshot(), OUT / f"page-{name}-{guise}.webp", raw)
+                save(page.screenshot(), OUT / f"page-{name}-{guise}.webp", raw)
             page.close()
         browser.close()
 
@@ -126,7 +126,8 @@ SCENES: dict[str, Callable[[Any], None]] = {
 }
 
 
-def _save(content: bytes, target: Path, raw: Path | None) -> None:
+def save(content: bytes, target: Path, raw: Path | None) -> None:
+    """Write a screenshot as WebP to `target`, and as PNG to the folder `raw` if given."""
     if raw is not None:
         raw.mkdir(parents=True, exist_ok=True)
         (raw / f"{target.stem}.png").write_bytes(content)

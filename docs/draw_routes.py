@@ -27,11 +27,16 @@ Operations = dict[tuple[str, str], dict[str, Any]]
 
 def read_operations(*, collections: bool = True) -> Operations:
     """Return what a server declares, by method and path; one without collections has fewer."""
+    return list_operations(read_document(collections=collections))
+
+
+def read_document(*, collections: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI document of a server that serves nothing yet."""
     service = Service(ServerSettings(), _open_nothing)
     routers = build_routers(service, CollectionStore(None)) if collections else []
     document = build_app(service, routers).openapi()
     service.close()
-    return list_operations(document)
+    return document
 
 
 def draw_table(operations: Operations) -> str:

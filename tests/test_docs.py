@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from docs import blocks, draw_diagrams, site
+from docs import blocks, draw_api, draw_diagrams, site
 from docs.stage import Stage
 from twinlens.cli.main import build_app
 
@@ -218,3 +218,20 @@ def test_a_diagram_is_what_its_script_draws_and_right_by_night(name: str) -> Non
     drawn = draw_diagrams.DIAGRAMS[name]()
     assert drawn == (ROOT / "docs" / "img" / f"{name}.svg").read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in drawn
+
+
+def test_the_reference_pages_are_what_their_script_writes() -> None:
+    """`python docs/draw_api.py` makes them anew."""
+    for name, text in draw_api.draw_pages().items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name
+        assert not re.search(r"`: *$|^## .*\n\n## ", text, re.MULTILINE), f"{name}: nothing is told"
+
+
+def test_a_type_is_told_in_words() -> None:
+    number = {"type": "integer", "minimum": 1, "maximum": 9}
+    assert draw_api.tell_type(number) == "integer 1 to 9"
+    assert draw_api.tell_type({"anyOf": [number, {"type": "null"}]}) == "integer 1 to 9 or null"
+    assert (
+        draw_api.tell_type({"type": "array", "items": {"enum": ["a", "b"]}}) == "list of `a` or `b`"
+    )
+    assert draw_api.tell_type({"$ref": "#/components/schemas/Job"}) == "[Job](http-shapes.md#job)"

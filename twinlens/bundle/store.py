@@ -25,6 +25,7 @@ from twinlens.bundle.manifest import (
     check_path,
     parse_manifest,
 )
+from twinlens.disk import sync
 from twinlens.errors import BundleError, ConflictError
 
 # These fields do not affect embeddings: renaming an encoder or measuring it again must not make
@@ -207,11 +208,7 @@ def _referenced(manifest: Manifest) -> list[str]:
 def _sync_tree(folder: Path) -> None:
     """Flush every file and folder, so that the rename is not durable before the content."""
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
 
 
 def _publish(temporary: Path, out: Path) -> None:

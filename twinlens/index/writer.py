@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from twinlens.disk import sync
 from twinlens.errors import InputError
 from twinlens.index.collection import Collection
 from twinlens.index.storage import compaction
@@ -24,7 +25,7 @@ from twinlens.index.storage.caption_build import build_captions
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.column_build import build_columns
 from twinlens.index.storage.compaction import SegmentState, plan_merges
-from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network, sync
+from twinlens.index.storage.durable import PENDING, fresh_name, refuse_network
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.merging import count_live, write_merged
 from twinlens.index.storage.new_catalog import create_catalog

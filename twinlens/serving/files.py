@@ -6,15 +6,14 @@ What must stay true: a full disk is reported as such, wherever it was noticed, a
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twinlens.disk import open_to_write, read_holder, sync, try_lock, write_holder
 from twinlens.errors import LockedError
 from twinlens.serving.failures import DiskFullError
 
@@ -37,13 +36,13 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
 def remove_file(path: Path) -> None:
     """Remove `path`; on return the removal is on disk."""
     path.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -70,7 +69,7 @@ def own_folder(folder: Path | None) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = open_to_write(folder / _OWNER)
     try:
         _take(descriptor, folder)
         yield
@@ -80,17 +79,14 @@ def own_folder(folder: Path | None) -> Iterator[None]:
 
 def _take(descriptor: int, folder: Path) -> None:
     """Lock an open file and write into it who holds it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    if not try_lock(descriptor):
+        holder = read_holder(descriptor)
         raise LockedError(
             f"--data {folder} is in use by {holder or 'another server'}; one server owns a data "
             "folder: stop that one, or give this one a folder of its own",
             field="data",
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        )
+    write_holder(descriptor)
 
 
 def _comes_of_full_disk(error: BaseException | None) -> bool:
@@ -102,11 +98,3 @@ def _comes_of_full_disk(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -30,7 +30,8 @@ MATRIX_UNIT = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
 _PROGRAM = """
 import json, sys
-from twinlens.kernels.onnx.ahead_of_time import compile_variant, inspect_cubin, list_variants
+from twinlens.kernels.onnx.ahead_of_time import compile_variant, inspect_cubin
+from twinlens.kernels.onnx.variants import list_variants
 variants = list_variants()
 if sys.argv[1] == "list":
     print(json.dumps([v.name for v in variants]))

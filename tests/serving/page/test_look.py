@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 HITS = "#search-results .hit"
@@ -215,3 +218,20 @@ def test_nothing_of_the_lightbox_is_cut(page: Any, photo_server: str, width: int
         box = page.locator(f"#{name}").bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
         assert box["y"] >= 0 and box["y"] + box["height"] <= 740, name
+
+
+def test_a_small_original_is_not_blown_up_to_the_window(page: Any, photo_server: str) -> None:
+    tiny = io.BytesIO()
+    Image.new("RGB", (60, 40), (200, 30, 30)).save(tiny, "PNG")
+    page.route(
+        re.compile(r"/collections/[^/]+/pictures/"),
+        lambda route: route.fulfill(body=tiny.getvalue(), content_type="image/png"),
+    )
+    page.goto(photo_server)
+    wait_for_hits(page)
+    page.locator(".hit .open").first.click()
+    page.locator("#look-size", has_text="60 \N{MULTIPLICATION SIGN} 40").wait_for()
+    box = page.locator("#look-image").bounding_box()
+    assert (box["width"], box["height"]) == (180, 120)
+    stage = page.locator("#look-stage").bounding_box()
+    assert abs(2 * box["x"] + box["width"] - 2 * stage["x"] - stage["width"]) <= 2, "in the middle"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -27,7 +29,8 @@ class Reader(HTMLParser):
         self.attributes: set[str] = set()
         self.ids: list[str] = []
         self.controls: list[tuple[str, bool]] = []
-        self.bare: list[str] = []  # scripts and styles with a body
+        self.bare: list[str] = []  # scripts with a body
+        self.styles: list[str] = []
         self._labels = 0
         self._open: str | None = None
         self.feed(text)
@@ -48,7 +51,7 @@ class Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._open and data.strip():
-            self.bare.append(data)
+            (self.bare if self._open == "script" else self.styles).append(data)
 
 
 INDEX = Reader(PAGE["index.html"].content.decode())
@@ -69,7 +72,8 @@ def test_every_file_has_its_type_and_the_policy(client: TestClient, name: str) -
     answer = client.get(f"/page/{name}")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith(TYPES[name.rpartition(".")[2]])
-    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["content-security-policy"] == PAGE[name].policy
+    assert name.endswith(".html") or PAGE[name].policy == POLICY
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.content == PAGE[name].content
 
@@ -80,6 +84,25 @@ def test_the_policy_allows_no_inline_code_and_no_other_origin() -> None:
     assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
     assert rules["require-trusted-types-for"] == "'script'"
     assert not re.search(r"unsafe|https?:|\*", POLICY)
+
+
+@pytest.mark.parametrize("name", ["index.html", "docs.html"])
+def test_a_document_carries_the_style_sheet_and_its_policy_allows_no_other(name: str) -> None:
+    (style,) = Reader(PAGE[name].content.decode()).styles
+    assert style.encode() == PAGE["style.css"].content
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    rules = dict(rule.split(" ", 1) for rule in PAGE[name].policy.split("; "))
+    assert rules["style-src"] == f"'self' 'sha256-{digest}'"
+    others = POLICY.replace("style-src 'self'; ", "")
+    assert PAGE[name].policy.replace(f"style-src {rules['style-src']}; ", "") == others
+
+
+def test_a_document_names_every_script_that_it_will_import() -> None:
+    hints = re.findall(
+        r'rel="modulepreload" href="/page/([^"]+)"', PAGE["index.html"].content.decode()
+    )
+    scripts = {name for name in PAGE if name.endswith(".js")} - {"app.js", "docs.js"}
+    assert set(hints) == scripts and len(hints) == len(scripts)
 
 
 def test_an_unchanged_file_is_answered_with_304(client: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -36,6 +37,12 @@ def serve_family(
     show: bool,
 ) -> None:
     """Serve with many processes until a signal."""
+    if not hasattr(os, "fork"):
+        raise InputError(
+            f"--workers {workers} needs fork, which this system does not have; leave it out to "
+            "serve from one process",
+            field="workers",
+        )
     from twinlens.serving.files import own_folder
     from twinlens.serving.launch import bind_port
     from twinlens.serving.observe.logs import configure_logs

@@ -26,5 +26,7 @@ def choose_kinds(rows: int, dim: int, *, text_sample: bool, memory: int | None =
 
 
 def available_memory() -> int:
-    """Return the bytes of physical memory."""
+    """Return the bytes of physical memory; 4 GiB where the system does not tell (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return 4 << 30
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

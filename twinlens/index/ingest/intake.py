@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from twinlens.disk import sync
 from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.ingest.id_set import IdSet
-from twinlens.index.storage.durable import sync
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.writer import Writer
 

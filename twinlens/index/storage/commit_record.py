@@ -15,8 +15,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinlens.disk import open_to_read, open_to_write, read_at, sync, write_at
 from twinlens.errors import CollectionError
-from twinlens.index.storage.durable import sync
 from twinlens.index.storage.write_ahead_log import (
     FRAME_HEADER_BYTES,
     HEADER_BYTES,
@@ -72,7 +72,7 @@ class CommitLedger:
         self._salt, self._end = b"", HEADER_BYTES
         path = folder / RECORD_NAME
         is_new = not path.exists()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = open_to_write(path)
         header = _read_header(folder)
         if frames > 0 and len(header) == HEADER_BYTES:
             self._salt, self._end = salt_of(header), frame_end(header, frames)
@@ -85,7 +85,7 @@ class CommitLedger:
     def write(self, epoch: int) -> None:
         """Record a commit that is on disk; not flushed: a power cut may leave an older record."""
         try:
-            log = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)  # on the path of every commit
+            log = open_to_read(self._log)  # on the path of every commit
         except FileNotFoundError:
             self._salt, self._end = b"", HEADER_BYTES
         else:
@@ -97,18 +97,18 @@ class CommitLedger:
 
     def _follow(self, log: int) -> None:
         """Move to the end of the commit that begins where the last one ended."""
-        header = os.pread(log, HEADER_BYTES, 0)
+        header = read_at(log, HEADER_BYTES, 0)
         if salt_of(header) != self._salt:  # SQLite began the log anew
             self._salt, self._end = salt_of(header), HEADER_BYTES
         step = frame_end(header, 1) - HEADER_BYTES
-        while len(frame := os.pread(log, FRAME_HEADER_BYTES, self._end)) == FRAME_HEADER_BYTES:
+        while len(frame := read_at(log, FRAME_HEADER_BYTES, self._end)) == FRAME_HEADER_BYTES:
             self._end += step
             if is_commit(frame):
                 break
 
     def _put(self, epoch: int) -> None:
         record = CommitRecord(epoch, self._salt, self._end if self._salt else 0)
-        os.pwrite(self._descriptor, record.dump(), 0)
+        write_at(self._descriptor, record.dump(), 0)
 
     def record(self, epoch: int) -> None:
         """Write the record after a commit; a failure here does not undo the commit."""

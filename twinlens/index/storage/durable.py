@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinlens.disk import sync
 from twinlens.errors import CollectionError, InputError
 
 PENDING = "tmp-"
@@ -112,15 +113,6 @@ def _link(origin: Path, target: Path) -> bool:
     except OSError:  # another file system, or one without links
         return False
     return True
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder entry to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def refuse_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> None:

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from twinlens.disk import sync
 from twinlens.errors import CollectionError, InputError, LockedError
 from twinlens.index.storage.catalog import Catalog
 from twinlens.index.storage.commit_record import CommitLedger, check_epoch, read_record
 from twinlens.index.storage.database import CATALOG_NAME, connect
-from twinlens.index.storage.durable import PENDING, fresh_name, link_folder, sync
+from twinlens.index.storage.durable import PENDING, fresh_name, link_folder
 from twinlens.index.storage.lock import WriterLock
 from twinlens.index.storage.records import SegmentRow
 from twinlens.index.verify import verify_collection

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from twinlens.disk import sync
 from twinlens.errors import CollectionError
-from twinlens.index.storage.durable import check_hashes, link_folder, sync
+from twinlens.index.storage.durable import check_hashes, link_folder
 from twinlens.index.storage.records import BundleRecord, SegmentRow, segment_body, segment_from
 from twinlens.index.storage.segment import Segment
 from twinlens.index.vectors.arrays import Floats, Rids, load_array

@@ -1,6 +1,6 @@
 """Compile the Triton kernels on a machine that needs no GPU and no driver, and inspect the result.
 
-`VARIANTS` names every kernel that is built, `compile_variant` makes one, `inspect_cubin` counts in
+`variants` lists every kernel that is built, `compile_variant` makes one, `inspect_cubin` counts in
 its machine code what must be there and what must not. Must run with TRITON_INTERPRET unset: whether
 a kernel is compiled or interpreted is settled when its module is imported.
 """
@@ -22,54 +22,40 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from twinlens.errors import InputError
-from twinlens.kernels.gpu import gradient, gradient_rows, softmax, sweep, tiles, topk
-from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
+from twinlens.kernels.gpu import (
+    ends,
+    gradient,
+    gradient_rows,
+    prefix_tiles,
+    softmax,
+    sweep,
+    tile_table,
+    tiles,
+    topk,
+)
+from twinlens.kernels.onnx.variants import KernelVariant
 
 PTX_VERSION: Final = (
     87  # drivers since CUDA 12.8 read it, and so do all assemblers that triton brings
 )
-ARCHITECTURES: Final = (80, 90, 100)
-_WIDTHS: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
-_SOURCES: Final = (tiles, sweep, gradient, gradient_rows, softmax, topk)
+_SOURCES: Final = (tiles, sweep, gradient, gradient_rows, softmax, topk, prefix_tiles, ends)
 _POINTERS: Final = {
     "row_label_ptr": "*i64",
     "column_label_ptr": "*i64",
     "underflowed_ptr": "*i32",
     "lse_ptr": "*fp64",
     "index_ptr": "*i64",
+    "end_ptr": "*i32",
+    "own_sum_ptr": "*fp64",
+    "partial_ptr": "*fp64",
+    "flag_ptr": "*fp64",
 }
-_OF_ELEMENTS: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "terms_ptr"})
+_OF_ELEMENTS: Final = frozenset(
+    {"x_ptr", "y_ptr", "g_ptr", "terms_ptr", "kept_ptr", "out_ptr", "gx_ptr", "gy_ptr"}
+)
+_REALS: Final = frozenset({"share_i", "share_j", "headroom", "boost", "bar", "unboost", "weight"})
 # Divisible by 16 in the aligned variant; launching it on anything else would be wrong.
 _ALIGNED: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "d", "stride_x", "stride_y", "stride_g"})
-
-
-@dataclass(frozen=True)
-class KernelVariant:
-    """One kernel for one architecture, element type and alignment."""
-
-    kernel: str
-    tile: KernelName
-    arch: int
-    dtype: str
-    aligned: bool = True
-    width: int = 512
-    constants: tuple[tuple[str, Any], ...] = ()
-    hot: bool = True  # the kernels in which a spilled register costs the whole pass
-
-    @property
-    def name(self) -> str:
-        """Return a name that no other variant has."""
-        flags = "".join(f"_{key.lower()}" for key, value in self.constants if value is True)
-        flags += "_middle" if self.tile == "softmax_middle" else ""
-        alignment = "aligned" if self.aligned else "generic"
-        return f"{self.kernel}{flags}_{self.dtype}_sm{self.arch}_{alignment}"
-
-    @property
-    def sizes(self) -> Tile:
-        """Return the tile that the table gives."""
-        return find_tile(
-            self.tile, self.arch, _WIDTHS[self.dtype], self.width, aligned=self.aligned
-        )
 
 
 @dataclass(frozen=True)
@@ -99,21 +85,6 @@ class Inspection:
     stack_bytes: int
     spills: int  # loads and stores of local memory
     instructions: frozenset[str]
-
-
-def list_variants() -> list[KernelVariant]:
-    """Return all variants: of each architecture and type, aligned and not."""
-    both = (True, False)
-    out = []
-    for arch in ARCHITECTURES:
-        for dtype in ("bf16", "fp16", "fp32"):
-            for aligned in both:
-                out += _training_variants(arch, dtype, aligned)
-                out += _inference_variants(arch, dtype, aligned)
-        if arch >= 90:
-            for dtype in _WIDTHS:
-                out += _tma_variants(arch, dtype)
-    return out
 
 
 def compile_variant(variant: KernelVariant) -> Compiled:
@@ -177,57 +148,9 @@ def hash_sources() -> str:
     """Return the identity of all kernel sources and tiles: what a built library must match."""
     digest = hashlib.sha256(triton.__version__.encode())
     paths = [Path(inspect.getfile(module)) for module in _SOURCES]
-    for path in [*paths, Path(inspect.getfile(Tile)), Path(__file__)]:
+    for path in [*paths, Path(inspect.getfile(tile_table)), Path(__file__)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _training_variants(arch: int, dtype: str, aligned: bool) -> list[KernelVariant]:
-    at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": aligned}
-    sums, sigmoid = (("COLUMNS", True),), (("SIGMOID", True),)
-    supcon = (("LABELS", True), ("EXCLUDE_SELF", True))
-    swapped = (("SWAP", True),)
-    return [
-        KernelVariant("sweep_kernel", "sweep", constants=sums, **at),
-        KernelVariant("sweep_kernel", "sweep", constants=supcon, **at),
-        KernelVariant("sweep_kernel", "sweep", constants=sigmoid, **at),
-        KernelVariant("underflowed_lse_kernel", "underflowed", hot=False, **at),
-        KernelVariant("underflowed_lse_kernel", "underflowed", constants=swapped, hot=False, **at),
-        KernelVariant("gradient_chunk_kernel", "gradient", **at),
-        KernelVariant("gradient_chunk_kernel", "gradient", constants=supcon, **at),
-        KernelVariant("gradient_chunk_kernel", "gradient", constants=sigmoid, **at),
-        KernelVariant("gradient_rows_kernel", "gradient_rows", width=128, hot=False, **at),
-    ]
-
-
-def _tma_variants(arch: int, dtype: str) -> list[KernelVariant]:
-    """Return the training kernels that read by the tensor memory accelerator."""
-    at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": True}
-    sums, sigmoid = (("COLUMNS", True), ("TMA", True)), (("SIGMOID", True), ("TMA", True))
-    return [
-        KernelVariant("sweep_kernel", "sweep_tma", constants=sums, **at),
-        KernelVariant("gradient_chunk_kernel", "gradient_tma", constants=(("TMA", True),), **at),
-        KernelVariant("gradient_chunk_kernel", "sigmoid_tma", constants=sigmoid, **at),
-    ]
-
-
-def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[KernelVariant]:
-    at: dict[str, Any] = {"arch": arch, "dtype": dtype, "aligned": aligned}
-    sigmoid, once = (("SIGMOID", True),), (("ONCE", True),)
-    variants = [
-        KernelVariant("score_kernel", "softmax", **at),
-        KernelVariant("score_kernel", "softmax", constants=sigmoid, **at),
-        KernelVariant("tile_maxima_kernel", "topk", **at),
-        KernelVariant("select_kernel", "topk", hot=False, **at),
-    ]
-    if aligned and dtype == "fp32":  # what the library has; rows of logits are float32 anyhow
-        variants += [
-            KernelVariant("score_kernel", "softmax_middle", **at),
-            KernelVariant("score_kernel", "softmax_middle", constants=sigmoid, **at),
-            KernelVariant("normalise_rows_kernel", "row", constants=once, **at),
-            KernelVariant("normalise_rows_kernel", "long_row", **at),
-        ]
-    return variants
 
 
 def _find_kernel(name: str) -> Any:
@@ -268,5 +191,5 @@ def _find_precision(variant: KernelVariant) -> str:
 
 def _type_of(name: str, dtype: str) -> str:
     if not name.endswith("_ptr"):
-        return "i32"
+        return "fp32" if name in _REALS else "i32"
     return f"*{dtype}" if name in _OF_ELEMENTS else _POINTERS.get(name, "*fp32")

@@ -100,7 +100,7 @@ def _compile_kernels(work: Path, variants: Sequence[Any]) -> list[dict[str, Any]
 
 
 def _list_variants(arch: int) -> list[Any]:
-    from twinlens.kernels.onnx.ahead_of_time import ARCHITECTURES, list_variants
+    from twinlens.kernels.onnx.variants import ARCHITECTURES, list_variants
 
     if arch not in ARCHITECTURES:
         raise InputError(

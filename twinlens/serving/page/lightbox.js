@@ -6,6 +6,7 @@ import { thumbnail } from "./samples.js";
 
 const MOST_ZOOM = 8;
 const WHEEL = 300; // of the wheel, for a zoom by e
+const MOST_ENLARGED = 3; // a small picture is shown at this many times its size, not as large as the window
 
 export class Lightbox {
   #shown = null; // {collection, id, hit}
@@ -51,6 +52,7 @@ export class Lightbox {
   async show(collection, hit, { isFirst, isLast }) {
     const mine = (this.#shown = { collection, id: hit.id, hit });
     this.#reset();
+    this.#limit();
     byId("look-previous").disabled = isFirst;
     byId("look-next").disabled = isLast;
     byId("look-title").textContent = titleOf(hit);
@@ -92,7 +94,13 @@ export class Lightbox {
     }
     if (this.#shown !== mine) return;
     this.image.src = large.src;
+    this.#limit(large);
     byId("look-size").textContent = `${large.naturalWidth} × ${large.naturalHeight}`;
+  }
+
+  #limit({ naturalWidth = 0, naturalHeight = 0 } = {}) {
+    this.image.style.maxWidth = naturalWidth ? `${MOST_ENLARGED * naturalWidth}px` : "";
+    this.image.style.maxHeight = naturalHeight ? `${MOST_ENLARGED * naturalHeight}px` : "";
   }
 
   #miss() {

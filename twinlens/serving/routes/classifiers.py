@@ -140,7 +140,7 @@ def build_router(service: Service) -> APIRouter:
             with service.registry.lease(fields.text("model")) as model:
                 return await _put(service, jobs, model, name, fields, files, call)
 
-    @router.get("/classifiers", **declare({200: answer(list_of(CLASSIFIER), "All")}))
+    @router.get("/classifiers", **declare({200: answer(list_of(CLASSIFIER), "The classifiers")}))
     async def get_all(request: Request) -> Response:
         """List the classifiers, whether they outlive the server, and the named templates."""
         service.authorize(request, "read")
@@ -149,14 +149,14 @@ def build_router(service: Service) -> APIRouter:
         named = {name: list(one) for name, one in SETS.items()}
         return _reply({"object": "list", "data": data, "kept": kept, "templates": named})
 
-    @router.get("/classifiers/{name}", **declare({200: answer(CLASSIFIER, "It")}))
+    @router.get("/classifiers/{name}", **declare({200: answer(CLASSIFIER, "The classifier")}))
     async def get(name: Name, request: Request) -> Response:
         """Describe a classifier for each revision that it was built with."""
         service.authorize(request, "read")
         found = service.classifiers.find(name)
         return _reply({**found[-1].describe(), "revisions": [c.revision for c in found]})
 
-    @router.delete("/classifiers/{name}", **declare({200: answer(DELETED, "Gone")}))
+    @router.delete("/classifiers/{name}", **declare({200: answer(DELETED, "It is deleted")}))
     async def delete(name: Name, request: Request) -> Response:
         """Delete a classifier."""
         service.authorize(request, "write")

@@ -82,7 +82,7 @@ def build_router(service: Service) -> APIRouter:
         data = [describe_model(n, service.registry.find(n)) for n in (*names, *aliases)]
         return _json({"object": "list", "data": data, "models": [_as_cohere(m) for m in data]})
 
-    @router.get("/v1/models/{name}", **declare({200: answer(MODEL_SHAPE, "It")}))
+    @router.get("/v1/models/{name}", **declare({200: answer(MODEL_SHAPE, "The model")}))
     async def model(name: Name, request: Request) -> Response:
         """Describe one model."""
         service.authorize(request, "read")

@@ -1,15 +1,18 @@
 """`GET /`, `/docs`: the web page and the API's description.
 
-Plain files of the package, read once, served with a strict content security policy.
+Plain files of the package, read once, served with a strict content security policy. A document
+carries its style sheet and names its scripts' imports, so the first paint waits for one answer.
 
 What must stay true: only files that the package held at start are served; the policy allows no
-inline script or style and no other origin, so metadata that looks like markup stays text; the page
-needs no network besides the server.
+inline script, no inline style but the sheet's own hash and no other origin, so metadata that looks
+like markup stays text; the page needs no network besides the server.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -21,6 +24,7 @@ from twinlens.serving.openapi.declaration import answer_of, declare
 from twinlens.serving.service import Service
 
 INDEX = "index.html"
+STYLE = "style.css"
 DOCS = "docs.html"
 # Trusted types make the browser itself refuse strings where markup is expected.
 POLICY = "; ".join(
@@ -37,6 +41,7 @@ POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
+_SHEET = f'<link rel="stylesheet" href="/page/{STYLE}">'
 _TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -52,18 +57,52 @@ class PageFile:
     content: bytes
     media: str
     tag: str
+    policy: str = POLICY
 
 
 def read_page() -> dict[str, PageFile]:
-    """Return the files of the page by name."""
-    found = {}
-    for entry in files("twinlens.serving").joinpath("page").iterdir():
-        media = _TYPES.get(entry.name.rpartition(".")[2])
-        if media is not None:
-            content = entry.read_bytes()
-            tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
-            found[entry.name] = PageFile(content, media, tag)
-    return found
+    """Return the files of the page by name, as they are served."""
+    found = {
+        entry.name: entry.read_bytes()
+        for entry in files("twinlens.serving").joinpath("page").iterdir()
+        if entry.name.rpartition(".")[2] in _TYPES
+    }
+    style = found[STYLE].decode()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    styled = POLICY.replace("style-src 'self'", f"style-src 'self' 'sha256-{digest}'")
+    page = {}
+    for name, content in found.items():
+        is_document = name.endswith(".html")
+        served = _embed(content.decode(), style, found).encode() if is_document else content
+        tag = f'"{hashlib.sha256(served).hexdigest()[:24]}"'
+        media = _TYPES[name.rpartition(".")[2]]
+        page[name] = PageFile(served, media, tag, styled if is_document else POLICY)
+    return page
+
+
+def _embed(document: str, style: str, found: dict[str, bytes]) -> str:
+    """Return the document with its style sheet inside and a hint for each script it needs."""
+    document = document.replace(_SHEET, f"<style>{style}</style>")
+    entry = re.search(r'<script type="module" src="/page/([^"]+)">', document)
+    if entry is None:
+        return document
+    hints = "".join(
+        f'<link rel="modulepreload" href="/page/{name}">\n'
+        for name in sorted(_imports_of(entry[1], found))
+    )
+    return document.replace(entry[0], hints + entry[0])
+
+
+def _imports_of(script: str, found: dict[str, bytes]) -> set[str]:
+    """Return the names of the scripts that one imports, and that those import."""
+    known: set[str] = set()
+    left = {script}
+    while left:
+        text = found[left.pop()].decode()
+        new = set(re.findall(r'from "\./([^"]+)"', text)) - known
+        known |= new
+        left |= new
+    return known - {script}
 
 
 def build_router(_: Service) -> APIRouter:
@@ -98,7 +137,7 @@ def build_router(_: Service) -> APIRouter:
 def _answer(file: PageFile, request: Request) -> Response:
     """Answer a file, or 304 if the browser's copy is current; browsers revalidate each time."""
     headers = {
-        "Content-Security-Policy": POLICY,
+        "Content-Security-Policy": file.policy,
         "Cache-Control": "no-cache",
         "ETag": file.tag,
         "Cross-Origin-Opener-Policy": "same-origin",

@@ -8,7 +8,6 @@ which it goes on, and the BEST by held-out data, which is served where that is a
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from twinlens.disk import sync
 from twinlens.errors import InputError, TwinlensError
 from twinlens.training.distributed.sharding import placed_like, whole
 
@@ -139,8 +139,4 @@ def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _flush(folder: Path) -> None:
     """Force the files to the disk, so that the rename never overtakes them."""
     for path in folder.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)

@@ -50,7 +50,9 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     router = APIRouter(tags=["collections"])
     jobs = FolderJobs(service, store)
 
-    @router.get("/folders", **declare({200: answer(FOLDERS, "Whether, and below which")}))
+    @router.get(
+        "/folders", **declare({200: answer(FOLDERS, "Whether it is allowed, and below which")})
+    )
     async def get_folders(request: Request) -> Response:
         """Say whether this client may add folders of the server's machine, and below which."""
         service.authorize(request, "write")

@@ -108,7 +108,7 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
     """Return the router that lists, creates, describes and deletes collections."""
     router = APIRouter(tags=["collections"])
 
-    @router.get("/collections", **declare({200: answer(list_of(COLLECTION), "All")}))
+    @router.get("/collections", **declare({200: answer(list_of(COLLECTION), "The collections")}))
     async def get_all(request: Request) -> Response:
         """List the collections."""
         service.authorize(request, "read")
@@ -121,7 +121,7 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
     @router.put(
         "/collections/{name}",
         **declare(
-            {201: answer(COLLECTION, "Created")},
+            {201: answer(COLLECTION, "The new collection")},
             body_of(json_of(NEW_COLLECTION, empty={}), required=False),
         ),
     )
@@ -143,13 +143,13 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
                 )
         return _answer(await _describe(served), 201)
 
-    @router.get("/collections/{name}", **declare({200: answer(COLLECTION, "It")}))
+    @router.get("/collections/{name}", **declare({200: answer(COLLECTION, "The collection")}))
     async def get(name: Name, request: Request) -> Response:
         """Describe a collection: its size and its measured recall."""
         service.authorize(request, "read")
         return _answer(await _describe(store.find(name)))
 
-    @router.delete("/collections/{name}", **declare({200: answer(DELETED, "Gone")}))
+    @router.delete("/collections/{name}", **declare({200: answer(DELETED, "No longer served")}))
     async def delete(name: Name, request: Request) -> Response:
         """Delete a collection that was created here; stop serving one given by folder."""
         service.authorize(request, "write")
