@@ -36,7 +36,7 @@ print(json.dumps({"code": code, "heavy": heavy, "seconds": time.process_time() -
         ("open_clip:NoSuch", "open_clip has no architecture 'NoSuch'"),
         ("timm:resnet500", "did you mean resnet50"),
         ("openclip:ViT-B-32", "did you mean open_clip?"),
-        ("nowhere/at/all", "is no folder"),
+        ("nowhere/at/all", "is not a folder"),
         ("EMPTY", "is no training run"),
     ],
 )
