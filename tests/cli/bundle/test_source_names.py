@@ -37,7 +37,7 @@ print(json.dumps({"code": code, "heavy": heavy, "seconds": time.process_time() -
         ("timm:resnet500", "did you mean resnet50"),
         ("openclip:ViT-B-32", "did you mean open_clip?"),
         ("nowhere/at/all", "is not a folder"),
-        ("EMPTY", "is no training run"),
+        ("EMPTY", "is not a training run"),
     ],
 )
 def test_a_wrong_source_is_refused_within_a_second_and_without_torch(
