@@ -45,7 +45,7 @@ def test_any_setting_is_set_by_its_name() -> None:
         ("limits.request_seconds", "nan", "above 0"),
         ("limits.body_seconds", "0", "above 0"),
         ("watch.drain_notice", "inf", "at least 0"),
-        ("limits.formats", "jpeg,psd", "known are jpeg"),
+        ("limits.formats", "jpeg,psd", "choose from jpeg"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_remedy(name: str, value: str, message: str) -> None:

@@ -108,7 +108,7 @@ def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path, data: Path
 
 
 def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(ConflictError, match="is no training run"):
+    with pytest.raises(ConflictError, match="is not a training run"):
         train(small_config("simclr"), str(data), data)
 
 

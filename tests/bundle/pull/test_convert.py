@@ -198,7 +198,7 @@ def test_a_graph_in_half_precision_from_its_first_input_to_its_output(tmp_path: 
     ("name", "content", "said"),
     [
         ("config.json", [], r"config\.json does not hold an object"),
-        ("tokenizer_config.json", {"model_max_length": "long"}, "tokenizer has a form"),
+        ("tokenizer_config.json", {"model_max_length": "long"}, "tokenizer has an unknown format"),
         ("preprocessor_config.json", {**tiny.PROCESSOR, "resample": 17}, "preprocessor_config"),
         ("preprocessor_config.json", {**tiny.PROCESSOR, "size": None}, "`size` is missing"),
         ("preprocessor_config.json", {**tiny.PROCESSOR, "crop_size": []}, "unknown format"),

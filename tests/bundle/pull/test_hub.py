@@ -85,7 +85,7 @@ def test_a_damaged_part_of_an_earlier_process_is_found_out_and_dropped(
     repository.fetch(["config.json"])
     partial = blobs / f"{hashlib.sha256(LARGE).hexdigest()}.incomplete"
     partial.write_bytes(b"other bytes")
-    with pytest.raises(PullError, match=r"SHA-256 .* damaged on the way .* run this again"):
+    with pytest.raises(PullError, match=r"SHA-256 .* damaged in transit .* run this again"):
         repository.fetch(["onnx/model.onnx"])
     assert not partial.exists()
     assert (repository.fetch(["onnx/model.onnx"]) / "onnx" / "model.onnx").read_bytes() == LARGE

@@ -22,6 +22,6 @@ def test_status_reports_that_nothing_is_built(tmp_path: Path) -> None:
 
 def test_an_architecture_without_tiles_is_refused(tmp_path: Path) -> None:
     command = ["build", "--out", str(tmp_path), "--architecture", "70"]
-    with pytest.raises(InputError, match="known are 80, 90"):
+    with pytest.raises(InputError, match="choose from 80, 90"):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert list(tmp_path.glob("*.so")) == []

@@ -36,8 +36,8 @@ print(json.dumps({"code": code, "heavy": heavy, "seconds": time.process_time() -
         ("open_clip:NoSuch", "open_clip has no architecture 'NoSuch'"),
         ("timm:resnet500", "did you mean resnet50"),
         ("openclip:ViT-B-32", "did you mean open_clip?"),
-        ("nowhere/at/all", "is no folder"),
-        ("EMPTY", "is no training run"),
+        ("nowhere/at/all", "is not a folder"),
+        ("EMPTY", "is not a training run"),
     ],
 )
 def test_a_wrong_source_is_refused_within_a_second_and_without_torch(

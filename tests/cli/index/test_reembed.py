@@ -123,7 +123,7 @@ def test_bundles_are_compared_and_nothing_changes_without_swap(
     code, out, err = cli(*reembed, "--swap")
     assert code == 0, err
     assert "texts: 100% of the ten best are the same" in out
-    assert "3 items answer by" in err
+    assert "3 items now use" in err
     assert search(cli, built, "blue") == "blue.png"
     assert cli("index", "verify", built)[0] == 0
     code, _, err = cli(*reembed, "--swap")

@@ -165,7 +165,7 @@ def test_parquet_values_that_json_lacks_become_numbers_and_text(images: Path) ->
     assert (told["sizes"], told["deep"]) == ([1.5], {"price": 0.25})
     assert '"day":"2026-01-02"' in dump_metadata(told)
     (images / "bad.parquet").write_bytes(b"no parquet")
-    with pytest.raises(InputError, match=r"bad\.parquet is no Parquet file"):
+    with pytest.raises(InputError, match=r"bad\.parquet is not a readable Parquet file"):
         open_corpus(images / "bad.parquet")
 
 

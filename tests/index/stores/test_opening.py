@@ -33,7 +33,7 @@ def test_a_file_of_milvus_lite_is_an_absolute_path() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("redis://here", "redis:// is no store"),
+        ("redis://here", "redis:// is not a store"),
         ("postgresql://db/x?collection=Bad-Name", "small letter"),
         ("postgresql://db/x?collection=a;drop", "small letter"),
         ("milvus://here:19530?collection=" + "a" * 41, "40 at most"),

@@ -29,7 +29,7 @@ def test_exactly_the_matches_go(writer: Writer, rows: Make) -> None:
 
 def test_the_limit_is_a_fifth_unless_another_is_given(writer: Writer, rows: Make) -> None:
     fill(writer, rows)
-    with pytest.raises(InputError, match="give --max-delete 30") as told:
+    with pytest.raises(InputError, match="pass --max-delete 30") as told:
         remove_matching(writer, "n < 30")
     assert "at most 20 may be deleted" in told.value.message
     assert writer.collection.count() == 100

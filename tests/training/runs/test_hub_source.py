@@ -245,5 +245,5 @@ def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(InputError, match="save_pretrained"):
         build_network(config)
-    with pytest.raises(NotFoundError, match="is no folder"):
+    with pytest.raises(NotFoundError, match="is not a folder"):
         start_from(small_config("simclr"), f"hf:{tmp_path / 'nowhere'}")

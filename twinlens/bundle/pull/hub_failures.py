@@ -55,7 +55,7 @@ def explain_failure(error: Exception, asked: Asked) -> Exception:
 def describe_full_disk(what: str) -> PullError:
     """Return the error of a disk without room."""
     return PullError(
-        f"no space left on the disk while {what} was pulled; make room, or point HF_HOME and"
+        f"no space left on the disk while {what} was pulled; free some, or point HF_HOME and"
         " TWINLENS_CACHE to a larger disk, then run this again",
         code="disk_full",
     )

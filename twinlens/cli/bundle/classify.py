@@ -34,7 +34,7 @@ def classify(
     ],
     template: Annotated[
         list[str] | None,
-        typer.Option(help="A prompt with {} for the name; repeatable. Default: the bundle's."),
+        typer.Option(help="A prompt with {} for the name; default: the bundle's."),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Labels to show.", min=1)] = 5,
     bundle: Bundle = "builtin",

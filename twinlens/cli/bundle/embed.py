@@ -28,9 +28,7 @@ _CHUNK = 32
 
 def embed(
     images: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
-    text: Annotated[
-        list[str] | None, typer.Option("--text", "-t", help="A text; repeatable.")
-    ] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", "-t", help="A text to embed.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write float32 rows to this .npy file.")
     ] = None,

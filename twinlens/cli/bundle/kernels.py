@@ -23,7 +23,7 @@ def build(
         typer.Option(help="Folder for the library; default: where sessions look."),
     ] = None,
     architecture: Annotated[
-        list[int] | None, typer.Option(help="GPU architecture; repeatable; default: 80 and 90.")
+        list[int] | None, typer.Option(help="GPU architecture; default: 80 and 90.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -45,7 +45,7 @@ def search(
         str, typer.Option(help="How --hybrid merges both lists: by `ranks` or by `weights`.")
     ] = "ranks",
     balance: Annotated[
-        float, typer.Option(help="Weight of the words in --hybrid, 0 to 1.", min=0, max=1)
+        float, typer.Option(help="Weight of the words in --hybrid.", min=0, max=1)
     ] = 0.5,
     offset: Annotated[int, typer.Option(help="Hits to skip first.", min=0)] = 0,
     diversity: Annotated[

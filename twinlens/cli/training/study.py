@@ -16,7 +16,7 @@ def study(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the runs.")] = None,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting key=value for every run; repeatable."),
+        typer.Option("--set", help="A setting for every run: key=value."),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Print the studies.")] = False,
 ) -> None:

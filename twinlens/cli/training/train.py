@@ -21,7 +21,7 @@ def train(
     recipe: Annotated[str, typer.Option(help="Named settings to start from.")] = "default",
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting key=value that overrides the recipe; repeatable."),
+        typer.Option("--set", help="A setting that overrides the recipe: key=value."),
     ] = None,
     held_out: Annotated[
         str, typer.Option("--eval", metavar="DATA", help="Held-out data to validate on.")

@@ -138,7 +138,7 @@ def find_allowed(path: str, roots: Sequence[str]) -> Path:
             "this server adds no folders; start it with --allow-folder DIR", field="path"
         )
     refused = ForbiddenError(
-        "this is no folder in one that may be added; the operator allows them with --allow-folder",
+        "this folder is not inside an allowed one; the operator allows folders with --allow-folder",
         field="path",
     )
     try:

@@ -182,7 +182,8 @@ def _check_free(folder: Path) -> None:
     foreign = [path.name for path in folder.iterdir() if path.name not in TOKENIZERS]
     if foreign:
         raise ConflictError(
-            f"{folder} exists and is no training run (it holds {foreign[0]}); choose another --out",
+            f"{folder} exists and is not a training run (it holds {foreign[0]});"
+            " choose another --out",
             field="--out",
         )
 

@@ -119,7 +119,7 @@ def test_every_other_path_is_refused_in_the_same_words(
         assert answer.status_code in (400, 403)
         return
     assert answer.status_code == 403, answer.text
-    assert "this is no folder in one that may be added" in answer.text
+    assert "this folder is not inside an allowed one" in answer.text
     assert list_ids(client) == set()
 
 
