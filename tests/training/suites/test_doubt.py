@@ -79,7 +79,8 @@ def test_pictures_that_lie_higher_above_all_texts_are_judged_over_their_level() 
     mixed = replace(
         knows,
         embed_images=lambda pictures: add(
-            knows.embed_images(pictures), np.float32([2 * (key_of(p) in drawn) for p in pictures])
+            knows.embed_images(pictures),
+            np.array([2 * (key_of(p) in drawn) for p in pictures], np.float32),
         ),
         embed_texts=lambda texts: add(knows.embed_texts(texts), np.ones(len(texts), np.float32)),
     )
@@ -92,7 +93,8 @@ def test_pictures_that_lie_higher_above_all_texts_are_judged_over_their_level() 
 
 
 def test_each_data_set_weighs_alike_in_the_origin() -> None:
-    many, one = np.float32([[1, 0], [1, 0], [0.5, 0]]), np.float32([[0, 1]])
+    many = np.array([[1, 0], [1, 0], [0.5, 0]], np.float32)
+    one = np.array([[0, 1]], np.float32)
     assert find_origin([many, one]) == (0.4167, 0.5)
 
 

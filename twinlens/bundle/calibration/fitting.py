@@ -84,11 +84,12 @@ def draw_questions(matches: Matches, candidates: int, seed: int) -> DrawnQuestio
 
 
 def fit_evidence(
-    sets: Sequence[Matches], seed: int, refused: float | None = None
+    sets: Sequence[Matches], seed: int, *, alarm: float = ALARM, refused: float | None = None
 ) -> tuple[Evidence, ...]:
     """Return what the best of 1, 2, 4 ... candidates is worth, pooled over data sets.
 
-    `refused` bounds the share of questions that have a right candidate and that a limit refuses.
+    The best wrong one passes a limit in the share `alarm` of questions; `refused` bounds the share
+    of questions that have a right candidate and that a limit refuses.
     """
     most = max(int((~one.right).sum(axis=1).max()) for one in sets)
     counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
@@ -99,7 +100,7 @@ def fit_evidence(
         right = np.concatenate([one.place for one in draws if len(one.place)]) >= 0
         # Where one data set alone reaches so many, the others would leave a jump.
         drawn = [one for one in draws if len(one.place)]
-        limit = max(float(np.quantile(one.best[one.place < 0], 1 - ALARM)) for one in drawn)
+        limit = max(float(np.quantile(one.best[one.place < 0], 1 - alarm)) for one in drawn)
         if refused is not None:
             known = (float(np.quantile(one.best[one.place >= 0], refused)) for one in drawn)
             limit = min(limit, *known)
@@ -140,21 +141,22 @@ def fit_calibration(
     source: dict[str, Any],
     *,
     seed: int = 0,
+    alarm: float = ALARM,
     refused: float | None = None,
     origin: tuple[float, ...] = (),
 ) -> Calibration:
     """Return the calibration of every second asker, measured on the others.
 
-    `pictures` ask for texts, one entry for each data set; `texts` ask for pictures. `refused` is
-    `fit_evidence`'s; `origin` is where the levels come from that `pictures` are told over.
+    `pictures` ask for texts, one entry for each data set; `texts` ask for pictures. `alarm` and
+    `refused` are `fit_evidence`'s; `pictures` are told over the levels that `origin` gives them.
     """
     even, odd = ([one.take(slice(start, None, 2)) for one in pictures] for start in (0, 1))
     flat = np.concatenate([one.cosines[one.right] for one in even])
     others = np.concatenate([one.cosines[~one.right] for one in even])
     found = Calibration(
         fit_temperature(even, scale, seed),
-        fit_evidence(even, seed, refused),
-        fit_evidence(texts, seed, refused),
+        fit_evidence(even, seed, alarm=alarm, refused=refused),
+        fit_evidence(texts, seed, alarm=alarm, refused=refused),
         tuple(map(float, np.quantile(flat, QUANTILES))),
         tuple(map(float, np.quantile(others, QUANTILES))),
         source,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.bundle.arrays import Rows
-from twinlens.bundle.calibration.calibration import Calibration
+from twinlens.bundle.calibration.calibration import ALARM, Calibration
 from twinlens.bundle.calibration.fitting import Matches, fit_calibration, match_rows
 from twinlens.bundle.classes import build_class_bank
 from twinlens.errors import InputError
@@ -27,11 +27,13 @@ LEAST = 20
 class DoubtPolicy:
     """How a calibration is learned from several kinds of pictures.
 
-    `refused` bounds the share of right answers that a limit refuses in any data set; `levelled`
-    judges classes over the level of each picture, where kinds of pictures lie at several levels;
-    `unsearched` names data sets whose texts are no searches.
+    The best wrong answer passes a limit in the share `alarm` of questions; `refused` bounds the
+    share of right answers that a limit refuses in any data set; `levelled` judges classes over the
+    level of each picture, where kinds of pictures lie at several levels; `unsearched` names data
+    sets whose texts are no searches.
     """
 
+    alarm: float = ALARM
     refused: float | None = None
     levelled: bool = False
     unsearched: frozenset[str] = frozenset()
@@ -78,6 +80,7 @@ def learn_calibration(
         examinee.similarity.scale,
         source,
         seed=seed,
+        alarm=policy.alarm,
         refused=policy.refused,
         origin=origin,
     )
