@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recipes.emoji_names import choose_names, write_names
+from recipes.builtin.demo.emoji_names import choose_names, write_names
 from twinlens.demo.emoji import NAMES, list_names
 
 LABELS = (

@@ -1,4 +1,4 @@
-"""`python -m recipes.emoji_names`: what CLDR calls the emoji that the demo draws.
+"""`python -m recipes.builtin.demo.emoji_names`: what CLDR calls the emoji that the demo draws.
 
 The labels of npm's `emojibase-data` are CLDR's short names in English; `emoji_names.json` of the
 demo keeps those of single characters that fonts draw as emoji by themselves. NOTICE names both.
@@ -63,7 +63,9 @@ def write_names(names: Mapping[str, str], file: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser("python -m recipes.emoji_names", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m recipes.builtin.demo.emoji_names", description=__doc__
+    )
     parser.add_argument("--out", type=Path, default=NAMES)
     options = parser.parse_args(arguments)
     names = choose_names(fetch_labels())
