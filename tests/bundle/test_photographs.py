@@ -10,11 +10,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 import twinlens
-from twinlens.bundle.calibration.calibration import read_calibration
+from twinlens.bundle.arrays import Rows
+from twinlens.bundle.calibration.calibration import CosineVerdict, read_calibration
 from twinlens.bundle.classes import build_class_bank
 from twinlens.bundle.encoder import Encoder
 from twinlens.bundle.location import DRAWINGS, PHOTOGRAPHS, SHIPPED, find_bundle, name_shipped
 from twinlens.bundle.store import read_manifest
+from twinlens.demo.drawings import draw_all
 from twinlens.demo.photographs import FOLDER, list_photographs
 
 
@@ -29,6 +31,10 @@ def draw_heart() -> bytes:
     canvas.ellipse((12, 12, 34, 34), fill="red")
     canvas.ellipse((30, 12, 52, 34), fill="red")
     canvas.polygon([(13, 28), (51, 28), (32, 54)], fill="red")
+    return save_png(picture)
+
+
+def save_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
@@ -68,19 +74,25 @@ def test_a_picture_is_read_alike_alone_and_among_others(encoder: Encoder) -> Non
     assert np.abs(together - alone).max() < 1e-5
 
 
+def judge(encoder: Encoder, pictures: list[bytes], bank: Rows) -> list[CosineVerdict]:
+    calibration = read_calibration(encoder.manifest)
+    assert calibration is not None
+    rows, scale = encoder.embed_images(pictures), encoder.manifest.similarity.scale
+    return [
+        calibration.judge_classes(cosines, scale, level=level)
+        for cosines, level in zip(rows @ bank.T, calibration.find_levels(rows), strict=True)
+    ]
+
+
 ELSEWHERE = ("violin", "snake", "butterfly", "aircraft carrier", "accordion")
 
 
 def test_it_says_that_nothing_fits_where_a_photograph_shows_none_of_the_classes(
     encoder: Encoder,
 ) -> None:
-    calibration = read_calibration(encoder.manifest)
-    assert calibration is not None
     pictures = [(FOLDER / one.file).read_bytes() for one in list_photographs()]
     bank = build_class_bank(encoder.embed_texts, ELSEWHERE, encoder.manifest.templates)
-    scale = encoder.manifest.similarity.scale
-    cosines = encoder.embed_images(pictures) @ bank.T
-    answered = [not calibration.judge_classes(row, scale).none_of_these for row in cosines]
+    answered = [not verdict.none_of_these for verdict in judge(encoder, pictures, bank)]
     assert np.mean(answered) <= 0.15
 
 
@@ -90,13 +102,23 @@ def test_it_says_that_nothing_fits_where_a_photograph_shows_none_of_the_classes(
 def test_it_answers_where_one_of_the_classes_is_right(
     encoder: Encoder, file: str, name: str
 ) -> None:
-    calibration = read_calibration(encoder.manifest)
-    assert calibration is not None
     bank = build_class_bank(encoder.embed_texts, (name, *ELSEWHERE), encoder.manifest.templates)
-    (cosines,) = encoder.embed_images([(FOLDER / file).read_bytes()]) @ bank.T
-    verdict = calibration.judge_classes(cosines, encoder.manifest.similarity.scale)
+    (verdict,) = judge(encoder, [(FOLDER / file).read_bytes()], bank)
     assert not verdict.none_of_these
     assert verdict.probabilities.argmax() == 0
+
+
+def test_it_doubts_drawings_too(encoder: Encoder) -> None:
+    """Drawings lie nearer to all texts than photographs, which alone is no answer."""
+    shown = ("dog", "house", "tree", "fish", "car", "umbrella")
+    drawn = {picture.name: picture.image for picture in draw_all(128)}
+    pictures = [save_png(drawn[name]) for name in shown]
+    right, wrong = (
+        build_class_bank(encoder.embed_texts, names, encoder.manifest.templates)
+        for names in (shown, ELSEWHERE)
+    )
+    assert not any(verdict.none_of_these for verdict in judge(encoder, pictures, right))
+    assert np.mean([verdict.none_of_these for verdict in judge(encoder, pictures, wrong)]) >= 0.5
 
 
 def test_the_drawings_encoder_is_calibrated_too() -> None:

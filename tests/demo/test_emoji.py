@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import ImageChops
 
-from twinlens.demo.emoji import EmojiFont, find_font, list_characters
+from twinlens.demo.corpus import name_file
+from twinlens.demo.emoji import EmojiFont, find_font, list_names
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +19,18 @@ def font() -> EmojiFont:
     return found
 
 
-def test_the_list_contains_emoji_but_no_skin_tones_or_letters() -> None:
-    characters = list_characters()
-    assert {"\N{DOG FACE}", "\N{HEAVY BLACK HEART}", "\N{ROCKET}"} <= set(characters)
-    assert "\N{EMOJI MODIFIER FITZPATRICK TYPE-3}" not in characters
-    assert not any(character.isalnum() for character in characters)
+def test_the_list_contains_emoji_by_their_cldr_names_but_no_skin_tones_or_letters() -> None:
+    names = list_names()
+    called = [names[one] for one in "\N{HEAVY BLACK HEART}\N{PILE OF POO}\N{ROCKET}"]
+    assert called == ["red heart", "pile of poo", "rocket"]
+    assert "\N{EMOJI MODIFIER FITZPATRICK TYPE-3}" not in names
+    assert not any(character.isalnum() for character in names)
+
+
+def test_no_two_emoji_share_a_name_or_a_file() -> None:
+    names = list(list_names().values())
+    assert len(set(names)) == len({name_file(name).lower() for name in names}) == len(names)
+    assert not any(set(name_file(name)) & set('/\\:*?"<>|!') for name in names)
 
 
 def test_a_file_that_is_not_a_font_is_an_os_error(tmp_path: Path) -> None:

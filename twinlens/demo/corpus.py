@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -16,14 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from twinlens.demo.drawings import count_drawings, draw_all
-from twinlens.demo.emoji import EmojiFont, find_font, list_characters
+from twinlens.demo.emoji import EmojiFont, find_font, list_names
 from twinlens.demo.photographs import KIND, list_photographs, open_photographs
 from twinlens.demo.picture import Picture
 from twinlens.errors import ConflictError
 
 SIDE = 128
 TABLE, MARK = "index.csv", "demo.json"
-_VERSION = 2  # increase it when the same source gives different images
+_VERSION = 3  # increase it when the same source gives different images
+_UNSAFE = r"[^\w-]+"  # what some file system has no place for in a name
 COLUMNS = ("path", "name", "kind", "character")
 
 
@@ -74,10 +76,15 @@ def draw_corpus(
     if font is None:
         pictures, total = draw_all(SIDE), count_drawings()
     else:
-        pictures, total = font.draw_all(SIDE), len(list_characters())
+        pictures, total = font.draw_all(SIDE), len(list_names())
     pictures = itertools.chain(pictures, open_photographs())
     total += len(list_photographs())
     return DemoCorpus(folder, _write(folder, source, track(pictures, total)), source, reused=False)
+
+
+def name_file(name: str) -> str:
+    """Return a picture's name as the stem of a file on any system."""
+    return re.sub(_UNSAFE, "-", name)
 
 
 def _describe(font: EmojiFont | None) -> DemoSource:
@@ -106,7 +113,7 @@ def _write(folder: Path, source: DemoSource, pictures: Iterable[Picture]) -> int
 def _save(picture: Picture, folder: Path) -> tuple[str, str, str, str]:
     """Save one image; return its row of the table."""
     suffix = "jpg" if picture.kind == KIND else "png"
-    path = f"{picture.kind}/{picture.name.replace(' ', '-')}.{suffix}"
+    path = f"{picture.kind}/{name_file(picture.name)}.{suffix}"
     (folder / path).parent.mkdir(exist_ok=True)
     picture.image.save(folder / path, quality=90)
     return path, picture.name, picture.kind, picture.character

@@ -1,4 +1,4 @@
-"""The system's colour emoji font: its location, its emoji, and an image of each.
+"""The system's colour emoji font: its location, its emoji, and an image of each by its CLDR name.
 
 Bitmap fonts (Noto, Apple) have fixed sizes, so each size is tried in turn. The font has a character
 if its image is neither blank nor equal to the image of an unassigned character.
@@ -6,29 +6,20 @@ if its image is neither blank nor equal to the image of an unassigned character.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from twinlens.demo.picture import WHITE, Picture
 
-# Blocks of characters that fonts draw as emoji by themselves.
-BLOCKS = (
-    (0x231A, 0x23FF),
-    (0x2600, 0x27BF),
-    (0x2B00, 0x2BFF),
-    (0x1F300, 0x1F3FA),  # excludes skin tones, which modify other emoji
-    (0x1F400, 0x1F64F),
-    (0x1F680, 0x1F6FF),
-    (0x1F7E0, 0x1F7EB),
-    (0x1F900, 0x1FAFF),
-)
+NAMES = Path(__file__).with_name("emoji_names.json")  # CLDR's, by character
 _SIZES = (109, 160, 136, 128, 96, 64)  # Noto's, Apple's, then round ones for scalable fonts
-_NAMES = ("NotoColorEmoji", "Apple Color Emoji", "seguiemj", "TwitterColorEmoji", "JoyPixels")
+_FONTS = ("NotoColorEmoji", "Apple Color Emoji", "seguiemj", "TwitterColorEmoji", "JoyPixels")
 _UNASSIGNED = "\U0010fffe"
 
 
@@ -45,12 +36,11 @@ class EmojiFont:
             raise OSError(f"{path} draws no colour emoji here")
 
     def draw_all(self, side: int) -> Iterator[Picture]:
-        """Yield an image of each emoji of the font, with its Unicode name."""
-        for character in list_characters():
+        """Yield an image of each emoji of the font, with its CLDR name."""
+        for character, name in list_names().items():
             drawn = self._render(character)
             if not self._holds(drawn):
                 continue
-            name = unicodedata.name(character).lower()
             yield Picture(name, "emoji", _frame(drawn, side), character)
 
     def _holds(self, drawn: Image.Image) -> bool:
@@ -76,17 +66,18 @@ def find_font() -> EmojiFont | None:
     return None
 
 
-def list_characters() -> list[str]:
-    """Return the characters that may be emoji and have a name, in code point order."""
-    characters = [chr(code) for first, last in BLOCKS for code in range(first, last + 1)]
-    return [c for c in characters if unicodedata.name(c, "") and unicodedata.category(c) == "So"]
+@cache
+def list_names() -> dict[str, str]:
+    """Return what CLDR calls each emoji of one character ("red heart"), in code point order."""
+    names: dict[str, str] = json.loads(NAMES.read_text(encoding="utf-8"))
+    return names
 
 
 def _list_files() -> list[Path]:
     """Return font files with names of known colour emoji fonts, best known first."""
     files = [path for folder in _folders() if folder.is_dir() for path in folder.rglob("*.tt[fc]")]
     found = [
-        (rank, path) for path in files for rank, name in enumerate(_NAMES) if name in path.stem
+        (rank, path) for path in files for rank, name in enumerate(_FONTS) if name in path.stem
     ]
     return [path for _, path in sorted(found)]
 

@@ -45,6 +45,32 @@ def test_a_damaged_calibration_names_the_remedy(fault: dict[str, object]) -> Non
         read_calibration(replace(TOY_MANIFEST, extensions=extensions))
 
 
+def test_an_origin_is_kept_and_must_be_as_long_as_a_row() -> None:
+    origin = tuple(0.1 for _ in range(TOY_MANIFEST.embedding_dim))
+    levelled = replace(CALIBRATION, origin=origin)
+    extensions = {EXTENSION: levelled.to_extension()}
+    assert read_calibration(replace(TOY_MANIFEST, extensions=extensions)) == levelled
+    extensions = {EXTENSION: replace(levelled, origin=(*origin, 0.1)).to_extension()}
+    with pytest.raises(BundleError, match="origin has"):
+        read_calibration(replace(TOY_MANIFEST, extensions=extensions))
+
+
+def test_what_a_cosine_has_over_its_pictures_level_is_judged() -> None:
+    """A picture that lies 0.2 higher above all texts must show 0.2 more; ratios stay."""
+    levelled = replace(CALIBRATION, origin=(0.5, 0.0))
+    pictures = np.array([[0.4, 0.9], [0.0, 1.0]], np.float32)
+    level, none = levelled.find_levels(pictures)
+    assert (level, none) == pytest.approx((0.2, 0.0))
+    assert list(CALIBRATION.find_levels(pictures)) == [0.0, 0.0]
+    cosines = np.array([0.6, 0.5, 0.0, -0.2], np.float32)
+    for alone in (False, True):
+        low = levelled.judge_classes(cosines, 10.0, level=none, independent=alone)
+        high = levelled.judge_classes(cosines + 0.2, 10.0, level=level, independent=alone)
+        assert high.probabilities == pytest.approx(low.probabilities, abs=1e-5)
+        assert not high.none_of_these
+        assert levelled.judge_classes(cosines, 10.0, level=level, independent=alone).none_of_these
+
+
 def test_between_and_beyond_what_was_measured_the_logarithm_counts() -> None:
     """Two candidates lie halfway between one and four; 16 as far beyond four as one before."""
     halfway = find_evidence(CALIBRATION.classes, 2)

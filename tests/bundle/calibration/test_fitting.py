@@ -65,6 +65,31 @@ def test_a_limit_holds_for_each_data_set() -> None:
         assert limits[0] == pytest.approx(limits[1])
 
 
+def test_a_limit_refuses_no_more_right_answers_than_it_may() -> None:
+    """Right ones lie two deviations over wrong ones: the best of many wrong ones passes a tenth."""
+    known = draw_matches(1500, 40, gap=0.1)
+    strict, kind = (fit_calibration([known], [known], 10.0, {}, refused=r) for r in (None, 0.1))
+    refusals = [
+        measure_calibration(one, [draw_matches(1500, 40, gap=0.1, seed=9)], 10.0)["refusals"]
+        for one in (strict, kind)
+    ]
+    assert refusals[0] > 0.2
+    assert refusals[1] == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_limit_that_refuses_little_is_left_where_it_is() -> None:
+    known = draw_matches(300, 8)
+    strict, kind = (fit_calibration([known], [known], 10.0, {}, refused=r) for r in (None, 0.1))
+    assert strict == kind
+
+
+def test_levels_are_taken_from_all_cosines_of_a_picture() -> None:
+    matches = draw_matches(3, 4)
+    less = matches.less(np.array([0.0, 0.1, 0.2]))
+    assert (matches.cosines - less.cosines) == pytest.approx(np.outer([0.0, 0.1, 0.2], np.ones(4)))
+    assert less.right is matches.right
+
+
 def test_the_curve_is_the_one_that_labels_were_drawn_by() -> None:
     rng = np.random.default_rng(2)
     cosines = rng.normal(0.3, 0.1, 20_000)

@@ -37,6 +37,18 @@ def test_a_word_is_worth_less_among_more_words() -> None:
     assert many.none_of_these is True
 
 
+def test_a_word_is_judged_over_the_level_of_its_picture() -> None:
+    calibration = replace(CALIBRATION, classes=(Evidence(4, 0.45, 0.5, 30.0),))
+    plain = rank_tags(WORDS, COSINES, calibration, 2)
+    higher = rank_tags(WORDS, COSINES + 0.2, calibration, 2, level=0.2)
+    assert [tag.probability for tag in higher.tags] == pytest.approx(
+        [tag.probability for tag in plain.tags], abs=1e-5
+    )
+    assert [tag.similarity for tag in higher.tags] == pytest.approx([0.7, 0.6])
+    assert higher.none_of_these is False
+    assert rank_tags(WORDS, COSINES, calibration, 2, level=0.2).none_of_these is True
+
+
 def test_the_shipped_words_are_many_and_different() -> None:
     words = read_lexicon()
     assert len(words) > 700 and len(set(map(str.lower, words))) == len(words)

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from twinlens.cli.main import run
+from twinlens.demo import find_font
+
+NOTHING = "nothing here matches"
 
 
 def _call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
@@ -63,3 +66,20 @@ def test_the_drawn_corpus_is_searchable_and_reused(
     for words, shown in (("a cat", "cat"), ("ein Hund", "dog"), ("pizza", "pizza on a table")):
         found = json.loads(_call(capsys, "search", first["collection"], words, "--json")[0])
         assert any(shown in hit["id"] for hit in found[:3]), words
+    for words in ("a dog", "a boat", "a tree", "a cup of coffee", "a bed"):
+        assert NOTHING not in _call(capsys, "search", first["collection"], words)[1], words
+    for words in ("a carburetor", "an oscilloscope", "a trilobite", "a gas mask"):
+        assert NOTHING in _call(capsys, "search", first["collection"], words)[1], words
+
+
+@pytest.mark.slow
+def test_what_is_among_the_emoji_is_found_without_doubt_and_what_is_not_is_doubted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if find_font() is None:
+        pytest.skip("this system has no colour emoji font that can be drawn with")
+    drawn: dict[str, Any] = json.loads(_call(capsys, "demo", "--folder", tmp_path, "--json")[0])
+    for words in ("a dog", "a birthday cake", "a boat", "a red heart", "ein Fahrrad", "a kitchen"):
+        assert NOTHING not in _call(capsys, "search", drawn["collection"], words)[1], words
+    for words in ("a carburetor", "an oscilloscope", "an armadillo", "a plate rack"):
+        assert NOTHING in _call(capsys, "search", drawn["collection"], words)[1], words

@@ -55,6 +55,20 @@ def test_the_order_and_the_scores_stay_what_they_are(
     assert "none_of_these" not in plain
 
 
+def test_a_class_is_judged_by_what_its_cosine_has_over_the_pictures_level(
+    calibrated: TestClient, encoder: Any, uri: Callable[..., str]
+) -> None:
+    """With the picture's own row as origin its level is 1: nothing stands over that."""
+    (row,) = calibrated.post("/embed", json={"images": [uri(BLUE)]}).json()["embeddings"]
+    extension = encoder.manifest.extensions[EXTENSION] | {"origin": row}
+    encoder.manifest = replace(encoder.manifest, extensions={EXTENSION: extension})
+    refused = ask(calibrated, uri, classes=["red", "blue"])
+    assert refused["none_of_these"] is True
+    assert refused["labels"][0]["label"] == "blue"
+    tagged = calibrated.post("/tag", json={"images": [uri(BLUE)]}).json()["data"][0]
+    assert tagged["none_of_these"] is True
+
+
 def test_who_asks_by_a_cosine_or_not_to_be_told_is_obeyed(
     calibrated: TestClient, uri: Callable[..., str]
 ) -> None:

@@ -11,7 +11,12 @@ from tests.training.suites.exhibits import CLASSES, SOFTMAX, TEMPLATES, key_of, 
 from twinlens.bundle.arrays import Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.errors import InputError
-from twinlens.training.suites.doubt import learn_calibration, match_material
+from twinlens.training.suites.doubt import (
+    DoubtPolicy,
+    find_origin,
+    learn_calibration,
+    match_material,
+)
 from twinlens.training.suites.examinee import Examinee
 from twinlens.training.suites.material import Exhibit, Material
 
@@ -59,6 +64,46 @@ def test_the_source_is_told() -> None:
     found = learn_calibration(know_labels(9.0), [LABELLED, MATERIAL])
     assert found.source["labelled"] == {"texts": "labels", "pictures": 120, "different": 6}
     assert set(found.source) == {"labelled", "noise"}
+
+
+def test_pictures_that_lie_higher_above_all_texts_are_judged_over_their_level() -> None:
+    """All texts share a direction that half of the pictures share too."""
+    knows = know_labels(9.0)
+    shared = np.zeros(33, np.float32)
+    shared[-1] = 1.0
+
+    def add(rows: Rows, weights: Rows) -> Rows:
+        return normalise_rows(np.pad(rows, ((0, 0), (0, 1))) + weights[:, None] * shared)
+
+    drawn = {key_of(e.picture) for e in LABELLED.exhibits[::2]}
+    mixed = replace(
+        knows,
+        embed_images=lambda pictures: add(
+            knows.embed_images(pictures),
+            np.array([2 * (key_of(p) in drawn) for p in pictures], np.float32),
+        ),
+        embed_texts=lambda texts: add(knows.embed_texts(texts), np.ones(len(texts), np.float32)),
+    )
+    plain, over = (
+        learn_calibration(mixed, [LABELLED], policy=DoubtPolicy(levelled=levelled))
+        for levelled in (False, True)
+    )
+    assert len(over.origin) == 33 and not plain.origin
+    assert over.measured["refusals"] < 0.1 < plain.measured["refusals"]
+
+
+def test_each_data_set_weighs_alike_in_the_origin() -> None:
+    many = np.array([[1, 0], [1, 0], [0.5, 0]], np.float32)
+    one = np.array([[0, 1]], np.float32)
+    assert find_origin([many, one]) == (0.4167, 0.5)
+
+
+def test_texts_that_are_no_searches_teach_none() -> None:
+    quiet = DoubtPolicy(unsearched=frozenset({LABELLED.name}))
+    alone = learn_calibration(know_labels(9.0), [MATERIAL])
+    both = learn_calibration(know_labels(9.0), [MATERIAL, LABELLED], policy=quiet)
+    assert both.search == alone.search
+    assert both.classes != alone.classes
 
 
 def test_data_without_texts_are_refused() -> None:

@@ -2,9 +2,11 @@
 
 The best of many cosines is high by chance alone, so what a cosine is worth depends on the number of
 candidates: for several numbers there is a limit that the best of so many wrong candidates passes in
-one case of ten, and a curve that gives the probability that a right one is among them. What must
-stay true: between the numbers that were measured it is interpolated over their logarithm, beyond
-them continued along the last two.
+one case of ten, and a curve that gives the probability that a right one is among them. Where
+pictures of several kinds lie at several levels above texts that have nothing to do with them, a row
+`origin` says at which level one lies, and classes are judged by what their cosine has over it. What
+must stay true: between the numbers that were measured it is interpolated over their logarithm,
+beyond them continued along the last two.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ class Calibration:
     """What is known of a bundle's cosines.
 
     `classes` judges texts for a picture, `search` pictures for a text; each has the fewest
-    candidates first. `source` names the data, `measured` what held-out pictures showed.
+    candidates first. `source` names the data, `measured` what held-out pictures showed. `origin` is
+    the mean row of texts, empty where cosines to classes are judged as they are.
     """
 
     temperature: float
@@ -66,21 +69,28 @@ class Calibration:
     unmatched: tuple[float, ...]
     source: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
+    origin: tuple[float, ...] = ()
+
+    def find_levels(self, pictures: Rows) -> Doubles:
+        """Return the level (n,) of each picture (n, d): its cosine to a text about nothing."""
+        if not self.origin:
+            return np.zeros(len(pictures))
+        levels: Doubles = pictures.astype(np.float64) @ np.array(self.origin)
+        return levels
 
     def judge_classes(
-        self, cosines: Rows, scale: float, *, independent: bool = False
+        self, cosines: Rows, scale: float, *, level: float = 0.0, independent: bool = False
     ) -> CosineVerdict:
         """Return the verdict on one picture's cosines (m,) to the classes offered.
 
-        The probabilities share what is left by "none of these"; `independent` ones are of each
-        class alone.
+        `level` is what `find_levels` says of the picture. The probabilities share what is left by
+        "none of these"; `independent` ones are of each class alone.
         """
         evidence = find_evidence(self.classes, len(cosines))
-        best = float(cosines.max())
+        over = np.asarray(cosines, np.float64) - level
+        best = float(over.max())
         if independent:
-            return CosineVerdict(
-                weigh(find_evidence(self.classes, 1), cosines), best < evidence.limit
-            )
+            return CosineVerdict(weigh(find_evidence(self.classes, 1), over), best < evidence.limit)
         logits = np.asarray(cosines, np.float64) * scale / self.temperature
         powers = np.exp(logits - logits.max())
         any_of_them = weigh(evidence, np.array([best]))[0]
@@ -107,6 +117,7 @@ class Calibration:
             "unmatched": [round(value, 4) for value in self.unmatched],
             "source": dict(self.source),
             "measured": dict(self.measured),
+            **({"origin": list(self.origin)} if self.origin else {}),
         }
 
 
@@ -150,12 +161,18 @@ def read_calibration(manifest: Manifest) -> Calibration | None:
             tuple(map(float, raw["unmatched"])),
             dict(raw.get("source", {})),
             dict(raw.get("measured", {})),
+            tuple(map(float, raw.get("origin", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"bundle.json: extensions.{EXTENSION} cannot be read ({error}); measure it again with"
             " twinlens calibrate BUNDLE DATA"
         ) from None
+    if found.origin and len(found.origin) != manifest.embedding_dim:
+        raise BundleError(
+            f"bundle.json: extensions.{EXTENSION}.origin has {len(found.origin)} numbers, not"
+            f" {manifest.embedding_dim}; measure it again with twinlens calibrate BUNDLE DATA"
+        )
     numbers = [one.candidates for one in found.classes]
     if not found.temperature > 0 or not found.search or not numbers or numbers[0] < 1:
         raise BundleError(

@@ -39,6 +39,10 @@ class Matches:
     cosines: Doubles
     right: Flags
 
+    def less(self, levels: Doubles) -> Matches:
+        """Return what each asker's cosines have over its level."""
+        return Matches(self.cosines - levels[:, None], self.right)
+
     def take(self, part: slice) -> Matches:
         """Return some of the askers."""
         return Matches(self.cosines[part], self.right[part])
@@ -79,8 +83,14 @@ def draw_questions(matches: Matches, candidates: int, seed: int) -> DrawnQuestio
     return DrawnQuestions(np.stack(cosines), np.array(places, np.int64))
 
 
-def fit_evidence(sets: Sequence[Matches], seed: int) -> tuple[Evidence, ...]:
-    """Return what the best of 1, 2, 4 ... candidates is worth, pooled over data sets."""
+def fit_evidence(
+    sets: Sequence[Matches], seed: int, *, alarm: float = ALARM, refused: float | None = None
+) -> tuple[Evidence, ...]:
+    """Return what the best of 1, 2, 4 ... candidates is worth, pooled over data sets.
+
+    The best wrong one passes a limit in the share `alarm` of questions; `refused` bounds the share
+    of questions that have a right candidate and that a limit refuses.
+    """
     most = max(int((~one.right).sum(axis=1).max()) for one in sets)
     counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
     found = []
@@ -89,11 +99,11 @@ def fit_evidence(sets: Sequence[Matches], seed: int) -> tuple[Evidence, ...]:
         best = np.concatenate([one.best for one in draws if len(one.place)])
         right = np.concatenate([one.place for one in draws if len(one.place)]) >= 0
         # Where one data set alone reaches so many, the others would leave a jump.
-        limit = max(
-            float(np.quantile(one.best[one.place < 0], 1 - ALARM))
-            for one in draws
-            if len(one.place)
-        )
+        drawn = [one for one in draws if len(one.place)]
+        limit = max(float(np.quantile(one.best[one.place < 0], 1 - alarm)) for one in drawn)
+        if refused is not None:
+            known = (float(np.quantile(one.best[one.place >= 0], refused)) for one in drawn)
+            limit = min(limit, *known)
         found.append(Evidence(count, limit, *fit_curve(best, right)))
     return _make_rising(found)
 
@@ -131,25 +141,29 @@ def fit_calibration(
     source: dict[str, Any],
     *,
     seed: int = 0,
+    alarm: float = ALARM,
+    refused: float | None = None,
+    origin: tuple[float, ...] = (),
 ) -> Calibration:
     """Return the calibration of every second asker, measured on the others.
 
-    `pictures` ask for texts, one entry for each data set; `texts` ask for pictures.
+    `pictures` ask for texts, one entry for each data set; `texts` ask for pictures. `alarm` and
+    `refused` are `fit_evidence`'s; `pictures` are told over the levels that `origin` gives them.
     """
     even, odd = ([one.take(slice(start, None, 2)) for one in pictures] for start in (0, 1))
     flat = np.concatenate([one.cosines[one.right] for one in even])
     others = np.concatenate([one.cosines[~one.right] for one in even])
     found = Calibration(
         fit_temperature(even, scale, seed),
-        fit_evidence(even, seed),
-        fit_evidence(texts, seed),
+        fit_evidence(even, seed, alarm=alarm, refused=refused),
+        fit_evidence(texts, seed, alarm=alarm, refused=refused),
         tuple(map(float, np.quantile(flat, QUANTILES))),
         tuple(map(float, np.quantile(others, QUANTILES))),
         source,
     )
     return Calibration(
         found.temperature, found.classes, found.search, found.matched, found.unmatched, source,
-        measure_calibration(found, odd, scale, seed=seed + 1),
+        measure_calibration(found, odd, scale, seed=seed + 1), origin,
     )  # fmt: skip
 
 

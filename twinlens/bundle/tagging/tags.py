@@ -43,16 +43,23 @@ class TaggedPicture:
 
 
 def rank_tags(
-    words: Sequence[str], cosines: Row, calibration: Calibration | None, count: int
+    words: Sequence[str],
+    cosines: Row,
+    calibration: Calibration | None,
+    count: int,
+    level: float = 0.0,
 ) -> TaggedPicture:
-    """Return the `count` nearest words of one picture (cosines to all words)."""
+    """Return the `count` nearest words of one picture (cosines to all words).
+
+    `level` is what the calibration says of the picture.
+    """
     order = np.argsort(-cosines, kind="stable")[:count].tolist()
     if calibration is None:
         tags = tuple(Tag(words[i], float(cosines[i]), None) for i in order)
         return TaggedPicture(tags, None)
     evidence = find_evidence(calibration.classes, len(words))
-    shares = weigh(evidence, cosines[order]).tolist()
+    shares = weigh(evidence, cosines[order] - level).tolist()
     tags = tuple(
         Tag(words[i], float(cosines[i]), share) for i, share in zip(order, shares, strict=True)
     )
-    return TaggedPicture(tags, bool(cosines.max() < evidence.limit))
+    return TaggedPicture(tags, bool(cosines.max() - level < evidence.limit))

@@ -60,8 +60,10 @@ def classify(
     results: list[dict[str, object]] = []
     found = embed_files(encoder, images, "classifying")
     scores, similarities = encoder.classify(found.rows, bank)
-    for path, score, similarity in zip(found.paths, scores, similarities, strict=True):
-        verdict = calibration.judge_classes(similarity, scale) if calibration else None
+    levels = calibration.find_levels(found.rows) if calibration else [0.0] * len(found.rows)
+    asked = zip(found.paths, scores, similarities, levels, strict=True)
+    for path, score, similarity, level in asked:
+        verdict = calibration.judge_classes(similarity, scale, level=level) if calibration else None
         labels = _rank(names, score, similarity, verdict, top_k)
         told = {} if verdict is None else {"none_of_these": verdict.none_of_these}
         results.append({"image": str(path), "labels": labels, **told})

@@ -55,11 +55,13 @@ def tag(
     bank = find_bank(encoder, vocabulary)
     found = embed_files(encoder, images, "tagging")
     cosines = encoder.classify(found.rows, bank)[1]
-    tagged = [rank_tags(vocabulary, one, calibration, top_k) for one in cosines]
+    levels = calibration.find_levels(found.rows) if calibration else [0.0] * len(cosines)
+    pairs = zip(cosines, levels, strict=True)
+    tagged = [rank_tags(vocabulary, one, calibration, top_k, level) for one, level in pairs]
     warn_about(encoder.manifest, found.rows)
     if json:
-        pairs = zip(found.paths, tagged, strict=True)
-        data = [{"image": str(path), **tags.to_json()} for path, tags in pairs]
+        shown = zip(found.paths, tagged, strict=True)
+        data = [{"image": str(path), **tags.to_json()} for path, tags in shown]
         data += found.describe_faults()
         print_json({"model": encoder.name, "revision": encoder.revision, "data": data})
     else:

@@ -89,13 +89,15 @@ def demo(
 
 
 def _index(corpus: DemoCorpus) -> Path:
-    """Index the corpus beside its folder, one collection per encoder revision."""
+    """Index the corpus beside its folder, one collection per version and encoder revision."""
     from twinlens.bundle.encoder import find_bundle
     from twinlens.bundle.store import read_manifest
     from twinlens.cli.index.index import build
 
     revision = read_manifest(find_bundle(BUNDLE)).revision
-    collection = corpus.folder.with_name(f"{corpus.folder.name}-{revision[:12]}")
+    collection = corpus.folder.with_name(
+        f"{corpus.folder.name}-{corpus.source.version}-{revision[:12]}"
+    )
     build(str(corpus.table), collection, bundle=BUNDLE, id_column="name")
     return collection
 

@@ -225,10 +225,17 @@ def _rank(
 ) -> list[dict[str, Any]]:
     """Return an entry for each image: its tags or its error."""
     bank, calibration = vocabulary.bank, model.calibration
-    cosines = iter(model.encoder.classify(stack_rows(answers), bank.rows)[1])
+    rows = stack_rows(answers)
+    levels = calibration.find_levels(rows) if calibration else [0.0] * len(rows)
+    seen = iter(zip(model.encoder.classify(rows, bank.rows)[1], levels, strict=True))
+
+    def rank() -> dict[str, Any]:
+        cosines, level = next(seen)
+        return rank_tags(bank.names, cosines, calibration, count, level).to_json()
+
     return [
         {"index": i, "error": describe(answer, where=f"images[{i}]")}
         if isinstance(answer, Exception)
-        else {"index": i, **rank_tags(bank.names, next(cosines), calibration, count).to_json()}
+        else {"index": i, **rank()}
         for i, answer in enumerate(answers)
     ]

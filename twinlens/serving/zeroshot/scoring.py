@@ -44,17 +44,15 @@ def score(
         neutral = None
     else:
         scores, similarities, neutral = _with_neutral(model, embeddings, bank, scoring, is_softmax)
+    verdicts: list[CosineVerdict | None] = [None] * len(embeddings)
+    if calibration is not None:
+        alone = scoring.multi_label
+        verdicts = [
+            calibration.judge_classes(one, scale, level=level, independent=alone)
+            for one, level in zip(similarities, calibration.find_levels(embeddings), strict=True)
+        ]
     return [
-        _label(
-            bank.names,
-            scores[i],
-            similarities[i],
-            scoring,
-            _at(neutral, i),
-            None
-            if calibration is None
-            else calibration.judge_classes(similarities[i], scale, independent=scoring.multi_label),
-        )
+        _label(bank.names, scores[i], similarities[i], scoring, _at(neutral, i), verdicts[i])
         for i in range(len(embeddings))
     ]
 

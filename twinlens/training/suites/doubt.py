@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.bundle.arrays import Rows
-from twinlens.bundle.calibration.calibration import Calibration
+from twinlens.bundle.calibration.calibration import ALARM, Calibration
 from twinlens.bundle.calibration.fitting import Matches, fit_calibration, match_rows
 from twinlens.bundle.classes import build_class_bank
 from twinlens.errors import InputError
@@ -23,6 +23,22 @@ MOST = 2000  # pictures of each data set
 LEAST = 20
 
 
+@dataclass(frozen=True)
+class DoubtPolicy:
+    """How a calibration is learned from several kinds of pictures.
+
+    The best wrong answer passes a limit in the share `alarm` of questions; `refused` bounds the
+    share of right answers that a limit refuses in any data set; `levelled` judges classes over the
+    level of each picture, where kinds of pictures lie at several levels; `unsearched` names data
+    sets whose texts are no searches.
+    """
+
+    alarm: float = ALARM
+    refused: float | None = None
+    levelled: bool = False
+    unsearched: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, eq=False)
 class KnownPairs:
     """Cosines of a data set in both directions, and what its texts are."""
@@ -30,12 +46,19 @@ class KnownPairs:
     pictures: Matches
     texts: Matches
     kind: str
+    seen: Rows  # the pictures
+    asked: Rows  # the texts
 
 
 def learn_calibration(
-    examinee: Examinee, materials: Sequence[Material], *, seed: int = 0
+    examinee: Examinee,
+    materials: Sequence[Material],
+    *,
+    seed: int = 0,
+    policy: DoubtPolicy | None = None,
 ) -> Calibration:
     """Return the calibration of an encoder by the pictures and texts of one or more data sets."""
+    policy = policy or DoubtPolicy()
     known = [match_material(examinee, material, seed) for material in materials]
     source = {
         material.name: {
@@ -45,13 +68,28 @@ def learn_calibration(
         }
         for material, pairs in zip(materials, known, strict=True)
     }
+    origin = find_origin([pairs.asked for pairs in known]) if policy.levelled else ()
+    pictures = [
+        pairs.pictures.less(pairs.seen @ np.array(origin)) if origin else pairs.pictures
+        for pairs in known
+    ]
+    named = zip(materials, known, strict=True)
     return fit_calibration(
-        [pairs.pictures for pairs in known],
-        [pairs.texts for pairs in known],
+        pictures,
+        [pairs.texts for one, pairs in named if one.name not in policy.unsearched],
         examinee.similarity.scale,
         source,
         seed=seed,
+        alarm=policy.alarm,
+        refused=policy.refused,
+        origin=origin,
     )
+
+
+def find_origin(texts: Sequence[Rows]) -> tuple[float, ...]:
+    """Return the mean row of texts; each data set weighs alike."""
+    mean = np.mean([rows.mean(axis=0) for rows in texts], axis=0)
+    return tuple(round(float(value), 4) for value in mean)
 
 
 def match_material(examinee: Examinee, material: Material, seed: int) -> KnownPairs:
@@ -80,7 +118,11 @@ def match_material(examinee: Examinee, material: Material, seed: int) -> KnownPa
     asked = _embed_texts(examinee, texts)
     offered = asked if kind == "captions" else _embed_classes(examinee, texts)
     return KnownPairs(
-        match_rows(pictures, offered, right), match_rows(asked, pictures, right.T), kind
+        match_rows(pictures, offered, right),
+        match_rows(asked, pictures, right.T),
+        kind,
+        pictures,
+        asked,
     )
 
 
