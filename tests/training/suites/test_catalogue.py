@@ -65,7 +65,7 @@ def test_every_suite_is_listed_with_its_data(name: str) -> None:
 def test_all_means_those_that_the_data_allow() -> None:
     assert [s.name for s in pick_suites("all", MATERIAL)] == list(SUITES)
     without = [s.name for s in pick_suites("all", Material("no data"))]
-    assert without == ["relations", "association", "typographic", "robustness"]
+    assert without == ["relations", "pairs", "association", "typographic", "robustness"]
 
 
 def test_suites_without_needs_run_on_drawings() -> None:

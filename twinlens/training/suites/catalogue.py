@@ -26,7 +26,7 @@ from twinlens.training.suites.result import Result, summarise
 from twinlens.training.suites.sheet import Sheet
 
 ALL = "all"
-_NEEDED = {
+_DATA = {
     "pairs": "pairs: folders of two pictures with a caption each",
     "names": "names in other languages: --names FILE, {language: {English name: name}}",
 }
@@ -71,7 +71,7 @@ SUITES: dict[str, Suite] = {
             "pairs",
             "two pictures, two captions: which belongs to which (Winoground's three scores)?",
             write_pairs,
-            needs="pairs",
+            takes="pairs",
             judge=judge_pairs,
         ),
         Suite(
@@ -133,7 +133,7 @@ def pick_suites(names: str, material: Material) -> list[Suite]:
     for suite in chosen:
         if suite.needs and suite.needs not in material.has:
             raise InputError(
-                f"suite {suite.name!r} needs {_NEEDED.get(suite.needs, suite.needs)}, and"
+                f"suite {suite.name!r} needs {_DATA.get(suite.needs, suite.needs)}, and"
                 f" {_describe(material)};"
                 " `twinlens eval --list` says what each suite needs",
                 field="DATA",
@@ -158,8 +158,9 @@ def describe_suites() -> list[str]:
 
 def _data_of(suite: Suite) -> str:
     if suite.needs:
-        return f"needs {_NEEDED.get(suite.needs, suite.needs)}"
-    return f"takes {suite.takes}, or its own drawings" if suite.takes else "draws its own scenes"
+        return f"needs {_DATA.get(suite.needs, suite.needs)}"
+    taken = _DATA.get(suite.takes, suite.takes)
+    return f"takes {taken}, or its own drawings" if suite.takes else "draws its own scenes"
 
 
 def _find(name: str) -> Suite:
