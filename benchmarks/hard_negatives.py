@@ -40,7 +40,7 @@ from twinlens.training.suites.result import Result
 
 SCENES = {"train": 4000, "test": 600}
 SIDE = 32
-STEPS = 500
+STEPS = 400
 PAIRS, POINT = 2000, 1.0
 NEGATIVES = 1
 SEEDS = "0,1,2"
@@ -68,7 +68,7 @@ def main() -> None:
             if not (work / f"{part}.zip").is_file():
                 write_scenes(work, part, round(count * share))
         for seed in map(int, arguments.seeds.split(",")):
-            for name in VARIANTS:
+            for name in arguments.variants.split(","):
                 report.row(**measure_once(work, name, seed, round(STEPS * share)))
                 print(report.rows[-1], flush=True)
     judge(report)
@@ -80,6 +80,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, few scenes and steps")
     parser.add_argument("--seeds", default=SEEDS, help="with commas between")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="with commas between")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where rows and runs stay")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()

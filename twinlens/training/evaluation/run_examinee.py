@@ -14,19 +14,16 @@ from twinlens.bundle.arrays import Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.bundle.image.image_source import ImageSource
 from twinlens.bundle.manifest import SimilaritySpec
-from twinlens.errors import InputError
 from twinlens.training.evaluation.embeddings import open_embedder
-from twinlens.training.suites.examinee import Examinee
+from twinlens.training.suites.examinee import Examinee, refuse_texts
 
 BATCH = 256
 SCALE = 100.0  # of the probabilities; suites judge by cosines, and `calibration` alone reads it
 
 
 def examine_run(run: Path) -> Examinee:
-    """Return the newest state of a run, to be asked; it needs a text tower."""
+    """Return the newest state of a run, to be asked; without texts it answers a few suites."""
     embedder = open_embedder(str(run))
-    if not embedder.has_text:
-        raise InputError(f"{run} has no text tower; suites compare pictures with texts")
 
     def embed_images(pictures: Sequence[ImageSource]) -> Rows:
         pixels = [embedder.preprocessor(picture) for picture in pictures]
@@ -40,4 +37,7 @@ def examine_run(run: Path) -> Examinee:
         return normalise_rows(np.concatenate(parts))
 
     similarity = SimilaritySpec("softmax", SCALE, 0.0, "")
-    return Examinee(run.name, ("{}",), similarity, embed_images, embed_texts)
+    texts = embed_texts if embedder.has_text else refuse_texts(f"run {run.name!r}")
+    return Examinee(
+        run.name, ("{}",), similarity, embed_images, texts, reads_texts=embedder.has_text
+    )

@@ -50,6 +50,7 @@ class Suite:
     needs: str = ""
     takes: str = ""
     judge: Judge = judge_answers
+    reads_texts: bool = True  # whether the encoder has to
 
 
 SUITES: dict[str, Suite] = {
@@ -91,6 +92,7 @@ SUITES: dict[str, Suite] = {
             "which clean picture is it, after noise, blur, JPEG, resize or contrast?",
             write_robustness,
             takes="pictures",
+            reads_texts=False,
         ),
         Suite(
             "retrieval",
@@ -123,22 +125,39 @@ SUITES: dict[str, Suite] = {
 }
 
 
-def pick_suites(names: str, material: Material) -> list[Suite]:
-    """Return the suites of a comma-separated list; `all` means those that the data allow."""
+def pick_suites(names: str, material: Material, *, reads_texts: bool = True) -> list[Suite]:
+    """Return the suites of a comma-separated list; `all` means those that can be asked.
+
+    `reads_texts` tells whether the encoder has a text tower.
+    """
     if names == ALL:
         return [
-            suite for suite in SUITES.values() if not suite.needs or suite.needs in material.has
+            suite
+            for suite in SUITES.values()
+            if (not suite.needs or suite.needs in material.has)
+            and (reads_texts or not suite.reads_texts)
         ]
     chosen = [_find(name.strip()) for name in names.split(",") if name.strip()]
     for suite in chosen:
-        if suite.needs and suite.needs not in material.has:
-            raise InputError(
-                f"suite {suite.name!r} needs {_DATA.get(suite.needs, suite.needs)}, and"
-                f" {_describe(material)};"
-                " `twinlens eval --list` says what each suite needs",
-                field="DATA",
-            )
+        _refuse_missing(suite, material, reads_texts)
     return chosen
+
+
+def _refuse_missing(suite: Suite, material: Material, reads_texts: bool) -> None:
+    if suite.reads_texts and not reads_texts:
+        without = ", ".join(one.name for one in SUITES.values() if not one.reads_texts)
+        raise InputError(
+            f"suite {suite.name!r} compares pictures with texts, and the encoder has no text"
+            f" tower; --suite {without} asks about pictures alone",
+            field="--suite",
+        )
+    if suite.needs and suite.needs not in material.has:
+        raise InputError(
+            f"suite {suite.name!r} needs {_DATA.get(suite.needs, suite.needs)}, and"
+            f" {_describe(material)};"
+            " `twinlens eval --list` says what each suite needs",
+            field="DATA",
+        )
 
 
 def run_suite(suite: Suite, examinee: Examinee, material: Material, *, seed: int = 0) -> Result:
