@@ -25,8 +25,8 @@ GERMAN = {
     "cat": "Katze", "dog": "Hund", "rabbit": "Hase", "bear": "Bär", "pig": "Schwein",
     "fish": "Fisch", "bird": "Vogel", "snail": "Schnecke", "ladybird": "Marienkäfer",
     "owl": "Eule", "sun": "Sonne", "crescent moon": "Mond", "cloud": "Wolke", "house": "Haus",
-    "tree": "Baum", "flower": "Blume", "car": "Auto", "sailboat": "Segelboot", "umbrella": "Regenschirm",
-    "red apple": "Apfel", "cup of coffee": "Kaffeetasse", "basketball": "Basketball",
+    "tree": "Baum", "flower": "Blume", "car": "Auto", "sailboat": "Segelboot",
+    "umbrella": "Regenschirm", "red apple": "Apfel", "cup of coffee": "Kaffeetasse", "basketball": "Basketball",
 }  # fmt: skip
 _PLAIN = {"crescent moon": "moon", "red apple": "apple"}
 DRAWINGS = {**ANIMALS, **THINGS}

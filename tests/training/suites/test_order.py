@@ -18,7 +18,6 @@ from twinlens.training.runs.starting import apply_pairs
 from twinlens.training.suites.catalogue import SUITES, run_suite
 from twinlens.training.suites.examinee import Examinee
 from twinlens.training.suites.material import Material, read_material
-from twinlens.training.suites.result import Measure
 
 SMALL = (
     "encoder=vit-nano/4", "image_size=32", "text_width=64", "dim=64", "vocabulary=400",
@@ -52,3 +51,16 @@ def examinees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Examinee]:
         config = apply_pairs(open_recipe("clip", "default"), [*SMALL, *sets])
         train(config, str(folder / "train.zip"), folder / name, Silent())
     return {name: examine_run(folder / name) for name in LENGTHS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUITES)
+def test_scores_rise_with_training(
+    name: str, examinees: dict[str, Examinee], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    material = read_data(tmp_path_factory.getbasetemp() / "order0")[name]
+    untrained, trained, longer = (
+        run_suite(SUITES[name], examinee, material).measure for examinee in examinees.values()
+    )
+    assert untrained.score < trained.score < longer.score
+    assert longer.low > longer.chance

@@ -14,7 +14,11 @@ from twinlens.training.suites.examinee import EmbeddedSheet, Examinee, embed_she
 from twinlens.training.suites.material import Material
 from twinlens.training.suites.questions.association import write_association
 from twinlens.training.suites.questions.calibration import judge_calibration, write_calibration
-from twinlens.training.suites.questions.classes import write_classes, write_templates
+from twinlens.training.suites.questions.classes import (
+    judge_templates,
+    write_classes,
+    write_templates,
+)
 from twinlens.training.suites.questions.composition import write_composition
 from twinlens.training.suites.questions.languages import judge_languages, write_languages
 from twinlens.training.suites.questions.pairs import judge_pairs, write_pairs
@@ -113,7 +117,13 @@ SUITES: dict[str, Suite] = {
             write_classes,
             needs="labels",
         ),
-        Suite("templates", "which class is it, by each template?", write_templates, needs="labels"),
+        Suite(
+            "templates",
+            "which class is it, by each template, and what does it add to the bare name?",
+            write_templates,
+            needs="labels",
+            judge=judge_templates,
+        ),
         Suite(
             "calibration",
             "is doubt higher where the right class is not offered? may probabilities be believed?",
