@@ -26,7 +26,8 @@ GERMAN = {
     "fish": "Fisch", "bird": "Vogel", "snail": "Schnecke", "ladybird": "Marienkäfer",
     "owl": "Eule", "sun": "Sonne", "crescent moon": "Mond", "cloud": "Wolke", "house": "Haus",
     "tree": "Baum", "flower": "Blume", "car": "Auto", "sailboat": "Segelboot",
-    "umbrella": "Regenschirm", "red apple": "Apfel", "cup of coffee": "Kaffeetasse", "basketball": "Basketball",
+    "umbrella": "Regenschirm", "red apple": "Apfel", "cup of coffee": "Kaffeetasse",
+    "basketball": "Basketball",
 }  # fmt: skip
 _PLAIN = {"crescent moon": "moon", "red apple": "apple"}
 DRAWINGS = {**ANIMALS, **THINGS}

@@ -3,7 +3,8 @@
 Half of the classes are offered. The score is how often a picture of an offered class has a higher
 top probability than one of a class that is not: chance is one half. Beside it stand the expected
 calibration error, the temperature that mends it, fitted on other pictures than it is measured on,
-and the risk at several coverages.
+and the risk at several coverages: of pictures of offered classes, and (`open_risk`) of all, where
+an answer to a picture of no offered class is wrong.
 """
 
 from __future__ import annotations
@@ -56,11 +57,14 @@ def judge_calibration(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) 
     pairs = list(zip(known, unknown, strict=False))
     outcomes = tuple(Outcome(float(top[one] > top[other]), 0.5, f"{one}") for one, other in pairs)
     truth = np.array([min(asked[place].right) for place in known], np.int64)
+    hits = np.zeros(len(asked), bool)
+    hits[known] = logits[known].argmax(axis=1) == truth
     return Result(
         suite,
         measure_outcomes(outcomes, seed=seed),
         worst=_find_worst(sheet, logits, top, unknown),
-        numbers=measure_doubt(logits[known], truth, rows.similarity),
+        numbers=measure_doubt(logits[known], truth, rows.similarity)
+        | measure_risks(top, hits, "open_risk"),
         outcomes=outcomes,
     )
 
@@ -83,11 +87,18 @@ def measure_doubt(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> d
         "ece_mended": calibration_error(after, hit),
         "temperature": fitted,
     }
-    order = np.argsort(-before, kind="stable")
+    rounded = {name: round(value, 4) for name, value in numbers.items()}
+    return rounded | measure_risks(before, hit, "risk")
+
+
+def measure_risks(top: Doubles, hits: NDArray[np.bool_], name: str) -> dict[str, float]:
+    """Return the share of wrong answers among the surest cases, by the share that is answered."""
+    order = np.argsort(-top, kind="stable")
+    risks = {}
     for coverage in COVERAGES:
         kept = order[: max(1, round(coverage * len(order)))]
-        numbers[f"risk_at_{coverage:.0%}"] = float(1 - hit[kept].mean())
-    return {name: round(value, 4) for name, value in numbers.items()}
+        risks[f"{name}_at_{coverage:.0%}"] = round(float(1 - hits[kept].mean()), 4)
+    return risks
 
 
 def fit_temperature(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> float:
