@@ -12,6 +12,7 @@ from twinlens.training.suites.questions.calibration import (
     judge_calibration,
     measure_doubt,
     measure_risks,
+    measure_sureness,
     to_probabilities,
     write_calibration,
 )
@@ -50,6 +51,19 @@ def test_a_sigmoid_asks_of_each_class_alone() -> None:
     truth = own[one].argmax(axis=1)
     fitted, stretched = (fit_temperature(k * logits[one], truth, sigmoid) for k in (1, 3))
     assert abs(stretched / fitted - 3) < 0.3
+
+
+def test_surer_is_told_apart_where_probabilities_round_to_one() -> None:
+    """The order is that of the top probabilities, and goes on where these are all 1."""
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(200, 6), scale=3)
+    for similarity in (SOFTMAX, SimilaritySpec("sigmoid", 10.0, 0.0, "")):
+        top = to_probabilities(logits, similarity).max(axis=1)
+        sureness = measure_sureness(logits, similarity)
+        assert (np.argsort(sureness) == np.argsort(top)).all()
+    far = np.array([[90.0, 0.0], [95.0, 0.0]])
+    assert (to_probabilities(far, SOFTMAX).max(axis=1) == 1).all()
+    assert np.diff(measure_sureness(far, SOFTMAX)) == 5
 
 
 def test_the_open_risk_counts_every_answer_to_a_picture_of_no_offered_class() -> None:

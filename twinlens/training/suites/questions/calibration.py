@@ -51,7 +51,7 @@ def judge_calibration(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) 
     asked = sheet.questions
     cosines = rows.pictures[[q.query for q in asked]] @ rows.texts[asked[0].candidates].T
     logits = _scale(cosines.astype(np.float64), rows.similarity)
-    top = to_probabilities(logits, rows.similarity).max(axis=1)
+    top = measure_sureness(logits, rows.similarity)
     known = [place for place, question in enumerate(asked) if question.right]
     unknown = [place for place, question in enumerate(asked) if not question.right]
     pairs = list(zip(known, unknown, strict=False))
@@ -88,7 +88,7 @@ def measure_doubt(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> d
         "temperature": fitted,
     }
     rounded = {name: round(value, 4) for name, value in numbers.items()}
-    return rounded | measure_risks(before, hit, "risk")
+    return rounded | measure_risks(measure_sureness(rest, similarity), hit, "risk")
 
 
 def measure_risks(top: Doubles, hits: NDArray[np.bool_], name: str) -> dict[str, float]:
@@ -123,6 +123,16 @@ def to_probabilities(logits: Doubles, similarity: SimilaritySpec) -> Doubles:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def measure_sureness(logits: Doubles, similarity: SimilaritySpec) -> Doubles:
+    """Return the log-odds of the top class: the order of its probabilities, which round to 1."""
+    ordered = np.sort(logits, axis=1)
+    best, others = ordered[:, -1], ordered[:, :-1]
+    if similarity.kind == "sigmoid" or not others.shape[1]:
+        return np.asarray(best)
+    second = others[:, -1]
+    return np.asarray(best - second - np.log(np.exp(others - second[:, None]).sum(axis=1)))
+
+
 def _scale(cosines: Doubles, similarity: SimilaritySpec) -> Doubles:
     return cosines * similarity.scale + similarity.bias
 
@@ -137,5 +147,6 @@ def _find_worst(
         said = sheet.texts[int(question.candidates[logits[place].argmax()])][0]
         picture = sheet.pictures[question.query]
         asked = f"picture of {question.group}"
-        cases.append(Case(asked, "none of these", said, -float(top[place]), "", (picture,)))
+        share = 0.5 * (1 + float(np.tanh(top[place] / 2)))
+        cases.append(Case(asked, "none of these", said, -share, "", (picture,)))
     return tuple(cases)
