@@ -36,14 +36,15 @@ from twinlens.training.loop.loop import train
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
 from twinlens.training.runs.starting import apply_pairs
-from twinlens.training.suites.catalogue import SUITES, run_suite
-from twinlens.training.suites.examinee import Examinee, open_examinee
+from twinlens.training.suites.catalogue import SUITES
+from twinlens.training.suites.examinee import Examinee, embed_sheet, open_examinee
 from twinlens.training.suites.material import Material
+from twinlens.training.suites.sheet import Sheet
 
-DATA, PICTURES, STORED = "emoji64", 6000, 48  # to learn from; pixels of the short side
-BUDGET = 30.0  # CPU seconds a method
-TEXT_STEPS = 250  # of a text tower beside a locked image tower
-LIMIT = 400  # pictures of a data set that are asked about
+DATA, PICTURES, STORED = "emoji64", 4000, 48  # to learn from; pixels of the short side
+BUDGET = 15.0  # CPU seconds a method
+TEXT_STEPS = 150  # of a text tower beside a locked image tower
+LIMIT = 300  # pictures of a data set that are asked about
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "evaluation.md"
 START = "<!-- families: made by benchmarks/evaluation_families.py -->\n"
 END = "<!-- end of families -->"
@@ -124,7 +125,7 @@ def measure(name: str, runs: Path, budget: float) -> dict[str, Any]:
         run, told = learn(name, runs, budget)
         examinee = examine_run(run)
     trained = time.process_time() - began
-    suites = {suite: ask(suite, place, examinee) for suite, place in ASKED.items()}
+    suites = {suite: ask(suite, examinee) for suite in ASKED}
     seconds = {"train_seconds": round(trained), "all_seconds": round(time.process_time() - began)}
     return {**told, **seconds, "suites": suites}
 
@@ -180,9 +181,16 @@ def read_questions(place: str) -> Material:
     return material
 
 
-def ask(suite: str, place: str, examinee: Examinee) -> dict[str, Any]:
+@cache
+def write_sheet(suite: str, templates: tuple[str, ...]) -> Sheet:
+    """Return the questions of a suite, written once for all rows."""
+    return SUITES[suite].write(read_questions(ASKED[suite]), templates, 0)
+
+
+def ask(suite: str, examinee: Examinee) -> dict[str, Any]:
     """Return score, chance and interval of a suite in per cent, and the number of questions."""
-    measure = run_suite(SUITES[suite], examinee, read_questions(place)).measure
+    sheet = write_sheet(suite, examinee.templates)
+    measure = SUITES[suite].judge(suite, sheet, embed_sheet(examinee, sheet), 0).measure
     shares = {name: getattr(measure, name) for name in ("score", "chance", "low", "high")}
     return {**{name: round(100 * share, 1) for name, share in shares.items()}, "n": measure.n}
 

@@ -40,7 +40,7 @@ from twinlens.training.suites.result import Result
 
 SCENES = {"train": 4000, "test": 600}
 SIDE = 32
-STEPS = 400
+STEPS = 200
 PAIRS, POINT = 2000, 1.0
 NEGATIVES = 1
 SEEDS = "0,1,2"
