@@ -1,6 +1,6 @@
 """What hard negatives bring: composition and retrieval of drawn scenes, with them and without.
 
-    python benchmarks/hard_negatives.py [--runs FOLDER] [--seeds 0,1,2] [--quick] --json FILE
+    python benchmarks/hard_negatives.py [--runs FOLDER] [--seeds 0,1,2] [--steps 800] --json FILE
 
 `clip` trains on scenes of two shapes that only an arrangement tells apart, on equal pictures,
 captions and steps: on captions alone, with negatives that a word makes false (`hard_negatives`),
@@ -40,7 +40,7 @@ from twinlens.training.suites.result import Result
 
 SCENES = {"train": 4000, "test": 600}
 SIDE = 32
-STEPS = 200
+STEPS = 800
 PAIRS, POINT = 2000, 1.0
 NEGATIVES = 1
 SEEDS = "0,1,2"
@@ -69,7 +69,7 @@ def main() -> None:
                 write_scenes(work, part, round(count * share))
         for seed in map(int, arguments.seeds.split(",")):
             for name in arguments.variants.split(","):
-                report.row(**measure_once(work, name, seed, round(STEPS * share)))
+                report.row(**measure_once(work, name, seed, round(arguments.steps * share)))
                 print(report.rows[-1], flush=True)
     judge(report)
     report.finish(arguments.json)
@@ -80,6 +80,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, few scenes and steps")
     parser.add_argument("--seeds", default=SEEDS, help="with commas between")
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--variants", default=",".join(VARIANTS), help="with commas between")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where rows and runs stay")
     parser.add_argument("--json", type=Path, metavar="FILE")
