@@ -26,7 +26,7 @@ LIMIT = 1000
 MINUTES = 6.0  # of CPU that every suite together may take on 1,000 pictures
 # suites of each data set; "" means none
 ASKED = {
-    "": ("relations", "association", "typographic", "robustness"),
+    "": ("relations", "pairs", "association", "typographic", "robustness"),
     "coco_mini/test.zip": ("composition", "retrieval", "robustness"),
     "icons64/test.zip": ("retrieval",),
     "clothing96/test.zip": ("classes", "templates", "calibration", "typographic", "robustness"),

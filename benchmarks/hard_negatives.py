@@ -1,17 +1,19 @@
 """What hard negatives bring: composition and retrieval of drawn scenes, with them and without.
 
+    python benchmarks/hard_negatives.py [--runs FOLDER] [--seeds 0,1,2] [--steps 800] --json FILE
+
 `clip` trains on scenes of two shapes that only an arrangement tells apart, on equal pictures,
 captions and steps: on captions alone, with negatives that a word makes false (`hard_negatives`),
 and with negatives listed in the data, which the composition suite's rules wrote for the training
 captions. Other scenes are asked of: composition by the suite's rules, relations by fresh drawings
-whose rules no run has seen, and retrieval.
-Bars: at least 2,000 pairs; listed negatives raise composition, and retrieval loses a point at most.
-
-    python benchmarks/hard_negatives.py [--quick] --json FILE
+whose rules no run has seen, and retrieval. A run's row is kept in FOLDER, so several calls share
+the work. Bars: at least 2,000 pairs; listed negatives raise composition in the mean over the seeds,
+and retrieval loses a point at most.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import tempfile
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import Report, parse_arguments
+from report import Report
 
 from twinlens.training.evaluation.run_examinee import examine_run
 from twinlens.training.loop.loop import train
@@ -34,13 +36,15 @@ from twinlens.training.suites.material import Exhibit, read_material
 from twinlens.training.suites.questions.composition import list_pairs
 from twinlens.training.suites.questions.relations import GROUPS
 from twinlens.training.suites.questions.wording import Vocabulary, read_vocabulary
+from twinlens.training.suites.result import Result
 
 SCENES = {"train": 4000, "test": 600}
 SIDE = 32
 STEPS = 800
-PAIRS, POINT = 2000, 0.01
+PAIRS, POINT = 2000, 1.0
 NEGATIVES = 1
-SEEDS = (0,)
+SEEDS = "0,1,2"
+QUICK = 0.05  # of scenes and steps
 KINDS = ("left and right", "above and below", "colours", "sizes")
 ASKED = ("composition", "relations", "retrieval")
 # name -> the data's part, and what is set
@@ -53,32 +57,63 @@ VARIANTS = {
 
 def main() -> None:
     """Draw, train, ask, print."""
-    arguments = parse_arguments(__doc__)
+    arguments = parse()
     torch.set_num_threads(1)
-    share = 0.05 if arguments.quick else 1.0
+    share = QUICK if arguments.quick else 1.0
     report = Report("hard_negatives", arguments.json)
-    scores: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+        work = arguments.runs or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
         for part, count in SCENES.items():
-            write_scenes(work, part, round(count * share))
-        for seed in SEEDS[:1] if arguments.quick else SEEDS:
-            for name, (part, sets) in VARIANTS.items():
-                began = time.process_time()
-                steps = round(STEPS * share)
-                run = learn(work, f"{part}-{len(sets)}-{seed}", part, seed, steps, sets)
-                seconds = time.process_time() - began
-                found = ask(run, work / "test.zip")
-                for suite, (score, _) in found.items():
-                    scores.setdefault((name, suite), []).append(score)
-                shown = {suite: round(100 * score, 1) for suite, (score, _) in found.items()}
-                report.row(
-                    run=name, seed=seed, cpu_seconds=round(seconds), **shown,
-                    pairs=found["composition"][1],
-                )  # fmt: skip
+            if not (work / f"{part}.zip").is_file():
+                write_scenes(work, part, round(count * share))
+        for seed in map(int, arguments.seeds.split(",")):
+            for name in arguments.variants.split(","):
+                report.row(**measure_once(work, name, seed, round(arguments.steps * share)))
                 print(report.rows[-1], flush=True)
-    judge(report, scores)
+    judge(report)
     report.finish(arguments.json)
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one seed, few scenes and steps")
+    parser.add_argument("--seeds", default=SEEDS, help="with commas between")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="with commas between")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where rows and runs stay")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds = arguments.seeds.split(",")[0]
+    return arguments
+
+
+def measure_once(work: Path, name: str, seed: int, steps: int) -> dict[str, object]:
+    """Return the row of a variant and a seed: the one that is kept, or a new one."""
+    path = work / f"{name.replace(' ', '-')}-{seed}-{steps}.json"
+    if not path.is_file():
+        path.write_text(json.dumps(measure(work, name, seed, steps)) + "\n")
+    kept: dict[str, object] = json.loads(path.read_text())
+    return kept
+
+
+def measure(work: Path, name: str, seed: int, steps: int) -> dict[str, object]:
+    """Train a variant, and ask it."""
+    part, sets = VARIANTS[name]
+    began = time.process_time()
+    run = learn(work, f"{name.replace(' ', '-')}-{seed}-{steps}", part, seed, steps, sets)
+    seconds = time.process_time() - began
+    found = ask(run, work / "test.zip")
+    shown = {suite: round(100 * result.measure.score, 1) for suite, result in found.items()}
+    groups = {
+        group: round(100 * own.score, 1) for group, own in found["composition"].groups.items()
+    }
+    return {
+        "run": name, "seed": seed, "steps": steps, "cpu_seconds": round(seconds), **shown,
+        "pairs": found["composition"].measure.n, **groups,
+    }  # fmt: skip
 
 
 def write_scenes(work: Path, part: str, count: int) -> None:
@@ -136,25 +171,28 @@ def learn(work: Path, name: str, part: str, seed: int, steps: int, sets: tuple[s
     return work / name
 
 
-def ask(run: Path, where: Path) -> dict[str, tuple[float, int]]:
-    """Return score and number of questions of each suite."""
+def ask(run: Path, where: Path) -> dict[str, Result]:
+    """Return what each suite finds."""
     material, examinee = read_material(str(where), 0), examine_run(run)
-    found = {name: run_suite(SUITES[name], examinee, material).measure for name in ASKED}
-    return {name: (measure.score, measure.n) for name, measure in found.items()}
+    return {name: run_suite(SUITES[name], examinee, material) for name in ASKED}
 
 
-def judge(report: Report, scores: dict[tuple[str, str], list[float]]) -> None:
-    """Hold the means to the bars."""
-    before, after = "captions alone", "listed by rules"
-
-    def gain(suite: str) -> float:
-        pairs = zip(scores[after, suite], scores[before, suite], strict=True)
-        return float(np.mean([other - own for other, own in pairs]))
-
+def judge(report: Report) -> None:
+    """Hold the means over the seeds to the bars."""
     pairs = min(int(str(row["pairs"])) for row in report.rows)
     report.bar("hard_negatives_pairs", pairs, PAIRS, pairs >= PAIRS)
     for suite, floor in (("composition", 0.0), ("relations", 0.0), ("retrieval", -POINT)):
-        report.bar(f"hard_negatives_{suite}_gain", gain(suite), floor, gain(suite) > floor)
+        gain = gain_of(report, suite)
+        report.bar(f"hard_negatives_{suite}_gain", gain, floor, gain > floor)
+
+
+def gain_of(report: Report, suite: str) -> float:
+    """Return what listed negatives add to a suite's score, in points, as the mean over seeds."""
+    scores = {
+        name: np.array([float(str(row[suite])) for row in report.rows if row["run"] == name])
+        for name in ("captions alone", "listed by rules")
+    }
+    return round(float((scores["listed by rules"] - scores["captions alone"]).mean()), 2)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from PIL import Image
 
 from twinlens.bundle.calibration.calibration import read_calibration
 from twinlens.bundle.store import read_manifest, verify_bundle
-from twinlens.cli.bundle.calibrate import calibrate_export
+from twinlens.cli.bundle.calibrate import calibrate_export, find_calibration
 
 Run = Callable[..., tuple[int, str, str]]
 SHADES = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -87,3 +87,32 @@ def test_an_image_tower_alone_has_no_probabilities(
     make_toy: Callable[..., Path], shades: Path
 ) -> None:
     assert "a text tower" in calibrate_export(make_toy("blind", text=None), shades)
+
+
+def test_an_export_of_a_run_is_calibrated_by_what_it_was_validated_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    for settings, found in (({"eval": "held-out.zip"}, Path("held-out.zip")), ({"eval": ""}, None)):
+        (run / "config.json").write_text(json.dumps({"settings": settings}))
+        assert find_calibration(str(run), None) == found
+        assert find_calibration(str(run), tmp_path / "mine") == tmp_path / "mine"
+    assert find_calibration("timm:test_vit", None) is None
+
+
+@pytest.mark.slow
+def test_a_validated_run_becomes_a_calibrated_bundle(
+    cli: Run, shades: Path, tmp_path: Path
+) -> None:
+    small = ("encoder=vit-nano/8", "image_size=16", "steps=2", "batch=8", "doctor=false")
+    sets = [part for name in (*small, f"eval={shades}") for part in ("--set", name)]
+    lessons, run = tmp_path / "lessons", tmp_path / "run"
+    lessons.mkdir()
+    for shade in range(20):
+        Image.new("RGB", (8, 8), (12 * shade, 9, 99)).save(lessons / f"{shade}.png")
+        (lessons / f"{shade}.txt").write_text(f"a square of {shade} parts red")
+    code, _, err = cli("train", "clip", lessons, "--out", run, *sets)
+    assert code == 0, err
+    code, _, err = cli("export", run, "-o", tmp_path / "bundle", "--precisions", "fp32")
+    assert code == 0 and "by 60 pictures of shades" in err, err
+    calibration = read_calibration(read_manifest(tmp_path / "bundle"))
+    assert calibration is not None and set(calibration.source) == {"shades"}

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def test_list_needs_no_encoder_and_no_torch() -> None:
 def test_what_is_missing_is_named(cli: Run, arguments: list[str], message: str) -> None:
     code, _, err = cli(*arguments)
     assert code == 2 and message in err
+
+
+def test_a_bundle_without_texts_is_asked_about_pictures_alone(
+    cli: Run, make_toy: Callable[..., Path], tmp_path: Path
+) -> None:
+    """`robustness` needs no text; `all` means that suite, and others say why not."""
+    bundle, data = make_toy(text=None), write_images(tmp_path / "data", 30)
+    code, out, _ = cli("eval", bundle, data, "--suite", "all", "--json")
+    assert code == 0 and [found["suite"] for found in json.loads(out)] == ["robustness"]
+    code, out, _ = cli("compare", "builtin", bundle, data, "--json")
+    assert code == 0
+    assert [found["suite"] for found in json.loads(out)["differences"][str(bundle)]] == [
+        "robustness"
+    ]
+    code, _, err = cli("eval", bundle, data, "--suite", "classes")
+    assert code == 2 and "no text tower" in err and "--suite robustness" in err
 
 
 def test_a_run_is_to_be_exported_first(cli: Run, tmp_path: Path) -> None:

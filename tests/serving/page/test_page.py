@@ -176,7 +176,9 @@ def test_tabs_work_by_keyboard(page: Any, server: str) -> None:
     assert page.evaluate("document.activeElement.id") == "tab-status"
 
 
-@pytest.mark.parametrize("name", ["search", "add", "classify", "compare", "inside", "status"])
+@pytest.mark.parametrize(
+    "name", ["search", "add", "classify", "tag", "compare", "inside", "status"]
+)
 def test_no_panel_is_wider_than_a_phone(page: Any, server: str, name: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(f"{server}/#{name}")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.slow
-PANELS = ["search", "add", "classify", "compare", "inside", "status"]
+PANELS = ["search", "add", "classify", "tag", "compare", "inside", "status"]
 _PLACES = [os.environ.get("AXE_CORE", ""), "node_modules/axe-core/axe.min.js"]
 _RUN_AXE = """async () => {
   const { violations } = await axe.run(document, { resultTypes: ["violations"] });

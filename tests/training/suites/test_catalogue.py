@@ -15,18 +15,27 @@ from twinlens.training.suites.material import Material
 from twinlens.training.suites.sheet import Sheet
 
 MATERIAL = make_material()
+DRAWN = Material("no data")
+# Each suite on data, and those that draw their own pictures also without.
+ASKED = [(name, MATERIAL) for name in SUITES] + [("pairs", DRAWN), ("typographic", DRAWN)]
 RANDOM_ENCODERS = 40
 
 
 @cache
-def write_sheet(name: str) -> Sheet:
-    return SUITES[name].write(MATERIAL, TEMPLATES, 0)
+def write_sheet(name: str, data: str) -> Sheet:
+    material = MATERIAL if data == MATERIAL.name else DRAWN
+    return SUITES[name].write(material, TEMPLATES, 0)
 
 
-@pytest.mark.parametrize("name", SUITES)
-def test_random_rows_score_chance_and_the_interval_holds_it(name: str) -> None:
+on_all_data = pytest.mark.parametrize(
+    ("name", "data"), [(name, material.name) for name, material in ASKED]
+)
+
+
+@on_all_data
+def test_random_rows_score_chance_and_the_interval_holds_it(name: str, data: str) -> None:
     """Of 40 intervals of 95 %, fewer than 34 hold the truth in 3 of 1,000 such tests."""
-    suite, sheet = SUITES[name], write_sheet(name)
+    suite, sheet = SUITES[name], write_sheet(name, data)
     found = [
         suite.judge(name, sheet, draw_rows(sheet, seed), seed).measure
         for seed in range(RANDOM_ENCODERS)
@@ -37,9 +46,9 @@ def test_random_rows_score_chance_and_the_interval_holds_it(name: str) -> None:
     assert abs(gaps.mean()) < 4 * gaps.std() / RANDOM_ENCODERS**0.5
 
 
-@pytest.mark.parametrize("name", SUITES)
-def test_an_encoder_that_was_shown_the_answers_scores_one(name: str) -> None:
-    suite, sheet = SUITES[name], write_sheet(name)
+@on_all_data
+def test_an_encoder_that_was_shown_the_answers_scores_one(name: str, data: str) -> None:
+    suite, sheet = SUITES[name], write_sheet(name, data)
     rows = embed_sheet(read_answers(sheet), sheet)
     result = suite.judge(name, sheet, rows, 0)
     assert result.measure.score == 1.0
@@ -49,7 +58,7 @@ def test_an_encoder_that_was_shown_the_answers_scores_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", SUITES)
 def test_equal_seeds_ask_equal_questions(name: str) -> None:
-    first, second = write_sheet(name), SUITES[name].write(MATERIAL, TEMPLATES, 0)
+    first, second = write_sheet(name, MATERIAL.name), SUITES[name].write(MATERIAL, TEMPLATES, 0)
     assert first.texts == second.texts
     assert [(q.query, q.right, q.cluster) for q in first.questions] == [
         (q.query, q.right, q.cluster) for q in second.questions
@@ -65,7 +74,7 @@ def test_every_suite_is_listed_with_its_data(name: str) -> None:
 def test_all_means_those_that_the_data_allow() -> None:
     assert [s.name for s in pick_suites("all", MATERIAL)] == list(SUITES)
     without = [s.name for s in pick_suites("all", Material("no data"))]
-    assert without == ["relations", "association", "typographic", "robustness"]
+    assert without == ["relations", "pairs", "association", "typographic", "robustness"]
 
 
 def test_suites_without_needs_run_on_drawings() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,6 +63,15 @@ def calibrate_bundle(
     found = learn_calibration(examinee, materials, seed=seed).to_extension()
     write_extensions(encoder.folder, {EXTENSION: found})
     return found
+
+
+def find_calibration(source: str, given: Path | None) -> Path | None:
+    """Return the data that calibrate an export: those given, or what a run was validated on."""
+    run = Path(source)
+    if given is not None or not (run / "checkpoints").is_dir():
+        return given
+    settings = json_module.loads((run / "config.json").read_text(encoding="utf-8"))["settings"]
+    return Path(settings["eval"]) if settings.get("eval") else None
 
 
 def calibrate_export(out: Path, data: Path) -> str:

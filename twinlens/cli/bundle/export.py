@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.bundle.calibrate import calibrate_export
+from twinlens.cli.bundle.calibrate import calibrate_export, find_calibration
 from twinlens.cli.bundle.card import CardOption, DomainOption, describe_bundle
 from twinlens.cli.bundle.source_names import check_source, find_weights
 from twinlens.cli.options import Json
@@ -55,7 +55,8 @@ def export(
         typer.Option(
             help=(
                 "Pictures like those the model will see, to calibrate int8 convolutions and, with"
-                " labels or captions, probabilities."
+                " labels or captions, probabilities. Without it, a run's probabilities are"
+                " calibrated with its validation data (--eval)."
             ),
             metavar="DATA",
         ),
@@ -115,9 +116,10 @@ def export(
         if card is not None or domain is not None:
             progress.stage("writing the card")
             describe_bundle(out, card, domain)
-        if calibrate is not None:
+        known = find_calibration(source, calibrate)
+        if known is not None:
             progress.stage("calibrating probabilities")
-            progress.note(calibrate_export(out, calibrate))
+            progress.note(calibrate_export(out, known))
     _print_result(manifest, out, progress.notes, json)
 
 

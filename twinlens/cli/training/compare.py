@@ -67,7 +67,8 @@ def _compare(
     from twinlens.training.suites.comparison import compare_results
 
     rows: list[list[dict[str, Any]]] = [[] for _ in examinees[1:]]
-    for suite in pick_suites(names, material):
+    reads_texts = all(examinee.reads_texts for examinee in examinees)
+    for suite in pick_suites(names, material, reads_texts=reads_texts):
         results = [run_suite(suite, examinee, material, seed=seed) for examinee in examinees]
         differences = [compare_results(results[0], other, seed=seed) for other in results[1:]]
         for own, difference in zip(rows, differences, strict=True):

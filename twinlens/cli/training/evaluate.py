@@ -125,7 +125,7 @@ def _ask(
     check_bundle(encoder)
     examinee = make_examinee(open_encoder(encoder))
     results = []
-    for suite in pick_suites(names, material):
+    for suite in pick_suites(names, material, reads_texts=examinee.reads_texts):
         result = run_suite(suite, examinee, material, seed=seed)
         results.append(result)
         if not as_json:

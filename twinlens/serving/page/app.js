@@ -9,11 +9,12 @@ import * as inside from "./inside.js";
 import * as runs from "./runs.js";
 import * as search from "./search.js";
 import * as status from "./status.js";
+import * as tag from "./tag.js";
 
-const panels = { search, add, classify, compare, inside, runs, status };
+const panels = { search, add, classify, tag, compare, inside, runs, status };
 const allTabs = [...document.querySelectorAll("[role=tab]")];
 let tabs = allTabs;
-const DROPS = { search: "Drop here: one picture to search by, several to add", add: "Drop here to add", classify: "Drop here to classify" };
+const DROPS = { search: "Drop here: one picture to search by, several to add", add: "Drop here to add", classify: "Drop here to classify", tag: "Drop here to tag" };
 const opened = new Set();
 const left = new Map(); // panel -> what its address held when it was left
 const titles = Object.fromEntries(allTabs.map((tab) => [tab.getAttribute("aria-controls"), tab.textContent]));

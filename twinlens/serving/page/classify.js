@@ -4,7 +4,7 @@ import { byId, el, fill, lines, milliseconds, percent, runner, say, showWarning 
 import { pathOf, saveText, toCsv } from "./files.js";
 import { describeCard, doubt, fillModels } from "./models.js";
 import { PictureField, picture } from "./pictures.js";
-import { Lessons } from "./lessons.js";
+import { Lessons, isDraft } from "./lessons.js";
 import { shrink } from "./shrink.js";
 import { VerdictTable, decide, drawCard, drawConfusion, listVerdicts, truthOf } from "./verdicts.js";
 
@@ -81,7 +81,7 @@ async function listStored(chosen) {
   named = body.templates;
   byId("teach-kept").textContent = body.kept ? "Saved classes are kept in the server’s data folder and outlive it." : "This server has no data folder: saved classes are lost when it stops. Start it with --data DIR to keep them.";
   showTemplates();
-  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !lessons.isDraft(name) && name !== LEXICON).map(({ name }) => [name, name])], chosen);
+  fill(byId("classify-stored"), [["", "none: the classes typed here"], ...body.data.filter(({ name }) => !isDraft(name) && name !== LEXICON).map(({ name }) => [name, name])], chosen);
   byId("classify-classes").disabled = byId("classify-stored").value !== "";
 }
 

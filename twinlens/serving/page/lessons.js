@@ -4,16 +4,15 @@ import { encode } from "./pictures.js";
 
 const PREFIX = "page-draft-";
 
+/* Whether a stored classifier is such a draft. */
+export const isDraft = (name) => name.startsWith(PREFIX);
+
 export class Lessons {
   held = new Map(); // class -> files
   saved = ""; // the name under which these lessons were kept
   #draft = PREFIX + [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   #stored = ""; // what the draft was made of
   #count = 0; // grows with each change of the examples
-
-  isDraft(name) {
-    return name.startsWith(PREFIX);
-  }
 
   /* Whether any of these classes has examples. */
   cover(classes) {

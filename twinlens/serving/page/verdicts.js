@@ -49,7 +49,7 @@ function drawLabel({ label, score: relative, calibrated, similarity }, earlier) 
   return el("li", { title: `cosine ${similarity.toFixed(3)}` }, el("span", { text: label }), tracks, el("span", { className: "score", text: told }));
 }
 
-function track(share, kind) {
+export function track(share, kind) {
   const bar = el("i", { className: kind });
   bar.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
   return el("span", { className: "track" }, bar);

@@ -1,12 +1,13 @@
 """A run's encoder as suites ask it, without an export: its towers in torch.
 
-What must stay true: pictures are prepared as a bundle of the run would prepare them.
+What must stay true: pictures are prepared, and cosines become probabilities, as in a bundle of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,19 +15,18 @@ from twinlens.bundle.arrays import Rows
 from twinlens.bundle.classes import normalise_rows
 from twinlens.bundle.image.image_source import ImageSource
 from twinlens.bundle.manifest import SimilaritySpec
-from twinlens.errors import InputError
-from twinlens.training.evaluation.embeddings import open_embedder
-from twinlens.training.suites.examinee import Examinee
+from twinlens.training.evaluation.embeddings import RunEmbedder
+from twinlens.training.runs.run import open_run
+from twinlens.training.suites.examinee import Examinee, refuse_texts
 
 BATCH = 256
-SCALE = 100.0  # of the probabilities; suites judge by cosines, and `calibration` alone reads it
+SCALE = 100.0  # of the probabilities of a run that learned none
 
 
 def examine_run(run: Path) -> Examinee:
-    """Return the newest state of a run, to be asked; it needs a text tower."""
-    embedder = open_embedder(str(run))
-    if not embedder.has_text:
-        raise InputError(f"{run} has no text tower; suites compare pictures with texts")
+    """Return the newest state of a run, to be asked; without texts it answers a few suites."""
+    opened = open_run(run)
+    embedder = RunEmbedder(opened)
 
     def embed_images(pictures: Sequence[ImageSource]) -> Rows:
         pixels = [embedder.preprocessor(picture) for picture in pictures]
@@ -39,5 +39,10 @@ def examine_run(run: Path) -> Examinee:
         ]
         return normalise_rows(np.concatenate(parts))
 
-    similarity = SimilaritySpec("softmax", SCALE, 0.0, "")
-    return Examinee(run.name, ("{}",), similarity, embed_images, embed_texts)
+    learned = opened.learned
+    kind: Literal["sigmoid", "softmax"] = "sigmoid" if "bias" in learned else "softmax"
+    similarity = SimilaritySpec(kind, learned.get("scale", SCALE), learned.get("bias", 0.0), "")
+    texts = embed_texts if embedder.has_text else refuse_texts(f"run {run.name!r}")
+    return Examinee(
+        run.name, ("{}",), similarity, embed_images, texts, reads_texts=embedder.has_text
+    )

@@ -14,7 +14,11 @@ from twinlens.training.suites.examinee import EmbeddedSheet, Examinee, embed_she
 from twinlens.training.suites.material import Material
 from twinlens.training.suites.questions.association import write_association
 from twinlens.training.suites.questions.calibration import judge_calibration, write_calibration
-from twinlens.training.suites.questions.classes import write_classes, write_templates
+from twinlens.training.suites.questions.classes import (
+    judge_templates,
+    write_classes,
+    write_templates,
+)
 from twinlens.training.suites.questions.composition import write_composition
 from twinlens.training.suites.questions.languages import judge_languages, write_languages
 from twinlens.training.suites.questions.pairs import judge_pairs, write_pairs
@@ -26,7 +30,7 @@ from twinlens.training.suites.result import Result, summarise
 from twinlens.training.suites.sheet import Sheet
 
 ALL = "all"
-_NEEDED = {
+_DATA = {
     "pairs": "pairs: folders of two pictures with a caption each",
     "names": "names in other languages: --names FILE, {language: {English name: name}}",
 }
@@ -50,6 +54,7 @@ class Suite:
     needs: str = ""
     takes: str = ""
     judge: Judge = judge_answers
+    reads_texts: bool = True  # whether the encoder has to
 
 
 SUITES: dict[str, Suite] = {
@@ -71,7 +76,7 @@ SUITES: dict[str, Suite] = {
             "pairs",
             "two pictures, two captions: which belongs to which (Winoground's three scores)?",
             write_pairs,
-            needs="pairs",
+            takes="pairs",
             judge=judge_pairs,
         ),
         Suite(
@@ -91,6 +96,7 @@ SUITES: dict[str, Suite] = {
             "which clean picture is it, after noise, blur, JPEG, resize or contrast?",
             write_robustness,
             takes="pictures",
+            reads_texts=False,
         ),
         Suite(
             "retrieval",
@@ -111,7 +117,13 @@ SUITES: dict[str, Suite] = {
             write_classes,
             needs="labels",
         ),
-        Suite("templates", "which class is it, by each template?", write_templates, needs="labels"),
+        Suite(
+            "templates",
+            "which class is it, by each template, and what does it add to the bare name?",
+            write_templates,
+            needs="labels",
+            judge=judge_templates,
+        ),
         Suite(
             "calibration",
             "is doubt higher where the right class is not offered? may probabilities be believed?",
@@ -123,22 +135,39 @@ SUITES: dict[str, Suite] = {
 }
 
 
-def pick_suites(names: str, material: Material) -> list[Suite]:
-    """Return the suites of a comma-separated list; `all` means those that the data allow."""
+def pick_suites(names: str, material: Material, *, reads_texts: bool = True) -> list[Suite]:
+    """Return the suites of a comma-separated list; `all` means those that can be asked.
+
+    `reads_texts` tells whether the encoder has a text tower.
+    """
     if names == ALL:
         return [
-            suite for suite in SUITES.values() if not suite.needs or suite.needs in material.has
+            suite
+            for suite in SUITES.values()
+            if (not suite.needs or suite.needs in material.has)
+            and (reads_texts or not suite.reads_texts)
         ]
     chosen = [_find(name.strip()) for name in names.split(",") if name.strip()]
     for suite in chosen:
-        if suite.needs and suite.needs not in material.has:
-            raise InputError(
-                f"suite {suite.name!r} needs {_NEEDED.get(suite.needs, suite.needs)}, and"
-                f" {_describe(material)};"
-                " `twinlens eval --list` says what each suite needs",
-                field="DATA",
-            )
+        _refuse_missing(suite, material, reads_texts)
     return chosen
+
+
+def _refuse_missing(suite: Suite, material: Material, reads_texts: bool) -> None:
+    if suite.reads_texts and not reads_texts:
+        without = ", ".join(one.name for one in SUITES.values() if not one.reads_texts)
+        raise InputError(
+            f"suite {suite.name!r} compares pictures with texts, and the encoder has no text"
+            f" tower; --suite {without} asks about pictures alone",
+            field="--suite",
+        )
+    if suite.needs and suite.needs not in material.has:
+        raise InputError(
+            f"suite {suite.name!r} needs {_DATA.get(suite.needs, suite.needs)}, and"
+            f" {_describe(material)};"
+            " `twinlens eval --list` says what each suite needs",
+            field="DATA",
+        )
 
 
 def run_suite(suite: Suite, examinee: Examinee, material: Material, *, seed: int = 0) -> Result:
@@ -158,8 +187,9 @@ def describe_suites() -> list[str]:
 
 def _data_of(suite: Suite) -> str:
     if suite.needs:
-        return f"needs {_NEEDED.get(suite.needs, suite.needs)}"
-    return f"takes {suite.takes}, or its own drawings" if suite.takes else "draws its own scenes"
+        return f"needs {_DATA.get(suite.needs, suite.needs)}"
+    taken = _DATA.get(suite.takes, suite.takes)
+    return f"takes {taken}, or its own drawings" if suite.takes else "draws its own scenes"
 
 
 def _find(name: str) -> Suite:

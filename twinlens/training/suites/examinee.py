@@ -32,6 +32,7 @@ class Examinee:
     embed_texts: Callable[[Sequence[str]], Rows]
     dimensions: int = 0
     size: int = 0
+    reads_texts: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,37 @@ class EmbeddedSheet:
 
 
 def make_examinee(encoder: Encoder) -> Examinee:
-    """Return the examinee that an opened bundle is; it needs both towers."""
+    """Return the examinee that an opened bundle is; without texts it answers a few suites."""
     manifest = encoder.manifest
-    if manifest.image is None or manifest.text is None:
+    if manifest.image is None:
         raise InputError(
-            f"bundle {encoder.name!r} lacks {'an image' if manifest.image is None else 'a text'}"
-            " tower; suites compare pictures with texts, so the bundle needs both",
+            f"bundle {encoder.name!r} has no image tower; all suites ask about pictures",
             field="ENCODER",
         )
+    reads_texts = manifest.text is not None
     return Examinee(
         encoder.name,
         manifest.templates,
         manifest.similarity,
         encoder.embed_images,
-        encoder.embed_texts,
+        encoder.embed_texts if reads_texts else refuse_texts(f"bundle {encoder.name!r}"),
         encoder.embedding_dim,
         sum(entry.bytes for entry in manifest.files),
+        reads_texts,
     )
+
+
+def refuse_texts(name: str) -> Callable[[Sequence[str]], Rows]:
+    """Return what an encoder without a text tower answers to texts: an error."""
+
+    def refuse(texts: Sequence[str]) -> Rows:
+        raise InputError(
+            f"{name} has no text tower, and this compares pictures with texts; the suite"
+            " robustness compares pictures alone",
+            field="ENCODER",
+        )
+
+    return refuse
 
 
 def open_examinee(where: str) -> Examinee:

@@ -11,6 +11,8 @@ from twinlens.training.suites.questions.calibration import (
     fit_temperature,
     judge_calibration,
     measure_doubt,
+    measure_risks,
+    measure_sureness,
     to_probabilities,
     write_calibration,
 )
@@ -49,6 +51,31 @@ def test_a_sigmoid_asks_of_each_class_alone() -> None:
     truth = own[one].argmax(axis=1)
     fitted, stretched = (fit_temperature(k * logits[one], truth, sigmoid) for k in (1, 3))
     assert abs(stretched / fitted - 3) < 0.3
+
+
+def test_surer_is_told_apart_where_probabilities_round_to_one() -> None:
+    """The order is that of the top probabilities, and goes on where these are all 1."""
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(200, 6), scale=3)
+    for similarity in (SOFTMAX, SimilaritySpec("sigmoid", 10.0, 0.0, "")):
+        top = to_probabilities(logits, similarity).max(axis=1)
+        sureness = measure_sureness(logits, similarity)
+        assert (np.argsort(sureness) == np.argsort(top)).all()
+    far = np.array([[90.0, 0.0], [95.0, 0.0]])
+    assert (to_probabilities(far, SOFTMAX).max(axis=1) == 1).all()
+    assert np.diff(measure_sureness(far, SOFTMAX)) == 5
+
+
+def test_the_open_risk_counts_every_answer_to_a_picture_of_no_offered_class() -> None:
+    """Four right and sure, four of no class and unsure; an answer to all of them errs by half."""
+    top = np.array([0.9, 0.9, 0.8, 0.8, 0.3, 0.3, 0.2, 0.2])
+    risks = measure_risks(top, top > 0.5, "open_risk")
+    assert risks == {"open_risk_at_50%": 0.0, "open_risk_at_80%": 0.3333, "open_risk_at_100%": 0.5}
+    sheet = write_calibration(make_material(), TEMPLATES, 0)
+    numbers = judge_calibration("calibration", sheet, draw_rows(sheet, 1), 0).numbers
+    unknown = sum(not question.right for question in sheet.questions) / len(sheet.questions)
+    wrong = unknown + (1 - unknown) * numbers["risk_at_100%"]
+    assert abs(numbers["open_risk_at_100%"] - wrong) < 0.1  # risks are of every second picture
 
 
 def test_the_worst_cases_are_pictures_of_no_offered_class_called_one_surely() -> None:

@@ -8,7 +8,8 @@ import pytest
 from tests.training.suites.exhibits import SOFTMAX, TEMPLATES, make_material
 from twinlens.training.suites.examinee import EmbeddedSheet
 from twinlens.training.suites.material import Material
-from twinlens.training.suites.questions.pairs import CHANCE, judge_pairs, write_pairs
+from twinlens.training.suites.questions.pairs import CHANCE, SCENES, judge_pairs, write_pairs
+from twinlens.training.suites.questions.relations import TWINS, draw_twins
 from twinlens.training.suites.result import Result
 
 
@@ -62,3 +63,21 @@ def test_folders_of_more_than_two_are_no_pairs() -> None:
         tuple(type(e)(f"x/{i}", e.picture, e.label, e.captions) for i, e in enumerate(moved)),
     )
     assert crowded.pairs == {} and "pairs" not in crowded.has
+
+
+def test_drawn_twins_have_the_same_words_and_are_rearranged_pictures() -> None:
+    rng = np.random.default_rng(1)
+    for group in TWINS:
+        (first, caption), (last, other) = draw_twins(group, rng)
+        words = [sorted(text.replace("an ", "a ").split()) for text in (caption, other)]
+        assert words[0] == words[1] and caption != other
+        before, after = np.asarray(first), np.asarray(last)
+        assert (before != after).any()
+        ink = [(pixels < 250).any(axis=2).sum() for pixels in (before, after)]
+        assert abs(ink[0] - ink[1]) < 0.6 * max(ink), "the same two shapes"
+
+
+def test_without_pairs_in_the_data_scenes_are_drawn() -> None:
+    sheet = write_pairs(Material("no data"), TEMPLATES, 0)
+    clusters = {question.cluster for question in sheet.questions}
+    assert len(clusters) == SCENES * len(TWINS) and len(sheet.questions) == 4 * len(clusters)

@@ -3,7 +3,8 @@
 Half of the classes are offered. The score is how often a picture of an offered class has a higher
 top probability than one of a class that is not: chance is one half. Beside it stand the expected
 calibration error, the temperature that mends it, fitted on other pictures than it is measured on,
-and the risk at several coverages.
+and the risk at several coverages: of pictures of offered classes, and (`open_risk`) of all, where
+an answer to a picture of no offered class is wrong.
 """
 
 from __future__ import annotations
@@ -50,17 +51,20 @@ def judge_calibration(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) 
     asked = sheet.questions
     cosines = rows.pictures[[q.query for q in asked]] @ rows.texts[asked[0].candidates].T
     logits = _scale(cosines.astype(np.float64), rows.similarity)
-    top = to_probabilities(logits, rows.similarity).max(axis=1)
+    top = measure_sureness(logits, rows.similarity)
     known = [place for place, question in enumerate(asked) if question.right]
     unknown = [place for place, question in enumerate(asked) if not question.right]
     pairs = list(zip(known, unknown, strict=False))
     outcomes = tuple(Outcome(float(top[one] > top[other]), 0.5, f"{one}") for one, other in pairs)
     truth = np.array([min(asked[place].right) for place in known], np.int64)
+    hits = np.zeros(len(asked), bool)
+    hits[known] = logits[known].argmax(axis=1) == truth
     return Result(
         suite,
         measure_outcomes(outcomes, seed=seed),
         worst=_find_worst(sheet, logits, top, unknown),
-        numbers=measure_doubt(logits[known], truth, rows.similarity),
+        numbers=measure_doubt(logits[known], truth, rows.similarity)
+        | measure_risks(top, hits, "open_risk"),
         outcomes=outcomes,
     )
 
@@ -83,11 +87,18 @@ def measure_doubt(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> d
         "ece_mended": calibration_error(after, hit),
         "temperature": fitted,
     }
-    order = np.argsort(-before, kind="stable")
+    rounded = {name: round(value, 4) for name, value in numbers.items()}
+    return rounded | measure_risks(measure_sureness(rest, similarity), hit, "risk")
+
+
+def measure_risks(top: Doubles, hits: NDArray[np.bool_], name: str) -> dict[str, float]:
+    """Return the share of wrong answers among the surest cases, by the share that is answered."""
+    order = np.argsort(-top, kind="stable")
+    risks = {}
     for coverage in COVERAGES:
         kept = order[: max(1, round(coverage * len(order)))]
-        numbers[f"risk_at_{coverage:.0%}"] = float(1 - hit[kept].mean())
-    return {name: round(value, 4) for name, value in numbers.items()}
+        risks[f"{name}_at_{coverage:.0%}"] = round(float(1 - hits[kept].mean()), 4)
+    return risks
 
 
 def fit_temperature(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> float:
@@ -112,6 +123,16 @@ def to_probabilities(logits: Doubles, similarity: SimilaritySpec) -> Doubles:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def measure_sureness(logits: Doubles, similarity: SimilaritySpec) -> Doubles:
+    """Return the log-odds of the top class: the order of its probabilities, which round to 1."""
+    ordered = np.sort(logits, axis=1)
+    best, others = ordered[:, -1], ordered[:, :-1]
+    if similarity.kind == "sigmoid" or not others.shape[1]:
+        return np.asarray(best)
+    second = others[:, -1]
+    return np.asarray(best - second - np.log(np.exp(others - second[:, None]).sum(axis=1)))
+
+
 def _scale(cosines: Doubles, similarity: SimilaritySpec) -> Doubles:
     return cosines * similarity.scale + similarity.bias
 
@@ -126,5 +147,6 @@ def _find_worst(
         said = sheet.texts[int(question.candidates[logits[place].argmax()])][0]
         picture = sheet.pictures[question.query]
         asked = f"picture of {question.group}"
-        cases.append(Case(asked, "none of these", said, -float(top[place]), "", (picture,)))
+        share = 0.5 * (1 + float(np.tanh(top[place] / 2)))
+        cases.append(Case(asked, "none of these", said, -share, "", (picture,)))
     return tuple(cases)

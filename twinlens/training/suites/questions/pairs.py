@@ -1,5 +1,6 @@
 """Pairs: two pictures with a caption each, often of the same words; which belongs to which?
 
+Where the data have no pairs they are drawn: scenes that one rearrangement turns into each other.
 The three scores of Winoground (Thrush et al. 2022, https://arxiv.org/abs/2204.03162): `text`, both
 pictures find their caption; `image`, both captions find their picture; `group`, all four. What must
 stay true: by chance they are 1/4, 1/4 and 1/6.
@@ -12,9 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from twinlens.bundle.image.image_source import ImageSource
 from twinlens.training.suites.answers import Answer, answer_sheet
 from twinlens.training.suites.examinee import EmbeddedSheet
-from twinlens.training.suites.material import Exhibit, Material
+from twinlens.training.suites.material import Material
+from twinlens.training.suites.questions.relations import TWINS, draw_twins
 from twinlens.training.suites.result import (
     WORST,
     Outcome,
@@ -25,6 +28,7 @@ from twinlens.training.suites.result import (
 from twinlens.training.suites.sheet import Question, Sheet
 
 TEXT, IMAGE, GROUP = "text", "image", "group"
+SCENES = 50  # pairs of each kind that are drawn
 CHANCE = {TEXT: 1 / 4, IMAGE: 1 / 4, GROUP: 1 / 6}
 
 
@@ -32,7 +36,12 @@ def write_pairs(material: Material, templates: Sequence[str], seed: int) -> Shee
     """Ask four questions of each pair: two pictures for their captions, and the other way."""
     sheet = Sheet()
     for folder, both in material.pairs.items():
-        _ask(sheet, folder, both)
+        _ask(sheet, folder, [(one.picture, one.captions[0]) for one in both])
+    if not sheet.questions:
+        rng = np.random.default_rng(seed)
+        for number in range(SCENES):
+            for group in TWINS:
+                _ask(sheet, f"{group} {number}", draw_twins(group, rng))
     return sheet
 
 
@@ -59,13 +68,13 @@ def judge_pairs(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Res
     )
 
 
-def _ask(sheet: Sheet, folder: str, both: Sequence[Exhibit]) -> None:
-    pictures = np.array([sheet.add_picture(one.picture) for one in both], np.int64)
-    texts = np.array([sheet.add_text(one.captions[0]) for one in both], np.int64)
+def _ask(sheet: Sheet, pair: str, both: Sequence[tuple[ImageSource, str]]) -> None:
+    pictures = np.array([sheet.add_picture(picture) for picture, _ in both], np.int64)
+    texts = np.array([sheet.add_text(text) for _, text in both], np.int64)
     for picture, text in zip(pictures.tolist(), texts.tolist(), strict=True):
-        sheet.questions.append(Question(picture, texts, frozenset([text]), folder, TEXT))
+        sheet.questions.append(Question(picture, texts, frozenset([text]), pair, TEXT))
         sheet.questions.append(
             Question(
-                text, pictures, frozenset([picture]), folder, IMAGE, asks="text", answers="picture"
+                text, pictures, frozenset([picture]), pair, IMAGE, asks="text", answers="picture"
             )
         )

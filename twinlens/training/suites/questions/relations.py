@@ -33,6 +33,10 @@ _LEFT, _RIGHT = (
     (SIDE // 2 + 4, (SIDE - _HALF) // 2, _HALF),
 )
 _TOP, _BOTTOM = (_LEFT[1], _LEFT[0], _HALF), (_LEFT[1], _RIGHT[0], _HALF)
+_SIZES: tuple[Spot, Spot] = (
+    (4, 4, _BIG),
+    (SIDE - _SMALL - 4, SIDE - _SMALL - 4, _SMALL),
+)
 _PLACES = tuple((x, y, SIDE * 3 // 8) for y in (8, SIDE // 2 + 8) for x in (8, SIDE // 2 + 8))
 
 
@@ -83,6 +87,7 @@ def draw_scene(things: Sequence[tuple[str, str, Spot]]) -> Image.Image:
 
 
 Scene = tuple[Image.Image, str, list[str]]
+Twin = tuple[Image.Image, str]
 
 
 def _two(rng: np.random.Generator) -> tuple[list[str], list[str]]:
@@ -136,12 +141,37 @@ def _coloured(rng: np.random.Generator) -> Scene:
 def _sized(rng: np.random.Generator) -> Scene:
     (one, other), (shape, second) = _two(rng)
     big, small = f"{one} {shape}", f"{other} {second}"
-    boxes: list[Spot] = [(4, 4, _BIG), (SIDE - _SMALL - 4, SIDE - _SMALL - 4, _SMALL)]
-    scene = draw_scene([(one, shape, boxes[0]), (other, second, boxes[1])])
+    scene = draw_scene([(one, shape, _SIZES[0]), (other, second, _SIZES[1])])
     if rng.random() < 0.5:
         return scene, f"a big {big} and a small {small}", [f"a small {big} and a big {small}"]
     return scene, f"a small {small} and a big {big}", [f"a big {small} and a small {big}"]
 
+
+def draw_twins(group: str, rng: np.random.Generator) -> tuple[Twin, Twin]:
+    """Return two scenes of the same two things, and a caption each that has the same words."""
+    (one, other), (shape, second) = _two(rng)
+    boxes, sentence = TWINS[group]
+    if group == "colours":
+        first, last = ((one, shape), (other, second)), ((other, shape), (one, second))
+    else:
+        first = ((one, shape), (other, second))
+        last = first[::-1]
+    both = []
+    for things in (first, last):
+        scene = draw_scene([(*thing, box) for thing, box in zip(things, boxes, strict=True)])
+        bare = sentence.startswith("a big")
+        names = [" ".join(thing) if bare else _name(*thing) for thing in things]
+        both.append((scene, sentence.format(*names)))
+    return both[0], both[1]
+
+
+# Where the first and the second thing of a twin lie, and what is said of them.
+TWINS: dict[str, tuple[tuple[Spot, Spot], str]] = {
+    "left and right": ((_LEFT, _RIGHT), "{} to the left of {}"),
+    "above and below": ((_TOP, _BOTTOM), "{} above {}"),
+    "colours": ((_LEFT, _RIGHT), "{} and {}"),
+    "sizes": (_SIZES, "a big {} and a small {}"),
+}
 
 GROUPS = {
     "left and right": _side_by_side,
