@@ -66,6 +66,15 @@ def test_one_at_a_time_runs_while_small_requests_are_about_and_any_number_otherw
     assert throttles.begin(Priority.LARGE, 8, 12.0) == 8  # no small one for a second
 
 
+def test_beside_small_requests_a_batch_ends_within_four_milliseconds_or_is_one_item() -> None:
+    throttles = Throttles(at_once=1)
+    throttles.enter(Priority.SMALL, 1)
+    sizes = [throttles.begin(Priority.LARGE, 64, 10.0, each) for each in (1e-5, 1e-3, 2e-3, 0.3)]
+    assert sizes == [16, 4, 2, 1]
+    throttles.enter(Priority.SMALL, -1)
+    assert throttles.begin(Priority.LARGE, 64, 12.0, 0.3) == 64
+
+
 def test_a_hanging_batch_holds_up_the_others_for_a_second_at_most() -> None:
     throttles = Throttles(at_once=1)
     throttles.begin(Priority.LARGE, 8, 10.0)

@@ -10,6 +10,8 @@ from twinlens.errors import OverloadedError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
 from twinlens.serving.failures import ClientGoneError, SlowBodyError
+from twinlens.serving.requests.fields import is_json
+from twinlens.serving.requests.long_strings import parse_apart
 from twinlens.serving.settings import Limits
 
 _WINDOW = 5.0  # seconds over which a rate is taken
@@ -71,6 +73,8 @@ class BodyReader:
         if len(body) > _LARGE_BODY:
             async with self._turn:  # several at once are parsed apart, with others between them
                 await asyncio.sleep(0)
+                if is_json(request.headers.get("content-type", "")):
+                    return await parse_apart(body)
         return body
 
     def release(self, call: Call) -> None:
