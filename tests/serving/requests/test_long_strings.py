@@ -24,6 +24,10 @@ VALUES = st.recursive(
 )
 
 
+async def give_way(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
 @pytest.fixture
 def short_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_strings, "_LONG", 8)
@@ -39,7 +43,7 @@ def parse_whole(body: bytes) -> Any:
 
 
 def parse(body: bytes) -> Any:
-    found = asyncio.run(parse_apart(body))
+    found = asyncio.run(parse_apart(body, give_way))
     return found.value if isinstance(found, ParsedBody) else parse_whole(found)
 
 
@@ -78,7 +82,7 @@ def test_deep_bodies_and_long_names_are_read() -> None:
 def test_after_many_strings_the_rest_is_read_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_strings, "_MOST_STRINGS", 5)
     body = orjson.dumps([*"abcdef", "x" * 5000, "g"])
-    found = asyncio.run(parse_apart(body))
+    found = asyncio.run(parse_apart(body, give_way))
     assert isinstance(found, ParsedBody)
     assert (found, found.value) == (body, orjson.loads(body))
 
@@ -87,7 +91,7 @@ def test_others_are_served_while_megabytes_are_parsed() -> None:
     body = orjson.dumps({"images": ["QUJD" * 20_000] * 60})
 
     async def count_turns() -> int:
-        parsing = asyncio.ensure_future(parse_apart(body))
+        parsing = asyncio.ensure_future(parse_apart(body, give_way))
         turns = 0
         while not parsing.done():
             await asyncio.sleep(0)
@@ -102,6 +106,6 @@ def test_others_are_served_while_megabytes_are_parsed() -> None:
 
 
 def test_fields_of_a_parsed_body_are_read_without_another_pass() -> None:
-    found = asyncio.run(parse_apart(orjson.dumps({"texts": ["t" * 5000]})))
+    found = asyncio.run(parse_apart(orjson.dumps({"texts": ["t" * 5000]}), give_way))
     fields = parse_object(found, "application/json")
     assert fields.texts("texts", 4, 9000) == ["t" * 5000]

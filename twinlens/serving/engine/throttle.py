@@ -9,6 +9,7 @@ was accepted ends.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 
@@ -77,6 +78,10 @@ class Throttle:
             self._running = max(0, self._running - 1)
         self._next = now + _PAUSE_RATIO * seconds
 
+    def rest(self, seconds: float) -> float:
+        """Return how long to rest after work on the event loop that took so many seconds."""
+        return _PAUSE_RATIO * seconds if self.is_busy else 0.0
+
     def _is_accompanied(self, now: float) -> bool:
         """Whether something that comes first is there, or was a moment ago."""
         if self.is_busy or self._has_come:
@@ -111,3 +116,12 @@ class Throttles:
         """Record a batch of it that ended at `now`."""
         if priority in self._of:
             self._of[priority].end(now, seconds)
+
+    async def give_way(self, priority: Priority, seconds: float) -> None:
+        """Have others served after so many seconds of work on the event loop.
+
+        A small request takes a dozen turns of the loop: if each of them came after a part of a
+        large request, it would wait for a dozen parts.
+        """
+        behind = self._of.get(priority)
+        await asyncio.sleep(0.0 if behind is None else behind.rest(seconds))

@@ -6,8 +6,9 @@ What must stay true: the same bodies are accepted as by one pass, with the same 
 
 from __future__ import annotations
 
-import asyncio
 import secrets
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -19,18 +20,23 @@ _STRING_COST = 256  # bytes that are parsed in the time that it takes to look at
 _TURN_BYTES = 512 * 1024  # about a millisecond
 
 
+GiveWay = Callable[[float], Awaitable[None]]  # has others served after so many seconds of work
+
+
 class ParsedBody(bytes):
     """A JSON body without its long strings, and the whole value."""
 
     value: Any
 
 
-async def parse_apart(body: bytes) -> bytes:
+async def parse_apart(body: bytes, give_way: GiveWay) -> bytes:
     """Return a JSON body together with its value; one that is not valid as it is."""
     strings = _LongStrings(body)
     try:
+        began = time.monotonic()
         while strings.parse_some():
-            await asyncio.sleep(0)
+            await give_way(time.monotonic() - began)
+            began = time.monotonic()
         value = orjson.loads(strings.outline)
     except orjson.JSONDecodeError:
         return body
