@@ -85,7 +85,7 @@ ANSWER = component(
     ),
 )
 
-_LABELS_A_TURN = 2000  # about a millisecond
+_LABELS_A_TURN = 1000  # about a millisecond where they are calibrated
 
 
 def build_router(service: Service) -> APIRouter:
