@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from twinlens.bundle.processors import count_logical_cpus
 from twinlens.errors import TwinlensError
 from twinlens.serving.aliases import read_aliases
-from twinlens.serving.call import Call, read_seconds
+from twinlens.serving.call import Call, Priority, read_seconds
 from twinlens.serving.clock import Clock
 from twinlens.serving.contracts import Answers, StagedEncoder
 from twinlens.serving.engine.cache import RecentlyUsed, TextCache
@@ -63,7 +64,8 @@ class Service:
         self.throttles = Throttles(max(1, cores // 2))
         self.promised_work = PromisedWork()
         self.banks: RecentlyUsed[ClassBank] = RecentlyUsed(256)
-        self.bodies = BodyReader(settings.limits, self.clock)
+        give_way = partial(self.throttles.give_way, Priority.LARGE)
+        self.bodies = BodyReader(settings.limits, self.clock, give_way)
         self.fetcher = Fetcher(settings.fetching, settings.limits.image_bytes)
         self.keys = Keyring(settings.keys, settings.limits.key_requests_per_minute, self.clock)
         self.classifiers = ClassifierStore(_subfolder(settings, "classifiers"))

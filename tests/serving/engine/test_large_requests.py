@@ -66,6 +66,31 @@ def test_one_at_a_time_runs_while_small_requests_are_about_and_any_number_otherw
     assert throttles.begin(Priority.LARGE, 8, 12.0) == 8  # no small one for a second
 
 
+def test_beside_small_requests_a_batch_ends_within_four_milliseconds_or_is_one_item() -> None:
+    throttles = Throttles(at_once=1)
+    throttles.enter(Priority.SMALL, 1)
+    sizes = [throttles.begin(Priority.LARGE, 64, 10.0, each) for each in (1e-5, 1e-3, 2e-3, 0.3)]
+    assert sizes == [16, 4, 2, 1]
+    throttles.enter(Priority.SMALL, -1)
+    assert throttles.begin(Priority.LARGE, 64, 12.0, 0.3) == 64
+
+
+def test_work_on_the_event_loop_rests_four_times_as_long_while_a_small_request_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    throttles, rests = Throttles(at_once=1), []
+
+    async def note(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    asyncio.run(throttles.give_way(Priority.LARGE, 0.01))
+    throttles.enter(Priority.SMALL, 1)
+    asyncio.run(throttles.give_way(Priority.LARGE, 0.01))
+    asyncio.run(throttles.give_way(Priority.SMALL, 0.01))
+    assert rests == [0.0, 0.04, 0.0]
+
+
 def test_a_hanging_batch_holds_up_the_others_for_a_second_at_most() -> None:
     throttles = Throttles(at_once=1)
     throttles.begin(Priority.LARGE, 8, 10.0)

@@ -232,7 +232,7 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     def _take_behind(self, priority: Priority, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
         """Return a batch of what small requests pass."""
-        most = self.throttles.begin(priority, self.max_batch, now)
+        most = self.throttles.begin(priority, self.max_batch, now, self._item_seconds)
         batch = self._lanes[priority].take(most, now)
         if not batch:  # nothing of it was wanted any more
             self.throttles.end(priority, now, 0.0)

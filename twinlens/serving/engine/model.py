@@ -73,7 +73,7 @@ class ServedModel:
         self.settings = settings
         self.pool = pool
         self._cache = cache
-        self._throttles = throttles or Throttles()
+        self.throttles = throttles or Throttles()
         self.promised_work = promised_work or PromisedWork()
         text = encoder.manifest.text
         kind = text.tokenizer_kind if text else ""
@@ -83,7 +83,7 @@ class ServedModel:
         self.space = f"{encoder.revision}/{precision}/{kind}"
         self._decodes_here = decodes_here  # small pictures, on the event loop
         build = towers or TowerBuilder(
-            name, encoder, settings, self._throttles, self.clock, observe or _observe_nothing
+            name, encoder, settings, self.throttles, self.clock, observe or _observe_nothing
         )
         self.images = build.build_image_tower(self.image_speed)
         self.texts = build.build_text_tower(self.token_speed)

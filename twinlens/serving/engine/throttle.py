@@ -9,6 +9,7 @@ was accepted ends.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 
@@ -18,7 +19,9 @@ CHECK_SECONDS = 0.02  # seconds between checks whether work that waits may run
 SHORTEST_WAIT = 1e-5  # a shorter wait is skipped (rounding could make it endless)
 
 _PAUSE_RATIO = 4.0  # seconds of pause after each second of work while what comes first runs
-_SIZE_DIVISOR = 4  # divides the size of batches while what comes first runs, and shortly after
+# While what comes first runs, and shortly after, a batch is smaller by this, and not longer:
+_SIZE_DIVISOR = 4
+_BATCH_SECONDS = 0.004
 _RECENT_SECONDS = 1.0  # where there was a small request there will be another
 _TURN_SECONDS = 0.002  # seconds between checks whether a running batch has ended
 _LONGEST_RUN = 1.0  # seconds after which a running batch holds up no other: its worker may hang
@@ -59,18 +62,25 @@ class Throttle:
         is_full = self._running >= self._at_once and now - self._began < _LONGEST_RUN
         return _TURN_SECONDS if is_full and self._is_accompanied(now) else 0.0
 
-    def begin(self, most: int, now: float) -> int:
-        """Count a batch that begins; return how many items it may hold."""
+    def begin(self, most: int, now: float, item_seconds: float = 0.0) -> int:
+        """Count a batch that begins; return how many items it may hold, each of them so long."""
         with self._lock:
             self._running = self._running + 1 if now - self._began < _LONGEST_RUN else 1
             self._began = now
-        return max(1, most // _SIZE_DIVISOR) if self._is_accompanied(now) else most
+        if not self._is_accompanied(now):
+            return most
+        fitting = int(_BATCH_SECONDS / item_seconds) if item_seconds else most
+        return max(1, min(most // _SIZE_DIVISOR, fitting))
 
     def end(self, now: float, seconds: float) -> None:
         """Record a batch that ended at `now`."""
         with self._lock:
             self._running = max(0, self._running - 1)
         self._next = now + _PAUSE_RATIO * seconds
+
+    def rest(self, seconds: float) -> float:
+        """Return how long to rest after work on the event loop that took so many seconds."""
+        return _PAUSE_RATIO * seconds if self.is_busy else 0.0
 
     def _is_accompanied(self, now: float) -> bool:
         """Whether something that comes first is there, or was a moment ago."""
@@ -98,11 +108,20 @@ class Throttles:
         """Return the seconds until the next batch of a priority may run."""
         return self._of[priority].delay(now) if priority in self._of else 0.0
 
-    def begin(self, priority: Priority, most: int, now: float) -> int:
-        """Count a batch that begins; return how many items it may hold."""
-        return self._of[priority].begin(most, now) if priority in self._of else most
+    def begin(self, priority: Priority, most: int, now: float, item_seconds: float = 0.0) -> int:
+        """Count a batch that begins; return how many items it may hold, each of them so long."""
+        return self._of[priority].begin(most, now, item_seconds) if priority in self._of else most
 
     def end(self, priority: Priority, now: float, seconds: float) -> None:
         """Record a batch of it that ended at `now`."""
         if priority in self._of:
             self._of[priority].end(now, seconds)
+
+    async def give_way(self, priority: Priority, seconds: float) -> None:
+        """Have others served after so many seconds of work on the event loop.
+
+        A small request takes a dozen turns of the loop: if each of them came after a part of a
+        large request, it would wait for a dozen parts.
+        """
+        behind = self._of.get(priority)
+        await asyncio.sleep(0.0 if behind is None else behind.rest(seconds))

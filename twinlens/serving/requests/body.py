@@ -10,6 +10,8 @@ from twinlens.errors import OverloadedError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.clock import Clock
 from twinlens.serving.failures import ClientGoneError, SlowBodyError
+from twinlens.serving.requests.fields import is_json
+from twinlens.serving.requests.long_strings import GiveWay, parse_apart
 from twinlens.serving.settings import Limits
 
 _WINDOW = 5.0  # seconds over which a rate is taken
@@ -38,8 +40,9 @@ class FloorRate:
 class BodyReader:
     """Reads bodies within a limit per body and a limit for all bodies in memory."""
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, give_way: GiveWay) -> None:
         self._limits = limits
+        self._give_way = give_way
         self._clock = clock
         self._receiving: dict[asyncio.Task[object], tuple[float, Call]] = {}  # since when
         self._floors: dict[asyncio.Task[object], FloorRate] = {}  # of those that take a while
@@ -71,6 +74,8 @@ class BodyReader:
         if len(body) > _LARGE_BODY:
             async with self._turn:  # several at once are parsed apart, with others between them
                 await asyncio.sleep(0)
+                if is_json(request.headers.get("content-type", "")):
+                    return await parse_apart(body, self._give_way)
         return body
 
     def release(self, call: Call) -> None:

@@ -13,6 +13,7 @@ import orjson
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.failures import MediaTypeError
+from twinlens.serving.requests.long_strings import ParsedBody
 
 
 class Fields:
@@ -143,7 +144,7 @@ def parse_object(body: bytes, content_type: str) -> Fields:
             "Content-Type: application/json"
         )
     try:
-        raw = orjson.loads(body)
+        raw = body.value if isinstance(body, ParsedBody) else orjson.loads(body)
     except orjson.JSONDecodeError:
         raise InputError("the body is not valid JSON", code="invalid_json") from None
     return Fields(raw)

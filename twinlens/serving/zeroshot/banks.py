@@ -20,6 +20,7 @@ from twinlens.serving.zeroshot.cost import count_tokens, plan_classes
 
 _NO_CLASS = "something"  # the neutral prompt if no template has words besides its class
 _SLICE = 256  # prompts in flight at once: bounded, and enough to fill batches
+_SLICE_SECONDS = 0.002  # that the event loop spends on a slice's answers, and on the next slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ async def embed_in_time(
             rows.append(await embed_classes(model, classes[start:end], templates, call))
             budget.spend(int(tokens[start:end].sum()), call)
             report(end)
+            await model.throttles.give_way(call.priority, _SLICE_SECONDS)
     return np.concatenate(rows)
 
 

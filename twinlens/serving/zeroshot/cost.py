@@ -5,7 +5,6 @@ What must stay true: prompts that the cache holds cost nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -47,7 +46,7 @@ async def count_tokens(
         [*classes, *(t.replace("{}", _STAND_IN) for t in templates)], call
     )
     each = np.add.outer(words[: len(classes)], words[len(classes) :]) - _MARKS
-    looked_up = 0
+    looked_up, began = 0, call.clock.now()
     for row, name in enumerate(classes):
         for column, template in enumerate(templates):
             if model.is_known(template.replace("{}", name)):
@@ -55,5 +54,6 @@ async def count_tokens(
         looked_up += len(templates)
         if looked_up >= _LOOKED_UP:
             looked_up = 0
-            await asyncio.sleep(0)
+            await model.throttles.give_way(call.priority, call.clock.now() - began)
+            began = call.clock.now()
     return np.asarray(np.clip(each, 0, model.context), dtype=np.int64)

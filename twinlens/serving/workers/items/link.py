@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from collections import deque
@@ -28,6 +29,7 @@ log = logging.getLogger("twinlens.serving")
 DEATHS_ALONE = 2  # encoders that ended with an item before it is run alone
 _DEATHS_REFUSED = 3
 _REQUEST_BITS = 48  # of a request's number; above them stands its process
+_HELD_SECONDS = 0.005  # for which items wait for others of the same turn of the event loop
 
 
 class EncoderLink:
@@ -57,6 +59,7 @@ class EncoderLink:
             list(range(sizes.images)),
         )
         self._waiting: tuple[deque[Parcel], deque[Parcel]] = (deque(), deque())
+        self._unsent_since = math.inf
         self._is_closed = False
         self._is_refused = False  # no encoder will ever serve the model again
         self._gone = UnavailableError("the encoder no longer has this model; try again")
@@ -87,7 +90,7 @@ class EncoderLink:
                 self._waiting[parcel.tower == IMAGE].append(parcel)
                 continue
             self._occupy(free.pop(), parcel)
-        self.flush()
+        self._flush_soon()
 
     def _occupy(self, place: int, parcel: Parcel) -> None:
         """Write an item into its place, and send it with the next flush."""
@@ -120,8 +123,21 @@ class EncoderLink:
         chosen.count += 1
         chosen.records.append(write_record(record))
 
+    def _flush_soon(self) -> None:
+        """Send what was put with what comes in the same turn of the event loop, but not late.
+
+        Each message wakes the encoder, which costs as much as some of the items in it.
+        """
+        now = self._loop.time()
+        if self._unsent_since == math.inf:
+            self._unsent_since = now
+            self._loop.call_soon(self.flush)
+        elif now - self._unsent_since > _HELD_SECONDS:
+            self.flush()
+
     def flush(self) -> None:
         """Send what was put."""
+        self._unsent_since = math.inf
         for connection in self._connections:
             connection.flush()
 
@@ -140,7 +156,7 @@ class EncoderLink:
             following = waiting.popleft()
             if not following.entry.ticket.abandoned:
                 self._occupy(place, following)
-                self.flush()
+                self._flush_soon()
                 return
         self._free[is_image].append(place)
 
