@@ -9,16 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+import twinlens
+from tests.conftest import ToyModel, write_toy_bundle
 from twinlens.client import Client
 from twinlens.errors import InputError
+from twinlens.index.ingest.ray_engine import START_MILLISECONDS
 from twinlens.serving.ray_serve import (
     ReplicaPlan,
     build_application,
@@ -84,7 +88,7 @@ class Load:
 
     def __init__(self, url: str) -> None:
         self.seconds: list[float] = []
-        self.revisions: list[str] = []
+        self.answers: list[tuple[str, list[list[float]]]] = []
         self.failures: list[str] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(url,)) for _ in range(2)]
@@ -102,7 +106,8 @@ class Load:
                 self.seconds.append(time.perf_counter() - start)
                 answer = httpx.post(f"{url}/embed", json={"inputs": [{"text": "red"}] * 2})
                 if answer.status_code == 200:
-                    self.revisions.append(answer.json()["revision"])
+                    told = answer.json()
+                    self.answers.append((told["revision"], told["embeddings"]))
 
     def stop(self) -> None:
         self._stop.set()
@@ -123,14 +128,22 @@ def deploy(bundle: Path, upgrade: str) -> None:
 
 @pytest.mark.scale
 def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
-    make_toy: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    toy_model: ToyModel,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import ray
     from ray import serve
 
-    first, second = make_toy("first"), make_toy("second", name="toy2")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    ray.init(num_cpus=2, object_store_memory=128 << 20, log_to_driver=False)
+    first = write_toy_bundle(tmp_path / "first", toy_model)
+    turned = replace(toy_model, text_weight=-toy_model.text_weight)
+    second = write_toy_bundle(tmp_path / "second", turned)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", START_MILLISECONDS)
+    ray.init(
+        num_cpus=2, object_store_memory=128 << 20, include_dashboard=False, log_to_driver=False
+    )
     try:
         deploy(first, "1")
         url = f"http://127.0.0.1:{PORT}"
@@ -143,8 +156,14 @@ def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
         time.sleep(5)
         load.stop()
         assert load.failures == []
-        counted = Counter(load.revisions)
-        assert len(counted) == 2
+        for path in (first, second):
+            encoder = twinlens.open_bundle(path)
+            answers = [rows for name, rows in load.answers if name == encoder.revision]
+            assert answers, "no answer of this revision"
+            expected = encoder.embed_texts(["red", "red"], input_type="query")
+            for rows in answers:
+                np.testing.assert_allclose(rows, expected, atol=1e-5)
+        assert len({name for name, _ in load.answers}) == 2
         with capsys.disabled():
             p99 = killed[int(0.99 * len(killed))]
             print(f"\n{len(load.seconds)} requests, 0 failed; p99 with a kill {p99:.3f} s")  # noqa: T201
