@@ -149,7 +149,7 @@ def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
         url = f"http://127.0.0.1:{PORT}"
         load = Load(url)
         time.sleep(3)
-        os.kill(_find_replica(), signal.SIGKILL)
+        os.kill(find_replica(), signal.SIGKILL)
         time.sleep(15)
         killed = sorted(load.seconds)
         deploy(second, "2")
@@ -172,7 +172,7 @@ def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
         ray.shutdown()
 
 
-def _find_replica() -> int:
+def find_replica() -> int:
     """Return the process of a replica."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():

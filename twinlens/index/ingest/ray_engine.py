@@ -10,6 +10,7 @@ one actor: it cannot wait for a CPU that another stage of its own holds.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -86,6 +87,7 @@ class _Cluster:
         if not self._is_own:
             return
         quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plan, beside our progress
         if address is None:
             os.environ.setdefault("RAY_agent_register_timeout_ms", START_MILLISECONDS)
             self._ray.init(
@@ -224,7 +226,7 @@ def _ask_pool(
             *(open_encoder, pool.threads),
             *(reading.describe, reading.options, reading.checksum),
         ),
-        concurrency=(1, min(pool.most, len(blocks))),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(pool.most, len(blocks))),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
     )
