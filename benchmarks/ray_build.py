@@ -29,7 +29,7 @@ from twinlens.bundle.encoder import open_bundle
 from twinlens.index.ingest.builder import BuildOptions, EmbeddingEngine, build
 from twinlens.index.ingest.corpus import open_corpus
 from twinlens.index.ingest.intake import IndexingProgress
-from twinlens.index.ingest.ray_engine import STORE_BYTES, RayEngine
+from twinlens.index.ingest.ray_engine import RayEngine, start_ray
 from twinlens.index.writer import Writer, create_collection
 
 PAINTED = 512  # images of their own; the others are links to them
@@ -105,8 +105,7 @@ def compare(report: Report, count: int, rounds: int) -> None:
     """Build with a fast and a slow encoder."""
     import ray
 
-    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
-    ray.init(object_store_memory=STORE_BYTES, include_dashboard=False, log_to_driver=False)
+    start_ray(os.cpu_count() or 1)
     try:
         with tempfile.TemporaryDirectory() as folder:
             for times, images in ((1, count), (8, count // 4)):

@@ -22,7 +22,7 @@ import twinlens
 from tests.conftest import ToyModel, write_toy_bundle
 from twinlens.client import Client
 from twinlens.errors import InputError
-from twinlens.index.ingest.ray_engine import START_MILLISECONDS
+from twinlens.index.ingest.ray_engine import start_ray
 from twinlens.serving.ray_serve import (
     ReplicaPlan,
     build_application,
@@ -140,10 +140,7 @@ def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
     turned = replace(toy_model, text_weight=-toy_model.text_weight)
     second = write_toy_bundle(tmp_path / "second", turned)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("RAY_agent_register_timeout_ms", START_MILLISECONDS)
-    ray.init(
-        num_cpus=2, object_store_memory=128 << 20, include_dashboard=False, log_to_driver=False
-    )
+    start_ray(2, 128 << 20)
     try:
         deploy(first, "1")
         url = f"http://127.0.0.1:{PORT}"

@@ -12,9 +12,11 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +42,7 @@ WAVE_ENTRIES = 65_536  # listed at once; each wave is one run of Ray Data
 WAVE_BYTES = 256 << 20  # of images that only the driver can read: from zips, tars and videos
 STORE_BYTES = 512 << 20  # shared memory of a cluster that is started here
 START_MILLISECONDS = "120000"  # of a node's agents; Ray's own 15 s are few on a busy machine
+START_TRIES = 4
 LOOKED_UP = 256  # entries a query of the catalog
 
 
@@ -86,13 +89,9 @@ class _Cluster:
         self._is_own = not self._ray.is_initialized()
         if not self._is_own:
             return
-        quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plan, beside our progress
         if address is None:
-            os.environ.setdefault("RAY_agent_register_timeout_ms", START_MILLISECONDS)
-            self._ray.init(
-                num_cpus=cpus or os.cpu_count(), object_store_memory=STORE_BYTES, **quiet
-            )
+            start_ray(cpus or os.cpu_count() or 1)
         else:
             self._ray.init(address=address, log_to_driver=False, configure_logging=False)
 
@@ -107,6 +106,44 @@ class _Cluster:
         """Return the pool for the cluster: an actor for each GPU, or else for each CPU."""
         total, free = self._ray.cluster_resources(), self._ray.available_resources()
         return choose_pool(total, free)
+
+
+def start_ray(cpus: int, store_bytes: int = STORE_BYTES) -> None:
+    """Start a cluster on this machine; on a busy one Ray's patience of 30 s may need more tries."""
+    ray = import_ray()
+    os.environ.setdefault("RAY_agent_register_timeout_ms", START_MILLISECONDS)
+    for left in reversed(range(START_TRIES)):
+        try:
+            ray.init(
+                num_cpus=cpus,
+                object_store_memory=store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+            return
+        except Exception as error:  # Ray has no type of its own for it
+            if "timed out during startup" not in str(error):
+                raise
+            _end_nodes()
+            if not left:
+                raise InputError(
+                    f"Ray did not start here in {START_TRIES} tries of 30 s: the machine is busy;"
+                    " start a cluster with `ray start --head` and add --address auto",
+                    field="engine",
+                ) from error
+
+
+def _end_nodes() -> None:
+    """End what a start that was given up has left: a second node would share its CPUs."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (place / "comm").read_text().strip()
+            parent = (place / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            if name in ("raylet", "gcs_server") and int(parent) == os.getpid():
+                os.kill(int(place.name), signal.SIGKILL)
+        except OSError:
+            continue
 
 
 def choose_pool(total: dict[str, float], free: dict[str, float]) -> PoolSize:
