@@ -26,7 +26,6 @@ from twinlens.index.ingest.ray_engine import start_ray
 from twinlens.serving.ray_serve import (
     ReplicaPlan,
     build_application,
-    hash_plan,
     plan_replica,
     write_config,
 )
@@ -64,13 +63,6 @@ def test_a_replica_answers_as_a_server_does(toy_bundle: Path, squares: dict[str,
         assert len(told["embeddings"][0]) == 16
         told = client.post("/embed", json={"inputs": [{"text": "red"}, {"text": "longer"}]}).json()
         assert "error" in told["data"][1] if "data" in told else "error" in str(told)
-
-
-def test_another_plan_is_another_version() -> None:
-    plan = ReplicaPlan()
-    assert hash_plan(plan) == hash_plan(ReplicaPlan())
-    assert hash_plan(plan) != hash_plan(ReplicaPlan(upgrade="2"))
-    assert hash_plan(plan) != hash_plan(ReplicaPlan({"builtin": "builtin:photographs"}))
 
 
 def test_the_config_file_names_the_plan() -> None:
@@ -115,10 +107,10 @@ class Load:
             thread.join()
 
 
-def deploy(bundle: Path, upgrade: str) -> None:
+def deploy(bundle: Path) -> None:
     """Deploy two replicas, as `twinlens deploy ray` does."""
     command = [sys.executable, "-m", "twinlens", "deploy", "ray", f"toy={bundle}"]
-    options = ["--replicas", "2:2", "--cpus", "0.5", "--port", str(PORT), "--upgrade", upgrade]
+    options = ["--replicas", "2:2", "--cpus", "0.5", "--port", str(PORT)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, *options], env=environment, capture_output=True, text=True, timeout=600
@@ -142,14 +134,14 @@ def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     start_ray(2, 128 << 20)
     try:
-        deploy(first, "1")
+        deploy(first)
         url = f"http://127.0.0.1:{PORT}"
         load = Load(url)
         time.sleep(3)
         os.kill(find_replica(), signal.SIGKILL)
         time.sleep(15)
         killed = sorted(load.seconds)
-        deploy(second, "2")
+        deploy(second)
         time.sleep(5)
         load.stop()
         assert load.failures == []
