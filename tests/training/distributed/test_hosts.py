@@ -20,7 +20,7 @@ from twinlens.training.runs.checkpoints import find_checkpoint
 
 pytestmark = pytest.mark.scale
 ROOT = Path(__file__).parents[3]
-STEPS, SAVED = 600, 100
+STEPS, SAVED = 150, 30
 SETS = (f"steps={STEPS}", f"save_every={SAVED}", "encoder=vit-nano/4", "image_size=16", "batch=8")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
 
