@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ def start_ray(cpus: int, store_bytes: int = STORE_BYTES) -> None:
         except Exception as error:  # Ray has no type of its own for it
             if "timed out during startup" not in str(error):
                 raise
-            _end_nodes()
+            _end_nodes(Path(ray.__file__).parent)
             if not left:
                 raise InputError(
                     f"Ray did not start here in {START_TRIES} tries of 30 s: the machine is busy;"
@@ -134,16 +135,14 @@ def start_ray(cpus: int, store_bytes: int = STORE_BYTES) -> None:
                 ) from error
 
 
-def _end_nodes() -> None:
+def _end_nodes(package: Path) -> None:
     """End what a start that was given up has left: a second node would share its CPUs."""
     for place in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (place / "comm").read_text().strip()
+        with suppress(OSError):
             parent = (place / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            if name in ("raylet", "gcs_server") and int(parent) == os.getpid():
+            is_ours = int(parent) == os.getpid()
+            if is_ours and f"{package}/".encode() in (place / "cmdline").read_bytes():
                 os.kill(int(place.name), signal.SIGKILL)
-        except OSError:
-            continue
 
 
 def choose_pool(total: dict[str, float], free: dict[str, float]) -> PoolSize:
