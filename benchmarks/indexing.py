@@ -62,7 +62,7 @@ def main() -> None:
     count, rounds = (512, 3) if arguments.quick else (2048, 5)
     encoder = open_bundle("builtin")
     with tempfile.TemporaryDirectory() as place:
-        _paint(Path(place) / "images", count)
+        paint_images(Path(place) / "images", count)
         for times, name in ((1, "encoder"), (8, "encoder_8_times")):
             few = count if times == 1 else count // 4
             alone, loop = _compare(report, Repeated(encoder, times), Path(place), few, rounds)
@@ -100,7 +100,7 @@ def _compare(
     return statistics.median(ratios), statistics.median(loops)
 
 
-def _paint(folder: Path, count: int) -> None:
+def paint_images(folder: Path, count: int) -> None:
     """Write JPEG files of smooth random colours: noise would make decoding dear."""
     folder.mkdir()
     rng = np.random.default_rng(0)

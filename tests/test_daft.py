@@ -21,8 +21,8 @@ from twinlens.daft import classify, embed_image, embed_text
 
 bundle, runner, folder = sys.argv[1:]
 if runner == "ray":
-    import ray
-    ray.init(num_cpus=1, object_store_memory=128 << 20, include_dashboard=False)
+    from twinlens.index.ingest.ray_engine import start_ray
+    start_ray(1, 128 << 20)
     daft.set_runner_ray()
 paths = [f"{folder}/{colour}.png" for colour in ("red", "green", "blue")]
 images = [open(path, "rb").read() for path in paths]

@@ -8,7 +8,6 @@ read or kept by a store; whatever a server writes into a folder of its own is re
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -46,7 +45,7 @@ class ReplicaPlan:
     ongoing: int = 8
     cpus: float = 1
     gpus: float = 0
-    upgrade: str = ""  # another text replaces the replicas one by one
+    upgrade: str = ""  # in a config file, another text replaces the replicas one by one
 
     def check(self) -> None:
         """Refuse a plan that cannot work, before anything is started."""
@@ -90,7 +89,6 @@ def build_application(args: dict[str, Any]) -> Any:
     drain = read_settings(plan.settings).watch.drain_seconds
     deployment = serve.deployment(
         name=NAME,
-        version=hash_plan(plan),
         ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
         autoscaling_config={
             "min_replicas": plan.least,
@@ -133,11 +131,6 @@ def deploy_replicas(plan: ReplicaPlan, address: str | None, host: str, port: int
     serve.start(http_options={"host": host, "port": port}, proxy_location="HeadOnly")
     arguments = {**asdict(plan), "settings": list(plan.settings)}
     serve.run(build_application(arguments), name=NAME, route_prefix="/")
-
-
-def hash_plan(plan: ReplicaPlan) -> str:
-    """Return the version of a plan: replicas of another one are replaced."""
-    return hashlib.sha256(repr(sorted(asdict(plan).items())).encode()).hexdigest()[:12]
 
 
 def write_config(plan: ReplicaPlan, host: str, port: int) -> str:

@@ -178,6 +178,49 @@ def test_a_pool_that_could_never_start_is_refused_at_once(
         choose_pool(total, free)
 
 
+class SlowRay:
+    """Stands for Ray on a busy machine: the first starts are given up, and leave a process."""
+
+    __file__ = "/nowhere/ray/__init__.py"
+
+    def __init__(self, failures: int, reason: str = "The current node timed out during startup."):
+        self.left, self.reason, self.started = failures, reason, 0
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def init(self, **_: object) -> None:
+        self.started += 1
+        if self.left:
+            self.left -= 1
+            command = [sys.executable, "-c", "import time; time.sleep(60)", "/nowhere/ray/raylet"]
+            self.nodes.append(subprocess.Popen(command))
+            raise RuntimeError(self.reason)
+
+
+@pytest.mark.parametrize(
+    ("slow", "tries", "message"),
+    [
+        (SlowRay(0), 1, ""),
+        (SlowRay(2), 3, ""),
+        (SlowRay(99), ray_engine.START_TRIES, "the machine is busy.*--address auto"),
+        (SlowRay(1, "no such file"), 1, "no such file"),
+    ],
+)
+def test_a_start_that_a_busy_machine_delays_is_tried_again(
+    slow: SlowRay, tries: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "1")
+    monkeypatch.setattr(ray_engine, "import_ray", lambda: slow)
+    if message:
+        with pytest.raises((InputError, RuntimeError), match=message):
+            ray_engine.start_ray(2)
+    else:
+        ray_engine.start_ray(2)
+    assert slow.started == tries
+    if "no such file" in message:  # not a start that was given up
+        slow.nodes[0].kill()
+    assert [node.wait(timeout=20) for node in slow.nodes] == [-signal.SIGKILL] * len(slow.nodes)
+
+
 def start_drill(collection: Path, images: Path, log: Path, cpus: int) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("drill_ray.py")
     command = [sys.executable, *map(str, (script, collection, images, log, cpus))]

@@ -51,7 +51,7 @@ def ray(
     host: Annotated[str, typer.Option(help="Address that the proxies listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8000,
     upgrade: Annotated[
-        str, typer.Option(help="Any text; a new one replaces the replicas one by one.")
+        str, typer.Option(help="With --write: any text; a new one replaces the replicas.")
     ] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of `serve`, NAME=VALUE.")
@@ -62,8 +62,8 @@ def ray(
 ) -> None:
     """Serve with replicas on Ray Serve, scaled by the number of waiting requests.
 
-    Run it again with other options, or after a bundle has changed with another --upgrade: replicas
-    are replaced one by one.
+    Run it again with other options, or after a bundle has changed: replicas are replaced one by
+    one.
 
     [bold]Example:[/] twinlens deploy ray photos=./b32 --replicas 2:8 --address auto
     """

@@ -10,10 +10,14 @@ one actor: it cannot wait for a CPU that another stage of its own holds.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +43,7 @@ WAVE_ENTRIES = 65_536  # listed at once; each wave is one run of Ray Data
 WAVE_BYTES = 256 << 20  # of images that only the driver can read: from zips, tars and videos
 STORE_BYTES = 512 << 20  # shared memory of a cluster that is started here
 START_MILLISECONDS = "120000"  # of a node's agents; Ray's own 15 s are few on a busy machine
+START_TRIES = 4
 LOOKED_UP = 256  # entries a query of the catalog
 
 
@@ -85,12 +90,9 @@ class _Cluster:
         self._is_own = not self._ray.is_initialized()
         if not self._is_own:
             return
-        quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plan, beside our progress
         if address is None:
-            os.environ.setdefault("RAY_agent_register_timeout_ms", START_MILLISECONDS)
-            self._ray.init(
-                num_cpus=cpus or os.cpu_count(), object_store_memory=STORE_BYTES, **quiet
-            )
+            start_ray(cpus or os.cpu_count() or 1)
         else:
             self._ray.init(address=address, log_to_driver=False, configure_logging=False)
 
@@ -105,6 +107,42 @@ class _Cluster:
         """Return the pool for the cluster: an actor for each GPU, or else for each CPU."""
         total, free = self._ray.cluster_resources(), self._ray.available_resources()
         return choose_pool(total, free)
+
+
+def start_ray(cpus: int, store_bytes: int = STORE_BYTES) -> None:
+    """Start a cluster on this machine; on a busy one Ray's patience of 30 s may need more tries."""
+    ray = import_ray()
+    os.environ.setdefault("RAY_agent_register_timeout_ms", START_MILLISECONDS)
+    for left in reversed(range(START_TRIES)):
+        try:
+            ray.init(
+                num_cpus=cpus,
+                object_store_memory=store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+            return
+        except Exception as error:  # Ray has no type of its own for it
+            if "timed out during startup" not in str(error):
+                raise
+            _end_nodes(Path(ray.__file__).parent)
+            if not left:
+                raise InputError(
+                    f"Ray did not start here in {START_TRIES} tries of 30 s: the machine is busy;"
+                    " start a cluster with `ray start --head` and add --address auto",
+                    field="engine",
+                ) from error
+
+
+def _end_nodes(package: Path) -> None:
+    """End what a start that was given up has left: a second node would share its CPUs."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = (place / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            is_ours = int(parent) == os.getpid()
+            if is_ours and f"{package}/".encode() in (place / "cmdline").read_bytes():
+                os.kill(int(place.name), signal.SIGKILL)
 
 
 def choose_pool(total: dict[str, float], free: dict[str, float]) -> PoolSize:
@@ -224,7 +262,7 @@ def _ask_pool(
             *(open_encoder, pool.threads),
             *(reading.describe, reading.options, reading.checksum),
         ),
-        concurrency=(1, min(pool.most, len(blocks))),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(pool.most, len(blocks))),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
     )
