@@ -22,10 +22,21 @@ SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a bloc
 MOST_SPILLS = {
     "gradient_chunk_kernel": 500,  # in the branch for tiles with positives and edges
     "sweep_kernel": 8,
+    "sweep_kernel_columns_keep": 250,  # where no memory accelerator writes the terms
+    "prefix_gradient_kernel": 300,  # as above
     "score_kernel_middle": 32,
     "score_kernel_sigmoid_middle": 32,
 }
-TUNED = 90  # the one architecture on which tiles were timed; elsewhere spills are not bounded
+TUNED = 90  # the one architecture on which tiles were timed
+MOST_ELSEWHERE = {80: 250, 100: 1000}  # of a hot kernel: so that a change for the worse is seen
+PLAIN = {  # of no product
+    "select_kernel",
+    "normalise_rows_kernel",
+    "measure_kernel",
+    "units_kernel",
+    "projections_kernel",
+    "gradient_kept_kernel",
+}
 MATRIX_UNIT = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
 _PROGRAM = """
@@ -65,6 +76,10 @@ SOME = (
     "tile_maxima_kernel_bf16_sm100_aligned",
     "normalise_rows_kernel_once_fp32_sm90_aligned",
     "select_kernel_fp32_sm80_generic",
+    "prefix_sweep_kernel_columns_bf16_sm90_generic",
+    "prefix_gradient_kernel_tma_bf16_sm90_aligned",
+    "gradient_kept_kernel_bf16_sm90_aligned",
+    "measure_kernel_bf16_sm90_aligned",
 )
 
 
@@ -87,9 +102,11 @@ def _hold_to_the_rules(made: dict[str, Any]) -> None:
     assert ".version 8.7" in made["ptx"]
     if made["hot"] and made["arch"] == TUNED:
         bounds = [most for start, most in MOST_SPILLS.items() if made["name"].startswith(start)]
-        assert made["spills"] <= max(bounds, default=0)
+        assert made["spills"] <= max(bounds, default=0), made["name"]
+    elif made["hot"]:
+        assert made["spills"] <= MOST_ELSEWHERE[made["arch"]], made["name"]
     instructions = set(made["instructions"])
-    multiplies = "select" not in made["kernel"] and "normalise" not in made["kernel"]
+    multiplies = made["kernel"] not in PLAIN
     if multiplies and made["dtype"] != "fp32":
         assert MATRIX_UNIT[made["arch"] if made["rows"] >= 64 else 80] in instructions
     assert ("UTMALDG" in instructions) == made["tma"]

@@ -113,6 +113,9 @@ def _tma_variants(arch: int, dtype: str) -> list[KernelVariant]:
         KernelVariant("sweep_kernel", "sweep_tma", constants=sums, **at),
         KernelVariant("gradient_chunk_kernel", "gradient_tma", constants=(("TMA", True),), **at),
         KernelVariant("gradient_chunk_kernel", "sigmoid_tma", constants=sigmoid, **at),
+        KernelVariant("prefix_sweep_kernel", "prefix_sweep", constants=(*sums, ("LINES", 4)), **at),
+        KernelVariant("prefix_gradient_kernel", "prefix_gradient", constants=sums[1:], **at),
+        KernelVariant("prefix_gradient_kernel", "prefix_gradient", constants=sigmoid, **at),
     ]
 
 
