@@ -116,7 +116,7 @@ def test_a_misspelt_variable_is_told(
     cli: Run, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TWINLENS_SERVE_PROT", "1")
-    assert "TWINLENS_SERVE_PROT is set, and serve has no such option" in cli("config")[2]
+    assert "TWINLENS_SERVE_PROT is set, but serve has no such option" in cli("config")[2]
 
 
 def test_the_file_is_the_named_one_then_the_folders_then_the_users(

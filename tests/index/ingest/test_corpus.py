@@ -179,7 +179,7 @@ def test_tables_and_archives_that_cannot_be_read_are_named(images: Path) -> None
         entries[0].read()
     assert entries[1].id == "sub/b.PNG"
     (images / "t.zip").write_bytes(b"no zip")
-    with pytest.raises(InputError, match=r"t\.zip is not a zip"):
+    with pytest.raises(InputError, match=r"t\.zip is not a readable zip"):
         open_corpus(images / "t.zip")
     (images / "t.jsonl").write_text("oops\n")
     with pytest.raises(InputError, match=r"t\.jsonl line 1: not JSON"):

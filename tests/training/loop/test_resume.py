@@ -242,10 +242,10 @@ def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL
     )
-    train(config, data, tmp_path / "straight")
     wait_for_checkpoint(tmp_path / "killed", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    train(config, data, tmp_path / "straight")
     found = find_checkpoint(tmp_path / "killed" / "checkpoints")
     assert found is not None and found.name != f"step-{config.settings.steps:08d}"
     train(config, data, tmp_path / "killed")

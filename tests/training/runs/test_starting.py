@@ -166,7 +166,7 @@ def test_what_is_set_wins_over_what_init_brings(source: str) -> None:
     ("wrong", "told"),
     [
         ("opne_clip:ViT-B-32", "did you mean open_clip:ViT-B-32"),
-        ("nowhere", "no folder of a training run"),
+        ("nowhere", "neither the folder of a training run"),
         ("open_clip:ViT-B-33", "did you mean 'ViT-B-32'"),
         ("open_clip:ViT-B-32//no/file.pt", "neither a file nor a tag"),
         ("open_clip:ViT-B-16-SigLIP", "tokenizer of the hub"),

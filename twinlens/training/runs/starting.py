@@ -62,7 +62,7 @@ def start_from(config: Config, source: str) -> Config:
         return _READERS[kind](config, source, rest)
     if not (Path(source) / CONFIG).is_file():
         near = difflib.get_close_matches(kind, _READERS, 1) if colon else []
-        hint = f"; did you mean {near[0]}:{rest}?" if near else ""
+        hint = f"; did you mean {near[0]}:{rest}?" if near else "."
         raise NotFoundError(
             f"init {source!r} is neither the folder of a training run nor of a known kind{hint}"
             f" Give {EXAMPLES}",
