@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,24 @@ def test_a_second_encoder_on_the_machine_does_not_measure(
     (tmp_path / BATCH_FILE).write_text("{broken")
     assert open_bundle(toy_bundle, engine="onnxruntime").batch_size("image") == 24
     assert len(measured) == 3
+
+
+@pytest.mark.parametrize(("used", "is_kept"), [(0.1, False), (0.9, True)])
+def test_what_a_machine_with_other_work_measured_is_not_kept(
+    toy_bundle: Path,
+    measured: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    used: float,
+    is_kept: bool,
+) -> None:
+    encoder = open_bundle(toy_bundle, engine="onnxruntime")
+    walls, spent = itertools.count(step=1.0), itertools.count(step=used)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(walls))
+    monkeypatch.setattr(time, "process_time", lambda: next(spent))
+    assert encoder.batch_size("image") == 24
+    assert (tmp_path / BATCH_FILE).is_file() == is_kept
+    assert encoder.batch_size("image") == 24 and len(measured) == 1
 
 
 def test_threads_that_ask_at_once_measure_once(toy_bundle: Path, measured: list[int]) -> None:

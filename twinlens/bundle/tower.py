@@ -35,6 +35,8 @@ TowerName = Literal["image", "text"]
 _FEW = 32  # items that go as one batch while nothing was measured
 _MEASURED_LENGTH = 16  # tokens of a text while batches are measured: a caption's
 _LENGTH_STEP = 8  # texts are padded to such lengths where each shape is prepared once
+_UNDISTURBED = 0.8  # CPU seconds a second of a measurement that is kept
+_TELLING = 0.2  # seconds: a shorter measurement says nothing of the machine's other work
 _INPUTS = {"image": "pixels", "text": "tokens"}
 
 
@@ -55,8 +57,11 @@ class BatchSize:
                 self._curve = read_curve(self._subject)
             if self._curve is None:
                 on_cpu = self._subject.device == "cpu"
+                began, spent = time.perf_counter(), time.process_time()
                 self._curve = measure_curve(self._run, cost=time.process_time if on_cpu else None)
-                write_curve(self._subject, self._curve)
+                took, used = time.perf_counter() - began, time.process_time() - spent
+                if not on_cpu or took < _TELLING or used >= _UNDISTURBED * took:
+                    write_curve(self._subject, self._curve)
             return self._curve
 
     def choose(self, count: int) -> int:
