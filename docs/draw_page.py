@@ -71,6 +71,12 @@ def _classify(page: Any) -> None:
     page.locator("#classify-results .labels li").first.wait_for()
 
 
+def _tag(page: Any) -> None:
+    page.set_input_files("#tag-images input", PICTURES)
+    page.locator("#tag-results").locator("text=%").nth(4).wait_for()
+    page.locator("#tag-status", has_text="…").wait_for(state="detached")
+
+
 def _teach(page: Any) -> None:
     """Show what one example of a leaf, another picture than the one asked about, changes."""
     page.fill("#classify-classes", "red heart\nsun\nleaf")
@@ -120,6 +126,7 @@ SCENES: dict[str, Callable[[Any], None]] = {
     "add": _add,
     "classify": _classify,
     "teach": _teach,
+    "tag": _tag,
     "compare": _compare,
     "inside": _inside,
     "status": _status,
