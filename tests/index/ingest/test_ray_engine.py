@@ -232,8 +232,9 @@ def start_drill(collection: Path, images: Path, log: Path, cpus: int) -> subproc
 
 def wait_for(process: subprocess.Popen[str], count: int) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "done" or int(line) >= count:
+    for line in process.stdout:  # Ray tells of a killed worker between ours
+        word = line.strip()
+        if word == "done" or (word.isdigit() and int(word) >= count):
             return
     raise AssertionError("the build ended too early")
 
@@ -260,7 +261,7 @@ def test_a_killed_worker_and_a_killed_driver_cost_little_and_lose_nothing(
     time.sleep(2)  # workers without a driver stop
     again = start_drill(folder, images, log, cpus)
     out, _ = again.communicate(timeout=600)
-    assert (again.returncode, out.splitlines()[-1]) == (0, "done")
+    assert again.returncode == 0 and "done" in out.splitlines()
     embedded = Counter(line.split()[1] for line in log.read_text().splitlines())
     assert set(read_items(folder)) == {f"{n:05}.png" for n in range(total)}
     assert len(embedded) == total
