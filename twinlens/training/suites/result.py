@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from twinlens.bundle.image.image_source import ImageSource
 from twinlens.training.suites.answers import Answer
-from twinlens.training.suites.interval import share_interval
+from twinlens.training.suites.interval import bootstrap_interval, share_interval
 from twinlens.training.suites.sheet import ItemKind, Sheet
 
 WORST = 10
@@ -82,6 +84,25 @@ class Result:
             "numbers": self.numbers,
             "worst": [case.to_json() for case in self.worst],
         }
+
+
+def compare_groups(
+    answers: Sequence[Answer], base: str, *, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    """Return what each group of answers scores above the base, on the same pictures, with interval.
+
+    Each is (mean difference, low, high), by the group's name.
+    """
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.question.group, []).append(answer)
+    below = np.array([answer.score for answer in groups.pop(base)])
+    found = {}
+    for name, own in groups.items():
+        gains = np.array([answer.score for answer in own]) - below
+        low, high = bootstrap_interval(gains, [one.question.cluster for one in own], seed=seed)
+        found[name] = (float(gains.mean()), low, high)
+    return found
 
 
 def summarise(suite: str, sheet: Sheet, answers: Sequence[Answer], *, seed: int = 0) -> Result:

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from twinlens.training.suites.answers import Answer, answer_sheet
+from twinlens.training.suites.answers import answer_sheet
 from twinlens.training.suites.examinee import EmbeddedSheet
-from twinlens.training.suites.interval import bootstrap_interval
 from twinlens.training.suites.material import Exhibit, Material
-from twinlens.training.suites.result import Result, summarise
+from twinlens.training.suites.result import Result, compare_groups, summarise
 from twinlens.training.suites.sheet import ItemNumbers, Question, Sheet
 
 GROUPS = 20  # with more classes than that, none has a line of its own
@@ -64,17 +63,10 @@ def write_templates(material: Material, templates: Sequence[str], seed: int) -> 
 def judge_templates(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
     """Return the share over all templates, and what each adds to the bare name, paired."""
     answers = answer_sheet(sheet, rows)
-    scores: dict[str, list[Answer]] = {}
-    for answer in answers:
-        scores.setdefault(answer.question.group, []).append(answer)
-    bare = np.array([answer.score for answer in scores.pop(BARE)])
     numbers = {}
-    for template, own in scores.items():
-        gains = np.array([answer.score for answer in own]) - bare
-        clusters = [answer.question.cluster for answer in own]
-        low, high = bootstrap_interval(gains, clusters, seed=seed)
+    for template, (gain, low, high) in compare_groups(answers, BARE, seed=seed).items():
         name = f"gain: {template}"
-        numbers[name] = round(float(gains.mean()), 4)
+        numbers[name] = round(gain, 4)
         numbers[f"{name} (low)"], numbers[f"{name} (high)"] = round(low, 4), round(high, 4)
     return replace(summarise(suite, sheet, answers, seed=seed), numbers=numbers)
 

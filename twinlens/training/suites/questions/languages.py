@@ -11,12 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from twinlens.training.suites.answers import Answer, answer_sheet
+from twinlens.training.suites.answers import answer_sheet
 from twinlens.training.suites.examinee import EmbeddedSheet
-from twinlens.training.suites.interval import bootstrap_interval
 from twinlens.training.suites.material import Material
 from twinlens.training.suites.questions.classes import add_classes
-from twinlens.training.suites.result import Result, summarise
+from twinlens.training.suites.result import Result, compare_groups, summarise
 from twinlens.training.suites.sheet import Question, Sheet
 
 ENGLISH = "en"
@@ -50,16 +49,9 @@ def write_languages(material: Material, templates: Sequence[str], seed: int) -> 
 def judge_languages(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
     """Return the share over all other languages, and the gap of each to English."""
     answers = answer_sheet(sheet, rows)
-    scores: dict[str, list[Answer]] = {}
-    for answer in answers:
-        scores.setdefault(answer.question.group, []).append(answer)
-    english = np.array([answer.score for answer in scores.pop(ENGLISH)])
     numbers = {}
-    for language, own in scores.items():
-        gaps = english - [answer.score for answer in own]
-        clusters = [answer.question.cluster for answer in own]
-        low, high = bootstrap_interval(gaps, clusters, seed=seed)
-        numbers[f"gap_{language}"] = round(float(gaps.mean()), 4)
-        numbers[f"gap_{language}_low"] = round(low, 4)
-        numbers[f"gap_{language}_high"] = round(high, 4)
+    for language, (gain, low, high) in compare_groups(answers, ENGLISH, seed=seed).items():
+        numbers[f"gap_{language}"] = round(-gain, 4)
+        numbers[f"gap_{language}_low"] = round(-high, 4)
+        numbers[f"gap_{language}_high"] = round(-low, 4)
     return replace(summarise(suite, sheet, answers, seed=seed), numbers=numbers)
