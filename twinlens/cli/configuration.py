@@ -51,7 +51,7 @@ class Configuration:
             elif name in settings:
                 yield name, value, f"{self.path} [{command}]"
         for variable in list_variables(command):
-            rest = variable.removeprefix(_prefix(command)).lower()
+            rest = variable.removeprefix(start_of(command)).lower()
             for name in settings:
                 if rest == name:
                     yield name, os.environ[variable], variable
@@ -61,10 +61,11 @@ class Configuration:
 
 def list_variables(command: str) -> list[str]:
     """Return the environment's variables that are meant for a command."""
-    return sorted(name for name in os.environ if name.startswith(_prefix(command)))
+    return sorted(name for name in os.environ if name.startswith(start_of(command)))
 
 
-def _prefix(command: str) -> str:
+def start_of(command: str) -> str:
+    """Return how the environment's variables of a command begin, e.g. `TWINLENS_SERVE_`."""
     return f"{PREFIX}_{command.upper().replace('.', '_').replace('-', '_')}_"
 
 

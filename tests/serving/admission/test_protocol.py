@@ -26,7 +26,7 @@ def full(listen: Callable[[ServerSettings], Any], image: Callable[..., bytes]) -
         target=lambda: httpx.post(f"{found.url}/embed", content=image(), headers=PNG)
     )
     first.start()
-    while not found.images.is_full:
+    while found.images.room:
         time.sleep(0.005)
     yield found
     found.encoder.gate.set()
@@ -147,7 +147,7 @@ def test_a_connection_closes_on_request_or_when_the_client_stops_sending(
 
 def test_a_request_within_capacity_is_admitted(full: Any, image: Callable[..., bytes]) -> None:
     full.encoder.gate.set()
-    until(lambda: not full.images.is_full)
+    until(lambda: full.images.room > 0)
     with full.connect() as sock:
         sock.sendall(head(len(image())) + image())
         assert read_answer(sock)[0] == 200

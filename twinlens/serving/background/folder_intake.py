@@ -88,7 +88,7 @@ class FolderJobs:
         with self._service.registry.lease(job.spec["model"]) as model:
             while chunk := list(itertools.islice(entries, _STEP)):
                 read = await served.read(partial(_read_all, folder=folder, entries=chunk))
-                failed = await self._add(served, model, read, counts)
+                failed = await self._add(served, model, folder.name, read, counts)
                 faults += [
                     {"id": f"{folder.name}/{name}", "error": fault}
                     for name, fault in failed.items()
@@ -101,6 +101,7 @@ class FolderJobs:
         self,
         served: ServedCollection,
         model: ServedModel,
+        folder: str,
         read: Sequence[ReadFile],
         counts: dict[str, int],
     ) -> dict[str, str]:
@@ -117,7 +118,6 @@ class FolderJobs:
             else:
                 good.append((one, row))
         if good:
-            folder = Path(str(good[0][0].entry.file).removesuffix(good[0][0].entry.id)).name
             ids = [f"{folder}/{one.entry.id}" for one, _ in good]
             matrix = np.stack([np.asarray(row, np.float32) for _, row in good])
             metadata = [dict(one.metadata or {}) for one, _ in good]

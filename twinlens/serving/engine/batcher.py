@@ -174,11 +174,6 @@ class Batcher(Generic[ItemT, AnswerT]):
         return max(0, self.capacity - self.held)
 
     @property
-    def is_full(self) -> bool:
-        """Whether no further item fits."""
-        return not self.room
-
-    @property
     def is_closed(self) -> bool:
         """Whether the batcher has been closed."""
         return self._closed

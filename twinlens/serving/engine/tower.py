@@ -44,11 +44,6 @@ class ServedTower(Generic[ItemT, AnswerT]):
         self._observe = observe
         self._workers = [self._start() for _ in range(workers)]
 
-    @property
-    def is_running(self) -> bool:
-        """Whether every worker runs."""
-        return all(worker.is_alive for worker in self._workers)
-
     @asynccontextmanager
     async def hold(self, count: int, call: Call) -> AsyncIterator[None]:
         """Hold places in the queue until the items are answered or the request fails."""

@@ -139,10 +139,7 @@ def parse_object(body: bytes, content_type: str) -> Fields:
     A page of another site can send any text unasked, but not under this type.
     """
     if not is_json(content_type):
-        raise MediaTypeError(
-            f"a body of type {content_type[:80]!r} is not read here; send JSON, with the header "
-            "Content-Type: application/json"
-        )
+        raise refuse_media(content_type, "JSON, with the header Content-Type: application/json")
     try:
         raw = body.value if isinstance(body, ParsedBody) else orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -153,6 +150,13 @@ def parse_object(body: bytes, content_type: str) -> Fields:
 def parse_optional_object(body: bytes, content_type: str) -> Fields:
     """Return the fields of a JSON body, or none where there is no body."""
     return parse_object(body, content_type) if body else Fields({})
+
+
+def refuse_media(content_type: str, accepted: str) -> MediaTypeError:
+    """Return the error for a body of another media type than those accepted."""
+    return MediaTypeError(
+        f"a body of type {content_type[:80]!r} is not accepted here; send {accepted}"
+    )
 
 
 def is_json(content_type: str) -> bool:

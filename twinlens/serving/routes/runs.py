@@ -28,7 +28,7 @@ from twinlens.serving.openapi.schemas import (
     list_of,
     means,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.service import Service
 
 LOG, CONFIG = "log.jsonl", "config.json"  # as a run on disk has them
@@ -70,7 +70,7 @@ def build_router(service: Service) -> APIRouter:
         """List the training runs, newest first; none without --runs."""
         service.authorize(request, "read")
         data = await run_in_threadpool(_list_runs, folder)
-        return Response(dump({"object": "list", "data": data}), media_type="application/json")
+        return answer_json({"object": "list", "data": data})
 
     @router.get("/runs/{name}/log", **declare({200: answer(ROWS, "Rows by step")}))
     async def get_log(
@@ -82,7 +82,7 @@ def build_router(service: Service) -> APIRouter:
         service.authorize(request, "read")
         rows = await run_in_threadpool(_read_rows, folder, name, after)
         told = {"object": "run.log", "name": name, "rows": rows}
-        return Response(dump(told), media_type="application/json")
+        return answer_json(told)
 
     return router
 

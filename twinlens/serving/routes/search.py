@@ -98,15 +98,11 @@ def model_for(service: Service, served: ServedCollection, requested: str | None)
     """Return the served model that made the collection's embeddings; refuse any other."""
     head = served.snapshot().head
     matching = [m.name for m in service.registry.models() if m.revision == head.bundle_revision]
-    if requested is not None:
-        service.registry.find(requested)  # an unknown name is 404
-    chosen = (
-        requested
-        if requested in matching
-        else next(iter(matching), None)
-        if requested is None
-        else None
-    )
+    if requested is None:
+        chosen = next(iter(matching), None)
+    else:  # an unknown name is 404; an alias stands for its model
+        served_as = service.registry.find(requested).default
+        chosen = requested if served_as.revision == head.bundle_revision else None
     if chosen is None:
         raise ConflictError(
             f"collection {served.name!r} was built with bundle {head.bundle_name!r} revision"

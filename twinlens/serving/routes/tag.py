@@ -22,7 +22,6 @@ from twinlens.serving.call import Call
 from twinlens.serving.contracts import Answers
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.openapi.declaration import (
     FILES,
     PICTURE,
@@ -53,7 +52,7 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
-from twinlens.serving.requests.fields import Fields, is_json, parse_object
+from twinlens.serving.requests.fields import Fields, is_json, parse_object, refuse_media
 from twinlens.serving.requests.items import InputItem, read_image
 from twinlens.serving.requests.multipart import parse_form
 from twinlens.serving.routes.class_names import read_value
@@ -187,10 +186,7 @@ def read_request(body: bytes, content_type: str, limits: Limits) -> TagRequest:
         listed = fields.values("images", limits.items) or []
         images = [read_image(value, f"images[{i}]") for i, value in enumerate(listed)]
     else:
-        raise MediaTypeError(
-            f"a body of type {content_type[:80]!r} is not accepted here; send multipart/form-data"
-            " or application/json"
-        )
+        raise refuse_media(content_type, "multipart/form-data or application/json")
     if not images:
         raise InputError("images is missing: send files, or a list of data URIs", field="images")
     if len(images) > limits.items:

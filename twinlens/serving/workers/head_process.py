@@ -66,7 +66,7 @@ def run_head(
             hosts = list_hosts(family.host, family.settings.hosts)
             middleware = add_middleware(app, hosts, has_cors=False)
             config = configure_server(FromProxies(middleware), middleware)
-            server = HeadServer(config, service, end, "head")
+            server = HeadServer(config, service, end)
             server.store, server.classifiers = store, classifiers
             server.start_following = start_following
             server.run([family.head_listener])

@@ -62,18 +62,18 @@ class HeadProxy:
             await self._app(scope, receive, send)
             return
         if scope["method"] in FREE_METHODS:
-            await self._pass(scope, b"", receive, send)
+            await self._pass(scope, b"", send)
             return
         request = Request(scope, receive, send)
         try:
             self._service.keys.recognise(request.headers)
             call = self._service.make_call(request)
             async with self._service.receive(request, call) as body:
-                await self._pass(scope, body, receive, send)
+                await self._pass(scope, body, send)
         except TwinlensError as error:
             await answer_error(error)(scope, receive, send)
 
-    async def _pass(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _pass(self, scope: Scope, body: bytes, send: Send) -> None:
         """Have the head answer a request whose body is here."""
         request = httpx.Request(
             scope["method"],

@@ -36,13 +36,10 @@ StartTracer = Callable[[], Tracer | None]
 class RoleServer(uvicorn.Server):
     """A server whose keeper says when it ends; signals are the keeper's affair."""
 
-    def __init__(
-        self, config: uvicorn.Config, service: FamilyService, end: socket.socket, process: str
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, service: FamilyService, end: socket.socket) -> None:
         super().__init__(config)
         self._service = service
         self._end = end
-        self._process = process
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Do nothing."""
@@ -91,7 +88,7 @@ class HttpServer(RoleServer):
         store: FollowingStore,
         classifiers: FollowingClassifiers,
     ) -> None:
-        super().__init__(config, service, end, "http")
+        super().__init__(config, service, end)
         self._family = family
         self._index = index
         self._inbox = inbox

@@ -37,7 +37,8 @@ def store(tmp_path: Path) -> Iterator[CollectionStore]:
 
 @pytest.fixture
 def client(encoder: Any, store: CollectionStore) -> Iterator[TestClient]:
-    service = Service(ServerSettings(), lambda source, precision: encoder)
+    settings = ServerSettings(aliases=("hues=colours",))
+    service = Service(settings, lambda source, precision: encoder)
     service.load("colours", "colours")
     with TestClient(add_middleware(build_app(service, build_routers(service, store)))) as opened:
         yield opened
@@ -192,6 +193,12 @@ def test_an_invalid_search_says_why(
 ) -> None:
     answer = filled.post("/search", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_a_search_may_name_its_model_by_an_alias(filled: TestClient) -> None:
+    answer = filled.post("/search", json={"query": "red", "k": 1, "model": "hues"})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["data"][0]["id"], answer.json()["model"]) == ("red", "colours")
 
 
 def test_a_collection_of_another_bundle_is_409_and_says_which(

@@ -19,7 +19,7 @@ from twinlens.serving.openapi.schemas import (
     component,
     means,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import check_text, parse_object
 from twinlens.serving.requests.query_terms import COLLECTION_MODEL
 from twinlens.serving.routes.classifier_shapes import JOB_STARTED
@@ -63,7 +63,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         except TwinlensError:
             roots = ()
         told = {"object": "folders", "allowed": bool(roots), "roots": list(roots)}
-        return Response(dump(told), media_type="application/json")
+        return answer_json(told)
 
     @router.post(
         "/collections/{name}/folders",
@@ -83,7 +83,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
             served = store.find(name)
             model = model_for(service, served, fields.text("model"))
             job = jobs.start(served, path, model)
-        return Response(dump({"job": job.describe()}), 202, media_type="application/json")
+        return answer_json({"job": job.describe()}, 202)
 
     return router
 

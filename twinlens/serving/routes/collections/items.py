@@ -39,7 +39,7 @@ from twinlens.serving.openapi.schemas import (
     component,
     means,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.query_terms import FILTER
 from twinlens.serving.routes.search import shown_metadata
@@ -148,7 +148,7 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
         )
         after = found[-1].rid if len(found) == limit else 0
         data = [_show(item) for item in found]
-        return _answer({"object": "list", "data": data, "next": str(after) if after else None})
+        return answer_json({"object": "list", "data": data, "next": str(after) if after else None})
 
     @router.patch(
         "/collections/{name}/items",
@@ -170,7 +170,7 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
             )
         jobs.start_where_due(served)
         updated = len(changes) - len(missing)
-        return _answer({"object": "collection.items", "updated": updated, "missing": missing})
+        return answer_json({"object": "collection.items", "updated": updated, "missing": missing})
 
     @router.delete(
         "/collections/{name}/items",
@@ -190,7 +190,7 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
             deleted = await _delete(served, fields, dry_run)
         jobs.start_where_due(served)
         told = {"object": "collection.items", "deleted": deleted}
-        return _answer(told | ({"dry_run": True} if dry_run else {}))
+        return answer_json(told | ({"dry_run": True} if dry_run else {}))
 
     return router
 
@@ -211,7 +211,7 @@ def build_item_router(service: Service, store: CollectionStore) -> APIRouter:
         previews = served.open_previews()
         has_file = find_file(item) is not None or (previews is not None and item in previews)
         picture = {"picture": f"/collections/{name}/pictures/{quote(id)}"} if has_file else {}
-        return _answer(_show(item) | picture)
+        return answer_json(_show(item) | picture)
 
     @router.get(
         "/collections/{name}/thumbnails/{id:path}",
@@ -288,7 +288,3 @@ def _thumbnail(served: ServedCollection, item: StoredItem) -> bytes | None:
         return served.thumbnails.get(item)
     except ImageError:
         return None  # the file is no longer the image that was indexed
-
-
-def _answer(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(dump(body), status, media_type="application/json")

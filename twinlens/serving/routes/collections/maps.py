@@ -41,7 +41,7 @@ from twinlens.serving.openapi.schemas import (
     means,
     one_of,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import parse_object
 from twinlens.serving.requests.query_terms import COLLECTION_MODEL, TERM, read_term
 from twinlens.serving.routes.search import embed_terms, model_for
@@ -147,7 +147,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         told = _show(served, shown) | {"refining": most in served.map_cache.refining}
-        return _answer(told)
+        return answer_json(told)
 
     @router.get("/collections/{name}/map/values", **declare({200: answer(VALUES, "In order")}))
     async def get_values(
@@ -163,7 +163,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         shown = await _find(served, _clamp(points), layout)
         hidden = field == "path"  # of the server's files
         values = await served.read(lambda one: [] if hidden else read_values(one, shown, field))
-        return _answer({"object": "map.values", "values": values})
+        return answer_json({"object": "map.values", "values": values})
 
     @router.post(
         "/collections/{name}/map/scores",
@@ -185,7 +185,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
                 row = await embed_terms(service, served, model, [term], call)
             shown = await _find(served, most, layout)
             scores = await served.read(lambda one: score_points(one, shown, row))
-        return _answer({"object": "map.scores", "scores": scores})
+        return answer_json({"object": "map.scores", "scores": scores})
 
     return router
 
@@ -255,7 +255,3 @@ def _show(served: ServedCollection, shown: CollectionMap) -> dict[str, Any]:
 
 def _clamp(points: int) -> int:
     return max(1, min(points, MOST_POINTS))
-
-
-def _answer(body: dict[str, Any]) -> Response:
-    return Response(dump(body), media_type="application/json")

@@ -33,7 +33,7 @@ from twinlens.serving.openapi.schemas import (
     one_of,
     open_object,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json, dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.query_terms import VECTOR, QueryTerm, read_term
 from twinlens.serving.routes.endpoint import HotRoute
@@ -96,7 +96,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     async def list_indices(request: Request) -> Response:
         """List the collections as clip-retrieval does."""
         service.authorize(request, "read")
-        return Response(dump([one.name for one in store.all()]), media_type="application/json")
+        return answer_json([one.name for one in store.all()])
 
     @router.post(
         "/knn-service",

@@ -29,7 +29,7 @@ from twinlens.serving.openapi.schemas import (
     means,
     open_object,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json, dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import read_text
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
@@ -126,12 +126,12 @@ def build_router(service: Service) -> APIRouter:
         """List the models in infinity's shape, with how full their queues are."""
         service.authorize(request, "read")
         data = [_describe(service, name) for name in service.registry.names]
-        return _json({"object": "list", "data": data})
+        return answer_json({"object": "list", "data": data})
 
     @router.get("/health", **declare({200: answer(ALIVE, "The process answers")}, is_open=True))
     async def health() -> Response:
         """Answer 200 as long as the event loop runs; /readyz says more."""
-        return _json({"unix": time.time()})
+        return answer_json({"unix": time.time()})
 
     return router
 
@@ -184,7 +184,3 @@ def _describe(service: Service, name: str) -> dict[str, object]:
             "batch_size": served.default.text_batch,
         },
     }
-
-
-def _json(body: dict[str, object]) -> Response:
-    return Response(dump(body), media_type="application/json")

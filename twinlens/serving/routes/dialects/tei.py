@@ -32,7 +32,7 @@ from twinlens.serving.openapi.schemas import (
     means,
     open_object,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json, dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, read_text
 from twinlens.serving.routes import embed, embed_shapes
@@ -115,7 +115,7 @@ def build_router(service: Service) -> APIRouter:
         """Describe the default model as Text Embeddings Inference does."""
         service.authorize(request, "read")
         with service.registry.lease() as model:
-            return Response(dump(_describe(model, service)), media_type="application/json")
+            return answer_json(_describe(model, service))
 
     return router
 

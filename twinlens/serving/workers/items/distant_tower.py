@@ -65,11 +65,6 @@ class DistantTower(ServedTower[Any, Any]):
         self.restarts = 0
         self._link = link
 
-    @property
-    def is_running(self) -> bool:
-        """Whether every encoder process serves it."""
-        return self._link.is_up
-
     def find_fault(self, watch: Watch) -> str | None:
         """Return what is wrong, or None."""
         return None if self._link.is_up else f"{self.name}: an encoder process is starting"
