@@ -100,7 +100,7 @@ def build_defaults(
 ) -> dict[str, Any]:
     """Return the file's options as the command line's defaults, by command and option.
 
-    `settings` names, for a command that has settings beside its options, where they may stand.
+    `settings` names, for each command, the settings that it has besides its options.
     """
     return _read_group(configuration.path, configuration.tables, command, "", settings)
 
@@ -163,7 +163,7 @@ def _unknown(path: Path | None, where: str, name: str, known: Any) -> InputError
 
 
 def is_given(context: Any, name: str) -> bool:
-    """Whether an option has its value from command line, environment or file, not by default."""
+    """Return whether an option was set by command line, environment or file."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
 

@@ -1,9 +1,9 @@
 """One client's connection: each request gets at most one answer, or the connection closes.
 
-It extends uvicorn's httptools protocol where that answers twice, out of turn or a request that
-nobody sent. What must stay true: bytes of a body are never read as a request; a request that cannot
-be understood is answered after those before it, and nothing behind it is read; a head that is too
-large or too slow is cut off before it is kept.
+uvicorn's httptools protocol may answer twice, out of turn, or a request that nobody sent; this
+class prevents that. What must stay true: bytes of a body are never read as a request; a request
+that cannot be understood is answered after those before it, and nothing behind it is read; a head
+that is too large or too slow is cut off before it is kept.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class HttpConnection(HttpToolsProtocol):
     _most_head_bytes = 0  # that a head which is complete now can have
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first head."""
+        """Start waiting for the first head."""
         super().connection_made(transport)
         self.head_since = self.loop.time()
         self.timeouts.add(self, self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Stop checking for timeouts."""
         self.timeouts.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; what the parser does not understand ends the connection."""
+        """Parse the data; data that the parser does not understand ends the connection."""
         self._unset_keepalive_if_required()
         if self.has_ended_reading:
             self._discard(len(data))
@@ -181,7 +181,7 @@ class HttpConnection(HttpToolsProtocol):
         return self.is_refused or self.cycle.response_complete
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, or say the last thing."""
+        """Start the next request, or send the last answer."""
         self._unanswered -= 1
         super().on_response_complete()
         if self._last_answer and not self._unanswered:
@@ -205,7 +205,7 @@ class HttpConnection(HttpToolsProtocol):
             self._send_last_answer()
 
     def _drop_unfinished(self) -> None:
-        """Forget the request in whose body the fault is; half an answer cannot be mended."""
+        """Drop the request whose body is faulty; close the connection if its answer has begun."""
         cycle = self.cycle
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
@@ -217,9 +217,9 @@ class HttpConnection(HttpToolsProtocol):
         self._unanswered -= 1
 
     def _parse_plainly(self, data: bytes) -> None:
-        """Parse a request to change the protocol again without that wish, and what is behind it.
+        """Parse a request for another protocol again as plain HTTP, with the data behind it.
 
-        The parser takes all behind such a head for the other protocol, the body too.
+        The parser takes all data behind such a head for the other protocol, the body too.
         """
         while True:
             self._is_upgrade = False

@@ -42,7 +42,7 @@ _PROXY_HEADERS = ("forwarded", "x-forwarded-for", "via")
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A file of the folder with what becomes of it: its bytes and version, or why it failed."""
+    """A file of the folder: its bytes, version and metadata, or why it failed."""
 
     entry: CorpusEntry
     raw: bytes = b""
@@ -201,7 +201,7 @@ def _read(entry: CorpusEntry, old: str) -> ReadFile:
 
 
 async def _embed(model: ServedModel, images: Sequence[bytes]) -> list[Any]:
-    """Embed pictures with what live requests leave; a bad one is its own error."""
+    """Embed pictures at background priority; a bad picture yields its error."""
     while True:
         call = Call(model.clock, float("inf"), pixels_left=1 << 62, priority=Priority.BACKGROUND)
         try:

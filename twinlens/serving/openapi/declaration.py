@@ -1,8 +1,8 @@
-"""How a route file declares a route: its answers, body and examples, as FastAPI's decorators take.
+"""Declares the answers, body and examples of a route, as arguments of FastAPI's decorators.
 
     @router.post("/embed", **declare({200: answer(ANSWER, "The rows")}, json_body(REQUEST)))
 
-What must stay true: all that clients are told of a route stands in this one declaration.
+What must stay true: all that the document says of a route is in its declaration.
 """
 
 from __future__ import annotations

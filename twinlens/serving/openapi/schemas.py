@@ -1,4 +1,4 @@
-"""What the shapes of requests and answers are made of, as JSON Schema."""
+"""Building blocks of the JSON Schema of requests and answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INDEX = means(COUNT, "Position in the request's list, from 0")
 
 
 def component(name: str, schema: Schema) -> Schema:
-    """Return a schema with a name: it stands once in the document, among its components."""
+    """Return a named schema, which becomes a component of the document."""
     return {**schema, "title": name}
 
 

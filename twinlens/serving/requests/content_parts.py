@@ -1,7 +1,7 @@
 """One embedding's input in the form of chat APIs: a list of content parts, texts and images.
 
-vLLM, Cohere and Voyage each spell it differently; all of them are read here. Several parts become
-one embedding, the mean of theirs, normalised again.
+vLLM, Cohere and Voyage write it differently; all forms are read here. Several parts become one
+embedding: the mean of theirs, normalised again.
 """
 
 from __future__ import annotations

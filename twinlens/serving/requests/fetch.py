@@ -1,4 +1,4 @@
-"""Fetches images by URL; nothing else here connects out. Off unless the settings allow it.
+"""Fetches images by URL, if the settings allow it; nothing else in the server connects out.
 
 A host is resolved once, every address that it resolves to must be public, and the connection goes
 to a checked address. Each redirect passes the same checks. What must stay true: no byte is sent to

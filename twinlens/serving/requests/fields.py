@@ -134,9 +134,9 @@ def check_text(text: object, where: str, longest: int) -> str:
 
 
 def parse_object(body: bytes, content_type: str) -> Fields:
-    """Return the fields of a JSON body that says that it is one.
+    """Return the fields of a body whose Content-Type is JSON.
 
-    A page of another site can send any text unasked, but not under this type.
+    A browser sends other types for pages of any site, but this one only if the server allows it.
     """
     if not is_json(content_type):
         raise refuse_media(content_type, "JSON, with the header Content-Type: application/json")

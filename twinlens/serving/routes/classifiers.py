@@ -94,7 +94,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/classifiers", **declare({200: answer(CLASSIFIERS, "The classifiers")}))
     async def get_all(request: Request) -> Response:
-        """List the classifiers, whether they outlive the server, and the named templates."""
+        """List the classifiers and the named templates, and whether a restart keeps classifiers."""
         service.authorize(request, "read")
         data = [_shorten(c.describe()) for c in service.classifiers.all()]
         kept = service.settings.data is not None
@@ -103,7 +103,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/classifiers/{name}", **declare({200: answer(CLASSIFIER, "The classifier")}))
     async def get(name: Name, request: Request) -> Response:
-        """Describe a classifier for each revision that it was built with."""
+        """Describe a classifier, and list the revisions that it was built with."""
         service.authorize(request, "read")
         found = service.classifiers.find(name)
         return answer_json({**found[-1].describe(), "revisions": [c.revision for c in found]})

@@ -188,13 +188,12 @@ async def _read_video(
 
 
 def _check_tei(fields: Fields, name: str) -> bool:
-    """Check TEI's fields, which change no row; return whether they stand beside `inputs`."""
+    """Check TEI's fields, which change no row; return whether TEI's form of answer is due."""
     fields.flag("truncate")
     fields.text("truncation_direction", ("Right", "right"))
     if fields.has("normalize") and not fields.flag("normalize"):
         raise InputError(
-            "normalize is false; a bundle's graphs end in rows of length 1, so there are no others "
-            "here: leave it out",
+            "normalize is false, but rows always have length 1 here; leave it out",
             field="normalize",
         )
     if fields.has("prompt_name") and fields.has("input_type"):

@@ -50,7 +50,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/metrics", **declare({200: answer_of("text/plain", "Prometheus' text format")}))
     async def metrics(request: Request) -> Response:
-        """Answer in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         service.authorize(request, "read")
         return Response(await service.render_metrics(), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,7 +1,7 @@
 """`/runs`: the training runs below the folder of `--runs`, and their numbers as they are logged.
 
-What must stay true: only folders directly below that one are read, by the names that a listing of
-it gives; a line that is being written is left for the next request; nothing of training is needed.
+What must stay true: only folders directly inside it are read; a line that is being written is left
+for the next request; no code of training is imported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.service import Service
 
 LOG, CONFIG = "log.jsonl", "config.json"  # as a run on disk has them
-LIVE_SECONDS = 90.0  # since the last row, in which a run counts as going on
+LIVE_SECONDS = 90.0  # a run that logged a row within them counts as live
 MOST_ROWS = 4000
 RUN = component(
     "TrainingRun",

@@ -170,7 +170,7 @@ async def answer_search(
 
 
 def is_lone_text(terms: list[QueryTerm]) -> bool:
-    """Tell whether a query is one text: what cosines are worth is known of those alone."""
+    """Return whether a query is one text: only their cosines are calibrated."""
     (first, *others) = terms
     item = first.item
     return not others and item is not None and item.text is not None and first.weight > 0

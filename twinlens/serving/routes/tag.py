@@ -1,7 +1,7 @@
 """`POST /tag`: images to the nearest words of a vocabulary, as a form or JSON.
 
-The vocabulary is a stored classifier: the one named, or `lexicon`, which is made of the shipped
-words when it is first asked for. What must stay true: a vocabulary is embedded once for a revision.
+The vocabulary is a stored classifier: the one named, or `lexicon`, which is built from the shipped
+words on first use. What must stay true: a vocabulary is embedded once for each revision.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def build_router(service: Service) -> APIRouter:
         ),
     )
     async def tag(request: Request) -> Response:
-        """Tag images with the nearest words of a vocabulary; no classes are named."""
+        """Tag images with the nearest words of a vocabulary; needs no class names."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
             content_type = request.headers.get("content-type", "")

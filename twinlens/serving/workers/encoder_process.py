@@ -1,7 +1,7 @@
-"""The process that has a device: opens bundles, batches the items of all others, runs the towers.
+"""The process that owns a device: opens bundles, batches the items of all processes, runs towers.
 
-What must stay true: a model is opened and verified before anybody hears of it, and what is open is
-what the keeper's table says, but for models that somebody still uses.
+What must stay true: a model is verified before other processes learn of it; the open models are
+those of the keeper's table, and retired ones that are still used.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class EncoderProcess:
                 self._background.submit(_close, model)
 
     async def _watch(self, control: Control) -> None:
-        """Heal workers, and tell the keeper what is wrong, or that all is well."""
+        """Replace faulty workers; tell the keeper the faults, and that this process is alive."""
         watch = self._family.settings.watch
         while True:
             faults = [fault for model in list(self._models.values()) for fault in model.heal(watch)]
@@ -225,7 +225,7 @@ def _close(model: EncoderModel) -> None:
 
 
 def run_encoder(family: Family, index: int, end: socket.socket) -> None:
-    """Be the encoder process of a device."""
+    """Run the encoder process of a device."""
 
     async def main() -> None:
         await EncoderProcess(family, index).run(end)
@@ -236,4 +236,4 @@ def run_encoder(family: Family, index: int, end: socket.socket) -> None:
 
 
 async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Stand where a server has its application."""
+    """Do nothing: the configuration needs an application."""

@@ -1,7 +1,7 @@
-"""What every process of a server has from its keeper, and the shares of its limits.
+"""What all processes of a server share from the start, and each process's share of the limits.
 
-What must stay true: the shares of all processes together are not more than the whole, but for the
-one item or request that each may always take.
+What must stay true: the shares add up to no more than the whole, except that each process may
+always take one item or request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Openers(Protocol):
         ...
 
     def open_outer(self, source: str, precision: str, told: Mapping[str, Any]) -> StagedEncoder:
-        """Open what of it runs elsewhere; `told` is what the encoder process said of it."""
+        """Open a bundle without its towers; `told` is what the encoder process said of it."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The service of an HTTP process or of the head: its models' towers run in encoder processes.
 
-What must stay true: what is served here is what the keeper's table says, and a request uses one
-opening of one bundle from its beginning to its end.
+What must stay true: this process serves what the keeper's table lists, and a request uses one
+opened bundle from its start to its end.
 """
 
 from __future__ import annotations

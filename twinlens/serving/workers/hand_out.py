@@ -1,7 +1,7 @@
-"""New connections, each passed to the HTTP process that has the fewest.
+"""Passes each new connection to the HTTP process that has the fewest.
 
-What must stay true: a connection that was accepted is passed on while any HTTP process lives; those
-that one has not taken when it ends are its successor's.
+What must stay true: an accepted connection is passed on while any HTTP process lives; if a process
+ends, its successor takes the connections that it had not taken.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process that writes: classifiers, collections, jobs and models, asked through the others.
+"""The process that writes classifiers, collections, jobs and models; HTTP processes forward to it.
 
 What must stay true: it is the only one that writes to the data folder.
 """
@@ -52,7 +52,7 @@ def run_head(
     start_tracer: StartTracer,
     following: Following,
 ) -> None:
-    """Be the head."""
+    """Run the head process."""
     service = FamilyService(family, family.workers, family.data, tracer=start_tracer())
     lead = partial(getattr, service, "control")
     classifiers = LeadingClassifiers(family.data / "classifiers", lead)

@@ -1,4 +1,4 @@
-"""Passes requests to the head process: all that is no hot path, so that there is one writer.
+"""Passes all requests but those of hot paths to the head process, so that there is one writer.
 
 What must stay true: a client cannot tell which process answered, and the head sees every header of
 the client but those that belong to one connection.

@@ -34,7 +34,7 @@ StartTracer = Callable[[], Tracer | None]
 
 
 class RoleServer(uvicorn.Server):
-    """A server whose keeper says when it ends; signals are the keeper's affair."""
+    """A server that ends when the keeper says so; it ignores signals."""
 
     def __init__(self, config: uvicorn.Config, service: FamilyService, end: socket.socket) -> None:
         super().__init__(config)
@@ -163,7 +163,7 @@ def run_http(
     inbox: socket.socket,
     start_tracer: StartTracer,
 ) -> None:
-    """Be one of the HTTP processes."""
+    """Run one of the HTTP processes."""
     service = FamilyService(family, index, None, tracer=start_tracer())
     lead = partial(getattr, service, "control")
     classifiers = FollowingClassifiers(family.data / "classifiers", family.folder, lead)

@@ -52,10 +52,10 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     jobs = FolderJobs(service, store)
 
     @router.get(
-        "/folders", **declare({200: answer(FOLDERS, "Whether it is allowed, and below which")})
+        "/folders", **declare({200: answer(FOLDERS, "Whether it is allowed, and from where")})
     )
     async def get_folders(request: Request) -> Response:
-        """Say whether this client may add folders of the server's machine, and below which."""
+        """Return whether this client may add folders of the server's machine, and from where."""
         service.authorize(request, "write")
         try:
             _check(request)

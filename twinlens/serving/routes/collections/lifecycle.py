@@ -239,7 +239,7 @@ async def _describe(served: ServedCollection) -> dict[str, Any]:
 
 
 def _warn(stats: dict[str, Any]) -> str | None:
-    """Return what a user should know of a collection: strange pictures, an index out of use."""
+    """Return a warning: pictures unlike those the model knows, an index that cannot be opened."""
     obstacles = {part["obstacle"] for part in stats["segments"] if part.get("obstacle")}
     told = [f"searched exactly, since an index cannot be opened: {one}" for one in obstacles]
     domain = (stats["domain"] or {}).get("warning")

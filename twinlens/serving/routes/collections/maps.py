@@ -1,4 +1,4 @@
-"""`/collections/{name}/map`: items as points in a plane, what colours them, and their clusters."""
+"""`/collections/{name}/map`: items as points in a plane, with values, scores and clusters."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def _find_now(served: ServedCollection, most: int, layout: str) -> CollectionMap
 
 
 async def _refine(service: Service, served: ServedCollection, most: int) -> None:
-    """Make the layout of neighbours in the background; a failure leaves what there was."""
+    """Compute the layout of neighbours in the background; a failure keeps the old map."""
     try:
         has_groups = min(served.snapshot().live_count, most) >= FEWEST
         name = await _read_namer(service, served) if has_groups else None
@@ -222,7 +222,7 @@ async def _refine(service: Service, served: ServedCollection, most: int) -> None
 
 
 async def _read_namer(service: Service, served: ServedCollection) -> Namer | None:
-    """Return what names clusters by words of the lexicon; None where no model embeds texts."""
+    """Return a function that names clusters by words of the lexicon; None without a text tower."""
     try:
         name = model_for(service, served, None)
     except TwinlensError:  # its bundle is not served: there are no words to compare with

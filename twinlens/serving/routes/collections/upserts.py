@@ -181,7 +181,7 @@ async def _upsert(
 
 
 def _read_photo(image: bytes | None, fields: Fields) -> dict[str, str | float]:
-    """Return what an image says of itself; the client's metadata count before it."""
+    """Return the metadata in an image's EXIF; the client's own metadata override it."""
     if image is None or not fields.flag("exif", True):
         return {}
     return read_photo(image, place=fields.flag("place"))

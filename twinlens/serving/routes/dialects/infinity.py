@@ -1,6 +1,6 @@
-"""What infinity's client asks beside `/embeddings`: `/classify`, `/models` and a few more.
+"""The paths of infinity's client besides `/embeddings`: `/classify`, `/models` and a few more.
 
-Its classifiers are models; here a stored classifier is meant, by `classifier` or in `model`.
+In infinity a classifier is a model; here `classifier`, or else `model`, names a stored classifier.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.post("/embeddings_image", **openai.declare_embeddings(one={"input": [PICTURE]}))
     async def embed_images(request: Request) -> Response:
-        """Embed images at infinity's former path for them."""
+        """Embed images at infinity's older path."""
         return await openai.answer_request(service, request, "image")
 
     @router.post(
@@ -123,7 +123,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
     async def models(request: Request) -> Response:
-        """List the models in infinity's shape, with how full their queues are."""
+        """List the models in infinity's shape, with the load of their queues."""
         service.authorize(request, "read")
         data = [_describe(service, name) for name in service.registry.names]
         return answer_json({"object": "list", "data": data})
@@ -149,8 +149,8 @@ async def _classify(service: Service, fields: Fields, call: Call) -> Response:
         name, model_name = model_name, None
     if name is None:
         raise InputError(
-            "classifier is missing: the name of a stored one (PUT /classifiers/NAME), which may "
-            "stand in model too",
+            "classifier is missing: name a stored classifier (PUT /classifiers/NAME) in classifier "
+            "or model",
             field="classifier",
         )
     with service.registry.lease(model_name) as model:

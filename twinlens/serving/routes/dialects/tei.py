@@ -1,4 +1,4 @@
-"""Text Embeddings Inference: `POST /` as its clients ask, `GET /info`, and `/predict` with JSON.
+"""Text Embeddings Inference: `POST /`, `GET /info`, and `/predict` with JSON.
 
 `/embed` reads its shape too, and `/rerank` its `texts`. `POST /` always answers rows alone.
 """
