@@ -30,7 +30,7 @@ _MOST_OPEN = 64
 
 @dataclass
 class Job:
-    """One piece of long work. `spec` is all that restarting it needs; clients do not see it."""
+    """One piece of long work. `spec` holds all that a restart needs; clients do not see it."""
 
     kind: str
     spec: dict[str, Any]

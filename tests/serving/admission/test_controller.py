@@ -204,7 +204,7 @@ def test_a_client_is_an_ipv4_address_or_an_ipv6_network() -> None:
     assert name_client("testclient") == "testclient"
 
 
-def test_hundreds_of_half_bodies_lock_nobody_out(listen: Listen) -> None:
+def test_hundreds_of_half_sent_bodies_block_no_other_client(listen: Listen) -> None:
     server = listen(ServerSettings())
     lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: application/json"]
     half = "\r\n".join([*lines, "Content-Length: 1000", "", '{"texts": [']).encode()

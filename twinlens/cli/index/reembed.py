@@ -119,7 +119,7 @@ def _prepare(
 
 
 def _sample(collection: Collection, encoder: Encoder, queries: Path | None) -> QuerySample | None:
-    """Return the queries of the collection, or those of a file, as the new bundle embeds them."""
+    """Return the queries of the collection, or of a file, embedded by the new bundle."""
     from twinlens.index.ann.samples import choose_texts
     from twinlens.index.maintenance import read_texts
     from twinlens.index.upkeep.embedding_set import QuerySample

@@ -227,7 +227,7 @@ def _check_k(k: int) -> int:
 
 
 def _read_item(found: Collection, id: str) -> bytes | None:
-    """Return the file of an item, if there is such an item and it was indexed from one.
+    """Return the file of an item; None if there is no such item or it has no file.
 
     Only paths from the indexer are opened: other paths were sent by clients of a server.
     """

@@ -92,7 +92,9 @@ class Arrivals:
 
     def __init__(self, most: int, clock: Clock) -> None:
         self._most = most
-        self._share = max(4, most // 8)  # slow bodies of one address that still cost it nothing
+        self._share = max(
+            4, most // 8
+        )  # late bodies of an address, after which it is promised no place
         self._clock = clock
         self._taken = 0
         self._promised: dict[Reservation, float] = {}
@@ -105,14 +107,14 @@ class Arrivals:
         return self._taken + promised >= self._most
 
     def begin(self, request: Reservation) -> None:
-        """Promise a place to a request, unless its address has too many that do not come."""
+        """Promise a place to a request, unless its address has too many late bodies."""
         if self._slow.get(request.address, 0) >= self._share:
             self._call_slow(request)
         else:
             self._promised[request] = self._clock.now()
 
     def take_place(self, request: Reservation) -> bool:
-        """Give a place to a request that has arrived; False where none is left."""
+        """Give a place to a request that has arrived; return False if none is left."""
         if self._promised.pop(request, None) is None:
             if self.is_full:
                 return False

@@ -80,7 +80,7 @@ class HttpConnection(HttpToolsProtocol):
                 self.end_reading(*self._fault)
 
     def end_if_late(self, now: float) -> None:
-        """End a connection on which a head, or a body that nobody reads, does not come."""
+        """Close a connection whose head, or whose unread body, does not arrive in time."""
         if not self.is_head and self.is_answered:
             self._floor = self._floor or FloorRate(self.limits.body_rate, now)
             if self._floor.is_missed(now, self._passed):
@@ -149,7 +149,7 @@ class HttpConnection(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body; of one that was answered, pass over what would be accepted."""
+        """Buffer a piece of the body; discard it, up to the limit, if the request was answered."""
         self._loose_bytes = 0
         if not (self.is_refused or self.cycle.response_complete):
             self.cycle.body += body
@@ -162,7 +162,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_complete(self) -> None:
-        """Wait for the next request, unless this was to be the last."""
+        """Wait for the next request."""
         if self._is_upgrade:
             return
         self.is_head = True
@@ -193,7 +193,7 @@ class HttpConnection(HttpToolsProtocol):
         raise _FaultError
 
     def end_reading(self, status: int, message: str) -> None:
-        """Read nothing more; say why once every request before is answered."""
+        """Stop reading; send the error once every earlier request is answered."""
         self.has_ended_reading = True
         if not self.is_head:
             if self.is_answered:
@@ -235,7 +235,7 @@ class HttpConnection(HttpToolsProtocol):
                 data = data[upgrade.args[0] :]
 
     def _check_loose_bytes(self) -> None:
-        """Refuse a head, or what stands between pieces of a body, that grows without end."""
+        """Refuse a head, or data between pieces of a body, that exceeds the limit."""
         if self._loose_bytes > self.limits.head_bytes:
             self._refuse_head()
         if self.is_head and self.head_since is None:
@@ -264,7 +264,7 @@ class HttpConnection(HttpToolsProtocol):
             self.scope["http_version"] = version
 
     def _send_last_answer(self) -> None:
-        """Answer and close, in a moment: a client that is still sending can read why."""
+        """Send the last answer, and close a moment later, so that the client can read it."""
         if self.transport.is_closing():
             return
         lines = [b"%s: %s\r\n" % line for line in self.server_state.default_headers]

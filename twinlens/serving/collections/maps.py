@@ -40,7 +40,7 @@ class MapCluster:
 
 @dataclass(frozen=True)
 class CollectionMap:
-    """Points in a plane with their clusters, made by one method of one state of a collection."""
+    """Points in a plane with their clusters, computed from one state of a collection."""
 
     method: str
     plane: Plane

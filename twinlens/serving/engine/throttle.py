@@ -62,7 +62,7 @@ class Throttle:
         return _TURN_SECONDS if is_full and self._is_accompanied(now) else 0.0
 
     def begin(self, most: int, now: float, item_seconds: float = 0.0) -> int:
-        """Count a batch that begins; return how many items it may hold, each of them so long."""
+        """Count a batch that begins; return how many items of `item_seconds` it may hold."""
         with self._lock:
             self._running = self._running + 1 if now - self._began < _LONGEST_RUN else 1
             self._began = now
@@ -108,7 +108,7 @@ class Throttles:
         return self._of[priority].delay(now) if priority in self._of else 0.0
 
     def begin(self, priority: Priority, most: int, now: float, item_seconds: float = 0.0) -> int:
-        """Count a batch that begins; return how many items it may hold, each of them so long."""
+        """Count a batch that begins; return how many items of `item_seconds` it may hold."""
         return self._of[priority].begin(most, now, item_seconds) if priority in self._of else most
 
     def end(self, priority: Priority, now: float, seconds: float) -> None:

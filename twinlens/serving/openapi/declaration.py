@@ -52,7 +52,7 @@ def declare(
     is_open: bool = False,
     message_field: str = "",
 ) -> dict[str, Any]:
-    """Return the arguments of a FastAPI decorator for a route; its first answer is the usual one.
+    """Return the arguments of a FastAPI decorator for a route; the first answer is the default.
 
     `is_open`: no key is needed. `message_field`: where SDKs that do not read OpenAI's `error`
     read an error's message; one that finds none there reports an unreadable answer.

@@ -64,7 +64,7 @@ def read_content(content: Any, where: str, limits: Limits) -> Parts:
 
 
 def read_contents(fields: Fields, name: str, limits: Limits) -> tuple[list[Parts], list[str]]:
-    """Return the parts of each object with a content in a list, and what each is called."""
+    """Return the parts of the `content` of each object in a list, and the objects' names."""
     values = fields.values(name, limits.texts) or []
     names = [fields.path(f"{name}[{i}]") for i in range(len(values))]
     contents = [

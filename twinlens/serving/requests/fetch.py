@@ -192,7 +192,7 @@ def _as_address(host: str) -> Address | None:
 
 
 def _neighbourhood(address: Address) -> str:
-    """Return what counts as one host: an address, or the IPv6 network that one host may fill."""
+    """Return the name that a host is counted under: its IPv4 address, or its IPv6 /64 network."""
     if address.version == 4:
         return str(address)
     return str(ipaddress.IPv6Network((int(address), 64), strict=False))

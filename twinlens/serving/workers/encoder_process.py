@@ -86,7 +86,7 @@ class EncoderProcess:
         return told
 
     async def _apply(self, body: Any) -> None:
-        """Open what the table has, retire what it has no longer, and accept connections."""
+        """Open the models of the table, retire all others, and accept connections."""
         table = ModelTable.parse(body)
         loop = asyncio.get_running_loop()
         for entry in table.entries:
@@ -122,7 +122,7 @@ class EncoderProcess:
         )
 
     def _reopen(self, entry: ServedEntry, precision: str, revision: str) -> EncoderModel:
-        """Open what a process before this one had open, or refuse what is another bundle now."""
+        """Open a model of the table; raise if its bundle has changed on disk."""
         opened = self._open_one(entry.name, entry.source, precision)
         if opened.encoder.revision != revision:
             opened.close()
@@ -133,7 +133,7 @@ class EncoderProcess:
         return opened
 
     def _accept(self) -> None:
-        """Accept whoever waits."""
+        """Accept all waiting connections."""
         while True:
             try:
                 end, _ = self._listener.accept()
@@ -143,7 +143,7 @@ class EncoderProcess:
             asyncio.get_running_loop().add_reader(end, self._greet, end)
 
     def _greet(self, end: socket.socket) -> None:
-        """Read which model is asked for, and the memory in which its items come."""
+        """Read which model is requested, and the descriptor of the memory for its items."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(end)
         try:

@@ -54,22 +54,22 @@ class Family:
 
     @property
     def encoder_addresses(self) -> list[str]:
-        """Where encoders are asked."""
+        """The address of each encoder process's socket."""
         return [str(self.folder / f"encoder-{i}") for i in range(len(self.openers.devices))]
 
     @property
     def head_address(self) -> str:
-        """Where the head is asked."""
+        """The address of the head's socket."""
         return str(self.folder / "head")
 
     @property
     def data(self) -> Path:
-        """Where classifiers and jobs are kept: as long as the server runs, if nowhere else."""
+        """The folder of classifiers and jobs: a temporary one if none is set."""
         return self.settings.data or self.folder / "data"
 
     @property
     def collections_folder(self) -> Path | None:
-        """Where collections are created, if anywhere."""
+        """The folder in which collections are created, if there is one."""
         return self.settings.data / "collections" if self.settings.data else None
 
     def read_closed(self, index: int) -> int:

@@ -22,7 +22,7 @@ from twinlens.serving.workers.followers import LeadingClassifiers, LeadingStore
 from twinlens.serving.workers.head_proxy import FromProxies
 from twinlens.serving.workers.http_process import RoleServer, StartTracer
 
-# Watches a folder from when it is entered; what it yields begins to apply the changes.
+# Watches a folder while entered; the function that it yields starts to apply changes.
 Following = Callable[[], AbstractContextManager[Callable[[], None]]]
 
 
@@ -35,7 +35,7 @@ class HeadServer(RoleServer):
     _has_begun = False
 
     def add_handlers(self, control: Control) -> None:
-        """Do what HTTP processes may not do themselves."""
+        """Handle the writes that HTTP processes ask for."""
         control.handle("adopt", self.classifiers.adopt)
         control.handle("maintain", self.store.maintain)
 

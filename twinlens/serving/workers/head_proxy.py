@@ -46,7 +46,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class HeadProxy:
-    """Answers from the local application what every process knows, from the head all else."""
+    """Answers the paths of `LOCAL` here, and passes all others to the head."""
 
     def __init__(self, app: ASGIApp, service: Service, address: str) -> None:
         self._app = app
@@ -74,7 +74,7 @@ class HeadProxy:
             await answer_error(error)(scope, receive, send)
 
     async def _pass(self, scope: Scope, body: bytes, send: Send) -> None:
-        """Have the head answer a request whose body is here."""
+        """Pass a request with its body to the head, and the answer to the client."""
         request = httpx.Request(
             scope["method"],
             f"http://head{_target(scope)}",
@@ -127,7 +127,7 @@ def _start(answer: httpx.Response) -> Message:
 
 
 class FromProxies:
-    """In the head: the client's own address instead of the proxy's."""
+    """In the head: sets the client's address, which the proxy sends as a header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -28,7 +28,7 @@ from twinlens.serving.workers.followers import FollowingClassifiers, FollowingSt
 from twinlens.serving.workers.head_proxy import HeadProxy
 from twinlens.serving.workers.metric_sums import dump_metrics
 
-_MOST_AT_ONCE = 64  # connections that are taken until others are served
+_MOST_AT_ONCE = 64  # connections taken before other work gets a turn
 
 StartTracer = Callable[[], Tracer | None]
 
@@ -58,7 +58,7 @@ class RoleServer(uvicorn.Server):
         freeze_objects()
 
     def add_handlers(self, control: Control) -> None:
-        """Handle what only this kind of process is told."""
+        """Add the handlers of this kind of process."""
 
     async def _apply(self, body: Any) -> None:
         await self._service.apply(body)
@@ -140,7 +140,7 @@ class HttpServer(RoleServer):
             self.note_closed()
 
     def note_closed(self) -> None:
-        """Let the keeper know that this process has a connection less."""
+        """Tell the keeper that a connection has ended."""
         self._closed += 1
         self._family.write_closed(self._index, self._closed)
 

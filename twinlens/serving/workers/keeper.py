@@ -98,7 +98,7 @@ class Keeper:
             self._ask([member], "models", self._table.write(), self._note_ready(member))
 
     def _open(self, name: str, source: str) -> None:
-        """Have a bundle opened by the encoder processes, and note it in the table."""
+        """Open a bundle in the encoder processes, and add it to the table."""
         body = {
             "name": name,
             "source": source,
@@ -140,7 +140,7 @@ class Keeper:
         return [member for member in self._members.values() if member.kind in kinds]
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
-        """Serve the processes until something holds; raise what ended a start."""
+        """Run until a condition holds; raise the error that ended a start."""
         while not is_done():
             self._turn()
             if self._error is not None and not self._is_dealing:
@@ -177,7 +177,7 @@ class Keeper:
             self._pass_on(member, message)
 
     def _pass_on(self, member: Member, message: dict[str, Any]) -> None:
-        """Ask others for a process."""
+        """Pass a process's question on to others."""
         number, to, what, body = (message[name] for name in ("id", "to", "what", "body"))
 
         def reply(bodies: list[Any], errors: list[Any]) -> None:
@@ -268,7 +268,7 @@ class Keeper:
         return faults
 
     def _drain(self) -> None:
-        """End all processes in their order, each when it has answered what it had."""
+        """End all processes in order, each after it has answered its requests."""
         watch = self._family.settings.watch
         self._is_draining = True
         log.info("draining: readiness is off")

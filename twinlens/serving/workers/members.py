@@ -73,7 +73,7 @@ class Member:
                 self._unsent = self._unsent[sent:]
 
     def receive(self) -> Iterator[dict[str, Any]]:
-        """Yield what it has said; nothing more at its end."""
+        """Yield the messages that have arrived."""
         self.heard = time.monotonic()
         while True:
             try:

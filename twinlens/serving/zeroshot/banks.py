@@ -50,7 +50,7 @@ async def embed_in_time(
     templates: Sequence[str],
     call: Call,
 ) -> Rows:
-    """Return unit rows (m, d), or refuse what cannot be done before the request's time is over."""
+    """Return unit rows (m, d); raise if the work cannot finish before the deadline."""
     per_slice = max(1, _SLICE // len(templates))
     tokens = await count_tokens(model, classes, templates, call)
     rows: list[Rows] = []

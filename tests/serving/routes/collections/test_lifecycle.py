@@ -333,7 +333,7 @@ def test_a_vector_beyond_32_bit_numbers_is_a_400(filled: TestClient) -> None:
         assert answer.json()["error"]["code"] == "vector_mismatch"
 
 
-def test_a_calibrated_bundle_says_what_a_texts_hits_are_worth(
+def test_a_calibrated_bundle_gives_probabilities_for_the_hits_of_a_text(
     filled: TestClient, encoder: Any, uri: Uri
 ) -> None:
     """A lone text alone: what the cosines of images, vectors and sums are worth is not known."""

@@ -70,7 +70,7 @@ class DistantTower(ServedTower[Any, Any]):
         return None if self._link.is_up else f"{self.name}: an encoder process is starting"
 
     def restart_workers(self, watch: Watch) -> None:
-        """Leave that to the keeper, which starts processes."""
+        """Do nothing: the keeper restarts processes."""
 
     def close(self) -> None:
         """End the connection."""
