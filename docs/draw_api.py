@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -148,24 +149,64 @@ _PLACES = {"application/json": "JSON", "multipart/form-data": "form"}
 
 def _draw_body(kind: str, schema: Schema, document: Schema) -> list[Row]:
     if kind not in _PLACES:
-        return [_row("(the body)", f"`{kind}`", {"type": "bytes"}, True, "")]
-    rows: list[Row] = []
-    for shape in _list_shapes(schema, document):
-        required = shape.get("required", [])
-        rows += [
-            _row(name, _PLACES[kind], one, name in required, one.get("description", ""))
-            for name, one in shape.get("properties", {}).items()
-        ]
+        return [_row("(the body)", f"`{kind}`", {"type": "bytes"}, True, schema["description"])]
+    rows = [
+        _row(field.name, _PLACES[kind], field.schema, field.is_required, field.meaning)
+        for shape in _list_bodies(schema, document)
+        for field in list_fields(shape)
+    ]
     return list(dict.fromkeys(rows))
 
 
-def _list_shapes(schema: Schema, document: Schema) -> list[Schema]:
-    """Return the objects that a body may be."""
+def _list_bodies(schema: Schema, document: Schema) -> list[Schema]:
+    """Return the shapes that a body may have."""
     if "$ref" in schema:
-        return _list_shapes(_find(schema, document), document)
+        return [_find(schema, document)]
     if "properties" in schema:
         return [schema]
-    return [shape for one in schema.get("anyOf", []) for shape in _list_shapes(one, document)]
+    return [shape for one in schema.get("anyOf", []) for shape in _list_bodies(one, document)]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a shape; `a.b` is the field `b` of the objects in `a`."""
+
+    name: str
+    schema: Schema
+    is_required: bool
+
+    @property
+    def meaning(self) -> str:
+        """What the source says that it means."""
+        return str(self.schema.get("description", ""))
+
+
+def list_fields(schema: Schema, path: str = "") -> Iterator[Field]:
+    """Yield the fields of a shape and of objects inside it, but not of named shapes."""
+    objects = list(_list_objects(schema))
+    found: defaultdict[str, list[Schema]] = defaultdict(list)
+    for one in objects:
+        for name, field in one["properties"].items():
+            if set(tell_type(field).split(" or ")) != {"null"}:
+                found[name].append(field)
+    for name, fields in found.items():
+        field = fields[0] if len(fields) == 1 else _join(fields)
+        is_required = all(name in one.get("required", []) for one in objects)
+        yield Field(path + name, field, is_required)
+        yield from list_fields(field, f"{path}{name}.")
+
+
+def _join(fields: list[Schema]) -> Schema:
+    return {"anyOf": fields, "description": fields[0].get("description", "")}
+
+
+def _list_objects(schema: Schema) -> Iterator[Schema]:
+    """Yield the objects that a value may be or hold in lists."""
+    if "properties" in schema:
+        yield schema
+    inner = [*schema.get("anyOf", []), *([schema["items"]] if "items" in schema else [])]
+    for one in inner:
+        yield from _list_objects(one)
 
 
 def _find(schema: Schema, document: Schema) -> Schema:
@@ -205,13 +246,11 @@ def draw_shapes(document: Schema) -> str:
 
 def _draw_shape(name: str, shape: Schema) -> str:
     says = [_cell(shape["description"]), ""] if "description" in shape else []
-    fields, required = shape.get("properties", {}), shape.get("required", [])
-    if not fields:
-        told = tell_type(shape)
-        return "\n".join([f"## {name}", "", *says, f"{told[:1].upper()}{told[1:]}."])
+    if "properties" not in shape and (told := tell_type(shape)) != "object":
+        says += [f"{told[:1].upper()}{told[1:]}.", ""]
     rows: list[Row] = [
-        (f"`{field}`", _tell_field(one, field in required), _cell(one.get("description", "")))
-        for field, one in fields.items()
+        (f"`{field.name}`", _tell_field(field.schema, field.is_required), _cell(field.meaning))
+        for field in list_fields(shape)
     ]
     return "\n".join([f"## {name}", "", *says, *_draw_table(["field", "type", "meaning"], rows)])
 
@@ -220,7 +259,8 @@ _SHAPES_HEAD = f"""# Shapes of the HTTP API
 
 {_MADE}
 
-The objects that [paths](http-api.md) take and answer."""
+The objects that [paths](http-api.md) take and answer. `a.b` is the field `b` of the objects in `a`.
+`limits.NAME` is a [setting of the server](serve.md#every-setting)."""
 
 
 def tell_type(schema: Schema) -> str:
@@ -247,8 +287,6 @@ def _tell_kind(kind: str, schema: Schema) -> str:
         return f"list of {tell_type(schema.get('items', {}))}"
     if kind == "object":
         values = schema.get("additionalProperties")
-        if "properties" in schema:
-            return f"object ({', '.join(f'`{name}`' for name in schema['properties'])})"
         return f"object of {tell_type(values)}" if isinstance(values, dict) and values else "object"
     if kind in ("integer", "number"):
         return kind + _tell_range(schema)
@@ -256,17 +294,15 @@ def _tell_kind(kind: str, schema: Schema) -> str:
 
 
 def _tell_range(schema: Schema) -> str:
-    low, high = (schema.get(key) for key in ("minimum", "maximum"))
-    if low is None and high is None:
-        return ""
-    if high is None:
-        return f" from {low:g}"
-    return f" up to {high:g}" if low is None else f" {low:g} to {high:g}"
+    low, high = (f"{schema[key]:,.10g}" if key in schema else "" for key in ("minimum", "maximum"))
+    if low and high:
+        return f" {low} to {high}"
+    return f" from {low}" if low else f" up to {high}" if high else ""
 
 
 _TELL: dict[str, Callable[[Schema], str]] = {
     "$ref": _tell_reference,
-    "const": lambda schema: f"`{schema['const']}`",
+    "const": lambda schema: f"`{schema['const']}`".replace("True", "true"),
     "enum": lambda schema: " or ".join(f"`{value}`" for value in schema["enum"]),
     "anyOf": lambda schema: " or ".join(dict.fromkeys(map(tell_type, schema["anyOf"]))),
     "type": _tell_plain,

@@ -19,7 +19,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance
 from starlette.testclient import TestClient
 
-from docs import draw_routes
+from docs import draw_api, draw_routes
 from twinlens.bundle.manifest import AttentionSpec
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.collections.store import CollectionStore
@@ -78,6 +78,38 @@ def test_every_route_declares_its_answers_errors_and_what_it_does(client: TestCl
         assert {"default"} < set(operation["responses"]), key
         shapes = operation["responses"]["default"]["content"]["application/json"]["schema"]
         assert shapes == {"$ref": "#/components/schemas/Error"} or "error" in shapes["required"]
+
+
+def test_every_field_and_parameter_has_a_meaning_that_its_name_does_not_give() -> None:
+    found = dict(list_meanings(draw_routes.read_document()))
+    assert len(found) > 500
+    words = {where: where.rpartition(".")[2].replace("_", " ").lower() for where in found}
+    empty = [where for where, meaning in found.items() if meaning.lower() in ("", words[where])]
+    assert empty == []
+
+
+def list_meanings(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the document says of each field and parameter; a constant says it itself."""
+    for name, shape in document["components"]["schemas"].items():
+        yield from list_fields(name, shape)
+    for (method, path), operation in list_operations(document).items():
+        key = f"{method} {path}"
+        for one in operation.get("parameters", []):
+            yield f"{key} ?.{one['name']}", one.get("description", "")
+        for answer in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for media, content in answer.get("content", {}).items():
+                yield from list_fields(f"{key} {media}", content["schema"])
+
+
+def list_fields(where: str, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for field in draw_api.list_fields(schema):
+        if not is_constant(field.schema):
+            yield f"{where}.{field.name}", field.meaning
+
+
+def is_constant(schema: dict[str, Any]) -> bool:
+    inner = schema.get("anyOf", [])
+    return "const" in schema or (bool(inner) and all(map(is_constant, inner)))
 
 
 def test_the_table_of_paths_in_the_docs_is_what_its_script_writes() -> None:

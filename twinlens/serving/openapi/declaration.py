@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from starlette.responses import Response
 
-from twinlens.serving.openapi.schemas import ERROR, Schema
+from twinlens.serving.openapi.schemas import ERROR, STRING, Schema, means
 
 # A red square of 2x2 pixels, for examples.
 PICTURE = (
@@ -27,9 +27,20 @@ ID = {"minLength": 1, "maxLength": 1024, "pattern": r"^[^\u0000]+$"}
 ITEM_ID: Schema = {"type": "string", **ID}
 # Parameters in paths. Their patterns are documented here and checked where the names are used, so
 # that an error names the remedy.
-Name = Annotated[str, Path(json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"})]
-JobId = Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-f]{16}$"})]
-ItemId = Annotated[str, Path(json_schema_extra=ID)]
+Name = Annotated[
+    str,
+    Path(
+        description="1 to 64 letters, digits, `.`, `_` or `-`; the first is a letter or digit",
+        json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
+    ),
+]
+JobId = Annotated[
+    str,
+    Path(description="The job's `id`", json_schema_extra={"pattern": "^[0-9a-f]{16}$"}),
+]
+ItemId = Annotated[
+    str, Path(description="The item's id, percent-encoded; `/` may stay", json_schema_extra=ID)
+]
 
 MediaContent = dict[str, Any]  # by media type
 
@@ -73,6 +84,11 @@ def form_of(schema: Schema) -> MediaContent:
     return {"multipart/form-data": {"schema": schema}}
 
 
+def raw_of(media: str, text: str) -> MediaContent:
+    """Return the content of a body that is a file."""
+    return {media: {"schema": {"type": "string", "contentMediaType": media, "description": text}}}
+
+
 def body_of(*contents: MediaContent, required: bool = True) -> dict[str, Any]:
     """Return a request body that may be any of these contents."""
     joined = {media: shown for content in contents for media, shown in content.items()}
@@ -94,12 +110,17 @@ def answer_of(media: str, text: str) -> dict[str, Any]:
     return {"description": text, "content": {media: {"schema": {"type": "string"}}}}
 
 
-RAW_IMAGE: MediaContent = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/*"}}}
-RAW_VIDEO: MediaContent = {"video/*": {"schema": {"type": "string", "contentMediaType": "video/*"}}}
+RAW_IMAGE: MediaContent = raw_of("image/*", "An image file; options go into the query string")
+RAW_VIDEO: MediaContent = raw_of(
+    "video/*",
+    "A video file; options go into the query string, with `frames`: the seconds between two "
+    "frames, 2 by default, or `scenes`",
+)
 FILES: Schema = {
     "type": "array",
     "items": {"type": "string", "format": "binary"},
     "minItems": 1,
+    "description": "Image files; a file field of any name counts",
 }
 
 
@@ -107,6 +128,7 @@ def _error(message_field: str) -> Schema:
     """Return the shape of errors, with the field that a dialect's clients read beside it."""
     if not message_field:
         return ERROR
-    members = {**ERROR["properties"], message_field: {"type": "string"}}
+    message = means(STRING, "The same message, where this dialect's clients read it")
+    members = {**ERROR["properties"], message_field: message}
     shape = {**ERROR, "properties": members, "required": ["error", message_field]}
     return {name: value for name, value in shape.items() if name != "title"}

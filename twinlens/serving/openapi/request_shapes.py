@@ -6,7 +6,7 @@ allows exactly what is accepted.
 
 from __future__ import annotations
 
-from twinlens.serving.openapi.schemas import NULL, Schema, either
+from twinlens.serving.openapi.schemas import NULL, Schema, either, means
 
 _GIVEN: Schema = {"not": NULL}
 
@@ -23,7 +23,7 @@ def open_request_object(required: list[str], *rules: Schema, **properties: Schem
         "type": "object",
         "required": required,
         "properties": {
-            name: schema if name in required else either(schema, NULL)
+            name: schema if name in required else _or_null(schema)
             for name, schema in properties.items()
         },
     }
@@ -50,6 +50,14 @@ def not_both(*names: str) -> Schema:
 def either_group(*groups: tuple[str, ...]) -> Schema:
     """Return the rule that all members of one group are given, and not all of any other."""
     return {"oneOf": [_given(*group) for group in groups]}
+
+
+def _or_null(schema: Schema) -> Schema:
+    """Return the schema of an optional member; its meaning moves to the outside."""
+    if "title" in schema or "description" not in schema:
+        return either(schema, NULL)
+    bare = {key: value for key, value in schema.items() if key != "description"}
+    return means(either(bare, NULL), schema["description"])
 
 
 def _given(*names: str) -> Schema:

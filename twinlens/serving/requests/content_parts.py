@@ -16,6 +16,7 @@ from twinlens.serving.openapi.schemas import (
     array_of,
     component,
     either,
+    means,
     open_object,
 )
 from twinlens.serving.requests.fields import Fields
@@ -24,17 +25,20 @@ from twinlens.serving.settings import Limits
 
 KINDS = ("text", "image_url", "image_base64")
 Parts = list[InputItem]  # of one embedding, at least one
+_AN_IMAGE = f"{IMAGE['description']}; also as `url` of an object"
 CONTENT: Schema = component(
     "Content",
     either(
         TEXT,
         array_of(
             either(
-                open_object(["type", "text"], type={"const": "text"}, text=TEXT),
+                open_object(
+                    ["type", "text"], type={"const": "text"}, text=means(TEXT, "The text to embed")
+                ),
                 open_object(
                     ["type", "image_url"],
                     type={"const": "image_url"},
-                    image_url=either(IMAGE, open_object(["url"], url=IMAGE)),
+                    image_url=means(either(IMAGE, open_object(["url"], url=IMAGE)), _AN_IMAGE),
                 ),
                 open_object(
                     ["type", "image_base64"], type={"const": "image_base64"}, image_base64=IMAGE
@@ -43,6 +47,10 @@ CONTENT: Schema = component(
             minItems=1,
         ),
     ),
+)
+INPUT: Schema = open_object(
+    ["content"],
+    content=means(CONTENT, "Texts and images; several become one embedding, their mean"),
 )
 
 

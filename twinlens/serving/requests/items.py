@@ -17,17 +17,19 @@ from twinlens.serving.openapi.schemas import (
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.fields import Fields, check_text
 from twinlens.serving.settings import Limits
 
+ITEM_TEXT = "A text, as a bare string is too; tokens beyond the model's context are cut off"
 # What `read_item` reads.
 ITEM: Schema = component(
     "Item",
     either(
         TEXT,
-        closed_object(["text"], text=TEXT, image=NULL),
+        closed_object(["text"], text=means(TEXT, ITEM_TEXT), image=NULL),
         closed_object(["image"], image=IMAGE, text=NULL),
     ),
 )

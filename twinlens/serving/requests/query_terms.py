@@ -8,19 +8,42 @@ import numpy as np
 
 from twinlens.errors import InputError
 from twinlens.serving.openapi.request_shapes import request_object
-from twinlens.serving.openapi.schemas import IMAGE, NULL, NUMBER, TEXT, Schema, array_of, either
+from twinlens.serving.openapi.schemas import (
+    IMAGE,
+    NULL,
+    NUMBER,
+    STRING,
+    TEXT,
+    Schema,
+    array_of,
+    either,
+    means,
+)
 from twinlens.serving.requests.fields import Fields, check_text
 from twinlens.serving.requests.items import InputItem
 
 _MOST_WEIGHT = 100.0
 _MOST_NUMBERS = 65_536
-VECTOR: Schema = array_of(NUMBER, minItems=1)
-_WEIGHT: Schema = {"type": "number", "minimum": -_MOST_WEIGHT, "maximum": _MOST_WEIGHT}
+VECTOR: Schema = means(
+    array_of(NUMBER, minItems=1), "An embedding of this collection's model, of any scale"
+)
+COLLECTION_MODEL: Schema = means(
+    STRING, "Served model of the collection's bundle revision; default: the first that has it"
+)
+FILTER = 'Metadata filter, e.g. year >= 2020 and tone in ("warm", "cold")'
+_WEIGHT: Schema = means(
+    {"type": "number", "minimum": -_MOST_WEIGHT, "maximum": _MOST_WEIGHT},
+    "Factor of this term in the sum; default 1; below 0: hits are unlike it",
+)
 
 
 def list_shapes(**more: Schema) -> list[Schema]:
     """Return the shapes of one term or item, for each kind that it may be."""
-    kinds: dict[str, Schema] = {"text": TEXT, "image": IMAGE, "vector": VECTOR}
+    kinds: dict[str, Schema] = {
+        "text": means(TEXT, "A text to embed"),
+        "image": IMAGE,
+        "vector": VECTOR,
+    }
     absent = dict.fromkeys(kinds, NULL)
     required = ["id"] if "id" in more else []
     return [
@@ -33,7 +56,10 @@ TERM: Schema = either(
     TEXT,
     *list_shapes(weight=_WEIGHT, item=NULL),
     request_object(
-        ["item"], item=TEXT, weight=_WEIGHT, **dict.fromkeys(("text", "image", "vector"), NULL)
+        ["item"],
+        item=means(TEXT, "Id of an item of the collection, whose embedding is used"),
+        weight=_WEIGHT,
+        **dict.fromkeys(("text", "image", "vector"), NULL),
     ),
 )
 

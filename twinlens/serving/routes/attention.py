@@ -27,9 +27,12 @@ from twinlens.serving.openapi.schemas import (
     IMAGE,
     MODEL,
     NUMBERS,
+    REVISION,
     STRING,
+    USED_MODEL,
     array_of,
     component,
+    means,
     open_object,
 )
 from twinlens.serving.requests.answers import dump
@@ -46,7 +49,10 @@ REQUEST = component(
     request_object(
         ["image"],
         image=IMAGE,
-        head={"type": "integer", "minimum": 0, "maximum": _MOST_HEADS},
+        head=means(
+            {"type": "integer", "minimum": 0, "maximum": _MOST_HEADS},
+            "Number of one head, from 0; default: the mean over all heads",
+        ),
         model=MODEL,
     ),
 )
@@ -54,11 +60,15 @@ ANSWER = component(
     "AttentionAnswer",
     open_object(
         ["attention", "rows", "columns", "heads"],
-        attention=array_of(NUMBERS),
-        rows=COUNT,
-        columns=COUNT,
-        heads=COUNT,
-        head={"type": ["integer", "null"]},
+        attention=means(
+            array_of(NUMBERS), "Attention to each patch of the last layer, `rows` x `columns`"
+        ),
+        rows=means(COUNT, "Patches from top to bottom"),
+        columns=means(COUNT, "Patches from left to right"),
+        heads=means(COUNT, "Heads that the model has"),
+        head=means({"type": ["integer", "null"]}, "The head shown; null: the mean over all"),
+        model=USED_MODEL,
+        revision=REVISION,
     ),
 )
 

@@ -6,7 +6,7 @@ import re
 
 from twinlens.errors import InputError
 from twinlens.serving.openapi.request_shapes import not_both
-from twinlens.serving.openapi.schemas import TEXT, Schema, array_of, either, one_of
+from twinlens.serving.openapi.schemas import TEXT, Schema, array_of, either, means, one_of
 from twinlens.serving.requests.fields import Fields, check_text
 from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.templates import SETS, choose_templates
@@ -18,10 +18,20 @@ _TEMPLATE: Schema = {  # that holds {} exactly once
     "pattern": rf"^{_NO_PLACE}\{{+\}}{_NO_PLACE}\{{*$",
 }
 _SET: Schema = {**one_of(*SETS), "description": "A named set of templates"}
-TEMPLATES: Schema = either(_TEMPLATE, _SET, array_of(_TEMPLATE, minItems=1))
-FORM_TEMPLATES: Schema = array_of(_TEMPLATE, minItems=1)
+TEMPLATES: Schema = means(
+    either(_TEMPLATE, _SET, array_of(_TEMPLATE, minItems=1)),
+    "A template with `{}` for the class name, several, or a named set; default: the bundle's",
+)
+FORM_TEMPLATES: Schema = means(
+    array_of(_TEMPLATE, minItems=1), "As in JSON: repeat the field for several templates"
+)
 ONE_OF_TEMPLATES: Schema = not_both(*TEMPLATE_NAMES)
-CLASSES: Schema = array_of(TEXT, minItems=1)
+CLASSES: Schema = means(array_of(TEXT, minItems=1), "Class names; at most `limits.classes`")
+# The names under which a JSON request may give its templates.
+TEMPLATE_FIELDS: dict[str, Schema] = {
+    "templates": TEMPLATES,
+    "hypothesis_template": means(TEMPLATES, "Another name of `templates`; give one of the two"),
+}
 
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")

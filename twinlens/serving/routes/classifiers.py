@@ -27,37 +27,26 @@ from twinlens.serving.openapi.declaration import (
     form_of,
     json_of,
 )
-from twinlens.serving.openapi.request_shapes import names_of, request_object
+from twinlens.serving.openapi.request_shapes import names_of
 from twinlens.serving.openapi.schemas import (
-    COUNT,
     DELETED,
-    FLAG,
-    IMAGE,
     JOB,
-    MODEL,
-    NUMBER,
-    STRING,
-    TEXT,
-    Schema,
-    array_of,
-    closed_object,
-    component,
-    either,
     list_of,
-    open_object,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.class_names import (
-    CLASSES,
-    FORM_TEMPLATES,
-    ONE_OF_TEMPLATES,
-    TEMPLATE_NAMES,
-    TEMPLATES,
     read_templates,
     read_value,
+)
+from twinlens.serving.routes.classifier_shapes import (
+    CLASSIFIER,
+    CLASSIFIERS,
+    FORM,
+    JOB_STARTED,
+    REQUEST,
 )
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
@@ -65,43 +54,6 @@ from twinlens.serving.zeroshot.classifiers import check_name
 from twinlens.serving.zeroshot.templates import SETS
 
 _EXAMPLES = "examples:"  # form field examples:cat holds images of the class cat
-_OPTIONS: dict[str, Schema] = {
-    "text_weight": {"type": "number", "minimum": 0, "maximum": 1},
-    "background": FLAG,
-    "model": MODEL,
-}
-REQUEST = component(
-    "ClassifierRequest",
-    request_object(
-        ["classes"],
-        ONE_OF_TEMPLATES,
-        classes=array_of(
-            either(TEXT, request_object(["name"], name=TEXT, examples=array_of(IMAGE, minItems=1))),
-            minItems=1,
-        ),
-        **dict.fromkeys(TEMPLATE_NAMES, TEMPLATES),
-        **_OPTIONS,
-    ),
-)
-FORM: Schema = {
-    "description": "And files: examples:CLASS for images of a class",
-    **closed_object(["classes"], classes=CLASSES, templates=FORM_TEMPLATES, **_OPTIONS),
-}
-CLASSIFIER = component(
-    "Classifier",
-    open_object(
-        ["object", "name", "revision", "examples", "created"],
-        object={"const": "classifier"},
-        name=STRING,
-        revision=STRING,
-        classes=array_of(STRING),
-        num_classes=COUNT,
-        templates=array_of(STRING),
-        examples=COUNT,
-        created=NUMBER,
-    ),
-)
-JOB_STARTED = closed_object(["job"], job=JOB)
 
 
 def build_router(service: Service) -> APIRouter:
@@ -140,7 +92,7 @@ def build_router(service: Service) -> APIRouter:
             with service.registry.lease(fields.text("model")) as model:
                 return await _put(service, jobs, model, name, fields, files, call)
 
-    @router.get("/classifiers", **declare({200: answer(list_of(CLASSIFIER), "The classifiers")}))
+    @router.get("/classifiers", **declare({200: answer(CLASSIFIERS, "The classifiers")}))
     async def get_all(request: Request) -> Response:
         """List the classifiers, whether they outlive the server, and the named templates."""
         service.authorize(request, "read")

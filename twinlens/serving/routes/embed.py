@@ -39,6 +39,7 @@ from twinlens.serving.requests.answers import (
 from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
 from twinlens.serving.requests.items import InputItem, check_sizes, read_item, read_text
 from twinlens.serving.requests.multipart import Form, parse_form
+from twinlens.serving.requests.row_options import MOST_DIMENSIONS
 from twinlens.serving.requests.videos import VideoReader
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.embed_shapes import (
@@ -46,7 +47,6 @@ from twinlens.serving.routes.embed_shapes import (
     BYTES,
     FORM,
     LISTS,
-    MOST_DIMENSIONS,
     NAMES,
     OPTIONS,
     REQUEST,

@@ -7,11 +7,22 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from twinlens.serving.openapi.declaration import answer, answer_of, declare
-from twinlens.serving.openapi.schemas import STRING, component, open_object
+from twinlens.serving.openapi.schemas import STRING, array_of, component, means, open_object
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.service import Service
 
-HEALTH = component("Health", open_object(["status"], status=STRING))
+HEALTH = component(
+    "Health",
+    open_object(
+        ["status"],
+        status=means(STRING, "`alive`, `ready` or `not ready`"),
+        faults=means(array_of(STRING), "Why the server is not ready; with status 503 only"),
+        models=means(
+            {"type": "object", "additionalProperties": STRING},
+            "The revision of each served model, by name; of `/readyz` only",
+        ),
+    ),
+)
 
 
 def build_router(service: Service) -> APIRouter:

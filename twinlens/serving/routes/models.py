@@ -27,10 +27,13 @@ from twinlens.serving.openapi.request_shapes import names_of, request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
     DELETED,
+    FLAG,
     STRING,
     array_of,
     component,
+    either,
     list_of,
+    means,
     one_of,
     open_object,
 )
@@ -46,26 +49,57 @@ MODEL_SHAPE = component(
     "Model",
     open_object(
         ["id", "object", "created", "owned_by", "revision", "embedding_dim"],
-        id=STRING,
+        id=means(STRING, "The name to give as `model`; aliases are listed too"),
         object={"const": "model"},
-        created=COUNT,
-        owned_by=STRING,
-        revision=STRING,
-        embedding_dim=COUNT,
-        dimensions=array_of(COUNT),
-        modalities=array_of(one_of("image", "text")),
-        precisions=array_of(STRING),
-        image_size={**array_of(COUNT), "description": "Width and height that pictures get"},
-        provider=STRING,
-        engines={"type": "object", "additionalProperties": {"type": "object"}},
-        card={"type": ["object", "null"], "description": "What the model is for and not for"},
-        calibration={
-            "type": ["object", "null"],
-            "description": "What its cosines are worth, by which data, and what was measured",
-        },
+        created=means(COUNT, "When it was loaded, in seconds since 1970"),
+        owned_by=means(STRING, "Always `twinlens`"),
+        bundle=means(STRING, "Name of the bundle"),
+        revision=means(STRING, "Revision of the bundle, computed from its content"),
+        embedding_dim=means(COUNT, "Numbers in a full embedding"),
+        dimensions=means(array_of(COUNT), "Lengths that the bundle was trained for, ascending"),
+        any_dimension=means(FLAG, "Whether every length up to `embedding_dim` is offered"),
+        modalities=means(array_of(one_of("image", "text")), "What it embeds"),
+        precisions=means(array_of(STRING), "Precisions that are loaded, the default first"),
+        image_size=means(
+            array_of(COUNT), "Width and height in pixels of its input; empty without an image tower"
+        ),
+        provider=means(STRING, "What computes, e.g. `CPUExecutionProvider`"),
+        engines=means(
+            {"type": "object", "additionalProperties": {"type": "object"}},
+            "By precision and tower: `onnxruntime` or `openvino`",
+        ),
+        similarity=means(STRING, "How scores follow from cosines: `softmax` or `sigmoid`"),
+        templates=means(array_of(STRING), "Prompt templates that are used by default"),
+        has_attention=means(FLAG, "Whether `/attention` works"),
+        card=means(
+            {"type": ["object", "null"]}, "What the model is suited for and what not, if known"
+        ),
+        calibration=means(
+            {"type": ["object", "null"]},
+            "How probabilities follow from cosines, and the data that this was measured on",
+        ),
     ),
 )
-LOAD = request_object([], bundle={"type": "string", "pattern": f"^{_FOLDER.pattern}$"})
+_READY_MODEL = {"type": "string", "pattern": rf"^{PREFIX}[A-Za-z0-9]\w*/[A-Za-z0-9]\w*$"}
+LOAD = request_object(
+    [],
+    bundle=means(
+        either(
+            {"type": "string", "pattern": f"^{_FOLDER.pattern}$"}, one_of(*SHIPPED), _READY_MODEL
+        ),
+        "A folder in `--bundles`, a shipped bundle or, with `--allow-pull`, a model of the hub; "
+        "default: the source of the model that has this name now",
+    ),
+)
+_COHERE_MODEL = open_object(
+    ["name"],
+    name=means(STRING, "As `id`"),
+    endpoints=means(array_of(STRING), "What it can be used for"),
+    finetuned=means(FLAG, "Always false"),
+)
+MODELS = list_of(
+    MODEL_SHAPE, models=means(array_of(_COHERE_MODEL), "The same models, for Cohere's client")
+)
 
 
 def build_router(service: Service) -> APIRouter:
@@ -73,7 +107,7 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["models"])
     loading = asyncio.Lock()
 
-    @router.get("/v1/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
+    @router.get("/v1/models", **declare({200: answer(MODELS, "Default first")}))
     async def models(request: Request) -> Response:
         """List the models, default first."""
         service.authorize(request, "read")

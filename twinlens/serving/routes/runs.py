@@ -26,6 +26,7 @@ from twinlens.serving.openapi.schemas import (
     closed_object,
     component,
     list_of,
+    means,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.service import Service
@@ -38,11 +39,11 @@ RUN = component(
     closed_object(
         ["object", "name", "method", "is_live", "changed"],
         object={"const": "run"},
-        name=STRING,
-        method=STRING,
-        is_live=FLAG,
-        changed=NUMBER,
-        steps={**COUNT, "description": "How many are planned; 0: not known"},
+        name=means(STRING, "Name of its folder"),
+        method=means(STRING, "Training method, e.g. `simclr`; empty if not recorded"),
+        is_live=means(FLAG, f"Whether it logged within the last {LIVE_SECONDS:g} s"),
+        changed=means(NUMBER, "When it logged last, in seconds since 1970"),
+        steps=means(COUNT, "Planned steps; 0: not recorded"),
     ),
 )
 ROWS = component(
@@ -50,8 +51,11 @@ ROWS = component(
     closed_object(
         ["object", "name", "rows"],
         object={"const": "run.log"},
-        name=STRING,
-        rows=array_of({"type": "object"}),
+        name=means(STRING, "Name of the run"),
+        rows=means(
+            array_of({"type": "object"}),
+            f"Logged numbers by name, oldest first; thinned out evenly to at most {MOST_ROWS}",
+        ),
     ),
 )
 

@@ -16,7 +16,6 @@ from starlette.responses import Response
 
 from twinlens.bundle.calibration.calibration import CosineVerdict
 from twinlens.errors import ConflictError, InputError
-from twinlens.index.ann.recall import MEASURED, NOT_MEASURED, STALE
 from twinlens.index.collection import Collection
 from twinlens.index.hits import Hit
 from twinlens.index.query.query import QueryPart, embed_query
@@ -36,70 +35,14 @@ from twinlens.serving.openapi.declaration import (
     declare,
     json_of,
 )
-from twinlens.serving.openapi.schemas import (
-    COUNT,
-    NULL,
-    NUMBER,
-    STRING,
-    Schema,
-    array_of,
-    closed_object,
-    component,
-    either,
-    one_of,
-)
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.query_terms import QueryTerm
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.routes.search_request import REQUEST, SearchRequest, read_request
-from twinlens.serving.routes.zeroshot import PROBABILITY
+from twinlens.serving.routes.search_shapes import ANSWER
 from twinlens.serving.service import Service
 
 BUNDLE_ATTEMPTS = 3  # a collection changes its bundle rarely
-METADATA: Schema = {"type": "object"}
-RECALL: Schema = {
-    "type": "object",
-    "description": "Measured recall@10 by the modality of a query; null: stale or not measured",
-    "additionalProperties": {"type": ["number", "null"]},
-}
-RECALL_STATE: Schema = {
-    "type": "object",
-    "description": "By modality; stale: deletions changed the answers, it is being measured anew",
-    "additionalProperties": one_of(MEASURED, STALE, NOT_MEASURED),
-}
-_RANK = closed_object(["rank", "score"], rank=COUNT, score=NUMBER)
-EXPLAIN: Schema = closed_object([], vector=either(_RANK, NULL), words=either(_RANK, NULL))
-_HIT = component(
-    "Hit",
-    closed_object(
-        ["id", "score", "metadata", "thumbnail"],
-        id=STRING,
-        score=NUMBER,
-        metadata=METADATA,
-        thumbnail=STRING,
-        calibrated=PROBABILITY,
-        duplicates=array_of(STRING),
-        explain=EXPLAIN,
-    ),
-)
-ANSWER = component(
-    "SearchAnswer",
-    closed_object(
-        ["object", "collection", "model", "revision", "recall", "recall_state", "data"],
-        object={"const": "list"},
-        collection=STRING,
-        model=STRING,
-        revision=STRING,
-        recall=RECALL,
-        recall_state=RECALL_STATE,
-        path={"type": "object", "description": "With `explain`: how each part was searched"},
-        none_of_these={
-            "type": "boolean",
-            "description": "Of a calibrated bundle, for a lone text: nothing here matches",
-        },
-        data=array_of(_HIT),
-    ),
-)
 
 
 def build_search_router(service: Service, store: CollectionStore) -> APIRouter:

@@ -14,18 +14,27 @@ from twinlens.index.searching.fusion import RANKS, WEIGHTS
 from twinlens.serving.collections.search import SearchParams
 from twinlens.serving.openapi.request_shapes import exactly_one, names_of, not_both, request_object
 from twinlens.serving.openapi.schemas import (
+    FLAG,
     IMAGE,
-    MODEL,
+    STRING,
     TEXT,
     Schema,
     array_of,
     component,
     either,
+    means,
     one_of,
 )
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem
-from twinlens.serving.requests.query_terms import TERM, VECTOR, QueryTerm, read_term
+from twinlens.serving.requests.query_terms import (
+    COLLECTION_MODEL,
+    FILTER,
+    TERM,
+    VECTOR,
+    QueryTerm,
+    read_term,
+)
 from twinlens.serving.settings import Limits
 
 MOST_HITS = 1000
@@ -42,33 +51,41 @@ REQUEST = component(
         [],
         exactly_one(*_KINDS),
         *(not_both("group", name) for name in _NOT_GROUPED),
-        collection={
-            "type": "string",
-            "description": "Name of a collection; may be left out if there is only one",
-        },
-        model=MODEL,
-        query=either(TERM, array_of(TERM, minItems=1, maxItems=MOST_TERMS)),
-        text=TEXT,
-        image=IMAGE,
+        collection=means(STRING, "Name of a collection; may be left out if there is only one"),
+        model=COLLECTION_MODEL,
+        query=means(
+            either(TERM, array_of(TERM, minItems=1, maxItems=MOST_TERMS)),
+            "What to search for: a text, a term, or several terms whose weighted sum is searched",
+        ),
+        text=means(TEXT, "A text to search for; short for `query`"),
+        image=means(IMAGE, "An image to search for, as data URI, base64 or URL"),
         vector=VECTOR,
-        k={"type": "integer", "minimum": 1, "maximum": MOST_HITS},
-        filter={
-            "type": "string",
-            "description": 'Metadata filter, e.g. year >= 2020 and tone in ("warm", "cold")',
-        },
-        threshold={**_SHARE, "description": "Omit hits with a lower similarity"},
-        group={
-            **_SHARE,
-            "description": "Hits at least this similar to a better hit become its duplicates",
-        },
-        exact={"type": "boolean", "description": "Compare with every item, without the index"},
-        words={**TEXT, "description": "Search captions for these words too, and join both lists"},
-        fusion={**one_of(RANKS, WEIGHTS), "description": "How both lists are joined"},
-        balance={**_PART, "description": "Weight of the words; default 0.5"},
-        offset={"type": "integer", "minimum": 0, "maximum": MOST_SKIPPED},
-        diversity={**_PART, "description": "0: most similar hits; towards 1: unlike each other"},
-        one_per={**TEXT, "description": "Only the best item of each value of this field"},
-        explain={"type": "boolean", "description": "Tell both ranks of a hit, and the path"},
+        k=means(
+            {"type": "integer", "minimum": 1, "maximum": MOST_HITS},
+            "How many hits to return; default 10",
+        ),
+        filter=means(STRING, f"{FILTER}; default: all items"),
+        threshold=means(_SHARE, "Omit hits with a lower cosine; default: none is omitted"),
+        group=means(
+            _SHARE,
+            "Hits with at least this cosine to a better hit become its `duplicates`; default: off",
+        ),
+        exact=means(FLAG, "Compare with every item instead of using the index; default false"),
+        words=means(TEXT, "Search captions for these words too, and join both lists; default: off"),
+        fusion=means(
+            one_of(RANKS, WEIGHTS),
+            "Join the lists by reciprocal ranks or by scaled scores; default `ranks`",
+        ),
+        balance=means(_PART, "Weight of the words; the rest is the similarity's; default 0.5"),
+        offset=means(
+            {"type": "integer", "minimum": 0, "maximum": MOST_SKIPPED},
+            "Skip this many hits, for further pages; default 0",
+        ),
+        diversity=means(
+            _PART, "0, the default: the most similar hits; towards 1: hits unlike each other"
+        ),
+        one_per=means(TEXT, "Return only the best item for each value of this metadata field"),
+        explain=means(FLAG, "Return the ranks of each hit, and `path`; default false"),
     ),
 )
 

@@ -22,11 +22,13 @@ from twinlens.serving.openapi.schemas import (
     MODEL,
     NUMBERS,
     PRECISION,
-    STRING,
+    REVISION,
+    USED_MODEL,
     array_of,
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
@@ -43,9 +45,15 @@ REQUEST = component(
         either_group(("pairs",), ("left", "right")),
         not_both("pairs", "left"),
         not_both("pairs", "right"),
-        pairs=array_of(array_of(ITEM, minItems=2, maxItems=2), minItems=1),
-        left=array_of(ITEM, minItems=1),
-        right=array_of(ITEM, minItems=1),
+        pairs=means(
+            array_of(array_of(ITEM, minItems=2, maxItems=2), minItems=1),
+            "Pairs of items to compare; at most half of `limits.items`",
+        ),
+        left=means(
+            array_of(ITEM, minItems=1),
+            "Items to compare with each of `right`; both together at most `limits.items`",
+        ),
+        right=means(array_of(ITEM, minItems=1), "Items to compare with each of `left`"),
         model=MODEL,
         precision=PRECISION,
     ),
@@ -54,9 +62,12 @@ ANSWER = component(
     "SimilarityAnswer",
     closed_object(
         ["similarities", "model", "revision"],
-        similarities=either(NUMBERS, array_of(NUMBERS)),
-        model=STRING,
-        revision=STRING,
+        similarities=means(
+            either(NUMBERS, array_of(NUMBERS)),
+            "A cosine for each pair; or, for each item of `left`, one for each of `right`",
+        ),
+        model=USED_MODEL,
+        revision=REVISION,
     ),
 )
 

@@ -35,17 +35,21 @@ from twinlens.serving.openapi.declaration import (
 from twinlens.serving.openapi.request_shapes import names_of, request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
-    ERROR_BODY,
     IMAGE,
+    INDEX,
+    ITEM_ERROR,
     MODEL,
     NUMBER,
     PRECISION,
+    REVISION,
     STRING,
+    USED_MODEL,
     Schema,
     array_of,
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
@@ -54,7 +58,7 @@ from twinlens.serving.requests.items import InputItem, read_image
 from twinlens.serving.requests.multipart import parse_form
 from twinlens.serving.routes.class_names import read_value
 from twinlens.serving.routes.endpoint import HotRoute
-from twinlens.serving.routes.zeroshot import stack_rows
+from twinlens.serving.routes.zeroshot import WARNINGS, stack_rows
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.banks import build_bank
@@ -62,25 +66,36 @@ from twinlens.serving.zeroshot.classifiers import Classifier
 
 TOP, MOST_TAGS = 5, 1000
 _OPTIONS: dict[str, Schema] = {
-    "classifier": {**STRING, "description": "A stored one as the vocabulary; default: `lexicon`"},
-    "top_k": {"type": "integer", "minimum": 1, "maximum": MOST_TAGS},
+    "classifier": means(
+        STRING, "Stored classifier whose classes are the words; default: `lexicon`"
+    ),
+    "top_k": means(
+        {"type": "integer", "minimum": 1, "maximum": MOST_TAGS},
+        f"How many tags to return for each image; default {TOP}",
+    ),
     "model": MODEL,
     "precision": PRECISION,
 }
 REQUEST = component(
-    "TagRequest", request_object(["images"], images=array_of(IMAGE, minItems=1), **_OPTIONS)
+    "TagRequest",
+    request_object(
+        ["images"],
+        images=means(array_of(IMAGE, minItems=1), "Images to tag; at most `limits.items`"),
+        **_OPTIONS,
+    ),
 )
 FORM = closed_object(["images"], images=FILES, **_OPTIONS)
 _TAG = component(
     "Tag",
     closed_object(
         ["tag", "similarity", "probability"],
-        tag=STRING,
-        similarity=NUMBER,
-        probability={
-            "type": ["number", "null"],
-            "description": "Of a calibrated bundle: that it is true, were it the best word",
-        },
+        tag=means(STRING, "A word of the vocabulary"),
+        similarity=means(NUMBER, "Cosine of the image and the word"),
+        probability=means(
+            {"type": ["number", "null"]},
+            "Probability that the best word of the vocabulary is true at this cosine; null where "
+            "the bundle is not calibrated",
+        ),
     ),
 )
 ANSWER = component(
@@ -88,22 +103,28 @@ ANSWER = component(
     closed_object(
         ["object", "data", "model", "revision", "classifier", "words"],
         object={"const": "list"},
-        data=array_of(
-            either(
-                closed_object(
-                    ["index", "tags", "none_of_these"],
-                    index=COUNT,
-                    tags=array_of(_TAG),
-                    none_of_these={"type": ["boolean", "null"]},
-                ),
-                closed_object(["index", "error"], index=COUNT, error=ERROR_BODY),
-            )
+        data=means(
+            array_of(
+                either(
+                    closed_object(
+                        ["index", "tags", "none_of_these"],
+                        index=INDEX,
+                        tags=means(array_of(_TAG), "The best tags, highest similarity first"),
+                        none_of_these=means(
+                            {"type": ["boolean", "null"]},
+                            "No word fits; null where the bundle is not calibrated",
+                        ),
+                    ),
+                    closed_object(["index", "error"], index=INDEX, error=ITEM_ERROR),
+                )
+            ),
+            "One entry for each image, in order",
         ),
-        model=STRING,
-        revision=STRING,
-        classifier=STRING,
-        words=COUNT,
-        warnings=array_of(STRING, minItems=1),  # images far from what the model knows
+        model=USED_MODEL,
+        revision=REVISION,
+        classifier=means(STRING, "Name of the vocabulary"),
+        words=means(COUNT, "How many words the vocabulary has"),
+        warnings=WARNINGS,
     ),
 )
 

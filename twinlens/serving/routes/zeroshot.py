@@ -24,15 +24,19 @@ from twinlens.serving.openapi.declaration import (
 )
 from twinlens.serving.openapi.schemas import (
     COUNT,
-    ERROR_BODY,
     FLAG,
+    INDEX,
+    ITEM_ERROR,
     NUMBER,
+    REVISION,
     STRING,
+    USED_MODEL,
     Schema,
     array_of,
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
@@ -48,40 +52,53 @@ from twinlens.serving.service import Service
 from twinlens.serving.zeroshot.banks import ClassBank, build_bank, check_prompts
 from twinlens.serving.zeroshot.scoring import Scoring, score
 
-PROBABILITY: Schema = {
-    "type": "number",
-    "minimum": 0,
-    "maximum": 1,
-    "description": "Of a calibrated bundle: the probability that this is right",
-}
+PROBABILITY: Schema = means(
+    {"type": "number", "minimum": 0, "maximum": 1},
+    "The probability that this is right; absent where the bundle is not calibrated",
+)
+WARNINGS: Schema = means(
+    array_of(STRING, minItems=1), "Says that the images look unlike those that the model knows"
+)
 _LABEL = component(
     "Label",
     closed_object(
         ["label", "index", "score", "similarity"],
-        label=STRING,
-        index=COUNT,
-        score=NUMBER,
-        similarity=NUMBER,
+        label=means(STRING, "Name of the class"),
+        index=means(COUNT, "Position of the class in the request or classifier, from 0"),
+        score=means(NUMBER, "Probability among the classes given, from the similarity node"),
+        similarity=means(NUMBER, "Cosine of the image and the class"),
         calibrated=PROBABILITY,
     ),
 )
-BARE = array_of(closed_object(["label", "score"], label=STRING, score=NUMBER))
+BARE = array_of(
+    closed_object(
+        ["label", "score"],
+        label=means(STRING, "Name of the class"),
+        score=means(NUMBER, "Probability among the classes given"),
+    )
+)
 ANSWER = component(
     "ZeroShotAnswer",
     closed_object(
         ["object", "data", "model", "revision"],
         object={"const": "list"},
-        data=array_of(
-            either(
-                closed_object(
-                    ["index", "labels"], index=COUNT, labels=array_of(_LABEL), none_of_these=FLAG
-                ),
-                closed_object(["index", "error"], index=COUNT, error=ERROR_BODY),
-            )
+        data=means(
+            array_of(
+                either(
+                    closed_object(
+                        ["index", "labels"],
+                        index=INDEX,
+                        labels=means(array_of(_LABEL), "The best labels, highest score first"),
+                        none_of_these=means(FLAG, "No class fits; absent if not asked for"),
+                    ),
+                    closed_object(["index", "error"], index=INDEX, error=ITEM_ERROR),
+                )
+            ),
+            "One entry for each image, in order",
         ),
-        model=STRING,
-        revision=STRING,
-        warnings=array_of(STRING, minItems=1),  # images far from what the model knows
+        model=USED_MODEL,
+        revision=REVISION,
+        warnings=WARNINGS,
     ),
 )
 

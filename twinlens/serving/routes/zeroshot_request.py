@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.failures import MediaTypeError
-from twinlens.serving.openapi.declaration import (
-    FILES,
-)
+from twinlens.serving.openapi.declaration import FILES
 from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
 from twinlens.serving.openapi.schemas import (
     FLAG,
@@ -22,6 +20,7 @@ from twinlens.serving.openapi.schemas import (
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.fields import Fields, is_json, parse_object
 from twinlens.serving.requests.items import InputItem, read_image
@@ -30,7 +29,7 @@ from twinlens.serving.routes.class_names import (
     CLASSES,
     FORM_TEMPLATES,
     ONE_OF_TEMPLATES,
-    TEMPLATE_NAMES,
+    TEMPLATE_FIELDS,
     TEMPLATES,
     read_templates,
     read_value,
@@ -40,9 +39,18 @@ from twinlens.serving.zeroshot.scoring import Scoring
 
 _CLASSES = ("classes", "candidate_labels", "labels")
 _TYPED: dict[str, Schema] = {
-    "top_k": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
-    "multi_label": FLAG,
-    "none_of_these": either(FLAG, {"type": "number", "minimum": -1, "maximum": 1}),
+    "top_k": means(
+        {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+        "How many labels to return for each image; default: all",
+    ),
+    "multi_label": means(
+        FLAG, "Score each class by itself; default false: a softmax bundle's scores sum to 1"
+    ),
+    "none_of_these": means(
+        either(FLAG, {"type": "number", "minimum": -1, "maximum": 1}),
+        "Say whether no class fits: a number is the least cosine that fits, true leaves it to the "
+        "calibration or the neutral prompt; default: true for calibrated bundles",
+    ),
 }
 _OPTIONS: dict[str, Schema] = {"model": MODEL, "precision": PRECISION, **_TYPED}
 REQUEST = component(
@@ -51,10 +59,14 @@ REQUEST = component(
         ["images"],
         exactly_one(*_CLASSES, "classifier"),
         ONE_OF_TEMPLATES,
-        images=array_of(either(IMAGE, closed_object(["image"], image=IMAGE)), minItems=1),
-        **dict.fromkeys(_CLASSES, CLASSES),
-        classifier=STRING,
-        **dict.fromkeys(TEMPLATE_NAMES, TEMPLATES),
+        images=means(
+            array_of(either(IMAGE, closed_object(["image"], image=IMAGE)), minItems=1),
+            "Images, or objects with one; at most `limits.items`",
+        ),
+        classes=CLASSES,
+        **dict.fromkeys(_CLASSES[1:], means(CLASSES, "Another name of `classes`")),
+        classifier=means(STRING, "Name of a stored classifier, instead of `classes`"),
+        **TEMPLATE_FIELDS,
         **_OPTIONS,
     ),
 )
@@ -64,11 +76,14 @@ TASK = component(
     request_object(
         ["inputs", "parameters"],
         inputs=IMAGE,
-        parameters=request_object(
-            ["candidate_labels"],
-            candidate_labels=CLASSES,
-            hypothesis_template=TEMPLATES,
-            multi_label=FLAG,
+        parameters=means(
+            request_object(
+                ["candidate_labels"],
+                candidate_labels=CLASSES,
+                hypothesis_template=TEMPLATES,
+                multi_label=_TYPED["multi_label"],
+            ),
+            "Hugging Face's options of the task",
         ),
     ),
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from twinlens.index.collection import Collection
 from twinlens.index.query.filter_language import parse_filter
-from twinlens.index.searching.facets import count_facets
+from twinlens.index.searching.facets import MOST_FIELDS, MOST_VALUES, count_facets
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.openapi.declaration import Name, answer, declare
 from twinlens.serving.openapi.schemas import (
@@ -21,8 +21,10 @@ from twinlens.serving.openapi.schemas import (
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.answers import dump
+from twinlens.serving.routes.collections.items import FilterQuery
 from twinlens.serving.service import Service
 
 FACETS = component(
@@ -30,18 +32,26 @@ FACETS = component(
     closed_object(
         ["object", "total", "data"],
         object={"const": "facets"},
-        total=COUNT,
-        data=array_of(
-            closed_object(
-                ["field", "distinct", "values"],
-                field=STRING,
-                distinct=COUNT,
-                values=array_of(
-                    closed_object(
-                        ["value", "count"], value=either(STRING, NUMBER, FLAG), count=COUNT
-                    )
-                ),
-            )
+        total=means(COUNT, "Items counted: all, or those that the filter selects"),
+        data=means(
+            array_of(
+                closed_object(
+                    ["field", "distinct", "values"],
+                    field=means(STRING, "Name of a metadata field"),
+                    distinct=means(COUNT, "How many different values it has"),
+                    values=means(
+                        array_of(
+                            closed_object(
+                                ["value", "count"],
+                                value=means(either(STRING, NUMBER, FLAG), "A value of the field"),
+                                count=means(COUNT, "Items with this value"),
+                            )
+                        ),
+                        f"Its {MOST_VALUES} most frequent values, most frequent first",
+                    ),
+                )
+            ),
+            f"Up to {MOST_FIELDS} fields whose values repeat, those of most items first",
         ),
     ),
 )
@@ -57,7 +67,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     async def get_facets(
         name: Name,
         request: Request,
-        filter: Annotated[str | None, Query(description="Metadata filter")] = None,
+        filter: FilterQuery = None,
     ) -> Response:
         """Count items by the values of each field: all, or those that a filter selects."""
         service.authorize(request, "read")

@@ -12,16 +12,17 @@ from twinlens.serving.openapi.declaration import Name, answer, declare, json_bod
 from twinlens.serving.openapi.request_shapes import names_of, request_object
 from twinlens.serving.openapi.schemas import (
     FLAG,
-    MODEL,
     STRING,
     TEXT,
     array_of,
     closed_object,
     component,
+    means,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import check_text, parse_object
-from twinlens.serving.routes.classifiers import JOB_STARTED
+from twinlens.serving.requests.query_terms import COLLECTION_MODEL
+from twinlens.serving.routes.classifier_shapes import JOB_STARTED
 from twinlens.serving.routes.search import model_for
 from twinlens.serving.service import Service
 
@@ -30,8 +31,8 @@ REQUEST = component(
     "NewFolder",
     request_object(
         ["path"],
-        path={**TEXT, "description": "A folder in one that --allow-folder names"},
-        model=MODEL,
+        path=means(TEXT, "Folder on the server's machine, inside one that `--allow-folder` names"),
+        model=COLLECTION_MODEL,
     ),
 )
 FOLDERS = component(
@@ -39,8 +40,8 @@ FOLDERS = component(
     closed_object(
         ["object", "allowed", "roots"],
         object={"const": "folders"},
-        allowed=FLAG,
-        roots=array_of(STRING),
+        allowed=means(FLAG, "Whether this client may add folders; only on the server's machine"),
+        roots=means(array_of(STRING), "The folders of `--allow-folder`; empty if not allowed"),
     ),
 )
 

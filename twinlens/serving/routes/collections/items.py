@@ -37,10 +37,13 @@ from twinlens.serving.openapi.schemas import (
     array_of,
     closed_object,
     component,
+    means,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.routes.search import METADATA, shown_metadata
+from twinlens.serving.requests.query_terms import FILTER
+from twinlens.serving.routes.search import shown_metadata
+from twinlens.serving.routes.search_shapes import METADATA
 from twinlens.serving.service import Service
 
 MOST_CHANGED = 10_000
@@ -53,9 +56,11 @@ STORED = component(
     closed_object(
         ["object", "id", "metadata"],
         object={"const": "item"},
-        id=STRING,
+        id=means(STRING, "Id of the item, unique in its collection"),
         metadata=METADATA,
-        picture={**STRING, "description": "Path of its picture, if the server has the file"},
+        picture=means(
+            STRING, "Path of its picture on this server, if there is one; absent in lists"
+        ),
     ),
 )
 LISTED = component(
@@ -63,45 +68,63 @@ LISTED = component(
     closed_object(
         ["object", "data", "next"],
         object={"const": "list"},
-        data=array_of(STORED),
-        next=STRING_OR_NULL,
+        data=means(array_of(STORED), "Items, oldest first"),
+        next=means(STRING_OR_NULL, "`cursor` of the next page; null after the last"),
     ),
 )
 CHANGES = component(
     "CollectionItemChanges",
     request_object(
         ["items"],
-        items=array_of(
-            closed_object(["id", "metadata"], id=ITEM_ID, metadata=METADATA), minItems=1
+        items=means(
+            array_of(
+                closed_object(
+                    ["id", "metadata"],
+                    id=means(ITEM_ID, "Id of the item to change"),
+                    metadata=means({"type": "object"}, "Fields to set; null removes a field"),
+                ),
+                minItems=1,
+            ),
+            f"What to change; at most {MOST_CHANGED} items",
         ),
-        replace={**FLAG, "description": "Remove all other fields; false: keep them"},
+        replace=means(FLAG, "Remove all fields that are not given; default false: keep them"),
     ),
 )
 CHANGED = closed_object(
-    ["object", "updated", "missing"], object=ITEMS, updated=COUNT, missing=array_of(STRING)
+    ["object", "updated", "missing"],
+    object=ITEMS,
+    updated=means(COUNT, "How many items were changed"),
+    missing=means(array_of(STRING), "Ids that the collection does not have"),
 )
 DELETION = component(
     "CollectionItemDeletion",
     request_object(
         [],
         exactly_one("ids", "filter"),
-        ids=array_of(ITEM_ID, minItems=1),
-        filter={"type": "string", "description": "Delete all items that satisfy it"},
-        max_delete={
-            "type": "string",
-            "pattern": "^((100|[0-9]{1,2})%|[0-9]{1,18})$",
-            "description": "Delete none if the filter matches more: 20% or 500; none: no limit",
-        },
-        dry_run={**FLAG, "description": "Only count"},
+        ids=means(array_of(ITEM_ID, minItems=1), f"Ids to delete; at most {MOST_CHANGED}"),
+        filter=means(STRING, "Delete all items that satisfy this metadata filter"),
+        max_delete=means(
+            {"type": "string", "pattern": "^((100|[0-9]{1,2})%|[0-9]{1,18})$"},
+            "Delete nothing if the filter matches more items: `20%` or `500`; default: no limit",
+        ),
+        dry_run=means(FLAG, "Count the items and delete nothing; default false"),
     ),
 )
-DELETED = closed_object(["object", "deleted"], object=ITEMS, deleted=COUNT, dry_run=FLAG)
-Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
-Offset = Annotated[int, Query(ge=0)]
-Cursor = Annotated[
-    str | None, Query(pattern="^[0-9]{1,18}$", description="`next` of the page before")
+DELETED = closed_object(
+    ["object", "deleted"],
+    object=ITEMS,
+    deleted=means(COUNT, "How many items were deleted, or would be"),
+    dry_run=means(FLAG, "True if nothing was deleted; absent otherwise"),
+)
+Limit = Annotated[int, Query(ge=1, le=MOST_LISTED, description="Items of a page; default 100")]
+Offset = Annotated[
+    int, Query(ge=0, description="Skip this many items; slower than `cursor`; default 0")
 ]
-FilterQuery = Annotated[str | None, Query(description="Metadata filter")]
+Cursor = Annotated[
+    str | None,
+    Query(pattern="^[0-9]{1,18}$", description="`next` of the page before; default: first page"),
+]
+FilterQuery = Annotated[str | None, Query(description=f"{FILTER}; default: all items")]
 
 
 def build_items_router(service: Service, store: CollectionStore, jobs: CollectionJobs) -> APIRouter:

@@ -27,20 +27,23 @@ from twinlens.serving.openapi.schemas import (
     FLAG,
     MODEL,
     STRING,
+    STRING_OR_NULL,
     TEXT,
     array_of,
     closed_object,
     component,
     list_of,
+    means,
     one_of,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_optional_object
-from twinlens.serving.routes.classifiers import JOB_STARTED
+from twinlens.serving.routes.classifier_shapes import JOB_STARTED
 from twinlens.serving.routes.collections.items import build_item_router, build_items_router
 from twinlens.serving.routes.collections.upserts import build_upserts_router
 from twinlens.serving.routes.endpoint import find_routers
-from twinlens.serving.routes.search import RECALL, RECALL_STATE, build_search_router
+from twinlens.serving.routes.search import build_search_router
+from twinlens.serving.routes.search_shapes import RECALL, RECALL_STATE
 from twinlens.serving.service import Service
 
 MOST_QUERIES = 2000  # sent by a client for tuning
@@ -52,39 +55,61 @@ COLLECTION = component(
             *("recall", "recall_interval", "recall_state", "exact", "bytes", "epoch"),
         ],
         object={"const": "collection"},
-        name=STRING,
-        count=COUNT,
-        dim=COUNT,
-        bundle=closed_object(["name", "revision"], name=STRING, revision=STRING),
+        name=means(STRING, "The name to give as `collection`"),
+        count=means(COUNT, "How many items it holds"),
+        dim=means(COUNT, "Numbers in each of its embeddings"),
+        bundle=means(
+            closed_object(
+                ["name", "revision"],
+                name=means(STRING, "Name of the model that it was created for"),
+                revision=means(STRING, "Revision of the bundle; searches need a model of it"),
+            ),
+            "The bundle that its embeddings were made with",
+        ),
         recall=RECALL,
-        recall_interval={
-            "type": "object",
-            "description": "The 99 % interval of each recall; nulls: stale or not measured",
-            "additionalProperties": array_of({"type": ["number", "null"]}, minItems=2, maxItems=2),
-        },
+        recall_interval=means(
+            {
+                "type": "object",
+                "additionalProperties": array_of(
+                    {"type": ["number", "null"]}, minItems=2, maxItems=2
+                ),
+            },
+            "Lower and upper end of the 99 % interval of each recall; nulls: as in `recall`",
+        ),
         recall_state=RECALL_STATE,
-        exact=FLAG,
-        warning={
-            "type": ["string", "null"],
-            "description": "Set if its pictures look unlike what its model knows, or if an index"
-            " cannot be opened by this server, which then searches exactly",
-        },
-        bytes=COUNT,
-        epoch=COUNT,
+        exact=means(FLAG, "Whether every search compares all items, without an index"),
+        warning=means(
+            STRING_OR_NULL,
+            "Says that its pictures look unlike those that its model knows, or that an index "
+            "cannot be opened, so that searches are exact and slower",
+        ),
+        bytes=means(COUNT, "Bytes of its files on disk"),
+        epoch=means(COUNT, "Number of its last change; each change raises it"),
     ),
 )
-NEW_COLLECTION = request_object([], model=MODEL)
+NEW_COLLECTION = request_object(
+    [], model=means(MODEL, "Model whose embeddings it will hold; default: the server's first")
+)
 BUILD = component(
     "CollectionBuild",
     request_object(
         [],
-        kind=one_of(*list_kinds().split(", ")),
-        target={"type": "number", "minimum": 0.5, "maximum": 0.999},
-        compact={
-            "type": "boolean",
-            "description": "Rewrite segments with many deleted items, join small ones",
-        },
-        queries=array_of(TEXT, minItems=1, maxItems=MOST_QUERIES),
+        kind=means(
+            one_of(*list_kinds().split(", ")),
+            "Kind of index; default `auto`: by the number of items and the memory",
+        ),
+        target=means(
+            {"type": "number", "minimum": 0.5, "maximum": 0.999},
+            f"Recall@10 that the index is tuned to; default {DEFAULT_TARGET}",
+        ),
+        compact=means(
+            FLAG,
+            "First rewrite segments with many deleted items and join small ones; default false",
+        ),
+        queries=means(
+            array_of(TEXT, minItems=1, maxItems=MOST_QUERIES),
+            "Typical queries to tune the index on; default: captions, or words of the metadata",
+        ),
     ),
 )
 

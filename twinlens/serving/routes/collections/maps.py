@@ -31,18 +31,19 @@ from twinlens.serving.openapi.request_shapes import names_of, request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
     FLAG,
-    MODEL,
+    NULL,
     NUMBER,
     STRING,
     array_of,
     closed_object,
     component,
     either,
+    means,
     one_of,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import parse_object
-from twinlens.serving.requests.query_terms import TERM, read_term
+from twinlens.serving.requests.query_terms import COLLECTION_MODEL, TERM, read_term
 from twinlens.serving.routes.search import embed_terms, model_for
 from twinlens.serving.routes.tag import find_vocabulary
 from twinlens.serving.service import Service
@@ -50,46 +51,81 @@ from twinlens.serving.service import Service
 log = logging.getLogger("twinlens.serving")
 
 LAYOUTS = (PCA, NEIGHBOURS)
+_POINTS = 2000  # of a map, where the client names no number
 MAP = component(
     "CollectionMap",
     closed_object(
         ["object", "collection", "method", "variance_share", "total", "ids", "points"],
         object={"const": "map"},
-        collection=STRING,
-        method=one_of(*LAYOUTS),
-        refining={**FLAG, "description": "The layout of neighbours is being made: ask again"},
-        variance_share=NUMBER,
-        total=COUNT,
-        ids=array_of(STRING),
-        points=array_of(array_of(NUMBER, minItems=2, maxItems=2)),
-        clusters=array_of(
-            closed_object(
-                ["names", "count", "at"], names=array_of(STRING), count=COUNT, at=array_of(NUMBER)
-            )
+        collection=means(STRING, "Name of the collection"),
+        method=means(one_of(*LAYOUTS), "How these points were computed"),
+        refining=means(FLAG, "Whether the layout by neighbours is being computed: ask again later"),
+        variance_share=means(NUMBER, "Variance that the two components explain, 0 to 1"),
+        total=means(
+            COUNT, "Items of the collection; if more than `points`, a random sample is shown"
         ),
-        labels={**array_of(COUNT), "description": "The cluster of each point"},
+        ids=means(array_of(STRING), "Id of the item at each point"),
+        points=means(
+            array_of(array_of(NUMBER, minItems=2, maxItems=2)), "x and y of each point, -1 to 1"
+        ),
+        clusters=means(
+            array_of(
+                closed_object(
+                    ["names", "count", "at"],
+                    names=means(array_of(STRING), "Words that describe it; empty if unknown"),
+                    count=means(COUNT, "Points in it"),
+                    at=means(array_of(NUMBER), "x and y of its centre"),
+                )
+            ),
+            f"Groups of similar items, from {FEWEST} points on; of the layout by neighbours only",
+        ),
+        labels=means(array_of(COUNT), "Number of each point's cluster, from 0"),
     ),
 )
 VALUES = component(
     "MapValues",
     closed_object(
-        ["object", "values"], object={"const": "map.values"}, values={"type": "array", "items": {}}
+        ["object", "values"],
+        object={"const": "map.values"},
+        values=means(
+            {"type": "array", "items": {}},
+            "Value of the field at each point; null where it has none",
+        ),
     ),
 )
 QUERY = component(
     "MapQuery",
-    request_object(["query"], query=TERM, points=COUNT, layout=one_of(*LAYOUTS), model=MODEL),
+    request_object(
+        ["query"],
+        query=means(TERM, "What to compare each point with: a text or a term"),
+        points=means(
+            {"type": "integer", "minimum": 1, "maximum": MOST_POINTS},
+            f"`points` of the map; default {_POINTS}",
+        ),
+        layout=means(one_of(*LAYOUTS), f"`layout` of the map; default `{PCA}`"),
+        model=COLLECTION_MODEL,
+    ),
 )
 SCORES = component(
     "MapScores",
     closed_object(
         ["object", "scores"],
         object={"const": "map.scores"},
-        scores=array_of(either(NUMBER, {"type": "null"})),
+        scores=means(array_of(either(NUMBER, NULL)), "Cosine at each point; null: deleted since"),
     ),
 )
-PointLimit = Annotated[int, Query(description=f"Most items, up to {MOST_POINTS}")]
-MapLayout = Annotated[str, Query(pattern=f"^({'|'.join(LAYOUTS)})$")]
+PointLimit = Annotated[
+    int, Query(description=f"How many points at most, up to {MOST_POINTS}; default {_POINTS}")
+]
+MapLayout = Annotated[
+    str,
+    Query(
+        pattern=f"^({'|'.join(LAYOUTS)})$",
+        description=f"`{PCA}`, the default: principal components; `{NEIGHBOURS}`: similar items "
+        "together, computed in the background",
+    ),
+]
+FieldQuery = Annotated[str, Query(description="Name of a metadata field")]
 
 
 def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
@@ -99,7 +135,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
 
     @router.get("/collections/{name}/map", **declare({200: answer(MAP, "Points")}))
     async def get_map(
-        name: Name, request: Request, points: PointLimit = 2000, layout: MapLayout = PCA
+        name: Name, request: Request, points: PointLimit = _POINTS, layout: MapLayout = PCA
     ) -> Response:
         """Return items as points in a plane: principal components, or neighbours when ready."""
         service.authorize(request, "read")
@@ -115,7 +151,11 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
 
     @router.get("/collections/{name}/map/values", **declare({200: answer(VALUES, "In order")}))
     async def get_values(
-        name: Name, request: Request, field: str, points: PointLimit = 2000, layout: MapLayout = PCA
+        name: Name,
+        request: Request,
+        field: FieldQuery,
+        points: PointLimit = _POINTS,
+        layout: MapLayout = PCA,
     ) -> Response:
         """Return the value of a metadata field for each point of a map, in the map's order."""
         service.authorize(request, "read")
@@ -139,7 +179,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
                 fields.any("query"), "query", service.settings.limits.text_characters, stored=True
             )
             layout = fields.text("layout", LAYOUTS) or PCA
-            most = _clamp(fields.integer("points", 1, MOST_POINTS) or 2000)
+            most = _clamp(fields.integer("points", 1, MOST_POINTS) or _POINTS)
             served = store.find(name)
             with service.registry.lease(model_for(service, served, fields.text("model"))) as model:
                 row = await embed_terms(service, served, model, [term], call)

@@ -40,7 +40,9 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         name: Name,
         id: ItemId,
         request: Request,
-        download: Annotated[bool, Query(description="As a file, in its own format")] = False,
+        download: Annotated[
+            bool, Query(description="Send the file itself to be saved; default false")
+        ] = False,
     ) -> Response:
         """Return an item's picture from its file; formats that browsers lack become WebP."""
         service.authorize(request, "read")

@@ -9,20 +9,22 @@ from twinlens.errors import InputError
 from twinlens.serving.background.collection_report import (
     CLUSTERS,
     COPIES,
+    COUNTS,
     MOST_CLUSTERS,
     MOST_COUNTED,
     OUTLIERS,
     REPORTS,
+    SUBSET,
     ReportJobs,
     ReportRequest,
 )
 from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.openapi.declaration import Name, answer, declare, json_body
 from twinlens.serving.openapi.request_shapes import names_of, request_object
-from twinlens.serving.openapi.schemas import NULL, TEXT, Schema, component, one_of
+from twinlens.serving.openapi.schemas import NULL, TEXT, Schema, component, means, one_of
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
-from twinlens.serving.routes.classifiers import JOB_STARTED
+from twinlens.serving.routes.classifier_shapes import JOB_STARTED
 from twinlens.serving.service import Service
 
 _ONLY_FOR = {"similarity": COPIES, "field": OUTLIERS}
@@ -49,20 +51,21 @@ REQUEST = component(
                 {"properties": {"count": {"maximum": MOST_CLUSTERS}}},
             ]
         },
-        find=one_of(*REPORTS),
-        count={
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MOST_COUNTED,
-            "description": f"Most groups, clusters (up to {MOST_CLUSTERS}) or items",
-        },
-        similarity={
-            "type": "number",
-            "minimum": -1,
-            "maximum": 1,
-            "description": "Copies by their embeddings alone, from this cosine on",
-        },
-        field={**TEXT, "description": "Outliers whose label here is not their neighbours'"},
+        find=means(one_of(*REPORTS), "What to find"),
+        count=means(
+            {"type": "integer", "minimum": 1, "maximum": MOST_COUNTED},
+            f"Most to return; default: {COUNTS[COPIES]} groups of copies, {COUNTS[SUBSET]} items, "
+            f"{COUNTS[OUTLIERS]} outliers, or clusters by the number of items (at most "
+            f"{MOST_CLUSTERS})",
+        ),
+        similarity=means(
+            {"type": "number", "minimum": -1, "maximum": 1},
+            "Copies only: the least cosine of a copy; default: pixels are compared too",
+        ),
+        field=means(
+            TEXT,
+            "Outliers only: find items whose value of this field differs from their neighbours'",
+        ),
     ),
 )
 

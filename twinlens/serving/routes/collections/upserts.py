@@ -35,33 +35,51 @@ from twinlens.serving.openapi.schemas import (
     COUNT,
     ERROR_BODY,
     FLAG,
-    MODEL,
+    INDEX,
     STRING,
     array_of,
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
-from twinlens.serving.requests.query_terms import QueryTerm, list_shapes, read_term
+from twinlens.serving.requests.query_terms import (
+    COLLECTION_MODEL,
+    QueryTerm,
+    list_shapes,
+    read_term,
+)
 from twinlens.serving.routes.collections.items import ID_LENGTH, ITEMS
-from twinlens.serving.routes.search import METADATA, model_for
+from twinlens.serving.routes.search import model_for
+from twinlens.serving.routes.search_shapes import METADATA
 from twinlens.serving.service import Service
 
 UPSERTED = "api:"  # prefix of the version of an item that a client wrote
-_ITEM = either(*list_shapes(id=ITEM_ID, metadata=METADATA))
+_ITEM = either(
+    *list_shapes(
+        id=means(ITEM_ID, "Id of the item; an item with this id is replaced"), metadata=METADATA
+    )
+)
 REQUEST = component(
     "CollectionItems",
     request_object(
         ["items"],
-        items=array_of(_ITEM, minItems=1),
-        model=MODEL,
-        keep={**FLAG, "description": "Keep the images at up to 1600 pixels, to be looked at"},
-        exif={**FLAG, "description": "Add when and by which camera images were taken; default"},
-        place={**FLAG, "description": "Add where images were taken; not by default"},
+        items=means(
+            array_of(_ITEM, minItems=1), "Items to insert or replace; at most `limits.items`"
+        ),
+        model=COLLECTION_MODEL,
+        keep=means(
+            FLAG,
+            "Store images at up to 1600 pixels, so that the server can show them; default false",
+        ),
+        exif=means(
+            FLAG, "Add the metadata `taken`, `camera` and `lens` of images from EXIF; default true"
+        ),
+        place=means(FLAG, "Add `latitude` and `longitude` from EXIF too; default false"),
     ),
 )
 ANSWER = component(
@@ -69,8 +87,18 @@ ANSWER = component(
     closed_object(
         ["object", "upserted", "data"],
         object=ITEMS,
-        upserted=COUNT,
-        data=array_of(closed_object(["index", "id"], index=COUNT, id=STRING, error=ERROR_BODY)),
+        upserted=means(COUNT, "How many items were written"),
+        data=means(
+            array_of(
+                closed_object(
+                    ["index", "id"],
+                    index=INDEX,
+                    id=means(STRING, "Id of the item"),
+                    error=means(ERROR_BODY, "Why it was not written; absent if it was"),
+                )
+            ),
+            "One entry for each item, in order",
+        ),
     ),
 )
 _EXAMPLES: list[dict[str, Any]] = [

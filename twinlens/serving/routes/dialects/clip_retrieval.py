@@ -29,6 +29,7 @@ from twinlens.serving.openapi.schemas import (
     Schema,
     array_of,
     component,
+    means,
     one_of,
     open_object,
 )
@@ -44,9 +45,9 @@ from twinlens.serving.settings import Limits
 _DEFAULT = 40  # hits, as its own client asks for
 _ALIKE = 0.95  # cosine from which hits are one, where duplicates are to be left out
 _QUERIES: dict[str, Schema] = {
-    "text": TEXT,
+    "text": means(TEXT, "A text to search for"),
     "image": IMAGE,
-    "image_url": IMAGE,
+    "image_url": means(IMAGE, "As `image`"),
     "embedding_input": VECTOR,
 }
 _TERMS = {"text": "text", "image": "image", "image_url": "image", "embedding_input": "vector"}
@@ -56,13 +57,26 @@ REQUEST = component(
         [],
         exactly_one(*_QUERIES),
         **_QUERIES,
-        indice_name=STRING,
-        modality=one_of("image", "text"),
-        num_images={"type": "integer", "minimum": 1, "maximum": MOST_HITS},
-        deduplicate=FLAG,
+        indice_name=means(STRING, "Name of a collection; may be left out if there is only one"),
+        modality=means(one_of("image", "text"), "No effect: every item is searched"),
+        num_images=means(
+            {"type": "integer", "minimum": 1, "maximum": MOST_HITS},
+            f"How many items to return; default {_DEFAULT}",
+        ),
+        deduplicate=means(
+            FLAG,
+            f"Leave out items with a cosine of {_ALIKE} or more to a better one; default false",
+        ),
     ),
 )
-ANSWER = array_of(open_object(["id", "similarity", "url"], id=STRING, similarity=NUMBER))
+ANSWER = array_of(
+    open_object(
+        ["id", "similarity", "url"],
+        id=means(STRING, "Id of the item; its metadata are further fields"),
+        similarity=means(NUMBER, "Cosine to the query"),
+        url=means(STRING, "URL of its thumbnail, unless the metadata have a `url`"),
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -18,24 +18,8 @@ from twinlens.errors import InputError
 from twinlens.serving.call import Call
 from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
-from twinlens.serving.openapi.request_shapes import exactly_one, open_request_object
-from twinlens.serving.openapi.schemas import (
-    COUNT,
-    IMAGE,
-    MODEL,
-    NUMBERS,
-    STRING,
-    TEXT,
-    Schema,
-    array_of,
-    closed_object,
-    component,
-    either,
-    one_of,
-    open_object,
-)
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
-from twinlens.serving.requests.content_parts import CONTENT, Parts, read_contents
+from twinlens.serving.requests.content_parts import Parts, read_contents
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import (
     InputItem,
@@ -43,72 +27,21 @@ from twinlens.serving.requests.items import (
     read_image,
     read_text,
 )
-from twinlens.serving.requests.row_options import DIMENSIONS, read_dimensions
+from twinlens.serving.requests.row_options import read_dimensions
 from twinlens.serving.routes.all_or_nothing import embed_groups_or_fail
+from twinlens.serving.routes.dialects.cohere_shapes import (
+    ANSWER,
+    ANSWER_1,
+    KINDS,
+    LISTS,
+    PURPOSES,
+    REQUEST,
+    REQUEST_1,
+)
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
-PURPOSES = ("search_document", "search_query", "classification", "clustering", "image")
-KINDS = ("float", "int8", "uint8", "binary", "ubinary", "base64")
-_LISTS: dict[str, Schema] = {
-    "texts": array_of(TEXT, minItems=1),
-    "images": array_of(IMAGE, minItems=1),
-    "inputs": array_of(open_object(["content"], content=CONTENT), minItems=1),
-}
-_TYPES = array_of(one_of(*KINDS), minItems=1, maxItems=len(KINDS))
-REQUEST = component(
-    "CohereRequest",
-    open_request_object(
-        ["input_type"],
-        exactly_one(*_LISTS),
-        **_LISTS,
-        model=MODEL,
-        input_type=one_of(*PURPOSES),
-        embedding_types=_TYPES,
-        output_dimension=DIMENSIONS,
-    ),
-)
-REQUEST_1 = component(
-    "CohereRequest1",
-    open_request_object(
-        [],
-        exactly_one("texts", "images"),
-        **{name: _LISTS[name] for name in ("texts", "images")},
-        model=MODEL,
-        input_type=one_of(*PURPOSES),
-        embedding_types=_TYPES,
-        output_dimension=DIMENSIONS,
-    ),
-)
-_BY_KIND = closed_object(
-    [], **{kind: array_of(STRING if kind == "base64" else NUMBERS) for kind in KINDS}
-)
-META = open_object(
-    ["api_version", "billed_units"],
-    billed_units=open_object(["input_tokens"], input_tokens=COUNT, images=COUNT),
-)
-ANSWER = component(
-    "CohereAnswer",
-    closed_object(
-        ["id", "response_type", "embeddings", "meta"],
-        id=STRING,
-        response_type={"const": "embeddings_by_type"},
-        embeddings=_BY_KIND,
-        meta=META,
-    ),
-)
-ANSWER_1 = component(
-    "CohereAnswer1",
-    closed_object(
-        ["id", "response_type", "embeddings", "texts", "meta"],
-        id=STRING,
-        response_type=one_of("embeddings_by_type", "embeddings_floats"),
-        embeddings=either(array_of(NUMBERS), _BY_KIND),
-        texts=array_of(STRING),
-        meta=META,
-    ),
-)
 _INPUTS = [
     {"content": [{"type": "image_url", "image_url": {"url": PICTURE}}]},
     {
@@ -192,7 +125,7 @@ def read_request(fields: Fields, limits: Limits) -> CohereRequest:
         raise InputError(
             f"input_type is missing; it is one of {', '.join(PURPOSES)}", field="input_type"
         )
-    return _read(fields, tuple(_LISTS), limits)
+    return _read(fields, tuple(LISTS), limits)
 
 
 def read_request_1(fields: Fields, limits: Limits) -> CohereRequest:

@@ -29,7 +29,7 @@ from twinlens.serving.openapi.declaration import (
     form_of,
     json_of,
 )
-from twinlens.serving.openapi.schemas import COUNT, STRING, component, either, open_object
+from twinlens.serving.openapi.schemas import COUNT, STRING, component, either, means, open_object
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, read_text
@@ -42,16 +42,18 @@ from twinlens.serving.settings import Limits
 
 FORM = open_object(
     ["entries"],
-    entries={
-        "type": "string",
-        "description": 'JSON: {"clip": {"visual" or "textual": {"modelName": NAME}}}',
-    },
-    image={"type": "string", "format": "binary"},
-    text=STRING,
+    entries=means(STRING, 'JSON: {"clip": {"visual" or "textual": {"modelName": NAME}}}'),
+    image=means({"type": "string", "format": "binary"}, "The image file, for `visual`"),
+    text=means(STRING, "The text, for `textual`"),
 )
 ANSWER = component(
     "ImmichAnswer",
-    open_object(["clip"], clip=STRING, imageHeight=COUNT, imageWidth=COUNT),
+    open_object(
+        ["clip"],
+        clip=means(STRING, "The embedding: a JSON list of numbers, as text"),
+        imageHeight=means(COUNT, "Height of the image in pixels; absent for a text"),
+        imageWidth=means(COUNT, "Width of the image in pixels; absent for a text"),
+    ),
 )
 
 

@@ -26,6 +26,7 @@ from twinlens.serving.openapi.schemas import (
     component,
     either,
     list_of,
+    means,
     open_object,
 )
 from twinlens.serving.requests.answers import dump
@@ -37,25 +38,35 @@ from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 from twinlens.serving.zeroshot.scoring import Scoring, score
 
-_STATS = ("queue_fraction", "queue_absolute", "results_pending", "batch_size")
+_STATS = {
+    "queue_fraction": "Share of the queues that is taken, 0 to 1",
+    "queue_absolute": "Items between acceptance and answer",
+    "results_pending": "As `queue_absolute`",
+    "batch_size": "Texts of a batch",
+}
 MODEL_SHAPE = component(
     "InfinityModel",
     open_object(
         ["id", "object", "owned_by", "stats", "capabilities"],
-        id=STRING,
+        id=means(STRING, "The name to give as `model`"),
         object={"const": "model"},
         owned_by={"const": "infinity"},
-        created=COUNT,
-        backend=STRING,
-        capabilities=array_of(STRING),
-        stats=open_object([*_STATS], **dict.fromkeys(_STATS, NUMBER)),
+        created=means(COUNT, "When it was loaded, in seconds since 1970"),
+        backend=means(STRING, "Always `onnx`"),
+        capabilities=means(array_of(STRING), "Always `embed`, `rerank` and `classify`"),
+        stats=means(
+            open_object([*_STATS], **{name: means(NUMBER, _STATS[name]) for name in _STATS}),
+            "How full its queues are",
+        ),
     ),
 )
 _FIELDS: dict[str, Any] = {
-    "input": array_of(TEXT, minItems=1),
-    "model": STRING,
-    "classifier": STRING,
-    "raw_scores": {**FLAG, "description": "Cosines in the place of probabilities"},
+    "input": means(array_of(TEXT, minItems=1), "Texts to classify; at most `limits.texts`"),
+    "model": means(
+        STRING, "Without `classifier`: name of a stored classifier; else name of a served model"
+    ),
+    "classifier": means(STRING, "Name of a stored classifier"),
+    "raw_scores": means(FLAG, "Return cosines instead of probabilities; default false"),
 }
 CLASSIFICATION = component(
     "ClassifyRequest",
@@ -64,20 +75,26 @@ CLASSIFICATION = component(
         open_request_object(["input", "model"], **_FIELDS),
     ),
 )
-_LABELS = array_of(closed_object(["label", "score"], label=STRING, score=NUMBER))
+_LABELS = array_of(
+    closed_object(
+        ["label", "score"],
+        label=means(STRING, "Name of the class"),
+        score=means(NUMBER, "Probability among the classes, or the cosine with `raw_scores`"),
+    )
+)
 CLASSIFIED = component(
     "ClassifyAnswer",
     open_object(
         ["object", "data", "model", "usage"],
         object={"const": "classify"},
-        data=array_of(_LABELS),
-        model=STRING,
-        usage=open_object(
-            ["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT
-        ),
+        data=means(array_of(_LABELS), "Labels of each text, best first"),
+        model=means(STRING, "Name of the classifier"),
+        usage=openai.USAGE,
     ),
 )
-ALIVE = component("Alive", open_object(["unix"], unix=NUMBER))
+ALIVE = component(
+    "Alive", open_object(["unix"], unix=means(NUMBER, "The time, in seconds since 1970"))
+)
 
 
 def build_router(service: Service) -> APIRouter:

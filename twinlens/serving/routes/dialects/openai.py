@@ -18,12 +18,15 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.openapi.declaration import PICTURE, answer, declare, json_body
 from twinlens.serving.openapi.schemas import (
     COUNT,
+    INDEX,
     NUMBERS,
     STRING,
+    USED_MODEL,
     array_of,
     closed_object,
     component,
     either,
+    means,
 )
 from twinlens.serving.requests.answers import RAW, RowFormat, dump, shape_rows, to_base64
 from twinlens.serving.requests.fields import parse_object
@@ -32,13 +35,24 @@ from twinlens.serving.routes.dialects.openai_request import REQUEST, OpenAIReque
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
 
-ROWS = array_of(
+ROWS = means(
+    array_of(
+        closed_object(
+            ["object", "index", "embedding"],
+            object={"const": "embedding"},
+            index=INDEX,
+            embedding=means(either(NUMBERS, STRING), "The row; a string if base64 was requested"),
+        )
+    ),
+    "An embedding for each input, in order",
+)
+USAGE = means(
     closed_object(
-        ["object", "index", "embedding"],
-        object={"const": "embedding"},
-        index=COUNT,
-        embedding=either(NUMBERS, STRING),
-    )
+        ["prompt_tokens", "total_tokens"],
+        prompt_tokens=means(COUNT, "Tokens of all texts"),
+        total_tokens=means(COUNT, "As `prompt_tokens`"),
+    ),
+    "What was embedded",
 )
 ANSWER = component(
     "OpenAIAnswer",
@@ -46,10 +60,8 @@ ANSWER = component(
         ["object", "data", "model", "usage"],
         object={"const": "list"},
         data=ROWS,
-        model=STRING,
-        usage=closed_object(
-            ["prompt_tokens", "total_tokens"], prompt_tokens=COUNT, total_tokens=COUNT
-        ),
+        model=USED_MODEL,
+        usage=USAGE,
     ),
 )
 _VLLM_MESSAGES = [

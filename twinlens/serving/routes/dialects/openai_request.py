@@ -17,16 +17,18 @@ from twinlens.serving.openapi.schemas import (
     IMAGE,
     MODEL,
     NULL,
+    STRING,
     TEXT,
     array_of,
     component,
     either,
+    means,
     one_of,
     open_object,
 )
-from twinlens.serving.requests.content_parts import CONTENT, Parts, read_content
+from twinlens.serving.requests.content_parts import INPUT, Parts, read_content
 from twinlens.serving.requests.fields import Fields
-from twinlens.serving.requests.items import InputItem, check_sizes, read_text
+from twinlens.serving.requests.items import ITEM_TEXT, InputItem, check_sizes, read_text
 from twinlens.serving.requests.row_options import (
     DIMENSIONS,
     NUMBER_TYPE,
@@ -42,7 +44,7 @@ _DTYPES = ("float32", "float16")
 _ORDERS = ("native", "little", "big")
 _MODALITIES = ("text", "image")
 
-_CONVERSATION = array_of(open_object(["content"], content=CONTENT), minItems=1)
+_CONVERSATION = array_of(INPUT, minItems=1)
 _IDS = array_of({"type": "integer", "minimum": 0}, minItems=1)
 REQUEST = component(
     "OpenAIRequest",
@@ -50,29 +52,50 @@ REQUEST = component(
         [],
         exactly_one("input", "messages"),
         model=MODEL,
-        input=either(
-            TEXT,
-            array_of(
-                either(
-                    TEXT,
-                    open_object(["text"], text=TEXT, image=NULL),
-                    open_object(["image"], image=IMAGE, text=NULL),
+        input=means(
+            either(
+                TEXT,
+                array_of(
+                    either(
+                        TEXT,
+                        open_object(["text"], text=means(TEXT, ITEM_TEXT), image=NULL),
+                        open_object(["image"], image=IMAGE, text=NULL),
+                    ),
+                    minItems=1,
                 ),
-                minItems=1,
+                _IDS,
+                array_of(_IDS, minItems=1),
             ),
-            {**_IDS, "description": "Token ids of OpenAI's cl100k_base"},
-            array_of(_IDS, minItems=1),
+            "One text or several, Jina's objects, or token ids of OpenAI's cl100k_base; at most "
+            "`limits.texts`",
         ),
-        messages=either(_CONVERSATION, array_of(_CONVERSATION, minItems=1)),
-        modality=one_of(*_MODALITIES),
-        input_type={"type": "string", "description": "query or document, for bundles with prompts"},
-        dimensions={**DIMENSIONS, "minimum": 0, "description": "0, as infinity sends: all"},
-        encoding_format=one_of(*_FORMATS),
-        output_dimension=DIMENSIONS,
+        messages=means(
+            either(_CONVERSATION, array_of(_CONVERSATION, minItems=1)),
+            "vLLM: a conversation, or several; each becomes one embedding",
+        ),
+        modality=means(one_of(*_MODALITIES), "infinity: what the strings of `input` are"),
+        input_type=means(
+            STRING,
+            "Purpose of the texts, e.g. `query`: chooses the bundle's prompt; no effect where it "
+            "has no prompts",
+        ),
+        dimensions=means({**DIMENSIONS, "minimum": 0}, f"{DIMENSIONS['description']}, as 0 is"),
+        encoding_format=means(
+            one_of(*_FORMATS),
+            "`base64`: rows in base64; vLLM's `bytes`, `bytes_only`: rows one after another, with "
+            "or without the header `metadata`; default `float`",
+        ),
+        output_dimension=means(DIMENSIONS, "Voyage: as `dimensions`"),
         output_dtype=NUMBER_TYPE,
-        embedding_type=one_of(*_JINA_FORMATS),
-        embed_dtype=one_of(*_DTYPES),
-        endianness=one_of(*_ORDERS),
+        embedding_type=means(
+            one_of(*_JINA_FORMATS), "Jina: instead of `encoding_format` and `output_dtype`"
+        ),
+        embed_dtype=means(
+            one_of(*_DTYPES), "vLLM: number type in base64 and bytes; default `float32`"
+        ),
+        endianness=means(
+            one_of(*_ORDERS), "vLLM: byte order in base64 and bytes; default `little`"
+        ),
     ),
 )
 

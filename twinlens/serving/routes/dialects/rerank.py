@@ -28,21 +28,30 @@ from twinlens.serving.openapi.schemas import (
     COUNT,
     FLAG,
     IMAGE,
+    INDEX,
     MODEL,
     NULL,
     NUMBER,
     STRING,
     TEXT,
+    USED_MODEL,
     Schema,
     array_of,
     component,
     either,
+    means,
     one_of,
     open_object,
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.fields import Fields, parse_object
-from twinlens.serving.requests.items import InputItem, check_sizes, read_image, read_text
+from twinlens.serving.requests.items import (
+    ITEM_TEXT,
+    InputItem,
+    check_sizes,
+    read_image,
+    read_text,
+)
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
 from twinlens.serving.routes.endpoint import HotRoute
 from twinlens.serving.service import Service
@@ -52,40 +61,73 @@ SCORES = ("cosine", "probability")
 _MOST_RETURNED = 1_000_000
 _DOCUMENT: Schema = either(
     TEXT,
-    open_object(["text"], text=TEXT, image=NULL),
+    open_object(["text"], text=means(TEXT, ITEM_TEXT), image=NULL),
     open_object(["image"], image=IMAGE, text=NULL),
 )
-_TOP: Schema = {"type": "integer", "minimum": 1, "maximum": _MOST_RETURNED}
+_TOP: Schema = means(
+    {"type": "integer", "minimum": 1, "maximum": _MOST_RETURNED},
+    "How many documents to return; default: all",
+)
 REQUEST = component(
     "RerankRequest",
     open_request_object(
         ["query"],
         exactly_one("documents", "texts"),
-        query=_DOCUMENT,
-        documents=array_of(_DOCUMENT, minItems=1),
-        texts=array_of(TEXT, minItems=1),
+        query=means(_DOCUMENT, "The text or image to compare with"),
+        documents=means(
+            array_of(_DOCUMENT, minItems=1),
+            "Texts and images to order; a string that is a data URI of an image is an image",
+        ),
+        texts=means(array_of(TEXT, minItems=1), "Text Embeddings Inference: texts to order"),
         model=MODEL,
         top_n=_TOP,
-        top_k=_TOP,
-        return_documents=FLAG,
-        return_text=FLAG,
-        score=one_of(*SCORES),
+        top_k=means(_TOP, "Another name of `top_n`"),
+        return_documents=means(FLAG, "Return each document with its score; default false"),
+        return_text=means(FLAG, "Text Embeddings Inference: as `return_documents`"),
+        score=means(
+            one_of(*SCORES),
+            "`probability`: what the similarity node makes of the cosine; default `cosine`",
+        ),
     ),
 )
-_RESULTS = array_of(open_object(["index", "relevance_score"], index=COUNT, relevance_score=NUMBER))
+_RESULTS = array_of(
+    open_object(
+        ["index", "relevance_score"],
+        index=INDEX,
+        relevance_score=means(NUMBER, "Cosine or probability, as `score` says"),
+        document=means(
+            {}, "The document, where it was asked for: a text as `text` of an object, or as sent"
+        ),
+    )
+)
 ANSWER = component(
     "RerankAnswer",
     open_object(
         ["id", "object", "model", "results", "data", "usage", "meta"],
-        id=STRING,
-        object=one_of("list", "rerank"),
-        model=STRING,
-        results=_RESULTS,
-        data=_RESULTS,
-        usage=open_object(["total_tokens"], total_tokens=COUNT),
+        id=means(STRING, "Id of the request, as in the header `x-request-id`"),
+        object=means(one_of("list", "rerank"), "`rerank` at `/rerank`, else `list`"),
+        model=USED_MODEL,
+        results=means(_RESULTS, "Documents, highest score first"),
+        data=means(_RESULTS, "The same, for clients that read this field"),
+        usage=means(
+            open_object(
+                ["total_tokens"],
+                prompt_tokens=means(COUNT, "As `total_tokens`"),
+                total_tokens=means(COUNT, "Tokens of the query and all documents"),
+            ),
+            "What was embedded",
+        ),
+        meta=means({"type": "object"}, "Cohere's version and units; nothing is billed"),
     ),
 )
-_BARE = array_of(open_object(["index", "score"], index=COUNT, score=NUMBER, text=STRING))
+_BARE = array_of(
+    open_object(
+        ["index", "score"],
+        index=INDEX,
+        score=means(NUMBER, "Cosine or probability, as the request's `score` says"),
+        text=means(STRING, "The text, where `return_text` is true"),
+    )
+)
 
 
 @dataclass(frozen=True)

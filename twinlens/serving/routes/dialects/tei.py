@@ -19,6 +19,8 @@ from twinlens.serving.openapi.declaration import answer, declare, json_body
 from twinlens.serving.openapi.request_shapes import open_request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
+    FLAG,
+    MODEL,
     NUMBER,
     NUMBERS,
     STRING,
@@ -27,6 +29,7 @@ from twinlens.serving.openapi.schemas import (
     closed_object,
     component,
     either,
+    means,
     open_object,
 )
 from twinlens.serving.requests.answers import dump
@@ -44,26 +47,43 @@ INFO = component(
     "ServerInfo",
     open_object(
         ["model_id", "model_sha", "model_type", "max_input_length", "version"],
-        model_id=STRING,
-        model_sha=STRING,
-        max_input_length=COUNT,
-        version=STRING,
+        model_id=means(STRING, "Name of the default model"),
+        model_sha=means(STRING, "Revision of its bundle"),
+        model_dtype=means(STRING, "Always `float32`"),
+        model_type=means({"type": "object"}, 'Always {"embedding": {"pooling": "mean"}}'),
+        max_concurrent_requests=means(COUNT, "`limits.requests_in_flight`"),
+        max_input_length=means(COUNT, "Context of the model in tokens; longer texts are cut off"),
+        max_batch_tokens=means(COUNT, "Most tokens of a batch"),
+        max_batch_requests=means(COUNT, "Most texts of a batch"),
+        max_client_batch_size=means(COUNT, "`limits.texts`: most texts of a request"),
+        auto_truncate=means(FLAG, "Always true: long texts are cut off"),
+        tokenization_workers=means(COUNT, "Always 1"),
+        version=means(STRING, "Version of Twinlens"),
     ),
 )
 _PAIR = array_of(TEXT, minItems=2, maxItems=2)
+_INPUTS = "Texts to classify, or pairs of texts to compare; at most half of `limits.texts`"
 PREDICTION = component(
     "PredictRequest",
     either(
-        open_request_object(["inputs"], inputs=array_of(_PAIR, minItems=1), model=STRING),
+        open_request_object(
+            ["inputs"], inputs=means(array_of(_PAIR, minItems=1), _INPUTS), model=MODEL
+        ),
         open_request_object(
             ["inputs", "classifier"],
-            inputs=either(TEXT, array_of(TEXT, minItems=1)),
-            classifier=STRING,
-            model=STRING,
+            inputs=means(either(TEXT, array_of(TEXT, minItems=1)), _INPUTS),
+            classifier=means(STRING, "Name of a stored classifier; required unless given pairs"),
+            model=MODEL,
         ),
     ),
 )
-_LABELS = array_of(closed_object(["label", "score"], label=STRING, score=NUMBER))
+_LABELS = array_of(
+    closed_object(
+        ["label", "score"],
+        label=means(STRING, "Name of the class; of a pair `similarity`"),
+        score=means(NUMBER, "Probability among the classes; of a pair its cosine"),
+    )
+)
 PREDICTED = either(_LABELS, array_of(_LABELS))
 
 

@@ -19,15 +19,15 @@ from twinlens.serving.openapi.request_shapes import open_request_object
 from twinlens.serving.openapi.schemas import (
     COUNT,
     MODEL,
-    STRING,
+    USED_MODEL,
     array_of,
     closed_object,
     component,
+    means,
     one_of,
-    open_object,
 )
 from twinlens.serving.requests.answers import RowFormat, dump, shape_rows, to_base64
-from twinlens.serving.requests.content_parts import CONTENT, Parts, read_contents
+from twinlens.serving.requests.content_parts import INPUT, Parts, read_contents
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import check_sizes
 from twinlens.serving.requests.row_options import (
@@ -49,23 +49,36 @@ REQUEST = component(
     open_request_object(
         ["inputs"],
         model=MODEL,
-        input_type=one_of(*_INPUT_TYPES),
-        inputs=array_of(open_object(["content"], content=CONTENT), minItems=1),
+        input_type=means(
+            one_of(*_INPUT_TYPES),
+            "Purpose of the texts: chooses the bundle's prompt; no effect where it has no prompts",
+        ),
+        inputs=means(array_of(INPUT, minItems=1), "One embedding for each"),
         output_dimension=DIMENSIONS,
         output_dtype=NUMBER_TYPE,
-        encoding_format=one_of(*_ENCODINGS),
-        output_encoding=one_of(*_ENCODINGS),
+        encoding_format=means(
+            one_of(*_ENCODINGS), "`base64`: each row as bytes in base64; default `float`"
+        ),
+        output_encoding=means(one_of(*_ENCODINGS), "Another name of `encoding_format`"),
     ),
 )
-_USAGE = ("text_tokens", "image_pixels", "video_pixels", "total_tokens")
+_USAGE = {
+    "text_tokens": "Tokens of all texts",
+    "image_pixels": "Pixels of all images",
+    "video_pixels": "Always 0: no videos are read here",
+    "total_tokens": "As `text_tokens`",
+}
 ANSWER = component(
     "VoyageAnswer",
     closed_object(
         ["object", "data", "model", "usage"],
         object={"const": "list"},
         data=ROWS,
-        model=STRING,
-        usage=closed_object([*_USAGE], **dict.fromkeys(_USAGE, COUNT)),
+        model=USED_MODEL,
+        usage=means(
+            closed_object([*_USAGE], **{name: means(COUNT, _USAGE[name]) for name in _USAGE}),
+            "What was embedded",
+        ),
     ),
 )
 _MIXED = [
