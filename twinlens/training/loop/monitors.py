@@ -130,12 +130,15 @@ class OnlineProbe:
         centred = rows - mean_over(rows, known)
         variance = mean_over(centred.square(), known) * count / (count - 1).clamp(min=1)
         rows = centred / (variance.sqrt() + 1e-5)
-        odds = (rows @ self.weight.mT + self.bias).softmax(dim=1)
-        hit = mean_over((odds.argmax(dim=1) == labels).float(), known)
+        probabilities = (rows @ self.weight.mT + self.bias).softmax(dim=1)
+        hit = mean_over((probabilities.argmax(dim=1) == labels).float(), known)
         before = hit if self._accuracy is None else self._accuracy
         self._accuracy = torch.where(count > 0, before + SMOOTHING * (hit - before), before)
         truth = labels.clamp(min=0)[:, None]
-        error = odds.scatter_add(1, truth, -torch.ones_like(odds[:, :1])) * known[:, None]
+        error = (
+            probabilities.scatter_add(1, truth, -torch.ones_like(probabilities[:, :1]))
+            * known[:, None]
+        )
         step = self.lr / count.clamp(min=1)
         self.weight -= step * (error.mT @ rows)
         self.bias -= step * error.sum(dim=0)
