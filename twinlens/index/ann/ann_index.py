@@ -82,6 +82,20 @@ class AnnIndex:
         # The caller guarantees k rows: an incomplete result must not be returned.
         return None if found[1].min() < 0 else found
 
+    def propose(
+        self, query: Floats, k: int, allowed: Mask | None
+    ) -> npt.NDArray[np.uint32] | RowNumbers | None:
+        """Return the candidates of one query without a filter; None if the index is not open."""
+        index = self._open
+        if index is None:
+            return None
+        try:
+            params = self._params(index, query, k, allowed, False)
+            return None if params is None else index.propose_lone(query, k, params, allowed)
+        except UNREADABLE as error:
+            self._report(error)
+            return None
+
     def plan(
         self, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool
     ) -> tuple[IndexParams, int] | None:
