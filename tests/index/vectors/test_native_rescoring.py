@@ -77,10 +77,10 @@ def test_answers_are_those_of_numpy(library: CDLL, seed: int, dim: int, is_wide:
     k = int(rng.integers(1, min(MOST, len(chosen)) + 1))
     candidates = np.append(chosen, -1)
     found = RowTable(library, rows, *write_texts(count)).answer(
-        query, candidates if is_wide else candidates.astype(np.uint32), k
+        query, candidates if is_wide else candidates.astype(np.uint32), k, with_rows=True
     )
     assert found is not None
-    scores, places, texts = found
+    scores, texts, places = found
     plain = exact._score_halves(query[0], rows, chosen)
     order = np.lexsort((chosen, -plain))[:k]
     size = np.abs(rows[chosen].astype(np.float32)) @ np.abs(query[0])
@@ -118,8 +118,8 @@ def test_fewer_candidates_than_answers_are_told(library: CDLL) -> None:
         candidates = np.array([3, none, 5], np.int64)
         assert table.answer(query, candidates, 3) is None
         assert table.answer(query, candidates.astype(np.uint32), 3) is None
-        found = table.answer(query, candidates, 2)
-        assert found is not None and found[1] == (3, 5)
+        found = table.answer(query, candidates, 2, with_rows=True)
+        assert found is not None and found[2] == (3, 5)
 
 
 def test_records_of_any_length_are_copied(library: CDLL) -> None:
@@ -127,7 +127,7 @@ def test_records_of_any_length_are_copied(library: CDLL) -> None:
     for _ in range(2):  # with a small desk, then with a large one
         found = table.answer(np.full((1, 4), 0.5, np.float32), np.arange(30), 30)
         assert found is not None
-        assert found[2] == [[f"i{n}", {"ü": "x" * 5000 * n}] for n in range(30)]
+        assert found[1] == [[f"i{n}", {"ü": "x" * 5000 * n}] for n in range(30)]
 
 
 @pytest.mark.parametrize("start", [-1, 10**6, 2**62])

@@ -24,6 +24,8 @@ from twinlens.index.vectors.arrays import Floats, Halves, RowNumbers
 MOST = 100  # answers: more are as fast by NumPy
 ROOM = 32_768  # bytes for the records of one search, at first
 _PAIR = 16  # bytes of a score and its row
+_SCORES = tuple(struct.Struct(f"={k}d") for k in range(MOST + 1))
+_PLACES = tuple(struct.Struct(f"={k}q") for k in range(MOST + 1))
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +73,17 @@ class RowTable:
         self._desks: list[_Desk] = []  # free ones; a search takes one, or makes one
 
     def answer(
-        self, query: Floats, candidates: npt.NDArray[np.uint32] | RowNumbers, k: int
-    ) -> tuple[tuple[float, ...], tuple[int, ...], list[Any]] | None:
-        """Return scores, rows and texts of the k best candidates, best first, or None if fewer.
+        self,
+        query: Floats,
+        candidates: npt.NDArray[np.uint32] | RowNumbers,
+        k: int,
+        *,
+        with_rows: bool = False,
+    ) -> tuple[tuple[float, ...], list[Any], tuple[int, ...]] | None:
+        """Return scores, texts and rows of the k best candidates, best first, or None if fewer.
 
         `query` (1, d) is of unit length; the largest number, or -1, is no candidate. k <= `MOST`.
+        Without `with_rows` no rows are returned.
         """
         desk = self._desks.pop() if self._desks else _Desk(ROOM)
         found = self._answer(
@@ -92,16 +100,12 @@ class RowTable:
             if found == -1:
                 return None
             self._desks.append(_Desk(2 * (_PAIR * k - found)))
-            return self.answer(query, candidates, k)
-        told = _layout(k).unpack_from(desk.bytes)
+            return self.answer(query, candidates, k, with_rows=with_rows)
+        scores = _SCORES[k].unpack_from(desk.bytes)
+        rows = _PLACES[k].unpack_from(desk.bytes, 8 * k) if with_rows else ()
         texts = orjson.loads(desk.bytes[_PAIR * k : _PAIR * k + found])
         self._desks.append(desk)
-        return told[:k], told[k:], texts
-
-
-@functools.cache
-def _layout(k: int) -> struct.Struct:
-    return struct.Struct(f"={k}d{k}q")
+        return scores, texts, rows
 
 
 def score_natively(query: Floats, rows: Halves, places: RowNumbers) -> Floats | None:
