@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PORT ?= 8000
 VENV ?= .venv
 BIN := $(VENV)/bin
+COMPILED := twinlens/bundle/image/resample.c twinlens/index/vectors/rescoring.c
 JOBS ?= 2
 # A file stays with one worker, since its tests share costly fixtures; one thread each, or they wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
@@ -71,16 +72,16 @@ $(BIN)/uv:
 	    echo "making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV) && break; fi; done
 	@test -x $(BIN)/python || { echo "twinlens needs Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/one"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-$(VENV)/.cpu: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
+$(VENV)/.cpu: pyproject.toml $(COMPILED) | $(BIN)/uv
 	@test -f $(VENV)/.dev || echo "installing twinlens[cpu]"
 	@$(UV) -e '.[cpu]' && touch $@
 $(VENV)/.docs: pyproject.toml | $(BIN)/uv
 	@$(UV) -e '.[docs]' && touch $@
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev | $(BIN)/uv
 	@$(UV) -e '.[deploy]' && touch $@
-$(VENV)/.scale: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
+$(VENV)/.scale: pyproject.toml $(COMPILED) | $(BIN)/uv
 	@echo "installing twinlens[cpu,train,dev,scale] into $(VENV) (Ray and torch are large: some minutes)"
 	@$(UV) -e '.[cpu,train,dev,scale]' && touch $@
-$(VENV)/.dev: pyproject.toml twinlens/bundle/image/resample.c | $(BIN)/uv
+$(VENV)/.dev: pyproject.toml $(COMPILED) | $(BIN)/uv
 	@echo "installing twinlens[cpu,train,dev] (torch is large: a minute or more)"
 	@$(UV) -e '.[cpu,train,dev]' && touch $@ $(VENV)/.cpu

@@ -5,8 +5,9 @@
 Both index the same files in turn, with the builtin bundle, and with it run eight times over: a
 quarter of a ViT-B/32. The steady rate is that of the last three quarters of the images; the seconds
 until the first quarter was committed are told apart. CPU seconds are those of all processes, the
-cluster's own included: on a machine that others use too they tell more than the clock. A cluster of
-this machine's CPUs is started once, before all builds; without Ray the row says so.
+cluster's own included, read every half second, so that one that ends keeps its share: on a machine
+that others use too they tell more than the clock. A cluster of this machine's CPUs is started once,
+before all builds; without Ray the row says so.
 """
 
 from __future__ import annotations
@@ -36,18 +37,35 @@ PAINTED = 512  # images of their own; the others are links to them
 LEAST = 0.85  # of the local rate
 
 
+class CpuMeter:
+    """The CPU seconds of this process and of all that it started, ended ones as last read."""
+
+    def __init__(self) -> None:
+        self._ticks: dict[int, int] = {}
+        self._read = 0.0
+
+    def read(self, every: float = 0.0) -> float:
+        """Return the seconds, read anew unless that was done within `every` seconds."""
+        if time.perf_counter() - self._read >= every:
+            self._read = time.perf_counter()
+            self._ticks |= read_ticks(os.getpid())
+        return sum(self._ticks.values()) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass
 class Pace:
     """When the first quarter of so many images was stored, and what the others took."""
 
     total: int
+    cpu: CpuMeter = field(default_factory=CpuMeter)
     began: float = field(default_factory=time.perf_counter)
     start: tuple[float, float, int] | None = None  # seconds, CPU seconds, images
 
     def observe(self, progress: IndexingProgress) -> None:
         """Note the moment when a quarter is stored."""
         if self.start is None and progress.embedded >= self.total / 4:
-            self.start = (time.perf_counter(), measure_cpu(), progress.embedded)
+            self.start = (time.perf_counter(), self.cpu.read(), progress.embedded)
+        self.cpu.read(every=0.5)
 
     def measure(self) -> dict[str, float]:
         """Return the figures of a build that has just ended."""
@@ -58,25 +76,25 @@ class Pace:
         return {
             "first_quarter_s": seconds - self.began,
             "images_s": rest / (time.perf_counter() - seconds),
-            "cpu_ms": 1000 * (measure_cpu() - cpu) / rest,
+            "cpu_ms": 1000 * (self.cpu.read() - cpu) / rest,
         }
 
 
-def measure_cpu() -> float:
-    """Return the CPU seconds of this process and of all that it started, Ray's own included."""
+def read_ticks(root: int) -> dict[int, int]:
+    """Return the CPU ticks of a process and of those that it started, by their numbers."""
     children: dict[int, list[int]] = {}
     ticks: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = path.read_text().rsplit(")", 1)[1].split()
             children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-            ticks[int(path.parent.name)] = sum(map(int, fields[11:15]))
-    todo, total = [os.getpid()], 0
+            ticks[int(path.parent.name)] = sum(map(int, fields[11:13]))
+    todo, found = [root], {}
     while todo:
         one = todo.pop()
-        total += ticks.get(one, 0)
+        found[one] = ticks.get(one, 0)
         todo += children.get(one, [])
-    return total / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def open_repeated(times: int, threads: int) -> Repeated:

@@ -104,9 +104,9 @@ def colour(config: Config, net: Network, pictures: Tensor) -> Strip:
     """Grey, coloured, as it was."""
     objective = config.objective
     grey, colours = take_colours(pictures, objective.cell)
-    odds = ask(config, net, grey, colours=colours)["odds"]
+    logits = ask(config, net, grey, colours=colours)["logits"]
     bins = torch.from_numpy(find_bins(objective.bin_side)).float()
-    mean = (odds / ANNEALED).softmax(dim=-1) @ bins
+    mean = (logits / ANNEALED).softmax(dim=-1) @ bins
     side = round(mean.shape[1] ** 0.5)
     painted = torch.nn.functional.interpolate(
         mean.mT.unflatten(2, (side, side)), pictures.shape[-2:], mode="bilinear"
@@ -121,7 +121,7 @@ def reassemble(config: Config, net: Network, pictures: Tensor) -> Strip:
     drawn = draw_puzzles(
         generator(1), Puzzle(objective.answers(), objective.shown()), len(pictures)
     )
-    told = ask(config, net, pictures, **drawn)["odds"][:, 0].argmax(dim=1)
+    told = ask(config, net, pictures, **drawn)["logits"][:, 0].argmax(dim=1)
     cells = cut_cells(pictures, objective.grid)
     true, guessed = (objective.places(answer) for answer in (drawn["answer"], told))
     shuffled = pick_cells(cells, true)
@@ -134,9 +134,9 @@ def reassemble(config: Config, net: Network, pictures: Tensor) -> Strip:
 
 def turn_back(config: Config, net: Network, pictures: Tensor) -> Strip:
     """Turned, turned back by what was told, as it was."""
-    odds = ask(config, net, pictures)["odds"]
-    turns = torch.arange(len(pictures)) % odds.shape[1]
-    told = odds.argmax(dim=-1)[torch.arange(len(pictures)), turns]
+    logits = ask(config, net, pictures)["logits"]
+    turns = torch.arange(len(pictures)) % logits.shape[1]
+    told = logits.argmax(dim=-1)[torch.arange(len(pictures)), turns]
     shown = [image.rot90(int(turn), (1, 2)) for image, turn in zip(pictures, turns, strict=True)]
     back = [image.rot90(-int(turn), (1, 2)) for image, turn in zip(shown, told, strict=True)]
     return [torch.stack(shown), torch.stack(back), pictures]
@@ -148,7 +148,7 @@ def place(config: Config, net: Network, pictures: Tensor) -> Strip:
     drawn = draw_puzzles(
         generator(1), Puzzle(objective.answers(), objective.shown()), len(pictures)
     )
-    told = ask(config, net, pictures, **drawn)["odds"][:, 0].argmax(dim=1)
+    told = ask(config, net, pictures, **drawn)["logits"][:, 0].argmax(dim=1)
     cells = cut_cells(pictures, grid)
     true, guessed = (objective.places(answer) for answer in (drawn["answer"], told))
     rows = []

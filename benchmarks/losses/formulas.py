@@ -170,10 +170,12 @@ def _simmim() -> Pair:
 
 
 def _beit() -> Pair:
-    odds, mask = leaf(N, PATCHES, K), _hidden()
+    logits, mask = leaf(N, PATCHES, K), _hidden()
     codes = (draw(N, PATCHES, seed=1).abs() * 5).long() % K
-    theirs = cross_entropy(odds[mask[:, 0]], codes[mask[:, 0]])
-    return Pair(ask(BEiT(K), {"odds": odds}, extra={"mask": mask, "codes": codes}), theirs, (odds,))
+    theirs = cross_entropy(logits[mask[:, 0]], codes[mask[:, 0]])
+    return Pair(
+        ask(BEiT(K), {"logits": logits}, extra={"mask": mask, "codes": codes}), theirs, (logits,)
+    )
 
 
 def _margin() -> Pair:

@@ -32,29 +32,29 @@ def list_formulas() -> dict[str, tuple[str, Callable[[], Pair]]]:
 
 
 def _rotation() -> Pair:
-    odds, terms = leaf(N, 4, 4), []
-    for image in odds:
+    logits, terms = leaf(N, 4, 4), []
+    for image in logits:
         odds_of = image.softmax(dim=1)
         terms.append(-sum(odds_of[turn, turn].log() for turn in range(4)) / 4)
-    return Pair(ask(Rotation(), {"odds": odds}), torch.stack(list(terms)).mean(), (odds,))
+    return Pair(ask(Rotation(), {"logits": logits}), torch.stack(list(terms)).mean(), (logits,))
 
 
 def _jigsaw() -> Pair:
-    odds, answer = leaf(N, 1, 100), torch.arange(N) * 11
-    ours = ask(Jigsaw(), {"odds": odds}, extra={"answer": answer})
-    return Pair(ours, cross_entropy(odds[:, 0], answer), (odds,))
+    logits, answer = leaf(N, 1, 100), torch.arange(N) * 11
+    ours = ask(Jigsaw(), {"logits": logits}, extra={"answer": answer})
+    return Pair(ours, cross_entropy(logits[:, 0], answer), (logits,))
 
 
 def _context() -> Pair:
-    odds, answer = leaf(N, 1, 8), torch.arange(N)
-    ours = ask(Context(), {"odds": odds}, extra={"answer": answer})
-    return Pair(ours, cross_entropy(odds[:, 0], answer), (odds,))
+    logits, answer = leaf(N, 1, 8), torch.arange(N)
+    ours = ask(Context(), {"logits": logits}, extra={"answer": answer})
+    return Pair(ours, cross_entropy(logits[:, 0], answer), (logits,))
 
 
 def _colorize() -> Pair:
     objective = Colorize(bin_side=20.0)
     bins = torch.from_numpy(find_bins(20.0))
-    odds, colours = leaf(N, CELLS, len(bins)), 30 * draw(N, CELLS, 2, seed=1)
+    logits, colours = leaf(N, CELLS, len(bins)), 30 * draw(N, CELLS, 2, seed=1)
     shares, terms = draw(len(bins), seed=2).square(), []
     known = shares / shares.sum()
     weight = 1 / (0.5 * known + 0.5 / len(bins))
@@ -65,10 +65,10 @@ def _colorize() -> Pair:
             near = away.argsort()[:5]
             kernel = torch.exp(-away[near].square() / (2 * 25))
             target = torch.zeros_like(away).scatter_(0, near, kernel / kernel.sum())
-            terms.append(-weight[near[0]] * (target * odds[i, cell].log_softmax(0)).sum())
-    rows = {"odds": odds, "shares": draw(N, len(bins), seed=3)}
+            terms.append(-weight[near[0]] * (target * logits[i, cell].log_softmax(0)).sum())
+    rows = {"logits": logits, "shares": draw(N, len(bins), seed=3)}
     ours = ask(objective, rows, state={"shares": shares}, extra={"colours": colours})
-    return Pair(ours, torch.stack(terms).mean(), (odds,))
+    return Pair(ours, torch.stack(terms).mean(), (logits,))
 
 
 def _autoencoder() -> Pair:

@@ -90,5 +90,5 @@ def _mobileclip() -> Pair:
 
 def _gap(known: list[Tensor], logits: Tensor) -> Tensor:
     """Return the divergence of the teachers' mean probabilities from those of the logits."""
-    odds = torch.stack([one.softmax(dim=1) for one in known]).mean(dim=0)
-    return kl_div(logits.log_softmax(dim=1), odds, reduction="batchmean")
+    probabilities = torch.stack([one.softmax(dim=1) for one in known]).mean(dim=0)
+    return kl_div(logits.log_softmax(dim=1), probabilities, reduction="batchmean")

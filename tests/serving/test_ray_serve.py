@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from tests.conftest import ToyModel, write_toy_bundle
 from twinlens.client import Client
 from twinlens.errors import InputError
 from twinlens.index.ingest.ray_engine import start_ray
+from twinlens.serving import ray_serve
 from twinlens.serving.ray_serve import (
     ReplicaPlan,
     build_application,
@@ -75,6 +77,46 @@ def test_the_config_file_names_the_plan() -> None:
     assert (ROOT / "deploy" / "ray" / "serve.yaml").read_text("utf-8").splitlines()[:3] == lines[:3]
 
 
+class SlowServe:
+    """Stands for Serve on a busy machine: it replaces proxies that are not ready in time."""
+
+    def __init__(self, failures: list[type[Exception]]) -> None:
+        self.failures, self.started = failures, 0
+
+    def start(self, **_: object) -> None:
+        self.started += 1
+        if self.failures:
+            raise self.failures.pop()("not ready")
+
+
+class ProxyDiedError(Exception):
+    """Stands for Ray's error of an actor that was replaced."""
+
+
+@pytest.mark.parametrize(
+    ("failures", "tries", "message"),
+    [
+        ([], 1, ""),
+        ([ProxyDiedError, TimeoutError], 3, ""),
+        ([ProxyDiedError] * 9, ray_serve.START_TRIES, "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"),
+        ([ValueError], 1, "not ready"),
+    ],
+)
+def test_a_proxy_that_a_busy_machine_delays_is_waited_for(
+    failures: list[type[Exception]], tries: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    told = SimpleNamespace(RayActorError=ProxyDiedError)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", told)
+    serve = SlowServe(list(failures))
+    if message:
+        with pytest.raises((InputError, ValueError), match=message):
+            ray_serve._start_serve(serve, "127.0.0.1", 8000)
+    else:
+        ray_serve._start_serve(serve, "127.0.0.1", 8000)
+    assert serve.started == tries
+
+
 class Load:
     """Clients that ask without a pause, and note what they were told."""
 
@@ -107,10 +149,10 @@ class Load:
             thread.join()
 
 
-def deploy(bundle: Path) -> None:
+def deploy(bundle: Path, address: str) -> None:
     """Deploy two replicas, as `twinlens deploy ray` does."""
     command = [sys.executable, "-m", "twinlens", "deploy", "ray", f"toy={bundle}"]
-    options = ["--replicas", "2:2", "--cpus", "0.5", "--port", str(PORT)]
+    options = ["--replicas", "2:2", "--cpus", "0.5", "--port", str(PORT), "--address", address]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, *options], env=environment, capture_output=True, text=True, timeout=600
@@ -132,16 +174,18 @@ def test_a_killed_replica_and_a_rolling_upgrade_fail_no_request(
     turned = replace(toy_model, text_weight=-toy_model.text_weight)
     second = write_toy_bundle(tmp_path / "second", turned)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # two busy cores are slow
     start_ray(2, 128 << 20)
+    address = ray.get_runtime_context().gcs_address  # `auto` may find another cluster's
     try:
-        deploy(first)
+        deploy(first, address)
         url = f"http://127.0.0.1:{PORT}"
         load = Load(url)
         time.sleep(3)
         os.kill(find_replica(), signal.SIGKILL)
         time.sleep(15)
         killed = sorted(load.seconds)
-        deploy(second)
+        deploy(second, address)
         time.sleep(5)
         load.stop()
         assert load.failures == []

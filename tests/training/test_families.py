@@ -64,9 +64,9 @@ def test_a_right_answer_puts_the_picture_together_again(
     def know(config: Config, net: Network, pictures: torch.Tensor, **extra: torch.Tensor) -> Any:
         turns = torch.eye(4).expand(len(pictures), 4, 4)
         if name == "rotation":
-            return {"odds": turns}
+            return {"logits": turns}
         options = torch.eye(config.objective.answers())
-        return {"odds": options[extra["answer"]][:, None]}
+        return {"logits": options[extra["answer"]][:, None]}
 
     monkeypatch.setattr(answers, "ask", know)
     shown, found, *rest = answers.DRAWN[name](config, SimpleNamespace(), torch.rand(5, 3, 12, 12))

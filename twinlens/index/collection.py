@@ -1,6 +1,6 @@
 """A collection opened for search: follows the commits of a writer in this or another process.
 
-Every search first asks SQLite, in microseconds, whether anything was committed. New items and
+Every search first looks whether anything was committed, in microseconds. New items and
 deletions are applied at once; a new set of segments is opened and checked in the background and
 then swapped in, while searches continue on the old one. A search uses one snapshot throughout.
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from twinlens.errors import CollectionError, ConflictError, InputError, NotFoundError
 from twinlens.index.background_check import check_in_background
-from twinlens.index.hits import Hit, HitLists, Hits
+from twinlens.index.hits import HitLists, Hits, list_hits
+from twinlens.index.lone_search import LoneSearch
 from twinlens.index.query.filter_language import parse_filter
 from twinlens.index.query.filters import Filter
 from twinlens.index.query.grouping import DUPLICATE_SIMILARITY, group_duplicates
@@ -26,8 +26,8 @@ from twinlens.index.query.queries import QueryBundle, embed_queries
 from twinlens.index.shown_items import show_items
 from twinlens.index.snapshot import CHECK_AFTER, Snapshot, open_snapshot
 from twinlens.index.storage.catalog import Catalog
-from twinlens.index.storage.commit_record import check_epoch, read_record
-from twinlens.index.storage.records import Head, Item, ShownItem
+from twinlens.index.storage.commit_record import CommitWatch, check_epoch, read_record
+from twinlens.index.storage.records import Head, Item
 from twinlens.index.vectors.arrays import Floats
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ class Collection:
         self._loader: threading.Thread | None = None
         self._failed_generation = -1
         self._uses = 0
+        self._watch = CommitWatch(self.folder)
         self._seen = self._catalog.version()
         self._snapshot = self._load(None)
+        self._lone = LoneSearch(self._snapshot)
         self._bundle = QueryBundle(lambda: bundle or self.head.bundle_source, self.require_bundle)
 
     def __enter__(self) -> Collection:
@@ -133,11 +135,16 @@ class Collection:
             if made_by not in (None, snapshot.head.bundle_revision):
                 self.refresh()  # the collection moves to another bundle just now
                 continue
+            if tree is None and not exact and len(rows) == 1:
+                if self._lone.snapshot is not snapshot:
+                    self._lone = LoneSearch(snapshot)
+                if (found := self._lone.search(rows, k, threshold)) is not None:
+                    return found
             scores, rids = snapshot.search(rows, k, tree, exact=exact)
             wanted = list({rid for rid in rids.ravel().tolist() if rid >= 0})
             items = show_items(snapshot, self._catalog, wanted)
             if len(items) == len(wanted):
-                return _hits(scores, rids, items, threshold)
+                return list_hits(scores, rids, items, threshold)
             # An item was deleted between the search and the lookup: search again.
             self.refresh()
         raise CollectionError(f"{self.folder}: a row has no item; run `twinlens index verify`")
@@ -203,8 +210,10 @@ class Collection:
         self._uses += 1
         if self._uses == CHECK_AFTER:
             check_in_background(self._snapshot)
-        if self._catalog.version() != self._seen:
-            self._advance()
+        if (looked := self._watch.look()) is not None:
+            if self._catalog.version() != self._seen:
+                self._advance()
+            self._watch.settle(looked)
         return self._snapshot
 
     def snapshot_of(self, revision: str | None) -> Snapshot:
@@ -233,6 +242,7 @@ class Collection:
         """Release files and the connection."""
         if self._loader is not None:
             self._loader.join()
+        self._watch.close()
         self._catalog.close()
 
     def _advance(self, load: bool = True) -> None:
@@ -276,20 +286,3 @@ class Collection:
                 if newest == changes.head.generation or attempt == OPEN_ATTEMPTS - 1:
                     raise
         raise RuntimeError("unreachable: the last attempt returns or raises")
-
-
-def _hits(
-    scores: Floats,
-    rids: npt.NDArray[np.int64],
-    items: dict[int, ShownItem],
-    threshold: float | None,
-) -> HitLists:
-    lowest = -np.inf if threshold is None else threshold
-    return HitLists(
-        [
-            Hit(items[rid][0], score, items[rid][1])
-            for score, rid in zip(row_scores, row_rids, strict=True)
-            if rid >= 0 and score >= lowest
-        ]
-        for row_scores, row_rids in zip(scores.tolist(), rids.tolist(), strict=True)
-    )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAME = "twinlens"
 IMPORT_PATH = "twinlens.serving.ray_serve:build_application"
 BUILTIN = {"builtin": "builtin"}
+START_TRIES = 4  # Serve gives a proxy 15 s, in which a busy machine may not import it
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,27 @@ def deploy_replicas(plan: ReplicaPlan, address: str | None, host: str, port: int
 
     if not ray.is_initialized():
         ray.init(address=address, log_to_driver=False, configure_logging=False)
-    serve.start(http_options={"host": host, "port": port}, proxy_location="HeadOnly")
+    _start_serve(serve, host, port)
     arguments = {**asdict(plan), "settings": list(plan.settings)}
     serve.run(build_application(arguments), name=NAME, route_prefix="/")
+
+
+def _start_serve(serve: Any, host: str, port: int) -> None:
+    """Start Serve; on a busy machine it replaces a proxy that was not ready in time."""
+    from ray.exceptions import RayActorError
+
+    for left in reversed(range(START_TRIES)):
+        try:
+            serve.start(http_options={"host": host, "port": port}, proxy_location="HeadOnly")
+            return
+        except (RayActorError, TimeoutError) as error:
+            if not left:
+                raise InputError(
+                    f"the proxies of Ray Serve did not start in {START_TRIES} tries: the nodes are"
+                    " busy; start the cluster with a larger"
+                    " RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S (default: 5)",
+                    field="address",
+                ) from error
 
 
 def write_config(plan: ReplicaPlan, host: str, port: int) -> str:

@@ -1,5 +1,5 @@
-"""Training and export, with torch: from a folder of images to an encoder, evaluated and bundled.
+"""Training and export, with torch: from a folder of images to an evaluated encoder in a bundle.
 
-What must stay true: it meets serving in the bundle on disk only, and its sub-rooms import downwards
-(pyproject.toml lists them). Imported by: `cli`.
+What must stay true: training and serving share only the bundle on disk, and sub-rooms import
+downwards (pyproject.toml lists the layers). Imported by: `cli`.
 """

@@ -1,7 +1,7 @@
-"""The settings of a run: one frozen dataclass, and the way from `--set key=value` to it.
+"""The settings of a run: a frozen dataclass, and how `--set key=value` changes it.
 
-An unknown key is an error that guesses the typo; a run saves its resolved settings beside itself,
-and resumes only with the same ones.
+An unknown key is an error that suggests the nearest known key. A run saves its resolved settings in
+its folder and resumes only with the same ones.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Instance = TypeVar("Instance")
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything but the method's own settings."""
+    """All settings but those of the method."""
 
-    init: str = ""  # where towers start from; `start_from` takes the settings that go with it
-    freeze: str = ""  # parts or prefixes of parameters that stay as they are, with commas between
-    lora: int = 0  # rank of what is added to the frozen blocks of towers with weights; 0 = off
-    lora_alpha: float = 16.0  # what is added is scaled by this over the rank
+    init: str = ""  # weights that towers start from; `start_from` sets what must match them
+    freeze: str = ""  # parts or parameter prefixes that do not train, comma-separated
+    lora: int = 0  # rank of the adapters on the frozen blocks of pretrained towers; 0 = off
+    lora_alpha: float = 16.0  # adapters are scaled by lora_alpha / lora
     encoder: str = "resnet18"
     pretrained: bool = False  # timm and open_clip: start from released weights
     image_size: int = 32
-    stored_size: int = 0  # short side at which pictures are kept before cropping; 0 = 2 image_size
+    stored_size: int = 0  # short side that pictures are stored at before cropping; 0 = 2 image_size
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    # How a picture is prepared for the encoder that is served: see `ImageSpec`.
+    # How pictures are preprocessed for the served encoder: see `ImageSpec`.
     resize: Literal["shortest", "longest", "squash"] = "shortest"
     resize_to: int = 0  # side before the centre crop; 0 = image_size
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = (
@@ -42,20 +42,20 @@ class TrainingSettings:
     )
     convert: Literal["before_resize", "after_resize"] = "before_resize"
     crop_rounding: Literal["round", "floor"] = "round"
-    architecture: str = ""  # of an hf: encoder, set by init: its form, as its config.json says it
-    drop_path: float = 0.0  # share of images that skip a block, from 0 at the first block to this
-    drop_path_even: bool = False  # the same at each block (our own vit-*)
-    layer_scale: float = 0.0  # what a block's output is scaled by at first, learned; 0 = no scale
-    norm_eps: float = 0.0  # of the towers' LayerNorms; 0 = as the encoder has it
+    architecture: str = ""  # form of an hf: encoder, from its config.json; set by init
+    drop_path: float = 0.0  # share of images that skip the last block; rises from 0 at the first
+    drop_path_even: bool = False  # the same share at each block (our own vit-*)
+    layer_scale: float = 0.0  # first value of the learned scale of a block's branches; 0 = no scale
+    norm_eps: float = 0.0  # epsilon of the towers' LayerNorms; 0 = the encoder's own
 
-    text_encoder: str = "transformer"  # ours, or open_clip:ARCH
+    text_encoder: str = "transformer"  # our own, or open_clip:ARCH
     text_width: int = 256
     text_depth: int = 2
     text_heads: int = 4
-    tokenizer: str = "captions"  # learn one from the captions, or `clip`, or a tokenizer.json
+    tokenizer: str = "captions"  # captions (learn one from them), clip, or a tokenizer.json
     vocabulary: int = 8000
     context: int = 32
-    pad_id: int = -1  # what texts are padded with; -1 = as the tokenizer has it
+    pad_id: int = -1  # padding id; -1 = the tokenizer's own
 
     steps: int = 0  # optimizer steps; 0 = by `epochs`
     epochs: float = 100.0
@@ -71,47 +71,47 @@ class TrainingSettings:
     momentum: float = 0.9
     beta2: float = 0.999
     adam_eps: float = 1e-8
-    trust: float = 0.001  # LARS: a layer's step at lr 1, over the length of its weights
+    trust: float = 0.001  # LARS: norm of a layer's step at lr 1, over the norm of its weights
     weight_decay: float = 5e-4
     weight_decay_end: float = -1.0  # negative = constant
-    layer_decay: float = 1.0  # a layer's rate is this share of the next one's, in both towers
-    patch_rate: float = 1.0  # of the layer that cuts patches, as a share of lr; 0 = frozen
+    layer_decay: float = 1.0  # a layer's rate as a share of the next layer's, in both towers
+    patch_rate: float = 1.0  # rate of the patch embedding, as a share of lr; 0 = frozen
     clip: float = 0.0  # largest gradient norm; 0 = off
 
     batchnorm: Literal["sync", "local", "split"] = "sync"
-    splits: int = 8  # of the batch, for `split`
+    splits: int = 8  # parts of the batch, for `split`
     parallel: Literal["ddp", "fsdp"] = "ddp"  # under torchrun: copies, or shards of parameters
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # fp16 scales the loss
-    gradient_checkpointing: bool = False  # blocks run again for their gradient: time for memory
+    gradient_checkpointing: bool = False  # recompute blocks for the gradient: saves memory
     compile: bool = False
-    capture: bool = False  # one GPU: a step's passes are recorded once and replayed
+    capture: bool = False  # one GPU: record a step's passes once and replay them
     device: str = "auto"
-    devices: int = 1  # processes that train together on this machine, each on a device of its own
+    devices: int = 1  # ranks started on this machine, one per device
     threads: int = 0  # CPU threads; 0 = torch's choice
-    memory_gb: float = 4.0  # decoded images are kept in memory up to this
-    cache: str = ""  # folder that decoded pictures are kept in; empty = none
+    memory_gb: float = 4.0  # memory limit for decoded images
+    cache: str = ""  # folder for decoded pictures; empty = none
     shuffle_block: int = 0  # images of a shard that are read together; 0 = each by itself
     seed: int = 0
 
-    save_every: int = 0  # optimizer steps; 0 = ten times a run
+    save_every: int = 0  # optimizer steps; 0 = ten times per run
     keep: int = 2  # checkpoints
     log_every: int = 10
     eval: str = ""  # held-out data, to validate on while training
-    eval_every: int = 0  # optimizer steps; 0 = each epoch
-    eval_limit: int = 2000  # images that a validation looks at, of each set; 0 = all
-    best_by: str = "auto"  # the held-out number that tells the best checkpoint
-    patience: int = 0  # validations in a row without a better one end the run; 0 = never
+    eval_every: int = 0  # optimizer steps; 0 = every epoch
+    eval_limit: int = 2000  # images of each set in a validation; 0 = all
+    best_by: str = "auto"  # held-out metric that selects the best checkpoint
+    patience: int = 0  # stop after this many validations without improvement; 0 = never
     doctor: bool = True  # measure when logging, and report faults at once
-    trackers: str = "tensorboard"  # who else gets the log: tensorboard, mlflow, with commas between
-    monitor_share: float = 0.02  # of the step time at most goes to monitors; 0 = off
+    trackers: str = "tensorboard"  # other loggers, comma-separated: tensorboard, mlflow
+    monitor_share: float = 0.02  # largest share of the step time for monitors; 0 = off
 
 
-OF_HELD_OUT = ("eval_every", "eval_limit", "best_by", "patience")  # go with `eval`
+OF_HELD_OUT = ("eval_every", "eval_limit", "best_by", "patience")  # settings that need `eval`
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run: the method with its own settings (`objective`), and the rest."""
+    """A whole run: the method with its own settings (`objective`), and all other settings."""
 
     method: str
     objective: Any
@@ -128,7 +128,7 @@ class Config:
 
 
 def apply_sets(config: Config, pairs: Sequence[str]) -> Config:
-    """Return the config with `key=value` pairs applied; the method's own keys win over the rest."""
+    """Return the config with `key=value` pairs applied; a key of the method takes precedence."""
     for key, text in map(_split, pairs):
         config = _set(config, key, text)
     return config
@@ -157,7 +157,7 @@ def known_keys(instance: Any, prefix: str = "") -> list[str]:
 
 
 def build(cls: type[Instance], content: Mapping[str, Any]) -> Instance:
-    """Return the dataclass that `dataclasses.asdict` was taken of."""
+    """Return the dataclass whose `dataclasses.asdict` is given."""
     hints = typing.get_type_hints(cls)
     unknown = set(content) - set(hints)
     if unknown:
@@ -214,7 +214,7 @@ def get_value(instance: Any, key: str) -> Any:
 
 
 def _parse(text: str, hint: Any, key: str) -> Any:
-    """Return `text` in the type of the field, or say what the field wants."""
+    """Return `text` as the type of the field; an error says what the field accepts."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     try:
         if origin is Literal:

@@ -1,13 +1,12 @@
 """What a training method is: an `Objective`, which declares everything and owns nothing.
 
-An objective declares the views it needs, the heads it adds, the state it keeps (EMA teachers,
-queues, centres), its parameter groups and its loss by chance; the loss itself is a pure function of
-tensors. The loop does everything else. What must stay true: no objective holds a tensor, so that
-the loop can shard, chunk, checkpoint and replay any of them in the same way.
+An objective declares its views, heads, state (EMA teachers, queues, centres), parameter groups and
+chance loss; its loss is a pure function of tensors. The loop does everything else. What must stay
+true: no objective holds a tensor, so that the loop can shard, chunk, checkpoint and replay any of
+them in the same way.
 
-Rows: whatever `student` and `teacher` return is a dict of tensors whose first dimension is the
-image of the batch, (n, ...) or (n, views, ...). Cached gradients cut along it and ranks gather
-along it.
+Rows: `student` and `teacher` return a dict of tensors whose first dimension is the image of the
+batch, (n, ...) or (n, views, ...). Cached gradients split along it, and ranks gather along it.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from twinlens.training.views.tiles import Puzzle
 
 BatchRows = dict[str, Tensor]
 REPRESENTATION = "representation"  # the row that monitors read: the encoder's output, detached
-# Of a batch's extras, what encoders read and no loss sees; not to be gathered over ranks, since
-# texts are padded to the longest of a rank.
+# Extras that encoders read and losses do not. They are not gathered over ranks, since texts are
+# padded to the longest of a rank.
 LOCKED = "locked"
 ENCODED = ("tokens", "negatives", LOCKED)
 
@@ -51,7 +50,7 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
-        """Where it lies."""
+        """The device of its tensors."""
         return self._any().device
 
     def _any(self) -> Tensor:
@@ -70,7 +69,7 @@ class Batch:
 class Ema:
     """An EMA teacher of the named parts: teacher <- m * teacher + (1 - m) * part.
 
-    With `statistics` it takes over those of BatchNorm as they are, since it sees no images.
+    With `statistics` it copies BatchNorm's running statistics, since it sees no images.
     """
 
     parts: tuple[str, ...]
@@ -82,7 +81,7 @@ class Ema:
 class Queue:
     """The last `size` rows (size, dim) named `source`: the teacher's, or the student's detached.
 
-    With `view`, those of that view alone. Filled with random unit rows at the start.
+    With `view`, those of that view alone. Initialised with random unit rows.
     """
 
     name: str
@@ -96,8 +95,8 @@ class Queue:
 class Centre:
     """The running mean (dim,) of the teacher's rows named `source`.
 
-    With `count`, rows are sums, and the row of that name (n,) says of how many; a batch that has
-    none leaves the centre as it is.
+    With `count`, rows are sums, and the rows of that name (n,) are their counts; a batch with count
+    0 leaves the centre unchanged.
     """
 
     name: str
@@ -109,7 +108,7 @@ class Centre:
 
 @dataclass(frozen=True)
 class Clamp:
-    """Keep a parameter of the network within bounds, in place, after each step."""
+    """Keeps a parameter of the network within bounds, in place, after each step."""
 
     parameter: str
     low: float
@@ -118,7 +117,7 @@ class Clamp:
 
 @dataclass(frozen=True)
 class UnitRows:
-    """Keep the rows of a parameter on the unit sphere, in place, from the start."""
+    """Keeps the rows of a parameter on the unit sphere, in place, from the start."""
 
     parameter: str
 
@@ -130,8 +129,8 @@ Declaration = Ema | Queue | Centre | Clamp | UnitRows
 class Captions:
     """A caption of each image, `extra["tokens"]` (n, length).
 
-    With `negatives`, as many captions that are nearly true of it: `extra["negatives"]`
-    (n, negatives, length).
+    With `negatives`, as many captions that are almost true of it: `extra["negatives"]` (n,
+    negatives, length).
     """
 
     negatives: int = 0
@@ -139,17 +138,17 @@ class Captions:
 
 @dataclass(frozen=True)
 class Locked:
-    """What the frozen image tower answers to each image, computed once: `extra["locked"]`.
+    """The frozen image tower's embedding of each image, computed once: `extra["locked"]`.
 
-    There are no views then: the tower sees each picture as it is served.
+    There are no views then: the tower sees each picture as it would be served.
     """
 
 
 # `Masks`: `extra["mask"]` (n, views, patches) of the views `global`; `Codes`: `extra["codes"]`
-# (n, patches), their visual codes; `Teaching`: what teachers answer to the views; `Blends`: `other`
-# (n,), the label of the image that a view is blended with, and `kept` (n,), its own share;
-# `Puzzle`: the `answer` (n,) and the `shifts` of tiles; `Greying`: the `colours` (n, cells, 2) that
-# views had; `Noise`: what views were, `clean` (n, 3, s, s).
+# (n, patches), their visual codes; `Teaching`: the teachers' embeddings; `Blends`: `other` (n,),
+# the label of the image that a view is blended with, and `kept` (n,), the view's own share;
+# `Puzzle`: the `answer` (n,) and the `shifts` of tiles; `Greying`: the `colours` (n, cells, 2) of
+# the views; `Noise`: the views before it, `clean` (n, 3, s, s).
 Extra = Captions | Masks | Codes | Locked | Teaching | Blends | Puzzle | Greying | Noise
 AnyExtra = TypeVar(
     "AnyExtra", Captions, Masks, Codes, Locked, Teaching, Blends, Puzzle, Greying, Noise
@@ -169,7 +168,7 @@ class ParamGroup:
 
 @dataclass(frozen=True)
 class LossInputs:
-    """All that a loss may read: rows of the student and the teacher, parameters, state, progress.
+    """All that a loss may read: rows of student and teacher, parameters, state, progress.
 
     If the objective is `coupled`, the rows are those of the whole global batch, on every rank.
     """
@@ -188,8 +187,8 @@ class HealthSpec:
     """What the doctor checks in a run of this method; the loop ignores it."""
 
     head: str = ""  # the student's rows that must stay spread out
-    unit: tuple[str, ...] = ()  # the student's rows whose length must not matter to the loss
-    stopped: tuple[str, ...] = ()  # the student's rows that are targets: no gradient into them
+    unit: tuple[str, ...] = ()  # the student's rows whose length must not affect the loss
+    stopped: tuple[str, ...] = ()  # the student's rows that are targets and take no gradient
     needed: tuple[str, ...] = ()  # parts without which the method collapses
 
 
@@ -199,9 +198,9 @@ class Objective(abc.ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    coupled: ClassVar[bool]  # does a row's loss depend on the other rows of the batch?
+    coupled: ClassVar[bool]  # does a row's loss depend on other rows of the batch?
     needs: ClassVar[tuple[str, ...]] = ()  # of "labels", "captions"
-    paths: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("image",)}  # what is served
+    paths: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("image",)}  # the served parts
     served: ClassVar[Literal["student", "teacher"]] = "student"
     health: ClassVar[HealthSpec] = HealthSpec()
 
@@ -211,10 +210,10 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """Return the parts on top of the towers, whose output widths are given.
+        """Return the parts on top of the towers with the given output widths.
 
         `widths["patch"]` is the side of a patch in pixels, if the image tower has patches;
-        `widths["side"]` that of the run's images.
+        `widths["side"]` is that of the run's images.
         """
 
     @abc.abstractmethod
@@ -223,14 +222,14 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the scalar `loss`, and any further named terms to log."""
+        """Return the scalar `loss`, and any named terms to log."""
 
     @abc.abstractmethod
     def chance(self, batch: int) -> float:
         """Return the loss of an encoder that cannot tell images apart."""
 
     def extras(self) -> tuple[Extra, ...]:
-        """Return what a batch holds for this method beside views and labels."""
+        """Return what a batch holds for this method besides views and labels."""
         return ()
 
     def find_extra(self, kind: type[AnyExtra]) -> AnyExtra | None:
@@ -238,11 +237,11 @@ class Objective(abc.ABC):
         return next((extra for extra in self.extras() if isinstance(extra, kind)), None)
 
     def is_fitted(self) -> bool:
-        """Tell whether the data need not be known to build the heads."""
+        """Tell whether the heads can be built without the data."""
         return True
 
     def fit(self, classes: int) -> Self:
-        """Return the method for data of so many classes."""
+        """Return the method for data with so many classes."""
         return self
 
     def frozen(self) -> tuple[str, ...]:
@@ -262,7 +261,7 @@ class Objective(abc.ABC):
         return {}
 
     def state(self) -> tuple[Declaration, ...]:
-        """Return what must be kept between steps, and how it is updated."""
+        """Return the state that is kept between steps, with its updates."""
         return ()
 
     def groups(self) -> tuple[ParamGroup, ...]:

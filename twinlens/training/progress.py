@@ -16,18 +16,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LINE_SECONDS = 10.0  # between lines where there is no terminal
+LINE_SECONDS = 10.0  # seconds between lines without a terminal
 
 
 class Display(Protocol):
-    """Shows how the work goes."""
+    """Shows progress."""
 
     def say(self, text: str) -> None:
         """Show one line."""
         ...
 
     def advance(self, what: str, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Show how far `what` is."""
+        """Show the progress of `what`."""
         ...
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class LineDisplay:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, what: str, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Print a line if the last is old enough."""
+        """Print a line if the last one is old enough."""
         now = time.monotonic()
         if done < total and now - self._last < LINE_SECONDS:
             return
@@ -104,7 +104,7 @@ class Bar:
 
 
 def open_display() -> Display:
-    """Return the display that fits where the output goes."""
+    """Return the display that suits the output."""
     console = Console(stderr=True)
     return Bar(console) if console.is_terminal else LineDisplay(console)
 

@@ -1,8 +1,8 @@
-"""What values settings may take, by name, and how those of one run must fit together.
+"""The allowed values of settings, by name, and which settings of one run exclude each other.
 
-What must stay true: a run with a value that means nothing is refused before any data are read; the
-error names the key, its value, what it may be and what to set. A number without a range here need
-only be finite; the tests hold that no key of a method or of a run is without one.
+What must stay true: a run with a meaningless value is refused before any data are read; the error
+names the key, its value, the allowed values and what to set. A number without a range here must
+only be finite; the tests check that every key of a method or of a run is listed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twinlens.training.config import (
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `low` to `high`; without `low` itself if it is `above`."""
+    """The numbers from `low` to `high`; with `above` or `below` the bound itself is excluded."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -31,13 +31,13 @@ class Range:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        """Tell whether the value lies in the range; nothing that is not finite does."""
+        """Tell whether the value lies in the range; only finite values do."""
         over = value > self.low if self.above else value >= self.low
         under = value < self.high if self.below else value <= self.high
         return math.isfinite(value) and over and under
 
     def describe(self) -> str:
-        """Return the range in words, to follow "must be"."""
+        """Return the range in words, as they follow "must be"."""
         parts = []
         if math.isfinite(self.low):
             parts.append(f"{'above' if self.above else 'at least'} {self.low:g}")
@@ -50,9 +50,9 @@ _ANY, _POSITIVE, _NATURAL, _NOT_NEGATIVE = Range(), Range(0, above=True), Range(
 _SHARE, _PART = Range(0, 1), Range(0, 1, above=True)
 _DECAY = Range(0, 1, below=True)
 
-# By key, or by method and key, or by the last part of a key with dots.
+# By key, by method and key, or by the last part of a key with dots.
 RANGES: dict[str, Range] = {
-    # Of every run.
+    # Any run.
     "image_size": _NATURAL, "stored_size": _NOT_NEGATIVE,
     "resize_to": _NOT_NEGATIVE, "mean": _SHARE, "std": _POSITIVE,
     "text_width": _NATURAL, "text_depth": _NATURAL, "text_heads": _NATURAL,
@@ -69,13 +69,13 @@ RANGES: dict[str, Range] = {
     "seed": _NOT_NEGATIVE, "save_every": _NOT_NEGATIVE, "keep": _NATURAL, "log_every": _NATURAL,
     "monitor_share": _NOT_NEGATIVE, "eval_every": _NOT_NEGATIVE, "eval_limit": _NOT_NEGATIVE,
     "patience": _NOT_NEGATIVE,
-    # Of heads and towers.
+    # Heads and towers.
     "hidden": _NATURAL, "moco.hidden": _NOT_NEGATIVE, "dim": _NATURAL, "clip.dim": _NOT_NEGATIVE,
     "siglip.dim": _NOT_NEGATIVE, "devise.dim": _NOT_NEGATIVE, "mobileclip.dim": _NOT_NEGATIVE,
     "layers": _NOT_NEGATIVE, "mocov3.layers": _NATURAL, "dropout": _DECAY, "narrow": _NATURAL,
     "bottleneck": _NATURAL, "prototypes": Range(2),
     "width": _NATURAL, "depth": _NATURAL, "attention_heads": _NATURAL,
-    # Of losses.
+    # Losses.
     "temperature": _POSITIVE, "base_temperature": _POSITIVE, "student_temperature": _POSITIVE,
     "teacher_temperature.start": _POSITIVE, "teacher_temperature.end": _POSITIVE,
     "patch_temperature.start": _POSITIVE, "patch_temperature.end": _POSITIVE,
@@ -87,22 +87,22 @@ RANGES: dict[str, Range] = {
     "queue": _NOT_NEGATIVE, "moco.queue": _NATURAL, "queue_from": _NOT_NEGATIVE,
     "hard_negatives": _NOT_NEGATIVE, "grid": Range(2), "ahead": _NATURAL,
     "gaussian_weight": _SHARE, "directions": _NATURAL, "points": Range(2), "reach": _POSITIVE,
-    # Of pretext tasks.
+    # Pretext tasks.
     "tile": _PART, "orders": Range(2), "cell": _NATURAL, "bin_side": Range(2, 60),
     "nearest": _NATURAL, "spread": _POSITIVE, "uniform": _PART, "memory": _DECAY,
     "amount": _NOT_NEGATIVE, "colorize.layers": _NATURAL, "autoencoder.layers": _NATURAL,
-    # Of labels.
+    # Labels.
     "classes": _NOT_NEGATIVE, "smoothing": _DECAY, "ema": _DECAY, "mixup": _NOT_NEGATIVE,
     "cutmix": _NOT_NEGATIVE,
-    # Of teachers.
+    # Teachers.
     "views": _NATURAL, "dims": _NATURAL, "scales": _POSITIVE, "sizes": _NATURAL,
     "token_dims": _NOT_NEGATIVE, "token_weight": _NOT_NEGATIVE, "distill_weight": _SHARE,
     "teacher_scale": _NOT_NEGATIVE,
-    # Of what is hidden.
+    # Masks.
     "ratio": Range(0, 1, above=True, below=True), "unit": _NATURAL,
     "masked.ratio_min": _SHARE, "masked.ratio_max": _SHARE, "share": _SHARE,
     "beit.size": Range(2), "tokenizer_steps": _NATURAL,
-    # Of views.
+    # Views.
     "count": _NATURAL, "local.count": _NOT_NEGATIVE, "size": _NOT_NEGATIVE, "size_ratio": _POSITIVE,
     "scale_min": _PART, "scale_max": _PART, "ratio_min": _POSITIVE, "ratio_max": _POSITIVE,
     "flip": _SHARE, "jitter": _SHARE, "brightness": _NOT_NEGATIVE,
@@ -112,14 +112,14 @@ RANGES: dict[str, Range] = {
 
 
 def find_range(method: str, key: str) -> Range | None:
-    """Return what a key of a method, or of the run, may be."""
+    """Return the range of a key of a method, or of the run."""
     last = key.rpartition(".")[2]
     names = (f"{method}.{key}", key, last)
     return next((RANGES[name] for name in names if name in RANGES), None)
 
 
 def check_config(config: Config) -> None:
-    """Refuse a run whose settings mean nothing, alone or together."""
+    """Refuse settings without a meaning, alone or together."""
     for instance in (config.objective, config.settings):
         for key in known_keys(instance):
             _check_value(config.method, instance, key)
@@ -186,7 +186,7 @@ def _check_together(config: Config) -> None:
     _check_capture(settings)
     if "image" in objective.frozen() and settings.parallel == "fsdp":
         raise InputError(
-            "locked is set, and parallel is fsdp, which would shard a tower that answers once;"
+            "locked is set, and parallel is fsdp, which would shard a tower that runs only once;"
             " --set parallel=ddp",
             field="parallel",
         )
@@ -197,7 +197,7 @@ def _check_together(config: Config) -> None:
 
 
 def _check_memory(settings: TrainingSettings) -> None:
-    """Refuse ways to save memory that do not go together."""
+    """Refuse ways to save memory that exclude each other."""
     sharded = settings.parallel == "fsdp"
     if settings.lora and sharded:
         raise _conflict("lora", settings, "parallel is fsdp", "parallel=ddp")
@@ -206,12 +206,12 @@ def _check_memory(settings: TrainingSettings) -> None:
     if settings.gradient_checkpointing and sharded:
         raise _conflict("gradient_checkpointing", settings, "parallel is fsdp", "parallel=ddp")
     if settings.gradient_checkpointing and settings.compile:
-        why = "compile is true, which plans by itself what to compute again"
+        why = "compile is true, which itself decides what to recompute"
         raise _conflict("gradient_checkpointing", settings, why, "compile=false")
 
 
 def _check_capture(settings: TrainingSettings) -> None:
-    """Refuse to record steps whose passes change from step to step."""
+    """Refuse to record steps that differ from one another."""
     if settings.capture and settings.chunk:
         raise _conflict("capture", settings, f"chunk is {settings.chunk}", "capture=false")
     if settings.capture and settings.precision == "fp16":
@@ -227,7 +227,7 @@ def _conflict(key: str, settings: TrainingSettings, other: str, off: str) -> Inp
 
 
 def _check_validation(settings: TrainingSettings) -> None:
-    """Refuse what goes with held-out data where there are none, and shards, which see no image."""
+    """Refuse validation settings without held-out data, and validation with sharded parameters."""
     if settings.eval and settings.parallel == "fsdp":
         raise InputError(
             "eval is set, and parallel is fsdp: the first rank validates alone, and has shards of"
@@ -262,7 +262,7 @@ def _refuse(instance: Any, key: str, value: str, allowed: str) -> InputError:
 
 
 def _remedy(instance: Any, key: str) -> str:
-    """Return the default as what to set, where there is one."""
+    """Return the default as a value to set, if there is one."""
     try:
         return f"; --set {key}={_show(get_value(type(instance)(), key))}"
     except (TypeError, AttributeError):  # a method without defaults, or another nested kind

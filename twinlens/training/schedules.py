@@ -1,7 +1,7 @@
 """Values that change over a run, as pure functions of the optimizer step.
 
-A schedule ticks per optimizer step, never per micro-batch and never by a counter of its own: so
-accumulation cannot speed it up and a resumed run cannot lose its place.
+What must stay true: a schedule depends on the optimizer step only, never on micro-batches or a
+counter of its own, so that neither accumulation nor resuming changes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run stands: `step` optimizer steps of `total` are done; an epoch has `per_epoch`."""
+    """The position in a run: `step` of `total` optimizer steps done, `per_epoch` in an epoch."""
 
     step: int
     total: int
@@ -43,7 +43,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Linear:
-    """From `start` to `end` in a straight line over the first `share` of the run, then flat."""
+    """From `start` to `end` in a straight line over the first `share` of the run, then constant."""
 
     start: float
     end: float
@@ -58,7 +58,7 @@ class Linear:
 def warmed_cosine(progress: TrainingProgress, warmup: int, floor: float = 0.0) -> float:
     """Return the factor on the learning rate: linear over `warmup` steps, then cosine to `floor`.
 
-    The first step already moves: a factor of exactly 0 would waste it.
+    The factor of the first step is above 0, since a rate of exactly 0 would waste it.
     """
     if progress.step < warmup:
         return (progress.step + 1) / warmup

@@ -1,7 +1,7 @@
-"""All randomness of a run, derived from where it stands.
+"""All randomness of a run, derived from its position.
 
-A stream is named by numbers (seed, step, rank, ...), never carried along: so a resumed run draws
-what the uninterrupted one would have drawn, with no generator state to save.
+What must stay true: a stream is identified by numbers (seed, step, rank, ...) and has no state to
+save, so that a resumed run draws what the uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 
 
 def mix(*numbers: int) -> int:
-    """Return a seed that depends on all numbers, well spread over 63 bits."""
+    """Return a seed that depends on all numbers, spread over 63 bits."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """Return a CPU generator for the stream that the numbers name."""
+    """Return a CPU generator for the stream that the numbers identify."""
     return torch.Generator().manual_seed(mix(*numbers))
 
 
 def row_seeds(seed: int, view: int, records: Sequence[int]) -> list[int]:
-    """Return a seed for view number `view` of each record, whatever batch it is in."""
+    """Return a seed for view number `view` of each record, independent of its batch."""
     return [mix(seed, view, record, 53) for record in records]

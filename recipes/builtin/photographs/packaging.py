@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from recipes.builtin.evaluation import TEMPLATES
+from recipes.builtin.photographs.branch_weights import hold_weights
 from recipes.builtin.photographs.drawings import Drawings
 from recipes.builtin.photographs.fetch import SIDE
 from recipes.builtin.photographs.joined import (
@@ -135,6 +136,7 @@ def keep_int8(whole: Path, manifest: Manifest, out: Path) -> Manifest:
             if file.name not in left_out:
                 shutil.copyfile(file, folder / file.name)
         skip_for_drawings(folder / small.file)
+        hold_weights(folder / small.file)
 
     changed = dataclasses.replace(manifest, image=image, variants=kept)
     return write_bundle(out, changed, fill, force=True)

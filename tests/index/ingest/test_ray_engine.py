@@ -22,8 +22,8 @@ from twinlens.index.ingest import ray_engine
 from twinlens.index.ingest.builder import BuildOptions, EmbeddingEngine, build
 from twinlens.index.ingest.corpus import open_corpus
 from twinlens.index.ingest.intake import IndexingProgress, read_failures
-from twinlens.index.ingest.ray_blocks import BlockEncoder
-from twinlens.index.ingest.ray_engine import PoolSize, RayEngine, choose_pool
+from twinlens.index.ingest.ray_blocks import BlockEncoder, PoolSize, choose_block, choose_pool
+from twinlens.index.ingest.ray_engine import RayEngine
 from twinlens.index.verify import verify_collection
 from twinlens.index.writer import Writer, create_collection
 
@@ -48,9 +48,11 @@ class HereCluster:
         return PoolSize(2, 1, 0, 1)
 
 
-def ask_here(blocks: list[Any], pool: PoolSize, open_encoder: Any, reading: Any) -> Iterator[Any]:
+def ask_here(blocks: list[Any], work: Any) -> Iterator[Any]:
+    reading = work.reading
     worker = BlockEncoder(
-        open_encoder, pool.threads, reading.describe, reading.options, reading.checksum
+        *(work.open_encoder, work.pool.threads),
+        *(reading.describe, reading.options, reading.checksum, work.batch),
     )
     yield from map(worker, blocks)
 
@@ -96,9 +98,11 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("size", [4, 13])
 def test_blocks_give_the_same_items_and_failures_as_a_local_build(
-    tmp_path: Path, images: Path, engine: RayEngine
+    tmp_path: Path, images: Path, engine: RayEngine, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ray_engine, "choose_block", lambda *_: size)
     local = build_with(tmp_path / "local", images, None)
     blocks = build_with(tmp_path / "blocks", images, engine)
     assert (blocks.seen, blocks.embedded, blocks.failed) == (
@@ -165,6 +169,23 @@ def test_the_pool_never_asks_for_more_than_the_cluster_has(
     assert pool == expected
     assert pool.most * pool.cpus <= total["CPU"]
     assert pool.most * pool.gpus <= total.get("GPU", 0)
+
+
+@pytest.mark.parametrize(
+    ("total", "actors", "expected"),
+    [
+        (None, 2, 32),
+        (300, 1, 32),
+        (5000, 2, 32),
+        (12_000, 2, 48),
+        (12_000, 16, 32),
+        (10**6, 2, 256),
+    ],
+)
+def test_blocks_grow_with_the_corpus_while_few_images_would_be_repeated(
+    total: int | None, actors: int, expected: int
+) -> None:
+    assert choose_block(total, actors, 32) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import pytest
 
 from twinlens.errors import CollectionError
 from twinlens.index.collection import Collection
-from twinlens.index.storage import write_ahead_log
+from twinlens.index.storage import commit_record, write_ahead_log
 from twinlens.index.storage.commit_record import (
     LOG_NAME,
     RECORD_NAME,
+    CommitLedger,
     CommitRecord,
     check_log,
     read_record,
@@ -237,3 +239,67 @@ def test_a_log_is_checked_in_blocks_and_the_damaged_frame_is_named(
         assert find_bad_frame(io.BytesIO(damaged), len(raw)) == number
         cut = raw[: HEADER_BYTES + number * FRAME - 1]
         assert find_bad_frame(io.BytesIO(cut), len(raw)) == number
+
+
+def test_a_recorded_commit_is_seen_at_once(
+    folder: Path, rows: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_record, "ASK_SECONDS", float("inf"))
+    with Writer(folder) as writer, Collection(folder) as reader:
+        for number in range(5):
+            writer.upsert([f"i{number}"], rows(1))
+            assert reader.count() == number + 1
+        writer.delete(["i0"])
+        assert reader.count() == 4
+
+
+def test_an_unrecorded_commit_is_seen_soon(
+    folder: Path, rows: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Writer(folder) as writer, Collection(folder) as reader:
+        monkeypatch.setattr(CommitLedger, "record", lambda *_: None)
+        monkeypatch.setattr(commit_record, "ASK_SECONDS", float("inf"))
+        reader.snapshot()
+        writer.upsert(["i0"], rows(1))
+        assert reader.count() == 0
+        monkeypatch.setattr(commit_record, "ASK_SECONDS", 0.01)
+        time.sleep(0.02)
+        assert reader.count() == 1
+
+
+def test_without_commits_sqlite_is_not_asked(
+    folder: Path, rows: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_record, "ASK_SECONDS", float("inf"))
+    with Writer(folder) as writer, Collection(folder) as reader:
+        writer.upsert(["i0"], rows(1))
+        reader.search(rows(1)[0], 1)
+        asked: list[int] = []
+        known = reader.catalog.version
+
+        def ask() -> int:
+            asked.append(1)
+            return known()
+
+        monkeypatch.setattr(reader.catalog, "version", ask)
+        for _ in range(20):
+            reader.search(rows(1)[0], 1)
+        assert not asked
+        writer.delete(["i0"])
+        assert reader.search(rows(1)[0], 1) == [[]]
+        assert asked
+
+
+def test_without_a_record_sqlite_is_always_asked(folder: Path, rows: Make) -> None:
+    (folder / RECORD_NAME).unlink()
+    with Collection(folder) as reader:
+        assert reader._watch.look() is not None
+        reader.search(rows(1)[0], 1)
+        assert reader._watch.look() is not None
+
+
+def test_a_closed_reader_says_so(folder: Path, rows: Make) -> None:
+    with Collection(folder) as reader:
+        reader.search(rows(1)[0], 1)
+    with pytest.raises(CollectionError, match="closed"):
+        reader.search(rows(1)[0], 1)

@@ -208,7 +208,7 @@ def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
     monkeypatch.setattr(HealthMonitor, "after_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config, data, tmp_path / "stopped", display)
-    assert display.said[-1] == "stopped after step 3; the same command goes on from there"
+    assert display.said[-1] == "stopped after step 3; the same command continues from there"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.undo()
     train(config, data, tmp_path / "stopped")

@@ -21,7 +21,7 @@ from twinlens.training.loop.loop import train
 from twinlens.training.loop.opening import open_session
 from twinlens.training.loop.session import Session
 from twinlens.training.loop.teaching import FOLDER, TOKENS, name_pass, show
-from twinlens.training.nn.teachers import divergence, fit_grid, join_rows, mean_odds
+from twinlens.training.nn.teachers import divergence, fit_grid, join_rows, mean_probabilities
 from twinlens.training.progress import Silent
 from twinlens.training.recipes import open_recipe
 from twinlens.training.runs.run import open_run
@@ -258,10 +258,10 @@ def test_a_run_goes_on_without_its_teacher_once_that_has_answered(
     assert last_tensors(tmp_path / "longer").keys() == last_tensors(tmp_path / "run").keys()
 
 
-def test_the_divergence_is_zero_where_the_odds_agree_and_grids_are_resized() -> None:
+def test_the_divergence_is_zero_where_probabilities_agree_and_grids_are_resized() -> None:
     x, y = torch.randn(4, 5), torch.randn(4, 5)
-    odds = mean_odds([(x, y)], [3.0])
-    assert float(divergence(odds, 3.0 * x @ y.mT)) == pytest.approx(0.0, abs=1e-6)
+    probabilities = mean_probabilities([(x, y)], [3.0])
+    assert float(divergence(probabilities, 3.0 * x @ y.mT)) == pytest.approx(0.0, abs=1e-6)
     tokens = torch.arange(16.0).view(1, 4, 4)[..., None].reshape(1, 16, 1)
     small = fit_grid(tokens, 4)
     assert small.shape == (1, 4, 1) and float(small.mean()) == pytest.approx(7.5)

@@ -211,7 +211,7 @@ def test_ctrl_c_inside_a_validation_saves_the_step_and_forgets_the_validation(
     display = Interrupts()
     with pytest.raises(KeyboardInterrupt):
         train(config, data[0], tmp_path / "stopped", display)
-    assert display.said[-1] == f"stopped after step {step}; the same command goes on from there"
+    assert display.said[-1] == f"stopped after step {step}; the same command continues from there"
     assert list(held_out_rows(tmp_path / "stopped")) == [0][:step]
     train(config, data[0], tmp_path / "stopped")
     assert_same_bytes(tmp_path / "straight", tmp_path / "stopped")

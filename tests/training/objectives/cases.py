@@ -67,7 +67,7 @@ def painting() -> Case:
 
 def beit() -> Case:
     codes = np.random.default_rng(7).integers(0, K, (N, 6))
-    return Case({"odds": draw(N, 6, K)}, extra={"mask": hidden(), "codes": codes})
+    return Case({"logits": draw(N, 6, K)}, extra={"mask": hidden(), "codes": codes})
 
 
 def ibot() -> Case:
@@ -192,7 +192,7 @@ FAMILY = {
         beit,
         scaled(beit, 60),
         lambda objective, case, rows: oracle_family.beit(
-            rows["odds"], case.extra["codes"], case.extra["mask"]
+            rows["logits"], case.extra["codes"], case.extra["mask"]
         ),
         lambda n: float(np.log(512)),
     ),

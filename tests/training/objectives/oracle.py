@@ -132,8 +132,8 @@ def dino(
             target = np.exp(sharp - log_sum_exp(sharp))
             for v in range(student.shape[1]):
                 if v != t:
-                    odds = student[i, v] / warm
-                    terms.append(-(target * (odds - log_sum_exp(odds))).sum())
+                    scaled = student[i, v] / warm
+                    terms.append(-(target * (scaled - log_sum_exp(scaled))).sum())
     found: Number = np.mean(terms)
     return found
 

@@ -81,8 +81,8 @@ def swav(
             if v == t:
                 continue
             for i in range(n):
-                odds = prototypes @ unit(crop[i]) / temperature
-                terms.append(-(q[i] * (odds - log_sum_exp(odds))).sum())
+                scaled = prototypes @ unit(crop[i]) / temperature
+                terms.append(-(q[i] * (scaled - log_sum_exp(scaled))).sum())
     found: Number = np.mean(terms)
     return found
 
@@ -121,8 +121,8 @@ def ibot(
             for place in np.flatnonzero(mask[i, view]):
                 sharp = (teacher_rows["patches"][i, view, place] - centres["patch_centre"]) / cold
                 target = np.exp(sharp - log_sum_exp(sharp))
-                odds = patches[i, view, place] / warm
-                errors.append(-(target * (odds - log_sum_exp(odds))).sum())
+                scaled = patches[i, view, place] / warm
+                errors.append(-(target * (scaled - log_sum_exp(scaled))).sum())
             terms.append(sum(errors) / max(1, len(errors)))
     found: Number = crops + np.mean(terms)
     return found
@@ -145,14 +145,14 @@ def ibot_balanced(
         for t in range(2):
             for v in range(views):
                 if v != t:
-                    odds = logits[i, v] / warm
-                    terms.append(-(q[i, t] * (odds - log_sum_exp(odds))).sum())
+                    scaled = logits[i, v] / warm
+                    terms.append(-(q[i, t] * (scaled - log_sum_exp(scaled))).sum())
     places = np.argwhere(mask)
     hidden = sinkhorn(np.array([teacher_rows["patches"][tuple(place)] for place in places]) / cold)
     errors = np.zeros(mask.shape, dtype=complex)
     for target, place in zip(hidden, map(tuple, places), strict=True):
-        odds = patches[place] / warm
-        errors[place] = -(target * (odds - log_sum_exp(odds))).sum()
+        scaled = patches[place] / warm
+        errors[place] = -(target * (scaled - log_sum_exp(scaled))).sum()
     per_crop = errors.sum(axis=-1) / np.maximum(1, mask.sum(axis=-1))
     found: Number = np.mean(terms) + per_crop.mean()
     return found
@@ -224,16 +224,16 @@ def cpc(p: Array, z: Array, grid: int, ahead: int, temperature: float) -> Number
     return found
 
 
-def beit(odds: Array, codes: NDArray[np.int64], mask: Mask) -> Number:
-    """odds (n, p, k), codes (n, p), mask (n, 1, p)."""
+def beit(logits: Array, codes: NDArray[np.int64], mask: Mask) -> Number:
+    """logits (n, p, k), codes (n, p), mask (n, 1, p)."""
     per_image = [
         np.mean(
             [
-                log_sum_exp(odds[i, place]) - odds[i, place, codes[i, place]]
+                log_sum_exp(logits[i, place]) - logits[i, place, codes[i, place]]
                 for place in np.flatnonzero(mask[i, 0])
             ]
         )
-        for i in range(len(odds))
+        for i in range(len(logits))
     ]
     found: Number = np.mean(per_image)
     return found

@@ -12,11 +12,11 @@ from tests.training.objectives.oracle import Array, Number, cross_entropy, log_s
 Given = NDArray[Any]
 
 
-def answered(odds: Array, answers: Given) -> Number:
-    """odds (n, questions, answers), answers (n, questions)."""
+def answered(logits: Array, answers: Given) -> Number:
+    """logits (n, questions, answers), answers (n, questions)."""
     found: Number = np.mean(
         [
-            cross_entropy(odds[i, question], int(answers[i, question]))
+            cross_entropy(logits[i, question], int(answers[i, question]))
             for i, question in np.ndindex(answers.shape)
         ]
     )
@@ -30,7 +30,7 @@ def rebuilt(pixels: Array, target: Array) -> Number:
 
 
 def coloured(
-    odds: Array,
+    logits: Array,
     colours: Given,
     bins: Given,
     shares: Given,
@@ -38,7 +38,7 @@ def coloured(
     spread: float,
     even: float,
 ) -> Number:
-    """odds (n, cells, q), colours (n, cells, 2), bins (q, 2), shares (q,) of any sum."""
+    """logits (n, cells, q), colours (n, cells, 2), bins (q, 2), shares (q,) of any sum."""
     known = shares / shares.sum() if shares.sum() else np.full(len(bins), 1 / len(bins))
     rarity = 1 / ((1 - even) * known + even / len(bins))
     rarity = rarity / (known @ rarity)
@@ -50,7 +50,7 @@ def coloured(
         kernel = np.exp((gaps[0] - gaps) / (2 * spread**2))
         target = np.zeros(len(bins))
         target[close] = kernel / kernel.sum()
-        row = odds[i, cell]
+        row = logits[i, cell]
         terms.append(-rarity[close[0]] * (target * (row - log_sum_exp(row))).sum())
     found: Number = np.mean(terms)
     return found

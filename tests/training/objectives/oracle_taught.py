@@ -62,18 +62,18 @@ def apart(one: Array, other: Array) -> Number:
     return found
 
 
-def distilled_odds(
+def distilled_divergence(
     x: Array, y: Array, teachers: list[tuple[Array, Array, float]], scale: Number
 ) -> Number:
-    """KL from the teachers' mean odds to those of rows x over columns y."""
+    """KL from the teachers' mean probabilities to those of rows x over columns y."""
     total, n = np.complex128(0), len(x)
     for i in range(n):
-        odds = np.zeros(n)
+        probabilities = np.zeros(n)
         for images, texts, sharp in teachers:
             logits = np.array([sharp * (unit(images[i]) @ unit(text)).real for text in texts])
-            odds += np.exp(logits - log_sum_exp(logits)).real / len(teachers)
+            probabilities += np.exp(logits - log_sum_exp(logits)).real / len(teachers)
         logits = np.array([scale * (unit(x[i]) @ unit(text)) for text in y])
         logs = logits - log_sum_exp(logits)
-        known = sum(p * np.log(p) for p in odds if p > 0)
-        total += (known - (odds * logs).sum()) / n
+        known = sum(p * np.log(p) for p in probabilities if p > 0)
+        total += (known - (probabilities * logs).sum()) / n
     return total

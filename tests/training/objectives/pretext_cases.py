@@ -15,12 +15,12 @@ BIN_SIDE = 40.0
 
 
 def rotation() -> Case:
-    return Case({"odds": draw(N, 4, 4)})
+    return Case({"logits": draw(N, 4, 4)})
 
 
 def puzzle(answers: int) -> Case:
     drawn = np.random.default_rng(7).integers(0, answers, N)
-    return Case({"odds": draw(N, 1, answers)}, extra={"answer": drawn})
+    return Case({"logits": draw(N, 1, answers)}, extra={"answer": drawn})
 
 
 def jigsaw() -> Case:
@@ -32,18 +32,18 @@ def context() -> Case:
 
 
 def ask_puzzle(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
-    return oracle_pretext.answered(rows["odds"], case.extra["answer"][:, None])
+    return oracle_pretext.answered(rows["logits"], case.extra["answer"][:, None])
 
 
 def ask_rotation(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
-    turns = np.tile(np.arange(4), (len(rows["odds"]), 1))
-    return oracle_pretext.answered(rows["odds"], turns)
+    turns = np.tile(np.arange(4), (len(rows["logits"]), 1))
+    return oracle_pretext.answered(rows["logits"], turns)
 
 
 def colorize() -> Case:
     bins = len(find_bins(BIN_SIDE))
     return Case(
-        {"odds": draw(N, 6, bins), "shares": draw(N, bins, seed=1)},
+        {"logits": draw(N, 6, bins), "shares": draw(N, bins, seed=1)},
         state={"shares": draw(bins, seed=2) ** 2},
         extra={"colours": 30 * draw(N, 6, 2, seed=3)},
         settings={"bin_side": BIN_SIDE},
@@ -60,7 +60,7 @@ def colorize_sharp() -> Case:
 
 def ask_colorize(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Number:
     return oracle_pretext.coloured(
-        rows["odds"],
+        rows["logits"],
         case.extra["colours"],
         find_bins(BIN_SIDE),
         case.state["shares"],

@@ -105,8 +105,8 @@ def ask_mobileclip(objective: Any, case: Case, rows: oracle.Rows) -> oracle.Numb
     there = list(zip(images, texts, (10.0, 100.0), strict=True))
     back = [(text, image, scale) for image, text, scale in there]
     x, y, scale = rows["x"], rows["y"], rows["scale"][()]
-    distilled = oracle_taught.distilled_odds(x, y, there, scale)
-    distilled = (distilled + oracle_taught.distilled_odds(y, x, back, scale)) / 2
+    distilled = oracle_taught.distilled_divergence(x, y, there, scale)
+    distilled = (distilled + oracle_taught.distilled_divergence(y, x, back, scale)) / 2
     weight = objective.distill_weight
     return (1 - weight) * oracle.clip(x, y, scale) + weight * distilled
 

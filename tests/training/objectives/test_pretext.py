@@ -37,8 +37,8 @@ def ramp() -> Tensor:
 
 def test_rotations_are_quarter_turns_against_the_clock() -> None:
     net = Network({"image": Corner(), "turns": nn.Identity()})
-    odds = Rotation().student(net, Batch({"global": ramp()}))["odds"]
-    assert odds[0, :, 0].tolist() == [0, 11, 143, 132]
+    logits = Rotation().student(net, Batch({"global": ramp()}))["logits"]
+    assert logits[0, :, 0].tolist() == [0, 11, 143, 132]
 
 
 def test_a_puzzle_shows_tiles_in_the_drawn_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def test_a_recipe_at_224_pixels_names_its_source_and_its_place(method: str) -> N
 def test_a_recipe_at_224_pixels_tells_the_hardware_it_was_written_for(method: str) -> None:
     for name, recipe in list_recipes(method).items():
         if recipe().settings.image_size == 224:
-            lines = re.findall(r"^    Hardware there: .+\.$", recipe.__doc__ or "", re.M)
+            lines = re.findall(r"^    Hardware of the source: .+\.$", recipe.__doc__ or "", re.M)
             assert len(lines) == 1, (method, name)
             numbers = re.findall(r"\d+ (?:hours|days)|five days|a day", lines[0])
             assert numbers or "not stated" in lines[0], (method, name)

@@ -21,7 +21,9 @@ def test_a_report_shows_curves_views_map_verdict_and_recipe(method: str, tmp_pat
         assert words in page
     assert "share of variance in the largest directions" in page and "top5_eigenvalues" in page
     assert ("positive_cosine" in page) == (method == "simclr")
-    assert "Doctor: too early to tell" in page and "embeddings, two main directions" in page
+    assert (
+        "Doctor: too early to tell" in page and "embeddings, first two principal components" in page
+    )
     assert ("attention by head" in page) == (method == "simmim")
     assert "&quot;method&quot;" in page and "fingerprint" in page
     assert page.count("<circle") == 24 and page.count("data:image/png") >= 6

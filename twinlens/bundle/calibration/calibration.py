@@ -123,8 +123,10 @@ class Calibration:
 
 def weigh(evidence: Evidence, cosines: Rows | Doubles) -> Doubles:
     """Return the probability that a candidate of each cosine is right, were it the best."""
-    odds = np.clip(evidence.slope * (np.asarray(cosines, np.float64) - evidence.middle), -60, 60)
-    return np.asarray(1 / (1 + np.exp(-odds)))
+    log_odds = np.clip(
+        evidence.slope * (np.asarray(cosines, np.float64) - evidence.middle), -60, 60
+    )
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
 def find_evidence(measured: tuple[Evidence, ...], candidates: int) -> Evidence:

@@ -82,6 +82,20 @@ class AnnIndex:
         # The caller guarantees k rows: an incomplete result must not be returned.
         return None if found[1].min() < 0 else found
 
+    def propose(
+        self, query: Floats, k: int, allowed: Mask | None
+    ) -> npt.NDArray[np.uint32] | RowNumbers | None:
+        """Return the candidates of one query without a filter; None if the index is not open."""
+        index = self._open
+        if index is None:
+            return None
+        try:
+            params = self.tuning.params if k <= TUNED_K else self._widened(k)
+            return index.propose_lone(query, k, params, allowed)
+        except UNREADABLE as error:
+            self._report(error)
+            return None
+
     def plan(
         self, queries: Floats, k: int, allowed: Mask | None, *, filtered: bool
     ) -> tuple[IndexParams, int] | None:
@@ -144,13 +158,9 @@ class AnnIndex:
     ) -> IndexParams | None:
         """Return the tuned parameters, adapted to `k` and to the filter."""
         unfiltered = not filtered or allowed is None
-        if unfiltered and k <= TUNED_K:
-            return self.tuning.params
-        farther = max(1.0, k / TUNED_K) ** 0.5
         if allowed is None or unfiltered:
-            return IndexParams(
-                round(self.tuning.params.probe * farther), self.tuning.params.expansion
-            )
+            return self._widened(k)
+        farther = max(1.0, k / TUNED_K) ** 0.5
         share = np.count_nonzero(allowed) / len(allowed)
         params = choose_params(self.tuning.filtered, share)
         if params is None:
@@ -159,6 +169,12 @@ class AnnIndex:
         per_list = index.count_by_list(allowed)
         probe = index.probe_for(queries, probe, per_list, k * params.expansion)
         return IndexParams(probe, params.expansion)
+
+    def _widened(self, k: int) -> IndexParams:
+        """Return the parameters without a filter, adapted to `k`."""
+        params = self.tuning.params
+        farther = max(1.0, k / TUNED_K) ** 0.5
+        return IndexParams(round(params.probe * farther), params.expansion)
 
 
 def build_index(

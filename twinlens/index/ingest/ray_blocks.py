@@ -1,4 +1,4 @@
-"""The work of an actor of the pool on Ray: a block of entries in, their embeddings out.
+"""The pool on Ray: its size, and the work of an actor: a block of entries in, embeddings out.
 
 A block holds what `decode_entry` needs, and no code. What must stay true: an actor imports neither
 Ray nor the catalog, and an entry fails with the words of a local build.
@@ -6,21 +6,63 @@ Ray nor the catalog, and an entry fails with the words of a local build.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 
+from twinlens.errors import InputError
 from twinlens.index.ingest.corpus import read_path
 from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.ingest.intake import Decoded
 from twinlens.index.ingest.reading import Describe, ImageEncoder, ReadingPlan, decode_entry
 
 OpenEncoder = Callable[[int], ImageEncoder]  # the number of threads -> an encoder, in a worker
+REPEATED = 0.02  # of the corpus, when a driver dies
+ANSWERED_BLOCKS = 3  # at most: fetched ahead, being sorted, and not yet committed
+BLOCK_BATCHES = 8  # at most, of a block
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """How many actors there may be, and what one of them takes."""
+
+    most: int
+    cpus: float
+    gpus: float
+    threads: int
+
+
+def choose_pool(total: dict[str, float], free: dict[str, float]) -> PoolSize:
+    """Return the pool for a cluster with these resources; refuse one that could never start."""
+    cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    kind = "GPU" if gpus else "CPU"
+    if free.get(kind, 0) < 1 or (gpus and free.get("CPU", 0) < 1):
+        raise InputError(
+            f"the Ray cluster has no free {kind} ({free.get(kind, 0):g} of {total.get(kind, 0):g});"
+            " wait for its other jobs, or add nodes",
+            field="address",
+        )
+    if not gpus:
+        return PoolSize(cpus, 1, 0, 1)
+    share = max(1, cpus // gpus)
+    return PoolSize(min(gpus, cpus), share, 1, share)
+
+
+def choose_block(total: int | None, actors: int, batch: int) -> int:
+    """Return how many entries a block holds: one batch, or several of a large corpus.
+
+    Each block costs Ray the same, whatever it holds; those that a driver loses when it dies are
+    repeated, and may be 2 % of the corpus.
+    """
+    lost = actors + ANSWERED_BLOCKS
+    return max(batch, min(BLOCK_BATCHES * batch, int((total or 0) * REPEATED / lost)))
 
 
 def write_block(
@@ -63,7 +105,9 @@ class BlockEncoder:
         describe: Describe,
         options: str,
         checksum: bool,
+        batch: int,
     ) -> None:
+        self._batch = batch
         self._reading = ReadingPlan(open_encoder(threads), describe, options, checksum)
         self._decoding = ThreadPoolExecutor(threads)
 
@@ -71,20 +115,27 @@ class BlockEncoder:
         """Return what became of each entry, and the rows of those that were embedded."""
         import pyarrow
 
-        decoded = list(self._decoding.map(self._decode, block.to_pylist()))
-        pixels = [one.pixels for one in decoded if one.pixels is not None]
-        rows = iter(self._reading.encoder.encode_pixels(np.stack(pixels)) if pixels else ())
-        answers = [
-            next(rows).astype(np.float32).tobytes() if one.pixels is not None else b""
-            for one in decoded
-        ]
+        told: list[bytes] = []
+        rows: list[bytes] = []
+        waiting = self._decoding.map(self._decode, block.to_pylist())
+        while batch := list(itertools.islice(waiting, self._batch)):  # the next ones are decoded
+            told += map(_write_told, batch)
+            rows += self._encode(batch)
         return pyarrow.table(
             {
                 "number": block["number"],
-                "told": [_write_told(one) for one in decoded],
-                "row": pyarrow.array(answers, pyarrow.binary()),
+                "told": pyarrow.array(told, pyarrow.binary()),
+                "row": pyarrow.array(rows, pyarrow.binary()),
             }
         )
+
+    def _encode(self, batch: list[Decoded]) -> list[bytes]:
+        pixels = [one.pixels for one in batch if one.pixels is not None]
+        rows = iter(self._reading.encoder.encode_pixels(np.stack(pixels)) if pixels else ())
+        return [
+            next(rows).astype(np.float32).tobytes() if one.pixels is not None else b""
+            for one in batch
+        ]
 
     def _decode(self, row: dict[str, Any]) -> Decoded:
         file = None if row["file"] is None else os.fsdecode(row["file"])

@@ -26,7 +26,14 @@ import orjson
 from twinlens.errors import InputError, MissingDependencyError
 from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.ingest.intake import Decoded, Intake, IntakeBatch
-from twinlens.index.ingest.ray_blocks import BlockEncoder, OpenEncoder, write_block
+from twinlens.index.ingest.ray_blocks import (
+    BlockEncoder,
+    OpenEncoder,
+    PoolSize,
+    choose_block,
+    choose_pool,
+    write_block,
+)
 from twinlens.index.ingest.reading import (
     ReadingPlan,
     decode_entry,
@@ -63,23 +70,26 @@ class RayEngine:
         intake: Intake,
     ) -> Iterator[Embedding]:
         """Yield batches in the corpus's order, each with its rows."""
-        intake.pending.commit_rows = options.batch  # a driver that dies repeats so much less
         with _Cluster(self.address, self.cpus) as cluster:
             pool = cluster.size_pool()
+            block = choose_block(intake.progress.total, pool.most, options.batch)
+            intake.pending.commit_rows = block  # a driver that dies repeats so much less
+            work = _PoolWork(pool, self.open_encoder, reading, options.batch, block)
             for wave in _list_waves(entries, reading, intake):
-                for batch in _run_wave(wave, pool, self.open_encoder, reading, options.batch):
+                for batch in _run_wave(wave, work):
                     group = intake.sort(batch)
                     yield group, _rows_of(group)
 
 
 @dataclass(frozen=True)
-class PoolSize:
-    """How many actors there may be, and what one of them takes."""
+class _PoolWork:
+    """What the pool does: blocks of so many entries, encoded batch by batch."""
 
-    most: int
-    cpus: float
-    gpus: float
-    threads: int
+    pool: PoolSize
+    open_encoder: OpenEncoder
+    reading: ReadingPlan
+    batch: int
+    block: int
 
 
 class _Cluster:
@@ -113,6 +123,7 @@ def start_ray(cpus: int, store_bytes: int = STORE_BYTES) -> None:
     """Start a cluster on this machine; on a busy one Ray's patience of 30 s may need more tries."""
     ray = import_ray()
     os.environ.setdefault("RAY_agent_register_timeout_ms", START_MILLISECONDS)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as a local build; Ray's own is 15
     for left in reversed(range(START_TRIES)):
         try:
             ray.init(
@@ -143,22 +154,6 @@ def _end_nodes(package: Path) -> None:
             is_ours = int(parent) == os.getpid()
             if is_ours and f"{package}/".encode() in (place / "cmdline").read_bytes():
                 os.kill(int(place.name), signal.SIGKILL)
-
-
-def choose_pool(total: dict[str, float], free: dict[str, float]) -> PoolSize:
-    """Return the pool for a cluster with these resources; refuse one that could never start."""
-    cpus, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
-    kind = "GPU" if gpus else "CPU"
-    if free.get(kind, 0) < 1 or (gpus and free.get("CPU", 0) < 1):
-        raise InputError(
-            f"the Ray cluster has no free {kind} ({free.get(kind, 0):g} of {total.get(kind, 0):g});"
-            " wait for its other jobs, or add nodes",
-            field="address",
-        )
-    if not gpus:
-        return PoolSize(cpus, 1, 0, 1)
-    share = max(1, cpus // gpus)
-    return PoolSize(min(gpus, cpus), share, 1, share)
 
 
 def import_ray() -> Any:
@@ -222,16 +217,14 @@ def _add(wave: _Wave, entry: CorpusEntry, known: str, reading: ReadingPlan) -> N
     wave.shipped[number], wave.known[number] = entry, known
 
 
-def _run_wave(
-    wave: _Wave, pool: PoolSize, open_encoder: OpenEncoder, reading: ReadingPlan, size: int
-) -> Iterator[list[Decoded]]:
+def _run_wave(wave: _Wave, work: _PoolWork) -> Iterator[list[Decoded]]:
     """Yield the entries of a wave in order, in batches."""
-    numbers = list(wave.shipped)
+    numbers, size = list(wave.shipped), work.block
     blocks = [
         write_block({n: wave.shipped[n] for n in numbers[at : at + size]}, wave.known, wave.raw)
         for at in range(0, len(numbers), size)
     ]
-    answers = _ask_pool(blocks, pool, open_encoder, reading) if blocks else iter(())
+    answers = _ask_pool(blocks, work) if blocks else iter(())
     done = 0
     for answer in answers:
         found = dict(_read_answer(answer, wave))
@@ -245,22 +238,20 @@ def _run_wave(
         yield rest[at : at + 8 * size]
 
 
-def _ask_pool(
-    blocks: list[Any], pool: PoolSize, open_encoder: OpenEncoder, reading: ReadingPlan
-) -> Iterator[Any]:
+def _ask_pool(blocks: list[Any], work: _PoolWork) -> Iterator[Any]:
     """Yield a table for each block, in their order."""
     ray = import_ray()
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    table = ray.data.from_arrow(blocks)
+    table, pool, reading = ray.data.from_arrow(blocks), work.pool, work.reading
     answered = table.map_batches(
         BlockEncoder,
         batch_size=None,
         batch_format="pyarrow",
         fn_constructor_args=(
-            *(open_encoder, pool.threads),
-            *(reading.describe, reading.options, reading.checksum),
+            *(work.open_encoder, pool.threads),
+            *(reading.describe, reading.options, reading.checksum, work.batch),
         ),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(pool.most, len(blocks))),
         num_cpus=pool.cpus,

@@ -9,8 +9,11 @@ is harmless. The record is smaller than a sector, so that a write is never torn.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import struct
+import time
+import weakref
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,8 @@ ATTEMPTS = 20
 log = logging.getLogger(__name__)
 _MAGIC = b"TLCOMMIT"
 _LAYOUT = struct.Struct(">8sQ8sQ")
+RECORD_BYTES = _LAYOUT.size + 4  # with the checksum
+ASK_SECONDS = 0.02
 _REMEDY = "restore the collection from a copy, or build it again"
 
 
@@ -77,7 +82,7 @@ class CommitLedger:
         if frames > 0 and len(header) == HEADER_BYTES:
             self._salt, self._end = salt_of(header), frame_end(header, frames)
         self._put(epoch)
-        os.ftruncate(self._descriptor, len(CommitRecord(0).dump()))
+        os.ftruncate(self._descriptor, RECORD_BYTES)
         if is_new:
             os.fsync(self._descriptor)
             sync(folder)
@@ -120,6 +125,40 @@ class CommitLedger:
     def close(self) -> None:
         """Release the file."""
         os.close(self._descriptor)
+
+
+class CommitWatch:
+    """Says whether there may be commits that a reader has not seen, for less than SQLite does.
+
+    The record is read each time. SQLite has to be asked where it changed, and after `ASK_SECONDS`
+    in any case: a commit may be unrecorded, as those of older versions are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor: int | None = None
+        self._seen = (b"", -math.inf)  # the record before SQLite was last asked, and when
+        if hasattr(os, "pread") and (folder / RECORD_NAME).exists():
+            self._descriptor = open_to_read(folder / RECORD_NAME)
+            self._closing = weakref.finalize(self, os.close, self._descriptor)
+
+    def look(self) -> tuple[bytes, float] | None:
+        """Return None if SQLite need not be asked; else what `settle` takes once it was."""
+        if self._descriptor is None:
+            return self._seen
+        now, record = time.monotonic(), os.pread(self._descriptor, RECORD_BYTES, 0)
+        if record == self._seen[0] and now - self._seen[1] < ASK_SECONDS:
+            return None
+        return record, now
+
+    def settle(self, looked: tuple[bytes, float]) -> None:
+        """Note that all commits that were seen by this look are known."""
+        self._seen = looked
+
+    def close(self) -> None:
+        """Release the file; from then on SQLite is always asked."""
+        if self._descriptor is not None:
+            self._descriptor = None
+            self._closing()
 
 
 def _read_header(folder: Path) -> bytes:

@@ -81,8 +81,9 @@ class ItemFile:
         split = len(raw) - ENTRY.itemsize * count
         if split < 0:
             raise CollectionError(f"{path} is too short for {count} rows: it is damaged")
+        self.bytes = raw[:split]
         self._text = memoryview(raw)[:split]  # type: ignore[arg-type]
-        self._table: npt.NDArray[np.void] = np.asarray(raw[split:].view(ENTRY))
+        self.table: npt.NDArray[np.void] = np.asarray(raw[split:].view(ENTRY))
 
     def read(
         self, places: Sequence[int], rids: Sequence[int], *, is_sound: bool = False
@@ -92,7 +93,7 @@ class ItemFile:
         `is_sound`: so was the whole file, by its hash, so that no sum has to be compared again.
         """
         records = []
-        for rid, (start, length, crc) in zip(rids, self._table.take(places).tolist(), strict=True):
+        for rid, (start, length, crc) in zip(rids, self.table.take(places).tolist(), strict=True):
             record = self._text[start : start + length]
             if not is_sound and zlib.crc32(record, rid & LOW_BITS) != crc:
                 raise CollectionError(
@@ -105,11 +106,11 @@ class ItemFile:
     def records(self, places: RowNumbers) -> ItemRecords:
         """Return the records of rows, to be copied; the file was checked."""
         bounds = [(self._start(first), self._start(last + 1)) for first, last in _runs(places)]
-        return ItemRecords([self._text[low:high] for low, high in bounds], self._table[places])
+        return ItemRecords([self._text[low:high] for low, high in bounds], self.table[places])
 
     def _start(self, place: int) -> int:
         """Return where a record starts, or of the row behind the last one where that ends."""
-        entry = self._table[max(0, place - 1)].item()
+        entry = self.table[max(0, place - 1)].item()
         return int(entry[0] + (entry[1] if place else 0))
 
 

@@ -35,11 +35,13 @@ from twinlens.index.storage.durable import FileRecord, check_sizes, fresh_name, 
 from twinlens.index.storage.item_file import ITEMS_NAME, ItemFile, ItemRecords, write_items
 from twinlens.index.storage.records import SegmentRow, ShownItem
 from twinlens.index.vectors.arrays import Floats, Halves, Mask, Rids, RowNumbers, as_float32
+from twinlens.index.vectors.native_rescoring import RowTable, open_row_table
 
 EMBEDDINGS_NAME = "embeddings.npy"
 RIDS_NAME = "rids.npy"
 # The others hold metadata for filters.
 ROW_FILES = frozenset({EMBEDDINGS_NAME, SUMS_NAME, RIDS_NAME, ITEMS_NAME})
+ANSWER_FILES = frozenset({EMBEDDINGS_NAME, RIDS_NAME, ITEMS_NAME})
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Segment:
         items = self._maps.get(ITEMS_NAME)  # versions before it wrote none
         path = self._folder / ITEMS_NAME
         self._items = None if items is None else ItemFile(path, items, row.rows)
+        self._row_table: RowTable | None = None
         self._resident: Floats | None = None
         self._device: DeviceRows | None = None
         self._device_asked = False
@@ -214,6 +217,13 @@ class Segment:
             rids, places = list(compress(rids, here)), list(compress(places, here))
         items = self._items.read(places, rids, is_sound=ITEMS_NAME in self._sound)
         return dict(zip(rids, items, strict=True))
+
+    def row_table(self) -> RowTable | None:
+        """Return rows and items for compiled searches, once all that these read was checked."""
+        if self._row_table is None and self._items is not None and self._sound >= ANSWER_FILES:
+            items = self._items
+            self._row_table = open_row_table(self.embeddings, items.bytes, items.table)
+        return self._row_table
 
     def item_records(self, places: RowNumbers) -> ItemRecords | None:
         """Return the records of the items in these rows, to be copied; None without the file."""

@@ -22,6 +22,8 @@ RowNumbers = npt.NDArray[np.int64]  # positions within one segment
 Mask = npt.NDArray[np.bool_]  # one flag per row
 
 MIN_NORM = 1e-6
+UNIT_ERROR = 5e-7  # of a length in float32; what differs less from 1 need not be divided by it
+_FLOAT = np.dtype(np.float32)
 # NumPy parses a header as Python, which CPython 3.11 may refuse in two threads at once (a
 # SystemError about the depth of recursion).
 _PARSING = threading.Lock()
@@ -42,6 +44,14 @@ def load_arrays(source: Path | IO[bytes]) -> dict[str, npt.NDArray[Any]]:
 
 def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") -> Floats:
     """Return `embeddings` as unit rows (n, dim) in float32; raise if that is impossible."""
+    if type(embeddings) is np.ndarray and embeddings.dtype is _FLOAT and embeddings.shape == (dim,):
+        # A lone query, in a third of the time that the general way below takes.
+        length = math.sqrt(embeddings.dot(embeddings))
+        if abs(length - 1.0) < UNIT_ERROR and embeddings.flags.c_contiguous:
+            return embeddings.reshape(1, dim)
+        if MIN_NORM < length < math.inf:
+            unit: Floats = embeddings.reshape(1, dim) / length  # type: ignore[assignment]
+            return unit
     try:
         rows = np.asarray(embeddings, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -53,10 +63,6 @@ def unit_rows(embeddings: npt.ArrayLike, dim: int, field: str = "embeddings") ->
             f"{field} has shape {rows.shape}; this collection holds embeddings of dimension {dim}",
             field=field,
         )
-    if len(rows) == 1:  # the general path below would add a tenth to a single query's search
-        length = math.sqrt(rows[0] @ rows[0])
-        if MIN_NORM < length < math.inf:
-            return np.ascontiguousarray(rows / np.float32(length))
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > MIN_NORM)))
     if bad.size:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.index.vectors.arrays import Floats, Mask, RowNumbers, as_float32
+from twinlens.index.vectors.arrays import Floats, Halves, Mask, RowNumbers, as_float32
+from twinlens.index.vectors.native_rescoring import score_natively
 
 BLOCK_BYTES = 16 << 20  # of float32 rows: large enough for the GEMM, small enough for the cache
 QUERY_BLOCK = 128
@@ -63,14 +64,19 @@ def rescore(
 
 
 def score_rows(query: Floats, rows: npt.NDArray[Any], places: RowNumbers) -> Floats:
-    """Return the inner product of a unit query with each of some finite rows.
-
-    Halves are not cast, which NumPy does one by one, but their bits moved to where a float32 has
-    them. That leaves each value smaller by `HALF_SCALE`, which the query makes up for.
-    """
+    """Return the inner product of a unit query with each of some finite rows."""
     if rows.dtype != np.float16:
         plain: Floats = as_float32(rows[places]) @ query
         return plain
+    scores = score_natively(query, rows, places)
+    return _score_halves(query, rows, places) if scores is None else scores
+
+
+def _score_halves(query: Floats, rows: Halves, places: RowNumbers) -> Floats:
+    """Score by NumPy: halves are not cast, one by one, but their bits moved to a float32's place.
+
+    That leaves each value smaller by `HALF_SCALE`, which the query makes up for.
+    """
     wide = rows.view(np.int16).take(places, 0).astype(np.int32)
     wide <<= 13
     wide &= SIGN_AND_VALUE

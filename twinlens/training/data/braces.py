@@ -1,6 +1,6 @@
 """Brace lists, as WebDataset names shards: `shard-{000000..000099}.tar`, `{train,extra}/a.tar`.
 
-Must stay true: the list is bounded, and the names stand in the order that the braces give.
+What must stay true: the list is bounded, and names come in the order of the braces.
 """
 
 from __future__ import annotations
@@ -40,5 +40,7 @@ def _read_options(inside: str, text: str) -> list[str]:
         return inside.split(",")
     first, last, width = int(found[1]), int(found[2]), len(found[1])
     if not first <= last < first + MOST_NAMES:
-        raise InputError(f"{text}: {{{inside}}} must rise, by {MOST_NAMES} at most", field="DATA")
+        raise InputError(
+            f"{text}: {{{inside}}} must rise and hold at most {MOST_NAMES} numbers", field="DATA"
+        )
     return [f"{number:0{width}}" for number in range(first, last + 1)]

@@ -1,4 +1,4 @@
-"""Captions of a batch as tokens, drawn anew each step, and hard negatives beside them."""
+"""The captions of a batch as tokens, sampled anew at each step, with hard negatives if asked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tokenize(Protocol):
 class CaptionTokens:
     """Adds `tokens` (n, length) to a batch and, if asked, `negatives` (n, count, length).
 
-    With `answers`, also what they are to the captions that were drawn: `teacher_text` (n, dim).
+    With `answers`, also the teachers' embeddings of the sampled captions: `teacher_text` (n, dim).
     """
 
     records: Sequence[Record]
@@ -37,7 +37,7 @@ class CaptionTokens:
     negatives: Negatives | None
     seed: int
     rank: int
-    answers: Callable[[Sequence[str]], Tensor] | None = None  # of teachers, to the same captions
+    answers: Callable[[Sequence[str]], Tensor] | None = None  # of teachers, to captions
     needs_views: ClassVar[bool] = False
 
     def make(self, draft: Draft) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ class CaptionTokens:
     def _negatives(
         self, negatives: Negatives, records: Sequence[Record], texts: Sequence[str], step: int
     ) -> Tensor:
-        # Draws of their own, so that everything else of a step is as it is without negatives.
+        # A separate random stream, so that negatives change nothing else in the step.
         draws = generator(self.seed, step, self.rank, 47)
         wrong = [
             text

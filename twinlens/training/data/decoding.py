@@ -1,8 +1,7 @@
-"""From a file to a whole picture: upright, RGB, its short side as long as a run stores it.
+"""From a file to a whole picture: upright, RGB, its short side resized to what the run stores.
 
 What must stay true: the aspect is kept and nothing is enlarged, so that crops of a picture are
-distributed as crops of the file; a side longer than `LONGEST` times what is stored keeps its middle
-alone.
+distributed as crops of the file. A side over `LONGEST` times the stored one is cut to its middle.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from twinlens.bundle.image.resampling import resample, to_eight_bits
 
 _Filter = Image.Resampling
 LONGEST = 4  # times the stored short side
-STORED = 2  # times the side of a view: what the short side is where nothing else is set
+STORED = 2  # default short side, in sides of a view
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class WholePicture:
             width, height = height, width
         framing = Framing(self._middle(width), self._middle(height))
         upright = turn_upright(to_eight_bits(image), orientation)
-        # At its own size each pixel is itself, and the smallest filter tells that fastest.
+        # Without resizing every filter keeps each pixel, and the box filter is the fastest.
         filter = _Filter.BOX if _shows_all(framing, upright.size) else _Filter.BICUBIC
         return resample(upright, framing, filter, rgb_first=True, crop_inside=True)
 
@@ -59,7 +58,7 @@ class WholePicture:
 
 
 def _shows_all(framing: Framing, size: tuple[int, int]) -> bool:
-    """Tell whether all of an image is seen, at the size that it has."""
+    """Tell whether the spec keeps the whole image at its own size."""
     spans = zip((framing.x, framing.y), size, strict=True)
     return all((span.resized, span.length, span.skip) == (side, side, 0) for span, side in spans)
 

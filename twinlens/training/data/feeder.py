@@ -1,10 +1,10 @@
-"""The batch of a step: images in this rank's order, their views, labels, and what a method adds.
+"""The batch of a step: images in this rank's order, their views, labels and the method's extras.
 
-A thread prepares several batches ahead: it reads, lays out and draws; views are made when the batch
-is asked for. On an accelerator nothing of that waits for the device. What must stay true: a batch
-is a function of its step, however far ahead it was prepared.
+A thread prepares several batches ahead: it reads pictures and draws random numbers. Views are made
+when the batch is requested. On an accelerator no part of this waits for the device. Without groups
+of views no picture is read: a locked tower's embeddings are already known.
 
-Without groups of views no picture is read: a locked tower has seen them all.
+What must stay true: a batch is a function of its step, however far ahead it was prepared.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ QUEUED = 3  # steps that a GPU may be behind
 
 @dataclass(frozen=True)
 class Draft:
-    """A batch that is being made: which images, the step's draws, and the views once drawn."""
+    """A batch in the making: its images, the step's random draws, and later its views."""
 
     step: int
     records: Sequence[int]
     draws: torch.Generator
     views: Mapping[str, Tensor] = field(default_factory=dict)
-    view: int = 0  # which of the kept views of a picture the batch shows
+    view: int = 0  # which of its kept views each picture shows
 
 
 class BatchExtra(Protocol):
-    """Makes what a method needs in a batch beside views and labels."""
+    """Makes what a method needs in a batch besides views and labels."""
 
     @property
     def needs_views(self) -> bool:
-        """Whether it is made after the views, or before them."""
+        """Whether `make` runs after the views are made, or before."""
         ...
 
     def make(self, draft: Draft) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ class BatchExtra(Protocol):
 
 @dataclass(frozen=True)
 class KeptViews:
-    """Views that are made again: `count` of each picture, from seeds of their own."""
+    """Views that can be made again: `count` per picture, each from its own seed."""
 
     count: int
     seed: int
@@ -70,7 +70,7 @@ class KeptViews:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is ready of a batch before its views are made; on the CPU."""
+    """The part of a batch that is ready before its views are made; on the CPU."""
 
     draft: Draft
     pictures: Pictures | None  # None where no view is made
@@ -80,7 +80,7 @@ class Prepared:
 
 @dataclass
 class Feeder:
-    """Makes batches; a pure function of the step, but for preparing ahead."""
+    """Makes batches: a function of the step, prepared ahead of time."""
 
     store: PixelStore
     order: SampleOrder
@@ -93,7 +93,7 @@ class Feeder:
     kept: KeptViews | None = None
     waited: float = field(default=0.0, init=False)  # seconds that steps waited for their batch
     _ahead: dict[int, Future[Prepared]] = field(default_factory=dict, init=False)
-    _depth: int = field(default=1, init=False)  # batches ahead; known once one is there
+    _depth: int = field(default=1, init=False)  # batches ahead; set after the first batch
     _sent: deque[torch.cuda.Event] = field(default_factory=deque, init=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
 
@@ -111,13 +111,13 @@ class Feeder:
         if prepared.pictures is not None:
             pictures = prepared.pictures.to(self.device)
             draft = replace(draft, views=self.maker.make(pictures, prepared.drawn))
-        # The order of draws is part of a run's numbers: captions, then views, then masks.
+        # The order of random draws decides a run's results: captions, then views, then masks.
         late = self._extras(draft, needs_views=True)
         extra |= {name: send(pin(rows, self.device), self.device) for name, rows in late.items()}
         return Batch(draft.views, extra)
 
     def take_waited(self) -> float:
-        """Return the seconds that steps have waited for their batches since the last time."""
+        """Return the seconds that steps waited for their batches since the last call."""
         found, self.waited = self.waited, 0.0
         return found
 
@@ -127,7 +127,7 @@ class Feeder:
         self.store.close()
 
     def _bound_queue(self) -> None:
-        """Let the CPU be at most `QUEUED` steps ahead of a GPU, whose inputs stay in memory."""
+        """Keep the CPU at most `QUEUED` steps ahead of a GPU: queued inputs stay in memory."""
         if self.device.type != "cuda":
             return
         if len(self._sent) >= QUEUED:
@@ -137,7 +137,7 @@ class Feeder:
         self._sent.append(event)
 
     def _take(self, step: int) -> Prepared:
-        """Return what is ready of `step`, and let those after it be prepared."""
+        """Return the prepared part of `step`, and start preparing the steps after it."""
         future = self._ahead.pop(step, None) or self._pool.submit(self._prepare, step)
         kept = {number: self._ahead[number] for number in self._ahead if number > step}
         for number in range(step + 1, step + 1 + self._depth):
@@ -150,7 +150,7 @@ class Feeder:
         return prepared
 
     def _prepare(self, step: int) -> Prepared:
-        """Read, lay out and draw."""
+        """Read the pictures, lay them out and draw the random numbers."""
         rank, world = self.ranks.rank, self.ranks.world
         for start, stop in self.order.coming(step, rank, world):
             self.store.expect(start, stop)
@@ -170,7 +170,7 @@ class Feeder:
     def _view_draws(
         self, step: int, records: Sequence[int], draws: torch.Generator
     ) -> tuple[int, Draws]:
-        """Return which of its kept views each picture shows, and what that is drawn from."""
+        """Return which kept view each picture shows, and the seeds of these views."""
         if self.kept is None:
             return 0, draws
         view = step // self.order.per_epoch % self.kept.count

@@ -1,7 +1,7 @@
 """An image folder: `class/image.jpg`, or images alone; `image.txt` beside one is its caption.
 
-`image.negatives.txt` holds captions that are nearly true of it. The listing of a large folder is
-kept.
+`image.negatives.txt` holds captions that are almost true of the image. The listing of a large
+folder is kept on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class FolderSource:
         self.folder = folder
         name = f"folder {folder.absolute()}"
         known = read_facts(find_listing(name))
-        self._times: list[list[Any]] = []  # of all folders below, and when each was changed
+        self._times: list[
+            list[Any]
+        ] = []  # of all folders below, with the time of each one's last change
         if known is not None and known == _read_times(row[0] for row in known):
             self.records = keep_listing(name, known, self._list)
         else:
@@ -55,12 +57,12 @@ class FolderSource:
 
 
 def _read_times(folders: Any) -> list[list[Any]]:
-    """Return each folder that is there, and when a name in it was last added or taken away."""
+    """Return each existing folder with the time when a name was last added or removed."""
     return [[str(path), Path(path).stat().st_mtime_ns] for path in folders if Path(path).is_dir()]
 
 
 def _scan(root: str) -> list[tuple[str, int, bool]]:
-    """Return the images in a folder itself: path, size, and whether a text stands beside it."""
+    """Return the images directly in a folder: path, size, and whether a caption file exists."""
     with os.scandir(root) as entries:
         files = {entry.name: entry for entry in entries if entry.is_file()}
     texts = {name.removesuffix(TEXT).removesuffix(".negatives") for name in files if TEXT in name}

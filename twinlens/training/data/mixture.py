@@ -1,9 +1,11 @@
-"""Several data mixed by weight: a `.mix` file, a line for each, `WEIGHT PATH`.
+"""Several data sets mixed by weight: a `.mix` file with a line `WEIGHT PATH` for each.
 
-An epoch has as many images as all the data together; a weight says which share of them comes from
-where. Small data with a large weight are seen more often, large data with a small one over several
-epochs. What must stay true: each part is seen in permutations of itself, so no image of it is seen
-a second time before all were seen once, over epochs too; and the order is a function of the epoch.
+An epoch has as many images as all data sets together; a weight is the share of them from one set.
+Small data with a large weight are repeated within an epoch; large data with a small one last
+several epochs.
+
+What must stay true: each set is seen in permutations, so that no image repeats before all others
+were seen, across epochs too; the order is a function of the epoch.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class MixedSource:
 def draw_mixture(
     counts: Sequence[int], weights: Sequence[float], seed: int, epoch: int
 ) -> list[int]:
-    """Return the positions of an epoch over parts of so many images, in their order."""
+    """Return the positions of an epoch, in order, over parts with these counts."""
     shares = share_out(sum(counts), weights)
     starts = [0, *accumulate(counts)]
     found: list[int] = []
@@ -52,13 +54,13 @@ def draw_mixture(
 
 
 def share_out(total: int, weights: Sequence[float]) -> list[int]:
-    """Return how many of `total` each weight stands for; they add up to it."""
+    """Return how many of `total` each weight gets; the counts sum to `total`."""
     ends = [round(total * end / sum(weights)) for end in accumulate(weights)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _draw_part(count: int, share: int, seed: int, epoch: int, part: int) -> list[int]:
-    """Return the next `share` images of a part, from one permutation of it after another."""
+    """Return the next `share` images of a part, from successive permutations of it."""
     found: list[int] = []
     turn, place = divmod(epoch * share, count)
     while len(found) < share:

@@ -1,9 +1,12 @@
-"""Captions that are nearly true of an image, for methods that learn from them.
+"""Captions that are almost true of an image, for methods that learn from them.
 
-Those listed in the data (`negatives` in the index) come first. Others are made by swapping one word
-of the true caption for another of its kind: a colour, a number, or a noun of the corpus's own
-captions. Kinds are inferred from word positions, without a parser, so a few swaps will be odd. What
-must stay true: a made negative differs from every caption of its image and depends only on draws.
+Those listed in the data (`negatives` in the index) come first. Others are made by replacing one
+word of the true caption by another of its kind: a colour, a number, or a noun of the corpus's
+captions. Kinds are inferred from word positions, without a parser, so a few replacements will be
+odd.
+
+What must stay true: a made negative differs from every caption of its image and depends only on the
+random draws.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import torch
 from twinlens.training.data.records import Record
 from twinlens.training.data.word_kinds import COLOURS, NUMBERS, WORD, find_nouns
 
-TRIES = 8  # draws for a swap that is no caption of the image
+TRIES = 8  # tries to find a replacement that is no caption of the image
 
 
 class Negatives:
@@ -30,7 +33,7 @@ class Negatives:
         }
 
     def of(self, record: Record, caption: str, draws: torch.Generator) -> list[str]:
-        """Return negatives of an image whose caption of this step is given."""
+        """Return negatives of an image for the caption used in this step."""
         given = record.negatives
         order = torch.randperm(len(given), generator=draws).tolist()[: self.count]
         found = [given[place] for place in order]
@@ -39,7 +42,7 @@ class Negatives:
         return found
 
     def _make(self, record: Record, caption: str, draws: torch.Generator) -> str:
-        """Return the caption with a word swapped, or where none can be, another image's."""
+        """Return the caption with a word replaced; if that fails, another image's caption."""
         true = {text.lower() for text in record.captions}
         for _ in range(TRIES):
             text = self._swap(caption, draws)
@@ -49,7 +52,7 @@ class Negatives:
             text = self._captions[_draw(len(self._captions), draws)]
             if text.lower() not in true:
                 return text
-        return f"not {caption}"  # a corpus of one caption alone
+        return f"not {caption}"  # the corpus has a single caption
 
     def _swap(self, caption: str, draws: torch.Generator) -> str:
         places = [m for m in WORD.finditer(caption) if m.group().lower() in self._kind_of]

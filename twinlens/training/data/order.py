@@ -1,9 +1,11 @@
-"""Which images a step sees: a fresh order each epoch, cut into batches and ranks.
+"""Which images a step sees: a new order each epoch, cut into batches and ranks.
 
-The order is a function of (seed, step): the data cursor of a run is its step. Images are shuffled
-one by one; or, for shards that are read in sequence, in blocks that lie together. Then each rank
-has blocks of its own, and mixes the images of as many as `BUFFER` holds. What must stay true: an
-epoch sees no image twice, whatever the number of ranks and wherever the run was stopped.
+The order is a function of (seed, step), so the data cursor of a run is its step. Images are
+shuffled one by one or, for shards that are read in sequence, in blocks of neighbours: each rank
+then has its own blocks and shuffles images over as many as `BUFFER` holds.
+
+What must stay true: no image is seen twice in an epoch, for any number of ranks and wherever a run
+was stopped.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ from twinlens.errors import InputError
 from twinlens.training.data.mixture import draw_mixture
 from twinlens.training.seeds import generator
 
-BUFFER = 8192  # images that a rank mixes at a time, where whole blocks are read
+BUFFER = 8192  # images that a rank shuffles together, where whole blocks are read
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Images that lie together: at most `size` each, none over the start of a shard."""
+    """Neighbouring images: at most `size` each, none across the start of a shard."""
 
     size: int
-    starts: Sequence[int]  # of the shards, in positions
+    starts: Sequence[int]  # positions where shards start
 
     def cut(self, count: int) -> list[tuple[int, int]]:
         """Return the blocks of `count` images: from, to."""
@@ -42,7 +44,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Mixture:
-    """How many images each part of the data has, and its weight."""
+    """The number of images in each part of the data, and its weight."""
 
     counts: Sequence[int]
     weights: Sequence[float]
@@ -50,7 +52,7 @@ class Mixture:
 
 @dataclass
 class SampleOrder:
-    """Positions for each optimizer step, over `count` images; incomplete batches are dropped."""
+    """The positions of each optimizer step, over `count` images; incomplete batches drop out."""
 
     count: int
     batch: int
@@ -63,7 +65,7 @@ class SampleOrder:
     def __post_init__(self) -> None:
         if self.count < 2:
             raise InputError(
-                f"the data holds {self.count} usable image; training compares images, give more"
+                f"the data holds {self.count} usable image; training compares images; give more"
             )
         if self.batch > self.count:
             raise InputError(
@@ -89,7 +91,7 @@ class SampleOrder:
         return self._permutation[start : start + local]
 
     def coming(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
-        """Return the blocks that `rank` begins to read after `step`; none without blocks."""
+        """Return the blocks that `rank` starts to read after `step`; empty without blocks."""
         if self.blocks is None:
             return []
         epoch, within = divmod(step, self.per_epoch)
@@ -122,7 +124,7 @@ class SampleOrder:
         return found
 
     def _spread(self, epoch: int, rank: int, world: int) -> NDArray[np.int64]:
-        """Return the images of a rank in an epoch, block after block."""
+        """Return the images of a rank in an epoch, one block after another."""
         assert self.blocks is not None, "an order without blocks. This is a bug"
         cut = self.blocks.cut(self.count)
         order = torch.randperm(len(cut), generator=generator(self.seed, epoch, 11)).tolist()
@@ -132,7 +134,7 @@ class SampleOrder:
 
 
 def _cut_at(low: int, high: int, starts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the span cut where shards begin."""
+    """Return the span, cut where shards start."""
     inner = [start for start in starts if low < start < high]
     ends = [low, *inner, high]
     return list(pairwise(ends))

@@ -1,8 +1,8 @@
-"""Decoded pictures kept in a folder, so that a run after the first decodes nothing.
+"""Decoded pictures kept in a folder, so that only the first run decodes.
 
-One file of bytes, mapped into memory, and one of shapes; both are named by a hash of the data, the
-side and the decoder. What must stay true: a picture read from the cache is the decoded one, byte
-for byte; the files are complete or absent.
+One memory-mapped file of bytes and one of shapes, both named by a hash of the data, the side and
+the decoder. What must stay true: a cached picture equals the decoded one byte for byte; the files
+are complete or absent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class CachedPictures(Sequence[Pixels]):
-    """Pictures that lie in a file one after another; `records` are those that can be decoded."""
+    """Pictures in one file, one after another; `records` are those that could be decoded."""
 
     content: NDArray[np.uint8]
     starts: NDArray[np.int64]
@@ -44,7 +44,7 @@ class CachedPictures(Sequence[Pixels]):
     @overload
     def __getitem__(self, index: slice) -> list[Pixels]: ...
     def __getitem__(self, index: int | slice) -> Pixels | list[Pixels]:
-        """Return a picture, or several; nothing is copied."""
+        """Return a picture, or several, without a copy."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         height, width = self.shapes[index].tolist()
@@ -53,7 +53,7 @@ class CachedPictures(Sequence[Pixels]):
 
 
 def name_cache(folder: Path, source: DataSource, short: int) -> Path:
-    """Return the beginning of the paths of a cache."""
+    """Return the common prefix of a cache's paths."""
     known = (VERSION, fingerprint(source.records), short, PIL.__version__)
     return folder / hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
@@ -74,7 +74,7 @@ def open_cache(name: Path) -> CachedPictures | None:
 def write_cache(
     name: Path, decoded: Iterator[tuple[int, Pixels | None]], bad: Callable[[], dict[int, str]]
 ) -> None:
-    """Write pictures by record, None where one cannot be decoded; `bad` says why, afterwards."""
+    """Write the pictures of all records, None where decoding failed; `bad` returns the reasons."""
     shapes, records = [], []
     beside = name.with_suffix(f".{os.getpid()}.part")
     try:

@@ -1,7 +1,8 @@
-"""Decoded images of a source: kept in memory where they fit, else decoded ahead by threads.
+"""Decoded images of a source: kept in memory if they fit, else decoded ahead by threads.
 
-An image that cannot be decoded is left out and listed; in its place, when streaming, stands the
-next good one, whatever was decoded before: so the same step always sees the same images.
+An image that cannot be decoded is left out and listed. When streaming, the next decodable image
+takes its place. What must stay true: the same step sees the same images, whatever was decoded
+before.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from twinlens.training.data.records import DataSource
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 PixelBatch = NDArray[np.uint8]  # (n, h, w, 3)
-SAMPLE = 64  # images whose mean size tells whether all of them fit in memory
+SAMPLE = 64  # images whose mean size decides whether all of them fit in memory
 
 
 def count_decoders() -> int:
-    """Return how many threads decode: the cores, shared among the ranks of a machine."""
+    """Return the number of decoding threads: the cores, divided by the ranks of a machine."""
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, (os.cpu_count() or 1) // ranks)
 
 
 def square_spec(side: int) -> ImageSpec:
-    """Return how an image becomes a square: shortest side to `side`, then the centre."""
+    """Return the spec that makes an image a square: shortest side to `side`, then the centre."""
     zeros, ones = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return ImageSpec("", side, side, "shortest", side, "bicubic", zeros, ones)
 
 
 class PixelStore:
-    """The images of a source as uint8 (h, w, 3), by position among the good ones."""
+    """The images of a source as uint8 (h, w, 3), by position among the decodable ones."""
 
     def __init__(
         self, source: DataSource, decode: Callable[[bytes], Pixels], *, memory_bytes: float
@@ -54,11 +55,11 @@ class PixelStore:
         return len(self.indices)
 
     def know(self, good: Sequence[int], bad: Mapping[int, str]) -> None:
-        """Take it as known which records can be decoded; nothing is."""
+        """Set which records can be decoded, without decoding any."""
         self.indices, self.bad = list(good), dict(bad)
 
     def load(self, tick: Callable[[int], None] = lambda done: None) -> None:
-        """Decode everything now if it fits in memory; `tick` is called with how many are done."""
+        """Decode everything now if it fits in memory; `tick` receives the number done."""
         kept: list[Pixels] = []
         good: list[int] = []
         held = 0
@@ -78,11 +79,11 @@ class PixelStore:
 
     @property
     def is_resident(self) -> bool:
-        """Whether pictures are at hand, so that reading one costs nothing."""
+        """Whether pictures are in memory or mapped, so that reading one is free."""
         return self._resident is not None
 
     def load_cached(self, name: Path, tick: Callable[[int], None] = lambda done: None) -> None:
-        """Read the pictures of a cache; decode all of them into it first if it is not there."""
+        """Read the pictures of a cache; if there is no cache, decode all of them into it first."""
         found = open_cache(name)
         if found is None:
             write_cache(name, self._decode_all(tick), lambda: self.bad)
@@ -99,17 +100,17 @@ class PixelStore:
             tick(start + len(some))
 
     def expect(self, start: int, stop: int) -> None:
-        """Be told that a block of images will be read soon, and tell the source if it listens."""
+        """Announce that a block of images will be read soon, to sources that read ahead."""
         told = getattr(self.source, "expect", None)
         if told is not None:
             self._pool.submit(told, start, stop)
 
     def _fits(self, held: int, done: int) -> bool:
-        """Tell whether all images would fit, if they are as large as those that are decoded."""
+        """Estimate from the decoded images whether all of them would fit."""
         return self._room > 0 and held / max(1, done) * len(self.indices) <= self._room
 
     def fetch(self, positions: Sequence[int]) -> tuple[list[Pixels], list[int]]:
-        """Return images and the records that they are."""
+        """Return images and the numbers of their records."""
         if self._resident is not None:
             return [self._resident[p] for p in positions], [self.indices[p] for p in positions]
         found = list(self._pool.map(self._nearest, positions))
@@ -127,7 +128,7 @@ class PixelStore:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _nearest(self, position: int) -> tuple[Pixels, int]:
-        """Return the image at `position`, or the next one after it that can be decoded."""
+        """Return the image at `position`, or the next decodable one."""
         for record in self._following(position):
             pixels = self._try(record)
             if pixels is not None:

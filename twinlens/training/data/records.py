@@ -12,13 +12,13 @@ from twinlens.bundle.image.image_source import IMAGE_SUFFIXES
 
 @dataclass(frozen=True)
 class Record:
-    """One image: `key` names it within the source; the rest is absent where unknown."""
+    """One image: `key` names it within the source; unknown fields are absent."""
 
     key: str
-    size: int  # bytes, as listed by the source; part of the fingerprint
+    size: int  # bytes, as the source lists them; part of the fingerprint
     label: str | None = None
     captions: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()  # captions that are nearly true of the image, but not quite
+    negatives: tuple[str, ...] = ()  # captions that are almost true of the image
 
 
 class DataSource(Protocol):
@@ -35,17 +35,17 @@ class DataSource(Protocol):
 
 
 def fingerprint(records: Sequence[Record]) -> str:
-    """Return a hash of what the data is: keys, sizes, labels, captions, negatives, in order."""
+    """Return a hash of the data: keys, sizes, labels, captions and negatives, in order."""
     digest = hashlib.sha256()
     for record in records:
         known = (record.key, record.size, record.label, record.captions)
-        # Left out where there are none, so that data of old keep their fingerprint.
+        # Absent negatives are left out, so that older data keep their fingerprint.
         line = repr((*known, record.negatives) if record.negatives else known)
         digest.update(line.encode())
     return digest.hexdigest()
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file name looks like an image that is not hidden."""
+    """Tell whether a file name is that of an image and not hidden."""
     leaf = name.rsplit("/", 1)[-1].lower()
     return leaf.endswith(IMAGE_SUFFIXES) and not leaf.startswith(".")

@@ -13,7 +13,7 @@ NEGATIVE_KEYS = ("negatives", "negative", "hard_negatives")
 
 
 def first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    """Return the first value among `keys` that is set."""
+    """Return the first of the `keys` that has a value."""
     for key in keys:
         if row.get(key) not in (None, ""):
             return row[key]
@@ -21,7 +21,7 @@ def first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
 
 
 def read_label(row: Mapping[str, Any]) -> str | None:
-    """Return the row's label as text; `cls` wins over a bare number in `label`."""
+    """Return the row's label as text; `cls` takes precedence over a bare number in `label`."""
     value = first(row, LABEL_KEYS)
     return None if value is None else str(value)
 
@@ -32,14 +32,14 @@ def read_captions(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_negatives(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the captions listed as nearly true of the row's image."""
+    """Return the captions listed as almost true of the row's image."""
     return _texts(row, NEGATIVE_KEYS)
 
 
 def read_texts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return label, captions and negatives, by the names that a record has for them.
+    """Return label, captions and negatives, under a record's field names.
 
-    A sentence with a truth value for its label (as NLVR's) is a caption, or a negative.
+    A sentence whose label is a truth value (as in NLVR) becomes a caption or a negative.
     """
     sentence, truth = row.get(SENTENCE), row.get("label")
     if isinstance(sentence, str) and sentence.strip() and isinstance(truth, bool):

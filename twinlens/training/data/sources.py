@@ -1,4 +1,4 @@
-"""Open any data by its path; the only place that knows which kind is which."""
+"""Opens any data by its path; the only module that knows all kinds of data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = (
 
 
 def open_source(where: str | Path) -> DataSource:
-    """Return the source at a path, a glob or brace list of tars, or an address in a store."""
+    """Return the source for a path, a glob or brace list of tars, or an address in a store."""
     source = _open(str(where))
     if not source.records:
         raise InputError(f"{where} holds no images; expected {KINDS}")
@@ -52,7 +52,7 @@ def _open(where: str) -> DataSource:
 
 
 def _list_shards(where: str) -> list[str]:
-    """Return the tars of a brace list, or of addresses in a store; each must be there."""
+    """Return the tars of a brace list or of store addresses; each must exist."""
     files = open_files(where)
     shards = [
         shard

@@ -1,8 +1,8 @@
 """WebDataset tars: files that share a stem are one sample (`0001.jpg`, `0001.txt`, `0001.cls`).
 
-Headers are read once, and the listing of a large shard is kept; then a sample is a seek away, so
-that shuffling and resuming need no buffer. A shard that is damaged costs what lies behind the
-damage, and no other shard.
+Headers are read once, and the listing of a large shard is kept. Each sample is then one seek away,
+so shuffling and resuming need no buffer. Damage in a shard loses only the samples behind it in that
+shard.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TarSource:
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths = [str(path) for path in paths]
-        self.damage: dict[str, str] = {}  # shard -> what is wrong with it
+        self.damage: dict[str, str] = {}  # shard -> its damage
         self._files = open_files(self.paths[0])
         parts = [self._list(path) for path in self.paths]
         if self.damage and not any(map(len, parts)):
@@ -44,7 +44,7 @@ class TarSource:
             raise InputError(f"{path} is not an uncompressed tar: {why}")
         self.records = join_columns(parts)
         self._shards = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        self.starts = np.cumsum([0, *map(len, parts)])[:-1].tolist()  # of shards, in records
+        self.starts = np.cumsum([0, *map(len, parts)])[:-1].tolist()  # first record of each shard
 
     def read(self, index: int) -> bytes:
         """Return the bytes of image `index`."""
@@ -52,13 +52,13 @@ class TarSource:
         return self._files.read(self.paths[self._shards[index]], offset, size)
 
     def expect(self, start: int, stop: int) -> None:
-        """Be told that records `start` to `stop`, which lie in one shard, will be read soon."""
+        """Announce that records `start` to `stop`, all in one shard, will be read soon."""
         first, (last, size) = self.records.places[start][0], self.records.places[stop - 1]
         path = self.paths[self._shards[start]]
         self._files.expect(path, int(first), int(last + size - first))
 
     def _list(self, path: str) -> RecordColumns:
-        """Return the samples of a shard; note what is wrong with it."""
+        """Return the samples of a shard; note its damage."""
         facts = self._files.facts(path)
         try:
             return keep_listing(

@@ -1,7 +1,7 @@
 """Texts to tokens: a small vocabulary learned from the captions, CLIP's, or a tokenizer.json.
 
-Whatever it is, the run keeps the file, and the export ships that very file: training and serving
-read texts alike because they use the same code and file.
+The run keeps the tokenizer's file and the export ships it unchanged. What must stay true: training
+and serving tokenize texts identically, with the same code and file.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from twinlens.errors import MissingDependencyError, NotFoundError
 from twinlens.training.config import TrainingSettings
 
 PAD, UNKNOWN, CLASS = "[PAD]", "[UNK]", "[CLS]"
-LEARNED, CLIP = "tokenizer.json", "tokenizer.clip.gz"  # the run's file, by kind
+LEARNED, CLIP = "tokenizer.json", "tokenizer.clip.gz"  # file name in the run, by kind
 OWN_TEXT = "transformer"
 PADDED = "attention looks both ways, so padding takes part in every embedding"
-CLIP_SIZE = 49408  # its ids; the next one is the padding, since id 0 is a word of its own
+CLIP_SIZE = 49408  # its ids; padding is the next id, since id 0 is a word
 
 
 def text_spec(settings: TrainingSettings, *, cuts: bool = True) -> TextSpec:
-    """Return how the run's texts are read; the export fills in the file of the tower.
+    """Return the text spec of the run; the export sets its file.
 
-    `cuts` tells whether the text tower takes texts cut to the longest of a batch.
+    `cuts` tells whether the text tower accepts batches cut to their longest text.
     """
     is_clip = settings.tokenizer == "clip"
-    is_own = settings.text_encoder == OWN_TEXT  # the one that tells padding apart
+    is_own = settings.text_encoder == OWN_TEXT  # the padding id that the tower can tell apart
     usual = CLIP_SIZE if is_clip and is_own else 0
     return TextSpec(
         file="",
@@ -56,7 +56,7 @@ def check_tokenizer(settings: TrainingSettings, folder: Path) -> None:
 
 
 def provide_tokenizer(settings: TrainingSettings, captions: Iterable[str], folder: Path) -> None:
-    """Put the tokenizer file into the run's folder, unless a resumed run has it already."""
+    """Write the tokenizer file to the run's folder, unless a resumed run already has it."""
     path, choice = folder / text_spec(settings).tokenizer, settings.tokenizer
     if path.is_file():
         return
@@ -70,12 +70,12 @@ def provide_tokenizer(settings: TrainingSettings, captions: Iterable[str], folde
 
 
 def read_clip_merges() -> list[tuple[str, str]]:
-    """Return the merges of CLIP's vocabulary, which open_clip brings along."""
+    """Return the merges of CLIP's vocabulary, which ship with open_clip."""
     try:
         from open_clip.tokenizer import SimpleTokenizer
     except ImportError:
         raise MissingDependencyError(
-            "tokenizer=clip reads the vocabulary that open_clip brings; pip install open_clip_torch"
+            "tokenizer=clip needs the vocabulary of open_clip; pip install open_clip_torch"
         ) from None
     ranks: dict[tuple[str, str], int] = SimpleTokenizer().bpe_ranks
     return sorted(ranks, key=lambda merge: ranks[merge])
@@ -98,7 +98,7 @@ def learn_tokenizer(captions: Iterable[str], size: int, path: Path) -> None:
 
 
 class RunTokenizer:
-    """The tokenizer of a run, read as the bundle will read it."""
+    """The tokenizer of a run, with the bundle's reader."""
 
     def __init__(self, settings: TrainingSettings, folder: Path) -> None:
         self.spec = text_spec(settings)

@@ -1,7 +1,6 @@
-"""Kinds of words in captions, told from their positions: colours, numbers, nouns.
+"""Kinds of words in captions, inferred from their positions: colours, numbers, nouns.
 
-There is no parser, so a few words will be taken for what they are not. What must stay true: it
-needs no torch.
+There is no parser, so a few words are misjudged. What must stay true: this module needs no torch.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ def _words(text: str) -> frozenset[str]:
 
 COLOURS = _words("black blue brown gold gray green grey orange pink purple red silver white yellow")
 NUMBERS = _words("one two three four five six seven eight nine ten eleven twelve")
-OPENERS = _words("a an the his her its their some")  # a noun may stand right after
-# What may stand after a noun; a word that mostly has another behind it describes one instead.
+OPENERS = _words("a an the his her its their some")  # a noun may follow directly
+# What may follow a noun; a word mostly followed by another kind is a modifier.
 CLOSERS = _words(
     "a an and are as at behind being beside by facing for from has have holding in inside into is"
     " made near next of off on onto or outside over sitting standing that the to under up wearing"
@@ -28,7 +27,7 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
 def find_nouns(captions: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return words used as nouns in the captions: singular ones, and plurals."""
+    """Return the words used as nouns in the captions: singular ones, and plurals."""
     opened: Counter[str] = Counter()
     closed: Counter[str] = Counter()
     for caption in captions:

@@ -1,7 +1,7 @@
 """Local ranks started by the command itself: `--set devices=N` instead of `torchrun`.
 
-What must stay true: all ranks end together. When one fails the others are stopped, and its exit
-code is the command's; a Ctrl-C reaches them all and is waited for.
+What must stay true: all ranks end together. If one fails, the others are stopped and its exit code
+is the command's. Ctrl-C reaches all ranks, and the command waits for them.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from twinlens.errors import InputError
 from twinlens.training.devices import is_accelerator, pick_device
 
 LOOK_SECONDS = 0.1
-PATIENCE_SECONDS = 30.0  # for the others, once one has failed
+PATIENCE_SECONDS = 30.0  # that the other ranks get to end, once one has failed
 
 
 def wants_launch(devices: int) -> bool:
-    """Tell whether ranks must be started: this process is not one of them already."""
+    """Tell whether this process must start ranks: it is not itself one of them."""
     return devices > 1 and "WORLD_SIZE" not in os.environ
 
 
 def run_ranks(devices: int, device: str, arguments: Sequence[str]) -> int:
-    """Run this command in as many ranks; return the exit code of the first to fail, or 0."""
+    """Run this command once per rank; return the exit code of the first failure, or 0."""
     found = torch.cuda.device_count()
     if is_accelerator(pick_device(device)) and devices > found:
         raise InputError(
-            f"devices is {devices}, and torch sees {found} GPUs; --set devices={found}",
+            f"devices is {devices}, and torch finds {found} GPUs; --set devices={found}",
             field="devices",
         )
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
@@ -53,7 +53,7 @@ def run_ranks(devices: int, device: str, arguments: Sequence[str]) -> int:
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Return when all have ended well, or one has not."""
+    """Return once all ranks ended well, or one failed."""
     while any(rank.poll() is None for rank in ranks):
         failed = [rank.returncode for rank in ranks if rank.poll()]
         if failed:

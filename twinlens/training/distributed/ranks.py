@@ -1,8 +1,8 @@
 """Ranks of a distributed run, and a gather through which gradients flow.
 
-Convention: gradients are averaged over ranks (as DDP does). A coupled loss is computed on the
-gathered rows by every rank alike, so the gather hands each rank the gradient of its own rows times
-the number of ranks; then the average over ranks is the gradient of the one global loss.
+Gradients are averaged over ranks, as in DDP. Every rank computes a coupled loss on the same
+gathered rows; the gather returns each rank the gradient of its own rows times the number of ranks.
+What must stay true: the average over ranks is then the gradient of the one global loss.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `world`."""
+    """This process as one of `world` ranks."""
 
     rank: int = 0
     world: int = 1
@@ -28,11 +28,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this rank writes files and output."""
         return self.rank == 0
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return all ranks' rows, in rank order; the gradient flows into this rank's own."""
+        """Return all ranks' rows, in rank order; the gradient flows to this rank's own rows."""
         if self.world == 1:
             return rows
         gathered: Tensor = _Gather.apply(rows, self)
@@ -47,7 +47,7 @@ class Ranks:
         return total / self.world
 
     def wait(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has arrived."""
         if self.world > 1:
             dist.barrier()
 
@@ -79,7 +79,7 @@ def join_ranks(device: torch.device) -> Ranks:
 def wrap_ddp(module: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Return the module under DDP: gradients are averaged, buffers are not synchronised.
 
-    SyncBN keeps statistics equal by itself; torch renamed the option that says so.
+    SyncBN keeps statistics equal by itself. The option's name depends on torch's version.
     """
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
@@ -90,7 +90,7 @@ def wrap_ddp(module: nn.Module, device: torch.device) -> DistributedDataParallel
 
 
 def leave_ranks(ranks: Ranks) -> None:
-    """Leave the group together: a peer that exits early would look like a crash."""
+    """Leave the process group together: to its peers, an early exit looks like a crash."""
     if ranks.world > 1 and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

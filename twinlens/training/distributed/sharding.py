@@ -1,10 +1,10 @@
 """FSDP2: each rank holds a shard of every parameter, its gradient and its optimizer state.
 
-`--set parallel=fsdp` under `torchrun`. Parameters are gathered block by block for the forward
-and backward pass; checkpoints are gathered too, so a run on disk does not show how it was
-trained. What must stay true: outside this module nobody needs to know whether a tensor is a shard.
-Buffers and the EMA teacher stay whole on every rank. torch's sharding is imported only where it is
-used: it takes seconds.
+`--set parallel=fsdp` under `torchrun`. Parameters are gathered block by block for each pass, and
+for checkpoints, so that a run on disk does not depend on sharding. Buffers and the EMA teacher are
+whole on every rank. torch's sharding takes seconds to import and is imported on use.
+
+What must stay true: outside this module no code needs to know whether a tensor is a shard.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twinlens.training.config import TrainingSettings
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.nn.network import Network
 
-STACKS = ("blocks", "stages", "resblocks")  # whose members are called one after the other
+STACKS = ("blocks", "stages", "resblocks")  # containers whose members run one after another
 
 
 def is_sharded(settings: TrainingSettings, ranks: Ranks) -> bool:
@@ -51,28 +51,28 @@ def shard_network(net: Network, device: torch.device, ranks: Ranks) -> None:
 
 
 def set_synchronised(module: nn.Module, last: bool) -> None:
-    """Let gradients be reduced over ranks in the last pass only."""
+    """Reduce gradients over ranks in the last pass only."""
     switch: Any = getattr(module, "set_requires_gradient_sync", None)
     if switch is not None:
         switch(last)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return the tensor gathered from all ranks, each of which must ask; others as they are."""
+    """Return the tensor gathered from all ranks, which must all call this; others unchanged."""
     found: Tensor = tensor.full_tensor() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
     return found
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Return this rank's rows of a parameter, to change them in place; all rows if not sharded."""
+    """Return this rank's rows of a parameter, to modify in place; all rows if not sharded."""
     found: Tensor = tensor.to_local() if _is_shard(tensor) else tensor  # type: ignore[attr-defined]
     return found
 
 
 def placed_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """Return a whole tensor where the parameter is, and sharded or laid out as it is.
+    """Return a whole tensor with the parameter's device, sharding and memory layout.
 
-    The layout matters to the byte: arithmetic on mixed layouts rounds in other ways.
+    Mixed layouts round differently, so the layout matters for identical bytes.
     """
     if not _is_shard(parameter):
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,7 +1,7 @@
 """The doctor's checks, one function each: from a history to a verdict, or None.
 
-`CAUSES` identify a fault by a measurement that only this fault explains; `CONSEQUENCES` run when no
-cause was found.
+`CAUSES` identify a fault by a measurement that no other fault explains. `CONSEQUENCES` run only if
+no cause was found.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from twinlens.training.doctor.history import WINDOW, History
 from twinlens.training.doctor.verdict import Verdict
 from twinlens.training.schedules import Linear
 
-SAME_IMAGES = 0.01  # coarse deviation over images; photographs have 0.1 to 0.2
-RADIAL = 0.02  # share of a gradient along its row; rounding stays under 1e-3
+SAME_IMAGES = 0.01  # standard deviation over images, at 4 x 4 cells; photographs have 0.1 to 0.2
+RADIAL = 0.02  # share of the gradient along its row; rounding stays below 1e-3
 LENGTH = 0.01
 UNIFORM = 0.99  # of ln K
-UNINFORMATIVE = 1e-4  # of ln K: targets this flat carry no information however long the run
-AGREED = 0.1  # of the information that targets could carry about images
+UNINFORMATIVE = 1e-4  # of ln K: targets this flat carry no information, however long the run
+AGREED = 0.1  # of the information about images that targets could carry
 SETTLED = 100  # steps before entropies are judged: early targets are near uniform in any run
-LARGE_UPDATE = 0.05  # of the weights' length in one step
+LARGE_UPDATE = 0.05  # step norm over weight norm
 
 
 def data_are_constant(history: History) -> Verdict | None:
@@ -139,11 +139,11 @@ def queue_holds_the_batch(history: History) -> Verdict | None:
 
 
 def variance_term_is_missing(history: History) -> Verdict | None:
-    """Check that low variance raises the loss (methods that log `variance`)."""
+    """Check that low variance raises the loss (for methods that log `variance`)."""
     short, loss = history.recent("variance"), history.recent("loss")
     if short is None or loss is None or _early(history, SETTLED // 2):
         return None
-    # By the weight of the invariance: the variance's own may be what is missing.
+    # By the weight of the invariance term, since the variance's own weight may be the fault.
     weight: float = getattr(history.objective, "invariance", 0.0)
     due = weight * short
     if short < 0.5 or loss >= 0.5 * due:
@@ -152,8 +152,8 @@ def variance_term_is_missing(history: History) -> Verdict | None:
         "missing variance term",
         f"features fall short of unit deviation by {short:.2f}, which should cost {due:.3g};"
         f" the loss is {loss:.3g}",
-        "the variance term is missing from the loss or has next to no weight, so features shrink",
-        "weigh the variance like the invariance (25 in the paper)",
+        "the variance term is missing from the loss or its weight is near zero, so features shrink",
+        "give the variance the weight of the invariance (25 in the paper)",
     )
 
 
@@ -167,11 +167,11 @@ def targets_are_flat(history: History) -> Verdict | None:
     if missing > 1 - UNIFORM or not (ratio >= 1 or missing < UNINFORMATIVE):
         return None
     if history.recent("prototype_length") is not None:
-        return None  # balanced by Sinkhorn: no teacher temperature to blame
+        return None  # balanced by Sinkhorn: the teacher temperature is not the cause
     return Verdict(
         "teacher temperature too high",
         f"the teacher's targets are flat: entropy {entropy:.4f} of at most ln K = {most:.4f},"
-        f" and the loss stands at {history.last('loss') or math.nan:.4f}",
+        f" and the loss is {history.last('loss') or math.nan:.4f}",
         "a higher temperature flattens the teacher's targets, and flat targets carry no"
         " information",
         "lower teacher_temperature (0.04 to 0.07), well under student_temperature",
@@ -191,14 +191,14 @@ def targets_agree(history: History) -> Verdict | None:
         "no centring",
         f"the teacher assigns all images alike: entropy {own:.3f} each and {together:.3f}"
         f" together, of at most ln K = {most:.3f}",
-        "nothing stops one prototype from taking all images: the centre is not subtracted or"
+        "nothing prevents one prototype from taking all images: the centre is not subtracted or"
         " updated",
         "subtract the running centre of the teacher's logits (centre_momentum about 0.9)",
     )
 
 
 def steps_are_too_large(history: History) -> Verdict | None:
-    """Check for steps that are large against the weights, or end in a loss that is not finite."""
+    """Check for steps that are large relative to the weights, or that end in a non-finite loss."""
     broke = history.last("not_finite") is not None
     moved = history.series("update/image")
     largest = max(moved, default=0.0)
@@ -207,7 +207,7 @@ def steps_are_too_large(history: History) -> Verdict | None:
     settings = history.config.settings
     seen = [f"one step moved the encoder by {largest:.1%} of its weights (usual: up to 2%)"]
     if broke:
-        seen.append("then the loss was no finite number")
+        seen.append("then the loss was not finite")
     return Verdict(
         "learning rate too high",
         ", ".join(seen if largest else seen[1:]),
@@ -233,15 +233,15 @@ def embeddings_collapsed(history: History) -> Verdict | None:
         return None
     return Verdict(
         "collapse",
-        f"different images get the same embedding: {', '.join(low)} (spread of unit rows is 1"
-        " when they fill the sphere)",
+        f"different images get the same embedding: {', '.join(low)} (unit rows that fill the"
+        " sphere have spread 1)",
         "nothing in the loss keeps embeddings apart, or the learning rate is too high",
         "check lr and augmentation; compare with the method's recipe by twinlens train --show",
     )
 
 
 def _early(history: History, steps: int) -> bool:
-    """Tell whether the rate is still rising, or fewer than `steps` are done."""
+    """Tell whether the learning rate is still rising, or fewer than `steps` steps are done."""
     return history.step < max(steps, 2 * history.config.settings.warmup)
 
 
@@ -251,7 +251,7 @@ def _log_prototypes(history: History) -> float | None:
 
 
 def _temperature_ratio(history: History) -> float:
-    """Return the teacher's temperature over the student's; 0 for methods without."""
+    """Return the teacher's temperature over the student's; 0 if the method has none."""
     objective: Any = history.objective
     teacher, student = (
         getattr(objective, name, None) for name in ("teacher_temperature", "student_temperature")

@@ -1,8 +1,8 @@
-"""From a run's log to a diagnosis, while the run trains or afterwards from its folder.
+"""From a run's log to a diagnosis, while the run trains or later from its folder.
 
 Causes come before consequences: a run that collapsed because its teacher is its student gets the
-one verdict that helps. A flat loss alone is never called collapse: runs whose embeddings improve
-have the same plateau.
+one verdict that helps. A flat loss alone is never called collapse, since runs whose embeddings
+improve have the same plateau.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twinlens.training.doctor.verdict import EARLY, HEALTHY, SICK, Diagnosis, Ve
 from twinlens.training.runs.logs import read_log
 from twinlens.training.runs.run import read_config
 
-ENOUGH_STEPS = 50  # no run is called healthy before
+ENOUGH_STEPS = 50  # steps before which no run is called healthy
 
 
 def examine(folder: Path) -> Diagnosis:
@@ -29,7 +29,7 @@ def examine(folder: Path) -> Diagnosis:
 
 
 def diagnose(config: Config, rows: Sequence[Mapping[str, Any]]) -> Diagnosis:
-    """Return what the log of a run says about its health."""
+    """Return the diagnosis that follows from a run's log."""
     history = History(config, rows)
     found = _run_checks(history, CAUSES) or _run_checks(history, CONSEQUENCES)
     state = SICK if found else HEALTHY

@@ -1,6 +1,6 @@
 """The doctor inside the loop: when to measure, what to log, which verdicts to print.
 
-A verdict is printed once; `twinlens doctor RUN` lists them all at any time.
+Each verdict is printed once; `twinlens doctor RUN` lists them all at any time.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class HealthMonitor:
         self._knows_variety = any("variety" in row for row in self._history)
 
     def begin_step(self, due: bool) -> None:
-        """Begin a step; measure only if it is due."""
+        """Begin a step; prepare measurements if they are due."""
         self.loss_probe.due = due and self._config.settings.doctor
 
     def after_backward(self, net: Network, state: State) -> None:
-        """Measure between backward pass and optimizer step."""
+        """Measure between the backward pass and the optimizer step."""
         if self.loss_probe.due:
             self._found = self.loss_probe.take() | Reading(measure_parameters(net, state))
             self._before = copy_parameters(net)
@@ -67,7 +67,7 @@ class HealthMonitor:
         return found
 
     def new_findings(self, row: Mapping[str, Any]) -> list[str]:
-        """Return a line for each new fault after `row` joins the log."""
+        """Return a line for each new fault after `row` was logged."""
         if not self._config.settings.doctor:
             return []
         self._history.append(row)

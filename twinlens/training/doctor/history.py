@@ -11,8 +11,8 @@ from twinlens.training.config import Config
 from twinlens.training.objective import Objective
 from twinlens.training.schedules import TrainingProgress
 
-WINDOW = 3  # logged rows that a verdict needs: one odd step is not enough
-HELD_OUT = "eval/"  # begins the names of what is measured on held-out data
+WINDOW = 3  # logged rows that a verdict needs: one outlier is not enough
+HELD_OUT = "eval/"  # prefix of metrics on held-out data
 READINGS = (
     "loss",
     "rank",
@@ -45,20 +45,20 @@ class History:
 
     @property
     def step(self) -> int:
-        """Optimizer steps that are done."""
+        """Optimizer steps done."""
         return int(self.rows[-1]["step"]) if self.rows else 0
 
     def series(self, name: str) -> list[float]:
-        """Return all values of a number, in order."""
+        """Return all values of a metric, in order."""
         return [float(row[name]) for row in self.rows if name in row]
 
     def last(self, name: str) -> float | None:
-        """Return the latest value of a number."""
+        """Return the latest value of a metric."""
         values = self.series(name)
         return values[-1] if values else None
 
     def recent(self, name: str) -> float | None:
-        """Return the median over the last rows, or nothing while there are too few."""
+        """Return the median over the last rows, or None while there are too few."""
         values = self.series(name)[-WINDOW:]
         return statistics.median(values) if len(values) == WINDOW else None
 
@@ -68,7 +68,7 @@ class History:
         return values if len(values) == WINDOW else []
 
     def progress(self) -> TrainingProgress:
-        """Return where the run stands."""
+        """Return the progress of the run."""
         return TrainingProgress(self.step, max(self.step, self.config.settings.steps))
 
     def readings(self) -> dict[str, float]:
@@ -83,7 +83,7 @@ class History:
         return {"chance": self.chance, **found}
 
     def held_out(self) -> list[str]:
-        """Return the names of what was measured on held-out data."""
+        """Return the names of the held-out metrics."""
         names = dict.fromkeys(name for row in self.rows for name in row)
         return [
             name for name in names if name.startswith(HELD_OUT) and name != f"{HELD_OUT}seconds"

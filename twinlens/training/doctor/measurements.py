@@ -1,9 +1,11 @@
-"""What is measured for the doctor, every `log_every` steps: cheap numbers that tell causes apart.
+"""What the doctor measures every `log_every` steps: cheap numbers that tell causes apart.
 
 A collapsed run and a healthy one may have the same loss. So the loss is evaluated once more on
-detached rows, and where its gradient flows (into a target? along a row's own length?) names the
-fault. None of this draws random numbers, touches the graph of the step, or waits for a device: what
-is measured stays there until the log wants it.
+detached rows: where its gradient flows (into a target, or along a row's own length) identifies the
+fault.
+
+What must stay true: no measurement draws random numbers, touches the graph of the step or waits for
+a device; results stay on the device until they are logged.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from twinlens.training.nn.network import Network
 from twinlens.training.objective import BatchRows, LossInputs, Objective, Queue
 from twinlens.training.runs.state import State
 
-Values = dict[str, float | Tensor]  # tensors have no dimension
-SAMPLE = 64  # images compared for variety, keys looked up in a queue
+Values = dict[str, float | Tensor]  # values are tensors without dimensions
+SAMPLE = 64  # images compared for variety, and keys looked up in a queue
 SPECTRUM_ROWS = 512
 
 
@@ -91,7 +93,7 @@ def _name_head(spectrum: Spectrum) -> StepNumbers:
 
 
 def row_gradients(objective: Objective, inputs: LossInputs) -> BatchRows:
-    """Return the loss's gradient by each of the student's rows; a row it ignores is left out."""
+    """Return the loss's gradient by the student's rows; rows that it ignores are left out."""
     leaves = {name: rows.detach().requires_grad_() for name, rows in inputs.student.items()}
     shared = {name: value.detach() for name, value in inputs.shared.items()}
     with torch.enable_grad():
@@ -111,9 +113,10 @@ def radial_share(rows: Tensor, slopes: Tensor) -> Tensor:
 
 
 def find_pairs(inputs: LossInputs, name: str) -> tuple[Tensor, Tensor] | None:
-    """Return the rows (n, d) that the method calls a pair, if there are any; without gradient.
+    """Return the rows (n, d) that the method treats as a pair, if any; without gradient.
 
-    Two views in the rows `name`; else those and rows of their shape: captions, the teacher's.
+    These are two views in the rows `name`, or `name` and other rows of its shape: captions, or the
+    teacher's.
     """
     rows = inputs.student[name].detach()
     if rows.ndim == 3 and rows.shape[1] > 1:
@@ -131,19 +134,19 @@ def share_of(part: Iterable[Tensor], all_of: Iterable[Tensor]) -> Tensor:
 
 
 def _ratio(part: Tensor, total: Tensor) -> Tensor:
-    """Return part / total, 0 where the total is nothing."""
+    """Return part / total; 0 if the total is 0."""
     return torch.where(total > 0, part / total.clamp(min=1e-30), 0.0)
 
 
 def share_found(keys: Tensor, queue: Tensor) -> Tensor:
-    """Return the share of the first keys that stand in the queue, bit by bit."""
+    """Return the share of the first keys that are in the queue, compared bit by bit."""
     keys = keys[:SAMPLE].to(queue.dtype)
     nearest = (keys @ queue.mT).argmax(dim=1)
     return (queue[nearest] == keys).all(dim=1).float().mean()
 
 
 def measure_parameters(net: Network, state: State) -> Values:
-    """Return gradient norms by part of the network, and how far the teacher is from its student."""
+    """Return gradient norms by part, and the distance of the teacher from its student."""
     found: Values = {}
     for name, part in net.parts.items():
         grads = [p.grad for p in part.parameters() if p.grad is not None]
@@ -152,14 +155,14 @@ def measure_parameters(net: Network, state: State) -> Values:
 
 
 def copy_parameters(net: Network) -> dict[str, list[Tensor]]:
-    """Return copies of all parameters by part, to measure a step with."""
+    """Return copies of all parameters by part, to measure a step against."""
     return {
         name: [p.detach().clone() for p in part.parameters()] for name, part in net.parts.items()
     }
 
 
 def measure_updates(net: Network, before: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
-    """Return by part how far the step moved the parameters, over how long they are."""
+    """Return by part the norm of the step over the norm of the parameters."""
     found = {}
     for name, part in net.parts.items():
         moved = [p.detach() - old for p, old in zip(part.parameters(), before[name], strict=True)]
@@ -187,7 +190,7 @@ def _name_representation(spectrum: Spectrum) -> StepNumbers:
 
 
 def measure_variety(store: PixelStore) -> float:
-    """Return how much stored images differ: mean deviation over images, 0 to 1, coarsely seen."""
+    """Return how much stored images differ: mean deviation over images, 0 to 1, at 4 x 4 pixels."""
     count = min(SAMPLE, len(store))
     places = np.linspace(0, len(store) - 1, count).astype(int).tolist()
     images, _ = store.fetch(places)
@@ -196,7 +199,7 @@ def measure_variety(store: PixelStore) -> float:
 
 
 def _blur_coarsely(image: Pixels) -> NDArray[np.float64]:
-    """Return the mean colours of an image's 4 x 4 parts, (4, 4, 3)."""
+    """Return the mean colours of an image in 4 x 4 cells, (4, 4, 3)."""
     rows, columns = (np.linspace(0, side, 5).astype(int) for side in image.shape[:2])
     return np.array(
         [
@@ -207,7 +210,7 @@ def _blur_coarsely(image: Pixels) -> NDArray[np.float64]:
 
 
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
-    """Return the norm of all tensors together; sharded ones are put together first."""
+    """Return the norm of all tensors together; sharded ones are gathered first."""
     wide = [tensor.detach().float() for tensor in tensors]
     if not wide:
         return torch.zeros(())

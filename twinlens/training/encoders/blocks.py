@@ -1,4 +1,4 @@
-"""The blocks of a tower: how their parameters are named, and how their branches drop and scale.
+"""The blocks of a tower: names of their parameters, stochastic depth and layer scale.
 
 What must stay true: scaled branches of open_clip's blocks keep open_clip's names, `ls_1.gamma`.
 """
@@ -19,14 +19,14 @@ BLOCK = re.compile(r"(?:^|\.)(?:blocks|resblocks|stages|layers)\.(\d+)\.")
 
 @dataclass(frozen=True)
 class BranchOptions:
-    """How the branches of a tower's blocks are dropped while training, and scaled."""
+    """Stochastic depth and layer scale for the branches of a tower's blocks."""
 
     drop_path: float = 0.0
     drop_path_even: bool = False
     layer_scale: float = 0.0
 
     def rates(self, depth: int) -> list[float]:
-        """Return the share of images that skip each block: rising from 0, or even."""
+        """Return the share of images that skip each block: rising from 0, or constant."""
         if self.drop_path_even:
             return [self.drop_path] * depth
         return [self.drop_path * number / max(1, depth - 1) for number in range(depth)]
@@ -36,7 +36,7 @@ NO_BRANCHES = BranchOptions()
 
 
 class ScaledBranch(nn.Module):
-    """A branch times a learned factor, if it has one, and zero for a share of the images."""
+    """A branch times an optional learned factor, and zero for a share of the images."""
 
     def __init__(self, gamma: nn.Parameter | None, drop_prob: float) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ScaledBranch(nn.Module):
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x (n, length, width), as large on average."""
+        """Return x (n, length, width) with its expected value unchanged."""
         x = x if self.gamma is None else x * self.gamma
         if not (self.training and self.drop_prob):
             return x
@@ -53,7 +53,7 @@ class ScaledBranch(nn.Module):
 
 
 def branch_open_clip(name: str, visual: nn.Module, branches: BranchOptions) -> None:
-    """Drop and scale the branches of an open_clip vision transformer, or refuse another model."""
+    """Add stochastic depth and layer scale to an open_clip vision transformer; refuse others."""
     if branches == NO_BRANCHES:
         return
     transformer: Any = getattr(visual, "transformer", None)

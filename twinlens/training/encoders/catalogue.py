@@ -1,7 +1,7 @@
 """Image towers by name: `resnet18`, `vit-tiny/4`, `timm:NAME[/path]`, `open_clip:ARCH[/TAG]`.
 
-What stands after the slash of the foreign ones are the weights to start from: a file, and for
-open_clip also a tag that it knows.
+For timm and open_clip the part after the slash names the weights to start from: a file, or for
+open_clip also one of its tags.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twinlens.training.encoders.foreign_vit import find_token_tower, resize_posi
 from twinlens.training.encoders.open_clip_pair import open_clip_model
 from twinlens.training.encoders.single_pixels import guard_single_pixels
 
-SMALL_IMAGE = 64  # pixels; up to here the stem must not throw resolution away
+SMALL_IMAGE = 64  # pixels; up to this side the stem must keep the resolution
 
 
 def open_image_tower(
@@ -33,9 +33,9 @@ def open_image_tower(
     tagged: bool = True,
     branches: BranchOptions = NO_BRANCHES,
 ) -> nn.Module:
-    """Return the tower called `name`, with its `width`; unknown names list the known ones.
+    """Return the tower called `name`, with its `width`; for an unknown name, list the known ones.
 
-    `pretrained` asks timm for released weights; `tagged` False ignores TAG and path.
+    `pretrained` asks timm for released weights; with `tagged` False, TAG and path are ignored.
     """
     if name.startswith("timm:"):
         arch, _, path = name.removeprefix("timm:").partition("/")
@@ -112,7 +112,7 @@ def open_timm_model(
 
 
 class ForeignTower(nn.Module):
-    """Any image model of timm or open_clip that answers a row for each image."""
+    """Any image model of timm or open_clip that returns one row per image."""
 
     def __init__(self, model: nn.Module, image_size: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class ForeignTower(nn.Module):
 
 
 def load_timm_weights(model: nn.Module, path: Path) -> None:
-    """Load weights of timm's own naming (safetensors); a classifier's may be there too."""
+    """Load weights with timm's names (safetensors); they may include a classifier's."""
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -168,7 +168,7 @@ def _fit_positions(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Te
 def open_clip_tower(
     name: str, image_size: int, tagged: bool, branches: BranchOptions = NO_BRANCHES
 ) -> nn.Module:
-    """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`, for this size of image."""
+    """Return the image tower of `ARCH` or `ARCH/TAG or path to weights`, for this image size."""
     visual = open_clip_model(name, image_size, tagged).visual
     branch_open_clip(f"open_clip:{name}", visual, branches)
     return as_tower(visual, image_size)
@@ -187,7 +187,7 @@ def measure_width(model: nn.Module, image_size: int) -> int:
         out = model(torch.zeros(1, 3, image_size, image_size))
     model.train(was_training)
     if out.ndim != 2:
-        raise InputError(f"the encoder answers {tuple(out.shape)}; a pooled (n, width) is needed")
+        raise InputError(f"the encoder returns {tuple(out.shape)}; a pooled (n, width) is needed")
     return int(out.shape[1])
 
 
@@ -204,7 +204,9 @@ def _stem(name: str, option: str, image_size: int) -> resnet.Stem:
 def _patch(name: str, option: str, image_size: int) -> int:
     patch = int(option) if option.isdigit() else (4 if image_size <= SMALL_IMAGE else 16)
     if option and not option.isdigit():
-        raise NotFoundError(f"encoder {name!r}: what follows the slash is the patch side, say /4")
+        raise NotFoundError(
+            f"encoder {name!r}: the part after the slash is the patch side, e.g. /4"
+        )
     if image_size % patch:
         raise InputError(f"encoder {name!r}: image_size {image_size} is not a multiple of {patch}")
     return patch

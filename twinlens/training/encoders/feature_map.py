@@ -1,4 +1,4 @@
-"""What an image tower knows of each place of a picture, beside what it serves of the whole."""
+"""An image tower's features at each place of a picture, besides its served representation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from twinlens.training.encoders.token_tower import TokenTower
 
 
 def read_features(tower: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features by place (n, width, h, h), and what is served (n, width), of one pass.
+    """Return features by place (n, width, h, h) and the representation (n, width), in one pass.
 
-    A tower without places, such as a convolutional one of timm, answers one place: what it serves.
+    A tower without places, such as a convolutional one of timm, has a single place: the
+    representation.
     """
     if isinstance(tower, ResNet):
         features = tower.features(images)

@@ -1,9 +1,9 @@
-"""Vision transformers of timm and open_clip as towers of tokens, at sizes other than their own.
+"""Vision transformers of timm and open_clip as towers of tokens, at any image size.
 
-Their modules, weights and names stay as they are; only the way in is ours: positions are
+Their modules, weights and names are unchanged; only the input side is ours: positions are
 interpolated (bicubic, antialiased) to the grid of the images, hidden patches are replaced before
-positions are added, and kept ones are picked after. What must stay true: at its own size a tower
-answers exactly what the model answers.
+positions are added, and kept patches are selected after. What must stay true: at its own size a
+tower returns exactly what the model returns.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from twinlens.training.encoders.token_tower import TokenTower, pick
 
 
 class TimmViT(TokenTower):
-    """A VisionTransformer or Eva of timm, or one that open_clip wraps with a head of its own."""
+    """A VisionTransformer or Eva of timm, or one that open_clip wraps with its own head."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         trunk = self._trunk
         if hasattr(getattr(trunk, "rope", None), "_use_cached_embed"):
-            trunk.rope._use_cached_embed = False  # turns for the grid of the images, not its own
+            trunk.rope._use_cached_embed = False  # use the grid of the images, not its own
         self.inner, self.patch = int(trunk.embed_dim), int(trunk.patch_embed.patch_size[0])
         self.width = self._measure_width()
 
@@ -57,7 +57,7 @@ class TimmViT(TokenTower):
 
     @property
     def _head(self) -> Callable[[Tensor], Tensor]:
-        """What open_clip puts on top of the pooled token; it acts on any token."""
+        """open_clip's layers on top of the pooled token; they apply to any token."""
         return self.model.head if self._trunk is not self.model else nn.Identity()  # type: ignore[return-value]
 
     def _serve(self, x: Tensor) -> Tensor:
@@ -108,14 +108,14 @@ class TimmViT(TokenTower):
     def _turns(
         self, rows: int, columns: int, keep: Tensor | None
     ) -> Callable[[int], Tensor] | None:
-        """Return the rotary positions of each block, where the model has them."""
+        """Return the rotary positions of each block, if the model has them."""
         rope = getattr(self._trunk, "rope", None)
         if rope is None:
             return None
         angles = rope.get_embed(
             shape=(rows, columns)
         )  # (patches, d), or (depth, heads, patches, d)
-        if keep is not None:  # (..., n, k, d), with a place for the heads
+        if keep is not None:  # (..., n, k, d), with an axis for the heads
             angles = angles[..., keep, :]
             angles = angles.transpose(1, 2) if angles.ndim == 5 else angles[:, None]
         mixed = bool(getattr(self._trunk, "rope_mixed", False))
@@ -123,7 +123,7 @@ class TimmViT(TokenTower):
 
     @torch.no_grad()
     def _measure_width(self) -> int:
-        """Return the width of what is served, measured on one image of two by two patches."""
+        """Return the width of the representation, measured on one image of 2 x 2 patches."""
         images = torch.zeros(1, 3, 2 * self.patch, 2 * self.patch)
         was_training = self.training
         width = int(self.eval()(images).shape[1])
@@ -189,7 +189,7 @@ class OpenClipViT(TokenTower):
 
 
 def hide(x: Tensor, hidden: Tensor | None, stand_in: Tensor | None) -> Tensor:
-    """Return patches (n, p, width) with the stand-in where they are hidden (n, p)."""
+    """Return patches (n, p, width) with the mask token where they are hidden (n, p)."""
     if hidden is None or stand_in is None:
         return x
     return torch.where(hidden[..., None], stand_in.to(x), x)
@@ -200,7 +200,7 @@ def resize_positions(
 ) -> Tensor:
     """Return positions (1, prefix + rows * columns, width) for another grid of patches.
 
-    At the grid that they were learned on they come back as they are.
+    For the grid that they were learned on, they are returned unchanged.
     """
     if tuple(grid) == (rows, columns):
         return positions
@@ -213,7 +213,7 @@ def resize_positions(
 
 
 def find_token_tower(model: nn.Module) -> TokenTower | None:
-    """Return a timm or open_clip image model as a tower of tokens, or None if it is no such."""
+    """Return a timm or open_clip image model as a tower of tokens, or None for other kinds."""
     if _is_timm_vit(getattr(model, "trunk", model)):
         return TimmViT(model)
     name = f"{type(model).__module__}.{type(model).__qualname__}"
@@ -224,7 +224,7 @@ def find_token_tower(model: nn.Module) -> TokenTower | None:
 
 
 def _is_timm_vit(trunk: Any) -> bool:
-    """Tell whether a model goes through its tokens as `TimmViT` does."""
+    """Tell whether a model processes its tokens as `TimmViT` does."""
     if not type(trunk).__module__.startswith("timm."):
         return False
     from timm.layers.patch_embed import PatchEmbed

@@ -1,9 +1,9 @@
 """Transformers models as towers, without transformers: CLIP, SigLIP, DINOv2 and ViT.
 
-A configuration builds open_clip's or timm's module of the same form, and weights move to its names;
-so whatever training can do with those (hidden patches, small crops, adapters, rates by layer) it
-can do here. What must stay true: a form that cannot be built alike is refused, never approximated,
-and every weight of a tower comes from the source.
+A configuration builds the equivalent module of open_clip or timm, and weights are renamed to fit.
+Everything that training does with those modules (hidden patches, small crops, adapters, rates by
+layer) then works here. What must stay true: a form that cannot be built exactly is refused, never
+approximated, and every weight of a tower comes from the source.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _TEXT = (*_SHARED, "vocab_size", "max_position_embeddings", "eos_token_id", "lay
 
 @dataclass(frozen=True)
 class HubArchitecture:
-    """What a configuration says of the form of its towers."""
+    """The architecture of the towers that a configuration describes."""
 
     kind: str
     vision: Mapping[str, Any]
     text: Mapping[str, Any]
-    dim: int  # of a CLIP's space
+    dim: int  # width of a CLIP's shared space
 
     def to_text(self) -> str:
-        """Return it in one line, for the settings of a run."""
+        """Return it as one line, for the settings of a run."""
         content = {"kind": self.kind, "vision": self.vision, "text": self.text, "dim": self.dim}
         return json.dumps(content, sort_keys=True)
 
 
 def read_architecture(config: Mapping[str, Any], source: str) -> HubArchitecture:
-    """Return the architecture in a `config.json`; refuse what is not built alike here."""
+    """Return the architecture in a `config.json`; refuse one that cannot be built exactly."""
     kind = str(config.get("model_type", ""))
     if kind not in KINDS:
         raise InputError(
@@ -110,7 +110,7 @@ def _build_timm(name: str, shape: HubArchitecture, branches: BranchOptions) -> n
     vision, registers = shape.vision, int(shape.vision.get("num_register_tokens", 0))
     if branches.drop_path_even:
         raise InputError(
-            f"encoder {name!r} drops more branches the deeper they are; --set drop_path_even=false",
+            f"encoder {name!r} drops more branches in deeper blocks; --set drop_path_even=false",
             field="drop_path_even",
         )
     model: nn.Module = VisionTransformer(
@@ -154,7 +154,7 @@ def build_text(shape: HubArchitecture) -> nn.Module:
         mlp_ratio=_feed(text),
         output_dim=text.get("projection_size", text["hidden_size"]) if both_ways else shape.dim,
         no_causal_mask=both_ways,
-        # Files of before have 2 for the end of a text, and mean the highest id.
+        # Older files have 2 for the end of a text, and mean the highest id.
         pool_type="last" if both_ways else ("argmax" if eos == 2 else "eos"),
         eos_id=eos,
         proj_bias=both_ways,
@@ -172,7 +172,7 @@ def as_hub_text(model: nn.Module, shape: HubArchitecture) -> OpenClipText:
 
 
 def _feed(side: Mapping[str, Any]) -> float:
-    """Return how much wider the feed-forward layer is."""
+    """Return the ratio of the feed-forward width to the width."""
     if "intermediate_size" in side:
         return float(side["intermediate_size"]) / float(side["hidden_size"])
     return float(side.get("mlp_ratio", 4.0))
@@ -196,7 +196,7 @@ def _quick_gelu() -> Callable[..., nn.Module]:
 
 
 class TanhGELU(nn.GELU):
-    """GELU by its approximation with tanh."""
+    """GELU in its tanh approximation."""
 
     def __init__(self) -> None:
         super().__init__(approximate="tanh")
@@ -211,7 +211,7 @@ _ACTIVATIONS: Mapping[str, Callable[[], Callable[..., nn.Module]]] = {
     "gelu": lambda: nn.GELU,
     "gelu_pytorch_tanh": lambda: TanhGELU,
 }
-# What transformers takes where a file says nothing.
+# The defaults of transformers.
 _DINOV2 = {"hidden_size": 768, "mlp_ratio": 4, "num_hidden_layers": 12, "num_attention_heads": 12,
            "image_size": 224, "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-6,
            "layerscale_value": 1.0}  # fmt: skip

@@ -1,7 +1,7 @@
 """Weights of transformers models under the names of the modules that `hub_model` builds.
 
-What must stay true: a tower gets all its weights from the source, or is refused; what a source
-holds beyond (a classifier, a decoder, a pooler) is left.
+What must stay true: a tower gets all its weights from the source, or is refused; other weights of
+the source (a classifier, a decoder, a pooler) are ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twinlens.training.encoders.hub_model import HubArchitecture
 
 SourceWeights = Mapping[str, Tensor]
 
-# Patterns of theirs and our names; a layer that holds q, k and v apart is joined after.
+# Patterns of their names and ours; separate layers for q, k and v are joined afterwards.
 _CLIP_VISION = (
     (r"embeddings\.class_embedding", "class_embedding"),
     (r"embeddings\.patch_embedding\.weight", "conv1.weight"),
@@ -78,7 +78,7 @@ _ANCHORS = {"clip": "embeddings.class_embedding", "siglip": "embeddings.patch_em
 def load_image(
     model: nn.Module, shape: HubArchitecture, weights: SourceWeights, source: str
 ) -> None:
-    """Put a source's weights into an image half."""
+    """Load a source's weights into an image half."""
     own = _strip(weights, _ANCHORS.get(shape.kind, "embeddings.cls_token"), source)
     found = _rename(own, _IMAGE.get(shape.kind, _VIT))
     if shape.kind == "clip":
@@ -96,7 +96,7 @@ def load_image(
 def load_text(
     model: nn.Module, shape: HubArchitecture, weights: SourceWeights, source: str
 ) -> None:
-    """Put a source's weights into a text half."""
+    """Load a source's weights into a text half."""
     own = _strip(weights, "embeddings.token_embedding.weight", source)
     found = _rename(own, (*_CLIP_TEXT, *_RESBLOCKS))
     if shape.kind == "clip":
@@ -105,7 +105,7 @@ def load_text(
 
 
 def _strip(weights: SourceWeights, anchor: str, source: str) -> dict[str, Tensor]:
-    """Return the weights beside the one whose name ends like this, without what stands before."""
+    """Return the weights with the prefix removed that stands before the name `anchor`."""
     prefix = next((n.removesuffix(anchor) for n in sorted(weights) if n.endswith(anchor)), None)
     if prefix is None:
         raise InputError(f"init {source!r}: its files hold no weight {anchor!r}", field="init")
@@ -131,7 +131,7 @@ def _rename(weights: SourceWeights, rules: tuple[tuple[str, str], ...]) -> dict[
 
 
 def _split_pool(found: dict[str, Tensor]) -> None:
-    """Give timm's pooling its own layers for queries, and for keys and values."""
+    """Split timm's attention pooling into layers for queries, and for keys and values."""
     for kind in ("weight", "bias"):
         whole = found.pop(f"attn_pool.in_proj.{kind}")
         third = len(whole) // 3
@@ -140,7 +140,7 @@ def _split_pool(found: dict[str, Tensor]) -> None:
 
 
 def _load(model: nn.Module, found: dict[str, Tensor], source: str) -> None:
-    """Load all weights of a module; new factors of branches, which no source has, may be absent."""
+    """Load all weights of a module; new layer scale factors, which no source has, may be absent."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in found and "gamma" not in name]
     wrong = [

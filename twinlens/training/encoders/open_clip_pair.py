@@ -1,8 +1,8 @@
 """open_clip's models: both towers in one space, as their authors serve them.
 
-What must stay true: `text` answers as the model's `encode_text` does. Where attention is causal and
-the end of a text is read, whatever follows that end cannot matter, and tokens may be cut there;
-elsewhere they are padded to the context, and padding takes part as it did when it was trained.
+What must stay true: `text` returns what the model's `encode_text` returns. Where attention is
+causal and the end-of-text token is read, later tokens cannot matter and may be cut. Elsewhere texts
+are padded to the context, and padding takes part as in the original training.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POOLS_THAT_CUT = ("argmax", "eos")
 
 @dataclass(frozen=True)
 class Pair:
-    """Both halves of a model, and the scale and bias that it scores with."""
+    """Both halves of a model, with its logit scale and bias."""
 
     visual: nn.Module
     text: OpenClipText
@@ -64,7 +64,7 @@ class OpenClipText(nn.Module):
         tower, length = self.tower, tokens.shape[1]
         x = tower.token_embedding(tokens) + tower.positional_embedding[:length]
         x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
-        # ONNX Runtime has no ArgMax over int64; no vocabulary outgrows int32.
+        # ONNX Runtime has no ArgMax over int64; every vocabulary fits in int32.
         return self._project(
             text_global_pool(x, tokens.to(torch.int32), self.pool, eos_token_id=self.eos)
         )
@@ -93,9 +93,9 @@ def open_clip_pair(name: str, image_size: int, tagged: bool) -> Pair:
 
 
 def check_open_clip(name: str, *, weighed: bool = True) -> tuple[str, str]:
-    """Return ARCH and what follows it; refuse what open_clip does not know, or is no file.
+    """Return ARCH and the part after it; refuse unknown ARCHs, tags and files.
 
-    Not `weighed`: what follows is not looked at.
+    Without `weighed`, the part after ARCH is not checked.
     """
     try:
         import open_clip
@@ -118,11 +118,11 @@ def check_open_clip(name: str, *, weighed: bool = True) -> tuple[str, str]:
 
 
 def open_clip_model(name: str, image_size: int, tagged: bool) -> Any:
-    """Return the model of `ARCH` or `ARCH/TAG or path to weights`, for this size of image."""
+    """Return the model of `ARCH` or `ARCH/TAG or path to weights`, for this image size."""
     arch, weights = check_open_clip(name, weighed=tagged)
     import open_clip
 
-    # What the weights were trained with is part of the architecture, whoever loads them.
+    # The activation of the pretraining belongs to the architecture, whoever loads it.
     trained = open_clip.pretrained.get_pretrained_cfg(arch, weights) if weights else {}
     try:
         return open_clip.create_model(

@@ -57,7 +57,7 @@ class ResNet(nn.Module):
         guard_single_pixels(self)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return what is known of each place (n, width, h, w)."""
+        """Return features by place (n, width, h, w)."""
         out: Tensor = self.stem(images)
         for stage in self.stages:
             out = stage(out)

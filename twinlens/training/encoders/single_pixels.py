@@ -1,9 +1,9 @@
 """A workaround for one bug: oneDNN's bf16 gradient of a strided 3x3 convolution of a single pixel.
 
-It reads uninitialised memory, so gradients differ from call to call and are sometimes no
-number. Small images reach such a stage in any network that halves its maps five times. What must
-stay true: the output is the same to the bit, for a column and a row of zeros stand where the
-convolution's own padding stood.
+It reads uninitialised memory, so gradients differ between calls and are sometimes NaN. Small images
+reach such a stage in any network that halves its maps five times. What must stay true: the output
+is identical to the bit, since an added column and row of zeros replace the convolution's own
+padding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def guard_single_pixels(model: nn.Module) -> None:
-    """Make the strided 3x3 convolutions of a model see four pixels where there is one."""
+    """Give the strided 3x3 convolutions of a model four pixels where there is one."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and _strides(module):
             module.register_forward_pre_hook(_widen)

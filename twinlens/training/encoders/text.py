@@ -1,7 +1,7 @@
 """A small text transformer: tokens (n, length) to representations (n, width).
 
-Attention sees every token but the padding, and the representation is the mean over the text. So
-padding changes nothing, and the server may cut a batch to its longest text.
+Attention sees every token but padding, and the representation is the mean over the text. What must
+stay true: padding changes nothing, so that the server may cut a batch to its longest text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TextTransformer(nn.Module):
         """Return representations (n, width)."""
         seen = tokens != self.pad_id  # (n, length)
         x = self.embed(tokens) + self.position[: tokens.shape[1]]
-        # A row for each query, all alike: ONNX Runtime's attention does not broadcast it.
+        # One identical row per query: ONNX Runtime's attention does not broadcast it.
         mask = seen[:, None, None, :].expand(-1, -1, tokens.shape[1], -1)
         for block in self.blocks:
             x = block(x, mask)

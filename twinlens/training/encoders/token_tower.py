@@ -1,6 +1,6 @@
-"""Image towers whose patches can be seen: hidden ones stand-ins replace, or only kept ones enter.
+"""Image towers with access to patches: hidden ones become mask tokens, or only kept ones enter.
 
-Masked methods ask for `tokens`, whose first is always what the tower serves. What must stay true:
+Masked methods call `tokens`, whose first token is always the served one. What must stay true:
 `tower(images)` equals `tower.tokens(images)[:, 0]`, at any size that patches divide.
 """
 
@@ -10,14 +10,14 @@ import abc
 
 from torch import Tensor, nn
 
-SIDE_STEP = 8  # pixels; sides of small views are multiples of it, or of the patch
+SIDE_STEP = 8  # pixels; sides of small views are multiples of this, or of the patch
 
 
 class TokenTower(nn.Module, abc.ABC):
     """Images (n, 3, h, w) to a representation (n, width), and to tokens of the same width."""
 
     width: int
-    inner: int  # width of a token between the patches and the last layer: that of a stand-in
+    inner: int  # width of a token between the patch layer and the last layer, and of a mask token
     patch: int  # side of a patch in pixels
 
     @abc.abstractmethod
@@ -37,11 +37,11 @@ class TokenTower(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def patch_layer(self) -> nn.Module:
-        """Return the layer that turns patches of pixels into tokens."""
+        """Return the layer that maps patches of pixels to tokens."""
 
 
 def side_step(tower: nn.Module) -> int:
-    """Return what the sides of a tower's small views are multiples of."""
+    """Return the number of which the sides of a tower's small views are multiples."""
     if isinstance(tower, TokenTower) and SIDE_STEP % tower.patch:
         return tower.patch
     return SIDE_STEP

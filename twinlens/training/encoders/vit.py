@@ -1,7 +1,7 @@
 """Vision transformers (Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929).
 
 Positions are fixed 2-D sines over coordinates relative to the training size, so that smaller crops
-(multi-crop) span the same range without interpolating anything learned.
+(multi-crop) span the same range without interpolation of learned positions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def first_weights(self, x: Tensor) -> Tensor:
-        """Return how the first token weighs each token (n, heads, length)."""
+        """Return the first token's attention weights (n, heads, length)."""
         q, k, _ = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         scores = (q[:, :, :1] @ k.mT)[:, :, 0] / q.shape[-1] ** 0.5
         return scores.softmax(dim=-1)  # type: ignore[no-any-return]
@@ -56,7 +56,7 @@ class Attention(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each number of a token (Touvron et al. 2021)."""
+    """A learned factor for each channel of a token (Touvron et al. 2021)."""
 
     def __init__(self, width: int, start: float) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Zeroes a branch for a share of the images while training (Huang et al. 2016)."""
+    """Stochastic depth: zeroes a branch for a share of the images (Huang et al. 2016)."""
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x, as large on average."""
+        """Return x with its expected value unchanged."""
         if not (self.training and self.drop_prob):
             return x
         kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.drop_prob
@@ -159,9 +159,9 @@ class VisionTransformer(TokenTower):
         return self.embed
 
     def look(self, images: Tensor) -> Tensor:
-        """Return how the class token looks at each patch in the last layer (n, heads, r, c).
+        """Return the class token's attention to each patch in the last layer (n, heads, r, c).
 
-        The class token itself is left out and each head's map sums to 1.
+        The class token itself is left out, and each head's map sums to 1.
         """
         x = self._start(images)
         *blocks, last = self.blocks
@@ -182,7 +182,7 @@ class VisionTransformer(TokenTower):
         if hidden is not None and stand_in is not None:
             x = torch.where(hidden[..., None], stand_in.to(x), x)
         x = x + sines(rows, columns, self.grid, self.width).to(x)
-        # Not len(x): the export would take it for a constant.
+        # Not len(x): the export would record it as a constant.
         return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
 
 
@@ -199,7 +199,7 @@ def sines(rows: int, columns: int, grid: int, width: int) -> Tensor:
 
 
 def initialise_linear(module: nn.Module) -> None:
-    """Give linear layers the usual small weights and zero biases."""
+    """Initialise linear layers with the usual small weights and zero biases."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,6 +1,6 @@
-"""What an encoder is worth: kNN, linear probe, few-shot, zero-shot, retrieval, spectrum.
+"""The quality of an encoder: kNN, linear probe, few-shot, zero-shot, retrieval, spectrum.
 
-Each takes embeddings and answers numbers; where the embeddings come from (a run, a bundle, the
-training loop) is not its business. What must stay true: none draws from the global random state.
-Imported by: doctor, loop, studies and `cli`.
+Each module maps embeddings to numbers and does not know their source (a run, a bundle, the training
+loop). What must stay true: none draws from the global random state. Imported by: doctor, loop,
+studies and `cli`.
 """

@@ -46,7 +46,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class EmbeddingSet:
-    """A source's usable images: embeddings (n, d), and the records that they are of."""
+    """A source's usable images: embeddings (n, d) and their records."""
 
     rows: Tensor
     records: Sequence[Record]
@@ -54,7 +54,7 @@ class EmbeddingSet:
 
 
 def open_embedder(where: str, *, best: bool = False) -> Embedder:
-    """Return the encoder at `where`: a run (its `best` checkpoint if asked), or a bundle."""
+    """Return the encoder at `where`: a run (its `best` checkpoint on request), or a bundle."""
     if (Path(where) / CONFIG).is_file():
         return RunEmbedder(open_run(Path(where), best=best))
     if best:
@@ -65,7 +65,7 @@ def open_embedder(where: str, *, best: bool = False) -> Embedder:
 
 
 class TowerEmbedder:
-    """Towers in evaluation mode, in torch, on their device; embeddings come back to the CPU."""
+    """Towers in evaluation mode, in torch, on their device; embeddings are returned on the CPU."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class TowerEmbedder:
 
 
 class RunEmbedder(TowerEmbedder):
-    """What a run on disk serves."""
+    """The served encoder of a run on disk."""
 
     def __init__(self, run: TrainedRun) -> None:
         settings, device = run.config.settings, pick_device("auto")
@@ -138,9 +138,9 @@ class BundleEmbedder:
 
 
 class DrawnImages:
-    """Images of a source, at most `limit` of them drawn by a fixed seed, a block at a time.
+    """Images of a source, at most `limit` of them drawn with a fixed seed, one block at a time.
 
-    They stay decoded up to `room` bytes, for those who look more than once.
+    Up to `room` bytes of them stay decoded, for callers that read them more than once.
     """
 
     def __init__(
@@ -157,11 +157,11 @@ class DrawnImages:
 
     @property
     def bad(self) -> int:
-        """How many of those that were looked at cannot be decoded."""
+        """The number of drawn images that cannot be decoded."""
         return len(self._store.bad)
 
     def blocks(self) -> Iterator[tuple[PixelBatch | None, list[Record], int]]:
-        """Yield pixels (None: none can be decoded), their records, and how many were looked at."""
+        """Yield pixels (None: none can be decoded), their records, and how many were tried."""
         done = 0
         for number, positions in enumerate(_blocks(self._chosen)):
             pixels, records = self._kept.get(number) or self._decode(number, positions)
@@ -188,7 +188,7 @@ class DrawnImages:
 def embed_drawn(
     embedder: Embedder, images: DrawnImages, tick: Callable[[int, int], None]
 ) -> EmbeddingSet:
-    """Return embeddings of the images; `tick` is called with how many are done, and of how many."""
+    """Return embeddings of the images; `tick` receives the number done and the total."""
     rows, records = [], []
     for pixels, own, done in images.blocks():
         if pixels is not None:

@@ -15,7 +15,7 @@ DRAWS = 10
 def few_shot_accuracy(
     bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, *, shots: int, seed: int = 0
 ) -> float | None:
-    """Return the mean accuracy over draws of `shots` examples a class; None if one has fewer."""
+    """Return the mean accuracy over draws of `shots` per class; None if a class has fewer."""
     classes = torch.unique(labels)
     members = [(labels == label).nonzero()[:, 0] for label in classes]
     if min(map(len, members)) < shots:

@@ -1,9 +1,10 @@
-"""What a validation asks of an encoder that is still training, on data held out from it.
+"""The held-out metrics of an encoder that is still training.
 
-Labels bring kNN and a logistic regression, whose bank is a sample of the training images where
-these have the same labels, else half of the held-out ones; two towers bring zero-shot accuracy by
-class names and, where there are captions, retrieval both ways. What must stay true: the same images
-are asked each time, and nothing of an answer reaches the training.
+With labels: kNN and a logistic regression; their bank is a sample of the training images if these
+have the same labels, else half of the held-out ones. With two towers: zero-shot accuracy by class
+names and, if there are captions, retrieval both ways.
+
+What must stay true: each validation uses the same images, and no result reaches the training.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ ORDER = (
     "knn",
     "linear",
     *RECALLS,
-)  # of what tells the best, if not set
-ROOM = 0.25  # of the memory for decoded images goes to held-out ones
+)  # metrics that may select the best checkpoint, first choice first
+ROOM = 0.25  # share of the memory for decoded images that goes to held-out ones
 
 
 class HeldOutData:
-    """Held-out images, what can be asked of them, and what kNN and the regression learn from."""
+    """Held-out images, the metrics they allow, and the bank of kNN and the regression."""
 
     def __init__(self, config: Config, source: DataSource, training: DataSource) -> None:
         settings = config.settings
@@ -52,7 +53,7 @@ class HeldOutData:
 
     @property
     def bank_words(self) -> str:
-        """What kNN and the regression learn from, in words."""
+        """The bank of kNN and the regression, in words."""
         if "knn" not in self.asked:
             return ""
         if self._bank is None:
@@ -65,7 +66,7 @@ class HeldOutData:
     def measure(
         self, embedder: Embedder, tick: Callable[[int, int], None], *, still: bool
     ) -> dict[str, float]:
-        """Return all that was asked, in per cent; a tower that stands `still` is asked once."""
+        """Return all metrics in per cent; a tower that does not train is evaluated once."""
         found = self._embed(embedder, tick, still, queries=True)
         numbers: dict[str, float] = {}
         if "knn" in self.asked:
@@ -97,12 +98,12 @@ class HeldOutData:
 
 
 def check_held_out(config: Config, source: DataSource, training: DataSource) -> None:
-    """Refuse held-out data that allow no question, or not the one that is set."""
+    """Refuse held-out data that allow no metric, or not the chosen one."""
     choose(config.settings.best_by, ask(config, source, training))
 
 
 def ask(config: Config, source: DataSource, training: DataSource) -> tuple[str, ...]:
-    """Return what held-out data allow to measure of this method's encoder, the best first."""
+    """Return the metrics that held-out data allow for this method's encoder, the best first."""
     if fingerprint(source.records) == fingerprint(training.records):
         raise InputError(
             "eval names the training data, which are not held out; split them, or give others",
@@ -130,7 +131,7 @@ def ask(config: Config, source: DataSource, training: DataSource) -> tuple[str, 
 
 
 def choose(name: str, asked: tuple[str, ...]) -> str:
-    """Return the number that tells the best checkpoint."""
+    """Return the metric that selects the best checkpoint."""
     if name == AUTO:
         return asked[0]
     if name not in asked:

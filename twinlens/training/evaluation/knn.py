@@ -14,8 +14,8 @@ def knn_predict(
 ) -> Tensor:
     """Return the predicted class (q,) of queries (q, d) by a bank (n, d) with labels (n,).
 
-    Rows are made unit; a neighbour votes with weight exp(cosine / temperature), and one whose
-    label is negative does not vote.
+    Rows are normalised. A neighbour votes with weight exp(cosine / temperature); neighbours with
+    negative labels do not vote.
     """
     bank = torch.nn.functional.normalize(bank, dim=1)
     queries = torch.nn.functional.normalize(queries, dim=1)
@@ -23,7 +23,7 @@ def knn_predict(
     found = []
     for block in torch.split(queries, BLOCK):
         cosine, index = (block @ bank.mT).topk(k, dim=1)  # (b, k)
-        # Relative to the nearest: the vote is the same and exp cannot overflow.
+        # Relative to the nearest neighbour: the vote is unchanged, and exp cannot overflow.
         weight = ((cosine - cosine[:, :1]) / temperature).exp()
         votes = weight.new_zeros(len(block), classes)
         voted = labels[index]

@@ -28,7 +28,7 @@ def fit_probe(rows: Tensor, labels: Tensor, *, classes: int, strength: float = S
 
     def measure() -> Tensor:
         solver.zero_grad()
-        # Divided by C n: the optimum is the same, the numbers stay near 1.
+        # Divided by C n: the same optimum with values near 1.
         penalty = weight[:, :-1].square().sum() / (2 * strength * n)
         loss = cross_entropy(rows @ weight[:, :-1].mT + weight[:, -1], labels) + penalty
         torch.autograd.backward(loss)
@@ -42,7 +42,7 @@ def fit_probe(rows: Tensor, labels: Tensor, *, classes: int, strength: float = S
 def probe_accuracy(
     bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, *, strength: float = STRENGTH
 ) -> float:
-    """Return the accuracy of a probe fitted on the bank, on the queries."""
+    """Return the accuracy on the queries of a probe fitted on the bank."""
     centre, spread = bank.mean(dim=0), bank.std(dim=0, correction=0).clamp(min=1e-8)
     classes = int(max(labels.max(), truth.max())) + 1
     weight = fit_probe((bank - centre) / spread, labels, classes=classes, strength=strength)

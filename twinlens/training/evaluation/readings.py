@@ -1,8 +1,8 @@
-"""StepNumbers of a step that may still lie on an accelerator: gathered there, finished later.
+"""Numbers of a step that may still be on an accelerator: collected there, finished later.
 
-Whoever measures hands over tensors without dimensions, and sums of spectra; nothing is read back
-while the step runs. `to_host` queues one copy of all, and `finish` makes plain numbers of it, once
-the copy has arrived. What must stay true: on a CPU and on an accelerator the same numbers result.
+A measurement hands over tensors without dimensions and sums of spectra; nothing is read back while
+the step runs. `to_host` queues one copy of all of them; `finish` converts them once the copy has
+arrived. What must stay true: a CPU and an accelerator give the same numbers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ StepNumbers = dict[str, float]
 
 @dataclass(frozen=True)
 class SpectrumReading:
-    """The sums of a spectrum, and what its numbers are called."""
+    """The sums of a spectrum, and the names of its numbers."""
 
     sums: SpectrumSums
     name: Callable[[Spectrum], StepNumbers]
 
     def finish(self) -> StepNumbers:
-        """Return the numbers; none of rows that are not finite, of which the loop tells."""
+        """Return the numbers; none if rows are not finite, which the loop reports."""
         if not all(bool(torch.isfinite(part).all()) for part in self.sums.tensors()):
             return {}
         return self.name(finish_spectrum(self.sums))
@@ -35,7 +35,7 @@ class SpectrumReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """StepNumbers by name, in the order in which they were read."""
+    """Numbers of a step by name, in the order in which they were added."""
 
     values: Mapping[str, float | Tensor] = field(default_factory=dict)
     spectra: tuple[SpectrumReading, ...] = ()
@@ -44,7 +44,7 @@ class Reading:
         return Reading({**self.values, **other.values}, self.spectra + other.spectra)
 
     def to_host(self) -> Reading:
-        """Return the reading with its tensors on the CPU; the copies are queued, not waited for."""
+        """Return the reading with its tensors on the CPU; the copies are queued."""
         values = dict(self.values)
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         queued = [name for name, value in tensors.items() if is_accelerator(value.device)]

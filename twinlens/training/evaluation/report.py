@@ -1,4 +1,4 @@
-"""All that can be measured of an encoder on some data, as one flat table of numbers."""
+"""Every measurement of an encoder on some data, as one flat table of numbers."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Numbers = dict[str, float | int]
 def evaluate_encoder(
     encoder: str, where: str, *, bank: str, limit: int, display: Display, best: bool = False
 ) -> Numbers:
-    """Return what the encoder is worth on `where`; kNN and probes learn from `bank`.
+    """Return the metrics of an encoder on `where`; kNN and probes learn from `bank`.
 
-    Of a run, the `best` checkpoint by held-out data is judged, or the last.
+    For a run, the `best` checkpoint by held-out data is evaluated, or the last.
 
-    Without a bank it is half of each class of `where`, drawn by a fixed seed: files in order of
-    their names alternate (by colour, by pose), and so would halves that take every second one.
+    Without a bank, half of each class of `where` is drawn with a fixed seed. Taking every second
+    file would be biased, since file names often alternate (by colour, by pose).
     """
     embedder = open_embedder(encoder, best=best)
     found = embed_source(embedder, where, limit, display)
@@ -68,7 +68,7 @@ def evaluate_encoder(
 def judge_labels(
     bank: EmbeddingSet, queries: EmbeddingSet, shots: Sequence[int] = SHOTS
 ) -> Numbers:
-    """Return kNN, probe and few-shot accuracies in per cent; nothing where labels are missing."""
+    """Return kNN, probe and few-shot accuracies in per cent; empty without labels."""
     classes = sorted({record.label for record in bank.records if record.label})
     known, labels = _labelled(bank, classes)
     rows, truth = _labelled(queries, classes)
@@ -113,14 +113,14 @@ def halve(found: EmbeddingSet) -> tuple[EmbeddingSet, EmbeddingSet]:
 
 
 def _keep(encoder: str, where: str, numbers: Numbers) -> None:
-    """Write the numbers into the run's folder; the export adds them to the bundle's provenance."""
+    """Write the numbers to the run's folder; the export adds them to the bundle's provenance."""
     if (Path(encoder) / CONFIG).is_file():
         content = {"data": Path(where).name, **numbers}
         (Path(encoder) / EVALUATION).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def _labelled(found: EmbeddingSet, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return the rows whose label is among the classes, and their numbers."""
+    """Return the rows whose label is among the classes, and the numbers of these classes."""
     number = {name: place for place, name in enumerate(classes)}
     places = [place for place, record in enumerate(found.records) if record.label in number]
     labels = [number[_label(found.records[place])] for place in places]

@@ -15,7 +15,7 @@ BLOCK = 512
 def recall_at(
     queries: Tensor, candidates: Tensor, wanted: Sequence[set[int]], ks: Sequence[int]
 ) -> dict[int, float]:
-    """Return for each k the share of queries (q, d) with a wanted candidate (m, d) in the top k."""
+    """Return by k the share of queries (q, d) with a correct candidate (m, d) in the top k."""
     queries, candidates = normalize(queries, dim=1), normalize(candidates, dim=1)
     top = min(max(ks), len(candidates))
     found: list[list[int]] = []
@@ -33,7 +33,7 @@ def retrieval_recalls(
 ) -> dict[str, float]:
     """Return R@1, 5, 10 both ways; `rows` (m, d) embeds the distinct `texts`.
 
-    Equal captions are one text: whichever image carries it is right.
+    Equal captions are one text: every image that has the caption is correct.
     """
     number = {text: place for place, text in enumerate(texts)}
     by_image = [{number[text] for text in own} for own in captions]

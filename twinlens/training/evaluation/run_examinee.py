@@ -1,6 +1,7 @@
-"""A run's encoder as suites ask it, without an export: its towers in torch.
+"""A run's encoder for the suites, without an export: its towers in torch.
 
-What must stay true: pictures are prepared, and cosines become probabilities, as in a bundle of it.
+What must stay true: pictures are prepared, and cosines become probabilities, as in a bundle of the
+run.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from twinlens.training.runs.run import open_run
 from twinlens.training.suites.examinee import Examinee, refuse_texts
 
 BATCH = 256
-SCALE = 100.0  # of the probabilities of a run that learned none
+SCALE = 100.0  # logit scale of the probabilities, for a run that learned none
 
 
 def examine_run(run: Path) -> Examinee:
-    """Return the newest state of a run, to be asked; without texts it answers a few suites."""
+    """Return the latest state of a run; without a text tower it answers only some suites."""
     opened = open_run(run)
     embedder = RunEmbedder(opened)
 

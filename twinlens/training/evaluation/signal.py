@@ -1,10 +1,10 @@
 """Signal rank: how many directions of the representation vary between images, not just views.
 
-The plain effective rank counts every direction with variance, so a random network, whose many
-small directions are all alike, scores highest. Here several views of each image are embedded and
-the variance between images is counted in units of the variance between views of one image, as in
-LiDAR (Thilak et al. 2023, https://arxiv.org/abs/2312.04000): a direction in which views of an
-image differ as much as images do counts for nothing.
+The plain effective rank counts every direction with variance, so a random network, whose many small
+directions are all alike, scores highest. Here several views of each image are embedded, and the
+variance between images is measured in units of the variance between views of one image, as in LiDAR
+(Thilak et al. 2023, https://arxiv.org/abs/2312.04000). A direction in which views of an image
+differ as much as images do counts as zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twinlens.training.seeds import generator
 from twinlens.training.views.maker import ViewMaker
 from twinlens.training.views.pictures import lay_out
 
-RIDGE = 1e-4  # of the mean variance between views: keeps dead directions from dividing by zero
+RIDGE = 1e-4  # of the mean variance between views: avoids division by zero in dead directions
 BLOCK = 128  # images at a time
 
 
@@ -29,8 +29,8 @@ BLOCK = 128  # images at a time
 def signal_rank(rows: Tensor) -> float:
     """Return the effective rank of what the views (n, views, d) of an image have in common.
 
-    The exponential of the entropy of the ratios of variance, between images to between views, less
-    the largest ratio that views without anything in common would have by chance.
+    The exponential of the entropy of the ratios of variance between images to variance between
+    views, minus the largest ratio expected by chance from unrelated views.
     """
     n, views, d = rows.shape
     rows = rows.double()

@@ -1,7 +1,7 @@
 """How many directions the embeddings use: singular values, effective rank, spread.
 
 Effective rank is the exponential of the entropy of the singular values' shares (Roy & Vetterli
-2007); a collapsed encoder has one near 1, and unit rows whose spread is far under 1 / sqrt(d).
+2007). A collapsed encoder has an effective rank near 1 and unit rows with a spread far below 1.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ class Spectrum:
 
     singular: Tensor  # descending
     effective_rank: float
-    rank_me: float  # the same of the rows as they are, not centred (Garrido et al. 2022)
+    rank_me: float  # the same of the uncentred rows (Garrido et al. 2022)
     spread: float  # mean over dimensions of the standard deviation of unit rows, times sqrt(d)
 
     def top_share(self, count: int) -> float:
-        """Return the share of the variance in the `count` directions that have most."""
+        """Return the share of the variance in the top `count` directions."""
         variance = self.singular.double().square()
         return float(variance[:count].sum() / variance.sum().clamp(min=1e-30))
 
 
 @dataclass(frozen=True)
 class SpectrumSums:
-    """What a spectrum is made from; it may lie on an accelerator, where no eigenvalue is taken."""
+    """The sums that a spectrum needs; they may stay on an accelerator, without an eigensolve."""
 
     centred: Tensor  # the smaller Gram matrix of the unit rows, centred
     raw: Tensor  # the same, not centred
-    spread: Tensor  # a number
+    spread: Tensor  # a scalar
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return all of them."""
@@ -42,7 +42,7 @@ class SpectrumSums:
 
 @torch.no_grad()
 def sum_spectrum(embeddings: Tensor) -> SpectrumSums:
-    """Return what the spectrum of the rows is made from, where the rows are."""
+    """Return the sums of the rows' spectrum, on the rows' device."""
     rows = torch.nn.functional.normalize(embeddings.float(), dim=1)
     spread = rows.std(dim=0).mean() * rows.shape[1] ** 0.5
     return SpectrumSums(_gram(rows - rows.mean(dim=0)), _gram(rows), spread)
@@ -50,24 +50,24 @@ def sum_spectrum(embeddings: Tensor) -> SpectrumSums:
 
 @torch.no_grad()
 def finish_spectrum(sums: SpectrumSums) -> Spectrum:
-    """Return the spectrum of what was summed."""
+    """Return the spectrum that follows from the sums."""
     singular = _roots(sums.centred)
     rank_me = effective_rank(_roots(sums.raw))
     return Spectrum(singular.float(), effective_rank(singular), rank_me, float(sums.spread))
 
 
 def measure_spectrum(embeddings: Tensor) -> Spectrum:
-    """Return the spectrum of the rows, made unit and centred; a healthy spread is near 1."""
+    """Return the spectrum of the rows, normalised and centred; a healthy spread is near 1."""
     return finish_spectrum(sum_spectrum(embeddings))
 
 
 def _gram(rows: Tensor) -> Tensor:
-    # Eigenvalues of the smaller Gram matrix: exact enough, and far faster than an SVD.
+    # Eigenvalues of the smaller Gram matrix: accurate enough, and far faster than an SVD.
     return rows @ rows.mT if len(rows) < rows.shape[1] else rows.mT @ rows
 
 
 def _roots(gram: Tensor) -> Tensor:
-    """Return the singular values of the rows of a Gram matrix, largest first, float64."""
+    """Return the singular values that belong to a Gram matrix, largest first, float64."""
     values: Tensor = torch.linalg.eigvalsh(gram.double())
     return values.clamp(min=0).sqrt().flip(0)
 

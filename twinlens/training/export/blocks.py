@@ -1,9 +1,9 @@
 """Transformer blocks for inference: batch first, and pooled early.
 
-A pre-norm block is read out of open_clip's or timm's own module, sharing its weights. Where a tower
-keeps only one token of the last block, `pool` computes that token alone: keys and values still come
-from every token, but one query row and one row of the MLP replace them all. Exact, not approximate;
-the export proves it for each model before it relies on it.
+A pre-norm block is read from open_clip's or timm's own module and shares its weights. Where a tower
+keeps one token of the last block, `pool` computes that token alone: keys and values come from every
+token, but one query row and one row of the MLP replace all others. What must stay true: this is
+exact, and the export verifies it for each model before it uses it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SelfAttention(nn.Module):
         self.out = out
 
     def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
-        """Return what every token gathers from all, or from those before it: (n, length, width)."""
+        """Return what every token gathers from all, or from earlier tokens: (n, length, width)."""
         q, k, v = F.linear(x, self.weight, self.bias).chunk(3, dim=-1)
         mixed = F.scaled_dot_product_attention(
             self.norm_q(split_heads(q, self.heads)),
@@ -49,13 +49,13 @@ class SelfAttention(nn.Module):
 
 
 class OneQueryAttention(nn.Module):
-    """The same attention for one token of each row, which looks at all of them."""
+    """The same attention for one token of each row, which attends to all of them."""
 
     def __init__(self, full: SelfAttention) -> None:
         super().__init__()
         inner = full.weight.shape[0] // 3
-        # Parameters of their own, cut once here: a slice in the graph would hide a constant weight
-        # from quantisation. They share the memory of the whole.
+        # Parameters of their own, cut once here: a slice in the graph would hide a constant
+        # weight from quantisation. They share the memory of the whole.
         self.weight_q, self.weight_kv = _cut(full.weight, inner)
         cut = (None, None) if full.bias is None else _cut(full.bias, inner)
         self.bias_q: Tensor | None = cut[0]
@@ -66,14 +66,14 @@ class OneQueryAttention(nn.Module):
     def forward(self, x: Tensor, pooled: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return what the `pooled` tokens (n, 1, width) gather from `x`: (n, 1, width).
 
-        `keep` (n, 1, 1, length) is true where a token may be looked at.
+        `keep` (n, 1, 1, length) is true where a token may be attended to.
         """
         q, k, v = self._project(x, pooled)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
         return cast("Tensor", self.out(self.norm_out(join_heads(mixed))))
 
     def look(self, x: Tensor, pooled: Tensor) -> Tensor:
-        """Return how much the pooled token looks at each token of `x`: (n, heads, 1, length)."""
+        """Return the pooled token's attention to each token of `x`: (n, heads, 1, length)."""
         q, k, _ = self._project(x, pooled)
         return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1), dim=-1)
 
@@ -101,7 +101,7 @@ class PreNormBlock(nn.Module):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, *, causal: bool = False
     ) -> Tensor:
-        """Return the block's output for every token; `attn_mask` is there for open_clip's loop."""
+        """Return the block's output for every token; open_clip's loop passes `attn_mask`."""
         if attn_mask is not None:
             raise RuntimeError("a lean block takes `causal`, not a mask; this is a bug")
         x = x + self.scale_1(self.attention(self.norm_1(x), causal=causal))
@@ -164,14 +164,14 @@ def _cut(tensor: Tensor, first: int) -> tuple[nn.Parameter, nn.Parameter]:
 def read_block(block: nn.Module) -> PreNormBlock | None:
     """Return open_clip's or timm's `block` as a `PreNormBlock` over the same weights.
 
-    None for a block that computes anything else: it then runs as its library wrote it.
+    None for a block that computes anything else: its library's module then runs unchanged.
     """
     reader = _READERS.get(f"{type(block).__module__}.{type(block).__qualname__}")
     return reader(block) if reader else None
 
 
 def read_blocks(blocks: Any) -> list[PreNormBlock] | None:
-    """Return all blocks of a tower read, or None if one cannot be."""
+    """Return all blocks of a tower as `PreNormBlock`s, or None if one is of another kind."""
     read = [read_block(block) for block in blocks]
     return [block for block in read if block is not None] if all(read) and read else None
 
@@ -184,7 +184,7 @@ def _read_open_clip(block: Any) -> PreNormBlock | None:
 
 
 def read_multihead(attn: Any) -> SelfAttention | None:
-    """Return torch's multi-head attention as a `SelfAttention`, or None if it is a rarer kind."""
+    """Return torch's multi-head attention as a `SelfAttention`, or None for other variants."""
     plain = attn.in_proj_weight is not None and attn.bias_k is None and not attn.add_zero_attn
     if not plain:
         return None

@@ -1,8 +1,8 @@
 """What a source knows about an encoder before export: towers, preprocessing, similarity.
 
-A tower's `module` is the model as its library wrote it and the reference for every check; `lean` is
-an optional rewriting that must give the same embeddings and is used only once that was shown.
-Modules return rows of any length: the export makes them unit rows.
+A tower's `module` is the model as its library wrote it, and the reference for every check. `lean`
+is an optional rewriting that must give the same embeddings; it is used only once that was verified.
+Modules return rows of any length; the export normalises them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIMILARITY_FILE: Final = "similarity.onnx"
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """A module from normalised pixels to attention (n, heads, rows, columns), and those sizes."""
+    """A module from normalised pixels to attention (n, heads, rows, columns), and these sizes."""
 
     module: nn.Module
     heads: int
@@ -38,7 +38,7 @@ class AttentionMap:
 class ImageTower:
     """Normalised pixels (n, 3, height, width) to rows (n, d).
 
-    `spec.file` is the export's to choose; the rest of `spec` says how an image becomes pixels.
+    The export sets `spec.file`; the rest of `spec` says how an image becomes pixels.
     """
 
     module: nn.Module
@@ -51,9 +51,8 @@ class ImageTower:
 class TextTower:
     """Tokens int64 (n, length) to rows (n, d); any mask is derived from `spec.pad_id` inside.
 
-    `write_tokenizer` writes the tokenizer's file to the path that it is given. Whether texts may be
-    cut to the longest of a batch is for the export to prove; `padding_reason` says why they may
-    not, where the source knows.
+    `write_tokenizer` writes the tokenizer's file to a given path. The export tests whether batches
+    may be cut to their longest text; `padding_reason` says why not, where the source knows.
     """
 
     module: nn.Module
@@ -68,13 +67,13 @@ class Similarity:
     """How scores follow from cosines: softmax(scale * cos), or sigmoid(scale * cos + bias)."""
 
     kind: Literal["softmax", "sigmoid"] = "softmax"
-    scale: float = 1 / 0.07  # the temperature that contrastive training starts from
+    scale: float = 1 / 0.07  # the initial scale of contrastive training
     bias: float = 0.0
 
 
 @dataclass(frozen=True)
 class Description:
-    """All that the export needs to know of an encoder."""
+    """Everything that the export needs to know about an encoder."""
 
     name: str
     image: ImageTower | None = None
@@ -84,5 +83,5 @@ class Description:
     matryoshka_dims: tuple[int, ...] = ()
     any_dimension: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    head: ClassHead | None = None  # of a fine-tuned encoder, served as a classifier
-    card: ModelCard | None = None  # None: nothing is known of what it is for
+    head: ClassHead | None = None  # class rows of a fine-tuned encoder, served as a classifier
+    card: ModelCard | None = None  # None: the intended use is unknown

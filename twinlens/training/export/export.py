@@ -1,7 +1,7 @@
-"""From a described encoder to a verified bundle: trace, save, judge, reduce, write.
+"""From a described encoder to a verified bundle: trace, save, compare, reduce precision, write.
 
-What must stay true: a bundle appears only after each of its towers passed the parity gate, and
-nothing is left on disk when one does not, or when the work is interrupted.
+What must stay true: a bundle appears only after each of its towers passed the parity gate; a
+failure or an interruption leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from twinlens.training.export.variants import (
 
 @dataclass(frozen=True)
 class _Wishes:
-    """What the caller asked for."""
+    """The caller's options."""
 
     precisions: tuple[str, ...]
     attention: bool
@@ -72,7 +72,7 @@ class _Wishes:
 
 @dataclass
 class _Parts:
-    """What the export gathers on its way to the manifest."""
+    """What the export collects for the manifest."""
 
     image: ImageSpec | None = None
     text: TextSpec | None = None
@@ -96,11 +96,11 @@ def export_encoder(
 ) -> Manifest:
     """Write `description` as the bundle `out` and return its manifest.
 
-    Raises `ParityError`, leaving nothing on disk, if ONNX Runtime does not give torch's embeddings.
-    fp32 is always written; int8 is dropped, with a note, where it is too far from it. `calibrate`
-    is data whose pictures are for int8 convolutions; without it textures are drawn. Of the first
-    convolutions so many stay in fp32 as the first number of `plain_convolutions` that keeps the
-    embeddings.
+    Raises `ParityError`, leaving nothing on disk, if ONNX Runtime does not reproduce torch's
+    embeddings. fp32 is always written; int8 is dropped with a note if it differs too much.
+    `calibrate` is a data set whose pictures calibrate int8 convolutions; without it drawn textures
+    do. `plain_convolutions` lists how many of the first convolutions to keep in fp32; the first
+    number that preserves the embeddings is used.
     """
     out = Path(out)
     _check_request(description, out, precisions, force)
@@ -211,7 +211,7 @@ def _finish(
 
 
 def _write_rest(description: Description, folder: Path, parts: _Parts) -> None:
-    """Write the similarity file, the golden vectors and the head, if there is one."""
+    """Write the similarity file, the golden vectors and the classifier head, if there is one."""
     similarity = description.similarity
     model = build_similarity(similarity.kind, scale=similarity.scale, bias=similarity.bias)
     onnx.save(model, str(folder / SIMILARITY_FILE))
@@ -230,7 +230,7 @@ def _write_rest(description: Description, folder: Path, parts: _Parts) -> None:
 
 
 def _build_manifest(description: Description, parts: _Parts) -> Manifest:
-    """Return the manifest, all but what the writing of the bundle adds."""
+    """Return the manifest without the fields that are set when the bundle is written."""
     similarity = description.similarity
     return Manifest(
         name=description.name,
@@ -251,7 +251,7 @@ def _build_manifest(description: Description, parts: _Parts) -> Manifest:
 
 
 def _describe_origin(description: Description, parts: _Parts) -> dict[str, Any]:
-    """Return where the bundle comes from: its source, the code, the pictures that calibrated it."""
+    """Return the bundle's origin: its source, the code, the calibration pictures."""
     origin = {**description.provenance, "versions": describe_versions()}
     return {**origin, "calibration": parts.calibration} if parts.calibration else origin
 

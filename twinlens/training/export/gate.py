@@ -1,8 +1,8 @@
 """The parity gate: ONNX Runtime's embeddings must equal torch's, or nothing is written.
 
-The comparison is in float64 on rows that torch computed with the model as its library wrote it, in
-one padded batch; the graph runs in batches of 1, 2 and 7, so that no embedding may depend on
-its neighbours either.
+torch computes the reference rows in one padded batch, with the model as its library wrote it; they
+are compared in float64. The graph runs in batches of 1, 2 and 7, so that a dependence on other rows
+of the batch is found too.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class ParityError(TwinlensError):
 
 
 def open_graph(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU; `threads` 0 means one a core."""
+    """Open a graph on the CPU; `threads` 0 means one thread per core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Threads that wait for work sleep: spinning costs a busy machine more than waking them.
+    # Waiting threads sleep: on a busy machine, spinning costs more than waking them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

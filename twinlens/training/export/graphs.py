@@ -1,7 +1,7 @@
-"""From torch modules to ONNX files: tracing, tidy names, weights in one shared external file.
+"""From torch modules to ONNX files: tracing, short names, weights in one shared external file.
 
-What must stay true: graphs saved together hold each distinct weight once, and no file
-reveals the machine that wrote it (the tracer's notes contain source paths).
+What must stay true: graphs saved together store each distinct weight once, and no file reveals the
+machine that wrote it (the tracer's notes contain source paths).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-# 23 is the first opset with Attention: ONNX Runtime runs it as fast as the nine nodes that spell it
-# out, and after int8 quantisation faster.
+# 23 is the first opset with Attention. ONNX Runtime runs it as fast as the nine nodes that it
+# replaces, and faster after int8 quantisation.
 OPSET: Final = 23
 _CHATTERING: Final = ("torch.onnx", "onnxscript.optimizer._constant_folding")
 _INLINE_BYTES: Final = 1024  # smaller tensors stay in the graph file
-_ALIGNMENT: Final = 4096  # a page, so that a runtime can map a tensor rather than read it
+_ALIGNMENT: Final = 4096  # one page, so that a runtime can map a tensor instead of reading it
 
 
 def trace(
     module: nn.Module, example: Tensor, names: tuple[str, str], dims: Mapping[int, str]
 ) -> ir.Model:
-    """Return `module` as a graph with the input and output of these `names`.
+    """Return `module` as a graph with the given input and output `names`.
 
-    `dims` names the axes of the input that may have any size; `name:max` bounds one.
+    `dims` names the input's axes of any size; `name:max` sets an upper bound.
     """
     shapes = {axis: _dimension(text) for axis, text in dims.items()}
     with _quiet_tracer(), torch.no_grad():
@@ -54,13 +54,13 @@ def trace(
 
 
 def save_graphs(graphs: Mapping[Path, ir.Model], weights: Path) -> None:
-    """Write the graphs, their weights to the one file `weights` beside them."""
+    """Write the graphs, with their weights in the one file `weights` beside them."""
     places: dict[tuple[Any, ...], tuple[int, int]] = {}
     with weights.open("wb") as file:
         for model in graphs.values():
             for value in model.graph.initializers.values():
                 _move_out(value, weights.name, file, places)
-                # Said twice, the shape would be wrong once a quantiser has transposed the weight.
+                # A shape stored twice would be wrong once a quantiser has transposed the weight.
                 value.shape = value.type = None
     if not places:
         weights.unlink()
@@ -80,12 +80,12 @@ def _dimension(text: str) -> Dim:
 def _move_out(
     value: ir.Value, location: str, file: Any, places: dict[tuple[Any, ...], tuple[int, int]]
 ) -> None:
-    """Replace the tensor of `value` by a reference into `file`, writing it if it is new there."""
+    """Replace the tensor of `value` by a reference into `file`, appended if it is new there."""
     tensor = value.const_value
     if tensor is None or tensor.nbytes < _INLINE_BYTES:
         return
     content = tensor.tobytes()
-    # The dtype is no part of the key: equal bytes may be read as either.
+    # The dtype is not part of the key: equal bytes may be read as either.
     key = (len(content), hashlib.sha256(content).digest())
     if key not in places:
         file.write(b"\0" * (-file.tell() % _ALIGNMENT))
@@ -103,7 +103,7 @@ def _move_out(
 
 
 def _name_output(model: ir.Model, name: str) -> None:
-    """Give the only output its `name`, which an inner value may have taken from a torch op."""
+    """Give the only output its `name`, which a torch op may have taken for an inner value."""
     (output,) = model.graph.outputs
     for node in model.graph:
         for value in node.outputs:

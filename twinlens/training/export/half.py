@@ -1,8 +1,8 @@
-"""fp16 graphs: converted from the fp32 graph where that gives the same, traced again elsewhere.
+"""fp16 graphs: converted from the fp32 graph where that is equivalent, else traced again.
 
-Tracing takes seconds, converting a fraction of one. What must stay true: a graph is converted only
-if the tower, run in half precision, computes in half precision throughout; a layer that goes up to
-float32 and back leaves no trace in the fp32 graph, so such a tower is traced again.
+Tracing takes seconds, conversion a fraction of one. What must stay true: a graph is converted only
+if the tower in half precision computes in half precision throughout. A layer that casts to float32
+and back leaves no trace in the fp32 graph, so such a tower is traced again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twinlens.training.export.graphs import trace
 from twinlens.training.export.towers import ExportTower
 from twinlens.training.export.wrappers import PixelFace
 
-_SHIFT: Final = "shift"  # the constant that ends the normalisation of pixels
+_SHIFT: Final = "shift"  # the constant of the last step of pixel normalisation
 _TAIL: Final = ("ReduceL2", "Clip", "Div")
 
 
@@ -42,7 +42,7 @@ def trace_half(tower: ExportTower) -> ir.Model:
 
 
 def stays_half(tower: ExportTower) -> bool:
-    """Return whether the tower in half precision leaves it only where its rows get their length.
+    """Return whether the tower in half precision casts to float32 only to normalise its rows.
 
     It runs on tensors without content, so nothing is computed.
     """
@@ -59,7 +59,7 @@ def stays_half(tower: ExportTower) -> bool:
 
 
 def convert_graph(source: Path, *, pixels: bool) -> ir.Model | None:
-    """Return the graph with all between its two faces in half precision; None if none is found."""
+    """Return the graph in half precision between its two ends; None if one is not found."""
     model = ir.load(source)
     tail = _find_tail(model)
     head = _find_head(model) if pixels else set()
@@ -100,14 +100,14 @@ class _ExitCounter(TorchFunctionMode):
         """Run the operation and count it."""
         found = func(*args, **(kwargs or {}))
         taken = {t.dtype for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        # What an operation returns beside its result (statistics of a norm) is not looked at.
+        # Secondary results (such as a norm's statistics) are ignored.
         given = [t.dtype for t in tree_leaves(found) if isinstance(t, torch.Tensor)][:1]
         self.exits += torch.float16 in taken and torch.float32 in given
         return found
 
 
 def _find_tail(model: ir.Model) -> list[ir.Node] | None:
-    """Return the nodes that give rows their length: ReduceL2, Clip, Div."""
+    """Return the nodes that normalise rows: ReduceL2, Clip, Div."""
     divide = model.graph.outputs[0].producer()
     length = divide.inputs[1] if divide is not None and len(divide.inputs) == 2 else None
     clip = length.producer() if length is not None else None
@@ -121,7 +121,7 @@ def _find_tail(model: ir.Model) -> list[ir.Node] | None:
 
 
 def _find_head(model: ir.Model) -> set[ir.Node] | None:
-    """Return the nodes that normalise pixels: those up to the sum with the shift."""
+    """Return the nodes that normalise pixels, up to the addition of the shift."""
     shift = model.graph.initializers.get(_SHIFT)
     users = list(shift.consumers()) if shift is not None else []
     if len(users) != 1:
@@ -140,7 +140,7 @@ def _casts_to_float(node: ir.Node) -> bool:
 
 
 def _halve_weights(model: ir.Model, faces: set[ir.Node]) -> bool:
-    """Halve the weights between the faces; False if a face shares one of them."""
+    """Convert the weights between both ends; False if an end shares one of them."""
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT:
@@ -155,7 +155,7 @@ def _halve_weights(model: ir.Model, faces: set[ir.Node]) -> bool:
 
 
 def _cast_faces(model: ir.Model, head: set[ir.Node], tail: list[ir.Node]) -> bool:
-    """Add the casts between the faces and what lies between them."""
+    """Add the casts between both ends and the part between them."""
     ends = [node for node in head if any(v is not None and v.name == _SHIFT for v in node.inputs)]
     for number, end in enumerate(ends, 1):
         _cast(model, end.outputs[0], ir.DataType.FLOAT16, number, after=end)
@@ -176,7 +176,7 @@ def _cast(
     after: ir.Node | None,
     before: ir.Node | None = None,
 ) -> None:
-    """Cast `value` for all that use it, by a node `after` its maker or `before` its first user."""
+    """Cast `value` for all its users, by a node `after` its producer or `before` its first user."""
     users = list(value.uses())
     node = ir.node("Cast", [value], {"to": int(kind)}, name=f"node__to_copy_{number}")
     node.outputs[0].name, node.outputs[0].dtype = f"_to_copy_{number}", kind

@@ -19,9 +19,9 @@ _PATIENCE: Final = 4.0  # seconds to wait for a response
 
 
 def fetch(what: str, remedy: str, download: Callable[[], T]) -> T:
-    """Return what `download` gives, from the network or the local cache.
+    """Return what `download` returns, from the network or the local cache.
 
-    Where neither has it, an `InputError` names `what` and the `remedy`.
+    If both fail, an `InputError` names `what` and the `remedy`.
     """
     from huggingface_hub import constants
 
@@ -37,7 +37,7 @@ def fetch(what: str, remedy: str, download: Callable[[], T]) -> T:
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether the hub answers at all; proxies set in the environment are used."""
+    """Return whether the hub responds; the environment's proxies are used."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return False
     try:

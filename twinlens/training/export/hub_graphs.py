@@ -1,8 +1,8 @@
-"""Traces a transformers model that has no ONNX files into the files that hubs have beside others.
+"""Traces a transformers model without ONNX files into the file layout of hubs.
 
-Pulling then goes on as with any ready model: the graphs are fitted, and the golden vectors come
-from the traced files. What must stay true: weights are read from safetensors only, no code of a
-repository is run, and the answers are compared with those of transformers before anything is kept.
+Pulling then continues as for any ready model: the graphs are fitted, and the golden vectors are
+computed with the traced files. What must stay true: weights are read from safetensors only, no code
+of a repository runs, and the outputs are compared with transformers' before anything is kept.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from twinlens.errors import InputError
 
 _OPSET = 17
 _JSON_FILES = (".json", ".txt", ".model", ".md")
-_LENGTH = 8  # of the texts that a graph is traced with; any other length runs too
+_LENGTH = 8  # token length of the texts used for tracing; other lengths work too
 
 
 class TracedRepository(FolderRepository):
-    """The files of a repository, with graphs beside them that were made here."""
+    """A repository's files, with locally traced graphs beside them."""
 
     def __init__(self, folder: Path, origin: Repository) -> None:
         super().__init__(folder)
@@ -53,7 +53,7 @@ def export_from_weights(source: Source, out: Path, name: str, *, force: bool) ->
 
 
 def trace_repository(origin: Repository, folder: Path) -> Repository:
-    """Return `origin` with ONNX graphs of its weights; `folder` holds what is new."""
+    """Return `origin` with ONNX graphs of its weights; new files are written to `folder`."""
     weights = [path for path in origin.files if path.endswith(".safetensors")]
     if not weights or "config.json" not in origin.files:
         raise InputError(
@@ -62,7 +62,7 @@ def trace_repository(origin: Repository, folder: Path) -> Repository:
     small = [path for path in origin.files if path.endswith(_JSON_FILES)]
     wanted = [*small, *weights]
     given = origin.fetch(wanted)
-    for path in wanted:  # the weights too: the answers are compared with theirs
+    for path in wanted:  # the weights too: the outputs are compared with theirs
         _link(given / path, folder / path)
     with _quietly():
         model = _load(origin, given)
@@ -72,7 +72,7 @@ def trace_repository(origin: Repository, folder: Path) -> Repository:
 
 
 def _state_scores(model: Any, config: Path) -> None:
-    """Add the trained scale and bias to the configuration, which a pull of graphs believes."""
+    """Add the trained scale and bias to the configuration, where a pull of graphs reads them."""
     scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
     if scale is None:
         return
@@ -80,12 +80,12 @@ def _state_scores(model: Any, config: Path) -> None:
     stated["logit_scale"] = float(scale.detach().exp())
     if bias is not None:
         stated["logit_bias"] = float(bias.detach())
-    config.unlink()  # a second name of the file that was fetched, which must stay as it is
+    config.unlink()  # a hard link to the fetched file, which must not change
     config.write_text(json.dumps(stated), encoding="utf-8")
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no links."""
+    """Hard-link a file, or copy it where the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
@@ -94,7 +94,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _load(origin: Repository, folder: Path) -> Any:
-    """Return the model in evaluation mode, in fp32, with attention that can be traced."""
+    """Return the model in evaluation mode, in fp32, with traceable attention."""
     import transformers
 
     try:
@@ -133,7 +133,7 @@ def _trace(model: Any, folder: Path) -> None:
 
 
 def _look(model: Any) -> Callable[..., Any]:
-    """Return the image tower: its embeddings, and the states that they come from."""
+    """Return the image tower: its embeddings, and the hidden states behind them."""
 
     def look(pixels: Tensor) -> tuple[Tensor, Tensor]:
         out = model.vision_model(pixels)
@@ -145,7 +145,7 @@ def _look(model: Any) -> Callable[..., Any]:
 
 
 def _read(model: Any) -> Callable[..., Any]:
-    """Return the text tower, which masks nothing: both families look back only, or read padding."""
+    """Return the text tower, which needs no mask: it is causal, or reads its padding."""
 
     def read(ids: Tensor) -> tuple[Tensor, Tensor]:
         out = model.text_model(ids)
@@ -189,7 +189,7 @@ def _write(
     path: Path,
     outputs: Sequence[str],
 ) -> None:
-    """Trace `function`; batches and texts of any length run."""
+    """Trace `function` with dynamic batch and text lengths."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     called = (names,) if isinstance(names, str) else tuple(names)
     with torch.no_grad():
@@ -218,7 +218,7 @@ def _draw_pixels(config: Any) -> Tensor:
 
 
 def _text_length(model: Any) -> int:
-    """Return the length of texts: SigLIP reads its padding, so it is traced with all of it."""
+    """Return the length of texts; SigLIP reads its padding, so it is traced at the full context."""
     longest = int(model.config.text_config.max_position_embeddings)
     return longest if model.config.model_type.startswith("siglip") else min(_LENGTH, longest)
 
@@ -230,7 +230,7 @@ def _end_token(model: Any) -> int:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the warnings of tracing and of transformers from the user, who can do nothing."""
+    """Suppress warnings of tracing and of transformers, which the user cannot act on."""
     import transformers
 
     before = transformers.logging.get_verbosity()

@@ -1,7 +1,7 @@
 """Image towers rewritten for inference, and the [CLS] attention map of a vision transformer.
 
-A tower's own forward stays in charge: only its blocks are exchanged, and the last of them returns
-the pooled token alone where pooling takes that token. A tower of another build is left as it is.
+A tower keeps its own forward; only its blocks are replaced, and the last one returns the pooled
+token alone where pooling reads that token. Towers of unknown structure stay unchanged.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from twinlens.training.export.description import AttentionMap
 
 
 def copy_structure(module: nn.Module) -> nn.Module:
-    """Return a copy of `module` that can be rebuilt freely and shares every weight."""
+    """Return a copy of `module` with new structure to modify and shared weights."""
     kept: list[Tensor] = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): tensor for tensor in kept})
 
 
 def lean_image(tower: nn.Module) -> nn.Module | None:
-    """Return `tower` rewritten to give the same embeddings sooner, or None if it cannot be."""
+    """Return `tower` rewritten to compute the same embeddings faster, or None if it cannot be."""
     lean = copy_structure(tower)
     found = find_vision_transformer(lean)
     if found is not None:
@@ -43,7 +43,7 @@ def lean_image(tower: nn.Module) -> nn.Module | None:
 
 
 def read_attention(tower: nn.Module) -> AttentionMap | None:
-    """Return the last layer's [CLS] attention of `tower`, or None where it has none."""
+    """Return the last layer's [CLS] attention of `tower`, or None if it has none."""
     found = find_vision_transformer(copy_structure(tower))
     if found is None or not found.pools_first_token or not found.rebuild():
         return None
@@ -53,7 +53,7 @@ def read_attention(tower: nn.Module) -> AttentionMap | None:
 
 
 class FirstTokenAttention(nn.Module):
-    """Normalised pixels -> how the class token looks at each patch: (n, heads, rows, columns).
+    """Normalised pixels -> the class token's attention to each patch: (n, heads, rows, columns).
 
     Class and register tokens are left out and each head's map sums to 1.
     """
@@ -77,7 +77,7 @@ class FirstTokenAttention(nn.Module):
 
 
 class LeanVisionTransformer:
-    """What open_clip's and timm's vision transformers have in common, by one set of names."""
+    """What open_clip's and timm's vision transformers have in common, under one set of names."""
 
     def __init__(self, module: Any, *, timm: bool) -> None:
         self.module = module
@@ -103,7 +103,7 @@ class LeanVisionTransformer:
         return cast("Tensor", self.module.norm_pre(self.module.patch_drop(x)))
 
     def rebuild(self) -> bool:
-        """Exchange the blocks and the patch projection in place; return whether that was done."""
+        """Replace the blocks and the patch projection in place; return whether it could."""
         blocks = read_blocks(self.blocks)
         if blocks is None:
             return False
@@ -121,9 +121,9 @@ class LeanVisionTransformer:
 
 
 class PatchProjection(nn.Module):
-    """A convolution whose stride is its kernel, as the matrix product that it is.
+    """A convolution whose stride equals its kernel, as a matrix product.
 
-    Quantisation to int8 reaches matrix products only.
+    Dynamic int8 quantisation applies to matrix products only.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -140,7 +140,7 @@ class PatchProjection(nn.Module):
 
 
 def project_patches(conv: nn.Module) -> nn.Module:
-    """Return `conv` as a `PatchProjection` where it is one, else as it is."""
+    """Return `conv` as a `PatchProjection` if it is equivalent to one, else unchanged."""
     fits = (
         isinstance(conv, nn.Conv2d)
         and conv.stride == conv.kernel_size

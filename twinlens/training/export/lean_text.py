@@ -1,8 +1,8 @@
 """open_clip's text transformer rewritten for inference: any length, and one token pooled early.
 
-With causal attention and pooling at the end of the text, whatever follows that end cannot matter;
-so a batch needs only the length of its longest text. Where attention looks both ways the same
-module runs at the full context.
+With causal attention and pooling at the end-of-text token, later tokens cannot matter, so a batch
+needs only the length of its longest text. With bidirectional attention the same module runs at the
+full context.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class LeanText(nn.Module):
         return self._project(pooled)
 
     def _find_position(self, tokens: Tensor) -> Tensor:
-        """Return which token of each row is pooled: (n,)."""
-        # ONNX Runtime has no ArgMax over int64; no vocabulary outgrows int32.
+        """Return the position of each row's pooled token: (n,)."""
+        # ONNX Runtime has no ArgMax over int64; every vocabulary fits in int32.
         if self.pool_type == "argmax":
             return tokens.to(torch.int32).argmax(dim=-1)
         if self.pool_type == "eos":
@@ -63,7 +63,7 @@ class LeanText(nn.Module):
 
 
 def read_text(model: Any) -> LeanText | None:
-    """Return the text tower of the open_clip `model` rewritten, or None if it is a rarer kind."""
+    """Return the rewritten text tower of the open_clip `model`, or None for other variants."""
     nested = hasattr(model, "text")
     tower = model.text if nested else model
     if not hasattr(tower, "token_embedding") or not hasattr(tower, "attn_mask"):

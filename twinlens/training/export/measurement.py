@@ -1,7 +1,8 @@
 """What a variant of a tower costs and gains: cosines to its fp32 graph, and the ratio of speeds.
 
-What must stay true: the two graphs run in turn on one thread and processor seconds count, so other
-work on the machine cancels out; measuring ends once the ratio is certain, or after two seconds.
+What must stay true: the two graphs run alternately on one thread and CPU time is measured, so that
+other work on the machine cancels out. Measuring ends once the ratio is certain, or after two
+seconds.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from twinlens.training.export.gate import EmbeddingRows, open_graph
 from twinlens.training.export.towers import ExportTower
 
 _ROWS: Final = 4  # of the golden inputs in a timed batch
-_SECONDS: Final = 2.0  # of processor time for one speed ratio
+_SECONDS: Final = 2.0  # CPU seconds for one speed ratio
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 9
 _CERTAIN: Final = 1.06  # the middle half of the rounds' ratios lies within this factor
 _AT_ONCE: Final = 8  # pictures in a batch of `compare`
 
 
 class Yardstick:
-    """A tower's fp32 graph, opened once, against which its variants are measured."""
+    """A tower's fp32 graph, opened once, as the reference for its variants."""
 
     def __init__(self, tower: ExportTower, folder: Path) -> None:
         self._session = open_graph(folder / tower.file, threads=1)
@@ -36,7 +37,7 @@ class Yardstick:
         self._exact = self._run(self._session, self._all)
 
     def open(self, path: Path) -> onnxruntime.InferenceSession:
-        """Open a variant as it is measured: on one thread."""
+        """Open a variant on one thread, as it is measured."""
         return open_graph(path, threads=1)
 
     def measure_cosine(self, variant: onnxruntime.InferenceSession) -> float:
@@ -91,13 +92,13 @@ def _is_certain(ratios: list[float]) -> bool:
 
 
 def _spend(action: Callable[[], object]) -> float:
-    """Return the processor seconds that `action` takes, never 0."""
+    """Return the CPU seconds that `action` takes, never 0."""
     started = time.process_time()
     action()
     return max(time.process_time() - started, 1e-9)
 
 
 def _cosines(exact: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cosine of each pair of rows; those of `exact` are of unit length."""
+    """Return the cosine of each pair of rows; rows of `exact` have unit length."""
     cosines: NDArray[np.float64] = (exact * rows).sum(1) / np.linalg.norm(rows, axis=1)
     return cosines

@@ -12,7 +12,7 @@ class ExportProgress(Protocol):
     """What the export reports to."""
 
     def stage(self, text: str) -> None:
-        """Begin something that takes a while; it lasts until the next."""
+        """Start a stage that takes time; it lasts until the next one."""
         ...
 
     def note(self, text: str) -> None:
@@ -21,7 +21,7 @@ class ExportProgress(Protocol):
 
 
 class LoggedProgress:
-    """Reports to the log, for those who call the export from their own program."""
+    """Reports to the log, for programs that call the export directly."""
 
     def stage(self, text: str) -> None:
         """Log the stage."""

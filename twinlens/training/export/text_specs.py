@@ -24,7 +24,7 @@ _PADDING_TOKENS: Final = ("<pad>", "[PAD]", "</s>")
 def choose_tokenizer(
     config: Mapping[str, Any], context: int, file: Path | None, model: str
 ) -> tuple[TextSpec, TokenizerWriter]:
-    """Return the text spec of an open_clip `config`, and what writes its tokenizer's file."""
+    """Return the text spec of an open_clip `config`, and what writes its tokenizer file."""
     name = config.get("hf_tokenizer_name")
     if not name and file is None:
         spec = TextSpec(TEXT_FILE, CLIP_FILE, "clip", context)
@@ -36,7 +36,7 @@ def choose_tokenizer(
     if options.get("strip_sep_token"):
         raise InputError(
             f"{model} drops its separator tokens after tokenizing, which a tokenizer.json cannot "
-            "say; this architecture cannot be exported"
+            "express; this architecture cannot be exported"
         )
     spec = TextSpec(
         TEXT_FILE,
@@ -50,7 +50,7 @@ def choose_tokenizer(
 
 
 def write_clip_merges(target: Path) -> None:
-    """Write the byte-pair merges that open_clip ships to the bundle's own format."""
+    """Write open_clip's byte-pair merges in the bundle's own format."""
     from open_clip.tokenizer import SimpleTokenizer
 
     write_merges(target, SimpleTokenizer().bpe_ranks)
@@ -62,7 +62,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def find_pad_id(path: Path, model: str) -> int:
-    """Return the id that pads: as the file says, its neighbour, or the names that are usual."""
+    """Return the padding id: from the file, from the config beside it, or by the usual names."""
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -84,7 +84,7 @@ def find_pad_id(path: Path, model: str) -> int:
 
 
 def _read_neighbour(path: Path) -> str | None:
-    """Return the padding token that a tokenizer_config.json names, if there is one."""
+    """Return the padding token that a tokenizer_config.json names, if any."""
     if not path.is_file():
         return None
     token = json.loads(path.read_text(encoding="utf-8")).get("pad_token")
@@ -92,7 +92,7 @@ def _read_neighbour(path: Path) -> str | None:
 
 
 def _fetch_tokenizer(name: str, model: str) -> Path:
-    """Return the tokenizer.json of the hub's `name`, with its configuration beside it."""
+    """Return the tokenizer.json of `name` on the hub, with its configuration beside it."""
     from huggingface_hub import hf_hub_download
 
     def download() -> Path:

@@ -1,7 +1,7 @@
-"""A tower made ready for export: the inputs, torch's answers, and the module to trace.
+"""A tower made ready for export: the inputs, torch's outputs, and the module to trace.
 
 What must stay true: the reference comes from the model as its library wrote it, on texts padded to
-the full context; a rewriting or a cut is used only after it gave the same rows in torch.
+the full context; a rewriting or a cut is used only after torch gave the same rows with it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from twinlens.training.export.wrappers import (
 
 Note = Callable[[str], None]
 
-# Between two ways to compute one row in torch: float32 rounding through a deep tower, no more.
+# Between two ways to compute a row in torch: only float32 rounding through a deep tower.
 _EXACT: Final = 2e-5
 
 
 @dataclass(frozen=True)
 class ExportTower:
-    """One face over one module, with what is needed to trace and to judge it."""
+    """One wrapped module, with what is needed to trace and to check it."""
 
     name: str
     file: str
@@ -62,12 +62,12 @@ class ExportTower:
 
     @property
     def example(self) -> Tensor:
-        """A batch to trace with; two rows, since one could be taken for a constant."""
+        """A batch to trace with; two rows, since a single one could become a constant."""
         return torch.from_numpy(self.batch(0, 2))
 
 
 def prepare_image(tower: ImageTower, images: Sequence[bytes], note: Note) -> ExportTower:
-    """Return the image tower ready to trace, with torch's answers on `images`."""
+    """Return the image tower ready to trace, with torch's outputs for `images`."""
     preprocessor = Preprocessor(tower.spec)
     pixels = np.stack([preprocessor(image) for image in images])
     spec = tower.spec
@@ -109,7 +109,7 @@ def prepare_attention(
 def prepare_text(
     tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], note: Note
 ) -> tuple[ExportTower, TextSpec]:
-    """Return the text tower ready to trace and its spec, with cut or padding decided by proof."""
+    """Return the text tower ready to trace, and its spec, with cut or padding decided by a test."""
     rows = tokenizer.encode(list(texts))
     padded = torch.from_numpy(pad_tokens(rows, tower.spec, cut=False))
     with torch.no_grad():
@@ -140,9 +140,9 @@ def prepare_text(
 def find_padding_reason(
     module: nn.Module, rows: Sequence[Sequence[int]], spec: TextSpec, reference: Tensor
 ) -> str:
-    """Return why texts must be padded to the context, or "" where cutting them was shown exact.
+    """Return why texts must be padded to the context, or "" if cutting them was verified.
 
-    Each text is tried alone at its own length, then all but the longest together.
+    Each text runs alone at its own length, then all but the longest together.
     """
     shortest = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for group in [*([i] for i in shortest), shortest[:-1]]:
@@ -159,7 +159,7 @@ def find_padding_reason(
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], spec: TextSpec, *, cut: bool) -> NDArray[np.int64]:
-    """Return token lists as one array (n, length): as long as the longest, or as the context."""
+    """Return token lists as one array (n, length), padded to the longest or to the context."""
     length = max(map(len, rows)) if cut else spec.context_length
     tokens = np.full((len(rows), length), spec.pad_id, np.int64)
     for i, ids in enumerate(rows):
@@ -168,15 +168,15 @@ def pad_tokens(rows: Sequence[Sequence[int]], spec: TextSpec, *, cut: bool) -> N
 
 
 def write_tokenizer(tower: TextTower, folder: Path) -> None:
-    """Write the tokenizer's file into `folder` under the name that the spec gives it."""
+    """Write the tokenizer file into `folder` under the spec's name."""
     tower.write_tokenizer(folder / tower.spec.tokenizer)
 
 
 def _choose(lean: nn.Module, module: nn.Module, gap: float, name: str, note: Note) -> nn.Module:
-    """Return `lean` if it gave the model's rows, else the model itself, saying so."""
+    """Return `lean` if it gave the model's rows, else report that and return the model."""
     if gap <= _EXACT:
         return lean
-    note(f"{name}: the rewritten tower differs from the model by {gap:.1e}; exported as it is")
+    note(f"{name}: the rewritten tower differs from the model by {gap:.1e}; exported unchanged")
     return module
 
 

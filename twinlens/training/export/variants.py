@@ -1,7 +1,7 @@
-"""Lower precisions of an exported tower, each with what was measured of it.
+"""Lower precisions of an exported tower, each with its measurements.
 
-What must stay true: a number in the manifest was measured on this export; a variant that moves an
-embedding too far is dropped with a note.
+What must stay true: every number in the manifest was measured in this export; a variant that
+changes an embedding too much is dropped with a note.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ TowerName = Literal["image", "text"]
 
 PRECISIONS: Final = ("fp32", "int8", "fp16")
 LEAST_COSINE: Final = 0.995
-# int8 convolutions: on pictures that did not calibrate them, and for the strangest golden picture.
+# int8 convolutions: mean over other pictures than calibration's, and the worst golden picture.
 LEAST_MEAN_COSINE: Final = 0.99
 LEAST_CONVOLUTION_COSINE: Final = 0.95
-# How many of the first convolutions stay in fp32: with few channels each, they err the most.
+# How many of the first convolutions stay in fp32: with few channels, their error is largest.
 PLAIN_CONVOLUTIONS: Final = (0, 3, 6)
 
 
 @dataclass(frozen=True)
 class Variants:
-    """The variants of a tower that stand, fp32 first, and which pictures calibrated them."""
+    """The accepted variants of a tower, fp32 first, and the pictures that calibrated them."""
 
     found: list[Variant]
     calibration: dict[str, Any] | None = None
@@ -56,10 +56,10 @@ def add_variants(
     calibration: CalibrationPictures | None = None,
     plain_convolutions: Sequence[int] = PLAIN_CONVOLUTIONS,
 ) -> Variants:
-    """Write the variants of `tower` beside its fp32 graph; return those that stand.
+    """Write the variants of `tower` beside its fp32 graph; return the accepted ones.
 
-    `calibration` has pictures for int8 convolutions; without it textures are drawn; the
-    first number of `plain_convolutions` that keeps the embeddings leaves so many in fp32.
+    `calibration` has pictures for int8 convolutions; without it drawn textures are used. The first
+    number of `plain_convolutions` that preserves the embeddings is kept in fp32.
     """
     name = cast("TowerName", tower.name)
     plain = Variant(name, "fp32", tower.file, cosine=1.0, speed=1.0)
@@ -82,7 +82,7 @@ def add_variants(
 
 @dataclass(frozen=True)
 class _Bench:
-    """A tower with what its variants are written from and measured against."""
+    """A tower, the source of its variants and the reference to measure them against."""
 
     tower: ExportTower
     folder: Path
@@ -114,7 +114,7 @@ class _Bench:
     def add_convolutions(
         self, pictures: CalibrationPictures, numbers: Sequence[int]
     ) -> list[Variant]:
-        """Write int8 convolutions, more of the first in fp32 until the embeddings are kept."""
+        """Write int8 convolutions, with more of the first in fp32 until embeddings hold."""
         ranges = measure_ranges(self.source, self.tower.input_name, self._read(pictures.fit))
         judges = self._read(pictures.judge)
         path = _variant_path(self.source, "int8")
@@ -147,7 +147,7 @@ class _Bench:
         return np.stack([read(picture) for picture in pictures])
 
     def _keep(self, precision: Precision, path: Path) -> list[Variant]:
-        """Measure the variant at `path`; drop it, saying why, if it moves an embedding too far."""
+        """Measure the variant at `path`; drop it if it changes an embedding too much."""
         session = self.yardstick.open(path)
         cosine = self.yardstick.measure_cosine(session)
         name = self.tower.name
@@ -173,13 +173,13 @@ def _count_plain(convolutions: int) -> str:
 
 
 def _rename_data(path: Path) -> None:
-    """Let the quantised graph at `path` find its weights under the bundle's own naming."""
+    """Rename the weight file of the quantised graph at `path` to the bundle's naming."""
     written = path.with_name(f"{path.name}.data")
     if not written.exists():
         return
     graph = onnx.load(str(path), load_external_data=False)
     written.replace(_data_of(path))
-    _data_of(path).chmod(0o644)  # the quantiser writes it for its own user only
+    _data_of(path).chmod(0o644)  # the quantiser makes it readable for its own user only
     for tensor in graph.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":

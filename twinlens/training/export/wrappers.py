@@ -1,6 +1,6 @@
-"""The two faces of every exported graph: raw uint8 or int64 in, unit float32 rows out.
+"""The wrappers of every exported graph: raw uint8 or int64 in, unit float32 rows out.
 
-What lies between them may run in half precision; the faces never do.
+What must stay true: the tower between them may run in half precision, the wrappers never do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PixelFace(nn.Module):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return the pixels as the tower expects them: (n, 3, height, width)."""
-        # The bytes are moved before they become floats: a quarter of the traffic.
+        # Transposed before the conversion to float: a quarter of the memory traffic.
         moved = pixels.permute(0, 3, 1, 2).to(torch.float32)
         return (moved * self.scale + self.shift).to(self.dtype)
 
@@ -57,12 +57,12 @@ class TokenFace(nn.Module):
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """Return `rows` as float32 of unit length; a row of zeros stays one."""
+    """Return `rows` as float32 of unit length; a row of zeros stays zero."""
     rows = rows.to(torch.float32)
     lengths: Tensor = rows.norm(dim=-1, keepdim=True).clamp_min(_LEAST_LENGTH)
     return rows / lengths
 
 
 def channel_column(values: Sequence[float]) -> Tensor:
-    """Return three values in the shape that broadcasts over (n, 3, height, width)."""
+    """Return three values in a shape that broadcasts over (n, 3, height, width)."""
     return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)

@@ -1,10 +1,12 @@
-"""A step's forward and backward pass recorded once on a GPU, and replayed: one launch for all.
+"""A step's forward and backward pass recorded once on a GPU as a CUDA graph, and replayed.
 
 The first steps run as usual, so that compilers and libraries settle. Then the passes are recorded
-over a batch of their own; each later batch is copied into that one, and the gradients are written
-where the recording wrote them. What must stay true: a replay is the step that would have been taken
-without it. So a recording holds no number of Python's that changes: a method whose loss reads how
-far the run is, is refused; a batch of another shape takes its step as usual.
+on a static batch; each later batch is copied into it, and gradients are written to the recorded
+places.
+
+What must stay true: a replay equals the step that would have run without it. So a recording must
+not bake in a changing Python number: a method whose loss reads the progress of the run is refused,
+and a batch of another shape takes an ordinary step.
 """
 
 from __future__ import annotations
@@ -26,18 +28,18 @@ WARMUP = 3  # steps before the recording
 
 
 class Recorder(Protocol):
-    """Records what is launched, to launch it again."""
+    """Records launches, to replay them."""
 
     def beside(self) -> contextlib.AbstractContextManager[None]:
         """Run the steps before the recording where they do not disturb it."""
         ...
 
     def record(self, passes: Callable[[], BackwardResult]) -> BackwardResult:
-        """Record the passes; return where a replay leaves its results."""
+        """Record the passes; return where a replay puts its results."""
         ...
 
     def replay(self) -> None:
-        """Launch what was recorded."""
+        """Replay the recorded launches."""
         ...
 
 
@@ -50,7 +52,7 @@ class GraphRecorder:
 
     @contextlib.contextmanager
     def beside(self) -> Iterator[None]:
-        """Run on a stream of its own, as a recording must be warmed up."""
+        """Run on a side stream, as warm-up for a recording requires."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -68,7 +70,7 @@ class GraphRecorder:
 
 
 class UnreadProgress(TrainingProgress):
-    """A progress that no pass may read, since a recording would keep what it read."""
+    """A progress that raises when read, since a recording would keep its value."""
 
     def __getattribute__(self, name: str) -> object:
         if name in ("step", "total", "per_epoch", "share", "epoch"):
@@ -82,7 +84,7 @@ class UnreadProgress(TrainingProgress):
 
 @dataclass(frozen=True)
 class _Recording:
-    """What was recorded: where its results lie, and what its loss read."""
+    """A recording: where its results are, and what its loss read."""
 
     result: BackwardResult
     inputs: LossInputs
@@ -91,18 +93,18 @@ class _Recording:
 
 @dataclass
 class CapturedDifferentiator:
-    """Puts the gradient of an objective into the network's parameters, by a recording."""
+    """Writes the gradient of an objective to the network's parameters by replaying a recording."""
 
     plain: Differentiator
     recorder: Recorder
-    _own: Batch | None = field(default=None, init=False)  # what is recorded reads this batch
+    _own: Batch | None = field(default=None, init=False)  # that the recording reads
     _recording: _Recording | None = field(default=None, init=False)
     _steps: int = field(default=0, init=False)
 
     def backward(
         self, batch: Batch, progress: TrainingProgress, *, accumulate: int = 1
     ) -> BackwardResult:
-        """Put the gradient of the mean loss over `batch` into the parameters."""
+        """Write the gradient of the mean loss over `batch` to the parameters."""
         self._own = own = self._own or _copy(batch)
         if not _alike(own, batch):
             with self.recorder.beside():

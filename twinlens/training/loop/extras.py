@@ -1,4 +1,4 @@
-"""From the extras that an objective declares to what makes them for each batch."""
+"""Builds the makers of the extras that an objective declares for its batches."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from twinlens.training.views.tiles import Puzzle, draw_puzzles
 
 @dataclass(frozen=True)
 class ExtraContext:
-    """The parts of a run that extras are made from."""
+    """The parts of a run that makers of extras need."""
 
     config: Config
     folder: Path
@@ -55,7 +55,7 @@ class ExtraContext:
 
     @property
     def tower(self) -> TokenTower:
-        """The image tower of a method that masks patches, which was checked when it was built."""
+        """The image tower of a method that masks patches; building it checked for patches."""
         tower = self.net["image"]
         assert isinstance(tower, TokenTower), "patches of a tower without. This is a bug"
         return tower
@@ -122,7 +122,7 @@ class PuzzleDraws:
 
 @dataclass(frozen=True)
 class GreyViews:
-    """Takes the colours from the views `global` in place; adds them as `colours` (n, cells, 2)."""
+    """Removes the colours of the views `global` in place; adds them as `colours` (n, cells, 2)."""
 
     cell: int
     mean: tuple[float, ...]
@@ -130,7 +130,7 @@ class GreyViews:
     needs_views: ClassVar[bool] = True
 
     def make(self, draft: Draft) -> dict[str, Tensor]:
-        """Turn a batch grey."""
+        """Convert a batch to grey."""
         views = draft.views["global"][:, 0]
         mean, std = (views.new_tensor(row)[:, None, None] for row in (self.mean, self.std))
         grey, colours = take_colours((views * std + mean).clamp(0, 1), self.cell)
@@ -140,13 +140,13 @@ class GreyViews:
 
 @dataclass(frozen=True)
 class SpoiltViews:
-    """Puts noise on the views `global` in place; adds what they were as `clean` (n, 3, s, s)."""
+    """Adds noise to the views `global` in place; keeps the originals as `clean` (n, 3, s, s)."""
 
     noise: Noise
     needs_views: ClassVar[bool] = True
 
     def make(self, draft: Draft) -> dict[str, Tensor]:
-        """Spoil a batch."""
+        """Add noise to a batch."""
         views = draft.views["global"][:, 0]
         clean = views.clone()
         views.copy_(add_noise(clean, self.noise, draft.draws))
@@ -154,7 +154,7 @@ class SpoiltViews:
 
 
 def open_extras(context: ExtraContext) -> tuple[BatchExtra, ...]:
-    """Return what makes the extras that the run's objective declares, in that order."""
+    """Return the makers of the extras that the run's objective declares, in that order."""
     declared = context.config.objective.extras()
     return tuple(_OPENERS[type(extra)](extra, context) for extra in declared)
 
@@ -176,7 +176,7 @@ def _open_masks(extra: Masks, context: ExtraContext) -> BatchExtra:
 
 
 def _open_codes(extra: Codes, context: ExtraContext) -> BatchExtra:
-    """Return what codes views, after the first rank has provided the tokenizer's file."""
+    """Return the maker of visual codes, after the first rank has provided the tokenizer file."""
     folder, seed, patch = context.folder, context.config.settings.seed, context.tower.patch
     if context.ranks.first:
         if extra.tokenizer == TRAIN and not (folder / FILE).is_file():

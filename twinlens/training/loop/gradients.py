@@ -1,9 +1,10 @@
-"""One gradient, three ways: at once, by micro-batches, or cached (GradCache).
+"""One gradient in three ways: at once, by micro-batches, or cached (GradCache).
 
 Cached gradients (Gao et al. 2021, https://arxiv.org/abs/2101.06983) forward the batch in chunks
-without a graph, take the loss's gradient by the rows, then forward each chunk again and send its
-part of that gradient down. Memory is that of a chunk. The gradient is that of the whole batch for
-encoders whose rows do not see each other; BatchNorm's statistics become those of a chunk.
+without a graph, take the loss's gradient with respect to the rows, then forward each chunk again
+and backpropagate its part of that gradient. Memory is that of one chunk. What must stay true: the
+gradient is that of the whole batch for encoders whose rows do not interact; BatchNorm's statistics
+become those of a chunk.
 """
 
 from __future__ import annotations
@@ -36,28 +37,28 @@ from twinlens.training.seeds import mix
 
 @dataclass(frozen=True)
 class BackwardResult:
-    """What a backward pass returns beside the gradients; detached, rows of this rank."""
+    """The results of a backward pass besides the gradients; detached, rows of this rank."""
 
     terms: BatchRows
     representation: Tensor
-    state_rows: tuple[BatchRows, ...]  # by micro-batch: what queues and centres are updated from
+    state_rows: tuple[BatchRows, ...]  # by micro-batch: for the updates of queues and centres
 
 
 @dataclass(frozen=True)
 class Differentiator:
-    """Puts the gradient of an objective into the network's parameters."""
+    """Writes the gradient of an objective to the network's parameters."""
 
     objective: Objective
     net: Network
-    passes: nn.Module  # the network as it must be called: bare, compiled, sharded or wrapped by DDP
+    passes: nn.Module  # the network as it must be called: bare, compiled, sharded or in DDP
     state: State
     ranks: Ranks
     autocast: torch.dtype | None = None
     chunk: int = 0
     loss_probe: Callable[[LossInputs], None] | None = (
-        None  # measures at the loss's inputs, for the doctor
+        None  # measures the loss's inputs, for the doctor
     )
-    scale: Callable[[], float] = lambda: 1.0  # gradients are multiplied by it, against underflow
+    scale: Callable[[], float] = lambda: 1.0  # factor on the gradients, against underflow
 
     def backward(
         self, batch: Batch, progress: TrainingProgress, *, accumulate: int = 1
@@ -123,14 +124,14 @@ class Differentiator:
         return BackwardResult(_plain(terms), rows[REPRESENTATION].detach(), (kept,))
 
     def _state_rows(self, teacher_rows: BatchRows, rows: BatchRows) -> BatchRows:
-        """Return the teacher's rows, and those of the student's that the state asks for."""
+        """Return the teacher's rows, and the student's rows that the state needs."""
         own = self.state.sources - teacher_rows.keys()
         return teacher_rows | {name: rows[name].detach() for name in own}
 
     def _rows_without_graph(
         self, parts: Sequence[Batch], progress: TrainingProgress
     ) -> tuple[BatchRows, BatchRows]:
-        """Return all rows, forwarded chunk by chunk; running statistics stay as they were."""
+        """Return all rows, forwarded chunk by chunk; running statistics do not change."""
         buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
         with torch.no_grad():
             found = [
@@ -144,7 +145,7 @@ class Differentiator:
     def _seeded_student(
         self, part: Batch, progress: TrainingProgress, number: int, *, bare: bool = False
     ) -> tuple[BatchRows, BatchRows]:
-        """Forward a chunk with the same dropout both times."""
+        """Forward a chunk with the same dropout in both passes."""
         with torch.random.fork_rng(enabled=True):
             torch.manual_seed(mix(torch.initial_seed(), progress.step, number))
             return self._student(part, bare=bare)
@@ -203,7 +204,7 @@ class Differentiator:
 
 @contextlib.contextmanager
 def _synchronised(module: nn.Module, last: bool) -> Iterator[None]:
-    """Let DDP or FSDP average gradients in the last pass only."""
+    """Have DDP or FSDP average gradients in the last pass only."""
     set_synchronised(module, last)
     if isinstance(module, DistributedDataParallel) and not last:
         with module.no_sync():
@@ -213,7 +214,7 @@ def _synchronised(module: nn.Module, last: bool) -> Iterator[None]:
 
 
 def _wide(rows: BatchRows) -> BatchRows:
-    """Return the rows in at least fp32: losses are exact sums of exponentials, bf16 is not."""
+    """Return the rows in at least fp32: sums of exponentials need more precision than bf16."""
     return {
         name: value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
         for name, value in rows.items()

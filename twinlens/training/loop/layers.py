@@ -1,8 +1,8 @@
-"""Learning rates by layer: a tower's early layers move less, and the layer that cuts patches apart.
+"""Learning rates by layer: lower in early layers, and a separate rate for the patch embedding.
 
 With `layer_decay` d and L blocks, block i (from 0) has the share d^(L - i) of the learning rate,
-what comes before the blocks d^(L + 1), what comes after them 1, as in BEiT and DINOv2. What must
-stay true: heads and loss parameters keep the whole rate.
+layers before the blocks d^(L + 1), layers after them 1, as in BEiT and DINOv2. What must stay true:
+heads and loss parameters keep the full rate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twinlens.training.encoders.token_tower import TokenTower
 from twinlens.training.nn.network import Network
 
 TOWERS = ("image", "text")
-STAND_IN = "mask_token"  # stands where patches stand, before the blocks of the image tower
+STAND_IN = "mask_token"  # position of the patch embedding, before the blocks of the image tower
 EARLY = {
     *("embed", "token", "position", "stem"),  # ours
     *("patch_embed", "cls_token", "dist_token", "reg_token", "pos_embed", "norm_pre"),  # timm's
@@ -25,7 +25,7 @@ EARLY = {
 
 
 def rate_shares(net: Network, settings: TrainingSettings) -> dict[str, float]:
-    """Return the parameters whose share of the learning rate is not 1, by name."""
+    """Return by name the parameters whose share of the learning rate is not 1."""
     shares: dict[str, float] = {}
     if settings.layer_decay != 1:
         for part in TOWERS:

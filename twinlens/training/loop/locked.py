@@ -1,8 +1,8 @@
-"""What a locked image tower answers to each image: computed once, kept on disk, read by each run.
+"""A locked image tower's embeddings of all images: computed once, kept on disk, read by every run.
 
 A folder is named by a hash of the tower's weights, the data and the view (how a picture is
-prepared): it is read again by any run to which all three are the same. What must stay true: rows
-are those of the encoder that is served.
+prepared); every run with the same three reads it. What must stay true: rows are those of the served
+encoder.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LockedEmbeddings:
 
 @dataclass(frozen=True)
 class LockedTower:
-    """Answers to pictures that are prepared as for the served encoder."""
+    """The embeddings of pictures prepared as for the served encoder."""
 
     tower: nn.Module
     config: Config
@@ -70,7 +70,7 @@ class LockedTower:
 
 
 def open_embeddings(found: KeptRows) -> LockedEmbeddings:
-    """Return what adds the rows to batches."""
+    """Return the maker that adds the rows to batches."""
     places = {record: place for place, record in enumerate(found.records)}
     return LockedEmbeddings(found.rows["rows"][:, 0], places)
 
@@ -83,7 +83,7 @@ def ask_locked(
     device: torch.device,
     display: Display,
 ) -> KeptRows | None:
-    """Return what the image tower answers to all images, where it is locked."""
+    """Return the image tower's embeddings of all images, if it is locked."""
     if config.objective.find_extra(Locked) is None:
         return None
     settings = config.settings
@@ -101,12 +101,12 @@ def provide_locked(
     device: torch.device,
     display: Display,
 ) -> KeptRows:
-    """Return what the tower answers to the images; the first rank computes it if need be."""
+    """Return the tower's embeddings of the images; the first rank computes missing ones."""
     folder = find_cache() / FOLDER / name_rows(config, tower, source)
     kept = RowStore(folder, len(source.records))
     if ranks.first:
         if kept.is_complete:
-            display.say(f"the locked tower's embeddings are read from {folder}")
+            display.say(f"reading the locked tower's embeddings from {folder}")
         else:
             prepare = Preprocessor(image_spec(config.settings))
             with contextlib.closing(PixelStore(source, prepare, memory_bytes=0)) as store:

@@ -1,8 +1,8 @@
-"""The one loop: views, encode, loss, step, post-step; for every method.
+"""The one training loop: views, encode, loss, step, post-step; for every method.
 
-It owns device, precision, ranks, schedules, checkpoints, monitors and progress. A run is a pure
-function of (config, data): killed at any moment and started again, it ends with the same bytes (on
-a CPU with the same number of threads).
+It owns device, precision, ranks, schedules, checkpoints, monitors and progress. What must stay
+true: a run is a pure function of (config, data): killed at any moment and started again, it ends
+with the same bytes (on a CPU with the same number of threads).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from twinlens.training.seeds import mix
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended."""
+    """The outcome of a run."""
 
     folder: Path
     step: int
     loss: float
     seconds: float
-    best: str = ""  # of a run that was validated: its best validation, in words
-    validation: float = 0.0  # seconds that validation took
+    best: str = ""  # the best validation, in words, if the run was validated
+    validation: float = 0.0  # seconds spent on validation
 
 
 class NotFiniteError(TwinlensError):
@@ -58,7 +58,7 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
     session = open_session(config, where, out, display)
     try:
         with defer_signals() as stop:
-            validate(session, stop, display)  # before the first step, or where a stop came before
+            validate(session, stop, display)  # before the first step, or after a stop
             if stop.requested and session.step < session.total:
                 _stop(session, display)
             while session.step < session.total and not _stops_early(session, display):
@@ -80,7 +80,7 @@ def train(config: Config, where: str, out: Path, display: Display | None = None)
 
 
 def validate(session: Session, stop: StopRequest, display: Display) -> None:
-    """Validate if it is due: log, save the best, then the checkpoint that was due too."""
+    """Validate if it is due: log, save the best, then a checkpoint that was due too."""
     if session.validator is None or not session.validation_due(session.step):
         return
     report(session, display, wait=True)
@@ -96,7 +96,7 @@ def validate(session: Session, stop: StopRequest, display: Display) -> None:
 
 
 def _stops_early(session: Session, display: Display) -> bool:
-    """Tell whether validations have stood still for long enough; say so."""
+    """Tell whether `patience` validations brought no improvement; report it."""
     if session.validator is None or not session.validator.stops:
         return False
     if session.ranks.first:
@@ -111,21 +111,21 @@ def _stops_early(session: Session, display: Display) -> bool:
 def _stop(session: Session, display: Display) -> None:
     """End an interrupted run at the end of a step.
 
-    Several ranks receive a signal in different steps and a checkpoint needs them all, so they keep
-    the last one.
+    Ranks receive a signal in different steps, and a checkpoint needs all ranks, so several ranks
+    keep the last checkpoint.
     """
     report(session, display, wait=True)
     if session.ranks.world == 1:
         session.save()
-    display.say(f"stopped after step {session.saved}; the same command goes on from there")
+    display.say(f"stopped after step {session.saved}; the same command continues from there")
     raise KeyboardInterrupt
 
 
 def take_step(session: Session, step: int, display: Display) -> float:
-    """Take one optimizer step and all that belongs to it; return its loss.
+    """Take one optimizer step with everything that belongs to it; return its loss.
 
-    On an accelerator the step is queued: nothing of it is read back unless it saves, and the loss
-    returned is the last that is known.
+    On an accelerator the step is queued: nothing is read back unless it saves, and the returned
+    loss is the last known one.
     """
     started = time.perf_counter()
     settings = session.config.settings
@@ -161,7 +161,7 @@ def take_step(session: Session, step: int, display: Display) -> float:
 
 
 def report(session: Session, display: Display, *, wait: bool = False) -> None:
-    """Log the steps whose numbers have arrived, or wait for them all; say what the doctor found."""
+    """Log the steps whose numbers have arrived, or wait for all; print the doctor's findings."""
     for step, row in session.reporter.take(wait=wait):
         if is_accelerator(session.device):
             _check_finite(session, {name: row[name] for name in session.checked}, step)
@@ -179,7 +179,7 @@ def _log(session: Session, step: int, row: StepNumbers, display: Display) -> Non
 
 
 def _read_step(session: Session, result: BackwardResult, norm: Tensor | None, lr: float) -> Reading:
-    """Return what the log keeps of a step."""
+    """Return the log row of a step."""
     assert norm is not None, "a logged step whose gradient was not measured. This is a bug"
     session.checked = (*result.terms, "gradient")
     own = Reading({**result.terms, "lr": lr, "gradient": norm, **session.take_speed()})
@@ -188,7 +188,7 @@ def _read_step(session: Session, result: BackwardResult, norm: Tensor | None, lr
 
 
 def drop_overflow(row: dict[str, float]) -> dict[str, float]:
-    """Return a row without what a skipped step measured: its gradient, and no movement."""
+    """Return the row of a skipped step: without its gradient, with zero movement."""
     finite = {name: value for name, value in row.items() if math.isfinite(value)}
     if len(finite) == len(row):
         return row
@@ -196,7 +196,7 @@ def drop_overflow(row: dict[str, float]) -> dict[str, float]:
 
 
 def clip_gradients(net: nn.Module, limit: float, *, measured: bool = True) -> Tensor | None:
-    """Shorten the gradient to `limit` (0 = any length); return how long it was.
+    """Clip the gradient norm to `limit` (0 = no limit); return the norm before.
 
     Without a limit it is measured only if asked for.
     """
@@ -207,7 +207,7 @@ def clip_gradients(net: nn.Module, limit: float, *, measured: bool = True) -> Te
 
 
 def _check_step(session: Session, result: BackwardResult, norm: Tensor | None, step: int) -> float:
-    """Stop before a step would spoil the weights; return its loss."""
+    """Raise before a non-finite step reaches the weights; return its loss."""
     assert norm is not None, "a checked step whose gradient was not measured. This is a bug"
     numbers = Reading({**result.terms, "gradient": norm}).finish()
     _check_finite(session, numbers, step)
@@ -215,7 +215,7 @@ def _check_step(session: Session, result: BackwardResult, norm: Tensor | None, s
 
 
 def _check_finite(session: Session, numbers: StepNumbers, step: int) -> None:
-    """Refuse a step that is not finite; name the term at fault."""
+    """Refuse a non-finite step; name the term at fault."""
     wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
     if wrong == ["gradient"]:
         wrong = [] if session.scaler.patient else ["the gradient"]
@@ -227,5 +227,5 @@ def _check_finite(session: Session, numbers: StepNumbers, step: int) -> None:
     kept = f"the last good checkpoint is {last}" if last else "no checkpoint was due before it"
     raise NotFiniteError(
         f"step {step}: {', '.join(parts)} is not finite; stopped, and {kept}."
-        " A smaller lr, a longer warmup or clip=1 usually cures it"
+        " A smaller lr, a longer warmup or clip=1 usually fixes it"
     )

@@ -1,10 +1,10 @@
-"""StepNumbers about the representation while training: rank, spread, online probe and kNN.
+"""Metrics of the representation while training: rank, spread, online probe and kNN.
 
-They read the detached representation of the step's own views, so they cost no forward pass and no
-gradient reaches the encoder. On a CPU they use at most a set share of the time and skip steps
+They read the detached representation of the step's own views, so they need no forward pass, and no
+gradient reaches the encoder. On a CPU they take at most a set share of the time and skip steps
 beyond it, so which steps they observe depends on the clock; on an accelerator they observe the
-steps that are logged, and wait for nothing. Nothing that they do or skip changes the training. What
-they have learned is kept over a resume.
+logged steps and never wait. A resumed run restores what they have learned. What must stay true:
+nothing that they do or skip changes the training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twinlens.training.evaluation.knn import knn_predict
 from twinlens.training.evaluation.readings import Reading, SpectrumReading, StepNumbers
 from twinlens.training.evaluation.spectrum import Spectrum, sum_spectrum
 
-MEMORY = 2048  # recent representations that the online kNN votes with
+MEMORY = 2048  # recent representations that vote in the online kNN
 SMOOTHING = 0.1
 NEIGHBOURS, TEMPERATURE = 20, 0.1  # of the online kNN, as in an evaluation
 
@@ -38,7 +38,7 @@ class Monitors:
         self._labels: Tensor | None = None
 
     def observe(self, representation: Tensor, labels: Tensor) -> StepNumbers:
-        """Observe representations (n, views, d) if there is time; return new numbers or none."""
+        """Observe representations (n, views, d) if there is time; return new numbers, or none."""
         now = self._clock()
         if self.spent > self.share * (now - self._began):
             return {}
@@ -49,20 +49,20 @@ class Monitors:
 
     @torch.no_grad()
     def read(self, representation: Tensor, labels: Tensor) -> Reading:
-        """Observe representations (n, views, d), without waiting for the device they are on."""
+        """Observe representations (n, views, d) without waiting for their device."""
         rows = representation[:, 0].detach().float()
         spectrum = SpectrumReading(sum_spectrum(rows), _name_spectrum)
         values = self._judge(rows, labels) if self._classes > 1 else {}
         return Reading(values, (spectrum,))
 
     def state(self) -> dict[str, Tensor]:
-        """Return what was learned so far: the probe and the rows that kNN votes with."""
+        """Return what was learned so far: the probe and the rows that vote in kNN."""
         if self._probe is None or self._rows is None or self._labels is None:
             return {}
         return {"rows": self._rows, "labels": self._labels} | self._probe.state()
 
     def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
-        """Put back what `state` returned."""
+        """Restore what `state` returned."""
         if not state:
             return
         kept = {name: value.to(device) for name, value in state.items()}
@@ -71,7 +71,7 @@ class Monitors:
         self._probe.restore(kept)
 
     def _judge(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return online accuracies: predict first, learn after. Unlabelled rows take no part."""
+        """Return online accuracies: predict first, then learn. Unlabelled rows are ignored."""
         labels = torch.where(rows.isfinite().all(dim=1), labels, -1)
         rows = rows.nan_to_num()
         known = (labels >= 0).float()
@@ -92,7 +92,7 @@ class Monitors:
 
 
 def mean_over(values: Tensor, known: Tensor) -> Tensor:
-    """Return the mean of the values (n, ...) of the rows that are known (n,); 0 if none is."""
+    """Return the mean of values (n, ...) over the rows that are known (n,); 0 if none is."""
     weights = known.view(-1, *[1] * (values.ndim - 1))
     return (values * weights).sum(dim=0) / known.sum().clamp(min=1)
 
@@ -102,7 +102,7 @@ def _name_spectrum(spectrum: Spectrum) -> StepNumbers:
 
 
 class OnlineProbe:
-    """Linear softmax classifier on standardised rows, learned along the way."""
+    """Linear softmax classifier on standardised rows, trained online."""
 
     def __init__(self, dim: int, classes: int, device: torch.device, lr: float = 0.1) -> None:
         self.weight = torch.zeros(classes, dim, device=device)
@@ -116,7 +116,7 @@ class OnlineProbe:
         return {"weight": self.weight, "bias": self.bias, "accuracy": hits.double()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` returned."""
+        """Restore what `state` returned."""
         self.weight, self.bias = state["weight"].clone(), state["bias"].clone()
         self._accuracy = state["accuracy"].float() if state["accuracy"] >= 0 else None
 
@@ -124,18 +124,21 @@ class OnlineProbe:
     def learn(self, rows: Tensor, labels: Tensor, known: Tensor) -> Tensor:
         """Predict the labels, then take one gradient step; return the smoothed accuracy.
 
-        Rows that are not `known` (n,), of 0 and 1, take no part.
+        Rows that are not `known` (n,), of 0 and 1, are ignored.
         """
         count = known.sum()
         centred = rows - mean_over(rows, known)
         variance = mean_over(centred.square(), known) * count / (count - 1).clamp(min=1)
         rows = centred / (variance.sqrt() + 1e-5)
-        odds = (rows @ self.weight.mT + self.bias).softmax(dim=1)
-        hit = mean_over((odds.argmax(dim=1) == labels).float(), known)
+        probabilities = (rows @ self.weight.mT + self.bias).softmax(dim=1)
+        hit = mean_over((probabilities.argmax(dim=1) == labels).float(), known)
         before = hit if self._accuracy is None else self._accuracy
         self._accuracy = torch.where(count > 0, before + SMOOTHING * (hit - before), before)
         truth = labels.clamp(min=0)[:, None]
-        error = odds.scatter_add(1, truth, -torch.ones_like(odds[:, :1])) * known[:, None]
+        error = (
+            probabilities.scatter_add(1, truth, -torch.ones_like(probabilities[:, :1]))
+            * known[:, None]
+        )
         step = self.lr / count.clamp(min=1)
         self.weight -= step * (error.mT @ rows)
         self.bias -= step * error.sum(dim=0)

@@ -1,4 +1,4 @@
-"""How a run is opened: data, network, state and all that watches it, at its latest checkpoint."""
+"""Opens a run: data, network, state and everything that watches it, at its latest checkpoint."""
 
 from __future__ import annotations
 
@@ -93,17 +93,17 @@ def open_session(config: Config, where: str, folder: Path, display: Display) -> 
 
 
 def _open_log(config: Config, folder: Path, step: int, trackers: Trackers) -> Log:
-    """Open the log and begin the run in its trackers."""
+    """Open the log and start the run in its trackers."""
     settings = {key: get_value(config.settings, key) for key in known_keys(config.settings)}
     own = {key: get_value(config.objective, key) for key in known_keys(config.objective)}
-    # Before the first checkpoint all is repeated, what was logged before the first step too.
+    # Before the first checkpoint everything is repeated, including what was logged before.
     from_step = step or -1
     trackers.begin(folder, {"method": config.method, **settings, **own}, from_step)
     return Log(folder, from_step=from_step, trackers=trackers)
 
 
 def _tell_frozen(net: Network, ranks: Ranks, display: Display) -> None:
-    """Say how much of the network trains, if not all of it does."""
+    """Report how much of the network trains, if not all of it."""
     trains, total = net.count_parameters()
     if ranks.first and trains < total:
         display.say(f"{trains:,} of {total:,} parameters train; the others are frozen")
@@ -115,14 +115,14 @@ def _join(config: Config) -> tuple[Ranks, torch.device]:
     _check_capture(config, device)
     if config.settings.threads:
         torch.set_num_threads(config.settings.threads)
-    # Shapes repeat from step to step: the fastest convolution is worth finding once.
+    # Shapes repeat from step to step, so searching for the fastest convolution pays.
     torch.backends.cudnn.benchmark = device.type == "cuda"
     ranks = join_ranks(device)
     return ranks, torch.device("cuda", ranks.local) if device.type == "cuda" else device
 
 
 def _check_capture(config: Config, device: torch.device) -> None:
-    """Refuse to record steps where there is no GPU, or more ranks than one."""
+    """Refuse to record steps without a GPU, or with several ranks."""
     if config.settings.capture and device.type != "cuda":
         raise InputError(
             f"capture is true, and the device is {device.type}; it records steps of a GPU:"
@@ -131,7 +131,7 @@ def _check_capture(config: Config, device: torch.device) -> None:
         )
     if config.settings.capture and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
-            "capture is true, and there are several ranks, whose exchange it does not record;"
+            "capture is true, and there are several ranks, whose communication it does not record;"
             " --set capture=false",
             field="capture",
         )
@@ -175,7 +175,7 @@ def _kept_views(config: Config) -> KeptViews | None:
 
 
 def _open_health(config: Config, folder: Path, data: RunData, model: RunModel) -> HealthMonitor:
-    # The doctor measures whole parameters; putting shards together for it would cost too much.
+    # The doctor measures whole parameters; gathering shards for it would cost too much.
     watched = apply_sets(config, ["doctor=false"]) if model.is_sharded else config
     known = [row for row in read_log(folder) if row["step"] <= model.step]
     return HealthMonitor(watched, data.store, known)

@@ -1,4 +1,4 @@
-"""Optimizers and their parameter groups: which decay, are frozen, or keep a constant rate."""
+"""Optimizers and their parameter groups: decay, frozen parameters, constant learning rates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT = ParamGroup("")
 class Lars(torch.optim.Optimizer):
     """SGD whose step is scaled, layer by layer, to the norm of the weights (You et al. 2017).
 
-    https://arxiv.org/abs/1708.03888. Groups without decay (biases, norms) take plain steps.
+    https://arxiv.org/abs/1708.03888. Groups without decay (biases, norms) take plain SGD steps.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ def parameter_groups(
     exceptions: Sequence[ParamGroup],
     shares: Mapping[str, float] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """Return one group for each (exception, decays or not, share of the learning rate).
+    """Return one group for each (exception, decay or not, share of the learning rate).
 
     Every parameter is in exactly one; `shares` holds the shares that are not 1, by name.
     """
@@ -94,7 +94,7 @@ def open_optimizer(
 def schedule_rates(
     optimizer: torch.optim.Optimizer, settings: TrainingSettings, progress: TrainingProgress
 ) -> float:
-    """Set learning rates and decays for this step; return the plain learning rate."""
+    """Set learning rates and decays for this step; return the base learning rate."""
     base = settings.lr * rate_scale(settings)
     factor = warmed_cosine(progress, settings.warmup, settings.lr_floor)
     decay = settings.weight_decay
@@ -110,7 +110,7 @@ def schedule_rates(
 
 
 def drop_frozen(optimizer: torch.optim.Optimizer, progress: TrainingProgress) -> None:
-    """Forget the gradients of groups that are still frozen."""
+    """Drop the gradients of groups that are still frozen."""
     for group in optimizer.param_groups:
         if progress.epoch < group["rule"].frozen_epochs:
             for parameter in group["params"]:
@@ -118,6 +118,6 @@ def drop_frozen(optimizer: torch.optim.Optimizer, progress: TrainingProgress) ->
 
 
 def rate_scale(settings: TrainingSettings) -> float:
-    """Return what `lr` is multiplied by for this batch."""
+    """Return the factor on `lr` for this batch."""
     ratio = settings.batch / REFERENCE_BATCH
     return {"linear": ratio, "sqrt": float(ratio**0.5), "none": 1.0}[settings.lr_scaling]

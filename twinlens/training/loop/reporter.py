@@ -1,7 +1,7 @@
-"""Readings on their way into the log: at once on a CPU; later, in order, from an accelerator.
+"""Moves readings into the log: at once on a CPU; later, in order, from an accelerator.
 
-A thread waits for the device and takes eigenvalues while the next steps are queued. What must stay
-true: rows come out in the order of their steps, and none is lost when the run saves or ends.
+A thread waits for the device and computes eigenvalues while the next steps are queued. What must
+stay true: rows come out in the order of their steps, and none is lost when the run saves or ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reporter:
         self._rows.append((step, found))
 
     def take(self, *, wait: bool = False) -> list[tuple[int, StepNumbers]]:
-        """Return the rows that are finished, or all of them, by step."""
+        """Return the finished rows, or all of them, by step."""
         rows = []
         while self._rows and (wait or self._rows[0][1].done()):
             step, found = self._rows.popleft()
@@ -43,12 +43,12 @@ class Reporter:
         return rows
 
     def close(self) -> None:
-        """End the thread; rows that nobody took are dropped."""
+        """End the thread; rows that were not taken are dropped."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _mark(self) -> torch.cuda.Event | None:
-        """Return an event behind all that is queued."""
+        """Return an event behind everything queued so far."""
         if self._device.type != "cuda":
             return None
         event = torch.cuda.Event()

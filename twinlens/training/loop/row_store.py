@@ -1,8 +1,8 @@
-"""Rows that a frozen model answers, kept in a folder: a file a block of images and view.
+"""Rows of a frozen model, kept in a folder: one file per block of images and view.
 
-The folder is named by a hash of weights, data and view, so any run to which all three are the same
-reads it again. What must stay true: a file is complete or absent, so an interrupted pass goes on
-where it stopped and computes no file twice.
+The folder is named by a hash of weights, data and view, so that every run with the same three reads
+it. What must stay true: a file is complete or absent, so that an interrupted pass continues and
+computes no file twice.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from twinlens.errors import InputError, TwinlensError
 from twinlens.training.data.pixels import Pixels, PixelStore
 from twinlens.training.progress import Display
 
-IMAGES = 256  # in a file: what an interruption can cost, and little beside a file's own cost
+IMAGES = 256  # per file: small enough to lose in an interruption, large against a file's overhead
 RECORDS = "records"
 
 
 class RowMaker(Protocol):
-    """Answers to the pictures of some records in one of their views."""
+    """Computes rows of some records' pictures in one of their views."""
 
     def __call__(self, pixels: list[Pixels], records: list[int], view: int) -> dict[str, Tensor]:
         """Return rows by name, one a picture."""
@@ -37,7 +37,7 @@ class RowMaker(Protocol):
 
 @dataclass(frozen=True)
 class KeptRows:
-    """Rows (m, views, ...) by name of the images that can be decoded, and why others cannot."""
+    """Rows (m, views, ...) by name of the decodable images, and why others are not decodable."""
 
     rows: dict[str, Tensor]
     records: tuple[int, ...]
@@ -54,7 +54,7 @@ class RowStore:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every file is there."""
+        """Whether every file exists."""
         return all(
             self._path(start, view).is_file()
             for start in self._starts()
@@ -62,7 +62,7 @@ class RowStore:
         )
 
     def fill(self, store: PixelStore, answer: RowMaker, display: Display) -> None:
-        """Compute and write what is missing; a picture is decoded once for all of its views."""
+        """Compute and write the missing files; a picture is decoded once for all of its views."""
         for start in self._starts():
             missing = [n for n in range(self.views) if not self._path(start, n).is_file()]
             if missing:
@@ -76,7 +76,7 @@ class RowStore:
                 display.advance("embedding", done, self.count * self.views, {})
 
     def list_missing(self) -> list[tuple[int, int]]:
-        """Return the ranges of items whose file of the first view is not there."""
+        """Return the ranges of items whose file of the first view is missing."""
         ranges = [(start, min(start + IMAGES, self.count)) for start in self._starts()]
         return [some for some in ranges if not self._path(some[0], 0).is_file()]
 
@@ -85,7 +85,7 @@ class RowStore:
         self._write(self._path(start, 0), rows, records, {})
 
     def read(self) -> KeptRows:
-        """Return all rows; the files of a view lie one after the other by record."""
+        """Return all rows; the files of a view are in the order of the records."""
         parts: list[list[Mapping[str, Tensor]]] = []
         records: list[int] = []
         bad: dict[int, str] = {}
@@ -114,7 +114,7 @@ class RowStore:
     def _write(
         self, path: Path, rows: dict[str, Tensor], records: list[int], bad: dict[int, str]
     ) -> None:
-        """Write a file beside its place, and rename."""
+        """Write a file atomically."""
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         tensors = {name: value.contiguous() for name, value in rows.items()}
         numbers = torch.tensor(records, dtype=torch.int64)

@@ -1,7 +1,7 @@
 """The data of a run: its source and labels, decoded images, their order, and its tokenizer.
 
-What must stay true: whatever the data lack is refused before the run's folder is written, and a
-folder that holds another run is refused before anything is decoded.
+What must stay true: missing data are reported before the run's folder is written, and a folder that
+holds another run is refused before anything is decoded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from twinlens.training.runs.run import BAD, prepare_folder
 
 @dataclass(frozen=True)
 class RunRecords:
-    """What the data say before an image is decoded; `config` is fitted to their classes."""
+    """What is known of the data before an image is decoded; `config` is fitted to their classes."""
 
     config: Config
     source: DataSource
@@ -63,7 +63,7 @@ def open_records(config: Config, where: str, folder: Path, ranks: Ranks) -> RunR
     held_out = open_source(config.settings.eval) if config.settings.eval else None
     if held_out is not None:
         check_held_out(config, held_out, source)
-    SampleOrder(len(source.records), config.settings.batch, config.settings.seed)  # is it enough?
+    SampleOrder(len(source.records), config.settings.batch, config.settings.seed)  # enough?
     has_text = "text" in config.objective.paths
     if ranks.first:
         if has_text:
@@ -85,9 +85,9 @@ def load_run_data(
     locked: KeptRows | None = None,
     taught: TaughtRows | None = None,
 ) -> RunData:
-    """Decode the images that fit in memory, and put those that can be decoded in order.
+    """Decode the images that fit in memory, and order the decodable ones.
 
-    With the answers of a `locked` tower none is decoded.
+    With the embeddings of a `locked` tower nothing is decoded.
     """
     store = PixelStore(
         records.source,
@@ -114,7 +114,7 @@ def _write_cards(
     classes: list[str],
     held_out: DataSource | None,
 ) -> None:
-    """Write the run's settings and data card, or check those of the run that is there."""
+    """Write the run's settings and data card, or compare them with those of the existing run."""
     card: dict[str, Any] = {
         "where": where,
         "count": len(source.records),
@@ -145,7 +145,7 @@ def _load_pixels(config: Config, store: PixelStore, display: Display, ranks: Ran
 
 
 def _open_order(config: Config, store: PixelStore) -> SampleOrder:
-    """Return the order of the images: one by one, in blocks of shards, or as parts are weighted."""
+    """Return the order of the images: one by one, in blocks of shards, or mixed by weight."""
     settings, source = config.settings, store.source
     plain = SampleOrder(len(store), settings.batch, settings.seed)
     if isinstance(source, MixedSource):
@@ -161,7 +161,7 @@ def _tell_damage(source: DataSource, display: Display) -> None:
     if isinstance(source, TarSource) and source.damage:
         path, why = next(iter(source.damage.items()))
         display.say(
-            f"{len(source.damage)} of {len(source.paths)} shards are damaged; what lies behind the"
+            f"{len(source.damage)} of {len(source.paths)} shards are damaged; what follows the"
             f" damage is left out. The first is {path}: {why}"
         )
 

@@ -1,4 +1,4 @@
-"""What a run learns: network, state and optimizer, new or as the latest checkpoint left them."""
+"""What a run learns: network, state and optimizer, new or from the latest checkpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from twinlens.training.runs.state import State
 
 @dataclass(frozen=True)
 class RunModel:
-    """Network, state and optimizer, and the checkpoint that they are at."""
+    """Network, state and optimizer, and their checkpoint."""
 
     net: Network
     state: State
@@ -46,14 +46,14 @@ class RunModel:
 
     @property
     def step(self) -> int:
-        """Optimizer steps that are done."""
+        """Optimizer steps done."""
         return int(self.checkpoint.facts["step"])
 
 
 def try_network(config: Config, folder: Path) -> Network | None:
-    """Return the network of a run before its data are opened, so that its faults show at once.
+    """Return the network of a run before its data are opened, so that errors show at once.
 
-    None where the data decide its size, as captions and classes do: there it is built on trial.
+    None if its size depends on the data, such as captions and classes: then it is built on trial.
     """
     if not config.objective.is_fitted():
         fitted = replace(config, objective=config.objective.fit(_TRIAL_CLASSES))
@@ -70,7 +70,7 @@ _TRIAL_VOCABULARY, _TRIAL_CLASSES = 4, 2
 
 
 def _build(config: Config, released: bool, make: Callable[[], Network]) -> Network:
-    """Build a network, with the weights that it starts from if they are `released`."""
+    """Build a network, with its initial weights if they are `released`."""
     net = _fetch(config, released, make)
     if released:
         load_run_weights(config, net)
@@ -79,9 +79,9 @@ def _build(config: Config, released: bool, make: Callable[[], Network]) -> Netwo
 
 
 def prepare_towers(config: Config, net: Network) -> None:
-    """Adapt towers that started from weights (LoRA), and let blocks run again for their gradient.
+    """Add LoRA adapters to pretrained towers, and set blocks to gradient checkpointing.
 
-    Both belong to the training: what is served has neither.
+    Both are for training only: the served encoder has neither.
     """
     settings = config.settings
     adapted = towers_with_weights(config) if settings.lora else ()
@@ -104,12 +104,12 @@ def _stands_still(tower: nn.Module) -> bool:
 
 
 def _fetch(config: Config, released: bool, make: Callable[[], Network]) -> Network:
-    """Build a network; where its weights come from a hub, say what to do if they do not."""
+    """Build a network; if weights from a hub are missing, say what to do."""
     name = config.settings.encoder
     tag = name.partition("/")[2] if name.startswith("open_clip:") else ""
     if not released or not (config.settings.pretrained or (tag and not Path(tag).is_file())):
         return make()
-    from twinlens.training.export.hub import fetch  # loads the export, of no use to other runs
+    from twinlens.training.export.hub import fetch  # imports the export; rarely needed
 
     remedy = (
         "run once with a network, which fills the hub's cache, or start from a file"
@@ -137,7 +137,7 @@ def open_run_model(
         net = _build(config, is_new, lambda: open_network(config, tokenizer, released=is_new))
     synchronise_norms(net, config, ranks.world)
     net.train()  # frozen parts stay in evaluation mode
-    # Convolutions are up to half as fast again with channels last in memory, on CPU and GPU.
+    # Convolutions are up to half as fast again in channels-last layout, on CPU and GPU.
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = State(config.objective.state(), net, config.settings.seed).to(device)
     if found:

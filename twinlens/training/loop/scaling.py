@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-FACT = "loss_scale"  # what a checkpoint calls the state
-LEAST = 1.0  # a scale that fell below says that the gradient itself is no number
+FACT = "loss_scale"  # the state's name in a checkpoint
+LEAST = 1.0  # a scale below this means that the gradient itself is not finite
 
 
 class LossScaler:
@@ -21,21 +21,21 @@ class LossScaler:
     def __init__(self, device: torch.device, *, enabled: bool) -> None:
         self.enabled = enabled
         self._scaler = torch.amp.GradScaler(device.type, enabled=enabled)
-        self._scaler.scale(torch.zeros((), device=device))  # it has no scale before the first call
+        self._scaler.scale(torch.zeros((), device=device))  # no scale before the first call
         self.skipped = 0  # steps since `take`
 
     @property
     def scale(self) -> float:
-        """What the loss is multiplied by before its gradient is taken."""
+        """The factor on the loss before its gradient is taken."""
         return float(self._scaler.get_scale())
 
     @property
     def patient(self) -> bool:
-        """Whether a gradient that is no number may still be an overflow."""
+        """Whether a non-finite gradient may still be an overflow."""
         return self.enabled and self.scale >= LEAST
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the gradients by the scale, for those who measure or clip them."""
+        """Divide the gradients by the scale, to measure or clip them."""
         if self.enabled:
             self._scaler.unscale_(optimizer)
 
@@ -52,17 +52,17 @@ class LossScaler:
         return taken
 
     def take(self) -> dict[str, float]:
-        """Return the scale, and how many steps were skipped since the last time, for the log."""
+        """Return the scale and the number of steps skipped since the last call, for the log."""
         if not self.enabled:
             return {}
         skipped, self.skipped = self.skipped, 0
         return {"loss_scale": self.scale, "skipped_steps": float(skipped)}
 
     def facts(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the facts for a checkpoint."""
         return {FACT: self._scaler.state_dict()} if self.enabled else {}
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        """Put back what `facts` returned."""
+        """Restore what `facts` returned."""
         if self.enabled and FACT in facts:
             self._scaler.load_state_dict(facts[FACT])

@@ -1,4 +1,4 @@
-"""All that a run holds while it trains, and how it is opened, resumed and saved."""
+"""Everything that a run holds while it trains, and how it is saved."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SAVES_PER_RUN = 10
 
 @dataclass
 class Session:
-    """A run in memory. `step` optimizer steps are done."""
+    """A run in memory; `step` optimizer steps are done."""
 
     config: Config
     folder: Path
@@ -66,8 +66,8 @@ class Session:
     validator: Validator | None = None
     step: int = 0
     saved: int = 0
-    loss: float = math.nan  # the last that is known
-    checked: tuple[str, ...] = ("loss",)  # what must be finite in a line of the log
+    loss: float = math.nan  # the last known one
+    checked: tuple[str, ...] = ("loss",)  # must be finite in a line of the log
     _observed: Reading = field(default_factory=Reading)
     _stepped: int = 0  # steps since the last line of the log, and their seconds
     _seconds: float = 0.0
@@ -78,12 +78,12 @@ class Session:
         return self.feeder.order.per_epoch
 
     def save_due(self, step: int) -> bool:
-        """Tell whether a checkpoint belongs after `step`."""
+        """Tell whether a checkpoint is due after `step`."""
         every = self.config.settings.save_every or max(1, math.ceil(self.total / SAVES_PER_RUN))
         return step % every == 0 or step == self.total
 
     def save(self) -> None:
-        """Write a checkpoint; all ranks gather it, the first one writes."""
+        """Write a checkpoint: all ranks gather it, the first one writes."""
         tensors = {
             WEIGHTS: {name: whole(value) for name, value in self.net.parts.state_dict().items()},
             STATE: self.state.state_dict(),
@@ -106,7 +106,7 @@ class Session:
         self.ranks.wait()
 
     def validation_due(self, step: int) -> bool:
-        """Tell whether a validation belongs after `step` and has not been made."""
+        """Tell whether a validation is due after `step` and has not been done."""
         return self.validator is not None and self.validator.due(step, self.total)
 
     def _facts(self) -> dict[str, Any]:
@@ -124,17 +124,17 @@ class Session:
             self._observed |= self.monitors.read(representation, labels)
 
     def take_observations(self) -> Reading:
-        """Return what the monitors found since the last time."""
+        """Return the monitors' numbers since the last call."""
         found, self._observed = self._observed, Reading()
         return found
 
     def count_step(self, seconds: float) -> None:
-        """Note what a step took."""
+        """Add the duration of a step."""
         self._stepped += 1
         self._seconds += seconds
 
     def take_speed(self) -> StepNumbers:
-        """Return images a second, and the share of the time that was spent waiting for images."""
+        """Return images per second, and the share of the time spent waiting for images."""
         waited = self.feeder.take_waited()
         images = self.config.settings.batch * self._stepped
         seconds, self._stepped, self._seconds = self._seconds, 0, 0.0
@@ -149,7 +149,7 @@ class Session:
             self.validator.data.close()
 
     def leave(self) -> None:
-        """Leave the other ranks, at the end of a run that went well."""
+        """Leave the process group at the end of a successful run."""
         leave_ranks(self.ranks)
 
 

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM take effect at the end of a step, so that only whole steps are saved.
 
-A step interrupted halfway leaves some parameters updated and others not, and a checkpoint of it
-would look valid. What must stay true: signal handlers that others installed are left alone, and a
-second Ctrl-C interrupts at once.
+A step interrupted halfway leaves some parameters updated and others not, and its checkpoint would
+look valid. What must stay true: signal handlers installed by others are left alone, and a second
+Ctrl-C interrupts at once.
 """
 
 from __future__ import annotations

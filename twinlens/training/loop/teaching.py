@@ -1,8 +1,9 @@
-"""What teachers answer to the views and captions of a run: computed once, kept, read by each run.
+"""Teachers' embeddings of a run's views and captions: computed once, kept, read by every run.
 
 A view is made from a seed of its picture and number, at the size that a teacher takes, and again at
-the student's size when it trains. What must stay true: both see one crop in the same colours; the
-folder is named by teachers, data and views, so no student and no batch changes what it holds.
+the student's size when it trains. What must stay true: both see the same crop in the same colours;
+the folder is named by teachers, data and views, so that no student and no batch changes its
+content.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from twinlens.training.views.plans import draw_plan
 
 FOLDER = "teachers"
 TEACHER, TEXT, TOKENS = "teacher", "teacher_text", "teacher_tokens"
-KEPT = torch.float16  # what rows are kept in: cosines stay within 1e-6
+KEPT = torch.float16  # dtype of kept rows: cosines stay within 1e-6
 BLOCK = 64  # pictures in a forward pass
 
 
@@ -71,21 +72,21 @@ class TaughtRows:
 
 @dataclass(frozen=True)
 class TeacherAnswers:
-    """Adds `teacher` (n, dim) to a batch, and `teacher_tokens` where they are kept."""
+    """Adds `teacher` (n, dim) to a batch, and `teacher_tokens` if they are kept."""
 
     rows: dict[str, Tensor]
     places: dict[int, int]  # record -> row
     needs_views: ClassVar[bool] = False
 
     def make(self, draft: Draft) -> dict[str, Tensor]:
-        """Return the answers to the view that the batch will show."""
+        """Return the embeddings of the view that the batch will show."""
         places = [self.places[record] for record in draft.records]
         return {name: rows[places, draft.view].float() for name, rows in self.rows.items()}
 
 
 @dataclass(frozen=True)
 class Teachers:
-    """Opened teachers: they answer to views of pictures, and to captions."""
+    """Opened teachers: they embed views of pictures, and captions."""
 
     embedders: tuple[Embedder, ...]
     settings: TeacherSettings
@@ -122,12 +123,12 @@ def show(pictures: Pictures, crops: Crops, seeds: list[int], side: int) -> Tenso
 
 
 def in_blocks(answer: Callable[[PixelBatch], Tensor], pixels: Tensor) -> Tensor:
-    """Return what a teacher answers to pixels (n, side, side, 3), a few at a time."""
+    """Return a teacher's rows of pixels (n, side, side, 3), a few pictures at a time."""
     return torch.cat([answer(some.numpy()) for some in pixels.split(BLOCK)])
 
 
 def open_teachers(settings: TeacherSettings, crops: Crops, tokens: bool) -> Teachers:
-    """Open the teachers; refuse one that is no longer what the run's settings say."""
+    """Open the teachers; refuse one that differs from the run's settings."""
     sources = split_sources(settings.sources)
     for source, revision in zip(sources, settings.revisions, strict=True):
         if describe_teacher(source).revision != revision:
@@ -149,9 +150,9 @@ def open_teachers(settings: TeacherSettings, crops: Crops, tokens: bool) -> Teac
 def provide_taught(
     config: Config, source: DataSource, ranks: Ranks, display: Display
 ) -> TaughtRows | None:
-    """Return what the teachers answer, if there are any; the first rank computes what is missing.
+    """Return the teachers' rows, if there are teachers; the first rank computes missing ones.
 
-    An interrupted pass goes on where it stopped.
+    An interrupted pass continues where it stopped.
     """
     teaching = config.objective.find_extra(Teaching)
     if teaching is None:
@@ -162,10 +163,10 @@ def provide_taught(
     read = RowStore(folder / "texts", len(captions))
     if ranks.first:
         if kept.is_complete and read.is_complete:
-            display.say(f"the teachers' answers are read from {folder}")
+            display.say(f"reading the teachers' embeddings from {folder}")
         else:
             _ask(config, teaching, source, captions, (kept, read), display)
-            display.say(f"the teachers' answers are kept in {folder}")
+            display.say(f"the teachers' embeddings are kept in {folder}")
     ranks.wait()
     texts = read.read().rows[TEXT][:, 0] if captions else None
     return TaughtRows(kept.read(), texts, {text: row for row, text in enumerate(captions)})
@@ -190,7 +191,7 @@ def _ask(
 
 
 def name_pass(config: Config, source: DataSource) -> str:
-    """Return a hash of teachers, data and views: of all that decides what is answered."""
+    """Return a hash of teachers, data and views: of everything that the rows depend on."""
     settings, teaching = config.objective.teachers, config.objective.find_extra(Teaching)
     assert teaching is not None, "a pass without teachers. This is a bug"
     known = {
@@ -212,7 +213,7 @@ def list_captions(source: DataSource) -> list[str]:
 
 
 def picture_side(config: Config) -> int:
-    """Return the short side that pictures are kept at: enough for student and teachers."""
+    """Return the short side to keep pictures at: enough for student and teachers."""
     settings, teaching = config.settings, config.objective.find_extra(Teaching)
     sizes = teaching.settings.sizes if teaching is not None else ()
     return stored_side(settings.stored_size, max(settings.image_size, *sizes, 0))

@@ -1,8 +1,8 @@
-"""Validation while training: when, by what, the best checkpoint, and an early stop.
+"""Validation while training: when it is due, its metric, the best checkpoint, and early stopping.
 
-A validation asks the towers that would be served, in evaluation mode and fp32, on the first rank;
-it draws no random number and moves no weight. What must stay true: what was found is kept in
-checkpoints, so that a run that goes on validates when, and decides as, one that never stopped.
+A validation evaluates the towers that would be served, in evaluation mode and fp32, on the first
+rank; it draws no random number and changes no weight. What must stay true: its record is in each
+checkpoint, so that a resumed run validates and decides as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from twinlens.training.progress import Display
 from twinlens.training.runs.run import serve_towers
 from twinlens.training.runs.state import State
 
-FACT = "validation"  # what a checkpoint calls the record
+FACT = "validation"  # the record's name in a checkpoint
 NEVER = -1
 
 
 class StoppedInsideError(Exception):
-    """A stop was requested in the middle of a validation: it is forgotten, and made anew later."""
+    """A stop was requested during a validation: it is discarded, and repeated later."""
 
 
 @dataclass(frozen=True)
 class ValidationRecord:
-    """What validations have found up to a step."""
+    """The results of validations up to a step."""
 
-    step: int = NEVER  # of the latest
-    best: float = -1.0  # the number that tells the best checkpoint
+    step: int = NEVER  # of the latest validation
+    best: float = -1.0  # the metric that selects the best checkpoint
     best_step: int = NEVER
     worse: int = 0  # validations since the best
 
     def add(self, step: int, value: float) -> ValidationRecord:
-        """Return the record after another validation; of equal ones the first is the best."""
+        """Return the record after another validation; among equal ones the first is the best."""
         if value > self.best:
             return ValidationRecord(step, value, step, 0)
         return dataclasses.replace(self, step=step, worse=self.worse + 1)
@@ -55,7 +55,7 @@ class ValidationRecord:
 
 @dataclass
 class Validator:
-    """The held-out data of a run, the towers that are asked, and the record of the answers."""
+    """The held-out data of a run, the evaluated towers, and the record of results."""
 
     config: Config
     data: HeldOutData
@@ -66,15 +66,15 @@ class Validator:
     ranks: Ranks
     every: int
     record: ValidationRecord = ValidationRecord()
-    seconds: float = 0.0  # that validation has taken in this process
+    seconds: float = 0.0  # seconds of validation in this process
 
     def due(self, step: int, total: int) -> bool:
-        """Tell whether a validation belongs after `step`: at the start, every so often, the end."""
+        """Tell whether a validation is due after `step`: at the start, at intervals, at the end."""
         return self.record.step != step and (step % self.every == 0 or step == total)
 
     @property
     def stops(self) -> bool:
-        """Whether enough validations in a row were no better."""
+        """Whether `patience` validations in a row brought no improvement."""
         patience = self.config.settings.patience
         return 0 < patience <= self.record.worse
 
@@ -94,11 +94,11 @@ class Validator:
         return found | {f"{HELD_OUT}seconds": round(took, 2)}, is_best
 
     def facts(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the facts for a checkpoint."""
         return {FACT: dataclasses.asdict(self.record)}
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        """Put back what `facts` returned."""
+        """Restore what `facts` returned."""
         self.record = ValidationRecord(**facts[FACT]) if FACT in facts else ValidationRecord()
 
     def summary(self) -> str:
@@ -145,7 +145,7 @@ def open_validator(
     per_epoch: int,
     display: Display,
 ) -> Validator | None:
-    """Return the validator of a run that has held-out data."""
+    """Return the validator of a run with held-out data."""
     if records.held_out is None:
         return None
     data = HeldOutData(config, records.held_out, records.source)
@@ -165,7 +165,7 @@ def _tell(
     *,
     is_best: bool,
 ) -> str:
-    """Return a validation in one line."""
+    """Return a validation as one line."""
     words = "  ".join(
         f"{name} {number:.1f}" for name, number in numbers.items() if "_to_" not in name
     )

@@ -19,8 +19,8 @@ BLOCK = 2**25  # logits at a time: 512 rows of 65,536 prototypes
 def balance_assignments(scores: Tensor, iterations: int = 3) -> Tensor:
     """Return assignments (n, k), rows of sum 1, after Sinkhorn-Knopp on exp(scores) (n, k).
 
-    Each round gives every prototype the same total, then every row; the last word is the rows'.
-    Cuturi 2013, https://arxiv.org/abs/1306.0895, on the logarithms, so no score is too large.
+    Each round normalises the prototypes' totals, then the rows; rows come last. Cuturi 2013,
+    https://arxiv.org/abs/1306.0895, on logarithms, so no score overflows.
     """
     logs = scores.to(torch.promote_types(scores.dtype, torch.float32))
     for _ in range(iterations):
@@ -29,21 +29,22 @@ def balance_assignments(scores: Tensor, iterations: int = 3) -> Tensor:
     return logs.exp()
 
 
-def cross_view_entropy(targets: Tensor, log_odds: Tensor) -> Tensor:
+def cross_view_entropy(targets: Tensor, log_probabilities: Tensor) -> Tensor:
     """Return the mean cross-entropy of each view's target with every other view's prediction.
 
     Targets (n, t, k) are of the first t of the v views whose log-probabilities are (n, v, k).
     """
-    pairs = -torch.einsum("ntk,nvk->ntv", targets, log_odds).mean(dim=0)  # (t, v)
+    pairs = -torch.einsum("ntk,nvk->ntv", targets, log_probabilities).mean(dim=0)  # (t, v)
     other = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)
     return (pairs * other).sum() / other.sum()
 
 
 @torch.no_grad()
 def describe_targets(targets: Tensor) -> dict[str, Tensor]:
-    """Return two entropies of targets (..., k) to log; the doctor reads them together.
+    """Return two entropies of targets (..., k) for the log; the doctor reads them together.
 
-    That of each (ln k: uniform) and that of their mean (0: one prototype takes all).
+    The mean entropy of single targets (ln k: uniform), and the entropy of their mean (0: one
+    prototype takes all).
     """
     mean = targets.flatten(0, -2).mean(dim=0)
     return {
@@ -61,8 +62,8 @@ def prototype_entropy(
 ) -> Tensor:
     """Return the weighted sum of the cross-entropies of rows (m, d) with their targets (m, k).
 
-    The logits rows @ prototypes^T / temperature exist for a block of rows at a time, as do the
-    targets; the gradient is made with them. So memory is that of a block, whatever m is.
+    Logits rows @ prototypes^T / temperature and targets exist for a block of rows at a time, and
+    the gradient is computed with them. So memory is that of a block, for any m.
     """
     total: Tensor = _PrototypeEntropy.apply(rows, prototypes, targets, weights, temperature)
     return total

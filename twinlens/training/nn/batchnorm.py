@@ -1,7 +1,7 @@
 """BatchNorm over the right rows: those of all ranks (`sync`), of each split (`split`), or local.
 
-Contrastive methods cheat through batch statistics; so what a statistic is taken over is a setting
-of the run and not an accident of how many devices it has.
+Contrastive methods can cheat through batch statistics. What must stay true: which rows share a
+statistic is a setting of the run, not a consequence of its number of devices.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def convert_batchnorm(
 
 
 class SyncNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the rows of all ranks, on any device that the process group serves."""
+    """BatchNorm over the rows of all ranks, on any device with a process group."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take any shape with channels second."""
+        """Accept any shape with channels second."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised rows."""
@@ -59,7 +59,7 @@ class SyncNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class SplitNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm within each of `splits` parts of the batch: one device simulating several.
+    """BatchNorm within each of `splits` parts of the batch: one device simulates several.
 
     Row i belongs to split i mod `splits`.
     """
@@ -67,7 +67,7 @@ class SplitNorm(nn.modules.batchnorm._BatchNorm):
     splits: int = 8
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take any shape with channels second."""
+        """Accept any shape with channels second."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised rows."""
@@ -92,7 +92,7 @@ class SplitNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor | None, var: Tensor | None) -> None:
-        """Keep the mean of the splits' statistics."""
+        """Track the mean of the splits' statistics."""
         if mean is None or var is None or self.running_mean is None or self.running_var is None:
             return
         self.running_mean.copy_(mean.view(self.splits, -1).mean(dim=0))

@@ -1,7 +1,7 @@
-"""The contrastive losses, as the objectives see them: the one place that knows who computes them.
+"""The contrastive losses for the objectives; the only module that knows the kernels behind them.
 
-They are the kernels' own, exact and with memory linear in the batch. All normalise their rows;
-`scale` is 1 / temperature.
+They are exact, with memory linear in the batch. All normalise their rows; `scale` is 1 /
+temperature.
 """
 
 from __future__ import annotations
@@ -28,5 +28,5 @@ __all__ = [
 
 
 def one_way_loss(x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
-    """Return InfoNCE from rows to columns alone: row i of x looks for row i of y."""
+    """Return InfoNCE in one direction: row i of x must find row i of y."""
     return contrastive_loss(x, y, scale, symmetric=False)

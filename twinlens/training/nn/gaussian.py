@@ -24,7 +24,8 @@ def draw_directions(dim: int, count: int, step: int, like: Tensor) -> Tensor:
 def place_points(count: int, reach: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return the points t of the trapezoid rule from 0 to `reach`, and their weights.
 
-    The integrand is even: each point stands for its mirror image too. Weights hold the window.
+    The integrand is even, so each point also stands for its mirror image. Weights include the
+    window.
     """
     points = torch.linspace(0, reach, count, dtype=torch.float64)
     weights = torch.full_like(points, 2 * reach / (count - 1))
@@ -33,7 +34,7 @@ def place_points(count: int, reach: float, like: Tensor) -> tuple[Tensor, Tensor
 
 
 def departure(z: Tensor, directions: Tensor, points: Tensor, weights: Tensor) -> Tensor:
-    """Return the statistic of rows z (n, dim), the mean over directions; 0 is a Gaussian."""
+    """Return the statistic of rows z (n, dim), the mean over directions; 0 for a Gaussian."""
     angles = (z @ directions)[..., None] * points  # (n, directions, points)
     expected = (-points.square() / 2).exp()
     gap = (angles.cos().mean(dim=0) - expected).square() + angles.sin().mean(dim=0).square()

@@ -1,6 +1,6 @@
 """Heads: the small networks between a tower's representation and the loss.
 
-They are thrown away at export; what is served is the representation under them.
+They are dropped at export: the representation below them is served.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def mlp(
 ) -> nn.Sequential:
     """Return Linear layers of these sizes with BatchNorm and ReLU between them.
 
-    With `last_norm` a BatchNorm ends it, with `affine` or without learned scale; without it the
+    With `last_norm` the last layer is a BatchNorm, with learned scale if `affine`; without it the
     last layer has a bias if `last_bias`. `dropout` follows each ReLU.
     """
     layers: list[nn.Module] = []
@@ -39,9 +39,9 @@ def mlp(
 
 
 class PrototypeHead(nn.Module):
-    """DINO's head: MLP with GELU, a narrow unit layer, and unit prototypes; logits (n, k).
+    """DINO's head: MLP with GELU, a unit bottleneck, and unit prototypes; logits (n, k).
 
-    The prototypes are a weight-normed layer whose gain is fixed at 1: cosines, in effect.
+    The prototypes are a weight-normed layer with gain 1: its outputs are cosines.
     """
 
     def __init__(self, width: int, hidden: int, narrow: int, prototypes: int) -> None:
@@ -60,11 +60,11 @@ class PrototypeHead(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, narrow) * narrow**-0.5)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return cosines (n, k) of the narrow rows with the prototypes."""
+        """Return cosines (n, k) of the bottleneck rows with the prototypes."""
         return self.narrow(rows) @ self.unit_prototypes().mT
 
     def narrow(self, rows: Tensor) -> Tensor:
-        """Return the narrow rows, of length 1."""
+        """Return the bottleneck rows, of length 1."""
         return nn.functional.normalize(self.mlp(rows), dim=-1)
 
     def unit_prototypes(self) -> Tensor:

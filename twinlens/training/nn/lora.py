@@ -1,9 +1,9 @@
-"""LoRA: weights of a tower's blocks stand still, and a product of two narrow ones is added to them.
+"""LoRA: frozen weights of a tower's blocks plus a trained product of two low-rank matrices.
 
 Hu et al. 2021, https://arxiv.org/abs/2106.09685: W + (alpha / rank) B A, where A is random and B
-begins at zero, so that a run begins as its source. Every linear layer within the blocks is adapted,
-attention's too. What must stay true: merged weights answer as the adapted ones do, and a checkpoint
-holds W, A and B apart.
+starts at zero, so that a run starts as its source. Every linear layer within the blocks is adapted,
+attention's too. What must stay true: merged weights compute what the adapted ones do, and a
+checkpoint stores W, A and B separately.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LowRank(nn.Module):
 
 
 def add_adapters(part: str, tower: nn.Module, rank: int, alpha: float, seed: int) -> None:
-    """Freeze a tower, and adapt the linear layers of its blocks that are not frozen by choice."""
+    """Freeze a tower, and adapt the linear layers of its blocks that `freeze` does not name."""
     found = [
         (module, name)
         for place, module in tower.named_modules()
@@ -62,7 +62,7 @@ def add_adapters(part: str, tower: nn.Module, rank: int, alpha: float, seed: int
 
 
 def merge_adapters(weights: Mapping[str, Tensor], rank: int, alpha: float) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint with its adapters merged, under their plain names."""
+    """Return the weights of a checkpoint with its adapters merged, under their original names."""
     found = {name: value for name, value in weights.items() if ".parametrizations." not in name}
     for name, weight in weights.items():
         key = _KEY.match(name)
@@ -75,7 +75,7 @@ def merge_adapters(weights: Mapping[str, Tensor], rank: int, alpha: float) -> di
 
 
 def _linear_weights(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of a module's own weights that are linear layers."""
+    """Return the names of a module's own linear weights."""
     if isinstance(module, nn.Linear):
         return ("weight",)
     if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:

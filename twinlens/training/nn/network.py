@@ -1,8 +1,9 @@
 """The network of a run: towers, heads and loss parameters as named parts, and its EMA teacher.
 
-The objective writes its forward pass in terms of parts (`net["image"]`); the whole network is one
-module, so that DDP, FSDP, `torch.compile` and checkpoints see a single thing. A teacher is always
-a deep copy: one that shares memory with its student collapses without a sign in the loss.
+The objective writes its forward pass in terms of parts (`net["image"]`). The whole network is one
+module, so that DDP, FSDP, `torch.compile` and checkpoints handle a single object. What must stay
+true: a teacher is a deep copy; one that shares memory with its student collapses without a sign in
+the loss.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class Network(nn.Module):
         self._owns = True
 
     def freeze(self, names: Sequence[str]) -> None:
-        """Take the gradient from parameters that `names` begin, dots included.
+        """Freeze the parameters whose names begin with one of `names`, dots included.
 
-        Their modules stay in evaluation mode: no dropout, and statistics of BatchNorm as they are.
+        Their modules stay in evaluation mode: no dropout, and fixed BatchNorm statistics.
         """
         modules = {name for name, _ in self.parts.named_modules()}
         for name in names:
@@ -81,12 +82,12 @@ class Network(nn.Module):
         return self
 
     def count_parameters(self) -> tuple[int, int]:
-        """Return how many numbers train, and how many there are."""
+        """Return the number of trained parameters, and of all parameters."""
         counts = [(own.numel(), own.requires_grad) for own in self.parameters()]
         return sum(count for count, trains in counts if trains), sum(count for count, _ in counts)
 
     def copy_frozen(self, names: tuple[str, ...]) -> Network:
-        """Return a deep copy of the named parts that takes no gradient and drops no branch."""
+        """Return a deep copy of the named parts without gradients and without stochastic depth."""
         frozen = Network({name: copy.deepcopy(self.parts[name]) for name in names})
         for module in frozen.modules():
             if hasattr(module, "drop_prob"):  # ours and timm's
@@ -113,7 +114,7 @@ class ScalarParameter(nn.Module):
 
     def __init__(self, value: float) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.tensor([value]))  # FSDP shards rows, so there is one
+        self.value = nn.Parameter(torch.tensor([value]))  # FSDP shards rows, so it has one row
 
     def forward(self) -> Tensor:
         """Return the number, as a tensor without dimensions."""

@@ -1,6 +1,6 @@
 """From features back to a picture: the small convolutional decoders of pretext tasks.
 
-They are thrown away at export. Rows never see each other: there is no BatchNorm in them.
+They are dropped at export. What must stay true: rows never interact, so there is no BatchNorm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 class Painter(nn.Module):
     """Features by place (n, width, h, h) to values (n, channels, side, side).
 
-    Each layer is a step of the way from one side to the other, in equal ratios.
+    The layers enlarge the map from one side to the other in equal ratios.
     """
 
     def __init__(self, width: int, inner: int, layers: int, side: int, channels: int) -> None:

@@ -1,7 +1,7 @@
-"""Gradient checkpointing: blocks keep their inputs alone, and run again for the backward pass.
+"""Gradient checkpointing: blocks keep only their inputs, and run again for the backward pass.
 
-Chen et al. 2016, https://arxiv.org/abs/1604.06174. What must stay true: values and gradients are
-those of a tower that keeps everything, dropout too, and BatchNorm counts a batch once.
+Chen et al. 2016, https://arxiv.org/abs/1604.06174. What must stay true: values and gradients equal
+those of a tower that keeps everything, with dropout too, and BatchNorm counts a batch once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STACK = re.compile(r"(?:^|\.)(?:blocks|resblocks|stages|layers|layer\d+)$")
 
 
 class RecomputedForward:
-    """The forward pass of a block that runs again where its gradient is wanted."""
+    """The forward pass of a block that runs again when its gradient is needed."""
 
     def __init__(self, block: nn.Module) -> None:
         self.block = block
@@ -44,7 +44,7 @@ class RecomputedForward:
 
     @contextlib.contextmanager
     def _counted_once(self) -> Iterator[None]:
-        """Put running statistics back when the block has run again."""
+        """Restore running statistics after the block has run again."""
         kept: list[tuple[Tensor, Tensor]] = [
             (buffer, buffer.clone()) for norm in self.norms for buffer in norm.buffers()
         ]
@@ -52,11 +52,11 @@ class RecomputedForward:
             yield
         finally:
             for buffer, before in kept:
-                buffer.data.copy_(before)  # autograd holds the buffer, and must not see a change
+                buffer.data.copy_(before)  # autograd holds the buffer, which must not change
 
 
 def recompute_blocks(part: str, tower: nn.Module) -> None:
-    """Let the blocks of a tower run again for their gradient."""
+    """Make the blocks of a tower run again for their gradient."""
     stacks = [(name, module) for name, module in tower.named_modules() if STACK.search(name)]
     inner = [
         module

@@ -1,4 +1,4 @@
-"""From patch tokens back to pixels: what masked image modelling needs beside an encoder."""
+"""From patch tokens back to pixels: what masked image modelling needs besides an encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPS = 1e-6
 
 
 class Token(nn.Module):
-    """A learned stand-in for a hidden patch (width,)."""
+    """A learned mask token: stands for a hidden patch (width,)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class Token(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A small transformer that fills the hidden patches in; thrown away at export.
+    """A small transformer that fills in the hidden patches; dropped at export.
 
-    It sees the tokens of the kept patches at their places and a stand-in everywhere else.
+    It sees the tokens of the kept patches at their places and a mask token everywhere else.
     """
 
     def __init__(self, width: int, inner: int, depth: int, heads: int, values: int) -> None:
@@ -57,7 +57,7 @@ def cut_patches(images: Tensor, patch: int) -> Tensor:
 
 
 def standardise_patches(patches: Tensor) -> Tensor:
-    """Return patches of mean 0 and deviation 1 each: what is left is structure, not brightness."""
+    """Return patches standardised to mean 0 and deviation 1 each: brightness is removed."""
     var, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return (patches - mean) * (var + EPS).rsqrt()
 

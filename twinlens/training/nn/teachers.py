@@ -1,8 +1,8 @@
-"""What a run keeps of its teachers, what a batch holds of their answers, and how they are matched.
+"""Teachers: what a run stores about them, what a batch holds of them, and the losses against them.
 
-Several teachers stand side by side: a row is their unit embeddings, one after the other, of length
-1 as a whole, so its cosines are the mean of theirs. What must stay true: an answer belongs to the
-very view that the student sees.
+With several teachers, a row is their unit embeddings, concatenated and scaled to length 1, so its
+cosines are the mean of theirs. What must stay true: a teacher's embedding belongs to the very view
+that the student sees.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from twinlens.errors import InputError
 class TeacherSettings:
     """The teachers of a run; `--set teachers=SOURCE,...` fills in all but `views` and `seed`."""
 
-    sources: str = ""  # bundles, runs or weights, with commas between
-    views: int = 4  # of each picture, which the teachers answer to once; an epoch takes one in turn
-    seed: int = 0  # of these views
-    dims: tuple[int, ...] = ()  # of the embeddings, teacher by teacher
+    sources: str = ""  # bundles, runs or weights, comma-separated
+    views: int = 4  # per picture, embedded once by the teachers; each epoch uses the next one
+    seed: int = 0  # for these views
+    dims: tuple[int, ...] = ()  # of the embeddings, by teacher
     scales: tuple[float, ...] = ()  # of the similarities
-    sizes: tuple[int, ...] = ()  # sides of the pictures that they see
+    sizes: tuple[int, ...] = ()  # sides of the teachers' input pictures
     revisions: tuple[str, ...] = ()
-    texts: tuple[bool, ...] = ()  # who has a text tower
+    texts: tuple[bool, ...] = ()  # whether each has a text tower
     token_dims: tuple[int, ...] = ()  # of patch tokens; 0 = none
 
     @property
     def dim(self) -> int:
-        """The length of a row of all teachers."""
+        """The length of the concatenated row of all teachers."""
         return sum(self.dims)
 
     @property
     def token_dim(self) -> int:
-        """The width of the patch tokens that teach: those of the first teacher that has any."""
+        """The width of the patch tokens: those of the first teacher that has any."""
         return next((dim for dim in self.token_dims if dim), 0)
 
     def check(self, method: str) -> None:
@@ -53,10 +53,10 @@ class TeacherSettings:
 
 @dataclass(frozen=True)
 class Teaching:
-    """What the teachers answer to the views: `extra["teacher"]` (n, dim).
+    """The teachers' embeddings of the views: `extra["teacher"]` (n, dim).
 
-    With `texts`, what they answer to the captions: `extra["teacher_text"]` (n, dim); with `tokens`
-    the patch tokens: `extra["teacher_tokens"]` (n, patches, token_dim).
+    With `texts`, those of the captions: `extra["teacher_text"]` (n, dim); with `tokens` the patch
+    tokens: `extra["teacher_tokens"]` (n, patches, token_dim).
     """
 
     settings: TeacherSettings
@@ -65,7 +65,7 @@ class Teaching:
 
 
 def join_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Return one row of unit length of the teachers' rows (n, dim of each)."""
+    """Return the teachers' rows (n, dim of each) as one row of unit length."""
     rows = [torch.nn.functional.normalize(part.float(), dim=-1) for part in parts]
     return torch.cat(rows, dim=-1) / math.sqrt(len(rows))
 
@@ -76,7 +76,7 @@ def split_rows(rows: Tensor, dims: Sequence[int]) -> list[Tensor]:
 
 
 def fit_grid(tokens: Tensor, patches: int) -> Tensor:
-    """Return patch tokens (n, p, d) of a square grid on a grid of `patches` cells."""
+    """Return patch tokens (n, p, d) of a square grid resampled to a grid of `patches` cells."""
     n, own, dim = tokens.shape
     if own == patches:
         return tokens
@@ -88,13 +88,17 @@ def fit_grid(tokens: Tensor, patches: int) -> Tensor:
     return resized.flatten(2).mT
 
 
-def mean_odds(pairs: Sequence[tuple[Tensor, Tensor]], scales: Sequence[float]) -> Tensor:
-    """Return the teachers' mean probabilities (n, m) that each of their rows finds each column."""
-    odds = [(scale * x @ y.mT).softmax(dim=1) for (x, y), scale in zip(pairs, scales, strict=True)]
-    return torch.stack(odds).mean(dim=0)
+def mean_probabilities(pairs: Sequence[tuple[Tensor, Tensor]], scales: Sequence[float]) -> Tensor:
+    """Return the mean over teachers of the probability (n, m) that each row matches each column."""
+    probabilities = [
+        (scale * x @ y.mT).softmax(dim=1) for (x, y), scale in zip(pairs, scales, strict=True)
+    ]
+    return torch.stack(probabilities).mean(dim=0)
 
 
-def divergence(odds: Tensor, logits: Tensor) -> Tensor:
-    """Return KL(odds || softmax(logits)), the mean over rows."""
-    known: Tensor = torch.special.xlogy(odds, odds) - odds * logits.log_softmax(dim=1)
+def divergence(probabilities: Tensor, logits: Tensor) -> Tensor:
+    """Return KL(probabilities || softmax(logits)), the mean over rows."""
+    known: Tensor = torch.special.xlogy(
+        probabilities, probabilities
+    ) - probabilities * logits.log_softmax(dim=1)
     return known.sum(dim=1).mean()

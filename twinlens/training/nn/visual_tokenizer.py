@@ -1,8 +1,8 @@
 """A small visual tokenizer: each patch of an image becomes one of K codes (a VQ autoencoder).
 
-van den Oord et al. 2017, https://arxiv.org/abs/1711.00937, with a codebook of unit rows that
-follows the mean of what it stands for. BEiT predicts its codes. A run trains its own before its
-first step, from its data and seed alone, and keeps the file; `tokenizer=FILE` takes another run's.
+van den Oord et al. 2017, https://arxiv.org/abs/1711.00937, with a codebook of unit rows that track
+the mean of their patches by EMA. BEiT predicts its codes. A run trains its own before its first
+step, from its data and seed alone, and keeps the file; `tokenizer=FILE` uses another run's.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from twinlens.training.seeds import generator
 FILE = "visual_tokenizer.safetensors"
 TRAIN = "train"
 COMMITMENT = 0.25
-FOLLOW = 0.95  # how much of a code's mean is kept in a step
-RARE = 0.1  # of its fair share; a code used less is moved onto a row of the batch
+FOLLOW = 0.95  # EMA factor of a code's mean, per step
+RARE = 0.1  # of its fair share; a code used less is replaced by a row of the batch
 RATE = 5e-3
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Which tokenizer a method wants: how many codes, and where it comes from."""
+    """Which tokenizer a method needs: the number of codes, and its source."""
 
     size: int
     tokenizer: str = TRAIN
@@ -71,18 +71,18 @@ class VisualTokenizer(nn.Module):
         return self._nearest(self.encode(images).flatten(1, 2))
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Return the images that the decoder makes of the codes."""
+        """Return the images that the decoder reconstructs from the codes."""
         rows = self.encode(images)
         chosen = self.codebook[self._nearest(rows)]
         image: Tensor = self.decoder(chosen.permute(0, 3, 1, 2))
         return image
 
     def loss(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        """Return the error of the reconstruction and of the commitment; move the codebook."""
+        """Return the reconstruction error plus the commitment error; update the codebook."""
         rows = self.encode(images)
         nearest = self._nearest(rows)
         chosen = self.codebook[nearest]
-        passed = rows + (chosen - rows).detach()  # straight through
+        passed = rows + (chosen - rows).detach()  # straight-through estimator
         error = (self.decoder(passed.permute(0, 3, 1, 2)) - images).square().mean()
         self._follow(rows.detach().flatten(0, 2), nearest.flatten(), draws)
         away = (rows - chosen).square().sum(dim=-1).mean()
@@ -94,7 +94,7 @@ class VisualTokenizer(nn.Module):
 
     @torch.no_grad()
     def _follow(self, rows: Tensor, nearest: Tensor, draws: torch.Generator) -> None:
-        """Move each code to the mean of its rows, and codes without rows onto rows."""
+        """Move each code to the mean of its rows, and unused codes onto rows."""
         size = len(self.codebook)
         count = torch.bincount(nearest, minlength=size).to(rows.dtype)
         total = torch.zeros_like(self.codebook).index_add_(0, nearest, rows)
@@ -129,7 +129,7 @@ def provide_visual_tokenizer(
     batches: Callable[[int], Iterable[Tensor]],
     device: torch.device,
 ) -> Path:
-    """Return the run's tokenizer file: the one it has, a copy of the one named, or a new one."""
+    """Return the run's tokenizer file: an existing one, a copy of the named one, or a new one."""
     path = folder / FILE
     if path.is_file():
         return path

@@ -1,6 +1,6 @@
 """The methods, one file each, and the table of their names.
 
-A new method is a file here, a line below, and a recipe; the standing proofs (oracle, two ranks,
+A new method is a file here, a line below, and a recipe; the parametrised tests (oracle, two ranks,
 cached gradients, resume) find it through this table. What must stay true: a method holds no tensor.
 Imported by: recipes and runs.
 """

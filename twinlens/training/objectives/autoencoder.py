@@ -1,7 +1,8 @@
-"""Autoencoder: a picture through a narrow code and back (Hinton & Salakhutdinov 2006).
+"""Autoencoder: reconstruct a picture from a narrow code (Hinton & Salakhutdinov 2006).
 
-With `noise` it is a denoising one (Vincent et al. 2008, 2010): the encoder sees a spoilt view, the
-clean one is the target. With the code c = W f(spoilt x) and a small convolutional decoder g,
+With `noise` it is a denoising one (Vincent et al. 2008, 2010): the encoder sees a corrupted view,
+and the clean one is the target. With the code c = W f(corrupted x) and a small convolutional
+decoder g,
     loss = mean over images and pixels of (g(c) - x)^2.
 """
 
@@ -31,25 +32,25 @@ from twinlens.training.views.noise import Noise
 
 @dataclass(frozen=True)
 class Autoencoder(Objective):
-    """Reconstruction of pixels from one row."""
+    """Reconstruction of pixels from one row per image."""
 
     name: ClassVar[str] = "autoencoder"
-    summary: ClassVar[str] = "a picture through a narrow code and back, from a spoilt one if set"
+    summary: ClassVar[str] = "reconstruct a picture from a narrow code; from a corrupted one if set"
     coupled: ClassVar[bool] = False
 
     noise: Literal["none", "gaussian", "masking"] = "none"
-    amount: float = 0.25  # deviation of what is added, or the share of pixels that are put out
-    dim: int = 64  # of the code
-    width: int = 32  # of the decoder
+    amount: float = 0.25  # standard deviation of the noise, or the share of masked pixels
+    dim: int = 64  # width of the code
+    width: int = 32  # width of the decoder
     layers: int = 3
     crops: Crops = field(default_factory=lambda: plain_crop())
 
     def views(self) -> Mapping[str, Crops]:
-        """One crop; colours stay as they are."""
+        """One crop in its own colours."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Spoilt views, and what they were, if there is noise."""
+        """Corrupted views with their originals, if there is noise."""
         return () if self.noise == "none" else (Noise(self.noise, self.amount),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
@@ -84,5 +85,5 @@ class Autoencoder(Objective):
         return {"loss": error.square().mean()}
 
     def chance(self, batch: int) -> float:
-        """1: grey for pixels of deviation 1."""
+        """1: a grey prediction for pixels of deviation 1."""
         return 1.0

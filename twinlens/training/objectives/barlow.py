@@ -31,7 +31,7 @@ class BarlowTwins(ProjectedViews):
 
     off_diagonal: float = 0.0051  # lambda
     dim: int = 512
-    scale: float = 1.0  # of the loss; under LARS, biases and norms alone feel it
+    scale: float = 1.0  # factor on the loss; LARS normalises it away except for biases and norms
     crops: Crops = field(
         default_factory=lambda: Crops(
             scale_min=0.08, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2)
@@ -54,7 +54,7 @@ class BarlowTwins(ProjectedViews):
         return {"loss": loss, "invariance": invariance, "redundancy": redundancy}
 
     def chance(self, batch: int) -> float:
-        """D: features that do not vary correlate with nothing."""
+        """D: constant features correlate with nothing."""
         return self.scale * self.dim
 
 

@@ -39,37 +39,37 @@ class BEiT(Objective):
     summary: ClassVar[str] = "predict the visual codes of hidden patches; needs a vit"
     coupled: ClassVar[bool] = False
 
-    size: int = 512  # codes
+    size: int = 512  # number of codes
     ratio: float = 0.4
     tokenizer: str = TRAIN  # or the visual_tokenizer.safetensors of another run
     tokenizer_steps: int = 500
     crops: Crops = field(default_factory=lambda: plain_crop())
 
     def views(self) -> Mapping[str, Crops]:
-        """One crop; colours stay as they are."""
+        """One crop in its own colours."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Masks of blocks, equally many patches in each image, and the tokenizer's codes."""
+        """Masks in blocks, equally many patches in each image, and the tokenizer's codes."""
         masks = Masks("blocks", self.ratio, self.ratio)
         return masks, Codes(self.size, self.tokenizer, self.tokenizer_steps)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """The stand-in and the linear layer to codes."""
+        """The mask token and the linear layer to codes."""
         width = widths["image"]
         return {"mask_token": Token(widths["inner"]), "codes": nn.Linear(width, self.size)}
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return the odds of each code (n, patches, size)."""
+        """Return the logits of each code (n, patches, size)."""
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
         assert isinstance(tower, TokenTower)
         tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
-        return {REPRESENTATION: tokens[:, :1].detach(), "odds": net["codes"](tokens[:, 1:])}
+        return {REPRESENTATION: tokens[:, :1].detach(), "logits": net["codes"](tokens[:, 1:])}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
         """Return the cross-entropy on hidden patches."""
-        logs = inputs.student["odds"].log_softmax(dim=-1)
+        logs = inputs.student["logits"].log_softmax(dim=-1)
         error = -logs.gather(-1, inputs.extra["codes"][..., None])[..., 0]
         return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 

@@ -49,7 +49,7 @@ class BYOL(Objective):
     )
 
     def views(self) -> Mapping[str, Crops]:
-        """Two views, blurred and solarized unequally."""
+        """Two views with unequal blur and solarization."""
         return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
@@ -78,5 +78,5 @@ class BYOL(Objective):
         return {"loss": (2 - 2 * (p * z).sum(dim=-1)).sum(dim=1).mean()}
 
     def chance(self, batch: int) -> float:
-        """4: predictions at right angles to their targets. Collapse shows as 0 and no spread."""
+        """4: predictions orthogonal to their targets. Collapse shows as 0 and no spread."""
         return 4.0

@@ -3,11 +3,13 @@
 https://arxiv.org/abs/2103.00020. With unit rows x, y and a learned scale s <= 100,
     loss = [CE(s x y^T, diagonal) + CE(s y x^T, diagonal)] / 2.
 The scale is learned as a logarithm and clamped in place after each step, never in the loss.
-With `hard_negatives`, captions that are nearly true of the images stand as further columns among
-the texts that an image chooses from (Yuksekgonul et al. 2023, https://arxiv.org/abs/2210.01936);
-they ask for no image.
-With `locked`, the image tower is frozen and answers once (LiT: Zhai et al. 2022,
-https://arxiv.org/abs/2111.07991): the same loss, and only the text side trains.
+
+With `hard_negatives`, captions that are almost true of the images are further columns among the
+texts that an image chooses from (Yuksekgonul et al. 2023, https://arxiv.org/abs/2210.01936); no
+image row belongs to them.
+
+With `locked`, the image tower is frozen and its embeddings are computed once (LiT: Zhai et al.
+2022, https://arxiv.org/abs/2111.07991): the same loss, and only the text side trains.
 """
 
 from __future__ import annotations
@@ -54,14 +56,14 @@ class CLIP(Objective):
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
-    dim: int = 256  # of the common space; 0 = that of the image tower
+    dim: int = 256  # width of the shared space; 0 = the image tower's
     locked: bool = False  # the image tower is frozen, and its embeddings are computed once
-    hard_negatives: int = 0  # captions nearly true of an image: its own `negatives`, or made
+    hard_negatives: int = 0  # captions almost true of an image: its `negatives`, or generated
     scale_init: float = 1 / 0.07
     crops: Crops = field(default_factory=lambda: gentle_crops())
 
     def views(self) -> Mapping[str, Crops]:
-        """One mild crop."""
+        """One weak crop."""
         return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
@@ -84,7 +86,7 @@ class CLIP(Objective):
         return rows | {"wrong": wrong}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Captions, hard negatives if they are set, and the answers of a locked image tower."""
+        """Captions, hard negatives if set, and a locked image tower's embeddings."""
         return Captions(self.hard_negatives), *lock(self.locked)
 
     def shared(self, net: Network) -> BatchRows:
@@ -102,12 +104,12 @@ class CLIP(Objective):
         return {"loss": ways, "scale": scale}
 
     def chance(self, batch: int) -> float:
-        """Ln n: every caption is as likely; each hard negative is one more in one direction."""
+        """Ln n: every caption is equally likely; hard negatives add choices in one direction."""
         return math.log(batch) + math.log(1 + self.hard_negatives) / 2
 
 
 def gentle_crops() -> Crops:
-    """Return a view that keeps what a caption may describe: left and right, colours, the whole."""
+    """Return a view that keeps what captions may describe: left and right, colours, the whole."""
     return Crops(
         1,
         scale_min=0.6,
@@ -125,7 +127,8 @@ def gentle_crops() -> Crops:
 def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
     """Return a linear projection without bias for each tower.
 
-    At `dim` 0 the space is the image tower's own: only a text tower of another width is projected.
+    With `dim` 0 the space is the image tower's own: only a text tower of another width is
+    projected.
     """
     return {
         f"{side}_projection": nn.Identity()
@@ -138,7 +141,7 @@ def project_towers(widths: Mapping[str, int], dim: int) -> dict[str, nn.Module]:
 def embed_pairs(net: Network, batch: Batch) -> BatchRows:
     """Return image rows x and text rows y (n, dim) of a batch.
 
-    Of a locked image tower the rows are there already; what is watched then is the text tower.
+    A locked image tower's rows are precomputed; monitors then observe the text tower.
     """
     if LOCKED in batch.extra:
         tower, projection = PATHS["text"]
@@ -150,7 +153,7 @@ def embed_pairs(net: Network, batch: Batch) -> BatchRows:
 
 
 def lock(locked: bool) -> tuple[Locked, ...]:
-    """Return what a method with a locked image tower declares."""
+    """Return the extras of a method with a locked image tower."""
     return (Locked(),) if locked else ()
 
 

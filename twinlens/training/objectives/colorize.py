@@ -1,11 +1,11 @@
-"""Colorize: from the lightness of an image, tell its colours (Zhang et al. 2016).
+"""Colorize: predict the colours of an image from its lightness (Zhang et al. 2016).
 
 https://arxiv.org/abs/1603.08511. The a and b of Lab are cut into bins. A cell's target z is spread
-over the bins nearest to its colour by a Gaussian; rare colours weigh more, by the share p of each
+over the bins nearest to its colour by a Gaussian. Rare colours weigh more, by the share p of each
 bin so far, blended with a uniform one:
-    loss = mean over cells of w(nearest) sum over q of -z_q log softmax(odds)_q,
+    loss = mean over cells of w(nearest) sum over q of -z_q log softmax(logits)_q,
     w_q ~ 1 / ((1 - uniform) p_q + uniform / Q), with sum p_q w_q = 1.
-The encoder sees grey pictures; what it knows of each place goes through a small decoder.
+The encoder sees grey pictures; a small decoder reads its features by place.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from twinlens.training.views.lab import Greying, find_bins
 
 @dataclass(frozen=True)
 class Colorize(Objective):
-    """Classification of colours, place by place."""
+    """Classification of colours by place."""
 
     name: ClassVar[str] = "colorize"
-    summary: ClassVar[str] = "from the lightness of an image, tell the colours of each place"
+    summary: ClassVar[str] = "predict the colours of each place from the lightness of an image"
     coupled: ClassVar[bool] = False
 
-    cell: int = 4  # pixels along the side of what gets one colour
+    cell: int = 4  # side of the cells that get one colour, in pixels
     bin_side: float = 10.0  # of a and b
     nearest: int = 5  # bins that a colour is spread over
-    spread: float = 5.0  # the Gaussian's deviation
+    spread: float = 5.0  # standard deviation of that Gaussian
     uniform: float = 0.5  # 1 = all colours weigh the same
-    memory: float = 0.99  # of the colours' shares, kept at each step
-    width: int = 64  # of the decoder
+    memory: float = 0.99  # EMA factor of the colours' shares, per step
+    width: int = 64  # width of the decoder
     layers: int = 3
     crops: Crops = field(default_factory=lambda: plain_crop())
 
     def views(self) -> Mapping[str, Crops]:
-        """One crop, in its own colours before it turns grey."""
+        """One crop, in colour before it turns grey."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Grey views, and the colours that they had."""
+        """Grey views, with their colours."""
         return (Greying(self.cell),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
@@ -74,17 +74,17 @@ class Colorize(Objective):
         return (Centre("shares", bins, self.memory, "shares"),)
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return odds (n, cells, bins), and the share of each bin in each image (n, bins)."""
+        """Return logits (n, cells, bins), and the share of each bin in each image (n, bins)."""
         features, served = read_features(net["image"], batch.views["global"][:, 0])
-        odds = net["decoder"](features).flatten(2).mT
+        logits = net["decoder"](features).flatten(2).mT
         places, weights = self.spread_colours(batch.extra["colours"])
-        shares = weights.new_zeros(len(odds), odds.shape[-1])
+        shares = weights.new_zeros(len(logits), logits.shape[-1])
         shares.scatter_add_(1, places.flatten(1), weights.flatten(1) / weights.shape[1])
-        return {REPRESENTATION: served.detach()[:, None], "odds": odds, "shares": shares}
+        return {REPRESENTATION: served.detach()[:, None], "logits": logits, "shares": shares}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the weighed cross-entropy, and the plain one."""
-        logs = inputs.student["odds"].log_softmax(dim=-1)
+        """Return the weighted cross-entropy, and the plain one."""
+        logs = inputs.student["logits"].log_softmax(dim=-1)
         places, weights = self.spread_colours(inputs.extra["colours"].to(logs))
         found = -(logs.gather(-1, places) * weights).sum(dim=-1)
         rarity = self.weigh_colours(inputs.state["shares"].to(logs))[places[..., 0]]
@@ -102,7 +102,7 @@ class Colorize(Objective):
         return places, (-squared / (2 * self.spread**2)).softmax(dim=-1)
 
     def weigh_colours(self, shares: Tensor) -> Tensor:
-        """Return the weight of each bin: 1 for all before a colour has been seen."""
+        """Return the weight of each bin: 1 for all before any colour was seen."""
         total, bins = shares.sum(), len(shares)
         known = torch.where(total > 0, shares / total.clamp(min=1e-12), 1 / bins)
         rarity = 1 / ((1 - self.uniform) * known + self.uniform / bins)

@@ -1,8 +1,8 @@
-"""Context: tell on which side of the middle tile another one lies (Doersch et al. 2015).
+"""Context: predict where a tile lies relative to the middle one (Doersch et al. 2015).
 
 https://arxiv.org/abs/1505.05192. The middle tile of a 3 x 3 grid and one of its eight neighbours,
-each somewhere in its cell, with a gap between them, are encoded each by itself; both side by side
-tell which neighbour it is: loss = mean over images of CE(head(f(middle), f(neighbour)), place).
+each somewhere in its cell with a gap between them, are encoded separately; their concatenation
+predicts the neighbour: loss = mean over images of CE(head(f(middle), f(neighbour)), place).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from twinlens.training.objectives.pretext import TilePuzzle, tile_rows
 
 @dataclass(frozen=True)
 class Context(TilePuzzle):
-    """Classification of where a tile lies."""
+    """Classification of a tile's position."""
 
     name: ClassVar[str] = "context"
-    summary: ClassVar[str] = "tell on which side of the middle tile another one lies"
+    summary: ClassVar[str] = "predict on which side of the middle tile another one lies"
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """Two layers over both tiles."""
@@ -40,7 +40,7 @@ class Context(TilePuzzle):
         }
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return odds (n, 1, neighbours)."""
+        """Return logits (n, 1, neighbours)."""
         seen = self.see_tiles(net, batch)
         return tile_rows(seen, net["side"](seen.flatten(1)))
 
@@ -49,7 +49,7 @@ class Context(TilePuzzle):
         return self.grid**2 - 1
 
     def shown(self) -> int:
-        """The middle one and another."""
+        """The middle tile and another one."""
         return 2
 
     def places(self, answer: Tensor) -> Tensor:

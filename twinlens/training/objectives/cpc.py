@@ -39,7 +39,7 @@ class CPC(Objective):
     health: ClassVar[HealthSpec] = HealthSpec(head="z", unit=("p", "z"))
 
     grid: int = 3  # patches along a side; each is 2 / (grid + 1) of the image wide
-    ahead: int = 2  # rows that are predicted at most
+    ahead: int = 2  # maximum number of predicted rows
     dim: int = 128
     temperature: float = 0.1
     crops: Crops = field(default_factory=lambda: Crops(1, blur=(0.0,)))
@@ -49,7 +49,7 @@ class CPC(Objective):
         return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """The projection of a patch, the reader of a column, and a map for each distance."""
+        """The projection of a patch, the GRU over a column, and a linear map for each distance."""
         maps = [nn.Linear(self.dim, self.dim, bias=False) for _ in range(self.ahead)]
         return {
             "projector": nn.Linear(widths["image"], self.dim),
@@ -58,7 +58,7 @@ class CPC(Objective):
         }
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return predictions p and patches z they are of (n, questions, dim)."""
+        """Return predictions p and their target patches z (n, questions, dim)."""
         patches = cut_overlapping(batch.views["global"][:, 0], self.grid)  # (n, g, g, 3, s, s)
         n, g = patches.shape[:2]
         seen = net["image"](patches.flatten(0, 2)).unflatten(0, (n, g, g))
@@ -84,7 +84,7 @@ class CPC(Objective):
         return {"loss": torch.stack(losses).mean()}
 
     def chance(self, batch: int) -> float:
-        """Mean over distances k of ln(n g (g - k)): every patch is as likely."""
+        """Mean over distances k of ln(n g (g - k)): every patch is equally likely."""
         sizes = [batch * self.grid * (self.grid - k) for k in self._distances()]
         return sum(map(math.log, sizes)) / len(sizes)
 

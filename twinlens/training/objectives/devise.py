@@ -1,9 +1,9 @@
-"""DeViSE: an image lands nearer to its own text than to any other, by a margin.
+"""DeViSE: an image is nearer to its own text than to any other, by a margin.
 
 Frome et al. 2013, "DeViSE: A Deep Visual-Semantic Embedding Model". With unit rows x, y,
     loss = mean_i sum over j != i of max(0, margin - x_i y_i + x_i y_j).
-The paper's text space is learned beforehand and fixed: `frozen_text` keeps it so, for runs
-whose text tower starts from weights that mean something. Else the texts learn along.
+The paper learns its text space beforehand and fixes it: `frozen_text` does so, for runs whose text
+tower starts from pretrained weights. Otherwise the text tower trains too.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class DeViSE(Objective):
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
     health: ClassVar[HealthSpec] = HealthSpec(head="x", unit=("x", "y"))
 
-    dim: int = 256  # of the common space; 0 = that of the image tower
+    dim: int = 256  # width of the shared space; 0 = the image tower's
     margin: float = 0.1
     frozen_text: bool = False
     crops: Crops = field(default_factory=lambda: gentle_crops())
 
     def views(self) -> Mapping[str, Crops]:
-        """One mild crop."""
+        """One weak crop."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
@@ -75,5 +75,5 @@ class DeViSE(Objective):
         return {"loss": hinge.sum(dim=1).mean()}
 
     def chance(self, batch: int) -> float:
-        """(n - 1) margin: every text is as near."""
+        """(n - 1) margin: all texts are equally near."""
         return (batch - 1) * self.margin

@@ -3,7 +3,7 @@
 Caron et al. 2021, https://arxiv.org/abs/2104.14294. With student logits S, teacher logits T and
 centre c,
     loss = mean over pairs (t, v), t != v, of CE(softmax((T_t - c) / tau_t), softmax(S_v / tau_s)).
-The centre is moved after it was used, by the mean of the raw teacher logits over all ranks.
+The centre is updated after its use, by the mean of the raw teacher logits over all ranks.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class DINO(Objective):
         return Ema(("image", "projector"), self.follow), centre
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return logits (n, crops, prototypes): the large crops first; one forward a size."""
+        """Return logits (n, crops, prototypes), large crops first; one forward pass per size."""
         pairs = [per_view(net, ("image", "projector"), views) for views in batch.views.values()]
         return {REPRESENTATION: pairs[0][0], "logits": torch.cat([out for _, out in pairs], dim=1)}
 
@@ -92,12 +92,14 @@ class DINO(Objective):
         return {"logits": per_view(net, ("image", "projector"), batch.views["global"])[1]}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the cross-entropy, mean over pairs of different crops; the targets' entropies."""
+        """Return the cross-entropy over pairs of different crops, and the targets' entropies."""
         sharp = self.teacher_temperature.at(inputs.progress)
         centred = (inputs.teacher["logits"] - inputs.state["centre"]) / sharp
         target = centred.softmax(dim=-1)
-        log_odds = (inputs.student["logits"] / self.student_temperature).log_softmax(dim=-1)
-        loss = cross_view_entropy(target, log_odds)
+        log_probabilities = (inputs.student["logits"] / self.student_temperature).log_softmax(
+            dim=-1
+        )
+        loss = cross_view_entropy(target, log_probabilities)
         return {"loss": loss, **describe_targets(target)}
 
     def chance(self, batch: int) -> float:

@@ -29,7 +29,7 @@ class DINOv2(IBOT):
     """iBOT with KoLeo."""
 
     name: ClassVar[str] = "dinov2"
-    summary: ClassVar[str] = "iBOT, and images keep their distance (KoLeo); needs a vit"
+    summary: ClassVar[str] = "iBOT plus KoLeo, which spreads images apart; needs a vit"
     coupled: ClassVar[bool] = True  # by KoLeo, and by Sinkhorn
     centre_sees_all: ClassVar[bool] = False
 
@@ -39,7 +39,7 @@ class DINOv2(IBOT):
     iterations: int = 3  # of Sinkhorn
 
     def state(self) -> tuple[Declaration, ...]:
-        """The EMA teacher, and the centres where targets are centred by their mean."""
+        """The EMA teacher, and the centres if targets are centred."""
         items = super().state()
         if self.centring == "mean":
             return items
@@ -73,6 +73,6 @@ def crowding(x: Tensor) -> Tensor:
     rows = unit(x)
     with torch.no_grad():
         nearest = (rows @ rows.mT).fill_diagonal_(-2).argmax(dim=1)
-    # Clamped before the root: duplicates have distance 0, and no direction to be pushed in.
+    # Clamped before the root: duplicates have distance 0, where the gradient is undefined.
     squared = (rows - rows[nearest]).square().sum(dim=1).clamp(min=EPS**2)
     return -(squared.sqrt() + EPS).log().mean()

@@ -1,12 +1,13 @@
-"""Distillation: the student answers to a view as its teachers do, in their space.
+"""Distillation: the student reproduces its teachers' embeddings of a view, in their space.
 
 With the teachers' unit row t of the same view and the student's projected row p,
     loss = 1 - cos(p, t),
 and with `token_weight` w, patch tokens q_j and the teacher's t_j on the student's grid,
     loss = 1 - cos(p, t) + w mean over patches of (1 - cos(q_j, t_j)).
-Teachers answer once to `teachers.views` views of each picture, made from seeds that the student's
-views are made from again (Beyer et al. 2022, https://arxiv.org/abs/2106.05237: a student must see
-what its teacher sees). What is served is p: the space of the teacher, or of several side by side.
+
+Teachers embed `teachers.views` views of each picture once; the student's views are made again from
+the same seeds (Beyer et al. 2022, https://arxiv.org/abs/2106.05237: student and teacher must see
+the same view). p is served: the space of the teacher, or the concatenation of several.
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ class Distill(Objective):
     """Cosine to the teachers' embeddings of the same views."""
 
     name: ClassVar[str] = "distill"
-    summary: ClassVar[str] = "answer as a teacher does: any bundle, run or released weights"
+    summary: ClassVar[str] = (
+        "reproduce the embeddings of teachers: any bundle, run or released weights"
+    )
     coupled: ClassVar[bool] = False
     health: ClassVar[HealthSpec] = HealthSpec(head="p", unit=("p",))
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": PATH}
 
     teachers: TeacherSettings = field(default_factory=TeacherSettings)
-    token_weight: float = 0.0  # of patch tokens, where a teacher gives them; 0 = images alone
+    token_weight: float = 0.0  # of patch tokens, if a teacher has them; 0 = embeddings only
     crops: Crops = field(default_factory=lambda: distilled_crops())
 
     def views(self) -> Mapping[str, Crops]:
@@ -55,7 +58,7 @@ class Distill(Objective):
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """What the teachers answer."""
+        """The teachers' embeddings."""
         return (Teaching(self.teachers, tokens=self.token_weight > 0),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
@@ -68,7 +71,7 @@ class Distill(Objective):
         return parts
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return p (n, dim), and patch tokens q (n, patches, token_dim) if they are taught."""
+        """Return p (n, dim), and patch tokens q (n, patches, token_dim) if they are distilled."""
         images, tower = batch.views["global"][:, 0], net["image"]
         if not self.token_weight:
             seen = tower(images)
@@ -80,7 +83,7 @@ class Distill(Objective):
         return {REPRESENTATION: seen.detach()[:, None], "p": net["projection"](seen), "q": q}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return how far the student is from its teachers."""
+        """Return the distance of the student from its teachers."""
         p = inputs.student["p"]
         loss = away(p, inputs.extra["teacher"])
         if not self.token_weight:
@@ -90,7 +93,7 @@ class Distill(Objective):
         return {"loss": loss + self.token_weight * patches, "patch_loss": patches}
 
     def chance(self, batch: int) -> float:
-        """1 for embeddings and for tokens: at right angles to the teacher's."""
+        """1 for embeddings and for tokens: orthogonal to the teacher's."""
         return 1.0 + self.token_weight
 
     def _check_tokens(self, has_patches: bool) -> None:
@@ -110,12 +113,12 @@ class Distill(Objective):
 
 
 def away(rows: Tensor, targets: Tensor) -> Tensor:
-    """Return 1 - cosine, the mean over rows of the last dimension."""
+    """Return 1 - cosine along the last dimension, the mean over rows."""
     return (1 - torch.cosine_similarity(rows, targets.to(rows), dim=-1)).mean()
 
 
 def distilled_crops() -> Crops:
-    """Return a view that leaves most of the picture, as it is seen when served."""
+    """Return a view that keeps most of the picture, close to how it is served."""
     return Crops(
         1,
         scale_min=0.4,

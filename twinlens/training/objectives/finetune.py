@@ -1,10 +1,11 @@
 """Supervised fine-tuning, end to end, of any encoder; its head is a class bank and is served.
 
 With the unit representation x, unit class rows w_c and a learned scale s <= 100,
-    loss = cross-entropy of softmax(s x W^T) with the labels, smoothed by `smoothing`,
-where an image that holds a share of another (mixup, cutmix) has both labels by their shares. A
-bundle embeds unit rows, and this head reads them: so it is served as a classifier, exactly. With
-`ema` the running mean of the weights is what is evaluated, exported and served.
+    loss = cross-entropy of softmax(s x W^T) with the labels, smoothed by `smoothing`;
+an image blended with another (mixup, cutmix) has both labels, weighted by their shares.
+
+A bundle returns unit rows and the head reads unit rows, so the served classifier is exactly the
+trained one. With `ema` the running mean of the weights is evaluated, exported and served.
 """
 
 from __future__ import annotations
@@ -44,15 +45,15 @@ class FineTune(Objective):
     """Cross-entropy over the classes of the data."""
 
     name: ClassVar[str] = "finetune"
-    summary: ClassVar[str] = "tell the classes of labelled images apart; the head is served too"
+    summary: ClassVar[str] = "classify labelled images; the head is served too"
     coupled: ClassVar[bool] = False
     health: ClassVar[HealthSpec] = HealthSpec(head="z", unit=("z",))
     needs: ClassVar[tuple[str, ...]] = ("labels",)
-    served: ClassVar[Literal["student", "teacher"]] = "teacher"  # the running mean, if there is one
+    served: ClassVar[Literal["student", "teacher"]] = "teacher"  # a running mean of the weights
 
     classes: int = 0  # 0 = as many as the data have
-    smoothing: float = 0.1  # of the labels: this share goes to all classes alike
-    ema: float = 0.99  # how much of the running mean stays after a step; 0 = no mean
+    smoothing: float = 0.1  # of the labels: this share goes to all classes equally
+    ema: float = 0.99  # EMA factor of the weights per step; 0 = no running mean
     scale_init: float = 10.0
     blends: Blends = field(default_factory=Blends)
     crops: Crops = field(default_factory=lambda: labelled_crops())
@@ -66,11 +67,11 @@ class FineTune(Objective):
         return (self.blends,)
 
     def is_fitted(self) -> bool:
-        """Tell whether the classes are known."""
+        """Tell whether the number of classes is known."""
         return self.classes > 0
 
     def fit(self, classes: int) -> Self:
-        """Return the method for data of so many classes."""
+        """Return the method for data with so many classes."""
         if classes < 2:
             raise InputError(
                 f"the data have {classes} class; finetune tells at least two apart", field="DATA"
@@ -106,7 +107,7 @@ class FineTune(Objective):
         return {"classes": net["classes"].get_parameter("weight"), "scale": net["scale"]().exp()}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the cross-entropy, and the share of images whose own label wins."""
+        """Return the cross-entropy, and the training accuracy on the image's own label."""
         rows, scale = unit(inputs.shared["classes"]), inputs.shared["scale"]
         logs = (scale * unit(inputs.student["z"]) @ rows.mT).log_softmax(dim=1)
         labels, other = inputs.extra["labels"], inputs.extra["other"]

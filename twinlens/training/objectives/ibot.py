@@ -1,11 +1,12 @@
 """iBOT: DINO on the class token, and the same on hidden patches (Zhou et al. 2021).
 
 https://arxiv.org/abs/2111.07832. The student sees large crops with hidden patches, the teacher sees
-all of them; with assignments as in DINO and a centre of their own,
+them whole; with assignments as in DINO and a separate centre,
     loss = CE over pairs of different crops + CE over hidden patches of the same crop.
-The student's head sees no other patches, and logits of patches exist in the loss alone, a block at
-a time. The patches' centre is the mean over all that the teacher saw, as in the paper's release;
-logits are linear in the narrow rows, so their mean needs none of them.
+
+Only hidden patches pass through the student's head, and logits of patches exist in the loss alone,
+one block at a time. The patches' centre is the mean over all patches that the teacher saw, as in
+the paper's release; logits are linear in the bottleneck rows, so their mean needs no logits.
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ class IBOT(Objective):
     """Self-distillation of crops and of hidden patches."""
 
     name: ClassVar[str] = "ibot"
-    summary: ClassVar[str] = "DINO, and the same on hidden patches; needs a vit"
+    summary: ClassVar[str] = "DINO on crops and on hidden patches; needs a vit"
     coupled: ClassVar[bool] = False
     health: ClassVar[HealthSpec] = HealthSpec(head="x")
     served: ClassVar[Literal["student", "teacher"]] = "teacher"
-    centre_sees_all: ClassVar[bool] = True  # the patches' centre: of all, or of hidden ones
+    centre_sees_all: ClassVar[bool] = True  # whether the patch centre is the mean over all
 
     prototypes: int = 1024
     hidden: int = 512
     narrow: int = 128
-    separate: bool = False  # a head of its own for patches
+    separate: bool = False  # a separate head for patches
     student_temperature: float = 0.1
     teacher_temperature: Linear = Linear(0.04, 0.07, 0.3)
     patch_temperature: Linear = Linear(0.04, 0.07, 0.3)
@@ -87,7 +88,7 @@ class IBOT(Objective):
         return (self.masked,)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """The prototype heads and the stand-in for hidden patches."""
+        """The prototype heads and the mask token."""
         width = widths["image"]
         return {
             name: PrototypeHead(width, self.hidden, self.narrow, self.prototypes)
@@ -115,11 +116,11 @@ class IBOT(Objective):
     def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return `logits` (n, crops, k); of the masked large crops `x`, and `patches`.
 
-        Those are the narrow unit rows (n, 2, p, d) of hidden patches; others are 0.
+        `patches` are the unit bottleneck rows (n, 2, p, d) of hidden patches; other rows are 0.
         """
         mask = batch.extra["mask"]
         tokens = self._tokens(net, batch.views["global"], mask, net["mask_token"]())
-        x = tokens[:, :, 0].clone()  # torch.compile mistakes the shape of a view that it returns
+        x = tokens[:, :, 0].clone()  # torch.compile mistakes the shape of a returned view
         logits = net["projector"](x)
         if "local" in batch.views:
             small = self._tokens(net, batch.views["local"])[:, :, 0]
@@ -128,7 +129,7 @@ class IBOT(Objective):
         return {REPRESENTATION: x.detach(), "x": x, "logits": logits, "patches": patches}
 
     def teacher(self, net: Network, batch: Batch) -> BatchRows:
-        """Return the same of the large crops as they are; for the centre, sums of patch logits."""
+        """Return the same for the whole large crops, with sums of patch logits for the centre."""
         tokens = self._tokens(net, batch.views["global"])
         mask = batch.extra["mask"]
         seen = torch.ones_like(mask) if self.centre_sees_all else mask
@@ -146,11 +147,11 @@ class IBOT(Objective):
         return {"patch_prototypes": self._prototypes(net)}
 
     def teacher_shared(self, net: Network) -> BatchRows:
-        """Return the teacher's."""
+        """Return the teacher's prototypes of patches."""
         return self.shared(net)
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the sum of both cross-entropies, each by itself, and the targets' entropies."""
+        """Return the sum of both cross-entropies, each separately, and the targets' entropies."""
         crops = self._crop_targets(inputs)
         logs = (inputs.student["logits"] / self.student_temperature).log_softmax(dim=-1)
         crop_loss = cross_view_entropy(crops, logs)
@@ -167,7 +168,7 @@ class IBOT(Objective):
         return "patch_projector" if self.separate else "projector"
 
     def _narrow(self, net: Network, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return narrow unit rows (n, v, p, d) of patches in the mask (n, v, p), 0 elsewhere."""
+        """Return unit bottleneck rows (n, v, p, d) in the mask (n, v, p), 0 elsewhere."""
         head = net[self._patch_head]
         assert isinstance(head, PrototypeHead)
         found = head.narrow(tokens[:, :, 1:][mask])
@@ -214,7 +215,7 @@ class IBOT(Objective):
         return (centred / sharp).softmax(dim=-1)
 
     def _patch_targets(self, inputs: LossInputs) -> Callable[[slice], Tensor]:
-        """Return what gives the assignments of some of the hidden patches."""
+        """Return a function for the assignments of some of the hidden patches."""
         sharp, centre = self.patch_temperature.at(inputs.progress), inputs.state["patch_centre"]
         rows = inputs.teacher["patches"][inputs.extra["mask"]]
         prototypes = inputs.teacher_shared["patch_prototypes"]

@@ -1,8 +1,8 @@
-"""Jigsaw: tell in which of a set of orders the tiles of an image are shuffled (Noroozi 2016).
+"""Jigsaw: predict by which of a set of orders the tiles of an image are shuffled (Noroozi 2016).
 
-Noroozi & Favaro 2016, https://arxiv.org/abs/1603.09246. Each tile lies somewhere in its cell, has
-mean 0 and deviation 1, and is encoded by itself; what was seen, side by side in the shuffled order,
-tells the order: loss = mean over images of CE(head(f(x_{o(1)}), ..., f(x_{o(9)})), o).
+Noroozi & Favaro 2016, https://arxiv.org/abs/1603.09246. Each tile lies somewhere in its cell, is
+standardised to mean 0 and deviation 1, and is encoded separately; the concatenation in shuffled
+order predicts the order: loss = mean over images of CE(head(f(x_{o(1)}), ..., f(x_{o(9)})), o).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Jigsaw(TilePuzzle):
     """Classification of shuffled tiles."""
 
     name: ClassVar[str] = "jigsaw"
-    summary: ClassVar[str] = "tell in which order the tiles of an image are shuffled"
+    summary: ClassVar[str] = "predict the order of shuffled tiles of an image"
 
-    orders: int = 100  # that differ from each other as much as can be
-    narrow: int = 128  # of each tile, before all stand side by side
+    orders: int = 100  # number of orders, chosen to differ as much as possible
+    narrow: int = 128  # width of each tile before concatenation
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
         """A narrow layer for each tile, and two layers for all of them."""
@@ -46,7 +46,7 @@ class Jigsaw(TilePuzzle):
         return {"puzzle": TileHead(widths["image"], self.shown(), self.narrow, rest)}
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return odds (n, 1, orders)."""
+        """Return logits (n, 1, orders)."""
         seen = self.see_tiles(net, batch)
         return tile_rows(seen, net["puzzle"](seen))
 

@@ -1,4 +1,4 @@
-"""LeJEPA: views meet at the mean of the large ones, and rows are an isotropic Gaussian (SIGReg).
+"""LeJEPA: views predict the mean of the large ones, and rows follow an isotropic Gaussian (SIGReg).
 
 Balestriero and LeCun 2025, https://arxiv.org/abs/2511.08544, algorithms 1 and 2. With projected
 rows z_v (n, d) of V views, the first of them large, and c the mean over the large ones,
@@ -33,16 +33,16 @@ from twinlens.training.views.crops import Crops
 
 @dataclass(frozen=True)
 class LeJEPA(Objective):
-    """Prediction of the views' mean, and the test for a Gaussian."""
+    """Prediction of the views' mean, and a test for a Gaussian."""
 
     name: ClassVar[str] = "lejepa"
-    summary: ClassVar[str] = "views meet at their mean, and embeddings stay an isotropic Gaussian"
+    summary: ClassVar[str] = "views predict their mean, and embeddings stay an isotropic Gaussian"
     coupled: ClassVar[bool] = True
     health: ClassVar[HealthSpec] = HealthSpec(head="z")
 
     gaussian_weight: float = 0.05  # lambda
-    directions: int = 256  # lines on which rows are compared with a Gaussian, drawn each step
-    points: int = 17  # of the integral over t
+    directions: int = 256  # directions of the comparison with a Gaussian, drawn each step
+    points: int = 17  # quadrature points of the integral over t
     reach: float = 3.0  # the largest t; the statistic is even in t
     hidden: int = 512
     dim: int = 128
@@ -68,7 +68,7 @@ class LeJEPA(Objective):
         return {REPRESENTATION: pairs["global"][0], "z": pairs["global"][1], **small}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the weighted sum, and each term by itself."""
+        """Return the weighted sum, and each term separately."""
         z = inputs.student["z"]
         views = torch.cat([z, inputs.student["small"]], 1) if "small" in inputs.student else z
         away = (views - z.mean(dim=1, keepdim=True)).square().mean()
@@ -77,7 +77,7 @@ class LeJEPA(Objective):
         return {"loss": loss, "away": away, "gaussian": gaussian}
 
     def chance(self, batch: int) -> float:
-        """Lambda times the statistic of rows that are all 0, where views agree."""
+        """Lambda times the statistic of rows that are all 0: views agree."""
         points, weights = place_points(self.points, self.reach, torch.zeros((), dtype=torch.double))
         gap = (1 - (-points.square() / 2).exp()).square()
         return self.gaussian_weight * batch * float(gap @ weights)
@@ -91,7 +91,7 @@ class LeJEPA(Objective):
 
 
 def lejepa_crops(count: int, size_ratio: float, scale_min: float, scale_max: float) -> Crops:
-    """Return crops in the colours of the release, which are the same for large and small ones."""
+    """Return crops with the release's colour augmentation, the same for large and small ones."""
     return Crops(
         count,
         size_ratio=size_ratio,

@@ -1,6 +1,6 @@
-"""MAE: from a quarter of its patches, reconstruct the rest of an image (He et al. 2021).
+"""MAE: reconstruct an image from a quarter of its patches (He et al. 2021).
 
-https://arxiv.org/abs/2111.06377. The encoder sees the kept patches alone; a small decoder predicts
+https://arxiv.org/abs/2111.06377. The encoder sees only the kept patches; a small decoder predicts
 the hidden ones, each standardised by its own mean and unbiased deviation:
     loss = mean over hidden patches of mean (prediction - target)^2.
 """
@@ -42,17 +42,17 @@ class MAE(Objective):
     coupled: ClassVar[bool] = False
 
     ratio: float = 0.75
-    width: int = 128  # of the decoder
+    width: int = 128  # width of the decoder
     depth: int = 2
     attention_heads: int = 4
     crops: Crops = field(default_factory=lambda: plain_crop())
 
     def views(self) -> Mapping[str, Crops]:
-        """One crop; colours stay as they are."""
+        """One crop in its own colours."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Masks: single patches at random, equally many in each image."""
+        """Masks: single patches at random, the same number in each image."""
         return (self._masks(),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
@@ -82,7 +82,7 @@ class MAE(Objective):
         return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
-        """1: a decoder that answers 0. Exactly (P - 1) / P for patches of P values."""
+        """1: a decoder that predicts 0. Exactly (P - 1) / P for patches of P values."""
         return 1.0
 
     def _masks(self) -> Masks:
@@ -90,5 +90,5 @@ class MAE(Objective):
 
 
 def plain_crop() -> Crops:
-    """Return a crop with a flip and nothing else."""
+    """Return a crop with a flip and no other augmentation."""
     return Crops(1, jitter=0.0, grey=0.0, blur=(0.0,))

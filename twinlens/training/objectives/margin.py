@@ -15,7 +15,7 @@ import torch
 from twinlens.training.objective import BatchRows, LossInputs, unit
 from twinlens.training.objectives.projected import LabelledViews
 
-EPS = 1e-12  # under the root: the distance of equal rows has no slope
+EPS = 1e-12  # under the root: it has no gradient at 0, where rows are equal
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Margin(LabelledViews):
     margin: float = 1.0
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the mean over pairs, and the means of both kinds of pairs."""
+        """Return the mean over pairs, and the means over both kinds of pairs."""
         z, labels = self.labelled_rows(inputs)
         rows = unit(z)
         first, second = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
@@ -40,5 +40,5 @@ class Margin(LabelledViews):
         return {"loss": pulled + pushed, "pulled": pulled, "pushed": pushed}
 
     def chance(self, batch: int) -> float:
-        """margin^2, nearly: all rows equal, and nearly all pairs are of different classes."""
+        """About margin^2: all rows equal, and almost all pairs of different classes."""
         return self.margin**2

@@ -1,10 +1,10 @@
 """MoCo v1 and v2: a view finds its EMA teacher's key among a queue of keys from earlier batches.
 
 He et al. 2019, https://arxiv.org/abs/1911.05722; Chen et al. 2020,
-https://arxiv.org/abs/2003.04297. With q of the student, k of its EMA teacher, unit rows,
+https://arxiv.org/abs/2003.04297. With the student's q, its EMA teacher's k, both unit rows,
     loss = -log exp(q k / T) / (exp(q k / T) + sum over the queue of exp(q u / T)).
-v1 has a linear head, v2 an MLP; `symmetric` asks both ways. Keys pass through BatchNorm in another
-order than queries (`shuffle`), which matters where statistics are per split.
+v1 has a linear head, v2 an MLP; `symmetric` adds the other direction. Keys pass through BatchNorm
+in another order than queries (`shuffle`), which matters if statistics are per split.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class MoCo(Objective):
 
     temperature: float = 0.2
     queue: int = 4096
-    hidden: int = 512  # of the projector; 0 = a linear one, as in v1
+    hidden: int = 512  # width of the projector's hidden layer; 0 = a linear head, as in v1
     dim: int = 128
     symmetric: bool = True
     shuffle: bool = True
@@ -75,7 +75,7 @@ class MoCo(Objective):
         return {REPRESENTATION: seen, "q": q}
 
     def teacher(self, net: Network, batch: Batch) -> BatchRows:
-        """Return keys k, of the other view than q's, in q's order."""
+        """Return keys k: of the other view than q's, in q's order."""
         views = batch.views["global"].flip(1)[:, : self._asking(batch).shape[1]]
         order = torch.randperm(len(views)) if self.shuffle else torch.arange(len(views))
         order = order.to(views.device)

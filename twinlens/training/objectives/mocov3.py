@@ -42,7 +42,7 @@ class MoCoV3(Objective):
 
     temperature: float = 0.2
     layers: int = 2  # of the projector
-    predictor_norm: bool = False  # a BatchNorm without scale ends the predictor too
+    predictor_norm: bool = False  # the predictor also ends in a BatchNorm without scale
     hidden: int = 1024
     dim: int = 256
     follow: Cosine = Cosine(0.99, 1.0)
@@ -53,11 +53,11 @@ class MoCoV3(Objective):
     )
 
     def views(self) -> Mapping[str, Crops]:
-        """Two views, blurred and solarized unequally."""
+        """Two views with unequal blur and solarization."""
         return {"global": self.crops}
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """Projector (last BatchNorm without scale), and the predictor of the student alone."""
+        """Projector (last BatchNorm without scale), and the student's predictor."""
         sizes = (widths["image"], *[self.hidden] * (self.layers - 1), self.dim)
         ends, last_norm = (self.dim, self.hidden, self.dim), self.predictor_norm
         return {

@@ -1,6 +1,7 @@
-"""Base of pretext tasks that are answered by one of a few: the cross-entropy, and how often right.
+"""Base of pretext tasks with a few possible answers: cross-entropy and accuracy.
 
-What must stay true: rows are `odds` (n, questions, answers), and their answers come from the batch.
+What must stay true: rows are `logits` (n, questions, answers), and the right answers come from the
+batch.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ class PretextTask(Objective):
 
     @abc.abstractmethod
     def answers(self) -> int:
-        """Return how many answers there are."""
+        """Return the number of answers."""
 
     @abc.abstractmethod
     def right(self, inputs: LossInputs) -> Tensor:
         """Return the numbers of the right answers (n, questions)."""
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the mean cross-entropy, and the share of questions that are answered right."""
-        logs = inputs.student["odds"].log_softmax(dim=-1)
+        """Return the mean cross-entropy, and the share of questions that are answered correctly."""
+        logs = inputs.student["logits"].log_softmax(dim=-1)
         right = self.right(inputs)
         hits = (logs.detach().argmax(dim=-1) == right).to(logs.dtype).mean()
         return {"loss": -logs.gather(-1, right[..., None]).mean(), "accuracy": hits}
@@ -56,37 +57,37 @@ class PretextTask(Objective):
 
 @dataclass(frozen=True)
 class TilePuzzle(PretextTask):
-    """One question about the tiles of an image, which the encoder sees one by one."""
+    """One question about the tiles of an image, which the encoder sees separately."""
 
     grid: int = 3  # tiles along a side
-    tile: float = 0.75  # side of a tile, as a share of its cell's: the rest is its freedom
+    tile: float = 0.75  # side of a tile as a share of its cell's; the rest is room to move
     hidden: int = 512
     dropout: float = 0.0  # after the hidden layer
     crops: Crops = field(default_factory=lambda: Crops(1, blur=(0.0,)))
 
     @abc.abstractmethod
     def shown(self) -> int:
-        """Return how many tiles of an image are shown."""
+        """Return the number of tiles that are shown."""
 
     @abc.abstractmethod
     def places(self, answer: Tensor) -> Tensor:
-        """Return the cells (n, shown) that the tiles come from, where `answer` (n,) is right."""
+        """Return the cells (n, shown) of the tiles, if `answer` (n,) is right."""
 
     def views(self) -> Mapping[str, Crops]:
         """One crop, of which tiles are cut."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """The answers, and where in their cells tiles lie."""
+        """The answers, and the positions of tiles in their cells."""
         return (Puzzle(self.answers(), self.shown()),)
 
     def check_tiles(self, widths: Mapping[str, int]) -> None:
-        """Refuse a grid whose cells hold no patch of the encoder."""
+        """Refuse a grid whose cells are smaller than a patch of the encoder."""
         side = self.crops.side(widths["side"])
         tile_side(side, self.grid, self.tile, widths.get("patch", 1))
 
     def see_tiles(self, net: Network, batch: Batch) -> Tensor:
-        """Return what the encoder answers to each tile (n, shown, width), in the shown order."""
+        """Return the encoder's row for each tile (n, shown, width), in the shown order."""
         images, tower = batch.views["global"][:, 0], net["image"]
         step = tower.patch if isinstance(tower, TokenTower) else 1
         size = tile_side(images.shape[-1], self.grid, self.tile, step)
@@ -101,14 +102,14 @@ class TilePuzzle(PretextTask):
         return inputs.extra["answer"][:, None]
 
 
-def tile_rows(seen: Tensor, odds: Tensor) -> BatchRows:
-    """Return the rows of one question about tiles that were seen (n, shown, width)."""
+def tile_rows(seen: Tensor, logits: Tensor) -> BatchRows:
+    """Return the rows of one question about encoded tiles (n, shown, width)."""
     middle = seen.detach().mean(dim=1, keepdim=True)
-    return {REPRESENTATION: middle, "odds": odds[:, None]}
+    return {REPRESENTATION: middle, "logits": logits[:, None]}
 
 
 class TileHead(nn.Module):
-    """Tiles (n, shown, width) to odds (n, answers): each made narrow, then all side by side."""
+    """Tiles (n, shown, width) to logits (n, answers): each narrowed, then all concatenated."""
 
     def __init__(self, width: int, shown: int, narrow: int, rest: nn.Module) -> None:
         super().__init__()
@@ -116,6 +117,6 @@ class TileHead(nn.Module):
         self.rest = rest
 
     def forward(self, seen: Tensor) -> Tensor:
-        """Return the odds."""
+        """Return the logits."""
         found: Tensor = self.rest(torch.relu(self.narrow(seen)).flatten(1))
         return found

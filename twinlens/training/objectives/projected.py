@@ -1,6 +1,6 @@
 """Base classes of methods that compare two projected views: views, projector, rows `z`, labels.
 
-What must stay true: the loss is the method's own, and reads nothing but `z` (n, 2, dim) and labels.
+What must stay true: the loss is the method's own, and reads only `z` (n, 2, dim) and labels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Rotation: tell by which quarter turns an image was rotated (Gidaris et al. 2018).
+"""Rotation: predict by how many quarter turns an image was rotated (Gidaris et al. 2018).
 
 https://arxiv.org/abs/1803.07728. All four rotations of each image are in the batch; a linear layer
-on the representation tells them apart:
+on the representation predicts the turn:
     loss = mean over images and rotations r of CE(W f(turn(x, r)), r).
 """
 
@@ -28,7 +28,7 @@ class Rotation(PretextTask):
     """Classification of quarter turns."""
 
     name: ClassVar[str] = "rotation"
-    summary: ClassVar[str] = "tell by which quarter turns an image was rotated"
+    summary: ClassVar[str] = "predict by how many quarter turns an image was rotated"
 
     crops: Crops = field(default_factory=lambda: plain_crop())
 
@@ -41,13 +41,13 @@ class Rotation(PretextTask):
         return {"turns": nn.Linear(widths["image"], TURNS)}
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return odds (n, turns, turns) of each image turned in each way."""
+        """Return logits (n, turns, turns) of each image turned in each way."""
         images = batch.views["global"][:, 0]
         turned = torch.stack([images.rot90(turn, (2, 3)) for turn in range(TURNS)], dim=1)
         seen = net["image"](turned.flatten(0, 1))
-        odds = net["turns"](seen).unflatten(0, (len(images), TURNS))
+        logits = net["turns"](seen).unflatten(0, (len(images), TURNS))
         upright = seen.detach().unflatten(0, (len(images), TURNS))[:, :1]
-        return {REPRESENTATION: upright, "odds": odds}
+        return {REPRESENTATION: upright, "logits": logits}
 
     def answers(self) -> int:
         """Four turns."""
@@ -55,5 +55,5 @@ class Rotation(PretextTask):
 
     def right(self, inputs: LossInputs) -> Tensor:
         """Return the turn of each row."""
-        odds = inputs.student["odds"]
-        return torch.arange(TURNS, device=odds.device).expand(len(odds), TURNS)
+        logits = inputs.student["logits"]
+        return torch.arange(TURNS, device=logits.device).expand(len(logits), TURNS)

@@ -39,18 +39,18 @@ class SigLIP(Objective):
     needs: ClassVar[tuple[str, ...]] = ("captions",)
     paths: ClassVar[Mapping[str, tuple[str, ...]]] = PATHS
 
-    dim: int = 256  # of the common space; 0 = that of the image tower
+    dim: int = 256  # width of the shared space; 0 = the image tower's
     locked: bool = False  # the image tower is frozen, and its embeddings are computed once
     scale_init: float = 10.0
     bias_init: float = -10.0  # about -ln(batch) starts small batches near the chance value
     crops: Crops = field(default_factory=gentle_crops)
 
     def views(self) -> Mapping[str, Crops]:
-        """One mild crop."""
+        """One weak crop."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Captions, and the answers of a locked image tower."""
+        """Captions, and a locked image tower's embeddings."""
         return Captions(), *lock(self.locked)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
@@ -76,5 +76,5 @@ class SigLIP(Objective):
         return {"loss": loss, "scale": scale, "bias": bias}
 
     def chance(self, batch: int) -> float:
-        """The least loss of a constant logit: one positive among n, sigmoid = 1/n."""
+        """The smallest loss of a constant logit: one positive among n, sigmoid = 1/n."""
         return math.log(batch) + (batch - 1) * math.log(batch / (batch - 1))

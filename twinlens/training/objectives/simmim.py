@@ -1,4 +1,4 @@
-"""SimMIM: the encoder sees stand-ins for hidden patches, a linear layer predicts their pixels.
+"""SimMIM: mask tokens replace hidden patches, and a linear layer predicts their pixels.
 
 Xie et al. 2021, https://arxiv.org/abs/2111.09886.
     loss = sum over hidden pixels |prediction - pixel| / number of hidden values.
@@ -38,19 +38,19 @@ class SimMIM(Objective):
     coupled: ClassVar[bool] = False
 
     ratio: float = 0.6
-    unit: int = 2  # patches along the side of what hides together
+    unit: int = 2  # side in patches of the squares that are hidden together
     crops: Crops = field(default_factory=lambda: plain_crop())
 
     def views(self) -> Mapping[str, Crops]:
-        """One crop; colours stay as they are."""
+        """One crop in its own colours."""
         return {"global": self.crops}
 
     def extras(self) -> tuple[Extra, ...]:
-        """Masks: squares of patches at random, equally many in each image."""
+        """Masks: random squares of patches, the same number in each image."""
         return (Masks("random", self.ratio, self.ratio, unit=self.unit),)
 
     def heads(self, widths: Mapping[str, int]) -> dict[str, nn.Module]:
-        """The stand-in and the linear layer back to pixels."""
+        """The mask token and the linear layer back to pixels."""
         values = 3 * widths["patch"] ** 2
         return {"mask_token": Token(widths["inner"]), "pixels": nn.Linear(widths["image"], values)}
 
@@ -72,5 +72,5 @@ class SimMIM(Objective):
         return {"loss": masked_mean(error, inputs.extra["mask"][:, 0])}
 
     def chance(self, batch: int) -> float:
-        """sqrt(2 / pi): grey for pixels that are normally distributed."""
+        """Sqrt(2 / pi): a grey prediction for normally distributed pixels."""
         return math.sqrt(2 / math.pi)

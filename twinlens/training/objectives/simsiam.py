@@ -1,8 +1,9 @@
-"""SimSiam: predict the other view's projection, which takes no gradient; no teacher, no negatives.
+"""SimSiam: predict the other view's projection, without its gradient; no teacher, no negatives.
 
 Chen & He 2020, https://arxiv.org/abs/2011.10566. With predictions p and projections z,
     loss = -[cos(p_1, stop(z_2)) + cos(p_2, stop(z_1))] / 2.
-Without the stop or the predictor it falls to -1 at once, and all images become one point.
+Without the stop-gradient or the predictor it falls to -1 at once, and all images collapse to one
+point.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from twinlens.training.views.crops import Crops
 
 @dataclass(frozen=True)
 class SimSiam(Objective):
-    """Cosine regression onto the other view, with a stop."""
+    """Cosine regression onto the other view, with a stop-gradient."""
 
     name: ClassVar[str] = "simsiam"
-    summary: ClassVar[str] = "predict the other view, which takes no gradient; no EMA teacher"
+    summary: ClassVar[str] = "predict the other view through a stop-gradient; no EMA teacher"
     coupled: ClassVar[bool] = False
     health: ClassVar[HealthSpec] = HealthSpec(
         "z", unit=("p",), stopped=("z",), needed=("predictor",)
@@ -62,7 +63,7 @@ class SimSiam(Objective):
         }
 
     def groups(self) -> tuple[ParamGroup, ...]:
-        """The predictor keeps a constant rate: it must keep up with the projections."""
+        """The predictor keeps a constant rate, so that it keeps up with the projections."""
         return (ParamGroup("predictor", schedule="constant"),)
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
@@ -80,5 +81,5 @@ class SimSiam(Objective):
         return {"loss": -(p * z).sum(dim=-1).mean()}
 
     def chance(self, batch: int) -> float:
-        """0: predictions at right angles to their targets. Collapse shows as -1 and no spread."""
+        """0: predictions orthogonal to their targets. Collapse shows as -1 and no spread."""
         return 0.0

@@ -2,7 +2,7 @@
 
 https://arxiv.org/abs/2004.11362, with the mean over positives outside the logarithm:
     loss = -(T / T_base) mean over anchors, mean over positives of log p(positive | anchor).
-An anchor without positives adds nothing.
+An anchor without positives contributes 0.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class SwAV(Objective):
     temperature: float = 0.1
     sharpness: float = 0.05  # eps of Sinkhorn
     iterations: int = 3
-    queue: int = 0  # embeddings of each large crop; for batches too small to balance over
+    queue: int = 0  # embeddings of each large crop; for batches too small to balance
     queue_from: float = 0.0  # epochs
     frozen_epochs: float = 0.1  # of the prototypes
     crops: Crops = field(default_factory=lambda: Crops(scale_min=0.3))
@@ -86,7 +86,7 @@ class SwAV(Objective):
         return UnitRows("prototypes.weight"), *queues
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
-        """Return z (n, 2, dim) of the large crops, and `small` ones of the others."""
+        """Return z (n, 2, dim) of the large crops, and `small` of the others."""
         pairs = {
             name: per_view(net, ("image", "projector"), views)
             for name, views in batch.views.items()
@@ -123,13 +123,13 @@ class SwAV(Objective):
         return balance_assignments(together, self.iterations)[-len(scores) :].to(scores.dtype)
 
     def _earlier(self, inputs: LossInputs, crop: int) -> Tensor:
-        """Return the scores of the crop's queue, or no rows while it is not due or not full."""
+        """Return the scores of the crop's queue; no rows before it starts and is full."""
         z, prototypes = inputs.student["z"], inputs.shared["prototypes"].detach()
         if not self._is_full(inputs.progress, len(z)):
             return z.new_empty(0, len(prototypes))
         return unit(inputs.state[f"queue_{crop}"].to(z.dtype)) @ prototypes.mT
 
     def _is_full(self, progress: TrainingProgress, batch: int) -> bool:
-        """Tell whether `queue` embeddings of a crop have come in since the queue was due."""
+        """Tell whether `queue` embeddings of a crop have arrived since the queue's start."""
         begun = math.ceil(self.queue_from * progress.per_epoch)
         return self.queue > 0 and (progress.step - begun) * batch >= self.queue

@@ -1,8 +1,8 @@
 """Triplet: an anchor is nearer to its own class than to another by a margin (Schroff et al. 2015).
 
-https://arxiv.org/abs/1503.03832. At squared distances d of unit rows over all views of the batch,
+https://arxiv.org/abs/1503.03832. With squared distances d of unit rows over all views of the batch,
     loss = mean over pairs (a, p) of a class of max(0, d(a, p) - d(a, n) + margin),
-where n is the nearest of another class that is farther than p, else the farthest ("semi-hard").
+where n is the nearest row of another class that is farther than p, else the farthest ("semi-hard").
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Triplet(LabelledViews):
     margin: float = 0.2
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the mean over the triplets that are mined, and the share that is not at 0."""
+        """Return the mean over the mined triplets, and the share of them with a loss above 0."""
         z, labels = self.labelled_rows(inputs)
         rows = unit(z)
         squared = 2 - 2 * rows @ rows.mT
@@ -46,7 +46,7 @@ class Triplet(LabelledViews):
 
 
 def _mine(squared: Tensor, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distance to n for each pair, and whether there is such a triplet, (rows, rows)."""
+    """Return the distance to n for each pair, and whether such a triplet exists, (rows, rows)."""
     apart = torch.where(other, squared, math.inf)
     ordered = apart.sort(dim=1).values
     place = torch.searchsorted(ordered.detach(), squared.detach().contiguous(), right=True)

@@ -48,7 +48,7 @@ class VICReg(ProjectedViews):
         return {"projector": mlp(sizes, last_bias=False)}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
-        """Return the weighted sum, and each term by itself."""
+        """Return the weighted sum, and each term separately."""
         views = inputs.student["z"].unbind(1)
         invariance = (views[0] - views[1]).square().mean()
         variance = torch.stack([missing_spread(z) for z in views]).mean()
@@ -67,7 +67,7 @@ class VICReg(ProjectedViews):
 
 
 def missing_spread(z: Tensor) -> Tensor:
-    """Return by how much the columns' standard deviations fall short of 1, on average."""
+    """Return how far the columns' standard deviations fall short of 1, on average."""
     return torch.relu(1 - (z.var(dim=0) + EPS).sqrt()).mean()
 
 

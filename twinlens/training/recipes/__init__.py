@@ -1,8 +1,8 @@
-"""Recipes: named settings that are known to work, one file a method.
+"""Recipes: named settings that are known to work, one file per method.
 
-A recipe is a function whose docstring starts with what it is for and holds its command; it returns
-the whole configuration. `default` is what `twinlens train METHOD` takes. What must stay true: a
-recipe only sets values. Imported by: studies and `cli`.
+A recipe is a function that returns the whole configuration; its docstring starts with its purpose
+and contains its command. `twinlens train METHOD` uses `default`. What must stay true: a recipe only
+sets values. Imported by: studies and `cli`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RecipeFunction = Callable[[], Config]
 
 
 def list_recipes(method: str) -> dict[str, RecipeFunction]:
-    """Return the recipes of a method, by name, in the order of its file."""
+    """Return the recipes of a method by name, in the order of its file."""
     find_method(method)
     module = import_module(f"twinlens.training.recipes.{method}")
     own = inspect.getmembers(module, inspect.isfunction)
@@ -52,9 +52,9 @@ def open_recipe(method: str, name: str) -> Config:
 
 
 def describe_methods() -> list[str]:
-    """Return one line a method: its name, what it does, its recipes.
+    """Return one line per method: its name, what it does, its recipes.
 
-    Read from the source text: importing the methods would load torch.
+    Read from the source text, since importing the methods would load torch.
     """
     width = max(map(len, METHODS))
     return [

@@ -9,7 +9,7 @@ from twinlens.training.objectives.autoencoder import Autoencoder
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, a code of 64 numbers, ten epochs.
+    """Small images on any machine: a tiny ResNet, a code of 64 numbers, ten epochs.
 
     twinlens train autoencoder DATA --out RUN
     """
@@ -28,7 +28,7 @@ def default() -> Config:
 
 
 def denoising() -> Config:
-    """The same from pictures of which a quarter of the pixels is put out.
+    """The same, reconstructing from pictures with a quarter of the pixels masked.
 
     twinlens train autoencoder DATA --recipe denoising --out RUN
     """
@@ -43,7 +43,7 @@ def imagenet() -> Config:
     A quarter of the pixels is put out, as in the former; crops, optimizer and epochs are those of
     the latter, since no autoencoder of the former's kind was trained at this size.
 
-    Hardware there: not stated for the former; of the latter's see the recipe of MAE.
+    Hardware of the source: not stated for the former; of the latter's see the recipe of MAE.
 
     twinlens train autoencoder DATA --recipe imagenet --out RUN
     """

@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train barlow DATA --out RUN
     """
@@ -53,7 +53,7 @@ def imagenet() -> Config:
 
     Biases and norms learn at 0.0048 there, 0.024 of the weights' rate: so does `scale` under LARS.
 
-    Hardware there: 16 V100, 7 days (README).
+    Hardware of the source: 16 V100, 7 days (README).
 
     twinlens train barlow DATA --recipe imagenet --out RUN
     """

@@ -8,7 +8,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ViT of 4-pixel patches, ten epochs.
+    """Small images on any machine: a tiny ViT of 4-pixel patches, ten epochs.
 
     twinlens train beit DATA --out RUN
     """
@@ -30,7 +30,7 @@ def vit() -> Config:
 
     The tokenizer is our own, where the paper takes that of DALL-E; positions there are relative.
 
-    Hardware there: 16 V100 of 32 GB, five days (section 3.1).
+    Hardware of the source: 16 V100 of 32 GB, five days (section 3.1).
 
     twinlens train beit DATA --recipe vit --out RUN
     """

@@ -10,7 +10,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train byol DATA --out RUN
     """
@@ -36,7 +36,7 @@ def cifar10() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels, batch 4096: Grill et al. 2020, section 3.3, table 6.
 
-    Hardware there: 512 TPU v3 cores, 8 hours (section 3.3).
+    Hardware of the source: 512 TPU v3 cores, 8 hours (section 3.3).
 
     twinlens train byol DATA --recipe imagenet --out RUN
     """

@@ -7,7 +7,7 @@ from twinlens.training.objectives.clip import CLIP
 
 
 def default() -> Config:
-    """Small captioned images on whatever machine there is: a small ResNet and text transformer.
+    """Small captioned images on any machine: a small ResNet and text transformer.
 
     twinlens train clip DATA --out RUN
     """
@@ -52,7 +52,7 @@ def lit() -> Config:
 def vit() -> Config:
     """ViT-S/16 at 224 pixels: Radford et al. 2021, tables 18 and 20, at a batch of 4096.
 
-    Hardware there: 256 V100, 12 days, for a ViT-L/14 (section 2.5).
+    Hardware of the source: 256 V100, 12 days, for a ViT-L/14 (section 2.5).
 
     twinlens train clip SHARDS --recipe vit --out RUN
     """

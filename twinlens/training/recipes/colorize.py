@@ -8,7 +8,7 @@ from twinlens.training.recipes.published_views import COLOURED
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, wide bins, ten epochs.
+    """Small images on any machine: a tiny ResNet, wide bins, ten epochs.
 
     twinlens train colorize DATA --out RUN
     """
@@ -31,7 +31,7 @@ def imagenet() -> Config:
 
     Colours of cells of 4 x 4 pixels in bins of 10, rare ones weighing more.
 
-    Hardware there: not stated.
+    Hardware of the source: not stated.
 
     twinlens train colorize DATA --recipe imagenet --out RUN
     """

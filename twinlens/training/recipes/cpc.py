@@ -8,7 +8,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet on 3 x 3 patches, ten epochs.
+    """Small images on any machine: a tiny ResNet on 3 x 3 patches, ten epochs.
 
     twinlens train cpc DATA --out RUN
     """
@@ -33,7 +33,7 @@ def imagenet() -> Config:
     there; a patch has 56 pixels of 224 where that has 64 of 256, and a GRU reads the columns. The
     epochs are those of Henaff et al. 2019.
 
-    Hardware there: 32 GPUs of 16 images; hours not stated.
+    Hardware of the source: 32 GPUs of 16 images; hours not stated.
 
     twinlens train cpc DATA --recipe imagenet --out RUN
     """

@@ -7,7 +7,7 @@ from twinlens.training.objectives.devise import DeViSE
 
 
 def default() -> Config:
-    """Small captioned images on whatever machine there is: a small ResNet and text transformer.
+    """Small captioned images on any machine: a small ResNet and text transformer.
 
     twinlens train devise DATA --out RUN
     """
@@ -33,7 +33,7 @@ def vit() -> Config:
     epochs are those of Radford et al. 2021, tables 18 and 20, at a batch of 4096: the former had
     networks of another kind.
 
-    Hardware there: not stated.
+    Hardware of the source: not stated.
 
     twinlens train devise SHARDS --recipe vit --out RUN
     """

@@ -12,7 +12,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs, 2 + 4 crops.
+    """Small images on any machine: a tiny ResNet, ten epochs, 2 + 4 crops.
 
     twinlens train dino DATA --out RUN
     """
@@ -36,7 +36,7 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-S/16, 2 x 224 + 8 x 96 pixels: Caron et al. 2021, section 3.2; its release.
 
-    Hardware there: 8 GPUs, 42 hours (README).
+    Hardware of the source: 8 GPUs, 42 hours (README).
 
     twinlens train dino DATA --recipe vit --out RUN
     """

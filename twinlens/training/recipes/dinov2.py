@@ -12,7 +12,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ViT of 4-pixel patches, 2 + 4 crops.
+    """Small images on any machine: a tiny ViT of 4-pixel patches, 2 + 4 crops.
 
     twinlens train dinov2 DATA --out RUN
     """
@@ -39,7 +39,7 @@ def vit() -> Config:
 
     That trains a ViT-L for 125,000 steps at a batch of 2,048; the encoder alone is another.
 
-    Hardware there: 32 A100 of 80 GB, a day, for the ViT-L (README).
+    Hardware of the source: 32 A100 of 80 GB, a day, for the ViT-L (README).
 
     twinlens train dinov2 DATA --recipe vit --out RUN
     """

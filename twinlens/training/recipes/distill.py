@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet learns what a bundle answers.
+    """Small images on any machine: a tiny ResNet learns what a bundle answers.
 
     twinlens train distill DATA --set teachers=BUNDLE --out RUN
     """
@@ -51,10 +51,10 @@ def tokens() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels, 1200 epochs: Beyer et al. 2022; the release's bit_i1k configuration.
 
-    Here the student answers with an embedding, there with odds; images are not blended, and each
+    Here the student learns embeddings, there probabilities; images are not blended, and each
     has 30 views (Vasu et al. 2024, section 5) where there each epoch draws a new one.
 
-    Hardware there: 32 TPU v3 cores, 15 hours for 300 epochs (the configuration's first lines).
+    Hardware of the source: 32 TPU v3 cores, 15 hours for 300 epochs (the configuration).
 
     twinlens train distill DATA --set teachers=BUNDLE --recipe imagenet --out RUN
     """

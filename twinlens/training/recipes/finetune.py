@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small labelled images on whatever machine there is, from new weights or `init`.
+    """Small labelled images on any machine, from new weights or `init`.
 
     twinlens train finetune DATA --set init=SOURCE --out RUN
     """
@@ -30,7 +30,7 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-B/16 at 224 pixels, batch 1024: He et al. 2021, appendix A.1, table 9.
 
-    Hardware there: 32 V100, 7 hours (the release's FINETUNE.md).
+    Hardware of the source: 32 V100, 7 hours (the release's FINETUNE.md).
 
     twinlens train finetune DATA --set init=RUN --recipe vit --out RUN
     """

@@ -12,7 +12,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ViT of 4-pixel patches, 2 + 4 crops.
+    """Small images on any machine: a tiny ViT of 4-pixel patches, 2 + 4 crops.
 
     twinlens train ibot DATA --out RUN
     """
@@ -39,7 +39,7 @@ def vit() -> Config:
 
     One head for crops and patches, 8,192 prototypes.
 
-    Hardware there: 16 GPUs (README); hours not stated.
+    Hardware of the source: 16 GPUs (README); hours not stated.
 
     twinlens train ibot DATA --recipe vit --out RUN
     """

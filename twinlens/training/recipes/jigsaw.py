@@ -8,7 +8,7 @@ from twinlens.training.recipes.published_views import TILED
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet on 3 x 3 tiles, ten epochs.
+    """Small images on any machine: a tiny ResNet on 3 x 3 tiles, ten epochs.
 
     twinlens train jigsaw DATA --out RUN
     """
@@ -31,7 +31,7 @@ def imagenet() -> Config:
 
     Views of 255 pixels, cut into 3 x 3 cells; 100 orders; two thirds of the images are grey.
 
-    Hardware there: 8 TPU cores (README); hours not stated.
+    Hardware of the source: 8 TPU cores (README); hours not stated.
 
     twinlens train jigsaw DATA --recipe imagenet --out RUN
     """

@@ -9,7 +9,7 @@ LOCAL_RATIO = 98 / 224
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs, 2 + 4 crops.
+    """Small images on any machine: a tiny ResNet, ten epochs, 2 + 4 crops.
 
     twinlens train lejepa DATA --out RUN
     """
@@ -30,7 +30,7 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-S/14, 2 x 224 + 6 x 98 pixels: Balestriero and LeCun 2025; its release's README, scripts.
 
-    Hardware there: not stated.
+    Hardware of the source: not stated.
 
     twinlens train lejepa DATA --recipe vit --out RUN
     """

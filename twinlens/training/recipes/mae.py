@@ -7,7 +7,7 @@ from twinlens.training.objectives.mae import MAE
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ViT of 4-pixel patches, ten epochs.
+    """Small images on any machine: a tiny ViT of 4-pixel patches, ten epochs.
 
     twinlens train mae DATA --out RUN
     """
@@ -29,7 +29,7 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-B/16 at 224 pixels, batch 4096: He et al. 2021, appendix A.1, table 8.
 
-    Hardware there: 64 V100, 42 hours, for a ViT-L (the release's PRETRAIN.md).
+    Hardware of the source: 64 V100, 42 hours, for a ViT-L (the release's PRETRAIN.md).
 
     twinlens train mae DATA --recipe vit --out RUN
     """

@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small labelled images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small labelled images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train margin DATA --out RUN
     """
@@ -25,7 +25,7 @@ def imagenet() -> Config:
     That paper has no run on ImageNet: views, optimizer and epochs are those of Khosla et al. 2020,
     section 4.4, for a loss over the same pairs.
 
-    Hardware there: not stated.
+    Hardware of the source: not stated.
 
     twinlens train margin DATA --recipe imagenet --out RUN
     """

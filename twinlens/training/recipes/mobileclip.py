@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small captioned images on whatever machine there is, and a bundle with two towers to follow.
+    """Small captioned images on any machine, and a bundle with two towers to follow.
 
     twinlens train mobileclip DATA --set teachers=BUNDLE --out RUN
     """
@@ -32,7 +32,7 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-B/16 at 224 pixels, 30 views: Vasu et al. 2024, section 5; the release's 1B script.
 
-    Hardware there: not stated.
+    Hardware of the source: not stated.
 
     twinlens train mobileclip SHARDS --set teachers=BUNDLE,BUNDLE --recipe vit --out RUN
     """

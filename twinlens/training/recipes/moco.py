@@ -10,7 +10,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train moco DATA --out RUN
     """
@@ -31,7 +31,7 @@ def v1() -> Config:
 
     Linear head, one direction, T 0.07, no blur. The rate falls along a cosine, there in two steps.
 
-    Hardware there: 8 GPUs, 53 hours (section 4).
+    Hardware of the source: 8 GPUs, 53 hours (section 4).
 
     twinlens train moco DATA --recipe v1 --out RUN
     """
@@ -45,7 +45,7 @@ def v1() -> Config:
 def v2() -> Config:
     """The same with an MLP head, T 0.2, blur: Chen et al. 2020, section 3, table 1.
 
-    Hardware there: 8 V100, 53 hours (table 3).
+    Hardware of the source: 8 V100, 53 hours (table 3).
 
     twinlens train moco DATA --recipe v2 --out RUN
     """

@@ -11,7 +11,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train mocov3 DATA --out RUN
     """
@@ -28,7 +28,7 @@ def vit() -> Config:
     The layer that cuts patches is frozen; the projector has three layers, and both heads end in a
     BatchNorm without scale.
 
-    Hardware there: 8 V100 of 32 GB (CONFIG.md); hours not stated.
+    Hardware of the source: 8 V100 of 32 GB (CONFIG.md); hours not stated.
 
     twinlens train mocov3 DATA --recipe vit --out RUN
     """
@@ -52,7 +52,7 @@ def vit() -> Config:
 def resnet50() -> Config:
     """ResNet-50 at 224 pixels, batch 4096, 100 epochs, T 1: the same sources.
 
-    Hardware there: 16 V100 of 32 GB (CONFIG.md); hours not stated.
+    Hardware of the source: 16 V100 of 32 GB (CONFIG.md); hours not stated.
 
     twinlens train mocov3 DATA --recipe resnet50 --out RUN
     """

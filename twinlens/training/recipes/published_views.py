@@ -1,7 +1,7 @@
-"""Augmentations that several papers share, by their own numbers; recipes take them from here.
+"""Augmentations that several papers share, with their numbers; recipes use them.
 
-What must stay true: each is what its source lists. Images are resized bilinearly here, where most
-releases take bicubic.
+What must stay true: each is what its source lists, except that images are resized bilinearly here,
+where most releases use bicubic.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STRONG = Crops(scale_min=0.08, brightness=0.8, contrast=0.8, saturation=0.8, hue
 MOCO_V2 = Crops(scale_min=0.2)
 # BYOL, table 6: T on the first view, T' on the second. Barlow Twins, VICReg and MoCo v3 follow it.
 BYOL_PAIR = Crops(scale_min=0.08, saturation=0.2, blur=(1.0, 0.1), solarize=(0.0, 0.2))
-# DINO's small crops, of its release; iBOT and DINOv2 take others of the same kind.
+# DINO's small crops, from its release; iBOT and DINOv2 use variants.
 SMALL_CROPS = Crops(8, size_ratio=LOCAL_RATIO, scale_min=0.05, scale_max=0.4, saturation=0.2)
 # Rotation: the preprocessing of Inception in TensorFlow's slim, which Kolesnikov et al. 2019 call.
 INCEPTION = Crops(

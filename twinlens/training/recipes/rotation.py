@@ -8,7 +8,7 @@ from twinlens.training.recipes.published_views import INCEPTION
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train rotation DATA --out RUN
     """
@@ -29,7 +29,7 @@ def default() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels: Kolesnikov et al. 2019, section 3; its configuration files.
 
-    Hardware there: 8 TPU cores (README); hours not stated.
+    Hardware of the source: 8 TPU cores (README); hours not stated.
 
     twinlens train rotation DATA --recipe imagenet --out RUN
     """

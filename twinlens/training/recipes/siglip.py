@@ -7,7 +7,7 @@ from twinlens.training.objectives.siglip import SigLIP
 
 
 def default() -> Config:
-    """Small captioned images on whatever machine there is: a small ResNet and text transformer.
+    """Small captioned images on any machine: a small ResNet and text transformer.
 
     twinlens train siglip DATA --out RUN
     """
@@ -30,7 +30,7 @@ def default() -> Config:
 def vit() -> Config:
     """ViT-S/16 at 224 pixels: Zhai et al. 2023, section 4, at a batch of 4096.
 
-    Hardware there: 4 TPU v4 chips for a base model at this batch (abstract); hours not stated.
+    Hardware of the source: 4 TPU v4 chips for a base model (abstract); hours not stated.
 
     twinlens train siglip SHARDS --recipe vit --out RUN
     """

@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train simclr DATA --out RUN
     """
@@ -105,7 +105,7 @@ def cifar10_resnet50() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels, batch 4096: Chen et al. 2020, section 2.2, appendices A and B.
 
-    Hardware there: 128 TPU v3 cores, 1.5 hours for 100 epochs (section 2.2).
+    Hardware of the source: 128 TPU v3 cores, 1.5 hours for 100 epochs (section 2.2).
 
     twinlens train simclr DATA --recipe imagenet --out RUN
     """

@@ -10,7 +10,7 @@ from twinlens.training.objectives.simmim import SimMIM
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ViT of 4-pixel patches, ten epochs.
+    """Small images on any machine: a tiny ViT of 4-pixel patches, ten epochs.
 
     twinlens train simmim DATA --out RUN
     """
@@ -35,7 +35,7 @@ def vit() -> Config:
     The release trains 800 epochs and has its rate fall once, at epoch 700; positions there are
     relative.
 
-    Hardware there: 16 GPUs, for a Swin-B (README); hours not stated.
+    Hardware of the source: 16 GPUs, for a Swin-B (README); hours not stated.
 
     twinlens train simmim DATA --recipe vit --out RUN
     """

@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train simsiam DATA --out RUN
     """
@@ -34,7 +34,7 @@ def cifar10() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels, batch 512, 100 epochs: Chen and He 2020, section 3.
 
-    Hardware there: 8 GPUs (section 3); hours not stated.
+    Hardware of the source: 8 GPUs (section 3); hours not stated.
 
     twinlens train simsiam DATA --recipe imagenet --out RUN
     """

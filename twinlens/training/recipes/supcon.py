@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small labelled images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small labelled images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train supcon DATA --out RUN
     """
@@ -42,7 +42,7 @@ def imagenet() -> Config:
 
     The paper's best numbers are with AutoAugment, which is not here, and a batch of 6144.
 
-    Hardware there: not stated.
+    Hardware of the source: not stated.
 
     twinlens train supcon DATA --recipe imagenet --out RUN
     """

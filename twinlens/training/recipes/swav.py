@@ -12,7 +12,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs, 2 + 4 crops.
+    """Small images on any machine: a tiny ResNet, ten epochs, 2 + 4 crops.
 
     twinlens train swav DATA --out RUN
     """
@@ -55,7 +55,7 @@ def cifar10() -> Config:
 def imagenet() -> Config:
     """ResNet-50, 2 x 224 + 6 x 96 pixels: Caron et al. 2020, appendix A; its scripts.
 
-    Hardware there: 64 V100, 3 min 40 s an epoch, so 49 hours (README).
+    Hardware of the source: 64 V100, 3 min 40 s an epoch, so 49 hours (README).
 
     twinlens train swav DATA --recipe imagenet --out RUN
     """
@@ -77,7 +77,7 @@ def imagenet() -> Config:
 def small_batch() -> Config:
     """The same at batch 256 for 200 epochs, with a queue from epoch 15: its scripts.
 
-    Hardware there: 4 V100 (section 4), 52 min an epoch, so 174 hours (README).
+    Hardware of the source: 4 V100 (section 4), 52 min an epoch, so 174 hours (README).
 
     twinlens train swav DATA --recipe small_batch --out RUN
     """

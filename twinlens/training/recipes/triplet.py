@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small labelled images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small labelled images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train triplet DATA --out RUN
     """
@@ -25,7 +25,7 @@ def imagenet() -> Config:
     A batch of 1,800 and a first rate of 0.05, as there; views and epochs are those of Khosla et al.
     2020, section 4.4, since faces have no classes of ImageNet.
 
-    Hardware there: a CPU cluster, 1,000 to 2,000 hours (section 3.3).
+    Hardware of the source: a CPU cluster, 1,000 to 2,000 hours (section 3.3).
 
     twinlens train triplet DATA --recipe imagenet --out RUN
     """

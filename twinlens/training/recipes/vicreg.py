@@ -9,7 +9,7 @@ from twinlens.training.views.crops import Crops
 
 
 def default() -> Config:
-    """Small images on whatever machine there is: a tiny ResNet, ten epochs.
+    """Small images on any machine: a tiny ResNet, ten epochs.
 
     twinlens train vicreg DATA --out RUN
     """
@@ -50,7 +50,7 @@ def cifar10() -> Config:
 def imagenet() -> Config:
     """ResNet-50 at 224 pixels, batch 2048: Bardes et al. 2021, section 4.2.
 
-    Hardware there: 32 GPUs (README); hours not stated there.
+    Hardware of the source: 32 GPUs (README); hours not stated there.
 
     twinlens train vicreg DATA --recipe imagenet --out RUN
     """

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 WIDTH, HEIGHT, LEFT, FOOT = 420, 200, 52, 24
 COLOURS = ("#2f6fb0", "#c8553d", "#4b8f4b", "#8a5aa8", "#b58900", "#3a9d9d", "#777", "#c06090")
 
-STYLE = (  # without which axes are filled and levels are not seen
+STYLE = (  # without it, areas are filled and levels are invisible
     "figure{display:inline-block;width:440px;margin:0 12px 18px 0;vertical-align:top}"
     "figcaption{font-weight:600;margin-bottom:4px}svg{width:100%}svg text{font-size:10px;fill:#666}"
     ".axis{stroke:#999;fill:none}.level{stroke:#999;stroke-dasharray:4}"
@@ -18,7 +18,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def draw_lines(title: str, series: Mapping[str, Points], level: float | None = None) -> str:
-    """Return a chart of series of (step, value); `level` is a dashed line, say chance."""
+    """Return a chart of series of (step, value); `level` is a dashed line, such as chance."""
     shown = {name: points for name, points in series.items() if len(points) > 1}
     if not shown:
         return ""
@@ -37,7 +37,7 @@ def draw_lines(title: str, series: Mapping[str, Points], level: float | None = N
 
 
 def draw_points(title: str, points: Points, kinds: Sequence[str], *, framed: bool = False) -> str:
-    """Return a map of points, coloured by their kind; `framed` shows the ends of the axes."""
+    """Return a scatter plot of points, coloured by kind; `framed` labels the ends of the axes."""
     if not points:
         return ""
     names = sorted(set(kinds))
@@ -54,7 +54,7 @@ def draw_points(title: str, points: Points, kinds: Sequence[str], *, framed: boo
 
 
 def draw_page(title: str, charts: Sequence[str]) -> str:
-    """Return a whole page of charts that loads nothing."""
+    """Return a page of charts that loads nothing."""
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         f"<title>{html.escape(title)}</title><style>body{{font:15px system-ui;max-width:60em;"
@@ -63,7 +63,7 @@ def draw_page(title: str, charts: Sequence[str]) -> str:
 
 
 class _Box:
-    """Where values lie in the picture."""
+    """Maps values to positions in the picture."""
 
     def __init__(self, left: float, right: float, low: float, high: float) -> None:
         self.left, self.across = left, (right - left) or 1.0
@@ -76,7 +76,7 @@ class _Box:
         return round(HEIGHT - FOOT - (value - self.low) / self.up * (HEIGHT - FOOT - 8), 1)
 
     def frame(self) -> str:
-        """Return the axes' ends as text."""
+        """Return the axes with the values at their ends."""
         foot, top, edge = HEIGHT - FOOT, 8, LEFT - 4
         return (
             f'<text x="{edge}" y="{foot}" text-anchor="end">{self.low:.3g}</text>'

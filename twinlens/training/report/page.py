@@ -1,4 +1,7 @@
-"""The page itself."""
+"""The page itself: HTML from a run's folder.
+
+What must stay true: text from the run is escaped.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ def tell_verdict(diagnosis: Diagnosis) -> list[str]:
 
 
 def tell_readings(diagnosis: Diagnosis) -> str:
-    """Return the numbers that the verdict rests on, folded away."""
+    """Return the numbers that the verdict rests on, collapsed."""
     cells = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{value:.5g}</td></tr>"
         for name, value in diagnosis.readings.items()
@@ -88,7 +91,7 @@ def tell_readings(diagnosis: Diagnosis) -> str:
 
 
 def tell_best(folder: Path) -> list[str]:
-    """Return which checkpoint is the best by held-out data, and how to serve it."""
+    """Return which checkpoint is the best by held-out data, and how to export it."""
     best = find_checkpoint(folder / CHECKPOINTS, BEST)
     if best is None:
         return []

@@ -24,11 +24,11 @@ from twinlens.training.views.pictures import whole_pictures
 
 MAPPED = 300  # images on the map
 SHOWN = 6  # images whose views are shown
-WIDTH = 88  # pixels on the page that a picture takes at least
+WIDTH = 88  # smallest side of a picture on the page, in pixels
 
 
 def draw_pictures(run: TrainedRun) -> list[str]:
-    """Return figures of views, map and attention; one that says why, if the data is gone."""
+    """Return figures of views, map and attention; if the data are gone, a text that says so."""
     try:
         source = open_source(run.data["where"])
     except TwinlensError as error:
@@ -64,18 +64,18 @@ def draw_views(run: TrainedRun, images: Tensor) -> str:
 
 @torch.no_grad()
 def draw_map(run: TrainedRun, images: Tensor, labels: list[str]) -> str:
-    """Return the two main directions of the embeddings."""
+    """Return a scatter plot of the first two principal components."""
     rows = torch.cat([run.towers["image"](part) for part in _normal(run, images).split(64)])
     rows = torch.nn.functional.normalize(rows, dim=1)
     centred = rows - rows.mean(dim=0)
     axes = torch.linalg.eigh((centred.mT @ centred).double()).eigenvectors[:, -2:].float()
     points = [(float(x), float(y)) for x, y in (centred @ axes.flip(1)).tolist()]
-    return draw_points("embeddings, two main directions", points, labels)
+    return draw_points("embeddings, first two principal components", points, labels)
 
 
 @torch.no_grad()
 def draw_attention(run: TrainedRun, images: Tensor) -> str:
-    """Return the class token's attention, head by head; nothing for other encoders."""
+    """Return the class token's attention, by head; empty for other encoders."""
     tower = run.towers["image"]
     vit = tower[0] if isinstance(tower, torch.nn.Sequential) else tower
     if not isinstance(vit, VisionTransformer):
@@ -113,7 +113,7 @@ def _picture(view: Tensor, run: TrainedRun) -> str:
 
 
 def _planes(view: Tensor, run: TrainedRun) -> Tensor:
-    """Return a view as planes (3, h, w) of 0..1."""
+    """Return a view as pixels (3, h, w) of 0..1."""
     mean, std = (
         torch.tensor(values)[:, None, None]
         for values in (run.config.settings.mean, run.config.settings.std)
@@ -122,7 +122,7 @@ def _planes(view: Tensor, run: TrainedRun) -> Tensor:
 
 
 def _encode(planes: Tensor) -> str:
-    """Return planes (3, h, w) of 0..1 as an image inside the page."""
+    """Return pixels (3, h, w) of 0..1 as an image embedded in the page."""
     pixels = (planes.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

@@ -22,7 +22,7 @@ def build_network(
 ) -> Network:
     """Return the network of a run, initialised from its seed, or from released weights if asked.
 
-    `released` False leaves those out: a checkpoint is about to replace them.
+    With `released` False their loading is skipped: a checkpoint will replace them.
     """
     settings, objective = config.settings, config.objective
     with torch.random.fork_rng():
@@ -46,7 +46,7 @@ def build_network(
 
 
 def check_patches(config: Config, tower: nn.Module) -> None:
-    """Refuse to mask patches of a tower that has none."""
+    """Refuse a method that masks patches if the tower has none."""
     if config.objective.find_extra(Masks) is not None and not isinstance(tower, TokenTower):
         raise InputError(
             f"{config.method} hides patches, and encoder {config.settings.encoder!r} has none;"
@@ -56,14 +56,14 @@ def check_patches(config: Config, tower: nn.Module) -> None:
 
 
 def set_norm_eps(tower: nn.Module, eps: float) -> None:
-    """Give all LayerNorms of a tower another eps, unless it is 0."""
+    """Set the eps of all LayerNorms of a tower, unless it is 0."""
     for module in tower.modules():
         if eps and isinstance(module, nn.LayerNorm):
             module.eps = eps
 
 
 def freeze_patches(config: Config, tower: nn.Module) -> None:
-    """Freeze the layer that cuts patches if its rate is 0; refuse a rate without such a layer."""
+    """Freeze the patch embedding if its rate is 0; refuse a rate without such a layer."""
     rate = config.settings.patch_rate
     if rate != 1 and not isinstance(tower, TokenTower):
         raise InputError(
@@ -76,7 +76,7 @@ def freeze_patches(config: Config, tower: nn.Module) -> None:
 
 
 def check_sides(config: Config, tower: nn.Module) -> None:
-    """Refuse views of sides that the image tower cannot take."""
+    """Refuse views of sides that the image tower does not accept."""
     size, step = config.settings.image_size, side_step(tower)
     for name, crops in config.objective.views().items():
         side = crops.side(size, step)
@@ -91,7 +91,7 @@ def _check_division(config: Config, name: str, side: int, patch: int) -> None:
         low = max(1, side // patch) * patch
         raise InputError(
             f"encoder {config.settings.encoder!r} has patches of {patch} pixels, which do not"
-            f" divide the {name} views' side of {side}; a multiple of {patch} does, say {low}"
+            f" divide the {name} views' side of {side}; use a multiple of {patch}, e.g. {low}"
             f" or {low + patch}",
             field="image_size",
         )
@@ -99,7 +99,7 @@ def _check_division(config: Config, name: str, side: int, patch: int) -> None:
 
 @torch.no_grad()
 def _try_side(config: Config, name: str, side: int, tower: nn.Module) -> None:
-    """Show the tower one image of the views' side: some of timm's take one size only."""
+    """Run the tower on one image of the views' side: some of timm's accept one size only."""
     was_training, setting = tower.training, "crops" if name == "global" else name
     try:
         tower.eval()(torch.zeros(1, 3, side, side))
@@ -116,7 +116,7 @@ def _try_side(config: Config, name: str, side: int, tower: nn.Module) -> None:
 def open_network(
     config: Config, tokenizer: RunTokenizer | None, *, released: bool = True
 ) -> Network:
-    """Return the network of a run whose text tower, if any, speaks the tokenizer's ids."""
+    """Return the network of a run; its text tower, if any, has the tokenizer's vocabulary."""
     if tokenizer is None:
         return build_network(config, released=released)
     net = build_network(
@@ -138,6 +138,6 @@ class Pass:
 
 
 def synchronise_norms(net: Network, config: Config, world: int) -> None:
-    """Put the network's BatchNorm layers into the mode of the run."""
+    """Convert the network's BatchNorm layers to the mode of the run."""
     settings = config.settings
     convert_batchnorm(net, settings.batchnorm, splits=settings.splits, world=world)

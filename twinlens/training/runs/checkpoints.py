@@ -1,8 +1,8 @@
 """Checkpoints: safetensors and JSON in a folder that is complete or absent.
 
-A checkpoint is written beside its place and renamed; so a crash or a full disk in the middle
-leaves the earlier ones untouched. Nothing is ever pickled. A run has its LAST checkpoints, from
-which it goes on, and the BEST by held-out data, which is served where that is asked for.
+A run has its LAST checkpoints, from which it resumes, and the BEST by held-out data, which is
+served on request. Nothing is pickled. What must stay true: a checkpoint is written beside its place
+and renamed, so that a crash or a full disk leaves the earlier ones untouched.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FORMER_PREFIX, _PREFIX = "twin.", "ema_teacher."  # names of the EMA teacher's 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on: tensors by file, and facts (the step)."""
+    """What a run needs to resume: tensors by file, and facts (the step)."""
 
     tensors: Mapping[str, Mapping[str, Tensor]]
     facts: Mapping[str, Any]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, kind: str = LAST) -> Path:
-    """Write the checkpoint of `facts["step"]`, then drop all but `keep` of its kind."""
+    """Write the checkpoint of `facts["step"]`, then delete all but `keep` of its kind."""
     name = f"{kind}-{checkpoint.facts['step']:08d}"
     beside = folder / f".{name}.part"
     try:
@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, kind: st
         if place.exists():  # the same step again, after a resume: equal by design
             shutil.rmtree(place)
         beside.rename(place)
-    except (OSError, SafetensorError) as error:  # a full disk is the latter, in its words
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own words
         shutil.rmtree(beside, ignore_errors=True)
         last = find_checkpoint(folder)
         stands = f"the last good one is {last}" if last else "there is no earlier one"
@@ -96,7 +96,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, Tensor]:
-    """Return the optimizer's state as `parameter name/slot`, whole: every rank must ask."""
+    """Return the optimizer's state as `parameter name/slot`, gathered: all ranks must call."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     found = {}
     for parameter, slots in optimizer.state.items():
@@ -109,13 +109,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, net: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` returned."""
+    """Restore what `optimizer_tensors` returned."""
     parameters = dict(net.named_parameters())
     fused = bool(optimizer.defaults.get("fused"))
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
         parameter = parameters[name]
-        # Adam counts steps on the CPU unless it is fused; all else lies as the parameter does.
+        # Adam counts steps on the CPU unless it is fused; other state is placed as the parameter.
         if slot == "step":
             home = value.to(parameter.device) if fused else value
         else:
@@ -137,6 +137,6 @@ def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flush(folder: Path) -> None:
-    """Force the files to the disk, so that the rename never overtakes them."""
+    """Flush the files to disk, so that the rename never precedes them."""
     for path in folder.iterdir():
         sync(path)

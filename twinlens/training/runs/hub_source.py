@@ -1,8 +1,8 @@
 """`init=hf:OWNER/NAME` or `hf:FOLDER`: a transformers model's files, as settings and as weights.
 
 Preprocessing and tokenizer are read by the code that pulls ready models, so a run sees pictures and
-texts as the served model does. What must stay true: weights are read from safetensors alone, no
-code of a repository is run, and transformers is not needed.
+texts as the served model does. What must stay true: weights are read only from safetensors, no code
+of a repository runs, and transformers is not needed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SMALL = ("config.json", _PROCESSOR, TOKENIZER_FILE, "tokenizer_config.json")
 
 
 def read_hub_settings(source: str, *, texts: bool) -> dict[str, Any]:
-    """Return the settings that belong to a model: its form, its pictures and, if asked, texts."""
+    """Return the settings of a model: architecture, preprocessing and, if asked, tokenizer."""
     files = _read_small(source)
     shape = read_architecture(files["config.json"], source)
     spec = read_processor(files[_PROCESSOR], _PROCESSOR)
@@ -110,7 +110,7 @@ def _read_texts(
 
 
 def _read_small(source: str) -> dict[str, dict[str, Any]]:
-    """Return the JSON files that describe a model; empty ones where it has none."""
+    """Return the JSON files that describe a model; missing ones are empty."""
     origin = _open(source)
     for name in ("config.json", _PROCESSOR):
         if name not in origin.files:
@@ -122,7 +122,7 @@ def _read_small(source: str) -> dict[str, dict[str, Any]]:
 
 
 def _open(source: str) -> Repository:
-    """Return the repository that `hf:...` names: a folder if there is one, else one of a hub."""
+    """Return the repository that `hf:...` names: an existing folder, or a hub's repository."""
     rest = source.removeprefix(PREFIX)
     if Path(rest).is_dir():
         return FolderRepository(Path(rest))

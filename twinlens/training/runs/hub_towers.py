@@ -35,7 +35,7 @@ def open_hub_image(
 def open_hub_text(
     settings: TrainingSettings, *, released: bool
 ) -> tuple[OpenClipText, float | None, float | None]:
-    """Return the text tower, and the scale and bias that its weights came with."""
+    """Return the text tower, with the scale and bias of its weights."""
     shape = _shape_of(settings)
     model = build_text(shape)
     if not released:
@@ -50,7 +50,7 @@ def open_hub_text(
 def _shape_of(settings: TrainingSettings) -> HubArchitecture:
     if not settings.architecture:
         raise InputError(
-            f"encoder {settings.encoder!r} is given without what belongs to it; --set"
+            f"encoder {settings.encoder!r} is given without its settings; --set"
             f" init={settings.encoder} in its place",
             field="encoder",
         )

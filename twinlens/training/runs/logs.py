@@ -1,4 +1,4 @@
-"""Where numbers go: `log.jsonl` always, then the run's trackers."""
+"""Where numbers are logged: `log.jsonl` always, then the run's trackers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG = "log.jsonl"
 
 
 class Log:
-    """Appends rows of numbers; rows of steps that a resume will repeat are dropped first."""
+    """Appends rows of numbers; it first drops the rows of steps that a resume will repeat."""
 
     def __init__(self, folder: Path, *, from_step: int, trackers: Trackers | None = None) -> None:
         self.path = folder / LOG
@@ -49,17 +49,17 @@ class Log:
 
 
 class NoLog:
-    """Keeps nothing: the log of all ranks but the first."""
+    """Discards rows: the log of all ranks but the first."""
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Forget the row."""
+        """Discard the row."""
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's log; a last line cut by a crash is left out."""
+    """Return the rows of a run's log, without a last line truncated by a crash."""
     path = folder / LOG
     rows = []
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []

@@ -1,4 +1,4 @@
-"""A run of ours as a run of MLflow, by its plain client: no global state, no background threads."""
+"""A run as a run of MLflow, through its plain client: no global state, no background threads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "twinlens"
-RUN_ID = "mlflow_run.txt"  # in the run's folder: where a resumed run goes on
-MOST_PARAMS = 100  # that a server takes at once
-LONGEST = 500  # characters of a parameter that every server takes
+RUN_ID = "mlflow_run.txt"  # in the run's folder: which MLflow run a resumed run continues
+MOST_PARAMS = 100  # parameters per request
+LONGEST = 500  # length of a parameter that every server accepts
 
 
 class MlflowRun:
@@ -25,7 +25,7 @@ class MlflowRun:
         self._id = ""
 
     def begin(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Go on with the run of the folder, or create one and give it the settings."""
+        """Continue the MLflow run of the folder, or create one and log the settings."""
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         where = os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlflow").absolute().as_uri()
         self._client = MlflowClient(tracking_uri=where)

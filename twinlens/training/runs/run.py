@@ -44,7 +44,7 @@ from twinlens.training.runs.logs import LOG, read_log
 
 CONFIG, DATA, BAD, CHECKPOINTS = "config.json", "data.json", "bad_images.jsonl", "checkpoints"
 EVALUATION = "evaluation.json"
-TOKENIZERS = (CLIP, LEARNED, FILE)  # made before the first step
+TOKENIZERS = (CLIP, LEARNED, FILE)  # written before the first step
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class TrainedRun:
     config: Config
     data: Mapping[str, Any]
     step: int
-    towers: Mapping[str, nn.Module]  # "image" and perhaps "text": to embeddings, not yet unit
+    towers: Mapping[str, nn.Module]  # "image", perhaps "text": to embeddings, not yet normalised
     checkpoint: Path
     image_encoder: nn.Module  # the image tower alone, before any projection
     text_encoder: nn.Module | None  # the text tower alone
-    learned: Mapping[str, float]  # numbers of the loss: its `scale` and `bias`, where it has any
+    learned: Mapping[str, float]  # learned numbers of the loss: `scale` and `bias`, if it has them
     classes: Tensor | None = None  # rows (classes, width) of a fine-tuned encoder's head
 
 
@@ -101,7 +101,7 @@ def open_run(folder: Path, *, best: bool = False) -> TrainedRun:
 
 
 def find_served(folder: Path, *, best: bool) -> Path:
-    """Return the checkpoint of a run that is to be served."""
+    """Return the checkpoint of a run that is served."""
     found = find_checkpoint(folder / CHECKPOINTS, BEST if best else LAST)
     if found is None and best:
         raise NotFoundError(
@@ -126,7 +126,7 @@ def serve_towers(
 
 
 def image_spec(settings: TrainingSettings) -> ImageSpec:
-    """Return how an image is prepared for the encoder: what evaluation, export and server do."""
+    """Return how an image is preprocessed for evaluation, export and the server."""
     return dataclasses.replace(
         square_spec(settings.image_size),
         mean=settings.mean,
@@ -140,7 +140,7 @@ def image_spec(settings: TrainingSettings) -> ImageSpec:
 
 
 def served_weights(config: Config, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return all weights as they are served: the teacher's where that is, adapters merged."""
+    """Return all served weights: the teacher's where there is one, adapters merged."""
     weights = dict(checkpoint.tensors[WEIGHTS])
     if config.objective.served == "teacher":
         weights |= teacher_weights(checkpoint.tensors[STATE])
@@ -158,10 +158,10 @@ def teacher_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
-    """Write the run's cards, or check that those which stand there are the same.
+    """Write the run's cards, or check that existing ones are equal.
 
-    A run that was refused before it began, or broke before its first checkpoint, has nothing to
-    lose: the same folder takes other settings then.
+    A run that was refused before its start, or failed before its first checkpoint, has nothing to
+    lose: its folder then accepts other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CONFIG).is_file():
@@ -178,7 +178,7 @@ def prepare_folder(folder: Path, config: Config, data: Mapping[str, Any]) -> Non
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse a folder that holds something else."""
+    """Refuse a folder with other contents."""
     foreign = [path.name for path in folder.iterdir() if path.name not in TOKENIZERS]
     if foreign:
         raise ConflictError(
@@ -189,7 +189,7 @@ def _check_free(folder: Path) -> None:
 
 
 def _is_void(folder: Path) -> bool:
-    """Tell whether a run left neither a checkpoint nor, unless it broke, a log."""
+    """Tell whether a run left no checkpoint and, unless it failed, no log."""
     if find_checkpoint(folder / CHECKPOINTS) is not None:
         return False
     if not (folder / LOG).is_file():
@@ -207,7 +207,7 @@ def _check_same(folder: Path, config: Config, data: Mapping[str, Any]) -> None:
     if changed:
         raise ConflictError(
             f"{folder} holds a run with other settings: {'; '.join(changed)}."
-            " Give the same settings to go on with it, or another --out",
+            " Give the same settings to resume it, or another --out",
             field="--out",
         )
     known = json.loads((folder / DATA).read_text(encoding="utf-8"))

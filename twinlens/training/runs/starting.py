@@ -2,8 +2,8 @@
 
 A SOURCE is `open_clip:ARCH[/TAG or FILE]`, `timm:NAME[/FILE]`, `hf:OWNER/NAME or FOLDER`, or the
 folder of another run. What must stay true: the encoder sees pictures and texts as its source did
-(size, mean, std, resizing, tokenizer, context, padding), and a wrong SOURCE is refused before any
-data are read.
+(size, mean, std, resizing, tokenizer, context, padding), and an invalid SOURCE is refused before
+any data are read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twinlens.training.runs.hub_source import read_hub_settings
 from twinlens.training.runs.run import CHECKPOINTS, CONFIG, read_config, served_weights
 from twinlens.training.runs.towers import starts_from_run
 
-# What of a run's settings belongs to its towers.
+# The settings of a run that belong to its towers.
 IMAGE = ("encoder", "architecture", "image_size", "mean", "std", "resize", "resize_to",
          "interpolation", "convert", "crop_rounding")  # fmt: skip
 SHAPE = ("norm_eps", "layer_scale")
@@ -43,7 +43,7 @@ RESIZE = {"center": "shortest", "squash": "squash", "border": "longest"}  # timm
 
 
 def apply_pairs(config: Config, pairs: Sequence[str]) -> Config:
-    """Return the config with `key=value` pairs applied: what sources bring first, then the rest."""
+    """Return the config with `key=value` pairs applied: settings from sources first."""
     named = [pair for pair in pairs if pair.partition("=")[0].strip() in SOURCES]
     for pair in named:
         key, _, source = pair.partition("=")
@@ -54,7 +54,7 @@ def apply_pairs(config: Config, pairs: Sequence[str]) -> Config:
 
 
 def start_from(config: Config, source: str) -> Config:
-    """Return the config with `init` and the settings that belong to what `source` names."""
+    """Return the config with `init` and the settings that `source` requires."""
     if not source:
         return config
     kind, colon, rest = source.partition(":")
@@ -166,13 +166,15 @@ _READERS = {"open_clip": _start_from_open_clip, "timm": _start_from_timm, "hf": 
 
 
 def load_run_weights(config: Config, net: Network) -> None:
-    """Put what the run `init` serves into the parts that it shares with `net`, if it is a run."""
+    """Load what the run `init` serves into the parts that it shares with `net`, if it is a run."""
     if not starts_from_run(config.settings):
         return
     source = Path(config.settings.init)
     found = find_checkpoint(source / CHECKPOINTS)
     if found is None:
-        raise NotFoundError(f"init {source} is gone; a new run needs its weights", field="init")
+        raise NotFoundError(
+            f"init {source} no longer exists; a new run needs its weights", field="init"
+        )
     weights = served_weights(read_config(source), load_checkpoint(found))
     for part in PARTS:
         own = _of_part(weights, part)
@@ -181,7 +183,7 @@ def load_run_weights(config: Config, net: Network) -> None:
 
 
 def towers_with_weights(config: Config) -> tuple[str, ...]:
-    """Return the towers that start from weights, random ones of a named architecture too."""
+    """Return the towers that start from `init`, random ones of a named architecture too."""
     settings = config.settings
     named = "/" in settings.encoder.partition(":")[2]
     found = ["image"] if settings.init or settings.pretrained or named else []
@@ -214,7 +216,7 @@ def _load(net: Network, part: str, weights: Mapping[str, Tensor], source: str) -
 
 
 def _side(source: str, size: Any) -> int:
-    """Return the side of the square that an encoder takes."""
+    """Return the side of the square input of an encoder."""
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) > 1:
         raise InputError(

@@ -1,7 +1,8 @@
-"""State kept between steps: EMA teachers, queues and centres, all updated here after each step.
+"""State kept between steps: EMA teachers, queues and centres, updated here after each step.
 
-The order is fixed: optimizer step, EMA teacher, queues, centres, then clamps and unit rows. So a
-loss never sees a key of its own batch in the queue, and a centre is used before it is moved.
+What must stay true: the order is optimizer step, EMA teacher, queues, centres, then clamps and unit
+rows. So a loss never sees a key of its own batch in the queue, and a centre is used before it is
+updated.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class State(nn.Module):
             rows.copy_(nn.functional.normalize(rows, dim=-1))
 
     def _centre(self, centre: Centre, state_rows: Sequence[BatchRows], ranks: Ranks) -> None:
-        """Move a centre towards the mean of the batch's rows, or of what the rows are sums of."""
+        """Move a centre towards the mean of the batch's rows; rows may be sums with counts."""
         rows = _joined(state_rows, centre.source).flatten(0, -2)
         if not centre.count:
             self.get_buffer(centre.name).lerp_(ranks.mean(rows.mean(dim=0)), 1 - centre.momentum)
@@ -97,7 +98,7 @@ class State(nn.Module):
                     buffer.copy_(kept[key])
 
     def _push(self, queue: Queue, rows: Tensor) -> None:
-        """Write the rows over the oldest ones; of more rows than `size`, the last are kept."""
+        """Overwrite the oldest rows; of more rows than `size`, the last are kept."""
         rows = rows.flatten(0, -2)[-queue.size :]
         cursor = self.get_buffer(_cursor(queue))
         places = (cursor + torch.arange(len(rows), device=rows.device)) % queue.size

@@ -1,8 +1,8 @@
-"""`teachers=SOURCE,...`: the encoders that a run distils, and what its settings keep of them.
+"""`teachers=SOURCE,...`: the encoders that a run distils, and the settings that describe them.
 
 A SOURCE is a bundle (a folder, `builtin`, a ready model), a run, or weights as for `init`. What
-must stay true: what a run needs of its teachers after its first step lies in its settings, so that
-it is evaluated and exported when they are gone; and a teacher that changed makes another run.
+must stay true: whatever a run needs of its teachers after its first step is in its settings, so
+that it can be evaluated and exported without them; and a changed teacher makes another run.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from twinlens.training.runs.run import CONFIG, TrainedRun, image_spec, open_run
 from twinlens.training.runs.starting import start_from
 from twinlens.training.runs.towers import KINDS, open_towers
 
-PLAIN_SCALE = 100.0  # of a teacher that has learned none: CLIP's
+PLAIN_SCALE = 100.0  # CLIP's, for a teacher that has learned none
 
 
 @dataclass(frozen=True)
 class TeacherCard:
-    """What a teacher is: its embedding, how it wants pictures, and the identity of its weights."""
+    """The facts of a teacher: its embedding, its preprocessing, and the identity of its weights."""
 
     dim: int
     spec: ImageSpec
     revision: str
     scale: float
     has_text: bool
-    token_dim: int = 0  # of its patch tokens; 0 = it gives none
+    token_dim: int = 0  # width of its patch tokens; 0 = it has none
 
 
 def split_sources(sources: str) -> list[str]:
@@ -50,7 +50,7 @@ def split_sources(sources: str) -> list[str]:
 
 
 def learn_from(config: Config, sources: str) -> Config:
-    """Return the config with its teachers, and what the run keeps of them."""
+    """Return the config with its teachers, and the settings that describe them."""
     kept = getattr(config.objective, "teachers", None)
     if not isinstance(kept, TeacherSettings):
         raise InputError(
@@ -72,7 +72,7 @@ def learn_from(config: Config, sources: str) -> Config:
 
 
 def describe_teacher(source: str) -> TeacherCard:
-    """Return what a teacher is; a bundle is not opened for it."""
+    """Return the facts of a teacher; a bundle is not opened for it."""
     if is_trained(source):
         return _describe_run(open_teacher(source))
     manifest = _read_bundle(source)
@@ -91,12 +91,12 @@ def describe_teacher(source: str) -> TeacherCard:
 
 
 def is_trained(source: str) -> bool:
-    """Tell whether a source is a run or weights, which torch computes; the others are bundles."""
+    """Tell whether a source is a run or weights, which torch runs; others are bundles."""
     return source.startswith(KINDS) or (Path(source) / CONFIG).is_file()
 
 
 def open_teacher(source: str) -> TrainedRun:
-    """Return a run, or weights as a run of no steps, that teaches."""
+    """Return a run as a teacher, or weights as a run of zero steps."""
     if not source.startswith(KINDS):
         return open_run(Path(source))
     config = start_from(Config("simclr", SimCLR(), TrainingSettings()), source)
@@ -115,7 +115,7 @@ def open_teacher(source: str) -> TrainedRun:
 
 
 def find_tokens(run: TrainedRun) -> TokenTower | None:
-    """Return the tower whose patch tokens teach, if it has any."""
+    """Return the tower whose patch tokens are distilled, if any."""
     return run.image_encoder if isinstance(run.image_encoder, TokenTower) else None
 
 

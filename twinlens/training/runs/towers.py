@@ -1,7 +1,7 @@
 """The towers of a run, new or with the weights of its `init`.
 
-What must stay true: a network is built whole without the weights of `init`, so that a checkpoint
-can be read when their file is gone.
+What must stay true: a network can be built without the weights of `init`, so that a checkpoint is
+readable after their file is gone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS = ("open_clip:", "timm:", HUB)
 
 @dataclass(frozen=True)
 class Towers:
-    """Towers by name, and the scale and bias that their weights came with."""
+    """Towers by name, with the scale and bias of their weights."""
 
     parts: dict[str, nn.Module]
     scale: float | None = None
@@ -36,12 +36,12 @@ class Towers:
 
 
 def starts_from_run(settings: TrainingSettings) -> bool:
-    """Tell whether the weights to start from are those of another run."""
+    """Tell whether the initial weights are those of another run."""
     return bool(settings.init) and not settings.init.startswith(KINDS)
 
 
 def open_towers(config: Config, vocabulary: int, pad_id: int, *, released: bool) -> Towers:
-    """Return the towers that the settings name; `released` loads weights that a name brings."""
+    """Return the towers that the settings name; `released` loads weights that a name implies."""
     settings = config.settings
     released = released and not starts_from_run(settings)
     _check_init(settings)
@@ -78,7 +78,7 @@ def _branches(settings: TrainingSettings) -> BranchOptions:
 
 
 def set_numbers(net: Network, towers: Towers) -> None:
-    """Start the scale and bias of the loss, if it has them, from those of the weights."""
+    """Initialise the scale and bias of the loss, if it has them, from those of the weights."""
     if towers.scale is not None and "scale" in net:
         _fill(net["scale"], math.log(towers.scale))
     if towers.bias is not None and "bias" in net:
@@ -91,7 +91,7 @@ def _fill(part: nn.Module, value: float) -> None:
 
 
 def _check_init(settings: TrainingSettings) -> None:
-    """Refuse an `init` whose settings were not taken."""
+    """Refuse an `init` whose settings were not applied."""
     for kind in KINDS:
         if settings.init.startswith(kind) and settings.encoder != settings.init:
             raise InputError(
@@ -127,7 +127,7 @@ def _open_hub_pair(settings: TrainingSettings, vocabulary: int, released: bool) 
 
 
 def _check_texts(settings: TrainingSettings, text: OpenClipText, vocabulary: int) -> None:
-    """Refuse texts that are longer, or of more tokens, than the text tower knows."""
+    """Refuse texts that are longer than the text tower allows, or have a larger vocabulary."""
     known = text.context
     longer = settings.context > known
     if longer or (settings.context < known and not text.cuts):
@@ -136,7 +136,7 @@ def _check_texts(settings: TrainingSettings, text: OpenClipText, vocabulary: int
             f" {'at most' if longer else 'exactly'} {known} tokens; --set context={known}",
             field="context",
         )
-    # CLIP's tokenizer counts one id more than it writes: that of our own towers' padding.
+    # CLIP's tokenizer counts one id more than it produces: the padding of our own towers.
     if vocabulary > text.vocabulary + 1:
         raise InputError(
             f"the tokenizer has {vocabulary} ids, and the text tower of {settings.text_encoder!r}"

@@ -1,7 +1,7 @@
-"""Who else gets the numbers of a run while it trains: TensorBoard, MLflow, or a class of yours.
+"""Further loggers of a run: TensorBoard, MLflow, or a class of yours.
 
-A tracker has three methods. What must stay true: the log is written first and whatever a tracker
-does, no number of the training changes; one that fails is left out from then on, and said so.
+A tracker has three methods. What must stay true: the log is written first, and nothing that a
+tracker does changes the training; a tracker that fails is left out from then on, with a message.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Tracker(Protocol):
     """Receives what a run logs, in the first rank alone."""
 
     def begin(self, folder: Path, settings: Mapping[str, Any], step: int) -> None:
-        """Begin a run, or go on with it after `step`: what was told of later steps is repeated."""
+        """Start a run, or continue it after `step`: rows of later steps will be repeated."""
         ...
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Take the numbers of one step."""
+        """Receive the numbers of one step."""
         ...
 
     def end(self) -> None:
@@ -37,11 +37,11 @@ class Trackers:
         self._trackers, self._say = dict(trackers), say
 
     def begin(self, folder: Path, settings: Mapping[str, Any], step: int) -> None:
-        """Begin the run in each."""
+        """Start the run in each."""
         self._tell(lambda tracker: tracker.begin(folder, settings, step))
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Tell each the numbers of a step."""
+        """Send each the numbers of a step."""
         self._tell(lambda tracker: tracker.add(step, numbers))
 
     def end(self) -> None:
@@ -52,7 +52,7 @@ class Trackers:
         for name, tracker in list(self._trackers.items()):
             try:
                 call(tracker)
-            except Exception as error:  # a stranger's code, and no reason to end a run
+            except Exception as error:  # foreign code must not end a run
                 del self._trackers[name]
                 self._say(f"tracker {name} failed and is left out: {error}")
 
@@ -89,7 +89,7 @@ class MlflowTracker:
         self._run = MlflowRun()
 
     def begin(self, folder: Path, settings: Mapping[str, Any], step: int) -> None:
-        """Begin an MLflow run, or go on with that of the folder."""
+        """Start an MLflow run, or continue that of the folder."""
         self._run.begin(folder, settings)
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -105,11 +105,11 @@ KNOWN: Mapping[str, Callable[[], Tracker]] = {
     "tensorboard": TensorBoardTracker,
     "mlflow": MlflowTracker,
 }
-USUAL = "tensorboard"  # left out without a word where it is not installed
+USUAL = "tensorboard"  # silently left out where it is not installed
 
 
 def open_trackers(names: str, say: Callable[[str], None]) -> Trackers:
-    """Return the trackers of a list of names: known ones, or MODULE:CLASS."""
+    """Return the trackers in a list of names: known ones, or MODULE:CLASS."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     found = {}
     for name in wanted:
@@ -128,7 +128,7 @@ def _load(name: str) -> Callable[[], Tracker]:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise InputError(
-            f"trackers names {name!r}; choose from {', '.join(KNOWN)}, and MODULE:CLASS for yours",
+            f"trackers names {name!r}; choose from {', '.join(KNOWN)}, or MODULE:CLASS for yours",
             field="trackers",
         )
     loaded = importlib.import_module(module)

@@ -1,7 +1,7 @@
-"""A learning rate for any method: raise it step by step, and see when steps become too long.
+"""A learning rate for any method: raise it step by step until steps become too long.
 
 The loss of a self-supervised method is a poor guide (it falls when a run collapses), so the measure
-is how far a step moves the encoder, over the length of its weights. What must stay true: the trial
+is the norm of the encoder's step over the norm of its weights. What must stay true: the trial
 leaves nothing behind, and nothing of it enters the run.
 """
 
@@ -30,19 +30,19 @@ from twinlens.training.seeds import mix
 
 STEPS = 60
 LOWEST, HIGHEST = 1e-6, 10.0
-STRIDE = 0.01  # of the weights' length: what a first full step may move the encoder by
+STRIDE = 0.01  # of the weights' norm: how far a first full step may move the encoder
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Rates that were tried, with the loss before each step and the share that it moved."""
+    """The rates tried, with the loss before each step and its relative step norm."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     strides: tuple[float, ...]
 
     def pick(self) -> float:
-        """Return the rate at which strides reach `STRIDE`, between the two tried around it."""
+        """Return the rate at which the relative step norm reaches `STRIDE`, interpolated."""
         long = next((i for i, stride in enumerate(self.strides) if stride > STRIDE), None)
         if long is None:
             raise InputError(f"even a rate of {self.rates[-1]:g} moves the encoder too little")
@@ -65,7 +65,7 @@ class Trial:
 
 
 def find_rate(config: Config, where: str, display: Display) -> tuple[float, Trial]:
-    """Return the `lr` to set for this configuration and data, and the trial that says so."""
+    """Return the `lr` to set for this configuration and data, and the trial behind it."""
     usual = TrainingSettings()
     settings = dataclasses.replace(
         config.settings,
@@ -101,17 +101,17 @@ def try_rates(session: Session, display: Display) -> Trial:
         if stride > 10 * STRIDE:
             break
     if not rates:
-        raise NotFiniteError("the loss is no finite number before the first step")
+        raise NotFiniteError("the loss is not finite before the first step")
     return Trial(tuple(rates), tuple(losses), tuple(strides))
 
 
 def pair(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
-    """Return points."""
+    """Return the points of both charts."""
     return list(zip(xs, ys, strict=True))
 
 
 def _step_at(session: Session, step: int, rate: float) -> tuple[float, float]:
-    """Take one step at a rate; return the loss before it and the encoder's stride."""
+    """Take one step at a rate; return the loss before it and the relative step norm."""
     settings = session.config.settings
     progress = TrainingProgress(step, STEPS, session.per_epoch)
     torch.manual_seed(mix(settings.seed, step, session.ranks.rank, 7))

@@ -1,6 +1,7 @@
 """Studies: one question, a few runs that differ in one thing, a table and a plot.
 
-Every run of a study is a run as any other, in the study's folder, and resumes where it stopped.
+What must stay true: every run of a study is an ordinary run, in the study's folder, and resumes
+where it stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from twinlens.training.runs.checkpoints import find_checkpoint
 from twinlens.training.runs.run import CHECKPOINTS
 from twinlens.training.runs.starting import apply_pairs
 
-LIMIT = 2000  # images that an encoder is judged by
+LIMIT = 2000  # images that an encoder is evaluated on
 COLUMNS = ("knn", "linear", "effective_rank", "top_eigenvalue", "top5_eigenvalues", "doctor")
 TABLE, PLOT = "study.json", "study.html"
 
@@ -52,7 +53,7 @@ class Study:
 
 
 BUILD_IT = "cifar10_build_it"
-# Its encoder, optimizer and length for other methods.
+# Encoder, optimizer and length, for other methods.
 LIKE_IT = ("encoder=resnet50", "stored_size=32", "epochs=80", "batch=256", "optimizer=adamw",
            "lr=3e-4", "lr_scaling=none", "weight_decay=1e-4", "precision=bf16")  # fmt: skip
 STUDIES = {
@@ -63,7 +64,7 @@ STUDIES = {
         ),
     ),
     "queue": Study(
-        "What does MoCo's queue bring? Without one the batch's own keys are the negatives (v3).",
+        "What does MoCo's queue add? Without one the batch's own keys are the negatives (v3).",
         (
             StudyVariant("no queue", "mocov3"),
             *(
@@ -73,7 +74,7 @@ STUDIES = {
         ),
     ),
     "head": Study(
-        "What does SimCLR's projection head bring? The encoder under it is judged.",
+        "What does SimCLR's projection head add? The encoder below it is evaluated.",
         (
             StudyVariant("no head", "simclr", ("layers=0",)),
             StudyVariant("linear head", "simclr", ("layers=1",)),
@@ -81,21 +82,21 @@ STUDIES = {
         ),
     ),
     "stop-gradient": Study(
-        "What does SimSiam's stop-gradient bring?",
+        "What does SimSiam's stop-gradient add?",
         (
             StudyVariant("with stop", "simsiam"),
             StudyVariant("without stop", "simsiam", ("stop_gradient=false",)),
         ),
     ),
     "predictor": Study(
-        "What does SimSiam's predictor bring?",
+        "What does SimSiam's predictor add?",
         (
             StudyVariant("with predictor", "simsiam"),
             StudyVariant("without predictor", "simsiam", ("predictor=false",)),
         ),
     ),
     "batch": Study(
-        "What does a larger batch bring SimCLR, whole and by cached gradients?",
+        "What does a larger batch add to SimCLR, whole and with cached gradients?",
         (
             StudyVariant("batch 64", "simclr", ("batch=64",)),
             StudyVariant("batch 256", "simclr", ("batch=256",)),
@@ -120,7 +121,7 @@ STUDIES = {
         ),
     ),
     "build-it-batch": Study(
-        "What does a batch of 512 bring SimCLR with a ResNet-50 on CIFAR-10?",
+        "What does a batch of 512 add to SimCLR with a ResNet-50 on CIFAR-10?",
         tuple(
             StudyVariant(f"batch {size}", "simclr", (f"batch={size}",), BUILD_IT)
             for size in (256, 512)
@@ -141,12 +142,12 @@ def find_study(name: str) -> Study:
 def run_study(
     study: Study, where: str, out: Path, sets: Sequence[str], display: Display
 ) -> list[StudyRow]:
-    """Train and judge every variant, with `sets` applied first; write table and plot."""
+    """Train and evaluate every variant, with `sets` applied first; write table and plot."""
     configs = [
         apply_pairs(open_recipe(variant.method, variant.recipe), [*sets, *variant.sets])
         for variant in study.variants
     ]
-    for config in configs:  # all of them, before hours go into the first
+    for config in configs:  # checks all of them before the first one trains for hours
         check_config(config)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[StudyRow] = []
@@ -155,7 +156,7 @@ def run_study(
         run = out / variant.label.replace(" ", "-").replace(",", "")
         try:
             train(config, where, run, display)
-        except NotFiniteError as error:  # what a variant breaks by is an answer, too
+        except NotFiniteError as error:  # an error of a variant is a result too
             display.say(str(error))
         rows.append({"run": variant.label, **judge_run(run, where, display)})
     (out / TABLE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -179,7 +180,7 @@ def judge_run(run: Path, where: str, display: Display) -> StudyRow:
 
 
 def plot_study(study: Study, rows: Sequence[StudyRow]) -> str:
-    """Return a page with accuracy (up) over the largest eigenvalue's share (across)."""
+    """Return a plot of accuracy over the largest eigenvalue's share."""
     known = [row for row in rows if "linear" in row]
     points = [(float(row["top_eigenvalue"]), float(row["linear"])) for row in known]
     labels = [str(row["run"]) for row in known]

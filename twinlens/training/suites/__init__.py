@@ -1,6 +1,6 @@
-"""Suites of questions about a bundle: what it can tell apart, how surely, and where it fails.
+"""Suites of questions about a bundle: what it can tell apart, how reliably, and where it fails.
 
-Each suite writes questions from drawings or from the user's data, an encoder answers by cosines,
-and the share of right answers stands beside chance and an interval. What must stay true: no torch;
+Each suite writes questions from drawings or from the user's data; an encoder answers by cosines.
+The share of right answers is reported with chance and an interval. What must stay true: no torch;
 equal seeds and data give equal questions. Imported by: `cli` and evaluation.
 """

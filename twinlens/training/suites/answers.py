@@ -1,4 +1,4 @@
-"""Answers to a sheet by cosines: what was chosen, whether it is right, and by how much.
+"""Answers to a sheet by cosines: the chosen candidate, whether it is right, and its margin.
 
 What must stay true: a tie between a right and a wrong candidate counts as wrong.
 """
@@ -19,7 +19,7 @@ _BLOCK = 512  # questions at a time
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The candidate that came first, and the lead of the best right one over the best wrong."""
+    """The top candidate, and the lead of the best right one over the best wrong one."""
 
     question: Question
     chosen: int
@@ -35,7 +35,7 @@ def answer_sheet(sheet: Sheet, rows: EmbeddedSheet) -> list[Answer]:
     """Return the answer to each question that has a right one, in order."""
     table: dict[ItemKind, Rows] = {"picture": rows.pictures, "text": rows.texts}
     asked = [question for question in sheet.questions if question.right]
-    # Questions with the same candidates are answered by one product.
+    # Questions with the same candidates share one product.
     shared: dict[tuple[int, ItemKind], list[int]] = defaultdict(list)
     for place, question in enumerate(asked):
         shared[id(question.candidates), question.asks].append(place)

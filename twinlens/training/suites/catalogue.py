@@ -1,6 +1,6 @@
-"""The suites by name: what each asks, what data it needs, how it writes and judges questions.
+"""The suites by name: what each asks, what data it needs, how it writes and scores questions.
 
-What must stay true: a suite whose data are missing is refused, not scored on something else.
+What must stay true: a suite with missing data is refused, not scored on something else.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def judge_answers(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> R
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite: `asks` says what, `needs` which data; `takes` those that it can do without."""
+    """A suite: `asks` is its question, `needs` the required data, `takes` the optional data."""
 
     name: str
     asks: str
@@ -54,7 +54,7 @@ class Suite:
     needs: str = ""
     takes: str = ""
     judge: Judge = judge_answers
-    reads_texts: bool = True  # whether the encoder has to
+    reads_texts: bool = True  # whether the encoder needs a text tower
 
 
 SUITES: dict[str, Suite] = {
@@ -81,7 +81,7 @@ SUITES: dict[str, Suite] = {
         ),
         Suite(
             "association",
-            "a thing in a colour it never has: that colour, or its usual one?",
+            "a thing in an unusual colour: that colour, or its usual one?",
             write_association,
             takes="captions or labels",
         ),
@@ -126,7 +126,7 @@ SUITES: dict[str, Suite] = {
         ),
         Suite(
             "calibration",
-            "is doubt higher where the right class is not offered? may probabilities be believed?",
+            "is confidence lower without the right class? are probabilities calibrated?",
             write_calibration,
             needs="labels",
             judge=judge_calibration,
@@ -136,7 +136,7 @@ SUITES: dict[str, Suite] = {
 
 
 def pick_suites(names: str, material: Material, *, reads_texts: bool = True) -> list[Suite]:
-    """Return the suites of a comma-separated list; `all` means those that can be asked.
+    """Return the suites of a comma-separated list; `all` means those that the data allow.
 
     `reads_texts` tells whether the encoder has a text tower.
     """
@@ -171,7 +171,7 @@ def _refuse_missing(suite: Suite, material: Material, reads_texts: bool) -> None
 
 
 def run_suite(suite: Suite, examinee: Examinee, material: Material, *, seed: int = 0) -> Result:
-    """Return what a suite finds of a examinee on the data; equal seeds ask the same."""
+    """Return the result of a suite for an examinee on the data; equal seeds ask the same."""
     sheet = suite.write(material, examinee.templates, seed)
     if not sheet.questions:
         raise InputError(

@@ -1,6 +1,6 @@
 """Comparison: two or more encoders on the same questions, with intervals of their differences.
 
-What must stay true: no encoder is called better where the interval of the difference holds zero.
+What must stay true: no encoder is called better if the interval of the difference contains zero.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from twinlens.training.suites.result import Result
 
 @dataclass(frozen=True)
 class Difference:
-    """How much the other encoder scores above the first on one suite."""
+    """The difference of the other encoder's score and the first's on one suite."""
 
     suite: str
     first: float
     other: float
-    low: float  # of the difference, other less first
+    low: float  # of the difference, other minus first
     high: float
     n: int
 
     @property
     def change(self) -> float:
-        """The other's score less the first's."""
+        """The other's score minus the first's."""
         return self.other - self.first
 
     @property
     def winner(self) -> str:
-        """`first` or `other`; empty where the interval holds zero."""
+        """`first` or `other`; empty if the interval contains zero."""
         if self.low > 0:
             return "other"
         return "first" if self.high < 0 else ""

@@ -1,7 +1,7 @@
-"""Doubt: learns what a bundle's cosines are worth from pictures with labels or captions.
+"""Doubt: calibrates a bundle's cosines on pictures with labels or captions.
 
-What must stay true: captions are taken where the data have them, else labels, each as a user would
-ask for it: classes by the bundle's templates, searches by the bare text.
+What must stay true: captions are used if the data have them, else labels, each as a user would ask:
+classes by the bundle's templates, searches by the bare text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twinlens.errors import InputError
 from twinlens.training.suites.examinee import BATCH, Examinee
 from twinlens.training.suites.material import Material
 
-MOST = 2000  # pictures of each data set
+MOST = 2000  # pictures per data set
 LEAST = 20
 
 
@@ -28,9 +28,9 @@ class DoubtPolicy:
     """How a calibration is learned from several kinds of pictures.
 
     The best wrong answer passes a limit in the share `alarm` of questions; `refused` bounds the
-    share of right answers that a limit refuses in any data set; `levelled` judges classes over the
-    level of each picture, where kinds of pictures lie at several levels; `unsearched` names data
-    sets whose texts are no searches.
+    share of right answers that a limit refuses in any data set; `levelled` scores classes relative
+    to the level of each picture, for kinds of pictures with different levels; `unsearched` names
+    data sets whose texts are no searches.
     """
 
     alarm: float = ALARM
@@ -41,7 +41,7 @@ class DoubtPolicy:
 
 @dataclass(frozen=True, eq=False)
 class KnownPairs:
-    """Cosines of a data set in both directions, and what its texts are."""
+    """Cosines of a data set in both directions, and the kind of its texts."""
 
     pictures: Matches
     texts: Matches
@@ -57,7 +57,7 @@ def learn_calibration(
     seed: int = 0,
     policy: DoubtPolicy | None = None,
 ) -> Calibration:
-    """Return the calibration of an encoder by the pictures and texts of one or more data sets."""
+    """Return the calibration of an encoder from the pictures and texts of one or more data sets."""
     policy = policy or DoubtPolicy()
     known = [match_material(examinee, material, seed) for material in materials]
     source = {
@@ -87,7 +87,7 @@ def learn_calibration(
 
 
 def find_origin(texts: Sequence[Rows]) -> tuple[float, ...]:
-    """Return the mean row of texts; each data set weighs alike."""
+    """Return the mean row of texts; each data set has the same weight."""
     mean = np.mean([rows.mean(axis=0) for rows in texts], axis=0)
     return tuple(round(float(value), 4) for value in mean)
 
@@ -110,7 +110,7 @@ def match_material(examinee: Examinee, material: Material, seed: int) -> KnownPa
             field="DATA",
         )
     chosen = [named[place] for place in rng.permutation(len(named))[:MOST]]
-    # The first caption: others of the same picture would stand among the wrong ones of another.
+    # The first caption only: others of a picture would count as wrong ones of other pictures.
     own = [e.captions[0] if kind == "captions" else str(e.label) for e in chosen]
     texts = list(dict.fromkeys(own))
     right = np.array([[text == other for other in texts] for text in own])

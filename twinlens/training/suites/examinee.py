@@ -1,6 +1,6 @@
 """The encoder under test, as the suites see it: pictures and texts to unit rows.
 
-What must stay true: a examinee is asked for rows and says nothing of the questions.
+What must stay true: an examinee returns rows and knows nothing of the questions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class EmbeddedSheet:
 
 
 def make_examinee(encoder: Encoder) -> Examinee:
-    """Return the examinee that an opened bundle is; without texts it answers a few suites."""
+    """Return an opened bundle as an examinee; without a text tower it answers only some suites."""
     manifest = encoder.manifest
     if manifest.image is None:
         raise InputError(
@@ -66,7 +66,7 @@ def make_examinee(encoder: Encoder) -> Examinee:
 
 
 def refuse_texts(name: str) -> Callable[[Sequence[str]], Rows]:
-    """Return what an encoder without a text tower answers to texts: an error."""
+    """Return the error for texts given to an encoder without a text tower."""
 
     def refuse(texts: Sequence[str]) -> Rows:
         raise InputError(
@@ -79,7 +79,7 @@ def refuse_texts(name: str) -> Callable[[Sequence[str]], Rows]:
 
 
 def open_examinee(where: str) -> Examinee:
-    """Open the bundle at a path or by a name, to be asked."""
+    """Open the bundle at a path or by a name, as an examinee."""
     return make_examinee(open_bundle(where))
 
 

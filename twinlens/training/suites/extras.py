@@ -1,6 +1,6 @@
-"""What stands beside a user's pictures: captions listed in pairs, and names in other languages.
+"""Files beside a user's pictures: caption pairs, and names in other languages.
 
-What must stay true: a file that cannot be read names its line or its field.
+What must stay true: an error in a file names its line or its field.
 """
 
 from __future__ import annotations

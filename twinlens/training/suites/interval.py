@@ -1,7 +1,7 @@
 """Bootstrap intervals of a mean whose cases come in clusters, such as questions of one picture.
 
 Clusters are drawn with replacement, and the percentiles are widened for small numbers of clusters
-(Hesterberg 2015, "expanded percentile"): the plain ones are too narrow by a factor that is small
+(Hesterberg 2015, "expanded percentile"): the plain ones are too narrow, by a factor that is small
 from 100 clusters on. What must stay true: equal seeds give equal intervals.
 """
 
@@ -27,9 +27,9 @@ def bootstrap_interval(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> tuple[float, float]:
-    """Return the interval that holds the mean of scores or of their differences, with 95 %.
+    """Return the 95 % interval of the mean of scores or of their differences.
 
-    One cluster says nothing of others: the interval is then all that a difference may be.
+    One cluster says nothing about others: the interval is then the whole possible range.
     """
     values = np.asarray(scores, np.float64)
     number: NDArray[np.int64] = np.unique(np.asarray(clusters), return_inverse=True)[1]
@@ -46,9 +46,9 @@ def bootstrap_interval(
 def share_interval(
     scores: Sequence[float] | Doubles, clusters: Sequence[str], *, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the interval of a share; where all cases are alike, Clopper and Pearson's bound.
+    """Return the interval of a share; if all cases are equal, Clopper and Pearson's bound.
 
-    A bootstrap of cases that are all right would answer that nothing else is possible.
+    A bootstrap of cases that are all right would return an interval of width 0.
     """
     values = np.asarray(scores, np.float64)
     bound = ((1 - CONFIDENCE) / 2) ** (1 / len(set(clusters)))
@@ -65,13 +65,13 @@ def expand_tail(tail: float, count: int) -> float:
     normal = NormalDist()
     z = normal.inv_cdf(1 - tail)
     freedom = count - 1
-    # Student's quantile by the expansion of Cornish and Fisher; within 1 % from 5 on.
+    # Student's quantile by the Cornish-Fisher expansion; within 1 % from 5 on.
     t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     return 1 - normal.cdf(t * (count / freedom) ** 0.5)
 
 
 def _draw_means(sums: Doubles, sizes: Doubles, draws: int, rng: np.random.Generator) -> Doubles:
-    """Return the means of draws of as many clusters as there are, with replacement."""
+    """Return the means of samples of the clusters, drawn with replacement."""
     count = len(sums)
     found: list[Doubles] = []
     block = max(1, _BLOCK // count)

@@ -1,7 +1,7 @@
-"""The user's pictures as the suites take them: bytes, captions and labels, those that decode.
+"""The user's pictures for the suites: bytes, captions and labels of those that decode.
 
-What must stay true: which pictures are drawn depends on the data and the seed alone; a picture that
-a suite changes is decoded alike for every encoder, so that all see the same pixels.
+What must stay true: which pictures are drawn depends only on the data and the seed; a picture that
+a suite modifies is decoded the same way for every encoder, so that all see the same pixels.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from twinlens.training.data.records import DataSource, Record
 from twinlens.training.data.sources import open_source
 from twinlens.training.suites.extras import ListedPair, read_listed_pairs, read_translations
 
-SIDE = 224  # of the short side; larger pictures are reduced before they are changed
+SIDE = 224  # of the short side; larger pictures are shrunk before they are modified
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One picture of the data, encoded, with what is known of it."""
+    """One picture of the data, encoded, with what is known about it."""
 
     key: str
     picture: bytes
     label: str | None
     captions: tuple[str, ...]
     negatives: tuple[str, ...] = ()
-    listed: tuple[ListedPair, ...] = ()  # caption pairs published for it
+    listed: tuple[ListedPair, ...] = ()  # published caption pairs
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Material:
 
     @property
     def pairs(self) -> dict[str, tuple[Exhibit, Exhibit]]:
-        """Folders of exactly two captioned pictures; none where one folder has more."""
+        """Folders of exactly two captioned pictures; empty if a folder has more."""
         folders: dict[str, list[Exhibit]] = defaultdict(list)
         for exhibit in self.exhibits:
             if exhibit.captions:

@@ -1,6 +1,6 @@
 """The report of suites: one HTML file with scores, groups and pictures of the worst cases.
 
-What must stay true: it loads nothing from elsewhere, and every text in it is escaped.
+What must stay true: it loads nothing, and every text in it is escaped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twinlens.bundle.image.image_source import ImageSource
 from twinlens.training.suites.material import decode_picture
 from twinlens.training.suites.result import Case, Measure, Result
 
-_SIDE = 128  # of a shown picture
+_SIDE = 128  # height of a shown picture
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse}td,th{padding:2px 14px 2px 0;text-align:left;vertical-align:top}

@@ -1,7 +1,7 @@
 """The result of a suite: score, chance, interval, groups, and the worst cases.
 
-What must stay true: every score stands beside the chance of guessing it and its interval; controls
-count in no score.
+What must stay true: every score is reported with its chance and its interval; controls count in no
+score.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WORST = 10
 
 @dataclass(frozen=True)
 class Measure:
-    """A share between 0 and 1, what guessing gives, the interval, and how many cases."""
+    """A share between 0 and 1, its chance, its interval, and the number of cases."""
 
     score: float
     chance: float
@@ -39,7 +39,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Case:
-    """One answer for the reader: what was asked, what is right, what was said."""
+    """One answer to show: the question, the right answer, the given answer."""
 
     asked: str
     right: str
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The score of one counted case; two encoders' outcomes pair by their places."""
+    """The score of one counted case; outcomes of two encoders are paired by position."""
 
     score: float
     chance: float
@@ -66,7 +66,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """What a suite found of an encoder."""
+    """The result of a suite for one encoder."""
 
     suite: str
     measure: Measure
@@ -89,7 +89,7 @@ class Result:
 def compare_groups(
     answers: Sequence[Answer], base: str, *, seed: int
 ) -> dict[str, tuple[float, float, float]]:
-    """Return what each group of answers scores above the base, on the same pictures, with interval.
+    """Return the paired gain of each group of answers over the base, with interval.
 
     Each is (mean difference, low, high), by the group's name.
     """
@@ -154,5 +154,5 @@ def describe_answer(sheet: Sheet, answer: Answer) -> Case:
 
 
 def name_item(sheet: Sheet, kind: ItemKind, number: int) -> str:
-    """Return the text of an item, or which picture it is."""
+    """Return the text of an item, or the number of its picture."""
     return sheet.texts[number][0] if kind == "text" else f"picture {number + 1}"

@@ -1,8 +1,7 @@
-"""A sheet of questions: pictures, texts, and which answers to each question are right.
+"""A sheet of questions: pictures, texts, and the right answers to each question.
 
-A question is asked with a picture or a text, and answered by the candidate of largest cosine. What
-must stay true: a sheet says nothing of any encoder; a text or a picture that occurs twice is kept
-once.
+A question is a picture or a text, and its answer is the candidate of largest cosine. What must stay
+true: a sheet depends on no encoder; a repeated text or picture is stored once.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from numpy.typing import NDArray
 from twinlens.bundle.image.image_source import ImageSource
 
 ItemKind = Literal["picture", "text"]
-Wording = tuple[str, ...]  # texts that stand for one answer: the mean of their rows is its row
+Wording = tuple[str, ...]  # texts of one answer, whose row is the mean of theirs
 ItemNumbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One question; items are numbered within the sheet, pictures and texts apart."""
+    """One question; items are numbered within the sheet, pictures and texts separately."""
 
     query: int
     candidates: ItemNumbers
-    right: frozenset[int]  # of the candidates; empty: none of these
-    cluster: str  # questions that share one, such as those of one picture, are not independent
+    right: frozenset[int]  # among the candidates; empty: none of these
+    cluster: str  # questions of one cluster, such as those about one picture, are not independent
     group: str = ""
     asks: ItemKind = "picture"
     answers: ItemKind = "text"
@@ -42,7 +41,7 @@ class Question:
 
 @dataclass
 class Sheet:
-    """The questions of a suite, and the items that they name by number."""
+    """The questions of a suite, and the items that they refer to by number."""
 
     pictures: list[ImageSource] = field(default_factory=list)
     texts: list[Wording] = field(default_factory=list)
@@ -55,7 +54,7 @@ class Sheet:
         return len(self.pictures) - 1
 
     def add_text(self, *wording: str) -> int:
-        """Return the number of a text, or of several that stand for one answer; add a new one."""
+        """Return the number of a text, or of several that form one answer; add a new one."""
         if wording not in self._known:
             self._known[wording] = len(self.texts)
             self.texts.append(wording)

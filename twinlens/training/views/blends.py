@@ -1,9 +1,8 @@
-"""Blends of two images of a batch: faded together (mixup), or a box of one in the other (cutmix).
+"""Blends of two images of a batch: faded (mixup), or a box of one in the other (cutmix).
 
 Zhang et al. 2017, https://arxiv.org/abs/1710.09412; Yun et al. 2019,
-https://arxiv.org/abs/1905.04899.
-Each image has a partner and a share of its own, drawn on the CPU. What must stay true: `share` is
-exactly how much of the image is left, since its label weighs as much.
+https://arxiv.org/abs/1905.04899. Each image has its own partner and share, drawn on the CPU. What
+must stay true: `share` is exactly the part of the image that is left, since it weighs the label.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Blends:
-    """How images are blended; both alphas at 0 leave them as they are."""
+    """How images are blended; with both alphas at 0 they stay unchanged."""
 
-    mixup: float = 0.0  # alpha of the Beta that shares are drawn from; 0 = off
-    cutmix: float = 0.0  # the same for boxes; with both on, a coin decides for each image
+    mixup: float = 0.0  # alpha of the Beta distribution of shares; 0 = off
+    cutmix: float = 0.0  # the same for boxes; with both on, each image draws one of them
     share: float = 1.0  # of the images that are blended
 
 
 @dataclass(frozen=True)
 class BlendPlan:
-    """What was drawn for n images: their partners, how much is left, and boxes of the partners."""
+    """The draws for n images: partners, the shares that are left, and boxes of the partners."""
 
     partner: Tensor  # (n,) int64
     share: Tensor  # (n,): of the image itself, 0 to 1
-    boxes: Tensor  # (n, 4) int64: left, top, right, bottom; all 0 where images are faded
+    boxes: Tensor  # (n, 4) int64: left, top, right, bottom; all 0 for faded images
 
 
 def draw_blends(generator: torch.Generator, blends: Blends, n: int, side: int) -> BlendPlan:
@@ -65,7 +64,7 @@ def blend(images: Tensor, plan: BlendPlan) -> Tensor:
 def _boxes(
     draws: np.random.Generator, left: np.ndarray[tuple[int, ...], np.dtype[np.float64]], side: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Return boxes of 1 - `left` of the area around a random middle, cut where they leave."""
+    """Return boxes of area 1 - `left` around a random middle, clipped at the borders."""
     length = side * np.sqrt(1 - left)
     middle = draws.integers(0, side, (len(left), 2))
     low = np.clip(np.floor(middle - length[:, None] / 2), 0, side)

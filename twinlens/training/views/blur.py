@@ -1,8 +1,8 @@
-"""Gaussian blur of planes: two passes of small matrices along the diagonal, not of whole ones.
+"""Gaussian blur of planes: two passes of banded matrices, stored as small blocks.
 
-A row of the blurred image depends on the few rows around it; so sixteen rows at a time are a
-product with the rows that lie within the filter's reach. Work grows with the side squared, where
-dense matrices grow with its cube.
+A row of the blurred image depends on the few rows around it, so sixteen rows at a time are a
+product with the rows within the filter's reach. Work grows with the square of the side; with dense
+matrices it would grow with the cube.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-REACH = 4.0  # standard deviations: what lies further weighs 6e-5 in all
-LEAST = 1e-9  # of the middle's weight; less adds nothing, and denormal numbers are slow to multiply
+REACH = 4.0  # standard deviations: all weights beyond sum to 6e-5
+LEAST = 1e-9  # of the largest weight; smaller ones change nothing, and denormal numbers are slow
 BLOCKS = (16, 8)  # rows at a time, where they divide the side
 
 
@@ -41,7 +41,7 @@ def blur(planes: Tensor, sigma: Tensor, widest: float | None = None) -> Tensor:
 
 
 def _start(low: int, side: int, block: int, reach: int) -> int:
-    """Return the first pixel that the rows from `low` on are made of."""
+    """Return the first pixel that contributes to the rows from `low` on."""
     return min(max(low - (reach - block) // 2, 0), side - reach)
 
 
@@ -53,7 +53,7 @@ def blurring(sigma: Tensor, out: int) -> Tensor:
 def _bands(sigma: Tensor, side: int, block: int, reach: int) -> Tensor:
     """Return weights (n, blocks, block, reach) of the pixels from each start on; rows sum to 1."""
     index = torch.arange(side, device=sigma.device)
-    # Exponentials of the distances alone, then spread: s of them instead of s squared.
+    # Exponentials of the distances alone, then spread out: s of them instead of s squared.
     bell = torch.exp(-index.square() / (2 * sigma.clamp(min=1e-3).square())[:, None])
     bell *= bell > LEAST
     low = torch.arange(0, side, block, device=sigma.device)[:, None]

@@ -1,8 +1,9 @@
-"""Colour: brightness, contrast and saturation as one 3x3 matrix and one offset an image, then hue.
+"""Colour: brightness, contrast and saturation as one 3x3 matrix and one offset per image, then hue.
 
-The matrix adds the image's mean luminance as contrast does. Hue turns in HSV, a pixel at a time, as
-the usual per-image transform turns it; grey comes last. The usual transform clips after each step
-and draws their order, here it is fixed and clips twice: the distributions agree closely.
+Contrast adds the image's mean luminance to the matrix product. Hue is shifted in HSV per pixel, as
+in the usual per-image transform; grey comes last. The usual transform clips after each step and
+draws their order; here the order is fixed and values are clipped twice. The distributions agree
+closely.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from twinlens.training.views.crops import Crops, uniform
 from twinlens.training.views.draws import Draws
 
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
-CACHED = 2**16  # pixels at a time whose hue turns on a CPU: it passes over them thirty times
+CACHED = 2**16  # pixels per hue pass on a CPU, which runs over them thirty times
 
 
 @dataclass(frozen=True)
 class Colours:
-    """What was drawn for the colours of n images; on the CPU."""
+    """The draws for the colours of n images; on the CPU."""
 
     matrix: Tensor  # (n, 3, 3)
     contrast: Tensor  # (n,)
-    turn: Tensor  # (n,): of the hue; 1 is a full circle, 0 none
+    turn: Tensor  # (n,): hue shift; 1 is a full circle, 0 none
     grey: Tensor  # (n,) bool
 
     def part(self, where: slice) -> Colours:
-        """Return what was drawn for some of the images."""
+        """Return the draws of some of the images."""
         return Colours(**{name: rows[where] for name, rows in vars(self).items()})
 
 
@@ -53,7 +54,7 @@ def saturate(amount: Tensor) -> Tensor:
 
 
 def apply_colours(planes: Tensor, colours: Colours) -> Tensor:
-    """Return planes (n, 3, p) of 0..1 in their colours, clipped to 0..1."""
+    """Return planes (n, 3, p) of 0..1 with the drawn colours, clipped to 0..1."""
     device = planes.device
     view = apply_matrix(planes, colours.matrix.to(device), colours.contrast.to(device))
     turned = colours.turn.nonzero()[:, 0]
@@ -71,9 +72,9 @@ def apply_colours(planes: Tensor, colours: Colours) -> Tensor:
 def apply_matrix(
     planes: Tensor, matrix: Tensor, contrast: Tensor, luminance: Tensor = LUMINANCE
 ) -> Tensor:
-    """Return matrix @ planes (n, 3, p), less or more contrast around the mean luminance of that.
+    """Return matrix @ planes (n, 3, p), with contrast around the mean luminance of the product.
 
-    On an accelerator `luminance` lies there.
+    `luminance` is on the device of the planes, to spare a copy.
     """
     mean = (matrix @ planes.mean(dim=2)[..., None])[..., 0]  # (n, 3)
     grey = mean @ luminance.to(planes)
@@ -83,10 +84,10 @@ def apply_matrix(
 
 
 def turn_hue(planes: Tensor, turn: Tensor) -> Tensor:
-    """Return planes (n, 3, p) of 0..1 with hues moved by `turn` (n,) of the colour circle.
+    """Return planes (n, 3, p) of 0..1 with hues shifted by `turn` (n,) of the colour circle.
 
-    The largest and the smallest of a pixel's three values stay what they are: a channel is between
-    them by how far the new hue is from it, in sixths of the circle.
+    The largest and the smallest of a pixel's three values are unchanged; each channel lies between
+    them according to the distance of the new hue from it, in sixths of the circle.
     """
     red, green, blue = planes.unbind(1)
     high = torch.maximum(torch.maximum(red, green), blue)
@@ -113,6 +114,6 @@ def turn_hue(planes: Tensor, turn: Tensor) -> Tensor:
 
 
 def _factor(generator: Draws, strength: float, jittered: Tensor) -> Tensor:
-    """Return factors around 1 (n,), exactly 1 where not jittered."""
+    """Return factors around 1 (n,), exactly 1 without jitter."""
     drawn = uniform(generator, max(0.0, 1 - strength), 1 + strength, len(jittered))
     return torch.where(jittered, drawn, torch.ones(()))

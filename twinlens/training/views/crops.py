@@ -10,12 +10,12 @@ from torch import Tensor
 
 from twinlens.training.views.draws import Draws, RowDraws
 
-TRIES = 10  # boxes drawn per view before falling back to the largest centred one
+TRIES = 10  # tries per view before the largest centred box is used
 
 
 @dataclass(frozen=True)
 class Crops:
-    """A group of `count` views. A tuple of probabilities is read view by view, in turns."""
+    """A group of `count` views. A tuple of probabilities gives one to each view, repeating."""
 
     count: int = 2
     size: int = 0  # pixels; 0 = `size_ratio` of the run's image size
@@ -37,9 +37,9 @@ class Crops:
     solarize: tuple[float, ...] = (0.0,)
 
     def side(self, image_size: int, step: int = 8) -> int:
-        """Return the side of these views in pixels; a share of the image is a multiple of `step`.
+        """Return the side of these views in pixels, rounded to a multiple of `step`.
 
-        An encoder whose patches do not divide 8 pixels has the side of a patch for `step`.
+        For an encoder whose patches do not divide 8 pixels, `step` is the side of a patch.
         """
         if self.size or self.size_ratio == 1:
             return self.size or image_size
@@ -56,9 +56,9 @@ def uniform(draws: Draws, low: float, high: float, *shape: int) -> Tensor:
 def draw_boxes(generator: Draws, crops: Crops, sizes: Tensor) -> Tensor:
     """Return a box (n, 4), int64, in each image of `sizes` (n, 2): left, top, width, height.
 
-    As in Inception: area and log-ratio uniform over the whole image, a box that does not fit is
-    drawn again, and after ten tries the largest centred one of an allowed ratio is taken. Whole
-    pixels, as the usual transform cuts.
+    As in Inception: area and log-ratio are uniform over the whole image, a box that does not fit is
+    drawn again, and after ten tries the largest centred box of an allowed ratio is used. Boxes are
+    whole pixels, as in the usual transform.
     """
     n, (tall, wide) = len(sizes), sizes.float().unbind(1)
     area = uniform(generator, crops.scale_min, crops.scale_max, n, TRIES) * (tall * wide)[:, None]

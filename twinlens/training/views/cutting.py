@@ -1,8 +1,8 @@
 """Boxes of images, resized to one side: one by one on a CPU, as matrices on an accelerator.
 
-Both are the antialiased bilinear filter that sees only the box. `cut_by_slices` works on bytes and
-rounds to bytes, as image libraries do; `cut_by_matrices` does not round, and is a few launches for
-a whole batch. What must stay true: they agree to the rounding.
+Both are the antialiased bilinear filter restricted to the box. `cut_by_slices` works on bytes and
+rounds to bytes, as image libraries do; `cut_by_matrices` does not round and needs a few launches
+for a whole batch. What must stay true: they agree up to rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 def cut(images: Tensor, boxes: Tensor, flip: Tensor, side: int) -> Tensor:
     """Return planes (n, 3, side, side) of 0..1: the boxes of images (n, H, W, 3), bytes.
 
-    `boxes` (n, 4) and `flip` (n,), which mirrors, lie on the CPU.
+    `boxes` (n, 4) and `flip` (n,), which mirrors, are on the CPU.
     """
     if images.device.type == "cpu":
         return cut_by_slices(images, boxes, flip, side)
@@ -24,7 +24,7 @@ def cut(images: Tensor, boxes: Tensor, flip: Tensor, side: int) -> Tensor:
 
 
 def cut_by_slices(images: Tensor, boxes: Tensor, flip: Tensor, side: int) -> Tensor:
-    """Cut each image for itself: work in proportion to the box, and torch's kernel for bytes."""
+    """Cut each image separately: work proportional to the box, with torch's kernel for bytes."""
     planes = images.permute(0, 3, 1, 2)
     found = [
         interpolate(
@@ -66,7 +66,7 @@ def resampling(start: Tensor, length: Tensor, side: int, out: int, flip: Tensor)
     pixel = torch.arange(side, device=start.device, dtype=start.dtype)
     distance = (pixel - centre[..., None]).abs_()
     weight = (1 - distance / step.clamp(min=1)[..., None]).clamp_(min=0)
-    # The filter sees only pixels inside the box, as a crop before the resize would.
+    # The filter sees only pixels inside the box, as if cropped before resizing.
     inside = (pixel > start[:, None] - 1) & (pixel < (start + length)[:, None])
     weight *= inside[:, None, :]
     return weight / weight.sum(dim=-1, keepdim=True).clamp_(min=1e-6)

@@ -1,9 +1,9 @@
-"""Views on an accelerator: one graph of fixed shapes, from numbers that were drawn on the CPU.
+"""Views on an accelerator: one graph of fixed shapes, from numbers drawn on the CPU.
 
-`make_view` works on the images that a draw concerns; here all of them go through each step and keep
-their values where nothing was drawn, so that the shapes never change, nothing is read back from the
-device, and a compiler sees the whole. What must stay true: the views are those of `make_view`, to
-the rounding of its bytes.
+`make_view` processes only the images that a draw affects; here all images pass through each step
+and keep their values where nothing was drawn, so that shapes never change, nothing is read back
+from the device, and the compiler sees one graph. What must stay true: the views equal those of
+`make_view` up to the rounding of its bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twinlens.training.views.draws import Draws
 from twinlens.training.views.pictures import Pictures
 from twinlens.training.views.plans import FELT, ViewPlan
 
-HELD = 2**28  # numbers of the canvas at a time, where they are floats once
+HELD = 2**28  # pixels of the canvas per pass, while they are floats
 _BOX, _MATRIX = slice(0, 4), slice(4, 13)
 _CONTRAST, _TURN, _SIGMA, _FLIP, _GREY, _SOLARIZED = range(13, 19)
 
@@ -60,7 +60,7 @@ class PlainMaker(Protocol):
 
 
 def pack_plans(plans: Sequence[ViewPlan]) -> Tensor:
-    """Return what was drawn for v views of n images as one tensor (v, n, 19), to be sent once."""
+    """Return the draws for v views of n images as one tensor (v, n, 19), to send once."""
     return torch.stack([_pack(plan) for plan in plans])
 
 
@@ -110,7 +110,7 @@ class DeviceGroup:
 
     @property
     def widest(self) -> float:
-        """The largest standard deviation of a blur, in pixels of the view; 0 where none blurs."""
+        """The largest standard deviation of a blur, in pixels of the view; 0 without blur."""
         return self.crops.blur_max * self.side / 224 if any(self.crops.blur) else 0.0
 
 
@@ -130,7 +130,7 @@ class DeviceViewMaker:
         }
 
     def draw(self, sizes: Tensor, generator: Draws) -> dict[str, Tensor]:
-        """Return what is drawn, packed (v, n, 19) by group; it lies where it can be sent from."""
+        """Return the draws, packed as (v, n, 19) by group, in memory that can be sent."""
         drawn = self._plain.draw(sizes, generator)
         return {name: pin(pack_plans(plans), self._device) for name, plans in drawn.items()}
 
@@ -151,7 +151,7 @@ class DeviceViewMaker:
 
 
 def make_views(canvas: Tensor, packed: Tensor, group: DeviceGroup) -> Tensor:
-    """Return normalised views (n, v, 3, s, s), channels last in memory, as convolutions like it."""
+    """Return normalised views (n, v, 3, s, s), in the channels-last layout for convolutions."""
     mean, std = (row[:, None, None] for row in group.numbers[:2])
     views = [(_make_one(canvas, plan, group) - mean) / std for plan in packed.unbind(0)]
     return torch.stack([view.permute(0, 2, 3, 1) for view in views], 1).permute(0, 1, 4, 2, 3)
@@ -171,7 +171,7 @@ def _make_one(canvas: Tensor, packed: Tensor, group: DeviceGroup) -> Tensor:
 
 
 def _colour(planes: Tensor, colours: Colours, group: DeviceGroup) -> Tensor:
-    """Return planes (n, 3, p) in their colours; all turn their hue, those without a turn by 0."""
+    """Return planes (n, 3, p) with their colours; images without a hue shift are shifted by 0."""
     luminance = group.numbers[2]
     view = apply_matrix(planes, colours.matrix, colours.contrast, luminance)
     if group.crops.hue and group.crops.jitter:

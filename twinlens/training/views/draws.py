@@ -1,8 +1,8 @@
-"""Uniform draws of single images, each from a seed of its own.
+"""Uniform draws for single images, each from its own seed.
 
-A batch draws from one generator, so what an image gets depends on its batch. `RowDraws` depends on
-the seed of each image alone: its view can be made again in any batch, at any size, by anyone who
-knows the seed. What must stay true: row i is a function of seed i and of the order of calls.
+A batch draws from one generator, so an image's draws depend on its batch. `RowDraws` depends only
+on the seed of each image: its view can be made again in any batch, at any size. What must stay
+true: row i is a function of seed i and of the order of calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 class RowDraws:
-    """Draws for n images; call by call, they go on from where the last call ended."""
+    """Draws for n images; each call continues where the last one ended."""
 
     def __init__(self, seeds: list[int]) -> None:
         self._seeds = np.array(seeds, np.uint64)[:, None]

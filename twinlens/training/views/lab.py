@@ -1,7 +1,7 @@
-"""Colours apart from light: CIE Lab, the bins of its two colour axes, and grey views.
+"""CIE Lab colour: conversion, the bins of its two colour axes, and grey views.
 
-What must stay true: grey is a view's lightness, so that nothing of its colours is left in it, and
-a bin is one that some colour of a screen falls into.
+What must stay true: grey is a view's lightness, so that none of its colours are left in it, and
+each bin contains some sRGB colour.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-# sRGB to XYZ, divided by the white D65: a row a channel of XYZ.
+# sRGB to XYZ divided by the white point D65: a row for each channel of XYZ.
 TO_XYZ = (
     (0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047),
     (0.2126729, 0.7151522, 0.0721750),
     (0.0193339 / 1.08883, 0.1191920 / 1.08883, 0.9503041 / 1.08883),
 )
-LEVELS = 52  # of each channel, from which the bins are found
+LEVELS = 52  # levels per channel from which the bins are found
 
 
 @dataclass(frozen=True)
 class Greying:
-    """The views `global` lose their colours.
+    """The views `global` become grey.
 
-    What these were is `colours` (n, cells, 2): the mean a and b of squares of `cell` pixels.
+    Their colours are kept as `colours` (n, cells, 2): the mean a and b of squares of `cell` pixels.
     """
 
     cell: int
@@ -68,7 +68,7 @@ def take_colours(pixels: Tensor, cell: int) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def find_bins(side: float) -> NDArray[np.float64]:
-    """Return the middles (bins, 2) of the squares of a and b that some colour falls into."""
+    """Return the centres (bins, 2) of the squares of a and b that contain some colour."""
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     lab = convert_to_lab(torch.cartesian_prod(levels, levels, levels))
     found: NDArray[np.float64] = np.unique((lab[:, 1:] / side).round().numpy(), axis=0) * side

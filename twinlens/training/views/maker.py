@@ -1,4 +1,4 @@
-"""From stored uint8 images to normalised views, a group at a time."""
+"""From stored uint8 images to normalised views, one group at a time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from twinlens.training.views.draws import Draws
 from twinlens.training.views.pictures import Pictures
 from twinlens.training.views.plans import FELT, ViewPlan, draw_plan
 
-CACHED = 2**19  # numbers at a time on a CPU: few enough to stay cached, enough to share each call
+CACHED = 2**19  # numbers per pass on a CPU: few enough for the cache, enough to amortise a call
 
 
 class Maker(Protocol):
-    """Makes views in two steps: what is drawn on the CPU, then the pictures through it."""
+    """Makes views in two steps: draw on the CPU, then apply the draws to the pictures."""
 
     @property
     def groups(self) -> Mapping[str, Crops]:
@@ -53,12 +53,12 @@ class ViewMaker:
         """Return views (n, count, 3, s, s) by group.
 
         All draws come from `generator`, on the CPU, so that a seed means the same on any device.
-        From `RowDraws` a picture gets the same views in any batch.
+        With `RowDraws` a picture gets the same views in any batch.
         """
         return self.make(pictures, self.draw(pictures.sizes, generator))
 
     def draw(self, sizes: Tensor, generator: Draws) -> dict[str, list[ViewPlan]]:
-        """Return what is drawn for each view, by group."""
+        """Return the draws for each view, by group."""
         return {
             name: [
                 draw_plan(generator, crops, sizes, self.side(crops), turn)
@@ -83,7 +83,7 @@ class ViewMaker:
         mean, std = (
             torch.tensor(row, device=canvas.device)[:, None, None] for row in (self.mean, self.std)
         )
-        # Channels last in memory: as convolutions like it.
+        # Channels-last layout, for convolutions.
         shape = len(pictures), len(plans), side, side, 3
         views = torch.empty(shape, device=canvas.device).permute(0, 1, 4, 2, 3)
         for turn, plan in enumerate(plans):
@@ -107,7 +107,7 @@ def make_view(canvas: Tensor, plan: ViewPlan, side: int) -> Tensor:
 
 
 def parts(canvas: Tensor, side: int) -> list[slice]:
-    """Return how a batch is cut: into what stays cached on a CPU, or is held on an accelerator."""
+    """Return the parts of a batch that each fit a CPU's cache, or an accelerator's memory."""
     n = len(canvas)
     if not is_accelerator(canvas.device):
         size = max(1, CACHED // (3 * side * side))

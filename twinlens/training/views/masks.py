@@ -1,7 +1,7 @@
 """Masks: which patches of a view are hidden, at random or in blocks, exactly as many as asked.
 
-Drawn on the CPU from the batch's generator, like all else of a view; so a mask belongs to its image
-whatever the number of ranks, chunks or micro-batches.
+What must stay true: masks are drawn on the CPU from the batch's generator, like everything else of
+a view, so a mask belongs to its image for any number of ranks, chunks or micro-batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 SMALLEST_BLOCK = 4  # cells; smaller holes are filled by single cells
 TRIES = 20
-ASPECT = 0.3  # a block is at most 1 / 0.3 as long as wide
+ASPECT = 0.3  # the aspect ratio of a block lies between this and its inverse
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Masks:
     kind: Literal["random", "blocks"] = "random"
     ratio_min: float = 0.75  # of the patches
     ratio_max: float = 0.75
-    share: float = 1.0  # of the views; the others are not masked at all
-    unit: int = 1  # patches along the side of the smallest cell that is hidden
+    share: float = 1.0  # share of the views that are masked; the others are not masked at all
+    unit: int = 1  # side of the smallest hidden cell, in patches
 
     def count(self, patches: int, ratio: float | None = None) -> int:
-        """Return how many of `patches` are hidden at a ratio (the only one, if there is one)."""
+        """Return how many of `patches` are hidden at a ratio, by default at the only one."""
         cells = patches // self.unit**2
         return round(cells * (self.ratio_min if ratio is None else ratio)) * self.unit**2
 
@@ -60,7 +60,7 @@ def _draw_one(
 
 
 def _add_blocks(draws: np.random.Generator, cells: NDArray[np.bool_], count: int) -> None:
-    """Hide rectangles until `count` cells are hidden, or no rectangle fits any more."""
+    """Hide rectangles until `count` cells are hidden, or no rectangle fits."""
     for _ in range(TRIES):
         room = count - int(cells.sum())
         if room < SMALLEST_BLOCK:

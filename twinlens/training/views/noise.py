@@ -1,6 +1,6 @@
-"""Noise on views: Gaussian, or pixels that are put out; drawn on the CPU like all else of a view.
+"""Noise on views: Gaussian, or masked pixels; drawn on the CPU like everything else of a view.
 
-Vincent et al. 2008 and 2010. What must stay true: with no noise the views are as they were.
+Vincent et al. 2008 and 2010. What must stay true: without noise the views are unchanged.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Noise:
-    """How the views `global` are spoilt; what they were is `clean` (n, 3, s, s).
+    """How the views `global` are corrupted; the originals are `clean` (n, 3, s, s).
 
-    `amount` is the deviation of what is added to normalised pixels, or the share that is put out.
+    `amount` is the standard deviation added to normalised pixels, or the share of masked pixels.
     """
 
     kind: Literal["gaussian", "masking"]
@@ -24,7 +24,7 @@ class Noise:
 
 
 def add_noise(views: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
-    """Return views (n, 3, s, s) with noise on them."""
+    """Return views (n, 3, s, s) with noise added."""
     if noise.kind == "gaussian":
         drawn = torch.randn(views.shape, generator=generator)
         return views + noise.amount * drawn.to(views)

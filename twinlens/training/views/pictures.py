@@ -1,4 +1,4 @@
-"""Pictures of several sizes in one tensor: each lies at the top left of a canvas that holds all."""
+"""Pictures of several sizes in one tensor: each at the top left of a canvas that holds all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Pictures:
-    """What views are cut from: `canvas` (n, H, W, 3), bytes, and `sizes` (n, 2), on the CPU.
+    """The input of views: `canvas` (n, H, W, 3), bytes, and `sizes` (n, 2), on the CPU.
 
-    A size is height and width; what lies beyond it on the canvas is never seen.
+    A size is height and width; the rest of the canvas is never read.
     """
 
     canvas: Tensor
@@ -39,7 +39,7 @@ def whole_pictures(images: Tensor) -> Pictures:
 def lay_out(images: Sequence[NDArray[np.uint8]], device: torch.device = CPU) -> Pictures:
     """Return images (h, w, 3) of any sizes on the smallest canvas that holds them all.
 
-    It lies on the CPU, where a copy to `device` need not wait.
+    It is in CPU memory from which a copy to `device` need not wait.
     """
     sizes = torch.tensor([image.shape[:2] for image in images])
     height, width = sizes.amax(dim=0).tolist()

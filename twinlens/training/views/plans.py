@@ -1,4 +1,4 @@
-"""What is drawn for the views of a batch: a few numbers an image, on the CPU, from a seed alone."""
+"""The draws for the views of a batch: a few numbers per image, on the CPU, from a seed alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from twinlens.training.views.colours import Colours, draw_colours
 from twinlens.training.views.crops import Crops, draw_boxes, uniform
 from twinlens.training.views.draws import Draws
 
-FELT = 0.25  # pixels: a blur by less moves no grey level of 255 by half a step
+FELT = 0.25  # pixels: a smaller blur moves no level of 255 by half a step
 
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """What was drawn for one view of each of n images; on the CPU."""
+    """The draws for one view of each of n images; on the CPU."""
 
     boxes: Tensor  # (n, 4): left, top, width, height
     flip: Tensor  # (n,) bool
@@ -24,14 +24,14 @@ class ViewPlan:
     solarized: Tensor  # (n,) bool
 
     def part(self, where: slice) -> ViewPlan:
-        """Return what was drawn for some of the images."""
+        """Return the draws of some of the images."""
         colours = self.colours.part(where)
         rest = {name: rows[where] for name, rows in vars(self).items() if name != "colours"}
         return ViewPlan(colours=colours, **rest)
 
 
 def draw_plan(generator: Draws, crops: Crops, sizes: Tensor, side: int, turn: int) -> ViewPlan:
-    """Draw view number `turn` of pictures of `sizes` (n, 2): a few numbers an image."""
+    """Draw view number `turn` of pictures of `sizes` (n, 2): a few numbers per image."""
     n = len(sizes)
     boxes = draw_boxes(generator, crops, sizes)
     flip = uniform(generator, 0, 1, n) < crops.flip

@@ -1,8 +1,8 @@
-"""Tiles of a view, each somewhere in its cell of a grid, and what a puzzle over them draws.
+"""Tiles of a view, each somewhere in its cell of a grid, and the draws of a puzzle over them.
 
-A puzzle asks of each image for one of a few answers: how its tiles are shuffled, or on which side
-of the middle one a tile lies. Answers and places are drawn on the CPU from the batch's generator,
-so they belong to their image whatever the number of ranks, chunks or micro-batches.
+A puzzle asks for one of a few answers per image: how its tiles are shuffled, or on which side of
+the middle one a tile lies. What must stay true: answers and places are drawn on the CPU from the
+batch's generator, so they belong to their image for any number of ranks, chunks or micro-batches.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 
 from twinlens.errors import InputError
 
-POOL = 20_000  # orders that the most different ones are chosen from
+POOL = 20_000  # candidates for the most different orders
 EPS = 1e-6
 
 
 @dataclass(frozen=True)
 class Puzzle:
-    """What is drawn for each image: `answer` (n,), and `shifts` (n, tiles, 2) of 0 to 1."""
+    """The draws for each image: `answer` (n,), and `shifts` (n, tiles, 2) of 0 to 1."""
 
     answers: int
     tiles: int
@@ -51,7 +51,7 @@ def tile_side(side: int, grid: int, share: float, step: int) -> int:
 def cut_tiles(images: Tensor, shifts: Tensor, places: Tensor, grid: int, size: int) -> Tensor:
     """Return tiles (n, k, 3, size, size) of images (n, 3, h, h), from cells `places` (n, k).
 
-    `shifts` (n, k, 2) says where in its cell each lies, down and across: 0 to 1.
+    `shifts` (n, k, 2) is the position of each in its cell, down and across: 0 to 1.
     """
     cell = images.shape[-1] // grid
     room = cell - size + 1
@@ -67,23 +67,23 @@ def cut_tiles(images: Tensor, shifts: Tensor, places: Tensor, grid: int, size: i
 
 
 def standardise_tiles(tiles: Tensor) -> Tensor:
-    """Return tiles with mean 0 and deviation 1 each: brightness would tell neighbours apart."""
+    """Return tiles with mean 0 and deviation 1 each: brightness would reveal neighbours."""
     flat = tiles.flatten(2)
     var, mean = torch.var_mean(flat, dim=-1, keepdim=True)
     return ((flat - mean) * (var + EPS).rsqrt()).view_as(tiles)
 
 
 def count_orders(tiles: int, most: int = POOL) -> int:
-    """Return how many orders of tiles there are to choose from."""
+    """Return the number of possible orders of tiles."""
     return min(most, math.factorial(tiles))
 
 
 @functools.cache
 def choose_orders(tiles: int, count: int) -> NDArray[np.int64]:
-    """Return `count` orders (count, tiles) that differ from each other in as many places as can be.
+    """Return `count` orders (count, tiles) that differ from each other as much as possible.
 
-    Greedily: next comes what differs most, summed over those chosen. Of few tiles all orders are
-    looked at, of many a pool that is always the same.
+    Greedily: the next order is the one that differs most, summed over those chosen. For few tiles
+    all orders are candidates, for many a fixed pool.
     """
     pool = _draw_pool(tiles)
     chosen, differs = [0], np.zeros(len(pool), dtype=np.int64)

@@ -1,5 +1,4 @@
-"""Listings of large data: records as columns, kept on disk, of files here or in an object store.
+"""Listings of large data: records as columns, kept on disk, of local files or an object store.
 
-What must stay true: a kept listing is read only while what it lists is as it was.
-Imported by: data.
+What must stay true: a kept listing is read only while its files are unchanged. Imported by: data.
 """

@@ -1,6 +1,6 @@
-"""Records as columns: a million of them in a few arrays, each made into a `Record` when asked for.
+"""Records as columns: a few arrays hold millions of them, and a `Record` is made on access.
 
-What must stay true: a record made of columns equals the record that went in.
+What must stay true: a record made from columns equals the record that went in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RecordColumns(Sequence[Record]):
-    """Records of one listing; `places` (n, 2) says where their bytes lie, if not in files."""
+    """Records of one listing; `places` (n, 2) are byte ranges, if records share files."""
 
     keys: Sequence[str]
     sizes: Integers
@@ -50,7 +50,7 @@ class RecordColumns(Sequence[Record]):
         return Record(self.keys[index], int(self.sizes[index]), label, captions, negatives)
 
     def __iter__(self) -> Iterator[Record]:
-        labels = [*self.labels, None]  # code -1 is the last
+        labels = [*self.labels, None]  # code -1 stands last
         columns = zip(self.keys, self.sizes.tolist(), self.codes.tolist(), strict=True)
         if not self.texts:
             return (Record(key, size, labels[code]) for key, size, code in columns)
@@ -77,7 +77,7 @@ class RecordColumns(Sequence[Record]):
 
 
 def read_columns(path: Path, facts: Any) -> RecordColumns | None:
-    """Return the columns of a file whose facts are these; None where it has others or is none."""
+    """Return the columns of a file if its facts equal these; else None."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if json.loads(arrays["facts"].tobytes()) != facts:
@@ -133,7 +133,7 @@ def join_columns(parts: Sequence[RecordColumns]) -> RecordColumns:
 
 
 def can_hold(record: Record) -> bool:
-    """Tell whether a record's key can stand in a line."""
+    """Tell whether a record's key fits on one line."""
     return "\n" not in record.key
 
 

@@ -1,8 +1,7 @@
 """Files here or in an object store, behind one small interface: facts, a stream, a range of bytes.
 
-Addresses with `://` go through fsspec, whose packages know the stores (`s3fs`, `gcsfs`, ...). What
-must stay true: bytes are those of the store, whichever way they are read; credentials are the
-packages' own affair.
+Addresses with `://` go through fsspec and its packages for each store (`s3fs`, `gcsfs`, ...), which
+handle credentials. What must stay true: every way of reading returns the bytes of the store.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from twinlens.errors import InputError, MissingDependencyError
 
 
 class Files(Protocol):
-    """Where shards lie."""
+    """Where shards are stored."""
 
     def find(self, pattern: str) -> list[str]:
         """Return the addresses that a glob names, sorted."""
         ...
 
     def facts(self, address: str) -> list[Any] | None:
-        """Return what changes when the file does; None where there is none."""
+        """Return what changes when the file changes; None if there is no file."""
         ...
 
     def stream(self, address: str) -> BinaryIO:
@@ -36,7 +35,7 @@ class Files(Protocol):
         ...
 
     def expect(self, address: str, start: int, size: int) -> None:
-        """Be told that these bytes will be read soon."""
+        """Announce that these bytes will be read soon."""
         ...
 
 
@@ -60,13 +59,13 @@ class LocalFiles:
         return Path(address).open("rb")
 
     def read(self, address: str, start: int, size: int) -> bytes:
-        """Return some bytes; opened anew, so that threads share no position."""
+        """Return some bytes; each call opens the file, so that threads share no position."""
         with Path(address).open("rb") as file:
             file.seek(start)
             return file.read(size)
 
     def expect(self, address: str, start: int, size: int) -> None:
-        """Let the system read ahead, in one sweep of the disk."""
+        """Let the system read ahead in one sequential read."""
         if not hasattr(os, "posix_fadvise"):
             return
         with Path(address).open("rb") as file:
@@ -112,11 +111,11 @@ class StoreFiles:
             raise InputError(f"{address} cannot be read: {error}") from None
 
     def expect(self, address: str, start: int, size: int) -> None:
-        """Do nothing: each image is one request, and several batches are asked for ahead."""
+        """Do nothing: each image is one request, and several batches are requested ahead."""
 
 
 @functools.cache
 def open_files(where: str) -> Files:
-    """Return the files that an address is one of."""
+    """Return the file system that an address belongs to."""
     scheme, separator, _ = where.partition("://")
     return StoreFiles(scheme) if separator else LocalFiles()

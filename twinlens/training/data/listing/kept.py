@@ -1,9 +1,10 @@
 """Listings of folders and shards, kept under `TWINLENS_CACHE/listings`.
 
-A listing carries facts about what it lists (of a shard its size and time of change, of a folder
-those of all folders in it); while the facts are the same it is read instead of made. An image or
-caption that is overwritten in place in a folder changes none of these facts: touch its folder then.
-What must stay true: small data are always listed anew, so nobody trips over that by accident.
+A listing stores facts: of a shard its size and time of change, of a folder those of all folders in
+it. While the facts are equal, the listing is read instead of made. Overwriting an image or caption
+in place changes no fact of its folder: touch the folder then.
+
+What must stay true: small data are always listed anew, so that no one meets that case by accident.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from twinlens.cache import find_cache
 from twinlens.training.data.listing.columns import RecordColumns, can_hold, read_columns
 
-LEAST = 5_000  # records: fewer are listed anew in no time
+LEAST = 5_000  # records: fewer are listed anew, which is quick
 
 
 def keep_listing(
@@ -30,7 +31,7 @@ def keep_listing(
     make: Callable[[], RecordColumns],
     is_whole: Callable[[], bool] = lambda: True,
 ) -> RecordColumns:
-    """Return the kept listing of `name`, or make it, and keep it if it is large and whole."""
+    """Return the kept listing of `name`, or make it, and keep it if it is large and undamaged."""
     path = find_listing(name)
     found = read_columns(path, facts)
     if found is not None:
@@ -42,7 +43,7 @@ def keep_listing(
 
 
 def read_facts(path: Path) -> Any:
-    """Return what a kept listing says of what it lists; None where there is none."""
+    """Return the facts in a kept listing; None if there is no listing."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return json.loads(arrays["facts"].tobytes())
@@ -51,13 +52,13 @@ def read_facts(path: Path) -> Any:
 
 
 def find_listing(name: str) -> Path:
-    """Return where the listing of a name is kept."""
+    """Return the path of a kept listing."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
     return find_cache() / "listings" / f"{digest}.npz"
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write beside and rename; a cache that cannot be written costs time only."""
+    """Write atomically; if the cache cannot be written, only time is lost."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:

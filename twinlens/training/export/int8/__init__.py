@@ -1,6 +1,5 @@
-"""int8 graphs of a tower: matrix products quantised as they run, convolutions by measured ranges.
+"""int8 graphs of a tower: dynamic quantisation of matrix products, static of convolutions.
 
-`dynamic` is for transformers and texts, `static` for convolutional image towers, for which
-`calibration` has the pictures.
-Imported by: export.
+`dynamic` is for transformers and texts, `static` for convolutional image towers with the pictures
+of `calibration`. Imported by: export.
 """

@@ -1,6 +1,6 @@
 """The pictures that calibrate int8 convolutions: a user's, or textures drawn by fixed rules.
 
-Two thirds set the ranges, the others judge the result; no picture does both.
+Two thirds set the ranges, the others measure the result. What must stay true: no picture does both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIDE: Final = 256
 
 @dataclass(frozen=True)
 class CalibrationPictures:
-    """Encoded pictures: those that set the ranges, and those that judge what comes of it."""
+    """Encoded pictures: those that set the ranges, and those that measure the result."""
 
     fit: tuple[bytes, ...]
     judge: tuple[bytes, ...]
@@ -74,7 +74,7 @@ def _check_count(where: Path, count: int) -> None:
 
 
 def draw_textures() -> CalibrationPictures:
-    """Return drawn textures: random fields whose detail falls off as in photographs."""
+    """Return drawn textures: random fields with the 1/f spectrum of photographs."""
     rng = np.random.default_rng(0)
     return _split([_encode(_draw_texture(rng)) for _ in range(_DRAWN)], "drawn textures")
 
@@ -85,7 +85,7 @@ def _split(pictures: Sequence[bytes], source: str) -> CalibrationPictures:
 
 
 def _draw_texture(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return one texture: three mixed fields of 1/f noise, in a random contrast and light."""
+    """Return one texture: three mixed fields of 1/f noise, with random contrast and brightness."""
     rows, columns = np.fft.fftfreq(_SIDE)[:, None], np.fft.fftfreq(_SIDE)[None]
     frequency = np.hypot(rows, columns)
     frequency[0, 0] = 1
@@ -93,7 +93,7 @@ def _draw_texture(rng: np.random.Generator) -> NDArray[np.uint8]:
     fields = np.real(np.fft.ifft2(waves))
     fields -= fields.mean((1, 2), keepdims=True)
     fields /= fields.std((1, 2), keepdims=True)
-    # Channels of photographs agree in most of their structure, textures' in some to all of it.
+    # Colour channels of photographs share most of their structure; of textures, some or all of it.
     mixing = rng.normal(0, 0.5, (3, 3)) + rng.uniform(0, 1.5)
     mixed = np.tensordot(mixing, fields, 1)
     pixels = mixed / mixed.std() * rng.uniform(25, 80) + rng.uniform(70, 185)

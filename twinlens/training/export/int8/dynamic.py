@@ -1,8 +1,8 @@
-"""int8 for towers of matrix products: weights per channel, activations as they come.
+"""int8 for towers of matrix products: weights per channel, activations quantised at run time.
 
-ONNX Runtime's dynamic quantiser, but for its loop over the rows of every weight, which costs more
-than all else: the same numbers are computed here in one pass. What must stay true: the graph that
-is written equals, byte for byte, what `quantize_dynamic` writes.
+ONNX Runtime's dynamic quantiser loops over the rows of every weight, which dominates its time; here
+one vectorised pass computes the same numbers. What must stay true: the graph equals, byte for byte,
+the output of `quantize_dynamic`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write_dynamic(source: Path, path: Path) -> bool:
 def quantise_channels(
     weights: NDArray[np.float32], axis: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 weights and their scale for each index of `axis`; zero stays zero."""
+    """Return int8 weights with one scale for each index of `axis`; zero stays zero."""
     others = tuple(i for i in range(weights.ndim) if i != axis)
     widest = np.abs(weights).max(axis=others)
     scales = 2 * widest.astype(np.float64) / _STEPS
@@ -64,7 +64,7 @@ def quantise_channels(
 
 
 class _Quantizer(ONNXQuantizer):  # type: ignore[misc]
-    """ONNX Runtime's quantiser with all channels of a weight at once."""
+    """ONNX Runtime's quantiser, with all channels of a weight at once."""
 
     def quantize_weight_per_channel_impl(
         self,

@@ -1,8 +1,8 @@
-"""int8 for convolutional towers: the range of every activation is measured on pictures and stored.
+"""int8 for convolutional towers: activation ranges are measured on pictures and stored.
 
-Convolutions take whole numbers only where their inputs' ranges are known beforehand, so pictures
-run through the fp32 graph once (`measure_ranges`) and their ranges become the scales of the graph's
-QuantizeLinear and DequantizeLinear nodes. Weights are quantised per channel.
+Integer convolutions need the range of their inputs beforehand. So pictures run through the fp32
+graph once (`measure_ranges`), and the ranges become the scales of the graph's QuantizeLinear and
+DequantizeLinear nodes. Weights are quantised per channel.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
-# What is computed in int8: convolutions, and what stands between two of them.
+# Operators computed in int8: convolutions, and what may stand between two of them.
 OPERATORS: Final = (
     "Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "GlobalAveragePool",
 )  # fmt: skip
-_BATCH: Final = 4  # pictures that run at once: all activations are outputs then
+_BATCH: Final = 4  # pictures per run: all activations are outputs here
 
 
 def has_mostly_convolutions(path: Path) -> bool:
@@ -39,10 +39,10 @@ def has_mostly_convolutions(path: Path) -> bool:
 
 
 def list_first_nodes(path: Path, convolutions: int) -> list[str]:
-    """Return the nodes that quantisation would reach up to the end of the first convolutions.
+    """Return the nodes that quantisation would reach, up to the end of the first convolutions.
 
-    What follows a convolution goes with it: an activation quantised alone would have its
-    unbounded input quantised.
+    Nodes that follow a convolution are included: quantising an activation alone would quantise its
+    unbounded input.
     """
     names: list[str] = []
     seen = 0
@@ -70,7 +70,7 @@ def measure_ranges(path: Path, name: str, pixels: NDArray[Any]) -> TensorsData:
 
 
 def write_static(source: Path, path: Path, ranges: TensorsData, plain_convolutions: int) -> None:
-    """Write the graph at `source` with int8 convolutions to `path`, the first ones left in fp32.
+    """Write the graph at `source` with int8 convolutions to `path`, the first ones kept in fp32.
 
     Weights go to `path` plus `.data`, as ONNX Runtime names them.
     """

@@ -1,9 +1,8 @@
 """Where an encoder to export can come from: one module here for each KIND in `KIND:rest`.
 
-A source module has `load(rest, options) -> Description`, and the first line of its docstring is
-its help. To add a source, add a module; there is no list to extend. A folder given without a kind
-is a training run: kind `run`.
-Imported by: export.
+A source module has `load(rest, options) -> Description`, and the first line of its docstring is its
+help. A new source is a new module; there is no list to extend. A folder given without a kind is a
+training run: kind `run`. Imported by: export.
 """
 
 from __future__ import annotations

@@ -32,19 +32,19 @@ from twinlens.training.export.sources import SourceOptions
 from twinlens.training.export.text_specs import choose_tokenizer
 
 _SCHEMAS: Final = ("hf-hub:", "local-dir:")
-_RANDOM: Final = "No pretrained weights loaded"  # logged even where the user asked for random ones
+_RANDOM: Final = "No pretrained weights loaded"  # logged even where random weights were requested
 
 
 @dataclass(frozen=True)
 class _Weights:
-    """Where the weights come from: a tag of open_clip's, a file, or nowhere."""
+    """Where the weights come from: one of open_clip's tags, a file, or nowhere."""
 
     tag: str | None = None
     path: Path | None = None
 
     @property
     def argument(self) -> str | None:
-        """What open_clip calls `pretrained`."""
+        """The value of open_clip's `pretrained`."""
         return str(self.path) if self.path else self.tag
 
 
@@ -91,7 +91,7 @@ def describe_model(
     templates: tuple[str, ...] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Description:
-    """Return the description of an open_clip `model` that was built from this `text_config`."""
+    """Return the description of an open_clip `model` built from this `text_config`."""
     visual = model.visual
     spec, write = choose_tokenizer(text_config, int(model.context_length), tokenizer, name)
     image = ImageTower(
@@ -118,12 +118,12 @@ def describe_model(
 
 
 def default_templates() -> tuple[str, ...]:
-    """Return the short set of prompts that open_clip evaluates with."""
+    """Return open_clip's short set of evaluation prompts."""
     return tuple(template("{}") for template in open_clip.SIMPLE_IMAGENET_TEMPLATES)
 
 
 def parse_name(rest: str) -> tuple[str, _Weights]:
-    """Split ARCH[/TAG or /path]; an ARCH may hold slashes itself (ViT-B/32)."""
+    """Split ARCH[/TAG or /path]; ARCH itself may contain slashes (ViT-B/32)."""
     known = open_clip.list_models()
     parts = rest.split("/")
     for count in range(len(parts), 0, -1):
@@ -153,7 +153,7 @@ def _parse_weights(arch: str, tail: str) -> _Weights:
 
 
 def _read_config(arch: str) -> dict[str, Any]:
-    """Return the model's configuration, from the hub where the name says so."""
+    """Return the model's configuration, from the hub if the name says so."""
     config = fetch(
         f"the configuration of {arch}",
         "download its files and give open_clip:local-dir:PATH",
@@ -176,7 +176,7 @@ def _build(
     quick = False
     if weights.tag and not options.random_weights:
         tag = open_clip.pretrained.get_pretrained_cfg(arch, weights.tag)
-        # Weights that were trained with another GELU than the architecture's default.
+        # The weights were trained with another GELU than the architecture's default.
         quick = bool(tag.get("quick_gelu", False)) and not config.get("quick_gelu", False)
         remedy = f"download it and give open_clip:{arch}/path/to/file, or use --random-weights"
         path = Path(
@@ -191,7 +191,7 @@ def _build(
 
 
 def _find_local_weights(arch: str) -> Path | None:
-    """Return the weights in the folder of a `local-dir:` name, where that holds one file."""
+    """Return the weights in the folder of a `local-dir:` name, if it holds exactly one file."""
     if not arch.startswith("local-dir:"):
         return None
     folder = Path(arch.removeprefix("local-dir:"))
@@ -200,7 +200,7 @@ def _find_local_weights(arch: str) -> Path | None:
 
 
 def _create(arch: str, weights: _Weights, quick: bool, options: SourceOptions) -> Any:
-    """Build the model and load its weights; a file that does not fit is a user's error."""
+    """Build the model and load its weights; a file that does not fit is an input error."""
     load_weights = not options.random_weights
     with torch.random.fork_rng(devices=[]), drop_log_message(_RANDOM):
         torch.manual_seed(options.seed)
@@ -209,7 +209,7 @@ def _create(arch: str, weights: _Weights, quick: bool, options: SourceOptions) -
                 arch,
                 pretrained=weights.argument if load_weights else None,
                 load_weights=load_weights,
-                # A folder or repository without weights would otherwise stay random.
+                # Otherwise a folder or repository without weights would stay random.
                 require_pretrained=load_weights,
                 force_quick_gelu=quick,
                 pretrained_text=False,
@@ -242,7 +242,7 @@ def _image_spec(config: Mapping[str, Any]) -> ImageSpec:
 
 
 def _read_similarity(model: Any) -> Similarity:
-    """Return the trained scale and bias: a bias means that the model was trained with a sigmoid."""
+    """Return the trained scale and bias; a bias means that the model was trained with a sigmoid."""
     scale = float(model.logit_scale.detach().exp())
     if model.logit_bias is None:
         return Similarity("softmax", scale)
@@ -250,10 +250,10 @@ def _read_similarity(model: Any) -> Similarity:
 
 
 def _find_padding_reason(model: Any) -> str:
-    """Return why this architecture's texts cannot be cut, or "" where that must be tried."""
+    """Return why this architecture's texts cannot be cut, or "" if the export must test it."""
     tower = getattr(model, "text", model)
     if getattr(tower, "attn_mask", None) is None:
-        return "attention looks both ways, so padding takes part in every embedding"
+        return "attention is bidirectional, so padding takes part in every embedding"
     pool = getattr(tower, "pool_type", None) or getattr(tower, "text_pool_type", "")
     if pool not in ("argmax", "eos", "first"):
         return f"the embedding is read from the token at {pool!r}, which is padding for most texts"

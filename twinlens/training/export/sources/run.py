@@ -1,4 +1,4 @@
-"""RUN folder of `twinlens train`: its last or best checkpoint without heads, as it was judged."""
+"""RUN folder of `twinlens train`: its last or best checkpoint without heads, as evaluated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from twinlens.training.export.sources import SourceOptions
 from twinlens.training.runs.checkpoints import WEIGHTS
 from twinlens.training.runs.run import EVALUATION, TrainedRun, image_spec, open_run
 
-HEAD = "labels"  # the name that its classifier is served under
+HEAD = "labels"  # served name of its classifier
 
 
 def load(rest: str, options: SourceOptions) -> Description:
@@ -48,7 +48,7 @@ def load(rest: str, options: SourceOptions) -> Description:
 
 
 def read_head(run: TrainedRun) -> ClassHead | None:
-    """Return the head of a fine-tuned encoder."""
+    """Return the classifier head of a fine-tuned encoder."""
     if run.classes is None:
         return None
     rows = nn.functional.normalize(run.classes, dim=1)
@@ -56,7 +56,7 @@ def read_head(run: TrainedRun) -> ClassHead | None:
 
 
 def write_card(data: Mapping[str, Any]) -> ModelCard:
-    """Return what is known of a run's purpose: it knows images like its training data."""
+    """Return the model card of a run: the encoder is for images like its training data."""
     return ModelCard(
         domain="images like its training data",
         training_data=f"{data['count']:,} images, fingerprint {data['fingerprint'][:12]}",
@@ -78,14 +78,14 @@ def describe_run(run: TrainedRun) -> dict[str, Any]:
 
 
 def read_similarity(learned: Mapping[str, float]) -> Similarity:
-    """Return how scores follow from cosines, by the numbers that the loss learned."""
+    """Return how scores follow from cosines, from the learned scale and bias of the loss."""
     if "bias" in learned:
         return Similarity("sigmoid", learned["scale"], learned["bias"])
     return Similarity("softmax", learned["scale"]) if "scale" in learned else Similarity()
 
 
 def find_attention(run: TrainedRun) -> AttentionMap | None:
-    """Return the class token's attention, where the image tower is our own transformer."""
+    """Return the class token's attention, if the image tower is our own transformer."""
     tower = run.image_encoder
     if not isinstance(tower, VisionTransformer):
         return None
@@ -94,14 +94,14 @@ def find_attention(run: TrainedRun) -> AttentionMap | None:
 
 
 class ClassAttention(nn.Module):
-    """How the class token looks at each patch in the last layer: (n, heads, rows, columns)."""
+    """The class token's attention to each patch in the last layer: (n, heads, rows, columns)."""
 
     def __init__(self, tower: VisionTransformer) -> None:
         super().__init__()
         self.tower = tower
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return maps that sum to 1 a head."""
+        """Return one map per head, each with sum 1."""
         maps: Tensor = self.tower.look(images)
         return maps
 

@@ -58,7 +58,7 @@ def describe_model(
 
 
 def parse_name(rest: str) -> tuple[str, Path | None]:
-    """Split NAME[/path]; the NAME may carry timm's tag (resnet50.a1_in1k)."""
+    """Split NAME[/path]; NAME may include timm's tag (resnet50.a1_in1k)."""
     name, _, tail = rest.partition("/")
     if not timm.is_model(name):
         architecture = name.partition(".")[0]
@@ -77,7 +77,7 @@ def parse_name(rest: str) -> tuple[str, Path | None]:
 def read_image_spec(model: Any) -> ImageSpec:
     """Return timm's evaluation transform of `model` as a spec."""
     config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
-    # A model built for another size knows it; its configuration still tells the original.
+    # A model built for another size stores that size; its configuration keeps the original.
     built_for = getattr(getattr(model, "patch_embed", None), "img_size", None)
     height, width = built_for or config["input_size"][1:]
     resize = _RESIZE[config["crop_mode"]]
@@ -92,7 +92,7 @@ def read_image_spec(model: Any) -> ImageSpec:
         interpolation=config["interpolation"],
         mean=tuple(mean),
         std=tuple(config["std"]),
-        # timm pads with the mean colour; a bundle pads with one grey.
+        # timm pads with the mean colour; a bundle pads with one grey level.
         fill=round(255 * sum(mean) / 3) if resize == "longest" else 0,
         convert="before_resize",
     )
@@ -115,10 +115,10 @@ def _build(name: str, path: Path | None, options: SourceOptions) -> Any:
 
 
 def _load_file(name: str, path: Path) -> Any:
-    """Return the model with the weights in `path`, converted where timm knows their kind.
+    """Return the model with the weights in `path`, converted where timm knows their format.
 
-    Every weight of the model must come from the file; what the file holds beyond (a classifier, a
-    decoder) is left. timm itself would pass over what is missing, and keep it random.
+    Every weight of the model must come from the file; other weights of the file (a classifier, a
+    decoder) are ignored. timm itself would skip missing weights and keep them random.
     """
     model = timm.create_model(name, pretrained=False, num_classes=0)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)

@@ -1,6 +1,6 @@
-"""Association: a thing tinted in a colour it never has; do the pixels win, or does its name?
+"""Association: a thing in an unusual colour; does the encoder follow the pixels or the name?
 
-Each picture is asked of twice: by the colour it was given, and in its usual colour as a control.
+Each picture is asked about twice: in the given colour, and in its usual colour as a control.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twinlens.training.suites.sheet import Sheet
 SIDE = 192
 MOST = 200  # pictures of the data
 CONTROL = "in its usual colour"
-# What things are in most pictures and texts; one colour each, by everyday knowledge.
+# The usual colour of things in most pictures and texts, by everyday knowledge.
 USUAL = {
     "lemon": "yellow", "banana": "yellow", "sun": "yellow", "moon": "yellow", "cheese": "yellow",
     "corn": "yellow", "pineapple": "yellow", "chick": "yellow", "tomato": "red",
@@ -37,7 +37,7 @@ _TINTS = tuple(colour for colour in COLOURS if colour not in ("black", "brown"))
 
 
 def write_association(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask of drawn things, and of things in the data whose names tell their colour."""
+    """Ask about drawn things, and about things in the data whose names imply their colour."""
     sheet, rng = Sheet(), np.random.default_rng(seed)
     for thing, picture, cluster in [*_draw_things(), *_find_things(material)]:
         usual = USUAL[thing]
@@ -54,13 +54,13 @@ def write_association(material: Material, templates: Sequence[str], seed: int) -
 
 
 def tint_picture(picture: Image.Image, colour: str) -> Image.Image:
-    """Return the picture in shades of one colour, white left white and black black."""
+    """Return the picture in shades of one colour; white stays white and black stays black."""
     value = ImageColor.getrgb(COLOURS.get(colour, colour))
     return ImageOps.colorize(ImageOps.grayscale(picture), "black", "white", mid=value)
 
 
 def find_thing(names: Sequence[str]) -> str | None:
-    """Return the thing of known colour that the names name, if it is one alone."""
+    """Return the thing of known colour in the names, if there is exactly one."""
     words = {match.group().lower() for name in names for match in WORD.finditer(name)}
     text = " ".join(names).lower()
     found = [thing for thing in USUAL if (thing in text if " " in thing else thing in words)]

@@ -1,10 +1,10 @@
-"""Calibration: may the probabilities be believed, and is "none of these" told apart?
+"""Calibration: are the probabilities reliable, and is "none of these" recognised?
 
 Half of the classes are offered. The score is how often a picture of an offered class has a higher
-top probability than one of a class that is not: chance is one half. Beside it stand the expected
-calibration error, the temperature that mends it, fitted on other pictures than it is measured on,
-and the risk at several coverages: of pictures of offered classes, and (`open_risk`) of all, where
-an answer to a picture of no offered class is wrong.
+top probability than a picture of another class: chance is one half. Also reported are the expected
+calibration error, the temperature that corrects it (fitted on other pictures than it is measured
+on), and the risk at several coverages: for pictures of offered classes, and (`open_risk`) for all,
+where any answer to a picture of no offered class is wrong.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def write_calibration(material: Material, templates: Sequence[str], seed: int) -
 
 
 def judge_calibration(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
-    """Return how well doubt tells what is offered, and how far probabilities may be believed."""
+    """Return how well confidence separates offered classes from others, and the calibration."""
     asked = sheet.questions
     cosines = rows.pictures[[q.query for q in asked]] @ rows.texts[asked[0].candidates].T
     logits = _scale(cosines.astype(np.float64), rows.similarity)
@@ -92,7 +92,7 @@ def measure_doubt(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> d
 
 
 def measure_risks(top: Doubles, hits: NDArray[np.bool_], name: str) -> dict[str, float]:
-    """Return the share of wrong answers among the surest cases, by the share that is answered."""
+    """Return the share of wrong answers among the most confident cases, by coverage."""
     order = np.argsort(-top, kind="stable")
     risks = {}
     for coverage in COVERAGES:
@@ -102,13 +102,13 @@ def measure_risks(top: Doubles, hits: NDArray[np.bool_], name: str) -> dict[str,
 
 
 def fit_temperature(logits: Doubles, truth: Ints, similarity: SimilaritySpec) -> float:
-    """Return the temperature under which the true classes are likeliest; logits are divided."""
+    """Return the temperature (a divisor of logits) under which true classes are likeliest."""
     losses = []
     for temperature in _TEMPERATURES:
         found = to_probabilities(logits / temperature, similarity)
         own = np.clip(found[np.arange(len(truth)), truth], 1e-12, 1)
         loss = -np.log(own)
-        if similarity.kind == "sigmoid":  # each class is a question of its own
+        if similarity.kind == "sigmoid":  # sigmoid: each class is a question of its own
             others = np.clip(1 - found, 1e-12, 1)
             loss = loss - np.log(others).sum(axis=1) + np.log(others[np.arange(len(truth)), truth])
         losses.append(loss.mean())
@@ -140,7 +140,7 @@ def _scale(cosines: Doubles, similarity: SimilaritySpec) -> Doubles:
 def _find_worst(
     sheet: Sheet, logits: Doubles, top: Doubles, unknown: Sequence[int]
 ) -> tuple[Case, ...]:
-    """Return the pictures of no offered class that were most surely called one."""
+    """Return the pictures of no offered class with the most confident answers."""
     cases = []
     for place in sorted(unknown, key=lambda place: -top[place])[:WORST]:
         question = sheet.questions[place]

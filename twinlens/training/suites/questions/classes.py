@@ -1,4 +1,4 @@
-"""Classes and templates: which class is the picture's, and what does each template bring?"""
+"""Classes and templates: which class is the picture's, and what does each template add?"""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from twinlens.training.suites.material import Exhibit, Material
 from twinlens.training.suites.result import Result, compare_groups, summarise
 from twinlens.training.suites.sheet import ItemNumbers, Question, Sheet
 
-GROUPS = 20  # with more classes than that, none has a line of its own
-MOST = 200  # pictures that every template is asked of
+GROUPS = 20  # with more classes than this, no class has its own line
+MOST = 200  # pictures asked about with every template
 BARE = "{}"
 TEMPLATES = (
     BARE,
@@ -45,7 +45,7 @@ def write_classes(material: Material, templates: Sequence[str], seed: int) -> Sh
 
 
 def write_templates(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask for the class of the same pictures by each template alone, and by the bundle's own."""
+    """Ask for the class of the same pictures with each template, and with the bundle's own ones."""
     sheet, rng = Sheet(), np.random.default_rng(seed)
     names = list_classes(material)
     asked: dict[str, Sequence[str]] = {**{text: (text,) for text in TEMPLATES}, OWN: templates}
@@ -61,7 +61,7 @@ def write_templates(material: Material, templates: Sequence[str], seed: int) -> 
 
 
 def judge_templates(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
-    """Return the share over all templates, and what each adds to the bare name, paired."""
+    """Return the score over all templates, and the paired gain of each over the bare name."""
     answers = answer_sheet(sheet, rows)
     numbers = {}
     for template, (gain, low, high) in compare_groups(answers, BARE, seed=seed).items():

@@ -1,4 +1,4 @@
-"""Composition: a caption or the same with one change, which is true of the picture?"""
+"""Composition: of a caption and a copy with one change, which is true of the picture?"""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from twinlens.training.suites.questions.wording import (
 )
 from twinlens.training.suites.sheet import Sheet
 
-ROUNDS = 2  # changes that each rule may make of one caption
+ROUNDS = 2  # changes per rule and caption
 
 
 def write_composition(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask, for each caption and each rule that fits it, for the true one of two.
+    """Ask, for each caption and each rule that applies, for the true one of two.
 
-    Captions that the data list as nearly true (`negatives`), and SugarCrepe's published pairs, are
-    asked of too.
+    Captions listed in the data as almost true (`negatives`), and SugarCrepe's published pairs, are
+    asked too.
     """
     sheet, rng = Sheet(), np.random.default_rng(seed)
     nouns = read_vocabulary([text for exhibit in material.exhibits for text in exhibit.names])
@@ -57,5 +57,5 @@ def list_pairs(
 
 
 def is_well_formed(caption: str) -> bool:
-    """Tell whether a caption gives nothing away: changed ones have no capitals, nor `a apple`."""
+    """Tell whether a caption's form cannot betray it: not all capitals, no `a apple`."""
     return mend_articles(caption) == caption and not caption.isupper()

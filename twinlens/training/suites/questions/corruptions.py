@@ -1,8 +1,8 @@
 """Corruptions of pictures at five strengths: noise, blur, JPEG, resize, contrast.
 
 Definitions and strengths are those of ImageNet-C (Hendrycks & Dietterich 2019,
-https://arxiv.org/abs/1903.12261); `resize` is its pixelation. What must stay true: all but noise
-depend on the picture alone, and noise on the generator given.
+https://arxiv.org/abs/1903.12261); `resize` is its pixelation. What must stay true: noise depends on
+the picture and the given generator, all others on the picture alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BLUR = (1, 2, 3, 4, 6)  # standard deviation in pixels
 _QUALITY = (25, 18, 15, 10, 7)
 _SCALE = (0.6, 0.5, 0.4, 0.3, 0.25)
 _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
-_REACH = 4.0  # standard deviations to where the kernel of the blur is cut
+_REACH = 4.0  # where the blur kernel is cut, in standard deviations
 
 Doubles = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
-"""Languages: which name is the picture's, when all names are of one language; the gap to English.
+"""Languages: which name is the picture's, among names of one language; the gap to English.
 
-What must stay true: every language is asked of the same pictures among the same things, so that the
-gaps are paired; English is shown and not counted.
+What must stay true: every language is asked about the same pictures among the same things, so that
+the gaps are paired; English is shown and not counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST = 500  # pictures
 
 
 def write_languages(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask for the name of each picture whose name every language has, bare in each language."""
+    """Ask for the name of each picture that has one in every language, without a template."""
     sheet, rng = Sheet(), np.random.default_rng(seed)
     languages = material.translations
     shared = set.intersection(*(set(names) for names in languages.values()))
@@ -47,7 +47,7 @@ def write_languages(material: Material, templates: Sequence[str], seed: int) -> 
 
 
 def judge_languages(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
-    """Return the share over all other languages, and the gap of each to English."""
+    """Return the score over all other languages, and the gap of each to English."""
     answers = answer_sheet(sheet, rows)
     numbers = {}
     for language, (gain, low, high) in compare_groups(answers, ENGLISH, seed=seed).items():

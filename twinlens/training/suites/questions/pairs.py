@@ -1,7 +1,7 @@
 """Pairs: two pictures with a caption each, often of the same words; which belongs to which?
 
-Where the data have no pairs they are drawn: scenes that one rearrangement turns into each other.
-The three scores of Winoground (Thrush et al. 2022, https://arxiv.org/abs/2204.03162): `text`, both
+If the data have no pairs they are drawn: scenes that one rearrangement turns into each other. The
+three scores of Winoground (Thrush et al. 2022, https://arxiv.org/abs/2204.03162): `text`, both
 pictures find their caption; `image`, both captions find their picture; `group`, all four. What must
 stay true: by chance they are 1/4, 1/4 and 1/6.
 """
@@ -28,12 +28,12 @@ from twinlens.training.suites.result import (
 from twinlens.training.suites.sheet import Question, Sheet
 
 TEXT, IMAGE, GROUP = "text", "image", "group"
-SCENES = 50  # pairs of each kind that are drawn
+SCENES = 50  # drawn pairs of each kind
 CHANCE = {TEXT: 1 / 4, IMAGE: 1 / 4, GROUP: 1 / 6}
 
 
 def write_pairs(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask four questions of each pair: two pictures for their captions, and the other way."""
+    """Ask four questions about each pair: two pictures for their captions, and the reverse."""
     sheet = Sheet()
     for folder, both in material.pairs.items():
         _ask(sheet, folder, [(one.picture, one.captions[0]) for one in both])
@@ -46,7 +46,7 @@ def write_pairs(material: Material, templates: Sequence[str], seed: int) -> Shee
 
 
 def judge_pairs(suite: str, sheet: Sheet, rows: EmbeddedSheet, seed: int) -> Result:
-    """Return the group score; the text and image scores are the groups beside it."""
+    """Return the group score, with the text and image scores as groups."""
     asked: dict[str, list[Answer]] = defaultdict(list)
     for answer in answer_sheet(sheet, rows):
         asked[answer.question.cluster].append(answer)

@@ -1,10 +1,8 @@
-"""Relations: scenes drawn fresh, in which only an arrangement tells two descriptions apart.
+"""Relations: newly drawn scenes whose descriptions differ only in arrangement.
 
-Data may add sentences that are true of some of their pictures and false of others (as NLVR's): of
-which of two pictures is it true?
-
-What must stay true: every description of a scene names the same things, so that a bag of words
-answers no better than chance, but for counts, where it must tell numbers apart.
+Data may add sentences that are true of some pictures and false of others (as in NLVR): of which of
+two pictures is the sentence true? What must stay true: both descriptions of a scene name the same
+things, so that a bag of words answers at chance; only counts differ in their numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ SENTENCES = "sentences"
 COUNTS = ("one", "two", "three", "four")
 Spot = tuple[int, int, int]  # left, top, side
 
-_SHAPES = tuple(shape for shape in SHAPES if shape != "arrow")  # which looks another way reversed
+_SHAPES = tuple(shape for shape in SHAPES if shape != "arrow")  # shape whose mirror image differs
 _HALF, _BIG, _SMALL = SIDE * 2 // 5, SIDE * 3 // 5, SIDE // 4
 _LEFT, _RIGHT = (
     (SIDE // 16, (SIDE - _HALF) // 2, _HALF),
@@ -41,7 +39,7 @@ _PLACES = tuple((x, y, SIDE * 3 // 8) for y in (8, SIDE // 2 + 8) for x in (8, S
 
 
 def write_relations(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask of left and right, above and below, counts, colours and sizes; then of sentences."""
+    """Ask about sides, above and below, counts, colours and sizes; then about sentences."""
     sheet, rng = Sheet(), np.random.default_rng(seed)
     for number in range(SCENES):
         for group, draw in GROUPS.items():
@@ -53,7 +51,7 @@ def write_relations(material: Material, templates: Sequence[str], seed: int) -> 
 
 
 def add_sentences(sheet: Sheet, material: Material) -> None:
-    """Ask, for each sentence, picture by picture which of two it is true of."""
+    """Ask, for each sentence and pair of pictures, of which one it is true."""
     true, false = defaultdict(list), defaultdict(list)
     for exhibit in material.exhibits:
         for text in exhibit.captions:
@@ -75,7 +73,7 @@ def add_sentences(sheet: Sheet, material: Material) -> None:
 
 
 def draw_scene(things: Sequence[tuple[str, str, Spot]]) -> Image.Image:
-    """Draw shapes (colour, shape, spot) on white."""
+    """Draw shapes (colour, shape, position) on white."""
     scene = Image.new("RGB", (SIDE, SIDE), WHITE)
     for colour, shape, (left, top, side) in things:
         pen = Pen(side)
@@ -106,7 +104,7 @@ def _side_by_side(rng: np.random.Generator) -> Scene:
     (one, other), (shape, second) = _two(rng)
     first, last = _name(one, shape), _name(other, second)
     scene = draw_scene([(one, shape, _LEFT), (other, second, _RIGHT)])
-    # Asked of either thing, so that no order of the words is always right.
+    # Asked about either thing, so that no word order is always right.
     if rng.random() < 0.5:
         return scene, f"{first} to the left of {last}", [f"{last} to the left of {first}"]
     return scene, f"{last} to the right of {first}", [f"{first} to the right of {last}"]
@@ -148,7 +146,7 @@ def _sized(rng: np.random.Generator) -> Scene:
 
 
 def draw_twins(group: str, rng: np.random.Generator) -> tuple[Twin, Twin]:
-    """Return two scenes of the same two things, and a caption each that has the same words."""
+    """Return two scenes of the same two things, with captions of the same words."""
     (one, other), (shape, second) = _two(rng)
     boxes, sentence = TWINS[group]
     if group == "colours":
@@ -165,7 +163,7 @@ def draw_twins(group: str, rng: np.random.Generator) -> tuple[Twin, Twin]:
     return both[0], both[1]
 
 
-# Where the first and the second thing of a twin lie, and what is said of them.
+# Positions of the two things in a pair of scenes, and their captions.
 TWINS: dict[str, tuple[tuple[Spot, Spot], str]] = {
     "left and right": ((_LEFT, _RIGHT), "{} to the left of {}"),
     "above and below": ((_TOP, _BOTTOM), "{} above {}"),

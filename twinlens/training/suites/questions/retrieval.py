@@ -14,7 +14,7 @@ from twinlens.training.suites.sheet import Question, Sheet
 def write_retrieval(material: Material, templates: Sequence[str], seed: int) -> Sheet:
     """Ask for each picture's captions among all, and for each caption's picture.
 
-    Equal captions are one text: whichever picture has it is right.
+    Equal captions are one text: every picture that has it is right.
     """
     sheet = Sheet()
     own: dict[int, frozenset[int]] = {}

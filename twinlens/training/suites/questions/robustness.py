@@ -1,6 +1,6 @@
-"""Robustness: does a corrupted picture still find the one it was made of, among others?
+"""Robustness: does a corrupted picture still match its original, among others?
 
-No labels are needed, and an encoder is judged by its own rows of the clean pictures.
+No labels are needed; the encoder's own rows of the clean pictures are the reference.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from twinlens.training.suites.questions.corruptions import CORRUPTIONS, STRENGTH
 from twinlens.training.suites.sheet import Question, Sheet
 
 PICTURES = 64
-SIDE = 128  # of drawings
+SIDE = 128  # drawings
 
 
 def write_robustness(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask, for each corruption and strength, which clean picture a corrupted one is."""
+    """Ask, for each corruption and strength, for the original of a corrupted picture."""
     sheet, rng = Sheet(), np.random.default_rng(seed)
     if material.exhibits:
         exhibits = [material.exhibits[p] for p in _pick(len(material.exhibits), rng)]

@@ -1,6 +1,6 @@
 """Rules that make captions false by one change of words: swap, replace or add.
 
-They change objects, attributes and relations. What must stay true: a rule returns nothing where it
+They change objects, attributes and relations. What must stay true: a rule returns nothing if it
 cannot tell that the changed caption is grammatical.
 """
 
@@ -13,7 +13,7 @@ from itertools import pairwise
 from twinlens.training.data.word_kinds import COLOURS, NUMBERS, OPENERS
 from twinlens.training.suites.questions.wording import OPPOSITES, Caption, mend_articles
 
-# The longest first, so that `on top of` is no `on`.
+# The longest first, so that `on top of` is not read as `on`.
 RELATIONS = {
     "to the left of": "to the right of", "to the right of": "to the left of",
     "in front of": "behind", "on top of": "underneath", "next to": "far from",
@@ -22,19 +22,19 @@ RELATIONS = {
     "below": "above", "under": "on", "over": "under", "near": "far from", "with": "without",
     "into": "out of", "onto": "off", "off": "onto", "on": "under", "up": "down", "down": "up",
 }  # fmt: skip
-# Between two objects whose swap changes what is said; `next to` and `and` say the same both ways.
+# Relations whose meaning changes when both objects swap; `next to` and `and` are symmetric.
 DIRECTED = frozenset((
     "on", "under", "above", "below", "behind", "inside", "in", "over", "into", "onto", "from",
     "holding", "riding", "wearing", "eating", "carrying", "pulling", "chasing", "watching",
     "front", "off", "beneath", "underneath", "against", "at",
 ))  # fmt: skip
 SYMMETRIC = frozenset(("and", "or", "&"))
-ADDED_COLOURS = ("purple", "pink", "orange", "gold")  # seldom true of what captions leave plain
+ADDED_COLOURS = ("purple", "pink", "orange", "gold")  # rarely true of objects without an attribute
 _RELATION = re.compile(rf"\b({'|'.join(RELATIONS)})\b(?= +(?:{'|'.join(sorted(OPENERS))})\b)")
 
 
 def swap_objects(caption: Caption) -> str | None:
-    """Swap two objects of one number: `a dog on a bed` becomes `a bed on a dog`."""
+    """Swap two objects of the same number: `a dog on a bed` becomes `a bed on a dog`."""
     places, kind_of, words = caption.objects(), caption.nouns.kind_of, caption.words
     for first, second in pairwise(places):
         one, other = words[first].text, words[second].text
@@ -58,7 +58,7 @@ def swap_attributes(caption: Caption) -> str | None:
 
 
 def replace_object(caption: Caption) -> str | None:
-    """Put an object that no caption of the picture names in the place of another."""
+    """Replace an object by one that no caption of the picture names."""
     places = caption.objects()
     if not places:
         return None
@@ -68,7 +68,7 @@ def replace_object(caption: Caption) -> str | None:
 
 
 def replace_attribute(caption: Caption) -> str | None:
-    """Put another colour, number or size in the place of one."""
+    """Replace a colour, number or size by another."""
     for kind in (COLOURS, NUMBERS - {"one"}):
         places = caption.among(kind)
         new = caption.draw(sorted(kind)) if places else None
@@ -86,7 +86,7 @@ def replace_attribute(caption: Caption) -> str | None:
 
 
 def replace_relation(caption: Caption) -> str | None:
-    """Put the opposite in the place of a relation: `on the table`, `under the table`."""
+    """Replace a relation by its opposite: `on the table`, `under the table`."""
     matches = list(_RELATION.finditer(caption.text))
     if not matches:
         return None
@@ -106,7 +106,7 @@ def add_object(caption: Caption) -> str | None:
 
 
 def add_attribute(caption: Caption) -> str | None:
-    """Say a colour of an object that the caption leaves plain."""
+    """Add a colour to an object that has none in the caption."""
     places = [p for p in caption.objects() if caption.words[p - 1].text in OPENERS]
     new = caption.draw(ADDED_COLOURS) if places else None
     if new is None:

@@ -1,6 +1,6 @@
-"""Typographic: another name is written on the picture; is it called what it shows or what it says?
+"""Typographic attacks: with another name written on it, is a picture called by thing or word?
 
-The same pictures without the word stand beside as a control.
+The same pictures without the word are the control.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from twinlens.training.suites.sheet import Sheet
 
 SIDE = 224
 MOST = 400  # pictures of the data
-DRAWN_WORDS = 8  # words written on each drawing, where there are no labelled data
+DRAWN_WORDS = 8  # words written on each drawing, if there are no labelled data
 CONTROL = "without the word"
 
 
 def write_typographic(material: Material, templates: Sequence[str], seed: int) -> Sheet:
-    """Ask which of two names is the picture's, when the other one is written on it."""
+    """Ask which of two names is the picture's, with the other one written on it."""
     sheet, rng = Sheet(), np.random.default_rng(seed)
     labelled = [(e.label, e) for e in material.exhibits if e.label]
     if "labels" in material.has:

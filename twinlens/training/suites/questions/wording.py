@@ -1,8 +1,8 @@
-"""Captions as words: which of them name objects, and how one is changed without a fault.
+"""Captions as words: which of them name objects, and how to change one grammatically.
 
-A word is changed only where its neighbours show what it is: a noun stands after an article and
-before a preposition or the end. What must stay true: a changed caption says `a` or `an` as its
-next word wants.
+A word is changed only if its neighbours show its role: a noun stands after an article and before a
+preposition or the end. What must stay true: a changed caption has `a` or `an` as its next word
+requires.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPPOSITES = {
     "closed": "open", "empty": "full", "full": "empty", "clean": "dirty", "dirty": "clean",
     "dark": "bright", "bright": "dark", "wooden": "metal", "metal": "wooden", "wet": "dry",
 }  # fmt: skip
-# Words in a noun's place that name no object, so that another in their stead would say little.
+# Words in a noun's place that name no object, so that replacing them would change little.
 VAGUE = frozenset((
     "bunch", "couple", "group", "lot", "pair", "side", "top", "front", "back", "end", "middle",
     "number", "variety", "way", "picture", "photo", "image", "view", "other", "one", "part",
@@ -50,13 +50,13 @@ class Vocabulary:
     plural: tuple[str, ...]
 
     def kind_of(self, noun: str) -> tuple[str, ...]:
-        """Return the nouns of the same number; none for another word."""
+        """Return the nouns of the same number; empty for other words."""
         return next((kind for kind in (self.singular, self.plural) if noun in kind), ())
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption in lower case, and where it stands."""
+    """A word of a caption in lower case, with its position."""
 
     text: str
     start: int
@@ -64,7 +64,7 @@ class Word:
 
 
 class Caption:
-    """A caption as words, those of all captions of its picture, and draws."""
+    """A caption as words, with those of all captions of its picture, and a random generator."""
 
     def __init__(
         self, text: str, seen: Collection[str], nouns: Vocabulary, rng: np.random.Generator
@@ -76,7 +76,7 @@ class Caption:
         self._rng = rng
 
     def draw(self, items: Sequence[str]) -> str | None:
-        """Return one of the items that no caption of the picture says; None where all are said."""
+        """Return an item that no caption of the picture contains; None if all are contained."""
         left = [item for item in items if item not in self.seen]
         return left[int(self._rng.integers(len(left)))] if left else None
 
@@ -85,7 +85,7 @@ class Caption:
         return places[int(self._rng.integers(len(places)))]
 
     def objects(self) -> list[int]:
-        """Return the places of nouns whose neighbours show that they are nouns."""
+        """Return the positions of nouns, judged by their neighbours."""
         return [
             place
             for place in range(1, len(self.words))
@@ -95,7 +95,7 @@ class Caption:
         ]
 
     def among(self, kind: Collection[str]) -> list[int]:
-        """Return the places of words of a kind that describe what follows them."""
+        """Return the positions of words of a kind that describe the next word."""
         last = len(self.words) - 1
         return [
             place
@@ -104,7 +104,7 @@ class Caption:
         ]
 
     def rewrite(self, changes: dict[int, str]) -> str:
-        """Return the caption with the words at some places replaced."""
+        """Return the caption with the words at some positions replaced."""
         text = self.text
         for place in sorted(changes, reverse=True):
             word = self.words[place]
@@ -117,7 +117,7 @@ class Caption:
         return mend_articles(text)
 
     def between(self, first: int, second: int) -> set[str]:
-        """Return the words between two places."""
+        """Return the words between two positions."""
         return {word.text for word in self.words[first + 1 : second]}
 
     @staticmethod
@@ -126,7 +126,7 @@ class Caption:
 
 
 def mend_articles(text: str) -> str:
-    """Return the text with `a` and `an` as the words after them want."""
+    """Return the text with `a` and `an` corrected for the words after them."""
 
     def mend(match: re.Match[str]) -> str:
         article = "an" if _VOWELS.match(match[2]) else "a"
@@ -138,7 +138,7 @@ def mend_articles(text: str) -> str:
 
 
 def read_vocabulary(captions: Sequence[str]) -> Vocabulary:
-    """Return the nouns of captions that name objects; singular ones are said with `a` somewhere."""
+    """Return the nouns of captions that name objects; singular ones occur with `a` somewhere."""
     counted = {match[1].lower() for text in captions for match in _COUNTED.finditer(text)}
     singular, plural = (
         tuple(noun for noun in nouns if noun not in VAGUE and len(noun) > 2)
