@@ -53,10 +53,11 @@ def array_of(item: Schema, **bounds: int) -> Schema:
     return {"type": "array", "items": item, **bounds}
 
 
-def list_of(item: Schema, **more: Schema) -> Schema:
-    """Return the shape of a list in OpenAI's envelope, with optional members beside it."""
-    data = means(array_of(item), "The entries")
-    return open_object(["object", "data"], object={"const": "list"}, data=data, **more)
+def list_of(name: str, item: Schema, text: str, **more: Schema) -> Schema:
+    """Return the named shape of a list in OpenAI's envelope; `text` is the meaning of its data."""
+    data = means(array_of(item), text)
+    shape = open_object(["object", "data"], object={"const": "list"}, data=data, **more)
+    return component(name, shape)
 
 
 def either(*schemas: Schema) -> Schema:

@@ -53,6 +53,7 @@ from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.classifiers import check_name
 from twinlens.serving.zeroshot.templates import SETS
 
+JOBS = list_of("JobList", JOB, "The jobs, newest first")
 _EXAMPLES = "examples:"  # form field examples:cat holds images of the class cat
 
 
@@ -67,7 +68,7 @@ def build_router(service: Service) -> APIRouter:
             {
                 200: answer(CLASSIFIER, "Replaced"),
                 201: answer(CLASSIFIER, "Stored"),
-                202: answer(JOB_STARTED, "Large: being built as a job"),
+                202: answer(JOB_STARTED, "A job that builds it"),
             },
             body_of(
                 json_of(
@@ -108,14 +109,14 @@ def build_router(service: Service) -> APIRouter:
         found = service.classifiers.find(name)
         return answer_json({**found[-1].describe(), "revisions": [c.revision for c in found]})
 
-    @router.delete("/classifiers/{name}", **declare({200: answer(DELETED, "It is deleted")}))
+    @router.delete("/classifiers/{name}", **declare({200: answer(DELETED, "Deleted")}))
     async def delete(name: Name, request: Request) -> Response:
         """Delete a classifier."""
         service.authorize(request, "write")
         await asyncio.to_thread(service.classifiers.remove, name)
         return answer_json({"object": "classifier", "name": name, "deleted": True})
 
-    @router.get("/jobs", tags=["jobs"], **declare({200: answer(list_of(JOB), "Newest first")}))
+    @router.get("/jobs", tags=["jobs"], **declare({200: answer(JOBS, "Newest first")}))
     async def get_jobs(request: Request) -> Response:
         """List the jobs, newest first."""
         service.authorize(request, "read")

@@ -98,7 +98,10 @@ _COHERE_MODEL = open_object(
     finetuned=means(FLAG, "Always false"),
 )
 MODELS = list_of(
-    MODEL_SHAPE, models=means(array_of(_COHERE_MODEL), "The same models, for Cohere's client")
+    "ModelList",
+    MODEL_SHAPE,
+    "The models, default first",
+    models=means(array_of(_COHERE_MODEL), "The same models, for Cohere's client"),
 )
 
 
@@ -107,7 +110,7 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["models"])
     loading = asyncio.Lock()
 
-    @router.get("/v1/models", **declare({200: answer(MODELS, "Default first")}))
+    @router.get("/v1/models", **declare({200: answer(MODELS, "The models")}))
     async def models(request: Request) -> Response:
         """List the models, default first."""
         service.authorize(request, "read")

@@ -46,6 +46,7 @@ RUN = component(
         steps=means(COUNT, "Planned steps; 0: not recorded"),
     ),
 )
+RUNS = list_of("TrainingRunList", RUN, "The runs, newest first")
 ROWS = component(
     "TrainingLog",
     closed_object(
@@ -65,14 +66,14 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["runs"])
     folder = service.settings.runs
 
-    @router.get("/runs", **declare({200: answer(list_of(RUN), "Newest first")}))
+    @router.get("/runs", **declare({200: answer(RUNS, "The runs")}))
     async def get_runs(request: Request) -> Response:
         """List the training runs, newest first; none without --runs."""
         service.authorize(request, "read")
         data = await run_in_threadpool(_list_runs, folder)
         return answer_json({"object": "list", "data": data})
 
-    @router.get("/runs/{name}/log", **declare({200: answer(ROWS, "Rows by step")}))
+    @router.get("/runs/{name}/log", **declare({200: answer(ROWS, "The logged rows")}))
     async def get_log(
         name: Name,
         request: Request,

@@ -70,12 +70,15 @@ _LABEL = component(
         calibrated=PROBABILITY,
     ),
 )
-BARE = array_of(
-    closed_object(
-        ["label", "score"],
-        label=means(STRING, "Name of the class"),
-        score=means(NUMBER, "Probability among the classes given"),
-    )
+BARE = component(
+    "ZeroShotLabels",
+    array_of(
+        closed_object(
+            ["label", "score"],
+            label=means(STRING, "Name of the class"),
+            score=means(NUMBER, "Probability among the classes given"),
+        )
+    ),
 )
 ANSWER = component(
     "ZeroShotAnswer",

@@ -68,7 +68,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     @router.post(
         "/collections/{name}/folders",
         **declare(
-            {202: answer(JOB_STARTED, "Being added as a job; its `result` lists what failed")},
+            {202: answer(JOB_STARTED, "A job that adds them; its `result` lists what failed")},
             json_body(REQUEST),
         ),
     )

@@ -90,11 +90,14 @@ CHANGES = component(
         replace=means(FLAG, "Remove all fields that are not given; default false: keep them"),
     ),
 )
-CHANGED = closed_object(
-    ["object", "updated", "missing"],
-    object=ITEMS,
-    updated=means(COUNT, "How many items were changed"),
-    missing=means(array_of(STRING), "Ids that the collection does not have"),
+CHANGED = component(
+    "CollectionItemsChanged",
+    closed_object(
+        ["object", "updated", "missing"],
+        object=ITEMS,
+        updated=means(COUNT, "How many items were changed"),
+        missing=means(array_of(STRING), "Ids that the collection does not have"),
+    ),
 )
 DELETION = component(
     "CollectionItemDeletion",
@@ -110,11 +113,14 @@ DELETION = component(
         dry_run=means(FLAG, "Count the items and delete nothing; default false"),
     ),
 )
-DELETED = closed_object(
-    ["object", "deleted"],
-    object=ITEMS,
-    deleted=means(COUNT, "How many items were deleted, or would be"),
-    dry_run=means(FLAG, "True if nothing was deleted; absent otherwise"),
+DELETED = component(
+    "CollectionItemsDeleted",
+    closed_object(
+        ["object", "deleted"],
+        object=ITEMS,
+        deleted=means(COUNT, "How many items were deleted, or would be"),
+        dry_run=means(FLAG, "True if nothing was deleted; absent otherwise"),
+    ),
 )
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED, description="Items of a page; default 100")]
 Offset = Annotated[
@@ -153,7 +159,7 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
     @router.patch(
         "/collections/{name}/items",
         **declare(
-            {200: answer(CHANGED, "How many were changed, and unknown ids")},
+            {200: answer(CHANGED, "How many items were changed")},
             json_body(CHANGES, one={"items": [{"id": "red", "metadata": {"year": 2024}}]}),
         ),
     )
@@ -175,7 +181,7 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
     @router.delete(
         "/collections/{name}/items",
         **declare(
-            {200: answer(DELETED, "The number of deleted items")},
+            {200: answer(DELETED, "How many items were deleted")},
             json_body(DELETION, one={"ids": ["blue"]}, some={"filter": "year < 2021"}),
         ),
     )

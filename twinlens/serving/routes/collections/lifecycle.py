@@ -87,6 +87,7 @@ COLLECTION = component(
         epoch=means(COUNT, "Number of its last change; each change raises it"),
     ),
 )
+COLLECTIONS = list_of("CollectionList", COLLECTION, "The collections, by name")
 NEW_COLLECTION = request_object(
     [], model=means(MODEL, "Model whose embeddings it will hold; default: the server's first")
 )
@@ -133,7 +134,7 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
     """Return the router that lists, creates, describes and deletes collections."""
     router = APIRouter(tags=["collections"])
 
-    @router.get("/collections", **declare({200: answer(list_of(COLLECTION), "The collections")}))
+    @router.get("/collections", **declare({200: answer(COLLECTIONS, "The collections")}))
     async def get_all(request: Request) -> Response:
         """List the collections."""
         service.authorize(request, "read")
@@ -192,7 +193,7 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
     @router.post(
         "/collections/{name}/build",
         **declare(
-            {202: answer(JOB_STARTED, "Being built as a job")},
+            {202: answer(JOB_STARTED, "A job that builds it")},
             body_of(
                 json_of(BUILD, default={}, graph={"kind": "hnsw", "target": 0.9}), required=False
             ),

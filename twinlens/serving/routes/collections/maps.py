@@ -133,7 +133,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     router = APIRouter(tags=["collections"])
     tasks: set[asyncio.Task[None]] = set()
 
-    @router.get("/collections/{name}/map", **declare({200: answer(MAP, "Points")}))
+    @router.get("/collections/{name}/map", **declare({200: answer(MAP, "The map")}))
     async def get_map(
         name: Name, request: Request, points: PointLimit = _POINTS, layout: MapLayout = PCA
     ) -> Response:
@@ -149,7 +149,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         told = _show(served, shown) | {"refining": most in served.map_cache.refining}
         return answer_json(told)
 
-    @router.get("/collections/{name}/map/values", **declare({200: answer(VALUES, "In order")}))
+    @router.get("/collections/{name}/map/values", **declare({200: answer(VALUES, "The values")}))
     async def get_values(
         name: Name,
         request: Request,
@@ -167,7 +167,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
 
     @router.post(
         "/collections/{name}/map/scores",
-        **declare({200: answer(SCORES, "In order")}, json_body(QUERY, text={"query": "red"})),
+        **declare({200: answer(SCORES, "The cosines")}, json_body(QUERY, text={"query": "red"})),
     )
     async def get_scores(name: Name, request: Request) -> Response:
         """Return the cosine of each point of a map to a query, in the map's order."""

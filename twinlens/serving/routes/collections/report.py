@@ -78,7 +78,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     @router.post(
         "/collections/{name}/report",
         **declare(
-            {202: answer(JOB_STARTED, "Being made as a job; its `result` is the report")},
+            {202: answer(JOB_STARTED, "A job; its `result` is the report")},
             json_body(
                 REQUEST,
                 copies={"find": "copies"},

@@ -69,13 +69,16 @@ REQUEST = component(
         ),
     ),
 )
-ANSWER = array_of(
-    open_object(
-        ["id", "similarity", "url"],
-        id=means(STRING, "Id of the item; its metadata are further fields"),
-        similarity=means(NUMBER, "Cosine to the query"),
-        url=means(STRING, "URL of its thumbnail, unless the metadata have a `url`"),
-    )
+ANSWER = component(
+    "KnnAnswer",
+    array_of(
+        open_object(
+            ["id", "similarity", "url"],
+            id=means(STRING, "Id of the item; its metadata are further fields"),
+            similarity=means(NUMBER, "Cosine to the query"),
+            url=means(STRING, "URL of its thumbnail, unless the metadata have a `url`"),
+        )
+    ),
 )
 
 

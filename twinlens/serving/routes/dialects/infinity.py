@@ -60,6 +60,7 @@ MODEL_SHAPE = component(
         ),
     ),
 )
+MODELS = list_of("InfinityModelList", MODEL_SHAPE, "The models, default first")
 _FIELDS: dict[str, Any] = {
     "input": means(array_of(TEXT, minItems=1), "Texts to classify; at most `limits.texts`"),
     "model": means(
@@ -121,7 +122,7 @@ def build_router(service: Service) -> APIRouter:
             fields = parse_object(body, request.headers.get("content-type", ""))
             return await _classify(service, fields, call)
 
-    @router.get("/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
+    @router.get("/models", **declare({200: answer(MODELS, "The models")}))
     async def models(request: Request) -> Response:
         """List the models in infinity's shape, with the load of their queues."""
         service.authorize(request, "read")

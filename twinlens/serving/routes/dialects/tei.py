@@ -84,7 +84,7 @@ _LABELS = array_of(
         score=means(NUMBER, "Probability among the classes; of a pair its cosine"),
     )
 )
-PREDICTED = either(_LABELS, array_of(_LABELS))
+PREDICTED = component("PredictAnswer", either(_LABELS, array_of(_LABELS)))
 
 
 def build_router(service: Service) -> APIRouter:
