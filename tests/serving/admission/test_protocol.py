@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.serving.admission.wire import read_answer
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.settings import Limits, ServerSettings
 
@@ -43,21 +44,6 @@ def until(claim: Callable[[], bool]) -> None:
     while not claim():
         assert time.monotonic() < end, "did not become true"
         time.sleep(0.005)
-
-
-def read_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Return the next answer on a connection."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = sock.recv(1)
-        assert chunk, f"the connection ended after {data!r}"
-        data += chunk
-    lines = data.decode().split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-    body = b""
-    while len(body) < (length := int(headers["content-length"])):
-        body += sock.recv(length - len(body))
-    return int(lines[0].split()[1]), headers, body
 
 
 PNG = {"content-type": "image/png"}
