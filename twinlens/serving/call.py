@@ -56,7 +56,7 @@ class Call:
     client: str = ""  # as `name_client` returns it, for fair shares
     priority: Priority = Priority.SMALL
     number: int = field(default_factory=_numbers.__next__)  # of the request, for fair turns
-    cost: float = 0.0  # seconds that its work takes, as far as that is known
+    cost: float = 0.0  # seconds that its work takes; 0 while unknown
     rank: float = math.inf  # arrival plus cost of a large one
     is_planned: bool = False  # the time for its work is promised
     model: str = ""  # that answered

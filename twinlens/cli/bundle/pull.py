@@ -96,7 +96,7 @@ def _read_request(source: str, revision: str | None, options: PullOptions) -> Pu
 
 
 def _pull(request: PullRequest, out: Path | None, force: bool) -> Path:
-    """Pull to a folder, or anew into the cache."""
+    """Pull into a folder, or again into the cache."""
     from twinlens.bundle.pull.bundle_cache import BundleCache, open_repositories, write_bundle_of
 
     if out is None:

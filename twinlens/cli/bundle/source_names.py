@@ -30,7 +30,7 @@ _FOLDER_FILE: Final = "open_clip_config.json"
 
 
 def check_source(source: str) -> None:
-    """Raise an `InputError` for a SOURCE that cannot be exported, whatever its weights are."""
+    """Raise an `InputError` for a SOURCE that names no model that can be exported."""
     kind, colon, rest = source.partition(":")
     if not colon or Path(source).is_dir():
         _check_run(source)

@@ -23,7 +23,7 @@ from twinlens.index.vectors.arrays import Floats
 PCA, NEIGHBOURS = "pca", "neighbours"
 MOST_CLUSTERS = 24
 FEWEST = 60  # items; a smaller map has no clusters
-CHANGED = 0.1  # of the items, after which a layout is made anew
+CHANGED = 0.1  # of the items, after which a layout is computed again
 WORDS = 2  # that name a cluster
 
 Namer = Callable[[Clustering, Floats], Sequence[Sequence[str]]]
@@ -86,7 +86,7 @@ class MapCache:
         plain = self.project(collection, most)
         snapshot = collection.snapshot()
         rids, rows = read_rows(snapshot, plain.plane.rids)
-        if len(rids) != len(plain.plane.rids):  # deleted meanwhile: the next request begins anew
+        if len(rids) != len(plain.plane.rids):  # deleted since; the next request retries
             return plain
         points = lay_out(rows, plain.plane.points, go_on=go_on)
         plane = replace(plain.plane, points=points)

@@ -23,7 +23,7 @@ _SIZE_DIVISOR = 4
 _BATCH_SECONDS = 0.004
 _RECENT_SECONDS = 1.0  # after a small request another one is likely
 _TURN_SECONDS = 0.002  # seconds between checks whether a running batch has ended
-_LONGEST_RUN = 1.0  # seconds after which a running batch holds up no other: its worker may hang
+_LONGEST_RUN = 1.0  # seconds; a batch that runs longer may hang, and blocks others no more
 
 
 class Throttle:

@@ -1,4 +1,4 @@
-"""Which addresses belong to the public internet: a table of its own, the same on every Python.
+"""A table of the addresses that belong to the public internet, the same on every Python.
 
 The interpreter's `is_global` changes between versions and ignores cloud services. The table is
 taken from IANA's registries of special-purpose addresses (RFC 6890, RFC 8190 and later) and of IPv6

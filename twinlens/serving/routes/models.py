@@ -226,5 +226,5 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
 
 
 def _as_cohere(described: dict[str, Any]) -> dict[str, Any]:
-    """Return what Cohere's client reads of a model, in a list of its own."""
+    """Return a model in the shape that Cohere's client reads."""
     return {"name": described["id"], "endpoints": ["embed", "rerank"], "finetuned": False}

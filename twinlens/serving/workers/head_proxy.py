@@ -22,7 +22,7 @@ from twinlens.serving.service import Service
 
 log = logging.getLogger("twinlens.serving")
 
-# Of one connection (RFC 9110, 7.6.1), or written anew here for every answer.
+# Headers of one connection (RFC 9110, 7.6.1), and those that this process adds to every answer.
 _HOP = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade")
 )

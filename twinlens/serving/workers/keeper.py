@@ -82,7 +82,7 @@ class Keeper:
         return self._signals[0]
 
     def stop(self) -> None:
-        """End whatever still runs."""
+        """Kill the processes that still run."""
         for member in list(self._members.values()):
             member.kill()
             os.waitpid(member.pid, 0)
@@ -239,7 +239,7 @@ class Keeper:
             self._start(kind, index)
 
     def _kill_silent(self) -> None:
-        """Kill a process that has said nothing for as long as a batch may take."""
+        """Kill a process that has sent nothing for `watch.stall_seconds`."""
         since = time.monotonic() - self._family.settings.watch.stall_seconds
         for member in self._members.values():
             if member.is_ready and member.heard < since:

@@ -25,7 +25,7 @@ from twinlens.serving.service import Service
 
 SHOWN = ("JPEG", "PNG", "WebP", "GIF", "BMP")  # formats that every browser shows
 SIDE = 2048  # of a picture of another format, which is sent as WebP
-_POLICY = "default-src 'none'; sandbox"  # whatever the bytes are, they run nothing
+_POLICY = "default-src 'none'; sandbox"  # the bytes never run as a page or a script
 
 
 def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
