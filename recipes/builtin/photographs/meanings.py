@@ -28,6 +28,7 @@ NAMES = {"jp": "ja", "cn": "zh", "it": "it"}  # files of names, and their langua
 PEOPLE = (981, 982, 983)  # ballplayer, groom, scuba diver: ImageNet names no others
 _NAMED = 0.7  # trust from which on a noun is something that ImageNet names
 _WORDNET_SHARE = 0.15  # of the meaning of a noun that it does not name
+_LIKELIEST = 3  # names of a class taught where none is sure
 _SEEN_OFTEN = 8  # captions from which on a noun's company is heard
 _STOP = (  # verbs, particles and places in a picture that WordNet also has as nouns
     *("are", "hi", "ha", "down", "over", "two", "top", "side", "front", "group", "background"),
@@ -76,6 +77,7 @@ def read_sayings(folder: Path, held: Held | None = None) -> list[Saying]:
         *_read_names(folder),
         *_say_far(lines, reader),
         *reader.sayings(),
+        *_say_likeliest(lines),
     ]
 
 
@@ -202,6 +204,20 @@ def _say_far(lines: Sequence[Mapping[str, Any]], reader: CaptionReader) -> Itera
         said = row["t"].lower() if row["l"] == ENGLISH else noun
         mixed, trust = reader.meanings[said]
         yield Saying(row["t"], row["l"], "far", _to_mixture(mixed), max(row["w"], trust * 0.8))
+
+
+def _say_likeliest(lines: Sequence[Mapping[str, Any]]) -> Iterable[Saying]:
+    """Return for each class without a sure name in a language the likeliest that lists have."""
+    found: defaultdict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in lines:
+        number, share = max(row["q"].items(), key=lambda item: item[1])
+        if share > 0.5 and row["l"] != ENGLISH and not _is_gloss(row):
+            found[row["l"], number].append(row)
+    for rows in found.values():
+        best = max(row["w"] for row in rows)
+        if best < SURE:
+            for row in [row for row in rows if row["w"] == best][:_LIKELIEST]:
+                yield Saying(row["t"], row["l"], "own", row["q"], best)
 
 
 def _read_names(folder: Path) -> Iterable[Saying]:

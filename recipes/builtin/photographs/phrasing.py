@@ -44,6 +44,7 @@ SHARES = {
     ("caption", "en"): 0.17,
 }
 _TEMPLATE, _PLURAL, _TYPO, _PAIR = 0.3, 0.15, 0.05, 0.06
+_THINNED = 0.15  # of a caption's words
 _JOINTS = (" and ", " with a ", " next to a ", ", ", " on a ")
 
 
@@ -95,7 +96,9 @@ class Phraser:
     def _say(self, number: int, rng: random.Random) -> tuple[str, int, int, float, float]:
         saying = self._sayings[number]
         text = saying.text
-        if saying.kind not in ("gloss", "caption"):
+        if saying.kind == "caption":
+            text = thin(text, rng)
+        elif saying.kind != "gloss":
             text = vary(text, saying.language, rng)
             named = saying.kind in ("class", "own") and saying.language == ENGLISH
             if named and rng.random() < _PAIR:
@@ -114,6 +117,12 @@ def vary(text: str, language: str, rng: random.Random) -> str:
     if language in TEMPLATES and rng.random() < _TEMPLATE:
         text = rng.choice(TEMPLATES[language]).format(text)
     return text
+
+
+def thin(text: str, rng: random.Random) -> str:
+    """Return a caption without a few of its words, so that none is known by heart."""
+    words = text.split()
+    return " ".join([w for w in words if rng.random() >= _THINNED] or words)
 
 
 def pluralise(text: str) -> str:

@@ -55,6 +55,7 @@ class TextRecipe:
     depth: int = 3  # layers
     seed: int = 7
     save_every: float = 90.0  # seconds
+    start: str = ""  # folder of a finished run whose towers are trained further
     device: str = "cpu"
     processes: int = 0  # that draw batches ahead; 0 draws each when its step comes
 
@@ -105,6 +106,13 @@ class TextTrainer:
         self._optimizer = Optimizer(self.model, weight_decay=0.02)
         if (out / CHECKPOINT).exists():
             self._resume()
+
+    def start_from(self, finished: Path) -> None:
+        """Begin with the tower that a finished run kept, unless this run has begun already."""
+        if self.step == 0:
+            kept = load_file(finished / TOWER, device=self.recipe.device)
+            self.model.text.load_state_dict({n: t.float() for n, t in kept.items()})
+            self.average = {n: t.clone() for n, t in self.model.state_dict().items()}
 
     def run(self, phraser: Phraser, rows: Rows, until: int, display: Display) -> None:
         """Train up to a step on strings that mean `rows`; save now and then."""

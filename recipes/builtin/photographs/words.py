@@ -6,6 +6,7 @@ What takes minutes is kept in the folder of the run, so that a second start goes
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ def _train(
 ) -> TextTower:
     if not (run / TOWER).exists():
         trainer = TextTrainer(tokenizer, space, run, recipe)
+        if recipe.start:
+            trainer.start_from(Path(recipe.start) / run.relative_to(tokenizer.parent))
         display.say(f"{run}: {len(meant.sayings):,} strings from step {trainer.step} on")
         trainer.run(Phraser(meant.sayings, meant.which), meant.rows, recipe.steps, display)
         trainer.finish()
@@ -109,8 +112,13 @@ def keep_sayings(words: Path, space: Rows, file: Path, held: Held, display: Disp
 def keep_tokenizer(
     sayings: Sequence[Saying], drawings: Path, run: Path, recipe: TextRecipe
 ) -> Path:
-    """Return the file of the tokenizer that both text towers read, made once."""
+    """Return the file of the tokenizer that both text towers read, made once.
+
+    A run that starts from a finished one keeps its tokenizer.
+    """
     file = run / TOKENIZER
+    if not file.exists() and recipe.start:
+        shutil.copyfile(Path(recipe.start) / TOKENIZER, file)
     if not file.exists():
         texts: defaultdict[str, float] = defaultdict(float)
         for saying in sayings:
