@@ -63,7 +63,7 @@ CARD = ModelCard(
     languages=LANGUAGES,
     licence="Apache-2.0; NOTICE names the weights, word lists and artwork that it came from",
     training_data=(
-        "an EfficientNet-Lite0 trained on ImageNet by others; 312,351 words, definitions and"
+        "an EfficientNet-Lite0 trained on ImageNet by others; 313,729 words, definitions and"
         " captions in twelve languages, without pictures; and all that builtin:drawings learned"
         " from; docs/builtin.md"
     ),

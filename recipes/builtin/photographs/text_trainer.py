@@ -93,6 +93,7 @@ class TextTrainer:
     def __init__(self, tokenizer: Path, space: Rows, out: Path, recipe: TextRecipe) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.recipe, self._out = recipe, out
+        self._before: object = None  # what the run that this one started from says of itself
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.enable_truncation(CONTEXT)
         vocabulary = self._tokenizer.get_vocab_size()
@@ -108,7 +109,9 @@ class TextTrainer:
             self._resume()
 
     def start_from(self, finished: Path) -> None:
-        """Begin with the tower that a finished run kept, unless this run has begun already."""
+        """Begin with the tower that a finished run kept, unless this run has already begun."""
+        told = finished / PROGRESS
+        self._before = json.loads(told.read_text("utf-8")) if told.exists() else "finished"
         if self.step == 0:
             kept = load_file(finished / TOWER, device=self.recipe.device)
             self.model.text.load_state_dict({n: t.float() for n, t in kept.items()})
@@ -154,7 +157,7 @@ class TextTrainer:
         beside = self._out / f"{CHECKPOINT}.new"
         save_file({n: t.contiguous() for n, t in tensors.items()}, beside, metadata=meta)
         beside.replace(self._out / CHECKPOINT)
-        told = progress | {"recipe": dataclasses.asdict(self.recipe)}
+        told = progress | {"recipe": dataclasses.asdict(self.recipe) | {"start": self._before}}
         (self._out / PROGRESS).write_text(json.dumps(told, indent=1) + "\n")
 
     def _take_step(self, batch: Batch, targets: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ def test_a_run_can_go_on_from_a_finished_one_once(tmp_path: Path, space: Rows) -
     again = TextTrainer(TOKENIZER, space, tmp_path / "then", RECIPE)
     again.start_from(tmp_path / "first")
     assert again.step == 2
+    told = json.loads((tmp_path / "then" / "text.json").read_text())
+    assert told["recipe"]["start"]["step"] == 3
     assert all(torch.equal(again.average[n], t) for n, t in then.average.items())
 
 
