@@ -21,7 +21,7 @@ def test_an_alias_names_a_model_and_may_promise_a_width() -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "a=", "=b", "a=b:0", "a=b:x", "a=b:999999", "a b=c"])
-def test_what_is_no_alias_is_refused_with_an_example(text: str) -> None:
+def test_a_malformed_alias_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError, match="text-embedding-3-small=photos"):
         read_aliases([text])
 

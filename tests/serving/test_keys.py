@@ -83,7 +83,7 @@ class HandClock(Clock):
         return self.time
 
 
-def test_a_key_may_send_a_minutes_worth_at_once_and_then_what_comes_back() -> None:
+def test_a_key_may_send_one_minutes_requests_at_once_and_then_at_its_rate() -> None:
     clock = HandClock()
     keyring = Keyring(parse_keys("shop=read:reader-key read:another-key"), 6, clock)
     shop = {"x-api-key": "reader-key"}

@@ -12,6 +12,7 @@ from twinlens.cli.configuration import (
     SERVE_SETTINGS,
     Configuration,
     list_variables,
+    start_of,
 )
 from twinlens.cli.options import Json
 from twinlens.cli.terminal import print_json, print_note
@@ -67,7 +68,7 @@ def _list_options(
     if hasattr(command, "commands"):
         known = ", ".join(command.commands)
         raise InputError(f"{' '.join(names)!r} is a group of commands: name one of {known}")
-    start = "TWINLENS_" + "_".join(names).upper().replace("-", "_") + "_"
+    start = start_of(".".join(names))
     rows = []
     for parameter in command.params:
         if parameter.name in ("set_", "help") or parameter.name is None:
@@ -108,7 +109,7 @@ def _list_settings(configuration: Configuration, names: list[str]) -> list[dict[
 
 def _find_unknown(names: list[str], rows: list[dict[str, Any]]) -> list[str]:
     """Return variables that look like an option of this command, and are none."""
-    start = "TWINLENS_" + "_".join(names).upper().replace("-", "_") + "_"
+    start = start_of(".".join(names))
     known = {start + row["name"].upper().replace(".", "_") for row in rows}
     return [name for name in list_variables(".".join(names)) if name not in known]
 

@@ -51,7 +51,7 @@ class Configuration:
             elif name in settings:
                 yield name, value, f"{self.path} [{command}]"
         for variable in list_variables(command):
-            rest = variable.removeprefix(_prefix(command)).lower()
+            rest = variable.removeprefix(start_of(command)).lower()
             for name in settings:
                 if rest == name:
                     yield name, os.environ[variable], variable
@@ -61,10 +61,11 @@ class Configuration:
 
 def list_variables(command: str) -> list[str]:
     """Return the environment's variables that are meant for a command."""
-    return sorted(name for name in os.environ if name.startswith(_prefix(command)))
+    return sorted(name for name in os.environ if name.startswith(start_of(command)))
 
 
-def _prefix(command: str) -> str:
+def start_of(command: str) -> str:
+    """Return how the environment's variables of a command begin, e.g. `TWINLENS_SERVE_`."""
     return f"{PREFIX}_{command.upper().replace('.', '_').replace('-', '_')}_"
 
 
@@ -99,7 +100,7 @@ def build_defaults(
 ) -> dict[str, Any]:
     """Return the file's options as the command line's defaults, by command and option.
 
-    `settings` names, for a command that has settings beside its options, where they may stand.
+    `settings` names, for each command, the settings that it has besides its options.
     """
     return _read_group(configuration.path, configuration.tables, command, "", settings)
 
@@ -162,7 +163,7 @@ def _unknown(path: Path | None, where: str, name: str, known: Any) -> InputError
 
 
 def is_given(context: Any, name: str) -> bool:
-    """Whether an option has its value from command line, environment or file, not by default."""
+    """Return whether an option was set by command line, environment or file."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
 

@@ -1,4 +1,4 @@
-"""How help texts name the values of options: in words, such as `number, 0 to 1`.
+"""Names the values of options in help texts by words, such as `number, 0 to 1`.
 
 What must stay true: only what is shown changes; names given in a declaration (`metavar`) stay.
 """

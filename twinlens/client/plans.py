@@ -65,13 +65,8 @@ class CallPlanner:
     def embed_images(
         self, images: Sequence[Image], errors: str, options: dict[str, Any]
     ) -> CallPlan:
-        """Plan requests with images in parts, answered as raw rows."""
-        form = self._fill(options)
-        requests = []
-        for part in _split(images, self._part):
-            files = [("images", _read_image(image)) for image in part]
-            sent = {"files": files, "data": form, "headers": _RAW}
-            requests.append(RequestPlan("POST", "/embed", len(part), sent))
+        """Plan requests with images in parts, answered as bytes of rows."""
+        requests = self._send_images("/embed", images, options, headers=_RAW)
         return CallPlan(requests, lambda answers: _join_rows(answers, errors))
 
     def embed_video(self, video: Image, options: dict[str, Any]) -> CallPlan:
@@ -96,24 +91,11 @@ class CallPlanner:
 
     def zero_shot(self, images: Sequence[Image], options: dict[str, Any]) -> CallPlan:
         """Plan requests with images in parts, answered as JSON labels."""
-        form = self._fill(options)
-        requests = []
-        for part in _split(images, self._part):
-            files = [("images", _read_image(image)) for image in part]
-            requests.append(
-                RequestPlan("POST", "/zeroshot", len(part), {"files": files, "data": form})
-            )
-        return CallPlan(requests, _join_data)
+        return CallPlan(self._send_images("/zeroshot", images, options), _join_data)
 
     def tag(self, images: Sequence[Image], options: dict[str, Any]) -> CallPlan:
         """Plan requests with images in parts, answered as JSON tags."""
-        form = self._fill(options)
-        requests = []
-        for part in _split(images, self._part):
-            files = [("images", _read_image(image)) for image in part]
-            sent = {"files": files, "data": form}
-            requests.append(RequestPlan("POST", "/tag", len(part), sent))
-        return CallPlan(requests, _join_data)
+        return CallPlan(self._send_images("/tag", images, options), _join_data)
 
     def put_classifier(
         self,
@@ -124,7 +106,7 @@ class CallPlanner:
     ) -> CallPlan:
         """Plan a request with names as JSON, or with names and examples as a form."""
         body = self._fill(options)
-        path = f"/classifiers/{name}"
+        path = f"/classifiers/{quote(name, safe='')}"
         if not examples:
             sent: dict[str, Any] = {"json": {"classes": list(classes), **body}}
         else:
@@ -174,6 +156,18 @@ class CallPlanner:
             for part in _split(items, self._part)
         ]
         return CallPlan(requests, _join_data)
+
+    def _send_images(
+        self, path: str, images: Sequence[Image], options: dict[str, Any], **more: Any
+    ) -> list[RequestPlan]:
+        """Return requests that send images as the files of forms, in parts."""
+        form = self._fill(options)
+        requests = []
+        for part in _split(images, self._part):
+            files = [("images", _read_image(image)) for image in part]
+            sent = {"files": files, "data": form, **more}
+            requests.append(RequestPlan("POST", path, len(part), sent))
+        return requests
 
     def _fill(self, options: dict[str, Any]) -> dict[str, Any]:
         given = {"model": self._model, **options}

@@ -25,7 +25,7 @@ from twinlens.errors import ConflictError
 SIDE = 128
 TABLE, MARK = "index.csv", "demo.json"
 _VERSION = 3  # increase it when the same source gives different images
-_UNSAFE = r"[^\w-]+"  # what some file system has no place for in a name
+_UNSAFE = r"[^\w-]+"  # characters that some file systems do not allow in names
 COLUMNS = ("path", "name", "kind", "character")
 
 

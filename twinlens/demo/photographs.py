@@ -1,4 +1,4 @@
-"""Photographs of the demo, which ship with the package: free to use, each with whom to thank.
+"""Photographs of the demo, which ship with the package: free to use, each with its credit.
 
 `photos/photos.json` says of each its name, author, licence and source; NOTICE says the same.
 """

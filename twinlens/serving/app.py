@@ -71,10 +71,10 @@ def add_middleware(
     *,
     has_cors: bool = True,
 ) -> RequestMiddleware:
-    """Return the application with its hot paths and the layers that every request passes first.
+    """Return the application behind its hot paths and the layers that every request passes.
 
-    `hosts` are the names under which it may be asked; none: any. `around` wraps what answers all
-    but the hot paths; `has_cors` is False where a process in front answers for CORS.
+    `hosts` are the accepted Host names; empty: any. `around` wraps the application behind the hot
+    paths; `has_cors` is False if a process in front adds the CORS headers.
     """
     service: Service = app.state.service
     hot: dict[str, HotRoute] = app.state.hot_routes

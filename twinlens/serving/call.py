@@ -22,7 +22,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Priority(IntEnum):
-    """Whose items go first: small requests pass large ones, and both pass background work."""
+    """The order of queued items: small requests, then large ones, then background work."""
 
     SMALL = 0
     LARGE = 1
@@ -36,17 +36,17 @@ class QueueReservation(Protocol):
     has_place: bool  # its body has arrived
 
     def arrive(self) -> None:
-        """Say that the body is here, or refuse it where no place is left."""
+        """Note that the body has arrived; raise if no place is left."""
         ...
 
     def settle(self) -> None:
-        """End the reservation: the queue has been asked for the places."""
+        """End the reservation: the request has entered the queue, or never will."""
         ...
 
 
 @dataclass(slots=True)
 class Call:
-    """What a request carries besides its input."""
+    """What a request carries through the stages besides its input."""
 
     clock: Clock
     deadline: float
@@ -58,7 +58,7 @@ class Call:
     number: int = field(default_factory=_numbers.__next__)  # of the request, for fair turns
     cost: float = 0.0  # seconds that its work takes, as far as that is known
     rank: float = math.inf  # arrival plus cost of a large one
-    is_planned: bool = False  # its work has a promise of time
+    is_planned: bool = False  # the time for its work is promised
     model: str = ""  # that answered
     items: int = 0
     input_type: str | None = None  # what the texts are for, where the bundle has prompts
@@ -79,7 +79,7 @@ class Call:
             raise TooLargeError("the images of this request together exceed the pixel limit")
 
     def settle(self) -> None:
-        """End the reservation: a queue has been asked for the places that this call needs."""
+        """End the reservation: the request has entered the queue, or never will."""
         if self.reservation is not None:
             self.reservation.settle()
 
@@ -90,7 +90,7 @@ class Call:
 
 
 def name_client(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the IPv6 network that one may fill."""
+    """Return the name that a client is counted under: its IPv4 address, or its IPv6 /64 network."""
     if ":" not in address:
         return address
     try:

@@ -1,6 +1,6 @@
-"""Time as a value that is passed in, so that tests decide what time it is.
+"""A clock that is passed in, so that tests control the time.
 
-Each function is the library's own, since a request asks for the time a dozen times.
+Its functions are the standard library's own, because a request reads the clock a dozen times.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What passes between the stages, and what they need of an encoder.
+"""The types that pass between stages, and the interface that stages need of an encoder.
 
 `twinlens.bundle.encoder.Encoder` is a `StagedEncoder`.
 """
@@ -67,11 +67,11 @@ class StagedEncoder(Protocol):
         ...
 
     def batch_size(self, tower: TowerName) -> int:
-        """Return the batch of a tower from which on a larger one gains nothing."""
+        """Return the smallest batch at which a tower reaches its full speed."""
         ...
 
     def in_flight(self, tower: TowerName) -> int:
-        """Return how many batches of a tower its devices work on at once."""
+        """Return how many batches of a tower its devices run at once."""
         ...
 
     def encode_pixels(self, pixels: Pixels | Sequence[Pixels]) -> Rows:

@@ -53,7 +53,7 @@ class MediaTypeError(errors.InputError):
 
 
 class DiskFullError(errors.TwinlensError):
-    """The disk of the server has no room for what was to be kept."""
+    """The server's disk is full."""
 
     code = "disk_full"
 

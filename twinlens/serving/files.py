@@ -1,6 +1,7 @@
-"""Atomic, durable file writes, complete or absent also after a power cut; one owner of a folder.
+"""Atomic, durable file writes, and the lock by which one server owns a folder.
 
-What must stay true: a full disk is reported as such, wherever it was noticed, and changes nothing.
+What must stay true: after a power cut a file is complete or absent; a full disk is reported as such
+and changes nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def remove_file(path: Path) -> None:
 
 @contextmanager
 def report_full_disk() -> Iterator[None]:
-    """Turn whatever a full disk made fail into the one error that says so."""
+    """Raise `DiskFullError` for any error that a full disk caused."""
     try:
         yield
     except Exception as error:
@@ -61,9 +62,9 @@ def report_full_disk() -> Iterator[None]:
 
 @contextmanager
 def own_folder(folder: Path | None) -> Iterator[None]:
-    """Be the one server that keeps its data in `folder`, for as long as the context lasts.
+    """Lock `folder` for this server while the block runs.
 
-    The kernel drops the lock when its holder dies, however it dies.
+    The kernel releases the lock when the process ends, however it ends.
     """
     if folder is None:
         yield
@@ -90,7 +91,7 @@ def _take(descriptor: int, folder: Path) -> None:
 
 
 def _comes_of_full_disk(error: BaseException | None) -> bool:
-    """Whether an error, or what it came of, is that there is no room."""
+    """Return whether a full disk caused an error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True

@@ -1,4 +1,4 @@
-"""Long work beside live traffic: which jobs run, their progress, and resuming after a restart.
+"""Jobs: long work beside live traffic, with progress, resumed after a restart.
 
 A job's record is written before the job is acknowledged; a job that was interrupted by the end of
 the process is resumed at the next start by the function registered for its kind.
@@ -30,7 +30,7 @@ _MOST_OPEN = 64
 
 @dataclass
 class Job:
-    """One piece of long work. `spec` is all that restarting it needs; clients do not see it."""
+    """One piece of long work. `spec` holds all that a restart needs; clients do not see it."""
 
     kind: str
     spec: dict[str, Any]
@@ -129,7 +129,7 @@ class JobBook:
                 log.exception("job %s failed", job.id)
                 job.state, job.error = "failed", "internal error"
             job.finished = time.time()
-            with suppress(DiskFullError):  # begun again at the next start, then
+            with suppress(DiskFullError):  # then it runs again at the next start
                 self._record(job)
             partial = self.partial_path(job)
             if partial is not None:

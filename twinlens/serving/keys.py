@@ -1,8 +1,8 @@
-"""API keys: several, each with a scope and perhaps a name, compared in constant time.
+"""API keys: each with a scope and an optional name, compared in constant time.
 
 Only digests are stored. Without keys, anyone may read and write, and admin endpoints are disabled.
-What must stay true: a key that asks too often is refused before its body is read, and no other key
-waits for it.
+What must stay true: a key over its rate limit is refused before its body is read, and does not
+delay other keys.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Keyring:
         self._rates = {key.digest: RequestRate(per_minute, clock or Clock()) for key in self._keys}
 
     def check(self, headers: Mapping[str, str], scope: Scope) -> str:
-        """Return the name of the request's key; raise unless it has `scope` and may ask now."""
+        """Return the name of the request's key; raise if it lacks `scope` or exceeds its rate."""
         if not self._keys:
             if scope == "admin":
                 raise ForbiddenError(
@@ -64,11 +64,11 @@ class Keyring:
         return granted.name
 
     def share(self, rates: Mapping[bytes, RequestRate]) -> None:
-        """Count by rates that several processes share, by the digests of their keys."""
+        """Use the rates that several processes share, by the digests of the keys."""
         self._rates = dict(rates)
 
     def recognise(self, headers: Mapping[str, str]) -> None:
-        """Raise unless the request's key is known; it is not counted."""
+        """Raise unless the request's key is known; count nothing."""
         if self._keys and self._find(read_token(headers)) is None:
             raise UnauthorizedError("the API key is missing or unknown")
 
@@ -83,7 +83,7 @@ class Keyring:
 
 
 class RequestRate:
-    """The requests of one key: a minute's worth at once, and then as many as come back."""
+    """The rate limit of one key: one minute's requests at once, refilled continuously."""
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
         self._most = per_minute  # 0: any number

@@ -1,7 +1,7 @@
-"""Starting and stopping: open and verify the bundles, listen, and on SIGTERM drain.
+"""Starts and stops a server: opens and verifies its bundles, listens, drains on SIGTERM.
 
-The server accepts connections only after every bundle has reproduced its golden vectors, so a
-server that answers at all answers correctly.
+What must stay true: no connection is accepted before every bundle has reproduced its golden
+vectors.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def announce(service: Service, listener: socket.socket, scheme: str = "http") -> None:
-    """Tell what is served and where."""
+    """Print what is served and where."""
     named = [(name, service.registry.find(name).default) for name in service.registry.names]
     models = [ServedBundle(name, m.encoder.manifest, m.encoder.provider) for name, m in named]
     announce_models(models, service.settings.log_format, listener, scheme)
@@ -209,14 +209,14 @@ def announce(service: Service, listener: socket.socket, scheme: str = "http") ->
 
 @dataclass(frozen=True)
 class ServedBundle:
-    """What is told of a served bundle when a server starts."""
+    """A served bundle, as the message at the start describes it."""
 
     name: str
     manifest: Manifest
     provider: str
 
     def describe(self) -> list[str]:
-        """Return a line about it, and one that says what it is for, if it tells."""
+        """Return a line about it, and the headline of its card if it has one."""
         manifest = self.manifest
         line = f"{self.name}: {manifest.name} {manifest.revision[:12]} on {self.provider}"
         card = read_card(manifest)
@@ -226,7 +226,7 @@ class ServedBundle:
 def announce_models(
     models: Sequence[ServedBundle], log_format: str, listener: socket.socket, scheme: str
 ) -> None:
-    """Tell what is served and where: as text for people, or as one log line for machines."""
+    """Print what is served and where: text for people, or one log line for machines."""
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}"

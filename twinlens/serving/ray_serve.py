@@ -1,9 +1,8 @@
-"""Replicas of the server on Ray Serve: the same routes, scaled by the requests that wait.
+"""Replicas of the server on Ray Serve, scaled by the number of requests.
 
-`build_application` is what a Serve config file names. Each replica opens its bundles, verifies them
-and answers whole requests, so no answer mixes revisions, in a rolling upgrade neither. What must
-stay true: replicas share nothing but what they are given: bundles by path, collections that are
-read or kept by a store; whatever a server writes into a folder of its own is refused.
+A Serve config file names `build_application`. A replica answers whole requests, so no answer mixes
+two revisions, even in a rolling upgrade. What must stay true: replicas share no folder that a
+server writes, only bundles and collections that are read-only or in a store.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ START_TRIES = 4  # Serve gives a proxy 15 s, in which a busy machine may not imp
 class ReplicaPlan:
     """What each replica serves, and how many there are.
 
-    There are `least` to `most` replicas, as many as keep `ongoing` requests at each, waiting ones
-    counted. `settings` are NAME=VALUE, as `twinlens serve --set` takes them.
+    Ray runs `least` to `most` replicas, so that each has about `ongoing` requests, waiting ones
+    included. `settings` are NAME=VALUE, as in `twinlens serve --set`.
     """
 
     bundles: Mapping[str, str] = field(default_factory=lambda: dict(BUILTIN))
@@ -46,14 +45,14 @@ class ReplicaPlan:
     ongoing: int = 8
     cpus: float = 1
     gpus: float = 0
-    upgrade: str = ""  # in a config file, another text replaces the replicas one by one
+    upgrade: str = ""  # in a config file: a changed text replaces the replicas one by one
 
     def check(self) -> None:
         """Refuse a plan that cannot work, before anything is started."""
         if not 1 <= self.least <= self.most:
             raise InputError(
-                f"replicas are {self.least} to {self.most}; give at least 1, and no more at first"
-                " than at most",
+                f"replicas are {self.least} to {self.most}; the minimum must be at least 1 and not"
+                " above the maximum",
                 field="replicas",
             )
         if self.ongoing < 1:
@@ -62,7 +61,7 @@ class ReplicaPlan:
 
 
 def read_settings(options: tuple[str, ...]) -> ServerSettings:
-    """Return the settings of a replica; one that keeps a folder of its own is refused."""
+    """Return the settings of a replica; raise if they name a data folder."""
     settings = ServerSettings()
     for option in options:
         name, sign, value = option.partition("=")

@@ -237,7 +237,7 @@ class Service:
         self._background.submit(model.close).add_done_callback(self._note_closed)
 
     def _note_closed(self, _: object) -> None:
-        """Have the watchdog release the memory at its next check, when no reference is left."""
+        """Let the watchdog release the memory at its next check, when no reference is left."""
         self._has_closed = True
 
     def _read_metrics(self) -> Iterable[Metric]:

@@ -47,7 +47,7 @@ class Limits:
 
     head_bytes: int = 32 * 1024  # request line and headers
     head_fields: int = 100
-    head_seconds: float = 10.0  # to receive a head in
+    head_seconds: float = 10.0  # to receive a head
     body_bytes: int = 32 * MIB
     items: int = 256  # images of a request, and pairs
     texts: int = 2048  # of a request
@@ -121,9 +121,9 @@ class ServerSettings:
     bundles: Path | None = None  # folder from which an admin may load bundles by name
     runs: Path | None = None  # folder of training runs whose numbers are shown
     allow_pull: bool = False  # an admin may load ready models, which contacts the hub
-    folders: tuple[str, ...] = ()  # a client on this machine may add what lies in them
+    folders: tuple[str, ...] = ()  # from which a client on this machine may add pictures
     keys: tuple[Key, ...] = ()  # none: anyone reads and writes, admin endpoints are disabled
-    hosts: tuple[str, ...] = ()  # allowed Host names; none: any, on loopback only its own names
+    hosts: tuple[str, ...] = ()  # allowed Host names; none: any, but only its own names on loopback
     cors_origins: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # NAME=MODEL: names that clients have built in
     precisions: tuple[str, ...] = ("fp32",)  # the first is the default

@@ -57,6 +57,6 @@ def test_a_filter_and_a_place_scroll_together(filled: Writer) -> None:
 
 
 @pytest.mark.parametrize("options", [{"limit": 0}, {"offset": -1}])
-def test_a_page_that_cannot_be_is_refused(filled: Writer, options: dict[str, int]) -> None:
+def test_an_invalid_page_is_refused(filled: Writer, options: dict[str, int]) -> None:
     with pytest.raises(InputError, match="a page has at least 1 item"):
         list_ids(filled, **options)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from tests.serving.admission.wire import read_answer
 from twinlens.serving.admission.controller import Arrivals, Reservation, Reservations
 from twinlens.serving.call import name_client
 from twinlens.serving.clock import Clock
@@ -64,8 +65,8 @@ def announce(server: Any, length: int) -> Any:
 
 
 def status(sock: Any) -> int:
-    """Return the status of the next answer; the connection may close after it."""
-    return int(sock.recv(65536).split()[1])
+    """Read the next answer and return its status; the connection may close after it."""
+    return read_answer(sock)[0]
 
 
 def ask(server: Any, photo: bytes) -> int:
@@ -204,7 +205,7 @@ def test_a_client_is_an_ipv4_address_or_an_ipv6_network() -> None:
     assert name_client("testclient") == "testclient"
 
 
-def test_hundreds_of_half_bodies_lock_nobody_out(listen: Listen) -> None:
+def test_hundreds_of_half_sent_bodies_block_no_other_client(listen: Listen) -> None:
     server = listen(ServerSettings())
     lines = ["POST /embed HTTP/1.1", "Host: x", "Content-Type: application/json"]
     half = "\r\n".join([*lines, "Content-Length: 1000", "", '{"texts": [']).encode()

@@ -85,7 +85,7 @@ def test_an_image_is_refused_before_its_body_is_read_when_the_queue_is_full(
         encoder.gate.clear()
         headers = {"content-type": "image/png"}
         waiting = asyncio.create_task(http.post("/embed", content=image(), headers=headers))
-        await until(lambda: service.registry.models()[0].images.batcher.is_full)
+        await until(lambda: not service.registry.models()[0].images.batcher.room)
         read = False
 
         async def body() -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.serving.admission.wire import read_answer
 from twinlens.serving.app import add_middleware, build_app
 from twinlens.serving.settings import Limits, ServerSettings
 
@@ -26,7 +27,7 @@ def full(listen: Callable[[ServerSettings], Any], image: Callable[..., bytes]) -
         target=lambda: httpx.post(f"{found.url}/embed", content=image(), headers=PNG)
     )
     first.start()
-    while not found.images.is_full:
+    while found.images.room:
         time.sleep(0.005)
     yield found
     found.encoder.gate.set()
@@ -43,21 +44,6 @@ def until(claim: Callable[[], bool]) -> None:
     while not claim():
         assert time.monotonic() < end, "did not become true"
         time.sleep(0.005)
-
-
-def read_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Return the next answer on a connection."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = sock.recv(1)
-        assert chunk, f"the connection ended after {data!r}"
-        data += chunk
-    lines = data.decode().split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-    body = b""
-    while len(body) < (length := int(headers["content-length"])):
-        body += sock.recv(length - len(body))
-    return int(lines[0].split()[1]), headers, body
 
 
 PNG = {"content-type": "image/png"}
@@ -147,7 +133,7 @@ def test_a_connection_closes_on_request_or_when_the_client_stops_sending(
 
 def test_a_request_within_capacity_is_admitted(full: Any, image: Callable[..., bytes]) -> None:
     full.encoder.gate.set()
-    until(lambda: not full.images.is_full)
+    until(lambda: full.images.room > 0)
     with full.connect() as sock:
         sock.sendall(head(len(image())) + image())
         assert read_answer(sock)[0] == 200

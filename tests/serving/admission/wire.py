@@ -16,6 +16,21 @@ class Answer(NamedTuple):
     body: bytes
 
 
+def read_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Return the next answer on a connection."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = sock.recv(1)
+        assert chunk, f"the connection ended after {data!r}"
+        data += chunk
+    lines = data.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+    body = b""
+    while len(body) < (length := int(headers["content-length"])):
+        body += sock.recv(length - len(body))
+    return int(lines[0].split()[1]), headers, body
+
+
 def exchange(server: object, *segments: bytes, pause: float = 0.05) -> list[Answer]:
     """Send segments one after the other and return every answer until the connection is idle."""
     with server.connect() as sock:  # type: ignore[attr-defined]

@@ -138,7 +138,7 @@ def fail_to_read(collection: Any) -> None:
     [(lambda found: found.get("nobody"), NotFoundError), (fail_to_read, UnavailableError)],
     ids=["no such item", "damaged"],
 )
-def test_what_goes_wrong_names_the_collection_and_never_its_folder(
+def test_an_error_names_the_collection_and_never_its_folder(
     collection: ServedCollection,
     tmp_path: Path,
     action: Callable[[Any], Any],

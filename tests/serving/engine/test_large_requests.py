@@ -44,7 +44,7 @@ def test_large_requests_take_turns_batch_by_batch() -> None:
     assert lane.count == 0
 
 
-def test_one_that_comes_later_neither_passes_nor_makes_up_for_its_absence() -> None:
+def test_a_later_request_does_not_overtake_those_that_waited() -> None:
     lane: FairLane[str, str] = FairLane()
     put(lane, "aaaaaaaa", 1)
     assert [take(lane), take(lane)] == ["aa", "aa"]
@@ -53,7 +53,7 @@ def test_one_that_comes_later_neither_passes_nor_makes_up_for_its_absence() -> N
     assert sorted([take(lane), take(lane)]) == ["aa", "bb"]
 
 
-def test_one_at_a_time_runs_while_small_requests_are_about_and_any_number_otherwise() -> None:
+def test_one_batch_at_a_time_runs_while_small_requests_are_in_progress() -> None:
     throttles = Throttles(at_once=1)
     assert throttles.begin(Priority.LARGE, 8, 10.0) == 8
     assert throttles.delay(Priority.LARGE, 10.0) == 0.0
@@ -75,7 +75,7 @@ def test_beside_small_requests_a_batch_ends_within_four_milliseconds_or_is_one_i
     assert throttles.begin(Priority.LARGE, 64, 12.0, 0.3) == 64
 
 
-def test_work_on_the_event_loop_rests_four_times_as_long_while_a_small_request_waits(
+def test_work_on_the_event_loop_pauses_four_times_as_long_while_a_small_request_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     throttles, rests = Throttles(at_once=1), []
@@ -91,7 +91,7 @@ def test_work_on_the_event_loop_rests_four_times_as_long_while_a_small_request_w
     assert rests == [0.0, 0.04, 0.0]
 
 
-def test_a_hanging_batch_holds_up_the_others_for_a_second_at_most() -> None:
+def test_a_hanging_batch_delays_others_by_a_second_at_most() -> None:
     throttles = Throttles(at_once=1)
     throttles.begin(Priority.LARGE, 8, 10.0)
     throttles.enter(Priority.SMALL, 1)
@@ -126,7 +126,7 @@ def test_large_requests_hold_half_of_a_queue_and_wait_for_it_cheapest_first() ->
     assert batcher.held == 0
 
 
-def test_one_that_gives_up_waiting_leaves_no_place_behind() -> None:
+def test_a_request_that_stops_waiting_holds_no_place() -> None:
     batcher: Batcher[str, str] = Batcher(capacity=8, max_batch=4)
     share = LargeShare(batcher)
 
@@ -221,7 +221,7 @@ def test_small_requests_pass_four_large_ones_and_all_are_answered(
     run_server(scenario, SETTINGS)
 
 
-def test_large_requests_end_although_small_ones_never_stop(
+def test_large_requests_finish_although_small_ones_never_stop(
     run_server: Callable[..., Any], slow: Any, uri: Callable[..., str], image: Callable[..., bytes]
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
@@ -237,7 +237,7 @@ def test_large_requests_end_although_small_ones_never_stop(
     run_server(scenario, SETTINGS)
 
 
-def test_images_that_cannot_be_done_in_time_are_refused_before_the_work(
+def test_images_that_cannot_finish_in_time_are_refused_before_the_work(
     run_server: Callable[..., Any], slow: Any, uri: Callable[..., str]
 ) -> None:
     settings = ServerSettings(limits=Limits(request_seconds=0.4), batching=SETTINGS.batching)

@@ -154,7 +154,7 @@ def test_consecutive_failing_batches_are_a_fault_until_one_succeeds(
     wait_for(lambda: tower.find_fault(watch) is None)
 
 
-def test_a_lost_device_fails_its_batch_once_and_is_told(
+def test_a_lost_device_fails_its_batch_once_and_is_reported(
     start: Callable[..., ServedTower[int, int]],
 ) -> None:
     """Halving a batch is for bad items; the card is gone for all of them."""

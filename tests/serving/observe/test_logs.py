@@ -53,7 +53,7 @@ def test_json_says_who_asked_of_what_how_much_and_for_how_long() -> None:
     )
 
 
-def test_json_of_a_request_that_no_route_began_has_what_is_known() -> None:
+def test_json_of_a_request_without_a_route_has_the_known_fields() -> None:
     scope = {"method": "GET", "state": {}}
     exchange = (b"r1", scope, "unmatched", 404, 0.001, None)
     line = json.loads(JsonFormatter().format(make_record(exchange=exchange)))

@@ -102,7 +102,7 @@ def test_templates_are_shown_as_the_model_reads_them(page: Any, server: str) -> 
     page.locator("#classify-prompts", has_text="“owl”").wait_for()
 
 
-def test_it_says_whether_saved_classes_outlive_the_server(page: Any, server: str) -> None:
+def test_it_says_whether_saved_classes_survive_a_restart(page: Any, server: str) -> None:
     page.goto(f"{server}/#classify")
     page.locator("#teach-kept", has_text="outlive it").wait_for(state="attached")
 

@@ -237,7 +237,7 @@ def test_a_redirect_to_nowhere_is_fetched_once() -> None:
 
 
 @pytest.mark.parametrize("client", ["10.0.0.1", "10.0.0.2"])
-def test_slow_urls_do_not_hold_up_others(client: str) -> None:
+def test_slow_urls_do_not_delay_others(client: str) -> None:
     async def run() -> float:
         fetcher = Fetcher(Fetching(enabled=True), 1000, resolve=resolve, transport=Web())
         clock = Clock()
@@ -262,7 +262,7 @@ def test_slow_urls_do_not_hold_up_others(client: str) -> None:
     assert asyncio.run(run()) < 1
 
 
-def test_names_that_are_slow_to_look_up_do_not_hold_up_other_clients() -> None:
+def test_names_that_are_slow_to_look_up_do_not_delay_other_clients() -> None:
     async def look_up(host: str, port: int) -> Sequence[str]:
         if host.startswith("slow"):
             await asyncio.sleep(20)

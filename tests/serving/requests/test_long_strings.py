@@ -48,7 +48,10 @@ def parse(body: bytes) -> Any:
 
 
 @pytest.mark.usefixtures("short_is_long")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=200,
+)
 @given(VALUES, st.booleans(), st.sampled_from([None, 1]))
 def test_a_body_has_the_value_that_one_pass_finds(
     value: Any, is_escaped: bool, indent: int | None
@@ -58,7 +61,10 @@ def test_a_body_has_the_value_that_one_pass_finds(
 
 
 @pytest.mark.usefixtures("short_is_long")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=300,
+)
 @given(VALUES, st.data())
 def test_a_damaged_body_is_refused_or_read_as_by_one_pass(value: Any, data: st.DataObject) -> None:
     body = bytearray(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
@@ -87,7 +93,7 @@ def test_after_many_strings_the_rest_is_read_in_one_pass(monkeypatch: pytest.Mon
     assert (found, found.value) == (body, orjson.loads(body))
 
 
-def test_others_are_served_while_megabytes_are_parsed() -> None:
+def test_other_requests_run_while_megabytes_are_parsed() -> None:
     body = orjson.dumps({"images": ["QUJD" * 20_000] * 60})
 
     async def count_turns() -> int:

@@ -126,7 +126,7 @@ def test_the_neighbours_of_special_networks_are_public(text: str) -> None:
     "text",
     ["4000::1", "6000::1", "8000::1", "a000::1", "c000::1", "e000::1", "f000::1", "1::1", "400::1"],
 )
-def test_ipv6_that_nobody_was_given_is_not_public(text: str) -> None:
+def test_unassigned_ipv6_is_not_public(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
 
 

@@ -59,7 +59,9 @@ def test_an_id_beyond_the_vocabulary_is_named(client: TestClient, vocabulary: Pa
     assert "ends at 3" in told["message"]
 
 
-def test_without_the_vocabulary_the_remedies_are_told(client: TestClient, folder: Path) -> None:
+def test_without_the_vocabulary_the_error_names_the_remedies(
+    client: TestClient, folder: Path
+) -> None:
     told = embed(client, [[0, 1]])
     assert told.status_code == 400
     message = told.json()["error"]["message"]
@@ -67,7 +69,7 @@ def test_without_the_vocabulary_the_remedies_are_told(client: TestClient, folder
     assert "tiktoken" in message
 
 
-def test_a_file_of_another_content_is_not_read(client: TestClient, vocabulary: Path) -> None:
+def test_a_file_with_other_content_is_not_read(client: TestClient, vocabulary: Path) -> None:
     vocabulary.write_bytes(b"cmVk 0\n")
     assert embed(client, [[0]]).status_code == 400
 

@@ -55,7 +55,7 @@ def test_the_order_and_the_scores_stay_what_they_are(
     assert "none_of_these" not in plain
 
 
-def test_a_class_is_judged_by_what_its_cosine_has_over_the_pictures_level(
+def test_a_class_is_judged_by_its_cosine_above_the_level_of_the_picture(
     calibrated: TestClient, encoder: Any, uri: Callable[..., str]
 ) -> None:
     """With the picture's own row as origin its level is 1: nothing stands over that."""
@@ -69,7 +69,7 @@ def test_a_class_is_judged_by_what_its_cosine_has_over_the_pictures_level(
     assert tagged["none_of_these"] is True
 
 
-def test_who_asks_by_a_cosine_or_not_to_be_told_is_obeyed(
+def test_a_threshold_or_false_overrides_the_calibration(
     calibrated: TestClient, uri: Callable[..., str]
 ) -> None:
     assert ask(calibrated, uri, none_of_these=-1.0)["none_of_these"] is False
@@ -77,7 +77,7 @@ def test_who_asks_by_a_cosine_or_not_to_be_told_is_obeyed(
     assert "none_of_these" not in ask(calibrated, uri, none_of_these=False)
 
 
-def test_classes_of_many_labels_are_weighed_alone(
+def test_with_multi_label_each_class_is_weighed_alone(
     calibrated: TestClient, uri: Callable[..., str]
 ) -> None:
     labels = ask(calibrated, uri, classes=["blue", "blue square"], multi_label=True)["labels"]

@@ -36,9 +36,7 @@ def fill(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", [*sorted({p for _, p in OPERATIONS}), "/", "/docs"])
-def test_a_method_that_a_path_does_not_answer_is_told_all_that_it_does(
-    client: TestClient, path: str
-) -> None:
+def test_a_405_lists_every_method_of_the_path(client: TestClient, path: str) -> None:
     told = client.request("TRACE", fill(path))
     assert told.status_code == 405
     named = {method.upper() for method, p in OPERATIONS if p == path}

@@ -163,7 +163,7 @@ def test_a_swap_under_load_fails_no_request_and_mixes_no_answer(
         # Each revision embeds the image differently: more than two pairs mean a mixed answer.
         assert len(set(seen)) == 2
         for _ in range(100):
-            if not old.images.is_running:
+            if old.images.find_fault(service.settings.watch):  # its worker has ended
                 return
             await asyncio.sleep(0.02)
         raise AssertionError("the old model was not closed")

@@ -50,7 +50,7 @@ def test_a_calibrated_bundle_gives_probabilities(
     assert entry["none_of_these"] is False
 
 
-def test_the_shipped_words_are_made_a_classifier_when_they_are_first_asked_for(
+def test_the_shipped_words_become_a_classifier_on_first_use(
     client: TestClient, encoder: Any, uri: Callable[..., str]
 ) -> None:
     assert client.get("/classifiers").json()["data"] == []

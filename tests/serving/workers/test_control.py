@@ -46,7 +46,7 @@ async def _fail(body: Any) -> None:
     raise InputError("width is 0", field="width") if body == "known" else KeyError("secret")
 
 
-def test_a_question_is_answered_by_its_handler_and_news_by_nobody() -> None:
+def test_a_question_is_answered_by_its_handler_and_a_message_by_nobody() -> None:
     async def scenario(process: Control, keeper: Control, _: list[str]) -> None:
         heard: list[Any] = []
 
@@ -87,7 +87,7 @@ def test_an_error_of_a_handler_is_the_answer(body: str, kind: str, message: str)
     run(scenario)
 
 
-def test_what_all_answered_comes_back_and_the_first_error_is_raised() -> None:
+def test_all_answers_come_back_or_the_first_error_is_raised() -> None:
     async def scenario(process: Control, keeper: Control, _: list[str]) -> None:
         asked = [asyncio.ensure_future(process.ask("http", "x")) for _ in range(2)]
         await asyncio.sleep(0)

@@ -42,7 +42,7 @@ def test_counts_are_added_label_by_label_and_states_are_not() -> None:
     assert found["twinlens_queue_items"] == 4
 
 
-def test_of_a_process_that_has_ended_its_counts_stay() -> None:
+def test_the_counts_of_an_ended_process_stay() -> None:
     found = read_values(render_dump(add_dumps([keep_counted(make_dump(3, 0.5, 1))])))
     assert found['twinlens_requests_total{status="200"}'] == 3
     assert not [name for name in found if "queue" in name or "ready" in name or "created" in name]

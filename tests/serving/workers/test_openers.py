@@ -56,7 +56,7 @@ def test_the_limits_of_the_server_hold_outside_too(whole: Encoder) -> None:
         outer.preprocess(PHOTO)
 
 
-def test_a_bundle_that_is_another_one_now_is_not_opened(whole: Encoder, tmp_path: Path) -> None:
+def test_a_bundle_that_changed_on_disk_is_not_opened(whole: Encoder, tmp_path: Path) -> None:
     told = describe(whole) | {"revision": "f" * 64}
     with pytest.raises(BundleError, match="changed on disk while the server runs"):
         make_openers().open_outer(BUILTIN, "fp32", told)

@@ -14,7 +14,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_process_that_ran_long_is_started_again_at_once(clock: list[float]) -> None:
+def test_a_process_that_ran_long_is_restarted_at_once(clock: list[float]) -> None:
     restarts = Restarts(("http", "head"))
     restarts.plan(("http", 1), began=clock[0] - 60)
     assert restarts.take_due(()) == [("http", 1)]
@@ -36,7 +36,7 @@ def test_one_that_keeps_ending_soon_waits_longer_each_time_but_never_over_five_s
     assert max(pauses) <= 5.06
 
 
-def test_what_is_ending_is_not_started_again(clock: list[float]) -> None:
+def test_a_process_of_an_ending_kind_is_not_restarted(clock: list[float]) -> None:
     restarts = Restarts(("http",))
     restarts.plan(("http", 0), began=0.0)
     assert restarts.take_due({"http"}) == []

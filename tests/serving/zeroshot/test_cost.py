@@ -35,7 +35,7 @@ async def classify(http: Any, uri: Any, **body: Any) -> Any:
     return await http.post("/zeroshot", json={"images": [uri()], "templates": TEMPLATES, **body})
 
 
-def test_what_cannot_be_done_in_time_is_refused_as_soon_as_the_speed_is_known(
+def test_work_that_cannot_finish_in_time_is_refused_once_the_speed_is_known(
     run_server: Callable[..., Any], slow: Any, uri: Callable[..., str]
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
@@ -57,7 +57,7 @@ def test_what_cannot_be_done_in_time_is_refused_as_soon_as_the_speed_is_known(
     run_server(scenario, SETTINGS)
 
 
-def test_what_fits_alone_is_refused_while_others_take_the_time(
+def test_work_that_would_fit_alone_is_refused_while_others_take_the_time(
     run_server: Callable[..., Any], slow: Any, uri: Callable[..., str]
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
@@ -75,7 +75,7 @@ def test_what_fits_alone_is_refused_while_others_take_the_time(
     run_server(scenario, SETTINGS)
 
 
-def test_a_classifier_is_held_to_the_same_and_becomes_a_job_when_asked(
+def test_a_classifier_has_the_same_limit_and_may_become_a_job(
     run_server: Callable[..., Any], slow: Any, uri: Callable[..., str]
 ) -> None:
     async def scenario(http: Any, service: Any) -> None:
@@ -101,7 +101,7 @@ def test_prompts_that_are_known_cost_nothing(
     run_server(scenario, SETTINGS)
 
 
-def test_small_batches_teach_nothing() -> None:
+def test_small_batches_are_not_measured() -> None:
     load = MeasuredSpeed(LEAST_TOKENS)
     for _ in range(9):
         load.observe(10, 1.0)

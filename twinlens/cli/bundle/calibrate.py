@@ -1,4 +1,4 @@
-"""`twinlens calibrate`: learn what a bundle's cosines are worth, without a new revision."""
+"""`twinlens calibrate`: fit the calibration of a bundle, whose revision does not change."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def find_calibration(source: str, given: Path | None) -> Path | None:
 
 
 def calibrate_export(out: Path, data: Path) -> str:
-    """Calibrate a fresh bundle where its towers and the data allow; return what came of it."""
+    """Calibrate a new bundle if its towers and the data allow; return the result as a line."""
     from twinlens.bundle.store import read_manifest
 
     manifest = read_manifest(out)
@@ -96,8 +96,8 @@ def describe_calibration(extension: dict[str, Any]) -> list[str]:
     return [
         f"by {', '.join(by)}",
         f"temperature {extension['temperature']:g}",
-        f"pictures of none of {classes} classes: {measured['mistakes']:.1%} answered all the same",
-        f"pictures of one of {classes} classes: {measured['refusals']:.1%} refused",
+        f"pictures of none of {classes} classes: {measured['mistakes']:.1%} accepted wrongly",
+        f"pictures of one of {classes} classes: {measured['refusals']:.1%} rejected wrongly",
         f"expected calibration error {measured['ece']:.3f}, calibrated"
         f" {measured['ece_calibrated']:.3f}",
     ]

@@ -1,4 +1,4 @@
-"""`twinlens card`: give a bundle its model card and its domain sign, without a new revision."""
+"""`twinlens card`: write a bundle's card and domain sign; its revision does not change."""
 
 from __future__ import annotations
 

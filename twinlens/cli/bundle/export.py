@@ -124,7 +124,7 @@ def export(
 
 
 def _export_weights(source: Source, out: Path, name: str, *, force: bool, as_json: bool) -> None:
-    """Trace a transformers model into ONNX files, and make a bundle of them as of ready ones."""
+    """Trace a transformers model into ONNX files, and make a bundle from them."""
     from importlib.util import find_spec
 
     if out.exists() and not force:

@@ -1,4 +1,4 @@
-"""`twinlens info`: a bundle's summary, from its manifest and what was measured of it here."""
+"""`twinlens info`: a bundle's summary, from its manifest and measurements on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twinlens.cli.terminal import print_json
 if TYPE_CHECKING:
     from twinlens.bundle.manifest import Manifest
 
-MOST_NUMBERS = 8  # of one value that people read
+MOST_NUMBERS = 8  # a value with more is not printed
 
 
 def info(

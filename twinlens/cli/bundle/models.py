@@ -1,4 +1,4 @@
-"""`twinlens models`: the ready models that we know, a line each, with their speed on request."""
+"""`twinlens models`: a table of ready models, with their measured speed on request."""
 
 from __future__ import annotations
 

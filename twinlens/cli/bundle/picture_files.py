@@ -21,7 +21,7 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """The files that could be read with a row for each, and why the others could not."""
+    """The files that could be read, a row for each, and why the others failed."""
 
     paths: list[Path]
     rows: Rows

@@ -72,7 +72,7 @@ def tag(
 
 
 def find_bank(encoder: Encoder, words: Sequence[str]) -> Rows:
-    """Return a row for each word; a vocabulary is embedded once for a bundle and then kept."""
+    """Return a row for each word; a vocabulary is embedded once for each bundle and cached."""
     import hashlib
     import time
 

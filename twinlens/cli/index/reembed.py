@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from twinlens.index.upkeep.embedding_swap import SwapReport
     from twinlens.index.writer import Writer
 
-LOCK_SECONDS = 60.0  # a server lets go of a collection two seconds after its last write
+LOCK_SECONDS = 60.0  # a server releases a collection two seconds after its last write
 
 
 def reembed(
@@ -119,7 +119,7 @@ def _prepare(
 
 
 def _sample(collection: Collection, encoder: Encoder, queries: Path | None) -> QuerySample | None:
-    """Return the queries of the collection, or those of a file, as the new bundle embeds them."""
+    """Return the queries of the collection, or of a file, embedded by the new bundle."""
     from twinlens.index.ann.samples import choose_texts
     from twinlens.index.maintenance import read_texts
     from twinlens.index.upkeep.embedding_set import QuerySample
@@ -156,7 +156,7 @@ def _swap(folder: Path, chosen: BundleEmbeddings, encoder: Encoder, drop: bool) 
 
 
 def _open_writer(folder: Path) -> Writer:
-    """Return the writer, once another process has let go of the collection."""
+    """Return the writer, once other processes have released the collection."""
     from twinlens.index.writer import Writer
 
     end = time.monotonic() + LOCK_SECONDS

@@ -139,7 +139,7 @@ def search(
 
 
 def _judge(collection: Collection, encoder: Encoder, hits: list[Hit]) -> CosineVerdict | None:
-    """Return what the hits of a text are worth, where the bundle is calibrated."""
+    """Return the calibrated verdict on the hits of a text; None without a calibration."""
     from twinlens.bundle.calibration.calibration import read_calibration
     from twinlens.index.searching.doubt import judge_hits
 

@@ -89,9 +89,9 @@ def find_place(images: Images, data: Path | None, bundle: str) -> Path:
 def following(
     images: Images | None, data: Path | None, bundle: str
 ) -> Iterator[Callable[[], None]]:
-    """Watch the folder of `images` from now on; the function that is yielded starts applying.
+    """Watch the folder of `images`; yield the function that starts to apply changes.
 
-    The changes of the time in which the folder is indexed are applied then, too.
+    It also applies the changes made while the folder was being indexed.
     """
     if images is None or not images.watch:
         yield lambda: None

@@ -16,7 +16,7 @@ from twinlens.cli.serving.bundle_names import pull_models
 from twinlens.cli.serving.collections import find_place, following, index_images, read_named
 from twinlens.errors import InputError
 
-LEAST_CORES = 6  # of a machine on which several processes answer requests without being asked
+LEAST_CORES = 6  # a machine with fewer gets one process by default
 
 if TYPE_CHECKING:
     from twinlens.cli.serving.collections import Images
@@ -97,10 +97,10 @@ def _follow(
 
 
 def choose_workers(device: str) -> int:
-    """Return how many processes answer requests here, where that is left to the machine.
+    """Return how many HTTP processes suit this machine.
 
-    A CPU's cores are busy with the encoder, so one process is as quick there; beside a GPU all of
-    them decode, but for two.
+    On a CPU the encoder keeps the cores busy, so one process is as fast; with a GPU, all cores but
+    two decode.
     """
     from twinlens.bundle.processors import count_logical_cpus
 
@@ -116,7 +116,7 @@ def choose_workers(device: str) -> int:
 
 
 def start_tracer(settings: ServerSettings) -> Tracer | None:
-    """Return what records requests as spans, if that is asked for."""
+    """Return the tracer, if tracing is on."""
     if not settings.tracing:
         return None
     from twinlens.serving.observe.tracing import Tracer, start_exporting

@@ -68,7 +68,7 @@ def mcp(
 
 
 def read_folders(given: list[str]) -> dict[str, Path]:
-    """Return folders by name; one without a name is called as the folder is, without its suffix."""
+    """Return folders by name; the default name is the folder's, without its suffix."""
     found: dict[str, Path] = {}
     for text in given:
         name, sign, path = text.partition("=")

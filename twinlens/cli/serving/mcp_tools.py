@@ -1,8 +1,8 @@
 """The tools that `twinlens mcp` offers a language model: search, classify, embed, similar, info.
 
-One encoder for each bundle that the collections name. What must stay true: a tool writes nothing;
-whatever a caller does wrong is one sentence with its remedy; files of the machine are read only
-where the caller is on it.
+One encoder is opened for each bundle that the collections name. What must stay true: a tool writes
+nothing; a caller's mistake is answered by one sentence that says what to do; files are read only
+for callers on this machine.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _check_k(k: int) -> int:
 
 
 def _read_item(found: Collection, id: str) -> bytes | None:
-    """Return the file of an item, if there is such an item and it was indexed from one.
+    """Return the file of an item; None if there is no such item or it has no file.
 
     Only paths from the indexer are opened: other paths were sent by clients of a server.
     """

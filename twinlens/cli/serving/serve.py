@@ -1,4 +1,4 @@
-"""`twinlens serve`: serves bundles over HTTP. All options end in one settings object."""
+"""`twinlens serve`: serves bundles over HTTP; its options become one settings object."""
 
 from __future__ import annotations
 
@@ -197,10 +197,10 @@ def serve(
 
 
 def collect_settings(context: typer.Context, given: dict[str, str]) -> list[str]:
-    """Return NAME=VALUE of options, file and environment; what comes later wins.
+    """Return NAME=VALUE of options, file and environment; later ones override earlier ones.
 
-    An option beats the setting of the same name in file or environment where the command line
-    has it, and is beaten where it has its default.
+    An option given on the command line overrides the setting of the same name in file and
+    environment; the default of an option does not.
     """
     options = [f"{_OPTION_SETTINGS[name]}={value}" for name, value in given.items()]
     configuration = context.find_object(Configuration) or Configuration()

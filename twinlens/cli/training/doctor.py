@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from twinlens.training.doctor.verdict import Diagnosis
 
 
 def doctor(
@@ -35,10 +38,7 @@ def doctor(
     raise typer.Exit(diagnosis.exit_code)
 
 
-def _lines(run: Path, diagnosis: object) -> list[str]:
-    from twinlens.training.doctor.verdict import Diagnosis
-
-    assert isinstance(diagnosis, Diagnosis)
+def _lines(run: Path, diagnosis: Diagnosis) -> list[str]:
     lines = [f"{run}: {diagnosis.state}, after {diagnosis.step} steps"]
     for verdict in diagnosis.verdicts:
         lines += [

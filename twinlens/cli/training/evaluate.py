@@ -1,4 +1,4 @@
-"""`twinlens eval`: what an encoder is worth, in numbers, or by suites of questions."""
+"""`twinlens eval`: measures an encoder, by standard metrics or by suites of questions."""
 
 from __future__ import annotations
 

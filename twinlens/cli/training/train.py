@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.training.config import Config
 
 
 def train(
@@ -66,12 +69,10 @@ def train(
     _run(config, where, out)
 
 
-def _find(config: object, where: str, out: Path | None) -> None:
-    from twinlens.training.config import Config
+def _find(config: Config, where: str, out: Path | None) -> None:
     from twinlens.training.progress import open_display
     from twinlens.training.studies.lr_finder import find_rate
 
-    assert isinstance(config, Config)
     display = open_display()
     try:
         rate, trial = find_rate(config, where, display)
@@ -83,14 +84,12 @@ def _find(config: object, where: str, out: Path | None) -> None:
     typer.echo(f"lr={rate:.3g}")
 
 
-def _run(config: object, where: str, out: Path) -> None:
-    from twinlens.training.config import Config
+def _run(config: Config, where: str, out: Path) -> None:
     from twinlens.training.distributed.launch import run_ranks, wants_launch
     from twinlens.training.loop.loop import train as train_run
     from twinlens.training.progress import Silent, open_display
     from twinlens.training.report.page import write_report
 
-    assert isinstance(config, Config)
     if wants_launch(config.settings.devices):
         code = run_ranks(config.settings.devices, config.settings.device, sys.argv[1:])
         if code:

@@ -1,7 +1,7 @@
-"""Connections that are open, looked at now and then: one that keeps the server waiting is ended.
+"""Closes connections whose client keeps the server waiting.
 
-One timer looks at all of them, since a timer for each request would cost more than reading most
-requests does. What must stay true: no connection stays open because nothing happens on it.
+One timer checks all connections, because a timer for each request would cost more than reading most
+requests. What must stay true: a connection without traffic does not stay open.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Timed(Protocol):
     """A connection that knows how long it has waited."""
 
     def end_if_late(self, now: float) -> None:
-        """End if what the client owes has not come in time."""
+        """Close the connection if the client is late."""
         ...
 
 
@@ -28,13 +28,13 @@ class ConnectionTimeouts:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: Timed, loop: asyncio.AbstractEventLoop) -> None:
-        """Look at a connection from now on."""
+        """Start checking a connection."""
         self._open.add(connection)
         if self._timer is None:
             self._timer = loop.call_later(_LOOK_SECONDS, self._look, loop)
 
     def remove(self, connection: Timed) -> None:
-        """Look at it no longer."""
+        """Stop checking a connection."""
         self._open.discard(connection)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,11 +1,10 @@
 """Admission control: requests beyond capacity are refused before a byte of their body is read.
 
-Refusals take time from admitted requests, so this reads raw headers and builds no request object.
-A body takes a moment to arrive, so each admitted request is promised a place for a quarter of a
-second, and one that brings images a place in their queue. What must stay true: no request is
-refused here that the queues would accept, except while a place is reserved for another request; a
-body that does not come keeps no place from others, however many there are, and a client address
-that sends many of them is promised no more until they have ended.
+Refusals must be cheap, so this reads raw headers and builds no request object. A body takes a
+moment to arrive, so an admitted request is promised a place for a quarter of a second, and one with
+images a place in their queue. What must stay true: a request that the queues would accept is
+refused only while places are promised to others; a body that does not arrive blocks no place after
+that time; an address with many such bodies is promised no more until they have ended.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ class Reservation:
         self.is_slow = False  # its body is late, and it is promised nothing
 
     def try_arrive(self) -> bool:
-        """Say that the body is here; False where no place is left for it."""
+        """Note that the body has arrived; return False if no place is left."""
         return self.has_place or self._arrivals.take_place(self)
 
     def arrive(self) -> None:
-        """Say that the body is here, or refuse it where no place is left."""
+        """Note that the body has arrived; raise if no place is left."""
         if not (self.has_place or self._arrivals.take_place(self)):
             raise OverloadedError("the body arrived late and the server was full; try again later")
 
@@ -93,7 +92,9 @@ class Arrivals:
 
     def __init__(self, most: int, clock: Clock) -> None:
         self._most = most
-        self._share = max(4, most // 8)  # slow bodies of one address that still cost it nothing
+        self._share = max(
+            4, most // 8
+        )  # late bodies of an address, after which it is promised no place
         self._clock = clock
         self._taken = 0
         self._promised: dict[Reservation, float] = {}
@@ -106,14 +107,14 @@ class Arrivals:
         return self._taken + promised >= self._most
 
     def begin(self, request: Reservation) -> None:
-        """Promise a place to a request, unless its address has too many that do not come."""
+        """Promise a place to a request, unless its address has too many late bodies."""
         if self._slow.get(request.address, 0) >= self._share:
             self._call_slow(request)
         else:
             self._promised[request] = self._clock.now()
 
     def take_place(self, request: Reservation) -> bool:
-        """Give a place to a request that has arrived; False where none is left."""
+        """Give a place to a request that has arrived; return False if none is left."""
         if self._promised.pop(request, None) is None:
             if self.is_full:
                 return False

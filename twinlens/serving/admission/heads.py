@@ -1,6 +1,6 @@
 """What the HTTP parser leaves unchecked in a head: versions, hosts and transfer encodings.
 
-What must stay true: no head passes that two servers could read in two ways.
+What must stay true: a head that two servers could read differently is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-
 def find_fault(headers: list[tuple[bytes, bytes]], version: str) -> str:
     """Return what is wrong with a head, or nothing."""
     if version not in ("1.1", "1.0"):
-        return "only HTTP/1.1 and HTTP/1.0 are spoken here"
+        return "this server speaks HTTP/1.1 and HTTP/1.0 only"
     hosts = 0
     for name, value in headers:
         if name == b"host":
@@ -30,7 +30,7 @@ def find_fault(headers: list[tuple[bytes, bytes]], version: str) -> str:
 def write_plain_head(
     method: bytes, url: bytes, version: str, headers: list[tuple[bytes, bytes]]
 ) -> bytes:
-    """Return a head that was read, without its wish for another protocol."""
+    """Return a head without its request for another protocol."""
     lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
     for name, value in headers:
         if name == b"upgrade":

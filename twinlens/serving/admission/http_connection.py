@@ -1,9 +1,9 @@
 """One client's connection: each request gets at most one answer, or the connection closes.
 
-It extends uvicorn's httptools protocol where that answers twice, out of turn or a request that
-nobody sent. What must stay true: bytes of a body are never read as a request; a request that cannot
-be understood is answered after those before it, and nothing behind it is read; a head that is too
-large or too slow is cut off before it is kept.
+uvicorn's httptools protocol may answer twice, out of turn, or a request that nobody sent; this
+class prevents that. What must stay true: bytes of a body are never read as a request; a request
+that cannot be understood is answered after those before it, and nothing behind it is read; a head
+that is too large or too slow is cut off before it is kept.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class HttpConnection(HttpToolsProtocol):
     _most_head_bytes = 0  # that a head which is complete now can have
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first head."""
+        """Start waiting for the first head."""
         super().connection_made(transport)
         self.head_since = self.loop.time()
         self.timeouts.add(self, self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Stop checking for timeouts."""
         self.timeouts.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; what the parser does not understand ends the connection."""
+        """Parse the data; data that the parser does not understand ends the connection."""
         self._unset_keepalive_if_required()
         if self.has_ended_reading:
             self._discard(len(data))
@@ -80,7 +80,7 @@ class HttpConnection(HttpToolsProtocol):
                 self.end_reading(*self._fault)
 
     def end_if_late(self, now: float) -> None:
-        """End a connection on which a head, or a body that nobody reads, does not come."""
+        """Close a connection whose head, or whose unread body, does not arrive in time."""
         if not self.is_head and self.is_answered:
             self._floor = self._floor or FloorRate(self.limits.body_rate, now)
             if self._floor.is_missed(now, self._passed):
@@ -149,7 +149,7 @@ class HttpConnection(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body; of one that was answered, pass over what would be accepted."""
+        """Buffer a piece of the body; discard it, up to the limit, if the request was answered."""
         self._loose_bytes = 0
         if not (self.is_refused or self.cycle.response_complete):
             self.cycle.body += body
@@ -162,7 +162,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_complete(self) -> None:
-        """Wait for the next request, unless this was to be the last."""
+        """Wait for the next request."""
         if self._is_upgrade:
             return
         self.is_head = True
@@ -181,7 +181,7 @@ class HttpConnection(HttpToolsProtocol):
         return self.is_refused or self.cycle.response_complete
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, or say the last thing."""
+        """Start the next request, or send the last answer."""
         self._unanswered -= 1
         super().on_response_complete()
         if self._last_answer and not self._unanswered:
@@ -193,7 +193,7 @@ class HttpConnection(HttpToolsProtocol):
         raise _FaultError
 
     def end_reading(self, status: int, message: str) -> None:
-        """Read nothing more; say why once every request before is answered."""
+        """Stop reading; send the error once every earlier request is answered."""
         self.has_ended_reading = True
         if not self.is_head:
             if self.is_answered:
@@ -205,7 +205,7 @@ class HttpConnection(HttpToolsProtocol):
             self._send_last_answer()
 
     def _drop_unfinished(self) -> None:
-        """Forget the request in whose body the fault is; half an answer cannot be mended."""
+        """Drop the request whose body is faulty; close the connection if its answer has begun."""
         cycle = self.cycle
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
@@ -217,9 +217,9 @@ class HttpConnection(HttpToolsProtocol):
         self._unanswered -= 1
 
     def _parse_plainly(self, data: bytes) -> None:
-        """Parse a request to change the protocol again without that wish, and what is behind it.
+        """Parse a request for another protocol again as plain HTTP, with the data behind it.
 
-        The parser takes all behind such a head for the other protocol, the body too.
+        The parser takes all data behind such a head for the other protocol, the body too.
         """
         while True:
             self._is_upgrade = False
@@ -235,7 +235,7 @@ class HttpConnection(HttpToolsProtocol):
                 data = data[upgrade.args[0] :]
 
     def _check_loose_bytes(self) -> None:
-        """Refuse a head, or what stands between pieces of a body, that grows without end."""
+        """Refuse a head, or data between pieces of a body, that exceeds the limit."""
         if self._loose_bytes > self.limits.head_bytes:
             self._refuse_head()
         if self.is_head and self.head_since is None:
@@ -264,7 +264,7 @@ class HttpConnection(HttpToolsProtocol):
             self.scope["http_version"] = version
 
     def _send_last_answer(self) -> None:
-        """Answer and close, in a moment: a client that is still sending can read why."""
+        """Send the last answer, and close a moment later, so that the client can read it."""
         if self.transport.is_closing():
             return
         lines = [b"%s: %s\r\n" % line for line in self.server_state.default_headers]

@@ -209,7 +209,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"].extend(((b"x-request-id", self.request_id), *SECURITY_HEADERS))
-            # Of a body that is late the rest would be taken for the next request's time.
+            # The rest of a late body would count against the time of the next request.
             if self._service.is_draining or self.status == 408:
                 message["headers"].append((b"connection", b"close"))
         await self._send(message)
@@ -224,7 +224,7 @@ class _Exchange:
         await response(scope, receive, self.send)
 
     def finish(self, scope: Scope) -> None:
-        """Count the request, and log it, unless another process that answered it does."""
+        """Count and log the request, unless another process answered it and does so."""
         if scope["state"].get("is_passed"):
             return
         seconds = self._service.clock.now() - self._began

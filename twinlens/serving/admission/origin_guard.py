@@ -1,9 +1,9 @@
-"""From which pages, and under which names, a browser may ask this server.
+"""Decides from which pages, and under which host names, a browser may call this server.
 
 A browser sends what any page tells it to, also to addresses that only its own machine reaches.
 What must stay true: no page of another origin changes anything here unless CORS allows its origin,
-and no page reaches a server on the loopback address by giving that address a name of its own.
-Programs send neither `Origin` nor `Sec-Fetch-Site` and notice nothing of this.
+and no page reaches a server on the loopback address by a domain name of its own (DNS rebinding).
+Programs send neither `Origin` nor `Sec-Fetch-Site`, so this does not affect them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PORTS = {"http": ":80", "https": ":443"}
 
 
 class OriginGuard:
-    """Judges requests by what browsers say of them."""
+    """Checks requests by the headers that browsers add."""
 
     def __init__(self, hosts: Collection[str], origins: Collection[str]) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)  # empty: any
@@ -42,14 +42,14 @@ class OriginGuard:
                 site = value
         if self._hosts and host and host not in self._seen and not self._is_known(host):
             return HostError(
-                f"this server is not known as {host[:80].decode('latin-1')!r}; where it should "
-                "be, start it with --allow-host NAME",
+                f"this server does not accept the host {host[:80].decode('latin-1')!r}; to allow "
+                "it, start the server with --allow-host NAME",
                 field="Host",
             )
         if (origin or site) and method not in _READING and self._is_foreign(host, origin, site):
             return ForbiddenError(
-                "a page of another origin may not send this; where it should, start the server "
-                "with --set cors_origins=ORIGIN",
+                "a page of another origin may not send this; to allow it, start the server with "
+                "--set cors_origins=ORIGIN",
                 field="Origin",
                 code="origin_not_allowed",
             )
@@ -76,9 +76,9 @@ class OriginGuard:
 
 
 def list_hosts(address: str, more: Iterable[str]) -> frozenset[str]:
-    """Return the names under which a server at `address` may be asked; none: any.
+    """Return the Host names that a server at `address` accepts; none: any.
 
-    Whoever listens on other addresses than loopback says by `more` whether there is a list.
+    On other addresses than loopback, any name is accepted unless `more` lists some.
     """
     try:
         is_loopback = ipaddress.ip_address(address).is_loopback

@@ -61,7 +61,7 @@ class PreparedResponses:
 
 
 def write_fault(status: int, message: str) -> bytes:
-    """Return the whole last answer of a connection on which no further request can be told."""
+    """Return the last answer of a connection whose further data cannot be read as requests."""
     phrase = http.HTTPStatus(status).phrase
     body = {
         "message": message,

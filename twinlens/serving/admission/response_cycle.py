@@ -1,4 +1,4 @@
-"""One request and its answer in the protocol, as uvicorn's, with a cheaper start of the answer.
+"""uvicorn's cycle of one request and its answer, with a cheaper start of the answer.
 
 uvicorn searches every header of every answer with two regular expressions and writes head and body
 apart. Here the joined lines are checked once, and most answers are one write. What must stay true:

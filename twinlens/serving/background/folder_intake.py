@@ -42,7 +42,7 @@ _PROXY_HEADERS = ("forwarded", "x-forwarded-for", "via")
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A file of the folder with what becomes of it: its bytes and version, or why it failed."""
+    """A file of the folder: its bytes, version and metadata, or why it failed."""
 
     entry: CorpusEntry
     raw: bytes = b""
@@ -88,7 +88,7 @@ class FolderJobs:
         with self._service.registry.lease(job.spec["model"]) as model:
             while chunk := list(itertools.islice(entries, _STEP)):
                 read = await served.read(partial(_read_all, folder=folder, entries=chunk))
-                failed = await self._add(served, model, read, counts)
+                failed = await self._add(served, model, folder.name, read, counts)
                 faults += [
                     {"id": f"{folder.name}/{name}", "error": fault}
                     for name, fault in failed.items()
@@ -101,6 +101,7 @@ class FolderJobs:
         self,
         served: ServedCollection,
         model: ServedModel,
+        folder: str,
         read: Sequence[ReadFile],
         counts: dict[str, int],
     ) -> dict[str, str]:
@@ -117,7 +118,6 @@ class FolderJobs:
             else:
                 good.append((one, row))
         if good:
-            folder = Path(str(good[0][0].entry.file).removesuffix(good[0][0].entry.id)).name
             ids = [f"{folder}/{one.entry.id}" for one, _ in good]
             matrix = np.stack([np.asarray(row, np.float32) for _, row in good])
             metadata = [dict(one.metadata or {}) for one, _ in good]
@@ -201,7 +201,7 @@ def _read(entry: CorpusEntry, old: str) -> ReadFile:
 
 
 async def _embed(model: ServedModel, images: Sequence[bytes]) -> list[Any]:
-    """Embed pictures with what live requests leave; a bad one is its own error."""
+    """Embed pictures at background priority; a bad picture yields its error."""
     while True:
         call = Call(model.clock, float("inf"), pixels_left=1 << 62, priority=Priority.BACKGROUND)
         try:

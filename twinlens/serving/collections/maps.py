@@ -1,7 +1,7 @@
 """The maps of a collection: principal components at once, a layout of neighbours when it is ready.
 
-One layout is made at a time, in the background, from one state of the collection; it is kept while
-the collection changes by less than a tenth, so that a map that grows does not begin anew each time.
+One layout is computed at a time, in the background, from one state of the collection. It is kept
+until a tenth of the items has changed, so that small changes do not start it again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twinlens.index.vectors.arrays import Floats
 
 PCA, NEIGHBOURS = "pca", "neighbours"
 MOST_CLUSTERS = 24
-FEWEST = 60  # items that are worth clusters
+FEWEST = 60  # items; a smaller map has no clusters
 CHANGED = 0.1  # of the items, after which a layout is made anew
 WORDS = 2  # that name a cluster
 
@@ -31,7 +31,7 @@ Namer = Callable[[Clustering, Floats], Sequence[Sequence[str]]]
 
 @dataclass(frozen=True)
 class MapCluster:
-    """A group of items on the map: the place of its name, and how many they are."""
+    """A group of items on the map: the words that describe it, its size and its centre."""
 
     names: tuple[str, ...]
     count: int
@@ -40,7 +40,7 @@ class MapCluster:
 
 @dataclass(frozen=True)
 class CollectionMap:
-    """Points in a plane with their clusters, made by one method of one state of a collection."""
+    """Points in a plane with their clusters, computed from one state of a collection."""
 
     method: str
     plane: Plane
@@ -72,7 +72,7 @@ class MapCache:
         return kept is not None and kept.epoch == collection.head.epoch
 
     def find_refined(self, collection: Collection, most: int) -> CollectionMap | None:
-        """Return a layout of neighbours that still tells what the collection holds, or None."""
+        """Return the layout of neighbours, or None if a tenth of the items has changed since."""
         kept = self._refined.get(most)
         if kept is None:
             return None
@@ -119,7 +119,7 @@ def read_values(collection: Collection, shown: CollectionMap, field: str) -> lis
 def _cluster(
     rows: Floats, points: Floats, name: Namer | None
 ) -> tuple[tuple[MapCluster, ...], tuple[int, ...]]:
-    """Return the groups of the rows, each named beside its densest place, and each row's group."""
+    """Return the groups of the rows, each at the median of its points, and each row's group."""
     if len(rows) < FEWEST:
         return (), ()
     count = min(MOST_CLUSTERS, round(math.sqrt(len(rows) / 4)))
@@ -136,7 +136,7 @@ def _cluster(
 
 
 def namer_of(words: Sequence[str], embeddings: Floats) -> Namer:
-    """Return what names clusters by the nearest of these words."""
+    """Return a function that names clusters by the nearest of these words."""
 
     def name(found: Clustering, rows: Floats) -> list[list[str]]:
         return name_clusters(found, rows.astype(np.float16), words, embeddings, WORDS)

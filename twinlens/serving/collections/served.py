@@ -147,7 +147,7 @@ class ServedCollection:
             refuse(f"collection {self.name!r}", self.collection.store.label)
 
     def open_previews(self, is_writing: bool = False) -> ThumbnailStore | None:
-        """Return the previews of pictures that clients sent to be kept; None where none are."""
+        """Return the store of pictures that clients asked to keep; None if there are none."""
         with self._left:
             if self._previews is None and (is_writing or (self.folder / PREVIEWS_NAME).exists()):
                 self._previews = ThumbnailStore(
@@ -223,7 +223,7 @@ class ServedCollection:
 
     @contextmanager
     def _use(self) -> Iterator[None]:
-        """Keep the collection open for as long as it is used."""
+        """Keep the collection open while the block runs."""
         with self._left:
             if self.is_closing:
                 gone = f"there is no collection {self.name!r} any more"

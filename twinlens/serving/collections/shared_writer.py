@@ -1,7 +1,7 @@
 """The one writer of a served collection: opened by the first write, closed a while after the last.
 
-What must stay true: it writes for one thread at a time, except that maintenance, which locks for
-itself, lets other writes pass; and it is not closed while either runs.
+What must stay true: one thread writes at a time, but other writes run beside maintenance, which
+does its own locking; the writer is not closed while either runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Micro-batches of one tower: a queue with a lane for each priority, emptied by its workers.
 
-Knows no model and no HTTP; time comes from a clock that is passed in. What must stay true: items of
-small requests go first, and those behind them have a share of the time that they never lose; a
-batch holds items of one bucket; and no large request is passed for ever.
+It knows neither models nor HTTP. What must stay true: items of small requests go first, but the
+others always keep a share of the time; a batch holds items of one bucket; no large request waits
+for ever.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class ArrivalLane(Generic[ItemT, AnswerT]):
 
 
 class FairLane(Generic[ItemT, AnswerT]):
-    """Entries by request: the next batch belongs to the request that has had the least work.
+    """Entries by request: the next batch is of the request for which the least work was done.
 
-    A request begins at the work of the one that is served when it comes, so it neither passes
-    those that have waited nor makes up for time in which it asked for nothing.
+    A new request starts at the work of the request served last, so it does not overtake those that
+    have waited.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class FairLane(Generic[ItemT, AnswerT]):
 
 
 class _Share(Generic[ItemT, AnswerT]):
-    """What one request has waiting, and the work that it has had."""
+    """The waiting items of one request, and the work that was done for it."""
 
     __slots__ = ("lane", "work")
 
@@ -112,7 +112,7 @@ class _Share(Generic[ItemT, AnswerT]):
 
 
 class Taker(Protocol):
-    """Who takes batches until it is retired."""
+    """A consumer of batches, until it is retired."""
 
     is_retired: bool
 
@@ -140,7 +140,7 @@ class Batcher(Generic[ItemT, AnswerT]):
         self._window = window
         self._clock = clock or Clock()
         self.throttles = throttles or Throttles()
-        self._took: dict[int, Priority] = {}  # what each thread's batch belongs to
+        self._took: dict[int, Priority] = {}  # of each thread's batch
         self._small: ArrivalLane[ItemT, AnswerT] = ArrivalLane()
         self._lanes: dict[Priority, Lane[ItemT, AnswerT]] = {
             Priority.SMALL: self._small,
@@ -174,11 +174,6 @@ class Batcher(Generic[ItemT, AnswerT]):
         return max(0, self.capacity - self.held)
 
     @property
-    def is_full(self) -> bool:
-        """Whether no further item fits."""
-        return not self.room
-
-    @property
     def is_closed(self) -> bool:
         """Whether the batcher has been closed."""
         return self._closed
@@ -198,7 +193,7 @@ class Batcher(Generic[ItemT, AnswerT]):
         entries: Iterable[QueueEntry[ItemT, AnswerT]],
         priority: Priority = Priority.SMALL,
     ) -> None:
-        """Queue entries; those behind the small ones run in the time that is left for them."""
+        """Queue entries in the lane of their priority."""
         now = self._clock.now()
         lane = self._lanes[priority]
         with self._changed:
@@ -231,19 +226,19 @@ class Batcher(Generic[ItemT, AnswerT]):
         return []
 
     def _take_behind(self, priority: Priority, now: float) -> list[QueueEntry[ItemT, AnswerT]]:
-        """Return a batch of what small requests pass."""
+        """Return a batch of large requests or background work."""
         most = self.throttles.begin(priority, self.max_batch, now, self._item_seconds)
         batch = self._lanes[priority].take(most, now)
-        if not batch:  # nothing of it was wanted any more
+        if not batch:  # nobody waits for any of its items
             self.throttles.end(priority, now, 0.0)
         return batch
 
     def _find_first(self) -> Priority | None:
-        """Return the first priority of which something waits."""
+        """Return the first priority that has waiting items."""
         return next((priority for priority, lane in self._lanes.items() if lane.count), None)
 
     def _pause(self, priority: Priority, now: float) -> float:
-        """Return the seconds to wait before taking a batch of what comes first."""
+        """Return the seconds to wait before taking a batch of this priority."""
         if priority is Priority.SMALL:
             if self._window is None:
                 return 0.0

@@ -20,7 +20,7 @@ _OVERHEAD = 200  # bytes of the objects around a row
 
 
 class TextCache:
-    """Rows and token counts by (space, text); a space is all else that a row depends on."""
+    """Rows and token counts by (space, text); `space` names all else that a row depends on."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes

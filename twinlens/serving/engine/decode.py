@@ -1,9 +1,8 @@
-"""Images on their way to the tower: what a client sent, decoded in a pool and queued together.
+"""Decodes the images of requests in a pool of threads, and queues them for the tower.
 
-A large request brings hundreds of images at once; in one line they would hold up everybody behind
-them, so the pool has a line for each priority. No pixel is decoded before the header has passed the
-limits. What must stay true: an exception in decoding is the error of that one image; and what large
-requests bring is decoded in the time that small ones leave, and at least in their share of it.
+The pool has a queue for each priority, so that the hundreds of images of a large request do not
+block small ones. What must stay true: no pixel is decoded before the header has passed the limits;
+an exception in decoding fails that image alone; large requests always keep a share of the time.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from twinlens.serving.settings import Limits, ServerSettings
 
 _QUICK_FORMATS = ("JPEG", "PNG", "WEBP")
 _QUICK_PIXELS = 1 << 20  # of an image that is decoded within a few milliseconds
-_TURN_SECONDS = 0.004  # of decoding on the event loop, until others are served
+_TURN_SECONDS = 0.004  # of decoding on the event loop, before other requests get a turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class DecodePool(Executor):
-    """Some threads and a line for each priority."""
+    """Threads with a queue for each priority."""
 
     def __init__(
         self, threads: int, throttles: Throttles | None = None, clock: Clock | None = None
@@ -75,7 +74,7 @@ class DecodePool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads, once what waits is done or at once."""
+        """End the threads: after the waiting work, or at once with `cancel_futures`."""
         with self._changed:
             self._closed = True
             if cancel_futures:
@@ -118,7 +117,7 @@ class DecodePool(Executor):
 
 
 def _settle(future: Future[Any], action: Callable[[], object]) -> None:
-    """Run an action; its error is the future's."""
+    """Run an action; its result or error becomes the future's."""
     try:
         result = action()
     except BaseException as error:
@@ -142,8 +141,7 @@ class Decoding(Protocol):
 class DecodeGroup:
     """Images that are decoded in parallel and queued together.
 
-    So a single request is always batched the same way, and a bad image is only missing from its
-    batch.
+    So a request is always batched the same way; a bad image is left out of its batch.
     """
 
     def __init__(
@@ -194,7 +192,7 @@ async def decode_here(
 ) -> None:
     """Decode small images on the event loop and queue each at once; the pool decodes the others.
 
-    A thread for a picture of two milliseconds costs half as much again in changes of threads.
+    For an image that takes 2 ms, switching threads would add 1 ms.
     """
     turn = call.clock.now()
     for index, image in enumerate(images):
@@ -233,7 +231,7 @@ def _decode_checked(
 
 
 def decode_image(source: Decoding, image: EncodedImage, call: Call) -> Pixels:
-    """Return the pixels that the image tower takes, and learn how long they took."""
+    """Return the pixels for the image tower, and record how long decoding took."""
     began = call.clock.now()
     content = read_image(image, source.settings.limits, call)
     pixels = source.encoder.preprocess(content)

@@ -1,9 +1,9 @@
-"""The places in one tower's queue that large requests hold together: at most half of them.
+"""Limits large requests to half of the places in a tower's queue, so that small ones find room.
 
-A large request takes places for a part of its items at a time and waits for them, so that small
-requests find room however many large ones are under way. Those that wait come in the order of
-arrival plus cost: a cheaper one passes a dearer one that has not waited longer than the difference.
-Belongs to the event loop; what must stay true: nobody waits for ever.
+A large request takes places for a part of its items at a time, and waits for them. Waiting requests
+are ordered by arrival time plus cost in seconds: a cheaper one passes a costlier one that has not
+waited longer than the difference. Only the event loop's thread uses it. What must stay true: no
+request waits for ever.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from twinlens.serving.call import Call
 from twinlens.serving.engine.batcher import Batcher
 from twinlens.serving.engine.ticket import wait_for
 
-_SHARE = 2  # large requests together hold one place of two
-_PARTS = 8  # one of them at a time holds one place of eight
+_SHARE = 2  # all large requests together hold at most half of the places
+_PARTS = 8  # one large request holds at most an eighth of them at a time
 
 T = TypeVar("T")
 
 
 class LargeShare:
-    """Who of the large requests holds places in a queue, and who waits for some."""
+    """The places that large requests hold in a queue, and the requests that wait for places."""
 
     def __init__(self, batcher: Batcher[Any, Any]) -> None:
         self._batcher = batcher
@@ -35,7 +35,7 @@ class LargeShare:
         self._numbers = count()
 
     def split(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Return the parts of a large request that hold places one after the other."""
+        """Return a large request in parts, which hold places one after the other."""
         whole = self._batcher.max_batch  # full batches, as far as the queue has room for them
         part = self._batcher.capacity // _PARTS
         part = max(1, part // whole * whole or part)
@@ -43,7 +43,7 @@ class LargeShare:
 
     @asynccontextmanager
     async def hold(self, items: int, call: Call) -> AsyncIterator[None]:
-        """Hold places for up to a part of a request's items, as soon as it is its turn."""
+        """Hold places for one part of a request, once it is its turn."""
         await self._acquire(items, call)
         try:
             yield
@@ -74,7 +74,7 @@ class LargeShare:
         try:
             await wait_for(future, call)
         except BaseException:
-            if future.done() and not future.cancelled():  # the places came as it gave up
+            if future.done() and not future.cancelled():  # it got its places too late
                 self._held -= items
                 self._batcher.release(items)
             future.cancel()

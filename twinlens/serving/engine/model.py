@@ -41,7 +41,7 @@ _TOKENIZE_INLINE = 4000  # characters tokenized on the event loop: well under a 
 _BATCHES_TOKENIZED = 4  # at a time: a few milliseconds
 _CHARACTERS_A_TOKEN = 4  # about; only for an estimate
 _DECODED_TOGETHER = 4  # images of a request for each thread; then they may be encoded
-_UNMEASURED_SECONDS = 0.01  # of an item, before anything is known
+_UNMEASURED_SECONDS = 0.01  # of an item, before anything was measured
 
 
 class ServedModel:
@@ -105,7 +105,7 @@ class ServedModel:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What the bundle's cosines are worth, if it says so."""
+        """The bundle's calibration, if it has one."""
         return read_calibration(self.encoder.manifest)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class ServedModel:
             self.texts.batcher.put([QueueEntry(Ticket(1, _ignore), 0, tokens)])
 
     def weigh(self, call: Call, items: int, seconds: float) -> None:
-        """Take note of what a request costs; one of many items and much time is large."""
+        """Record the seconds that a request costs; several items with a high cost make it large."""
         call.cost = max(call.cost, seconds)
         guessed = call.cost or items * _UNMEASURED_SECONDS
         is_large = items > 1 and guessed > self.settings.batching.large_seconds
@@ -133,12 +133,12 @@ class ServedModel:
             call.rank = call.clock.now() + guessed
 
     def weigh_images(self, count: int, call: Call) -> None:
-        """Take note of what so many images cost."""
+        """Record the seconds that a request's images cost."""
         if count > self.image_batch:
             self.weigh(call, count, self.image_speed.seconds_for(count))
 
     def _fit_share(self, tower: ServedTower[Any, Any], count: int, call: Call) -> None:
-        """Have a request that is larger than this process's share of the queue go part by part."""
+        """Process a request in parts if it exceeds this process's share of the queue."""
         if self._decodes_here and count > tower.batcher.capacity and not call.priority:
             call.priority, call.rank = Priority.LARGE, call.clock.now()
 
@@ -176,7 +176,7 @@ class ServedModel:
         return _collect_answers(ticket)
 
     def _decode_in_groups(self, ticket: Ticket[Row], call: Call, images: EncodedImages) -> None:
-        """Have images decoded in the pool, those of one batch together."""
+        """Decode images in the pool, one group for each batch."""
         size = min(self.image_batch, _DECODED_TOGETHER * self.pool.threads)
         for start in range(0, len(images), size):
             DecodeGroup(self, ticket, call, images, range(start, min(start + size, len(images))))
@@ -249,7 +249,7 @@ class ServedModel:
         return found
 
     def is_known(self, text: str) -> bool:
-        """Whether a text would cost nothing, since it was embedded before."""
+        """Return whether the row of a text is cached."""
         return self._cache.get(self.space, text) is not None
 
     async def count_tokens(self, texts: Sequence[str], call: Call) -> list[int]:

@@ -1,8 +1,7 @@
-"""The cost of a large request, estimated before its work, and the time that is promised already.
+"""Estimates the cost of large requests, and refuses those that cannot finish before their deadline.
 
-A request that cannot be done in its time would run into its deadline, answer nothing and slow all
-others meanwhile. What must stay true: it is refused before that work, or as soon as the speed is
-known.
+Such a request would take time from all others and answer nothing. What must stay true: it is
+refused before its work starts, or as soon as the speed is known.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from twinlens.serving.engine.speed import Speed
 
 @dataclass(frozen=True)
 class WorkKind:
-    """A kind of work, in the words of an error."""
+    """A kind of work, as errors name it."""
 
     what: str
     remedy: str
@@ -37,7 +36,7 @@ class PromisedWork:
 
 
 class Budget:
-    """What one request has still to run, promised to it for as long."""
+    """The work that a request has still to run; the time for it is promised."""
 
     def __init__(self, load: PromisedWork, speed: Speed, units: int, work: WorkKind) -> None:
         self._load = load
@@ -48,12 +47,12 @@ class Budget:
         self._change(units)
 
     def spend(self, units: int, call: Call) -> None:
-        """Count units as run, and give up where the rest cannot be run in time."""
+        """Count finished units; raise if the rest cannot finish in time."""
         self._change(-units)
         _check(self._seconds, call, self._work)
 
     def close(self) -> None:
-        """Promise nothing more."""
+        """End the promise."""
         self._change(-self._units)
 
     def _change(self, units: int) -> None:
@@ -67,9 +66,9 @@ class Budget:
 def plan(
     load: PromisedWork, speed: Speed, units: int, call: Call, work: WorkKind, more: float = 0.0
 ) -> Iterator[Budget | None]:
-    """Promise a request the time that its work takes, or refuse it; None: it has a promise.
+    """Promise a request the time for its work, or refuse it; yield None if it has a promise.
 
-    `more` are seconds of other work that the request brings.
+    `more` are the seconds of the request's other work.
     """
     if call.is_planned:
         yield None

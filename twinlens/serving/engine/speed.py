@@ -1,8 +1,8 @@
 """How long items take, as measured recently: texts by their tokens, images one by one.
 
 What must stay true: small batches of texts are not measured, since their fixed cost would make
-large work look several times as long as it is; one slow batch decides nothing; and before enough
-batches were measured every estimate is 0.
+estimates of large work several times too long; one slow batch changes no estimate; before enough
+batches were measured, every estimate is 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MeasuredSpeed:
         self._unit_seconds = 0.0
 
     def observe(self, units: int, seconds: float) -> None:
-        """Learn from a batch; tokens are counted with the padding."""
+        """Record a batch; tokens are counted with the padding."""
         if units < self._least:
             return
         self._recent.append(seconds / units)

@@ -1,6 +1,6 @@
 """A tower as the server runs it: its batcher, its workers, and the workers' health checks.
 
-One worker on a CPU; two for each card, so that one batch is gathered while the other is computed.
+One worker on a CPU; two for each GPU, so that one batch is gathered while the other is computed.
 """
 
 from __future__ import annotations
@@ -44,11 +44,6 @@ class ServedTower(Generic[ItemT, AnswerT]):
         self._observe = observe
         self._workers = [self._start() for _ in range(workers)]
 
-    @property
-    def is_running(self) -> bool:
-        """Whether every worker runs."""
-        return all(worker.is_alive for worker in self._workers)
-
     @asynccontextmanager
     async def hold(self, count: int, call: Call) -> AsyncIterator[None]:
         """Hold places in the queue until the items are answered or the request fails."""
@@ -76,7 +71,9 @@ class ServedTower(Generic[ItemT, AnswerT]):
         """Hold places, or refuse the request."""
         batcher = self.batcher
         if count > batcher.capacity:
-            raise TooLargeError(f"{count} {batcher.name} in one request; {batcher.capacity} fit")
+            raise TooLargeError(
+                f"the request has {count} {batcher.name}; the queue holds {batcher.capacity}"
+            )
         try:
             batcher.hold(count)
         except OverloadedError:

@@ -1,4 +1,4 @@
-"""The towers of one bundle, each with its queue, its worker and what measures its speed.
+"""Builds the towers of one bundle, each with its queue, its workers and its measured speed.
 
 What must stay true: a row that is not finite is the error of its item alone.
 """
@@ -49,7 +49,7 @@ class TowerBuilder:
     throttles: Throttles
     clock: Clock
     observe: Observe
-    wrap: Callable[[Any], Any] = lambda run: run  # around what runs a batch
+    wrap: Callable[[Any], Any] = lambda run: run  # wraps the function that runs a batch
 
     def build_image_tower(self, speed: ImageSpeed) -> ServedTower[Pixels, Row] | None:
         """Return the image tower, or None where the bundle has none."""

@@ -37,7 +37,7 @@ class Worker(Generic[ItemT, AnswerT]):
     ) -> None:
         self.name = name
         self.failures_in_a_row = 0
-        self.lost_device: str | None = None  # what is said of a card that is gone
+        self.lost_device: str | None = None  # the message of the error that lost the device
         self._batcher = batcher
         self._run = run
         self._clock = clock or Clock()

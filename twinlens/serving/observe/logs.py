@@ -1,7 +1,7 @@
 """Log lines on standard error: text for people, or one JSON object per line for machines.
 
-Every request writes one, so a line does no work that it does not show: whoever logs hands numbers
-over as they are, and only the format that shows them rounds them.
+Every request writes one, so formatting must be cheap: callers pass numbers as they are, and only
+the format that shows a number rounds it.
 """
 
 from __future__ import annotations

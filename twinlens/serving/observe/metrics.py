@@ -127,7 +127,7 @@ class Metrics:
         return generate_latest(self.settle())
 
     def settle(self) -> CollectorRegistry:
-        """Return the registry, with all that was counted apart from it."""
+        """Return the registry, with the refusals that were counted outside it."""
         refused, self._refused = self._refused, {}
         for path, count in refused.items():
             self._child(self._requests, path, "429").inc(count)

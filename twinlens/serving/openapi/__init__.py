@@ -1,4 +1,4 @@
-"""What route files declare themselves with, and the OpenAPI document made of their declarations.
+"""Declarations of routes, and the OpenAPI document that is built from them.
 
 What must stay true: nothing here names a path; a route's shapes stand in the file of the route.
 Imported by: app, requests and routes.

@@ -1,8 +1,8 @@
-"""How a route file declares a route: its answers, body and examples, as FastAPI's decorators take.
+"""Declares the answers, body and examples of a route, as arguments of FastAPI's decorators.
 
     @router.post("/embed", **declare({200: answer(ANSWER, "The rows")}, json_body(REQUEST)))
 
-What must stay true: all that clients are told of a route stands in this one declaration.
+What must stay true: all that the document says of a route is in its declaration.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def declare(
     is_open: bool = False,
     message_field: str = "",
 ) -> dict[str, Any]:
-    """Return the arguments of a FastAPI decorator for a route; its first answer is the usual one.
+    """Return the arguments of a FastAPI decorator for a route; the first answer is the default.
 
     `is_open`: no key is needed. `message_field`: where SDKs that do not read OpenAI's `error`
     read an error's message; one that finds none there reports an unreadable answer.

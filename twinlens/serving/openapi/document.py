@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI makes of the routes' declarations, named shapes once each."""
+"""Builds the OpenAPI document from the declarations; each named shape becomes a component."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes of requests: what may be left out, and what excludes what.
+"""The JSON Schema of requests: optional members, and rules between members.
 
 What must stay true: `null` counts as absent here as it does in the server, so that the document
 allows exactly what is accepted.

@@ -1,4 +1,4 @@
-"""What the shapes of requests and answers are made of, as JSON Schema."""
+"""Building blocks of the JSON Schema of requests and answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INDEX = means(COUNT, "Position in the request's list, from 0")
 
 
 def component(name: str, schema: Schema) -> Schema:
-    """Return a schema with a name: it stands once in the document, among its components."""
+    """Return a named schema, which becomes a component of the document."""
     return {**schema, "title": name}
 
 
@@ -53,10 +53,11 @@ def array_of(item: Schema, **bounds: int) -> Schema:
     return {"type": "array", "items": item, **bounds}
 
 
-def list_of(item: Schema, **more: Schema) -> Schema:
-    """Return the shape of a list in OpenAI's envelope, with optional members beside it."""
-    data = means(array_of(item), "The entries")
-    return open_object(["object", "data"], object={"const": "list"}, data=data, **more)
+def list_of(name: str, item: Schema, text: str, **more: Schema) -> Schema:
+    """Return the named shape of a list in OpenAI's envelope; `text` is the meaning of its data."""
+    data = means(array_of(item), text)
+    shape = open_object(["object", "data"], object={"const": "list"}, data=data, **more)
+    return component(name, shape)
 
 
 def either(*schemas: Schema) -> Schema:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from starlette.responses import Response
 
 from twinlens.bundle.arrays import Row, Rows
 from twinlens.bundle.dimensions import check_dimensions, shorten
@@ -131,6 +132,11 @@ def pack_bytes(
 def dump(body: Any) -> bytes:
     """Return JSON; arrays are serialised directly."""
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def answer_json(body: Any, status: int = 200) -> Response:
+    """Return a small JSON answer that no model made."""
+    return Response(dump(body), status, media_type=JSON)
 
 
 def to_base64(row: NDArray[Any]) -> str:

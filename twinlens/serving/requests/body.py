@@ -15,11 +15,11 @@ from twinlens.serving.requests.long_strings import GiveWay, parse_apart
 from twinlens.serving.settings import Limits
 
 _WINDOW = 5.0  # seconds over which a rate is taken
-_LARGE_BODY = 256 * 1024  # bytes; parsing more takes a moment in which nobody else is served
+_LARGE_BODY = 256 * 1024  # bytes; parsing a larger body at once would delay other requests
 
 
 class FloorRate:
-    """Whether bytes come at a least rate, looked at window by window."""
+    """Checks, window by window, that bytes arrive at a minimum rate."""
 
     __slots__ = ("_bytes", "_rate", "_since")
 
@@ -45,12 +45,12 @@ class BodyReader:
         self._give_way = give_way
         self._clock = clock
         self._receiving: dict[asyncio.Task[object], tuple[float, Call]] = {}  # since when
-        self._floors: dict[asyncio.Task[object], FloorRate] = {}  # of those that take a while
-        self._late: dict[asyncio.Task[object], str] = {}  # why each is ended
+        self._floors: dict[asyncio.Task[object], FloorRate] = {}  # of slow bodies
+        self._late: dict[asyncio.Task[object], str] = {}  # why each is cancelled
         self.held_bytes = 0
         self._share = max(limits.bytes_in_flight // 2, limits.body_bytes)  # of one client
         self._held_by: dict[str, int] = {}  # client -> bytes
-        self._turn = asyncio.Lock()  # of large bodies, to be parsed
+        self._turn = asyncio.Lock()  # large bodies are parsed one at a time
 
     async def read(self, request: Request, call: Call) -> bytes:
         """Return the whole body; call `release` when the request has ended."""
@@ -72,7 +72,7 @@ class BodyReader:
             self._floors.pop(task, None)
             del self._receiving[task]
         if len(body) > _LARGE_BODY:
-            async with self._turn:  # several at once are parsed apart, with others between them
+            async with self._turn:
                 await asyncio.sleep(0)
                 if is_json(request.headers.get("content-type", "")):
                     return await parse_apart(body, self._give_way)
@@ -130,7 +130,7 @@ class BodyReader:
                 )
             if more and held_by_client > self._share:
                 raise OverloadedError(
-                    f"bodies of {self._share} bytes are held for this client already"
+                    f"this client's request bodies already hold {self._share} bytes, its share"
                 )
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)

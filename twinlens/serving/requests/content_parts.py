@@ -1,7 +1,7 @@
 """One embedding's input in the form of chat APIs: a list of content parts, texts and images.
 
-vLLM, Cohere and Voyage each spell it differently; all of them are read here. Several parts become
-one embedding, the mean of theirs, normalised again.
+vLLM, Cohere and Voyage write it differently; all forms are read here. Several parts become one
+embedding: the mean of theirs, normalised again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def read_content(content: Any, where: str, limits: Limits) -> Parts:
 
 
 def read_contents(fields: Fields, name: str, limits: Limits) -> tuple[list[Parts], list[str]]:
-    """Return the parts of each object with a content in a list, and what each is called."""
+    """Return the parts of the `content` of each object in a list, and the objects' names."""
     values = fields.values(name, limits.texts) or []
     names = [fields.path(f"{name}[{i}]") for i in range(len(values))]
     contents = [

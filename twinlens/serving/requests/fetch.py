@@ -1,4 +1,4 @@
-"""Fetches images by URL; nothing else here connects out. Off unless the settings allow it.
+"""Fetches images by URL, if the settings allow it; nothing else in the server connects out.
 
 A host is resolved once, every address that it resolves to must be public, and the connection goes
 to a checked address. Each redirect passes the same checks. What must stay true: no byte is sent to
@@ -192,7 +192,7 @@ def _as_address(host: str) -> Address | None:
 
 
 def _neighbourhood(address: Address) -> str:
-    """Return what counts as one host: an address, or the IPv6 network that one host may fill."""
+    """Return the name that a host is counted under: its IPv4 address, or its IPv6 /64 network."""
     if address.version == 4:
         return str(address)
     return str(ipaddress.IPv6Network((int(address), 64), strict=False))

@@ -1,7 +1,7 @@
-"""Who may fetch how much at once: shares for each host and each client, so that none waits for all.
+"""Limits simultaneous fetches: in all, for each client and for each host.
 
-What must stay true: a slot is taken whole or not at all, so that who waits for one holds nothing
-that others wait for; and one host or one client never holds every slot.
+What must stay true: a fetch that waits holds nothing that others wait for, and no client and no
+host holds every slot.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FetchSlots:
 
     @asynccontextmanager
     async def take(self, client: str, host: str) -> AsyncIterator[None]:
-        """Hold a slot, having waited for one where all that this fetch may use are taken."""
+        """Hold a slot while the block runs; wait for one first if necessary."""
         key = (client, host)
         if key in self._waiting or not self._fits(key):
             await self._wait(key)
@@ -46,7 +46,7 @@ class FetchSlots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release(key)  # its turn came in the moment in which it gave up
+                self._release(key)  # its turn came while it was being cancelled
             else:
                 self._leave(key, turn)
             raise
@@ -73,7 +73,7 @@ class FetchSlots:
                 del counter[name]
 
     def _release(self, key: _Key) -> None:
-        """Give a slot back, and to those in turn that it suits; pairs that got one go behind."""
+        """Free a slot for the first waiting pairs that fit; a served pair moves to the end."""
         self._count(key, -1)
         for other in list(self._waiting):
             if not self._fits(other):

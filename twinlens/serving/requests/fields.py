@@ -134,15 +134,12 @@ def check_text(text: object, where: str, longest: int) -> str:
 
 
 def parse_object(body: bytes, content_type: str) -> Fields:
-    """Return the fields of a JSON body that says that it is one.
+    """Return the fields of a body whose Content-Type is JSON.
 
-    A page of another site can send any text unasked, but not under this type.
+    A browser sends other types for pages of any site, but this one only if the server allows it.
     """
     if not is_json(content_type):
-        raise MediaTypeError(
-            f"a body of type {content_type[:80]!r} is not read here; send JSON, with the header "
-            "Content-Type: application/json"
-        )
+        raise refuse_media(content_type, "JSON, with the header Content-Type: application/json")
     try:
         raw = body.value if isinstance(body, ParsedBody) else orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -153,6 +150,13 @@ def parse_object(body: bytes, content_type: str) -> Fields:
 def parse_optional_object(body: bytes, content_type: str) -> Fields:
     """Return the fields of a JSON body, or none where there is no body."""
     return parse_object(body, content_type) if body else Fields({})
+
+
+def refuse_media(content_type: str, accepted: str) -> MediaTypeError:
+    """Return the error for a body of another media type than those accepted."""
+    return MediaTypeError(
+        f"a body of type {content_type[:80]!r} is not accepted here; send {accepted}"
+    )
 
 
 def is_json(content_type: str) -> bool:

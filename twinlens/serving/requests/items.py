@@ -23,7 +23,7 @@ from twinlens.serving.requests.fetch import Fetcher
 from twinlens.serving.requests.fields import Fields, check_text
 from twinlens.serving.settings import Limits
 
-ITEM_TEXT = "A text, as a bare string is too; tokens beyond the model's context are cut off"
+ITEM_TEXT = "A text; a bare string is one too. Tokens beyond the model's context are cut off"
 # What `read_item` reads.
 ITEM: Schema = component(
     "Item",
@@ -45,7 +45,7 @@ class InputItem:
 
     @property
     def is_url(self) -> bool:
-        """Return whether it is an image given by an address instead of by its bytes."""
+        """Return whether it is an image given by its URL."""
         return isinstance(self.image, str) and "://" in self.image[:16]
 
 
@@ -63,9 +63,9 @@ def read_item(raw: object, where: str, longest: int) -> InputItem:
 
 
 def read_text(value: object, where: str, limits: Limits) -> InputItem:
-    """Return a text, cut at the limit: the tokenizer cuts at the encoder's context, far before.
+    """Return a text, cut at the limit; the tokenizer cuts much sooner, at the encoder's context.
 
-    So do other servers, whose clients send whole documents.
+    Clients of other servers send whole documents and expect them to be cut.
     """
     if isinstance(value, str) and len(value) > limits.text_characters:
         value = value[: limits.text_characters]

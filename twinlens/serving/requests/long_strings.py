@@ -1,7 +1,7 @@
-"""JSON bodies of megabytes: their long strings are parsed one by one, others are served between.
+"""Parses large JSON bodies in pieces, a few long strings at a time, so that other requests run.
 
-A pass over a body costs 1.5 ns a byte on the event loop, so 64 images held up everybody for 8 ms.
-What must stay true: the same bodies are accepted as by one pass, with the same values.
+One pass costs 1.5 ns a byte on the event loop: 64 images blocked all other requests for 8 ms. What
+must stay true: the same bodies are accepted as by one pass, with the same values.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 import orjson
 
 _BACKSLASH = 0x5C
-_LONG = 4096  # bytes of a string that is parsed apart
-_MOST_STRINGS = 20_000  # looked at; what follows is parsed in one pass
-_STRING_COST = 256  # bytes that are parsed in the time that it takes to look at a string
+_LONG = 4096  # bytes; longer strings are parsed one by one
+_MOST_STRINGS = 20_000  # inspected; the rest is parsed in one pass
+_STRING_COST = 256  # bytes that could be parsed in the time that inspecting a string takes
 _TURN_BYTES = 512 * 1024  # about a millisecond
 
 
-GiveWay = Callable[[float], Awaitable[None]]  # has others served after so many seconds of work
+# Lets other requests run after that many seconds of work.
+GiveWay = Callable[[float], Awaitable[None]]
 
 
 class ParsedBody(bytes):
@@ -30,7 +31,7 @@ class ParsedBody(bytes):
 
 
 async def parse_apart(body: bytes, give_way: GiveWay) -> bytes:
-    """Return a JSON body together with its value; one that is not valid as it is."""
+    """Return a JSON body with its parsed value; an invalid body is returned unchanged."""
     strings = _LongStrings(body)
     try:
         began = time.monotonic()
@@ -46,7 +47,7 @@ async def parse_apart(body: bytes, give_way: GiveWay) -> bytes:
 
 
 class _LongStrings:
-    """Takes the long strings out of a body; names that nobody can guess stand for them."""
+    """Replaces the long strings of a body by names that nobody can guess."""
 
     def __init__(self, body: bytes) -> None:
         self.found: dict[str, str] = {}
@@ -81,7 +82,7 @@ class _LongStrings:
 
     @property
     def outline(self) -> bytes:
-        """The body with names for what was taken out."""
+        """The body with names in place of its long strings."""
         return b"".join((*self._parts, self._body[self._copied :]))
 
 

@@ -1,10 +1,10 @@
 """Which addresses belong to the public internet: a table of its own, the same on every Python.
 
-The interpreter's `is_global` changes between its versions and knows no cloud. The table is taken
-from IANA's registries of special-purpose addresses (RFC 6890, RFC 8190 and later) and of IPv6
+The interpreter's `is_global` changes between versions and ignores cloud services. The table is
+taken from IANA's registries of special-purpose addresses (RFC 6890, RFC 8190 and later) and of IPv6
 address space. Networks that IANA calls globally reachable, but that hold no web server (AS112,
-anycast relays), are in it too.
-What must stay true: an address is public only if nothing here names it.
+anycast relays), are in it too. What must stay true: an address is public only if nothing here names
+it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SPECIAL_V6 = {
     "fec0::/10": "site-local, deprecated",
     "ff00::/8": "multicast",
 }
-# Services of a cloud's host that lie at addresses which look public.
+# Services of cloud hosts at addresses that look public.
 CLOUD = {"168.63.129.16/32": "Azure's host"}
 
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")  # all that IANA has given to global unicast

@@ -1,4 +1,4 @@
-"""What several dialects of embedding requests name alike: a shorter length, and a number type."""
+"""Options that several dialects of embedding requests share: length and number type of rows."""
 
 from __future__ import annotations
 

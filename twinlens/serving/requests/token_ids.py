@@ -1,4 +1,4 @@
-"""Texts that come as the token ids of OpenAI's encoding, as LangChain sends them by default.
+"""Texts sent as token ids of OpenAI's encoding, as LangChain does by default.
 
 Ids belong to a vocabulary, so they are turned back into text. The vocabulary is read from where
 tiktoken keeps it. What must stay true: nothing is fetched, and a file with other content than
@@ -28,7 +28,7 @@ _ADVICE = (
 
 
 def is_ids(value: object) -> bool:
-    """Whether a value is meant as one list of token ids."""
+    """Return whether a value is one list of token ids."""
     return isinstance(value, list) and bool(value) and _is_number(value[0])
 
 

@@ -1,4 +1,4 @@
-"""The frames of a video that a client sent: one video at a time, until the request's deadline.
+"""Decodes the frames of videos that clients send: one video at a time, until the deadline.
 
 Decoding costs far more than receiving, so few may wait for it, and each decoder has one thread.
 """
@@ -57,7 +57,7 @@ class VideoReader:
     def _sample(self, body: bytes, sampling: FrameSampling, call: Call) -> list[SampledFrame]:
         def check() -> None:
             if call.remaining <= 0:
-                raise DeadlineError("the request's time is over before its video was decoded")
+                raise DeadlineError("the request's deadline passed before its video was decoded")
 
         check()
         return list(sample_frames(body, sampling, self._limits, check))

@@ -87,7 +87,7 @@ def build_router(service: Service) -> APIRouter:
         ),
     )
     async def attention(request: Request) -> Response:
-        """Answer the last layer's attention of one image."""
+        """Return the last layer's attention map of one image."""
         nonlocal waiting
         call = service.begin(request)
         async with service.receive(request, call) as body:

@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,17})?|\.[0-9]{1,17})(?:[eE
 
 
 def read_templates(fields: Fields, limits: Limits) -> tuple[str, ...] | None:
-    """Return the templates that are given: those of a set, one, or a list; None: none are."""
+    """Return the given templates: a named set, one, or a list; None if there are none."""
     if all(fields.has(name) for name in TEMPLATE_NAMES):
         raise InputError("give either templates or hypothesis_template", field=TEMPLATE_NAMES[1])
     for name in TEMPLATE_NAMES:

@@ -82,11 +82,16 @@ CLASSIFIER = component(
     ),
 )
 CLASSIFIERS = list_of(
+    "ClassifierList",
     CLASSIFIER,
+    "The classifiers, by name",
     kept=means(FLAG, "Whether classifiers survive a restart: the server has `--data`"),
     templates=means(
         {"type": "object", "additionalProperties": array_of(STRING)},
         "The named sets of templates, by name",
     ),
 )
-JOB_STARTED = closed_object(["job"], job=means(JOB, "The job; `GET /jobs/{id}` shows its progress"))
+JOB_STARTED = component(
+    "JobStarted",
+    closed_object(["job"], job=means(JOB, "The job; `GET /jobs/{id}` shows its progress")),
+)

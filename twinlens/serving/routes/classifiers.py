@@ -33,7 +33,7 @@ from twinlens.serving.openapi.schemas import (
     JOB,
     list_of,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json, dump
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.items import InputItem, fetch_items
 from twinlens.serving.requests.multipart import Form, parse_form
@@ -53,6 +53,7 @@ from twinlens.serving.settings import Limits
 from twinlens.serving.zeroshot.classifiers import check_name
 from twinlens.serving.zeroshot.templates import SETS
 
+JOBS = list_of("JobList", JOB, "The jobs, newest first")
 _EXAMPLES = "examples:"  # form field examples:cat holds images of the class cat
 
 
@@ -67,7 +68,7 @@ def build_router(service: Service) -> APIRouter:
             {
                 200: answer(CLASSIFIER, "Replaced"),
                 201: answer(CLASSIFIER, "Stored"),
-                202: answer(JOB_STARTED, "Large: being built as a job"),
+                202: answer(JOB_STARTED, "A job that builds it"),
             },
             body_of(
                 json_of(
@@ -94,38 +95,40 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/classifiers", **declare({200: answer(CLASSIFIERS, "The classifiers")}))
     async def get_all(request: Request) -> Response:
-        """List the classifiers, whether they outlive the server, and the named templates."""
+        """List the classifiers and the named templates, and whether a restart keeps classifiers."""
         service.authorize(request, "read")
         data = [_shorten(c.describe()) for c in service.classifiers.all()]
         kept = service.settings.data is not None
         named = {name: list(one) for name, one in SETS.items()}
-        return _reply({"object": "list", "data": data, "kept": kept, "templates": named})
+        return answer_json({"object": "list", "data": data, "kept": kept, "templates": named})
 
     @router.get("/classifiers/{name}", **declare({200: answer(CLASSIFIER, "The classifier")}))
     async def get(name: Name, request: Request) -> Response:
-        """Describe a classifier for each revision that it was built with."""
+        """Describe a classifier, and list the revisions that it was built with."""
         service.authorize(request, "read")
         found = service.classifiers.find(name)
-        return _reply({**found[-1].describe(), "revisions": [c.revision for c in found]})
+        return answer_json({**found[-1].describe(), "revisions": [c.revision for c in found]})
 
-    @router.delete("/classifiers/{name}", **declare({200: answer(DELETED, "It is deleted")}))
+    @router.delete("/classifiers/{name}", **declare({200: answer(DELETED, "Deleted")}))
     async def delete(name: Name, request: Request) -> Response:
         """Delete a classifier."""
         service.authorize(request, "write")
         await asyncio.to_thread(service.classifiers.remove, name)
-        return _reply({"object": "classifier", "name": name, "deleted": True})
+        return answer_json({"object": "classifier", "name": name, "deleted": True})
 
-    @router.get("/jobs", tags=["jobs"], **declare({200: answer(list_of(JOB), "Newest first")}))
+    @router.get("/jobs", tags=["jobs"], **declare({200: answer(JOBS, "Newest first")}))
     async def get_jobs(request: Request) -> Response:
         """List the jobs, newest first."""
         service.authorize(request, "read")
-        return _reply({"object": "list", "data": [job.describe() for job in service.jobs.all()]})
+        return answer_json(
+            {"object": "list", "data": [job.describe() for job in service.jobs.all()]}
+        )
 
     @router.get("/jobs/{id}", tags=["jobs"], **declare({200: answer(JOB, "The job's progress")}))
     async def get_job(id: JobId, request: Request) -> Response:
         """Show the progress of a job."""
         service.authorize(request, "read")
-        return _reply(service.jobs.find(id).describe())
+        return answer_json(service.jobs.find(id).describe())
 
     return router
 
@@ -149,7 +152,7 @@ async def _put(
     has_examples = any(spec.examples for spec in classes)
     if not has_examples and model.texts is not None and (is_large or fields.flag("background")):
         job = jobs.start(model, name, [spec.name for spec in classes], templates)
-        return _reply({"job": job.describe()}, 202)
+        return answer_json({"job": job.describe()}, 202)
     if is_large:
         raise TooLargeError(
             f"a classifier with examples may take {limits.prompts} prompts; use fewer templates",
@@ -242,8 +245,3 @@ def _shorten(described: dict[str, Any]) -> dict[str, Any]:
         **{k: v for k, v in described.items() if k not in ("classes", "templates")},
         "num_classes": len(described["classes"]),
     }
-
-
-def _reply(body: dict[str, Any], status: int = 200) -> Response:
-    """Return a small JSON answer."""
-    return Response(dump(body), status, media_type="application/json")

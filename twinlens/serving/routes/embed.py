@@ -14,7 +14,6 @@ from twinlens.errors import InputError, TooLargeError
 from twinlens.serving.call import Call
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.openapi.declaration import (
     PICTURE,
     RAW_IMAGE,
@@ -36,7 +35,7 @@ from twinlens.serving.requests.answers import (
     pack_json,
     shape_rows,
 )
-from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object
+from twinlens.serving.requests.fields import Fields, check_text, is_json, parse_object, refuse_media
 from twinlens.serving.requests.items import InputItem, check_sizes, read_item, read_text
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.requests.row_options import MOST_DIMENSIONS
@@ -173,10 +172,7 @@ def read_request(body: bytes, request: Request, limits: Limits) -> EmbedRequest:
         return _read_form(parse_form(body, content_type), limits)
     if is_json(content_type):
         return read_json(parse_object(body, content_type), limits)
-    raise MediaTypeError(
-        f"a body of type {content_type[:80]!r} is not accepted here; send image/*, "
-        "multipart/form-data or application/json"
-    )
+    raise refuse_media(content_type, "image/*, multipart/form-data or application/json")
 
 
 async def _read_video(
@@ -192,13 +188,12 @@ async def _read_video(
 
 
 def _check_tei(fields: Fields, name: str) -> bool:
-    """Check TEI's fields, which change no row; return whether they stand beside `inputs`."""
+    """Check TEI's fields, which change no row; return whether TEI's form of answer is due."""
     fields.flag("truncate")
     fields.text("truncation_direction", ("Right", "right"))
     if fields.has("normalize") and not fields.flag("normalize"):
         raise InputError(
-            "normalize is false; a bundle's graphs end in rows of length 1, so there are no others "
-            "here: leave it out",
+            "normalize is false, but rows always have length 1 here; leave it out",
             field="normalize",
         )
     if fields.has("prompt_name") and fields.has("input_type"):

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from twinlens.serving.openapi.declaration import answer, answer_of, declare
 from twinlens.serving.openapi.schemas import STRING, array_of, component, means, open_object
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.service import Service
 
 HEALTH = component(
@@ -32,7 +32,7 @@ def build_router(service: Service) -> APIRouter:
     @router.get("/healthz", **declare({200: answer(HEALTH, "The process answers")}, is_open=True))
     async def healthz() -> Response:
         """Answer 200 as long as the event loop runs."""
-        return _json(200, {"status": "alive"})
+        return answer_json({"status": "alive"})
 
     @router.get(
         "/readyz",
@@ -44,18 +44,14 @@ def build_router(service: Service) -> APIRouter:
         """Answer 200 when every worker is healthy, else 503 with the faults."""
         faults = service.find_faults()
         if faults:
-            return _json(503, {"status": "not ready", "faults": faults})
+            return answer_json({"status": "not ready", "faults": faults}, 503)
         models = {m.name: m.revision for m in service.registry.models()}
-        return _json(200, {"status": "ready", "models": models})
+        return answer_json({"status": "ready", "models": models})
 
     @router.get("/metrics", **declare({200: answer_of("text/plain", "Prometheus' text format")}))
     async def metrics(request: Request) -> Response:
-        """Answer in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         service.authorize(request, "read")
         return Response(await service.render_metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-def _json(status: int, body: dict[str, object]) -> Response:
-    return Response(dump(body), status, media_type="application/json")

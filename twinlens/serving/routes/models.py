@@ -37,7 +37,7 @@ from twinlens.serving.openapi.schemas import (
     one_of,
     open_object,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import parse_optional_object
 from twinlens.serving.service import Service
 from twinlens.serving.zeroshot.classifiers import check_name
@@ -98,7 +98,10 @@ _COHERE_MODEL = open_object(
     finetuned=means(FLAG, "Always false"),
 )
 MODELS = list_of(
-    MODEL_SHAPE, models=means(array_of(_COHERE_MODEL), "The same models, for Cohere's client")
+    "ModelList",
+    MODEL_SHAPE,
+    "The models, default first",
+    models=means(array_of(_COHERE_MODEL), "The same models, for Cohere's client"),
 )
 
 
@@ -107,20 +110,22 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["models"])
     loading = asyncio.Lock()
 
-    @router.get("/v1/models", **declare({200: answer(MODELS, "Default first")}))
+    @router.get("/v1/models", **declare({200: answer(MODELS, "The models")}))
     async def models(request: Request) -> Response:
         """List the models, default first."""
         service.authorize(request, "read")
         names = service.registry.names
         aliases = [name for name in service.registry.aliases if name not in names]
         data = [describe_model(n, service.registry.find(n)) for n in (*names, *aliases)]
-        return _json({"object": "list", "data": data, "models": [_as_cohere(m) for m in data]})
+        return answer_json(
+            {"object": "list", "data": data, "models": [_as_cohere(m) for m in data]}
+        )
 
     @router.get("/v1/models/{name}", **declare({200: answer(MODEL_SHAPE, "The model")}))
     async def model(name: Name, request: Request) -> Response:
         """Describe one model."""
         service.authorize(request, "read")
-        return _json(describe_model(name, service.registry.find(name)))
+        return answer_json(describe_model(name, service.registry.find(name)))
 
     @router.put(
         "/v1/models/{name}",
@@ -143,7 +148,7 @@ def build_router(service: Service) -> APIRouter:
                     for path in (str(Path(source).resolve()), source):
                         error.message = error.message.replace(path, f"bundle {Path(source).name!r}")
                 raise
-        return _json(describe_model(name, service.registry.find(name)))
+        return answer_json(describe_model(name, service.registry.find(name)))
 
     @router.delete("/v1/models/{name}", **declare({200: answer(DELETED, "Unloaded")}))
     async def delete(name: Name, request: Request) -> Response:
@@ -152,7 +157,7 @@ def build_router(service: Service) -> APIRouter:
         if service.registry.names == [name]:
             raise ConflictError(f"{name!r} is the only model; load another before", field="name")
         await service.remove(name)
-        return _json({"id": name, "object": "model", "deleted": True})
+        return answer_json({"id": name, "object": "model", "deleted": True})
 
     return router
 
@@ -223,7 +228,3 @@ def describe_model(name: str, served: Served) -> dict[str, Any]:
 def _as_cohere(described: dict[str, Any]) -> dict[str, Any]:
     """Return what Cohere's client reads of a model, in a list of its own."""
     return {"name": described["id"], "endpoints": ["embed", "rerank"], "finetuned": False}
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(dump(body), media_type="application/json")

@@ -1,4 +1,4 @@
-"""`GET /`, `/docs`: the web page and the API's description.
+"""`GET /`, `/docs`: the web page and the API documentation.
 
 Plain files of the package, read once, served with a strict content security policy. A document
 carries its style sheet and names its scripts' imports, so the first paint waits for one answer.
@@ -116,17 +116,17 @@ def build_router(_: Service) -> APIRouter:
         **declare({200: answer_of("text/html", "The page")}, is_open=True),
     )
     async def index(request: Request) -> Response:
-        """Answer the page of this server."""
+        """Return the web page of this server."""
         return _answer(page[INDEX], request)
 
     @router.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        """Answer the API documentation, rendered from /openapi.json."""
+        """Return the page that shows /openapi.json."""
         return _answer(page[DOCS], request)
 
     @router.get("/page/{name}", include_in_schema=False)
     async def part(name: str, request: Request) -> Response:
-        """Answer a script, the style sheet or the icon."""
+        """Return a script, the style sheet or the icon."""
         if name not in page:
             raise NotFoundError(f"the page has no file {name[:40]!r}", field="name")
         return _answer(page[name], request)

@@ -1,7 +1,7 @@
 """`/runs`: the training runs below the folder of `--runs`, and their numbers as they are logged.
 
-What must stay true: only folders directly below that one are read, by the names that a listing of
-it gives; a line that is being written is left for the next request; nothing of training is needed.
+What must stay true: only folders directly inside it are read; a line that is being written is left
+for the next request; no code of training is imported.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from twinlens.serving.openapi.schemas import (
     list_of,
     means,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.service import Service
 
 LOG, CONFIG = "log.jsonl", "config.json"  # as a run on disk has them
-LIVE_SECONDS = 90.0  # since the last row, in which a run counts as going on
+LIVE_SECONDS = 90.0  # a run that logged a row within them counts as live
 MOST_ROWS = 4000
 RUN = component(
     "TrainingRun",
@@ -46,6 +46,7 @@ RUN = component(
         steps=means(COUNT, "Planned steps; 0: not recorded"),
     ),
 )
+RUNS = list_of("TrainingRunList", RUN, "The runs, newest first")
 ROWS = component(
     "TrainingLog",
     closed_object(
@@ -65,14 +66,14 @@ def build_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["runs"])
     folder = service.settings.runs
 
-    @router.get("/runs", **declare({200: answer(list_of(RUN), "Newest first")}))
+    @router.get("/runs", **declare({200: answer(RUNS, "The runs")}))
     async def get_runs(request: Request) -> Response:
         """List the training runs, newest first; none without --runs."""
         service.authorize(request, "read")
         data = await run_in_threadpool(_list_runs, folder)
-        return Response(dump({"object": "list", "data": data}), media_type="application/json")
+        return answer_json({"object": "list", "data": data})
 
-    @router.get("/runs/{name}/log", **declare({200: answer(ROWS, "Rows by step")}))
+    @router.get("/runs/{name}/log", **declare({200: answer(ROWS, "The logged rows")}))
     async def get_log(
         name: Name,
         request: Request,
@@ -82,7 +83,7 @@ def build_router(service: Service) -> APIRouter:
         service.authorize(request, "read")
         rows = await run_in_threadpool(_read_rows, folder, name, after)
         told = {"object": "run.log", "name": name, "rows": rows}
-        return Response(dump(told), media_type="application/json")
+        return answer_json(told)
 
     return router
 

@@ -98,15 +98,11 @@ def model_for(service: Service, served: ServedCollection, requested: str | None)
     """Return the served model that made the collection's embeddings; refuse any other."""
     head = served.snapshot().head
     matching = [m.name for m in service.registry.models() if m.revision == head.bundle_revision]
-    if requested is not None:
-        service.registry.find(requested)  # an unknown name is 404
-    chosen = (
-        requested
-        if requested in matching
-        else next(iter(matching), None)
-        if requested is None
-        else None
-    )
+    if requested is None:
+        chosen = next(iter(matching), None)
+    else:  # an unknown name is 404; an alias stands for its model
+        served_as = service.registry.find(requested).default
+        chosen = requested if served_as.revision == head.bundle_revision else None
     if chosen is None:
         raise ConflictError(
             f"collection {served.name!r} was built with bundle {head.bundle_name!r} revision"
@@ -174,7 +170,7 @@ async def answer_search(
 
 
 def is_lone_text(terms: list[QueryTerm]) -> bool:
-    """Tell whether a query is one text: what cosines are worth is known of those alone."""
+    """Return whether a query is one text: only their cosines are calibrated."""
     (first, *others) = terms
     item = first.item
     return not others and item is not None and item.text is not None and first.weight > 0

@@ -1,7 +1,7 @@
 """`POST /tag`: images to the nearest words of a vocabulary, as a form or JSON.
 
-The vocabulary is a stored classifier: the one named, or `lexicon`, which is made of the shipped
-words when it is first asked for. What must stay true: a vocabulary is embedded once for a revision.
+The vocabulary is a stored classifier: the one named, or `lexicon`, which is built from the shipped
+words on first use. What must stay true: a vocabulary is embedded once for each revision.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from twinlens.serving.call import Call
 from twinlens.serving.contracts import Answers
 from twinlens.serving.embedding import embed_items
 from twinlens.serving.engine.model import ServedModel
-from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.openapi.declaration import (
     FILES,
     PICTURE,
@@ -53,7 +52,7 @@ from twinlens.serving.openapi.schemas import (
 )
 from twinlens.serving.requests.answers import dump
 from twinlens.serving.requests.error_responses import describe
-from twinlens.serving.requests.fields import Fields, is_json, parse_object
+from twinlens.serving.requests.fields import Fields, is_json, parse_object, refuse_media
 from twinlens.serving.requests.items import InputItem, read_image
 from twinlens.serving.requests.multipart import parse_form
 from twinlens.serving.routes.class_names import read_value
@@ -159,7 +158,7 @@ def build_router(service: Service) -> APIRouter:
         ),
     )
     async def tag(request: Request) -> Response:
-        """Tag images with the nearest words of a vocabulary; no classes are named."""
+        """Tag images with the nearest words of a vocabulary; needs no class names."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
             content_type = request.headers.get("content-type", "")
@@ -187,10 +186,7 @@ def read_request(body: bytes, content_type: str, limits: Limits) -> TagRequest:
         listed = fields.values("images", limits.items) or []
         images = [read_image(value, f"images[{i}]") for i, value in enumerate(listed)]
     else:
-        raise MediaTypeError(
-            f"a body of type {content_type[:80]!r} is not accepted here; send multipart/form-data"
-            " or application/json"
-        )
+        raise refuse_media(content_type, "multipart/form-data or application/json")
     if not images:
         raise InputError("images is missing: send files, or a list of data URIs", field="images")
     if len(images) > limits.items:

@@ -70,12 +70,15 @@ _LABEL = component(
         calibrated=PROBABILITY,
     ),
 )
-BARE = array_of(
-    closed_object(
-        ["label", "score"],
-        label=means(STRING, "Name of the class"),
-        score=means(NUMBER, "Probability among the classes given"),
-    )
+BARE = component(
+    "ZeroShotLabels",
+    array_of(
+        closed_object(
+            ["label", "score"],
+            label=means(STRING, "Name of the class"),
+            score=means(NUMBER, "Probability among the classes given"),
+        )
+    ),
 )
 ANSWER = component(
     "ZeroShotAnswer",
@@ -195,7 +198,7 @@ async def label(
 ) -> list[dict[str, Any]]:
     """Return an entry for each image: its labels or its error.
 
-    Many labels are made a few images at a time, so that others are served between.
+    With many labels, a few images are labelled at a time, so that other requests run between.
     """
     rows = stack_rows(answers)
     step = max(1, _LABELS_A_TURN // len(bank.names))

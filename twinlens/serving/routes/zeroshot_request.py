@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from twinlens.errors import InputError, TooLargeError
-from twinlens.serving.failures import MediaTypeError
 from twinlens.serving.openapi.declaration import FILES
 from twinlens.serving.openapi.request_shapes import exactly_one, names_of, request_object
 from twinlens.serving.openapi.schemas import (
@@ -22,7 +21,7 @@ from twinlens.serving.openapi.schemas import (
     either,
     means,
 )
-from twinlens.serving.requests.fields import Fields, is_json, parse_object
+from twinlens.serving.requests.fields import Fields, is_json, parse_object, refuse_media
 from twinlens.serving.requests.items import InputItem, read_image
 from twinlens.serving.requests.multipart import Form, parse_form
 from twinlens.serving.routes.class_names import (
@@ -119,10 +118,7 @@ def read_request(body: bytes, content_type: str, limits: Limits) -> ZeroShotRequ
         return _read_form(parse_form(body, content_type), limits)
     if is_json(content_type):
         return _read_json(parse_object(body, content_type), limits)
-    raise MediaTypeError(
-        f"a body of type {content_type[:80]!r} is not accepted here; send multipart/form-data or "
-        "application/json"
-    )
+    raise refuse_media(content_type, "multipart/form-data or application/json")
 
 
 def _read_task(fields: Fields, limits: Limits) -> ZeroShotRequest:

@@ -1,7 +1,7 @@
-"""A process's line to the keeper, and through it to all others: questions, answers, news.
+"""A process's connection to the keeper: questions to other processes, answers, and messages.
 
-What must stay true: a question is answered or fails, also if whoever was asked has ended; and a
-process whose keeper has ended learns of it at once.
+What must stay true: every question is answered or fails, even if the process asked has ended; a
+process is told at once when the keeper has ended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 
 class Control(asyncio.Protocol):
-    """The line of one process."""
+    """The connection of one process to the keeper."""
 
     def __init__(self, on_lost: Callable[[], None]) -> None:
         self._on_lost = on_lost
@@ -49,7 +49,7 @@ class Control(asyncio.Protocol):
         await self._loop.create_connection(lambda: self, sock=end)
 
     def handle(self, what: str, handler: Handler) -> None:
-        """Have questions of a kind answered by a function."""
+        """Set the function that answers questions of a kind."""
         self._handlers[what] = handler
 
     def tell(self, what: str, body: Any = None) -> None:

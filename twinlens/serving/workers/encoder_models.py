@@ -1,6 +1,6 @@
-"""The models of an encoder process: opened by key, served to whoever connects, closed when left.
+"""The models of an encoder process: opened by key, closed when retired and unused.
 
-A key names one opening of one bundle, so that a swap never changes what a connection is served.
+A key names one opening of one bundle, so a swap never changes the model of a connection.
 What must stay true: a model is closed only when it is retired and nobody is connected to it.
 """
 

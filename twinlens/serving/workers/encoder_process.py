@@ -1,7 +1,7 @@
-"""The process that has a device: opens bundles, batches the items of all others, runs the towers.
+"""The process that owns a device: opens bundles, batches the items of all processes, runs towers.
 
-What must stay true: a model is opened and verified before anybody hears of it, and what is open is
-what the keeper's table says, but for models that somebody still uses.
+What must stay true: a model is verified before other processes learn of it; the open models are
+those of the keeper's table, and retired ones that are still used.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class EncoderProcess:
         return told
 
     async def _apply(self, body: Any) -> None:
-        """Open what the table has, retire what it has no longer, and accept connections."""
+        """Open the models of the table, retire all others, and accept connections."""
         table = ModelTable.parse(body)
         loop = asyncio.get_running_loop()
         for entry in table.entries:
@@ -122,7 +122,7 @@ class EncoderProcess:
         )
 
     def _reopen(self, entry: ServedEntry, precision: str, revision: str) -> EncoderModel:
-        """Open what a process before this one had open, or refuse what is another bundle now."""
+        """Open a model of the table; raise if its bundle has changed on disk."""
         opened = self._open_one(entry.name, entry.source, precision)
         if opened.encoder.revision != revision:
             opened.close()
@@ -133,7 +133,7 @@ class EncoderProcess:
         return opened
 
     def _accept(self) -> None:
-        """Accept whoever waits."""
+        """Accept all waiting connections."""
         while True:
             try:
                 end, _ = self._listener.accept()
@@ -143,7 +143,7 @@ class EncoderProcess:
             asyncio.get_running_loop().add_reader(end, self._greet, end)
 
     def _greet(self, end: socket.socket) -> None:
-        """Read which model is asked for, and the memory in which its items come."""
+        """Read which model is requested, and the descriptor of the memory for its items."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(end)
         try:
@@ -177,7 +177,7 @@ class EncoderProcess:
                 self._background.submit(_close, model)
 
     async def _watch(self, control: Control) -> None:
-        """Heal workers, and tell the keeper what is wrong, or that all is well."""
+        """Replace faulty workers; tell the keeper the faults, and that this process is alive."""
         watch = self._family.settings.watch
         while True:
             faults = [fault for model in list(self._models.values()) for fault in model.heal(watch)]
@@ -225,7 +225,7 @@ def _close(model: EncoderModel) -> None:
 
 
 def run_encoder(family: Family, index: int, end: socket.socket) -> None:
-    """Be the encoder process of a device."""
+    """Run the encoder process of a device."""
 
     async def main() -> None:
         await EncoderProcess(family, index).run(end)
@@ -236,4 +236,4 @@ def run_encoder(family: Family, index: int, end: socket.socket) -> None:
 
 
 async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Stand where a server has its application."""
+    """Do nothing: the configuration needs an application."""

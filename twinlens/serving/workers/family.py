@@ -1,7 +1,7 @@
-"""What every process of a server has from its keeper, and the shares of its limits.
+"""What all processes of a server share from the start, and each process's share of the limits.
 
-What must stay true: the shares of all processes together are not more than the whole, but for the
-one item or request that each may always take.
+What must stay true: the shares add up to no more than the whole, except that each process may
+always take one item or request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Openers(Protocol):
         ...
 
     def open_outer(self, source: str, precision: str, told: Mapping[str, Any]) -> StagedEncoder:
-        """Open what of it runs elsewhere; `told` is what the encoder process said of it."""
+        """Open a bundle without its towers; `told` is what the encoder process said of it."""
         ...
 
 
@@ -54,22 +54,22 @@ class Family:
 
     @property
     def encoder_addresses(self) -> list[str]:
-        """Where encoders are asked."""
+        """The address of each encoder process's socket."""
         return [str(self.folder / f"encoder-{i}") for i in range(len(self.openers.devices))]
 
     @property
     def head_address(self) -> str:
-        """Where the head is asked."""
+        """The address of the head's socket."""
         return str(self.folder / "head")
 
     @property
     def data(self) -> Path:
-        """Where classifiers and jobs are kept: as long as the server runs, if nowhere else."""
+        """The folder of classifiers and jobs: a temporary one if none is set."""
         return self.settings.data or self.folder / "data"
 
     @property
     def collections_folder(self) -> Path | None:
-        """Where collections are created, if anywhere."""
+        """The folder in which collections are created, if there is one."""
         return self.settings.data / "collections" if self.settings.data else None
 
     def read_closed(self, index: int) -> int:

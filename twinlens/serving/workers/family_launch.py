@@ -1,7 +1,7 @@
-"""Starting a server of many processes: loaded once, forked, announced when all of them serve.
+"""Starts a server of many processes: imports once, forks, announces when all of them serve.
 
-What must stay true: what takes long to import is imported before the first fork; no bundle and no
-thread is opened before the last one.
+What must stay true: slow imports happen before the first fork; no bundle is opened and no thread is
+started before the last one.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _announce(keeper: Keeper, plan: FamilyPlan, listener: socket.socket) -> None
 
 
 def run_apart(action: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """Run something in a process of its own, so that none of its threads is here at a fork."""
+    """Run an action in a process of its own, so that its threads do not exist here at a fork."""
     reading, writing = os.pipe()
     sys.stderr.flush()
     pid = os.fork()

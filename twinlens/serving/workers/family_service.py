@@ -1,7 +1,7 @@
 """The service of an HTTP process or of the head: its models' towers run in encoder processes.
 
-What must stay true: what is served here is what the keeper's table says, and a request uses one
-opening of one bundle from its beginning to its end.
+What must stay true: this process serves what the keeper's table lists, and a request uses one
+opened bundle from its start to its end.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class FamilyService(Service):
         return self.faults
 
     async def take_state(self, body: Any) -> None:
-        """Note what the keeper says of all processes."""
+        """Store the state of the server that the keeper sends."""
         self.faults = body["faults"]
         if body["draining"]:
             self.is_draining = True
 
     async def apply(self, body: Any) -> None:
-        """Serve what the table says."""
+        """Serve the models of the table."""
         table = ModelTable.parse(body)
         async with self._applying:
             for entry in table.entries:
@@ -85,7 +85,7 @@ class FamilyService(Service):
             self._table = table
 
     async def swap(self, name: str, source: str) -> None:
-        """Have a bundle opened in every encoder process, then served in every process."""
+        """Open a bundle in every encoder process, then serve it in every process."""
         keys = make_keys(name, self.settings.precisions)
         body = {"name": name, "source": source, "keys": keys}
         told = await self.control.ask(ENCODER, "open", body)
@@ -154,7 +154,7 @@ class FamilyService(Service):
         return render_dump(dump)
 
     async def watch(self) -> None:
-        """Cancel overdue bodies, tell encoders what nobody waits for; runs until cancelled."""
+        """Cancel overdue bodies, tell encoders of abandoned items; runs until cancelled."""
         passed = 0.0
         while True:
             await asyncio.sleep(_LOOK_SECONDS)

@@ -24,7 +24,7 @@ GetControl = Callable[[], Control]
 
 
 class LeadingClassifiers(ClassifierStore):
-    """The head's: what changes here changes everywhere."""
+    """The head's classifiers; every HTTP process is told of a change."""
 
     def __init__(self, folder: Path, control: GetControl) -> None:
         super().__init__(folder)
@@ -32,14 +32,14 @@ class LeadingClassifiers(ClassifierStore):
         self._one_by_one = threading.Lock()
 
     def put(self, classifier: Classifier) -> bool:
-        """Store a classifier, and have every HTTP process read it; not on the event loop."""
+        """Store a classifier, which every HTTP process then reads; not on the event loop."""
         with self._one_by_one:
             was_there = super().put(classifier)
             self._announce([classifier])
         return was_there
 
     def remove(self, name: str) -> None:
-        """Delete a classifier everywhere; not on the event loop."""
+        """Delete a classifier in every process; not on the event loop."""
         with self._one_by_one:
             found = [one for one in self.find(name) if not one.bundled]
             super().remove(name)
@@ -59,7 +59,7 @@ class LeadingClassifiers(ClassifierStore):
 
 
 class FollowingClassifiers(ClassifierStore):
-    """An HTTP process's: read from the folder that the head writes."""
+    """The classifiers of an HTTP process, read from the folder that the head writes."""
 
     def __init__(self, folder: Path, exchange: Path, control: GetControl) -> None:
         super().__init__(folder)
@@ -81,7 +81,7 @@ class FollowingClassifiers(ClassifierStore):
         return was_there
 
     async def follow(self, body: Any) -> None:
-        """Read again what has changed."""
+        """Read the changed classifiers again."""
         for name, revision in body:
             await asyncio.to_thread(self._read_again, name, revision)
 
@@ -94,7 +94,7 @@ class FollowingClassifiers(ClassifierStore):
 
 
 class LeadingStore(CollectionStore):
-    """The head's collections: what is created or removed here is so everywhere."""
+    """The head's collections; every HTTP process is told of a created or removed one."""
 
     def __init__(self, folder: Path | None, control: GetControl) -> None:
         super().__init__(folder)
@@ -103,19 +103,19 @@ class LeadingStore(CollectionStore):
     def create(
         self, name: str, *, dim: int, bundle: str, revision: str, source: str
     ) -> ServedCollection:
-        """Create a collection, and have every HTTP process open it; not on the event loop."""
+        """Create a collection, which every HTTP process then opens; not on the event loop."""
         made = super().create(name, dim=dim, bundle=bundle, revision=revision, source=source)
         self._announce(name, made.folder)
         return made
 
     def remove(self, name: str) -> None:
-        """Have every HTTP process close a collection, then delete it; not on the event loop."""
+        """Delete a collection once every HTTP process has closed it; not on the event loop."""
         self.find(name)
         self._announce(name, None)
         super().remove(name)
 
     async def maintain(self, body: Any) -> list[str]:
-        """Do what an HTTP process found to be missing."""
+        """Index captions or rebuild indexes for an HTTP process, which may not write."""
         served = self.find(body["name"])
         if body["what"] == REBUILD:
             return list(await asyncio.to_thread(served.rebuild))
@@ -164,11 +164,11 @@ class FollowingCollection(ServedCollection):
         self._control = control
 
     def index_captions(self) -> None:
-        """Have the head make captions searchable by their words."""
+        """Ask the head to index the captions."""
         self._ask(CAPTIONS)
 
     def rebuild(self) -> Sequence[str]:
-        """Have the head rebuild damaged indexes."""
+        """Ask the head to rebuild damaged indexes."""
         return self._ask(REBUILD)
 
     def _ask(self, what: str) -> list[str]:

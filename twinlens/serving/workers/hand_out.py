@@ -1,7 +1,7 @@
-"""New connections, each passed to the HTTP process that has the fewest.
+"""Passes each new connection to the HTTP process that has the fewest.
 
-What must stay true: a connection that was accepted is passed on while any HTTP process lives; those
-that one has not taken when it ends are its successor's.
+What must stay true: an accepted connection is passed on while any HTTP process lives; if a process
+ends, its successor takes the connections that it had not taken.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import time
 
 from twinlens.serving.workers.family import Family
 
-_AT_ONCE = 64  # accepted until others are served
+_AT_ONCE = 64  # connections accepted before other work gets a turn
 _PAUSE_SECONDS = 0.1  # when no descriptors are left
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ConnectionDealer:
-    """Accepts and passes on."""
+    """Accepts connections and passes them on."""
 
     def __init__(self, family: Family, listener: socket.socket) -> None:
         self._family = family
         self._listener = listener
-        # A datagram keeps a descriptor and its neighbours apart; both ends stay open here.
+        # A datagram carries one descriptor; both ends stay open here.
         self.inboxes = [
             socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(family.workers)
         ]
@@ -49,7 +49,7 @@ class ConnectionDealer:
         self._family.write_closed(index, 0)
 
     def deal(self, ready: set[int]) -> None:
-        """Accept those that wait, and pass each on."""
+        """Accept the waiting connections, and pass each on."""
         if time.monotonic() < self._not_before:
             return
         for _ in range(_AT_ONCE):
@@ -66,7 +66,7 @@ class ConnectionDealer:
                 self._pass(connection, ready)
 
     def _pass(self, connection: socket.socket, ready: set[int]) -> None:
-        """Pass a connection to the first process, by how few it has, that can take it."""
+        """Pass a connection to the process with the fewest connections that can take it."""
         counts = [
             (passed - self._family.read_closed(index), index)
             for index, passed in enumerate(self._passed)

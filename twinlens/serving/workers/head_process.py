@@ -1,4 +1,4 @@
-"""The process that writes: classifiers, collections, jobs and models, asked through the others.
+"""The process that writes classifiers, collections, jobs and models; HTTP processes forward to it.
 
 What must stay true: it is the only one that writes to the data folder.
 """
@@ -22,7 +22,7 @@ from twinlens.serving.workers.followers import LeadingClassifiers, LeadingStore
 from twinlens.serving.workers.head_proxy import FromProxies
 from twinlens.serving.workers.http_process import RoleServer, StartTracer
 
-# Watches a folder from when it is entered; what it yields begins to apply the changes.
+# Watches a folder while entered; the function that it yields starts to apply changes.
 Following = Callable[[], AbstractContextManager[Callable[[], None]]]
 
 
@@ -35,7 +35,7 @@ class HeadServer(RoleServer):
     _has_begun = False
 
     def add_handlers(self, control: Control) -> None:
-        """Do what HTTP processes may not do themselves."""
+        """Handle the writes that HTTP processes ask for."""
         control.handle("adopt", self.classifiers.adopt)
         control.handle("maintain", self.store.maintain)
 
@@ -52,7 +52,7 @@ def run_head(
     start_tracer: StartTracer,
     following: Following,
 ) -> None:
-    """Be the head."""
+    """Run the head process."""
     service = FamilyService(family, family.workers, family.data, tracer=start_tracer())
     lead = partial(getattr, service, "control")
     classifiers = LeadingClassifiers(family.data / "classifiers", lead)
@@ -66,7 +66,7 @@ def run_head(
             hosts = list_hosts(family.host, family.settings.hosts)
             middleware = add_middleware(app, hosts, has_cors=False)
             config = configure_server(FromProxies(middleware), middleware)
-            server = HeadServer(config, service, end, "head")
+            server = HeadServer(config, service, end)
             server.store, server.classifiers = store, classifiers
             server.start_following = start_following
             server.run([family.head_listener])

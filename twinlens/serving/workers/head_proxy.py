@@ -1,4 +1,4 @@
-"""Passes requests to the head process: all that is no hot path, so that there is one writer.
+"""Passes all requests but those of hot paths to the head process, so that there is one writer.
 
 What must stay true: a client cannot tell which process answered, and the head sees every header of
 the client but those that belong to one connection.
@@ -46,7 +46,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class HeadProxy:
-    """Answers from the local application what every process knows, from the head all else."""
+    """Answers the paths of `LOCAL` here, and passes all others to the head."""
 
     def __init__(self, app: ASGIApp, service: Service, address: str) -> None:
         self._app = app
@@ -62,19 +62,19 @@ class HeadProxy:
             await self._app(scope, receive, send)
             return
         if scope["method"] in FREE_METHODS:
-            await self._pass(scope, b"", receive, send)
+            await self._pass(scope, b"", send)
             return
         request = Request(scope, receive, send)
         try:
             self._service.keys.recognise(request.headers)
             call = self._service.make_call(request)
             async with self._service.receive(request, call) as body:
-                await self._pass(scope, body, receive, send)
+                await self._pass(scope, body, send)
         except TwinlensError as error:
             await answer_error(error)(scope, receive, send)
 
-    async def _pass(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Have the head answer a request whose body is here."""
+    async def _pass(self, scope: Scope, body: bytes, send: Send) -> None:
+        """Pass a request with its body to the head, and the answer to the client."""
         request = httpx.Request(
             scope["method"],
             f"http://head{_target(scope)}",
@@ -127,7 +127,7 @@ def _start(answer: httpx.Response) -> Message:
 
 
 class FromProxies:
-    """In the head: the client's own address instead of the proxy's."""
+    """In the head: sets the client's address, which the proxy sends as a header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

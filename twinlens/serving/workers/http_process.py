@@ -28,21 +28,18 @@ from twinlens.serving.workers.followers import FollowingClassifiers, FollowingSt
 from twinlens.serving.workers.head_proxy import HeadProxy
 from twinlens.serving.workers.metric_sums import dump_metrics
 
-_MOST_AT_ONCE = 64  # connections that are taken until others are served
+_MOST_AT_ONCE = 64  # connections taken before other work gets a turn
 
 StartTracer = Callable[[], Tracer | None]
 
 
 class RoleServer(uvicorn.Server):
-    """A server whose keeper says when it ends; signals are the keeper's affair."""
+    """A server that ends when the keeper says so; it ignores signals."""
 
-    def __init__(
-        self, config: uvicorn.Config, service: FamilyService, end: socket.socket, process: str
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, service: FamilyService, end: socket.socket) -> None:
         super().__init__(config)
         self._service = service
         self._end = end
-        self._process = process
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Do nothing."""
@@ -61,7 +58,7 @@ class RoleServer(uvicorn.Server):
         freeze_objects()
 
     def add_handlers(self, control: Control) -> None:
-        """Handle what only this kind of process is told."""
+        """Add the handlers of this kind of process."""
 
     async def _apply(self, body: Any) -> None:
         await self._service.apply(body)
@@ -91,7 +88,7 @@ class HttpServer(RoleServer):
         store: FollowingStore,
         classifiers: FollowingClassifiers,
     ) -> None:
-        super().__init__(config, service, end, "http")
+        super().__init__(config, service, end)
         self._family = family
         self._index = index
         self._inbox = inbox
@@ -143,7 +140,7 @@ class HttpServer(RoleServer):
             self.note_closed()
 
     def note_closed(self) -> None:
-        """Let the keeper know that this process has a connection less."""
+        """Tell the keeper that a connection has ended."""
         self._closed += 1
         self._family.write_closed(self._index, self._closed)
 
@@ -166,7 +163,7 @@ def run_http(
     inbox: socket.socket,
     start_tracer: StartTracer,
 ) -> None:
-    """Be one of the HTTP processes."""
+    """Run one of the HTTP processes."""
     service = FamilyService(family, index, None, tracer=start_tracer())
     lead = partial(getattr, service, "control")
     classifiers = FollowingClassifiers(family.data / "classifiers", family.folder, lead)

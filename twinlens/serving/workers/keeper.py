@@ -1,4 +1,4 @@
-"""The process that starts all others, deals out connections, and starts again what has ended.
+"""The process that starts all others, passes connections to them, and restarts those that end.
 
 It opens no bundle and answers no request. What must stay true: whichever other process ends, the
 sockets and the table of models outlive it; and when this one ends, all others do.
@@ -98,7 +98,7 @@ class Keeper:
             self._ask([member], "models", self._table.write(), self._note_ready(member))
 
     def _open(self, name: str, source: str) -> None:
-        """Have a bundle opened by the encoder processes, and note it in the table."""
+        """Open a bundle in the encoder processes, and add it to the table."""
         body = {
             "name": name,
             "source": source,
@@ -140,7 +140,7 @@ class Keeper:
         return [member for member in self._members.values() if member.kind in kinds]
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
-        """Serve the processes until something holds; raise what ended a start."""
+        """Run until a condition holds; raise the error that ended a start."""
         while not is_done():
             self._turn()
             if self._error is not None and not self._is_dealing:
@@ -149,7 +149,7 @@ class Keeper:
                 raise KeyboardInterrupt
 
     def _turn(self) -> None:
-        """Do what there is to do within a moment."""
+        """Handle messages, connections and ended processes once."""
         for member in self._members.values():
             self._poll.modify(
                 member.end, select.POLLIN | (select.POLLOUT if member.has_unsent else 0)
@@ -177,7 +177,7 @@ class Keeper:
             self._pass_on(member, message)
 
     def _pass_on(self, member: Member, message: dict[str, Any]) -> None:
-        """Ask others for a process."""
+        """Pass a process's question on to others."""
         number, to, what, body = (message[name] for name in ("id", "to", "what", "body"))
 
         def reply(bodies: list[Any], errors: list[Any]) -> None:
@@ -211,7 +211,7 @@ class Keeper:
             self._ask([member], "metrics", None, note(member))
 
     def _bury(self) -> None:
-        """Note which processes have ended, and have them started again."""
+        """Note which processes have ended, and plan their restarts."""
         for member in list(self._members.values()):
             pid, status = os.waitpid(member.pid, os.WNOHANG)
             if not pid:
@@ -229,7 +229,7 @@ class Keeper:
                 self._plan_restart(member, os.waitstatus_to_exitcode(status))
 
     def _plan_restart(self, member: Member, code: int) -> None:
-        log.error("%s ended with %d; it is started again", member.name, code)
+        log.error("%s ended with exit code %d; it will be restarted", member.name, code)
         if not self._is_dealing:
             self._error = self._error or _died(member.name)
         self._restarts.plan((member.kind, member.index), member.began)
@@ -243,12 +243,12 @@ class Keeper:
         since = time.monotonic() - self._family.settings.watch.stall_seconds
         for member in self._members.values():
             if member.is_ready and member.heard < since:
-                log.error("%s does not answer; it is killed", member.name)
+                log.error("%s does not answer and is killed", member.name)
                 member.heard = time.monotonic()
                 member.kill()
 
     def _tell_state(self) -> None:
-        """Tell every process how all are, when that has changed."""
+        """Send the state of the server to every process, when it has changed."""
         state = {"faults": self._find_faults(), "draining": self._is_draining}
         if state != self._told:
             self._told = state
@@ -268,7 +268,7 @@ class Keeper:
         return faults
 
     def _drain(self) -> None:
-        """End all processes in their order, each when it has answered what it had."""
+        """End all processes in order, each after it has answered its requests."""
         watch = self._family.settings.watch
         self._is_draining = True
         log.info("draining: readiness is off")

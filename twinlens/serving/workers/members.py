@@ -1,8 +1,8 @@
-"""The keeper's side of the processes: each forked from it, with a line of its own.
+"""The processes as the keeper sees them: each forked from it, with a socket pair of its own.
 
 The keeper has one thread and no event loop, so that a fork is safe at any time. What must stay
-true: a child holds no end of another one's line, so that each end is noticed; and the keeper never
-waits for a process that does not read.
+true: a child holds no end of another one's socket pair, so that the end of a process is noticed;
+the keeper never waits for a process that does not read.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Member:
                 self._unsent = self._unsent[sent:]
 
     def receive(self) -> Iterator[dict[str, Any]]:
-        """Yield what it has said; nothing more at its end."""
+        """Yield the messages that have arrived."""
         self.heard = time.monotonic()
         while True:
             try:
@@ -92,7 +92,7 @@ class Member:
 
 
 def fork_member(kind: str, index: int, main: Main, foreign: Iterable[socket.socket]) -> Member:
-    """Start a process that runs `main`; `foreign` are the sockets that are none of its business."""
+    """Start a process that runs `main`; `foreign` are the sockets that it must close."""
     ours, theirs = socket.socketpair()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -107,7 +107,7 @@ def fork_member(kind: str, index: int, main: Main, foreign: Iterable[socket.sock
 def _run_child(
     kind: str, main: Main, end: socket.socket, foreign: Iterable[socket.socket]
 ) -> NoReturn:
-    """Be the child: never return into what the keeper was doing."""
+    """Run the child process; it ends here and never returns into the keeper's code."""
     status = 1
     try:
         with contextlib.suppress(OSError):  # for ps and top

@@ -33,7 +33,7 @@ def dump_metrics(registry: CollectorRegistry) -> Dump:
 
 
 def keep_counted(dump: Dump) -> Dump:
-    """Return what of a process's metrics still counts when it has ended."""
+    """Return the metrics of a process that still count after its end."""
     return [
         [name, text, kind, [s for s in samples if not s[0].endswith("_created")]]
         for name, text, kind, samples in dump

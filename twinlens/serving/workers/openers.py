@@ -1,4 +1,4 @@
-"""How the processes of a server open bundles: whole beside a device, all but the towers elsewhere.
+"""Opens bundles in the processes of a server: whole in encoder processes, without towers in others.
 
 What must stay true: a bundle is verified by the encoder process before any other opens it, and the
 others open the same revision or nothing.

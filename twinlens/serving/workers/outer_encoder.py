@@ -1,4 +1,4 @@
-"""An encoder whose towers run in another process: all of a bundle but them.
+"""An encoder whose towers run in another process.
 
 What must stay true: pixels, token ids and scores are those of the whole encoder, since the same
 code makes them.
@@ -20,7 +20,7 @@ from twinlens.bundle.tower import Tower, TowerName
 
 @dataclass(frozen=True)
 class _Elsewhere:
-    """Stands where a tower would."""
+    """A placeholder for a tower that runs in another process."""
 
     precision: str
 

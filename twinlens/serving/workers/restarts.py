@@ -21,7 +21,7 @@ class Restarts:
         self._starting_at: dict[ProcessKey, float] = {}
 
     def plan(self, key: ProcessKey, began: float) -> None:
-        """Have the process that was started at `began` and has ended started again."""
+        """Plan the restart of a process that was started at `began` and has ended."""
         is_soon = time.monotonic() - began < _SOON_SECONDS
         self._ended_soon[key] = self._ended_soon.get(key, 0) + 1 if is_soon else 0
         pause = min(_LONGEST_PAUSE, 0.1 * 2 ** self._ended_soon[key]) if is_soon else 0.0
@@ -29,7 +29,7 @@ class Restarts:
         self.counts[key[0]] += 1
 
     def take_due(self, ending: Collection[str]) -> list[ProcessKey]:
-        """Return what is to be started now; kinds that are `ending` are started no more."""
+        """Return the processes to start now; those of kinds that are `ending` are dropped."""
         for key in [key for key in self._starting_at if key[0] in ending]:
             del self._starting_at[key]
         due = [key for key, at in self._starting_at.items() if time.monotonic() >= at]

@@ -19,7 +19,7 @@ from twinlens.serving.settings import ServerSettings
 
 
 class RateTable:
-    """What is left of each key's minute, in memory that the processes inherit."""
+    """The requests that each key has left, in memory that the processes share."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._per_minute = settings.limits.key_requests_per_minute
@@ -47,7 +47,7 @@ class RateTable:
 
     @contextmanager
     def hold(self, index: int) -> Iterator[None]:
-        """Let no other process count a key meanwhile."""
+        """Lock the count of a key."""
         fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, index)
         try:
             yield

@@ -48,7 +48,7 @@ class ModelTable:
         return [entry.name for entry in self.entries]
 
     def replace(self, new: ServedEntry) -> ModelTable:
-        """Return the table with an entry instead of the one of its name, or behind the others."""
+        """Return the table with an entry, which replaces that of its name or is appended."""
         if new.name not in self.names:
             return ModelTable((*self.entries, new))
         return ModelTable(tuple(new if e.name == new.name else e for e in self.entries))

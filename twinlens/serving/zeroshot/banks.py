@@ -6,7 +6,7 @@ bad items apply to them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +37,9 @@ async def build_bank(
     classes: Sequence[str],
     templates: Sequence[str],
     call: Call,
-    *,
-    report: Callable[[int], None] = lambda done: None,
 ) -> ClassBank:
-    """Return the bank of `classes`; `report` is called with the number of finished classes."""
-    rows = await embed_in_time(model, classes, templates, call, report=report)
+    """Return the bank of `classes`."""
+    rows = await embed_in_time(model, classes, templates, call)
     neutral = await embed_neutral(model, templates, call)
     return ClassBank(tuple(classes), rows, neutral)
 
@@ -51,10 +49,8 @@ async def embed_in_time(
     classes: Sequence[str],
     templates: Sequence[str],
     call: Call,
-    *,
-    report: Callable[[int], None] = lambda done: None,
 ) -> Rows:
-    """Return unit rows (m, d), or refuse what cannot be done before the request's time is over."""
+    """Return unit rows (m, d); raise if the work cannot finish before the deadline."""
     per_slice = max(1, _SLICE // len(templates))
     tokens = await count_tokens(model, classes, templates, call)
     rows: list[Rows] = []
@@ -63,7 +59,6 @@ async def embed_in_time(
             end = min(start + per_slice, len(classes))
             rows.append(await embed_classes(model, classes[start:end], templates, call))
             budget.spend(int(tokens[start:end].sum()), call)
-            report(end)
             await model.throttles.give_way(call.priority, _SLICE_SECONDS)
     return np.concatenate(rows)
 

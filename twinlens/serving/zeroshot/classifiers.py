@@ -151,7 +151,7 @@ class ClassifierStore:
 def open_head(head: ClassHead, revision: str, created: float) -> Classifier:
     """Return the classifier that comes with a bundle; its neutral row is the mean of its classes.
 
-    A head was never told what is none of its classes.
+    The head was not trained on images of other classes.
     """
     neutral = normalise_rows(head.rows.mean(axis=0, keepdims=True))[0]
     bank = ClassBank(head.classes, head.rows, neutral)

@@ -16,8 +16,8 @@ from twinlens.serving.engine.model import ServedModel
 from twinlens.serving.engine.promised_work import Budget, WorkKind, plan
 
 _STAND_IN = "x"  # in a template, in the place of its class: no tokenizer takes an empty text
-_MARKS = 3  # begin, end and the stand-in, which would be counted beside the class's own
-_LOOKED_UP = 256  # prompts between two moments in which others are served
+_MARKS = 3  # begin, end and the stand-in, which the class's own tokens include
+_LOOKED_UP = 256  # cache lookups before other requests get a turn
 
 CLASSES = WorkKind(
     "classes and templates",
@@ -41,7 +41,7 @@ def plan_classes(model: ServedModel, tokens: NDArray[np.int64], call: Call) -> I
 async def count_tokens(
     model: ServedModel, classes: Sequence[str], templates: Sequence[str], call: Call
 ) -> NDArray[np.int64]:
-    """Return about how many tokens each prompt has that has to be run: (classes, templates)."""
+    """Return about how many tokens each prompt has, 0 if it is cached: (classes, templates)."""
     words = await model.count_tokens(
         [*classes, *(t.replace("{}", _STAND_IN) for t in templates)], call
     )

@@ -24,7 +24,7 @@ class Scoring:
     top_k: int | None = None
     multi_label: bool = False
     # A similarity; True: the calibration's limit, or without one the neutral prompt's similarity;
-    # None: True where the bundle is calibrated, else not told.
+    # None: as True if the bundle is calibrated, else off.
     none_of_these: float | bool | None = None
 
 

@@ -81,7 +81,7 @@ def test_a_page_may_be_of_a_filter_and_skip(filled: TestClient) -> None:
 @pytest.mark.parametrize(
     "query", [{"limit": 0}, {"limit": 1001}, {"cursor": "x"}, {"filter": "m = 1"}, {"offset": -1}]
 )
-def test_a_page_that_cannot_be_is_refused(filled: TestClient, query: dict[str, Any]) -> None:
+def test_an_invalid_page_is_refused(filled: TestClient, query: dict[str, Any]) -> None:
     answer = filled.get(ITEMS, params=query)
     assert answer.status_code in (400, 422)
     assert next(iter(query)) in answer.text
@@ -105,7 +105,7 @@ def test_metadata_change_alone(filled: TestClient) -> None:
     assert filled.get(f"{ITEMS}/red1").json()["metadata"] == {"a": 1}
 
 
-def test_the_place_of_a_file_is_not_to_be_changed(filled: TestClient) -> None:
+def test_the_path_of_a_file_cannot_be_changed(filled: TestClient) -> None:
     change = {"items": [{"id": "red1", "metadata": {"path": "/etc/passwd"}}]}
     answer = filled.patch(ITEMS, json=change)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
@@ -151,7 +151,7 @@ def test_the_best_of_each_film_and_a_later_page(filled: TestClient) -> None:
     assert len({one[:-1] for one in spread}) > 1
 
 
-def test_what_a_group_cannot_have_is_refused(filled: TestClient) -> None:
+def test_options_that_group_excludes_are_refused(filled: TestClient) -> None:
     answer = search(filled, query="red", group=0.9, offset=1)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "group")
 
@@ -180,7 +180,7 @@ def photo() -> bytes:
         ({"exif": False}, set()),
     ],
 )
-def test_posted_photographs_say_what_they_are(
+def test_metadata_of_posted_photographs_come_from_exif(
     filled: TestClient, options: dict[str, bool], fields: set[str]
 ) -> None:
     uri = "data:image/jpeg;base64," + base64.b64encode(photo()).decode()
@@ -228,6 +228,6 @@ def test_reports_say_what_a_collection_holds(filled: TestClient) -> None:
         {"find": "clusters", "count": 1001},
     ],
 )
-def test_a_report_that_cannot_be_is_refused(filled: TestClient, body: dict[str, Any]) -> None:
+def test_an_invalid_report_is_refused(filled: TestClient, body: dict[str, Any]) -> None:
     answer = filled.post("/collections/photos/report", json=body)
     assert answer.status_code == 400

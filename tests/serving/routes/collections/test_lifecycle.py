@@ -37,7 +37,8 @@ def store(tmp_path: Path) -> Iterator[CollectionStore]:
 
 @pytest.fixture
 def client(encoder: Any, store: CollectionStore) -> Iterator[TestClient]:
-    service = Service(ServerSettings(), lambda source, precision: encoder)
+    settings = ServerSettings(aliases=("hues=colours",))
+    service = Service(settings, lambda source, precision: encoder)
     service.load("colours", "colours")
     with TestClient(add_middleware(build_app(service, build_routers(service, store)))) as opened:
         yield opened
@@ -194,6 +195,12 @@ def test_an_invalid_search_says_why(
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
+def test_a_search_may_name_its_model_by_an_alias(filled: TestClient) -> None:
+    answer = filled.post("/search", json={"query": "red", "k": 1, "model": "hues"})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["data"][0]["id"], answer.json()["model"]) == ("red", "colours")
+
+
 def test_a_collection_of_another_bundle_is_409_and_says_which(
     client: TestClient, store: CollectionStore, tmp_path: Path
 ) -> None:
@@ -326,7 +333,7 @@ def test_a_vector_beyond_32_bit_numbers_is_a_400(filled: TestClient) -> None:
         assert answer.json()["error"]["code"] == "vector_mismatch"
 
 
-def test_a_calibrated_bundle_says_what_a_texts_hits_are_worth(
+def test_a_calibrated_bundle_gives_probabilities_for_the_hits_of_a_text(
     filled: TestClient, encoder: Any, uri: Uri
 ) -> None:
     """A lone text alone: what the cosines of images, vectors and sums are worth is not known."""

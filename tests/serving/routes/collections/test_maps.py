@@ -88,7 +88,7 @@ def test_a_kept_layout_shows_what_items_say_and_score_now(filled: TestClient) ->
     assert None not in scores and max(scores) > min(scores)
 
 
-def test_the_paths_of_files_are_no_colours(filled: TestClient) -> None:
+def test_the_paths_of_files_are_never_shown_as_values(filled: TestClient) -> None:
     assert filled.get(f"{MAP}/values", params={"field": "path"}).json()["values"] == []
 
 

@@ -240,7 +240,7 @@ def test_the_openai_client_retries_after_the_given_delay(
 
         encoder.gate.clear()
         waiting = asyncio.create_task(http.post("/embed", json={"texts": ["first"]}))
-        while not service.registry.models()[0].texts.batcher.is_full:
+        while service.registry.models()[0].texts.batcher.room:
             await asyncio.sleep(0.005)
         http.event_hooks = {"response": [note]}
         client = openai.AsyncOpenAI(

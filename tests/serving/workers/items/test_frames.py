@@ -78,7 +78,7 @@ def test_rows_and_dropped_places_are_read_as_they_were_written() -> None:
         (ValueError("a secret of this process"), "the encoder failed on this item"),
     ],
 )
-def test_an_error_crosses_over_without_internals(error: Exception, said: str) -> None:
+def test_an_error_is_sent_without_internals(error: Exception, said: str) -> None:
     ((_, payload),) = FrameReader().feed(write_failure(5, error))
     place, found = read_failure(payload)
     assert (place, str(found)) == (5, said)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory files ar
 SIZES = PlaceSizes(images=3, texts=2, height=4, width=5)
 
 
-def test_what_one_writes_the_other_sees() -> None:
+def test_both_processes_see_the_same_memory() -> None:
     descriptor = create_memory(SIZES)
     try:
         owner, encoder = SharedPlaces(descriptor, SIZES), SharedPlaces(descriptor, SIZES)

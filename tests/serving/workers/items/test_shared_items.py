@@ -52,7 +52,7 @@ def test_an_item_is_marked_while_it_runs_and_knows_its_batch() -> None:
     assert [(item.batch, item.units) for item in items] == [(2, 6), (2, 6)]
 
 
-def test_what_failed_is_no_longer_marked() -> None:
+def test_a_failed_item_is_no_longer_marked() -> None:
     taken = bytearray(1)
 
     def run(_: Any) -> Any:

@@ -23,7 +23,7 @@ from twinlens.serving.openapi.schemas import (
     either,
     means,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.routes.collections.items import FilterQuery
 from twinlens.serving.service import Service
 
@@ -72,7 +72,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         """Count items by the values of each field: all, or those that a filter selects."""
         service.authorize(request, "read")
         told = await store.find(name).read(lambda collection: _count(collection, filter))
-        return Response(dump(told), media_type="application/json")
+        return answer_json(told)
 
     return router
 

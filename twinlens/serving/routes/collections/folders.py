@@ -19,7 +19,7 @@ from twinlens.serving.openapi.schemas import (
     component,
     means,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import check_text, parse_object
 from twinlens.serving.requests.query_terms import COLLECTION_MODEL
 from twinlens.serving.routes.classifier_shapes import JOB_STARTED
@@ -52,10 +52,10 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     jobs = FolderJobs(service, store)
 
     @router.get(
-        "/folders", **declare({200: answer(FOLDERS, "Whether it is allowed, and below which")})
+        "/folders", **declare({200: answer(FOLDERS, "Whether it is allowed, and from where")})
     )
     async def get_folders(request: Request) -> Response:
-        """Say whether this client may add folders of the server's machine, and below which."""
+        """Return whether this client may add folders of the server's machine, and from where."""
         service.authorize(request, "write")
         try:
             _check(request)
@@ -63,12 +63,12 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         except TwinlensError:
             roots = ()
         told = {"object": "folders", "allowed": bool(roots), "roots": list(roots)}
-        return Response(dump(told), media_type="application/json")
+        return answer_json(told)
 
     @router.post(
         "/collections/{name}/folders",
         **declare(
-            {202: answer(JOB_STARTED, "Being added as a job; its `result` lists what failed")},
+            {202: answer(JOB_STARTED, "A job that adds them; its `result` lists what failed")},
             json_body(REQUEST),
         ),
     )
@@ -83,7 +83,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
             served = store.find(name)
             model = model_for(service, served, fields.text("model"))
             job = jobs.start(served, path, model)
-        return Response(dump({"job": job.describe()}), 202, media_type="application/json")
+        return answer_json({"job": job.describe()}, 202)
 
     return router
 

@@ -39,7 +39,7 @@ from twinlens.serving.openapi.schemas import (
     component,
     means,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.requests.query_terms import FILTER
 from twinlens.serving.routes.search import shown_metadata
@@ -90,11 +90,14 @@ CHANGES = component(
         replace=means(FLAG, "Remove all fields that are not given; default false: keep them"),
     ),
 )
-CHANGED = closed_object(
-    ["object", "updated", "missing"],
-    object=ITEMS,
-    updated=means(COUNT, "How many items were changed"),
-    missing=means(array_of(STRING), "Ids that the collection does not have"),
+CHANGED = component(
+    "CollectionItemsChanged",
+    closed_object(
+        ["object", "updated", "missing"],
+        object=ITEMS,
+        updated=means(COUNT, "How many items were changed"),
+        missing=means(array_of(STRING), "Ids that the collection does not have"),
+    ),
 )
 DELETION = component(
     "CollectionItemDeletion",
@@ -110,11 +113,14 @@ DELETION = component(
         dry_run=means(FLAG, "Count the items and delete nothing; default false"),
     ),
 )
-DELETED = closed_object(
-    ["object", "deleted"],
-    object=ITEMS,
-    deleted=means(COUNT, "How many items were deleted, or would be"),
-    dry_run=means(FLAG, "True if nothing was deleted; absent otherwise"),
+DELETED = component(
+    "CollectionItemsDeleted",
+    closed_object(
+        ["object", "deleted"],
+        object=ITEMS,
+        deleted=means(COUNT, "How many items were deleted, or would be"),
+        dry_run=means(FLAG, "True if nothing was deleted; absent otherwise"),
+    ),
 )
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED, description="Items of a page; default 100")]
 Offset = Annotated[
@@ -148,12 +154,12 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
         )
         after = found[-1].rid if len(found) == limit else 0
         data = [_show(item) for item in found]
-        return _answer({"object": "list", "data": data, "next": str(after) if after else None})
+        return answer_json({"object": "list", "data": data, "next": str(after) if after else None})
 
     @router.patch(
         "/collections/{name}/items",
         **declare(
-            {200: answer(CHANGED, "How many were changed, and unknown ids")},
+            {200: answer(CHANGED, "How many items were changed")},
             json_body(CHANGES, one={"items": [{"id": "red", "metadata": {"year": 2024}}]}),
         ),
     )
@@ -170,12 +176,12 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
             )
         jobs.start_where_due(served)
         updated = len(changes) - len(missing)
-        return _answer({"object": "collection.items", "updated": updated, "missing": missing})
+        return answer_json({"object": "collection.items", "updated": updated, "missing": missing})
 
     @router.delete(
         "/collections/{name}/items",
         **declare(
-            {200: answer(DELETED, "The number of deleted items")},
+            {200: answer(DELETED, "How many items were deleted")},
             json_body(DELETION, one={"ids": ["blue"]}, some={"filter": "year < 2021"}),
         ),
     )
@@ -190,7 +196,7 @@ def build_items_router(service: Service, store: CollectionStore, jobs: Collectio
             deleted = await _delete(served, fields, dry_run)
         jobs.start_where_due(served)
         told = {"object": "collection.items", "deleted": deleted}
-        return _answer(told | ({"dry_run": True} if dry_run else {}))
+        return answer_json(told | ({"dry_run": True} if dry_run else {}))
 
     return router
 
@@ -211,7 +217,7 @@ def build_item_router(service: Service, store: CollectionStore) -> APIRouter:
         previews = served.open_previews()
         has_file = find_file(item) is not None or (previews is not None and item in previews)
         picture = {"picture": f"/collections/{name}/pictures/{quote(id)}"} if has_file else {}
-        return _answer(_show(item) | picture)
+        return answer_json(_show(item) | picture)
 
     @router.get(
         "/collections/{name}/thumbnails/{id:path}",
@@ -288,7 +294,3 @@ def _thumbnail(served: ServedCollection, item: StoredItem) -> bytes | None:
         return served.thumbnails.get(item)
     except ImageError:
         return None  # the file is no longer the image that was indexed
-
-
-def _answer(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(dump(body), status, media_type="application/json")

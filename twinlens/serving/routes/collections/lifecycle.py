@@ -36,7 +36,7 @@ from twinlens.serving.openapi.schemas import (
     means,
     one_of,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import Fields, parse_optional_object
 from twinlens.serving.routes.classifier_shapes import JOB_STARTED
 from twinlens.serving.routes.collections.items import build_item_router, build_items_router
@@ -87,6 +87,7 @@ COLLECTION = component(
         epoch=means(COUNT, "Number of its last change; each change raises it"),
     ),
 )
+COLLECTIONS = list_of("CollectionList", COLLECTION, "The collections, by name")
 NEW_COLLECTION = request_object(
     [], model=means(MODEL, "Model whose embeddings it will hold; default: the server's first")
 )
@@ -133,7 +134,7 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
     """Return the router that lists, creates, describes and deletes collections."""
     router = APIRouter(tags=["collections"])
 
-    @router.get("/collections", **declare({200: answer(list_of(COLLECTION), "The collections")}))
+    @router.get("/collections", **declare({200: answer(COLLECTIONS, "The collections")}))
     async def get_all(request: Request) -> Response:
         """List the collections."""
         service.authorize(request, "read")
@@ -141,7 +142,7 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
         for one in store.all():
             with suppress(NotFoundError):  # it is being removed
                 data.append(await _describe(one))
-        return _answer({"object": "list", "data": data})
+        return answer_json({"object": "list", "data": data})
 
     @router.put(
         "/collections/{name}",
@@ -166,13 +167,13 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
                     revision=model.revision,
                     source=service.registry.find(model.name).source,
                 )
-        return _answer(await _describe(served), 201)
+        return answer_json(await _describe(served), 201)
 
     @router.get("/collections/{name}", **declare({200: answer(COLLECTION, "The collection")}))
     async def get(name: Name, request: Request) -> Response:
         """Describe a collection: its size and its measured recall."""
         service.authorize(request, "read")
-        return _answer(await _describe(store.find(name)))
+        return answer_json(await _describe(store.find(name)))
 
     @router.delete("/collections/{name}", **declare({200: answer(DELETED, "No longer served")}))
     async def delete(name: Name, request: Request) -> Response:
@@ -180,7 +181,7 @@ def build_collections_router(service: Service, store: CollectionStore) -> APIRou
         service.authorize(request, "write")
         store.find(name)
         await asyncio.to_thread(store.remove, name)
-        return _answer({"object": "collection", "name": name, "deleted": True})
+        return answer_json({"object": "collection", "name": name, "deleted": True})
 
     return router
 
@@ -192,7 +193,7 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
     @router.post(
         "/collections/{name}/build",
         **declare(
-            {202: answer(JOB_STARTED, "Being built as a job")},
+            {202: answer(JOB_STARTED, "A job that builds it")},
             body_of(
                 json_of(BUILD, default={}, graph={"kind": "hnsw", "target": 0.9}), required=False
             ),
@@ -205,7 +206,7 @@ def build_work_router(service: Service, store: CollectionStore, jobs: Collection
         async with service.receive(request, call) as body:
             fields = parse_optional_object(body, request.headers.get("content-type", ""))
             job = _start(jobs, served, fields, service)
-        return _answer({"job": job.describe()}, 202)
+        return answer_json({"job": job.describe()}, 202)
 
     return router
 
@@ -239,12 +240,8 @@ async def _describe(served: ServedCollection) -> dict[str, Any]:
 
 
 def _warn(stats: dict[str, Any]) -> str | None:
-    """Return what a user should know of a collection: strange pictures, an index out of use."""
+    """Return a warning: pictures unlike those the model knows, an index that cannot be opened."""
     obstacles = {part["obstacle"] for part in stats["segments"] if part.get("obstacle")}
     told = [f"searched exactly, since an index cannot be opened: {one}" for one in obstacles]
     domain = (stats["domain"] or {}).get("warning")
     return "; ".join([*([domain] if domain else []), *sorted(told)]) or None
-
-
-def _answer(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(dump(body), status, media_type="application/json")

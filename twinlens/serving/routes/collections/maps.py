@@ -1,4 +1,4 @@
-"""`/collections/{name}/map`: items as points in a plane, what colours them, and their clusters."""
+"""`/collections/{name}/map`: items as points in a plane, with values, scores and clusters."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from twinlens.serving.openapi.schemas import (
     means,
     one_of,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import parse_object
 from twinlens.serving.requests.query_terms import COLLECTION_MODEL, TERM, read_term
 from twinlens.serving.routes.search import embed_terms, model_for
@@ -133,7 +133,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     router = APIRouter(tags=["collections"])
     tasks: set[asyncio.Task[None]] = set()
 
-    @router.get("/collections/{name}/map", **declare({200: answer(MAP, "Points")}))
+    @router.get("/collections/{name}/map", **declare({200: answer(MAP, "The map")}))
     async def get_map(
         name: Name, request: Request, points: PointLimit = _POINTS, layout: MapLayout = PCA
     ) -> Response:
@@ -147,9 +147,9 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         told = _show(served, shown) | {"refining": most in served.map_cache.refining}
-        return _answer(told)
+        return answer_json(told)
 
-    @router.get("/collections/{name}/map/values", **declare({200: answer(VALUES, "In order")}))
+    @router.get("/collections/{name}/map/values", **declare({200: answer(VALUES, "The values")}))
     async def get_values(
         name: Name,
         request: Request,
@@ -163,11 +163,11 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         shown = await _find(served, _clamp(points), layout)
         hidden = field == "path"  # of the server's files
         values = await served.read(lambda one: [] if hidden else read_values(one, shown, field))
-        return _answer({"object": "map.values", "values": values})
+        return answer_json({"object": "map.values", "values": values})
 
     @router.post(
         "/collections/{name}/map/scores",
-        **declare({200: answer(SCORES, "In order")}, json_body(QUERY, text={"query": "red"})),
+        **declare({200: answer(SCORES, "The cosines")}, json_body(QUERY, text={"query": "red"})),
     )
     async def get_scores(name: Name, request: Request) -> Response:
         """Return the cosine of each point of a map to a query, in the map's order."""
@@ -185,7 +185,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
                 row = await embed_terms(service, served, model, [term], call)
             shown = await _find(served, most, layout)
             scores = await served.read(lambda one: score_points(one, shown, row))
-        return _answer({"object": "map.scores", "scores": scores})
+        return answer_json({"object": "map.scores", "scores": scores})
 
     return router
 
@@ -208,7 +208,7 @@ def _find_now(served: ServedCollection, most: int, layout: str) -> CollectionMap
 
 
 async def _refine(service: Service, served: ServedCollection, most: int) -> None:
-    """Make the layout of neighbours in the background; a failure leaves what there was."""
+    """Compute the layout of neighbours in the background; a failure keeps the old map."""
     try:
         has_groups = min(served.snapshot().live_count, most) >= FEWEST
         name = await _read_namer(service, served) if has_groups else None
@@ -222,7 +222,7 @@ async def _refine(service: Service, served: ServedCollection, most: int) -> None
 
 
 async def _read_namer(service: Service, served: ServedCollection) -> Namer | None:
-    """Return what names clusters by words of the lexicon; None where no model embeds texts."""
+    """Return a function that names clusters by words of the lexicon; None without a text tower."""
     try:
         name = model_for(service, served, None)
     except TwinlensError:  # its bundle is not served: there are no words to compare with
@@ -255,7 +255,3 @@ def _show(served: ServedCollection, shown: CollectionMap) -> dict[str, Any]:
 
 def _clamp(points: int) -> int:
     return max(1, min(points, MOST_POINTS))
-
-
-def _answer(body: dict[str, Any]) -> Response:
-    return Response(dump(body), media_type="application/json")

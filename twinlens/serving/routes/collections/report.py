@@ -22,7 +22,7 @@ from twinlens.serving.collections.store import CollectionStore
 from twinlens.serving.openapi.declaration import Name, answer, declare, json_body
 from twinlens.serving.openapi.request_shapes import names_of, request_object
 from twinlens.serving.openapi.schemas import NULL, TEXT, Schema, component, means, one_of
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json
 from twinlens.serving.requests.fields import Fields, check_text, parse_object
 from twinlens.serving.routes.classifier_shapes import JOB_STARTED
 from twinlens.serving.service import Service
@@ -78,7 +78,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
     @router.post(
         "/collections/{name}/report",
         **declare(
-            {202: answer(JOB_STARTED, "Being made as a job; its `result` is the report")},
+            {202: answer(JOB_STARTED, "A job; its `result` is the report")},
             json_body(
                 REQUEST,
                 copies={"find": "copies"},
@@ -97,7 +97,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
                 service.settings.limits.text_characters,
             )
             job = jobs.start(served, asked)
-        return Response(dump({"job": job.describe()}), 202, media_type="application/json")
+        return answer_json({"job": job.describe()}, 202)
 
     return router
 

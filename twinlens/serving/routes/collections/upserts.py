@@ -156,32 +156,54 @@ async def _upsert(
     ]
     with service.registry.lease(model_name) as model:
         rows, images = await _embed_upserts(service, model, served, upserts, call)
-        good = [i for i, row in enumerate(rows) if not isinstance(row, Exception)]
         service.check_items(model, rows, call, "items")
-        ids = [upserts[i].id for i in good]
-        versions = [_version(upserts[i].id, images[i]) for i in good]
-        matrix = np.stack([np.asarray(rows[i], np.float32) for i in good])
-        metadata = await served.read(
-            lambda _: [{**_read_photo(images[i], fields), **upserts[i].metadata} for i in good]
+        good = [i for i, row in enumerate(rows) if not isinstance(row, Exception)]
+        await _write(
+            served,
+            model.revision,
+            [upserts[i] for i in good],
+            [rows[i] for i in good],
+            [images[i] for i in good],
+            fields,
         )
-        await served.write(
-            lambda writer: writer.upsert(ids, matrix, metadata, versions, revision=model.revision)
-        )
-        pictures = [images[i] for i in good]
-        keeps = fields.flag("keep")
-        await served.read(lambda _: _keep_thumbnails(served, ids, versions, pictures, keeps))
-        data = [
-            {"index": i, "id": one.id}
-            if not isinstance(rows[i], Exception)
-            else {"index": i, "id": one.id, "error": _describe(_error(rows[i]), i)}
-            for i, one in enumerate(upserts)
-        ]
+        data = [_show_result(i, one, rows[i]) for i, one in enumerate(upserts)]
         told = {"object": "collection.items", "upserted": len(good), "data": data}
         return service.reply(dump(told), model, call)
 
 
+async def _write(
+    served: ServedCollection,
+    revision: str,
+    upserts: Sequence[Upsert],
+    rows: Sequence[Any],
+    images: list[bytes | None],
+    fields: Fields,
+) -> None:
+    """Write embedded items, with the metadata of their images, and then their thumbnails."""
+    ids = [one.id for one in upserts]
+    versions = [_version(id, image) for id, image in zip(ids, images, strict=True)]
+    matrix = np.stack([np.asarray(row, np.float32) for row in rows])
+    metadata = await served.read(
+        lambda _: [
+            {**_read_photo(image, fields), **one.metadata}
+            for one, image in zip(upserts, images, strict=True)
+        ]
+    )
+    await served.write(
+        lambda writer: writer.upsert(ids, matrix, metadata, versions, revision=revision)
+    )
+    keeps = fields.flag("keep")
+    await served.read(lambda _: _keep_thumbnails(served, ids, versions, images, keeps))
+
+
+def _show_result(index: int, one: Upsert, row: Any) -> dict[str, Any]:
+    """Return the result of one item."""
+    shown: dict[str, Any] = {"index": index, "id": one.id}
+    return shown | {"error": _describe(row, index)} if isinstance(row, Exception) else shown
+
+
 def _read_photo(image: bytes | None, fields: Fields) -> dict[str, str | float]:
-    """Return what an image says of itself; the client's metadata count before it."""
+    """Return the metadata in an image's EXIF; the client's own metadata override it."""
     if image is None or not fields.flag("exif", True):
         return {}
     return read_photo(image, place=fields.flag("place"))
@@ -257,8 +279,3 @@ def _describe(error: Exception, index: int) -> dict[str, str | None]:
     item, field = f"items[{index}]", getattr(error, "field", None) or ""
     where = field if field.startswith(item) else f"{item}.{field}" if field else item
     return describe(error, where=where)
-
-
-def _error(answer: Any) -> Exception:
-    assert isinstance(answer, Exception)
-    return answer

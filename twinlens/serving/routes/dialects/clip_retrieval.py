@@ -1,7 +1,7 @@
 """clip-retrieval: `POST /knn-service` and `GET /indices-list`, over the served collections.
 
-Its client sends no Content-Type, so none counts as JSON here; a browser always sends one. What it
-asks beyond a search (safety, aesthetics) has no effect.
+Its client sends no Content-Type, so a body without one is read as JSON; browsers always send one.
+Options beyond a search (safety, aesthetics) have no effect.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from twinlens.serving.openapi.schemas import (
     one_of,
     open_object,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json, dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.query_terms import VECTOR, QueryTerm, read_term
 from twinlens.serving.routes.endpoint import HotRoute
@@ -43,7 +43,7 @@ from twinlens.serving.service import Service
 from twinlens.serving.settings import Limits
 
 _DEFAULT = 40  # hits, as its own client asks for
-_ALIKE = 0.95  # cosine from which hits are one, where duplicates are to be left out
+_ALIKE = 0.95  # cosine from which a hit counts as a duplicate
 _QUERIES: dict[str, Schema] = {
     "text": means(TEXT, "A text to search for"),
     "image": IMAGE,
@@ -69,13 +69,16 @@ REQUEST = component(
         ),
     ),
 )
-ANSWER = array_of(
-    open_object(
-        ["id", "similarity", "url"],
-        id=means(STRING, "Id of the item; its metadata are further fields"),
-        similarity=means(NUMBER, "Cosine to the query"),
-        url=means(STRING, "URL of its thumbnail, unless the metadata have a `url`"),
-    )
+ANSWER = component(
+    "KnnAnswer",
+    array_of(
+        open_object(
+            ["id", "similarity", "url"],
+            id=means(STRING, "Id of the item; its metadata are further fields"),
+            similarity=means(NUMBER, "Cosine to the query"),
+            url=means(STRING, "URL of its thumbnail, unless the metadata have a `url`"),
+        )
+    ),
 )
 
 
@@ -94,9 +97,9 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
 
     @router.get("/indices-list", **declare({200: answer(array_of(STRING), "Their names")}))
     async def list_indices(request: Request) -> Response:
-        """List the collections as clip-retrieval does."""
+        """List the names of the collections, in clip-retrieval's shape."""
         service.authorize(request, "read")
-        return Response(dump([one.name for one in store.all()]), media_type="application/json")
+        return answer_json([one.name for one in store.all()])
 
     @router.post(
         "/knn-service",
@@ -106,7 +109,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
         ),
     )
     async def search(request: Request) -> Response:
-        """Search a collection as clip-retrieval's client asks."""
+        """Search a collection, in clip-retrieval's shape."""
         call = service.begin(request)
         async with service.receive(request, call) as body:
             media = request.headers.get("content-type", "application/json")
@@ -118,7 +121,7 @@ def build_store_router(service: Service, store: CollectionStore) -> APIRouter:
 
 
 def read_request(fields: Fields, limits: Limits) -> KnnRequest:
-    """Return the request; `null` is what its client sends for the queries that it does not ask."""
+    """Return the request; its client sends `null` for the kinds of query that it does not use."""
     given = [name for name in _QUERIES if fields.has(name)]
     if len(given) != 1:
         raise InputError(f"give exactly one of {', '.join(_QUERIES)}", field="text")
@@ -143,7 +146,7 @@ async def _search(
 
 
 def _show(served: ServedCollection, hit: Hit, base: str) -> dict[str, Any]:
-    """Return a hit as its client reads it: what the item says, and a URL of its picture."""
+    """Return a hit in clip-retrieval's shape: metadata, and the URL of a thumbnail."""
     shown = show_hit(served, hit)
     url = f"{base.rstrip('/')}{shown['thumbnail']}"
     return {"url": url, **shown["metadata"], "id": hit.id, "similarity": hit.score}

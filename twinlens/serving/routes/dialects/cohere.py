@@ -100,7 +100,7 @@ def build_router(service: Service) -> APIRouter:
         ),
     )
     async def embed_1(request: Request) -> Response:
-        """Embed in the shape of Cohere's first version, as LangChain asks."""
+        """Embed in the shape of Cohere's first version, which LangChain uses."""
         return await _embed(service, request, read_request_1)
 
     return router

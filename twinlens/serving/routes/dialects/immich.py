@@ -71,7 +71,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.get("/ping", **declare({200: answer_of("text/plain", "pong")}, is_open=True))
     async def ping() -> Response:
-        """Answer immich's check that the server is there."""
+        """Answer immich's health check."""
         return Response("pong", media_type="text/plain")
 
     @router.post(
@@ -141,7 +141,7 @@ async def _answer(
     width = len(rows[0]) if alias is None or alias.width is None else alias.width
     body: dict[str, object] = {"clip": dump(fill_row(rows[0], width, parsed.name)).decode()}
     if isinstance(parsed.item.image, bytes):
-        with Image.open(io.BytesIO(parsed.item.image)) as opened:  # decoded before: its head alone
+        with Image.open(io.BytesIO(parsed.item.image)) as opened:  # reads its header only
             body |= {"imageHeight": opened.height, "imageWidth": opened.width}
     return service.reply(dump(body), model, call)
 
@@ -150,8 +150,8 @@ def fill_row(row: Row, width: int, name: str) -> Row:
     """Return a row with zeros behind it; its length and all cosines stay the same."""
     if len(row) > width:
         raise InputError(
-            f"alias {name!r} promises {width} numbers, and its model has {len(row)}; name a wider "
-            "one in immich, or give the alias of one",
+            f"alias {name!r} promises {width} numbers, but its model has {len(row)}; choose a "
+            "model with longer rows in immich, and alias its name",
             field="modelName",
         )
     return np.concatenate([row, np.zeros(width - len(row), row.dtype)])

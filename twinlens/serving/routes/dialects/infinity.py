@@ -1,6 +1,6 @@
-"""What infinity's client asks beside `/embeddings`: `/classify`, `/models` and a few more.
+"""The paths of infinity's client besides `/embeddings`: `/classify`, `/models` and a few more.
 
-Its classifiers are models; here a stored classifier is meant, by `classifier` or in `model`.
+In infinity a classifier is a model; here `classifier`, or else `model`, names a stored classifier.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twinlens.serving.openapi.schemas import (
     means,
     open_object,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json, dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import read_text
 from twinlens.serving.routes.all_or_nothing import embed_all_or_fail
@@ -60,6 +60,7 @@ MODEL_SHAPE = component(
         ),
     ),
 )
+MODELS = list_of("InfinityModelList", MODEL_SHAPE, "The models, default first")
 _FIELDS: dict[str, Any] = {
     "input": means(array_of(TEXT, minItems=1), "Texts to classify; at most `limits.texts`"),
     "model": means(
@@ -103,7 +104,7 @@ def build_router(service: Service) -> APIRouter:
 
     @router.post("/embeddings_image", **openai.declare_embeddings(one={"input": [PICTURE]}))
     async def embed_images(request: Request) -> Response:
-        """Embed images at infinity's former path for them."""
+        """Embed images at infinity's older path."""
         return await openai.answer_request(service, request, "image")
 
     @router.post(
@@ -121,17 +122,17 @@ def build_router(service: Service) -> APIRouter:
             fields = parse_object(body, request.headers.get("content-type", ""))
             return await _classify(service, fields, call)
 
-    @router.get("/models", **declare({200: answer(list_of(MODEL_SHAPE), "Default first")}))
+    @router.get("/models", **declare({200: answer(MODELS, "The models")}))
     async def models(request: Request) -> Response:
-        """List the models in infinity's shape, with how full their queues are."""
+        """List the models in infinity's shape, with the load of their queues."""
         service.authorize(request, "read")
         data = [_describe(service, name) for name in service.registry.names]
-        return _json({"object": "list", "data": data})
+        return answer_json({"object": "list", "data": data})
 
     @router.get("/health", **declare({200: answer(ALIVE, "The process answers")}, is_open=True))
     async def health() -> Response:
         """Answer 200 as long as the event loop runs; /readyz says more."""
-        return _json({"unix": time.time()})
+        return answer_json({"unix": time.time()})
 
     return router
 
@@ -149,8 +150,8 @@ async def _classify(service: Service, fields: Fields, call: Call) -> Response:
         name, model_name = model_name, None
     if name is None:
         raise InputError(
-            "classifier is missing: the name of a stored one (PUT /classifiers/NAME), which may "
-            "stand in model too",
+            "classifier is missing: name a stored classifier (PUT /classifiers/NAME) in classifier "
+            "or model",
             field="classifier",
         )
     with service.registry.lease(model_name) as model:
@@ -184,7 +185,3 @@ def _describe(service: Service, name: str) -> dict[str, object]:
             "batch_size": served.default.text_batch,
         },
     }
-
-
-def _json(body: dict[str, object]) -> Response:
-    return Response(dump(body), media_type="application/json")

@@ -104,7 +104,7 @@ def build_router(service: Service) -> APIRouter:
 
 
 async def answer_request(service: Service, request: Request, modality: str = "text") -> Response:
-    """Embed the inputs of a request; `modality` is what strings are where it names none."""
+    """Embed the inputs of a request; `modality` applies where the request names none."""
     call = service.begin(request)
     async with service.receive(request, call) as body:
         fields = parse_object(body, request.headers.get("content-type", ""))

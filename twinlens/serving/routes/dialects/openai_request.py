@@ -115,7 +115,7 @@ class OpenAIRequest:
 
 
 def read_openai(fields: Fields, limits: Limits, modality: str = "text") -> OpenAIRequest:
-    """Return the request; `modality` is what strings are where it names none."""
+    """Return the request; `modality` applies where it names none."""
     is_image = (fields.text("modality", _MODALITIES) or modality) == "image"
     inputs, names = _read_inputs(fields, is_image, limits)
     check_sizes(inputs, names[0].partition("[")[0], limits)

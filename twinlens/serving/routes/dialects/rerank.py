@@ -120,13 +120,16 @@ ANSWER = component(
         meta=means({"type": "object"}, "Cohere's version and units; nothing is billed"),
     ),
 )
-_BARE = array_of(
-    open_object(
-        ["index", "score"],
-        index=INDEX,
-        score=means(NUMBER, "Cosine or probability, as the request's `score` says"),
-        text=means(STRING, "The text, where `return_text` is true"),
-    )
+_BARE = component(
+    "RerankScores",
+    array_of(
+        open_object(
+            ["index", "score"],
+            index=INDEX,
+            score=means(NUMBER, "Cosine or probability, as the request's `score` says"),
+            text=means(STRING, "The text, where `return_text` is true"),
+        )
+    ),
 )
 
 
@@ -149,7 +152,9 @@ class RerankRequest:
 def build_router(service: Service) -> APIRouter:
     """Return the router of this file."""
     router = APIRouter(tags=["rerank"], route_class=HotRoute)
-    answers: dict[int | str, Any] = {200: answer(either(ANSWER, _BARE), "Best first")}
+    answers: dict[int | str, Any] = {
+        200: answer(either(ANSWER, _BARE), "Documents with scores, best first")
+    }
     body = json_body(
         REQUEST,
         texts={"query": "red", "documents": ["a blue square", "a red square"], "top_n": 1},

@@ -1,4 +1,4 @@
-"""Text Embeddings Inference: `POST /` as its clients ask, `GET /info`, and `/predict` with JSON.
+"""Text Embeddings Inference: `POST /`, `GET /info`, and `/predict` with JSON.
 
 `/embed` reads its shape too, and `/rerank` its `texts`. `POST /` always answers rows alone.
 """
@@ -32,7 +32,7 @@ from twinlens.serving.openapi.schemas import (
     means,
     open_object,
 )
-from twinlens.serving.requests.answers import dump
+from twinlens.serving.requests.answers import answer_json, dump
 from twinlens.serving.requests.fields import Fields, parse_object
 from twinlens.serving.requests.items import InputItem, read_text
 from twinlens.serving.routes import embed, embed_shapes
@@ -84,7 +84,7 @@ _LABELS = array_of(
         score=means(NUMBER, "Probability among the classes; of a pair its cosine"),
     )
 )
-PREDICTED = either(_LABELS, array_of(_LABELS))
+PREDICTED = component("PredictAnswer", either(_LABELS, array_of(_LABELS)))
 
 
 def build_router(service: Service) -> APIRouter:
@@ -115,7 +115,7 @@ def build_router(service: Service) -> APIRouter:
         """Describe the default model as Text Embeddings Inference does."""
         service.authorize(request, "read")
         with service.registry.lease() as model:
-            return Response(dump(_describe(model, service)), media_type="application/json")
+            return answer_json(_describe(model, service))
 
     return router
 

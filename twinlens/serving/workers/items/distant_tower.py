@@ -65,17 +65,12 @@ class DistantTower(ServedTower[Any, Any]):
         self.restarts = 0
         self._link = link
 
-    @property
-    def is_running(self) -> bool:
-        """Whether every encoder process serves it."""
-        return self._link.is_up
-
     def find_fault(self, watch: Watch) -> str | None:
         """Return what is wrong, or None."""
         return None if self._link.is_up else f"{self.name}: an encoder process is starting"
 
     def restart_workers(self, watch: Watch) -> None:
-        """Leave that to the keeper, which starts processes."""
+        """Do nothing: the keeper restarts processes."""
 
     def close(self) -> None:
         """End the connection."""

@@ -94,7 +94,7 @@ class EncoderClient(asyncio.Protocol):
             self._model.put(tower, entries, Priority(priority))
 
     def _read(self, record: ItemRecord) -> SharedEntry:
-        """Return an item, ready to be queued; one that ended encoders has a bucket of its own."""
+        """Return an item for the queue; one that ended encoders gets a bucket of its own."""
         place, bucket = record.place, record.bucket
         is_image = record.tower == IMAGE
         content: Any = self._places.pixels[place] if is_image else record.tokens

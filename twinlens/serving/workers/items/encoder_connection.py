@@ -40,7 +40,7 @@ class Parcel:
 
 
 class PlacesOwner(Protocol):
-    """Whose items travel."""
+    """The owner of the items that a connection carries."""
 
     key: str
     width: int  # of a row
@@ -70,7 +70,7 @@ class PlacesOwner(Protocol):
         ...
 
     def recover(self, lost: EncoderConnection) -> None:
-        """Hand over what an encoder had when it ended."""
+        """Send the items of an encoder that has ended to another one."""
         ...
 
 
@@ -89,7 +89,7 @@ class EncoderConnection(asyncio.Protocol):
         self.records: list[bytes] = []  # not sent yet
 
     def connect(self) -> None:
-        """Ask the encoder, or whoever comes after it, for the model."""
+        """Ask the encoder process, or its successor, for the model."""
         if self._link.is_closed or self.is_refused:
             return
         end = socket.socket(socket.AF_UNIX)
@@ -100,7 +100,7 @@ class EncoderConnection(asyncio.Protocol):
         try:
             end.connect(self._address)
             socket.send_fds(end, [orjson.dumps(hello)], [link.descriptor])
-        except OSError:  # its line is full, or it ends just now
+        except OSError:  # its queue is full, or it is ending
             end.close()
             self._loop.call_later(_RETRY_SECONDS, self.connect)
             return
@@ -134,7 +134,7 @@ class EncoderConnection(asyncio.Protocol):
                 self._link.refuse()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand over what the encoder had, and wait for its successor."""
+        """Let the owner recover the encoder's items, and connect to its successor."""
         self.is_welcome = False
         self._transport = None
         self.records.clear()
@@ -142,7 +142,7 @@ class EncoderConnection(asyncio.Protocol):
         self._loop.call_later(_RETRY_SECONDS, self.connect)
 
     def flush(self) -> None:
-        """Send the records that have gathered."""
+        """Send the collected records."""
         if self.records and self._transport is not None:
             self._transport.write(write_frame(FrameKind.ITEMS, b"".join(self.records)))
             self.records.clear()

@@ -1,4 +1,4 @@
-"""What travels between processes: frames of bytes with a kind, and records of items inside them.
+"""The messages between processes: frames of bytes with a kind, and records of items in them.
 
 A frame is its length, its kind and its payload. What must stay true: whoever reads a stream sees
 whole frames, in the order in which they were written, however the stream cuts them.
@@ -178,7 +178,7 @@ def build_error(described: dict[str, str | float | None]) -> TwinlensError:
     """Return the error that another process described."""
     kind = str(described["kind"])
     found: type[TwinlensError] = getattr(failures, kind, getattr(errors, kind, EncodeError))
-    error = found.__new__(found)  # constructors ask for more than crossed over
+    error = found.__new__(found)  # constructors need arguments that were not sent
     TwinlensError.__init__(error, str(described["message"]))
     for name in ("field", "code", "retry_after"):
         if described.get(name) is not None:

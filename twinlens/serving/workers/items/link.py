@@ -124,7 +124,7 @@ class EncoderLink:
         chosen.records.append(write_record(record))
 
     def _flush_soon(self) -> None:
-        """Send what was put with what comes in the same turn of the event loop, but not late.
+        """Send items together with others of the same turn of the event loop, but within 5 ms.
 
         Each message wakes the encoder, which costs as much as some of the items in it.
         """
@@ -180,7 +180,7 @@ class EncoderLink:
         self.flush()
 
     def recover(self, lost: EncoderConnection) -> None:
-        """Hand what an encoder had when it ended to another one, or to its successor."""
+        """Send the items of an encoder that has ended to another one, or to its successor."""
         for place, parcel in list(self._parcels.items()):
             if parcel.connection is not lost:
                 continue

@@ -20,7 +20,7 @@ _PAGE = 4096
 
 @dataclass(frozen=True)
 class PlaceSizes:
-    """How many items of each tower a memory holds, and how large the pixels of one are."""
+    """The number of places for each tower in a memory, and the size of an image."""
 
     images: int
     texts: int

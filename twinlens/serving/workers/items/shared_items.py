@@ -19,7 +19,7 @@ from twinlens.errors import DeviceError
 from twinlens.serving.engine.ticket import QueueEntry, Ticket
 from twinlens.serving.workers.items.link import DEATHS_ALONE
 
-_LONGEST_WAIT = 2.0  # seconds for others to end; one that hangs holds up nobody for longer
+_LONGEST_WAIT = 2.0  # seconds; a batch that hangs blocks others no longer
 
 _LOST = 3  # exit code
 log = logging.getLogger("twinlens.serving")
@@ -28,7 +28,7 @@ RunShared = Callable[[Sequence[Any]], list[Row | Exception]]
 
 
 class SharedItem:
-    """What a tower takes, and where the item lies."""
+    """The input of a tower, and the place of its item."""
 
     __slots__ = ("batch", "content", "deaths", "place", "taken", "units")
 
@@ -143,7 +143,7 @@ def wrap_run(run: RunShared, solitude: Solitude) -> RunShared:
                 if error.kind == "lost":
                     end_process(error)
                 raise
-            finally:  # what runs after it, before its answer is sent, is no fault of its own
+            finally:  # a later crash must not count against these items
                 for item in items:
                     item.taken[item.place] = 0
 
