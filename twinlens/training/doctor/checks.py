@@ -241,7 +241,7 @@ def embeddings_collapsed(history: History) -> Verdict | None:
 
 
 def _early(history: History, steps: int) -> bool:
-    """Tell whether the learning rate is still rising, or fewer than `steps` steps are done."""
+    """Tell whether fewer steps than `steps`, or than twice the warmup, are done."""
     return history.step < max(steps, 2 * history.config.settings.warmup)
 
 
