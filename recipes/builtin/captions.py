@@ -19,7 +19,7 @@ CLOTHES_LANGUAGES_A_STEP = 2
 
 
 class Captioner:
-    """Draws texts for the images of a corpus; indices run over emoji, icons, clothes in turn."""
+    """Draws texts for the images of a corpus; indices run over emoji, icons, then clothes."""
 
     def __init__(self, corpus: Corpus, words: Words, rng: random.Random) -> None:
         self._corpus, self._words, self._rng = corpus, words, rng

@@ -32,7 +32,7 @@ class Mix:
 
 
 class Sampler:
-    """Draws batches of image indices, which run over emoji, icons, clothes in turn."""
+    """Draws batches of image indices, which run over emoji, icons, then clothes."""
 
     def __init__(self, corpus: Corpus, mix: Mix, rng: random.Random) -> None:
         self._mix, self._rng = mix, rng

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from twinlens.bundle.store import hash_file
 from twinlens.errors import InputError
 
-FEATURES = 1280
 SIDE = 224
 PIXEL_MEAN, PIXEL_STD = 127 / 255, 128 / 255  # of pixels in 0..1
 

@@ -21,7 +21,6 @@ from tokenizers import Tokenizer
 
 LONGEST = 5  # largest number of the first tokenizer's tokens in an appended token
 UNKNOWN = 1
-_SPELLING = "spelling"
 
 
 def extend_tokenizer(first: Path, texts: Mapping[str, float], size: int, rarest: float) -> Any:

@@ -1,7 +1,7 @@
 """BEiT: predict the visual codes of hidden patches (Bao et al. 2021).
 
 https://arxiv.org/abs/2106.08254. A tokenizer, trained first and then fixed, gives each patch one of
-K codes; the encoder sees the image with stand-ins for hidden patches, and a linear layer tells
+K codes; the encoder sees mask tokens instead of hidden patches, and a linear layer predicts
 their codes:    loss = mean over hidden patches of CE(prediction, code).
 """
 

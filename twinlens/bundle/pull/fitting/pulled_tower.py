@@ -231,7 +231,7 @@ class TextPuller(TowerPuller):
 
     @property
     def rule(self) -> TokenRule:
-        """How padding is told from the text."""
+        """How padding is recognised."""
         found = self._tokenizer
         return TokenRule(found.pad_id, found.ends_with_pad, found.sees_padding)
 
