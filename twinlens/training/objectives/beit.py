@@ -64,7 +64,7 @@ class BEiT(Objective):
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
         assert isinstance(tower, TokenTower)
-        tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
+        tokens = tower.tokens(images, hidden=mask, mask_token=net["mask_token"]())
         return {REPRESENTATION: tokens[:, :1].detach(), "logits": net["codes"](tokens[:, 1:])}
 
     def loss(self, inputs: LossInputs) -> BatchRows:
