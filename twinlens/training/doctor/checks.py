@@ -1,7 +1,7 @@
 """The doctor's checks, one function each: from a history to a verdict, or None.
 
-`CAUSES` identify a fault by a measurement that no other fault explains. `CONSEQUENCES` run only if
-no cause was found.
+What must stay true: `CAUSES` identify a fault by a measurement that no other fault explains;
+`CONSEQUENCES` run only if no cause was found.
 """
 
 from __future__ import annotations
