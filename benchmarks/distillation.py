@@ -1,11 +1,11 @@
-"""What a student of a quarter of the cost keeps of its teacher's kNN accuracy, and in what time.
+"""The share of its teacher's kNN that a student of a quarter of the cost reaches, and the time.
 
 The teacher is the encoder that ships, which sees 48 pixels; the student is `resnet-tiny/imagenet`
-at 56 with `distill`'s default recipe, on the training half of emoji64 and of clothing96. kNN is
-that of the test half by the training half. Cost is multiply-adds of the exported graphs, and CPU
-time a picture, measured in turns. The CPU seconds are all of it: teacher's answers, decoding,
-training.
-Bar: at least 90 % of the teacher's kNN, at most a quarter of its cost, in at most 20 CPU minutes.
+at 56 with `distill`'s default recipe, on the training half of emoji64 and of clothing96. kNN
+classifies the test half by the training half. Cost is multiply-adds of the exported graphs, and CPU
+time per picture, measured alternately. The CPU seconds include everything: the teacher's
+embeddings, decoding, training. Bar: at least 90 % of the teacher's kNN, at most a quarter of its
+cost, in at most 20 CPU minutes.
 
     TWINLENS_DATA=DATA python benchmarks/distillation.py
 """
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def distil(data: Path, work: Path, epochs: int, seed: int) -> dict[str, float]:
-    """Train, export and judge a student."""
+    """Train, export and evaluate a student."""
     run = [f"epochs={epochs}", f"seed={seed}", "threads=1", "device=cpu", "doctor=false"]
     pairs = [f"teachers={TEACHER}", *STUDENT, *run]
     config = apply_pairs(open_recipe("distill", "default"), pairs)
@@ -125,7 +125,7 @@ def count_products(encoder: Encoder) -> int:
 
 
 def compare_times(teacher: Encoder, student: Encoder) -> float:
-    """Return the student's CPU time a picture as a share of the teacher's: medians, in turns."""
+    """Return the student's CPU time per picture over the teacher's: medians, alternating."""
     taken: dict[str, list[float]] = {"teacher": [], "student": []}
     for _ in range(TURNS):
         for name, encoder in (("teacher", teacher), ("student", student)):

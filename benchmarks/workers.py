@@ -1,13 +1,13 @@
-"""One process and many, beside a stand-in for a card: images a second, and what each costs.
+"""One server process and many, beside a simulated GPU: images per second, and the cost of each.
 
     python benchmarks/workers.py [--quick] [--workers N] [--clients N] [--flat SECONDS]
-        [--json FILE]
+    [--json FILE]
 
-Contenders take turns on the same cores as the load client, each asked for one picture a request. A
-bare loop that decodes the same pictures on the same cores, one process a core, says what is there
-to get. On a busy machine the clock says little: the share of the bare loop is told by CPU time too,
-with the client's own CPU time counted in. `--flat` presses the many processes for so long and
-compares their memory at its beginning and end.
+Contenders alternate on the same cores as the load client, each with one picture per request. A bare
+loop that decodes the same pictures on the same cores, one process per core, is the upper bound. On
+a busy machine the clock is unreliable, so the share of the bare loop is also reported in CPU time,
+including the client's own. `--flat` loads the many processes for so long and compares their memory
+at its beginning and end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from report import Report
 
 PICTURES = 64
 _CARD = Path(__file__).parent / "drills" / "card.py"
-_SHARE, _CPU = 0.62, 2.7  # of the bare loop's rate; milliseconds an image
+_SHARE, _CPU = 0.62, 2.7  # of the bare loop's rate; milliseconds per image
 
 _DECODE = """
 import sys, time
@@ -58,10 +58,10 @@ print(done, time.process_time() - cpu, flush=True)
 
 @dataclass
 class Round:
-    """What one contender did in one turn."""
+    """One contender in one turn."""
 
-    rate: float  # images a second
-    cpu: float  # milliseconds an image, of the server
+    rate: float  # images per second
+    cpu: float  # milliseconds per image, of the server
     client: float = 0.0  # the same of the load client
     roles: dict[str, float] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Round:
 
 
 class CardServer:
-    """A server beside the stand-in."""
+    """A server beside the simulated GPU."""
 
     def __init__(self, workers: int, batch: int) -> None:
         with socket.socket() as probe:
@@ -138,7 +138,7 @@ class CardServer:
 def press_pictures(
     port: int, clients: int, seconds: float, requests: list[bytes]
 ) -> list[tuple[int, float]]:
-    """Return statuses and seconds of requests, each client asking as soon as it was answered."""
+    """Return statuses and seconds of requests; each client sends the next once it has an answer."""
     answers: list[tuple[int, float]] = []
 
     async def ask(first: int, end: float) -> None:
@@ -161,8 +161,8 @@ def press_pictures(
 
 
 def measure_server(server: CardServer, clients: int, seconds: float) -> Round:
-    """Press on a server for a while."""
-    batches = server.count_batches()  # asking for metrics costs every process something
+    """Load a server for a while."""
+    batches = server.count_batches()  # reading metrics costs every process time
     before = server.count_cpu()
     told = subprocess.run(
         [sys.executable, __file__, "--client", f"{server.port},{clients},{seconds}"],
@@ -187,7 +187,7 @@ def measure_server(server: CardServer, clients: int, seconds: float) -> Round:
 
 
 def measure_bare(seconds: float) -> Round:
-    """Decode with one process a core."""
+    """Decode with one process per core."""
     command = [sys.executable, "-c", _DECODE, str(_CARD.parents[1]), str(seconds), str(PICTURES)]
     loops = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -203,7 +203,7 @@ def measure_bare(seconds: float) -> Round:
 
 
 def compare(report: Report, workers: int, clients: int, rounds: int, seconds: float) -> None:
-    """Let the contenders take turns; add a row for each, and the bars."""
+    """Let the contenders alternate; add a row for each, and the bars."""
     found: dict[str, list[Round]] = {}
     many = f"{workers} HTTP processes"
     with CardServer(1, 8) as one, CardServer(1, 64) as large, CardServer(workers, 64) as family:
@@ -254,7 +254,7 @@ def _add_rows(
 
 
 def watch_memory(report: Report, workers: int, clients: int, seconds: float) -> None:
-    """Press for so long, and add how much the memory of all processes grew."""
+    """Load for so long, and add the growth of the memory of all processes."""
     with CardServer(workers, 64) as server:
         measure_server(server, clients, 10.0)
         before = server.count_memory()
@@ -279,7 +279,7 @@ def _count_own_cpu(pid: int) -> float:
 
 
 def _count_share(pid: int) -> int:
-    """Return a process's share of memory in KiB: of a page that n processes have, one nth."""
+    """Return a process's share of memory in KiB: 1/n of a page that n processes map."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
@@ -307,7 +307,7 @@ def _be_client(told: str) -> None:
 
 
 def main() -> None:
-    """Compare, then press for long if asked to."""
+    """Compare, then load for long if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--workers", type=int, default=2, help="HTTP processes")

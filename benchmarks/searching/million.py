@@ -1,8 +1,8 @@
-"""One million rows, once: what it takes to build, to hold and to ask.
+"""One million rows, once: the cost of building, holding and searching them.
 
-Rows are made piece by piece, and the questions are asked by a process of their own, so that neither
-the world nor the build is in the memory that is told. The first search has its own process too, as
-on the command line: above a later one it opens the collection, and checks what it reads.
+Rows are made piece by piece, and a separate process searches, so that neither the generated data
+nor the build is in the reported memory. The first search has its own process too, as on the command
+line: it includes opening the collection and checking what it reads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from twinlens.index.vectors.rabitq_setup import rabitq_obstacle
 from twinlens.index.writer import Writer, create_collection
 
 PIECE = 40_000
-ASKED = 500  # unseen queries a modality
+ASKED = 500  # unseen queries per modality
 
 
 def measure_million(report: Report, place: Path, count: int) -> None:
@@ -52,7 +52,7 @@ def _build(report: Report, folder: Path, count: int, sample: Any) -> None:
     create_collection(folder, dim=sample.shape[1])
     with Writer(folder) as writer:
         spent, wall = time.process_time(), time.perf_counter()
-        made = 0.0  # CPU seconds of the made-up rows, which are not ours
+        made = 0.0  # CPU seconds of the generated rows, which are not ours
         for start in range(0, count, PIECE):
             before = time.process_time()
             rows = draw_images(min(PIECE, count - start), start)
@@ -126,6 +126,6 @@ def _ask(folder: Path, images: Any, texts: Any) -> dict[str, float]:
 
 
 def _peak_gb() -> float:
-    """Return the most memory that this process held, the maps that it touched included."""
+    """Return the peak memory of this process, including the maps that it touched."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1e6 if found else float("nan")

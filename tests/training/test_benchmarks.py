@@ -65,7 +65,7 @@ def test_the_gpu_table_resumes_and_keeps_its_rows(tmp_path: Path) -> None:
     runs, path = tmp_path / "runs", tmp_path / "table.json"
     call = ("methods_gpu.py", "--dry-run", "--runs", str(runs), "--json", str(path))
     out = run_benchmark(*call, "--methods", "simsiam,barlow", "--minutes", "0")
-    assert "goes on from there" in out and json.loads(path.read_text())["rows"] == []
+    assert "continues from there" in out and json.loads(path.read_text())["rows"] == []
     run_benchmark(*call, "--methods", "simsiam,barlow")
     rows = json.loads(path.read_text())["rows"]
     assert [(row["method"], row["seed"], row["steps"]) for row in rows] == [

@@ -1,7 +1,7 @@
 """Images to the pixels of an image tower: the single implementation for training, export, server.
 
-Must stay true: pixels equal those of open_clip's and timm's own evaluation transforms, applied to
-the upright image, within one grey level (docs/decisions/0010 to 0012 list the exceptions). A
+What must stay true: pixels equal those of open_clip's and timm's own evaluation transforms, applied
+to the upright image, within one grey level (docs/decisions/0010 to 0012 list the exceptions). A
 `Preprocessor` is stateless and thread-safe.
 """
 
@@ -75,7 +75,7 @@ class Preprocessor:
         return self._pad(seen, framing)
 
     def _shrink_on_load(self, image: Image.Image) -> None:
-        """Have libjpeg scale while decoding, to no less than twice the resized image."""
+        """Make libjpeg scale while decoding, to no less than twice the resized image."""
         width, height = image.size
         sideways = turns_sideways(read_orientation(image))
         framing = frame(self.spec, *((height, width) if sideways else (width, height)))
