@@ -85,13 +85,20 @@ class AnnIndex:
     def propose(
         self, query: Floats, k: int, allowed: Mask | None
     ) -> npt.NDArray[np.uint32] | RowNumbers | None:
-        """Return the candidates of one query without a filter; None if the index is not open."""
+        """Return the candidates of one query without a filter; None if the index is not open.
+
+        No row is -1; or as rabitqlib returns it, the largest uint32. Written out for few calls.
+        """
         index = self._open
         if index is None:
             return None
+        params = self.tuning.params if k <= TUNED_K else self._widened(k)
+        codes = index.codes
+        if codes is not None and allowed is None and index.space.of_queries is None:
+            count = max(k, TUNED_K) * params.expansion
+            return codes.ask(query, min(count, codes.count), params.probe)
         try:
-            params = self.tuning.params if k <= TUNED_K else self._widened(k)
-            return index.propose_lone(query, k, params, allowed)
+            return index.propose_for(query, k, params, allowed)
         except UNREADABLE as error:
             self._report(error)
             return None

@@ -116,18 +116,6 @@ class Candidates:
         count = min(max(k, TUNED_K) * params.expansion, self.count)
         return self.propose(queries, count, params.probe, allowed, filtered=filtered)
 
-    def propose_lone(
-        self, query: Floats, k: int, params: IndexParams, allowed: Mask | None
-    ) -> npt.NDArray[np.uint32] | RowNumbers:
-        """Return the candidates of one query (1, d) as the index has them: no row is -1.
-
-        Or the largest uint32, which rabitqlib returns.
-        """
-        if self.codes is None or allowed is not None:
-            return self.propose_for(query, k, params, allowed)
-        count = min(max(k, TUNED_K) * params.expansion, self.codes.count)
-        return self.codes.ask(self.space.map_queries(query), count, params.probe)
-
     def propose(
         self,
         queries: Floats,
