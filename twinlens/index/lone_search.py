@@ -15,7 +15,9 @@ from twinlens.index.snapshot import SegmentView, Snapshot
 from twinlens.index.vectors.arrays import Floats
 from twinlens.index.vectors.native_rescoring import MOST
 
-Answers = tuple[tuple[float, ...], list[Any], tuple[int, ...]]  # scores, items, and rows if asked
+RankedItems = tuple[
+    tuple[float, ...], list[Any], tuple[int, ...]
+]  # scores, items, and rows if asked
 _ID, _METADATA = itemgetter(0), itemgetter(1)
 
 
@@ -47,7 +49,7 @@ class LoneSearch:
             hits = Hits(hit for hit in hits if hit.score >= threshold)
         return HitLists((hits,))
 
-    def _merge(self, query: Floats, k: int) -> Answers | None:
+    def _merge(self, query: Floats, k: int) -> RankedItems | None:
         """Return the best of all segments; ties go to the smaller rid, as everywhere."""
         merged: list[tuple[float, int, Any]] = []
         for part in self._parts:
@@ -59,7 +61,7 @@ class LoneSearch:
         return tuple(-one[0] for one in merged[:k]), [one[2] for one in merged[:k]], ()
 
 
-def _ask(part: SegmentView, query: Floats, k: int) -> Answers | None:
+def _ask(part: SegmentView, query: Floats, k: int) -> RankedItems | None:
     """Return scores, items and rows of a segment's k best live rows."""
     table = part.segment.row_table
     if table is None or part.ann_index is None:

@@ -92,7 +92,7 @@ class AnnIndex:
         index = self._open
         if index is None:
             return None
-        params = self.tuning.params if k <= TUNED_K else self._widened(k)
+        params = self.tuning.params if k <= TUNED_K else self.tuning.params.widened(k)
         codes = index.codes
         if codes is not None and allowed is None and index.space.of_queries is None:
             count = max(k, TUNED_K) * params.expansion
@@ -166,7 +166,7 @@ class AnnIndex:
         """Return the tuned parameters, adapted to `k` and to the filter."""
         unfiltered = not filtered or allowed is None
         if allowed is None or unfiltered:
-            return self._widened(k)
+            return self.tuning.params.widened(k)
         farther = max(1.0, k / TUNED_K) ** 0.5
         share = np.count_nonzero(allowed) / len(allowed)
         params = choose_params(self.tuning.filtered, share)
@@ -176,12 +176,6 @@ class AnnIndex:
         per_list = index.count_by_list(allowed)
         probe = index.probe_for(queries, probe, per_list, k * params.expansion)
         return IndexParams(probe, params.expansion)
-
-    def _widened(self, k: int) -> IndexParams:
-        """Return the parameters without a filter, adapted to `k`."""
-        params = self.tuning.params
-        farther = max(1.0, k / TUNED_K) ** 0.5
-        return IndexParams(round(params.probe * farther), params.expansion)
 
 
 def build_index(

@@ -33,6 +33,11 @@ class IndexParams:
     probe: int
     expansion: int
 
+    def widened(self, k: int) -> IndexParams:
+        """Return the parameters for k answers, which were tuned for `TUNED_K`."""
+        farther = max(1.0, k / TUNED_K) ** 0.5
+        return IndexParams(round(self.probe * farther), self.expansion)
+
 
 class Candidates:
     """An open index: a FAISS index, and 4-bit codes if its kind has them.
