@@ -199,7 +199,7 @@ def measure_photographs(report: Report, folder: Path) -> None:
 
 
 def measure_photo_speed(report: Report, encoder: Encoder) -> None:
-    """Add pictures per CPU second of the joined image graph.
+    """Add pictures and texts per CPU second of the joined graphs, and what int8 gains.
 
     Noise takes a photograph's path; drawings skip the photographs' tower.
     """
@@ -207,16 +207,19 @@ def measure_photo_speed(report: Report, encoder: Encoder) -> None:
     assert encoder.manifest.image is not None
     read = Preprocessor(encoder.manifest.image)
     drawn = np.stack([read(picture.image) for picture in itertools.islice(draw_all(128), 64, 72)])
+    tokens = encoder.tokenize([WORDS[i % len(WORDS)] for i in range(8)])
     seconds = time_interleaved(
         {
             "photographs": lambda: encoder.encode_pixels(noise),
             "drawings": lambda: encoder.encode_pixels(drawn),
+            "texts": lambda: encoder.encode_tokens(tokens),
         },
         10,
     )
     for kind, taken in seconds.items():
         report.row(what=f"{kind} a CPU second, builtin:photographs", batch=8, value=8 / taken)
-        report.bar(f"{kind}_per_second", 8 / taken, 60, 8 / taken >= 60)
+        if kind != "texts":
+            report.bar(f"{kind}_per_second", 8 / taken, 60, 8 / taken >= 60)
     measure_gain(report, encoder)
 
 
