@@ -18,8 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
 from twinlens.serving.admission.heads import find_fault, write_plain_head
 from twinlens.serving.admission.prepared_responses import write_fault
-from twinlens.serving.admission.request_scope import make_scope
-from twinlens.serving.admission.response_cycle import ResponseCycle
+from twinlens.serving.admission.response_cycle import ResponseCycle, make_scope
 from twinlens.serving.requests.body import FloorRate
 from twinlens.serving.settings import Limits
 
