@@ -53,7 +53,8 @@ class Counts:
 
 # One image through `/embed`: no change may execute more. Eleven of the files are the bundle's:
 # from the image's header to the engine that runs the graph. Most processes count 91 changes.
-RECORDED = Counts(changes=97, functions=167, files=39)
+# Two of the functions replace slower ones of the HTTP library, which are not counted.
+RECORDED = Counts(changes=97, functions=169, files=39)
 
 
 class Recorder:

@@ -21,6 +21,7 @@ from twinlens.bundle.classes import BankCache, build_class_bank
 from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, read_golden, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
+from twinlens.bundle.image.image_source import OpenedImage
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
 from twinlens.bundle.location import BUILTIN, find_bundle
 from twinlens.bundle.manifest import Manifest
@@ -209,7 +210,7 @@ class Encoder:
         scores, similarities = self._similarity.run(["scores", "similarities"], feeds)
         return scores, similarities
 
-    def preprocess(self, image: ImageSource) -> NDArray[np.uint8]:
+    def preprocess(self, image: ImageSource | OpenedImage) -> NDArray[np.uint8]:
         """Return the image tower's input pixels (height, width, 3) of one image."""
         self._require("image")
         assert self._preprocessor is not None

@@ -65,14 +65,23 @@ class ImageLimits:
     max_pixels: int = 64 * _MEGA
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """An image whose header was read, for one use: whoever gets it may decode it in place."""
+
+    image: Image.Image
+
+
 def name_source(source: object) -> str:
     """Return the name of an image for errors: its path, or "image"."""
     return str(source) if isinstance(source, (str, os.PathLike)) else "image"
 
 
-def open_image(source: ImageSource, limits: ImageLimits) -> Image.Image:
+def open_image(source: ImageSource | OpenedImage, limits: ImageLimits) -> Image.Image:
     """Return the image with its header read and checked, its pixels not yet decoded."""
-    if isinstance(source, Image.Image):
+    if isinstance(source, OpenedImage):
+        image = source.image
+    elif isinstance(source, Image.Image):
         image = source
     elif isinstance(source, np.ndarray):
         image = _wrap_array(source, limits)

@@ -15,6 +15,7 @@ from twinlens.bundle.image.framing import Framing, frame
 from twinlens.bundle.image.image_source import (
     ImageLimits,
     ImageSource,
+    OpenedImage,
     decoding,
     name_source,
     open_image,
@@ -57,7 +58,7 @@ class Preprocessor:
         self.limits = limits or ImageLimits()
         self._filter = _FILTERS[spec.interpolation]
 
-    def __call__(self, source: ImageSource) -> Pixels:
+    def __call__(self, source: ImageSource | OpenedImage) -> Pixels:
         """Return the pixels (height, width, 3) as a new C-contiguous array."""
         image = open_image(source, self.limits)
         width, height = image.size
