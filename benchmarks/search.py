@@ -9,8 +9,8 @@ Queries are texts outside the distribution of the images, which makes them hard.
 Parts: exact, kinds, filters, updates, which run by default; and only by name lists (4-bit lists
 beside graphs and beside bare rabitqlib), peers (usearch, LanceDB, pgvector, milvus-lite, if
 installed), real (needs TWINLENS_DATA) and million. `lists` takes minutes to build its indexes: run
-alone with `--keep DIR`, it reuses those of an earlier run, and `million` its collection. `--quick` uses 60k rows: ratios to a
-full scan are smaller there.
+alone with `--keep DIR`, it reuses those of an earlier run, and `million` its collection. `--quick`
+uses 60k rows: ratios to a full scan are smaller there.
 """
 
 from __future__ import annotations
