@@ -225,7 +225,7 @@ def measure_photo_speed(report: Report, encoder: Encoder) -> None:
 
 def measure_gain(report: Report, encoder: Encoder) -> None:
     """Add how many times as fast as the same graph in fp32 the image graph runs."""
-    from recipes.builtin.photographs.plain import write_plain
+    from recipes.builtin.photographs.graphs.plain import write_plain
     from twinlens.training.export.gate import open_graph
 
     assert encoder.manifest.image is not None

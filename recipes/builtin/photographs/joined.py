@@ -7,7 +7,7 @@ that suits the picture.
 
 What must stay true: every step is continuous in the pixels, so that a picture between the two kinds
 is partly of both. Where the first gate is 1, the photographs' tower changes nothing, so that it may
-be skipped (`recipes.builtin.photographs.skipping`).
+be skipped (`recipes.builtin.photographs.graphs.skipping`).
 """
 
 from __future__ import annotations

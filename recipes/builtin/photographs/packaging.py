@@ -19,9 +19,10 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from recipes.builtin.evaluation import TEMPLATES
-from recipes.builtin.photographs.branch_weights import hold_weights
 from recipes.builtin.photographs.drawings import Drawings
 from recipes.builtin.photographs.fetch import SIDE
+from recipes.builtin.photographs.graphs.branch_weights import hold_weights
+from recipes.builtin.photographs.graphs.skipping import skip_for_drawings
 from recipes.builtin.photographs.joined import (
     DrawingTower,
     Gates,
@@ -30,7 +31,6 @@ from recipes.builtin.photographs.joined import (
     JoinedTexts,
     PhotoTower,
 )
-from recipes.builtin.photographs.skipping import skip_for_drawings
 from recipes.builtin.photographs.text_trainer import CONTEXT
 from recipes.builtin.photographs.vocabulary import spell_tokens
 from recipes.builtin.storage import store_small
