@@ -1,6 +1,7 @@
-"""Run every benchmark and print which bars hold: `python benchmarks [--quick] [NAME ...]`.
+"""Runs every benchmark and prints which bars hold: `python benchmarks [--quick] [NAME ...]`.
 
-Each runs as a process of its own under a time cap, so that one that hangs costs only its own rows.
+What must stay true: each runs in its own process under a time limit, so that one that hangs costs
+only its own rows.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ _QUICK_SECONDS, _FULL_SECONDS = 480, 3600
 
 
 def main() -> int:
-    """Run all; exit 1 only if one of them broke."""
+    """Run all; exit 1 only if one of them failed."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller inputs, minutes in all")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller inputs, a few minutes in total"
+    )
     parser.add_argument("names", nargs="*", help="benchmarks to run; default all")
     arguments = parser.parse_args()
     broken = []
@@ -48,7 +51,7 @@ def list_benchmarks() -> list[str]:
 
 
 def run_benchmark(name: str, quick: bool) -> dict[str, Any] | None:
-    """Run one benchmark, its output passed through; return its JSON, or None if it broke."""
+    """Run one benchmark, passing its output through; return its JSON, or None if it failed."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         command = [sys.executable, str(_HERE / f"{name}.py"), "--json", str(result)]

@@ -1,9 +1,9 @@
 """The builtin encoders: speed on one core, served on the demo collection, quality on the data.
 
-Run: `python benchmarks/builtin.py [--quick] --json FILE`. Quality wants the folder that
-`TWINLENS_DATA` names (docs/builtin.md says how to lay it out) and is left out, saying so, without.
-The server runs in a process of its own, on the collection that `twinlens demo` makes here: emoji
-where the system has a colour font, else drawings.
+Run: `python benchmarks/builtin.py [--quick] --json FILE`. Quality needs the folder that
+`TWINLENS_DATA` names (docs/builtin.md says how to lay it out) and is otherwise skipped with a
+message. The server runs in its own process, on the collection that `twinlens demo` makes here:
+emoji if the system has a colour font, else drawings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from recipes.builtin.photographs.evaluation import Measured
 
 BATCHES = (1, 8, 32)
 WORDS = ["red heart", "Hund", "ein Bild von einem Hund", "赤いハート", "a photo of a blue shirt"]
-# What the full version of this encoder is to reach, in percent.
+# Targets of the full version of this encoder, in percent.
 AIMS = {
     "seen_noto_r1": 85.0,
     "unseen_noto_r5": 50.0,
@@ -44,7 +44,7 @@ AIMS = {
     "clothes_zero_shot": 72.0,
     "clothes_probe": 80.0,
 }
-# What `builtin:photographs` is to reach, in percent.
+# Targets of `builtin:photographs`, in percent.
 PHOTO_AIMS = {
     "coco_caption_r1": 30.0,
     "coco_caption_r5": 60.0,
@@ -69,7 +69,7 @@ GAIN, PAIR = 1.7, ("int8", "fp32")  # times as fast, and what is compared
 ANSWERED = 75.0  # percent of photographs inside them that must be answered
 SERVED_MS = 20.0
 DOGS = {"en": "dog", "de": "Hund", "fr": "chien", "es": "perro", "ja": "犬"}
-LANGUAGE_GAP = 15.0  # points of R@1 that a language may be behind English
+LANGUAGE_GAP = 15.0  # points of R@1 that a language may be below English
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     measure_served(report, requests=20 if arguments.quick else 300)
     data = os.environ.get("TWINLENS_DATA")
     if arguments.quick or not data:
-        print("quality left out: it wants TWINLENS_DATA and a run without --quick")
+        print("quality skipped: it needs TWINLENS_DATA and a run without --quick")
     else:
         measure_quality(report, encoder, Path(data))
         measure_photographs(report, Path(data))
@@ -115,7 +115,7 @@ def measure_served(report: Report, requests: int) -> None:
         source = f"{told['count']} pictures, {told['source']}"
         arguments = ("--collection", f"demo={told['collection']}", "--threads", "1")
         with Server(*arguments, cpus=split_cpus()[0]) as server, Connection(server.port) as wire:
-            words = [f"{row['name']}, please" for row in rows]  # new words: none is cached
+            words = [f"{row['name']}, please" for row in rows]  # new words are not cached
             pictures = [(Path(told["folder"]) / row["path"]).read_bytes() for row in rows[:50]]
             times = {
                 "/search": [search(wire, words[i % len(words)]) for i in range(requests)],
@@ -158,7 +158,7 @@ def classify(wire: Connection, picture: bytes) -> Answer:
 
 
 def measure_quality(report: Report, encoder: Encoder, folder: Path) -> None:
-    """Add every metric of the evaluation, and the aims as bars."""
+    """Add every metric of the evaluation, and the targets as bars."""
     from recipes.builtin.corpus import read_corpus
     from recipes.builtin.evaluation import evaluate
     from recipes.builtin.towers import IMAGE_SIZE
@@ -175,7 +175,7 @@ def measure_quality(report: Report, encoder: Encoder, folder: Path) -> None:
 
 
 def measure_photographs(report: Report, folder: Path) -> None:
-    """Add what `builtin:photographs` makes of photographs, and of drawings, with intervals."""
+    """Add the metrics of `builtin:photographs` on photographs and drawings, with intervals."""
     from recipes.builtin.photographs.calibration import measure_doubt
     from recipes.builtin.photographs.evaluation import evaluate_photographs
     from recipes.builtin.photographs.galleries import evaluate_galleries
@@ -199,30 +199,33 @@ def measure_photographs(report: Report, folder: Path) -> None:
 
 
 def measure_photo_speed(report: Report, encoder: Encoder) -> None:
-    """Add pictures per CPU second of the joined image graph.
+    """Add pictures and texts per CPU second of the joined graphs, and what int8 gains.
 
-    Noise is read as a photograph; drawings skip the photographs' tower.
+    Noise takes a photograph's path; drawings skip the photographs' tower.
     """
     noise = draw_noise()
     assert encoder.manifest.image is not None
     read = Preprocessor(encoder.manifest.image)
     drawn = np.stack([read(picture.image) for picture in itertools.islice(draw_all(128), 64, 72)])
+    tokens = encoder.tokenize([WORDS[i % len(WORDS)] for i in range(8)])
     seconds = time_interleaved(
         {
             "photographs": lambda: encoder.encode_pixels(noise),
             "drawings": lambda: encoder.encode_pixels(drawn),
+            "texts": lambda: encoder.encode_tokens(tokens),
         },
         10,
     )
     for kind, taken in seconds.items():
         report.row(what=f"{kind} a CPU second, builtin:photographs", batch=8, value=8 / taken)
-        report.bar(f"{kind}_per_second", 8 / taken, 60, 8 / taken >= 60)
+        if kind != "texts":
+            report.bar(f"{kind}_per_second", 8 / taken, 60, 8 / taken >= 60)
     measure_gain(report, encoder)
 
 
 def measure_gain(report: Report, encoder: Encoder) -> None:
     """Add how many times as fast as the same graph in fp32 the image graph runs."""
-    from recipes.builtin.photographs.plain import write_plain
+    from recipes.builtin.photographs.graphs.plain import write_plain
     from twinlens.training.export.gate import open_graph
 
     assert encoder.manifest.image is not None

@@ -23,7 +23,7 @@ START, END = "<!-- capacity: made by", "<!-- end of capacity -->"
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured, by core or by item, and what a machine is."""
+    """The measured figures, per core or per item, and the machine."""
 
     images_per_core: float = 945.0  # builtin, two quiet cores, 1,890/s (docs/benchmarks/search.md)
     rows_written: float = 80_000.0  # a CPU second of the one writer (docs/benchmarks/scale.md)
@@ -34,12 +34,12 @@ class Figures:
     catalog_bytes: float = 160.0  # an item with a short path and caption (docs/scale.md)
     memory: float = 64e9  # of a machine
     cores: int = 16
-    core_hour: float = 0.04  # money of a core for an hour
+    core_hour: float = 0.04  # price of a core hour
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a collection of `items` takes."""
+    """What a collection of `items` needs."""
 
     items: int
     encode_core_hours: float
@@ -48,22 +48,22 @@ class Estimate:
     machines: int
     hours: float
     query_ms: float
-    queries_cost: float  # money for a million queries
+    queries_cost: float  # price of a million queries
 
 
 def estimate(items: int, figures: Figures, hours: float) -> Estimate:
-    """Return what a collection takes if it is to be encoded within so many hours."""
+    """Return what a collection needs if it must be encoded within so many hours."""
     seconds = items / figures.images_per_core
     work = seconds + items * figures.index_cpu + items / figures.rows_written
     core_hours = work / 3600
     disk = items * (2 * figures.dim + figures.dim + figures.catalog_bytes)
-    codes = items * figures.dim  # one byte a dimension, which has to be in memory
+    codes = items * figures.dim  # one byte per dimension, which must be in memory
     held = math.ceil(codes / (0.5 * figures.memory))
     for_encoding = math.ceil(core_hours / hours / figures.cores)
     machines = max(1, held, for_encoding)
     shards = max(1.0, items / figures.query_rows)
-    query = figures.query_cpu * math.sqrt(shards)  # lists grow with the root of the rows
-    spread = query * math.sqrt(machines)  # each machine asks its own part
+    query = figures.query_cpu * math.sqrt(shards)  # lists grow with the square root of the rows
+    spread = query * math.sqrt(machines)  # each machine searches its own part
     return Estimate(
         *(items, core_hours, disk, codes, machines),
         core_hours / (machines * figures.cores),
@@ -73,7 +73,7 @@ def estimate(items: int, figures: Figures, hours: float) -> Estimate:
 
 
 def make_rows(figures: Figures, hours: float) -> list[dict[str, object]]:
-    """Return the table: one row a size."""
+    """Return the table: one row per size."""
     rows: list[dict[str, object]] = []
     for items in SIZES:
         one = estimate(items, figures, hours)
@@ -93,7 +93,7 @@ def make_rows(figures: Figures, hours: float) -> list[dict[str, object]]:
 
 
 def show_bytes(count: float) -> str:
-    """Return bytes as people read them."""
+    """Return bytes in readable units."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -115,14 +115,14 @@ def write_page(page: Path, rows: list[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    """Print the table; write it into a page where one is named."""
+    """Print the table; write it into a page if one is given."""
     parser = argparse.ArgumentParser(description=__doc__)
     default = Figures()
     parser.add_argument("--images-per-core", type=float, default=default.images_per_core)
     parser.add_argument("--core-hour", type=float, default=default.core_hour)
     parser.add_argument("--hours", type=float, default=24.0, help="to encode all within")
     parser.add_argument("--page", type=Path, metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="the same: it is arithmetic")
+    parser.add_argument("--quick", action="store_true", help="no effect: this is arithmetic")
     parser.add_argument("--json", type=Path, metavar="FILE")
     chosen = parser.parse_args()
     figures = Figures(images_per_core=chosen.images_per_core, core_hour=chosen.core_hour)

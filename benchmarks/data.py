@@ -78,10 +78,10 @@ def measure_decoding(report: Report, size: tuple[int, int], count: int) -> None:
 
 
 def throughput(cost: float, serial: float, threads: int) -> float:
-    """Return pictures a second of threads that take turns in the serial part of each.
+    """Return pictures per second of threads that take turns in the serial part of each.
 
-    Mean value analysis of a closed queue (Reiser and Lavenberg 1980): what arrives finds the queue
-    of one thread less.
+    Mean value analysis of a closed queue (Reiser and Lavenberg 1980): a new arrival sees the queue
+    of a system with one thread less.
     """
     waiting = rate = 0.0
     for count in range(1, threads + 1):
@@ -120,12 +120,12 @@ class Shared:
 
 
 def best(costs: list[tuple[float, float]]) -> tuple[float, float]:
-    """Return the least of each column: what others do to caches and clocks only adds."""
+    """Return the minimum of each column: other work on the machine only adds."""
     return min(cost for cost, _ in costs), min(serial for _, serial in costs)
 
 
 def take(call: Callable[[], object], shared: Shared) -> tuple[float, float]:
-    """Return CPU seconds of a call, and those of them that are serial."""
+    """Return the CPU seconds of a call, and its serial part."""
     before, began = shared.seconds, time.thread_time()
     call()
     cost = time.thread_time() - began
@@ -133,7 +133,7 @@ def take(call: Callable[[], object], shared: Shared) -> tuple[float, float]:
 
 
 def hand_over(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    """Do what a queue between processes does to a picture: pickle, write, read, unpickle."""
+    """Do what a queue between processes does with a picture: pickle, write, read, unpickle."""
     content = pickle.dumps(pixels, protocol=5)
     read, write = os.pipe()
     parts = []

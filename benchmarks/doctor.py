@@ -1,10 +1,10 @@
-"""Does the doctor cry wolf? Every method by its default recipe, small, and what the doctor says.
+"""The doctor's false alarms: every method by its default recipe, small, and the doctor's verdicts.
 
     python benchmarks/doctor.py [--quick] [--methods mae,beit] [--data drawings] --json FILE
 
-300 steps at 16 pixels and three seeds a method on 1,000 pictures of emoji64 under $TWINLENS_DATA,
-or on drawings made by code where that is unset. The recipe's optimizer, rate, warmup and decay stay
-as they are; sizes shrink. Exit code 0 whatever is found: the bar says it.
+300 steps at 16 pixels and three seeds per method on 1,000 pictures of emoji64 under $TWINLENS_DATA,
+or on drawings made by code if it is unset. The recipe's optimizer, rate, warmup and decay are
+unchanged; only sizes are smaller. The exit code is 0 for any result: the bar reports it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twinlens.training.views.masks import Masks
 
 PICTURES = 1000
 SHOWN = ("loss", "chance", "rank", "spread", "head_spread")
-SMALL = {  # of the method's or the run's own settings, where it has them
+SMALL = {  # of the method's or the run's own settings, if it has them
     "hidden": "64",
     "narrow": "32",
     "prototypes": "64",
@@ -85,7 +85,7 @@ def parse() -> argparse.Namespace:
 
 
 def find_data(name: str, work: Path) -> str:
-    """Return where the pictures are, after cutting or drawing them."""
+    """Return where the pictures are, after subsampling or drawing them."""
     assert name in CAPTIONED
     if name == "drawings":
         return str(draw_set(work))
@@ -104,7 +104,7 @@ def shrink(method: str, steps: int, seed: int) -> Config:
 
 
 def examine_run(config: Config, data: str, out: Path) -> dict[str, object]:
-    """Train a run to its end, or to where it breaks, and return what the doctor says of it."""
+    """Train a run to its end, or until it fails, and return the doctor's verdicts."""
     began = time.process_time()
     try:
         train(config, data, out)

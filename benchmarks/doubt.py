@@ -1,7 +1,7 @@
-"""Doubt: how a calibrated bundle answers pictures of none of the classes offered.
+"""Doubt: the answers of a calibrated bundle to pictures of none of the offered classes.
 
 Run: `TWINLENS_DATA=DATA python benchmarks/doubt.py [--quick] --json FILE`. Half of the classes of
-each data set calibrate, the pictures of the other half are asked about, each once with its class
+each data set calibrate; the pictures of the other half are asked about, each once with its class
 among 5, 10 or 20 offered and once without. Bars: at most 15 % of the pictures without their class
 are answered, and calibration lowers the expected calibration error.
 """
@@ -39,7 +39,7 @@ def main() -> None:
     for name in DATA:
         path = Path(os.environ["TWINLENS_DATA"]) / name / "test.zip"
         if not path.is_file():
-            print(f"{name} left out: it is not under TWINLENS_DATA")
+            print(f"{name} skipped: it is not under TWINLENS_DATA")
             continue
         learned, asked = split_classes(read_material(str(path), limit))
         calibration = learn_calibration(examinee, [learned])
@@ -73,7 +73,7 @@ def ask(
 
 
 def judge(report: Report) -> None:
-    """Hold the worst line to the bars."""
+    """Compare the worst line with the bars."""
     worst = max(_column(report.rows, "mistakes"))
     report.bar("doubt_mistakes", worst, MISTAKES, worst <= MISTAKES)
     pairs = zip(_column(report.rows, "ece_calibrated"), _column(report.rows, "ece"), strict=True)

@@ -24,10 +24,12 @@ DRILLS = {
 
 
 def main() -> None:
-    """Run the drills that are named, or all."""
+    """Run the named drills, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
-    parser.add_argument("--workers", default="1", metavar="N", help="HTTP processes; 1: all in one")
+    parser.add_argument(
+        "--workers", default="1", metavar="N", help="HTTP processes; 1: a single process"
+    )
     parser.add_argument("--bundle", default="builtin", help="what to serve")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DRILLS)}")

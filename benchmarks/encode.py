@@ -1,9 +1,9 @@
 """An exported ViT-B-32 (random weights) beside torch eager and beside text padded to the context.
 
-One thread, CPU seconds, all contenders in turn in one process, and with them the machine's own
-matrix peak: a rate depends on the processor, its share of the peak much less. The bundle is
-exported once and kept under `build/benchmarks`. The tokenizer's bar is measured here too, by the
-code of its own script.
+One thread, CPU seconds, all contenders alternating in one process, with the machine's own matrix
+peak: a rate depends on the processor, its share of the peak much less. The bundle is exported once
+and kept under `build/benchmarks`. The tokenizer's bar is measured here too, by the code of its own
+script.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IMAGES, TEXTS, TOKENS = 8, 32, 11
 
 
 def main() -> None:
-    """Export if need be, measure, report."""
+    """Export if necessary, measure, report."""
     arguments = parse_arguments(__doc__)
     torch.set_num_threads(1)
     model = build_model()
@@ -56,7 +56,7 @@ def build_model() -> Any:
 
 
 def export_once(model: Any) -> None:
-    """Write the bundle, and the padded text tower that stands for a plain export."""
+    """Write the bundle, and the padded text tower that represents a plain export."""
     if not KEPT.exists():
         print(f"exporting {ARCH} to {KEPT} (once, about a minute)", flush=True)
         source = load_source(f"open_clip:{ARCH}", SourceOptions(random_weights=True))
@@ -83,7 +83,7 @@ class PlainText(torch.nn.Module):
 
 
 def make_tokens(*, padded: bool) -> NDArray[np.int64]:
-    """Return prompts of eleven tokens, as they are or padded to the context."""
+    """Return prompts of eleven tokens, unpadded or padded to the context."""
     rng = np.random.default_rng(0)
     tokens = np.zeros((TEXTS, 77), np.int64)
     tokens[:, 0], tokens[:, TOKENS - 1] = 49406, 49407
@@ -92,7 +92,7 @@ def make_tokens(*, padded: bool) -> NDArray[np.int64]:
 
 
 def measure_towers(report: Report, model: Any, rounds: int) -> None:
-    """Time both towers against what they are meant to beat."""
+    """Time both towers against their contenders."""
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 3), dtype=np.uint8)
     floats = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255.0
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
@@ -142,7 +142,7 @@ def measure_towers(report: Report, model: Any, rounds: int) -> None:
 
 
 def add_bars(report: Report, times: dict[str, float], rows: dict[str, NDArray[Any]]) -> None:
-    """Add what the towers are held to."""
+    """Add the towers' bars."""
     text = times["text: padded to 77"] / times["text: bundle fp32, cut"]
     image = times["image: torch eager"] / times["image: bundle fp32"]
     int8 = times["image: bundle fp32"] / times["image: bundle int8"]

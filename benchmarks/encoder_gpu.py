@@ -1,11 +1,11 @@
-"""An encoder on a card: whether it is right, and how many images and texts a second by batch.
+"""An encoder on a GPU: its correctness, and images and texts per second by batch.
 
     python benchmarks/encoder_gpu.py --json FILE [--bundle PATH] [--device cuda:0]
     python benchmarks/encoder_gpu.py --dry-run --json FILE      the builtin on the CPU, some batches
 
 Without --bundle, ViT-B-32 with random weights is exported once and kept under `build/benchmarks`.
 In the same run: plain runs from host arrays, one batch at a time, and torch eager with page-locked
-input, where torch has the card.
+input, if torch supports the GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SECONDS = 0.4  # of each measurement
 
 
 def main() -> None:
-    """Check, then measure; what is known is in the JSON at once."""
+    """Check, then measure; known results are in the JSON at once."""
     arguments = _parse()
     dry = arguments.dry_run
     bundle = arguments.bundle or ("builtin" if dry else str(make_bundle()))
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def make_bundle() -> Path:
-    """Return the bundle that is measured, exported now if it is not there."""
+    """Return the bundle to measure; export it if it is missing."""
     if not KEPT.exists():
         from twinlens.training.export import SourceOptions, export_encoder, load_source
 
@@ -104,7 +104,7 @@ def _measure_images(report: Report, encoder: Encoder, precision: str, batch: int
 
 
 def measure_rate(run: Callable[[], object], items: int, threads: int) -> float:
-    """Return items a second of so many threads that each repeat a call."""
+    """Return items per second of so many threads that each repeat a call."""
     for _ in range(3):
         run()
     done = [0] * threads
@@ -125,7 +125,7 @@ def measure_rate(run: Callable[[], object], items: int, threads: int) -> float:
 
 
 def measure_torch(report: Report, device: str) -> None:
-    """Add what torch eager does in fp16, its input page-locked and copied without waiting."""
+    """Add torch eager in fp16, with page-locked input copied asynchronously."""
     try:
         import open_clip
         import torch
@@ -133,7 +133,7 @@ def measure_torch(report: Report, device: str) -> None:
         report.row(what=f"torch eager: not here ({error})")
         return
     if not torch.cuda.is_available():
-        report.row(what="torch eager: sees no card")
+        report.row(what="torch eager: finds no GPU")
         return
     model = open_clip.create_model(ARCH).visual.half().to(device).eval()
     for batch in BATCHES:
@@ -150,7 +150,7 @@ def measure_torch(report: Report, device: str) -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--bundle", help="a bundle with fp16; default: made once")
+    parser.add_argument("--bundle", help="a bundle with fp16; default: exported once")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--dry-run", action="store_true", help="show that the script works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")

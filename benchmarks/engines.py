@@ -1,7 +1,8 @@
 """ONNX Runtime and OpenVINO on the same graphs: fp32, bf16 and int8 of the builtin and a ViT-B-32.
 
-One thread, CPU seconds, all contenders in turn in one process. The ViT-B-32 has random weights and
-is exported once, by `encode.py`. A contender that this machine or this bundle lacks is left out.
+One thread, CPU seconds, all contenders alternating in one process. The ViT-B-32 has random weights
+and is exported once, by `encode.py`. A contender that this machine or this bundle lacks is left
+out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CONTENDERS = (
     ("openvino", "int8"),
 )
 CASES = (("image", 1), ("image", 8), ("text", 1), ("text", 32))
-WORDS = "a red heart on a white wall beside the old door"  # 11 tokens with the two ends
+WORDS = "a red heart on a white wall beside the old door"  # 11 tokens including start and end
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def open_all(bundle: str) -> dict[str, Encoder]:
-    """Return an encoder per contender that can be had."""
+    """Return an encoder for each available contender."""
     found = {}
     for engine, precision in CONTENDERS:
         try:
@@ -55,7 +56,7 @@ def open_all(bundle: str) -> dict[str, Encoder]:
 
 
 def measure_bundle(report: Report, name: str, encoders: dict[str, Encoder], rounds: int) -> None:
-    """Add a row for each contender and case; ratios are to ONNX Runtime's fp32."""
+    """Add a row for each contender and case, with ratios to ONNX Runtime's fp32."""
     for tower, count in CASES:
         calls = {
             contender: make_call(encoder, tower, count) for contender, encoder in encoders.items()

@@ -1,9 +1,9 @@
-"""Is each loss its authors' loss? Value and gradient beside lightly, open_clip and the formulas.
+"""Compares each loss with its authors' code: value and gradient of lightly, open_clip and formulas.
 
-Identical float64 tensors go through our objective and through lightly's or open_clip's loss
-(`pip install lightly open_clip_torch`), or the formula retyped from paper or release where no
-release installs beside a current torch; printed are the relative difference of the value and of the
-gradient as a whole. With all peers installed it writes docs/equality.md; `--quick` only prints.
+Identical float64 tensors go through our objective and through lightly's or open_clip's loss (`pip
+install lightly open_clip_torch`), or through the formula rewritten from paper or release if no
+release installs beside a current torch. It prints the relative difference of the value and of the
+whole gradient. With all peers installed it writes docs/equality.md; `--quick` only prints.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def main() -> None:
 
 
 def list_all() -> list[Comparison]:
-    """Return every comparison that can be made here."""
+    """Return every comparison that is possible here."""
     return [*peers.list_comparisons(), *formulas.list_comparisons()]
 
 
 def name_of(item: Comparison) -> str:
-    """Return whose code it is, with its version."""
+    """Return the compared code, with its version."""
     package = PACKAGES.get(item.whose)
     return f"{item.whose} {importlib.metadata.version(package)}" if package else item.whose
 

@@ -2,8 +2,8 @@
 
 Run: `python benchmarks/evaluation.py [--quick] --json FILE`. Prints the tables of
 docs/benchmarks/evaluation.md for the builtin, or for the bundle or run that `TWINLENS_BUNDLE`
-names; without `TWINLENS_DATA` it asks only what needs no data. Data sets that are not there are
-left out.
+names; without `TWINLENS_DATA` only the suites that need no data run. Missing data sets are left
+out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twinlens.training.suites.material import Material, read_material
 from twinlens.training.suites.result import Measure
 
 LIMIT = 1000
-MINUTES = 6.0  # of CPU that every suite together may take on 1,000 pictures
+MINUTES = 6.0  # CPU seconds that all suites together may take on 1,000 pictures
 # suites of each data set; "" means none
 ASKED = {
     "": ("relations", "pairs", "association", "typographic", "robustness"),
@@ -50,7 +50,7 @@ def main() -> None:
     for place, suites in ASKED.items():
         material = find_material(place, limit)
         if material is None:
-            print(f"{place} left out: it is not under TWINLENS_DATA")
+            print(f"{place} skipped: it is not under TWINLENS_DATA")
             continue
         for name in suites:
             ask(report, examinee, name, material)
@@ -69,7 +69,7 @@ def open_either(where: str) -> Examinee:
 
 
 def find_translations(place: str, folder: Path) -> dict[str, dict[str, str]]:
-    """Return the names in other languages that come with a data set."""
+    """Return the names in other languages of a data set."""
     if place.startswith("emoji64"):
         with zipfile.ZipFile(folder / place) as archive:
             lines = archive.read("meta.jsonl").decode().splitlines()
@@ -89,7 +89,7 @@ def find_translations(place: str, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def find_material(place: str, limit: int) -> Material | None:
-    """Return the data at a place below `TWINLENS_DATA`; None where they are missing."""
+    """Return the data at a place below `TWINLENS_DATA`; None if they are missing."""
     if not place:
         return Material("drawings")
     path = Path(os.environ.get("TWINLENS_DATA", "nowhere")) / place
@@ -101,7 +101,7 @@ def find_material(place: str, limit: int) -> Material | None:
 
 
 def ask(report: Report, examinee: Examinee, name: str, material: Material) -> None:
-    """Add a line for a suite, and for its groups where they are few."""
+    """Add a line for a suite, and for its groups if they are few."""
     result = run_suite(SUITES[name], examinee, material)
     add_row(report, material, name, "", result.measure, dict(result.numbers))
     if len(result.groups) <= 25:

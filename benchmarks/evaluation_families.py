@@ -42,8 +42,8 @@ from twinlens.training.suites.material import Material
 from twinlens.training.suites.sheet import Sheet
 
 DATA, PICTURES, STORED = "emoji64", 4000, 48  # to learn from; pixels of the short side
-BUDGET = 15.0  # CPU seconds a method
-TEXT_STEPS = 150  # of a text tower beside a locked image tower
+BUDGET = 15.0  # CPU seconds per method
+TEXT_STEPS = 150  # CPU seconds of a text tower for a locked image tower
 LIMIT = 300  # pictures of a data set that are asked about
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "evaluation.md"
 START = "<!-- families: made by benchmarks/evaluation_families.py -->\n"
@@ -95,10 +95,10 @@ def parse() -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one method, five seconds")
-    parser.add_argument("--names", default="", help="rows, with commas between; empty = all")
-    parser.add_argument("--budget", type=float, default=BUDGET, help="CPU seconds a method")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where rows and runs stay")
-    parser.add_argument("--page", action="store_true", help="write the table into its page")
+    parser.add_argument("--names", default="", help="rows, comma-separated; empty = all")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="CPU seconds per method")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of rows and runs")
+    parser.add_argument("--page", action="store_true", help="write the table to its page")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -131,7 +131,7 @@ def measure(name: str, runs: Path, budget: float) -> dict[str, Any]:
 
 
 def learn(name: str, runs: Path, budget: float) -> tuple[Path, dict[str, Any]]:
-    """Train a method for its budget, with a text tower after it where it has none."""
+    """Train a method for its budget, followed by a text tower if it has none."""
     data, member = cut_once(runs), (UNTRAINED | MEMBERS)[name]
     with tempfile.TemporaryDirectory(dir=runs) as work:
         config = open_config(member, data, Path(work), "fp32")
@@ -152,7 +152,7 @@ def is_captioned(member: Member) -> bool:
 
 
 def add_texts(run: Path, data: Path, runs: Path) -> Path:
-    """Train a text tower beside the image tower of a run, which stays as it is."""
+    """Train a text tower for the frozen image tower of a run."""
     out = runs / f"{run.name}-with-texts"
     sets = [f"init={run}", "device=cpu", "threads=1", "doctor=false", f"steps={TEXT_STEPS}"]
     train(apply_pairs(open_recipe("clip", "lit"), sets), str(data / "train.zip"), out, Silent())
@@ -160,7 +160,7 @@ def add_texts(run: Path, data: Path, runs: Path) -> Path:
 
 
 def cut_once(runs: Path) -> Path:
-    """Return the folder of both halves, written once, at the size that is kept."""
+    """Return the folder of both halves, written once, at the stored size."""
     data = runs / DATA
     if not data.is_dir():
         source = Path(os.environ["TWINLENS_DATA"]) / DATA
@@ -219,7 +219,7 @@ def make_table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def show(found: dict[str, Any]) -> str:
-    """Return a score as a cell: bold where its interval holds chance, or lies below."""
+    """Return a score as a cell: bold if its interval contains chance, or lies below."""
     return f"{found['score']}" if found["low"] > found["chance"] else f"**{found['score']}**"
 
 

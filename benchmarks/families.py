@@ -51,7 +51,7 @@ START, END = "<!-- families: made by benchmarks/families.py -->\n", "<!-- end of
 STORED = 48  # short side of the pictures that are kept
 TIMED = 5  # steps
 IMAGES_OF_RANK, VIEWS = 400, 6
-BUDGET = 15.0  # CPU seconds a method
+BUDGET = 15.0  # CPU seconds per method
 TOTAL = 35.0  # CPU minutes that everything together may take
 
 
@@ -130,11 +130,11 @@ def parse() -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three methods, five seconds each")
-    parser.add_argument("--methods", default="", help="with commas between; empty = all")
-    parser.add_argument("--budget", type=float, default=0.0, help="CPU seconds a method")
+    parser.add_argument("--methods", default="", help="comma-separated; empty = all")
+    parser.add_argument("--budget", type=float, default=0.0, help="CPU seconds per method")
     parser.add_argument("--precision", default="fp32", help="bf16 where the CPU has AVX512-BF16")
-    parser.add_argument("--pictures", type=int, default=10**9, help="to learn from, at most")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where rows and runs stay")
+    parser.add_argument("--pictures", type=int, default=10**9, help="training pictures, at most")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of rows and runs")
     parser.add_argument("--page", action="store_true", help="write docs/families.md")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
@@ -151,7 +151,7 @@ def choose(arguments: argparse.Namespace) -> list[str]:
 
 
 def cut_once(folder: Path, runs: Path, pictures: int) -> Path:
-    """Return the folder of both halves, written once, at the size that is kept."""
+    """Return the folder of both halves, written once, at the stored size."""
     data = runs / DATA
     if not data.is_dir():
         with tempfile.TemporaryDirectory(dir=runs) as work:
@@ -165,7 +165,7 @@ def cut_once(folder: Path, runs: Path, pictures: int) -> Path:
 def measure_once(
     name: str, data: Path, runs: Path, budget: float, precision: str
 ) -> dict[str, Any]:
-    """Return a method's row: the one that is kept, or a new one."""
+    """Return a method's row: the kept one, or a new one."""
     path = runs / f"{name.replace(' ', '-')}.json"
     if path.is_file():
         kept: dict[str, Any] = json.loads(path.read_text())
@@ -177,7 +177,7 @@ def measure_once(
 
 
 def measure(name: str, data: Path, runs: Path, budget: float, precision: str) -> dict[str, Any]:
-    """Train a method for its budget, and judge it."""
+    """Train a method for its budget, and evaluate it."""
     began, member = time.process_time(), (UNTRAINED | MEMBERS)[name]
     with tempfile.TemporaryDirectory(dir=runs) as work:
         config = open_config(member, data, Path(work), precision)
@@ -187,7 +187,7 @@ def measure(name: str, data: Path, runs: Path, budget: float, precision: str) ->
             steps = max(TIMED, round(budget / time_step(config, data, Path(work))))
             warmup = min(config.settings.warmup, steps // 5)
             config = apply_sets(config, [f"steps={steps}", f"warmup={warmup}"])
-        # What a run needs beside it, as a tokenizer, lies in the work folder, so all ends here.
+        # What a run needs besides it, such as a tokenizer, is in the work folder, so all ends here.
         started, out = time.process_time(), runs / name.replace(" ", "-")
         train(config, str(data / "train.zip"), out)
         trained = time.process_time() - started
@@ -207,7 +207,7 @@ def measure(name: str, data: Path, runs: Path, budget: float, precision: str) ->
 
 
 def open_config(member: Member, data: Path, work: Path, precision: str) -> Config:
-    """Return the configuration of a method, at the size that all share."""
+    """Return the configuration of a method, at the common size."""
     config = open_recipe(member.method, member.recipe)
     sets = [f"stored_size={STORED}", "device=cpu", "threads=1", "doctor=false"]
     sets += [f"precision={precision}", *member.sets]
@@ -220,20 +220,20 @@ def open_config(member: Member, data: Path, work: Path, precision: str) -> Confi
 
 
 class Stopwatch(Silent):
-    """A display that notes the CPU time at each step of a method."""
+    """A display that records the CPU time at each step of a method."""
 
     def __init__(self, method: str) -> None:
         self.method = method
         self.times: list[float] = []
 
     def advance(self, what: str, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Note it."""
+        """Record it."""
         if what == self.method:
             self.times.append(time.process_time())
 
 
 def time_step(config: Config, data: Path, work: Path) -> float:
-    """Return the CPU seconds of one step, decoding and starting left out."""
+    """Return the CPU seconds of one step, without decoding and start-up."""
     watch = Stopwatch(config.method)
     timed = apply_sets(config, [f"steps={TIMED}", "save_every=1000000", "log_every=1"])
     train(timed, str(data / "test.zip"), work / "timing", watch)
@@ -244,7 +244,7 @@ def time_step(config: Config, data: Path, work: Path) -> float:
 
 @torch.no_grad()
 def judge(run: Path, data: Path) -> dict[str, Any]:
-    """Return what the run is worth on the test half, and its spectrum."""
+    """Return the metrics of a run on the test half, and its spectrum."""
     embedder, display = open_embedder(str(run)), Silent()
     bank, queries = (
         embed_source(embedder, str(data / half), 0, display) for half in ("train.zip", "test.zip")
@@ -270,7 +270,7 @@ SHOWN = (
 
 
 def finish(rows: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Print the table; hold the whole to its time."""
+    """Print the table; compare the total with its time limit."""
     report = Report("families")
     for row in rows.values():
         report.row(**{key: row[key] for key in SHOWN})

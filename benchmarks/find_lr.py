@@ -1,12 +1,12 @@
-"""Is the found learning rate a good one? `--find-lr` against a sweep of seven rates.
+"""The found learning rate: `--find-lr` against a sweep of seven rates.
 
     python benchmarks/find_lr.py [--quick] [--methods simclr,byol] [--seeds 0,1] --json FILE
 
 A short training by the default recipe at 16 pixels on CIFAR-10 (JPEG) under $TWINLENS_DATA, at the
-recipe's rate times 1/8 to 8 by factors of 2, and at the found one. A method whose loss a collapse
-does not lower is judged by its last losses, which short runs tell apart better than any accuracy;
-the others by the mean of kNN and linear probe on pictures apart. `regret` is what the found rate
-loses to the best of the seven: the share by which its loss is higher, or points of accuracy.
+recipe's rate times 1/8 to 8 by factors of 2, and at the found one. A method whose loss does not
+fall in a collapse is scored by its last losses, which rank short runs better than any accuracy;
+other methods by the mean of kNN and linear probe on held-out pictures. `regret` is what the found
+rate loses to the best of the seven: the relative increase of the loss, or points of accuracy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ METHODS = "simclr,supcon,barlow,vicreg,cpc,mae,simmim,clip,siglip,byol,simsiam,m
 BY_ACCURACY = ("moco", "mocov3", "byol", "simsiam", "swav", "dino", "ibot", "dinov2", "margin")
 TRAIN, TEST = 2000, 1000
 FACTORS = [2.0**power for power in range(-3, 4)]
-LAST = 10  # logged losses that a run is judged by
+LAST = 10  # logged losses that score a run
 SMALL = {
     "image_size": "16",
     "stored_size": "20",
@@ -85,7 +85,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two methods, 30 steps")
     parser.add_argument("--methods", default="")
     parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--seeds", default="0", help="a score is the mean over them")
+    parser.add_argument("--seeds", default="0", help="scores are means over seeds")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     arguments.methods = arguments.methods or ("simclr,mae" if arguments.quick else METHODS)
@@ -137,7 +137,7 @@ def shrink(method: str, steps: int) -> Config:
 
 
 def score_run(config: Config, data: Path, out: Path) -> float:
-    """Return what a run is worth, larger is better; a run that breaks is worth nothing."""
+    """Return the score of a run, larger is better; a run that fails has the worst."""
     by_accuracy = config.method in BY_ACCURACY
     try:
         train(config, str(data / "train.zip"), out)

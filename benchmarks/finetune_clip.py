@@ -1,10 +1,10 @@
-"""What fine-tuning a CLIP from its file brings over leaving it as it is, and over a new one.
+"""What fine-tuning a CLIP from its file gains over the original, and over a new one.
 
 A CLIP of a small open_clip architecture is trained here on emoji64 (images of emoji, their names as
-captions) and saved in open_clip's format. From that file `clip` goes on with icons64, and the same
+captions) and saved in open_clip's format. From that file `clip` continues on icons64, and the same
 architecture is trained on icons64 from new weights: same steps, batch, rate and views. All are
-judged by retrieval, both ways, among the 1,608 icons of the test half, after the last step.
-Bar: fine-tuning is ahead of both for each seed, by the mean of the six recalls.
+evaluated by retrieval, both ways, among the 1,608 icons of the test half, after the last step. Bar:
+fine-tuning is ahead of both for each seed, by the mean of the six recalls.
 
     TWINLENS_DATA=DATA python benchmarks/finetune_clip.py --json finetune.json
 """
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--pretraining", type=int, default=800, help="steps on emoji64")
     parser.add_argument("--steps", type=int, default=150, help="steps on icons64")
-    parser.add_argument("--quick", action="store_true", help="a few steps: does it run?")
+    parser.add_argument("--quick", action="store_true", help="a few steps, to check that it runs")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.quick:
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def compare(work: Path, icons: Path, steps: int, seed: int) -> list[dict[str, object]]:
-    """Return what each way is worth: before fine-tuning, after it, and from new weights."""
+    """Return the metrics of each way: before fine-tuning, after it, and from new weights."""
     sources = {"tuned": f"open_clip:{ARCH}/{work / 'clip.safetensors'}", "new": f"open_clip:{ARCH}"}
     rows: list[dict[str, object]] = []
     for way, source in sources.items():
@@ -120,7 +120,7 @@ def register(work: Path) -> None:
 
 
 def save_as_open_clip(run: Path, target: Path) -> None:
-    """Write what a run serves as open_clip's own models are saved."""
+    """Write what a run serves in open_clip's own format."""
     import open_clip
 
     found = open_run(run)

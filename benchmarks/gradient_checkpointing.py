@@ -1,6 +1,6 @@
-"""What gradient checkpointing saves in memory, and what it costs in time, of one step of a tower.
+"""What gradient checkpointing saves in memory, and costs in time, for one step of a tower.
 
-Each way runs in a process of its own: the peak of its resident memory over what it held before the
+Each way runs in its own process: the peak of its resident memory above what it held before the
 step, and the CPU seconds of forward and backward pass.
 
     python benchmarks/gradient_checkpointing.py
@@ -38,13 +38,13 @@ def main() -> None:
         shares.append(frugal["megabytes"] / usual["megabytes"])
         for way, numbers in (("usual", usual), ("checkpointed", frugal)):
             report.row(tower=name, size=size, batch=batch, way=way, **numbers)
-    if not arguments.quick:  # a small step stands behind what Python and torch hold
+    if not arguments.quick:  # small steps disappear in what Python and torch hold
         report.bar("share_of_memory", max(shares), SHARE, max(shares) <= SHARE)
     report.finish(arguments.json)
 
 
 def start(name: str, size: int, batch: int, way: str) -> dict[str, float]:
-    """Measure in a process of its own."""
+    """Measure in a new process."""
     command = [sys.executable, __file__, "--one", name, str(size), str(batch), way]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -60,7 +60,7 @@ def measure(name: str, size: int, batch: int, *, recomputes: bool) -> dict[str, 
     for parameter in tower.parameters():
         parameter.grad = torch.zeros_like(parameter)  # both ways hold them
     images = torch.randn(batch, 3, size, size)
-    torch.autograd.backward(tower(images[:2]).square().mean())  # what comes with the first step
+    torch.autograd.backward(tower(images[:2]).square().mean())  # allocated by the first step
     before, began = peak(), time.process_time()
     torch.autograd.backward(tower(images).square().mean())
     seconds = time.process_time() - began
@@ -68,7 +68,7 @@ def measure(name: str, size: int, batch: int, *, recomputes: bool) -> dict[str, 
 
 
 def peak() -> float:
-    """Return the most that this process has held, in megabytes."""
+    """Return the peak memory of this process, in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

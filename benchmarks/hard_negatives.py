@@ -1,14 +1,14 @@
-"""What hard negatives bring: composition and retrieval of drawn scenes, with them and without.
+"""What hard negatives gain: composition and retrieval of drawn scenes, with and without them.
 
     python benchmarks/hard_negatives.py [--runs FOLDER] [--seeds 0,1,2] [--steps 800] --json FILE
 
-`clip` trains on scenes of two shapes that only an arrangement tells apart, on equal pictures,
-captions and steps: on captions alone, with negatives that a word makes false (`hard_negatives`),
-and with negatives listed in the data, which the composition suite's rules wrote for the training
-captions. Other scenes are asked of: composition by the suite's rules, relations by fresh drawings
-whose rules no run has seen, and retrieval. A run's row is kept in FOLDER, so several calls share
-the work. Bars: at least 2,000 pairs; listed negatives raise composition in the mean over the seeds,
-and retrieval loses a point at most.
+`clip` trains on scenes of two shapes that differ only in arrangement, on equal pictures, captions
+and steps: on captions alone, with generated negatives (`hard_negatives`), and with negatives listed
+in the data, which the composition suite's rules wrote for the training captions. Other scenes are
+asked about: composition by the suite's rules, relations by new drawings whose rules no run has
+seen, and retrieval. A run's row is kept in FOLDER, so several calls share the work. Bars: at least
+2,000 pairs; listed negatives raise composition in the mean over the seeds, and retrieval loses a
+point at most.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", default=SEEDS, help="with commas between")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--variants", default=",".join(VARIANTS), help="with commas between")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where rows and runs stay")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of rows and runs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -91,7 +91,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure_once(work: Path, name: str, seed: int, steps: int) -> dict[str, object]:
-    """Return the row of a variant and a seed: the one that is kept, or a new one."""
+    """Return the row of a variant and a seed: the kept one, or a new one."""
     path = work / f"{name.replace(' ', '-')}-{seed}-{steps}.json"
     if not path.is_file():
         path.write_text(json.dumps(measure(work, name, seed, steps)) + "\n")
@@ -146,7 +146,7 @@ def write_zip(
     captions: Sequence[str],
     negatives: Sequence[list[str]] | None = None,
 ) -> None:
-    """Write pictures with a caption each, and the negatives where they are given."""
+    """Write pictures with a caption each, and negatives if given."""
     rows: list[dict[str, object]] = [
         {"file": name, "captions": [caption]}
         for name, caption in zip(pictures, captions, strict=True)
@@ -172,13 +172,13 @@ def learn(work: Path, name: str, part: str, seed: int, steps: int, sets: tuple[s
 
 
 def ask(run: Path, where: Path) -> dict[str, Result]:
-    """Return what each suite finds."""
+    """Return the result of each suite."""
     material, examinee = read_material(str(where), 0), examine_run(run)
     return {name: run_suite(SUITES[name], examinee, material) for name in ASKED}
 
 
 def judge(report: Report) -> None:
-    """Hold the means over the seeds to the bars."""
+    """Compare the means over the seeds with the bars."""
     pairs = min(int(str(row["pairs"])) for row in report.rows)
     report.bar("hard_negatives_pairs", pairs, PAIRS, pairs >= PAIRS)
     for suite, floor in (("composition", 0.0), ("relations", 0.0), ("retrieval", -POINT)):
@@ -187,7 +187,7 @@ def judge(report: Report) -> None:
 
 
 def gain_of(report: Report, suite: str) -> float:
-    """Return what listed negatives add to a suite's score, in points, as the mean over seeds."""
+    """Return the mean gain over seeds of listed negatives on a suite, in points."""
     scores = {
         name: np.array([float(str(row[suite])) for row in report.rows if row["run"] == name])
         for name in ("captions alone", "listed by rules")

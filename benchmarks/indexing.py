@@ -1,11 +1,11 @@
-"""The offline indexer against the encoder alone: what scanning, hashing, decoding and commits cost.
+"""The offline indexer against the encoder: the cost of scanning, hashing, decoding and commits.
 
     python benchmarks/indexing.py [--quick] --json FILE
 
-All take the same images through the same encoder, in turn. The encoder alone is given pixels that
-were decoded before its clock started; the loop is what one would write by hand: read, decode,
-embed, keep nothing; the indexer reads, hashes, decodes, embeds and commits. The builtin bundle is
-the hardest case: it takes about a millisecond an image, and decoding a fifth of that. So the same
+All process the same images with the same encoder, alternately. The encoder alone gets pixels that
+were decoded before its clock started; the loop is the obvious hand-written one: read, decode,
+embed, store nothing; the indexer reads, hashes, decodes, embeds and commits. The builtin bundle is
+the hardest case: it takes about a millisecond per image, and decoding a fifth of that. So the same
 is measured with it run eight times over: a quarter of a ViT-B/32.
 """
 
@@ -49,7 +49,7 @@ class Repeated:
         return self.encoder.preprocess(image)
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return embeddings, after having made them several times."""
+        """Return embeddings, computed several times over."""
         for _ in range(self.times - 1):
             self.encoder.encode_pixels(pixels)
         return self.encoder.encode_pixels(pixels)
@@ -101,7 +101,7 @@ def _compare(
 
 
 def paint_images(folder: Path, count: int) -> None:
-    """Write JPEG files of smooth random colours: noise would make decoding dear."""
+    """Write JPEG files of smooth random colours: noise would make decoding slow."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):

@@ -43,7 +43,7 @@ from gpu.tuning import tune, warm_up
 from report import Report
 
 Part = Callable[[Report], None]
-ELSEWHERE = ("errors", "node", "memory")  # parts that a dry run has already, or cannot have
+ELSEWHERE = ("errors", "node", "memory")  # parts that a dry run covers elsewhere, or cannot have
 PARTS = (
     "errors",
     "top-k",
@@ -59,14 +59,14 @@ PARTS = (
 
 
 def main() -> int:
-    """Run what was asked for; exit 1 if a result is wrong, whatever the times are."""
+    """Run the requested parts; exit 1 if a result is wrong, whatever the times are."""
     arguments = _parse()
     if arguments.dry_run:
         sizes = DRY
     elif torch.cuda.is_available():
         sizes = replace(FULL, d=arguments.dim)
     else:
-        print("no CUDA device here; --dry-run shows that the script works")
+        print("no CUDA device here; --dry-run checks that the script works")
         return 1
     report = Report("kernels_gpu", arguments.json)
     for part in _list_parts(arguments, sizes):
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def _list_parts(arguments: argparse.Namespace, sizes: Sizes) -> list[Part]:
-    """Return what was asked for, in order: what is wrong comes before what is slow."""
+    """Return the requested parts in order: correctness before speed."""
     if arguments.tune is not None:
         return [partial(tune, kernels=arguments.tune, sizes=sizes, write=arguments.write)]
     checks: list[Part] = [partial(check_losses, sizes=sizes), partial(check_inference, sizes=sizes)]
@@ -96,7 +96,7 @@ def _list_parts(arguments: argparse.Namespace, sizes: Sizes) -> list[Part]:
 
 
 def _list_times(sizes: Sizes, models: Path | None) -> dict[str, Part]:
-    """Return what is timed, by the names that `--only` takes."""
+    """Return the timed parts, by the names that `--only` accepts."""
     return {
         "errors": partial(check_losses, sizes=sizes),
         "top-k": partial(time_top_k, sizes=sizes),
@@ -112,7 +112,7 @@ def _list_times(sizes: Sizes, models: Path | None) -> dict[str, Part]:
 
 
 def _attempt(report: Report, part: Part) -> None:
-    """Run one part; a failure is reported, and costs the others nothing."""
+    """Run one part; a failure is reported, and does not affect the others."""
     try:
         part(report)
     except Exception as error:
@@ -121,7 +121,7 @@ def _attempt(report: Report, part: Part) -> None:
 
 
 def _add_card(path: Path) -> None:
-    """Say in a result on which card, with which versions and on which day it was measured."""
+    """Add the GPU, the versions and the date to a result."""
     content = json.loads(path.read_text(encoding="utf-8"))
     cuda = torch.cuda.is_available()
     content["card"] = {
@@ -154,21 +154,25 @@ def _exit_code(report: Report) -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="accepted, and the same run")
+    parser.add_argument("--quick", action="store_true", help="accepted without effect")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     parser.add_argument("--dim", type=int, default=FULL.d, help="width of the embeddings")
     parser.add_argument(
         "--tune",
         nargs="*",
         metavar="KERNEL",
-        help="time candidates instead: of these kernels (or `plans`), else of all",
+        help="time candidates of these kernels (or `plans`), by default of all",
     )
-    parser.add_argument("--sanitizer", action="store_true", help="errors again, under NVIDIA's")
+    parser.add_argument(
+        "--sanitizer", action="store_true", help="check errors again under NVIDIA's sanitizer"
+    )
     parser.add_argument("--write", action="store_true", help="with --tune: write the winners")
     parser.add_argument("--markdown", action="store_true", help="with --json: renew docs/gpu.md")
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="time these parts alone")
-    parser.add_argument("--models", type=Path, help="folder of node.onnx, where onnx is missing")
-    parser.add_argument("--correctness", action="store_true", help="stop after the errors")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="time only these parts")
+    parser.add_argument(
+        "--models", type=Path, help="folder with node.onnx, if onnx is not installed"
+    )
+    parser.add_argument("--correctness", action="store_true", help="check errors only")
     parser.add_argument("--dry-run", action="store_true", help="tiny, interpreted, on the CPU")
     arguments = parser.parse_args()
     if arguments.dry_run and arguments.write:

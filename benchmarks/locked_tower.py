@@ -139,7 +139,7 @@ def write_weights(target: Path) -> None:
 
 
 def write_captioned(source: Path, target: Path) -> None:
-    """Copy the pictures that have a class; its name is a caption, bare and as it is asked for."""
+    """Copy the pictures that have a class; its name is a caption, bare and in a sentence."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         rows = [json.loads(line) for line in old.read("index.jsonl").decode().splitlines()]
         kept = [row for row in rows if row["cls"]]

@@ -1,10 +1,10 @@
 """CLIP's loss, forward and backward on the CPU, over the batch size: memory, CPU time, exactness.
 
 Contenders: ours; `plain`, the same formula with one logits matrix in torch; `vanilla`, with both
-matrices, as the paper's pseudo-code has it; and open_clip's own loss where it is installed. Each
-contender runs in a process of its own over growing n, because the peak of a process's memory never
-falls again; they take turns, because the machine's speed drifts; the least CPU time counts, because
-neighbours only ever add to it.
+matrices, as in the paper's pseudo-code; and open_clip's own loss if it is installed. Each contender
+runs in its own process over growing n, because the peak of a process's memory never falls. They
+alternate, because the machine's speed drifts; the minimum of CPU time counts, because other work
+only adds to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PICTURE = Path(__file__).resolve().parents[1] / "docs" / "img" / "loss.svg"
 
 
 def main() -> None:
-    """Measure all contenders over n, print the table, draw the curves, judge the bars."""
+    """Measure all contenders over n, print the table, draw the curves, compare with the bars."""
     arguments = parse_arguments(__doc__)
     sizes = [512, 2048] if arguments.quick else [512, 1024, 2048, 4096, BAR_N]
     rounds = 1 if arguments.quick else 2
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measure(contender: str, n: int) -> dict[str, float]:
-    """Return what one symmetric forward and backward costs in this process."""
+    """Return the cost of one symmetric forward and backward in this process."""
     torch.manual_seed(0)
     run = CONTENDERS[contender]
     warm = [torch.randn(64, DIM, requires_grad=True) for _ in range(2)]
@@ -127,7 +127,7 @@ def _measure_apart(contender: str, sizes: list[int]) -> list[dict[str, float]]:
 
 
 def _least(turns: list[dict[str, float]]) -> dict[str, float]:
-    """Return the turn that took the least CPU time, with the most memory that any took."""
+    """Return the minimum of CPU time over the rounds, with the maximum of memory."""
     best = min(turns, key=lambda turn: turn["cpu_s"])
     return best | {"extra_mb": max(turn["extra_mb"] for turn in turns)}
 

@@ -1,13 +1,13 @@
-"""The 200-epoch table of ResNet-18 on CIFAR-10 (JPEG): every method, one call that may be stopped.
+"""The 200-epoch table of ResNet-18 on CIFAR-10 (JPEG): every method, in one resumable call.
 
     python benchmarks/methods_gpu.py --runs FOLDER [--seeds 0,1,2] [--minutes 25] --json FILE
     python benchmarks/methods_gpu.py --runs FOLDER --dry-run
 
 The `cifar10` recipes, 200 epochs each, rows in the order of `PUBLISHED`, first seed first. Runs
-stay in FOLDER with their logs; the same call again goes on where the last one stopped, within a run
-too, and keeps the rows that are done. After `--minutes` it stops by itself, with a checkpoint.
-`--dry-run` does the same in two minutes anywhere: generated images, a tiny encoder, three steps; it
-proves the script, and its numbers mean nothing.
+stay in FOLDER with their logs; the same call resumes where the last one stopped, within a run too,
+and keeps finished rows. After `--minutes` it stops with a checkpoint. `--dry-run` does the same in
+two minutes on any machine: generated images, a tiny encoder, three steps; it checks the script, and
+its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from twinlens.training.recipes import open_recipe
 from twinlens.training.runs.logs import LOG, read_log
 
 EPOCHS = 200
-# The best kNN that lightly's benchmark publishes for 200 epochs, of its batch sizes 128 and 512;
-# 0 where it has no row.
+# The best kNN in lightly's published benchmark for 200 epochs, of batch sizes 128 and 512;
+# 0 if it has no row.
 PUBLISHED = {
     "byol": 86.9,
     "simclr": 84.8,
@@ -65,7 +65,7 @@ DRY = {
 
 
 class Deadline:
-    """A display that ends the work when the time is over: the loop saves a checkpoint first."""
+    """A display that ends the work when the time is over; the loop saves a checkpoint first."""
 
     def __init__(self, inner: Display, ends: float) -> None:
         self.inner, self.ends = inner, ends
@@ -99,7 +99,7 @@ def main() -> None:
             for method in arguments.methods.split(","):
                 report.row(**provide_row(method, seed, halves, display, arguments))
     except KeyboardInterrupt:
-        print("stopped; the same call goes on from there")
+        print("stopped; the same call continues from there")
     finally:
         display.close()
     if not arguments.dry_run:
@@ -115,7 +115,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this many")
     parser.add_argument("--set", action="append", default=[], help="key=value over the recipes")
-    parser.add_argument("--dry-run", action="store_true", help="prove the script without a GPU")
+    parser.add_argument("--dry-run", action="store_true", help="check the script without a GPU")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
 
@@ -129,7 +129,7 @@ def find_data(arguments: argparse.Namespace) -> tuple[str, str] | None:
         return draw_halves(images)
     folder = os.environ.get("TWINLENS_DATA")
     if not torch.cuda.is_available():
-        print("skipped: torch sees no GPU; --dry-run proves the script without one")
+        print("skipped: torch sees no GPU; --dry-run checks the script without one")
     elif folder is None:
         print("skipped: TWINLENS_DATA is not set, and CIFAR-10 (JPEG) is not part of the project")
     else:
@@ -153,7 +153,7 @@ def provide_row(
     display: Display,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Return a row that is there already, or train for it and keep it beside its run."""
+    """Return an existing row, or train for it and store it beside its run."""
     out = arguments.runs / f"{method}-{seed}"
     kept = out.with_suffix(".json")
     if kept.is_file():
@@ -172,7 +172,7 @@ def provide_row(
         "linear": found["linear"],
         "rank": found["effective_rank"],
         "published_knn": PUBLISHED.get(method, 0.0) or None,
-        # By the logged rates: a run may have been stopped and gone on.
+        # By the logged rates: a run may have been interrupted and resumed.
         "minutes": round(finished.step * config.settings.batch / speed / 60, 2),
         "images_per_second": round(speed),
         "log": f"{out.name}/{LOG}",
@@ -182,7 +182,7 @@ def provide_row(
 
 
 def add_bars(report: Report) -> None:
-    """Hold the mean over seeds of each method to the published figure."""
+    """Compare the mean over seeds of each method with the published figure."""
     for method, published in PUBLISHED.items():
         found = [float(row["knn"]) for row in _rows(report) if row["method"] == method]
         if found and published:

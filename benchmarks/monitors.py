@@ -1,11 +1,11 @@
-"""What looking costs: CPU seconds of a step with and without the online monitors and the doctor.
+"""The cost of monitoring: CPU seconds of a step with and without online monitors and doctor.
 
     python benchmarks/monitors.py [--quick] --json monitors.json
 
-SimCLR's default recipe on made-up images. Three runs take ten steps in turn: one that looks at
-nothing, one with the monitors (rank, spread, probe, kNN), one with the doctor as well. Ten
-steps are what lies between two lines of the log, so each turn holds one of its measurements. The
-monitors' own share is also counted directly, in CPU seconds: differences of runs are noisy.
+SimCLR's default recipe on synthetic images. Three runs take ten steps alternately: one without
+monitoring, one with the monitors (rank, spread, probe, kNN), one with the doctor as well. Ten steps
+lie between two lines of the log, so each turn includes one measurement. The monitors' own share is
+also measured directly, in CPU seconds: differences between runs are noisy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RUNS = {
 
 
 def main() -> None:
-    """Time the three in turn and print what looking adds."""
+    """Time the three alternately and print the cost of monitoring."""
     arguments = parse_arguments(__doc__)
     torch.set_num_threads(1)
     report = Report("monitors")
@@ -72,7 +72,7 @@ def open_run(data: str, out: Path, sets: list[str]) -> Session:
 
 
 def stepper(session: Session) -> Callable[[], None]:
-    """Return what takes the next ten steps of a run."""
+    """Return a function that takes the next ten steps of a run."""
     starts = itertools.count(0, STEPS)
 
     def turn() -> None:

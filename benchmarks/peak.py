@@ -1,9 +1,9 @@
 """The machine's own matrix peak, by which rates can be compared between machines.
 
-A rate in images per second says as much about the processor as about the code. What travels is the
-share of the peak: operations a second of the contender, over those of the best large product of two
-matrices that any library here reaches, in the same run and on as many threads. Each peak is timed
-in turn with the contenders, since the machine's speed drifts.
+A rate in images per second depends as much on the processor as on the code. The share of the peak
+is portable: operations per second of the contender, over those of the best large matrix product of
+any library here, in the same run and on as many threads. Each peak is timed alternately with the
+contenders, since the machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Calls = dict[str, Callable[[], object]]
 
 
 def peak_calls(precisions: tuple[str, ...] = PRECISIONS) -> Calls:
-    """Return one product by each library that has it, named `peak: PRECISION LIBRARY`."""
+    """Return one product for each library, named `peak: PRECISION LIBRARY`."""
     rng = np.random.default_rng(0)
     floats = rng.standard_normal((2, SIDE, SIDE)).astype(np.float32)
     numbers = torch.from_numpy(rng.integers(-127, 128, (2, SIDE, SIDE), dtype=np.int8))
@@ -45,7 +45,7 @@ def peak_calls(precisions: tuple[str, ...] = PRECISIONS) -> Calls:
 
 
 def find_peaks(times: Mapping[str, float]) -> dict[str, float]:
-    """Return the operations a second of the fastest library for each precision that was timed."""
+    """Return the operations per second of the fastest library for each timed precision."""
     peaks: dict[str, float] = {}
     for name, seconds in times.items():
         if name.startswith(f"{PREFIX}:"):
@@ -55,7 +55,7 @@ def find_peaks(times: Mapping[str, float]) -> dict[str, float]:
 
 
 def count_operations(call: Callable[[], object]) -> int:
-    """Return the operations in the matrix products and convolutions that a call to torch makes."""
+    """Return the operations in the matrix products and convolutions of a call to torch."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         call()
     return int(counter.get_total_flops())

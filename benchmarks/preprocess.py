@@ -1,8 +1,8 @@
-"""Preprocessing beside open_clip's transform: milliseconds an image, and how far apart in levels.
+"""Preprocessing beside open_clip's transform: milliseconds per image, difference in grey levels.
 
-640 x 480 and 3000 x 2000 pixels as JPEG, PNG and WebP, made here: slopes, edges and a little noise,
-with the spectrum of a photograph rather than that of noise. From encoded bytes to 224 x 224 pixels;
-open_clip's time ends with the same grey levels plus its float tensor. In turn, in CPU seconds.
+640 x 480 and 3000 x 2000 pixels as JPEG, PNG and WebP, generated: slopes, edges and a little noise,
+with the spectrum of a photograph. From encoded bytes to 224 x 224 pixels; open_clip's time ends
+with the same grey levels plus its float tensor. Alternating, in CPU seconds.
 """
 
 from __future__ import annotations

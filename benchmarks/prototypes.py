@@ -1,8 +1,8 @@
-"""One step of iBOT with many prototypes: the peak of memory by batch and number of prototypes.
+"""One step of iBOT with many prototypes: peak memory by batch and number of prototypes.
 
 ViT-S/16 at 224 pixels with two large crops and no small ones, heads of the paper's width, forward
-and back. Each case runs in a process of its own, because the peak of a process's memory never falls
-again. `all_logits_gb` is one tensor of every patch's logits; a plain loss has several of them.
+and backward. Each case runs in its own process, because the peak of a process's memory never falls.
+`all_logits_gb` is one tensor of every patch's logits; a plain loss has several of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIDE, CELLS, BAR_GB = 224, 14, 6.0
 
 
 def main() -> None:
-    """Measure each case and judge the bar."""
+    """Measure each case and compare with the bar."""
     arguments = parse_arguments(__doc__)
     cases = [(4, 1024), (4, 65536)] if arguments.quick else [(8, 1024), (8, 65536), (16, 65536)]
     report = Report("prototypes")
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(batch: int, prototypes: int) -> dict[str, float]:
-    """Return the peak of memory before and after one backward pass, and its CPU seconds."""
+    """Return the peak memory before and after one backward pass, and its CPU seconds."""
     torch.set_num_threads(1)
     objective = IBOT(prototypes=prototypes, hidden=2048, narrow=256, local=Crops(0))
     settings = TrainingSettings(encoder="vit-small/16", image_size=SIDE)

@@ -1,8 +1,8 @@
-"""A build on Ray Data beside a build by threads of one process: images a second, start-up apart.
+"""A build on Ray Data beside a build by threads of one process: images per second without start-up.
 
     python benchmarks/ray_build.py [--images N] [--rounds N] [--quick] [--json FILE]
 
-Both index the same files in turn, with the builtin bundle, and with it run eight times over: a
+Both index the same files alternately, with the builtin bundle, and with it run eight times over: a
 quarter of a ViT-B/32. The steady rate is that of the last three quarters of the images; the seconds
 until the first quarter was committed are told apart. CPU seconds are those of all processes, the
 cluster's own included, read every half second, so that one that ends keeps its share: on a machine
@@ -33,7 +33,7 @@ from twinlens.index.ingest.intake import IndexingProgress
 from twinlens.index.ingest.ray_engine import RayEngine, start_ray
 from twinlens.index.writer import Writer, create_collection
 
-PAINTED = 512  # images of their own; the others are links to them
+PAINTED = 512  # distinct images; the others are links to them
 LEAST = 0.85  # of the local rate
 
 
@@ -54,7 +54,7 @@ class CpuMeter:
 
 @dataclass
 class Pace:
-    """When the first quarter of so many images was stored, and what the others took."""
+    """When the first quarter of so many images was stored, and the rest's time."""
 
     total: int
     cpu: CpuMeter = field(default_factory=CpuMeter)
@@ -62,13 +62,13 @@ class Pace:
     start: tuple[float, float, int] | None = None  # seconds, CPU seconds, images
 
     def observe(self, progress: IndexingProgress) -> None:
-        """Note the moment when a quarter is stored."""
+        """Record the moment when a quarter is stored."""
         if self.start is None and progress.embedded >= self.total / 4:
             self.start = (time.perf_counter(), self.cpu.read(), progress.embedded)
         self.cpu.read(every=0.5)
 
     def measure(self) -> dict[str, float]:
-        """Return the figures of a build that has just ended."""
+        """Return the figures of a finished build."""
         if self.start is None:
             raise RuntimeError("the build embedded less than a quarter")
         seconds, cpu, images = self.start
@@ -98,12 +98,12 @@ def read_ticks(root: int) -> dict[int, int]:
 
 
 def open_repeated(times: int, threads: int) -> Repeated:
-    """Open the encoder of a worker."""
+    """Return the encoder of a worker."""
     return Repeated(open_bundle("builtin", threads=threads), times)
 
 
 def main() -> None:
-    """Build by both engines in turn; print their rates."""
+    """Build with both engines alternately; print their rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -138,7 +138,7 @@ def compare(report: Report, count: int, rounds: int) -> None:
 
 
 def compare_engines(report: Report, corpus: Path, times: int, rounds: int) -> tuple[float, float]:
-    """Return medians of the rounds: the rate on Ray over the local one, and so by CPU seconds."""
+    """Return medians of the rounds: the rate on Ray over the local one, by clock and CPU time."""
     shares, costs = [], []
     for turn in range(rounds):
         told = {}
@@ -163,7 +163,7 @@ def build_once(corpus: Path, times: int, engine: EmbeddingEngine | None) -> dict
 
 
 def link_images(folder: Path, count: int) -> None:
-    """Write files of smooth random colours, of which few are drawn and the others are links."""
+    """Write files of smooth random colours; a few are drawn and the others are links."""
     paint_images(folder, min(PAINTED, count))
     drawn = sorted(folder.iterdir())
     for number in range(len(drawn), count):

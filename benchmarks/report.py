@@ -1,8 +1,9 @@
-"""What every benchmark prints and writes: a table, the bars it is held to, a JSON file with both.
+"""What every benchmark prints and writes: a table, its bars, a JSON file with both.
 
-The JSON holds `{"name", "machine", "rows": [...], "bars": {bar: {"value", "target", "holds"}}}`. A
-benchmark that runs ends with exit code 0 whether its bars hold or not: a bar is a measurement, not
-a test. The scripts of this folder import it as `report`, so that each runs by its path alone.
+The JSON holds `{"name", "machine", "rows": [...], "bars": {bar: {"value", "target", "holds"}}}`.
+The scripts of this folder import it as `report`, so that each runs by its path alone. What must
+stay true: a benchmark exits with code 0 whether its bars hold or not: a bar is a measurement, not a
+test.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 
 class Report:
-    """One benchmark's rows and bars; with `kept` each is in that file as soon as it is known."""
+    """One benchmark's rows and bars; with `kept` each is written to that file at once."""
 
     def __init__(self, name: str, kept: Path | None = None) -> None:
         self.name = name
@@ -32,12 +33,12 @@ class Report:
         self._keep()
 
     def bar(self, name: str, value: float, target: float, holds: bool) -> None:
-        """Add one bar: what was measured, what it should be, and whether it is."""
+        """Add one bar: the measured value, its target, and whether it holds."""
         self.bars[name] = {"value": value, "target": target, "holds": bool(holds)}
         self._keep()
 
     def finish(self, json_path: Path | None = None) -> None:
-        """Print the table and the bars; write the JSON file where one was asked for."""
+        """Print the table and the bars; write the JSON file if requested."""
         print(f"\n{self.name} on {describe_machine()}")
         print_table(self.rows)
         for name, bar in self.bars.items():
@@ -72,9 +73,10 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
 def time_interleaved(
     contenders: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, float]:
-    """Return the median CPU seconds of one call of each contender, called in turn `rounds` times.
+    """Return the median CPU seconds of a call of each contender, over `rounds` alternating calls.
 
-    CPU seconds of the process, because the machine is shared; in turn, because its speed drifts.
+    CPU seconds of the process, because the machine is shared; alternately, because its speed
+    drifts.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for call in contenders.values():
@@ -88,7 +90,7 @@ def time_interleaved(
 
 
 def describe_machine() -> str:
-    """Return the processor and its count, as far as this system tells."""
+    """Return the processor and its number of CPUs, as far as this system tells."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -1,10 +1,10 @@
-"""What the way to a route costs: `/embed` with a cached text, by three ways, inside one process.
+"""The cost of routing: `/embed` with a cached text, in three ways, inside one process.
 
     python benchmarks/routing.py [--quick] [--json FILE]
 
-No sockets, and the layers around every request left out, so that only the way differs: the function
-itself as hot paths have it, the same function through FastAPI's layers, and FastAPI with a model of
-pydantic for the body and one for the answer. CPU time of one request, in turn, medians.
+Without sockets and the layers around every request, so that only the routing differs: the function
+itself as hot paths have it, the same function through FastAPI's layers, and FastAPI with a pydantic
+model for the body and one for the answer. CPU time of one request, alternating, medians.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from twinlens.serving.service import Service
 from twinlens.serving.settings import ServerSettings
 
 BODY = json.dumps({"texts": ["a red heart"]}).encode()
-BATCH = 50  # requests in one measured call
+BATCH = 50  # requests per measured call
 
 
 class Texts(BaseModel):
-    """The body, as pydantic would check it."""
+    """The body, as a pydantic model."""
 
     texts: list[str]
     model: str | None = None
@@ -38,7 +38,7 @@ class Texts(BaseModel):
 
 
 class Rows(BaseModel):
-    """The answer, as pydantic would write it."""
+    """The answer, as a pydantic model."""
 
     embeddings: list[list[float]]
     model: str
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def build_typed_router(service: Service) -> APIRouter:
-    """Return the same answer as a route that leaves body and answer to pydantic."""
+    """Return a route for the same answer that leaves body and answer to pydantic."""
     router = APIRouter()
 
     @router.post("/typed")
@@ -86,7 +86,7 @@ def build_typed_router(service: Service) -> APIRouter:
 
 
 def _ask(loop: asyncio.AbstractEventLoop, app: ASGIApp, path: str) -> Callable[[], object]:
-    """Return a function that asks a batch of times, once it has asked to warm up."""
+    """Return a function that sends a batch of requests, after a warm-up."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": BODY}

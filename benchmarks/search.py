@@ -2,15 +2,15 @@
 
     python benchmarks/search.py [--quick] [--json FILE] [--keep DIR] [PART ...]
 
-One thread, CPU seconds, contenders in turn within one process; a query's cost is that of
+One thread, CPU seconds, contenders alternating within one process. A query's cost is that of
 `Collection.search` in full: check for commits, filter, index, re-ranking, metadata of the hits.
-Queries are texts that lie off the distribution of the images, which is what makes them hard.
+Queries are texts outside the distribution of the images, which makes them hard.
 
-Parts: exact, kinds, filters, updates, which run when none is named; and by name alone lists (4-bit
-lists beside graphs and beside bare rabitqlib), peers (usearch, LanceDB, pgvector, milvus-lite,
-where they are installed), real (needs TWINLENS_DATA) and million. `lists` takes minutes
-to build what it compares: asked alone with `--keep DIR`, it finds all of an earlier run there.
-`--quick` takes 60k rows: ratios to a full scan are smaller there.
+Parts: exact, kinds, filters, updates, which run by default; and only by name lists (4-bit lists
+beside graphs and beside bare rabitqlib), peers (usearch, LanceDB, pgvector, milvus-lite, if
+installed), real (needs TWINLENS_DATA) and million. `lists` takes minutes to build its indexes: run
+alone with `--keep DIR`, it reuses those of an earlier run, and `million` its collection. `--quick`
+uses 60k rows: ratios to a full scan are smaller there.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ LONG = ("lists", "peers", "real", "million")
 
 
 def main() -> None:
-    """Run the parts that are named."""
+    """Run the named parts."""
     arguments = _parse()
-    report = Report("search", kept=arguments.json)  # a long run that ends early is not lost
+    report = Report("search", kept=arguments.json)  # a long run that ends early keeps its results
     parts = arguments.parts or [part for part in ON_ONE_STAGE if part not in LONG]
     with tempfile.TemporaryDirectory() as place:
         if staged := [part for part in ON_ONE_STAGE if part in parts]:
@@ -59,7 +59,10 @@ def main() -> None:
         if "real" in parts:
             measure_real(report, Path(place), quick=arguments.quick)
         if "million" in parts:
-            measure_million(report, Path(place), 100_000 if arguments.quick else 1_000_000)
+            count = 100_000 if arguments.quick else 1_000_000
+            kept = arguments.keep / str(count) if arguments.keep else Path(place)
+            kept.mkdir(parents=True, exist_ok=True)
+            measure_million(report, kept, count)
     report.finish(arguments.json)
 
 
@@ -86,7 +89,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="60k rows, fewer images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep what `lists` builds here")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep what `lists` and `million` build"
+    )
     parts = list(dict.fromkeys([*ON_ONE_STAGE, *LONG]))
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Search on a GPU against the same collection on the CPU: speed, and that the answers are the same.
+"""Search on a GPU against the same collection on the CPU: speed, and equality of the answers.
 
     python benchmarks/search_gpu.py [--quick] [--dry-run] [--json FILE]
 
-Needs faiss-gpu and a device. `--dry-run` goes the same way on a small world without one, so that
-the script is known to work before a device is at hand: its numbers mean nothing.
+Needs faiss-gpu and a device. `--dry-run` checks the script on a small world without one; its
+numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROUNDS = 20
 
 
 def main() -> None:
-    """Build once with the device, then ask it and the CPU in turn."""
+    """Build once with the device, then search with it and with the CPU alternately."""
     arguments = _parse()
     report = Report("search_gpu")
     count = 4_000 if arguments.dry_run else 200_000 if arguments.quick else 1_000_000
@@ -85,18 +85,18 @@ def _time(reader: Collection, texts: Rows, exact: bool) -> float:
 
 
 def _forbid_device(reader: Collection) -> None:
-    """Have a reader answer as where there is no GPU."""
+    """Make a reader behave as on a machine without GPU."""
     for part in reader.snapshot().parts:
         part.segment._device_asked = True
         index = part.ann_index.open() if part.ann_index else None
         if isinstance(index, Candidates):
-            index.__dict__["_copy"] = None  # what the cached property would hold there
+            index.__dict__["_copy"] = None  # the cached property's value there
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="200k rows instead of a million")
-    parser.add_argument("--dry-run", action="store_true", help="go the way without a device")
+    parser.add_argument("--dry-run", action="store_true", help="check the script without a device")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     return parser.parse_args()
 

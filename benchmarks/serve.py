@@ -1,13 +1,13 @@
 """The server beside a bare encode loop, and beside peers that serve the same weights.
 
     python benchmarks/serve.py [--quick] [--bundle PATH] [--json FILE]
-        [--infinity URL,PID] [--clip-server URL,PID]
+    [--infinity URL,PID] [--clip-server URL,PID]
 
-Server and clients are processes (CPUs apart where there are two). What counts is items a CPU second
-of the server, so that a busy machine and a slow client change little; contenders take turns. Peers
-are servers that run already, with the bundle's weights; before anything is timed, their embeddings
-are compared with ours. Without --bundle the builtin one is served: its encoder is so small that
-HTTP weighs as much, so ratios to the bare loop and to peers are judged on larger ones only.
+Server and clients are processes (on separate CPUs if there are two). Rates are items per CPU second
+of the server, so that a busy machine and a slow client change little; contenders alternate. Peers
+are running servers with the bundle's weights; before anything is timed, their embeddings are
+compared with ours. Without --bundle the builtin one is served: its encoder is so small that HTTP
+costs as much, so ratios to the bare loop and to peers are judged on larger ones only.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from drills.turns import measure_rate, measure_times
 from report import Report
 
 TEXTS = [f"a photo of thing number {i} in a garden" for i in range(32)]
-# Search words beside captions, one in four. Captions stay within twenty tokens: infinity cuts texts
-# there, and longer ones would be other texts to it (cosine 0.79 at 73 tokens).
+# Search words beside captions, one in four. Captions stay within twenty tokens: infinity truncates
+# texts there, so longer ones would be other texts to it (cosine 0.79 at 73 tokens).
 _CAPTION = " beside a small red wooden house with a door and one more window"
 MIXED = [f"thing number {i}" + (_CAPTION if i % 4 == 0 else "") for i in range(32)]
 IMAGES_16, TEXTS_32, MIXED_32 = "images, 16 a request", "texts, 32 a request", "texts, mixed"
 ENCODED = "images, encoded alone"
 GEMM = "float32 product 2048^3, GFLOP"
-Rates = dict[tuple[str, str], float]  # items a CPU second by (contender, what)
-LARGE = 384  # dimensions from which a bundle counts as large enough to be compared
+Rates = dict[tuple[str, str], float]  # items per CPU second by (contender, what)
+LARGE = 384  # dimensions from which a bundle is large enough to be compared
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def measure_throughput(
     rounds: int,
     seconds: float,
 ) -> Rates:
-    """Return items a server CPU second by (contender, what), the median of rounds in turn."""
+    """Return items per server CPU second by (contender, what), the median of alternating rounds."""
     found: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for peer in peers:
@@ -142,9 +142,9 @@ def measure_latency(report: Report, ours: Ours, photos: list[bytes], seconds: fl
 def measure_pair(
     report: Report, ours: Ours, photos: list[bytes], seconds: float, precision: str
 ) -> None:
-    """Add `/similarity` of an image pair, and what it takes beyond two embeds of one image.
+    """Add `/similarity` of an image pair, and its cost beyond two embeds of one image.
 
-    One image and a pair take turns, so that both see the machine at the same speed.
+    One image and a pair alternate, so that both see the machine at the same speed.
     """
     singles, pairs = [], []
     end = time.monotonic() + 2 * seconds
@@ -165,7 +165,7 @@ def measure_pair(
 def measure_zero_shot(
     report: Report, ours: Ours, photos: list[bytes], rounds: int, seconds: float, is_large: bool
 ) -> None:
-    """Add what a stored classifier of 1000 classes costs over a bare embed."""
+    """Add the cost of a stored classifier of 1000 classes over a bare embed."""
     ours.put_classifier("thousand", [f"thing number {i}" for i in range(1000)])
     ratios = []
     for _ in range(rounds):
@@ -180,7 +180,7 @@ def measure_zero_shot(
 
 
 def measure_overhead(report: Report, seconds: float) -> None:
-    """Add the builtin's start, a lone client's wait, and the CPU time of a text in the cache."""
+    """Add the builtin's start, a single client's wait, and the CPU time of a cached text."""
     cpus, _ = split_cpus()
     with Server("model=builtin", "--threads", "1", cpus=cpus) as server:
         ready = server.seconds_to_ready
@@ -198,7 +198,7 @@ def measure_overhead(report: Report, seconds: float) -> None:
 
 
 def _measure_wait(server: Server) -> float:
-    """Return how long a lone client's image waits for a worker, p50 in ms."""
+    """Return how long a single client's image waits for a worker, p50 in ms."""
     photo, waits = make_photo(), []
     with Connection(server.port) as connection:
         for _ in range(50):
@@ -217,7 +217,7 @@ def measure_int8(
     seconds: float,
     is_large: bool,
 ) -> None:
-    """Add images in int8, against clip-server where it is there, and a pair of them compared."""
+    """Add images in int8, against clip-server if there is one, and a pair of them compared."""
     found = [
         measure_rate(ours.pid, lambda: ours.embed_images(photos, precision="int8"), 16, seconds)
         for _ in range(rounds)
@@ -231,7 +231,7 @@ def measure_int8(
 
 
 def _judge(report: Report, rates: Rates, is_large: bool) -> None:
-    """Add the bars that need a large bundle, and peers where there are any."""
+    """Add the bars that need a large bundle, and peers if there are any."""
     if not is_large:
         return
     for what, bar in ((IMAGES_16, "images"), (TEXTS_32, "texts")):
@@ -250,7 +250,7 @@ def _judge(report: Report, rates: Rates, is_large: bool) -> None:
 
 
 def _compare(report: Report, peers: list[Peer], photos: list[bytes]) -> None:
-    """Check that peers embed as we do; timing other weights would say nothing."""
+    """Check that peers embed as we do; timing other weights would mean nothing."""
     ours = peers[0]
     for peer in peers[1:]:
         for what, mine, other in (
@@ -276,7 +276,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--precisions", default="fp32", help="fp32, or fp32,int8")
     parser.add_argument("--infinity", metavar="URL,PID", help="a running infinity server")
     parser.add_argument("--clip-server", metavar="URL,PID", help="a running clip-server")
-    parser.add_argument("--rates-only", action="store_true", help="leave out latency and the rest")
+    parser.add_argument("--rates-only", action="store_true", help="measure throughput only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     return parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""A server on a card over HTTP: JPEG images a second, one a request, and whose CPU they cost.
+"""A server on a GPU over HTTP: JPEG images per second, one per request, and CPU time by process.
 
     python benchmarks/serve_gpu.py --json FILE [--bundle PATH] [--serve="--workers 8"] ...
     python benchmarks/serve_gpu.py --dry-run --json FILE      the builtin on the CPU, four clients
 
-Clients are processes of their own; their CPU time is counted apart from the server's. Each --serve
-is a server with these further options; without any there is one with none.
+Clients are separate processes; their CPU time is counted apart from the server's. Each --serve is a
+server with these further options; the default is one server without options.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TARGET = 2000  # images a second
 
 
 def main() -> None:
-    """Start each server in turn and press on it."""
+    """Start each server in turn and load it."""
     arguments = _parse()
     if arguments.client:
         run_client(*arguments.client)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(report: Report, server: Server, name: str, *, dry: bool) -> float:
-    """Add a row for one server; return its images a second."""
+    """Add a row for one server; return its images per second."""
     clients, processes, seconds = (4, 1, 1.0) if dry else (CLIENTS, PROCESSES, SECONDS)
     _press_from_processes(server.port, clients, processes, min(2.0, seconds))
     batches, items = read_batches(server)
@@ -90,7 +90,7 @@ def _press_from_processes(
 
 
 def run_client(port: str, clients: str, seconds: str) -> None:
-    """Press on a server and print what was seen; a process of its own."""
+    """Load a server and print the results; runs in its own process."""
     request = make_request("/embed", make_photograph(), "image/jpeg", "application/octet-stream")
     tally = press(int(port), int(clients), request, float(seconds))
     good = tally.seconds(200)
@@ -131,7 +131,7 @@ def _children_seconds() -> float:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--bundle", help="a bundle with fp16; default: made once")
+    parser.add_argument("--bundle", help="a bundle with fp16; default: exported once")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument(
         "--serve",

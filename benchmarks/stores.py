@@ -1,10 +1,11 @@
-"""The same rows and texts in a folder, in PostgreSQL and in Milvus: recall, CPU and time a query.
+"""The same rows and texts in a folder, in PostgreSQL and in Milvus: recall, CPU and time per query.
 
     python benchmarks/stores.py [--rows N] [--quick] [--json FILE]
 
-Rows and texts are made up. Each place is filled, its index built and tuned to 0.95 by its own
-means, then asked the same unseen texts in turn. CPU counts this process, in which milvus-lite runs
-too, and the server process of PostgreSQL. What is not installed is left out, in words.
+Rows and texts are synthetic. Each place is filled, its index built and tuned to 0.95 by its own
+means, then searched with the same unseen texts alternately. CPU counts this process, which includes
+milvus-lite, and the server process of PostgreSQL. Stores that are not installed are left out with a
+message.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ K, TARGET, DIM = 10, 0.95, 256
 
 @dataclass
 class Place:
-    """A filled place: its collection, the CPU seconds that filling took, its server's process."""
+    """A filled place: its collection, the CPU seconds of filling it, its server's process."""
 
     name: str
     collection: Collection
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def compare(report: Report, folder: Path, count: int) -> None:
-    """Fill every place that is installed, then ask them in turn."""
+    """Fill every installed place, then search them alternately."""
     world = make_world(count, 600, dim=DIM)
     images, texts = world.images, world.text_queries
     with fill_folder(folder / "local", images, texts[:400]) as writer:
@@ -128,7 +129,7 @@ def fill_store(name: str, uri: str, source: Collection, texts: Rows, folder: Pat
 
 
 def ask(report: Report, places: list[Place], images: Rows, texts: Rows) -> None:
-    """Ask each place the same texts, in turn."""
+    """Search each place with the same texts, alternately."""
     truth = [{f"i{n}" for n in row} for row in top_k(texts, images, K)[1].tolist()]
     shares: dict[str, list[float]] = {place.name: [] for place in places}
     cpu: dict[str, list[float]] = {place.name: [] for place in places}

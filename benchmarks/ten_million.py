@@ -1,12 +1,12 @@
-"""Ten million items with path and caption: the time, memory and disk of each stage of their life.
+"""Ten million items with path and caption: time, memory and disk of each stage of their life.
 
     python benchmarks/ten_million.py [--rows N] [--dim D] [--kind KIND] [--files N]
-                                     [--folder DIR] [--markdown FILE] [--json FILE] [--quick]
+    [--folder DIR] [--markdown FILE] [--json FILE] [--quick]
 
-Everything is made up. Stages run one after the other, each in a process of its own: writing,
-joining segments, indexing, deleting one in a hundred, compacting, opening and searching, a
-snapshot, a full compaction; then a folder of many files is indexed and found unchanged. Held memory
-is what the system cannot drop; mapped memory is the vectors, codes and columns that it can.
+All data are synthetic. Stages run one after the other, each in its own process: writing, merging
+segments, indexing, deleting one in a hundred, compacting, opening and searching, a snapshot, a full
+compaction; then a folder of many files is indexed and found unchanged. Held memory is what the
+system cannot drop; mapped memory is the vectors, codes and columns that it can.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SERVING = ("open", "first search", "searches", "filter")
 
 
 def main() -> None:
-    """Run the stages; write the tables where they were asked for."""
+    """Run the stages; write the tables if requested."""
     arguments = _parse()
     report = Report("ten_million", kept=arguments.json)
     place = Path(tempfile.mkdtemp(prefix="ten-million-", dir=arguments.folder))

@@ -1,8 +1,8 @@
-"""The CLIP tokenizer beside open_clip's SimpleTokenizer: the same ids, at how many times the speed.
+"""The CLIP tokenizer beside open_clip's SimpleTokenizer: equality of ids, and the ratio of speeds.
 
-Equality over a million fuzz strings (`--quick`: 100,000), those of the tests and on; speed on short
-captions, in turn in this process. Hugging Face's Rust tokenizer with the same merges stands beside
-them: its cleaning is not open_clip's, so it is given texts that open_clip has cleaned.
+Equality over a million fuzz strings (`--quick`: 100,000), those of the tests and more; speed on
+short captions, alternating in this process. Hugging Face's Rust tokenizer with the same merges is
+timed too: its cleaning is not open_clip's, so it gets texts that open_clip has cleaned.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def open_ours(reference: Any) -> Tokenizer:
-    """Return our tokenizer with the reference's merges, by way of a file as in a bundle."""
+    """Return our tokenizer with the reference's merges, read from a file as in a bundle."""
     with tempfile.TemporaryDirectory() as folder:
         write_merges(Path(folder) / "merges.txt.gz", reference.bpe_ranks)
         spec = TextSpec("text.onnx", "merges.txt.gz", "clip", context_length=77)
@@ -58,7 +58,7 @@ def open_ours(reference: Any) -> Tokenizer:
 
 
 def measure_speed(report: Report, reference: Any, tokenizer: Tokenizer, rounds: int) -> None:
-    """Time short captions, every word of them met before."""
+    """Time short captions, every word of which was seen before."""
     rng = random.Random(0)
     captions = [
         " ".join(rng.choices(WORDS, k=rng.randint(6, 12))) + rng.choice(["", "."])
@@ -80,7 +80,7 @@ def measure_speed(report: Report, reference: Any, tokenizer: Tokenizer, rounds: 
 
 
 def measure_equality(report: Report, reference: Any, tokenizer: Tokenizer, count: int) -> None:
-    """Count the strings with any other id than the reference's."""
+    """Count the strings with ids other than the reference's."""
     texts = fuzz_texts(count)
     rust, wrong, rust_wrong = build_rust(reference), 0, 0
     while part := list(islice(texts, 2_000)):
@@ -93,7 +93,7 @@ def measure_equality(report: Report, reference: Any, tokenizer: Tokenizer, count
 
 
 def build_rust(reference: Any) -> tokenizers.Tokenizer:
-    """Return the same merges and the same rule of words in Hugging Face's library."""
+    """Return a tokenizer of Hugging Face's library with the same merges and word rule."""
     model = models.BPE(
         vocab=reference.encoder, merges=list(reference.bpe_ranks), end_of_word_suffix=END_OF_WORD
     )
@@ -116,7 +116,7 @@ def build_rust(reference: Any) -> tokenizers.Tokenizer:
 
 
 def count_other(rust: tokenizers.Tokenizer, texts: Sequence[str], expected: Any) -> int:
-    """Return how many texts the Rust tokenizer gives other ids."""
+    """Return how many texts get other ids from the Rust tokenizer."""
     rows = [encoding.ids for encoding in rust.encode_batch_fast(list(texts))]
     return sum(
         not np.array_equal(row, ids[: len(row)]) or bool(ids[len(row) :].any())

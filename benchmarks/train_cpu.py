@@ -4,12 +4,12 @@
     python benchmarks/train_cpu.py --methods all --data emoji64 --pictures 8000 --budget 40
 
 Trains the default recipe on CIFAR-10 (JPEG) under $TWINLENS_DATA/cifar10_jpeg for `budget` CPU
-seconds a method (1200 = ten minutes of two cores, counted in CPU time since machines are shared).
-The untrained network has settled BatchNorm statistics (lr 0), which is the stronger baseline.
-`--data emoji64` learns from emoji, and judges by their group; `--pictures` cuts a set short, so
+seconds per method (1200 = ten minutes of two cores, in CPU time since machines are shared). The
+untrained network has calibrated BatchNorm statistics (lr 0), which is the stronger baseline.
+`--data emoji64` trains on emoji, and evaluates by their group; `--pictures` subsamples a set, so
 that small budgets are not spent on decoding; a small budget also shortens the warmup, to a fifth.
-Captions are the emoji's label, or tell the class in templates. The two-tower methods, whose recipes
-have a larger encoder, get the network and the size of the others here, so that rows compare.
+Captions are the emoji's label, or the class in templates. The two-tower methods, whose recipes have
+a larger encoder, get the network and the size of the others here, so that rows are comparable.
 
 Rank is measured in two ways. `rank` counts directions by their singular values, and is highest for
 noise. `signal_rank` counts them by how much more images differ than views of one image do.
@@ -41,13 +41,13 @@ from twinlens.training.runs.run import open_run
 
 METHODS = "simclr,moco,mocov3,byol,dino,supcon"
 SETTLING, TIMED = 12, 12  # steps
-GAIN = 20.0  # points of kNN that SimCLR must add
+GAIN = 20.0  # points of kNN that SimCLR must gain
 TWO_TOWERS = ["encoder=resnet-tiny", "image_size=32"]
 IMAGES, VIEWS = 1000, 8  # for the signal rank
 
 
 def main() -> None:
-    """Train and judge each method; print the table."""
+    """Train and evaluate each method; print the table."""
     arguments = parse()
     folder = os.environ.get("TWINLENS_DATA")
     if folder is None:
@@ -66,14 +66,14 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute of CPU time a method")
+    parser.add_argument("--quick", action="store_true", help="a minute of CPU time per method")
     parser.add_argument("--methods", default=METHODS, help="or `all`")
     parser.add_argument("--data", choices=SETS, default=SETS[1])
-    parser.add_argument("--pictures", type=int, default=0, help="to learn from; 0 = all")
-    parser.add_argument("--budget", type=float, default=0.0, help="CPU seconds a method")
-    parser.add_argument("--bank", type=int, default=0, help="images that kNN learns from; 0 = all")
+    parser.add_argument("--pictures", type=int, default=0, help="training pictures; 0 = all")
+    parser.add_argument("--budget", type=float, default=0.0, help="CPU seconds per method")
+    parser.add_argument("--bank", type=int, default=0, help="images in the bank of kNN; 0 = all")
     parser.add_argument("--precision", default="fp32", help="bf16 where the CPU has AVX512-BF16")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="where to leave the runs")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder for the runs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     arguments.budget = arguments.budget or (60.0 if arguments.quick else 1200.0)
@@ -87,10 +87,10 @@ def choose_methods(arguments: argparse.Namespace) -> list[str]:
 
 
 def find_halves(folder: Path, cut: Path, arguments: argparse.Namespace) -> Path:
-    """Return the folder of `train.zip` and `test.zip`, cut short if so asked.
+    """Return the folder of `train.zip` and `test.zip`, subsampled if requested.
 
-    emoji64 is always written anew: its own labels are concepts, which its halves do not share. So
-    is a set without captions, where a method needs them.
+    emoji64 is always rewritten: its own labels are concepts, which its halves do not share. So is a
+    set without captions, if a method needs them.
     """
     worded = any("captions" in find_method(name).needs for name in choose_methods(arguments))
     if not (arguments.pictures or worded or arguments.data == "emoji64"):
@@ -158,9 +158,9 @@ def measure(
 
 
 def time_steps(config: Config, data: Path, work: Path) -> float:
-    """Return the CPU seconds of one step, decoding and starting left out."""
+    """Return the CPU seconds of one step, without decoding and start-up."""
     found = []
-    for number, steps in enumerate((1, 1, 1 + TIMED)):  # the first also pays for what is imported
+    for number, steps in enumerate((1, 1, 1 + TIMED)):  # the first also pays for imports
         timed = apply_sets(config, [f"steps={steps}", "save_every=1000000"])
         began = time.process_time()
         train(timed, str(data / "test.zip"), work / f"timing-{number}")
@@ -169,7 +169,7 @@ def time_steps(config: Config, data: Path, work: Path) -> float:
 
 
 def judge(config: Config, data: Path, out: Path, bank: int) -> dict[str, float | int]:
-    """Train a run and return what it is worth on the test half."""
+    """Train a run and return its metrics on the test half."""
     display = open_display()
     try:
         train(config, str(data / "train.zip"), out, display)

@@ -1,14 +1,13 @@
-"""SimCLR on one GPU in a single call: accuracy, time and views a second.
+"""SimCLR on one GPU in a single call: accuracy, time and views per second.
 
     python benchmarks/train_gpu.py [--dry-run] [--seeds 3] [--seconds 100] --json train_gpu.json
 
 ResNet-18, 350 and 100 epochs, and ResNet-50, 80 epochs, on CIFAR-10 (JPEG) under $TWINLENS_DATA, by
-the recipes `cifar10_fast`, `cifar10` and `cifar10_resnet50`. `--seconds` looks at `cifar10_fast`
-alone, for so long in all: views a second of steps that are compiled and recorded, of steps that are
-neither, and of those between; the share of the time that waited for images; how often a step waited
-for the card; and the accuracy that the time was enough for. `--dry-run` does the same in a minute
-anywhere: generated images, a tiny encoder, two steps; it proves the script, and its numbers mean
-nothing.
+the recipes `cifar10_fast`, `cifar10` and `cifar10_resnet50`. `--seconds` runs only `cifar10_fast`,
+for so long in total: views per second with compiled and recorded steps, with one of both, and with
+neither; the share of the time spent waiting for images; how often a step waited for the GPU; and
+the accuracy reached in that time. `--dry-run` does the same in a minute on any machine: generated
+images, a tiny encoder, two steps; it checks the script, and its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ VIEWS = 2  # an image
 FAST = "cifar10_fast"
 DRY = ["encoder=vit-nano/8", "batch=8", "steps=2", "epochs=1", "hidden=16", "precision=fp32"]
 DRY += ["compile=false", "capture=false", "log_every=1"]
-TIMED, TIMED_DRY = (30, 60), (2, 2)  # steps before the time is taken, and while it is
+TIMED, TIMED_DRY = (30, 60), (2, 2)  # steps before the timing, and during it
 BRIEF = ["warmup=100", "steps=1000000", "save_every=1000000"]
-MOST = 20_000  # steps that a brief look learns
+MOST = 20_000  # steps that a brief run trains
 WAYS = {
     "compiled and recorded": ["compile=true", "capture=true"],
     "recorded": ["compile=false", "capture=true"],
@@ -53,7 +52,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe and what it is held to; None where there is no bar."""
+    """A recipe and its bars; None if there is no bar."""
 
     recipe: str
     knn: float | None
@@ -70,10 +69,10 @@ TRIALS = (
 
 
 def main() -> None:
-    """Train, judge, print the table and write the JSON."""
+    """Train, evaluate, print the table and write the JSON."""
     arguments = parse()
     if not arguments.dry_run and not torch.cuda.is_available():
-        print("skipped: torch sees no GPU; --dry-run proves the script without one")
+        print("skipped: torch sees no GPU; --dry-run checks the script without one")
         return
     folder = os.environ.get("TWINLENS_DATA")
     if not arguments.dry_run and folder is None:
@@ -94,10 +93,10 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="prove the script without a GPU")
+    parser.add_argument("--dry-run", action="store_true", help="check the script without a GPU")
     parser.add_argument("--quick", action="store_true", help="one seed (the default)")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.0, help="look briefly, for so long")
+    parser.add_argument("--seconds", type=float, default=0.0, help="a brief run of so many seconds")
     parser.add_argument("--set", action="append", default=[], help="key=value over the recipes")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
@@ -141,7 +140,7 @@ def measure(
 def look_briefly(
     report: Report, halves: tuple[str, str], work: Path, arguments: argparse.Namespace
 ) -> None:
-    """Time the steps of each way while there is time; the first that works also learns."""
+    """Time the steps of each way while there is time; the first that works also trains."""
     ends = time.monotonic() + arguments.seconds
     learned = False
     for number, (way, sets) in enumerate(WAYS.items()):
@@ -170,7 +169,7 @@ def time_way(
     *,
     learns: bool,
 ) -> dict[str, object]:
-    """Return views a second of steps, and what a run learns in most of the time that is left."""
+    """Return views per second of steps, and the result of training for most of the time left."""
     began = time.monotonic()
     session = open_session(config, halves[0], out, Silent())
     opened = time.monotonic()
@@ -198,7 +197,7 @@ def time_way(
 def learn(
     session: Session, halves: tuple[str, str], seconds: float, step: float
 ) -> dict[str, object]:
-    """Go on for some seconds and return the accuracies then; `step` is what a step takes."""
+    """Train for some seconds and return the accuracies then; `step` is the time of a step."""
     began, first = time.monotonic(), session.step
     session.total = session.step + max(1, min(MOST, int(seconds / step)))
     while session.step < session.total:
@@ -230,7 +229,7 @@ def take_steps(session: Session, count: int) -> None:
 
 
 def count_waits(session: Session) -> float | None:
-    """Return how often a step that is not logged waits for the card."""
+    """Return how often a step that is not logged waits for the GPU."""
     if session.device.type != "cuda":
         return None
     torch.cuda.set_sync_debug_mode("warn")
@@ -249,7 +248,7 @@ def count_waits(session: Session) -> float | None:
 def add_bars(
     report: Report, trial: Trial, found: dict[str, float | int], minutes: float, speed: float
 ) -> None:
-    """Hold the row to its trial."""
+    """Compare the row with its bars."""
     for name, target in (("knn", trial.knn), ("linear", trial.linear)):
         if target is not None:
             report.bar(f"{trial.recipe}_{name}", found[name], target, found[name] >= target)

@@ -1,9 +1,9 @@
-"""Views a core-second: batched matrices against per-image torchvision transforms.
+"""Views per core-second: batched matrices against per-image torchvision transforms.
 
     python benchmarks/views.py [--quick] --json views.json
 
 Both make SimCLR's view (crop, flip, jitter, grey, blur) of the same stored images, in one thread,
-in turn. The images are decoded beforehand: what is compared is the augmentation.
+alternately. The images are decoded beforehand: only the augmentation is compared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TARGET = 5.0
 
 
 def main() -> None:
-    """Print views a core-second at several sizes."""
+    """Print views per core-second at several sizes."""
     arguments = parse_arguments(__doc__)
     torch.set_num_threads(1)
     report = Report("views")

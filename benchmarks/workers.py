@@ -1,13 +1,13 @@
-"""One process and many, beside a stand-in for a card: images a second, and what each costs.
+"""One server process and many, beside a simulated GPU: images per second, and the cost of each.
 
-    python benchmarks/workers.py [--quick] [--workers N] [--clients N] [--flat SECONDS]
-        [--json FILE]
+    python benchmarks/workers.py [--quick] [--workers N] [--clients N] [--json FILE]
+        [--flat SECONDS [--rate N]]
 
-Contenders take turns on the same cores as the load client, each asked for one picture a request. A
-bare loop that decodes the same pictures on the same cores, one process a core, says what is there
-to get. On a busy machine the clock says little: the share of the bare loop is told by CPU time too,
-with the client's own CPU time counted in. `--flat` presses the many processes for so long and
-compares their memory at its beginning and end.
+Contenders alternate on the same cores as the load client, each with one picture per request. A bare
+loop that decodes the same pictures on the same cores, one process per core, is the upper bound. On
+a busy machine the clock is unreliable, so the share of the bare loop is also reported in CPU time,
+including the client's own. `--flat` loads the many processes alone, for so long, and compares their
+memory at its beginning and end; `--rate` limits the load to so many images per second.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from report import Report
 
 PICTURES = 64
 _CARD = Path(__file__).parent / "drills" / "card.py"
-_SHARE, _CPU = 0.62, 2.7  # of the bare loop's rate; milliseconds an image
+_PARTS = 10  # of a long load: memory is read after each
+_SHARE, _CPU = 0.62, 2.7  # of the bare loop's rate; milliseconds per image
 
 _DECODE = """
 import sys, time
@@ -58,10 +59,10 @@ print(done, time.process_time() - cpu, flush=True)
 
 @dataclass
 class Round:
-    """What one contender did in one turn."""
+    """One contender in one turn."""
 
-    rate: float  # images a second
-    cpu: float  # milliseconds an image, of the server
+    rate: float  # images per second
+    cpu: float  # milliseconds per image, of the server
     client: float = 0.0  # the same of the load client
     roles: dict[str, float] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
@@ -70,7 +71,7 @@ class Round:
 
 
 class CardServer:
-    """A server beside the stand-in."""
+    """A server beside the simulated GPU."""
 
     def __init__(self, workers: int, batch: int) -> None:
         with socket.socket() as probe:
@@ -109,10 +110,11 @@ class CardServer:
             return {"all": count_cpu_seconds(self.process.pid)}
         return {name: sum(map(_count_own_cpu, pids)) for name, pids in roles.items()}
 
-    def count_memory(self) -> float:
-        """Return the memory of all processes in MiB, each page counted once."""
-        pids = [pid for pids in self.list_roles().values() for pid in pids]
-        return sum(_count_share(pid) for pid in pids) / 1024
+    def count_memory(self) -> dict[str, float]:
+        """Return the memory of each role in MiB, every page counted once in all."""
+        return {
+            name: sum(map(_count_share, pids)) / 1024 for name, pids in self.list_roles().items()
+        }
 
     def count_batches(self) -> tuple[float, float]:
         """Return the sum of the sizes of all batches, and their number."""
@@ -136,19 +138,26 @@ class CardServer:
 
 
 def press_pictures(
-    port: int, clients: int, seconds: float, requests: list[bytes]
+    port: int, clients: int, seconds: float, requests: list[bytes], rate: float
 ) -> list[tuple[int, float]]:
-    """Return statuses and seconds of requests, each client asking as soon as it was answered."""
+    """Return statuses and seconds of requests.
+
+    The clients send `rate` per second in all, or, with 0, each the next once it has an answer.
+    """
     answers: list[tuple[int, float]] = []
+    pause = clients / rate if rate else 0.0
 
     async def ask(first: int, end: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        await asyncio.sleep(pause * first / clients)
         number = first
         while time.monotonic() < end:
             began = time.perf_counter()
             writer.write(requests[number % PICTURES])
             status = await read_answer(reader)
-            answers.append((status, time.perf_counter() - began))
+            taken = time.perf_counter() - began
+            answers.append((status, taken))
+            await asyncio.sleep(max(0.0, pause - taken))
             number += 1
         writer.close()
 
@@ -160,12 +169,12 @@ def press_pictures(
     return answers
 
 
-def measure_server(server: CardServer, clients: int, seconds: float) -> Round:
-    """Press on a server for a while."""
-    batches = server.count_batches()  # asking for metrics costs every process something
+def measure_server(server: CardServer, clients: int, seconds: float, rate: float = 0.0) -> Round:
+    """Load a server for a while."""
+    batches = server.count_batches()  # reading metrics costs every process time
     before = server.count_cpu()
     told = subprocess.run(
-        [sys.executable, __file__, "--client", f"{server.port},{clients},{seconds}"],
+        [sys.executable, __file__, "--client", f"{server.port},{clients},{seconds},{rate}"],
         capture_output=True,
         check=True,
         text=True,
@@ -187,7 +196,7 @@ def measure_server(server: CardServer, clients: int, seconds: float) -> Round:
 
 
 def measure_bare(seconds: float) -> Round:
-    """Decode with one process a core."""
+    """Decode with one process per core."""
     command = [sys.executable, "-c", _DECODE, str(_CARD.parents[1]), str(seconds), str(PICTURES)]
     loops = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -203,7 +212,7 @@ def measure_bare(seconds: float) -> Round:
 
 
 def compare(report: Report, workers: int, clients: int, rounds: int, seconds: float) -> None:
-    """Let the contenders take turns; add a row for each, and the bars."""
+    """Let the contenders alternate; add a row for each, and the bars."""
     found: dict[str, list[Round]] = {}
     many = f"{workers} HTTP processes"
     with CardServer(1, 8) as one, CardServer(1, 64) as large, CardServer(workers, 64) as family:
@@ -253,18 +262,22 @@ def _add_rows(
     add("images a batch", middle([r.batch for r in turns]))
 
 
-def watch_memory(report: Report, workers: int, clients: int, seconds: float) -> None:
-    """Press for so long, and add how much the memory of all processes grew."""
+def watch_memory(report: Report, workers: int, clients: int, seconds: float, rate: float) -> None:
+    """Load for so long, and add the growth of the memory of all processes."""
+    errors = 0
     with CardServer(workers, 64) as server:
-        measure_server(server, clients, 10.0)
-        before = server.count_memory()
-        pressed = measure_server(server, clients, seconds)
-        after = server.count_memory()
-    report.row(what="memory at first, MiB", contender=f"{workers} HTTP processes", value=before)
-    report.row(what="memory at last, MiB", contender=f"{workers} HTTP processes", value=after)
-    grown = after / before - 1
+        measure_server(server, clients, 10.0, rate)  # buffers grow with the first requests
+        before = after = server.count_memory()
+        for part in range(1, _PARTS + 1):
+            errors += measure_server(server, clients, seconds / _PARTS, rate).errors
+            after = server.count_memory()
+            report.row(what=f"MiB after {part * seconds / _PARTS:.0f} s", value=sum(after.values()))
+    for name, value in before.items():
+        report.row(what=f"{name}, MiB at first", value=value)
+        report.row(what=f"{name}, MiB at last", value=after.get(name, 0.0))
+    grown = sum(after.values()) / sum(before.values()) - 1
     report.bar("workers_memory_growth", grown, 0.03, grown <= 0.03)
-    report.bar("workers_errors_meanwhile", pressed.errors, 0, pressed.errors == 0)
+    report.bar("workers_errors_meanwhile", errors, 0, errors == 0)
 
 
 def _count_own_cpu(pid: int) -> float:
@@ -279,19 +292,19 @@ def _count_own_cpu(pid: int) -> float:
 
 
 def _count_share(pid: int) -> int:
-    """Return a process's share of memory in KiB: of a page that n processes have, one nth."""
+    """Return a process's share of memory in KiB: 1/n of a page that n processes map."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def _be_client(told: str) -> None:
-    port, clients, seconds = told.split(",")
+    port, clients, seconds, rate = told.split(",")
     requests = [
         make_request("/embed", make_photo(seed=i), "image/jpeg", "application/octet-stream")
         for i in range(PICTURES)
     ]
     began, cpu = time.monotonic(), time.process_time()
-    answers = press_pictures(int(port), int(clients), float(seconds), requests)
+    answers = press_pictures(int(port), int(clients), float(seconds), requests, float(rate))
     good = [taken for status, taken in answers if status == 200]
     print(
         json.dumps(
@@ -307,12 +320,13 @@ def _be_client(told: str) -> None:
 
 
 def main() -> None:
-    """Compare, then press for long if asked to."""
+    """Compare, or load for long if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--workers", type=int, default=2, help="HTTP processes")
     parser.add_argument("--clients", type=int, default=64, help="connections")
-    parser.add_argument("--flat", type=float, default=0.0, metavar="SECONDS", help="memory too")
+    parser.add_argument("--flat", type=float, default=0.0, metavar="SECONDS", help="memory alone")
+    parser.add_argument("--rate", type=float, default=0.0, metavar="N", help="images a second")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and bars here")
     parser.add_argument("--client", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -321,9 +335,11 @@ def main() -> None:
         return
     report = Report("workers")
     rounds, seconds = (1, 2.0) if arguments.quick else (3, 5.0)
-    compare(report, arguments.workers, arguments.clients, rounds, seconds)
     if arguments.flat:
-        watch_memory(report, arguments.workers, arguments.clients, arguments.flat)
+        flat, rate = arguments.flat, arguments.rate
+        watch_memory(report, arguments.workers, arguments.clients, flat, rate)
+    else:
+        compare(report, arguments.workers, arguments.clients, rounds, seconds)
     report.finish(arguments.json)
 
 

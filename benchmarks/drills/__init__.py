@@ -1,1 +1,1 @@
-"""Bad days of the server, rehearsed on a real one; `python benchmarks/drill.py` runs all."""
+"""Failures and overload, rehearsed on a real server; `python benchmarks/drill.py` runs all."""

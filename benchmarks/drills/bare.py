@@ -1,4 +1,4 @@
-"""A bare encode loop in a process of its own: what the encoder does with no server around it."""
+"""A bare encode loop in its own process: what the encoder does without a server around it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 import orjson
 
-# Asked by lines of JSON; answers each with items a CPU second (with GFLOP/s for "gemm").
+# Reads lines of JSON; answers each with items per CPU second (with GFLOP/s for "gemm").
 _LOOP = """
 import base64, sys, time
 import numpy as np, orjson
@@ -60,19 +60,19 @@ class BareLoop:
         )
 
     def images(self, images: list[bytes], seconds: float) -> float:
-        """Return images a CPU second, decoded and encoded."""
+        """Return images per CPU second, decoded and encoded."""
         return self._ask("images", [base64.b64encode(i).decode() for i in images], seconds)
 
     def pixels(self, images: list[bytes], seconds: float) -> float:
-        """Return images a CPU second, encoded alone."""
+        """Return images per CPU second, encoded only."""
         return self._ask("pixels", [base64.b64encode(i).decode() for i in images], seconds)
 
     def texts(self, texts: list[str], seconds: float) -> float:
-        """Return texts a CPU second."""
+        """Return texts per CPU second."""
         return self._ask("texts", texts, seconds)
 
     def gemm(self, seconds: float) -> float:
-        """Return GFLOP a CPU second of a large float32 matrix product: what the core can do."""
+        """Return GFLOP per CPU second of a large float32 matrix product: the core's peak."""
         return self._ask("gemm", [], seconds)
 
     def _ask(self, work: str, items: list[str], seconds: float) -> float:
@@ -92,6 +92,6 @@ class BareLoop:
 
 
 def _environment() -> dict[str, str]:
-    """Return ours, with one thread, and no choice of kernels made for another machine."""
+    """Return our environment, with one thread, and without kernel choices for another machine."""
     kept = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

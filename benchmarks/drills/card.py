@@ -1,7 +1,7 @@
-"""`python benchmarks/drills/card.py PORT WORKERS BATCH`: a server whose card is a stand-in.
+"""`python benchmarks/drills/card.py PORT WORKERS BATCH`: a server with a simulated GPU.
 
-The stand-in waits as long as a card takes for a batch, and computes nothing, so that what is
-measured is all that a server does beside its card. Decoding is the real one.
+The simulated GPU waits as long as a real one takes for a batch and computes nothing, so that
+everything else that a server does is measured. Decoding is real.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOST = 512
 
 
 def card_seconds(items: int) -> float:
-    """Return how long the card takes for a batch: as measured at 8 and 64, a line between."""
+    """Return how long the GPU takes for a batch: measured at 8 and 64, linear between."""
     return _AT_8 + max(0, items - 8) * (_AT_64 - _AT_8) / 56
 
 
@@ -49,7 +49,7 @@ def build_manifest() -> Manifest:
 
 
 class StandIn:
-    """Waits as a card would."""
+    """Waits as a GPU would."""
 
     provider = "StandIn"
     engines: Mapping[str, str] = MappingProxyType({"image": "stand-in"})
@@ -66,7 +66,7 @@ class StandIn:
         self._rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def batch_size(self, tower: TowerName) -> int:
-        """Return the size of batch at which the card's rate is near its best."""
+        """Return the batch size at which the GPU's rate is near its best."""
         return self._batch
 
     def in_flight(self, tower: TowerName) -> int:
@@ -74,7 +74,7 @@ class StandIn:
         return 1
 
     def encode_pixels(self, pixels: Pixels | Sequence[Pixels]) -> Rows:
-        """Return rows, after the time that a card takes."""
+        """Return rows, after the time that a GPU takes."""
         time.sleep(card_seconds(len(pixels)))
         rows: Rows = self._rows[: len(pixels)].copy()
         return rows
@@ -92,12 +92,12 @@ class StandIn:
         raise NotImplementedError
 
     def attention(self, pixels: Any) -> Any:
-        """Fail: there is none."""
+        """Fail: there is no attention map."""
         raise NotImplementedError
 
 
 class StandInOpeners:
-    """Opens the stand-in, wherever it is opened."""
+    """Opens the simulated GPU everywhere."""
 
     devices: Sequence[str] = ("card",)
 
@@ -105,11 +105,11 @@ class StandInOpeners:
         self._batch = batch
 
     def open_whole(self, source: str, precision: str, device: str) -> StandIn:
-        """Return the stand-in."""
+        """Return the simulated GPU."""
         return StandIn(self._batch)
 
     def open_outer(self, source: str, precision: str, told: Mapping[str, Any]) -> StandIn:
-        """Return the stand-in."""
+        """Return the simulated GPU."""
         return StandIn(self._batch)
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM under load: readiness goes first, what was accepted is answered, and it ends in time."""
+"""SIGTERM under load: readiness fails first, accepted requests are answered, it ends in time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
             server.process.wait(30)
             ended = time.monotonic() - told
         code = server.process.returncode
-    # After the notice a refused connection is what a balancer expects; an error status is not.
+    # After readiness failed, a balancer expects refused connections, but no error status.
     failed = len(tally.answers) - tally.count(200, 0)
     lost = sum(status == 0 and when < told + 1.0 for when, status, _ in tally.answers)
     report.row(drill="drain", what="not ready after, ms", value=1000 * unready)

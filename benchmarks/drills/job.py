@@ -1,6 +1,6 @@
 """A thousand classes of eighty templates, built beside live traffic and through a kill -9.
 
-What it tells: whether those who ask meanwhile notice, and how much work a killed server loses.
+It measures how much the job slows live requests, and how much work a killed server loses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
             job = _ask(server, "PUT", "/classifiers/thousand", body)["job"]["id"]
             _wait(server, job, lambda found: found["done"] > 0)
             beside = press(server.port, 1, asking, seconds).seconds(200)
-            time.sleep(2.5)  # what is done is saved every two seconds
+            time.sleep(2.5)  # progress is saved every two seconds
             before = _ask(server, "GET", f"/jobs/{job}")
             server.process.kill()
             server.process.wait()
@@ -57,7 +57,7 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
         ("classes done when killed", before["done"]),
         ("classes done when found again", after["done"]),
         ("classes done beside live images after that", resumed - after["done"]),
-        ("seconds from there to the end, with nobody else", took),
+        ("seconds from there to the end, without other load", took),
     ):
         report.row(drill="job", what=what, value=value)
     whole = done["state"] == "done" and len(kept["classes"]) == len(classes)
@@ -80,11 +80,11 @@ def _ask(server: Server, method: str, path: str, body: bytes = b"") -> Any:
 
 
 def _wait(server: Server, job: str, until: Callable[[Any], bool]) -> Any:
-    """Return the job as soon as it is as far; give up after ten minutes."""
+    """Return the job once it has come that far; give up after ten minutes."""
     end = time.monotonic() + 600
     while time.monotonic() < end:
         found = _ask(server, "GET", f"/jobs/{job}")
         if until(found):
             return found
         time.sleep(0.05)
-    raise SystemExit(f"job {job} did not get on")
+    raise SystemExit(f"job {job} made no progress")

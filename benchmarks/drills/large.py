@@ -1,10 +1,10 @@
 """Small requests of three kinds, alone and beside four large zero-shot requests.
 
-What it tells: how much longer a small request takes while large ones are under way, and whether the
-large ones end. Alone and beside take turns, so a machine that drifts favours neither. A request's
-time is taken twice: by the clock, and in CPU time that the server spends until the answer, on it
-and on others. The server has one CPU, so on a quiet machine the two agree; on a busy one only the
-second is the server's own.
+It measures how much longer a small request takes while large ones run, and whether the large ones
+end. Both situations alternate, so that drift of the machine favours neither. A request's time is
+measured twice: by the clock, and in CPU time that the server spends until the response, on this and
+on other requests. The server has one CPU, so on a quiet machine the two agree; on a busy one only
+the second is the server's own.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from drills.stage import (
 LARGE = 4  # large requests at any time
 IMAGES = 64  # of each
 CLASSES = 1000  # of each, new ones every time
-RATE = 12.0  # pauses a second of a client of each small kind, of random length
+RATE = 12.0  # requests per second of a client of each small kind, at random intervals
 
 
 def drill(report: Report, bundle: str, *, quick: bool) -> None:
-    """Ask for small answers alone and beside the large ones, by turns."""
+    """Send small requests alone and beside the large ones, alternately."""
     rounds, seconds = (2, 12.0) if quick else (6, 15.0)
     make_images()
     cpus, rest = split_cpus()
     patient = ("--set", "limits.request_seconds=300")  # a busy machine refuses nothing here
     with Server(bundle, *patient, cpus={min(cpus)}) as server, pin(rest):
         asking = _Asking(server)
-        asking.run(2.0, 0)  # warm
+        asking.run(2.0, 0)  # warm-up
         asking = _Asking(server)
         for _ in range(rounds):
             asking.run(seconds, 0)
@@ -78,7 +78,7 @@ def _report(
 
 
 class _Asking:
-    """Clients of each small kind, and large ones beside them or none."""
+    """Clients of each small kind, with large ones beside them or none."""
 
     def __init__(self, server: Server) -> None:
         self.small = make_small()
@@ -92,7 +92,7 @@ class _Asking:
         self._pauses = random.Random(0)
 
     def run(self, seconds: float, clients: int) -> None:
-        """Ask for so long, beside so many large requests; all are awaited."""
+        """Send requests for so long, beside so many large ones; all are awaited."""
         asyncio.run(self._run(time.monotonic() + seconds, clients))
 
     async def _run(self, end: float, clients: int) -> None:
@@ -125,7 +125,7 @@ class _Asking:
 
 @asynccontextmanager
 async def _connect(port: int) -> AsyncIterator[Callable[[bytes], Awaitable[int]]]:
-    """Return a function that sends a request and returns the status of its answer."""
+    """Return a function that sends a request and returns the status of its response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def ask(request: bytes) -> int:
@@ -139,7 +139,7 @@ async def _connect(port: int) -> AsyncIterator[Callable[[bytes], Awaitable[int]]
 
 
 def make_small() -> dict[str, Iterator[bytes]]:
-    """Return endless requests of each kind: an image, a text not seen before, known classes."""
+    """Return endless requests of each kind: an image, a new text, known classes."""
     photo = make_photo()
     image = "data:image/jpeg;base64," + base64.b64encode(photo).decode()
     known = {"images": [image], "classes": ["red heart", "sun", "cloud"]}
@@ -152,13 +152,13 @@ def make_small() -> dict[str, Iterator[bytes]]:
 
 @cache
 def make_images() -> tuple[str, ...]:
-    """Return the images of a large request; made once, since that takes a client's time."""
+    """Return the images of a large request; made once, since that takes the client's time."""
     photos = [make_photo(seed=i) for i in range(IMAGES)]
     return tuple("data:image/jpeg;base64," + base64.b64encode(one).decode() for one in photos)
 
 
 def make_large(numbers: Iterator[int]) -> Iterator[bytes]:
-    """Return endless large requests, each with classes that nobody has asked for."""
+    """Return endless large requests, each with new classes."""
     images = make_images()
     for number in numbers:
         classes = [f"thing {i} of kind {number}" for i in range(CLASSES)]

@@ -1,7 +1,7 @@
-"""Five times the clients that the server can feed: what it refuses, what that costs the rest.
+"""Five times the clients that the server can handle: what it refuses, and what that costs the rest.
 
-The clients are coroutines that write prepared bytes: threads would wait for each other, and what
-they then measure is themselves.
+The clients are coroutines that write prepared bytes: threads would wait for each other and measure
+themselves.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from drills.stage import (
     split_cpus,
 )
 
-QUEUE = 16  # images that may be between acceptance and answer
+QUEUE = 16  # images between acceptance and answer
 
 
 def drill(report: Report, bundle: str, *, quick: bool) -> None:
-    """Measure the peak with as many clients as there are places, then offer five times as much.
+    """Measure the peak with as many clients as places, then send five times as many requests.
 
-    The peak is measured before and after, half as long each: a machine that drifts favours neither.
+    The peak is measured before and after, half as long each, so that drift of the machine favours
+    neither.
     """
     seconds = 6.0 if quick else 60.0
     asking = make_request("/embed", make_photo(), "image/jpeg")
     cpus, rest = split_cpus()
     setting = f"limits.image_queue={QUEUE}"
     with Server(bundle, "--set", setting, cpus=cpus) as server, pin(rest):
-        press(server.port, 5 * QUEUE, asking, 2.0)  # what a first crowd leaves behind is no growth
+        press(server.port, 5 * QUEUE, asking, 2.0)  # what a first load leaves behind is no growth
         peak = _Phase(server, QUEUE, asking, seconds / 2)
         memory = count_memory(server.pid)
         offered = 5 * peak.answered / (seconds / 2)
@@ -43,7 +44,7 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
         grown = count_memory(server.pid) / memory - 1
         recovery = _recover(server, make_photo())
         peak.add(_Phase(server, QUEUE, asking, seconds / 2))
-    # Both by the clock and by the server's own CPU time: on a shared machine only that is its own.
+    # By the clock and by the server's own CPU time: on a shared machine only the latter is its own.
     by_clock = pressed.answered / max(1, peak.answered)
     goodput = (pressed.answered / pressed.cpu) / (peak.answered / peak.cpu)
     refused = pressed.refusals
@@ -68,7 +69,7 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
 
 
 class _Phase:
-    """What clients saw of a server in some seconds, and the CPU time that it took."""
+    """What clients measured of a server in some seconds, and its CPU time."""
 
     def __init__(
         self, server: Server, clients: int, asking: bytes, seconds: float, rate: float = 0.0
@@ -81,13 +82,13 @@ class _Phase:
         self.others = len(tally.answers) - tally.count(200, 429)
 
     def add(self, other: _Phase) -> None:
-        """Count another phase of the same kind in."""
+        """Add another phase of the same kind."""
         self.cpu += other.cpu
         self.answered += other.answered
 
 
 def _recover(server: Server, photo: bytes) -> float:
-    """Return how long after the pressure a request is answered again."""
+    """Return how long after the overload a request is answered again."""
     began = time.monotonic()
     while server.ask("POST", "/embed", photo, Content_Type="image/jpeg").status != 200:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Servers that are asked the same: ours, infinity, clip-server; each in its own best JSON."""
+"""Servers that get the same requests: ours, infinity, clip-server; each with its own best JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Peer(Protocol):
 
 
 class Ours:
-    """Twinlens: images as a form, rows back as bytes."""
+    """Twinlens: images as a form, rows returned as bytes."""
 
     name = "twinlens"
 

@@ -1,4 +1,4 @@
-"""Bad images amid good ones, for a while, beside live traffic."""
+"""Bad images among good ones, for a while, beside live traffic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PNG_BOMB = (
 
 
 def drill(report: Report, bundle: str, *, quick: bool) -> None:
-    """Send poison from two clients and good images from two; the good ones may not notice."""
+    """Send bad images from two clients and good ones from two, which must not be affected."""
     photo = make_photo()
     rng = np.random.default_rng(0)
     with Server(bundle) as server:

@@ -1,7 +1,7 @@
-"""How many floating-point operations a tower takes for a batch, counted from its graph.
+"""How many floating-point operations a tower needs for a batch, counted from its graph.
 
-Products with weights and convolutions are counted, two operations a multiply-add; the rest, the
-products inside attention too (one in a hundred for a ViT-B-32), is small beside them.
+Products with weights and convolutions are counted, two operations per multiply-add. The rest,
+including products inside attention, is small (one in a hundred for a ViT-B-32).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from report import Report
 
 from twinlens import open_bundle
 
-RATIOS = (3.0, 6.0)  # to infinity: what is asked for images and for texts
+RATIOS = (3.0, 6.0)  # the targeted ratios to infinity, for images and for texts
 
 
 def compare_to_peak(
@@ -25,10 +25,10 @@ def compare_to_peak(
     whats: tuple[str, str, str],
     text: str,
 ) -> None:
-    """Add the arithmetic behind rates of images encoded alone, images and texts.
+    """Add the arithmetic rates behind images encoded only, images and texts.
 
-    A ratio to a peer that would take more of it than a large matrix product reaches is no matter of
-    software.
+    If a ratio to a peer needs more of it than a large matrix product reaches, no software can reach
+    it.
     """
     encoded, images, texts = whats
     length = len(open_bundle(bundle).tokenize([text])[0])
@@ -64,7 +64,7 @@ def count_gflop(path: Path, *, batch: int, length: int = 1) -> float:
 
 
 def _count(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> float:
-    """Return the operations of one node, 0 for a kind that is not counted."""
+    """Return the operations of one node, 0 for kinds that are not counted."""
     if node.op_type not in ("MatMul", "Gemm", "Conv"):
         return 0.0
     made, left, right = (shapes[name] for name in (node.output[0], *node.input[:2]))

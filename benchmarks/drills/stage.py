@@ -1,4 +1,4 @@
-"""A server in a process of its own, on CPUs of its own, and clients that press on it."""
+"""A server in its own process, on CPUs of its own, and clients that load it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def split_cpus() -> tuple[set[int], set[int]]:
-    """Return CPUs for the server and CPUs for its clients, apart where there are two or more."""
+    """Return CPUs for the server and CPUs for its clients, separate if there are two or more."""
     cpus = sorted(os.sched_getaffinity(0))
     half = max(1, len(cpus) // 2)
     return (set(cpus[:half]), set(cpus[half:])) if len(cpus) > 1 else (set(cpus), set(cpus))
@@ -33,7 +33,7 @@ def split_cpus() -> tuple[set[int], set[int]]:
 
 @contextmanager
 def pin(cpus: set[int]) -> Iterator[None]:
-    """Keep this thread on some CPUs for a while, so that a client takes none of the server's."""
+    """Keep this thread on some CPUs for a while, so that a client uses none of the server's."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
@@ -74,12 +74,12 @@ class Server:
         self.seconds_to_ready = time.monotonic() - began
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        """Return the answer to one request on a connection of its own; status 0: none came."""
+        """Return the response to one request on a new connection; status 0 if none came."""
         with Connection(self.port) as connection:
             return connection.ask(method, path, body, **headers)
 
     def stop(self) -> None:
-        """End it at once, with all that it has started."""
+        """Kill it with all that it has started."""
         children = [int(path.name) for path in _children(self.pid)]
         self.process.kill()
         for child in children:
@@ -96,7 +96,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, and after how long."""
+    """What was returned, and after how long."""
 
     status: int
     body: bytes
@@ -105,13 +105,13 @@ class Answer:
 
 
 class Connection:
-    """A kept connection."""
+    """A keep-alive connection."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._http = http.client.HTTPConnection(host, port, timeout=60)
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        """Return the answer to one request."""
+        """Return the response to one request."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         began = time.perf_counter()
         try:
@@ -134,21 +134,21 @@ class Connection:
 
 @dataclass
 class Tally:
-    """What clients saw."""
+    """What clients measured."""
 
     answers: list[tuple[float, int, float]] = field(default_factory=list)  # when, status, seconds
 
     def count(self, *statuses: int) -> int:
-        """Return how many answers had one of these statuses."""
+        """Return how many responses had one of these statuses."""
         return sum(status in statuses for _, status, _ in self.answers)
 
     def seconds(self, status: int = 200) -> list[float]:
-        """Return how long the answers of one status took, sorted."""
+        """Return how long the responses of one status took, sorted."""
         return sorted(seconds for _, found, seconds in self.answers if found == status)
 
 
 class Crowd:
-    """Clients that ask again and again until they are told to stop."""
+    """Clients that send requests repeatedly until they are told to stop."""
 
     def __init__(self, clients: int, ask: Callable[[Connection], Answer], port: int) -> None:
         self.tally = Tally()
@@ -172,7 +172,7 @@ class Crowd:
             while not self._stop.is_set():
                 answer = self._ask(connection)
                 self.tally.answers.append((time.monotonic(), answer.status, answer.seconds))
-                if answer.status == 429:  # clients that heed Retry-After press less than this
+                if answer.status == 429:  # clients that obey Retry-After send less than this
                     time.sleep(0.02)
 
 
@@ -186,9 +186,9 @@ def make_request(path: str, body: bytes, content_type: str, accept: str = "*/*")
 
 
 def press(port: int, clients: int, request: bytes, seconds: float, rate: float = 0.0) -> Tally:
-    """Return what clients saw that asked for so long.
+    """Return what clients measured while they sent requests for so long.
 
-    They send `rate` requests a second in all, or, with 0, each as soon as it was answered.
+    They send `rate` requests per second in total or, with 0, each as soon as the last was answered.
     """
     tally = Tally()
     pause = clients / rate if rate else 0.0
@@ -206,7 +206,7 @@ def press(port: int, clients: int, request: bytes, seconds: float, rate: float =
 async def _ask_until(
     end: float, port: int, request: bytes, pause: float, phase: float, tally: Tally
 ) -> None:
-    """Ask again and again, `pause` seconds from one request to the next."""
+    """Send requests repeatedly, `pause` seconds apart."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await asyncio.sleep(pause * phase)
     while time.monotonic() < end:
@@ -220,7 +220,7 @@ async def _ask_until(
 
 
 async def read_answer(reader: asyncio.StreamReader) -> int:
-    """Read an answer whose length its head tells, and return its status."""
+    """Read a response with a known length, and return its status."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     await reader.readexactly(length)
@@ -228,7 +228,7 @@ async def read_answer(reader: asyncio.StreamReader) -> int:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the value below which a share of sorted values lies; NaN of none."""
+    """Return the value below which a share of sorted values lies; NaN if there are none."""
     return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 

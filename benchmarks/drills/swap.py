@@ -1,4 +1,4 @@
-"""A bundle is swapped again and again under load; no request may fail."""
+"""A bundle is swapped repeatedly under load; no request may fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = "drill-admin-key"
 
 
 def drill(report: Report, bundle: str, *, quick: bool) -> None:
-    """Swap while four clients ask."""
+    """Swap while four clients send requests."""
     photo = make_photo()
     bearer = f"Bearer {KEY}"
 
@@ -26,13 +26,13 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
     with Server(f"model={bundle}", environment=environment) as server:
         swaps, seconds = 3 if quick else 20, []
         with Crowd(4, ask, server.port) as tally:
-            for _ in range(3):  # what loading beside traffic leaves behind once is no leak
+            for _ in range(3):  # what a first swap beside traffic leaves behind is no leak
                 _swap(server, bearer)
                 time.sleep(1)
             memory = count_memory(server.pid)
             for _ in range(swaps):
                 seconds.append(_swap(server, bearer))
-                time.sleep(1)  # the watchdog gives memory back at its next look
+                time.sleep(1)  # the watchdog returns memory at its next check
             grown = count_memory(server.pid) / memory - 1
     failed = len(tally.answers) - tally.count(200)
     report.row(drill="swap", what="swaps", value=swaps)
@@ -43,7 +43,7 @@ def drill(report: Report, bundle: str, *, quick: bool) -> None:
 
 
 def _swap(server: Server, bearer: str) -> float:
-    """Load the same bundle anew under its name; return how long that took."""
+    """Load the same bundle again under its name; return how long that took."""
     answer = server.ask("PUT", "/v1/models/model", orjson.dumps({}), Authorization=bearer)
     if answer.status != 200:
         raise SystemExit(f"the swap answered {answer.status}: {answer.body[:200]!r}")

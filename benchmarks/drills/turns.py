@@ -1,4 +1,4 @@
-"""Taking turns at a server: how many items a CPU second of it, how long each request takes."""
+"""Alternating loads on a server: items per CPU second of it, and the time of each request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drills.stage import count_cpu_seconds
 
 
 def measure_rate(pid: int, ask: Callable[[], object], items: int, seconds: float) -> float:
-    """Return items a CPU second of process `pid` while it answers for about so long."""
+    """Return items per CPU second of process `pid` while it answers for about so long."""
     ask()
     began, done = count_cpu_seconds(pid), 0
     while count_cpu_seconds(pid) - began < seconds:

@@ -1,6 +1,6 @@
-"""A worker thread dies in the middle of its work: who notices, when, and what comes after.
+"""A worker thread dies in the middle of its work: who notices, when, and what happens next.
 
-The server runs in this process, since only from inside can a thread be killed.
+The server runs in this process, since a thread can be killed only from inside.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from twinlens.serving.settings import ServerSettings
 
 
 def drill(report: Report, bundle: str, *, quick: bool) -> None:
-    """Kill the text worker some times and ask on."""
-    threading.excepthook = lambda arguments: None  # the deaths are staged; no traceback for them
+    """Kill the text worker several times and keep sending requests."""
+    threading.excepthook = lambda arguments: None  # the deaths are intended; no traceback for them
     unready, recovered, after = asyncio.run(_run(bundle, deaths=3 if quick else 20))
     report.row(drill="worker", what="slowest notice, s", value=max(unready))
     report.row(drill="worker", what="slowest recovery, s", value=max(recovered))

@@ -1,7 +1,7 @@
-"""What trained pretext tasks answer, as pictures: colours, orders, turns, places, pixels.
+"""The answers of trained pretext tasks as pictures: colours, orders, turns, places, pixels.
 
-Each strip has one column a picture and one row a stage: what was shown, what the method made of it,
-what it was. The answers are those of the run's own heads; nothing is chosen by how it looks.
+Each strip has one column per picture and one row per stage: the input, the method's answer, the
+truth. The answers are those of the run's own heads; nothing is selected by its looks.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def open_whole(run: Path) -> tuple[Config, Network]:
 
 
 def read_pictures(data: Path, side: int) -> Tensor:
-    """Return pictures (n, 3, side, side) of 0..1: the middle squares of some, always the same."""
+    """Return pictures (n, 3, side, side) of 0..1: the centre squares of always the same ones."""
     source = open_source(str(data))
     store = PixelStore(source, WholePicture(side), memory_bytes=0)
     places = np.random.default_rng(5).permutation(len(store))[:COUNT]
@@ -84,7 +84,7 @@ def save_strip(strip: Strip, out: Path) -> None:
 
 
 def scale(config: Config) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation that views are normalised by."""
+    """Return mean and standard deviation of the views' normalisation."""
     mean, std = (
         torch.tensor(row)[:, None, None] for row in (config.settings.mean, config.settings.std)
     )
@@ -101,7 +101,7 @@ def ask(config: Config, net: Network, pictures: Tensor, **extra: Tensor) -> dict
 
 
 def colour(config: Config, net: Network, pictures: Tensor) -> Strip:
-    """Grey, coloured, as it was."""
+    """Grey, coloured, the original."""
     objective = config.objective
     grey, colours = take_colours(pictures, objective.cell)
     logits = ask(config, net, grey, colours=colours)["logits"]
@@ -116,7 +116,7 @@ def colour(config: Config, net: Network, pictures: Tensor) -> Strip:
 
 
 def reassemble(config: Config, net: Network, pictures: Tensor) -> Strip:
-    """Shuffled, put together in the order that was told, as it was."""
+    """Shuffled, reassembled in the predicted order, the original."""
     objective = config.objective
     drawn = draw_puzzles(
         generator(1), Puzzle(objective.answers(), objective.shown()), len(pictures)
@@ -133,7 +133,7 @@ def reassemble(config: Config, net: Network, pictures: Tensor) -> Strip:
 
 
 def turn_back(config: Config, net: Network, pictures: Tensor) -> Strip:
-    """Turned, turned back by what was told, as it was."""
+    """Turned, turned back by the prediction, the original."""
     logits = ask(config, net, pictures)["logits"]
     turns = torch.arange(len(pictures)) % logits.shape[1]
     told = logits.argmax(dim=-1)[torch.arange(len(pictures)), turns]
@@ -143,7 +143,7 @@ def turn_back(config: Config, net: Network, pictures: Tensor) -> Strip:
 
 
 def place(config: Config, net: Network, pictures: Tensor) -> Strip:
-    """The middle tile and another where it was told to be, and where it was."""
+    """The middle tile and another at its predicted place, and at its true place."""
     objective, grid = config.objective, config.objective.grid
     drawn = draw_puzzles(
         generator(1), Puzzle(objective.answers(), objective.shown()), len(pictures)
@@ -161,7 +161,7 @@ def place(config: Config, net: Network, pictures: Tensor) -> Strip:
 
 
 def rebuild(config: Config, net: Network, pictures: Tensor) -> Strip:
-    """Shown (with its noise, if there is any), rebuilt, as it was."""
+    """The input (with its noise, if any), reconstructed, the original."""
     objective, (mean, std) = config.objective, scale(config)
     shown = pictures
     if objective.noise != "none":
@@ -172,7 +172,7 @@ def rebuild(config: Config, net: Network, pictures: Tensor) -> Strip:
 
 
 def unhide(config: Config, net: Network, pictures: Tensor) -> Strip:
-    """Patches that were left, hidden ones filled in, as it was.
+    """Visible patches, hidden ones filled in, the original.
 
     The method predicts standardised patches; brightness and contrast are those of the true ones.
     """

@@ -1,4 +1,4 @@
-"""How families spread their variance over directions: one line each, in small frames."""
+"""How families spread their variance over directions: one line each, in small plots."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LOWEST = -6.0  # powers of ten
 
 
 def draw_spectra(shares: Mapping[str, Sequence[float]], base: Sequence[float], out: Path) -> None:
-    """Write a frame for each name: its shares of the variance, largest first, over a base in grey.
+    """Write a plot for each name: its shares of the variance, largest first, over a grey baseline.
 
-    Across: directions; down: from 1 to a millionth of the variance, logarithmic.
+    Horizontal: directions; vertical: from 1 to a millionth of the variance, logarithmic.
     """
     rows = -(-len(shares) // COLUMNS)
     size = COLUMNS * (WIDTH + ROOM), rows * (HEIGHT + ROOM)
@@ -46,5 +46,5 @@ def draw_line(shares: Sequence[float], left: int, top: int, colour: str) -> str:
 
 
 def drop(share: float) -> float:
-    """Return how far below 1 a share is, of the way to the lowest."""
+    """Return how far below 1 a share is, relative to the lowest."""
     return min(1.0, math.log10(max(share, 10**LOWEST)) / LOWEST)

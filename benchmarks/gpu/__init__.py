@@ -1,5 +1,5 @@
-"""What `kernels_gpu` measures on a CUDA machine, a file for each part.
+"""The measurements of `kernels_gpu` on a CUDA machine, a module for each part.
 
 `stage` holds what all share: sizes, clocks, captured graphs. `losses` and `inference` check and
-time the kernels, `peers` finds what is timed beside them, `tuning` tries tiles.
+time the kernels, `peers` finds contenders, `tuning` tries tiles.
 """

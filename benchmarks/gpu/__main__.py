@@ -1,14 +1,14 @@
-"""Everything that only a CUDA machine can say, in one command and within minutes.
+"""All measurements that need a CUDA machine, in one command and within minutes.
 
     python benchmarks/gpu --json FILE --markdown FILE    all parts, at most 480 seconds
     python benchmarks/gpu --only encoder,server --budget 200
     python benchmarks/gpu --dry-run --json FILE          the same on a CPU: numbers mean nothing
 
-Parts, what matters most first: correctness and kernels beside their peers (`kernels_gpu.py`), an
+Parts, most important first: correctness and kernels beside their peers (`kernels_gpu.py`), an
 encoder (`encoder_gpu.py`), a server over HTTP (`serve_gpu.py`), training for a minute
-(`train_gpu.py`), search (`search_gpu.py`). Each is a process of its own under its share of the
-budget; what it had measured when it was stopped counts. A part whose libraries or data are missing
-says so in the result.
+(`train_gpu.py`), search (`search_gpu.py`). Each runs in its own process with its share of the
+budget; if it is stopped, its results so far count. A part whose libraries or data are missing says
+so in the result.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ BUDGET = 480.0
 
 @dataclass(frozen=True)
 class Part:
-    """One script, what it needs, and its share of the time that is left when it begins."""
+    """One script, its requirements, and its share of the time that is left when it begins."""
 
     name: str
     script: str
     share: float
     needs: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    variable: str = ""  # of the environment, without which there is no data
+    variable: str = ""  # of the environment; without it there are no data
 
 
 PARTS = (
@@ -53,7 +53,7 @@ PARTS = (
 
 
 def main() -> int:
-    """Run the parts that were asked for; exit 1 if one of them broke."""
+    """Run the requested parts; exit 1 if one of them failed."""
     arguments = _parse()
     ends = time.monotonic() + arguments.budget
     found: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def run_part(part: Part, seconds: float, arguments: _Arguments) -> dict[str, Any
 
 
 def _run(command: list[str], seconds: float, *, dry: bool) -> str:
-    """Run a script in a group of its own, which ends with it; return how it went."""
+    """Run a script in its own process group, which ends with it; return how it went."""
     environment = os.environ | ({"TRITON_INTERPRET": "1"} if dry else {})
     began = time.monotonic()
     process = subprocess.Popen(command, env=environment, start_new_session=True)
@@ -104,7 +104,7 @@ def _run(command: list[str], seconds: float, *, dry: bool) -> str:
 
 
 def find_missing(part: Part, *, dry: bool) -> str:
-    """Return what a part lacks on this machine; nothing where it can run."""
+    """Return what a part lacks on this machine; empty if it can run."""
     lacking = [name for name in part.needs if importlib.util.find_spec(name) is None]
     if lacking:
         return f"not installed: {', '.join(lacking)}"
@@ -114,7 +114,7 @@ def find_missing(part: Part, *, dry: bool) -> str:
 
 
 def describe_card() -> dict[str, str]:
-    """Return the card, the driver, the versions and the day."""
+    """Return the GPU, the driver, the versions and the date."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout
@@ -197,7 +197,11 @@ def _parse() -> _Arguments:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results here")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here")
     parser.add_argument(
-        "--options", action="append", default=[], metavar="PART:OPTIONS", help="more for a part"
+        "--options",
+        action="append",
+        default=[],
+        metavar="PART:OPTIONS",
+        help="further options of a part",
     )
     return parser.parse_args(namespace=_Arguments())
 

@@ -1,4 +1,4 @@
-"""Inference on a GPU: held to float64, launched from the library, then timed beside plain torch."""
+"""Inference on a GPU: compared with float64, launched from the library, then timed beside torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def check_inference(report: Report, sizes: Sizes) -> None:
-    """Hold probabilities and the top k to the specification in float64; the bars are errors."""
+    """Compare probabilities and top k with the specification in float64; the bars are errors."""
     torch.manual_seed(0)
     for dtype in TYPES if sizes.device == "cuda" else (torch.float32,):
         for name in PLANS:
@@ -106,10 +106,10 @@ def time_top_k(report: Report, sizes: Sizes) -> None:
 
 
 def prepare_topk(sizes: Sizes, *, tma: bool) -> Callable[[], object]:
-    """Return the action that finds the top 8 of very many classes, by the table's present tile.
+    """Return the action that finds the top 8 of very many classes, by the table's current tile.
 
-    It raises if the first answer, or one of a few more, is not that of plain torch: a tile that
-    is fast because it is wrong must not win.
+    It raises if the first answer, or one of a few more, differs from plain torch's: a tile that is
+    fast because it is wrong must not win.
     """
     x, y, scale = _make_bank(sizes)
     name: KernelName = "topk_tma" if tma else "topk"
@@ -183,7 +183,7 @@ def _make_bank(sizes: Sizes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @contextmanager
 def triton_inference() -> Iterator[None]:
-    """Take the Triton kernels on the CPU too, for the dry run."""
+    """Use the Triton kernels on the CPU too, for the dry run."""
     with mock.patch.object(similarity, "suits_triton", lambda x: True):
         yield
 

@@ -1,4 +1,4 @@
-"""The losses on a GPU: held to the float64 oracle, then timed, the peers beside them."""
+"""The losses on a GPU: compared with the float64 oracle, then timed beside their peers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from twinlens.kernels.pairs import Pairs
 
 Loss = Callable[..., Tensor]
 Times = tuple[float, float | None]  # seconds of a step, and of its captured graph
-HOST_BOUND = 16_384  # rows up to which launches may take longer than the card
+HOST_BOUND = 16_384  # rows up to which launches may take longer than the GPU's work
 SCALE, SIGMOID_SCALE, SIGMOID_BIAS = 100.0, 10.0, -10.0
 LIMITS = {"flat": 0.6, "balanced": 1.0}  # GB beyond inputs and gradients, at 64k
 
 
 def check_losses(report: Report, sizes: Sizes) -> None:
-    """Hold values and gradients to the float64 oracle; the bars are errors."""
+    """Compare values and gradients with the float64 oracle; the bars are errors."""
     torch.manual_seed(0)
     shapes = [(33, 33, 32)] if sizes is DRY else [(1000, 1000, 512), (777, 1031, 200), (1, 5, 16)]
     bars = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -46,7 +46,7 @@ def check_losses(report: Report, sizes: Sizes) -> None:
             report.bar(f"{kind} gradient error {dtype}", worst, bar, worst <= bar)
     stored = _find_error(*shapes[0], torch.bfloat16, sizes.device, kind="softmax", memory="stored")
     report.bar("stored gradient error torch.bfloat16", stored, 1e-2, stored <= 1e-2)
-    # The interpreter cuts where a GPU rounds, and G of a prefix is rounded twice.
+    # The interpreter truncates where a GPU rounds, and G of a prefix is rounded twice.
     for dtype in (torch.float32, torch.bfloat16) if sizes.device == "cuda" else (torch.float32,):
         off = _find_prefix_error(*shapes[0], dtype, sizes.device)
         report.bar(f"matryoshka gradient error {dtype}", off, bars[dtype], off <= bars[dtype])
@@ -80,7 +80,7 @@ def time_clip(report: Report, sizes: Sizes) -> None:
 
 
 def time_sigmoid(report: Report, sizes: Sizes) -> None:
-    """Time SigLIP's step at the width of its models and at ours, on unit rows as peers want."""
+    """Time SigLIP's step at the width of its models and at ours, on unit rows as peers require."""
     given = [SIGMOID_SCALE, SIGMOID_BIAS]
     cases = [(sizes.batch, sizes.d)]
     if sizes.device == "cuda":
@@ -96,7 +96,7 @@ def time_sigmoid(report: Report, sizes: Sizes) -> None:
 
 
 def time_memory(report: Report, sizes: Sizes) -> None:
-    """Time CLIP's step under each memory setting, and measure what it takes."""
+    """Time CLIP's step under each memory setting, and measure its memory."""
     for memory in get_args(Memory):
         run = _under(memory)
         seconds, _ = _time_step(report, f"twinlens, {memory}", run, sizes, sizes.batch, [SCALE])
@@ -138,12 +138,12 @@ def time_prefixes(report: Report, sizes: Sizes) -> None:
 
 
 def compute_clip(x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-    """Return our symmetric loss, by the Triton engine whatever the device."""
+    """Return our symmetric loss, by the Triton engine on any device."""
     return loss.contrastive_loss(x, y, scale, engine="triton")
 
 
 def compute_sigmoid(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Return our sigmoid loss, by the Triton engine whatever the device."""
+    """Return our sigmoid loss, by the Triton engine on any device."""
     return loss.contrastive_loss(x, y, scale, bias=bias, kind="sigmoid", engine="triton")
 
 
@@ -157,7 +157,7 @@ def prepare_step(run: Loss, x: Tensor, y: Tensor, numbers: list[float]) -> Calla
 def make_problem(
     sizes: Sizes, n: int, *, sigmoid: bool = False
 ) -> tuple[Problem, contrastive.PerSide]:
-    """Return a square problem, and its shares, as an engine wants them."""
+    """Return a square problem and its shares, as an engine needs them."""
     x, y = (Side.measure(make_embeddings(n, sizes)) for _ in range(2))
     factor = torch.tensor(SIGMOID_SCALE if sigmoid else SCALE * LOG2_E, device=sizes.device)
     problem = Problem(x, y, factor, Pairs(), symmetric=not sigmoid)
@@ -183,7 +183,7 @@ def _compare(
 def _time_step(
     report: Report, name: str, run: Loss, sizes: Sizes, n: int, numbers: list[float]
 ) -> Times:
-    """Return the seconds of a step, and those of its captured graph where the host could wait."""
+    """Return the seconds of a step, and of its captured graph if launches could dominate."""
     x, y = (F.normalize(make_embeddings(n, sizes), dim=1) for _ in range(2))
     few = replace(sizes, rounds=min(sizes.rounds, max(1, sizes.batch * 10 // n)))
     act = prepare_step(run, x, y, numbers)
@@ -214,7 +214,7 @@ def _find_error(n: int, m: int, d: int, dtype: torch.dtype, device: str, **setti
         return torch.autograd.grad(value, (x, y))
 
     found = differentiate()
-    again = differentiate()  # by what the first call compiled
+    again = differentiate()  # by the code that the first call compiled
     if not all(map(torch.equal, found, again)):
         return math.inf
     return _compare_gradients(found, (exact["x"], exact["y"]))
@@ -243,7 +243,7 @@ def _compare_gradients(found: Sequence[Tensor], exact: Sequence[Tensor]) -> floa
 
 
 def _replays_equally(sizes: Sizes) -> bool:
-    """Tell whether a captured step, given other embeddings, finds what an eager one finds."""
+    """Tell whether a captured step gives the same as an eager one on other embeddings."""
     x, y = (make_embeddings(1000, sizes).requires_grad_() for _ in range(2))
     scale = torch.tensor(14.3, device=sizes.device, requires_grad=True)
     found: list[Tensor] = []

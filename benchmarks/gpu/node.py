@@ -1,7 +1,8 @@
 """The node in ONNX Runtime's CUDA, with inputs and output bound: its error, and its time.
 
-A card that idles lowers its clock, so each time follows a third of a second of products; the time
-after a second of idling stands beside it. Parts that are not installed leave a row that says so.
+An idle GPU lowers its clock, so each time is measured after a third of a second of products; the
+time after a second of idling is reported too. Parts that are not installed leave a row that says
+so.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ BUSY, IDLE = 0.3, 1.0  # seconds
 
 
 def time_node(report: Report, sizes: Sizes, models: Path | None = None) -> None:
-    """Hold the node to float64 and time it.
+    """Compare the node with float64 and time it.
 
-    `models` is a folder of node.onnx, where onnx is not installed, and maybe of a built library.
+    `models` is a folder with node.onnx, if onnx is not installed, and perhaps a built library.
     """
     for name in ("onnxruntime", "onnx"):
         if find_spec(name) is None and (name != "onnx" or models is None):
@@ -68,7 +69,7 @@ def _time_model(report: Report, model: bytes, library: Path, sizes: Sizes) -> No
 
 
 class _Bound:
-    """A session whose inputs and output lie on the card."""
+    """A session whose inputs and output are on the GPU."""
 
     def __init__(self, session: Any, n: int, m: int, d: int) -> None:
         import onnxruntime
@@ -110,7 +111,7 @@ def _make_model() -> bytes:
 
 
 def _time_warm(run: Callable[[], None], rounds: int = ROUNDS) -> float:
-    """Return the mean seconds of a call, each waiting for its result, on a busy card."""
+    """Return the mean seconds of a call, each waiting for its result, on a busy GPU."""
     for _ in range(10):
         run()
     square = torch.randn(4096, 4096, device="cuda")

@@ -1,7 +1,7 @@
 """The peers: other implementations of the same losses, as functions of x, y and their numbers.
 
 Those that are not installed are left out. Each takes the raw embeddings and normalises them, as
-ours does, but for siglip-kernel, which wants unit rows; memeff takes a fixed temperature alone.
+ours does, except siglip-kernel, which needs unit rows; memeff accepts only a fixed temperature.
 Versions timed: memeff 0.3.1, siglip-kernel 0.1.2, inf-cl 1.2.1 (all Apache-2.0).
 """
 
@@ -44,7 +44,7 @@ def _add_peer(
     peers: dict[str, Peer], name: str, module: str, take: Callable[[], Callable[..., Tensor]],
     **limits: Any,
 ) -> None:  # fmt: skip
-    """Add a peer that is installed; one that does not import is told of and left out."""
+    """Add a peer if it is installed; one that does not import is reported and left out."""
     if find_spec(module) is None:
         return
     try:

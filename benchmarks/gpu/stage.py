@@ -1,8 +1,8 @@
-"""The stage of a measurement on a GPU: how large it is, its clock, its captured graphs, its rows.
+"""What GPU measurements share: sizes, clocks, captured graphs, rows.
 
 Times are medians of CUDA events over rounds that are already compiled and warm. A floor is the time
-that the card needs for the operations (or bytes) of the result, so `share_of_floor` says how far
-a kernel is from the card. On a CPU everything runs too, tiny and interpreted: the dry run.
+that the GPU needs for the operations (or bytes) of the result, so `share_of_floor` says how close a
+kernel is to the hardware. On a CPU everything runs too, tiny and interpreted: the dry run.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def measure(action: Callable[[], object], sizes: Sizes) -> float:
 
 
 def capture(action: Callable[[], object], sizes: Sizes) -> Callable[[], object]:
-    """Return the action as a replay of a CUDA graph: Python's own time is not the kernel's."""
+    """Return the action as a replay of a CUDA graph, without Python's own time."""
     if sizes.device != "cuda":
         return action
     action()
     graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     torch.cuda.synchronize()
-    torch.cuda.empty_cache()  # what the call above used is needed again
+    torch.cuda.empty_cache()  # the gradients of the call above are needed again
     with torch.cuda.stream(side):
         graph.capture_begin()
         action()
@@ -89,9 +89,9 @@ def add_time(
 
 
 def _time_on_gpu(action: Callable[[], object], rounds: int) -> list[float]:
-    """Return the seconds of each round, all put into the queue before the first one runs.
+    """Return the seconds of each round, all queued before the first one runs.
 
-    Else a short action is timed with the host's launch in it: the GPU waits between two events.
+    Otherwise a short action's time would include the host's launch: the GPU waits between events.
     """
     pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds)]
     torch.cuda.synchronize()

@@ -1,7 +1,7 @@
-"""The table of `docs/gpu.md`, made from a result file of `kernels_gpu.py` and put where it stands.
+"""The table of `docs/gpu.md`, made from a result file of `kernels_gpu.py`.
 
-The result file is committed beside this one; a test holds the page to it, so no number on the page
-was typed.
+What must stay true: the result file is committed beside this module and a test compares the page
+with it, so that no number on the page is typed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def replace_table(page: str, table: str) -> str:
 
 
 def find_table(page: str) -> str:
-    """Return the table that stands between the page's two marks."""
+    """Return the table between the page's two marks."""
     return page.split(_FIRST, 1)[1].split(_LAST, 1)[0].removeprefix("\n")
 
 
 def publish(result: Path, *, merge: bool = False, kept: Path = RESULT, page: Path = PAGE) -> None:
-    """Keep a result as the committed one and put its table on the page.
+    """Store a result as the committed one and put its table on the page.
 
-    `merge`: some parts alone were measured; the other rows stay, if card and versions are the same.
+    `merge`: only some parts were measured; the other rows stay, if GPU and versions are the same.
     """
     content = json.loads(result.read_text(encoding="utf-8"))
     if merge:
@@ -59,7 +59,7 @@ def publish(result: Path, *, merge: bool = False, kept: Path = RESULT, page: Pat
 
 
 def merge_results(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return the new result with those rows and bars of the old one that it does not renew."""
+    """Return the new result with those rows and bars of the old one that it does not replace."""
     if {k: v for k, v in old["card"].items() if k != "date"} != {
         k: v for k, v in new["card"].items() if k != "date"
     }:
@@ -72,7 +72,7 @@ def merge_results(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identify(row: dict[str, Any]) -> tuple[object, ...]:
-    """Return what of a row is not measured."""
+    """Return the fields of a row that are not measurements."""
     return (next(iter(row.items())), row.get("contender"), row.get("n"))
 
 

@@ -1,10 +1,10 @@
-"""Candidates: compiled by many processes into one cache, timed one by one, winners written.
+"""Tuning: candidates are compiled by many processes into one cache, timed, winners written.
 
-Compiling is most of the time that tuning takes and needs only processors, so each candidate is
-first launched once, on small inputs, in one of many processes; its code lands in Triton's cache
-(TRITON_CACHE_DIR). Then this process times them in turn and finds everything compiled. First the
-tiles of each kernel, the table's own among them; then the plans of inference, size by size, with
-those tiles. Nothing is begun after the deadline, and what is wrong cannot win.
+Compiling takes most of the time and needs only CPUs, so each candidate is first launched once, on
+small inputs, in one of many processes; its code goes to Triton's cache (TRITON_CACHE_DIR). Then
+this process times them alternately and finds everything compiled. First the tiles of each kernel,
+including the table's own; then the plans of inference, size by size, with those tiles. What must
+stay true: nothing begins after the deadline, and a wrong candidate cannot win.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from twinlens.kernels.gpu.plans import PLANS
 from twinlens.kernels.gpu.tile_table import KernelName, Tile
 from twinlens.kernels.loss import matryoshka_loss
 
-SECONDS: Final = 200.0  # that tuning may take in all
-SMALL: Final = replace(FULL, batch=4096, classes=100_000)  # large enough to take the same code
+SECONDS: Final = 200.0  # seconds that tuning may take in all
+SMALL: Final = replace(FULL, batch=4096, classes=100_000)  # large enough to use the same code
 TYPES: Final = {2: torch.bfloat16, 4: torch.float32}
 
 Action = Callable[[], object]
@@ -55,7 +55,7 @@ Action = Callable[[], object]
 
 @dataclass(frozen=True)
 class Subject:
-    """A kernel, its element's bytes, the action that shows its time, and the tiles to try."""
+    """A kernel, its element's bytes, the action that measures it, and the tiles to try."""
 
     kernel: KernelName
     element_bytes: int
@@ -64,7 +64,7 @@ class Subject:
 
     @property
     def key(self) -> tuple[KernelName, int, int]:
-        """Return the entry of the table: always Hopper's, where this is run."""
+        """Return the entry of the table: always Hopper's, the architecture of the tuning."""
         return self.kernel, 90, self.element_bytes
 
 
@@ -99,7 +99,7 @@ def list_subjects() -> list[Subject]:
 
 
 def tune(report: Report, kernels: Sequence[str], sizes: Sizes, *, write: bool) -> None:
-    """Time all candidates of these kernels (none named: all, and the plans); write the winners."""
+    """Time all candidates of these kernels (default: all, and the plans); write the winners."""
     race = Race(sizes, time.monotonic() + SECONDS, write)
     subjects = [s for s in list_subjects() if not kernels or s.kernel in kernels]
     with_plans = not kernels or "plans" in kernels
@@ -115,7 +115,7 @@ def tune(report: Report, kernels: Sequence[str], sizes: Sizes, *, write: bool) -
 
 @dataclass(frozen=True)
 class Race:
-    """What all candidates share: how large the inputs are, until when, whether winners are kept."""
+    """What all candidates share: input sizes, the deadline, whether winners are kept."""
 
     sizes: Sizes
     deadline: float
@@ -123,7 +123,7 @@ class Race:
 
     @property
     def on_gpu(self) -> bool:
-        """Tell whether this is not the dry run."""
+        """Tell whether this is a real run."""
         return self.sizes.device == "cuda"
 
     @property
@@ -160,7 +160,7 @@ def _tune_tiles(report: Report, subject: Subject, race: Race) -> float:
 
 
 def _tune_plans(report: Report, race: Race) -> None:
-    """Time every plan that could win at each size, and keep the choice if time sufficed."""
+    """Time every plan that could win at each size, and keep the choice if there was enough time."""
     chosen: dict[int, list[list[PlanName]]] = {}
     for element_bytes, dtype in TYPES.items():
         right = [n for n in race.list_plans() if find_plan_error(n, dtype, race.sizes) <= 1e-5]
@@ -184,7 +184,7 @@ def _find_best_plan(
 
 
 def suits(name: PlanName, n: int, m: int) -> bool:
-    """Tell whether a plan could be the best at a size; the others would only cost time."""
+    """Tell whether a plan could be the best at a size; others would only take time."""
     plan, size = PLANS[name], n * m
     if plan.partial and m < 4096:
         return False
@@ -195,7 +195,7 @@ def suits(name: PlanName, n: int, m: int) -> bool:
 
 
 def warm_up(report: Report) -> None:
-    """Compile what the table has now, a process for each kernel: a run then only measures."""
+    """Compile what the table has now, one process per kernel: a run then only measures."""
     start = time.monotonic()
     _compile([(s, tile_table._TABLE[s.key]) for s in list_subjects()], with_plans=True)
     report.row(warm_up="all kernels", seconds=time.monotonic() - start)
@@ -218,13 +218,13 @@ def _call(job: Action) -> object:
 
 
 def _compile_tile(place: int, tile: Tile) -> str:
-    """Launch one candidate on small inputs; return what went wrong, if anything did."""
+    """Launch one candidate on small inputs; return an error message, if any."""
     subject = list_subjects()[place]
     with _tile(subject, tile):
         try:
             subject.prepare(SMALL)()
             torch.cuda.synchronize()
-        except Exception as error:  # a tile that does not fit is an answer, not a failure
+        except Exception as error:  # a tile that does not fit is a result, not a failure
             return f"{subject.kernel} {_show(tile)}: {str(error)[:80]}"
     return ""
 
@@ -269,7 +269,7 @@ def _time_plan(name: PlanName, n: int, m: int, dtype: torch.dtype, race: Race) -
 
 @contextmanager
 def _tile(subject: Subject, tile: Tile) -> Iterator[None]:
-    """Let the table hold this tile for a while."""
+    """Use this tile in the table for a while."""
     with mock.patch.dict(tile_table._TABLE, {subject.key: tile}):
         yield
 

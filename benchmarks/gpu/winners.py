@@ -1,7 +1,6 @@
-"""Winners of a tuning, written into the sources of the two static tables, with how they were found.
+"""Writes the winners of a tuning into the two static tables, with their measurements.
 
-Only text is replaced, and only where it has the form that is expected: a table edited into another
-form is refused, not guessed at.
+What must stay true: only text of the expected form is replaced; a table of another form is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ PLANS = Path(str(plan_table.__file__))
 def write_tile(
     key: tuple[str, int, int], tile: Tile, description: str, *, path: Path = TILES
 ) -> None:
-    """Replace a tile of aligned embeddings; its measurement stands as a comment above it."""
+    """Replace a tile of aligned embeddings; its measurement is the comment above it."""
     name = f'("{key[0]}", {key[1]}, {key[2]})'
     entry = re.compile(
         rf"^(?:    # measured: .*\n)?    {re.escape(name)}: Tile\(.*\),(?:  #.*)?\n", re.MULTILINE

@@ -1,1 +1,1 @@
-"""What `equality.py` compares: our losses with lightly's, open_clip's and their authors' own."""
+"""The comparisons of `equality.py`: our losses with lightly's, open_clip's and the authors'."""

@@ -14,7 +14,7 @@ from twinlens.training.schedules import TrainingProgress
 from twinlens.training.seeds import generator
 
 Rows = Mapping[str, Tensor]
-WARM = TrainingProgress(9, 10)  # schedules of temperatures have reached their last value
+WARM = TrainingProgress(9, 10)  # at the end of a run, where schedules have reached their last value
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Comparison:
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
-    """Return normal float64 draws that take no gradient."""
+    """Return normal float64 draws without gradient."""
     return torch.randn(*shape, generator=generator(seed, 71), dtype=torch.float64)
 
 
 def leaf(*shape: int, seed: int = 0) -> Tensor:
-    """Return normal float64 draws that take one."""
+    """Return normal float64 draws with gradient."""
     return draw(*shape, seed=seed).requires_grad_()
 
 
 def ask(objective: Objective, student: Rows, **rest: Any) -> Tensor:
-    """Return an objective's loss of rows, and of what else it reads, named as in `LossInputs`."""
+    """Return an objective's loss for rows and its other inputs, named as in `LossInputs`."""
     empty: dict[str, Any] = {"teacher": {}, "shared": {}, "state": {}, "extra": {}}
     known = empty | {"progress": WARM, "student": dict(student)} | rest
     loss: Tensor = objective.loss(LossInputs(**known))["loss"]

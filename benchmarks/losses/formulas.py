@@ -1,7 +1,7 @@
 """Our losses beside their papers' formulas, where no release installs: one image at a time.
 
-Each formula is written from the paper, or from what the authors' release computes, in loops over
-images and views; nothing is shared with the objectives but the tensors.
+Each formula is written from the paper, or from the computation of the authors' release, in loops
+over images and views. What must stay true: only the tensors are shared with the objectives.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def list_comparisons() -> list[Comparison]:
 
 
 def list_missing() -> list[str]:
-    """Return the packages on PyPI whose rows cannot be made here."""
+    """Return the PyPI packages that are missing for some rows."""
     packages = {"lightly": "lightly", "open_clip": "open_clip_torch"}
     return [package for module, package in packages.items() if not find_spec(module)]
 

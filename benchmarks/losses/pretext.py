@@ -20,7 +20,7 @@ N, D, CELLS = 8, 12, 5
 
 
 def list_formulas() -> dict[str, tuple[str, Callable[[], Pair]]]:
-    """Return what each is compared with, and how."""
+    """Return the comparisons: each with what, and how."""
     return {
         "rotation": ("equations 2 and 3, cross-entropy over the turns", _rotation),
         "jigsaw": ("torch's cross-entropy over the orders", _jigsaw),

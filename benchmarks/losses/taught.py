@@ -1,4 +1,4 @@
-"""Losses that learn from teachers, labels or a Gaussian, beside their papers' formulas."""
+"""Losses with teachers, labels or a Gaussian, beside their papers' formulas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEACHERS = TeacherSettings("two", dims=DIMS, scales=SCALES, texts=(True, True))
 
 
 def list_formulas() -> dict[str, tuple[str, Callable[[], Pair]]]:
-    """Return what each is compared with, and how."""
+    """Return the comparisons: each with what, and how."""
     return {
         "lejepa": ("algorithms 1 and 2, the release's points", _lejepa),
         "finetune": ("torch's cross-entropy, smoothed, of two labels", _finetune),

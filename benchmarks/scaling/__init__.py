@@ -1,1 +1,1 @@
-"""What a large collection takes in time, memory and disk: the stages of `ten_million.py`."""
+"""What a large collection needs in time, memory and disk: the stages of `ten_million.py`."""

@@ -1,7 +1,7 @@
-"""A folder of very many files, built once and again: what is read when nothing has changed.
+"""A folder of very many files, indexed once and again: what is read when nothing has changed.
 
-The files are hard links to a few, so that a million take no room; the encoder costs nothing, so
-that what is measured is the indexer.
+The files are hard links to a few, so that a million need no disk space; the encoder is trivial, so
+that the indexer is measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twinlens.index.ingest.corpus import Corpus, open_corpus
 from twinlens.index.ingest.entries import CorpusEntry
 from twinlens.index.writer import Writer, create_collection
 
-LINKED = 20_000  # names of one file: file systems allow 65,000
+LINKED = 20_000  # links per file: file systems allow 65,000
 IN_FOLDER = 1000
 DIM = 16
 
@@ -69,7 +69,7 @@ def build_folder(plan: Plan) -> list[StageUsage]:
 
 
 def _count_reads(corpus: Corpus, read: Iterator[int]) -> Corpus:
-    """Return a corpus that takes a number for each file that is read."""
+    """Return a corpus that counts the files that are read."""
 
     def entries() -> Iterator[CorpusEntry]:
         for entry in corpus.entries():
@@ -84,7 +84,7 @@ def _read_counted(entry: CorpusEntry, read: Iterator[int]) -> bytes:
 
 
 def _lay_out(images: Path, count: int) -> None:
-    """Make `count` names of a few files, which changed an hour ago."""
+    """Create `count` links to a few files, which changed an hour ago."""
     rng = np.random.default_rng(1)
     images.mkdir()
     source = images / ".source"

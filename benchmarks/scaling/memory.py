@@ -1,7 +1,7 @@
 """The memory of this process while a stage runs, sampled by a thread.
 
 Held memory is anonymous: the system cannot drop it. Mapped memory is pages of files, which it drops
-when others need room. The vectors and the codes of an index are mapped.
+when other processes need memory. The vectors and the codes of an index are mapped.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class StageUsage:
 
     @property
     def held_gb(self) -> float:
-        """The most that was held."""
+        """The peak of held memory."""
         return max(self.held)
 
     @property
     def mapped_gb(self) -> float:
-        """The most that was mapped."""
+        """The peak of mapped memory."""
         return max(self.mapped)
 
     def curve(self) -> list[float]:
-        """Return the most that was held in each of `POINTS` equal parts of the stage."""
+        """Return the peak of held memory in each of `POINTS` equal parts of the stage."""
         edges = [round(len(self.held) * part / POINTS) for part in range(POINTS + 1)]
         return [
             max(self.held[low : max(low + 1, high)] or self.held[-1:])

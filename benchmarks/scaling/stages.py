@@ -1,7 +1,6 @@
-"""The life of a large collection, stage by stage, each in a process of its own.
+"""The life of a large collection, stage by stage, each in its own process.
 
-So the memory that is told is that of the stage alone, and what one stage has in its caches does not
-help the next.
+So the reported memory is that of the stage alone, and the caches of one stage do not help the next.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from twinlens.index.stats import measured_recall
 from twinlens.index.upkeep.backup import back_up
 from twinlens.index.writer import Writer, create_collection
 
-WRITTEN = 40_000  # rows a call
-ASKED = 50  # queries that no tuning saw
+WRITTEN = 40_000  # rows per call
+ASKED = 50  # queries that were not used for tuning
 SAMPLED = 1000  # texts that tuning may use
 K = 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: how many rows of which dimension, where, and with which kind of index."""
+    """What is measured: number and dimension of rows, folder, and kind of index."""
 
     place: Path
     rows: int
@@ -53,7 +52,7 @@ def run_stage(stage: Callable[[Plan], list[StageUsage]], plan: Plan) -> list[Sta
 
 
 def write(plan: Plan) -> list[StageUsage]:
-    """Write all items, then join what was written into few segments."""
+    """Write all items, then merge them into few segments."""
     create_collection(plan.folder, dim=plan.dim)
     made = 0.0
     with Writer(plan.folder) as writer:
@@ -66,7 +65,7 @@ def write(plan: Plan) -> list[StageUsage]:
                 if block is None:
                     break
                 writer.upsert(block.ids, block.rows, block.metadata)
-        usage.told = {"CPU s to make the items up, included": round(made, 1)}
+        usage.told = {"CPU s to generate the items, included": round(made, 1)}
         with measuring("join segments") as joining:
             writer.compact()
         joining.told = {"segments": [row.rows for row in writer.catalog.segments()]}
@@ -127,12 +126,12 @@ def delete(plan: Plan) -> list[StageUsage]:
 
 
 def compact(plan: Plan) -> list[StageUsage]:
-    """Compact after few deletions: what is not worth it is not rewritten."""
+    """Compact after few deletions: segments that are not worth it are not rewritten."""
     return [_compact(plan, "compact")]
 
 
 def compact_in_full(plan: Plan) -> list[StageUsage]:
-    """Rewrite everything that holds a deleted row; indexes would be built again after it."""
+    """Rewrite every segment with a deleted row; indexes would be rebuilt after it."""
     return [_compact(plan, "compact --full", full=True)]
 
 
@@ -156,7 +155,7 @@ def snapshot(plan: Plan) -> list[StageUsage]:
 
 
 def disk_of(folder: Path) -> str:
-    """Return what a collection takes on disk, and its parts a row."""
+    """Return a collection's disk usage, and its parts per row."""
     sizes: dict[str, int] = {}
     for root, _, files in os.walk(folder):
         for name in files:

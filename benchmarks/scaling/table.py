@@ -1,4 +1,4 @@
-"""Writes what `ten_million.py` measured as a page of tables."""
+"""Writes the measurements of `ten_million.py` as a page of tables."""
 
 from __future__ import annotations
 

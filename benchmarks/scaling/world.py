@@ -1,4 +1,4 @@
-"""Made-up items by the block: embeddings, ids, and metadata of a path and a caption."""
+"""Synthetic items in blocks: embeddings, ids, and metadata of a path and a caption."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Block:
 
 
 def make_blocks(count: int, dim: int, size: int) -> Iterator[Block]:
-    """Yield `count` items in blocks of `size`, a multiple of the pieces that the world draws."""
+    """Yield `count` items in blocks of `size`, a multiple of the world's `PIECE`."""
     if size % PIECE:
         raise ValueError(f"size is {size}; it must be a multiple of {PIECE}")
     for start in range(0, count, size):

@@ -1,7 +1,7 @@
-"""Filtered searches: recall, cost and count, for filters that know nothing of the query and others.
+"""Filtered searches: recall, cost and count, for random filters and correlated ones.
 
-`share` is drawn; `lean` ranks the rows by their nearness to texts as a whole, so that a filter
-on it keeps the rows that texts look for, or those that they never do.
+`share` is random; `lean` ranks the rows by their nearness to texts as a whole, so that a filter on
+it keeps either the rows that texts find, or those that they never find.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEANING = {
 
 
 def compare_filters(stage: Stage) -> None:
-    """Measure each filter on texts that no tuning saw."""
+    """Measure each filter on texts that were not used for tuning."""
     plain = ask_each(searcher(stage.collection), stage.texts[:QUERIES])[1]
     for share in DRAWN:
         recall = _measure(stage, f"filter keeps {share:.1%}", f"share < {share}", plain)

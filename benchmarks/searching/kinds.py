@@ -1,4 +1,4 @@
-"""Exact search against FAISS as it comes; the kinds of index, tuned; what building one costs."""
+"""Exact search against FAISS with its defaults; the kinds of index, tuned, and their builds."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def compare_exact(stage: Stage) -> None:
 def compare_kinds(stage: Stage) -> None:
     """Build, tune and time the kinds; the last one built stays.
 
-    A throughput is of queries in a row: `ms` and `ratio`. `alone_ms` and `alone_ratio` are of one
-    query right after a scan that has emptied the caches, of interpreter and SQLite as well.
+    A throughput is that of consecutive queries: `ms` and `ratio`. `alone_ms` and `alone_ratio` are
+    of one query right after a scan that has emptied the caches, those of interpreter and SQLite as
+    well.
     """
     faiss = load_faiss()
     flat = faiss.IndexFlatIP(stage.world.images.shape[1])
@@ -110,7 +111,7 @@ def compare_kinds(stage: Stage) -> None:
 
 
 def _sweep(stage: Stage) -> None:
-    """Turn the dial of the inverted lists, for the plot of recall against queries a second."""
+    """Sweep the probe of the inverted lists, for the plot of recall against queries per second."""
     ann_index = stage.collection.snapshot().parts[0].ann_index
     if ann_index is None:
         return
@@ -126,7 +127,7 @@ def _sweep(stage: Stage) -> None:
 
 
 def _compare_builds(report: Report, world: World) -> None:
-    """Compare the CPU of building alone: tuning is measured above."""
+    """Compare the CPU time of building alone: tuning is measured above."""
     faiss = load_faiss()
     images = world.images
     start = time.process_time()

@@ -1,9 +1,9 @@
-"""Lists at 4 bits beside what they are held to: graphs, and the library that they come from.
+"""Lists at 4 bits beside their contenders: graphs, and the library that they come from.
 
-Each contender has settings from cheap to thorough. Some texts choose, for each recall, the setting
-that reaches it for the least CPU; then all are asked the others in turn, a block of lone
+Each contender has settings from cheap to thorough. Some texts select, for each recall, the setting
+that reaches it with the least CPU; then all answer the other texts alternately, a block of single
 texts at a time, and the median block counts. Bare rabitqlib is the same index, called as a library,
-its candidates scored again by NumPy: what is above it is the collection.
+with its candidates scored again by NumPy: the difference is the cost of the collection.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ TARGETS = {0.95: 0.6, 0.99: 0.5}  # of recall, and of HNSW's time
 SETTINGS = tuple(
     (probe, expansion) for expansion in (2, 3) for probe in PROBES if 4 <= probe <= 160
 )
-CHOOSING = 400  # texts that choose the settings
-APART = 7  # blocks between those that two contenders are asked in one turn
-ENOUGH = 0.9955  # dearer settings have nothing to add
+CHOOSING = 400  # texts that select the settings
+APART = 7  # blocks between those that two contenders get in one turn
+ENOUGH = 0.9955  # more expensive settings add nothing
 
 
 class Lists(Store):
@@ -60,18 +60,21 @@ class Lists(Store):
         self.codes = opened.codes
 
     def build(self, rows: Rows, place: Path) -> None:
-        return  # it is there
+        return  # it exists
 
     def turn(self, param: Any) -> None:
         tuning = dataclasses.replace(self._ann_index.tuning, params=IndexParams(*param))
         self._ann_index.tuning = tuning
 
-    def ask(self, text: Rows) -> Sequence[int]:
-        return [int(hit.id[1:]) for hit in self._collection.search(text, K)[0]]
+    def ask(self, text: Rows) -> Sequence[Any]:
+        return self._collection.search(text, K)[0]
+
+    def numbers(self, answer: Sequence[Any]) -> list[int]:
+        return [int(hit.id[1:]) for hit in answer]
 
 
 class EightBits(Lists):
-    """The lists that serve filters, as an index of their own."""
+    """The lists that serve filters, as a separate index."""
 
     label = "twinlens ivf-sq8, the same lists"
 
@@ -81,7 +84,7 @@ class EightBits(Lists):
 
 
 class Bare(Store):
-    """The library's own call, and its candidates scored again."""
+    """The library's own call, with its candidates scored again."""
 
     label = "rabitqlib and re-ranking"
     params = SETTINGS
@@ -116,7 +119,7 @@ class Call(Bare):
 
 
 class Kept(Store):
-    """A graph that a folder keeps for later runs, with the CPU seconds that it took."""
+    """A graph that a folder keeps for later runs, with the CPU seconds of its build."""
 
     def __init__(self, keep: Path | None) -> None:
         self._keep = keep
@@ -166,7 +169,7 @@ class KeptUsearch(Kept, Usearch):
 
 @dataclass
 class Entrant:
-    """A contender, and what each of its settings reached: (setting, recall, ms)."""
+    """A contender, and the results of each of its settings: (setting, recall, ms)."""
 
     store: Store
     reached: list[tuple[Any, float, float]]
@@ -178,7 +181,7 @@ class Entrant:
 
 
 def compare_lists(stage: Stage) -> None:
-    """Build, choose settings, and race at equal recall; nothing without rabitqlib."""
+    """Build, select settings, and compare at equal recall; skipped without rabitqlib."""
     if obstacle := find_kind(KIND).obstacle():
         stage.report.row(what=f"{KIND}: {obstacle}")
         return
@@ -202,7 +205,7 @@ def compare_lists(stage: Stage) -> None:
 def _enter(stage: Stage, store: Store, truth: list[set[int]]) -> Entrant:
     store.build(stage.world.images, stage.place)
     reached: list[tuple[Any, float, float]] = []
-    done: set[Any] = set()  # expansions whose dearer settings have nothing to add
+    done: set[Any] = set()  # expansions beyond which settings add nothing
     for setting in store.params:
         group = setting[1] if isinstance(setting, tuple) else None
         if group in done:
@@ -211,7 +214,7 @@ def _enter(stage: Stage, store: Store, truth: list[set[int]]) -> Entrant:
         start = time.process_time()
         found = [store.ask(text) for text in stage.texts[:CHOOSING]]
         ms = 1000 * (time.process_time() - start) / CHOOSING
-        recall = _recall(zip(found, truth, strict=False))
+        recall = _recall(zip(map(store.numbers, found), truth, strict=False))
         reached.append((setting, recall, ms))
         stage.report.row(what=f"{store.label}, {setting}", ms=ms, recall=recall)
         if recall >= ENOUGH:
@@ -222,7 +225,7 @@ def _enter(stage: Stage, store: Store, truth: list[set[int]]) -> Entrant:
 def _race(
     stage: Stage, entrants: list[Entrant], call: Call, target: float, truth: list[set[int]]
 ) -> None:
-    """Ask all that reach the recall the same blocks of texts in turn."""
+    """Give all that reach the recall the same blocks of texts alternately."""
     ready = {one.store.label: (one.store, one.setting_for(target)) for one in entrants}
     for label, (_, setting) in list(ready.items()):
         if setting is ...:
@@ -242,7 +245,7 @@ def _race(
 
 
 def _hold(stage: Stage, target: float, ms: dict[str, float]) -> None:
-    """Compare with what is aimed at."""
+    """Compare with the targets."""
     mine = ms.get(Lists.label, float("nan"))
     for label, most in ((Hnsw.label, TARGETS[target]), (Bare.label, 1.15)):
         ratio = mine / ms.get(label, float("nan"))
@@ -257,20 +260,20 @@ def _hold(stage: Stage, target: float, ms: dict[str, float]) -> None:
 def _run(
     ready: dict[str, tuple[Store, Any]], texts: Rows, truth: list[set[int]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the median CPU milliseconds a text, and the recall, of each."""
+    """Return the median CPU milliseconds per text, and the recall, of each."""
     spent: dict[str, list[float]] = {label: [] for label in ready}
     found: dict[str, list[tuple[Sequence[int], set[int]]]] = {label: [] for label in ready}
     blocks = len(texts) // BLOCK
     for turn in range(blocks):
         for number, (label, (store, setting)) in enumerate(ready.items()):
-            # Not the block that the one before was asked: its lists and rows are in the caches.
+            # Not the previous contender's block, whose lists and rows are in the caches.
             at = BLOCK * ((turn + APART * number) % blocks)
             store.turn(setting)
-            store.ask(texts[at - 1])  # what the contender before left in the caches is not its own
+            store.ask(texts[at - 1])  # the previous contender's data in the caches are not its own
             begun = time.process_time()
             answers = [store.ask(text) for text in texts[at : at + BLOCK]]
             spent[label].append(1000 * (time.process_time() - begun) / BLOCK)
-            found[label] += zip(answers, truth[at : at + BLOCK], strict=True)
+            found[label] += zip(map(store.numbers, answers), truth[at : at + BLOCK], strict=True)
     return (
         {label: statistics.median(values) for label, values in spent.items()},
         {label: _recall(values) for label, values in found.items()},
@@ -278,7 +281,7 @@ def _run(
 
 
 def _weigh(stage: Stage, rows: Any, graph: float) -> None:
-    """Compare building alone with building the graph; count the bytes of the codes."""
+    """Compare the build time with the graph's; count the bytes of the codes."""
     kind, known = find_kind(KIND), np.arange(len(rows))
     start = time.process_time()
     space = _fit_space(kind, rows, {}, known)

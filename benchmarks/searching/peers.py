@@ -1,7 +1,7 @@
 """Other stores on the same rows and texts, at equal measured recall, in one interleaved run.
 
-First each contender's dial is turned, for the plot. Then, for each recall, each contender is set to
-the first value of its dial that reached it, and all are asked the same texts in turn. CPU
+First each contender's dial is swept, for the plot. Then, for each recall, each contender is set to
+the first value of its dial that reached it, and all answer the same texts alternately. CPU
 milliseconds count every thread, and the server process of those that have one.
 """
 
@@ -27,7 +27,7 @@ from twinlens.index.vectors.exact import top_k
 from twinlens.index.vectors.faiss_setup import load_faiss
 
 TARGETS = (0.95, 0.99)
-ASKED = 200  # texts that choose the parameters
+ASKED = 200  # texts that select the parameters
 ROUNDS = 200  # of these texts, in the interleaved run: at most `ASKED`
 
 
@@ -60,7 +60,7 @@ class Twinlens(Store):
 
 
 class Flat(Store):
-    """FAISS's full scan as it comes: what every ratio is over."""
+    """FAISS's full scan with its defaults: the denominator of every ratio."""
 
     label = "FAISS Flat"
 
@@ -81,7 +81,7 @@ class Entrant:
     recalls: list[tuple[Any, float]]
 
     def dial_for(self, target: float) -> Any:
-        """Return the first value that reaches the target, or `...` where none does."""
+        """Return the first value that reaches the target, or `...` if none does."""
         return next((param for param, recall in self.recalls if recall >= target), ...)
 
 
@@ -102,7 +102,7 @@ def compare_stores(stage: Stage, number_of: dict[str, int] | None = None) -> Non
                     continue
                 try:
                     entrants.append(_enter(stage, kind(), texts, truth, Path(place)))
-                except Exception as error:  # a store that fails must not cost the others' figures
+                except Exception as error:  # a store that fails must not cost the others' results
                     stage.report.row(what=f"{kind.label}: failed with {error!r}"[:300])
             for target in TARGETS:
                 _race(stage, entrants, target, texts, truth)
@@ -112,7 +112,7 @@ def compare_stores(stage: Stage, number_of: dict[str, int] | None = None) -> Non
 
 
 def _enter(stage: Stage, store: Store, texts: Rows, truth: list[set[int]], place: Path) -> Entrant:
-    """Build one store and turn its dial."""
+    """Build one store and sweep its dial."""
     start = store.spent()
     store.build(stage.world.images, place)
     built = store.spent() - start
@@ -127,14 +127,14 @@ def _enter(stage: Stage, store: Store, texts: Rows, truth: list[set[int]], place
         shown = store.label if param is None else f"{store.label}, {param}"
         stage.report.row(what=shown, ms=cost, recall=recall, cpu_s=built)
         if recall >= 0.9975:
-            break  # dearer values have nothing to add
+            break  # higher values add nothing
     return Entrant(store, recalls)
 
 
 def _race(
     stage: Stage, entrants: list[Entrant], target: float, texts: Rows, truth: list[set[int]]
 ) -> None:
-    """Ask all that reach the target the same texts in turn."""
+    """Give all that reach the target the same texts alternately."""
     ready = [(one.store, one.dial_for(target)) for one in entrants]
     running = [(store, param) for store, param in ready if param is not ...]
     for store, param in running:

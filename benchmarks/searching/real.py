@@ -1,10 +1,10 @@
 """Real images from end to end: indexed by the builtin bundle, searched by words.
 
-The recall of the index and the quality of the model are told apart: the first asks whether the
-model's own ten best were found, the second whether they are what the words say. Needs the variable
-TWINLENS_DATA. The queries are the captions of images that the model was not trained on: half of
-them tune, the other half ask. Captions that a model was trained on lie nearer to their images, and
-an index tuned on those would promise too much.
+The recall of the index and the quality of the model are reported separately: whether the model's
+own ten best were found, and whether they match the words. Needs the variable TWINLENS_DATA. The
+queries are the captions of images that the model was not trained on: half of them tune, the other
+half are measured. Captions of the training data are nearer to their images, and an index tuned on
+them would promise too much.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Question:
 
 
 def measure_real(report: Report, place: Path, *, quick: bool) -> None:
-    """Index, ask, compare; leave out in words where the data are not there."""
+    """Index, search, compare; skip with a message if the data are missing."""
     root = os.environ.get("TWINLENS_DATA")
     if not root:
         report.row(what="real images: TWINLENS_DATA is not set")
@@ -84,7 +84,7 @@ def _index(report: Report, writer: Writer, encoder: Encoder, root: Path, most: i
 
 
 def _part(corpus: Corpus, prefix: str, most: int | None) -> Corpus:
-    """Return the first entries of a corpus, under ids that tell where they come from."""
+    """Return the first entries of a corpus, with ids that name their source."""
 
     def entries() -> Iterator[CorpusEntry]:
         for entry in itertools.islice(corpus.entries(), most):
@@ -94,7 +94,7 @@ def _part(corpus: Corpus, prefix: str, most: int | None) -> Corpus:
 
 
 def _questions(writer: Writer) -> list[Question]:
-    """Return the different captions of the held-out images."""
+    """Return the distinct captions of the held-out images."""
     described: dict[str, set[str]] = {}
     for item in writer.catalog.items():
         name, half, _ = item.id.split("/", 2)
@@ -105,7 +105,7 @@ def _questions(writer: Writer) -> list[Question]:
 
 
 def _tell_quality(stage: Stage, questions: list[Question]) -> None:
-    """Exact search: what is wrong here, the model got wrong."""
+    """Exact search: errors here are the model's."""
     first = among = 0
     for question, query in zip(questions, stage.texts, strict=True):
         hits = [hit.id for hit in stage.collection.search(query, K, exact=True)[0]]
@@ -120,7 +120,7 @@ def _tell_quality(stage: Stage, questions: list[Question]) -> None:
 
 
 def _report_recall(stage: Stage) -> None:
-    """Each kind: what is missing here, the index lost."""
+    """Each kind: what is missing here is the index's loss."""
     for kind in KINDS:
         optimise(stage.writer, IndexPlan(kind))
         told = read_stats(stage.collection)

@@ -1,4 +1,4 @@
-"""What the parts share: a filled collection, its queries, their true answers, and a stop-watch."""
+"""What the parts share: a filled collection, its queries, their true answers, and a stopwatch."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from twinlens.index.maintenance import read_sample, store_sample
 from twinlens.index.writer import Writer, create_collection
 
 K = 10
-BLOCK = 20  # queries in a row: what a throughput is of
+BLOCK = 20  # consecutive queries per throughput measurement
 PIECE = 50_000  # rows written at a time
 STOCK_THRESHOLD = 128_000  # FAISS 1.15's own value
 
 
 @dataclass
 class Stage:
-    """Rows in a collection of their own, and texts that no tuning saw."""
+    """Rows in their own collection, and texts that were not used for tuning."""
 
     report: Report
     world: World
     texts: Rows
     writer: Writer
     place: Path
-    keep: Path | None = None  # a folder for what other runs need not build again
+    keep: Path | None = None  # a folder for what later runs need not build again
 
     @property
     def collection(self) -> Collection:
@@ -48,12 +48,12 @@ class Stage:
 def fill(report: Report, world: World, place: Path) -> Stage:
     """Write the world into a collection; every second text tunes. The caller closes it.
 
-    One that an earlier run filled at this place is opened as it is.
+    A collection that an earlier run filled at this place is opened instead.
     """
     folder = place / "c"
     if folder.exists():
         writer = Writer(folder)
-        if read_sample(writer.catalog, "text") is not None:  # the last that is written
+        if read_sample(writer.catalog, "text") is not None:  # the last key that is written
             return Stage(report, world, world.text_queries[1::2], writer, place)
         writer.close()
         shutil.rmtree(folder)
@@ -111,7 +111,7 @@ def searcher(collection: Collection, filter: str | None = None) -> Callable[[Row
 
 
 def _lean(world: World) -> list[float]:
-    """Return how near each row lies to the texts as a whole, as its rank from 0 to 1."""
+    """Return how near each row is to the texts as a whole, as its rank from 0 to 1."""
     near = world.images @ world.text_queries.mean(axis=0)
     ranks: list[float] = (np.argsort(np.argsort(near)) / len(near)).tolist()
     return ranks

@@ -1,7 +1,7 @@
-"""Other stores behind one face, so that each is asked the same texts for the same recall.
+"""Other stores behind one interface, so that each gets the same texts for the same recall.
 
-A store that is not installed is left out, in words. Each has one dial from cheap to thorough; all
-hold float32 rows of one length and are asked for inner products, one query at a time.
+A store that is not installed is left out with a message. Each has one dial from cheap to thorough;
+all hold float32 rows of one length and are searched by inner product, one query at a time.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ class Store(ABC):
         """Take in the rows; row n is item n."""
 
     @abstractmethod
-    def ask(self, text: Rows) -> Sequence[int]:
-        """Return the numbers of the `K` best items."""
+    def ask(self, text: Rows) -> Sequence[Any]:
+        """Return the `K` best items: their numbers, or what `numbers` reads those from."""
+
+    def numbers(self, answer: Sequence[Any]) -> list[int]:
+        """Return the numbers of an answer; the time that this takes is not the store's."""
+        return list(answer)
 
     def turn(self, param: Any) -> None:
         """Set the dial."""
@@ -101,7 +105,7 @@ class Usearch(Store):
 
 
 class Lance(Store):
-    """LanceDB with the index that its `create_index` makes; parameters are lists and re-ranking."""
+    """LanceDB with its default index of `create_index`; the dial is lists and re-ranking."""
 
     label = "LanceDB IVF_PQ"
     needs = ("lancedb",)
@@ -165,7 +169,7 @@ class Pgvector(Store):
 
 
 class Milvus(Store):
-    """milvus-lite, the store in a file that its client brings."""
+    """milvus-lite, the store in a file that ships with its client."""
 
     label = "milvus-lite HNSW"
     needs = ("pymilvus", "milvus_lite")
@@ -179,7 +183,7 @@ class Milvus(Store):
             piece = rows[start : start + PIECE]
             told = [{"id": start + n, "vector": row} for n, row in enumerate(piece)]
             self._client.insert("t", told)
-        self._client.flush("t")  # rows that are in no segment yet are scanned in Python
+        self._client.flush("t")  # rows outside segments are scanned in Python
         self._client.release_collection("t")
         self._client.drop_index("t", "vector")
         wanted = self._client.prepare_index_params()
@@ -188,11 +192,11 @@ class Milvus(Store):
         try:
             self._client.create_index("t", wanted)
         except pymilvus.MilvusException as error:
-            # Its client gives up on a slow server after 15 s of silence and asks again, while the
-            # first call goes on: the index that "already exists" then is the one asked for.
+            # Its client gives up on a server after 15 s without response and retries while the
+            # first call continues: the index that then "already exists" is the requested one.
             if "already exists" not in str(error):
                 raise
-        self._client.load_collection("t")  # comes back when every segment has its graph
+        self._client.load_collection("t")  # returns when every segment has its graph
 
     def turn(self, param: Any) -> None:
         self._dial = param

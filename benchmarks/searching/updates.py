@@ -1,4 +1,4 @@
-"""What happens while a collection is used: upserts, segments that change under readers, opening."""
+"""A collection in use: upserts, segments that change under readers, opening."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _upsert(stage: Stage) -> None:
 
 
 def _reload(stage: Stage) -> None:
-    """Search 50 times a second in another reader while segments change under it."""
+    """Search 50 times per second in another reader while segments change under it."""
     faults: list[str] = []
     spent: list[float] = []
     done = threading.Event()
@@ -53,7 +53,7 @@ def _reload(stage: Stage) -> None:
                 try:
                     if len(reader.search(texts[len(spent) % len(texts)], K)[0]) != K:
                         faults.append("fewer hits than asked for")
-                except Exception as error:  # any fault counts against us
+                except Exception as error:  # any failure counts against us
                     faults.append(repr(error))
                 spent.append(1000 * (time.perf_counter() - start))
                 due += ASK_EVERY
@@ -91,7 +91,7 @@ def _open(stage: Stage) -> None:
 
 
 def _race_lance(stage: Stage) -> None:
-    """Upsert in turn into a new collection and a new LanceDB table, 100 rows at a time."""
+    """Upsert alternately into a new collection and a new LanceDB table, 100 rows at a time."""
     if importlib.util.find_spec("lancedb") is None:
         stage.report.row(what="upserts beside LanceDB: lancedb is not installed")
         return

@@ -1,1 +1,1 @@
-"""Made-up data that benchmarks measure on."""
+"""Synthetic data for benchmarks."""

@@ -1,7 +1,7 @@
-"""Made-up embeddings for `search.py`: images in long-tailed topics, texts aside of them.
+"""Synthetic embeddings for `search.py`: images in long-tailed topics, texts away from them.
 
-Shaped after CLIP's: images have a cosine of about 0.5 to each other, texts 0.66, an image and a
-text 0.09, and a text's ten best images 0.32. Numbers from it tell of the index, not of a model.
+Modelled on CLIP's: images have a cosine of about 0.5 to each other, texts 0.66, an image and a text
+0.09, and a text's ten best images 0.32. Results measure the index, not a model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
 TOPICS, CONCEPTS = 400, 20_000
-PIECE = 20_000  # rows drawn at once, so that a part of the world is what it is in the whole
+PIECE = 20_000  # rows drawn at once, so that any part of the world equals that part of the whole
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """Small halves of real picture sets, so that a short training is not mostly decoding.
 
 A half is a zip of a few thousand pictures, drawn evenly and always the same, each with a class and
-captions. The concepts of emoji64's halves are apart from each other, so its class is the emoji's
-group, which both halves share, and its caption is its label. A set without words of its own gets
-captions of its class by templates: they say no more than the class does. Pictures without a class
-are left out.
+captions. The halves of emoji64 share no concepts, so its class is the emoji's group, which both
+halves share, and its caption is its label. A set without captions gets captions of its class by
+templates. Pictures without a class are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def cut_set(folder: Path, name: str, work: Path, *, train: int, test: int) -> Pa
 
 
 def write_half(source: Path, target: Path, count: int, *, side: int = 0) -> None:
-    """Write `count` pictures of a zip, or all if it has fewer; with their short sides at `side`."""
+    """Write `count` pictures of a zip, or all if it has fewer, with short sides of `side`."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         rows = list(read_rows(old))
         places = np.random.default_rng(0).permutation(len(rows))[:count]
@@ -71,7 +70,7 @@ def read_rows(source: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
 
 
 def draw_set(work: Path) -> Path:
-    """Draw pictures by code, for where there is no real set; return their table."""
+    """Draw pictures by code, as a replacement for a real set; return their table."""
     return draw_corpus(work / "drawings", find=lambda: None).table
 
 

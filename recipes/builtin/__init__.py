@@ -1,5 +1,5 @@
 """How the encoder that ships with Twinlens is made: its towers, texts, views, loss and evaluation.
 
-Only data under licences that permit redistribution goes in, since the weights ship. Everything here
-is for this one encoder; `python -m recipes.builtin` remakes it.
+Everything here is for this one encoder; `python -m recipes.builtin` trains it again. What must stay
+true: only data under licences that permit redistribution are used, since the weights ship.
 """

@@ -1,6 +1,6 @@
 """`python -m recipes.builtin RUN [DATA]`: train, evaluate and export the builtin encoder.
 
-Stopped at any moment, the same command resumes. Without DATA the data lie in the folder that
+Interrupted at any moment, the same command resumes. Without DATA the data are in the folder that
 TWINLENS_DATA names; the bundle replaces the one in the package, unless --out says otherwise.
 """
 
@@ -25,7 +25,7 @@ _HOME = Path(twinlens.bundle.__file__).parent / NAME
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code, as those of `twinlens`: 2 is the user's error."""
+    """Run the command line; return its exit code, as `twinlens` does: 2 is an input error."""
     options = _build_parser().parse_args(arguments)
     try:
         recipe = set_recipe(options.sets)

@@ -1,10 +1,10 @@
 """The last part of a run: align common words in other languages with their English words.
 
-In batches with images a rare word is drawn too seldom to converge: `Hund` is two fragments to the
-tokenizer. Here the image tower and all English words stay fixed; only the text tower learns, from
-all common words in all languages at each step, while captions are held at their embeddings. What
-must stay true: it starts from the averaged weights and leaves the checkpoint alone, so that it can
-be repeated.
+In batches with images a rare word is drawn too seldom to converge: `Hund` is two tokens to the
+tokenizer. Here the image tower and all English words are fixed. Only the text tower learns, from
+all common words in all languages at each step, while captions keep their embeddings. What must stay
+true: it starts from the averaged weights and leaves the checkpoint unchanged, so that it can be
+repeated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twinlens.training.progress import Display
 
 POLISHED = "polished.safetensors"
 _WORDS_A_STEP, _CAPTIONS_A_STEP = 900, 600
-_HOLD = 2.0  # weight of captions that stay beside words that move
+_HOLD = 2.0  # weight of the captions that keep their embeddings
 _LR = 5e-4
 
 
@@ -71,7 +71,7 @@ def align_languages(
 
 
 def list_captions(corpus: Corpus, less: set[str]) -> list[str]:
-    """Return what emoji and icons are called, in all languages, each once and none of `less`."""
+    """Return the names of emoji and icons, in all languages, each once and none of `less`."""
     names: dict[str, None] = {}
     for concept in corpus.emoji.concepts.values():
         names |= dict.fromkeys([str(concept["label"]), *concept["labels"].values()])
@@ -81,7 +81,7 @@ def list_captions(corpus: Corpus, less: set[str]) -> list[str]:
 
 
 def _list_words(tower: TextTower, reader: TextReader, words: Words) -> tuple[list[str], Tensor]:
-    """Return every common word in every language, English too, and where each should lie."""
+    """Return every common word in every language, English too, and its target row."""
     names = list(words.keywords)
     english = _embed(tower, reader, names)
     said, wanted = list(names), [english]

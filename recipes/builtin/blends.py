@@ -1,8 +1,8 @@
-"""Blends of two images, judged by what both are: a bit of a shoe and more of a hat.
+"""Blends of two images, classified as both by their shares.
 
-With few photographs, and few drawings of a group, an encoder comes to know its images one by one;
-between two of them it has to know what they are. What must stay true: blends are told apart only
-by classes (groups, subgroups, clothes), never by captions, which say nothing of halves.
+With few photographs, and few drawings of a group, an encoder memorises its images; blends force it
+to represent what lies between them. What must stay true: blends are compared only with classes
+(groups, subgroups, clothes), never with captions, which do not describe mixtures.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Blends:
     """Which of a batch's views were blended, and how."""
 
     views: Tensor  # (m, 3, s, s)
-    first: Tensor  # (m,) place in the batch
+    first: Tensor  # (m,) position in the batch
     second: Tensor
-    share: Tensor  # (m,) of the first, from a half to all
+    share: Tensor  # (m,) share of the first, from a half to all
 
 
 def blend_views(views: Tensor, classes: Mapping[str, Tensor], count: int) -> Blends:
@@ -45,7 +45,7 @@ def measure_blends(
     blends: Blends,
     scale: Tensor,
 ) -> dict[str, Tensor]:
-    """Return by bank the cross entropy of unit rows (m, d) with both classes, by their shares."""
+    """Return by bank the cross-entropy of unit rows (m, d) with both classes, by their shares."""
     found = {}
     for name, bank in banks.items():
         one, two = classes[name][blends.first], classes[name][blends.second]

@@ -1,8 +1,8 @@
-"""What is said of an image in a training step, drawn anew each time.
+"""The texts of an image in a training step, sampled anew each time.
 
 Each image gets an English text (label, keywords, template); each emoji concept in a batch gets
-texts in several of the ten other languages, drawn evenly, since a language that is drawn rarely is
-learned badly.
+texts in several of the ten other languages. What must stay true: languages are drawn evenly, since
+rarely drawn languages are learned badly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLOTHES_LANGUAGES_A_STEP = 2
 
 
 class Captioner:
-    """Draws texts for the images of a corpus; indices run over emoji, icons, clothes in turn."""
+    """Draws texts for the images of a corpus; indices run over emoji, icons, then clothes."""
 
     def __init__(self, corpus: Corpus, words: Words, rng: random.Random) -> None:
         self._corpus, self._words, self._rng = corpus, words, rng
@@ -39,7 +39,7 @@ class Captioner:
         return self._fill(self._rng.choice(names), ENGLISH, 0.5)
 
     def others(self, indices: Sequence[int]) -> list[tuple[int, str]]:
-        """Return texts in other languages, each with the index of an image that it is true of."""
+        """Return texts in other languages, each with the index of an image that it describes."""
         first: dict[str, int] = {}  # styles of one concept share their texts
         said = []
         worn: dict[str, int] = {}
@@ -68,7 +68,7 @@ class Captioner:
         ]
 
     def icon_group(self, row: dict[str, Any]) -> int:
-        """Return the place of the group that an icon's categories or family tell, or -1."""
+        """Return the index of the group that an icon's categories or family imply, or -1."""
         known = self._words.icon_groups
         names = (row.get("style"), *(row.get("categories") or []))
         found = {known[name] for name in names if name in known}
@@ -89,7 +89,7 @@ class Captioner:
         return self._fill(label, ENGLISH, 0.35)
 
     def _translate(self, concept: dict[str, Any], language: str) -> str | None:
-        """Return the label in a language, or now and then one of its keywords."""
+        """Return the label in a language, or occasionally one of its keywords."""
         known = self._words.keywords
         keywords = [word for word in _list_words(concept) if word in known]
         if keywords and self._rng.random() < 0.15:
@@ -146,6 +146,6 @@ def _list_words(concept: dict[str, Any]) -> list[str]:
 
 
 def _letters() -> list[str]:
-    """Return single letters of the scripts, so that a rare name can still be spelled."""
+    """Return single letters of the scripts, so that rare names can be tokenized."""
     spans = ((33, 127), (0xA1, 0x180), (0x410, 0x450), (0x3041, 0x30FF))
     return [chr(code) for first, last in spans for code in range(first, last)]

@@ -23,13 +23,13 @@ from twinlens.demo.drawings import draw_all
 from twinlens.errors import InputError
 
 SHARE_ALIKE = ("openmoji_color", "openmoji_black")
-DRAWN = "drawn"  # the style of what the code draws itself, among the icons
+DRAWN = "drawn"  # the style of shapes drawn by code, among the icons
 COLOURED_ICONS = ("flat-color-icons", "fluent-color", "meteocons", DRAWN)
-STORED_SIZE = 64  # side at which the sets are kept; views are cut from this
+STORED_SIZE = 64  # side at which the sets are stored; views are cut from this
 EMOJI, ICONS, CLOTHES = "emoji64", "icons64", "clothing96"
 ROUND_FLAGS = "emojitwo"  # the designer who draws every country's flag as a disc
 
-# What designers draw facing either way; a word of `_HANDED` in the label forbids it.
+# Subjects that designers draw facing either way; a word of `_HANDED` in the label excludes them.
 _EITHER_WAY = (
     *("animal", "plant", "food", "drink", "dishware", "sport", "event", "arts-crafts", "clothing"),
     *("household", "light-video", "lock", "medical", "musical-instrument", "tool", "writing"),
@@ -57,7 +57,7 @@ class Part:
         return Part(self.pixels[chosen], [self.rows[i] for i in chosen], self.concepts)
 
     def concept(self, index: int) -> dict[str, Any]:
-        """Return what is known of the concept that image `index` shows (emoji only)."""
+        """Return the facts about the concept that image `index` shows (emoji only)."""
         return self.concepts[self.rows[index]["hexcode"]]
 
 
@@ -107,7 +107,7 @@ def read_corpus(
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return what an archive says of its images."""
+    """Return an archive's facts about its images."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; docs/builtin.md says how to lay out the data",
@@ -131,9 +131,9 @@ def read_part(path: Path, side: int, wanted: Callable[[dict[str, Any]], bool]) -
 
 
 def draw_shapes(side: int, copies: int = 6) -> Part:
-    """Return the shapes, letters, animals and things that the demo draws, tinted a little.
+    """Return the shapes, letters, animals and things that the demo draws, slightly tinted.
 
-    They are few, and every colour and shape is certain: what red means, and what a star is.
+    They are few, but their colours and shapes are certain: they teach what red and a star are.
     """
     rng = np.random.default_rng(0)
     pictures = list(draw_all(side)) * copies
@@ -155,14 +155,14 @@ def subgroup(concept: dict[str, Any]) -> str:
 
 
 def is_monochrome(row: dict[str, Any]) -> bool:
-    """Say whether an emoji or icon is drawn in one colour, so that its negative means the same."""
+    """Tell whether an emoji or icon has one colour, so that its negative means the same."""
     if "mono" in row:
         return bool(row["mono"])
     return "caption" in row and row["style"] not in COLOURED_ICONS
 
 
 def may_be_mirrored(concept: dict[str, Any]) -> bool:
-    """Say whether an emoji seen in a mirror is still the same: a fish is, an arrow is not."""
+    """Tell whether an emoji's mirror image means the same: a fish's does, an arrow's does not."""
     if any(word in concept["label"].lower() for word in _HANDED):
         return False
     kind = concept["subgroup"]
@@ -170,7 +170,7 @@ def may_be_mirrored(concept: dict[str, Any]) -> bool:
 
 
 def is_round_flag(row: dict[str, Any], concept: dict[str, Any]) -> bool:
-    """Say whether a country's flag is drawn as a disc."""
+    """Tell whether a country's flag is drawn as a disc."""
     drawn, shown = str(row["style"]), concept["subgroup"]
     return drawn.startswith(ROUND_FLAGS) and bool(shown == "country-flag")
 
@@ -180,7 +180,7 @@ def _read_lines(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
 
 
 def _read_square(encoded: bytes, side: int) -> NDArray[np.uint8]:
-    """Return the middle square of an image at the given side."""
+    """Return the centre square of an image at the given side."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     if image.size != (side, side):
         edge = min(image.size)

@@ -1,7 +1,7 @@
-"""`python -m recipes.builtin.domain [DATA]`: give the builtin its card and its domain sign.
+"""`python -m recipes.builtin.domain [DATA]`: add the builtin's card and domain sign.
 
-References are pictures that the encoder was trained on; limits and false alarms come from the test
-split, each from its half. Neither changes the revision, so the bundle is kept as it is.
+References are pictures that the encoder was trained on; limits and false alarms each come from half
+of the test split. What must stay true: neither changes the revision.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def learn(encoder: PixelEncoder, train: Corpus, test: Corpus) -> DomainSign:
 
 
 def halve(pixels: Pixels) -> tuple[Pixels, Pixels]:
-    """Return two halves drawn at random, the same at every call."""
+    """Return two random halves, the same at every call."""
     order = np.random.default_rng(0).permutation(len(pixels))
     return pixels[order[::2]], pixels[order[1::2]]
 

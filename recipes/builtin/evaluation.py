@@ -1,8 +1,8 @@
-"""What the builtin encoder can do, on the test split, gallery by gallery of one style.
+"""The evaluation of the builtin encoder on the test split, one gallery per style.
 
-Ties count against the encoder: a row that scores as high as the right one is ranked before it, so
-that an encoder that says the same of everything scores nothing. Concepts seen are those of the
-training split (their noto drawings were trained on); concepts unseen are those of the test split.
+Seen concepts are those of the training split (their noto drawings were trained on); unseen ones are
+those of the test split. What must stay true: ties count against the encoder: a row that scores as
+high as the right one is ranked before it, so that constant embeddings score 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STYLE_PAIRS = (("fluent_3d", "noto"), ("fluent_flat", "noto"), ("emojitwo", "no
 
 
 class Encoder(Protocol):
-    """What is evaluated: unit rows of pixels (n, side, side, 3) and of texts."""
+    """The encoder to evaluate: unit rows of pixels (n, side, side, 3) and of texts."""
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return unit rows (n, d)."""
@@ -88,7 +88,7 @@ def _seen(encoder: Encoder, emoji: Part) -> dict[str, float]:
 
 
 def _plain_words(encoder: Encoder, train: Corpus, words: Words) -> dict[str, float]:
-    """Common words, said alone in each language: is the first noto picture one they name?"""
+    """Common words alone, in each language: does the first noto picture show the word?"""
     emoji = train.emoji.pick(_is("noto"))
     lexicon = Lexicon(Corpus(emoji, train.icons.pick(_none), train.clothes.pick(_none)), words)
     named = torch.stack([lexicon.weigh(emoji.concept(i)) for i in range(len(emoji))]) >= NAMED
@@ -121,7 +121,7 @@ def _across_styles(encoder: Encoder, emoji: Part) -> dict[str, float]:
 
 
 def _unseen(encoder: Encoder, emoji: Part, words: Words) -> dict[str, float]:
-    """Concepts that were never trained on: retrieval by label, and the nine groups."""
+    """Concepts that were not trained on: retrieval by label, and the nine groups."""
     found = {}
     groups = sorted(words.groups)
     bank = average_bank(encoder, [words.groups[g]["en"] for g in groups], TEMPLATES)
@@ -136,7 +136,7 @@ def _unseen(encoder: Encoder, emoji: Part, words: Words) -> dict[str, float]:
 
 
 def _unheard(encoder: Encoder, train: Corpus, emoji: Part, words: Words) -> dict[str, float]:
-    """Unseen concepts by whose name no icon and no common word goes, among all unseen ones."""
+    """Unseen concepts whose name no icon and no common word has, among all unseen ones."""
     known_names = {row["caption"].lower() for row in train.icons.rows} | set(words.keywords)
     gallery = emoji.pick(_is("noto"))
     labels = [str(row["label"]) for row in gallery.rows]
@@ -183,7 +183,7 @@ def _accuracy(images: Rows, bank: Rows, right: Sequence[int]) -> float:
 
 
 def _label(part: Part, index: int, language: str) -> str:
-    """Return the label in a language, or the English one where there is none."""
+    """Return the label in a language, or the English one if there is none."""
     labels: Mapping[str, str] = part.concept(index)["labels"]
     return labels.get(language) or str(part.rows[index]["label"])
 

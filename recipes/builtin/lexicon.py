@@ -1,7 +1,7 @@
-"""Which common words are true of which image: `dog` of every dog, whatever its full label says.
+"""Which common words describe which image: `dog` every dog, whatever its full label is.
 
 A label such as "Hundegesicht" does not teach "Hund", and a common word fits several images. So the
-loss ties each word, in all languages, to all images that it is true of, and to its translations.
+loss ties each word, in all languages, to all images that it describes, and to its translations.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 from recipes.builtin.corpus import Corpus
 from recipes.builtin.words import ENGLISH, OTHERS, Words
 
-EXACT, NAMED, TAGGED = 1.0, 0.5, 0.25  # how much of an image a word says
-_LANGUAGES_A_WORD = 3  # of the ten others, at each draw
+EXACT, NAMED, TAGGED = 1.0, 0.5, 0.25  # how well a word describes an image
+_LANGUAGES_A_WORD = 3  # of the ten others, per draw
 
 
 @dataclass(frozen=True)
 class Said:
-    """Words drawn for a batch: text i says word `words[i]`; the first `english` ones are English.
+    """Words drawn for a batch: text i is word `words[i]`; the first `english` ones are English.
 
-    `truth` (images, texts) says how much each text says of each image, 0 = nothing.
+    `truth` (images, texts) is how well each text describes each image, 0 = not at all.
     """
 
     texts: list[str]
@@ -35,7 +35,7 @@ class Said:
 
 
 class Lexicon:
-    """The common words, and how much each says of each image of a corpus."""
+    """The common words, and how well each describes each image of a corpus."""
 
     def __init__(self, corpus: Corpus, words: Words, rng: random.Random | None = None) -> None:
         self._words, self._rng = words, rng or random.Random(0)
@@ -49,9 +49,9 @@ class Lexicon:
         self._truth = torch.stack(rows) if rows else torch.zeros(0, len(self.names))
 
     def say(self, indices: Sequence[int], most: int = 72, more: int = 0) -> Said:
-        """Draw words that are true of some of the images, in English and in other languages.
+        """Draw words that describe some of the images, in English and in other languages.
 
-        `more` others come with them, to be told from their like and tied to their translations.
+        `more` others are added, as negatives and for their translations.
         """
         truth = self._truth[torch.tensor(indices)]
         chosen = self._choose(truth, most)
@@ -65,7 +65,7 @@ class Lexicon:
         return Said([text for _, text in said], words, len(chosen), truth[:, words])
 
     def weigh(self, concept: dict[str, Any]) -> Tensor:
-        """Return how much each word says of a concept."""
+        """Return how well each word describes a concept."""
         label = self._plain(str(concept["label"]))
         tags = [self._plain(tag) for tag in concept.get("tags") or []]
         weights = torch.zeros(len(self.names))
@@ -77,7 +77,7 @@ class Lexicon:
         return weights
 
     def _choose(self, truth: Tensor, most: int) -> list[int]:
-        """Return words, each drawn for one of the images; no word twice."""
+        """Return words, each drawn for one of the images, without repetition."""
         spoken = truth[truth.sum(1) > 0]
         if not len(spoken):
             return []
@@ -90,14 +90,14 @@ class Lexicon:
         return self._words.fill(self._words.say(name, language), language, chance, self._rng)
 
     def _find(self, phrases: Iterable[str]) -> list[str]:
-        """Return the words that the phrases hold; no parts of longer ones: a hot dog is no dog."""
+        """Return the words in the phrases, but not parts of longer ones: a hot dog is no dog."""
         phrases = list(phrases)
         found = [name for name in self.names if any(_holds(phrase, name) for phrase in phrases)]
         parts = {part for name in found if " " in name for part in name.split()}
         return [name for name in found if name not in parts]
 
     def _plain(self, phrase: str) -> str:
-        """Return a phrase in lower case with known words for their like: `eyes` is `eye`."""
+        """Return a phrase in lower case with known variants replaced: `eyes` by `eye`."""
         words = phrase.lower().replace(":", " ").replace(",", " ").split()
         return " ".join(self._stem(word) for word in words)
 

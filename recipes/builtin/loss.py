@@ -1,10 +1,11 @@
 """The loss of the builtin encoder, term by term, as pure functions of rows.
 
-Images against English and against other-language texts at three lengths (so that an embedding may
-be cut), the two texts against each other, styles of one concept against each other, images against
-the names of all groups, subgroups and clothing classes (and blends of two images against both
-names), and common words against images and their translations. Rows of one label are positives of
-each other: with the same emoji in eight styles, a loss with one positive would push them apart.
+Terms: images against English and against other-language texts at three embedding lengths (so that
+an embedding may be truncated), the two texts against each other, styles of one concept against each
+other, images against the names of all groups, subgroups and clothing classes (and blends of two
+images against both names), and common words against images and their translations. What must stay
+true: rows of one label are positives of each other; with the same emoji in eight styles, a loss
+with one positive would push them apart.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _WORD_IMAGES, _WORD_WORDS = 0.3, 0.3
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the towers made of a batch: rows not yet normalised."""
+    """The towers' outputs for a batch: rows not yet normalised."""
 
     images: Tensor  # (n, d)
     english: Tensor  # (k, d), one for each label
@@ -39,7 +40,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the rows of a batch show and say."""
+    """The labels of a batch's rows."""
 
     images: Tensor  # (n,) label of each image
     english: Tensor  # (k,) label of each English text; every image's label is among them
@@ -55,7 +56,7 @@ def measure_loss(
     """Return the weighted terms by name; the loss is their sum."""
     named = _equal(meaning.images, meaning.english)
     meant = _equal(meaning.images, meaning.other)
-    spoken = meant.any(1)  # images of which another language says something
+    spoken = meant.any(1)  # images with a text in another language
     said = meant[spoken]
     terms = {}
     for length, weight in LENGTHS.items():
@@ -80,7 +81,7 @@ def measure_loss(
 
 
 def _compare_texts(english: Tensor, other: Tensor, meaning: Meaning, scale: Tensor) -> Tensor:
-    """Return the contrast of English with other languages, over labels that both speak of."""
+    """Return the contrast of English with other languages, over labels that have both."""
     meant = _equal(meaning.english, meaning.other)
     spoken = meant.any(1)
     return contrast(english[spoken], other, meant[spoken], scale)
@@ -89,7 +90,7 @@ def _compare_texts(english: Tensor, other: Tensor, meaning: Meaning, scale: Tens
 def _measure_words(
     images: Tensor, words: Tensor, said: Said, scales: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the terms of common words: with all images they are true of, and with each other."""
+    """Return the terms of common words: with all images that they describe, and with each other."""
     if not said.english:
         return {}
     spoken, pictured = said.truth.any(1), said.truth.any(0)

@@ -1,8 +1,8 @@
 """The optimizer: orthogonalised momentum for matrices and convolutions, AdamW for the rest.
 
-Orthogonalising an update (Newton-Schulz, as in Muon) lets every direction of a weight move at one
-pace; on this data it needs far fewer images than AdamW for the same loss. Updates are scaled to the
-size that AdamW's would have, so that one learning rate serves both.
+Orthogonalising an update (Newton-Schulz, as in Muon) moves every direction of a weight equally; on
+these data it needs far fewer images than AdamW for the same loss. Updates are scaled to the size of
+AdamW's, so that one learning rate serves both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 _MOMENTUM = 0.95
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values to about 1
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a quintic that drives singular values to 1
 _LIKE_ADAM = 0.2  # root mean square of an AdamW update
 
 
@@ -38,13 +38,13 @@ class Optimizer:
         )
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for parameter in (*self._matrices.values(), *self._rest.values()):
             parameter.grad = None
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self._adam.param_groups:
             group["lr"] = lr
         self._adam.step()
@@ -67,7 +67,7 @@ class Optimizer:
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor], steps: int) -> None:
-        """Take up the moments that `state` returned after `steps` steps."""
+        """Restore the moments that `state` returned after `steps` steps."""
         for name, value in self._momenta.items():
             value.copy_(tensors[f"momentum.{name}"])
         for name, parameter in self._rest.items():
@@ -93,11 +93,11 @@ def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
 
 
 def clip(parameters: Iterable[nn.Parameter], largest: float = 5.0) -> None:
-    """Bound the norm of all gradients together."""
+    """Clip the norm of all gradients together."""
     torch.nn.utils.clip_grad_norm_(parameters, largest)
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
-    """Say whether a parameter maps one hidden space to another."""
+    """Tell whether a parameter maps one hidden space to another."""
     outer = ("text.tokens.", "text.positions", "image.stem.")
     return parameter.ndim >= 2 and not name.startswith(outer)

@@ -1,4 +1,4 @@
-"""From a training run to the encoder that ships, and to what the export must know of it."""
+"""From a training run to the encoder that ships, and its description for the export."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """From the data to the encoder that ships.
 
-Train with a style held out, measure; train with all styles, measure, export. Both measurements are
-kept apart in the run and in the bundle: the first alone says how the encoder does on a style
-never seen, the second is what users get.
+Train with a style held out, measure; train with all styles, measure, export. What must stay true:
+both measurements are kept separately in the run and in the bundle: only the first measures the
+encoder on an unseen style, the second is of the shipped encoder.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def make(folder: Path, run: Path, recipe: Recipe, out: Path, display: Display) -
 
 
 def train(folder: Path, run: Path, recipe: Recipe, display: Display) -> None:
-    """Train all parts; after the first, write what the encoder makes of the style held out."""
+    """Train all parts; after the first, write the metrics on the held-out style."""
     if recipe.held_out and not (run / HELD_OUT).exists():
         corpus = read_corpus(folder, "train", without_styles=recipe.held_out)
         Trainer(corpus, run, recipe, display).run(recipe.steps)
@@ -75,6 +75,6 @@ def measure(shipped: PackagedEncoder, folder: Path) -> dict[str, float]:
 
 
 def read_held_out(run: Path) -> dict[str, dict[str, float]]:
-    """Return the metrics from before the style held out was trained on, if there are any."""
+    """Return the metrics from before the held-out style was trained on, if there are any."""
     file = run / HELD_OUT
     return {"style_held_out": json.loads(file.read_text())} if file.exists() else {}

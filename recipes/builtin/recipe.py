@@ -11,22 +11,22 @@ from recipes.builtin.towers import IMAGE_SIZE
 from twinlens.errors import InputError
 from twinlens.training.config import build, differences
 
-_REKINDLE_STEPS = 30  # over which the second part warms up again
+_REKINDLE_STEPS = 30  # steps of the second part's warmup
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run is made: `steps` without the styles held out, `finish` with all, then `polish`.
+    """The settings of a run: `steps` without the held-out styles, `finish` with all, then `polish`.
 
-    The second part has a mix of its own, `late`: more photographs, and words without pictures.
+    The second part has its own mix, `late`: more photographs, and words without pictures.
     """
 
     steps: int = 6000
     finish: int = 400
-    polish: int = 150  # last steps, of the text tower alone: languages are aligned
+    polish: int = 150  # last steps, only of the text tower: languages are aligned
     held_out: tuple[str, ...] = ("blobmoji",)
     cooldown: float = 0.3  # share of the first part in which the learning rate falls
-    rekindled: float = 0.4  # share of the learning rate that the second part begins with
+    rekindled: float = 0.4  # share of the learning rate at which the second part starts
     lr: float = 2e-3
     warmup: int = 150  # steps
     size: int = IMAGE_SIZE
@@ -41,7 +41,7 @@ class Recipe:
         return self.steps + self.finish
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: up, level, down; and once more down with all."""
+        """Return the learning rate of a step: up, level, down; with all styles down once more."""
         if step >= self.steps:
             done = step - self.steps
             warm = min(1.0, (done + 1) / _REKINDLE_STEPS)
@@ -50,9 +50,9 @@ class Recipe:
         return self.lr * warm * min(1.0, (1 - step / self.steps) / self.cooldown)
 
     def check_resumable(self, before: dict[str, Any], step: int) -> None:
-        """Raise if a run made so far with other settings cannot go on with these.
+        """Raise if a run with other settings so far cannot continue with these.
 
-        Lengths may change as long as no step's learning rate depended on them.
+        Lengths may change as long as no finished step's learning rate depended on them.
         """
         free = {"save_every", "polish"} | ({"finish"} if step <= self.steps else set())
         known = build(Recipe, before)

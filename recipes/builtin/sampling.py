@@ -1,7 +1,7 @@
-"""Which images form a batch: emoji in several designs, many among their likes; icons; clothes.
+"""Which images form a batch: emoji in several designs, many of one subgroup; icons; clothes.
 
-Concepts of one subgroup in one batch are the hard negatives: telling a fox from a wolf is learned
-only where both are present.
+Concepts of one subgroup in one batch are the hard negatives: a fox is told from a wolf only if both
+are present.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Mix:
     """How many of each a batch holds."""
 
     concepts: int = 112  # emoji concepts
-    styles: int = 3  # of each, each by another designer
+    styles: int = 3  # designs of each
     icons: int = 160
     clothes: int = 80
     crowds: int = 3  # subgroups from which many concepts come
     crowd: int = 16  # concepts from each of those
-    blends: int = 96  # of two images each, made from the batch; none counts as a view
-    words: int = 0  # common words beside those that the images show
+    blends: int = 96  # of two images each, made from the batch; not counted as views
+    words: int = 0  # common words beside those of the images
 
 
 class Sampler:
-    """Draws batches of image indices, which run over emoji, icons, clothes in turn."""
+    """Draws batches of image indices, which run over emoji, icons, then clothes."""
 
     def __init__(self, corpus: Corpus, mix: Mix, rng: random.Random) -> None:
         self._mix, self._rng = mix, rng
@@ -73,11 +73,11 @@ class Sampler:
 
 
 def design(style: str) -> str:
-    """Return whose drawing a style is: `fluent_flat` and `fluent_3d` hardly differ in shape."""
+    """Return the designer of a style: `fluent_flat` and `fluent_3d` hardly differ in shape."""
     return style.split("_", maxsplit=1)[0]
 
 
 def _cycle(items: list[Item], rng: random.Random) -> Iterator[Item]:
-    """Yield the items for ever, shuffled anew each time round."""
+    """Yield the items for ever, reshuffled each round."""
     while True:
         yield from rng.sample(items, len(items))

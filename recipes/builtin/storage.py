@@ -1,8 +1,8 @@
-"""Towers made small for shipping: batch norms folded away, weights stored in half precision.
+"""Towers made small for shipping: batch norms folded, weights stored in half precision.
 
-The bundle must stay small, so weights are stored as fp16 and cast up inside the graph; ONNX Runtime
-folds the casts when it opens the file, and computes in fp32. What must stay true: the rounding
-happens here, once, on the torch side, so that torch and the exported graph hold the same numbers.
+Weights are stored as fp16 and cast up inside the graph; ONNX Runtime folds the casts when it opens
+the file, and computes in fp32. What must stay true: weights are rounded here, once, in torch, so
+that torch and the exported graph hold the same numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def fold_norms(tower: ImageTower) -> ImageTower:
 
 
 def store_half(module: nn.Module) -> nn.Module:
-    """Replace, in place, every convolution, linear and embedding by a twin that stores fp16."""
+    """Replace, in place, every convolution, linear and embedding by one that stores fp16."""
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d):
             setattr(module, name, _HalfConv(child))
@@ -92,7 +92,7 @@ def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
 
 
 class SmallEmbedding(nn.Module):
-    """An embedding whose rows are whole numbers times a scale."""
+    """An embedding whose rows are integers times a scale."""
 
     values: Tensor
     scales: Tensor
@@ -110,7 +110,7 @@ class SmallEmbedding(nn.Module):
 
 
 def store_small(tower: TextTower) -> nn.Module:
-    """Return a copy of the tower that holds its weights small, in evaluation mode."""
+    """Return a copy of the tower with small weights, in evaluation mode."""
     tower = copy.deepcopy(tower).eval()
     tower.tokens = SmallEmbedding(tower.tokens)  # type: ignore[assignment]
     return store_half(tower)

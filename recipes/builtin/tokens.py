@@ -1,7 +1,7 @@
 """The builtin encoder's tokenizer: byte-pair merges learned from its own texts.
 
 Lower-cased and NFKC-normalised; one [CLS] in front; an unknown character becomes [UNK]. In training
-merges are left out at random half of the time, so that a word is also known by its pieces.
+half of the texts leave merges out at random, so that a word is also learned from its pieces.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from recipes.builtin.towers import PAD_ID, TextTower
 
-TRAINED_LENGTH = 20  # tokens; hardly a caption is longer
+TRAINED_LENGTH = 20  # tokens; captions are rarely longer
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]"]
-_CHUNKS = 5  # of a batch, by length: little padding without many small forwards
+_CHUNKS = 5  # parts of a batch, by length: little padding without many small forward passes
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 8192) -> Any:
@@ -58,7 +58,7 @@ class TextReader:
 
 
 def embed_tokens(tower: TextTower, ids: Sequence[Sequence[int]]) -> Tensor:
-    """Return rows (n, dim) in the order of `ids`; texts of like length share a forward."""
+    """Return rows (n, dim) in the order of `ids`; texts of similar length share a forward pass."""
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     size = -(-len(order) // _CHUNKS)
     chunks = [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,8 +1,8 @@
 """The two towers of the builtin encoder, small enough to ship and fast enough for one core.
 
-Both return rows that are not yet normalised: the loss cuts and normalises them at several lengths,
-and `Served` does so at full length when the encoder is exported. What must stay true: a tower in
-evaluation mode treats every row alone, so that batches of any size give the same embeddings.
+Both return unnormalised rows: the loss truncates and normalises them at several lengths, the export
+at full length. What must stay true: a tower in evaluation mode treats every row separately, so that
+batches of any size give the same embeddings.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ImageTower(nn.Module):
         self.projection = nn.Linear(channels, dim)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return rows (n, dim). Mean and maximum together: what is everywhere, what is anywhere."""
+        """Return rows (n, dim): mean and maximum over places, concatenated."""
         maps = self.blocks(F.relu(self.stem_norm(self.stem(pixels)))).float()
         rows: Tensor = self.projection(maps.mean((2, 3)) + maps.amax((2, 3)))
         return rows
@@ -109,14 +109,14 @@ class Layer(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor) -> Tensor:
-    """Return plain attention: for texts this short, seven times the speed of torch's own."""
+    """Return plain attention: for such short texts, seven times the speed of torch's own."""
     logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     mixed: Tensor = (logits + attn_mask).softmax(-1) @ v
     return mixed
 
 
 class TextTower(nn.Module):
-    """A short transformer over tokens (n, length), averaged over those that are no padding."""
+    """A short transformer over tokens (n, length), averaged over all but padding."""
 
     def __init__(self, shape: TextShape | None = None, dim: int = EMBEDDING_DIM) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class TextTower(nn.Module):
         self.projection = nn.Linear(shape.width, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return rows (n, dim); padding is seen by no other token and counts for nothing."""
+        """Return rows (n, dim); padding affects no other token and is not averaged."""
         present = tokens != PAD_ID
         x = self.widen(self.tokens(tokens)) + self.positions[: tokens.shape[1]]
         mask = torch.where(present, 0.0, -1e4).to(x.dtype)[:, None, None, :]
@@ -143,7 +143,7 @@ class TextTower(nn.Module):
 
 
 class TwoTowers(nn.Module):
-    """Both towers and the learned inverse temperatures, by the name of what they compare."""
+    """Both towers and the learned inverse temperatures, by the name of their comparison."""
 
     comparisons = ("image_text", "text_text", "image_image", "groups", "words")
 
@@ -154,7 +154,7 @@ class TwoTowers(nn.Module):
         self.log_scales = nn.Parameter(torch.tensor([2.7, 2.7, 2.7, 2.3, 2.3]))
 
     def scales(self) -> dict[str, Tensor]:
-        """Return the inverse temperatures, never over 80: beyond, one hard pair rules a batch."""
+        """Return the inverse temperatures, at most 80, beyond which one hard pair dominates."""
         values = self.log_scales.exp().clamp(max=80.0)
         return dict(zip(self.comparisons, values, strict=True))
 

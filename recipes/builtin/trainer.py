@@ -1,10 +1,9 @@
 """Training the builtin encoder: batches, steps, a running average of the weights, checkpoints.
 
-A run has two parts: in the first, one style is held out, so that what the encoder makes of a style
-never seen can be measured; in the second, all styles are trained on, for shipping. What must stay
-true: the schedule goes by steps, never by the clock, so that a run that was paused, or shares its
-machine, loses nothing; and stopped at any step and started again, it goes on from its last
-checkpoint with all state but the random draws.
+A run has two parts: the first holds one style out, so that the encoder can be measured on an unseen
+style; the second trains on all styles, for shipping. What must stay true: the schedule depends on
+steps, never on the clock, so that a paused run, or one on a shared machine, loses nothing; a run
+restarted at any step resumes from its last checkpoint with all state except the random generator's.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _AVERAGE = 0.995
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of every image, as tensors (n, ...); -1 = belongs to no class of that bank."""
+    """The facts about every image, as tensors (n, ...); -1 = belongs to no class of that bank."""
 
     pixels: Tensor
     labels: Tensor
@@ -61,7 +60,7 @@ class Trainer:
         if not (out / TOKENIZER).exists():
             train_tokenizer(list_texts(corpus, words)).save(str(out / TOKENIZER))
         self.step, self.views = 0, 0
-        self.seconds = 0.0  # of this processor, not of the clock
+        self.seconds = 0.0  # CPU seconds
         _seed(recipe.seed)
         self.reader = TextReader(out / TOKENIZER)
         self.model = TwoTowers(TextShape(vocabulary=self.reader.vocabulary))
@@ -77,7 +76,7 @@ class Trainer:
         self._facts = gather_facts(corpus, self._captions)
 
     def run(self, until: int | None = None) -> None:
-        """Train up to a step, by default the last; save now and then, and at the end."""
+        """Train up to a step, by default the last; save at intervals, and at the end."""
         last = self.recipe.total if until is None else until
         saved, began = time.monotonic(), time.process_time() - self.seconds
         while self.step < last:
@@ -90,7 +89,7 @@ class Trainer:
         self.save()
 
     def take_step(self) -> dict[str, float]:
-        """Make one optimizer step; return the terms of the loss."""
+        """Take one optimizer step; return the terms of the loss."""
         indices = self._sampler.batch()
         rows = torch.tensor(indices)
         facts, size = self._facts, self.recipe.size
@@ -110,7 +109,7 @@ class Trainer:
         return {name: value.detach().item() for name, value in terms.items()}
 
     def save(self) -> None:
-        """Write the checkpoint whole or not at all."""
+        """Write the checkpoint atomically."""
         tensors = {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= self._optimizer.state()
@@ -125,7 +124,7 @@ class Trainer:
         (self.out / PROGRESS).write_text(text)
 
     def _encode(self, views: Tensor, indices: list[int], rows: Tensor) -> tuple[Encoded, Meaning]:
-        """Run both towers over the views and over freshly drawn texts, in one pass of texts."""
+        """Run both towers over the views and over newly sampled texts, all texts in one pass."""
         labels = self._facts.labels
         first = {labels[i].item(): i for i in reversed(indices)}  # one English text a label
         english, others = list(first.values()), self._captions.others(indices)
@@ -154,7 +153,7 @@ class Trainer:
         return Encoded(images, texts[0], texts[1], banks, texts[2], blended), meaning
 
     def _embed(self, *lists: list[str]) -> tuple[Tensor, ...]:
-        """Return rows for each list; each list but the last has merges left out half the time."""
+        """Return rows for each list; all but the last list leave merges out half of the time."""
         ids: list[list[int]] = []
         for texts in lists:
             loosely = texts is not lists[-1] and self._rng.random() < 0.5
@@ -163,7 +162,7 @@ class Trainer:
         return torch.split(rows, [len(texts) for texts in lists])
 
     def _report(self, terms: dict[str, float]) -> None:
-        """Show the step; now and then write its terms down."""
+        """Show the step; at intervals log its terms."""
         loss, pace = sum(terms.values()), self.views / self.seconds
         numbers = {"loss": loss, "images/s": pace}
         self._display.advance("builtin", self.step, self.recipe.total, numbers)
@@ -192,7 +191,7 @@ class Trainer:
         self._optimizer.restore(tensors, self.step)
         _seed(self.recipe.seed + self.step)
         self.recipe.check_resumable(json.loads(meta["recipe"]), self.step)
-        self._display.say(f"going on from step {self.step}")
+        self._display.say(f"resuming from step {self.step}")
 
 
 def find_partners(labels: Tensor, photos: Tensor) -> Tensor:

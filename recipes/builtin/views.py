@@ -1,11 +1,10 @@
-"""Augmentation that keeps every caption true: red stays red, left stays left, words stay readable.
+"""Augmentation that keeps every caption true: colours, sides and letters keep their meaning.
 
-Shapes are turned, scaled, shifted, stretched and bent a little; photographs are mirrored, and what
-designers draw facing either way; flags drawn as discs become rectangles.
-Drawings change in what designers differ in: strokes, softness, shading, strength of colour, the
-background; two drawings of one concept may be mingled. Hues hardly turn. A drawing in one colour
-may become its negative. One batch goes through in a few tensor operations: image by image, views
-would cost as much as the encoder.
+Shapes are rotated, scaled, shifted, stretched and bent a little; photographs are mirrored, and so
+are subjects that designers draw facing either way; flags drawn as discs become rectangles. Drawings
+vary as designers do: strokes, softness, shading, saturation, background; two drawings of one
+concept may be mixed. Hues hardly change. A drawing in one colour may become its negative. One batch
+takes a few tensor operations: image by image, views would cost as much as the encoder.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from torch.nn import functional as F
 
 from recipes.builtin.towers import PIXEL_MEAN, PIXEL_STD
 
-_DISC = 0.9  # radius of a disc, in halves of the side, less its soft rim
+_DISC = 0.9  # radius of a disc in half sides, without its soft rim
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """What may be done to each image, as truth values (n,)."""
+    """What may be done to each image, as booleans (n,)."""
 
-    photos: Tensor  # photographs: strokes and paper are left alone
+    photos: Tensor  # photographs: strokes and background stay unchanged
     monochrome: Tensor  # drawings in one colour: the negative means the same
     mirrored: Tensor  # the mirror image means the same
     discs: Tensor  # flags drawn as a disc, which others draw as a rectangle
@@ -56,7 +55,7 @@ def make_views(pixels: Tensor, kinds: Kinds, size: int, partners: Tensor | None 
 
 
 def _unroll(x: Tensor, discs: Tensor) -> Tensor:
-    """Stretch most discs to rectangles as wide as the picture, or nearly: how others draw flags."""
+    """Stretch most discs to rectangles about as wide as the picture, as in other designs."""
     rows = torch.nonzero(discs & (torch.rand(len(x)) < 0.7))[:, 0]
     if not len(rows):
         return x
@@ -74,7 +73,7 @@ def _unroll(x: Tensor, discs: Tensor) -> Tensor:
 
 
 def _mix_drawings(x: Tensor, partners: Tensor) -> Tensor:
-    """Mingle a fifth of the images with their twins, by a share that varies over the picture."""
+    """Mix a fifth of the images with their partners, by a share that varies over the picture."""
     rows = torch.nonzero((torch.rand(len(x)) < 0.2) & (partners != torch.arange(len(x))))[:, 0]
     share = _smooth_noise(len(rows), 1, x.shape[-1]).mul(2.0).sigmoid()
     mixed = x[rows].lerp(x[partners[rows]], share)
@@ -82,7 +81,7 @@ def _mix_drawings(x: Tensor, partners: Tensor) -> Tensor:
 
 
 def _warp(x: Tensor, kinds: Kinds, size: int) -> Tensor:
-    """Turn, scale, stretch, shift, bend, and mirror what may be, filling with white."""
+    """Rotate, scale, stretch, shift and bend, and mirror where allowed, filling with white."""
     n, photos = len(x), kinds.photos
     scale = torch.where(photos, _uniform(0.6, 1.1, n), _uniform(0.8, 1.3, n))
     angle, stretch = _uniform(-0.25, 0.25, n), _uniform(-0.16, 0.16, n).exp()
@@ -126,7 +125,7 @@ def _soften(x: Tensor) -> Tensor:
 
 
 def _recolour(x: Tensor, photos: Tensor, monochrome: Tensor) -> Tensor:
-    """Change background, shading, saturation, contrast; drop the colour; take the negative."""
+    """Change background, shading, saturation, contrast; remove the colour; invert."""
     n = len(x)
     x = torch.where(_paper(x, photos), _uniform(0.55, 1.0, n, 3, 1, 1), x)
     x = x.clamp(1e-3, 1.0) ** _uniform(-0.45, 0.45, n, 1, 1, 1).exp()
@@ -176,7 +175,7 @@ def _smooth_noise(n: int, channels: int, size: int) -> Tensor:
 
 
 def _some(mask: Tensor, chance: float) -> Tensor:
-    """Return the mask (n,) with each row kept by the given chance, as (n, 1, 1, 1)."""
+    """Return the mask (n,) with each row kept with the given probability, as (n, 1, 1, 1)."""
     return (mask & (torch.rand(len(mask)) < chance))[:, None, None, None]
 
 

@@ -1,4 +1,4 @@
-"""Words that the data sets do not hold: templates, groups, clothes and keywords, by language.
+"""Words that are not in the data sets: templates, groups, clothes and keywords, by language.
 
 They are written for this project and kept in `words.json`; labels of single emoji come from Unicode
 CLDR through the data.
@@ -25,7 +25,7 @@ class Words:
     clothes: dict[str, dict[str, str]]  # the seventeen classes of the photographs
     clothes_in_english: dict[str, list[str]]  # the first names the class in evaluation
     keywords: dict[str, dict[str, str]]  # common English words in the ten other languages
-    aliases: dict[str, str]  # other words and forms -> the common word that is true of the same
+    aliases: dict[str, str]  # other words and forms -> the common word with the same meaning
     icon_groups: dict[str, str]  # categories of icons -> the group of emoji of the same kind
 
     def say(self, keyword: str, language: str) -> str:
@@ -33,7 +33,7 @@ class Words:
         return keyword if language == ENGLISH else self.keywords[keyword][language]
 
     def fill(self, text: str, language: str, chance: float, rng: random.Random) -> str:
-        """Return `text`, with the given chance inside a template of its language."""
+        """Return `text`, with the given probability inside a template of its language."""
         if rng.random() >= chance:
             return text
         return rng.choice(self.templates[language]).format(text)

@@ -46,7 +46,7 @@ def test_a_manifest_survives_a_round_trip(toy_bundle: Path) -> None:
         ({"extensions": {"card": {"required": 1}}}, "extensions.card.required is 1"),
         (
             {"extensions": {"rotation": {"required": True, "degrees": 90}}},
-            "extension 'rotation' shapes the embeddings and is unknown to this version",
+            "extension 'rotation' affects the embeddings and is unknown to this version",
         ),
     ],
 )

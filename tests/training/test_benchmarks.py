@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from twinlens.bundle.encoder import open_bundle
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +69,7 @@ def test_the_gpu_table_resumes_and_keeps_its_rows(tmp_path: Path) -> None:
     runs, path = tmp_path / "runs", tmp_path / "table.json"
     call = ("methods_gpu.py", "--dry-run", "--runs", str(runs), "--json", str(path))
     out = run_benchmark(*call, "--methods", "simsiam,barlow", "--minutes", "0")
-    assert "goes on from there" in out and json.loads(path.read_text())["rows"] == []
+    assert "continues from there" in out and json.loads(path.read_text())["rows"] == []
     run_benchmark(*call, "--methods", "simsiam,barlow")
     rows = json.loads(path.read_text())["rows"]
     assert [(row["method"], row["seed"], row["steps"]) for row in rows] == [
@@ -126,3 +130,26 @@ def test_the_evaluation_asks_drawings_where_there_are_no_data(tmp_path: Path) ->
     assert suites == {"relations", "association", "typographic", "robustness"}
     assert all(row["low"] <= row["score"] <= row["high"] for row in rows)
     assert "coco_mini/test.zip left out" in out
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["classes shared", "classes apart"])
+def test_a_student_is_judged_within_the_test_half_where_the_halves_share_no_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from distillation import knn
+
+    colours = {"train": {"red": 250, "black": 0}, "test": {"red": 250, "black": 0}}
+    if not shared:
+        colours["train"] = {"brown": 60, "rose": 200}
+    for part, classes in colours.items():
+        with zipfile.ZipFile(tmp_path / f"{part}.zip", "w") as archive:
+            rows = []
+            for name, level in classes.items():
+                for number in range(4):
+                    picture = io.BytesIO()
+                    Image.new("RGB", (16, 16), (level, number, 0)).save(picture, "PNG")
+                    archive.writestr(f"{name}{number}.png", picture.getvalue())
+                    rows.append(json.dumps({"file": f"{name}{number}.png", "label": name}))
+            archive.writestr("index.jsonl", "\n".join(rows))
+    assert knn(open_bundle("builtin", threads=1), tmp_path) == 100.0

@@ -1,4 +1,4 @@
 """The contract between training and serving: an encoder on disk, verified when opened.
 
-Never reaches torch.
+What must stay true: nothing here imports torch.
 """

@@ -1,8 +1,8 @@
-"""Classifiers that come with a bundle: the head of a fine-tuned encoder, as a class bank.
+"""Classifiers inside a bundle: the head of a fine-tuned encoder, as a class bank.
 
-They are the extension `classifiers` of the manifest, a file each: {"files": {NAME: FILE}}. An older
-version ignores them. What must stay true: rows are unit and as wide as the embedding, so scores are
-those of the similarity node, as for any class bank.
+They are the manifest's extension `classifiers`, one file each: {"files": {NAME: FILE}}. An older
+version ignores them. What must stay true: rows are normalised and as wide as the embedding, so
+scores come from the similarity node, as for any class bank.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ClassHead:
 
 
 def write_head(folder: Path, head: ClassHead) -> dict[str, Any]:
-    """Write a head into the folder of a bundle; return the extension that names it."""
+    """Write a head to the folder of a bundle; return the extension that names it."""
     buffer = io.BytesIO()
     names = np.frombuffer(json.dumps(list(head.classes)).encode(), np.uint8)
     np.savez(buffer, rows=np.asarray(head.rows, np.float32), classes=names)
@@ -53,7 +53,7 @@ def read_heads(folder: Path, manifest: Manifest) -> tuple[ClassHead, ...]:
 
 def _read(folder: Path, manifest: Manifest, name: str, file: str, listed: set[str]) -> ClassHead:
     if check_path(file) not in listed:
-        raise BundleError(f"{folder}: classifier {name!r} lies in {file!r}, which `files` lacks")
+        raise BundleError(f"{folder}: classifier {name!r} is in {file!r}, which `files` lacks")
     try:
         with np.load(folder / file, allow_pickle=False) as arrays:
             rows = np.asarray(arrays["rows"], np.float32)

@@ -58,14 +58,14 @@ def normalise_rows(rows: Rows) -> Rows:
 
 
 class BankCache:
-    """The class banks that were built last, by classes and templates. Thread-safe."""
+    """The most recently used class banks, by classes and templates. Thread-safe."""
 
     def __init__(self) -> None:
         self._banks: dict[tuple[tuple[str, ...], tuple[str, ...]], Rows] = {}
         self._lock = threading.Lock()
 
     def get(self, key: tuple[tuple[str, ...], tuple[str, ...]], build: Callable[[], Rows]) -> Rows:
-        """Return a bank, built now if it is not here; it cannot be written to."""
+        """Return a read-only bank, built if it is not cached."""
         with self._lock:
             bank = self._banks.get(key)
         if bank is None:

@@ -21,6 +21,7 @@ from twinlens.bundle.classes import BankCache, build_class_bank
 from twinlens.bundle.dimensions import check_dimensions, shorten
 from twinlens.bundle.golden import Replay, read_golden, replay_golden
 from twinlens.bundle.image.decoding import decode_batches
+from twinlens.bundle.image.image_source import OpenedImage
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
 from twinlens.bundle.location import BUILTIN, find_bundle
 from twinlens.bundle.manifest import Manifest
@@ -47,13 +48,13 @@ def open_bundle(
 ) -> Encoder:
     """Open the bundle at a path, the one that ships with the package (`builtin`), or a ready model.
 
-    A ready model is `hf:OWNER/NAME[@REVISION]` or the folder of one: it is pulled at first use,
-    and opened from the cache afterwards. `precision` selects a variant if the bundle has it, or
-    bf16 where this machine computes in it; `engine` is `onnxruntime`, `openvino`, or `auto`: the
-    one that was measured to be faster here. `fast` decodes large JPEG files at reduced size.
-    `device` is auto, cpu, or cards as `cuda:0,cuda:1`; a tower takes at most `device_memory` GiB of
-    each. `verify` checks every file's hash first; turn it off only for a folder that this program
-    has verified before.
+    A ready model is `hf:OWNER/NAME[@REVISION]` or the folder of one: it is pulled at first use, and
+    opened from the cache afterwards. `precision` selects a variant if the bundle has it, or bf16 if
+    this machine supports it; `engine` is `onnxruntime`, `openvino`, or `auto`: the one that was
+    measured to be faster here. `fast` decodes large JPEG files at reduced size. `device` is auto,
+    cpu, or GPUs as `cuda:0,cuda:1`; a tower uses at most `device_memory` GiB of each. `verify`
+    checks every file's hash first; turn it off only for a folder that this program has verified
+    before.
     """
     folder = find_bundle(path_or_name, (precision,))
     manifest = verify_bundle(folder, hashes=verify)
@@ -96,7 +97,7 @@ class Encoder:
                 f"{', '.join(have)}",
                 field="precision",
             )
-        # Its node is a function of the file, which ONNX Runtime alone inlines.
+        # The similarity node is a function in the file, which only ONNX Runtime inlines.
         self._other = replace(runtime, engine="onnxruntime")
         self._similarity = Graph(
             folder / manifest.similarity.file,
@@ -167,7 +168,7 @@ class Encoder:
         dimensions: int | None = None,
         input_type: str | None = None,
     ) -> Rows:
-        """Return the embeddings (n, d) of strings, behind the bundle's prompt for `input_type`."""
+        """Return the embeddings (n, d) of strings, after the bundle's prompt for `input_type`."""
         if isinstance(texts, str):
             raise InputError("texts must be a list; wrap a single text as [text]", field="texts")
         texts = add_prompt(self.manifest, texts, input_type)
@@ -209,7 +210,7 @@ class Encoder:
         scores, similarities = self._similarity.run(["scores", "similarities"], feeds)
         return scores, similarities
 
-    def preprocess(self, image: ImageSource) -> NDArray[np.uint8]:
+    def preprocess(self, image: ImageSource | OpenedImage) -> NDArray[np.uint8]:
         """Return the image tower's input pixels (height, width, 3) of one image."""
         self._require("image")
         assert self._preprocessor is not None
@@ -232,12 +233,12 @@ class Encoder:
         return self._towers["text"].encode(tokens)
 
     def batch_size(self, tower: TowerName) -> int:
-        """Return the batch from which on a larger one gains nothing here; measured at first."""
+        """Return the batch size beyond which larger ones gain nothing; measured on first use."""
         self._require(tower)
         return self._towers[tower].batches.measure().knee
 
     def in_flight(self, tower: TowerName) -> int:
-        """Return how many batches its devices work on at once: one on a CPU, two on a card."""
+        """Return how many batches its devices process at once: one on a CPU, two on a GPU."""
         self._require(tower)
         return self._towers[tower].graph.in_flight
 

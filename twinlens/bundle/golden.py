@@ -1,7 +1,8 @@
 """Golden vectors: inputs stored in the bundle with the embeddings that torch computed.
 
 Replaying them verifies the complete path on the machine that will serve: decoding, preprocessing,
-tokenizer, graph and runtime. The file holds plain arrays only; it is read without pickle.
+tokenizer, graph and runtime. What must stay true: the file holds plain arrays only and is read
+without pickle.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from twinlens.errors import BundleError
 
 GOLDEN_NAME = "golden.npz"
 FP32_TOLERANCE = 1e-4  # 1 - cosine to torch: rounding differs by less, damaged weights by more
-BF16_TOLERANCE = 1e-3  # for fp32 weights computed in bf16; five times what random weights show
-_VARIANT_MARGIN = 2e-3  # below the cosine that the export measured for a reduced precision
+BF16_TOLERANCE = 1e-3  # for fp32 weights computed in bf16; five times the gap of random weights
+_VARIANT_MARGIN = 2e-3  # below the export's measured cosine of a reduced precision
 _SCORE_TOLERANCE = 1e-4
 
 
@@ -138,7 +139,7 @@ def _compare(
     if found.shape != expected.shape:
         raise BundleError(
             f"{encoder.folder}: golden {tower} embeddings have shape {expected.shape}, "
-            f"the {tower} tower answers {found.shape}"
+            f"the {tower} tower returns {found.shape}"
         )
     cosine = float((found.astype(np.float64) * expected).sum(axis=1).min())
     floor = find_floor(encoder.manifest, tower, encoder.precisions[tower])

@@ -1,7 +1,8 @@
 """Finds the external weight files of an ONNX file before a runtime opens it.
 
-Reads only the few relevant protobuf fields, so that serving needs no onnx package. It walks the
-whole model, including subgraphs and functions, and treats malformed data as a damaged bundle.
+It reads only the few relevant protobuf fields, so that serving needs no onnx package. What must
+stay true: it walks the whole model, including subgraphs and functions, and treats malformed data as
+a damaged bundle.
 """
 
 from __future__ import annotations

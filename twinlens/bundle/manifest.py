@@ -1,7 +1,8 @@
 """`bundle.json`: a bundle's manifest as frozen dataclasses, with conversion from and to JSON.
 
-A manifest that parses is complete and consistent; `store` checks the files against it (hashes) and
-`session` the towers (shapes). Its paths are relative and stay inside the bundle.
+What must stay true: a manifest that parses is complete and consistent; its paths are relative and
+stay inside the bundle. `store` checks the files against it (hashes) and `session` the towers
+(shapes).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from twinlens.errors import BundleError
 
 FORMAT = 1
 KNOWN_FORMATS = (1,)
-# Extensions with `required: true` that this version obeys; a bundle with another one is refused.
+# Extensions with `required: true` that this version supports; a bundle with others is refused.
 OBEYED_EXTENSIONS: frozenset[str] = frozenset({"prompts"})
 MANIFEST_NAME = "bundle.json"
 
@@ -42,7 +43,7 @@ class ImageSpec:
     channels: Literal["rgb"] = "rgb"
     # When CMYK, alpha or palette become RGB: before the resize for timm, after it for open_clip.
     convert: Literal["before_resize", "after_resize"] = "before_resize"
-    # How half a pixel is rounded where the crop begins: torchvision rounds, transformers cuts off.
+    # How half a pixel at the start of the crop is rounded: torchvision rounds, transformers cuts.
     crop: Literal["round", "floor"] = "round"
 
 
@@ -118,8 +119,8 @@ class Manifest:
     attention: AttentionSpec | None = None
     templates: tuple[str, ...] = ("{}",)
     provenance: dict[str, Any] = field(default_factory=dict)
-    # Additions by name, each an object: readers ignore those that they do not know. One that shapes
-    # embeddings or scores says `required: true`: it counts into the revision (decision 0005).
+    # Additions by name, each an object: readers ignore unknown ones. One that affects embeddings
+    # or scores has `required: true` and is part of the revision (decision 0005).
     extensions: dict[str, Any] = field(default_factory=dict)
     files: tuple[FileEntry, ...] = ()
     revision: str = ""
@@ -150,11 +151,11 @@ class Manifest:
 
     @property
     def required_extensions(self) -> dict[str, Any]:
-        """The extensions that shape embeddings or scores."""
+        """The extensions that affect embeddings or scores."""
         return {name: value for name, value in self.extensions.items() if value.get("required")}
 
     def list_graphs(self, tower: str) -> dict[str, str]:
-        """Return a tower's files by precision; the first is the one the others are judged by."""
+        """Return a tower's files by precision; the first is the reference of the others."""
         spec = self.image if tower == "image" else self.text
         assert spec is not None
         found: dict[str, str] = {v.precision: v.file for v in self.variants if v.tower == tower}
@@ -165,12 +166,12 @@ class Manifest:
         """Return the text of `bundle.json`; equal manifests give equal bytes."""
         fields = dataclasses.asdict(self)
         if self.image is not None and self.image.crop == "round":
-            del fields["image"]["crop"]  # versions before it was added read the bundle too
+            del fields["image"]["crop"]  # older versions must read the bundle too
         return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _check_extension(name: str, value: object) -> None:
-    """Refuse an extension that is no object, or one that is required and not known here."""
+    """Refuse an extension that is no object, or a required one that is unknown here."""
     if not isinstance(value, dict):
         raise BundleError(f"bundle.json: extensions.{name} is {value!r}; expected an object")
     required = value.get("required", False)
@@ -180,7 +181,7 @@ def _check_extension(name: str, value: object) -> None:
         )
     if required and name not in OBEYED_EXTENSIONS:
         raise BundleError(
-            f"bundle.json: extension {name!r} shapes the embeddings and is unknown to this version"
+            f"bundle.json: extension {name!r} affects the embeddings and is unknown to this version"
             " of twinlens; install a newer one"
         )
 

@@ -1,8 +1,8 @@
 """The model card: what a model is for, what it is not for, and what it learned from.
 
 It is the extension `card` of the manifest: information, outside the revision. What must stay true:
-a card that is written is complete as far as it goes; one that is read may hold more than is known
-here, since later versions add to it.
+a written card has only known fields; a card that is read may have more, since later versions add
+fields.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LISTS = ("good_for", "not_for", "languages")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a user should know before choosing a model; empty where it is not known."""
+    """What a user should know before choosing a model; unknown fields are empty."""
 
     domain: str = ""  # what it knows, in a few words
     good_for: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class ModelCard:
         return "; ".join(parts)
 
     def to_extension(self) -> dict[str, Any]:
-        """Return the card as the manifest holds it, without what is not known."""
+        """Return the card in the manifest's form, without unknown fields."""
         fields = dataclasses.asdict(self).items()
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields if v}
 
@@ -55,7 +55,7 @@ def read_card(manifest: Manifest) -> ModelCard | None:
 
 
 def parse_card(raw: Mapping[str, Any]) -> ModelCard:
-    """Return a card to be written; raise, naming the field, if it has a wrong or unknown one."""
+    """Return a card to write; raise, naming the field, if one is wrong or unknown."""
     known = [field.name for field in dataclasses.fields(ModelCard)]
     for name, value in raw.items():
         if name not in known:

@@ -1,4 +1,4 @@
-"""The speed of an encoder on this machine: images and texts a second, decoding apart.
+"""The speed of an encoder on this machine: images and texts per second, without decoding.
 
 What must stay true: nothing is downloaded; a model that is not on this machine is not measured.
 """
@@ -23,14 +23,14 @@ _TEXT = "a photo of a red bicycle"
 
 @dataclass(frozen=True)
 class ModelSpeed:
-    """Rates by tower at the batch that suits this machine; None for a tower that it has not."""
+    """Rates by tower at this machine's batch size; None for a missing tower."""
 
     images_per_second: float | None
     texts_per_second: float | None
 
 
 def open_offline(source: str) -> Encoder:
-    """Open a model that lies on this machine; raise if it does not."""
+    """Open a model that is on this machine; raise if it is not."""
     try:
         with _offline():
             return open_bundle(source)
@@ -57,7 +57,7 @@ def measure_speed(encoder: Encoder) -> ModelSpeed:
 
 
 def _measure_rate(run: Callable[[], object], items: int) -> float:
-    """Return items a second by the median of the runs of `SECONDS`."""
+    """Return items per second by the median of the runs of `SECONDS`."""
     run()
     began = time.perf_counter()
     taken: list[float] = []
@@ -70,7 +70,7 @@ def _measure_rate(run: Callable[[], object], items: int) -> float:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Tell the hub's client to use what it has, for this block."""
+    """Restrict the hub's client to its cache, for this block."""
     before = os.environ.get(_OFFLINE)
     os.environ[_OFFLINE] = "1"
     try:

@@ -34,7 +34,7 @@ def _allowed_cpus() -> set[int]:
 
 
 def _count_siblings(cpus: set[int], topology: Path) -> int:
-    """Return the number of cores of the logical `cpus`; without a topology each is one."""
+    """Return the number of cores of the logical `cpus`; without a known topology each is one."""
     cores = set()
     for cpu in cpus:
         path = topology / f"cpu{cpu}" / "topology" / "thread_siblings_list"

@@ -1,7 +1,7 @@
 """Prompts by the purpose of a text: the prefix that a model was trained to see before it.
 
 They are the bundle's extension `prompts`: `by_purpose` maps query, document, classification and
-clustering to prefixes, `default` stands before texts without a purpose. Must stay true: the library
+clustering to prefixes, `default` precedes texts without a purpose. What must stay true: the library
 and the server add the same prefix, and a bundle without the extension adds none.
 """
 
@@ -14,7 +14,7 @@ from twinlens.bundle.manifest import Manifest
 from twinlens.errors import BundleError, InputError
 
 PURPOSES: Final = ("query", "document", "classification", "clustering")
-# The names of public protocols; a caption of a picture has no purpose of its own.
+# The names of public protocols; a picture's caption has no purpose of its own.
 _SYNONYMS: Final = {
     "search_query": "query",
     "search_document": "document",
@@ -26,7 +26,7 @@ INPUT_TYPES: Final = (*PURPOSES, *_SYNONYMS)
 
 
 def find_prompt(manifest: Manifest, input_type: str | None) -> str:
-    """Return the prefix for texts of this type; raise for a type that is not known."""
+    """Return the prefix for texts of this type; raise for an unknown type."""
     purpose = _SYNONYMS.get(input_type or "", input_type or "")
     if purpose and purpose not in PURPOSES:
         known = ", ".join(INPUT_TYPES)
@@ -43,7 +43,7 @@ def find_prompt(manifest: Manifest, input_type: str | None) -> str:
 def add_prompt(
     manifest: Manifest, texts: Sequence[str], input_type: str | None = None
 ) -> Sequence[str]:
-    """Return the texts behind their prefix; what is no text stays, for the tokenizer to refuse."""
+    """Return the texts after their prefix; the tokenizer will refuse values that are no texts."""
     prefix = find_prompt(manifest, input_type)
     if not prefix or isinstance(texts, str):
         return texts

@@ -1,8 +1,8 @@
-"""The catalogue: ready models on a hub that people ask for, a row each.
+"""The catalogue: popular ready models on a hub, one row each.
 
-What must stay true: a row says what its publisher says, and `tried` is true only where this project
-has opened the model itself. A short name stands for a source only where the repository's layout was
-proven on a tiny twin; no layout is yet, so none is given but to what ships.
+What must stay true: a row states what its publisher states, and `tried` is true only if this
+project has opened the model itself. A short name is given only if the repository's layout was
+verified on a small replica; none is yet, so only shipped bundles have one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MANY = "about 100 languages"
 class ReadyModel:
     """One model: where it is, what it is good for, and its size in fp32 as published."""
 
-    source: str  # what `twinlens pull`, `serve` and `--bundle` take
+    source: str  # for `twinlens pull`, `serve` and `--bundle`
     good_for: str
     languages: str  # empty for a model without texts
     dimensions: int
     megabytes: int  # of the ONNX files of all its towers in fp32
     licence: str
     modalities: tuple[str, ...] = ("image", "text")
-    gated: bool = False  # the hub asks to accept a licence, and for a token
+    gated: bool = False  # the hub requires an accepted licence and a token
     tried: bool = False
 
 

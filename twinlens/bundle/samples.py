@@ -1,7 +1,7 @@
-"""The inputs on which an export or a pull is judged: images and texts made by fixed rules.
+"""The inputs that an export or a pull is compared on: images and texts made by fixed rules.
 
-They go in as bytes and strings, so that the golden vectors prove decoding, preprocessing and
-tokenizer too. Made here rather than kept as files: their licence is ours and their sizes differ.
+They are bytes and strings, so that the golden vectors verify decoding, preprocessing and tokenizer
+too. Generated inputs have our own licence and varied sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEXTS = (
     "kilometres of snow-covered fir trees (seen from a train window)",
     "O",
     "café crème & 12 croissants — 3,50 €",
-    # Longer than any usual context: the cut keeps the end-of-text token.
+    # Longer than any usual context: truncation keeps the end-of-text token.
     "a street market with " + ", ".join(f"{i} baskets of fruit" for i in range(1, 60)),
 )
 

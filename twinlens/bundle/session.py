@@ -1,4 +1,4 @@
-"""One graph of a bundle, behind the same interface whichever engine runs it.
+"""One graph of a bundle, behind the same interface for every engine.
 
 What must stay true: a tower that opens has the inputs, outputs and dimensions of the manifest, and
 the reported engine and provider are those that actually run the graph.
@@ -29,8 +29,8 @@ ENGINES = ("auto", "onnxruntime", "openvino")
 class Runtime:
     """The devices, number of threads and engine. `threads` None means one per physical core.
 
-    `auto` as the engine means ONNX Runtime, except for towers: those may be measured. `device` may
-    list cards, `cuda:0,cuda:1`; `memory_limit` is what a tower may take of each, in GiB.
+    Engine `auto` means ONNX Runtime, except for towers, which may be measured. `device` may list
+    GPUs, `cuda:0,cuda:1`; `memory_limit` is a tower's limit on each, in GiB.
     """
 
     device: str = "auto"
@@ -66,14 +66,14 @@ class Runtime:
 
 
 class EngineSession(Protocol):
-    """What an engine offers for one graph."""
+    """What an engine provides for one graph."""
 
     engine: str
     provider: str
     inputs: dict[str, list[int | str | None]]
     outputs: dict[str, list[int | str | None]]
-    in_flight: int  # batches that it works on at once without one slowing the other
-    captures: bool  # whether each shape of batch is prepared once and then repeated
+    in_flight: int  # batches that run at once without slowing each other down
+    captures: bool  # whether each batch shape is prepared once and then repeated
 
     def run(self, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Run the graph and return the named outputs."""
@@ -126,7 +126,7 @@ class Graph:
         return self._session.run(outputs, feeds)
 
     def embed(self, name: str, items: NDArray[Any] | Sequence[NDArray[Any]]) -> Rows:
-        """Return the rows of one batch, run on the device that has the fewest under way."""
+        """Return the rows of one batch, run on the device with the fewest batches in flight."""
         with self._lock:
             chosen = min(range(len(self._sessions)), key=lambda i: (self._running[i], self._ran[i]))
             self._running[chosen] += 1

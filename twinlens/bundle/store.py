@@ -28,8 +28,8 @@ from twinlens.bundle.manifest import (
 from twinlens.disk import sync
 from twinlens.errors import BundleError, ConflictError
 
-# These fields do not affect embeddings: renaming an encoder or measuring it again must not make
-# every collection refuse it.
+# These fields do not affect embeddings: after renaming or remeasuring an encoder, collections must
+# still accept it.
 _NOT_IN_REVISION = ("name", "provenance", "extensions", "variants", "files", "revision")
 
 
@@ -85,7 +85,7 @@ def compute_revision(manifest: Manifest) -> str:
 def write_extensions(folder: Path, extensions: Mapping[str, Any]) -> Manifest:
     """Add or replace extensions of the bundle in `folder` and return its manifest.
 
-    Only information, which is outside the revision: what shapes embeddings is written by an export.
+    Only information, which is outside the revision: an export writes whatever affects embeddings.
     """
     manifest = read_manifest(folder)
     changed = dataclasses.replace(manifest, extensions={**manifest.extensions, **extensions})
@@ -118,8 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
 def verify_bundle(folder: Path, *, hashes: bool = True) -> Manifest:
     """Return the manifest of `folder` after checking that no file has changed.
 
-    With `hashes` off only names and sizes are checked: for callers that verified the same folder
-    before.
+    With `hashes` off only names and sizes are checked: for callers that have verified the folder.
     """
     manifest = read_manifest(folder)
     for entry in manifest.files:
@@ -150,7 +149,7 @@ def hash_file(path: Path) -> str:
 def _list_choices(part: Any) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their defaults, nested ones likewise.
 
-    Leaving defaults out lets a later version add a field without giving old bundles a new identity.
+    Omitting defaults lets a later version add a field without changing the identity of old bundles.
     """
     choices: dict[str, Any] = {}
     for field in dataclasses.fields(part):

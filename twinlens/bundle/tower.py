@@ -1,8 +1,8 @@
 """A tower of an opened bundle: unit rows for pixels or for tokens, in batches.
 
-How large a batch is depends on the tower and the device: it is measured once on a machine, when a
-batch of more than a few items is first wanted. What must stay true: a row does not depend on its
-batch: to 1e-5, or in bf16 to that precision's tolerance. Thread-safe.
+The batch size depends on the tower and the device: it is measured once per machine, when a batch of
+more than a few items is first requested. What must stay true: a row does not depend on its batch:
+to 1e-5, or in bf16 to that precision's tolerance. Thread-safe.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from twinlens.version import __version__
 
 TowerName = Literal["image", "text"]
 
-_FEW = 32  # items that go as one batch while nothing was measured
+_FEW = 32  # items per batch before the measurement
 _MEASURED_LENGTH = 16  # tokens of a text while batches are measured: a caption's
-_LENGTH_STEP = 8  # texts are padded to such lengths where each shape is prepared once
-_UNDISTURBED = 0.8  # CPU seconds a second of a measurement that is kept
-_TELLING = 0.2  # seconds: a shorter measurement says nothing of the machine's other work
+_LENGTH_STEP = 8  # lengths that texts are padded to if each shape is prepared once
+_UNDISTURBED = 0.8  # CPU seconds per second, for a measurement to be kept
+_TELLING = 0.2  # seconds: in less, a measurement cannot detect other work on the machine
 _INPUTS = {"image": "pixels", "text": "tokens"}
 
 
 class BatchSize:
-    """The largest batch that is worth waiting for; measured when first asked, and remembered."""
+    """The largest batch that is worth waiting for; measured on first use, and remembered."""
 
     def __init__(self, subject: Subject, run: Callable[[int], object]) -> None:
         self._subject = subject
@@ -51,7 +51,7 @@ class BatchSize:
         self._knee = 0  # not known yet
 
     def measure(self) -> BatchCurve:
-        """Return how long batches take here."""
+        """Return the times of batches here."""
         with self._lock:
             if self._curve is None:
                 self._curve = read_curve(self._subject)
@@ -65,7 +65,7 @@ class BatchSize:
             return self._curve
 
     def choose(self, count: int) -> int:
-        """Return how many of `count` items a batch takes; a few are not worth a measurement."""
+        """Return how many of `count` items go into a batch; a few items are not worth measuring."""
         if not self._knee:
             if count <= _FEW:
                 return _FEW
@@ -81,7 +81,7 @@ class Tower(Protocol):
     batches: BatchSize
 
     def encode(self, items: Any) -> Rows:
-        """Return one row per item, in order, in batches of the size that suits here."""
+        """Return one row per item, in order, in batches of the best size here."""
         ...
 
     def encode_batch(self, items: Any) -> Rows:
@@ -89,7 +89,7 @@ class Tower(Protocol):
         ...
 
     def warm_up(self) -> None:
-        """Run what later batches will be, so that none waits for memory, kernels or graphs."""
+        """Run the sizes of later batches, so that none waits for memory, kernels or graphs."""
         ...
 
 
@@ -118,11 +118,11 @@ class PixelGraph:
         return self.graph.embed("pixels", items)
 
     def warm_up(self) -> None:
-        """Run every size of batch that is prepared here, or one where none is."""
+        """Run every batch size that is prepared here, or one if none is."""
         _warm_up(self.graph, self.batches, self._run_blank)
 
     def _run_blank(self, count: int) -> Rows:
-        """Run a batch of images that are all alike; how long one takes depends on none."""
+        """Run a batch of identical images; their content does not affect the time."""
         item = np.random.default_rng(0).integers(0, 256, self._shape, dtype=np.uint8)
         return self.encode_batch(np.broadcast_to(item, (count, *self._shape)))
 
@@ -165,17 +165,17 @@ class TokenGraph:
         return pad_rows(tokens, self._spec.pad_id, length)
 
     def warm_up(self) -> None:
-        """Run every size of batch that is prepared here, or one where none is."""
+        """Run every batch size that is prepared here, or one if none is."""
         _warm_up(self.graph, self.batches, self._run_blank)
 
     def _run_blank(self, count: int) -> Rows:
-        """Run a batch of texts that are all alike, as long as a caption."""
+        """Run a batch of identical texts, as long as a caption."""
         length = min(_MEASURED_LENGTH, self._spec.context_length)
         return self.encode_batch([[self._spec.pad_id] * length] * count)
 
 
 def _run_batches(graph: Graph, run: Callable[[Any], Rows], batches: Sequence[Any]) -> list[Rows]:
-    """Return each batch's rows, in order, run as many at once as the devices work on."""
+    """Return each batch's rows, in order, with as many in flight as the devices process at once."""
     if graph.in_flight == 1 or len(batches) < 2:
         return [run(batch) for batch in batches]
     with ThreadPoolExecutor(graph.in_flight, "batch") as pool:
@@ -193,9 +193,9 @@ def _warm_up(graph: Graph, batches: BatchSize, run: Callable[[int], object]) -> 
 
 @dataclass(frozen=True)
 class TowerFile:
-    """The graph file that holds a tower at one precision, not opened yet.
+    """The graph file of a tower at one precision, not opened yet.
 
-    `in_bf16` marks the fp32 graph that an engine is asked to compute in bfloat16.
+    `in_bf16` marks the fp32 graph that an engine computes in bfloat16.
     """
 
     folder: Path
@@ -226,7 +226,7 @@ class TowerFile:
         return PixelGraph(graph, self.manifest, self.precision, subject)
 
     def describe(self, runtime: Runtime, engine: str = "") -> Subject:
-        """Return what a measurement of this tower holds for."""
+        """Return the key for measurements of this tower."""
         device = "cpu" if engine == "openvino" else describe_device(runtime.devices[0])
         return Subject(
             revision=self.manifest.revision,
@@ -244,7 +244,7 @@ def find_tower_file(
 ) -> TowerFile:
     """Return a tower at `precision`, or at its reference if the bundle has no such variant.
 
-    bf16 needs no file of its own: without one it is the fp32 graph, computed in bf16.
+    bf16 needs no file of its own: without one the fp32 graph is computed in bf16.
     """
     files = manifest.list_graphs(tower)
     reference = next(iter(files))

@@ -1,9 +1,9 @@
-"""Opens a tower in the engine that suits it here: the one named, or the one that wins a trial.
+"""Opens a tower in the best engine here: the named one, or the winner of a trial.
 
-The trial runs the bundle's golden inputs in both engines, one by one and in batches: first whether
-OpenVINO's rows are right, then who is faster, in turn. What must stay true: bf16 is offered only
-where it was shown to stay within its tolerance of the golden vectors; without OpenVINO installed,
-`auto` costs nothing.
+The trial runs the bundle's golden inputs in both engines, one by one and in batches: first to check
+OpenVINO's rows, then to compare speeds, alternately. What must stay true: bf16 is offered only if
+it stayed within its tolerance of the golden vectors; without OpenVINO installed, `auto` costs
+nothing.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from twinlens.bundle.tower import Tower, TowerFile
 from twinlens.errors import InputError
 
 _ROUNDS: Final = 7
-_SECONDS: Final = 2.0  # for one case, unless so few rounds would decide nothing
-_BATCH: Final = 8  # items of the larger case, where they take
+_SECONDS: Final = 2.0  # per case, unless so few rounds would decide nothing
+_BATCH: Final = 8  # items of the larger case, if they take
 _BATCH_SECONDS: Final = 0.5  # at most this long
-_ALONE: Final = 4  # golden inputs that are embedded one by one too
+_ALONE: Final = 4  # golden inputs that are also embedded one by one
 _TICK: Final = 0.02  # seconds of work that a clock measures well
-_WORTH: Final = 1e-3  # seconds of a batch under which loading an engine wins nothing
+_WORTH: Final = 1e-3  # seconds per batch below which loading a second engine gains nothing
 
 
 @dataclass(frozen=True)
 class GoldenSample:
-    """The golden inputs of a tower, ready for it, and the rows that they must give."""
+    """The preprocessed golden inputs of a tower, and the expected rows."""
 
     items: Any
     rows: NDArray[np.float32]
@@ -48,7 +48,7 @@ class GoldenSample:
         return np.stack(cycled) if isinstance(self.items, np.ndarray) else cycled
 
     def measure_cosine(self, tower: Tower) -> float:
-        """Return the least cosine to the golden rows, in batches and one by one."""
+        """Return the smallest cosine to the golden rows, in batches and one by one."""
         if not len(self.rows):
             return float("nan")
         count = min(_ALONE, len(self.rows))
@@ -59,7 +59,7 @@ class GoldenSample:
 
 
 def open_tower(file: TowerFile, runtime: Runtime, read_sample: Callable[[], GoldenSample]) -> Tower:
-    """Open a tower; under `auto`, in the engine that was measured to be the better one here."""
+    """Open a tower; with `auto`, in the engine that was measured to be better here."""
     if file.in_bf16:
         return _open_in_bf16(file, runtime, read_sample)
     if runtime.engine != "auto" or not can_choose(runtime):
@@ -73,7 +73,7 @@ def open_tower(file: TowerFile, runtime: Runtime, read_sample: Callable[[], Gold
 
 
 def recall_choice(file: TowerFile, runtime: Runtime) -> Choice | None:
-    """Return what an earlier start on this machine chose for a tower, or None."""
+    """Return the choice of an earlier start on this machine for a tower, or None."""
     return read_choice(file.describe(runtime))
 
 
@@ -105,10 +105,11 @@ def _try_both(file: TowerFile, runtime: Runtime, sample: GoldenSample) -> Choice
 
 
 def _time_in_turn(first: Tower, second: Tower, items: Any) -> list[Round]:
-    """Time both towers in turn on the same items; who begins alternates.
+    """Time both towers alternately on the same items; the first one alternates too.
 
-    Each round counts in seconds or in CPU seconds: in those that speak less for the second. A
-    machine that is busy otherwise disturbs the seconds, and nobody wins by taking more of it.
+    Each round is measured in seconds and in CPU seconds, and counts by the measure that favours the
+    second engine less. Other work on the machine disturbs the seconds, and an engine must not win
+    by using more CPU.
     """
     expected = min(*_time(first, items), *_time(second, items))
     pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
@@ -125,7 +126,7 @@ def _time_in_turn(first: Tower, second: Tower, items: Any) -> list[Round]:
 def _time(tower: Tower, items: Any, expected: float = _TICK) -> tuple[float, float]:
     """Return the seconds and CPU seconds of one run; a quick one is repeated.
 
-    A run before it does not count: the other engine's threads, which spin a while, come to rest.
+    A first run is dropped: the other engine's threads spin for a while before they sleep.
     """
     repeats = max(1, int(_TICK / max(expected, 1e-6)))
     if repeats > 1:
@@ -142,7 +143,7 @@ def _time(tower: Tower, items: Any, expected: float = _TICK) -> tuple[float, flo
 def _open_in_bf16(
     file: TowerFile, runtime: Runtime, read_sample: Callable[[], GoldenSample]
 ) -> Tower:
-    """Open a tower of fp32 weights in bf16, which was shown to be close enough on this machine."""
+    """Open a tower of fp32 weights in bf16, which was verified on this machine."""
     _require_bf16(file, runtime)
     tower = file.open(replace(runtime, engine="openvino"))
     subject = file.describe(runtime)
@@ -155,7 +156,7 @@ def _open_in_bf16(
     assert choice.cosine is not None
     if not choice.cosine >= floor:
         raise InputError(
-            f"precision 'bf16' moves the {file.tower} embeddings of bundle "
+            f"precision 'bf16' changes the {file.tower} embeddings of bundle "
             f"{file.manifest.name!r} to cosine {choice.cosine:.6f} of the exported ones, under "
             f"{floor}; use --precision fp32",
             field="precision",
@@ -164,7 +165,7 @@ def _open_in_bf16(
 
 
 def _require_bf16(file: TowerFile, runtime: Runtime) -> None:
-    """Raise unless bf16 can be had for fp32 weights."""
+    """Raise unless fp32 weights can be computed in bf16."""
     have = ", ".join(sorted({v.precision for v in file.manifest.variants} | {"fp32"}))
     start = f"precision 'bf16' is not stored in bundle {file.manifest.name!r} (it has {have})"
     if runtime.engine == "onnxruntime":

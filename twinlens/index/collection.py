@@ -130,7 +130,7 @@ class Collection:
             raise InputError(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
         tree = parse_filter(filter) if isinstance(filter, str) else filter
         for _ in range(OPEN_ATTEMPTS):
-            snapshot = self.snapshot_of(revision)
+            snapshot = self.snapshot() if revision is None else self.snapshot_of(revision)
             rows, made_by = embed_queries(queries, snapshot.head.dim, self._bundle)
             if made_by not in (None, snapshot.head.bundle_revision):
                 self.refresh()  # the collection moves to another bundle just now

@@ -1,4 +1,4 @@
-"""The similarity core softmax(scale * normalize(X) normalize(Y)^T), in every form it takes.
+"""The similarity core softmax(scale * normalize(X) normalize(Y)^T): losses, inference, ONNX.
 
-Importing this package imports neither torch nor onnx: pick the half that you need.
+Importing this package imports neither torch nor onnx; its modules import what they need.
 """

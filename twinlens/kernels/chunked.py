@@ -1,9 +1,8 @@
-"""The engine in plain torch: exact, memory-flat, on any device; the CPU path.
+"""The engine in plain torch: exact, in linear memory, on any device; the CPU path.
 
-Every sweep visits the n x m logits tile by tile and keeps one tile alive. What must stay true: no
-allocation grows with n * m, and every number comes out as `reference` has it.
-
-Softmax works in bits (base 2) with a constant shift; see `contrastive.find_shift`.
+Every sweep visits the n x m logits tile by tile and holds one tile at a time. Softmax works in bits
+(base 2) with a constant shift; see `contrastive.find_shift`. What must stay true: no allocation
+grows with n * m, and every number equals `reference`.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from twinlens.kernels.exact import (
 )
 from twinlens.kernels.pairs import Pairs
 
-ROWS, COLUMNS = 1024, 4096  # one tile: 16 MB in float32; smaller ones starve the matrix product
+ROWS, COLUMNS = 1024, 4096  # one tile: 16 MB in float32; matrix products of smaller ones are slow
 
 
 class ChunkedEngine:
-    """Exact and memory-flat on any device; the CPU path."""
+    """Exact, in linear memory, on any device; the CPU path."""
 
     def softmax_sums(self, problem: Problem, shares: PerSide, *, keep: bool = False) -> Sums:
         """Return the log-sum-exps; see `contrastive.Engine`."""
@@ -98,9 +97,9 @@ class ChunkedEngine:
         for rows, columns, z in _logits(x, y, problem.factor, bias):
             at = find_positives(pairs, rows, columns, z.device)
             weights = find_pulls(pull, rows, columns, at)
-            value += sum_softplus(z, at, weights, problem, rows, columns)  # turns positives' sign
+            value += sum_softplus(z, at, weights, problem, rows, columns)  # negates positives
             g = z.sigmoid_()
-            # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose a solved pair's digits.
+            # -sigmoid(-z), not sigmoid(z) - 1, which would lose the digits of a well-fitted pair
             g[at] *= -weights
             hide(g, pairs, rows, columns, 0.0)
             total += g.sum()
@@ -151,7 +150,7 @@ def softmax_sums(
 def softmax_gradient(problem: Problem, gain: PerSide, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return G y (n, d) and G^T x (m, d) for G = e * (row gain + column gain), in one sweep.
 
-    With gain = share / sum, G holds both directions' probabilities for one exponential.
+    With gain = share / sum, one exponential serves the probabilities of both directions.
     """
     x, y = problem.x.unit, problem.y.unit
     dx, dy = torch.zeros_like(x), torch.zeros_like(y if problem.needs_y else y[:0])
@@ -196,7 +195,7 @@ def _logits(
 
 
 def _terms(problem: Problem, kept: Tensor | None) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield each tile of the forward's terms, computed again unless they were kept."""
+    """Yield each tile of the forward's terms; recompute them unless they were kept."""
     x, y = problem.x.unit, problem.y.unit
     if kept is None:
         yield from _exponentials(x, y, problem.factor, problem.pairs)
@@ -215,7 +214,7 @@ def _exponentials(
 
 
 def hide(tile: Tensor, pairs: Pairs, rows: slice, columns: slice, value: float) -> None:
-    """Overwrite what is hidden in the tile; most tiles hide nothing and cost nothing."""
+    """Overwrite the hidden entries of the tile; most tiles have none and cost nothing."""
     if columns.start < pairs.own_key_columns:
         i, j = _numbers(rows, tile.device)[:, None], _numbers(columns, tile.device)[None, :]
         tile.masked_fill_(pairs.hidden(i, j), value)
@@ -243,7 +242,7 @@ def sum_softplus(
     z: Tensor, at: tuple[Tensor, Tensor], weights: Tensor, problem: Problem,
     rows: slice, columns: slice,
 ) -> Tensor:  # fmt: skip
-    """Turn the sign of the positives in z, and return the weighted sum of softplus."""
+    """Negate z at the positives, and return the weighted sum of softplus."""
     z[at] = -z[at]
     hide(z, problem.pairs, rows, columns, -torch.inf)
     terms = F.softplus(z, threshold=60.0)

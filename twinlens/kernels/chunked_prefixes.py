@@ -1,7 +1,7 @@
 """The passes over several prefixes at once in plain torch: the CPU path.
 
-A tile's product grows segment by segment, in place. What must stay true: as in `chunked`; the tiles
-of all prefixes together are as large as one of one loss.
+A tile's product is accumulated segment by segment, in place. What must stay true: as in `chunked`;
+the tiles of all prefixes together are as large as one tile of a single loss.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twinlens.kernels.contrastive import PerSide, blocks
 from twinlens.kernels.exact import find_underflowed
 from twinlens.kernels.prefixes import Prefixes, PrefixGradient, PrefixValue
 
-LEAST_ROWS = 64  # of a tile, however many prefixes
+LEAST_ROWS = 64  # of a tile, for any number of prefixes
 
 
 class ChunkedPrefixes:
@@ -83,7 +83,7 @@ class ChunkedPrefixes:
             for k, dots in tile.grow():
                 z, weight = tile.scale(dots, k, bias), prefixes.weights[k]
                 softplus = sum_softplus(z, at, pulls, problem, tile.rows, tile.columns)
-                value += weight * softplus  # it turned the positives' sign
+                value += weight * softplus  # the loss negated the positives' logits
                 g = z.sigmoid_().mul_(weight)
                 g[at] *= -pulls
                 hide(g, problem.pairs, tile.rows, tile.columns, 0.0)
@@ -105,7 +105,7 @@ class _Tile:
         self.dots, self.spare, *self.terms = (part[:size].view(shape) for part in buffer)
 
     def grow(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each prefix's number and its products of whole unit rows, in one growing tile."""
+        """Yield each prefix's number and its products of whole unit rows, summed in one tile."""
         x, y = self.prefixes.whole.x.unit, self.prefixes.whole.y.unit
         for k, part in enumerate(self.prefixes.segments):
             beta = 0.0 if k == 0 else 1.0
@@ -115,7 +115,7 @@ class _Tile:
             yield k, self.dots
 
     def scale(self, dots: Tensor, k: int, shift: Tensor) -> Tensor:
-        """Write the logits of a prefix into its tile of terms."""
+        """Write the logits of a prefix to its tile of terms."""
         terms, factor = self.terms[k], self.prefixes.whole.factor
         torch.mul(dots, self.longer.columns[k, self.columns], out=terms)
         logits: Tensor = terms.mul_(self.longer.rows[k, self.rows, None] * factor).add_(shift)
@@ -123,7 +123,7 @@ class _Tile:
 
 
 class _Gradient:
-    """Adds up products and slopes, tile by tile."""
+    """Accumulates products and slopes, tile by tile."""
 
     def __init__(self, prefixes: Prefixes) -> None:
         x, y, norms = prefixes.whole.x.unit, prefixes.whole.y.unit, prefixes.norms
@@ -133,7 +133,7 @@ class _Gradient:
         self.slopes = PerSide(torch.zeros_like(norms.rows), torch.zeros_like(norms.columns))
 
     def add_slopes(self, tile: _Tile, k: int, dots: Tensor) -> None:
-        """Turn a prefix's G, in its tile of terms, into that of whole unit rows; add its slopes."""
+        """Convert a prefix's G, in its tile of terms, to whole unit rows; add its slopes."""
         g = tile.terms[k]
         g.mul_(tile.longer.columns[k, tile.columns]).mul_(tile.longer.rows[k, tile.rows, None])
         slope = torch.mul(g, dots, out=tile.spare)
@@ -141,7 +141,7 @@ class _Gradient:
         self.slopes.columns[k, tile.columns] += slope.sum(0)
 
     def multiply(self, tile: _Tile) -> None:
-        """Add each segment's products, with the G of all prefixes that hold it."""
+        """Add each segment's products, with the G of all prefixes that contain it."""
         x, y, g = self.prefixes.whole.x.unit, self.prefixes.whole.y.unit, tile.terms[-1]
         for k in reversed(range(len(tile.terms))):
             part = self.prefixes.segments[k]
@@ -151,7 +151,7 @@ class _Gradient:
                 self.by_y[tile.columns, part].addmm_(g.T, x[tile.rows, part])
 
     def finish(self, left_out: tuple[int, ...] = ()) -> PrefixGradient:
-        """Return what was added up."""
+        """Return the accumulated gradient."""
         return PrefixGradient(self.by_x, self.by_y, self.slopes, left_out)
 
 

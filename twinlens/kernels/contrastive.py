@@ -23,19 +23,19 @@ from torch import Tensor
 
 from twinlens.kernels.pairs import Pairs
 
-EPSILON = 1e-12  # of torch.nn.functional.normalize: shorter rows are divided by this
+EPSILON = 1e-12  # lower bound of norms, as in torch.nn.functional.normalize
 HEADROOM = 100.0  # bits by which the shift lifts the largest possible term above 1
-FLOOR = -102.0  # a sum under count * 2^FLOOR may have lost terms that count
+FLOOR = -102.0  # a sum below count * 2^FLOOR may have lost relevant terms
 LOG2_E = math.log2(math.e)
-KEPT_BYTES = 12 << 30  # the most that "stored" keeps of a forward
-SPARED_BYTES = 512 << 20  # the most that "balanced" keeps of one on a GPU
+KEPT_BYTES = 12 << 30  # bytes that "stored" keeps of a forward at most
+SPARED_BYTES = 512 << 20  # bytes that "balanced" keeps of a forward on a GPU at most
 
 Memory = Literal["flat", "balanced", "stored"]
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side's embeddings as given, and what makes unit rows of them."""
+    """One side's embeddings, with what normalises them."""
 
     raw: Tensor  # (n, d)
     inverse_norm: Tensor  # (n,) float32, or float64 for float64
@@ -53,7 +53,7 @@ class Side:
 
     @cached_property
     def unit(self) -> Tensor:
-        """Return all unit rows, and keep them."""
+        """Return all unit rows, and cache them."""
         return self.rows(slice(None))
 
     def __len__(self) -> int:
@@ -62,14 +62,14 @@ class Side:
 
 @dataclass(frozen=True)
 class PerSide:
-    """One number for each row and one for each column, which add up over a pair."""
+    """One number for each row and one for each column; a pair has their sum."""
 
     rows: Tensor  # (n,)
     columns: Tensor  # (m,)
 
 
 class RowGroup(Protocol):
-    """The processes among which the rows are dealt out; every one holds all columns."""
+    """The processes that share the rows; each holds all columns."""
 
     def sum(self, partial: Tensor) -> Tensor:
         """Return the sum of all processes' tensors."""
@@ -82,21 +82,21 @@ class RowGroup(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows against columns, and what is wanted of them."""
+    """Rows against columns, and the wanted results."""
 
     x: Side
     y: Side
     factor: Tensor  # logit = factor * cosine + constant; in bits for a softmax
     pairs: Pairs
-    symmetric: bool = False  # a softmax over columns too
-    needs_y: bool = True  # the gradient by y, in a backward
+    symmetric: bool = False  # also a softmax over columns
+    needs_y: bool = True  # in a backward: the gradient by y
     row_group: RowGroup | None = None
     memory: Memory = "balanced"
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What a forward knows in the end."""
+    """The results of a forward."""
 
     lse: PerSide  # in bits, float64
     kept: Tensor | None = None  # (n, m): the shifted terms 2^(logit + shift), hidden ones zero
@@ -104,14 +104,14 @@ class Sums:
 
 @dataclass(frozen=True)
 class SigmoidPass:
-    """The sigmoid's value and gradient, up to factors that the caller knows."""
+    """The sigmoid's value and gradient, up to factors that the caller applies."""
 
     value: Tensor  # the sum of softplus over all pairs that are compared
     by_y: Tensor  # G^T x (m, d), empty unless needed
     total: Tensor  # the sum of G
 
 
-# Takes the finished rows of G y, block by block; the engine is done with them.
+# Receives the finished rows of G y, block by block; the engine does not reuse them.
 Emit = Callable[[slice, Tensor], None]
 
 
@@ -121,7 +121,8 @@ class Engine(Protocol):
     def softmax_sums(self, problem: Problem, shares: PerSide, *, keep: bool = False) -> Sums:
         """Return the log-sum-exp of each row and column that has a share; keep the terms if asked.
 
-        float64, since a loss is a difference of such numbers: 144 - 144 at scale 100. They are few.
+        float64, since a loss is a difference of such numbers: 144 - 144 at scale 100. There are few
+        of them.
         """
         ...
 
@@ -142,47 +143,47 @@ class Engine(Protocol):
         ...
 
     def own_cosines(self, problem: Problem) -> Tensor:
-        """Return the cosine of each row with its own column, where those are the positives."""
+        """Return the cosine of each row with its own column, if those are the positives."""
         ...
 
     def project(
         self, side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out: Tensor
     ) -> Tensor:
-        """Write the raw rows' gradient from the unit rows', return the sum of their slopes."""
+        """Write the raw rows' gradient from the unit rows'; return the sum of their slopes."""
         ...
 
 
 def find_shift(s2: Tensor) -> Tensor:
-    """Return what is added to a softmax's logit in bits before the exponential.
+    """Return the shift of a softmax's logit, in bits, before the exponential.
 
-    Cosines are at most 1, so |s2| bounds the logit and 2^(cos * s2 - |s2| + 100) can neither
-    overflow nor need a running maximum: rows and columns are summed in the same sweep.
+    Cosines are at most 1, so |s2| bounds the logit, and 2^(cos * s2 - |s2| + 100) neither overflows
+    nor needs a running maximum: one sweep sums rows and columns.
     """
     return HEADROOM - s2.abs()
 
 
 def has_underflowed(sums: Tensor, shares: Tensor, terms: int) -> Tensor:
-    """Tell which shifted log-sums may have lost terms under 2^-126 that count.
+    """Tell which shifted log-sums may have lost relevant terms below 2^-126.
 
-    Even if all `terms` terms were lost, they would be 2^-24 of a sum at the bar.
+    At the bar, even all `terms` lost terms together are 2^-24 of the sum.
     """
     return (sums < underflow_bar(terms)) & (shares > 0)
 
 
 def underflow_bar(terms: int) -> float:
-    """Return the shifted log-sum under which terms that count may have been lost."""
+    """Return the shifted log-sum below which relevant terms may have been lost."""
     return math.log2(max(terms, 1)) + FLOOR
 
 
 def find_gain(sums: Tensor, shares: Tensor) -> Tensor:
-    """Return share / sum from shifted log-sums: what turns an exponential into its part of G."""
+    """Return share / sum from shifted log-sums: the factor from an exponential to its part of G."""
     return torch.where(shares > 0, shares * torch.exp2(-sums), 0.0).to(shares.dtype)
 
 
 def compute_weights(problem: Problem) -> tuple[PerSide, PerSide]:
     """Return each row's and column's share of the mean, and the pull on each of its positives.
 
-    Rows without a positive have no share: they would ask for the mean of nothing.
+    Rows without a positive have no share: their mean over positives is undefined.
     """
     n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
     if problem.pairs.row_labels is None and problem.row_group is None:
@@ -207,7 +208,7 @@ def compute_weights(problem: Problem) -> tuple[PerSide, PerSide]:
 
 
 def sigmoid_pull(problem: Problem) -> PerSide:
-    """Return two halves of each positive's weight: 1/2 each, or 1/2k with `weigh_positives`."""
+    """Return both halves of each positive's weight: 1/2 each, or 1/2k with `weigh_positives`."""
     n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
     if not problem.pairs.weigh_positives:
         return PerSide(like.new_full((n,), 0.5), like.new_full((m,), 0.5))
@@ -220,7 +221,7 @@ def sigmoid_pull(problem: Problem) -> PerSide:
 def keeps_terms(memory: Memory, n: int, m: int, element_bytes: int, pairs: Pairs) -> bool:
     """Tell whether a softmax's forward keeps its terms: asked for, few enough, one positive a row.
 
-    Kept terms are rounded, and only positives on the diagonal are cheap to compute again exactly.
+    Kept terms are rounded, and only positives on the diagonal are cheap to recompute exactly.
     """
     fits = n * m * element_bytes <= KEPT_BYTES
     return memory == "stored" and pairs.row_labels is None and fits
@@ -233,7 +234,7 @@ def softmax_loss(lse: PerSide, shares: PerSide, attraction: Tensor, s2: Tensor) 
 
 
 class InputGradient:
-    """Collects unit rows' gradients and turns them into the raw rows' and the scale's."""
+    """Collects the gradients of unit rows, and converts them to those of raw rows and the scale."""
 
     def __init__(
         self, side: Side, factor: Tensor, engine: Engine, dtype: torch.dtype | None = None
@@ -243,7 +244,7 @@ class InputGradient:
         self.slope = side.inverse_norm.new_zeros(())
 
     def take(self, rows: slice, unit_gradient: Tensor) -> None:
-        """Project off what points outwards and divide by the norm, some rows at a time."""
+        """Remove the radial part and divide by the norm, for some rows at a time."""
         at = slice(rows.start or 0, (rows.start or 0) + len(unit_gradient))
         self.slope += self.engine.project(self.side, at, unit_gradient, self.factor, self.raw[at])
 
@@ -269,12 +270,12 @@ def blocks(length: int, size: int) -> list[slice]:
 
 
 def linear_blocks(rows: Tensor) -> list[slice]:
-    """Cut for work linear in the rows: small for the CPU's cache, few launches for a GPU."""
+    """Cut for work linear in the rows: small blocks for a CPU's cache, few launches for a GPU."""
     return blocks(len(rows), 8192 if rows.is_cuda else 1024)
 
 
 def _diagonal_shares(problem: Problem) -> PerSide:
-    """Return the shares where each row has one positive, its own column: few, small launches."""
+    """Return the shares if each row's one positive is its own column: in few, small launches."""
     n, m, like = len(problem.x), len(problem.y), problem.x.inverse_norm
     half = 0.5 if problem.symmetric else 1.0
     columns = like.new_zeros(m)
@@ -288,5 +289,5 @@ def _share(counts: Tensor, anchors: Tensor, total: float, like: Tensor) -> Tenso
 
 
 def _weighted(shares: Tensor, lse: Tensor) -> Tensor:
-    # A row without share may see nothing and have lse = -inf; 0 * -inf would be NaN.
+    # A row without share may see no column and have lse = -inf; 0 * -inf would be NaN.
     return torch.where(shares > 0, shares * lse, 0.0).sum()

@@ -1,8 +1,9 @@
-"""The losses with the rows dealt out among processes: each does its rows against all columns.
+"""The losses with rows split over processes: each computes its rows against all columns.
 
-One side is gathered; since every process uses the same constant shift, the columns' sums merge by
-one plain sum of N numbers, with no exchange of maxima; gradients of the gathered side are summed
-back to their owners. Every rank must bring equally many rows, and need the same gradients.
+One side is gathered. Every process uses the same constant shift, so the columns' sums merge by one
+sum of N numbers, without an exchange of maxima. Gradients of the gathered side are summed and
+returned to their owners. What must stay true: all ranks have equally many rows and need the same
+gradients.
 """
 
 from __future__ import annotations
@@ -45,18 +46,18 @@ def sharded_contrastive_loss(
 ) -> Tensor:
     """Return the loss over all ranks' rows, the same number on each rank.
 
-    x and y (n, d) are this rank's rows, which belong together. With `labels` (n,) y must hold the
-    same items as x (SupCon, NT-Xent): a row is not compared with itself.
+    x and y (n, d) are this rank's rows, which are pairs. With `labels` (n,) y must hold the same
+    items as x (SupCon, NT-Xent): a row is not compared with itself.
 
     `combine` is how the caller will merge the ranks' parameter gradients. DistributedDataParallel
-    takes the mean; the gradients by x and y are then world-size times larger, so that the mean is
-    the single-process gradient. Those by scale and bias are complete on every rank either way.
+    takes the mean; the gradients by x and y are then multiplied by the world size, so that the mean
+    is the single-process gradient. Those by scale and bias are complete on every rank either way.
     `memory` is as in `loss.contrastive_loss`, for this rank's rows.
     """
     engines.check_memory(memory)
     if len(x) != len(y):
         raise InputError(
-            f"this rank has {len(x)} rows of x and {len(y)} of y; they must belong together",
+            f"this rank has {len(x)} rows of x and {len(y)} of y; they must be pairs",
             field="y",
         )
     shard = Shard(group)
@@ -75,7 +76,7 @@ def sharded_contrastive_loss(
 
 
 class Shard:
-    """This process's place in a group, and the few exchanges that the losses need."""
+    """This process's place in a group, and the communication that the losses need."""
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
         self.group = group
@@ -88,7 +89,7 @@ class Shard:
         return Pairs(self.rank * n, labels, self.gather(labels), exclude_self=True)
 
     def gather(self, local: Tensor) -> Tensor:
-        """Return all ranks' tensors, one behind the other."""
+        """Return all ranks' tensors, concatenated."""
         out = local.new_empty(self.size * len(local), *local.shape[1:])
         dist.all_gather_into_tensor(out, local.contiguous(), group=self.group)
         return out
@@ -137,7 +138,7 @@ class _Settings:
         return self.differentiates and fits
 
     def gradient_of_y(self, y: Tensor, by_x: InputGradient, dy: Tensor) -> Tensor:
-        """Sum the ranks' gradients of this rank's own columns, and go through the norm."""
+        """Sum the ranks' gradients of this rank's own columns, and apply the norm."""
         by_y = InputGradient(Side.measure(y), by_x.factor, by_x.engine, by_x.raw.dtype)
         own = self.shard.scatter_sum(dy)
         by_y.take(slice(0, len(own)), own)
@@ -154,7 +155,7 @@ class _Softmax(torch.autograd.Function):
         lse = sums.lse
         ctx.save_for_backward(x, y, scale, lse.rows, lse.columns, sums.kept)
         ctx.settings = settings
-        # Every rank knows all columns' lse; each adds those of its own, once.
+        # Every rank knows all columns' lse; each adds its own ones, once.
         own = slice(settings.pairs.offset, settings.pairs.offset + len(x))
         mine = PerSide(shares.rows, shares.columns[own])
         few = PerSide(lse.rows, lse.columns[own])

@@ -1,7 +1,7 @@
-"""Steps with few launches as plain autograd functions, for callers without a compiler.
+"""Losses in few launches as plain autograd functions, for callers without a compiler.
 
-torch's dispatcher takes a tenth of a millisecond for an operator of ours and its backward: as long
-as all launches of a small batch. What must stay true: the numbers are those of `ops`, whose
+torch's dispatcher takes a tenth of a millisecond for a custom operator and its backward: as long as
+all launches of a small batch. What must stay true: the numbers equal those of `ops`, whose
 operators a compiler sees instead.
 """
 
@@ -35,7 +35,7 @@ def contrast(
 
 
 class _Softmax(torch.autograd.Function):
-    """The softmax's step; what its backward needs waits in one tensor."""
+    """The softmax's step; one tensor holds what its backward needs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, setting: Any, engine: str) -> Tensor:

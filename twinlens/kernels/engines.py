@@ -1,6 +1,7 @@
-"""Which engine takes which embeddings, by name, type and device, and what it keeps of a forward.
+"""Which engine handles which embeddings, by name, type and device, and what it keeps of a forward.
 
-The Triton engine is imported by the first call that runs on a GPU or asks for it.
+What must stay true: the Triton engine is imported by the first call that runs on a GPU or requests
+it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ENGINES = ("auto", "chunked", "triton")
 
 
 def choose_engine(name: str, x: Tensor) -> Engine:
-    """Return the engine of that name; "auto" takes Triton for what it can do on a GPU."""
+    """Return the engine of that name; "auto" is Triton for whatever it supports on a GPU."""
     if name not in ENGINES:
         raise InputError(f"engine is {name!r}; choose from {', '.join(ENGINES)}", field="engine")
     if not names_triton(name, x):
@@ -36,7 +37,7 @@ def choose_engine(name: str, x: Tensor) -> Engine:
 
 
 def takes_few_launches(engine: str, x: Tensor, pairs: Pairs) -> bool:
-    """Tell whether the Triton engine has a whole step for these, in few launches."""
+    """Tell whether the Triton engine has a whole step in few launches for these."""
     if not names_triton(engine, x) or importlib.util.find_spec("triton") is None:
         return False
     from twinlens.kernels.gpu import diagonal
@@ -45,19 +46,19 @@ def takes_few_launches(engine: str, x: Tensor, pairs: Pairs) -> bool:
 
 
 def check_memory(memory: str) -> None:
-    """Raise unless the trade-off between memory and time has this name."""
+    """Raise unless the trade-off between memory and time has a known name."""
     if memory not in get_args(Memory):
         known = ", ".join(get_args(Memory))
         raise InputError(f"memory is {memory!r}; choose from {known}", field="memory")
 
 
 def suits_triton(x: Tensor) -> bool:
-    """Tell whether the Triton kernels can take such embeddings, here."""
+    """Tell whether the Triton kernels support such embeddings here."""
     return x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
 
 
 def names_triton(name: str, x: Tensor) -> bool:
-    """Tell whether an engine's name means the Triton kernels for such embeddings."""
+    """Tell whether an engine's name selects the Triton kernels for such embeddings."""
     return name == "triton" or (name == "auto" and suits_triton(x))
 
 
@@ -77,9 +78,9 @@ def make_kept(engine: str, x: Tensor, n: int, m: int) -> Tensor:
 
 
 def saved_type(x: Tensor) -> torch.dtype:
-    """Return the type in which a gradient waits to be multiplied by what comes from above.
+    """Return the type in which a gradient is stored until the backward multiplies it.
 
-    Not float16: a loss is scaled up above because its gradients are too small for that.
+    Not float16: losses are scaled up because such gradients are too small for it.
     """
     return torch.float32 if x.dtype == torch.float16 else x.dtype
 

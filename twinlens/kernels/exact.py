@@ -1,6 +1,6 @@
-"""The exact formula, by a running maximum, for the few rows that underflowed: the CPU's.
+"""The exact formula, with a running maximum, for the few rows that underflowed: the CPU's.
 
-A row has underflowed where its sum with the constant shift may have lost terms that count.
+A row has underflowed if its sum with the constant shift may have lost relevant terms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from twinlens.kernels import contrastive
 from twinlens.kernels.contrastive import LOG2_E, PerSide, Problem, blocks
 
-COLUMNS = 4096  # at a time
+COLUMNS = 4096  # rows at a time
 
 # Which of the given columns are hidden from the few rows of an exact pass: (k, columns).
 Hidden = Callable[[Tensor], Tensor]

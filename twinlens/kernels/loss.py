@@ -1,7 +1,8 @@
-"""The public face of the losses: one function, and the five names under which papers know it.
+"""The public interface of the losses: one function, and five losses under their papers' names.
 
-All are exact, need memory linear in the number of embeddings, normalise inside, and give gradients
-by both sides, the scale and the bias. Embeddings may be float64, float32, float16 or bfloat16.
+What must stay true: all are exact, need memory linear in the number of embeddings, normalise
+inside, and have gradients by both sides, the scale and the bias. Embeddings may be float64,
+float32, float16 or bfloat16.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ def contrastive_loss(
     """Return the contrastive loss of rows x (n, d) against columns y (m, d).
 
     `reference.contrastive_loss` is the specification. The logits are scale * cosine (+ bias, only
-    with the sigmoid; a softmax does not feel one). `pairs` says who is whose positive, by default
-    the diagonal. `symmetric` averages the softmax over rows with that over columns.
+    with the sigmoid; it does not change a softmax). `pairs` defines the positives, by default the
+    diagonal. `symmetric` averages the softmax over rows with that over columns.
 
-    `memory` trades memory for time, never exactness. Beyond inputs and gradients a GPU takes, of
-    64k x 512: "flat" about 0.3 GB, "balanced" less than 1 GB, "stored" n * m numbers too while they
-    fit in 12 GB (a softmax with positives on the diagonal then spares one product of four; all
-    else is as "balanced").
+    `memory` trades memory for time, never exactness. Beyond inputs and gradients a GPU needs, for
+    64k x 512: "flat" about 0.3 GB, "balanced" less than 1 GB, "stored" also n * m numbers if they
+    fit in 12 GB (a softmax with positives on the diagonal then saves one product of four; all else
+    is as "balanced").
     """
     pairs = pairs or Pairs()
     _check(x, y, pairs, kind, bias)
@@ -110,11 +111,11 @@ def matryoshka_loss(
 ) -> Tensor:
     """Return the sum over widths of weight * the loss of the embeddings' first `width` numbers.
 
-    Each prefix is normalised by itself, so each can be used by itself. Weights are 1 by default;
-    settings are those of `contrastive_loss`. One pass over the pairs serves all prefixes: products
-    and memory are those of one loss of the longest (`prefixes`). Under `torch.compile`, and in
-    float16 on a GPU, they are read one after another.
-    Kusupati et al. 2022, https://arxiv.org/abs/2205.13147.
+    Each prefix is normalised separately, so each can be used alone. Weights are 1 by default;
+    settings are those of `contrastive_loss`. One pass over the pairs serves all prefixes, with the
+    products and memory of one loss of the longest (`prefixes`). Under `torch.compile`, and in
+    float16 on a GPU, they are computed one after another. Kusupati et al. 2022,
+    https://arxiv.org/abs/2205.13147.
     """
     d = x.shape[-1]
     if not widths or list(widths) != sorted({w for w in widths if 0 < w <= d}):
@@ -126,7 +127,7 @@ def matryoshka_loss(
     weights = [1.0] * len(widths) if weights is None else weights
     if len(weights) != len(widths):
         raise InputError(
-            f"weights has {len(weights)} numbers for {len(widths)} widths: give one each",
+            f"weights has {len(weights)} numbers for {len(widths)} widths: give one for each",
             field="weights",
         )
     if len(widths) > 1 and matryoshka.suits(settings.get("engine", "auto"), x):
@@ -162,10 +163,10 @@ def nt_xent_loss(first: Tensor, second: Tensor, scale: Number) -> Tensor:
 
 
 def supcon_loss(views: Tensor, labels: Tensor, scale: Number) -> Tensor:
-    """Return the supervised contrastive loss: the mean over positives stands outside the log.
+    """Return the supervised contrastive loss, with the mean over positives outside the log.
 
-    Views without another of their label are candidates for the rest but ask nothing themselves.
-    Khosla et al. 2020, https://arxiv.org/abs/2004.11362.
+    Views without another of their label are candidates for others but no anchors. Khosla et al.
+    2020, https://arxiv.org/abs/2004.11362.
     """
     pairs = Pairs(row_labels=labels, column_labels=labels, exclude_self=True)
     return contrastive_loss(views, views, scale, pairs, symmetric=False)

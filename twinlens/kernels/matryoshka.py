@@ -1,6 +1,6 @@
-"""Matryoshka losses as autograd functions: several prefixes in one pass, by the engine that fits.
+"""Matryoshka losses as autograd functions: several prefixes in one pass, by a suitable engine.
 
-What must stay true: the value and the gradients are those of the prefixes' losses added up.
+What must stay true: the value and the gradients are the sums of the prefixes' own.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def contrast(
 
 
 def suits(engine: str, x: Tensor) -> bool:
-    """Tell whether one pass can take these.
+    """Tell whether one pass supports these.
 
-    Not float16 on a GPU, whose range a prefix much shorter than the whole row would leave, and not
-    under a compiler, to which it is no operator.
+    Not float16 on a GPU, whose range is too small for a prefix much shorter than the whole row, and
+    not under a compiler, which cannot see it as an operator.
     """
     chunked = isinstance(engines.choose_engine(engine, x), ChunkedEngine)
     return (chunked or x.dtype != torch.float16) and not torch.compiler.is_compiling()
@@ -146,7 +146,7 @@ def _pose(
 
 @dataclass(frozen=True)
 class _Alone:
-    """Adds the gradients of prefixes that are taken by themselves."""
+    """Adds the gradients of prefixes that are computed separately."""
 
     factor: Tensor
     engine: Engine
@@ -154,7 +154,7 @@ class _Alone:
     gy: Tensor
 
     def add(self, problem: Problem, lse: PerSide, shares: PerSide, pull: PerSide) -> Tensor:
-        """Add one prefix's; return its slope."""
+        """Add one prefix's gradient; return its slope."""
         by_x, by_y = (
             InputGradient(side, self.factor, self.engine, self.factor.dtype)
             for side in (problem.x, problem.y)

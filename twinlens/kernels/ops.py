@@ -1,8 +1,8 @@
-"""The torch operators `twinlens::*`: what autograd, `torch.compile` and dispatch by device see.
+"""The torch operators `twinlens::*`, for autograd, `torch.compile` and device dispatch.
 
-An operator is opaque to the compiler (data decide in it whether a row needs the exact formula), so
-each has a fake that knows shapes alone. Importing this registers everything and needs no GPU: the
-Triton engine is imported by the first call that runs on one.
+An operator is opaque to the compiler (the data decide whether a row needs the exact formula), so
+each has a fake that knows only shapes. What must stay true: importing this registers everything and
+needs no GPU: the Triton engine is imported by the first call that runs on one.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def sigmoid_contrast(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the sigmoid contrastive loss and, if asked, its gradients by x, y, scale and bias.
 
-    All come from one pass over the pairs; a backward only multiplies. Gradients that are not
+    All come from one pass over the pairs; the backward only multiplies. Gradients that are not
     needed are empty.
     """
     pairs = Pairs(offset, row_labels, column_labels, exclude_self, own_key_columns, weigh_positives)
@@ -228,7 +228,7 @@ def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     x, y, scale, row_labels, column_labels, *settings, _ = inputs
     _, row_lse, column_lse, kept = output
     ctx.settings = settings
-    ctx.set_materialize_grads(False)  # it would make zeros as large as the kept terms
+    ctx.set_materialize_grads(False)  # autograd would make zeros as large as the kept terms
     ctx.mark_non_differentiable(row_lse, column_lse, kept)
     ctx.save_for_backward(x, y, scale, row_labels, column_labels, row_lse, column_lse, kept)
 
@@ -255,7 +255,7 @@ def _sigmoid_backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tenso
 
 
 def multiply_saved(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
-    """Return the gradients that a sigmoid's forward saved, times what comes from above."""
+    """Return the gradients that a sigmoid's forward saved, times the incoming gradient."""
     return [
         (upstream * g).to(dtype) if needed and g.numel() else None
         for needed, g, dtype in zip(

@@ -1,8 +1,8 @@
-"""Who is whose positive, and who is not compared at all: the one thing in which the losses differ.
+"""Which pairs are positives, and which are not compared: the only difference between the losses.
 
-Rows are the `n` anchors, columns the `m` candidates. Row `i` *is* column `i + offset` where both
-hold the same items (the diagonal). Everything is index arithmetic and label equality, so that a
-tile can decide about its own entries and nothing of size n x m is ever stored.
+Rows are the `n` anchors, columns the `m` candidates. Row `i` *is* column `i + offset` if both hold
+the same items (the diagonal). What must stay true: everything is index arithmetic and label
+equality, so that a tile can decide about its own entries and nothing of size n x m is stored.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Pairs:
     """The positives and the exclusions of a contrastive loss.
 
     Without labels the one positive of row `i` is column `i + offset`. With labels it is every
-    column of the same label. `exclude_self` hides column `i + offset` from row `i`; columns
-    before `own_key_columns` are seen only by the rows whose positives they are (MoCo's own keys).
+    column of the same label. `exclude_self` hides column `i + offset` from row `i`; columns before
+    `own_key_columns` are visible only to the rows whose positives they are (MoCo's own keys).
 
     `weigh_positives` is for the sigmoid and groups of several positives: a positive pair counts
-    (1/k + 1/k') / 2 where its row has k positives and its column k', not 1, so that large groups
-    do not outweigh the rest.
+    (1/k + 1/k') / 2 if its row has k positives and its column k', not 1, so that large groups do
+    not outweigh the rest.
 
-    CLIP and SigLIP: `Pairs()`. NT-Xent: the image's number as label, and `exclude_self`.
-    SupCon: the class as label, and `exclude_self`. MoCo: `Pairs(own_key_columns=n)`, its
-    queue behind the keys.
+    CLIP and SigLIP: `Pairs()`. NT-Xent: the image's number as label, and `exclude_self`. SupCon:
+    the class as label, and `exclude_self`. MoCo: `Pairs(own_key_columns=n)`, its queue after the
+    keys.
     """
 
     offset: int = 0
@@ -49,7 +49,7 @@ class Pairs:
         ):
             if labels is not None and labels.shape != (length,):
                 raise InputError(
-                    f"{name} has shape {tuple(labels.shape)}; it must be ({length},), one each",
+                    f"{name} has shape {tuple(labels.shape)}; it must be ({length},)",
                     field=name,
                 )
         if self.exclude_self and self.row_labels is None:
@@ -94,7 +94,7 @@ class Pairs:
         return numbers - rows.start, numbers + self.offset - columns.start
 
     def groups(self) -> tuple[Tensor, Tensor, int]:
-        """Return rows' and columns' labels renumbered from 0, and how many there are."""
+        """Return the labels of rows and columns renumbered from 0, and their number."""
         if self.row_labels is None or self.column_labels is None:
             raise RuntimeError("pairs on the diagonal have no groups; this is a bug")
         both = torch.cat([self.row_labels, self.column_labels])

@@ -1,7 +1,7 @@
 """The positives' part of a loss and its gradient, in time linear in n + m.
 
-sum over positives of (r_i + c_j) <x_i, y_j> needs no tile: over a group of one label it is
-r_i * (sum of y_j) + (sum of c_j y_j), two sums that serve all rows of the group.
+The sum over positives of (r_i + c_j) <x_i, y_j> needs no tile: over a group of one label it is r_i
+* (sum of y_j) + (sum of c_j y_j), two sums that serve all rows of the group.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _group_sums(
 
 
 def _own_pull(pairs: Pairs, pull: PerSide) -> Tensor:
-    """Return the pull that the group sums wrongly count for a row and itself: (n,)."""
+    """Return the pull of each row on itself, which the group sums include by mistake: (n,)."""
     rows, columns, _ = pairs.groups()
     own = _own(pairs, slice(0, len(rows)))
     return (pull.rows + pull.columns[own]) * (rows == columns[own])

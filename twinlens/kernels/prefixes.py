@@ -60,7 +60,7 @@ class Prefixes:
 
     @cached_property
     def segments(self) -> tuple[slice, ...]:
-        """Return the columns by which each prefix is longer than the one before."""
+        """Return the columns that each prefix adds to the one before."""
         ends = (0, *self.widths)
         return tuple(slice(*ends[k : k + 2]) for k in range(len(self.widths)))
 
@@ -71,12 +71,12 @@ class Prefixes:
 
 @dataclass(frozen=True)
 class PrefixGradient:
-    """What a pass over the pairs says about the gradients: of whole unit rows, and slopes."""
+    """The gradients from one pass over the pairs: of whole unit rows, and slopes."""
 
     by_x: Tensor  # H v (n, d)
     by_y: Tensor  # H^T u (m, d), empty unless needed
     slopes: PerSide  # (widths, n) and (widths, m)
-    left_out: tuple[int, ...] = ()  # prefixes that the pass could not take; no part of the rest
+    left_out: tuple[int, ...] = ()  # prefixes that the pass could not handle; not in the rest
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def project(
 def _project(
     prefixes: Prefixes, raw: Tensor, norms: Tensor, gradient: Tensor, slopes: Tensor, factor: Tensor
 ) -> Tensor:
-    """Take off what points outwards, prefix by prefix, and divide by the norm; in place."""
+    """Remove the radial part, prefix by prefix, and divide by the norm; in place."""
     longer = norms / norms[-1]
     outward = (longer * longer * slopes).flip(0).cumsum(0).flip(0)
     scaled = norms[-1] * factor

@@ -1,7 +1,7 @@
 """The specification: what every fast path computes, in plain torch, one full matrix at a time.
 
-It is read to know what is meant and run to know what is right; it is never tuned. `oracle` gives
-the same in float64, with gradients: the truth to which kernels are held.
+It is written to be read and to be compared with, never tuned. `oracle` gives the same in float64,
+with gradients: the reference for all kernels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The public face of inference: probabilities over classes, and the best k of very many classes.
+"""The public interface of inference: probabilities over classes, and the k best of many classes.
 
-`reference` is the specification. On a GPU each is one or two fused launches; on the CPU plain torch
-is as fast as it gets for probabilities, and the top k never holds more than one block of logits.
+`reference` is the specification. On a GPU each is one or two fused launches. On the CPU plain torch
+is fastest for probabilities, and the top k holds only one block of logits at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twinlens.kernels import reference
 from twinlens.kernels.contrastive import LOG2_E, blocks
 from twinlens.kernels.engines import suits_triton
 
-TILE = 128  # classes whose best logit is remembered together
+TILE = 128  # classes whose best logit is kept together
 BLOCK = 64 * TILE  # classes scored at once
 
 
@@ -75,8 +75,8 @@ def _topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def blocked_topk(x: Tensor, y: Tensor, scale: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Find the k best in two phases: the best logit of each tile, then the k best tiles' classes.
 
-    The k best classes lie in the k tiles with the best maxima, ties to the lower index: were a
-    wanted class elsewhere, each of those k tiles would hold one that beats it.
+    The k best classes lie in the k tiles with the best maxima, ties to the lower index: if a wanted
+    class were elsewhere, each of those k tiles would hold a better one.
     """
     unit, s2 = F.normalize(x, dim=1), scale * LOG2_E
     best, lse = [], x.new_full((len(x),), -torch.inf)

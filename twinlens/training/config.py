@@ -1,7 +1,7 @@
 """The settings of a run: a frozen dataclass, and how `--set key=value` changes it.
 
-An unknown key is an error that suggests the nearest known key. A run saves its resolved settings in
-its folder and resumes only with the same ones.
+What must stay true: an unknown key is an error that suggests the nearest known one; a run saves its
+resolved settings in its folder and resumes only with the same ones.
 """
 
 from __future__ import annotations

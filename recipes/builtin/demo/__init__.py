@@ -1,4 +1,4 @@
-"""How what the demo ships is made: the names of its emoji.
+"""How the demo's data are made: the names of its emoji.
 
-What must stay true: names are taken as their source has them.
+What must stay true: names are unchanged from their source.
 """

@@ -1,7 +1,7 @@
-"""`python -m recipes.builtin.demo.emoji_names`: what CLDR calls the emoji that the demo draws.
+"""`python -m recipes.builtin.demo.emoji_names`: CLDR's names of the emoji that the demo draws.
 
 The labels of npm's `emojibase-data` are CLDR's short names in English; `emoji_names.json` of the
-demo keeps those of single characters that fonts draw as emoji by themselves. NOTICE names both.
+demo keeps those of single characters that fonts draw as emoji by default. NOTICE names both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twinlens.demo.emoji import NAMES
 
 PACKAGE = "emojibase-data@17.0.0"
 _LIST = "package/en/compact.json"
-# Blocks of characters that fonts draw as emoji by themselves.
+# Blocks of characters that fonts draw as emoji by default.
 BLOCKS = (
     (0x231A, 0x23FF),
     (0x2600, 0x27BF),
@@ -32,7 +32,7 @@ BLOCKS = (
     (0x1F7E0, 0x1F7EB),
     (0x1F900, 0x1FAFF),
 )
-_AS_EMOJI = "\ufe0f"  # follows characters that are text by themselves
+_AS_EMOJI = "\ufe0f"  # follows characters that are text by default
 
 
 def fetch_labels() -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def choose_names(labels: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def write_names(names: Mapping[str, str], file: Path) -> None:
-    """Write one name a line, so that a new edition shows what it changed."""
+    """Write one name per line, so that a diff shows the changes of a new edition."""
     text = json.dumps(names, ensure_ascii=False, indent=0)
     file.write_text(text + "\n", encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """`python -m recipes.builtin.photographs RUN [DATA]`: make `builtin:photographs`.
 
-Stopped at any moment, the same command resumes. Without DATA the data lie in the folder that
+Interrupted at any moment, the same command resumes. Without DATA the data are in the folder that
 TWINLENS_DATA names; the bundle replaces the one in the package, unless --out says otherwise.
 """
 
@@ -22,7 +22,7 @@ from twinlens.training.progress import open_display
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code: 2 is the user's error."""
+    """Run the command line; return its exit code: 2 is an input error."""
     parser = argparse.ArgumentParser("python -m recipes.builtin.photographs", description=__doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
     parser.add_argument("data", metavar="DATA", type=Path, nargs="?", help="folder of the data")

@@ -1,7 +1,7 @@
-"""Batches for the text tower, drawn ahead by as many processes as are wanted.
+"""Batches for the text tower, drawn ahead by any number of processes.
 
-What must stay true: a batch depends on the seed and its step alone (but for the merges that the
-tokenizer leaves out), so a run that was stopped goes on with the batches that it would have seen.
+What must stay true: a batch depends only on the seed and its step (except for the merges that the
+tokenizer leaves out), so an interrupted run resumes with the batches that it would have seen.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from recipes.builtin.photographs.phrasing import Phraser
 from recipes.builtin.towers import PAD_ID
 
 _LOOSELY = 3  # every third step leaves merges out
-_AHEAD = 8  # batches a process
+_AHEAD = 8  # batches per process
 
 
 class Batch(NamedTuple):
-    """Texts as padded tokens, the shortest first, and what they mean (see `Said`)."""
+    """Texts as padded tokens, the shortest first, and their meanings (see `Said`)."""
 
     tokens: Tensor
     first: Tensor
@@ -33,18 +33,18 @@ class Batch(NamedTuple):
     longest: Tensor  # tokens of the longest text of each part; stays on the host
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device, copied behind the computation where memory is pinned."""
+        """Return the batch on a device; with pinned memory the copy overlaps the computation."""
         moved = [tensor.to(device, non_blocking=True) for tensor in self[:-1]]
         return Batch._make([*moved, self.longest])
 
     def parts(self) -> list[Tensor]:
-        """Return the tokens in parts of like length, each as wide as its longest text."""
+        """Return the tokens in parts of similar length, each as wide as its longest text."""
         lengths: list[int] = self.longest.tolist()
         parts = self.tokens.chunk(len(lengths))
         return [part[:, :length] for part, length in zip(parts, lengths, strict=True)]
 
     def aim(self, rows: Tensor) -> Tensor:
-        """Return the unit rows (n, d) that the texts mean."""
+        """Return the target rows (n, d) of the texts."""
         share = self.share[:, None]
         mixed = share * rows[self.first] + (1 - share) * rows[self.second]
         return torch.nn.functional.normalize(mixed, dim=1)
@@ -80,7 +80,7 @@ class Drawer(Dataset[Batch]):
 
 
 def draw_batches(drawer: Drawer, steps: range, processes: int, *, pinned: bool) -> Iterator[Batch]:
-    """Yield the batches of steps in order; without processes each is drawn when asked for."""
+    """Yield the batches of steps in order; without processes each is drawn on request."""
     ahead = _AHEAD if processes else None
     yield from DataLoader(
         drawer,

@@ -1,10 +1,9 @@
-"""`python -m recipes.builtin.photographs.calibration [DATA]`: what cosines of both builtins say.
+"""`python -m recipes.builtin.photographs.calibration [DATA]`: calibrate both builtins.
 
-The drawings' encoder by emoji, learned ones and ones that it never saw. That of photographs by
-learned emoji and every second one of ImageNet's, by names of classes and of everyday kinds (the
-others measure, in `benchmarks/builtin.py`). What must stay true: of names that the encoder itself
-takes for each other one is kept, so that a picture that counts as wrong is wrong. No revision
-changes.
+The drawings' encoder is calibrated on seen and unseen emoji; that of photographs on seen emoji and
+every second picture of ImageNet, by names of classes and of everyday kinds (the other pictures
+measure, in `benchmarks/builtin.py`). What must stay true: of names that the encoder itself confuses
+one is kept, so that a picture that counts as wrong is wrong. No revision changes.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ from twinlens.training.suites.material import Exhibit, Material
 
 MOST = 1300  # pictures of each kind
 _STYLE = "noto"
-_ALIKE = 0.5  # cosine of two names from which on they may mean the same
+_ALIKE = 0.5  # cosine of two names above which they may mean the same
 _ASKED = ("dog", "car", "bird", "fruit", "boat")
 _NEAR = ("vehicle", "ship", "truck")  # some of these are boats and cars
 _OUTSIDE = 100
-# Drawings lie nearer to all texts than photographs. Kinds are no searches: each has many pictures
-# in a gallery, of which one would be drawn.
+# Drawings are nearer to all texts than photographs. Kinds are no searches: a gallery has many
+# pictures of each, and only one would be drawn.
 POLICY = DoubtPolicy(alarm=0.25, refused=0.2, levelled=True, unsearched=frozenset({"kinds"}))
 Row = Mapping[str, Any]
 
@@ -59,7 +58,7 @@ def calibrate(folder: Path, data: Path, *, photographs: bool) -> dict[str, Any]:
 
 
 def keep_distinct(examinee: Examinee, material: Material) -> Material:
-    """Return the material without names that are like an earlier one, and their pictures."""
+    """Return the material without names similar to an earlier one, and without their pictures."""
     names = list(dict.fromkeys(str(exhibit.label) for exhibit in material.exhibits))
     rows, kept = examinee.embed_texts(names), list[int]()
     for i, row in enumerate(rows):
@@ -71,7 +70,7 @@ def keep_distinct(examinee: Examinee, material: Material) -> Material:
 
 
 def read_kinds(data: Path) -> list[Material]:
-    """Return photographs by their names, and by the everyday kinds that they are of."""
+    """Return photographs by their names, and by their everyday kinds."""
     photographs = read_photographs(data)
     number = {name: i for i, name in enumerate(list_names())}
     kinds = json.loads(KINDS.read_text(encoding="utf-8"))["everyday"]
@@ -86,7 +85,7 @@ def read_kinds(data: Path) -> list[Material]:
 
 
 def read_mixed(data: Path) -> list[Material]:
-    """Return photographs, learned emoji, and both in one gallery, by their names."""
+    """Return photographs, seen emoji, and both in one gallery, by their names."""
     photographs, kinds = read_kinds(data)
     emoji = read_drawings(data)[0]
     both = Material("emoji and photographs", emoji.exhibits + photographs.exhibits)
@@ -94,7 +93,7 @@ def read_mixed(data: Path) -> list[Material]:
 
 
 def read_drawings(data: Path) -> list[Material]:
-    """Return emoji that were learned and emoji that were not, by their names."""
+    """Return seen and unseen emoji, by their names."""
     return [
         _read(kind, data / "emoji64" / f"{split}.zip", _name_emoji)
         for kind, split in (("emoji", "train"), ("new emoji", "test"))
@@ -113,9 +112,9 @@ def read_photographs(data: Path, *, first: int = 0) -> Material:
 
 
 def measure_doubt(encoder: Encoder, data: Path) -> Measures:
-    """Return how many of 100 photographs outside the classes asked for are answered all the same.
+    """Return how many of 100 photographs outside the offered classes are answered, and inside.
 
-    And how many of those inside are. Of photographs that calibrated nothing.
+    The photographs were not used for calibration.
     """
     calibration = read_calibration(encoder.manifest)
     assert calibration is not None

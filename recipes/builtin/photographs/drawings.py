@@ -1,8 +1,8 @@
-"""The drawings' towers, read back from their bundle, where they hold the very weights that ship.
+"""The drawings' towers, read back from their bundle, which stores the shipped weights.
 
-Names of the graphs' tensors are the modules' own; three convolutions that the tracer folded are
-known by their shapes, which no other tensor has. What must stay true: the modules give the bundle's
-rows (`read_drawings` compares them on its golden inputs).
+The graphs' tensors have the modules' own names; three convolutions that the tracer folded are
+identified by their unique shapes. What must stay true: the modules give the bundle's rows
+(`read_drawings` compares them on its golden inputs).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Drawings:
-    """Both towers in evaluation mode, the weights as they ship, and the scale of their scores."""
+    """Both towers in evaluation mode, with the shipped weights, and the scale of their scores."""
 
     image: ImageTower
     text: TextTower

@@ -1,8 +1,8 @@
-"""What an encoder makes of photographs: each measure with its 95 % interval.
+"""The evaluation of an encoder on photographs: each metric with its 95 % interval.
 
-Ties count against the encoder. Intervals of shares are Wilson's, those of mean average precisions
-are of bootstraps over the classes. `imagenet1k_1perclass` is very likely of the image tower's own
-training pictures, so what is measured on it flatters; COCO and CIFAR are clean.
+Intervals of shares are Wilson's, those of mean average precisions are bootstraps over the classes.
+`imagenet1k_1perclass` is very likely part of the image tower's training data, so its metrics are
+too high; COCO and CIFAR are clean. What must stay true: ties count against the encoder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CIFAR = (
 )
 KINDS = Path(__file__).with_name("kinds.json")
 _BATCH = 64
-_FEWEST = 3  # photographs with an object, for its average precision
+_FEWEST = 3  # photographs of an object, for its average precision
 _Z = 1.96
 
 
@@ -43,7 +43,7 @@ class TextEncoder(Protocol):
 
 
 class Encoder(TextEncoder, Protocol):
-    """What is evaluated: unit rows of encoded pictures and of texts."""
+    """The encoder to evaluate: unit rows of encoded pictures and of texts."""
 
     def embed_images(self, images: Sequence[bytes]) -> Rows:
         """Return unit rows (n, d)."""
@@ -51,7 +51,7 @@ class Encoder(TextEncoder, Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """A value in percent with its interval, and of how many."""
+    """A value in percent with its interval and the number of cases."""
 
     value: float
     low: float
@@ -70,7 +70,7 @@ def evaluate_photographs(encoder: Encoder, data: Path, *, cifar_every: int = 1) 
 
 
 def measure_captions(encoder: Encoder, data: Path) -> Measures:
-    """Captions to their photographs, and names of objects to all that show them."""
+    """Captions to their photographs, and names of objects to all photographs of them."""
     rows = read_rows(data / "coco_mini" / "test.zip")
     images = embed(encoder, (content for content, _ in rows))
     captions = [(i, text) for i, (_, row) in enumerate(rows) for text in row["captions"]]
@@ -138,7 +138,7 @@ def read_own_names(words: Path) -> dict[str, dict[int, str]]:
 
 
 def read_rows(archive: Path) -> list[tuple[bytes, Mapping[str, Any]]]:
-    """Return every picture of an archive with what is known of it."""
+    """Return every picture of an archive with its facts."""
     with zipfile.ZipFile(archive) as stored:
         rows = [json.loads(line) for line in stored.read("index.jsonl").decode().splitlines()]
         return [(stored.read(row["file"]), row) for row in rows]
@@ -150,7 +150,7 @@ def embed(encoder: Encoder, pictures: Iterable[bytes]) -> Rows:
 
 
 def average(encoder: TextEncoder, names: Sequence[str], templates: Sequence[str]) -> Rows:
-    """Return one unit row a name: the mean over templates."""
+    """Return one unit row per name: the mean over templates."""
     total = sum(encoder.embed_texts([t.format(name) for name in names]) for t in templates)
     return unit(np.asarray(total, np.float32))
 
@@ -194,7 +194,7 @@ def _measure_names(
     templates: Sequence[str],
     name: str,
 ) -> Measures:
-    """Return the first and the first five among the classes that have a name."""
+    """Return top-1 and top-5 accuracy among the classes that have a name."""
     numbers = np.array(sorted(names))
     asked = np.isin(labels, numbers)
     bank = average(encoder, [names[int(i)] for i in numbers], templates)

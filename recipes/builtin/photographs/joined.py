@@ -1,12 +1,13 @@
-"""One encoder of two: the drawings' towers and the photographs', one graph for each modality.
+"""One encoder made of two: the drawings' towers and the photographs', one graph per modality.
 
-A row holds both spaces, entry by entry in turn, so that a cut row keeps the most telling dimensions
-of both. A drawing's row has zeros for the photographs' space and a photograph's for the drawings';
-a text's row says the same in both. The dot product then compares a text with each picture in the
-space that knows the picture. What must stay true: every step is continuous in the pixels, so that a
-picture between the two kinds has something of both instead of falling to one side; and where the
-first gate says 1, the photographs' tower changes nothing, so that it may be left out
-(`recipes.builtin.photographs.skipping`).
+A row interleaves both spaces, so that a truncated row keeps the most informative dimensions of
+both. A drawing's row is zero in the photographs' space and a photograph's in the drawings'; a
+text's row is the same in both. The dot product then compares a text with each picture in the space
+that suits the picture.
+
+What must stay true: every step is continuous in the pixels, so that a picture between the two kinds
+is partly of both. Where the first gate is 1, the photographs' tower changes nothing, so that it may
+be skipped (`recipes.builtin.photographs.graphs.skipping`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WIDTH = 2 * DIM
 
 @dataclass(frozen=True)
 class Head:
-    """What turns features of a photograph into a row: softmax over classes, and a linear part."""
+    """Converts features of a photograph to a row: softmax over classes, and a linear part."""
 
     weight: Rows  # (classes, features)
     bias: Rows
@@ -37,7 +38,7 @@ class Head:
     linear: Rows  # (dim, features)
     offset: Rows  # (dim,)
     share: float  # of the linear part
-    stress: Rows  # (dim,): how much each dimension of a picture's row counts
+    stress: Rows  # (dim,): weight of each dimension of a picture's row
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class JoinedTexts(nn.Module):
         self.spelling = nn.Buffer(torch.from_numpy(table))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return rows; both halves of one length but for the drawings' weight."""
+        """Return rows; both halves have equal length except for the drawings' weight."""
         drawn = _unit(self.drawings(self.spell(tokens)))
         return interleave(self.weight * drawn, _unit(self.photos(tokens)))
 
@@ -181,14 +182,14 @@ def interleave(one: Tensor, other: Tensor) -> Tensor:
 
 
 def shrinking(side: int, smaller: int) -> Rows:
-    """Return the matrix (smaller, side) that Pillow's bicubic resize multiplies by."""
+    """Return the matrix (smaller, side) of Pillow's bicubic resize."""
     columns = [Image.fromarray(row[None]) for row in np.eye(side, dtype=np.float32)]
     resized = [column.resize((smaller, 1), Image.Resampling.BICUBIC) for column in columns]
     return np.stack([np.asarray(one)[0] for one in resized], axis=1).astype(np.float32)
 
 
 def _total(one: Tensor, other: Tensor) -> Tensor:
-    """Return the sum, as a graph that int8 leaves alone: it takes plain additions."""
+    """Return the sum in a form that int8 quantisation skips, since it converts plain additions."""
     return torch.stack([one, other]).sum(0)
 
 

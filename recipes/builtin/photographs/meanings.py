@@ -1,8 +1,8 @@
-"""What strings mean: each a mixture over ImageNet's classes, from lists of words and captions.
+"""The meanings of strings: mixtures over ImageNet's classes, from lists of words and captions.
 
 Read from the folder `words` of the data (its MANIFEST names every source). A caption is the mixture
-of its nouns, the rarer the heavier. A noun for what ImageNet does not name (a sky, a person) is
-mostly the things that it stands beside in the captions.
+of its nouns, weighted by rarity. A noun that ImageNet does not name (a sky, a person) is mostly the
+mixture of the nouns around it in the captions.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from recipes.builtin.photographs.space import Rows
 
 CLASSES = 1000
 ENGLISH = "en"
-SURE = 0.75  # trust from which on a list's word is taken as the class's own name
+SURE = 0.75  # trust from which a list's word is taken as the class's own name
 NAMES = {"jp": "ja", "cn": "zh", "it": "it"}  # files of names, and their languages
-PEOPLE = (981, 982, 983)  # ballplayer, groom, scuba diver: ImageNet names no others
-_NAMED = 0.7  # trust from which on a noun is something that ImageNet names
+PEOPLE = (981, 982, 983)  # ballplayer, groom, scuba diver: the only ones that ImageNet names
+_NAMED = 0.7  # trust from which a noun is something that ImageNet names
 _WORDNET_SHARE = 0.15  # of the meaning of a noun that it does not name
-_SEEN_OFTEN = 8  # captions from which on a noun's company is heard
+_LIKELIEST = 3  # names of a class taught where none is sure
+_SEEN_OFTEN = 8  # captions from which a noun's context counts
 _STOP = (  # verbs, particles and places in a picture that WordNet also has as nouns
     *("are", "hi", "ha", "down", "over", "two", "top", "side", "front", "group", "background"),
     *("it", "in", "at", "an", "as", "on", "be", "was", "a", "i", "us"),
@@ -42,7 +43,7 @@ Mixture = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Saying:
-    """A string, its language, the kind of list it is from, its meaning and how far to trust it."""
+    """A string, its language, the kind of list it is from, its meaning and its trust."""
 
     text: str
     language: str
@@ -53,19 +54,19 @@ class Saying:
 
 @dataclass(frozen=True)
 class Held:
-    """Kinds of things never to be named: their sets of classes, and their English names."""
+    """Kinds of things that training must not name: their sets of classes, and English names."""
 
     sets: frozenset[frozenset[int]] = frozenset()
     words: frozenset[str] = frozenset()
 
     def covers(self, text: str, meaning: Mixture) -> bool:
-        """Say whether a string names one of them in some language."""
+        """Tell whether a string names one of them in some language."""
         named = len(meaning) > 3 and frozenset(meaning) in self.sets
         return named or text.lower() in self.words
 
 
 def read_sayings(folder: Path, held: Held | None = None) -> list[Saying]:
-    """Return every string to learn from the folder `words`, but for names of what is held out."""
+    """Return every string to learn from the folder `words`, without names of what is held out."""
     held = held or Held()
     lines = [row for row in _read_lexicon(folder) if not held.covers(row["t"], row["q"])]
     english = {row["t"].lower(): row for row in lines if row["l"] == ENGLISH and _is_noun(row)}
@@ -76,11 +77,12 @@ def read_sayings(folder: Path, held: Held | None = None) -> list[Saying]:
         *_read_names(folder),
         *_say_far(lines, reader),
         *reader.sayings(),
+        *_say_likeliest(lines),
     ]
 
 
 class CaptionReader:
-    """Captions as mixtures of their nouns, and nouns by the company they keep."""
+    """Captions as mixtures of their nouns, and nouns by their context."""
 
     def __init__(
         self, english: Mapping[str, Any], captions: Sequence[str], held: Held | None = None
@@ -100,7 +102,7 @@ class CaptionReader:
         self.meanings |= self._hear_company()
 
     def sayings(self) -> Iterable[Saying]:
-        """Return the captions whose nouns say something."""
+        """Return the captions whose nouns have meanings."""
         for text, nouns in zip(self._captions, self._nouns, strict=True):
             row, weight = self._mix(nouns)
             if weight > 0.02:
@@ -108,7 +110,7 @@ class CaptionReader:
                 yield Saying(text.strip(), ENGLISH, "caption", meaning, min(1.0, 2 * weight))
 
     def _mix(self, nouns: Sequence[str]) -> tuple[Rows, float]:
-        """Return the mixture of nouns: the rarer and the more definite, the heavier."""
+        """Return the mixture of nouns, weighted by rarity and definiteness."""
         total, weights = np.zeros(CLASSES, np.float32), 0.0
         for noun in nouns:
             row, trust = self.meanings[noun]
@@ -119,7 +121,7 @@ class CaptionReader:
         return total / max(weights, 1e-9), weights
 
     def _hear_company(self) -> dict[str, tuple[Rows, float]]:
-        """Return better meanings for frequent nouns that name nothing that ImageNet has."""
+        """Return better meanings for frequent nouns that ImageNet does not name."""
         sums: defaultdict[str, Rows] = defaultdict(lambda: np.zeros(CLASSES, np.float32))
         everything = np.zeros(CLASSES, np.float32)
         vague = {noun for noun in self.counts if self._is_vague(noun)}
@@ -160,7 +162,7 @@ class CaptionReader:
         return found
 
     def _find_noun(self, text: str) -> str | None:
-        """Return the noun that a form is of, if the list has it."""
+        """Return the noun behind a form, if the list has it."""
         if len(text) < 3:
             return None
         for ending, instead in _ENDINGS:
@@ -188,7 +190,7 @@ def _say(row: Mapping[str, Any], reader: CaptionReader) -> Saying:
 
 
 def _say_far(lines: Sequence[Mapping[str, Any]], reader: CaptionReader) -> Iterable[Saying]:
-    """Return what WordNet only places near classes, where captions speak of it."""
+    """Return the strings that WordNet only places near classes, if captions use them."""
     spoken: dict[frozenset[int], str] = {}
     for row in lines:
         if row["l"] == ENGLISH and row["t"].lower() in reader.counts:
@@ -204,8 +206,22 @@ def _say_far(lines: Sequence[Mapping[str, Any]], reader: CaptionReader) -> Itera
         yield Saying(row["t"], row["l"], "far", _to_mixture(mixed), max(row["w"], trust * 0.8))
 
 
+def _say_likeliest(lines: Sequence[Mapping[str, Any]]) -> Iterable[Saying]:
+    """Return for each class without a sure name in a language the likeliest that lists have."""
+    found: defaultdict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in lines:
+        number, share = max(row["q"].items(), key=lambda item: item[1])
+        if share > 0.5 and row["l"] != ENGLISH and not _is_gloss(row):
+            found[row["l"], number].append(row)
+    for rows in found.values():
+        best = max(row["w"] for row in rows)
+        if best < SURE:
+            for row in [row for row in rows if row["w"] == best][:_LIKELIEST]:
+                yield Saying(row["t"], row["l"], "own", row["q"], best)
+
+
 def _read_names(folder: Path) -> Iterable[Saying]:
-    """Return the names of all thousand classes in other lists, articles as they stand."""
+    """Return the names of all thousand classes in other lists, with their articles."""
     for name, language in {**NAMES, "en": ENGLISH}.items():
         file = folder / "imagenet_names" / f"{name}.json"
         for number, text in enumerate(json.loads(file.read_text("utf-8"))["imagenet1k"]):

@@ -1,8 +1,8 @@
 """From both pairs of towers to the bundle that ships: described, exported, kept in int8.
 
-The image graph ships in int8 alone, its photographs' tower in a branch that drawings skip; its fp32
-graph is what the export judged it by, and is left out. What must stay true: the golden rows are
-torch's in fp32, and the cosine in the manifest is the one that was measured.
+The image graph ships only in int8, with the photographs' tower in a branch that drawings skip; its
+fp32 graph was the export's reference and is left out. What must stay true: the golden rows are
+torch's in fp32, and the cosine in the manifest is the measured one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from recipes.builtin.evaluation import TEMPLATES
-from recipes.builtin.photographs.branch_weights import hold_weights
 from recipes.builtin.photographs.drawings import Drawings
 from recipes.builtin.photographs.fetch import SIDE
+from recipes.builtin.photographs.graphs.branch_weights import hold_weights
+from recipes.builtin.photographs.graphs.skipping import skip_for_drawings
 from recipes.builtin.photographs.joined import (
     DrawingTower,
     Gates,
@@ -30,7 +31,6 @@ from recipes.builtin.photographs.joined import (
     JoinedTexts,
     PhotoTower,
 )
-from recipes.builtin.photographs.skipping import skip_for_drawings
 from recipes.builtin.photographs.text_trainer import CONTEXT
 from recipes.builtin.photographs.vocabulary import spell_tokens
 from recipes.builtin.storage import store_small
@@ -43,10 +43,10 @@ from twinlens.training.export import Description, ImageTower, Similarity, export
 from twinlens.training.export import TextTower as ExportedText
 
 NAME = "photographs"
-DRAWINGS_WEIGHT = 0.9  # of a text's half for drawings: both kinds then rank fairly in one gallery
+DRAWINGS_WEIGHT = 0.9  # of a text's half for drawings: both kinds rank fairly in one gallery
 SCALE = 30.0
 _TOKENIZER = "tokenizer.json"
-_PLAIN = (3, 6)  # the first three have few channels: int8 makes them slower and errs the most
+_PLAIN = (3, 6)  # the first three have few channels: int8 is slower there and errs most
 CARD = ModelCard(
     domain="photographs of things and animals; emoji, icons and clothes",
     good_for=(
@@ -63,7 +63,7 @@ CARD = ModelCard(
     languages=LANGUAGES,
     licence="Apache-2.0; NOTICE names the weights, word lists and artwork that it came from",
     training_data=(
-        "an EfficientNet-Lite0 trained on ImageNet by others; 312,351 words, definitions and"
+        "an EfficientNet-Lite0 trained on ImageNet by others; 313,729 words, definitions and"
         " captions in twelve languages, without pictures; and all that builtin:drawings learned"
         " from; docs/builtin.md"
     ),
@@ -72,7 +72,7 @@ CARD = ModelCard(
 
 @dataclass(frozen=True)
 class Parts:
-    """All that the encoder is made of."""
+    """All parts of the encoder."""
 
     drawings: Drawings
     backbone: nn.Module
@@ -147,7 +147,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def describe_pixels() -> ImageSpec:
-    """Return how a picture becomes the pixels that the encoder reads."""
+    """Return how a picture becomes the encoder's pixels."""
     return ImageSpec(
         file="image.onnx",
         height=SIDE,

@@ -1,7 +1,7 @@
-"""How strings are said in training: drawn by kind and language, in templates, plurals and typos.
+"""The phrasing of strings in training: by kind and language, with templates, plurals and typos.
 
-What must stay true: a batch depends on the random numbers it is drawn with and on nothing before
-it, so that any process can draw any batch.
+What must stay true: a batch depends only on its random numbers, so that any process can draw any
+batch.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ SHARES = {
     ("caption", "en"): 0.17,
 }
 _TEMPLATE, _PLURAL, _TYPO, _PAIR = 0.3, 0.15, 0.05, 0.06
+_THINNED = 0.15  # of a caption's words
 _JOINTS = (" and ", " with a ", " next to a ", ", ", " on a ")
 
 
 @dataclass(frozen=True)
 class Said:
-    """A batch: texts, the rows that they mean, by number, and how far each is trusted.
+    """A batch: texts, the numbers of their target rows, and their trust.
 
-    A text that names two things means the unit mixture of both rows, `share` of the first.
+    The target of a text with two names is the unit mixture of both rows, with `share` of the first.
     """
 
     texts: list[str]
@@ -62,7 +63,7 @@ class Said:
 
 
 class Phraser:
-    """Draws batches of strings; `which` (sayings,) numbers the row that each of them means."""
+    """Draws batches of strings; `which` (sayings,) is the row number of each meaning."""
 
     def __init__(self, sayings: Sequence[Saying], which: NDArray[np.int64]) -> None:
         self._sayings, self._which = sayings, which
@@ -80,7 +81,7 @@ class Phraser:
         self._shares = [SHARES[key] for key in self._keys]
 
     def draw(self, size: int, rng: random.Random) -> Said:
-        """Return `size` strings as somebody might say them."""
+        """Return `size` phrased strings."""
         keys = rng.choices(self._keys, self._shares, k=size)
         drawn = [self._say(rng.choice(rng.choice(self._groups[key])), rng) for key in keys]
         texts, first, second, share, weights = zip(*drawn, strict=True)
@@ -95,7 +96,9 @@ class Phraser:
     def _say(self, number: int, rng: random.Random) -> tuple[str, int, int, float, float]:
         saying = self._sayings[number]
         text = saying.text
-        if saying.kind not in ("gloss", "caption"):
+        if saying.kind == "caption":
+            text = thin(text, rng)
+        elif saying.kind != "gloss":
             text = vary(text, saying.language, rng)
             named = saying.kind in ("class", "own") and saying.language == ENGLISH
             if named and rng.random() < _PAIR:
@@ -106,7 +109,7 @@ class Phraser:
 
 
 def vary(text: str, language: str, rng: random.Random) -> str:
-    """Return a name as it is, in the plural, with a typo or in a template."""
+    """Return a name unchanged, in the plural, with a typo or in a template."""
     if language == ENGLISH and rng.random() < _PLURAL:
         text = pluralise(text)
     if len(text) > 4 and text.isascii() and rng.random() < _TYPO:
@@ -114,6 +117,12 @@ def vary(text: str, language: str, rng: random.Random) -> str:
     if language in TEMPLATES and rng.random() < _TEMPLATE:
         text = rng.choice(TEMPLATES[language]).format(text)
     return text
+
+
+def thin(text: str, rng: random.Random) -> str:
+    """Return a caption without a few of its words, so that none is known by heart."""
+    words = text.split()
+    return " ".join([w for w in words if rng.random() >= _THINNED] or words)
 
 
 def pluralise(text: str) -> str:

@@ -1,6 +1,6 @@
 """The pictures that fit the gates and calibrate int8, with their features by both towers.
 
-Training halves only. Those of `imagenet1k_1perclass`, every second one, teach the gate what a
+Only training halves. Every second picture of `imagenet1k_1perclass` teaches the gate what a
 photograph is and nothing else, since the tower very likely saw them in its own training.
 """
 
@@ -23,7 +23,7 @@ from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.training.progress import Display
 
-SAMPLES = {  # archive and how many of its pictures
+SAMPLES = {  # archive and number of its pictures
     "emoji": ("emoji64/train.zip", 499),
     "icons": ("icons64/train.zip", 302),
     "clothes": ("clothing96/train.zip", 430),
@@ -65,7 +65,7 @@ def write_calibration(data: Path, folder: Path) -> Path:
 
 
 def read_sample(data: Path, name: str) -> Iterator[bytes]:
-    """Yield the encoded pictures of a sample, drawn by chance, the same at every call."""
+    """Yield the encoded pictures of a sample, drawn at random, the same at every call."""
     archive, count = SAMPLES[name]
     with zipfile.ZipFile(data / archive) as stored:
         rows = [json.loads(line) for line in stored.read("index.jsonl").decode().splitlines()]
@@ -74,7 +74,7 @@ def read_sample(data: Path, name: str) -> Iterator[bytes]:
 
 
 def read_labels(data: Path, name: str) -> NDArray[np.int64]:
-    """Return the class of each picture of a sample of ImageNet's."""
+    """Return the class of each picture of an ImageNet sample."""
     archive, count = SAMPLES[name]
     with zipfile.ZipFile(data / archive) as stored:
         rows = [json.loads(line) for line in stored.read("index.jsonl").decode().splitlines()]

@@ -1,7 +1,7 @@
 """From registry packages and the data to the bundle that knows photographs and drawings.
 
-Every step that takes minutes leaves its result in the folder of the run; a second start goes on
-from there.
+What must stay true: every step of minutes leaves its result in the run's folder, where a second
+start continues.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
 def make(
     data: Path, run: Path, drawings: Path, out: Path, recipe: TextRecipe, display: Display
 ) -> Manifest:
-    """Fetch, train, fit and export; the drawings' bundle lies in `drawings`."""
+    """Fetch, train, fit and export; the drawings' bundle is in `drawings`."""
     fetched = run / "fetched"
     fetch_packages(fetched)
     words = train_words(data / "words", fetched, drawings, run, recipe, display)
@@ -103,7 +103,7 @@ def make(
 
 @torch.no_grad()
 def measure_never_taught(data: Path, parts: Parts, held: TextTower, features: Rows) -> Measured:
-    """Return how the tower does on kinds of things that no word was taught for."""
+    """Return the tower's metrics on kinds of things whose words were held out."""
     reader = Tokenizer.from_file(str(parts.tokenizer))
     reader.enable_truncation(CONTEXT)
 

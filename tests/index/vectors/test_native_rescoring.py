@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ def test_records_of_any_length_are_copied(library: CDLL) -> None:
         found = table.answer(np.full((1, 4), 0.5, np.float32), np.arange(30), 30)
         assert found is not None
         assert found[1] == [[f"i{n}", {"ü": "x" * 5000 * n}] for n in range(30)]
+
+
+def test_threads_do_not_share_a_desk(library: CDLL) -> None:
+    rng = np.random.default_rng(0)
+    rows = draw_rows(rng, 400, 32)
+    table = RowTable(library, rows, *write_texts(400, longer=3))
+    queries = [unit(rng, 32) for _ in range(40)]
+    candidates = np.arange(400)
+    alone = [table.answer(query, candidates, 20) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            together = pool.map(lambda query: table.answer(query, candidates, 20), queries)
+            assert list(together) == alone
 
 
 @pytest.mark.parametrize("start", [-1, 10**6, 2**62])

@@ -217,6 +217,23 @@ def test_a_head_that_does_not_come_in_time_is_a_408_and_silence_is_closed(hasty:
         assert statuses(split_answers(read_all(dripping, 4))) == [200, 408]
 
 
+def test_an_answered_connection_stays_open_for_a_while(server: Any) -> None:
+    with server.connect() as sock:
+        for _ in range(4):  # more often than once a second, which is how long it may be idle here
+            sock.sendall(GET)
+            time.sleep(0.4)
+        began = time.monotonic()
+        assert statuses(split_answers(read_all(sock, 8))) == [200] * 4
+        assert time.monotonic() - began > 0.4
+
+
+def test_an_answered_connection_without_a_next_request_is_closed(server: Any) -> None:
+    with server.connect() as sock:
+        sock.sendall(GET)
+        assert statuses(split_answers(read_all(sock, 8))) == [200]
+        assert sock.recv(1) == b""  # closed, not only silent
+
+
 def test_heads_without_end_take_no_memory(server: Any) -> None:
     before = count_resident_bytes()
     with server.connect() as sock:

@@ -20,6 +20,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from twinlens.bundle.encoder import open_bundle
+from twinlens.bundle.image import image_source
 from twinlens.serving.settings import Limits, ServerSettings
 
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -263,16 +264,32 @@ def test_any_exception_of_a_decoder_fails_one_item(
 ) -> None:
     real = encoder.preprocess
 
-    def explode(content: bytes) -> Any:
-        if content == bad:
+    def explode(opened: Any) -> Any:
+        if opened.image.getpixel((0, 0))[:3] == (1, 2, 3):
             raise MemoryError("in /usr/lib/secret.so")
-        return real(content)
+        return real(opened)
 
     bad = image((1, 2, 3))
     monkeypatch.setattr(encoder, "preprocess", explode)
     found = embed(client, [image(), bad]).json()["embeddings"]
     assert "error" not in found[0]
     assert "secret" not in found[1]["error"]["message"]
+
+
+def test_the_header_of_an_image_is_read_once(
+    client: TestClient, image: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bytes] = []
+    real = image_source._open_bytes
+
+    def note(data: bytes, name: str, limits: Any) -> Any:
+        opened.append(data)
+        return real(data, name, limits)
+
+    monkeypatch.setattr(image_source, "_open_bytes", note)
+    pictures = [image((200, 10, 10)), image((10, 200, 10))]
+    assert embed(client, pictures).status_code == 200
+    assert sorted(opened) == sorted(pictures)
 
 
 def test_base64_and_bytes_of_one_image_give_the_same_row(

@@ -1,9 +1,13 @@
-"""Two `torchrun` agents stand for two hosts: one dies, comes back, and the run ends as on one."""
+"""Two `torchrun` agents stand for two hosts: one dies, comes back, and the run ends as on one.
+
+The rendezvous is kept by a third process, with the command that the page about scale gives.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -34,15 +38,25 @@ def train_command(data: Path, run: Path) -> list[str]:
 
 def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with log.open("ab") as out:
         return subprocess.Popen(command, stdout=out, stderr=out, env=environment)
 
 
-def start_host(number: int, port: int, data: Path, run: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start one rank as a host of two; the first host keeps the rendezvous."""
+def start_store(port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start what keeps the rendezvous, as the page about scale says."""
+    page = (ROOT / "docs" / "scale.md").read_text("utf-8")
+    line = next(line for line in page.splitlines() if "TCPStore(" in line)
+    python, option, code = shlex.split(line)
+    assert (python, option, code.count("29500")) == ("python", "-c", 1)
+    return start([sys.executable, "-c", code.replace("29500", str(port))], log)
+
+
+def start_host(port: int, data: Path, run: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start one rank as a host of two."""
     meet = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-id", "two", "--max-restarts", "3"]
     meet += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1"]
-    meet += ["--rdzv-conf", f"is_host={'true' if number == 0 else 'false'}"]
+    meet += ["--rdzv-conf", "is_host=false"]
     return start([*TORCHRUN, "1", *meet, *train_command(data, run)], log)
 
 
@@ -81,25 +95,36 @@ def wait_for_step(run: Path, step: int, hosts: list[subprocess.Popen[bytes]]) ->
     raise AssertionError(f"no checkpoint of step {step}")
 
 
-def test_a_host_that_dies_and_comes_back_leaves_the_bytes_of_one_host(tmp_path: Path) -> None:
-    data = write_images(tmp_path / "data", 30)
-    one = start(
-        [*TORCHRUN, "2", "--standalone", *train_command(data, tmp_path / "one")], tmp_path / "log"
-    )
-    assert one.wait(timeout=400) == 0, (tmp_path / "log").read_text()[-3000:]
-    port, run, logs = find_port(), tmp_path / "two", [tmp_path / "log0", tmp_path / "log1"]
-    hosts = [start_host(number, port, data, run, logs[number]) for number in range(2)]
+@pytest.fixture(scope="module")
+def one_host(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return images, and a run of two ranks of one host over them."""
+    folder = tmp_path_factory.mktemp("one")
+    data, run, log = write_images(folder / "data", 30), folder / "run", folder / "log"
+    host = start([*TORCHRUN, "2", "--standalone", *train_command(data, run)], log)
+    assert host.wait(timeout=400) == 0, log.read_text()[-3000:]
+    return data, run
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_host_that_dies_and_comes_back_leaves_the_bytes_of_one_host(
+    tmp_path: Path, one_host: tuple[Path, Path], rank: int
+) -> None:
+    """The first rank dies with its process group's store, or the other does."""
+    (data, expected), port, run = one_host, find_port(), tmp_path / "two"
+    logs = [tmp_path / "log0", tmp_path / "log1"]
+    store = start_store(port, tmp_path / "store")
+    hosts = [start_host(port, data, run, log) for log in logs]  # ranks follow process ids
     try:
         wait_for_step(run, SAVED, hosts)
-        kill_host(hosts[1])
+        kill_host(hosts[rank])
         assert not (run / "checkpoints" / f"step-{STEPS:08}").exists()
-        hosts[1] = start_host(1, port, data, run, logs[1])
+        hosts[rank] = start_host(port, data, run, logs[rank])
         codes = [host.wait(timeout=400) for host in hosts]
         assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
     finally:
-        for host in hosts:
-            if host.poll() is None:
-                kill_host(host)
+        for process in (*hosts, store):
+            if process.poll() is None:
+                kill_host(process)
     told = json.loads((run / "checkpoints" / f"step-{STEPS:08}" / "checkpoint.json").read_text())
     assert told["world"] == 2
-    assert_same_bytes(tmp_path / "one", run)
+    assert_same_bytes(expected, run)

@@ -100,8 +100,8 @@ def test_hidden_patches_are_not_seen_and_kept_ones_are_all_that_is(name: str) ->
     other[:, :, : tower.patch, : tower.patch] = 9.0
     hidden = torch.zeros(2, cells**2, dtype=torch.bool)
     hidden[:, 0] = True
-    stand_in = torch.randn(tower.inner, generator=generator(1))
-    one, two = (tower.tokens(x, hidden=hidden, stand_in=stand_in) for x in (images, other))
+    mask_token = torch.randn(tower.inner, generator=generator(1))
+    one, two = (tower.tokens(x, hidden=hidden, mask_token=mask_token) for x in (images, other))
     assert torch.equal(one, two) and not torch.equal(one, tower.tokens(images))
     keep = torch.arange(1, cells**2).expand(2, -1)
     assert torch.equal(tower.tokens(images, keep=keep), tower.tokens(other, keep=keep))

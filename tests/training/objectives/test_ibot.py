@@ -29,8 +29,8 @@ def test_rows_of_patches_are_the_heads_where_hidden_and_0_elsewhere(method: str)
     objective, net, batch, _ = open_parts(method)
     found, mask = objective.student(net, batch)["patches"], batch.extra["mask"]
     views = batch.views["global"].flatten(0, 1)
-    stand_in = net["mask_token"]()
-    tokens = net["image"].tokens(views, hidden=mask.flatten(0, 1), stand_in=stand_in)
+    mask_token = net["mask_token"]()
+    tokens = net["image"].tokens(views, hidden=mask.flatten(0, 1), mask_token=mask_token)
     head = net["patch_projector" if objective.separate else "projector"]
     whole = head.narrow(tokens[:, 1:]).unflatten(0, mask.shape[:2])
     torch.testing.assert_close(found[mask], whole[mask])

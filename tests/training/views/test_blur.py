@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from twinlens.training.seeds import generator
-from twinlens.training.views.blur import blur, blurring
+from twinlens.training.views.blur import blur, weigh_bands
+
+
+def blurring(sigma: Tensor, side: int) -> Tensor:
+    """Return the whole matrices (n, side, side) of a blur."""
+    return weigh_bands(sigma, side, side, side)[:, 0]
 
 
 @pytest.mark.parametrize("side", [12, 24, 32, 112])

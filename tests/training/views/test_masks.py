@@ -66,8 +66,8 @@ def test_a_tower_sees_nothing_of_a_hidden_patch() -> None:
     hidden[:, 0] = True
     other = images.clone()
     other[:, :, :4, :4] = 9.0
-    stand_in = torch.randn(64)
-    tokens = [tower.tokens(x, hidden=hidden, stand_in=stand_in) for x in (images, other)]
+    mask_token = torch.randn(64)
+    tokens = [tower.tokens(x, hidden=hidden, mask_token=mask_token) for x in (images, other)]
     assert torch.equal(*tokens)
     keep = torch.arange(1, 16).expand(2, -1)
     assert torch.equal(tower.tokens(images, keep=keep), tower.tokens(other, keep=keep))

@@ -1,6 +1,6 @@
-"""What a bundle's cosines are worth: probabilities to believe, and when nothing offered fits.
+"""Calibration of a bundle's cosines: probabilities, and when none of the offered texts fits.
 
-What must stay true: it is information beside the embeddings; scores and their order stay what they
-are, and a bundle without a calibration answers as before.
-Imported by: tagging, `cli`, `index`, `serving` and `training`.
+What must stay true: calibration is information beside the embeddings; scores and their order do not
+change, and a bundle without one answers as before. Imported by: tagging, `cli`, `index`, `serving`
+and `training`.
 """

@@ -1,12 +1,13 @@
 """A bundle's calibration, learned from pictures whose texts are known: the extension `calibration`.
 
-The best of many cosines is high by chance alone, so what a cosine is worth depends on the number of
-candidates: for several numbers there is a limit that the best of so many wrong candidates passes in
-one case of ten, and a curve that gives the probability that a right one is among them. Where
-pictures of several kinds lie at several levels above texts that have nothing to do with them, a row
-`origin` says at which level one lies, and classes are judged by what their cosine has over it. What
-must stay true: between the numbers that were measured it is interpolated over their logarithm,
-beyond them continued along the last two.
+The best of many cosines is high by chance alone, so the meaning of a cosine depends on the number
+of candidates. For several numbers there is a limit, which the best of so many wrong candidates
+passes in one case of ten, and a curve, which gives the probability that a right one is among them.
+Different kinds of pictures may have different cosines to unrelated texts: then a row `origin` gives
+each picture's level, and classes are judged by the cosine above it.
+
+What must stay true: between the measured numbers of candidates, values are interpolated over their
+logarithm; beyond them the line through the last two is continued.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the best cosine among `candidates` is worth: its limit, and a logistic curve."""
+    """The meaning of the best cosine among `candidates`: its limit, and a logistic curve."""
 
     candidates: int
     limit: float
@@ -41,13 +42,13 @@ class Evidence:
     slope: float
 
     def to_row(self) -> list[float]:
-        """Return the numbers as the manifest holds them."""
+        """Return the numbers in the manifest's form."""
         return [self.candidates, *(round(v, 4) for v in (self.limit, self.middle, self.slope))]
 
 
 @dataclass(frozen=True)
 class CosineVerdict:
-    """What one question's cosines say: a probability for each candidate, and whether none fits."""
+    """What one question's cosines imply: a probability per candidate, and whether none fits."""
 
     probabilities: Doubles
     none_of_these: bool
@@ -55,11 +56,11 @@ class CosineVerdict:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is known of a bundle's cosines.
+    """The calibration of a bundle's cosines.
 
     `classes` judges texts for a picture, `search` pictures for a text; each has the fewest
-    candidates first. `source` names the data, `measured` what held-out pictures showed. `origin` is
-    the mean row of texts, empty where cosines to classes are judged as they are.
+    candidates first. `source` names the data, `measured` the results on held-out pictures. `origin`
+    is the mean row of texts; empty if cosines to classes are judged without a level.
     """
 
     temperature: float
@@ -72,7 +73,7 @@ class Calibration:
     origin: tuple[float, ...] = ()
 
     def find_levels(self, pictures: Rows) -> Doubles:
-        """Return the level (n,) of each picture (n, d): its cosine to a text about nothing."""
+        """Return the level (n,) of each picture (n, d): its cosine to the mean text."""
         if not self.origin:
             return np.zeros(len(pictures))
         levels: Doubles = pictures.astype(np.float64) @ np.array(self.origin)
@@ -81,10 +82,10 @@ class Calibration:
     def judge_classes(
         self, cosines: Rows, scale: float, *, level: float = 0.0, independent: bool = False
     ) -> CosineVerdict:
-        """Return the verdict on one picture's cosines (m,) to the classes offered.
+        """Return the verdict on one picture's cosines (m,) to the offered classes.
 
-        `level` is what `find_levels` says of the picture. The probabilities share what is left by
-        "none of these"; `independent` ones are of each class alone.
+        `level` is the picture's, by `find_levels`. The probabilities sum to 1 with that of "none of
+        these"; `independent` ones are for each class alone.
         """
         evidence = find_evidence(self.classes, len(cosines))
         over = np.asarray(cosines, np.float64) - level
@@ -99,14 +100,14 @@ class Calibration:
     def judge_hits(self, cosines: Rows, searched: int) -> CosineVerdict:
         """Return the verdict on a text's hits, best first, among `searched` pictures.
 
-        The probability of a hit is that of a match, were it the best of them.
+        The probability of a hit is that of a match, if it were the best one.
         """
         evidence = find_evidence(self.search, max(1, searched))
         best = float(cosines.max()) if len(cosines) else -1.0
         return CosineVerdict(weigh(evidence, cosines), best < evidence.limit)
 
     def to_extension(self) -> dict[str, Any]:
-        """Return the calibration as the manifest holds it."""
+        """Return the calibration in the manifest's form."""
         return {
             "kind": COSINE,
             "temperature": round(self.temperature, 4),
@@ -122,7 +123,7 @@ class Calibration:
 
 
 def weigh(evidence: Evidence, cosines: Rows | Doubles) -> Doubles:
-    """Return the probability that a candidate of each cosine is right, were it the best."""
+    """Return the probability that a candidate of each cosine is right, if it were the best."""
     log_odds = np.clip(
         evidence.slope * (np.asarray(cosines, np.float64) - evidence.middle), -60, 60
     )
@@ -130,7 +131,7 @@ def weigh(evidence: Evidence, cosines: Rows | Doubles) -> Doubles:
 
 
 def find_evidence(measured: tuple[Evidence, ...], candidates: int) -> Evidence:
-    """Return what the best of so many candidates is worth."""
+    """Return the evidence for the best of so many candidates."""
     exact = [one for one in measured if one.candidates == candidates]
     if exact or len(measured) == 1:
         return (exact or list(measured))[0]
@@ -150,7 +151,7 @@ def find_evidence(measured: tuple[Evidence, ...], candidates: int) -> Evidence:
 
 
 def read_calibration(manifest: Manifest) -> Calibration | None:
-    """Return the bundle's calibration; None if it has none, or one of a kind not known here."""
+    """Return the bundle's calibration; None if it has none, or one of an unknown kind."""
     raw = manifest.extensions.get(EXTENSION)
     if raw is None or raw.get("kind") != COSINE:
         return None

@@ -1,8 +1,8 @@
 """Fits a calibration to cosines of pictures and texts whose matches are known.
 
-Questions are drawn: a picture and several texts, its own among them in half of the questions. What
-must stay true: equal cosines give an equal calibration, and the numbers that are reported come from
-pictures that fitted nothing.
+Questions are drawn: a picture and several texts, with its own text among them in half of the
+questions. What must stay true: equal cosines give an equal calibration, and the reported numbers
+come from pictures that were not fitted to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twinlens.bundle.calibration.calibration import (
     Evidence,
 )
 
-QUESTIONS = 2000  # of each number of candidates
+QUESTIONS = 2000  # questions for each number of candidates
 OFFERED = (2, 3, 5, 10, 20)  # numbers of classes that the temperature is fitted to
 BINS = 15
 _TEMPERATURES = np.geomspace(0.1, 30, 120)
@@ -40,7 +40,7 @@ class Matches:
     right: Flags
 
     def less(self, levels: Doubles) -> Matches:
-        """Return what each asker's cosines have over its level."""
+        """Return each asker's cosines minus its level."""
         return Matches(self.cosines - levels[:, None], self.right)
 
     def take(self, part: slice) -> Matches:
@@ -50,7 +50,7 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class DrawnQuestions:
-    """Questions of equally many candidates: their cosines, and the right one's place or -1."""
+    """Questions with equally many candidates: their cosines, and the right one's position or -1."""
 
     cosines: Doubles  # (questions, candidates)
     place: NDArray[np.int64]
@@ -62,7 +62,7 @@ class DrawnQuestions:
 
 
 def draw_questions(matches: Matches, candidates: int, seed: int) -> DrawnQuestions:
-    """Return questions of so many candidates; in every second one a candidate is right."""
+    """Return questions with so many candidates; every second one includes a right candidate."""
     rng = np.random.default_rng([seed, candidates])
     cosines, places = [], []
     wrong = [np.flatnonzero(~own) for own in matches.right]
@@ -86,10 +86,10 @@ def draw_questions(matches: Matches, candidates: int, seed: int) -> DrawnQuestio
 def fit_evidence(
     sets: Sequence[Matches], seed: int, *, alarm: float = ALARM, refused: float | None = None
 ) -> tuple[Evidence, ...]:
-    """Return what the best of 1, 2, 4 ... candidates is worth, pooled over data sets.
+    """Return the evidence for the best of 1, 2, 4 ... candidates, pooled over data sets.
 
     The best wrong one passes a limit in the share `alarm` of questions; `refused` bounds the share
-    of questions that have a right candidate and that a limit refuses.
+    of questions whose right candidate is below the limit.
     """
     most = max(int((~one.right).sum(axis=1).max()) for one in sets)
     counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
@@ -98,7 +98,7 @@ def fit_evidence(
         draws = [draw_questions(one, count, seed) for one in sets]
         best = np.concatenate([one.best for one in draws if len(one.place)])
         right = np.concatenate([one.place for one in draws if len(one.place)]) >= 0
-        # Where one data set alone reaches so many, the others would leave a jump.
+        # If only one data set has so many candidates, dropping the others would cause a jump.
         drawn = [one for one in draws if len(one.place)]
         limit = max(float(np.quantile(one.best[one.place < 0], 1 - alarm)) for one in drawn)
         if refused is not None:
@@ -109,7 +109,7 @@ def fit_evidence(
 
 
 def fit_curve(cosines: Doubles, right: Flags) -> tuple[float, float]:
-    """Return middle and slope of the logistic curve, by Newton's steps on standardised cosines."""
+    """Return middle and slope of the logistic curve, by Newton's method on standardised cosines."""
     mean, deviation = float(cosines.mean()), float(cosines.std()) or 1.0
     inputs = np.stack([np.ones_like(cosines), (cosines - mean) / deviation], axis=1)
     weights = np.zeros(2)
@@ -123,7 +123,7 @@ def fit_curve(cosines: Doubles, right: Flags) -> tuple[float, float]:
 
 
 def fit_temperature(sets: Sequence[Matches], scale: float, seed: int) -> float:
-    """Return the temperature under which right classes are likeliest, over numbers of classes."""
+    """Return the temperature that makes right classes likeliest, over numbers of classes."""
     draws = [known for one in sets for known in _draw_known(one, seed)]
     if not draws:
         return 1.0
@@ -148,7 +148,7 @@ def fit_calibration(
     """Return the calibration of every second asker, measured on the others.
 
     `pictures` ask for texts, one entry for each data set; `texts` ask for pictures. `alarm` and
-    `refused` are `fit_evidence`'s; `pictures` are told over the levels that `origin` gives them.
+    `refused` are `fit_evidence`'s; `pictures` are judged above the levels that `origin` gives them.
     """
     even, odd = ([one.take(slice(start, None, 2)) for one in pictures] for start in (0, 1))
     flat = np.concatenate([one.cosines[one.right] for one in even])
@@ -184,7 +184,7 @@ def measure_calibration(
 def measure_questions(
     calibration: Calibration, draws: Sequence[DrawnQuestions], scale: float
 ) -> dict[str, float]:
-    """Return the errors of questions of equally many candidates."""
+    """Return the errors of questions with equally many candidates."""
     cosines = np.concatenate([one.cosines for one in draws])
     place = np.concatenate([one.place for one in draws])
     hit = cosines.argmax(axis=1) == place
@@ -217,7 +217,7 @@ def match_rows(askers: Rows, candidates: Rows, right: Flags) -> Matches:
 
 
 def _draw_known(matches: Matches, seed: int) -> list[DrawnQuestions]:
-    """Return questions whose right answer is offered, for each number of classes."""
+    """Return questions that include a right answer, for each number of classes."""
     drawn = [draw_questions(matches, count, seed) for count in OFFERED]
     known = [
         DrawnQuestions(one.cosines[one.place >= 0], one.place[one.place >= 0]) for one in drawn

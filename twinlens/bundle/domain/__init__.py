@@ -1,6 +1,5 @@
-"""What a model knows: a sign that tells pictures of its domain from others, stored with the bundle.
+"""The domain of a model: a sign that tells its pictures from others, stored with the bundle.
 
 What must stay true: the sign is information beside the embeddings; it changes no answer, and a
-bundle without one is never warned about.
-Imported by: `cli`, `index`, `serving`.
+bundle without one causes no warning. Imported by: `cli`, `index`, `serving`.
 """

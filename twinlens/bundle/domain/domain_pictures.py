@@ -1,4 +1,4 @@
-"""The pictures of a domain, read from a folder: each subfolder is a group of its own.
+"""The pictures of a domain, read from a folder: each subfolder is a group.
 
 What must stay true: a file that cannot be decoded is left out and counted, not fatal.
 """
@@ -30,7 +30,7 @@ class DomainEncoder(Protocol):
 
 
 def learn_folder(encoder: DomainEncoder, folder: Path) -> DomainSign:
-    """Return the domain sign of the pictures in `folder`."""
+    """Return the domain sign learned from the pictures in `folder`."""
     groups = read_groups(encoder, folder)
     parts = {name: split_pictures(pixels) for name, pixels in groups.items()}
     references, limiting, measuring = (
@@ -40,7 +40,7 @@ def learn_folder(encoder: DomainEncoder, folder: Path) -> DomainSign:
 
 
 def read_groups(encoder: DomainEncoder, folder: Path) -> dict[str, Pixels]:
-    """Return the decoded pictures by subfolder; those beside them are one group."""
+    """Return the decoded pictures by subfolder; pictures outside subfolders are one group."""
     if not folder.is_dir():
         raise InputError(f"--domain {str(folder)!r} is not a folder of pictures", field="domain")
     names: dict[str, list[Path]] = {}

@@ -1,8 +1,8 @@
 """The domain sign: a linear score of embeddings, with a limit for each number of pictures.
 
-Positive scores lean away from the domain. One picture says little, the mean of several much, so the
-limit falls with their number. What must stay true: a limit is the highest over the groups of the
-domain, so that a collection of one group alone (only icons, only clothes) raises no alarm.
+Positive scores point away from the domain. One picture shows little, the mean of several much, so
+the limit falls with their number. What must stay true: a limit is the highest over the groups of
+the domain, so that a collection of a single group (only icons, only clothes) raises no alarm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LINEAR = "linear"
 
 @dataclass(frozen=True)
 class DomainVerdict:
-    """Whether pictures lie far from the domain: their mean score against the limit."""
+    """Whether pictures are far from the domain: their mean score against the limit."""
 
     far: bool
     pictures: int
@@ -36,7 +36,7 @@ class DomainVerdict:
 class DomainSign:
     """Score = embedding @ weights + bias; `limits` holds (pictures, score), fewest first.
 
-    `false_alarms` is what the learning measured on pictures held out: group -> pictures -> share.
+    `false_alarms` was measured on held-out pictures: group -> pictures -> share.
     """
 
     weights: Row
@@ -47,7 +47,7 @@ class DomainSign:
 
     @property
     def most(self) -> int:
-        """The number of pictures beyond which a sample decides no better."""
+        """The number of pictures beyond which a larger sample does not help."""
         return self.limits[-1][0]
 
     def score(self, rows: Rows) -> Row:
@@ -62,7 +62,7 @@ class DomainSign:
         return DomainVerdict(mean > limit, len(rows), mean, limit)
 
     def to_extension(self) -> dict[str, Any]:
-        """Return the sign as the manifest holds it."""
+        """Return the sign in the manifest's form."""
         return {
             "kind": LINEAR,
             "weights": base64.b64encode(self.weights.astype("<f2").tobytes()).decode(),
@@ -74,7 +74,7 @@ class DomainSign:
 
 
 def read_sign(manifest: Manifest) -> DomainSign | None:
-    """Return the bundle's domain sign; None if it has none, or one of a kind not known here."""
+    """Return the bundle's domain sign; None if it has none, or one of an unknown kind."""
     raw = manifest.extensions.get(EXTENSION)
     if raw is None or raw.get("kind") != LINEAR:
         return None

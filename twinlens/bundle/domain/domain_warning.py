@@ -1,6 +1,6 @@
-"""The sentences that tell a user that pictures lie far from what a model knows.
+"""Warnings that pictures are far from a model's domain.
 
-What must stay true: a warning says what the model is for, and names the command that mends it.
+What must stay true: a warning says what the model is for, and names the command that helps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SUGGESTED = "hf:Xenova/clip-vit-base-patch32"
 
 
 def warn_far(manifest: Manifest, rows: Rows) -> str | None:
-    """Return the warning about the pictures of these embeddings; None if they look familiar."""
+    """Return the warning about the pictures of these embeddings; None if they fit the domain."""
     sign = read_sign(manifest) if len(rows) else None
     if sign is None or not sign.judge(rows).far:
         return None
@@ -24,7 +24,7 @@ def warn_far(manifest: Manifest, rows: Rows) -> str | None:
 
 
 def describe_far(manifest: Manifest, pictures: int) -> str:
-    """Return the warning that pictures lie far from a model's domain."""
+    """Return the warning that pictures are far from a model's domain."""
     card = read_card(manifest)
     known = f" ({card.domain})" if card and card.domain else ""
     these = "this picture looks" if pictures == 1 else f"these {pictures} pictures look"

@@ -1,4 +1,4 @@
-"""Learn a domain sign from pictures of the domain, and measure its false alarms on others of it.
+"""Learns a domain sign from pictures of the domain, and measures its false alarms on other ones.
 
 A logistic regression separates embeddings of the domain's pictures from those of outliers made of
 them; limits come from pictures that the regression did not see. What must stay true: reference
@@ -19,9 +19,9 @@ from twinlens.bundle.domain.outliers import make_outliers
 from twinlens.errors import InputError
 
 SAMPLE_SIZES = (1, 2, 4, 8, 16, 32, 64)
-LEAST_PICTURES = 200  # a group with fewer cannot show a share of 2 %
+LEAST_PICTURES = 200  # a smaller group cannot show a share of 2 %
 MOST_REFERENCES = 4000  # per group
-FALSE_ALARMS = 0.015  # aimed at when limits are set; 0.02 is promised
+FALSE_ALARMS = 0.015  # target when limits are set; the promise is 0.02
 _OUTLIERS = 4500
 _DRAWS = 4000
 _RIDGE = 0.3
@@ -29,7 +29,7 @@ _STEPS = 15
 
 
 class PixelEncoder(Protocol):
-    """The stage of an encoder that learning needs."""
+    """The encoder's stage that learning needs."""
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return unit rows of pixels (n, height, width, 3)."""
@@ -42,7 +42,7 @@ def learn_sign(
     measuring: Mapping[str, Pixels],
     seed: int = 0,
 ) -> DomainSign:
-    """Return the sign of the domain that the groups of `references` show.
+    """Return the sign of the domain, learned from the groups of `references`.
 
     `limiting` and `measuring` hold other pictures of the same groups.
     """
@@ -74,7 +74,7 @@ def count_alarms(sign: DomainSign, rows: Rows, seed: int = 1) -> dict[str, float
 
 
 def split_pictures(pixels: Pixels, seed: int = 0) -> tuple[Pixels, Pixels, Pixels]:
-    """Return three sets for learning, limits and measuring: a half and two quarters."""
+    """Return three sets for learning, limits and measuring: one half and two quarters."""
     if len(pixels) < LEAST_PICTURES:
         raise InputError(
             f"a group has {len(pixels)} pictures; a domain sign needs at least {LEAST_PICTURES} in"
@@ -95,7 +95,7 @@ def _choose(pixels: Pixels, seed: int) -> Pixels:
 
 
 def _separate(own: Sequence[Rows], outliers: Rows) -> NDArray[np.float64]:
-    """Return weights and bias of a logistic regression; groups count alike, outliers as all."""
+    """Return weights and bias of a logistic regression; groups weigh alike, outliers as all."""
     rows = np.concatenate([*own, outliers]).astype(np.float64)
     rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
     shares = [np.full(len(part), 0.5 / len(own) / len(part)) for part in own]
@@ -111,7 +111,7 @@ def _separate(own: Sequence[Rows], outliers: Rows) -> NDArray[np.float64]:
 
 
 def _set_limits(groups: Sequence[NDArray[np.float32]], seed: int) -> tuple[tuple[int, float], ...]:
-    """Return the limit of each sample size: the highest that a group needs."""
+    """Return the limit of each sample size: the highest over groups."""
     return tuple(
         (
             size,

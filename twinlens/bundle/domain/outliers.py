@@ -1,6 +1,6 @@
-"""Pictures that a domain does not have, made from its own: cut up, mixed, laid over each other.
+"""Pictures outside a domain, made from its own: cut up, mixed, overlaid.
 
-They stand for what is foreign when a sign is learned, so that no foreign picture is needed. What
+They stand for foreign pictures when a sign is learned, so that no foreign picture is needed. What
 must stay true: the same pictures and seed give the same outliers.
 """
 
@@ -26,7 +26,7 @@ def make_outliers(groups: Sequence[Pixels], count: int, seed: int = 0) -> Pixels
 
 
 class _Mixer:
-    """Draws pictures at random, each group as often as the others, and mixes them."""
+    """Draws pictures at random, each group equally often, and mixes them."""
 
     def __init__(self, groups: Sequence[Pixels], rng: np.random.Generator) -> None:
         self._groups = [group for group in groups if len(group)]
@@ -34,7 +34,7 @@ class _Mixer:
         self._height, self._width = self._groups[0].shape[1:3]
 
     def collage(self) -> Image.Image:
-        """Return turned pieces of two to six pictures on a background."""
+        """Return rotated pieces of two to six pictures on a background."""
         picture = self._background()
         for _ in range(self._rng.integers(2, 7)):
             piece = self._piece(0.3, 0.9).rotate(self._rng.uniform(-90, 90), expand=True)
@@ -48,7 +48,7 @@ class _Mixer:
         return self._recolour(picture)
 
     def cut_out(self) -> Image.Image:
-        """Return what one picture shows, without its background, on another background."""
+        """Return the foreground of one picture on another background."""
         picture, shown = self._background(), self._picture()
         scale = self._rng.uniform(0.35, 0.95)
         shown = shown.resize((self._size(scale), self._size(scale)), _BICUBIC)
@@ -59,7 +59,7 @@ class _Mixer:
         return self._recolour(picture)
 
     def tiles(self) -> Image.Image:
-        """Return a board of two by two or three by three pieces."""
+        """Return a grid of two by two or three by three pieces."""
         number = int(self._rng.integers(2, 4))
         width, height = -(-self._width // number), -(-self._height // number)
         picture = Image.new("RGB", (self._width, self._height))
@@ -73,7 +73,7 @@ class _Mixer:
         return Image.fromarray(group[self._rng.integers(len(group))])
 
     def _piece(self, least: float, most: float) -> Image.Image:
-        """Return a rectangle cut from a picture, its sides shares of the picture's."""
+        """Return a rectangle cut from a picture, its sides given as shares of the picture's."""
         picture = self._picture()
         width, height = (
             max(2, int(side * self._rng.uniform(least, most))) for side in picture.size
@@ -102,7 +102,7 @@ class _Mixer:
         return levels
 
     def _paste(self, picture: Image.Image, piece: Image.Image, mask: Image.Image) -> None:
-        """Lay `piece` somewhere on the picture, its middle inside."""
+        """Paste `piece` at a random position with its middle inside the picture."""
         left = int(self._rng.integers(0, self._width)) - piece.width // 2
         top = int(self._rng.integers(0, self._height)) - piece.height // 2
         picture.paste(piece, (left, top), mask)

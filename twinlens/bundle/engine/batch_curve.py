@@ -1,7 +1,7 @@
-"""How long a batch takes by its size, and from which size on a larger one gains nothing.
+"""The time of a batch by its size, and the size beyond which larger ones gain nothing.
 
-What must stay true: a curve has increasing sizes and positive times; its knee is one of its sizes;
-scaling all times does not move it; and measuring ends after its time, but for one batch.
+What must stay true: a curve has increasing sizes and positive times; its knee is one of its sizes
+and does not depend on the unit of time; measuring ends after its time limit plus one batch.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 LARGEST: Final = 256
-SECONDS: Final = 4.0  # of measuring
-_SHARE: Final = 0.97  # of the best rate: for less than this nobody waits for a larger batch
-_ROUNDS: Final = (2, 20)  # of a size, at least and at most
-_QUICK: Final = (
-    0.1  # seconds of a size while rounds are left: a moment of a busy machine tells little
-)
-_FLAT: Final = 3  # sizes in a row without a better rate, after which no further one is tried
+SECONDS: Final = 4.0  # seconds of measuring
+_SHARE: Final = 0.97  # of the best rate: a smaller gain is not worth waiting for a larger batch
+_ROUNDS: Final = (2, 20)  # runs of a size, at least and at most
+_QUICK: Final = 0.1  # seconds per size while rounds are left: short measurements are unreliable
+_FLAT: Final = 3  # sizes in a row without a better rate before measuring ends
 _BETTER: Final = 1.02
 
 
@@ -29,7 +27,7 @@ class BatchCurve:
     points: tuple[tuple[int, float], ...]
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for what cannot have been measured."""
+        """Raise `ValueError` for values that cannot have been measured."""
         sizes = [size for size, _ in self.points]
         if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
             raise ValueError(f"sizes of batches are {sizes}; they must increase from 1")
@@ -38,7 +36,7 @@ class BatchCurve:
 
     @property
     def knee(self) -> int:
-        """The smallest size that reaches nearly the best rate: more only adds latency."""
+        """The smallest size that nearly reaches the best rate: larger ones only add latency."""
         best = max(size / seconds for size, seconds in self.points)
         return next(n for n, seconds in self.points if n / seconds >= _SHARE * best)
 
@@ -51,11 +49,11 @@ def measure_curve(
     clock: Callable[[], float] = time.perf_counter,
     cost: Callable[[], float] | None = None,
 ) -> BatchCurve:
-    """Time batches of doubling sizes until their rate stays, or the time is used up.
+    """Time batches of doubling sizes until their rate stops rising, or the time is used up.
 
-    `clock` bounds the time; batches are compared by `cost`, the clock's unless given: on a CPU that
+    `clock` bounds the time; batches are compared by `cost`, by default the clock's: on a CPU that
     is CPU time, since a busy machine interrupts long batches more than short ones. The first run of
-    a size does not count where another follows: it prepares memory and kernels.
+    a size is dropped if another follows: it allocates memory and prepares kernels.
     """
     ends = clock() + seconds
     points: list[tuple[int, float]] = []
@@ -81,7 +79,7 @@ def _time(
 ) -> tuple[float, float]:
     """Return the least cost of some runs and the seconds of the last.
 
-    The first counts only where no other follows.
+    The first counts only if no other follows.
     """
     taken: list[float] = []
     least, most = _ROUNDS

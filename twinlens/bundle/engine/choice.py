@@ -1,7 +1,7 @@
 """Which of two engines runs a tower, decided from measurements alone.
 
-What must stay true: the second engine is chosen only where it is right and clearly the faster one,
-so that a noisy measurement changes nothing; scaling all times changes nothing either.
+What must stay true: the second engine is chosen only if it is right and clearly faster, so that a
+noisy measurement changes nothing; the unit of time does not matter.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from statistics import geometric_mean
 from typing import Final, Literal
 
 Contender = Literal["onnxruntime", "openvino"]
-# Seconds of ONNX Runtime and of OpenVINO for the same work, one right after the other.
+# Seconds of ONNX Runtime and of OpenVINO for the same work, in direct succession.
 Round = tuple[float, float]
 
 CLEAR_WIN: Final = 1.15  # mean speedup over the cases
-LEAST_SPEEDUP: Final = 0.95  # of every case: a faster batch is no excuse for slower single items
+LEAST_SPEEDUP: Final = 0.95  # of every case: faster batches do not justify slower single items
 LEAST_ROUNDS: Final = 3
-_WORST: Final = 4  # one round in so many may be worse than the speedup that counts
+_WORST: Final = 4  # one round in so many may be slower than the reported speedup
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Choice:
 
     engine: Contender
     reason: str
-    cosine: float | None = None  # least of OpenVINO's rows to the golden ones
+    cosine: float | None = None  # smallest cosine of OpenVINO's rows to the golden ones
     speedups: tuple[float, ...] = ()  # of OpenVINO over ONNX Runtime, by case
 
 
 def choose_engine(cases: Sequence[Sequence[Round]], cosine: float, floor: float) -> Choice:
-    """Return the engine for a tower that was timed in `cases` and is right from `floor` on."""
+    """Return the engine for a tower with timed `cases`; a cosine of at least `floor` is right."""
     if not cosine >= floor:  # NaN fails too
         reason = f"OpenVINO's cosine to the golden vectors is {cosine:.6f}, under {floor:.6f}"
         return Choice("onnxruntime", reason, None if math.isnan(cosine) else cosine)
@@ -47,9 +47,9 @@ def choose_engine(cases: Sequence[Sequence[Round]], cosine: float, floor: float)
 
 
 def measure_speedup(rounds: Sequence[Round]) -> float:
-    """Return the speedup that three quarters of the rounds reach; 0 where too few were timed.
+    """Return the speedup that three quarters of the rounds reach; 0 if too few were timed.
 
-    Not the median: on a busy machine the rounds differ, and then nothing is clear.
+    Not the median: on a busy machine the rounds differ too much for it to be reliable.
     """
     valid = [first / second for first, second in rounds if first > 0 and second > 0]
     return sorted(valid)[len(valid) // _WORST] if len(valid) >= LEAST_ROUNDS else 0.0

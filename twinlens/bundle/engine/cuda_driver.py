@@ -1,8 +1,8 @@
-"""What the CUDA driver does for a tower: page-locked memory, streams, copies that do not block.
+"""The CUDA driver's part in running a tower: page-locked memory, streams, asynchronous copies.
 
-Called through ctypes in the primary context, which ONNX Runtime uses too, so that addresses mean
-the same to both. What must stay true: every call's result is checked; memory lives as long as the
-process's use of its card, since captured graphs hold addresses.
+Called through ctypes in the primary context, which ONNX Runtime uses too, so that both share
+addresses. What must stay true: every call's result is checked; memory lives as long as the process
+uses its GPU, since captured graphs hold addresses.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _LIBRARY: Final = "libcuda.so.1"
-_SLEEP_WHILE_WAITING: Final = 4  # of a context: its waiters leave the CPU to who decodes
+_SLEEP_WHILE_WAITING: Final = 4  # of a context: waiting threads leave the CPU to decoding
 _PORTABLE: Final = 1  # page-locked for every context
 _NON_BLOCKING: Final = 1  # a stream that does not wait for the default one
-_SLEEPING: Final = 1 | 2  # an event whose waiter sleeps; it tells no times
+_SLEEPING: Final = 1 | 2  # an event whose waiter sleeps; it measures no time
 
 
 class CardMemory(Protocol):
-    """What a lane needs of a device: memory on both sides, and copies in order."""
+    """What a lane needs of a device: memory on both sides, and ordered copies."""
 
     kind: str  # as ONNX Runtime names it
     number: int
-    stream: int  # the address of the stream that computes
+    stream: int  # address of the computing stream
 
     def allocate_host(self, count: int) -> NDArray[np.uint8]:
-        """Return so many bytes that the device can read and write directly."""
+        """Return so many bytes of memory that the device can read and write directly."""
         ...
 
     def allocate_device(self, count: int) -> int:
-        """Return the address of so many bytes on the device."""
+        """Return the address of so many bytes of device memory."""
         ...
 
     def create_event(self) -> int:
-        """Return a mark that can be put into a stream."""
+        """Return an event for use in a stream."""
         ...
 
     def upload(self, target: int, source: NDArray[np.uint8], mark: int) -> None:
-        """Begin to copy to the device, beside what computes; `mark` is passed at the end."""
+        """Start a copy to the device, concurrent with computing; it ends with `mark`."""
         ...
 
     def follow(self, mark: int) -> None:
-        """Have the computing stream wait for a mark."""
+        """Make the computing stream wait for an event."""
         ...
 
     def download(self, target: NDArray[np.uint8], source: int, mark: int) -> None:
-        """Begin to copy from the device after what computes; `mark` is passed at the end."""
+        """Start a copy from the device after the computation; it ends with `mark`."""
         ...
 
     def wait(self, mark: int) -> None:
-        """Wait until a mark is passed."""
+        """Wait for an event."""
         ...
 
 
@@ -63,7 +63,7 @@ class CudaError(RuntimeError):
 
 
 class CudaMemory:
-    """One card through the driver; any thread may call it."""
+    """One GPU through the driver; any thread may call it."""
 
     kind = "cuda"
 
@@ -72,7 +72,7 @@ class CudaMemory:
         self._driver = _open_driver()
         device, context = ctypes.c_int(), ctypes.c_void_p()
         _check(self._driver.cuDeviceGet(ctypes.byref(device), number), "find the device")
-        # Refused where the context is in use already; then waiting takes a CPU, and works as well.
+        # Refused if the context is already in use; waiting then occupies a CPU, but works.
         self._driver.cuDevicePrimaryCtxSetFlags_v2(device, _SLEEP_WHILE_WAITING)
         _check(
             self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device), "open the device"
@@ -93,7 +93,7 @@ class CudaMemory:
         return found
 
     def allocate_device(self, count: int) -> int:
-        """Return the address of bytes on the card; raise `out of memory` where none are left."""
+        """Return the address of bytes on the GPU; raise `out of memory` if none are left."""
         self._enter()
         pointer = ctypes.c_uint64()
         _check(
@@ -102,14 +102,14 @@ class CudaMemory:
         return int(pointer.value)
 
     def create_event(self) -> int:
-        """Return a mark for streams."""
+        """Return an event for streams."""
         self._enter()
         event = ctypes.c_void_p()
         _check(self._driver.cuEventCreate(ctypes.byref(event), _SLEEPING), "create an event")
         return int(event.value or 0)
 
     def upload(self, target: int, source: NDArray[np.uint8], mark: int) -> None:
-        """Begin to copy to the card, beside what computes."""
+        """Start a copy to the GPU, concurrent with computing."""
         self._enter()
         size = ctypes.c_size_t(source.nbytes)
         host, stream = ctypes.c_void_p(source.ctypes.data), ctypes.c_void_p(self._copies)
@@ -118,13 +118,13 @@ class CudaMemory:
         _check(self._driver.cuEventRecord(ctypes.c_void_p(mark), stream), "record an event")
 
     def follow(self, mark: int) -> None:
-        """Have the computing stream wait for a mark."""
+        """Make the computing stream wait for an event."""
         self._enter()
         call = self._driver.cuStreamWaitEvent
         _check(call(ctypes.c_void_p(self.stream), ctypes.c_void_p(mark), 0), "wait for an event")
 
     def download(self, target: NDArray[np.uint8], source: int, mark: int) -> None:
-        """Begin to copy from the card after what computes."""
+        """Start a copy from the GPU after the computation."""
         self._enter()
         size = ctypes.c_size_t(target.nbytes)
         host, stream = ctypes.c_void_p(target.ctypes.data), ctypes.c_void_p(self.stream)
@@ -133,7 +133,7 @@ class CudaMemory:
         _check(self._driver.cuEventRecord(ctypes.c_void_p(mark), stream), "record an event")
 
     def wait(self, mark: int) -> None:
-        """Wait until a mark is passed, without the interpreter lock."""
+        """Wait for an event without the interpreter lock."""
         self._enter()
         _check(self._driver.cuEventSynchronize(ctypes.c_void_p(mark)), "wait for the device")
 
@@ -144,12 +144,12 @@ class CudaMemory:
         return int(stream.value or 0)
 
     def _enter(self) -> None:
-        """Make the card's context that of this thread; the driver keeps one for each thread."""
+        """Set the GPU's context for this thread; the driver keeps one per thread."""
         _check(self._driver.cuCtxSetCurrent(self._context), "enter the device")
 
 
 def count_cards() -> int:
-    """Return the number of CUDA devices that the driver sees; 0 without a driver."""
+    """Return the number of CUDA devices that the driver finds; 0 without a driver."""
     try:
         driver = _open_driver()
     except (OSError, CudaError):
@@ -159,7 +159,7 @@ def count_cards() -> int:
 
 
 def name_card(number: int) -> str:
-    """Return the model of a card as its driver names it."""
+    """Return the model of a GPU as its driver names it."""
     driver = _open_driver()
     device, text = ctypes.c_int(), ctypes.create_string_buffer(128)
     _check(driver.cuDeviceGet(ctypes.byref(device), number), "find the device")
@@ -168,14 +168,14 @@ def name_card(number: int) -> str:
 
 
 def view_as(memory: NDArray[np.uint8], shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return the beginning of some bytes as an array."""
+    """Return the first bytes of a buffer as an array."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return memory[:size].view(dtype).reshape(shape)
 
 
 @functools.cache
 def _open_driver() -> Any:
-    """Return the driver, started; raise `OSError` where there is none."""
+    """Return the initialised driver; raise `OSError` if there is none."""
     driver = ctypes.CDLL(_LIBRARY)
     _check(driver.cuInit(0), "start")
     return driver

@@ -1,8 +1,8 @@
-"""A tower's graph on one card, in ONNX Runtime: its provider's settings, and its batches in lanes.
+"""A tower's graph on one GPU, in ONNX Runtime: its provider's settings, and its batches in lanes.
 
-Normalising pixels and rows is part of the graph and runs on the card too: uint8 goes there, float32
-rows come back. What must stay true: where the card or a capture is refused, the reason is told, and
-nothing runs on the CPU in its place.
+Normalising pixels and rows is part of the graph and runs on the GPU too: uint8 goes in, float32
+rows come back. What must stay true: if the GPU or a capture is refused, the reason is reported, and
+nothing runs on the CPU instead.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ GIB: Final = 1 << 30
 
 
 class CudaSession(OnnxRuntimeSession):
-    """One tower on one card."""
+    """One tower on one GPU."""
 
     in_flight = LANES
 
     def __init__(
         self, path: Path, device: str, threads: int | None, memory_limit: float | None = None
     ) -> None:
-        """Open the graph on the card; raise with the reason if that fails."""
+        """Open the graph on the GPU; raise with the reason if that fails."""
         self._device = device
         self._lost: DeviceError | None = None
         card = CudaMemory(read_number(device))
@@ -44,7 +44,7 @@ class CudaSession(OnnxRuntimeSession):
         self.captures = self._lanes.captures
 
     def embed(self, name: str, items: NDArray[Any] | Sequence[NDArray[Any]]) -> Rows:
-        """Return the rows of one batch; raise a `DeviceError` that says what the card lacks."""
+        """Return the rows of one batch; raise a `DeviceError` that says what the GPU lacks."""
         if self._lost is not None:
             raise self._lost
         try:
@@ -67,7 +67,7 @@ class CudaSession(OnnxRuntimeSession):
     def _open_lanes(
         self, path: Path, threads: int | None, limit: float | None, card: CardMemory
     ) -> Lanes:
-        """Open the session with captured graphs; without them where ONNX Runtime refuses."""
+        """Open the session with captured graphs; without them if ONNX Runtime refuses."""
         for captures in (True, False):
             options = list_options(card, limit, captures)
             try:
@@ -90,7 +90,7 @@ def list_options(card: CardMemory, limit: float | None, captures: bool) -> dict[
         "device_id": str(card.number),
         "user_compute_stream": str(card.stream),
         "enable_cuda_graph": "1" if captures else "0",
-        "cudnn_conv_algo_search": "HEURISTIC",  # a search for each size of batch takes seconds
+        "cudnn_conv_algo_search": "HEURISTIC",  # a search for each batch size takes seconds
         "arena_extend_strategy": "kSameAsRequested",
     }
     if limit is not None:
@@ -116,7 +116,7 @@ def bind_lanes(session: Any, card: CardMemory, *, captures: bool) -> Lanes:
 
 
 def make_run_options(graph: int | None) -> Any:
-    """Return the options of a run that does not wait for the card; `graph` -1 captures nothing."""
+    """Return options for a run that does not wait for the GPU; `graph` -1 captures nothing."""
     options = import_runtime().RunOptions()
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     if graph is not None:
@@ -125,6 +125,6 @@ def make_run_options(graph: int | None) -> Any:
 
 
 def _example_shape(session: Any) -> tuple[int, ...]:
-    """Return the shape of one item, with 8 in place of what is not fixed."""
+    """Return the shape of one item, with 8 for free dimensions."""
     shape = session.get_inputs()[0].shape[1:]
     return tuple(side if isinstance(side, int) else 8 for side in shape)

@@ -1,7 +1,7 @@
-"""The devices that encoders run on: how a user names them, how many are here, how they fail.
+"""The devices that encoders run on: how users name them, and how they fail.
 
-What must stay true: a device that was asked for and is not here is refused; nothing runs on the CPU
-in its place. Here nothing is computed.
+What must stay true: a requested device that is missing is refused; nothing runs on the CPU instead.
+This module computes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twinlens.errors import DeviceError, InputError
 
 KINDS: Final = ("auto", "cpu", "cuda")
 _NUMBERED: Final = re.compile(r"cuda(?::(\d{1,3}))?")
-# What ONNX Runtime, cuBLAS, cuDNN and the driver say when memory runs out.
+# Messages of ONNX Runtime, cuBLAS, cuDNN and the driver when memory runs out.
 _FULL: Final = re.compile(
     r"out of memory|failed to allocate memory|ALLOC_FAILED|bfc_?arena.*alloc|CUDA failure 2:", re.I
 )
@@ -41,12 +41,12 @@ def list_devices(text: str) -> tuple[str, ...]:
 
 
 def read_number(device: str) -> int:
-    """Return the number of a card: 1 of `cuda:1`."""
+    """Return the number of a GPU: 1 for `cuda:1`."""
     return int(device.partition(":")[2] or 0)
 
 
 def explain_failure(error: Exception, device: str) -> DeviceError | None:
-    """Return what a failed run says of the device; None where the device is not to blame."""
+    """Return the error of a run that failed because of the device; None for other failures."""
     text = " ".join(str(error).split())
     if _FULL.search(text):
         return DeviceError(

@@ -1,9 +1,9 @@
-"""Batches on a card: two at a time, through page-locked memory that is kept, as captured graphs.
+"""Batches on a GPU: two at a time, through reused page-locked memory, as captured graphs.
 
-A lane is the memory of one batch on both sides. While the card computes one lane's batch, the other
-lane's is gathered and copied; all runs of a session are started by one thread, as captured graphs
-demand. What must stay true: rows are copies of their own, in the order of the items; a batch is
-padded to a size that has a graph, and no row depends on what pads it.
+A lane is the memory of one batch on both sides. While the GPU computes one lane's batch, the other
+lane's is gathered and copied. One thread starts all runs of a session, as captured graphs require.
+What must stay true: rows are copies of their own, in the order of the items; a batch is padded to a
+size that has a graph, and no row depends on the padding.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from twinlens.bundle.arrays import Rows
 from twinlens.bundle.engine.cuda_driver import CardMemory, view_as
 
 LANES: Final = 2
-# Sizes that are captured; between two of them a batch is padded by a third at most.
+# Captured sizes; padding to the next one adds a third at most.
 SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-_GRAPHS: Final = 64  # of a lane; further shapes run without
+_GRAPHS: Final = 64  # per lane; further shapes run without a graph
 _NO_GRAPH: Final = -1
 
 Start = Callable[[Any, int], None]  # run a binding under a graph's number
@@ -32,20 +32,20 @@ Bind = Callable[[int, tuple[int, ...], int, tuple[int, ...]], Any]  # addresses 
 
 
 class _Lane:
-    """The memory of one batch, and the bindings that were made of it."""
+    """The memory of one batch, and its bindings."""
 
     def __init__(self, memory: CardMemory, number: int) -> None:
         self._memory = memory
         self._number = number
         self._room = (0, 0)
-        self._graphs = 0  # numbers given, over all memory that this lane ever had
+        self._graphs = 0  # numbers in use, over all memory that this lane ever had
         self.uploaded, self.finished = memory.create_event(), memory.create_event()
         self.bindings: dict[tuple[int, ...], tuple[Any, int]] = {}
         self.host_in = self.host_out = np.zeros(0, np.uint8)
         self.card_in = self.card_out = 0
 
     def reserve(self, bytes_in: int, bytes_out: int) -> None:
-        """Have at least so much memory; bindings to less are forgotten."""
+        """Reserve at least so much memory; bindings to a smaller buffer are dropped."""
         if bytes_in <= self._room[0] and bytes_out <= self._room[1]:
             return
         room = (max(bytes_in, self._room[0]), max(bytes_out, self._room[1]))
@@ -55,7 +55,7 @@ class _Lane:
         self.bindings.clear()
 
     def number_graph(self) -> int:
-        """Return the number of a new graph, or that of none."""
+        """Return the number of a new graph, or of none."""
         if self._graphs == _GRAPHS:
             return _NO_GRAPH
         self._graphs += 1
@@ -63,7 +63,7 @@ class _Lane:
 
 
 class Lanes:
-    """What runs the batches of one session on one device."""
+    """Runs the batches of one session on one device."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Lanes:
             self._free.put(_Lane(memory, number))
 
     def embed(self, items: NDArray[Any] | Sequence[NDArray[Any]]) -> Rows:
-        """Return a row for each item; waits for a lane where both are taken."""
+        """Return a row for each item; waits for a lane if both are in use."""
         lane = self._free.get()
         try:
             return self._embed_in(lane, items)
@@ -119,12 +119,12 @@ class Lanes:
 
 
 def pad_size(count: int) -> int:
-    """Return the smallest size with a graph that holds `count`; more than all sizes stays."""
+    """Return the smallest size with a graph that holds `count`; larger counts are unchanged."""
     return SIZES[bisect_left(SIZES, count)] if count <= SIZES[-1] else count
 
 
 def fill(target: NDArray[Any], items: NDArray[Any] | Sequence[NDArray[Any]]) -> None:
-    """Copy items beside each other."""
+    """Copy items next to each other."""
     if isinstance(items, np.ndarray):
         target[...] = items
         return

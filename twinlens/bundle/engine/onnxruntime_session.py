@@ -1,7 +1,7 @@
-"""ONNX Runtime sessions: one per graph, with the settings that suit encoders.
+"""ONNX Runtime sessions: one per graph, with settings for encoders.
 
-What must stay true: the reported provider is the one that the session actually uses, and a card
-that was chosen is used or its absence is an error: nothing runs on the CPU in its place.
+What must stay true: the reported provider is the one that the session actually uses, and a chosen
+GPU is used or its absence is an error: nothing runs on the CPU instead.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class OnnxRuntimeSession:
 
 
 def runs_on_cuda(device: str) -> bool:
-    """Return whether a session asked for `device` would run on a GPU."""
+    """Return whether a session on `device` would run on a GPU."""
     if device == "cpu" or _CUDA not in import_runtime().get_available_providers():
         return False
     return count_cards() > 0
@@ -74,9 +74,9 @@ def read_version() -> str:
 
 
 def choose_device(device: str) -> str:
-    """Return `cpu` or a card by its number; raise for a card that is not here.
+    """Return `cpu` or a GPU by its number; raise for a missing GPU.
 
-    `auto` is the first card where this ONNX Runtime has CUDA and the driver sees one, else `cpu`.
+    `auto` is the first GPU if this ONNX Runtime has CUDA and the driver finds one, else `cpu`.
     """
     if device == "auto":
         return "cuda:0" if runs_on_cuda(device) else "cpu"
@@ -99,7 +99,7 @@ def choose_device(device: str) -> str:
 
 
 def describe_device(device: str) -> str:
-    """Return what tells a device from others in a record: `cpu`, or a card's model."""
+    """Return what identifies a device in a record: `cpu`, or a GPU's model."""
     chosen = choose_device(device)
     return chosen if chosen == "cpu" else name_card(read_number(chosen))
 
@@ -118,7 +118,7 @@ def _open_session(
     providers: list[Any] = [_CPU]
     if chosen != "cpu":
         _load_cuda()
-        # float32 is computed in float32: a card's shorter TF32 moves similarities by 3e-4.
+        # float32 is computed in float32: the GPU's shorter TF32 changes similarities by 3e-4.
         settings = {"device_id": str(read_number(chosen)), "use_tf32": "0", **(cuda_options or {})}
         providers = [(_CUDA, settings), _CPU]
     register_kernels(options, [_CPU] if chosen == "cpu" else [_CUDA, _CPU])
@@ -141,7 +141,7 @@ def _open_session(
 
 @functools.cache
 def _load_cuda() -> None:
-    """Load the CUDA libraries that pip installed, which no search path names."""
+    """Load the CUDA libraries that pip installed, which are on no search path."""
     ort = import_runtime()
     ort.set_default_logger_severity(3)  # else each session warns that CUDA is no plugin
     load = getattr(ort, "preload_dlls", None)

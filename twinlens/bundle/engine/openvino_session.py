@@ -1,8 +1,8 @@
 """OpenVINO on the CPU: one compiled graph, one infer request per thread, fp32 or bf16.
 
-What must stay true: importing it here contacts nobody and writes nothing. The package `openvino`
-reports its import to an analytics host and keeps an identity in `~/intel`, unless its reporter
-cannot be imported: so that is forbidden first. It has no variable of its own that would do it.
+What must stay true: importing it here contacts no host and writes nothing. The package `openvino`
+reports its import to an analytics host and keeps an identity in `~/intel`, unless its telemetry
+cannot be imported; so that import is blocked first. OpenVINO has no setting for it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _REPORTER = "openvino_telemetry"
 
 
 class OpenVinoSession:
-    """One graph in OpenVINO; `in_bf16` lets matrix products and convolutions compute in bfloat16.
+    """One graph in OpenVINO; with `in_bf16` matrix products and convolutions compute in bfloat16.
 
-    The inputs, the outputs and what follows the last product stay as the graph has them: float32.
+    The inputs, the outputs and everything after the last product stay float32.
     """
 
     engine = "openvino"
@@ -64,7 +64,7 @@ class OpenVinoSession:
         """Return the unit rows of one batch, given as an array or as its items."""
         batch = items if isinstance(items, np.ndarray) else np.stack(items)
         rows: Rows = self.run(["embedding"], {name: batch})[0]
-        # It adds an epsilon to each length that it divides by.
+        # OpenVINO adds an epsilon to each length that it divides by.
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return rows
 
@@ -88,8 +88,8 @@ def has_bf16() -> bool:
 
 
 def import_openvino() -> Any:
-    """Return the module `openvino`, imported without its reporter."""
-    # None in its place makes Python refuse the import, and OpenVINO then takes its own stub.
+    """Return the module `openvino`, imported without its telemetry."""
+    # A module set to None cannot be imported, and OpenVINO then uses its own stub.
     if "openvino" not in sys.modules:
         sys.modules[_REPORTER] = None  # type: ignore[assignment]
     try:
@@ -113,7 +113,7 @@ def _compile_graph(path: Path, threads: int | None, in_bf16: bool) -> openvino.C
         "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         "INFERENCE_NUM_THREADS": threads or count_physical_cores(),
         "NUM_STREAMS": 1,
-        # Pinned threads of two engines, or of two processes, would share a core while others idle.
+        # Threads pinned by two engines or processes would share a core while others idle.
         "ENABLE_CPU_PINNING": False,
     }
     try:
@@ -126,5 +126,5 @@ def _compile_graph(path: Path, threads: int | None, in_bf16: bool) -> openvino.C
 
 
 def _list_dims(port: Any) -> list[int | str | None]:
-    """Return the dimensions of an input or output; None for one that is not fixed."""
+    """Return the dimensions of an input or output; None for free ones."""
     return [None if dim.is_dynamic else dim.get_length() for dim in port.get_partial_shape()]

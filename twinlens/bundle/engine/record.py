@@ -1,8 +1,8 @@
-"""Remembers what was measured here: each tower's engine, and how long its batches take.
+"""Remembers measurements of this machine: each tower's engine, and the times of its batches.
 
-A record holds for one machine, device, number of threads, bundle revision, tower, precision and set
-of package versions. What must stay true: a record that cannot be read or written costs a
-measurement and nothing else; nothing is written outside the cache folder.
+A record is keyed by machine, device, number of threads, bundle revision, tower, precision and
+package versions. What must stay true: a record that cannot be read or written only costs a
+measurement; nothing is written outside the cache folder.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from twinlens.cache import find_cache
 
 FILE_NAME = "engines.json"
 BATCH_FILE = "batches.json"
-_MOST = 512  # records of a file that are kept; the oldest go
+_MOST = 512  # records kept per file; the oldest are dropped
 _CPU_INFO = Path("/proc/cpuinfo")
-_TELLING = ("model name", "flags", "CPU part", "Features")  # what sets one kind of CPU apart
+_TELLING = ("model name", "flags", "CPU part", "Features")  # what distinguishes one kind of CPU
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured: a tower on one kind of device; an engine too where it was chosen."""
+    """What was measured: a tower on one kind of device, and an engine if it was chosen."""
 
     revision: str
     tower: str
     precision: str
     threads: int
     versions: tuple[str, ...]
-    device: str = "cpu"  # or a card, by its driver's name
+    device: str = "cpu"  # or a GPU, by its driver's name
     engine: str = ""
 
     @property
@@ -47,7 +47,7 @@ class Subject:
 
 
 def describe_machine(info: Path = _CPU_INFO) -> str:
-    """Return what tells this kind of CPU from others: its model and its instructions."""
+    """Return what distinguishes this kind of CPU: its model and its instructions."""
     lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
     facts = {name.strip(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
     told = [facts[name] for name in _TELLING if name in facts]
@@ -55,7 +55,7 @@ def describe_machine(info: Path = _CPU_INFO) -> str:
 
 
 def read_choice(subject: Subject) -> Choice | None:
-    """Return the remembered choice, or None if there is none that can be read."""
+    """Return the remembered choice, or None if none can be read."""
     entry = _read_all(FILE_NAME).get(subject.key)
     if not isinstance(entry, dict):
         return None
@@ -78,7 +78,7 @@ def write_choice(subject: Subject, choice: Choice) -> None:
 
 
 def read_curve(subject: Subject) -> BatchCurve | None:
-    """Return the remembered times of batches, or None if there are none that can be read."""
+    """Return the remembered times of batches, or None if none can be read."""
     entry = _read_all(BATCH_FILE).get(subject.key) or {}
     try:
         points = tuple((int(size), float(seconds)) for size, seconds in entry["points"])

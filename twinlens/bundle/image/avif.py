@@ -1,8 +1,8 @@
-"""AVIF, opened as a still image, with the sizes of its coded frames counted first.
+"""AVIF, opened as a still image, with the sizes of its coded frames checked first.
 
-A file says its size in a box, and each frame inside says its own. libavif decodes the frame and
-scales it to the box, so a small box above a frame of 268 megapixels would cost a gigabyte.
-Must stay true: no frame is decoded whose own header exceeds the limit; sequences are read as their
+A file states its size in a box, and each frame inside states its own. libavif decodes the frame and
+scales it to the box, so a small box around a frame of 268 megapixels would cost a gigabyte. What
+must stay true: no frame is decoded whose own header exceeds the limit; sequences are read as their
 still image, by libavif too; EXIF is kept as bytes, and the rotation is that of the boxes.
 """
 
@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, Image
 from twinlens.bundle.image.boxes import find_box, read_item_data, read_item_kinds, walk
 from twinlens.errors import ImageError
 
-ROTATION = "box_rotation"  # in `info`: the orientation, 1 to 8, that the boxes ask for
+ROTATION = "box_rotation"  # in `info`: the orientation, 1 to 8, from the boxes
 _SEQUENCE_HEADER = 1
 
 
@@ -41,7 +41,7 @@ class _Still(AvifImagePlugin.AvifImageFile):
 
 
 def open_avif(data: bytes, name: str, check: Callable[[int, int], None]) -> Image.Image:
-    """Return the still image, its pixels not yet decoded; `check` takes width and height."""
+    """Return the still image, not yet decoded; `check` is called with width and height."""
     meta = find_box(data, (b"meta",), 0, len(data))
     if meta is None:
         raise ImageError(f"{name} is an AVIF sequence without a still image", field="image")
@@ -54,7 +54,7 @@ def open_avif(data: bytes, name: str, check: Callable[[int, int], None]) -> Imag
 
 
 def _hide_sequence(data: bytes) -> bytes:
-    """Return the file as a still image's: its brands say so, and tracks are skipped."""
+    """Return the file as a still image: its brands say so, and its tracks are skipped."""
     tracks = [box for box in walk(data, 0, len(data)) if box.kind == b"moov"]
     brands = min(int.from_bytes(data[:4], "big"), len(data))
     if not tracks and b"avis" not in data[:brands]:
@@ -82,7 +82,7 @@ def _coded_sizes(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _read_leb128(content: bytes, place: int) -> tuple[int, int]:
-    """Return a variable-length integer and the place behind it."""
+    """Return a variable-length integer and the position after it."""
     value = 0
     for step in range(8):
         if place >= len(content):
@@ -96,7 +96,7 @@ def _read_leb128(content: bytes, place: int) -> tuple[int, int]:
 
 
 class _Bits:
-    """Bits of a header, the highest first; behind its end all are zero."""
+    """Bits of a header, the highest first; zeros after its end."""
 
     def __init__(self, content: bytes) -> None:
         self._value = int.from_bytes(content[:256], "big")
@@ -110,7 +110,7 @@ class _Bits:
 
 
 def _read_frame_size(bits: _Bits) -> tuple[int, int]:
-    """Return the largest width and height that a sequence header (AV1, 5.5) admits."""
+    """Return the largest width and height that a sequence header (AV1, 5.5) allows."""
     bits.take(4)  # profile, still picture
     if bits.take(1):  # the short header of a still picture
         bits.take(5)
@@ -121,7 +121,7 @@ def _read_frame_size(bits: _Bits) -> tuple[int, int]:
 
 
 def _bound(size: int, bits: int) -> int:
-    """Return the size, or what more bits than it needs would let a frame say of itself."""
+    """Return the size, or a larger one that unneeded bits would allow a frame to state."""
     return size if bits <= max(1, (size - 1).bit_length()) else 1 << bits
 
 

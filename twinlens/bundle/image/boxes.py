@@ -1,7 +1,7 @@
 """Boxes of the ISO base media file format: which picture format a file is, and its items.
 
-Must stay true: positions outside the file, and boxes that hold one another without end, end the
-reading; nothing is copied but what an item's data is.
+What must stay true: positions outside the file, and endlessly nested boxes, end the reading; only
+the data of items are copied.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIC = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
-    | {b"mif1", b"mif2", b"msf1", b"miaf"}  # of any codec: read as HEIC unless named AVIF
+    | {b"mif1", b"mif2", b"msf1", b"miaf"}  # for any codec: read as HEIC unless the brand is AVIF
 )
 _MOST_BOXES = 100_000
 
 
 @dataclass(frozen=True)
 class IsoBox:
-    """A box: its kind, and where its body lies."""
+    """A box: its kind, and the position of its body."""
 
     kind: bytes
     body: int
@@ -39,7 +39,7 @@ def find_brand(data: bytes) -> str | None:
 
 
 def walk(data: bytes, start: int, end: int) -> Iterator[IsoBox]:
-    """Yield the boxes between two places; a box that leaves them is cut to `end`."""
+    """Yield the boxes between two positions; a box that extends beyond is cut to `end`."""
     place = start
     for _ in range(_MOST_BOXES):
         if place + 8 > end:
@@ -55,7 +55,7 @@ def walk(data: bytes, start: int, end: int) -> Iterator[IsoBox]:
 
 
 def find_box(data: bytes, path: tuple[bytes, ...], start: int, end: int) -> IsoBox | None:
-    """Return the first box at a path of kinds. The body of `meta` begins behind its version."""
+    """Return the first box at a path of kinds. The body of `meta` starts after its version."""
     for box in walk(data, start, end):
         if box.kind != path[0]:
             continue
@@ -85,7 +85,7 @@ def read_item_kinds(data: bytes, meta: IsoBox) -> dict[int, bytes]:
 
 
 class _Reader:
-    """Big-endian integers of given widths, one after the other."""
+    """Big-endian integers of given widths, read in sequence."""
 
     def __init__(self, data: bytes, place: int, end: int) -> None:
         self._data, self._place, self._end = data, place, end
@@ -98,7 +98,7 @@ class _Reader:
 
 
 def read_item_data(data: bytes, meta: IsoBox) -> dict[int, bytes]:
-    """Return the bytes of each item that `iloc` places; raise `ValueError` if it is damaged."""
+    """Return the bytes of each item in `iloc`; raise `ValueError` if the box is damaged."""
     table = find_box(data, (b"iloc",), meta.body, meta.end)
     held = find_box(data, (b"idat",), meta.body, meta.end)
     if table is None:
@@ -118,13 +118,13 @@ def read_item_data(data: bytes, meta: IsoBox) -> dict[int, bytes]:
         base = held.body if method == 1 and held else 0
         found[item] = b"".join(data[base + at : base + at + size] for at, size in parts)
         total += len(found[item])
-        if total > len(data):  # no item shares its bytes with another
+        if total > len(data):  # items must not share bytes
             raise ValueError("items that overlap")
     return found
 
 
 def _read_extents(reader: _Reader, widths: tuple[int, int, int, int]) -> list[tuple[int, int]]:
-    """Return (place, size) of an item's parts."""
+    """Return (position, size) of an item's parts."""
     offset, length, base, index = widths
     start = reader.take(base)
     parts = []

@@ -1,7 +1,7 @@
 """Many images to batches of pixels: decoded by several threads, one batch ahead of the encoder.
 
-What must stay true: memory holds two batches whatever the length of the list, and an error names
-the index of the image that caused it.
+What must stay true: memory holds two batches for any length of the list, and an error names the
+index of the image that caused it.
 """
 
 from __future__ import annotations

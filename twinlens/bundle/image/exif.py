@@ -1,7 +1,7 @@
-"""What a photograph's EXIF says of it: when it was taken, by which camera and lens, and where.
+"""What a photograph's EXIF records: when it was taken, by which camera and lens, and where.
 
-Must stay true: damaged or senseless values are left out, without an error or a warning; values are
-strings and numbers that a collection can filter by.
+What must stay true: damaged or implausible values are left out, without an error or a warning;
+values are strings and numbers that a collection can filter by.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PHOTO_FIELDS = ("taken", "camera", "lens", *PLACE_FIELDS)
 
 _EXIF_DIRECTORY, _GPS_DIRECTORY = 0x8769, 0x8825
 _MAKE, _MODEL, _LENS_MODEL = 0x010F, 0x0110, 0xA434
-# Of the shutter, of the digitising, of the last change: (directory, time, offset from UTC).
+# Of the exposure, the digitising, the last change: (directory, time, offset from UTC).
 _TIMES = (("exif", 0x9003, 0x9011), ("exif", 0x9004, 0x9012), ("main", 0x0132, 0x9010))
 _TIME = re.compile(r"(\d{4})[:/-](\d\d)[:/-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 _OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d|Z")
@@ -43,7 +43,7 @@ def find_exif(image: Image.Image) -> bytes | None:
 
 
 def read_photo(raw: bytes, *, place: bool = True) -> dict[str, str | float]:
-    """Return those of `PHOTO_FIELDS` that an encoded image has; {} for anything that is none."""
+    """Return those of `PHOTO_FIELDS` that an encoded image has; {} for other data."""
     block = open_block(_find_block(raw) or b"")
     if block is None:
         return {}
@@ -65,7 +65,7 @@ def read_photo(raw: bytes, *, place: bool = True) -> dict[str, str | float]:
 def _find_block(raw: bytes) -> bytes | None:
     """Return the EXIF block of an encoded image.
 
-    Read from the file's own parts where that is simple: a twentieth of what opening an image takes.
+    Read directly from the file where that is simple: a twentieth of the time to open an image.
     """
     match find_format(raw):
         case "TIFF":
@@ -87,7 +87,7 @@ def _find_in_jpeg(raw: bytes) -> bytes | None:
         size = int.from_bytes(raw[place + 2 : place + 4], "big")
         if raw[place + 1] == _APP1 and raw.startswith(b"Exif\x00", place + 4):
             return raw[place + 4 : place + 2 + size]
-        place += 2 + size if raw[place + 1] != 0xFF else 1  # 0xFF fills up
+        place += 2 + size if raw[place + 1] != 0xFF else 1  # 0xFF is padding
     return None
 
 
@@ -121,7 +121,7 @@ def _follow(block: TiffBlock, entry: Entry | None) -> Mapping[int, Entry]:
 
 
 def _read_time(block: TiffBlock, directories: Directories) -> str:
-    """Return an ISO date-time, with its offset from UTC where that is given; "" if unknown."""
+    """Return an ISO date-time, with its offset from UTC if known; "" if unknown."""
     for where, tag, offset_tag in _TIMES:
         found = _TIME.match(block.text(directories[where].get(tag)))
         if found is None:
@@ -136,7 +136,7 @@ def _read_time(block: TiffBlock, directories: Directories) -> str:
 
 
 def _read_camera(block: TiffBlock, main: Mapping[int, Entry]) -> str:
-    """Return make and model; the make once, where the model repeats it."""
+    """Return make and model; the make once, if the model repeats it."""
     make, model = block.text(main.get(_MAKE)), block.text(main.get(_MODEL))
     first = make.split(" ")[0].lower()
     return model if model and model.lower().startswith(first) else f"{make} {model}".strip()

@@ -1,7 +1,7 @@
 """Computes the sizes and offsets that place an image in a tower's input frame; no pixels.
 
-The rules are those of torchvision's `Resize` and `CenterCrop`, of the keep-ratio resize that
-open_clip and timm share, and of the crop of transformers. Must stay true: the same integers as
+The rules are those of torchvision's `Resize` and `CenterCrop`, of the keep-ratio resize of
+open_clip and timm, and of the crop of transformers. What must stay true: the same integers as
 theirs for every size, including where they truncate and where they round half to even.
 """
 
@@ -58,7 +58,7 @@ def _resized_size(spec: ImageSpec, width: int, height: int) -> tuple[int, int]:
 
 
 def _shortest(side: int, width: int, height: int) -> tuple[int, int]:
-    # torchvision truncates the longer side to an integer, it does not round.
+    # torchvision truncates the longer side to an integer.
     if width <= height:
         return side, int(side * height / width)
     return int(side * width / height), side

@@ -1,8 +1,8 @@
 """HEIC, read by pillow-heif, which the extra `heic` installs.
 
-Must stay true: the library is loaded by the first HEIC file and registered nowhere, so that no
-other file reaches it; it decodes the main image on one thread, upright already (libheif turns by
-`irot` and `imir`, and EXIF's orientation counts for nothing in this format).
+What must stay true: the library is loaded by the first HEIC file and registered nowhere, so that it
+never sees other files; it decodes the main image on one thread, already upright (libheif applies
+`irot` and `imir`, and this format ignores EXIF's orientation).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def open_heic(data: bytes, name: str) -> Image.Image:
 def _load_class() -> type[ImageFile.ImageFile]:
     from pillow_heif import HeifImageFile, options
 
-    options.DECODE_THREADS = 1  # images are decoded beside each other
+    options.DECODE_THREADS = 1  # images are decoded in parallel
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
 
     class _Heic(HeifImageFile):  # type: ignore[misc,unused-ignore]

@@ -1,7 +1,7 @@
 """Opens images of every accepted type within limits: bytes, a path, a PIL image, an array.
 
-Must stay true: bytes and pixels are checked against the limits before anything is decoded; only
-the formats listed here are parsed; every fault of a file is an `ImageError`, never a Pillow
+What must stay true: bytes and pixels are checked against the limits before anything is decoded;
+only the formats listed here are parsed; every fault of a file is an `ImageError`, never a Pillow
 exception or a warning.
 """
 
@@ -39,7 +39,7 @@ ImageSource = (
 )
 
 FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
-# How the names of their files end; the data decide what a file is.
+# Endings of file names; the data decide the format.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif",
     ".tiff", ".avif", ".heic", ".heif", ".hif",
@@ -65,14 +65,23 @@ class ImageLimits:
     max_pixels: int = 64 * _MEGA
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """An image whose header was read, for one use: whoever gets it may decode it in place."""
+
+    image: Image.Image
+
+
 def name_source(source: object) -> str:
     """Return the name of an image for errors: its path, or "image"."""
     return str(source) if isinstance(source, (str, os.PathLike)) else "image"
 
 
-def open_image(source: ImageSource, limits: ImageLimits) -> Image.Image:
+def open_image(source: ImageSource | OpenedImage, limits: ImageLimits) -> Image.Image:
     """Return the image with its header read and checked, its pixels not yet decoded."""
-    if isinstance(source, Image.Image):
+    if isinstance(source, OpenedImage):
+        image = source.image
+    elif isinstance(source, Image.Image):
         image = source
     elif isinstance(source, np.ndarray):
         image = _wrap_array(source, limits)
@@ -141,7 +150,7 @@ def _open_bytes(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
 def _open_format(format: str, data: bytes, name: str, check: CheckSize) -> Image.Image:
     """Open data of a known format.
 
-    Not `Image.open`: it tries every installed plugin, and warns by its own limit. Where opening
+    Not `Image.open`: it tries every installed plugin, and warns by its own limit. If opening
     allocates by the sizes in a header, or decoding by other sizes than the header's, those are
     checked here.
     """
@@ -162,7 +171,7 @@ def _open_format(format: str, data: bytes, name: str, check: CheckSize) -> Image
 
 
 def find_format(data: bytes) -> str | None:
-    """Return which of `FORMATS` the data are, by their first bytes; None for anything else."""
+    """Return which of `FORMATS` the data are, by their first bytes; None for other data."""
     for start, format in _STARTS.items():
         if data.startswith(start):
             return format
@@ -215,7 +224,7 @@ def _read_gif_size(data: bytes) -> tuple[int, int]:
 
 
 def _drop_animation(data: bytes) -> bytes:
-    """Return a PNG without its animation chunks: its still image remains."""
+    """Return a PNG without its animation chunks: only its still image."""
     chunks, place = [data[:8]], 8
     while place + 8 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")

@@ -1,8 +1,8 @@
 """Resizes the visible part of an RGB picture in C, without the interpreter lock.
 
-Must stay true: the same bits as Pillow's own `resize`, or None, and then Pillow resizes. The
-library is compiled where the package is built. Where it is missing, or does not agree with the
-installed Pillow when it is first used, everything works as well, only slower.
+The library is compiled when the package is built. If it is missing, or disagrees with the installed
+Pillow at its first use, everything works, only slower. What must stay true: the same bits as
+Pillow's own `resize`, or None, and then Pillow resizes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twinlens.bundle.arrays import Pixels
 log = logging.getLogger(__name__)
 
 _FILTERS = ("BOX", "BILINEAR", "HAMMING", "BICUBIC", "LANCZOS")
-_TALL = 100  # a picture higher than this many widths is resized columns first by Pillow 12
+_TALL = 100  # Pillow 12 resizes columns first in pictures higher than this many widths
 _BAND_BYTES = 8 << 20  # Pillow stores a larger picture in several pieces of memory
 _PILLOW_PIXEL = 4  # bytes of a pixel in Pillow's memory
 
@@ -40,7 +40,7 @@ class _Axis(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Stretch:
-    """One axis: the box from `start` to `stop` becomes `out` pixels; `length` from `skip` are seen.
+    """One axis: the box from `start` to `stop` becomes `out` pixels; `length` from `skip` are used.
 
     `start` and `stop` are relative to the source pixel `first`; `size` source pixels may be read.
     """
@@ -60,13 +60,13 @@ class Stretch:
 def resize_visible(
     image: Image.Image, x: Stretch, y: Stretch, filter: Image.Resampling
 ) -> Pixels | None:
-    """Return the visible part (y.length, x.length, 3), or None if only Pillow can tell it."""
+    """Return the visible part (y.length, x.length, 3), or None if only Pillow can compute it."""
     library = _agreeing_library()
     if library is None or not _is_suitable(image, x, y, filter):
         return None
     try:
         return _resize(library, image, x, y, filter)
-    except ValueError:  # Pillow was told to store pictures in pieces: PILLOW_BLOCK_SIZE
+    except ValueError:  # Pillow stores pictures in pieces, if PILLOW_BLOCK_SIZE says so
         return None
 
 
@@ -146,7 +146,7 @@ _pointer_of.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 @functools.cache
 def _agreeing_library() -> ctypes.CDLL | None:
-    """Return the library if it is there and gives the bits of the installed Pillow."""
+    """Return the library if it exists and gives the bits of the installed Pillow."""
     library = _load(Path(__file__).parent)
     if library is not None and not _agrees(library):
         log.warning("the compiled resize differs from Pillow %s; not used", PIL.__version__)
@@ -184,7 +184,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _agrees(library: ctypes.CDLL) -> bool:
-    """Compare both on one small picture of noise, shrunk and enlarged by every filter."""
+    """Compare both on a small picture of noise, shrunk and enlarged by every filter."""
     noise = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
     image = Image.fromarray(noise)
     for filter in (Image.Resampling[name] for name in _FILTERS):

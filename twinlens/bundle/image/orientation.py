@@ -1,7 +1,7 @@
 """The orientation of an image from its EXIF or XMP block, or from the boxes of its file.
 
-Cameras store pixels in the sensor's orientation and leave the rotation to the viewer. Must stay
-true: a damaged block means "upright", never an error or a warning; no image is turned twice.
+Cameras store pixels in the sensor's orientation and leave the rotation to the viewer. What must
+stay true: a damaged block means "upright", never an error or a warning; no image is rotated twice.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 def read_orientation(image: Image.Image) -> int:
     """Return the orientation, 1 to 8; 1 (upright) if it is missing or damaged.
 
-    It is that of EXIF, but in HEIC and AVIF, where boxes of the file turn the image and EXIF's
-    counts for nothing: HEIC comes upright from its decoder, AVIF with what its boxes ask for.
+    It is that of EXIF, except in HEIC and AVIF, where boxes of the file define it and EXIF's is
+    ignored: HEIC is upright after decoding, AVIF needs the rotation of its boxes.
     """
     info = image.info
     if image.format in ("HEIC", "HEIF"):

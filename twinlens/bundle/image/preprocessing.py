@@ -1,7 +1,7 @@
 """Images to the pixels of an image tower: the single implementation for training, export, server.
 
-Must stay true: pixels equal those of open_clip's and timm's own evaluation transforms, applied to
-the upright image, within one grey level (docs/decisions/0010 to 0012 list the exceptions). A
+What must stay true: pixels equal those of open_clip's and timm's own evaluation transforms, applied
+to the upright image, within one grey level (docs/decisions/0010 to 0012 list the exceptions). A
 `Preprocessor` is stateless and thread-safe.
 """
 
@@ -15,6 +15,7 @@ from twinlens.bundle.image.framing import Framing, frame
 from twinlens.bundle.image.image_source import (
     ImageLimits,
     ImageSource,
+    OpenedImage,
     decoding,
     name_source,
     open_image,
@@ -57,7 +58,7 @@ class Preprocessor:
         self.limits = limits or ImageLimits()
         self._filter = _FILTERS[spec.interpolation]
 
-    def __call__(self, source: ImageSource) -> Pixels:
+    def __call__(self, source: ImageSource | OpenedImage) -> Pixels:
         """Return the pixels (height, width, 3) as a new C-contiguous array."""
         image = open_image(source, self.limits)
         width, height = image.size
@@ -75,7 +76,7 @@ class Preprocessor:
         return self._pad(seen, framing)
 
     def _shrink_on_load(self, image: Image.Image) -> None:
-        """Have libjpeg scale while decoding, to no less than twice the resized image."""
+        """Make libjpeg scale while decoding, to no less than twice the resized image."""
         width, height = image.size
         sideways = turns_sideways(read_orientation(image))
         framing = frame(self.spec, *((height, width) if sideways else (width, height)))

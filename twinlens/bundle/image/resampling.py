@@ -1,8 +1,8 @@
 """Resizes and crops a decoded image to pixels.
 
-Must stay true: the exact path makes the same calls to Pillow as the references, so that it agrees
-with them for every version of Pillow (docs/decisions/0012); and memory is in proportion to the
-visible part, also for an image of 1 x 50,000 pixels.
+What must stay true: the exact path makes the same calls to Pillow as the references, so that it
+agrees with them for every version of Pillow (docs/decisions/0012); memory is proportional to the
+visible part, even for an image of 1 x 50,000 pixels.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from twinlens.errors import ImageError
 
 Box = tuple[float, float, float, float]
 
-# Not F (floats of any range; a TIFF's are scaled before), and not the premultiplied La and RGBa,
-# which Pillow uses internally.
+# Not F (floats of any range; a TIFF's are scaled before), and not the premultiplied La and RGBa
+# that Pillow uses internally.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _REACH = 3  # radius in pixels of the widest filter, lanczos
-_LARGE = 1 << 22  # pixels: no larger image is resized only for its centre
+_LARGE = 1 << 22  # pixels: larger images are never resized as a whole for their centre
 
 
 def resample(
@@ -59,7 +59,7 @@ def resample(
 def to_eight_bits(image: Image.Image) -> Image.Image:
     """Return an image of 16-bit or 32-bit levels as 8-bit grey, any other unchanged.
 
-    Raises for a mode without a known range of levels. Those of a TIFF are known.
+    Raises for a mode without a known range of levels; a TIFF's are known.
     """
     bits, zero_is_white = image.info.get(LEVELS, (16, False))
     if image.mode.startswith("I;16"):
@@ -80,7 +80,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scale_floats(levels: npt.NDArray[np.float32]) -> Pixels:
-    """Return 8-bit levels: floats go to 1, to 255 or to 65535, told apart by the maximum."""
+    """Return 8-bit levels: floats reach 1, 255 or 65535; the maximum decides."""
     low, high = float(levels.min()), float(levels.max())
     if not (low >= 0 and high <= 0xFFFF):  # NaN too
         raise ImageError(
@@ -93,7 +93,7 @@ def _scale_floats(levels: npt.NDArray[np.float32]) -> Pixels:
 
 
 def _scale_integers(levels: npt.NDArray[np.int32]) -> Pixels:
-    """Return 8-bit levels: mode I holds 8-bit or 16-bit ones, told apart by the maximum."""
+    """Return 8-bit levels: mode I holds 8-bit or 16-bit ones; the maximum decides."""
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high > 0xFFFF:
         raise ImageError(
@@ -103,7 +103,7 @@ def _scale_integers(levels: npt.NDArray[np.int32]) -> Pixels:
 
 
 def to_rgb_or_grey(image: Image.Image) -> Image.Image:
-    """Return an image of 8-bit levels as RGB, grey ones as they are; alpha is dropped."""
+    """Return an image of 8-bit levels as RGB, grey ones unchanged; alpha is dropped."""
     if image.mode in ("RGB", "L"):
         return image
     if "transparency" in image.info:

@@ -1,4 +1,4 @@
-"""Thumbnails: a small WebP of an image, upright, for pages, sheets and notebooks."""
+"""Thumbnails: a small, upright WebP of an image, for pages, sheets and notebooks."""
 
 from __future__ import annotations
 

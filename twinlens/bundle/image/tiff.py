@@ -1,8 +1,8 @@
-"""The first page of a TIFF file, opened from the entries that describe its pixels alone.
+"""The first page of a TIFF file, opened only from the entries that describe its pixels.
 
-Must stay true: Pillow and libtiff see one directory, written anew here, with the listed entries and
-compressions and no other; so further pages, EXIF, tags that share their bytes and rare codecs reach
-neither, and Pillow has nothing to warn of. The rows of a strip and the sides of a tile are bounded
+What must stay true: Pillow and libtiff see one directory, written anew here, with the listed
+entries and compressions and no other. So further pages, EXIF, tags that share bytes and rare codecs
+reach neither, and Pillow emits no warnings. The rows of a strip and the sides of a tile are bounded
 like those of the image.
 """
 
@@ -22,7 +22,7 @@ from twinlens.bundle.image.tiff_block import Entry, TiffBlock, open_block
 from twinlens.errors import ImageError
 
 STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-# In `info`: the file, which is of the form that EXIF is, and (bits, whether 0 is white).
+# In `info`: the file, in the form of an EXIF block, and (bits, whether 0 is white).
 BLOCK, LEVELS = "tiff_block", "tiff_levels"
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -49,7 +49,7 @@ _KEPT = frozenset(
     }
     | {317, 320, _TILE_WIDTH, _TILE_HEIGHT, 324, 325, 338, _SAMPLE_FORMAT, 347, 529, 530, 531, 532}
 )
-# Of which there is one: Pillow takes the first of several, and warns.
+# Entries with one value: Pillow takes the first of several, and warns.
 _SINGLE = frozenset(
     {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, 266, _SAMPLES, 278, 284, 292, 293, 317}
     | {_TILE_WIDTH, _TILE_HEIGHT}
@@ -62,7 +62,7 @@ _COMPRESSIONS = {
 
 
 def open_tiff(data: bytes, name: str, check: Callable[[int, int], None]) -> Image.Image:
-    """Return the first page, its pixels not yet decoded; `check` takes width and height."""
+    """Return the first page, not yet decoded; `check` is called with width and height."""
     block = open_block(data)
     entries = block.directory(block.first) if block else {}
     if block is None or not entries:
@@ -88,22 +88,22 @@ def open_tiff(data: bytes, name: str, check: Callable[[int, int], None]) -> Imag
             " with 8 or 16 bits a sample",
             field="image",
         ) from error
-    image.info[BLOCK] = data  # not as "exif": Pillow would turn the image by it
+    image.info[BLOCK] = data  # not as "exif": Pillow would rotate the image by it
     image.info[LEVELS] = bits, _integer(block, entries, _PHOTOMETRIC, 0) == 0
     return image
 
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """Have libtiff print nothing: a client could fill the log with its lines on damaged files."""
-    with contextlib.suppress(OSError, AttributeError):  # a Pillow without it, or linked otherwise
+    """Silence libtiff: a client could otherwise fill the log with its messages on damaged files."""
+    with contextlib.suppress(OSError, AttributeError):  # no libtiff, or linked differently
         library = ctypes.CDLL(_imaging.__file__)
         library.TIFFSetErrorHandler(None)
         library.TIFFSetWarningHandler(None)
 
 
 def _refuse_raw(block: TiffBlock, entries: dict[int, Entry], name: str) -> None:
-    """Refuse camera files that are TIFF by form: their first page is a preview, if anything."""
+    """Refuse camera files in TIFF form: their first page is at best a preview."""
     is_preview = _integer(block, entries, _PAGE_KIND, 0) & 1 and _SUB_PAGES in entries
     is_canon = block.data[8:10] == b"CR" and not block.is_big
     if _DNG_VERSION in entries or is_preview or is_canon:
@@ -129,14 +129,14 @@ def _integer(block: TiffBlock, entries: dict[int, Entry], tag: int, default: int
 def _write_directory(block: TiffBlock, entries: dict[int, Entry], name: str) -> bytes:
     """Return the file with a new first directory at its end, of the kept entries.
 
-    BigTIFF becomes plain TIFF, since Pillow does not read all of it.
+    BigTIFF becomes classic TIFF, since Pillow cannot read all of it.
     """
     data, order = block.data, block.order
     kept = {tag: entry for tag, entry in sorted(entries.items()) if tag in _KEPT}
     if sum(entry.size for entry in kept.values()) > len(data):
         raise ImageError(f"{name} cannot be decoded: TIFF tags that overlap", field="image")
     at = len(data) + len(data) % 2
-    behind = at + 6 + 12 * len(kept)  # where values stand that do not fit into an entry
+    behind = at + 6 + 12 * len(kept)  # for values that do not fit into an entry
     rows, values = [], []
     for tag, entry in kept.items():
         if tag in _SINGLE:
@@ -161,7 +161,7 @@ def _write_directory(block: TiffBlock, entries: dict[int, Entry], name: str) -> 
 
 
 def _narrow(block: TiffBlock, entry: Entry) -> tuple[int, bytes]:
-    """Return kind and value as plain TIFF has them: no integers of 64 bits."""
+    """Return kind and value in classic TIFF's form: without 64-bit integers."""
     if entry.kind not in _LONG_KINDS:
         return entry.kind, block.data[entry.place : entry.place + entry.size]
     wide = block.integers(entry, entry.count)

@@ -1,6 +1,6 @@
-"""Directories of a TIFF block: what EXIF is made of, and TIFF files.
+"""Directories of a TIFF block, the form of EXIF and of TIFF files.
 
-Must stay true: a damaged block yields the entries that can be read, never an exception or a warning
+What must stay true: a damaged block yields its readable entries, never an exception or a warning
 (Pillow's own parser warns); nothing outside the block is read, and no entry is read twice.
 """
 
@@ -42,9 +42,9 @@ class TiffBlock:
         return 20 if self.is_big else 12
 
     def directory(self, start: int) -> dict[int, Entry]:
-        """Return the entries of a directory by tag; those behind the end of the data are left out.
+        """Return the entries of a directory by tag; those beyond the end of the data are left out.
 
-        The first of several entries of one tag counts.
+        Of several entries with one tag, the first counts.
         """
         found: dict[int, Entry] = {}
         head = "Q" if self.is_big else "H"
@@ -62,7 +62,7 @@ class TiffBlock:
         return found
 
     def integers(self, entry: Entry | None, most: int = 64) -> tuple[int, ...]:
-        """Return the integers of an entry, at most `most`; () where it holds none."""
+        """Return the integers of an entry, at most `most`; () if it holds none."""
         if entry is None or entry.kind not in _INTEGERS:
             return ()
         code = f"{self.order}{min(entry.count, most)}{_INTEGERS[entry.kind]}"
@@ -89,7 +89,7 @@ class TiffBlock:
         return "".join(one for one in text if one.isprintable()).strip()
 
     def _entry(self, place: int) -> tuple[int, Entry | None]:
-        """Return tag and entry at `place`; None for an unknown kind or a value out of the block."""
+        """Return tag and entry at `place`; None if the kind is unknown or the value is outside."""
         tag, kind, count = struct.unpack_from(
             self.order + ("HHQ" if self.is_big else "HHI"), self.data, place
         )
@@ -109,7 +109,7 @@ class TiffBlock:
 
 
 def open_block(data: bytes) -> TiffBlock | None:
-    """Return the block, with or without EXIF's own six bytes before it; None if it is none."""
+    """Return the block, with or without EXIF's own six-byte prefix; None if it is none."""
     tiff = data.removeprefix(b"Exif\x00\x00")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:

@@ -1,7 +1,8 @@
 """Frames of videos (MP4, MOV, WebM), read by PyAV, which the extra `video` installs.
 
-Must stay true: length, size and the number of frames are bounded; frames come in order, upright,
-each with its second; every fault of a file is an `ImageError`, and the frames before it are given.
+What must stay true: length, size and the number of frames are bounded; frames come in order,
+upright, each with its second; every fault of a file is an `ImageError`, raised after the good
+frames before it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
 SCENES, NONE = "scenes", "none"
-CUT = 25.0  # mean difference of 0..255 between two frames that belong to different scenes
+CUT = 25.0  # mean difference, 0 to 255, between two frames of different scenes
 SHORTEST_SCENE = 0.5  # seconds
-_SHRUNK = 32  # side of the frames that are compared
-_LONG_ENOUGH = 768  # short side of a frame that is handed on: more than any encoder reads
+_SHRUNK = 32  # side of the compared frames
+_LONG_ENOUGH = 768  # short side of a returned frame: more than any encoder reads
 _QUALITY = 95
 _EARLY = 0.001  # times are rounded to milliseconds
 
@@ -41,7 +42,7 @@ VideoSource = bytes | Path
 class FrameSampling:
     """Which frames: one each `every` seconds, or, with None, the first of each scene.
 
-    At most `most`: if a video is too long for that, its frames lie farther apart.
+    At most `most`: frames of a longer video are spaced wider.
     """
 
     every: float | None = 2.0
@@ -62,7 +63,7 @@ class VideoLimits:
     max_bytes: int = 4 << 30
     max_seconds: float = 4 * 3600.0
     max_pixels: int = 36_000_000  # of a frame: 8K
-    threads: int = 0  # of the decoder; 0: as many as it likes
+    threads: int = 0  # threads of the decoder; 0: its own choice
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def sample_frames(
     limits: VideoLimits | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[SampledFrame]:
-    """Yield the sampled frames of a video; a damaged one raises behind its last good frame.
+    """Yield the sampled frames of a video; a damaged one raises after its last good frame.
 
-    `check` is called at every frame that is decoded, and may raise to end the work.
+    `check` is called at every decoded frame, and may raise to end the work.
     """
     limits = limits or VideoLimits()
     with _opened(source, limits) as (container, stream):
@@ -134,7 +135,7 @@ def read_frame(source: VideoSource, seconds: float) -> bytes:
 def _opened(
     source: VideoSource, limits: VideoLimits
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a video within limits; whatever the library raises becomes an `ImageError`."""
+    """Open a video within limits; the library's errors become `ImageError`s."""
     av = _load()
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if size > limits.max_bytes:
@@ -170,7 +171,7 @@ def _load() -> Any:
 
 
 def _format_of(source: VideoSource) -> str:
-    """Return the one parser that may read the data: FFmpeg has hundreds, some open other files."""
+    """Return the one allowed parser for the data: FFmpeg has hundreds, some open other files."""
     if isinstance(source, bytes):
         head = source[:12]
     else:
@@ -184,14 +185,14 @@ def _format_of(source: VideoSource) -> str:
 
 
 def _length_of(container: InputContainer) -> float | None:
-    """Return the seconds that the header states."""
+    """Return the duration in the header, in seconds."""
     return None if container.duration is None else container.duration / 1_000_000
 
 
 def _decode(
     container: InputContainer, stream: VideoStream, limits: VideoLimits
 ) -> Iterator[tuple[float, VideoFrame]]:
-    """Yield the frames with their seconds, counted from the first one that the stream has."""
+    """Yield the frames with their seconds, counted from the stream's first frame."""
     start = float((stream.start_time or 0) * (stream.time_base or 0))
     for frame in container.decode(stream):
         if frame.width * frame.height > limits.max_pixels:
@@ -200,7 +201,7 @@ def _decode(
                 f" {limits.max_pixels}"
             )
         seconds = 0.0 if frame.time is None else frame.time - start
-        if seconds > limits.max_seconds:  # the header may lie
+        if seconds > limits.max_seconds:  # the header may be wrong
             raise TooLargeError(f"the video is longer than {limits.max_seconds:.0f} seconds")
         yield seconds, frame
 
@@ -244,7 +245,7 @@ def _first_of_scenes(
 
 
 def _pack(frame: VideoFrame) -> bytes:
-    """Return a frame, upright and not larger than an encoder can use, as JPEG."""
+    """Return a frame as JPEG, upright and no larger than an encoder can use."""
     shrink = min(1.0, _LONG_ENOUGH / min(frame.width, frame.height))
     size = (max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
     pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])

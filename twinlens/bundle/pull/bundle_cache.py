@@ -1,7 +1,7 @@
-"""The bundles that were pulled: one folder a model, found again by what the user wrote.
+"""The cache of pulled bundles: one folder per model, found by the user's name for its source.
 
 What must stay true: a source that was pulled once opens without a hub, and with the same
-embeddings, until somebody pulls it anew; a bundle is whole under its name or absent; one process
+embeddings, until it is pulled again; a bundle is complete under its name or absent; one process
 pulls, others wait for it.
 """
 
@@ -44,9 +44,9 @@ class PullRequest:
     options: PullOptions = field(default_factory=PullOptions)
 
     def digest(self) -> str:
-        """Return a key of this request; for a folder it follows the files' sizes and times.
+        """Return a key of this request; for a folder it depends on the files' sizes and times.
 
-        It names the hub, unless that is the public one: two hubs may hold two models of one name.
+        It names the hub, unless it is the public one: two hubs may have two models of one name.
         """
         marks = [_mark(place) for place in self.source.places]
         text = json.dumps([marks, asdict(self.options)], sort_keys=True)
@@ -55,7 +55,7 @@ class PullRequest:
 
 @dataclass(frozen=True)
 class CachedBundle:
-    """A folder of the cache, the sources that find it, and its size."""
+    """A folder of the cache, the sources that refer to it, and its size."""
 
     folder: Path
     sources: tuple[str, ...]
@@ -71,11 +71,11 @@ class BundleCache:
 
     @property
     def folder(self) -> Path:
-        """Where the bundles lie; it need not exist yet."""
+        """The folder of the bundles; it need not exist yet."""
         return self._folder
 
     def list(self) -> list[CachedBundle]:
-        """Return the bundles, by name; leftovers of a killed pull or removal among them."""
+        """Return the bundles, by name, including leftovers of an interrupted pull or removal."""
         sources: dict[str, set[str]] = {}
         for _, record in self._records():
             sources.setdefault(str(record.get("bundle")), set()).add(str(record.get("source")))
@@ -88,12 +88,12 @@ class BundleCache:
         return found
 
     def remove(self, bundle: CachedBundle) -> None:
-        """Remove a bundle; a process that has it open keeps it. Waits for one that pulls it."""
+        """Remove a bundle; processes that have it open keep it. Waits for a pull in progress."""
         try:
             with hold_lock(self._folder / "locks" / f"{bundle.folder.name}.lock"):
                 for path, record in self._records():
                     if record.get("bundle") == bundle.folder.name:
-                        path.unlink(missing_ok=True)  # first: nobody finds half a bundle
+                        path.unlink(missing_ok=True)  # first: no process may find half a bundle
                 gone = bundle.folder.with_name(f".{bundle.folder.name}.removed")
                 shutil.rmtree(gone, ignore_errors=True)
                 bundle.folder.rename(gone)
@@ -109,12 +109,12 @@ class BundleCache:
                     yield path, record
 
     def open(self, request: PullRequest) -> Path:
-        """Return the bundle of a request, pulled if it is not here."""
+        """Return the bundle of a request; pull it if it is not here."""
         found = self.find(request)
         return self.pull(request) if found is None else found
 
     def find(self, request: PullRequest) -> Path | None:
-        """Return the bundle that an equal request has pulled; contacts nobody."""
+        """Return the bundle that an equal request has pulled; contacts no host."""
         try:
             record = json.loads(self._record_path(request).read_text(encoding="utf-8"))
             bundle = self._folder / Path(record["bundle"]).name
@@ -123,7 +123,7 @@ class BundleCache:
         return bundle if (bundle / MANIFEST_NAME).is_file() else None
 
     def pull(self, request: PullRequest, *, anew: bool = False) -> Path:
-        """Pull a request into the cache; with `anew` the hub is asked again for its revision."""
+        """Pull a request into the cache; with `anew` the hub is asked for its current revision."""
         try:
             with self._lock(f"request-{request.digest()[:32]}", request):
                 found = None if anew else self.find(request)
@@ -158,7 +158,7 @@ class BundleCache:
 
 
 def open_repositories(source: Source, tell: Tell = _log.info) -> tuple[Repository, ...]:
-    """List what a source names: one call to the hub for each repository."""
+    """Return the repositories of a source: one call to the hub for each."""
     access = read_access()
     return tuple(
         FolderRepository(place)
@@ -171,7 +171,7 @@ def open_repositories(source: Source, tell: Tell = _log.info) -> tuple[Repositor
 def write_bundle_of(
     repositories: Sequence[Repository], out: Path, options: PullOptions, *, force: bool = False
 ) -> Manifest:
-    """Write the bundle `out`; a disk that is full or read-only is an error that says so."""
+    """Write the bundle `out`; a full or read-only disk is an error that says so."""
     try:
         return write_pulled_bundle(repositories, out, options, force=force)
     except OSError as error:
@@ -191,7 +191,7 @@ def _is_whole(bundle: Path) -> bool:
 
 
 def _pin(source: Source, repositories: Sequence[Repository]) -> Source:
-    """Return the source at the commits that its repositories are at."""
+    """Return the source at the current commits of its repositories."""
     return Source(
         tuple(
             place if isinstance(place, Path) else HubName(place.repository, repository.revision)

@@ -1,7 +1,7 @@
 """Turns the files of one or two repositories into a bundle.
 
-What must stay true: a bundle appears only after the fitted graphs gave the embeddings that the
-original files give; and nothing is left on disk when they do not.
+What must stay true: a bundle appears only after the fitted graphs reproduced the embeddings of the
+original files; a failure leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_pulled_bundle(
 
 
 def _check_request(out: Path, options: PullOptions, force: bool) -> None:
-    """Refuse what cannot succeed before anything travels."""
+    """Refuse impossible requests before any download."""
     unknown = [precision for precision in options.precisions if precision not in PRECISIONS]
     if unknown or not options.precisions:
         raise InputError(

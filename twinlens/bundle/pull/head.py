@@ -1,6 +1,6 @@
-"""What follows a tower's output on its way to an embedding: pooling, dense layers, unit length.
+"""The steps from a tower's output to an embedding: pooling, dense layers, normalisation.
 
-What must stay true: it is described once, here; the graph and the plain path both follow it.
+What must stay true: they are described once, here; the graph and the plain path both follow it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Dense:
 class TowerHead:
     """The graph's output to read, how its positions become one row, and the layers after that.
 
-    `pooling` is "" where the output is one row per item already.
+    `pooling` is "" if the output is already one row per item.
     """
 
     output: str

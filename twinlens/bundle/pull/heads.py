@@ -1,7 +1,7 @@
-"""Which output of a graph is the embedding, or how an embedding is made of it.
+"""Which output of a graph is the embedding, or how an embedding is made from it.
 
-What must stay true: an output is chosen by its name and by what the repository says; where neither
-settles it, the user is asked for the pooling.
+What must stay true: an output is chosen by its name and by the repository's configuration; if
+neither decides, the user is asked for the pooling.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 from twinlens.bundle.pull.head import Dense, TowerHead
 from twinlens.errors import BundleError
 
-Outputs = Mapping[str, int]  # each output of the graph with its rank, 0 where it is not said
+Outputs = Mapping[str, int]  # each output of the graph with its rank, 0 if unknown
 
 _ROWS: Final = {
     "image": ("image_embeds", "image_embedding", "image_features", "embedding"),
@@ -43,7 +43,7 @@ def choose_head(
 ) -> TowerHead:
     """Return the head of a tower.
 
-    `pooling` is the user's word, `sentence` that of the repository's modules.
+    `pooling` is the user's choice, `sentence` that of the repository's modules.
     """
     if pooling == _POOLED:
         return TowerHead(_POOLED)

@@ -1,7 +1,7 @@
-"""A repository on a model hub: one call lists it, and only what is asked for is fetched.
+"""A repository on a model hub: one call lists it, and only requested files are fetched.
 
 What must stay true: the environment (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`) is
-read when a pull begins; the client is imported no earlier; every failure is one line.
+read when a pull begins, and the client is not imported before; every failure is one line.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 PUBLIC_HUB = "https://huggingface.co"
 _COMMIT = re.compile(r"[0-9a-fA-F]{40,64}")
 _TRUE = ("1", "ON", "YES", "TRUE")
-_SECONDS = 10.0  # for the listing
-_TOLD_BYTES = 1_000_000  # less arrives at once
+_SECONDS = 10.0  # seconds for the listing
+_TOLD_BYTES = 1_000_000  # bytes: progress of smaller downloads is not shown
 
 
 @dataclass(frozen=True)
 class HubAccess:
-    """What the environment says of the hub."""
+    """The environment's settings for the hub."""
 
     cache: HubCache
     is_offline: bool
@@ -45,7 +45,7 @@ class HubAccess:
 
 
 def read_access(environment: Mapping[str, str] = os.environ) -> HubAccess:
-    """Return what the environment says now: the client reads it when it is imported."""
+    """Return the current settings: the client reads them only once, when it is imported."""
     base = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = Path(environment.get("HF_HOME") or base / "huggingface")
     chosen = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
@@ -65,7 +65,7 @@ class HubRepository:
         access: HubAccess | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """List the repository; with the hub out of reach, what the cache has of it."""
+        """List the repository; if the hub is unreachable, its files in the cache."""
         self._access = access or read_access()
         self._name = name
         self._tell = tell
@@ -138,7 +138,7 @@ class HubRepository:
         )
 
     def _read_files(self, info: ModelInfo) -> None:
-        """Take sizes and hashes from the listing; ask again where it leaves sizes out."""
+        """Take sizes and hashes from the listing; ask again if it leaves sizes out."""
         entries = list(info.siblings or [])
         sizes = {entry.rfilename: entry.size for entry in entries}
         if any(size is None for size in sizes.values()):
@@ -164,7 +164,7 @@ class HubRepository:
             _raise_explained(error, self._asked)
 
     def _list_cached(self, reason: str, failure: TwinlensError | None = None) -> None:
-        """Take the files of an earlier fetch; raise where there are none."""
+        """Use the files of an earlier fetch; raise if there are none."""
         self._is_cached = True
         self.revision = self._find_commit()
         folder = self._snapshot()
@@ -178,15 +178,15 @@ class HubRepository:
         self._tell(f"{reason}: using the {len(paths)} files of {self.source} in the cache")
 
     def _remember_commit(self) -> None:
-        """Note which commit the revision names, as the client does, for when the hub is away."""
+        """Record the commit of the revision, as the client does, for use without the hub."""
         folder = self._access.cache.repository_folder(self._name.repository)
         reference = folder / "refs" / (self._name.revision or "main")
         if self._name.revision != self.revision:
-            with contextlib.suppress(OSError):  # a cache that is read-only
+            with contextlib.suppress(OSError):  # a read-only cache
                 write_whole(reference, self.revision)
 
     def _find_commit(self) -> str:
-        """Return the commit that the revision named when the hub was last asked."""
+        """Return the revision's commit at the last contact with the hub."""
         folder = self._access.cache.repository_folder(self._name.repository)
         revision = self._name.revision or "main"
         reference = folder / "refs" / revision
@@ -223,10 +223,10 @@ def _check_commit(commit: str, asked: Asked) -> str:
 
 
 def _check_path(path: str, source: str) -> None:
-    """Refuse a listing with a file that would lie outside of the folder."""
+    """Refuse a listing with a file outside the folder."""
     if path.startswith("/") or "\\" in path or ".." in path.split("/"):
         raise PullError(
-            f"{source} lists the file {path!r}, which lies outside of it; do not trust this"
+            f"{source} lists the file {path!r}, which is outside of it; do not trust this"
             " repository",
             code="damaged",
         )

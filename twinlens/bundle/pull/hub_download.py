@@ -1,11 +1,10 @@
-"""Brings one file of a hub into the client's cache, resumed where it stopped, and checks it.
+"""Downloads one file of a hub into the client's cache, resumes where it stopped, and checks it.
 
-What must stay true: a file has the hash that the hub names, or it is neither handed out nor kept;
-what a killed process has received is not asked for again.
-
-The client (huggingface_hub) resumes a connection that breaks; from its version 2 it drops what a
-process that ends has received. Large files therefore arrive here first, by plain HTTP, as
-`blobs/HASH.incomplete` of the client's own cache; the client finds the finished blob and links it.
+The client (huggingface_hub) resumes a broken connection, but from version 2 on it drops what an
+ended process has received. So large files are downloaded here first, by plain HTTP, as
+`blobs/HASH.incomplete` in the client's own cache; the client finds the finished blob and links it.
+What must stay true: a file has the hash that the hub states, or it is neither returned nor kept;
+bytes received by a killed process are not requested again.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from twinlens.errors import PullError
 
 _CHUNK = 1 << 20
 _PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
-RESUMED_BYTES = 1 << 20  # smaller files begin anew
+RESUMED_BYTES = 1 << 20  # smaller files restart from the beginning
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,12 @@ class HubCache:
     folder: Path
 
     def repository_folder(self, repository: str) -> Path:
-        """Return the folder of a repository, by the layout that the client documents."""
+        """Return the folder of a repository, by the client's documented layout."""
         return self.folder / f"models--{repository.replace('/', '--')}"
 
 
 def download_file(file: HubFile, cache: HubCache, tell: Tell = lambda line: None) -> Path:
-    """Return the checked file in the cache, fetched if it is not there."""
+    """Return the checked file in the cache; fetch it if it is not there."""
     from huggingface_hub import hf_hub_download
 
     is_large = file.size >= RESUMED_BYTES and not _snapshot_path(file, cache).exists()
@@ -70,10 +69,10 @@ def download_file(file: HubFile, cache: HubCache, tell: Tell = lambda line: None
 
 
 def find_fault(path: Path, file: HubFile, name: str) -> str:
-    """Return what is wrong with a file that arrived; empty when it is as the hub says.
+    """Return what is wrong with a downloaded file; empty if it is as the hub says.
 
     The name of a cached blob is the hash of its content: SHA-256 for large files, git's for others.
-    The listing's SHA-256 counts before it.
+    The listing's SHA-256 takes precedence.
     """
     size = path.stat().st_size
     if size != file.size:
@@ -87,7 +86,7 @@ def find_fault(path: Path, file: HubFile, name: str) -> str:
 
 
 def describe_damage(file: HubFile, fault: str) -> PullError:
-    """Return the error of a file that is not what the hub lists; it was removed."""
+    """Return the error for a file that differs from the hub's listing; it was removed."""
     return PullError(
         f"{file.path!r} of hf:{file.repository} {fault}; it was damaged in transit and removed:"
         " run this again",
@@ -98,7 +97,7 @@ def describe_damage(file: HubFile, fault: str) -> PullError:
 def _download_blob(file: HubFile, cache: HubCache, tell: Tell) -> bool:
     """Fetch a large file as a blob of the cache, from where an earlier try stopped.
 
-    Return whether it was fetched and checked now, rather than by somebody else before.
+    Return whether it was fetched and checked now, and not already by another process.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 

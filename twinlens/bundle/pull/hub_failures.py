@@ -1,4 +1,4 @@
-"""What went wrong while a hub was asked, in one line: what, where, and what to do about it.
+"""Failures of a hub, in one line: what, where, and what to do about it.
 
 What must stay true: a token never appears in a message.
 """
@@ -16,7 +16,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of which hub: the words of a message."""
+    """What was requested from which hub: the words of a message."""
 
     endpoint: str
     repository: str  # OWNER/NAME
@@ -25,13 +25,13 @@ class Asked:
 
     @property
     def what(self) -> str:
-        """The repository as a user writes it, and the file where one was asked for."""
+        """The repository as a user writes it, and the file if one was requested."""
         source = f"hf:{self.repository}" + (f"@{self.revision}" if self.revision else "")
         return f"{self.path!r} of {source}" if self.path else source
 
 
 def explain_failure(error: Exception, asked: Asked) -> Exception:
-    """Return the error that a user can act on; the error itself where it is a fault of ours."""
+    """Return the error that a user can act on; the error itself if it is a bug of ours."""
     if isinstance(error, TwinlensError):
         return error
     if is_disk_full(error):
@@ -53,7 +53,7 @@ def explain_failure(error: Exception, asked: Asked) -> Exception:
 
 
 def describe_full_disk(what: str) -> PullError:
-    """Return the error of a disk without room."""
+    """Return the error of a full disk."""
     return PullError(
         f"no space left on the disk while {what} was pulled; free some, or point HF_HOME and"
         " TWINLENS_CACHE to a larger disk, then run this again",
@@ -62,7 +62,7 @@ def describe_full_disk(what: str) -> PullError:
 
 
 def describe_unwritable(error: OSError, remedy: str) -> PullError:
-    """Return the error of a place on this disk that cannot be used."""
+    """Return the error of a path on this disk that cannot be used."""
     return PullError(
         f"{error.filename} cannot be used ({error.strerror}); point {remedy} to a folder that can"
         " be written to",
@@ -71,7 +71,7 @@ def describe_unwritable(error: OSError, remedy: str) -> PullError:
 
 
 def describe_offline(asked: Asked, reason: str) -> PullError:
-    """Return the error of a model that is neither cached nor to be had."""
+    """Return the error of a model that is neither cached nor reachable."""
     return PullError(
         f"{asked.what} is not in the cache, and {reason}; pull it once where {asked.endpoint} can"
         " be reached",
@@ -80,7 +80,7 @@ def describe_offline(asked: Asked, reason: str) -> PullError:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error, or what it came of, is that there is no room."""
+    """Return whether an error, or its cause, is a full disk."""
     return any(isinstance(link, OSError) and link.errno in _FULL for link in _unwind(error))
 
 
@@ -96,7 +96,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def _explain_by_name(error: BaseException, asked: Asked) -> TwinlensError | None:
-    """Return our error for one of the client's, or None where it says too little."""
+    """Return our error for one of the client's, or None if it says too little."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.OfflineModeIsEnabled):

@@ -1,8 +1,8 @@
-"""How a picture becomes a tower's pixels, read from the repository's own description.
+"""How a picture becomes a tower's pixels, read from the repository's configuration.
 
 Known are the processors of transformers (CLIP, SigLIP, ViT, DeiT, DINOv2's Bit, DINOv3, ConvNeXt)
-and open_clip's `preprocess_cfg.json`. Must stay true: a step that the bundle cannot repeat is
-refused, never left out.
+and open_clip's `preprocess_cfg.json`. What must stay true: a step that the bundle cannot reproduce
+is refused, never left out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _FILTERS: Final = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"
 _CLIP: Final = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
 _IMAGENET: Final = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _HALF: Final = ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
-_NO_CROP_FROM: Final = 384  # ConvNeXt's processor squeezes from this size on
-_CROP_SHARE: Final = 224 / 256  # ConvNeXt's, where the file names none
+_NO_CROP_FROM: Final = 384  # ConvNeXt's processor squashes from this size on
+_CROP_SHARE: Final = 224 / 256  # ConvNeXt's, if the file names none
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What a processor does where its file does not say."""
+    """A processor's defaults."""
 
     mean: list[float]
     std: list[float]
@@ -112,12 +112,12 @@ def _refuse_unknown_steps(config: JsonObject, file: str) -> None:
 
 
 def _read_levels(config: JsonObject, family: _Family) -> tuple[Triple, Triple]:
-    """Return mean and std of levels between 0 and 1, whatever the file scales its levels to."""
+    """Return mean and std for levels between 0 and 1, whatever the file's scale."""
     mean, std = config.get("image_mean") or family.mean, config.get("image_std") or family.std
     if not config.get("do_normalize", True):
         mean, std = [0.0] * 3, [1.0] * 3
     factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-    top = 255 * float(factor)  # what white becomes
+    top = 255 * float(factor)  # the value of white
     if abs(top - 1) < 1e-6:
         return _triple(mean), _triple(std)
     return _triple([m / top for m in mean]), _triple([s / top for s in std])
@@ -136,7 +136,7 @@ def _frame_convnext(
 def _frame(
     size: Any, crop: Any, square: bool, file: str
 ) -> tuple[int, int, Literal["shortest", "squash"], int]:
-    """Return height, width, the rule of the resize and the side that it aims at."""
+    """Return height, width, the rule of the resize and its target side."""
     if isinstance(size, int):
         size = {"height": size, "width": size} if square else {"shortest_edge": size}
     if "shortest_edge" in size and "longest_edge" not in size:

@@ -1,4 +1,4 @@
-"""The JSON files of a repository, read alike everywhere."""
+"""Reads the JSON files of a repository; every error names the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def understanding(file: str) -> Iterator[None]:
-    """Turn what happens on reading a file of an unexpected form into an error that names it."""
+    """Turn an exception about a file's unexpected form into an error that names the file."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:

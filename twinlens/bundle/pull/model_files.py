@@ -1,4 +1,4 @@
-"""The parsed configurations of a found model; read once, before any weights travel."""
+"""The parsed configurations of a found model; read once, before any weights are fetched."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CARD_FIELDS: Final = ("license", "base_model", "pipeline_tag", "library_name")
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """What a repository says of one tower, by kind of file; {} for what it does not have."""
+    """A repository's configurations for one tower, by kind of file; missing ones are {}."""
 
     repository: Repository
     paths: Mapping[str, str]
@@ -89,7 +89,7 @@ def read_tower_config(files: TowerFiles) -> TowerConfig:
 
 
 def _read_card(path: Path) -> dict[str, str]:
-    """Return the plain fields at the head of a model card, between its lines of dashes."""
+    """Return the plain fields in the front matter of a model card."""
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("---"):
         return {}

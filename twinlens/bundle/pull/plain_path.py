@@ -1,8 +1,8 @@
-"""The embeddings that a model's original file gives, computed as plainly as can be.
+"""The embeddings of a model's original file, computed as plainly as possible.
 
-One item at a time, unchanged graph, pixels by the few calls that the model's own library makes,
-masks by hand. Must stay true: nothing here is shared with the path that a bundle takes later, but
-for the rules themselves, so that a fault of one is not a fault of both.
+One item at a time, an unchanged graph, pixels by the calls of the model's own library, masks by
+hand. What must stay true: apart from the rules, no code is shared with the bundle's later path, so
+that a fault of one is not a fault of both.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class PlainTower:
     def __init__(
         self, session: Any, roles: Mapping[str, str], head: TowerHead, filling: Feeds
     ) -> None:
-        """`roles` says what each input of this tower means, `filling` feeds the other tower's."""
+        """`roles` maps this tower's inputs to their meanings, `filling` feeds the other tower's."""
         self._session = session
         self._roles = roles
         self._head = head

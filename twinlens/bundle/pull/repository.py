@@ -1,6 +1,6 @@
-"""A repository of a ready model: what it holds, and its files on demand; on a hub or in a folder.
+"""A repository of a ready model: its listing, and files on demand; on a hub or in a folder.
 
-What must stay true: listing a repository transfers no file's content, and only what is asked for is
+What must stay true: listing a repository transfers no file's content, and only requested files are
 fetched.
 """
 
@@ -21,15 +21,15 @@ class Repository(Protocol):
 
     @property
     def source(self) -> str:
-        """Where it comes from, as the user may write it: `hf:OWNER/NAME` or a folder's path."""
+        """Its origin as the user may write it: `hf:OWNER/NAME` or a folder's path."""
 
     @property
     def revision(self) -> str:
-        """The commit that the files belong to; empty for a folder."""
+        """The commit of the files; empty for a folder."""
 
     @property
     def licence(self) -> str:
-        """The licence that the model card states; empty where it states none."""
+        """The licence that the model card states; empty if it states none."""
 
     @property
     def card(self) -> str:
@@ -44,7 +44,7 @@ class Repository(Protocol):
 
 
 class FolderRepository:
-    """A repository that lies on this disk."""
+    """A repository on this disk."""
 
     revision = ""
     card = ""
@@ -70,7 +70,7 @@ class FolderRepository:
 
 
 def read_licence(card: Path) -> str:
-    """Return the licence in the front matter of a model card; empty where there is none."""
+    """Return the licence in the front matter of a model card; empty if there is none."""
     if not card.is_file():
         return ""
     head, _, rest = card.read_text(encoding="utf-8", errors="replace").partition("---")

@@ -1,7 +1,7 @@
-"""What sentence-transformers says of a text model: its modules after the tower, and its prompts.
+"""The configuration of sentence-transformers: the modules after the tower, and the prompts.
 
-What must stay true: a module that is not known is refused by name; a module's weights are read from
-safetensors alone.
+What must stay true: an unknown module is refused by name; a module's weights are read only from
+safetensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MODES: Final = {
     "pooling_mode_lasttoken": "last",
 }
 _SHORT: Final = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
-# What servers call the purpose of a text, and the names that models give their prompts.
+# Servers' names for the purpose of a text, and models' names for their prompts.
 _PURPOSES: Final = {
     "query": ("query", "search_query", "s2p_query", "Retrieval-query"),
     "document": ("document", "passage", "search_document", "Retrieval-document"),

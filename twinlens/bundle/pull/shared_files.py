@@ -1,6 +1,6 @@
-"""Files that several processes share: a lock that they wait for, and writes that show no half.
+"""Files that several processes share: a lock to wait for, and atomic writes.
 
-What must stay true: the kernel releases the lock when its holder dies, however it dies.
+What must stay true: the kernel releases the lock when its holder ends in any way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twinlens.disk import open_to_write, try_lock, wait_for_lock
 
 @contextmanager
 def hold_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock `path` for as long as the context lasts; `on_wait` is called before a wait."""
+    """Hold the lock `path` for the duration of the context; `on_wait` is called before a wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_to_write(path)
     try:
@@ -29,7 +29,7 @@ def hold_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is never seen in part."""
+    """Write a small file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

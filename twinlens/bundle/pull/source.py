@@ -1,7 +1,7 @@
-"""What a user writes for a ready model: `hf:OWNER/NAME[@REVISION]`, `hf:A+hf:B`, or a folder.
+"""A user's name for a ready model: `hf:OWNER/NAME[@REVISION]`, `hf:A+hf:B`, or a folder.
 
-What must stay true: a folder that holds a `bundle.json` is a bundle and no source, and parsing
-contacts nobody.
+What must stay true: a folder with a `bundle.json` is a bundle and no source, and parsing contacts
+no host.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Source:
 
 
 def parse_source(text: str | Path) -> Source | None:
-    """Return the source that `text` names; None if it names something else, such as a bundle."""
+    """Return the source that `text` names; None if it is something else, such as a bundle."""
     if isinstance(text, str) and text.startswith(PREFIX):
         parts = text.split(f"+{PREFIX}")
         if len(parts) > 2:
@@ -74,10 +74,10 @@ def parse_source(text: str | Path) -> Source | None:
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Return whether a folder holds a model of another project rather than a bundle."""
+    """Return whether a folder holds another project's model and not a bundle."""
     if not folder.is_dir() or (folder / MANIFEST_NAME).exists():
         return False
-    if (folder / "golden.npz").exists():  # a bundle that lost its manifest
+    if (folder / "golden.npz").exists():  # a bundle without its manifest
         return False
     if any(next(folder.glob(pattern), None) for pattern in _GRAPHS):
         return True

@@ -1,4 +1,4 @@
-"""Reads single tensors from a safetensors file: plain bytes under a JSON header, nothing to run."""
+"""Reads single tensors from a safetensors file: plain bytes under a JSON header, no code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How a text becomes a tower's tokens, read from the repository's tokenizer and configurations.
 
-What must stay true: the tokenizer's file goes into the bundle as it is, but for what its own
+What must stay true: the tokenizer's file goes into the bundle unchanged, except for what its own
 library would change at run time (SigLIP 2's lower case, a missing end of text).
 """
 
@@ -18,14 +18,14 @@ from twinlens.errors import BundleError
 
 TEXT_FILE: Final = "text.onnx"
 TOKENIZER_FILE: Final = "tokenizer.json"
-_NO_LIMIT: Final = 1_000_000  # transformers writes 1e30 where it knows none
+_NO_LIMIT: Final = 1_000_000  # transformers' value for an unknown length
 _PADDING_TOKENS: Final = ("<pad>", "[PAD]", "</s>", "<|endoftext|>")
 _OFFSET_POSITIONS: Final = ("roberta", "mpnet", "camembert")  # two positions are never used
 
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """The parsed files that describe a tokenizer; empty where the repository has none."""
+    """The parsed files that describe a tokenizer; missing ones are empty."""
 
     tokenizer: JsonObject
     tokenizer_config: JsonObject
@@ -36,7 +36,7 @@ class TokenizerFiles:
 
 @dataclass(frozen=True)
 class PulledTokenizer:
-    """The tokenizer's file and what the manifest says of it."""
+    """The tokenizer's file and the manifest's part for it."""
 
     content: bytes
     context_length: int
@@ -96,7 +96,7 @@ def _is_gemma(tokenizer_config: JsonObject) -> bool:
 
 
 def _lower_first(normalizer: Any) -> JsonObject:
-    """Return the normalizer with lower case before everything else: SigLIP 2 was trained so."""
+    """Return the normalizer with lower-casing first, as SigLIP 2 was trained."""
     steps = [] if normalizer is None else [normalizer]
     if steps and steps[0].get("type") == "Sequence":
         steps = list(steps[0]["normalizers"])
@@ -106,7 +106,7 @@ def _lower_first(normalizer: Any) -> JsonObject:
 
 
 def _find_cleaning(files: TokenizerFiles) -> str:
-    """Return the cleaning before the tokenizer: none, but for open_clip's own."""
+    """Return the cleaning before the tokenizer: none, except for open_clip's own."""
     if not files.open_clip:
         return "none"
     text = files.config.get("text_cfg") or {}
@@ -131,7 +131,7 @@ def _find_pad_id(tokenizer: tokenizers.Tokenizer, files: TokenizerFiles) -> int:
 
 
 def _find_context(files: TokenizerFiles, siglip: bool) -> int:
-    """Return the largest number of tokens: what the model was run with, as far as it is said."""
+    """Return the largest number of tokens: that of the model's use, as far as it is stated."""
     text = files.config.get("text_config") or files.config.get("text_cfg") or files.config
     positions = text.get("max_position_embeddings") or text.get("context_length")
     if positions and any(name in str(text.get("model_type")) for name in _OFFSET_POSITIONS):

@@ -1,7 +1,7 @@
 """Receives the bytes of one file, from where an earlier try stopped, with progress.
 
-What must stay true: what has arrived is on disk before more is asked for; a bar is drawn on a
-terminal only, elsewhere there is a line now and then.
+What must stay true: received bytes are on disk before more are requested; a bar is drawn only on a
+terminal, other outputs get occasional lines.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, BinaryIO, Self
 
 Tell = Callable[[str], None]
 
-_SECONDS = 30.0  # without a byte
-_TRIES = 5  # without a new byte
+_SECONDS = 30.0  # seconds without a byte
+_TRIES = 5  # tries without a new byte
 _PAUSE_SECONDS = 1.0
 _LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Shows how much of a file is here: a bar on a terminal, lines elsewhere."""
+    """Shows the progress of a file: a bar on a terminal, lines elsewhere."""
 
     def __init__(self, name: str, size: int, tell: Tell) -> None:
         self._name = name
@@ -37,7 +37,7 @@ class Progress:
             self._bar = bar(total=size, desc=name, unit="B", unit_scale=True)
 
     def show(self, have: int) -> None:
-        """Show that `have` bytes are here."""
+        """Show that `have` bytes have arrived."""
         if self._bar is not None:
             self._bar.update(have - self._bar.n)
         elif time.monotonic() - self._shown > _LINE_SECONDS:
@@ -58,9 +58,9 @@ class Progress:
 
 
 def receive(url: str, partial: Path, size: int, progress: Progress) -> None:
-    """Append to `partial` what it lacks of `size` bytes; take a broken connection up again.
+    """Append the missing bytes of `size` to `partial`; reconnect after a broken connection.
 
-    The address is the hub's; where it leads to a store of another host, no token is sent there.
+    The address is the hub's; if it redirects to another host, no token is sent there.
     """
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
@@ -82,7 +82,7 @@ def receive(url: str, partial: Path, size: int, progress: Progress) -> None:
 
 
 def _append(url: str, headers: dict[str, str], target: BinaryIO, progress: Progress) -> None:
-    """Append what one answer brings."""
+    """Append the body of one response."""
     from huggingface_hub import get_session
     from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 

@@ -1,7 +1,7 @@
-"""Compares a pulled tower with transformers, where that library is installed.
+"""Compares a pulled tower with transformers, if that library is installed.
 
 The weights come from the repository's own safetensors, or from the model that its card names as its
-base; pickles are not opened. Must stay true: nothing here runs unless the user asked for it.
+base; pickles are not opened. What must stay true: nothing here runs unless the user asked for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def verify_tower(
     found = _embed_images(source, head) if name == "image" else _embed_texts(source, config, head)
     if found.shape != rows.shape:
         raise BundleError(
-            f"transformers answers {found.shape} for the {name} tower, the pulled one {rows.shape}"
+            f"transformers returns {found.shape} for the {name} tower, the pulled one {rows.shape}"
         )
     cosine = float((found.astype(np.float64) * rows).sum(axis=1).min())
     if not cosine >= LEAST_COSINE:
@@ -55,7 +55,7 @@ def verify_tower(
 
 
 def _find_source(files: TowerFiles, config: TowerConfig) -> str:
-    """Return the folder or the name that transformers loads the model from."""
+    """Return the folder or the name from which transformers loads the model."""
     if "weights" in files.described_by:
         paths = [files.described_by[name] for name in _NAMES if name in files.described_by]
         root = files.repository.fetch(paths)
@@ -106,7 +106,7 @@ def _embed_texts(source: str, config: TowerConfig, head: TowerHead) -> Rows:
 
 
 def _to_unit(answer: Any) -> Rows:
-    """Return unit rows of an answer, which later versions of transformers wrap."""
+    """Return unit rows of an output, which later versions of transformers wrap."""
     rows = answer if hasattr(answer, "detach") else answer.pooler_output
     return apply_head(TowerHead(""), rows.detach().numpy(), None)
 

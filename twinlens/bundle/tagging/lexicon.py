@@ -1,4 +1,4 @@
-"""The words that pictures are tagged by: those shipped, or a user's file with one on each line."""
+"""The vocabulary of tags: the shipped words, or a user's file with one word per line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from twinlens.errors import InputError
 
-NAME = "lexicon"  # of the classifier that a server makes of the shipped words
+NAME = "lexicon"  # of the classifier that a server builds from the shipped words
 MOST = 100_000
 LONGEST = 200  # characters of a word
 
 
 def read_lexicon() -> tuple[str, ...]:
-    """Return the shipped words: everyday things, beings, places and signs, in English."""
+    """Return the shipped words: everyday things, living things, places and signs, in English."""
     text = files("twinlens.bundle.tagging").joinpath("lexicon.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
 

@@ -1,7 +1,8 @@
 """The best tags of a picture, from its cosines to the words of a vocabulary.
 
-What must stay true: the order is the cosines'; a probability says how likely a word of that cosine
-is true were it the best of the vocabulary, so that more words raise no tag by chance.
+What must stay true: the order is that of the cosines; a probability says how likely a word of that
+cosine is true if it were the best of the vocabulary, so that a larger vocabulary raises no tag by
+chance.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from twinlens.bundle.calibration.calibration import Calibration, find_evidence, 
 
 @dataclass(frozen=True)
 class Tag:
-    """A word with its cosine, and of a calibrated bundle the probability that it is true."""
+    """A word with its cosine and, for a calibrated bundle, the probability that it is true."""
 
     word: str
     similarity: float
     probability: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as answers have them."""
+        """Return the fields in the form of answers."""
         return {"tag": self.word, "similarity": self.similarity, "probability": self.probability}
 
 
@@ -37,7 +38,7 @@ class TaggedPicture:
     none_of_these: bool | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as answers have them."""
+        """Return the fields in the form of answers."""
         told = {"tags": [tag.to_json() for tag in self.tags]}
         return told | {"none_of_these": self.none_of_these}
 
@@ -51,7 +52,7 @@ def rank_tags(
 ) -> TaggedPicture:
     """Return the `count` nearest words of one picture (cosines to all words).
 
-    `level` is what the calibration says of the picture.
+    `level` is the calibration's for the picture.
     """
     order = np.argsort(-cosines, kind="stable")[:count].tolist()
     if calibration is None:

@@ -1,8 +1,8 @@
 """CLIP's byte-pair tokenizer: the ids of open_clip's SimpleTokenizer in a fraction of its time.
 
 Three optimisations make it fast without changing ids: plain ASCII skips the repair of Unicode,
-ASCII text is split by the standard `re`, and the ids of words are cached.
-Must stay true: ids equal open_clip's for every string; instances may be shared by threads.
+ASCII text is split by the standard `re`, and the ids of words are cached. What must stay true: ids
+equal open_clip's for every string; instances may be shared by threads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ASCII_WORDS = re.compile(_SPECIAL_OR_CLITIC + r"|[a-z]+|[0-9]|[^\sa-z0-9]+")
 
 CACHED_WORDS = 1 << 16
 CACHED_WORD_LENGTH = 64  # longer words rarely repeat, and would make the cache unbounded in bytes
-_LONG_TEXT = 1024  # from here on it is faster to stop when the context is full
+_LONG_TEXT = 1024  # from this length on it is faster to stop when the context is full
 
 
 class ClipTokenizer:
@@ -78,7 +78,7 @@ def _iterate_words(pattern: re.Pattern[str], text: str) -> Iterator[str]:
 class _WordIds(dict[str, tuple[int, ...]]):
     """A cache of the ids of up to `CACHED_WORDS` words.
 
-    When full it is cleared: cheaper on every hit than keeping an order of use. Reads and writes are
+    When full it is cleared: on every hit this is cheaper than tracking use. Reads and writes are
     single dict operations, hence thread-safe.
     """
 

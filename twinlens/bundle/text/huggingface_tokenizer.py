@@ -1,6 +1,6 @@
 """Any `tokenizer.json` of Hugging Face's `tokenizers`, for text towers other than CLIP's.
 
-Must stay true: nothing is ever downloaded; special tokens are those of the file's post-processor,
+What must stay true: nothing is downloaded; special tokens are those of the file's post-processor,
 and a truncated text keeps its closing one.
 """
 

@@ -1,7 +1,7 @@
 """The cleaning of texts before tokenization, the same as in the model's training.
 
-Must stay true: each rule gives exactly the result of open_clip's rule of the same name. It depends
-on the versions of `ftfy` and `regex`, so both are required dependencies.
+What must stay true: each rule gives exactly the result of open_clip's rule of the same name. It
+depends on the versions of `ftfy` and `regex`, so both are required dependencies.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Steps shared by all tokenizers: check the texts, pad the ids to an array.
 
-Must stay true: an error names the bad text as `texts[i]`, before anything is encoded.
+What must stay true: an error names the bad text as `texts[i]`, before anything is encoded.
 """
 
 from __future__ import annotations

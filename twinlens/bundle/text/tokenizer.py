@@ -1,7 +1,7 @@
 """Texts to token ids: the single implementation for training, export, index and server.
 
-Must stay true: a bundle's tokenizer is opened only from a file of that bundle, never from a name
-that would need the network.
+What must stay true: a bundle's tokenizer is opened only from a file of that bundle, never by a name
+that needs the network.
 """
 
 from __future__ import annotations

@@ -85,13 +85,20 @@ class AnnIndex:
     def propose(
         self, query: Floats, k: int, allowed: Mask | None
     ) -> npt.NDArray[np.uint32] | RowNumbers | None:
-        """Return the candidates of one query without a filter; None if the index is not open."""
+        """Return the candidates of one query without a filter; None if the index is not open.
+
+        No row is -1; or as rabitqlib returns it, the largest uint32. Written out for few calls.
+        """
         index = self._open
         if index is None:
             return None
+        params = self.tuning.params if k <= TUNED_K else self.tuning.params.widened(k)
+        codes = index.codes
+        if codes is not None and allowed is None and index.space.of_queries is None:
+            count = max(k, TUNED_K) * params.expansion
+            return codes.ask(query, min(count, codes.count), params.probe)
         try:
-            params = self.tuning.params if k <= TUNED_K else self._widened(k)
-            return index.propose_lone(query, k, params, allowed)
+            return index.propose_for(query, k, params, allowed)
         except UNREADABLE as error:
             self._report(error)
             return None
@@ -159,7 +166,7 @@ class AnnIndex:
         """Return the tuned parameters, adapted to `k` and to the filter."""
         unfiltered = not filtered or allowed is None
         if allowed is None or unfiltered:
-            return self._widened(k)
+            return self.tuning.params.widened(k)
         farther = max(1.0, k / TUNED_K) ** 0.5
         share = np.count_nonzero(allowed) / len(allowed)
         params = choose_params(self.tuning.filtered, share)
@@ -169,12 +176,6 @@ class AnnIndex:
         per_list = index.count_by_list(allowed)
         probe = index.probe_for(queries, probe, per_list, k * params.expansion)
         return IndexParams(probe, params.expansion)
-
-    def _widened(self, k: int) -> IndexParams:
-        """Return the parameters without a filter, adapted to `k`."""
-        params = self.tuning.params
-        farther = max(1.0, k / TUNED_K) ** 0.5
-        return IndexParams(round(params.probe * farther), params.expansion)
 
 
 def build_index(

@@ -33,6 +33,11 @@ class IndexParams:
     probe: int
     expansion: int
 
+    def widened(self, k: int) -> IndexParams:
+        """Return the parameters for k answers, which were tuned for `TUNED_K`."""
+        farther = max(1.0, k / TUNED_K) ** 0.5
+        return IndexParams(round(self.probe * farther), self.expansion)
+
 
 class Candidates:
     """An open index: a FAISS index, and 4-bit codes if its kind has them.
@@ -115,18 +120,6 @@ class Candidates:
         """Return the candidates for k answers."""
         count = min(max(k, TUNED_K) * params.expansion, self.count)
         return self.propose(queries, count, params.probe, allowed, filtered=filtered)
-
-    def propose_lone(
-        self, query: Floats, k: int, params: IndexParams, allowed: Mask | None
-    ) -> npt.NDArray[np.uint32] | RowNumbers:
-        """Return the candidates of one query (1, d) as the index has them: no row is -1.
-
-        Or the largest uint32, which rabitqlib returns.
-        """
-        if self.codes is None or allowed is not None:
-            return self.propose_for(query, k, params, allowed)
-        count = min(max(k, TUNED_K) * params.expansion, self.codes.count)
-        return self.codes.ask(self.space.map_queries(query), count, params.probe)
 
     def propose(
         self,

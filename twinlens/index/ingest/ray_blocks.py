@@ -24,7 +24,7 @@ from twinlens.index.ingest.intake import Decoded
 from twinlens.index.ingest.reading import Describe, ImageEncoder, ReadingPlan, decode_entry
 
 OpenEncoder = Callable[[int], ImageEncoder]  # the number of threads -> an encoder, in a worker
-REPEATED = 0.02  # of the corpus, when a driver dies
+REPEATED = 0.01  # of the corpus, when a driver dies; queued blocks may come to as much again
 ANSWERED_BLOCKS = 3  # at most: fetched ahead, being sorted, and not yet committed
 BLOCK_BATCHES = 8  # at most, of a block
 
@@ -59,7 +59,7 @@ def choose_block(total: int | None, actors: int, batch: int) -> int:
     """Return how many entries a block holds: one batch, or several of a large corpus.
 
     Each block costs Ray the same, whatever it holds; those that a driver loses when it dies are
-    repeated, and may be 2 % of the corpus.
+    repeated, and are kept to about 1 % of the corpus.
     """
     lost = actors + ANSWERED_BLOCKS
     return max(batch, min(BLOCK_BATCHES * batch, int((total or 0) * REPEATED / lost)))

@@ -46,7 +46,7 @@ from twinlens.index.vectors.arrays import Floats
 if TYPE_CHECKING:
     from twinlens.index.ingest.builder import BuildOptions, Embedding
 
-WAVE_ENTRIES = 65_536  # listed at once; each wave is one run of Ray Data
+WAVE_ENTRIES = 262_144  # listed at once, about 1 KB each; each wave starts a pool of its own
 WAVE_BYTES = 256 << 20  # of images that only the driver can read: from zips, tars and videos
 STORE_BYTES = 512 << 20  # shared memory of a cluster that is started here
 START_MILLISECONDS = "120000"  # of a node's agents; Ray's own 15 s are few on a busy machine

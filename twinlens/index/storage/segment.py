@@ -111,7 +111,8 @@ class Segment:
         items = self._maps.get(ITEMS_NAME)  # versions before it wrote none
         path = self._folder / ITEMS_NAME
         self._items = None if items is None else ItemFile(path, items, row.rows)
-        self._row_table: RowTable | None = None
+        # Rows and items for compiled searches, once all that these read was checked.
+        self.row_table: RowTable | None = None
         self._resident: Floats | None = None
         self._device: DeviceRows | None = None
         self._device_asked = False
@@ -155,6 +156,9 @@ class Segment:
                         " restore the collection from a copy, or build it again in a new folder"
                     )
                 self._sound.add(name)
+        if self.row_table is None and self._items is not None and self._sound >= ANSWER_FILES:
+            items = self._items
+            self.row_table = open_row_table(self.embeddings, items.bytes, items.table)
 
     def select(self, tree: Filter) -> Mask:
         """Return one flag per row: whether it satisfies the filter."""
@@ -217,13 +221,6 @@ class Segment:
             rids, places = list(compress(rids, here)), list(compress(places, here))
         items = self._items.read(places, rids, is_sound=ITEMS_NAME in self._sound)
         return dict(zip(rids, items, strict=True))
-
-    def row_table(self) -> RowTable | None:
-        """Return rows and items for compiled searches, once all that these read was checked."""
-        if self._row_table is None and self._items is not None and self._sound >= ANSWER_FILES:
-            items = self._items
-            self._row_table = open_row_table(self.embeddings, items.bytes, items.table)
-        return self._row_table
 
     def item_records(self, places: RowNumbers) -> ItemRecords | None:
         """Return the records of the items in these rows, to be copied; None without the file."""

@@ -23,6 +23,7 @@ from twinlens.index.vectors.arrays import Floats, Halves, RowNumbers
 
 MOST = 100  # answers: more are as fast by NumPy
 ROOM = 32_768  # bytes for the records of one search, at first
+_TOO_FEW = -1
 _PAIR = 16  # bytes of a score and its row
 _SCORES = tuple(struct.Struct(f"={k}d") for k in range(MOST + 1))
 _PLACES = tuple(struct.Struct(f"={k}q") for k in range(MOST + 1))
@@ -85,7 +86,10 @@ class RowTable:
         `query` (1, d) is of unit length; the largest number, or -1, is no candidate. k <= `MOST`.
         Without `with_rows` no rows are returned.
         """
-        desk = self._desks.pop() if self._desks else _Desk(ROOM)
+        try:
+            desk = self._desks.pop()
+        except IndexError:
+            desk = _Desk(ROOM)
         found = self._answer(
             self._address,
             query.tobytes(),
@@ -96,9 +100,10 @@ class RowTable:
             desk.address,
             desk.room,
         )
+        if found == _TOO_FEW:
+            self._desks.append(desk)
+            return None
         if found < 0:
-            if found == -1:
-                return None
             self._desks.append(_Desk(2 * (_PAIR * k - found)))
             return self.answer(query, candidates, k, with_rows=with_rows)
         scores = _SCORES[k].unpack_from(desk.bytes)

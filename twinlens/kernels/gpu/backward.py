@@ -58,16 +58,16 @@ class Backward:
     factor: Tensor  # logit in bits = factor * cosine + shift
     shift: Tensor
     weights: Weights
-    underflowed: Tensor  # int32 flag: the long formula
-    boost: Tensor  # G is stored times this
+    underflowed: Tensor  # int32 flag: take the long formula
+    boost: Tensor  # factor of the stored G
     sigmoid: bool
     use_tma: bool
     kept: Tensor | None = None
-    own: Tensor | None = None  # the positives' logits, beside kept terms
-    key: Hashable | None = None  # of `Again`
+    own: Tensor | None = None  # the positives' logits, besides kept terms
+    key: Hashable | None = None  # for `Again`
 
     def by_pieces(self, emit: Emit, chunk_bytes: int) -> tuple[Tensor, Tensor]:
-        """Write G a piece at a time; two matrix products use each piece.
+        """Write G one piece at a time; two matrix products use each piece.
 
         Emit boosted G y, return boosted G^T x, and the sigmoid's sums (2, P, BM): of its value's
         terms in bits, and of G.
@@ -129,7 +129,7 @@ class _Filler:
         if self.tma:
             provide_descriptor_memory()
         lines = self._programs(g.shape[0], g.shape[1]) if backward.sigmoid else 1
-        shape = (2, lines, self.tile.BM)  # a softmax only points there
+        shape = (2, lines, self.tile.BM)  # a softmax only needs a valid pointer
         self.lines = x.inverse_norm.new_zeros(shape) if backward.sigmoid else g.new_empty(shape)
 
     def fill(self, rows: slice, columns: slice) -> Tensor:

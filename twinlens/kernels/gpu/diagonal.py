@@ -1,8 +1,8 @@
-"""Whole steps of the losses whose positives lie on the diagonal, in as few launches as they need.
+"""Whole steps of the losses whose positives lie on the diagonal, in as few launches as possible.
 
-The algorithm is that of `contrastive`, the sweeps are the engine's. What is linear in the rows is
-fused: five launches forward and six backward for a softmax, seven and none for a sigmoid,
-where operators of torch take seventy. What must stay true: nothing asks the device, so that a
+The algorithm is that of `contrastive`, the sweeps are the engine's. All work linear in the rows is
+fused: five launches forward and six backward for a softmax, seven and none for a sigmoid, where
+torch operators take seventy. What must stay true: the host never waits for the device, so that a
 step may be captured in a CUDA graph; equal inputs give equal bits.
 """
 
@@ -39,14 +39,14 @@ from twinlens.kernels.gpu.linear import WIDEST, choose_rows
 from twinlens.kernels.gpu.products import CHUNK_BYTES
 from twinlens.kernels.pairs import Pairs
 
-LINE = 32  # entries of which every vector of a state is a multiple
-BLOCK = 1024  # numbers that the last kernels add up at once
-LINES = 16  # lines of sums that a program adds up at once
+LINE = 32  # the length of every vector of a state is a multiple of this
+BLOCK = 1024  # numbers that the last kernels add at once
+LINES = 16  # lines of sums that a program adds at once
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a step does, beside its tensors."""
+    """The settings of a step, besides its tensors."""
 
     pairs: Pairs
     symmetric: bool = True
@@ -55,7 +55,7 @@ class Setting:
     sigmoid: bool = False
 
     def weigh(self, n: int) -> tuple[float, float]:
-        """Return the share of a row and of a column, which are its positive's pulls too."""
+        """Return the share of a row and of a column, which are also its positive's pulls."""
         if self.sigmoid:
             return 0.5, 0.5
         half = 0.5 if self.symmetric else 1.0
@@ -64,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class DiagonalState:
-    """A step's numbers, views of one float32 tensor that waits for the backward."""
+    """A step's numbers: views of one float32 tensor that is saved for the backward."""
 
     whole: Tensor
     norms: PerSide
@@ -84,19 +84,19 @@ class DiagonalState:
 
 
 def suits(x: Tensor, pairs: Pairs) -> bool:
-    """Tell whether a step may be taken here: positives on the diagonal, rows not too wide."""
+    """Tell whether a step is supported here: positives on the diagonal, rows not too wide."""
     return pairs.row_labels is None and x.shape[1] <= WIDEST
 
 
 def state_length(n: int, m: int) -> int:
-    """Return how many float32 numbers a step keeps for its backward."""
+    """Return how many float32 numbers a step saves for its backward."""
     return 5 * _round_up(n) + 4 * _round_up(m) + LINE
 
 
 def compute_softmax(
     x: Tensor, y: Tensor, scale: Tensor, setting: Setting, *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the loss, the state, and the terms if they are to be kept."""
+    """Return the loss, the state, and the terms if they are kept."""
     n, m, device = x.shape[0], y.shape[0], x.device
     key = number_step(setting, keep, x, y, scale)
     state, partials, owns = _measure(x, y, scale, scale, setting, key)
@@ -151,7 +151,7 @@ def compute_sigmoid(
 def _measure(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, setting: Setting, key: int | None
 ) -> tuple[DiagonalState, Tensor, int]:
-    """Return the state with all that rows alone say, room for partial sums, and how many are in."""
+    """Return the state with all results of single rows, buffers for sums, and their number."""
     n, m, d = x.shape[0], y.shape[0], x.shape[1]
     state = DiagonalState.read(
         torch.empty(state_length(n, m), dtype=torch.float32, device=x.device), n, m
@@ -174,7 +174,7 @@ def _finish_sums(
     problem: Problem, state: DiagonalState, lines: Tensor, partials: Tensor, *, sides: int,
     key: int | None, swap: bool,
 ) -> None:  # fmt: skip
-    """Turn a side's lines of sums into logarithms and gains, and add them up by programs."""
+    """Convert a side's lines of sums to logarithms and gains, and add them up by program."""
     x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
     launch = Launch.on(x.raw.device)
     tile = launch.tile("underflowed", x.raw, y.raw)
@@ -236,7 +236,7 @@ def _collect(
 
 @dataclass(frozen=True)
 class _Projection:
-    """Turns unit rows' gradients into the raw rows', some rows of x at a time, or all, and y's."""
+    """Converts unit rows' gradients to the raw rows': some rows of x at a time, or all, and y's."""
 
     backward: Backward
     setting: Setting
@@ -277,7 +277,7 @@ def _pose(x: Tensor, y: Tensor, state: DiagonalState, setting: Setting) -> Probl
 
 
 def _find_boost(x: Tensor, setting: Setting, n: int | None = None) -> float:
-    """Return what lifts a float16 G above the subnormal numbers; 1 for other types."""
+    """Return the factor that lifts a float16 G above the subnormal numbers; 1 for other types."""
     if x.dtype != torch.float16:
         return 1.0
     return HALF_BOOST if setting.sigmoid else HALF_BOOST / max(setting.weigh(n or x.shape[0]))

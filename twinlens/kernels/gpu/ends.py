@@ -1,10 +1,9 @@
 """The few launches at the two ends of a step whose positives lie on the diagonal.
 
-A small batch waits for launches, so each kernel here does all that can be done by then:
-`measure_kernel` what needs the rows alone, `gain_kernel` what follows from a side's sums,
-`value_kernel` the few numbers. What must stay true: sums are added in a fixed order.
-
-The scalars of a step are factor, shift, whether a row underflowed (above zero), and boost.
+Launches dominate a small batch, so each kernel here does all that its inputs allow:
+`measure_kernel` everything of single rows, `gain_kernel` everything after a side's sums,
+`value_kernel` the few scalars. The scalars of a step are factor, shift, whether a row underflowed
+(above zero), and boost. What must stay true: sums are added in a fixed order.
 """
 
 from __future__ import annotations
@@ -74,9 +73,9 @@ def gain_kernel(
 ):  # fmt: skip
     """Add up the lines of shifted sums (lines, rows); write their log2 and share / sum.
 
-    Also each program's sum of share * log-sum-exp, unshifted, and whether a row of it underflowed:
-    such rows are summed again by the exact formula, here. SWAP: the rows here are the columns of
-    the problem.
+    Also write each program's sum of share * log-sum-exp, unshifted, and whether a row of it
+    underflowed: such rows are summed again here, by the exact formula. SWAP: the rows here are the
+    columns of the problem.
     """
     program = tl.program_id(0)
     i = program * BM + tl.arange(0, BM)
@@ -158,7 +157,7 @@ def units_kernel(
     x_ptr, y_ptr, rx_ptr, ry_ptr, out_ptr, n, m, d, stride_x, stride_y,
     BM: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """Write the unit rows of x, and behind them those of y: (n + m, d) in their own type."""
+    """Write the unit rows of x, followed by those of y: (n + m, d) in their own type."""
     program, bands = tl.program_id(0), tl.cdiv(n, BM)
     k = tl.arange(0, D)
     if program < bands:
@@ -183,10 +182,10 @@ def projections_kernel(
     slope_ptr, n, m, d, stride_x, stride_y, stride_gx, stride_gy, unboost, weight,
     BM: tl.constexpr, D: tl.constexpr, UPSTREAM: tl.constexpr,
 ):  # fmt: skip
-    """Turn unit rows' gradients into the raw rows', of x and then of y; write programs' slopes.
+    """Convert unit rows' gradients to the raw rows', of x and then of y; write programs' slopes.
 
-    The slope is <unit row, gradient>: what points outwards is projected off by it, and the sum of
-    those of x is d/d scale. `unboost` undoes a boost of the gradients.
+    The slope is <unit row, gradient>: it projects off the radial part, and the sum over x is d/d
+    scale. `unboost` undoes a boost of the gradients.
     """
     factor = tl.load(scale_ptr).to(tl.float32) * weight
     if UPSTREAM:

@@ -1,8 +1,8 @@
 """The engine on GPUs: checks, allocates, chooses tiles, launches; the kernels only compute.
 
-What must stay true: no launch waits for the host to look at a number (labels aside, which torch
-must count), no memory grows with n * m beyond one piece of G unless terms are kept, and equal
-inputs give equal bits (nothing is atomic).
+What must stay true: no launch makes the host wait for a number (except labels, which torch must
+count), no memory grows with n * m beyond one piece of G unless terms are kept, and equal inputs
+give equal bits (there are no atomics).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from twinlens.kernels.gpu.products import CHUNK_BYTES
 from twinlens.kernels.gpu.sweep import sweep_kernel, underflowed_lse_kernel
 from twinlens.kernels.gpu.tile_table import KernelName
 
-HALF_BOOST = 4096.0  # lifts a float16 G above the subnormal numbers
+HALF_BOOST = 4096.0  # factor that lifts a float16 G above the subnormal numbers
 
 
 class TritonEngine:
-    """Exact and memory-flat in bfloat16, float16 and float32.
+    """Exact, in linear memory, in bfloat16, float16 and float32.
 
-    `chunk_bytes` bounds the piece of G, by default as `Problem.memory` says; 0 takes the register
+    `chunk_bytes` bounds the piece of G, by default as `Problem.memory` says; 0 selects the register
     kernels for embeddings up to 256 wide.
     """
 
@@ -65,7 +65,7 @@ class TritonEngine:
         if problem.symmetric:
             self.redo_underflowed(problem, by_columns, flags, swap=True)
             if problem.row_group is not None:
-                # All processes see the same sums, so all ask the host here and all agree.
+                # All processes have the same sums, so all read them on the host and decide alike.
                 at = flags.nonzero()[:, 0]
                 if len(at):
                     by_columns[at] = problem.row_group.logaddexp2(by_columns[at])
@@ -142,7 +142,7 @@ class TritonEngine:
         self, problem: Problem, shift: Tensor, *, sigmoid: bool, kept: Tensor | None = None,
         pull: PerSide | None = None, key: Hashable | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return lines of sums over rows (S, n) and columns (P, m), the latter if asked for."""
+        """Return lines of sums over rows (S, n) and columns (P, m), the latter on request."""
         x, y = problem.x, problem.y
         launch = Launch.on(x.raw.device)
         tma = self.takes_tma(problem) and (kept is None or are_aligned(kept, kept))
@@ -174,7 +174,7 @@ class TritonEngine:
     def redo_underflowed(
         self, problem: Problem, lse: Tensor, underflowed: Tensor, *, swap: bool
     ) -> None:
-        """Overwrite, on the device and without asking it, the lse that may have lost terms."""
+        """On the device, overwrite the lse that may have lost terms, without a synchronisation."""
         x, y = (problem.y, problem.x) if swap else (problem.x, problem.y)
         launch = Launch.on(x.raw.device)
         tile = launch.tile("underflowed", x.raw, y.raw)
@@ -188,7 +188,7 @@ class TritonEngine:
 
 
 def allocate_kept(problem: Problem) -> Tensor:
-    """Return room for the terms, in bfloat16 for 16-bit embeddings: float16 has not their range."""
+    """Return a buffer for the terms; bfloat16 for 16-bit embeddings: float16 lacks its range."""
     x = problem.x
     halves = x.raw.element_size() == 2
     dtype = torch.bfloat16 if halves else x.inverse_norm.dtype

@@ -1,9 +1,9 @@
 """The backward sweep: tiles of G = d loss / d logit, written out in chunks or used in registers.
 
 A tile of G is e * (row gain + column gain) - positive * (row pull + column pull): one exponential
-serves both directions. Only if some row underflowed (its constant-shift sum may have lost terms)
-do all tiles take the longer formula with two exponentials; a flag on the device decides. For the
-sigmoid, G needs no sums of anything: value and G come from one exponential of one pass.
+serves both directions. Only if some row underflowed (its constant-shift sum may have lost terms) do
+all tiles take the longer formula with two exponentials; a flag on the device decides. For the
+sigmoid, G needs no sums: value and G come from one exponential in one pass.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def softmax_gradient_tile(
         log_j = tl.load(log_j_ptr + j, mask=j < columns, other=float("inf"))
         share_i = tl.load(share_i_ptr + i, mask=i < rows, other=0.0)
         share_j = tl.load(share_j_ptr + j, mask=j < columns, other=0.0)
-        # No more than 1 by itself; what is hidden, or beyond the end, may exceed every sum.
+        # Each is at most 1; hidden entries, or those beyond the end, may exceed every sum.
         by_i, by_j = tl.minimum(z - log_i[:, None], 1.0), tl.minimum(z - log_j[None, :], 1.0)
         g = tl.where(share_i[:, None] > 0, tl.exp2(by_i) * share_i[:, None], 0.0)
         g += tl.where(share_j[None, :] > 0, tl.exp2(by_j) * share_j[None, :], 0.0)
@@ -73,7 +73,7 @@ def gradient_tile(
             value, g = softplus_and_sigmoid_in_bits(z)
         else:
             value, g = softplus_and_sigmoid_in_bits(tl.where(positive, -z, z))
-            # -sigmoid(-z), not sigmoid(z) - 1: the difference would lose a solved pair's digits.
+            # -sigmoid(-z), not sigmoid(z) - 1, which would lose the digits of a well-fitted pair.
             g = tl.where(positive, -g * pull, g)
             value = tl.where(seen, tl.where(positive, value * pull, value), 0.0)
     else:
@@ -83,7 +83,7 @@ def gradient_tile(
         )  # fmt: skip
         value = g
         if not PLAIN:
-            # Before any rounding to bfloat16: a solved pair's 0.999 - 1 keeps its digits.
+            # Before any rounding to bfloat16: 0.999 - 1 of a well-fitted pair keeps its digits.
             g = tl.where(positive, g - pull, g)
     if not PLAIN:
         g = tl.where(seen, g, 0.0)
@@ -100,9 +100,9 @@ def finish_tile(
     PLAIN: tl.constexpr, SIGMOID: tl.constexpr,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
 ):  # fmt: skip
-    """Turn a tile of products into G and write it; return its rows' sums of value and G.
+    """Convert a tile of products to G and write it; return its rows' sums of value and G.
 
-    In PARTS side by side: what waits in registers and in shared memory is as small as a part.
+    Processed in PARTS side by side: only one part occupies registers and shared memory.
     """
     if PARTS > 1:
         west, east = tl.split(tl.permute(tl.reshape(dots, (BM, 2, BN // 2)), (0, 2, 1)))
@@ -197,12 +197,12 @@ def gradient_chunk_kernel(
 ):  # fmt: skip
     """Write G for rows first..last and columns left..right, in g's own type; float16 times boost.
 
-    The sigmoid adds up value (P, BM) and total (P, BM), G's sum, a line for each of P programs.
+    The sigmoid adds up value (P, BM) and total (P, BM), G's sum, one line for each of P programs.
     KEPT: the terms were kept, and this does nothing unless a row underflowed.
 
-    A program makes every P-th tile. Tiles go in groups of GROUP bands, so that neighbours in time
-    share rows and columns in L2. Plain tiles, nearly all, have a branch without masks: registers
-    are what these kernels are short of.
+    A program makes every P-th tile. Tiles go in groups of GROUP bands, so that concurrent programs
+    share rows and columns in L2. Plain tiles, nearly all, take a branch without masks, since
+    registers are scarce in these kernels.
     """
     bands, across = tl.cdiv(last - first, BM), tl.cdiv(right - left, BN)
     tiles = bands * across
@@ -264,8 +264,8 @@ def gradient_kept_kernel(
 ):  # fmt: skip
     """Write boost * G like the kernel above, from the exponentials that the forward kept.
 
-    They are rounded; the positives' own, on the diagonal, come exact from own (n,), their shifted
-    logits. Does nothing if a row underflowed: the kernel above is launched for that.
+    They are rounded; the positives' own, on the diagonal, are exact, from their shifted logits own
+    (n,). Does nothing if a row underflowed: then the kernel above runs.
     """
     if tl.load(underflowed_ptr) == 0:
         top, side = tl.program_id(1) * BM, tl.program_id(0) * BN

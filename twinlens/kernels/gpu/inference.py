@@ -1,6 +1,7 @@
-"""The wrappers of the inference kernels: choose a plan, allocate, launch.
+"""Host side of the inference kernels: choose a plan, allocate, launch.
 
-Every launch may be captured in a CUDA graph: nothing asks the device, and all memory is torch's.
+What must stay true: every launch may be captured in a CUDA graph: the host never waits for the
+device, and all memory is torch's.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from twinlens.kernels.gpu.softmax import (
 from twinlens.kernels.gpu.topk import select_kernel, tile_maxima_kernel
 
 ROW = 8192  # logits of a row that one program holds at once
-PART = 4096  # logits that one program finishes where rows are split
+PART = 4096  # logits that one program normalises if rows are split
 BAND = 16  # rows whose norms one program measures
 FLOAT32 = (
-    "tf32x3"  # three products of halves of a float32: nearer to the truth than its own product
+    "tf32x3"  # three TF32 products of split operands: closer to the truth than a float32 product
 )
 
 
 class Given(NamedTuple):
-    """What is scored: both sides, the scale, and for a sigmoid the bias."""
+    """The inputs: both sides, the scale, and for a sigmoid the bias."""
 
     x: Tensor
     y: Tensor
@@ -38,7 +39,7 @@ class Given(NamedTuple):
 
     @property
     def scalars(self) -> tuple[Tensor, Tensor]:
-        """Return scale and bias, or something to point at where there is none."""
+        """Return scale and bias, or a valid pointer if there is none."""
         return self.scale, self.scale if self.bias is None else self.bias
 
 

@@ -1,4 +1,4 @@
-"""What every launch on a device has in common: architecture, tile, constants, alignment."""
+"""What every launch on a device shares: architecture, tile, constants, alignment."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch import Tensor
 from twinlens.kernels.contrastive import Problem, Side
 from twinlens.kernels.gpu.tile_table import KernelName, Tile, find_tile
 
-RELAUNCHES = os.environ.get("TWINLENS_RELAUNCH") == "1"  # off: it has not run on a card
-MOST_KEYS = 1024  # different steps that are remembered
+RELAUNCHES = os.environ.get("TWINLENS_RELAUNCH") == "1"  # off: not yet run on a GPU
+MOST_KEYS = 1024  # different steps to remember
 _KEYS: dict[Hashable, int] = {}
 _numbers = itertools.count()
 _COMPILED: dict[Hashable, Any] = {}
 
 
 def divide_up(a: int, b: int) -> int:
-    """Return a / b rounded up. triton.cdiv is for kernels too, and twenty times slower here."""
+    """Return a / b rounded up, as triton.cdiv, which is twenty times slower on the host."""
     return -(-a // b)
 
 
@@ -35,7 +35,7 @@ def power_above(a: int) -> int:
 
 @dataclass(frozen=True)
 class Launch:
-    """What all launches on one device have in common."""
+    """The settings of all launches on one device."""
 
     arch: int  # 80, 90, ...; 0 when interpreted
     processors: int
@@ -51,7 +51,7 @@ class Launch:
 
     @property
     def is_hopper(self) -> bool:
-        """Tell whether products run on beside the threads that asked for them."""
+        """Tell whether matrix products run asynchronously (Hopper)."""
         return self.arch // 10 == 9
 
     def tile(self, kernel: KernelName, x: Tensor, y: Tensor) -> Tile:
@@ -73,11 +73,11 @@ class Launch:
 
 
 class Again:
-    """A kernel that is launched as one with the same key was before.
+    """Relaunches a kernel whose key was launched before.
 
-    Triton looks at each argument to find its machine code, which takes longer than many a kernel
-    runs. A key holds all on which the code depends: types, whole numbers, what is aligned to
-    16 bytes, and all constants, which come last among a kernel's parameters. None: look again.
+    Triton inspects each argument to find the machine code, which takes longer than many a kernel. A
+    key holds everything that the code depends on: types, integers, alignment to 16 bytes, and all
+    constants, which are the last parameters of a kernel. Key None: inspect again.
     """
 
     def __init__(self, kernel: Any, key: Hashable | None) -> None:
@@ -97,7 +97,7 @@ class Again:
 
     def _compile(self, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
         made = self.kernel[grid](*arguments, **constants)
-        if self.key is not None and made is not None:  # the interpreter makes nothing
+        if self.key is not None and made is not None:  # the interpreter compiles nothing
             _COMPILED[self.key] = made
 
     def _launch(self, launch: Callable[..., None], *arguments: Any, **constants: Any) -> None:
@@ -106,7 +106,7 @@ class Again:
 
 
 def number_step(setting: Hashable, kept: bool, *given: Tensor) -> int | None:
-    """Return a number for all on which the machine code of a step depends; None: look again."""
+    """Return a number for everything that a step's machine code depends on; None: inspect again."""
     if not RELAUNCHES:
         return None
     tensors = tuple((t.dtype, t.shape, t.stride(), t.data_ptr() % 16, t.device) for t in given)
@@ -120,7 +120,7 @@ def number_step(setting: Hashable, kept: bool, *given: Tensor) -> int | None:
 
 
 def can_use_tma(launch: Launch, x: Tensor, y: Tensor) -> bool:
-    """Tell whether the tensor memory accelerator takes these: it wants 16-byte lines."""
+    """Tell whether the tensor memory accelerator can read these: it needs lines of 16 bytes."""
     return launch.arch >= 90 and are_aligned(x, y)
 
 
@@ -130,7 +130,7 @@ def are_aligned(x: Tensor, y: Tensor) -> bool:
 
 
 def provide_descriptor_memory() -> None:
-    """Let kernels that build their own TMA descriptors have the bytes for them."""
+    """Give kernels that build their own TMA descriptors the memory for them."""
     triton.set_allocator(_allocate)
 
 
@@ -149,7 +149,7 @@ def size_arguments(x: Side, y: Side) -> tuple[int, int, int, int, int]:
 
 
 def label_arguments(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return the labels, or something to point at where there are none."""
+    """Return the labels, or a valid pointer if there are none."""
     pairs, unused = problem.pairs, problem.x.inverse_norm
     if pairs.row_labels is None or pairs.column_labels is None:
         return unused, unused
@@ -157,7 +157,7 @@ def label_arguments(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def mask_constants(problem: Problem) -> dict[str, bool]:
-    """Return what of the pairs is settled when a kernel is compiled."""
+    """Return the constants of the pairs that are fixed when a kernel is compiled."""
     pairs = problem.pairs
     return {
         "LABELS": pairs.row_labels is not None,

@@ -1,6 +1,6 @@
-"""What is linear in the rows, launched: norms applied, sums turned into logarithms and gains.
+"""Launches of work linear in the rows: norms, and sums to logarithms and gains.
 
-Small batches wait for launches and not for arithmetic, so each step is one kernel.
+Small batches are bound by launches, not arithmetic, so each step is one kernel.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def compute_own_cosines(problem: Problem) -> Tensor:
 
 
 def project(side: Side, rows: slice, unit_gradient: Tensor, factor: Tensor, out: Tensor) -> Tensor:
-    """Write the raw rows' gradient from the unit rows', return the sum of their slopes."""
+    """Write the raw rows' gradient from the unit rows'; return the sum of their slopes."""
     d = out.shape[1]
     if d > WIDEST:
         return contrastive.project_rows(side, rows, unit_gradient, factor, out)
@@ -119,6 +119,6 @@ def units(x: Side, y: Side, key: Hashable | None = None) -> tuple[Tensor, Tensor
 
 
 def choose_rows(x: Tensor) -> tuple[int, int]:
-    """Return how many rows, and how wide, one program takes."""
+    """Return how many rows, and how many columns, one program takes."""
     wide = max(16, power_above(x.shape[1]))
     return (max(1, 4096 // wide) if x.is_cuda else 64), wide

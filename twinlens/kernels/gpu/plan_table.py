@@ -1,6 +1,6 @@
-"""Which plan is taken for n embeddings and m classes: written by measurement, read by `plans`.
+"""Which plan is used for n embeddings and m classes: written by measurement, read by `plans`.
 
-`python benchmarks/kernels_gpu.py --tune --write` replaces what follows the imports.
+`python benchmarks/kernels_gpu.py --tune --write` replaces everything after the imports.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How an inference of a given size is computed: one of a few plans, by a static table.
 
-Few embeddings are a question of latency, many of the matrix unit, very many classes of memory, and
-no kernel is the best at all three. `plan_table` says by size which plan measured best; it is never
-chosen at run time, so equal inputs take equal paths and give equal bits.
+Few embeddings are bound by latency, many by the matrix units, very many classes by memory, and no
+kernel is best at all three. `plan_table` holds the fastest measured plan by size. What must stay
+true: nothing is chosen at run time, so equal inputs take equal paths and give equal bits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twinlens.kernels.gpu.launch import Launch, are_aligned, can_use_tma
 from twinlens.kernels.gpu.plan_table import CLASSES, PLAN_TABLE, ROWS, PlanName
 from twinlens.kernels.gpu.tile_table import KernelName, Tile
 
-MANY_QUERIES = 32  # beyond them the top k takes wider tiles
+MANY_QUERIES = 32  # beyond this the top k uses wider tiles
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Plan:
     """How probabilities over classes are computed.
 
     `norms`: summed beside the product, or measured before it. `library`: the product is the
-    library's. `partial`: each split of the classes keeps its maximum and sum, which spares one
-    reading of the logits. `chained`: the second launch may start before the first has ended.
+    library's. `partial`: each split of the classes keeps its maximum and sum, which saves one read
+    of the logits. `chained`: the second launch may start before the first has ended.
     """
 
     tile: KernelName = "softmax"
@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def needs_hopper(self) -> bool:
-        """Tell whether older GPUs, and the interpreter, lack what this takes."""
+        """Tell whether this needs features that older GPUs, and the interpreter, lack."""
         return self.tma or self.chained
 
 
@@ -59,7 +59,7 @@ PLANS: dict[PlanName, Plan] = {
 
 @dataclass(frozen=True)
 class TopkPlan:
-    """How the top k is found: tile and reading of phase 1; of phase 2, what is scanned at once."""
+    """How the top k is found: tile and reads of phase 1; how much phase 2 scans at once."""
 
     tile: Tile
     tma: bool = False
@@ -101,6 +101,6 @@ _WITHOUT_HOPPER: dict[PlanName, PlanName] = {
 
 
 def _nearest(sizes: tuple[int, ...], size: int) -> int:
-    """Return the place of the size that is nearest by its logarithm."""
+    """Return the index of the nearest size on a logarithmic scale."""
     distances = [abs(math.log(known / size)) for known in sizes]
     return distances.index(min(distances))

@@ -1,10 +1,10 @@
-"""The sweeps of several prefixes at once: products grow along the embedding, segment by segment.
+"""The sweeps of several prefixes at once: products accumulate along the embedding, by segment.
 
-The product of a prefix is that of the next shorter one plus a segment's, so one walk along the
-embedding gives all of them. In the backward each segment wants the sum of G over all prefixes that
-hold it: tiles are left behind on the way in, and added up on the way back.
+The product of a prefix is that of the next shorter one plus a segment's, so one pass along the
+embedding gives all of them. In the backward each segment needs the sum of G over all prefixes that
+contain it: tiles are stored on the way in, and added up on the way back.
 
-WIDTHS are the prefixes' ends. Vectors of a prefix k lie n (or m) numbers behind those of k - 1.
+WIDTHS are the prefixes' ends. Vectors of prefix k start n (or m) numbers after those of k - 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def add_segment(
     stride_x, stride_y, BK: tl.constexpr, EVEN_K: tl.constexpr, TMA: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add to the tile the product of the columns that prefix k has and the one before has not."""
+    """Add to the tile the product of the columns in prefix k that are not in the one before."""
     low = tl.load(end_ptr + k - 1, mask=k > 0, other=0)
     high = tl.load(end_ptr + k)
     if EVEN_K:
@@ -117,8 +117,8 @@ def write_prefixes(
 ):  # fmt: skip
     """Write the tile's G of every segment; return rows' sums of the value's terms and of G.
 
-    A segment's G is the sum of those of all prefixes that hold it, each times how much longer the
-    unit rows of its prefix are than those of the whole.
+    A segment's G is the sum over all prefixes that contain it, each times the ratio of the prefix's
+    unit rows to those of the whole embedding.
     """
     i, j = first + top + tl.arange(0, BM), left + side + tl.arange(0, BN)
     bands, across = tl.cdiv(last - first, BM), tl.cdiv(right - left, BN)
@@ -181,8 +181,8 @@ def prefix_gradient_kernel(
 ):  # fmt: skip
     """Write each segment's G for rows first..last and columns left..right.
 
-    It is `gradient_chunk_kernel` of several prefixes. Segment k's G lies k * piece numbers behind
-    the first's. Slopes, the sums of G * cosine of each prefix, go to row_slope (count, tiles
+    This is `gradient_chunk_kernel` for several prefixes. Segment k's G starts k * piece numbers
+    after the first's. Slopes, the sums of G * cosine of each prefix, go to row_slope (count, tiles
     across, height) and column_slope (count, bands, width).
     """
     bands, across = tl.cdiv(last - first, BM), tl.cdiv(right - left, BN)

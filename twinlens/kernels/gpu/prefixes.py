@@ -1,7 +1,7 @@
 """The passes over several prefixes at once on a GPU: allocation, launches, the library's products.
 
 What must stay true: as in `engine`; the pieces of G of all segments together are as large as one
-piece of one loss.
+piece of a single loss.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class _Pass:
 
 
 class _Filler:
-    """Fills one buffer with piece after piece of all segments' G."""
+    """Fills one buffer with one piece after another of all segments' G."""
 
     def __init__(self, work: _Pass, g: Tensor) -> None:
         self.work, self.g = work, g

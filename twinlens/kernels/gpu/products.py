@@ -1,7 +1,7 @@
-"""The library's matrix products, and how large a piece of G to give them.
+"""The library's matrix products, and the size of the pieces of G that they get.
 
-What must stay true: products of 16-bit operands end in float32 and are added up there, in place:
-no sum is rounded on the way and no addition costs a pass of its own.
+What must stay true: products of 16-bit operands are accumulated in float32, in place: no partial
+sum is rounded, and no addition needs its own pass.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 # Bytes of G at a time, by the public name of the trade-off.
 CHUNK_BYTES = {"flat": 64 << 20, "balanced": 512 << 20, "stored": 512 << 20}
 TALL = 4096  # rows of a piece: enough tiles of their gradient to fill a large GPU
-LINE = 128  # bytes that a row of G is a multiple of
+LINE = 128  # the bytes of a row of G are a multiple of this
 
 
 def multiply(out: Tensor, a: Tensor, b: Tensor, *, add: bool) -> None:
@@ -25,7 +25,7 @@ def multiply(out: Tensor, a: Tensor, b: Tensor, *, add: bool) -> None:
         torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
     elif a.is_cuda:
         torch.mm(a, b, out_dtype=out.dtype, out=out)
-    else:  # torch has no such product on the CPU, where only tests come by
+    else:  # torch has no such product on the CPU, where only tests run
         torch.addmm(out, a.to(out.dtype), b.to(out.dtype), beta=float(add), out=out)
 
 
@@ -33,7 +33,7 @@ def choose_piece(n: int, m: int, chunk_bytes: int, element_bytes: int) -> tuple[
     """Return height and width of the pieces of G, (n, m) in all, of about `chunk_bytes` each.
 
     About square, since each piece costs reading and writing the float32 gradients of its rows and
-    of its columns; a power of two high and at least `TALL`, for whole waves of its products' tiles.
+    columns; the height is a power of two of at least `TALL`, so that its products fill whole waves.
     """
     line = LINE // element_bytes
     elements = chunk_bytes // element_bytes

@@ -1,4 +1,4 @@
-"""Kernels linear in the rows: what torch would do in ten passes over (n, d), in one each."""
+"""Kernels linear in the rows: one pass over (n, d) each, where torch would make ten."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def project_kernel(
     x_ptr, rx_ptr, gradient_ptr, factor_ptr, out_ptr, slope_ptr, n, d, stride_x, stride_out,
     BM: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """Turn unit rows' gradients (n, d) into the raw rows', and write each row's slope.
+    """Convert unit rows' gradients (n, d) to the raw rows', and write each row's slope.
 
-    The slope is <unit row, gradient>: what points outwards is projected off by it, and the sum of
-    all slopes is d/d scale.
+    The slope is <unit row, gradient>: it projects off the radial part, and the sum of all slopes is
+    d/d scale.
     """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     k = tl.arange(0, D)
@@ -68,9 +68,9 @@ def unit_kernel(
 def lse_kernel(
     sum_ptr, shift_ptr, share_ptr, lse_ptr, underflowed_ptr, lines, count, bar, BM: tl.constexpr
 ):  # fmt: skip
-    """Add up the lines of sums (lines, count), and write their log2 less the shift: float64.
+    """Add up the lines of sums (lines, count), and write their log2 minus the shift: float64.
 
-    A sum that may have lost terms, and has a share, is flagged: its log2 lies under the bar.
+    A sum with a share that may have lost terms is flagged: its log2 lies below the bar.
     """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     total = tl.zeros([BM], tl.float32)

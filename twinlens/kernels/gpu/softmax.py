@@ -1,11 +1,13 @@
 """Zero-shot: norms, product, softmax (or sigmoid) of n embeddings against m classes.
 
 The classes are split over programs, so that few rows still fill a GPU. `score_kernel` writes logits
-(probabilities at once where one tile holds all classes, or for a sigmoid); `normalise_rows_kernel`
-turns each row into probabilities. For very long rows the first also keeps a maximum and a sum of
-each split, and `combine_kernel` uses them instead of another reading. Sums are added in a fixed
-order and nothing is atomic, so equal inputs give equal bits. Logits are in bits:
-scale * cosine * log2(e).
+(probabilities at once if one tile holds all classes, or for a sigmoid); `normalise_rows_kernel`
+converts each row to probabilities. For very long rows the first also keeps a maximum and a sum per
+split, and `combine_kernel` uses them instead of another read. Logits are in bits: scale * cosine *
+log2(e).
+
+What must stay true: sums are added in a fixed order without atomics, so equal inputs give equal
+bits.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def score_kernel(
 
     Grid (bands of BM rows, S splits of the tiles). MEASURED: the inverse norms are given. PARTIAL:
     also write top (n, S), each split's maximum, and total (n, S), its sum of 2^(logit - top).
-    CHAINED: the launch that follows may start while this one still runs, and waits by itself.
+    CHAINED: the next launch may start while this one still runs, and waits by itself.
     """
     if CHAINED:
         tl.extra.cuda.gdc_launch_dependents()
@@ -90,7 +92,7 @@ def normalise_rows_kernel(
     BLOCK: tl.constexpr, ONCE: tl.constexpr, CHAINED: tl.constexpr,
     DOTS: tl.constexpr, SIGMOID: tl.constexpr,
 ):  # fmt: skip
-    """Overwrite each row of logits by its probabilities, one row a program.
+    """Overwrite each row of logits by its probabilities, one row per program.
 
     ONCE: BLOCK holds the row. DOTS: z holds products of raw embeddings instead of logits. CHAINED:
     started early; wait for the launch before.
@@ -132,7 +134,7 @@ def normalise_rows_kernel(
 
 @triton.jit
 def load_logits(z_row, ry_ptr, j, m, factor, DOTS: tl.constexpr):
-    """Return the logits of a row at j, those beyond the end far below all others."""
+    """Return the logits of a row at j; those beyond the end are far below all others."""
     z = tl.load(z_row + j, mask=j < m, other=0.0)
     if DOTS:
         z = z * factor * tl.load(ry_ptr + j, mask=j < m, other=0.0)
@@ -190,14 +192,15 @@ def cosine_tile(
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     EVEN_K: tl.constexpr, UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return the cosines of a tile, the norms summed beside the product.
+    """Return the cosines of a tile, with the norms summed beside the product.
 
-    The sum is written so that each product is waited for. Triton (3.6 to 3.9) would otherwise let a
-    Hopper product run on while it refills the memory that the product still reads, because the
-    norms, the other reader, are done with it. No interpreter shows that; a test reads the code.
+    The sum is written so that the program waits for each product. Otherwise Triton (3.6 to 3.9)
+    lets a Hopper product run on while it refills the memory that the product still reads, because
+    the norms, the other reader, are done with it. The interpreter cannot show this; a test reads
+    the code.
     """
     acc = tl.zeros([BM, BN], tl.float32)
-    xx = tl.zeros([BM, BK], tl.float32)  # summed over BK once, at the end: a sum costs a round trip
+    xx = tl.zeros([BM, BK], tl.float32)  # summed over BK once, at the end: each reduction is slow
     yy = tl.zeros([BK, BN], tl.float32)
     x_rows = x_ptr + i.to(tl.int64)[:, None] * stride_x
     y_rows = y_ptr + j.to(tl.int64)[None, :] * stride_y
@@ -221,5 +224,5 @@ def cosine_tile(
 
 @triton.jit
 def invert_norm(squares):
-    """Return 1 / max(norm, 1e-12), as in reference; 1e-24 is the square of the least norm."""
+    """Return 1 / max(norm, 1e-12), as in reference; 1e-24 is the square of the smallest norm."""
     return tl.rsqrt(tl.maximum(squares, 1e-24))

@@ -1,7 +1,7 @@
 """The forward sweep: one pass over the n x m logits gives the sums of rows and of columns.
 
 A program owns every P-th band of BM rows and runs along all columns of its split. It keeps its row
-sums in registers and adds its column sums to a line of its own, so nothing is atomic: the result is
+sums in registers and adds its column sums to its own line, so there are no atomics: the result has
 the same bits each time, and the extra memory is (P * m + S * n) floats for P programs, S splits.
 """
 
@@ -29,7 +29,7 @@ def masked_softplus(
     offset, own_key_columns,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
 ):  # fmt: skip
-    """Return softplus(-z) * pull for positives, softplus(z) for the rest, 0 for what is hidden."""
+    """Return softplus(-z) * pull for positives, softplus(z) for the rest, 0 for hidden entries."""
     seen = is_seen(
         i, j, row_label_ptr, column_label_ptr, n, m, offset, own_key_columns,
         LABELS, EXCLUDE_SELF, OWN_KEYS, False,
@@ -48,7 +48,7 @@ def term_tile(
     offset, own_key_columns, BM: tl.constexpr, BN: tl.constexpr, SIGMOID: tl.constexpr,
     LABELS: tl.constexpr, EXCLUDE_SELF: tl.constexpr, OWN_KEYS: tl.constexpr,
 ):  # fmt: skip
-    """Return a tile's terms, the tile that starts at (i0, j0). Most have nothing to mask."""
+    """Return the terms of the tile that starts at (i0, j0). Most tiles need no mask."""
     masked = j0 + BN > m
     if EXCLUDE_SELF or SIGMOID:
         masked = masked | meets_diagonal(i0, j0, offset, BM, BN)
@@ -104,11 +104,11 @@ def sweep_kernel(
         row_shift = tl.where(i < n, shift, float("-inf"))
         total = tl.zeros([BM], tl.float32)
         written = m if band > program else 0  # of this program's line, by earlier bands
-        # Other threads may have stored the last band's column sums than now add to them.
+        # The threads that add to the column sums may not be those that stored the last band's.
         tl.debug_barrier()
         for tile in range(split * columns_of, min((split + 1) * columns_of, tl.cdiv(m, BN))):
             j = tile * BN + tl.arange(0, BN)
-            if COLUMNS:  # asked for before the product, which hides how long it takes
+            if COLUMNS:  # loaded before the product, which hides the latency
                 line = column_sum_ptr + program.to(tl.int64) * m + j
                 before = tl.load(line, mask=j < written, other=0.0)
             if TMA:
@@ -150,8 +150,8 @@ def underflowed_lse_kernel(
 ):  # fmt: skip
     """Overwrite the log2-sum of the underflowed rows by the exact one, with a running maximum.
 
-    It is always launched, so that the host need not ask; a band without an underflowed row ends
-    at once. SWAP: the rows here are the columns of the problem.
+    It is always launched, so that the host need not wait for a flag; a band without an underflowed
+    row ends at once. SWAP: the rows here are the columns of the problem.
     """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     rows = m if SWAP else n

@@ -1,10 +1,10 @@
 """The sizes of tiles, by kernel, architecture, element width and embedding width: a static table.
 
-No autotuning: it would time inside training, choose differently from run to run, and needs a GPU
-to import. `python benchmarks/kernels_gpu.py --tune --write` replaces entries by the best of its
-candidates; those say above them what was measured, and on what. All others were chosen ahead of
-time, by the compiler's report: shared memory within the limit, matrix instructions of the
-architecture, few or no spilled registers.
+Autotuning would measure inside training, choose differently between runs, and need a GPU to import.
+`python benchmarks/kernels_gpu.py --tune --write` replaces entries by the best candidate; a comment
+above such an entry says what was measured, and on what. All others were chosen from the compiler's
+report: shared memory within the limit, matrix instructions of the architecture, few or no spilled
+registers.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class Tile:
     BK: int
     warps: int
     stages: int
-    blocks: int = 1  # programs that one processor runs side by side
-    parts: int = 1  # in which a written tile leaves: less shared memory waits for it
+    blocks: int = 1  # programs per processor at a time
+    parts: int = 1  # parts of a written tile: less shared memory is in use
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Return the three sizes under the names that kernels give them."""
+        """Return the three sizes under the names that kernels use."""
         return {"BM": self.BM, "BN": self.BN, "BK": self.BK}
 
 
-# (kernel, architecture, bytes an element): the first is for 16-bit types, the second for float32.
+# (kernel, architecture, bytes per element): 2 for 16-bit types, 4 for float32.
 _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("sweep", 90, 2): Tile(128, 128, 64, 8, 3),
     ("sweep", 90, 4): Tile(128, 64, 32, 8, 3),
@@ -128,7 +128,7 @@ _TABLE: dict[tuple[KernelName, int, int], Tile] = {
     ("topk_many", 80, 4): Tile(64, 64, 32, 4, 3, blocks=2),
 }
 
-# Addresses that are not multiples of 16 bytes load element by element and eat registers: smaller.
+# Addresses that are not multiples of 16 bytes load one element at a time and need more registers.
 _GENERIC: dict[tuple[KernelName, int, int], Tile] = {
     ("sweep", 90, 2): Tile(128, 64, 32, 8, 3),
     ("sweep", 90, 4): Tile(64, 64, 32, 8, 3),
@@ -146,7 +146,7 @@ _GENERIC: dict[tuple[KernelName, int, int], Tile] = {
     ("topk", 80, 4): Tile(16, 64, 16, 8, 2),
 }
 
-# The interpreter's cost is per operation on a tile, whatever its size: few, large tiles.
+# The interpreter's cost is per operation on a tile, for any size: few, large tiles.
 _INTERPRETED = Tile(64, 128, 64, 4, 1)
 
 
@@ -155,7 +155,7 @@ def find_tile(
 ) -> Tile:
     """Return the tile for a kernel on an architecture (80, 90, ...; 0 means interpreted).
 
-    A newer architecture takes the entries of the newest one below it.
+    A newer architecture uses the entries of the newest one below it.
     """
     if arch == 0:
         return replace(_INTERPRETED, BN=32) if kernel.startswith("topk") else _INTERPRETED
@@ -164,6 +164,6 @@ def find_tile(
     tile = _TABLE[kernel, known, size]
     if not aligned:
         tile = _GENERIC.get((kernel, known, size), tile)
-    # A step longer than the embedding would multiply zeros; the product wants at least 16.
+    # A step longer than the embedding would multiply zeros; the product needs at least 16.
     step = max(16, min(tile.BK, 1 << (d - 1).bit_length()))
     return tile if step == tile.BK else replace(tile, BK=step)

@@ -1,9 +1,9 @@
-"""What all Triton kernels share inside a tile: the product, who is hidden, who is a positive.
+"""What all Triton kernels share inside a tile: the product, hidden entries, positives.
 
-Letters: rows i < n of x, columns j < m of y, width d; BM x BN is the tile, BK the step along d.
-Everything stays in the subset that the interpreter runs (no libdevice, no inline assembly), so that
-each kernel is tested without a GPU. The interpreter multiplies bfloat16 wrongly: UP casts before
-the product there, and only there.
+Letters: rows i < n of x, columns j < m of y, width d; BM x BN is the tile, BK the step along d. The
+interpreter multiplies bfloat16 wrongly: UP casts before the product there, and only there. What
+must stay true: everything is in the subset that the interpreter runs (no libdevice, no inline
+assembly), so that each kernel is tested without a GPU.
 """
 
 from __future__ import annotations
@@ -117,10 +117,10 @@ def pull_tile(i, j, pull_i_ptr, pull_j_ptr, rows, columns):
 
 @triton.jit
 def log2_above_one(u):
-    """Return log2(1 + u) for 0 <= u <= 1, to 4e-7 of itself however small u is.
+    """Return log2(1 + u) for 0 <= u <= 1, with a relative error of 4e-7 for any small u.
 
-    A polynomial: log2(1 + u) computed as it stands forgets all of u below 1e-7, a row has
-    thousands of such terms, and multiplications are cheaper than a logarithm and a division.
+    A polynomial: log2(1 + u) evaluated directly loses all of u below 1e-7, a row has thousands of
+    such terms, and multiplications are cheaper than a logarithm and a division.
     """
     p = u * -0.01266535185277462 + 0.06490199267864227
     p = p * u - 0.15728679299354553
@@ -139,7 +139,7 @@ def softplus_in_bits(z):
 
 @triton.jit
 def softplus_and_sigmoid_in_bits(z):
-    """Return log2(1 + 2^z) and 1 / (1 + 2^-z) from one exponential, and no difference."""
+    """Return log2(1 + 2^z) and 1 / (1 + 2^-z) from one exponential, without cancellation."""
     u = tl.exp2(-tl.abs(z))
     root = tl.rsqrt(1.0 + u)  # its square costs a third of a division
     return tl.maximum(z, 0.0) + log2_above_one(u), tl.where(z >= 0, 1.0, u) * (root * root)
@@ -147,7 +147,7 @@ def softplus_and_sigmoid_in_bits(z):
 
 @triton.jit
 def sigmoid(z):
-    """Return 1 / (1 + e^-z) without a difference that loses digits."""
+    """Return 1 / (1 + e^-z) without cancellation."""
     u = tl.exp2(-tl.abs(z) * 1.4426950408889634)
     return tl.where(z >= 0, 1.0, u) / (1.0 + u)
 

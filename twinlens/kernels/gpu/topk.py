@@ -1,9 +1,9 @@
 """The k best of up to 1e7 classes with their exact probabilities, in two phases and without a sort.
 
 Phase 1 reads the classes once and keeps, per row, the best logit of each tile of BN classes and the
-log-sum-exp. The k best classes lie in the k tiles with the best maxima (ties to the lower index:
-were a wanted class elsewhere, k tiles would each hold one that beats it). Phase 2 scores only those
-k * BN classes again and picks.
+log-sum-exp. The k best classes lie in the k tiles with the best maxima (ties to the lower index: if
+a wanted class were elsewhere, each of the k tiles would hold a better one). Phase 2 scores only
+those k * BN classes again and selects.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ def tile_maxima_kernel(
     ROWS: tl.constexpr, TMA: tl.constexpr, WAIT: tl.constexpr,
     UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write best (n, tiles), and per split (n, S) the maximum and the sum to it. Grid (., S).
+    """Write best (n, tiles), and per split (n, S) the maximum and its sum. Grid (., S).
 
-    BM queries, BN classes. The classes are the rows of the product, so that the matrix unit takes
-    many of them however few the queries. Tiles and their steps along d are one loop: loads run
-    ahead across the tiles' borders. ROWS: BK holds whole embeddings, and the queries stay.
+    BM queries, BN classes. The classes are the rows of the product, so that the matrix units
+    process many of them for any number of queries. Tiles and their steps along d are one loop:
+    loads prefetch across the tiles' borders. ROWS: BK holds whole embeddings, and the queries stay
+    loaded.
     """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     split, splits = tl.program_id(1), tl.num_programs(1)
@@ -41,7 +42,7 @@ def tile_maxima_kernel(
     top = tl.full([BM], -1e30, tl.float32)
     total = tl.zeros([BM], tl.float32)
     acc = tl.zeros([BN, BM], tl.float32)
-    yy = tl.zeros([BN, BK // 8], tl.float32)  # by eights, which lie in one thread
+    yy = tl.zeros([BN, BK // 8], tl.float32)  # in groups of eight, which lie in one thread
     for step in range(0, (min(first + each, tiles) - first) * steps):
         tile = first + step // steps
         start = (step % steps) * BK
@@ -106,7 +107,7 @@ def select_kernel(
     m, d, stride_x, stride_y, tiles, splits, picks, k,
     BN: tl.constexpr, BK: tl.constexpr, SCAN: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """Write p (n, k) and index (n, k), best first, one row a program; best is used up.
+    """Write p (n, k) and index (n, k), best first, one row per program; best is overwritten.
 
     `picks` = min(k, tiles) tiles are scored again; scratch (n, 2 * picks * BN) holds their logits
     and behind them their classes as int32.
@@ -161,7 +162,7 @@ def select_kernel(
 
 @triton.jit
 def find_best(values_ptr, length, SCAN: tl.constexpr):
-    """Return where the largest of `length` values is, the first of equals."""
+    """Return the index of the largest of `length` values, the first among equals."""
     top = tl.full([SCAN], float("-inf"), tl.float32)
     where = tl.full([SCAN], 2147483647, tl.int32)
     for start in range(0, length, SCAN):
@@ -176,7 +177,7 @@ def find_best(values_ptr, length, SCAN: tl.constexpr):
 
 @triton.jit
 def find_best_class(z_ptr, j_ptr, length, SCAN: tl.constexpr):
-    """Return where the largest logit is; of equal ones, that of the lowest class."""
+    """Return the index of the largest logit; among equals, that of the lowest class."""
     top = tl.full([SCAN], float("-inf"), tl.float32)
     where = tl.zeros([SCAN], tl.int32)
     least = tl.full([SCAN], 2147483647, tl.int32)

@@ -1,8 +1,8 @@
-"""Compile the Triton kernels on a machine that needs no GPU and no driver, and inspect the result.
+"""Compiles the Triton kernels on a machine without GPU or driver, and inspects the result.
 
-`variants` lists every kernel that is built, `compile_variant` makes one, `inspect_cubin` counts in
-its machine code what must be there and what must not. Must run with TRITON_INTERPRET unset: whether
-a kernel is compiled or interpreted is settled when its module is imported.
+`variants` lists the kernels to build, `compile_variant` builds one, `inspect_cubin` counts the
+instructions that its machine code must and must not contain. TRITON_INTERPRET must be unset:
+whether a kernel is compiled or interpreted is decided when its module is imported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from twinlens.kernels.gpu import (
 from twinlens.kernels.onnx.variants import KernelVariant
 
 PTX_VERSION: Final = (
-    87  # drivers since CUDA 12.8 read it, and so do all assemblers that triton brings
+    87  # supported by drivers since CUDA 12.8, and by all assemblers that ship with triton
 )
 _SOURCES: Final = (tiles, sweep, gradient, gradient_rows, softmax, topk, prefix_tiles, ends)
 _POINTERS: Final = {
@@ -54,32 +54,32 @@ _OF_ELEMENTS: Final = frozenset(
     {"x_ptr", "y_ptr", "g_ptr", "terms_ptr", "kept_ptr", "out_ptr", "gx_ptr", "gy_ptr"}
 )
 _REALS: Final = frozenset({"share_i", "share_j", "headroom", "boost", "bar", "unboost", "weight"})
-# Divisible by 16 in the aligned variant; launching it on anything else would be wrong.
+# Divisible by 16 in the aligned variant; launching it with anything else would be wrong.
 _ALIGNED: Final = frozenset({"x_ptr", "y_ptr", "g_ptr", "d", "stride_x", "stride_y", "stride_g"})
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler made of a variant."""
+    """The compiler's output for a variant."""
 
     variant: KernelVariant
     cubin: bytes
     ptx: str
     entry: str
     shared_bytes: int
-    arguments: int  # that we pass; the kernel has two more, for scratch memory
-    in_flight: int  # products on Hopper that may still run when the next memory is filled
+    arguments: int  # arguments that we pass; the kernel has two more, for scratch memory
+    in_flight: int  # products on Hopper that may still run when their memory is refilled
 
     @property
     def parameters(self) -> int:
-        """Return how many parameters the entry really has."""
+        """Return the number of parameters in the entry point."""
         head = self.ptx[self.ptx.index(".entry") :]
         return head[: head.index(")")].count(".param")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the machine code holds."""
+    """What the machine code contains."""
 
     registers: int
     stack_bytes: int
@@ -88,7 +88,7 @@ class Inspection:
 
 
 def compile_variant(variant: KernelVariant) -> Compiled:
-    """Compile one variant; raise if the interpreter has taken its kernel."""
+    """Compile one variant; raise if its kernel is interpreted."""
     kernel = _find_kernel(variant.kernel)
     constants = _find_constants(kernel, variant)
     names = list(kernel.arg_names)
@@ -122,7 +122,7 @@ def compile_variant(variant: KernelVariant) -> Compiled:
 
 
 def inspect_cubin(cubin: bytes) -> Inspection:
-    """Disassemble and count; uses the tools that triton brings."""
+    """Disassemble and count, with the tools that ship with triton."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
@@ -145,7 +145,7 @@ def inspect_cubin(cubin: bytes) -> Inspection:
 
 @functools.cache
 def hash_sources() -> str:
-    """Return the identity of all kernel sources and tiles: what a built library must match."""
+    """Return a hash of all kernel sources and tiles, which a built library must match."""
     digest = hashlib.sha256(triton.__version__.encode())
     paths = [Path(inspect.getfile(module)) for module in _SOURCES]
     for path in [*paths, Path(inspect.getfile(tile_table)), Path(__file__)]:

@@ -1,6 +1,6 @@
-"""Put the similarity node into graphs: `similarity.onnx` of a bundle, or the end of an encoder.
+"""Adds the similarity node to graphs: `similarity.onnx` of a bundle, or the end of an encoder.
 
-The scale and bias are initializers, so a file says by itself what its scores mean.
+What must stay true: scale and bias are initializers, so that a file alone defines its scores.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def build_node(kind: Kind, *, scale: float, bias: float = 0.0) -> onnx.ModelProt
 
 
 def build_topk(*, scale: float) -> onnx.ModelProto:
-    """Return a model that keeps the k best of very many classes.
+    """Return a model that returns the k best of very many classes.
 
     Inputs `embeddings` (n, d), `classes` (m, d) and `k` int64 (1,); outputs `scores` (n, k), best
     first, and `indices` (n, k) of the classes. The scores are probabilities among all m classes.
@@ -105,7 +105,7 @@ def attach_similarity(
 ) -> None:
     """Append the node to `model`: `scores` becomes an output (n, m), its first.
 
-    `embeddings` and `classes` name values that the graph already holds.
+    `embeddings` and `classes` name existing values of the graph.
     """
     values = {f"{scores}_scale": scale}
     if kind == "sigmoid":

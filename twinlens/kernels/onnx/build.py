@@ -1,8 +1,8 @@
-"""Build the library of the similarity operators: Triton kernels as machine code inside a C++ shell.
+"""Builds the library of the similarity operators: Triton kernels as machine code in a C++ library.
 
-Needs triton and g++, no GPU, no driver and no header of ONNX Runtime or CUDA. `twinlens kernels
-build` runs it. Beside the library lies a manifest with each kernel's parameter count, shared memory
-and tile, and the hash of the sources: what a loader may check before it trusts the file.
+Needs triton and g++, but no GPU, driver or headers of ONNX Runtime or CUDA; `twinlens kernels
+build` runs it. The manifest beside the library has each kernel's parameter count, shared memory and
+tile, and the hash of the sources, for a loader to check.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FLAGS: Final = (
 
 @dataclass(frozen=True)
 class Built:
-    """What a build made."""
+    """The result of a build."""
 
     library: Path
     manifest: Path
@@ -47,9 +47,9 @@ class Built:
 def build_library(
     folder: Path | None = None, *, architectures: Sequence[int] = (80, 90, 100)
 ) -> Built:
-    """Compile and link into `folder` (by default where sessions look); return what was made.
+    """Compile and link into `folder` (by default where sessions look); return the result.
 
-    Without architectures only the CPU kernels are in it: enough to test, useless to serve.
+    Without architectures it contains only the CPU kernels: enough to test, useless to serve.
     """
     variants = [v for arch in sorted(set(architectures)) for v in _list_variants(arch)]
     compiler = shutil.which("g++")
@@ -63,7 +63,7 @@ def build_library(
         _write_table(Path(work), kernels)
         fresh = Path(work) / LIBRARY_NAME
         _link(compiler, Path(work), fresh)
-        # Written beside, then renamed: a running server keeps the old file open.
+        # Written beside and renamed: a running server keeps the old file open.
         staged = library.with_suffix(".new")
         shutil.copy(fresh, staged)
         staged.replace(library)
@@ -75,12 +75,12 @@ def build_library(
 
 
 def manifest_of(library: Path) -> Path:
-    """Return where the manifest of a library lies."""
+    """Return the path of a library's manifest."""
     return library.with_suffix(".json")
 
 
 def is_current(library: Path) -> bool:
-    """Tell whether a built library was made from the sources that are here now."""
+    """Tell whether a built library was made from the current sources."""
     from twinlens.kernels.onnx.ahead_of_time import hash_sources
 
     manifest = manifest_of(library)
@@ -149,7 +149,7 @@ def _store(work: Path, row: dict[str, Any], suffix: str, image: bytes) -> dict[s
 
 
 def _write_table(work: Path, kernels: list[dict[str, Any]]) -> None:
-    """Write the C++ table of what is embedded, and the assembler lines that embed it."""
+    """Write the C++ table of the embedded images, and the assembler lines that embed them."""
     lines = []
     for place, kernel in enumerate(kernels):
         symbol = f"twinlens_image_{place}"

@@ -1,6 +1,6 @@
-// The operators on the CPU: a safety net that must be right, not a fast path. A file's own function
-// body is faster there, so the library is registered only where CUDA runs; but a session that asked
-// for CUDA and did not get it must still find a kernel, or it fails.
+// The operators on the CPU: a fallback that must be correct, not fast. A file's own function body is
+// faster there, so the library is registered only where CUDA runs; but a session that requested CUDA
+// and did not get it fails without a CPU kernel.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -43,7 +43,7 @@ inline void write_logits(const Problem& q, size_t i, float* out) {
   for (int64_t j = 0; j < q.m; j++) out[j] = dot(x, q.y + j * q.d, q.d) * q.inverse_y[j] * factor;
 }
 
-// Turn logits into exponentials relative to the largest; return their sum.
+// Convert logits to exponentials relative to the largest; return their sum.
 inline double exponentiate(float* row, int64_t m) {
   const float top = *std::max_element(row, row + m);
   double sum = 0;

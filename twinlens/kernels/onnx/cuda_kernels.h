@@ -1,5 +1,5 @@
 // The operators on CUDA: the embedded machine code, loaded and launched through the driver, which is
-// found at run time. Nothing of CUDA is needed to build this or to load it on a machine without.
+// found at run time. Building it, or loading it on a machine without a GPU, needs no part of CUDA.
 #pragma once
 #include <dlfcn.h>
 
@@ -132,8 +132,8 @@ constexpr int64_t kMostBlocks = 65535;  // of a grid's second dimension
 constexpr int64_t kMostSplits = 512;    // that the kernel which combines them reads at once
 
 // p (n, m) = softmax(scale * cosine), or with a bias sigmoid(scale * cosine + bias). The classes are
-// split over programs; a second launch turns rows of logits, which lie in p, into probabilities.
-// Neither needs scratch memory or asks the device, so both can be captured in a graph.
+// split over programs; a second launch converts rows of logits, stored in p, to probabilities.
+// Neither needs scratch memory or waits for the device, so both can be captured in a graph.
 inline int score(void* stream, const float* x, const float* y, const float* scale,
                  const float* bias, float* p, int64_t n, int64_t m, int64_t d) {
   if (!driver().found) return kNoDriver;

@@ -21,7 +21,7 @@ from twinlens.kernels.onnx.register import DOMAIN, OP_TYPES, TOP_K, VERSION, Kin
 
 OPSET: Final = 18
 
-# The scale is folded into X, which has far fewer rows than Y or the result.
+# The scale is folded into X, which has far fewer rows than Y and the result.
 _COSINES = """
   last = Constant <value_ints = [1]> ()
   least = Constant <value = float {1e-12}> ()
@@ -54,7 +54,7 @@ def topk_function() -> onnx.FunctionProto:
 
 
 def add_function(model: onnx.ModelProto, function: onnx.FunctionProto) -> None:
-    """Give `model` the body of a node and the opset of its domain, once."""
+    """Add a node's body to `model` with the opset of its domain, once."""
     for opset in model.opset_import:
         if opset.domain == "":
             function.opset_import[0].version = opset.version

@@ -1,5 +1,5 @@
 // The few parts of ONNX Runtime's C interface that three custom operators need, declared by number.
-// The interface is a table of function pointers that only ever grows, so a slot keeps its meaning;
+// The interface is a table of function pointers that only grows, so a slot keeps its meaning;
 // no header of ONNX Runtime is needed to build this, and none is shipped in its packages.
 #pragma once
 #include <cstddef>

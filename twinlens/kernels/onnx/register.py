@@ -1,8 +1,8 @@
 """What a session needs to run the similarity node: its names, and its compiled kernels if any.
 
-The node carries its own definition (a function body in the file), so stock ONNX Runtime runs it
-with nothing registered. A registered library always wins over the body; so it is registered only
-where the session will really run on CUDA. Imports neither onnx nor torch.
+The node includes its own definition (a function body in the file), so stock ONNX Runtime runs it
+without registration. A registered library takes precedence over the body, so it is registered only
+if the session will run on CUDA. What must stay true: this imports neither onnx nor torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CUDA_DRIVER: Final = "libcuda.so.1"
 
 
 def find_library(folder: Path | None = None) -> Path | None:
-    """Return the compiled library, beside this file unless `folder` says; None if unbuilt."""
+    """Return the compiled library in `folder`, by default beside this file; None if unbuilt."""
     path = (folder or Path(__file__).parent) / LIBRARY_NAME
     return path if path.is_file() else None
 
@@ -38,9 +38,9 @@ def register_kernels(
 ) -> Path | None:
     """Register the compiled kernels with the `SessionOptions`; return the library, or None.
 
-    `providers` are those that the session is about to ask for. ONNX Runtime lists CUDA on machines
-    that have no GPU and then falls back in silence, hence the question to the driver itself: on a
-    CPU the inlined body is the faster one.
+    `providers` are those that the session will request. ONNX Runtime lists CUDA on machines without
+    a GPU and then silently falls back, so the driver itself is asked; on a CPU the inlined body is
+    faster.
     """
     library = find_library(folder)
     if library is None or _CUDA_PROVIDER not in providers or not has_cuda_device():
@@ -51,7 +51,7 @@ def register_kernels(
 
 @functools.cache
 def has_cuda_device() -> bool:
-    """Return whether the CUDA driver starts here and finds a device."""
+    """Return whether the CUDA driver initialises and finds a device."""
     try:
         driver = ctypes.CDLL(_CUDA_DRIVER)
     except OSError:

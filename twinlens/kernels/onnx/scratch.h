@@ -1,4 +1,4 @@
-// Memory that an operator needs beside its outputs, from ONNX Runtime's own allocator.
+// Memory that an operator needs besides its outputs, from ONNX Runtime's own allocator.
 #pragma once
 #include <algorithm>
 #include <map>
@@ -8,9 +8,9 @@
 #include "ort_abi.h"
 
 // On a GPU a kernel runs after the call that launched it has returned, and runs of one session may
-// use several streams. So each stream keeps its block, which nobody else gets before the session ends:
-// freed at once, it could be handed to another stream while the kernel still writes it. A block is
-// only ever replaced by one of twice the size, and the old one is kept too, since a captured graph
+// use several streams. So each stream keeps its block until the session ends: freed at
+// once, it could go to another stream while the kernel still writes it. A block is only
+// replaced by one of twice the size, and the old one is kept too, since a captured graph
 // may hold its address. After the first run of a size nothing is allocated, so it can be captured.
 class Scratch {
  public:
@@ -32,7 +32,7 @@ class Scratch {
     return nullptr;
   }
 
-  // Return a block for this call alone; it must be given back.
+  // Return a block for this call alone; it must be released.
   ort::Handle borrow(const ort::Api* api, size_t bytes, void** out) {
     return ort::call<ort::kAllocate>(api, allocator_, bytes, out);
   }

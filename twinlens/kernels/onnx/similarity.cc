@@ -1,5 +1,5 @@
-// ONNX Runtime's view of the three operators of domain ai.twinlens: names, shapes, and for each a
-// kernel on the CPU and one on CUDA under the same name.
+// The three operators of domain ai.twinlens for ONNX Runtime: names, shapes, and for each a kernel on
+// the CPU and one on CUDA under the same name.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -44,7 +44,7 @@ Handle fail(ort::Code code, const std::string& message) {
 #define TRY(expression) \
   if (Handle status_ = (expression)) return status_
 
-// Whose kernels ran, on standard error, for tests and for the curious.
+// Which kernels ran, on standard error, for tests and debugging.
 void trace(const Op& op) {
   static const bool wanted = std::getenv("TWINLENS_TRACE_KERNELS") != nullptr;
   if (wanted) std::fprintf(stderr, "twinlens: %s on %s\n", kNames[op.kind], op.cuda ? "CUDA" : "CPU");
@@ -247,13 +247,13 @@ TWINLENS_EXPORT Handle RegisterCustomOps(Handle session_options, const ort::ApiB
   std::lock_guard<std::mutex> lock(mutex);
   uint32_t version = ort::kNewestApi;
   while (!(api = base->get(version)) && version > ort::kOldestApi) version--;
-  if (!api) return nullptr;  // without an interface there is not even a way to say so
+  if (!api) return nullptr;  // without an interface no error can be returned
   if (!domain) TRY(make_domain(version, &domain));
   return ort::call<ort::kSessionAddDomain>(api, session_options, domain);
 }
 
-// The same launches for a caller that brings its own stream: the proof on a machine whose ONNX
-// Runtime has no CUDA. Each returns the driver's error, 0 for none.
+// The same launches for a caller with its own stream, to test on a machine whose ONNX Runtime has no
+// CUDA. Each returns the driver's error, 0 for none.
 TWINLENS_EXPORT int twinlens_score_cuda(void* stream, const float* x, const float* y,
                                         const float* scale, const float* bias, float* p, int64_t n,
                                         int64_t m, int64_t d) {

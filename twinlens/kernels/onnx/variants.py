@@ -1,7 +1,7 @@
-"""The kernels that are compiled ahead of time: one of each for each architecture and element type.
+"""The kernels that are compiled ahead of time, for each architecture and element type.
 
-What must stay true: every kernel that a hot path launches is listed here, with the constants that
-its launch gives it, so that the compiler's report (registers, spills, instructions) speaks of it.
+What must stay true: every kernel that a hot path launches is listed here with its launch's
+constants, so that the compiler's report (registers, spills, instructions) applies to it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class KernelVariant:
     aligned: bool = True
     width: int = 512
     constants: tuple[tuple[str, Any], ...] = ()
-    hot: bool = True  # the kernels in which a spilled register costs the whole pass
+    hot: bool = True  # kernels in which spilled registers dominate the run time
 
     @property
     def name(self) -> str:
-        """Return a name that no other variant has."""
+        """Return a unique name."""
         flags = "".join(f"_{key.lower()}" for key, value in self.constants if value is True)
         flags += "_middle" if self.tile == "softmax_middle" else ""
         alignment = "aligned" if self.aligned else "generic"
@@ -38,12 +38,12 @@ class KernelVariant:
 
     @property
     def sizes(self) -> Tile:
-        """Return the tile that the table gives."""
+        """Return the tile from the table."""
         return find_tile(self.tile, self.arch, WIDTHS[self.dtype], self.width, aligned=self.aligned)
 
 
 def list_variants() -> list[KernelVariant]:
-    """Return all variants: of each architecture and type, aligned and not."""
+    """Return all variants: for each architecture and type, aligned and not."""
     both = (True, False)
     out = []
     for arch in ARCHITECTURES:
@@ -128,7 +128,7 @@ def _inference_variants(arch: int, dtype: str, aligned: bool) -> list[KernelVari
         KernelVariant("tile_maxima_kernel", "topk", **at),
         KernelVariant("select_kernel", "topk", hot=False, **at),
     ]
-    if aligned and dtype == "fp32":  # what the library has; rows of logits are float32 anyhow
+    if aligned and dtype == "fp32":  # types that the library supports; logits are float32 anyway
         variants += [
             KernelVariant("score_kernel", "softmax_middle", **at),
             KernelVariant("score_kernel", "softmax_middle", constants=sigmoid, **at),

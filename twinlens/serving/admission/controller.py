@@ -204,14 +204,14 @@ class AdmissionController:
             )
         if not _brings_images(headers):
             return None
+        room, backlog = 0, 0.0
         queues = self._registry.image_queues
-        room = sum([max(0, queue.capacity - queue.held) for queue in queues])
+        for queue in queues:
+            room += queue.room
+            backlog = max(backlog, queue.backlog_seconds)
         if not queues or room > self._reservations.count():
             return None
-        return Refusal(
-            "the image queue is full; try again later",
-            max(queue.backlog_seconds for queue in queues),
-        )
+        return Refusal("the image queue is full; try again later", backlog)
 
 
 def _brings_images(headers: Headers) -> bool:

@@ -9,7 +9,7 @@ that is too large or too slow is cut off before it is kept.
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import unquote
+from itertools import chain
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from twinlens.serving.admission.connection_timeouts import ConnectionTimeouts
 from twinlens.serving.admission.heads import find_fault, write_plain_head
 from twinlens.serving.admission.prepared_responses import write_fault
-from twinlens.serving.admission.response_cycle import ResponseCycle
+from twinlens.serving.admission.response_cycle import ResponseCycle, make_scope
 from twinlens.serving.requests.body import FloorRate
 from twinlens.serving.settings import Limits
 
@@ -36,7 +36,9 @@ class HttpConnection(HttpToolsProtocol):
     limits: Limits
     timeouts: ConnectionTimeouts
     head_since: float | None = None  # when the head began that has not arrived
+    idle_since: float | None = None  # when it was answered and the next request has not begun
     has_ended_reading = False  # nothing that arrives is read any more
+    version = "1.1"  # of the request that was read last
     is_head = True  # a head is arriving, or nothing is
     is_refused = False  # whether the request whose body is arriving was refused
     _is_upgrade = False  # what the parser holds is to be read again, as plain HTTP
@@ -61,8 +63,11 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data; data that the parser does not understand ends the connection."""
-        self._unset_keepalive_if_required()
+        """Parse the data; data that the parser does not understand ends the connection.
+
+        A connection whose refused body stops arriving is idle.
+        """
+        self.idle_since = None
         if self.has_ended_reading:
             self._discard(len(data))
             return
@@ -78,9 +83,14 @@ class HttpConnection(HttpToolsProtocol):
         except (httptools.HttpParserError, _FaultError):
             if not self.has_ended_reading:
                 self.end_reading(*self._fault)
+        if self.is_refused and self.idle_since is None:
+            self.idle_since = self.loop.time()
 
     def end_if_late(self, now: float) -> None:
-        """Close a connection whose head, or whose unread body, does not arrive in time."""
+        """Close an idle connection, or one whose head or unread body does not arrive in time."""
+        if self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive:
+            self.timeout_keep_alive_handler()
+            return
         if not self.is_head and self.is_answered:
             self._floor = self._floor or FloorRate(self.limits.body_rate, now)
             if self._floor.is_missed(now, self._passed):
@@ -92,6 +102,12 @@ class HttpConnection(HttpToolsProtocol):
             self.end_reading(408, f"the head did not arrive within {self.limits.head_seconds:g} s")
         else:
             self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin a head; a scope is made for requests that the application answers."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep one field of the head; a trailer comes too late to be one."""
@@ -120,13 +136,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def begin_request(self) -> None:
         """Hand the request to the application, now or in its turn."""
-        scope = self.scope
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
+        scope = self.scope = make_scope(self, self.version)
         before = self.cycle
         self.cycle = ResponseCycle(
             scope=scope,
@@ -138,7 +148,7 @@ class HttpConnection(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=self.version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         self._unanswered += 1
@@ -181,9 +191,18 @@ class HttpConnection(HttpToolsProtocol):
         return self.is_refused or self.cycle.response_complete
 
     def on_response_complete(self) -> None:
-        """Start the next request, or send the last answer."""
+        """Start the next request, or send the last answer.
+
+        uvicorn would set a timer for each.
+        """
         self._unanswered -= 1
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self.idle_since = self.loop.time()
         if self._last_answer and not self._unanswered:
             self._send_last_answer()
 
@@ -253,15 +272,14 @@ class HttpConnection(HttpToolsProtocol):
         headers, limits = self.headers, self.limits
         if len(headers) > limits.head_fields or (
             self._most_head_bytes > limits.head_bytes
-            and len(self.url) + sum(len(n) + len(v) + 4 for n, v in headers) > limits.head_bytes
+            and len(self.url) + 4 * len(headers) + sum(map(len, chain.from_iterable(headers)))
+            > limits.head_bytes
         ):
             self._refuse_head()
-        version = self.parser.get_http_version()
-        fault = find_fault(headers, version)
+        self.version = self.parser.get_http_version()
+        fault = find_fault(headers, self.version)
         if fault:
             self.fail(400, fault)
-        if version == "1.0":
-            self.scope["http_version"] = version
 
     def _send_last_answer(self) -> None:
         """Send the last answer, and close a moment later, so that the client can read it."""

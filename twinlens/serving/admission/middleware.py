@@ -69,6 +69,7 @@ class RequestMiddleware:
         self._app = app
         # Each with the field in which its clients read an error's message, beside OpenAI's.
         self._hot_paths = dict(hot_paths or {})
+        self._hot_targets = {path.encode(): path for path in self._hot_paths}
         self._origins = origins
         self._guard = OriginGuard(hosts, origins)
         self.service = service
@@ -93,7 +94,8 @@ class RequestMiddleware:
             refusal = self._admission.refuse(scope["headers"])
             if refusal is not None:
                 await exchange.fail(scope, receive, refusal.to_error())
-                self._note_refusal(scope)
+                self._count_refusal(self.label(scope))
+                self.trace(scope, 429, 0.0, {})
                 return
             address = name_client((scope.get("client") or ("",))[0])
             reservation = self._admission.acquire(scope["headers"], address)
@@ -116,13 +118,17 @@ class RequestMiddleware:
         refusal = None if method in FREE_METHODS else self._admission.refuse(headers)
         if refusal is None:
             return None
-        path = target.partition(b"?")[0].decode("ascii", "replace")
-        if path not in self._hot_paths:
-            path = ""
-        self._note_refusal({"method": method, "path": path, "headers": headers})
+        path = self._hot_targets.get(target) or self._find_hot_path(target)
+        self._count_refusal(path or "unmatched")
+        if self.service.tracer is not None:
+            self.trace({"method": method, "path": path, "headers": headers}, 429, 0.0, {})
         more = self.allow_origin(headers) if self._origins else ()
         also = self.find_message_field(path)
         return self._refusals.write(refusal, also, _request_id(headers), more)
+
+    def _find_hot_path(self, target: bytes) -> str:
+        """Return the hot path that a target with a query names, or nothing."""
+        return self._hot_targets.get(target.partition(b"?")[0], "")
 
     def find_message_field(self, path: str) -> str:
         """Return where clients of a path read an error's message, beside OpenAI's `error`."""
@@ -165,11 +171,9 @@ class RequestMiddleware:
             return ()
         return ((b"access-control-allow-origin", origin), _EXPOSE, (b"vary", b"Origin"))
 
-    def _note_refusal(self, scope: Scope) -> None:
+    def _count_refusal(self, path: str) -> None:
         """Count a refusal, and log the recent ones in one line."""
-        self.service.metrics.count_refusal(self.label(scope))
-        if self.service.tracer is not None:
-            self.trace(scope, 429, 0.0, {})
+        self.service.metrics.count_refusal(path)
         count = self._admission.count_unlogged()
         if count:
             log.warning("overloaded: %d requests refused on arrival", count)

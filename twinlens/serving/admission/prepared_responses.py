@@ -31,6 +31,8 @@ class PreparedResponses:
     def __init__(self, common: HeaderLines) -> None:
         self._common = common
         self._prepared: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._last: tuple[Refusal, str] | None = None
+        self._parts = (b"", b"")  # of the last; many refusals in a row are the same
 
     def write(
         self, refusal: Refusal, also: str, request_id: bytes, more: HeaderLines = ()
@@ -39,17 +41,18 @@ class PreparedResponses:
 
         `also` is the field in which clients of the path read the message.
         """
+        if self._last != (refusal, also):
+            self._parts = self._begin(refusal, also)
+            self._last = refusal, also
+        head, body = self._parts
+        return b"%sx-request-id: %s\r\n%s\r\n%s" % (head, request_id, _join(more), body)
+
+    def _begin(self, refusal: Refusal, also: str) -> tuple[bytes, bytes]:
         head, body = self._prepared.get((refusal.message, also)) or self._prepare(refusal, also)
         seconds = max(1, math.ceil(refusal.retry_after))
         milliseconds = max(1, math.ceil(refusal.retry_after * 1000))
-        return b"retry-after: %d\r\nretry-after-ms: %d\r\n%sx-request-id: %s\r\n%s\r\n%s" % (
-            seconds,
-            milliseconds,
-            head,
-            request_id,
-            _join(more),
-            body,
-        )
+        times = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (seconds, milliseconds)
+        return times + head, body
 
     def _prepare(self, refusal: Refusal, also: str) -> tuple[bytes, bytes]:
         response = answer_error(refusal.to_error(), also=also)
@@ -75,4 +78,4 @@ def write_fault(status: int, message: str) -> bytes:
 
 
 def _join(lines: HeaderLines) -> bytes:
-    return b"".join(b"%s: %s\r\n" % line for line in lines)
+    return b"".join([b"%s: %s\r\n" % line for line in lines]) if lines else b""

@@ -65,14 +65,6 @@ class AdmissionProtocol(HttpConnection):
             self.transport.close()
         self.is_refused = False
 
-    def data_received(self, data: bytes) -> None:
-        """Parse the data; a connection whose refused body stops arriving times out as if idle."""
-        super().data_received(data)
-        if self.is_refused and self.timeout_keep_alive_task is None and self.parser:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
     def _refuse(self, answer: bytes) -> None:
         """Write an answer; a connection that has to close does so when the request has arrived."""
         self.is_refused = True
@@ -83,7 +75,7 @@ class AdmissionProtocol(HttpConnection):
         self.is_ending = (
             self.expect_100_continue
             or self.middleware.is_draining
-            or self.parser.get_http_version() == "1.0"
+            or self.version == "1.0"
             or not self.parser.should_keep_alive()
         )
         lines = [_STATUS]

@@ -8,8 +8,36 @@ no header value can add a line to an answer.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+import httptools
+from uvicorn._types import HTTPScope
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+
+def make_scope(connection: HttpToolsProtocol, version: str) -> HTTPScope:
+    """Return the ASGI scope of the request whose head a connection has read."""
+    url = httptools.parse_url(connection.url)
+    path = url.path.decode("ascii")
+    return {
+        "type": "http",
+        "asgi": {"version": connection.asgi_version, "spec_version": "2.3"},
+        "http_version": version,
+        "server": connection.server,
+        "client": connection.client,
+        "scheme": connection.scheme or "http",
+        "method": connection.parser.get_method().decode("ascii"),
+        "root_path": connection.root_path,
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": url.path,
+        "query_string": url.query or b"",
+        "headers": connection.headers,
+        "state": connection.app_state.copy(),
+    }
 
 
 class ResponseCycle(RequestResponseCycle):

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twinlens.bundle.arrays import Pixels, Row
-from twinlens.bundle.image.image_source import ImageLimits, open_image
+from twinlens.bundle.image.image_source import ImageLimits, OpenedImage, open_image
 from twinlens.errors import ImageError, TooLargeError, TwinlensError
 from twinlens.serving.call import Call, Priority
 from twinlens.serving.clock import Clock
@@ -200,11 +200,11 @@ async def decode_here(
             await asyncio.sleep(0)
             turn = call.clock.now()
         try:
-            content, is_quick = check_image(image, source.settings.limits, call)
+            opened, is_quick = open_checked(image, source.settings.limits, call)
         except TwinlensError as error:
             ticket.resolve(index, error)
             continue
-        action = partial(_decode_checked, source, ticket, call, index, content)
+        action = partial(_decode_checked, source, ticket, call, index, opened)
         if is_quick:
             action()
         else:
@@ -212,14 +212,14 @@ async def decode_here(
 
 
 def _decode_checked(
-    source: Decoding, ticket: Ticket[Row], call: Call, index: int, content: bytes
+    source: Decoding, ticket: Ticket[Row], call: Call, index: int, opened: OpenedImage
 ) -> None:
     """Decode an image within the limits and queue it alone; its error is its answer."""
     if ticket.abandoned or source.images is None:
         return
     began = call.clock.now()
     try:
-        pixels = source.encoder.preprocess(content)
+        pixels = source.encoder.preprocess(opened)
     except TwinlensError as error:
         ticket.resolve(index, error)
     except Exception:  # decoders raise many types; only this image fails
@@ -233,32 +233,30 @@ def _decode_checked(
 def decode_image(source: Decoding, image: EncodedImage, call: Call) -> Pixels:
     """Return the pixels for the image tower, and record how long decoding took."""
     began = call.clock.now()
-    content = read_image(image, source.settings.limits, call)
-    pixels = source.encoder.preprocess(content)
+    opened, _ = open_checked(image, source.settings.limits, call)
+    pixels = source.encoder.preprocess(opened)
     source.image_speed.decoding.observe(1, call.clock.now() - began)
     return pixels
 
 
-def read_image(image: EncodedImage, limits: Limits, call: Call) -> bytes:
-    """Return the bytes of an acceptable image; raise an `InputError` for any other."""
-    return check_image(image, limits, call)[0]
+def open_checked(image: EncodedImage, limits: Limits, call: Call) -> tuple[OpenedImage, bool]:
+    """Return an image, and whether a few milliseconds decode it.
 
-
-def check_image(image: EncodedImage, limits: Limits, call: Call) -> tuple[bytes, bool]:
-    """Return the bytes of an acceptable image, and whether a few milliseconds decode it."""
+    Raise an `InputError` for one that is not acceptable.
+    """
     content = unwrap(image, limits) if isinstance(image, str) else image
     if not content:
         raise ImageError("the image is empty (0 bytes)")
-    with open_image(content, ImageLimits(limits.image_bytes, limits.image_pixels)) as header:
-        if (header.format or "").lower() not in limits.formats:
-            raise ImageError(
-                f"this server reads {', '.join(limits.formats)}; the image is {header.format}"
-            )
-        pixels = header.width * header.height
-        call.spend_pixels(pixels)
-        # A progressive file may hold any number of scans, each as large as the image.
-        is_plain = header.format in _QUICK_FORMATS and not header.info.get("progressive")
-    return content, is_plain and max(pixels, len(content)) <= _QUICK_PIXELS
+    header = open_image(content, ImageLimits(limits.image_bytes, limits.image_pixels))
+    if (header.format or "").lower() not in limits.formats:
+        raise ImageError(
+            f"this server reads {', '.join(limits.formats)}; the image is {header.format}"
+        )
+    pixels = header.width * header.height
+    call.spend_pixels(pixels)
+    # A progressive file may hold any number of scans, each as large as the image.
+    is_plain = header.format in _QUICK_FORMATS and not header.info.get("progressive")
+    return OpenedImage(header), is_plain and max(pixels, len(content)) <= _QUICK_PIXELS
 
 
 def unwrap(text: str, limits: Limits) -> bytes:

@@ -15,7 +15,7 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def expand_braces(text: str) -> list[str]:
-    """Return the names that a brace list stands for; the text alone where it has no braces."""
+    """Return the names in a brace list; the text alone if it has no braces."""
     names = [""]
     place = 0
     for found in _BRACES.finditer(text):

@@ -19,10 +19,10 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.errors import TwinlensError
 from twinlens.training.data.records import DataSource, fingerprint
 
-Pixels = NDArray[np.uint8]  # (h, w, 3)
 VERSION = 1
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.manifest import ImageSpec
 from twinlens.errors import InputError, TwinlensError
 from twinlens.training.data.picture_cache import open_cache, write_cache
 from twinlens.training.data.records import DataSource
 
-Pixels = NDArray[np.uint8]  # (h, w, 3)
 PixelBatch = NDArray[np.uint8]  # (n, h, w, 3)
 SAMPLE = 64  # images whose mean size decides whether all of them fit in memory
 

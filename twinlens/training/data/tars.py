@@ -1,8 +1,8 @@
 """WebDataset tars: files that share a stem are one sample (`0001.jpg`, `0001.txt`, `0001.cls`).
 
 Headers are read once, and the listing of a large shard is kept. Each sample is then one seek away,
-so shuffling and resuming need no buffer. Damage in a shard loses only the samples behind it in that
-shard.
+so shuffling and resuming need no buffer. What must stay true: damage in a shard loses only the
+samples after it in that shard.
 """
 
 from __future__ import annotations

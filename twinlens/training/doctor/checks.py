@@ -1,7 +1,7 @@
 """The doctor's checks, one function each: from a history to a verdict, or None.
 
-`CAUSES` identify a fault by a measurement that no other fault explains. `CONSEQUENCES` run only if
-no cause was found.
+What must stay true: `CAUSES` identify a fault by a measurement that no other fault explains;
+`CONSEQUENCES` run only if no cause was found.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from twinlens.training.schedules import Linear
 
 SAME_IMAGES = 0.01  # standard deviation over images, at 4 x 4 cells; photographs have 0.1 to 0.2
 RADIAL = 0.02  # share of the gradient along its row; rounding stays below 1e-3
-LENGTH = 0.01
-UNIFORM = 0.99  # of ln K
+LENGTH = 0.01  # deviation of the prototypes' mean length from 1
+UNIFORM = 0.99  # of ln K: targets above it are called flat
 UNINFORMATIVE = 1e-4  # of ln K: targets this flat carry no information, however long the run
 AGREED = 0.1  # of the information about images that targets could carry
 SETTLED = 100  # steps before entropies are judged: early targets are near uniform in any run
 LARGE_UPDATE = 0.05  # step norm over weight norm
+COLLAPSED_SPREAD = 0.02  # healthy short runs have 0.12 to 1.0 in the head (decision 0070)
+COLLAPSED_RANK = 1.2  # healthy short runs have 3 to 55
 
 
 def data_are_constant(history: History) -> Verdict | None:
@@ -223,9 +225,9 @@ def embeddings_collapsed(history: History) -> Verdict | None:
     low = [
         f"{what} {value:.3g}"
         for what, value, least in (
-            ("the encoder's spread is", spread, 0.02),
-            ("the head's spread is", head, 0.02),
-            ("the head's effective rank is", rank, 1.2),
+            ("the encoder's spread is", spread, COLLAPSED_SPREAD),
+            ("the head's spread is", head, COLLAPSED_SPREAD),
+            ("the head's effective rank is", rank, COLLAPSED_RANK),
         )
         if value is not None and value < least
     ]
@@ -241,7 +243,7 @@ def embeddings_collapsed(history: History) -> Verdict | None:
 
 
 def _early(history: History, steps: int) -> bool:
-    """Tell whether the learning rate is still rising, or fewer than `steps` steps are done."""
+    """Tell whether fewer steps than `steps`, or than twice the warmup, are done."""
     return history.step < max(steps, 2 * history.config.settings.warmup)
 
 

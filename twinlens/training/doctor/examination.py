@@ -1,8 +1,8 @@
 """From a run's log to a diagnosis, while the run trains or later from its folder.
 
-Causes come before consequences: a run that collapsed because its teacher is its student gets the
-one verdict that helps. A flat loss alone is never called collapse, since runs whose embeddings
-improve have the same plateau.
+What must stay true: causes come before consequences, so that a run that collapsed because its
+teacher is its student gets the one verdict that helps; a flat loss alone is never called collapse,
+since runs whose embeddings improve have the same plateau.
 """
 
 from __future__ import annotations

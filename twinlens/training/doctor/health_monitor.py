@@ -1,6 +1,6 @@
 """The doctor inside the loop: when to measure, what to log, which verdicts to print.
 
-Each verdict is printed once; `twinlens doctor RUN` lists them all at any time.
+What must stay true: each verdict is printed once; `twinlens doctor RUN` lists them all at any time.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.bundle.arrays import Pixels
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.distributed.sharding import whole
 from twinlens.training.evaluation.readings import Reading, SpectrumReading, StepNumbers
 from twinlens.training.evaluation.spectrum import Spectrum, sum_spectrum

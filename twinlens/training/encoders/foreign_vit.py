@@ -38,11 +38,11 @@ class TimmViT(TokenTower):
         images: Tensor,
         *,
         hidden: Tensor | None = None,
-        stand_in: Tensor | None = None,
+        mask_token: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
         """Return the representation and the patch tokens (n, 1 + patches, width)."""
-        x = self._encode(images, hidden, stand_in, keep)
+        x = self._encode(images, hidden, mask_token, keep)
         patches = self._head(x[:, self._trunk.num_prefix_tokens :])
         return torch.cat([self._serve(x)[:, None], patches], dim=1)
 
@@ -67,14 +67,14 @@ class TimmViT(TokenTower):
         self,
         images: Tensor,
         hidden: Tensor | None = None,
-        stand_in: Tensor | None = None,
+        mask_token: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
         """Return all tokens after the last norm, prefix tokens first."""
         trunk, prefix = self._trunk, self._trunk.num_prefix_tokens
         x = trunk.patch_embed.proj(images)
         rows, columns = x.shape[-2:]
-        x = hide(trunk.patch_embed.norm(x.flatten(2).mT), hidden, stand_in)
+        x = hide(trunk.patch_embed.norm(x.flatten(2).mT), hidden, mask_token)
         x = self._place(x, rows, columns)
         if keep is not None:
             x = torch.cat([x[:, :prefix], pick(x[:, prefix:], keep)], dim=1)
@@ -149,11 +149,11 @@ class OpenClipViT(TokenTower):
         images: Tensor,
         *,
         hidden: Tensor | None = None,
-        stand_in: Tensor | None = None,
+        mask_token: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
         """Return the representation and the projected patch tokens (n, 1 + patches, width)."""
-        x = self._encode(images, hidden, stand_in, keep)
+        x = self._encode(images, hidden, mask_token, keep)
         pooled = self.model._pool(x)[0]
         patches = x[:, 1:] if self.model.final_ln_after_pool else self.model.ln_post(x[:, 1:])
         return torch.cat([self._project(pooled)[:, None], self._project(patches)], dim=1)
@@ -170,14 +170,14 @@ class OpenClipViT(TokenTower):
         self,
         images: Tensor,
         hidden: Tensor | None = None,
-        stand_in: Tensor | None = None,
+        mask_token: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
         """Return all tokens that leave the last block, the class token first."""
         model = self.model
         x = model.conv1(images)
         rows, columns = x.shape[-2:]
-        x = hide(x.flatten(2).mT, hidden, stand_in)
+        x = hide(x.flatten(2).mT, hidden, mask_token)
         front = model.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         positions = model.positional_embedding[None].to(x.dtype)
         x = torch.cat([front, x], dim=1)
@@ -188,11 +188,11 @@ class OpenClipViT(TokenTower):
         return found
 
 
-def hide(x: Tensor, hidden: Tensor | None, stand_in: Tensor | None) -> Tensor:
+def hide(x: Tensor, hidden: Tensor | None, mask_token: Tensor | None) -> Tensor:
     """Return patches (n, p, width) with the mask token where they are hidden (n, p)."""
-    if hidden is None or stand_in is None:
+    if hidden is None or mask_token is None:
         return x
-    return torch.where(hidden[..., None], stand_in.to(x), x)
+    return torch.where(hidden[..., None], mask_token.to(x), x)
 
 
 def resize_positions(

@@ -26,12 +26,12 @@ class TokenTower(nn.Module, abc.ABC):
         images: Tensor,
         *,
         hidden: Tensor | None = None,
-        stand_in: Tensor | None = None,
+        mask_token: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
         """Return the representation and the patch tokens (n, 1 + patches, width), normed.
 
-        Patches that are `hidden` (n, patches) are replaced by `stand_in` (inner,). With `keep`
+        Patches that are `hidden` (n, patches) are replaced by `mask_token` (inner,). With `keep`
         (n, k), the numbers of some patches, only these are seen and returned, in that order.
         """
 

@@ -139,15 +139,15 @@ class VisionTransformer(TokenTower):
         images: Tensor,
         *,
         hidden: Tensor | None = None,
-        stand_in: Tensor | None = None,
+        mask_token: Tensor | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
         """Return the class token and the patch tokens (n, 1 + patches, width), normed.
 
-        Patches that are `hidden` (n, patches) are replaced by `stand_in` (width,). With `keep`
+        Patches that are `hidden` (n, patches) are replaced by `mask_token` (width,). With `keep`
         (n, k), the numbers of some patches, only these are seen and returned, in that order.
         """
-        x = self._start(images, hidden, stand_in)
+        x = self._start(images, hidden, mask_token)
         if keep is not None:
             x = torch.cat([x[:, :1], pick(x[:, 1:], keep)], dim=1)
         for block in self.blocks:
@@ -173,14 +173,14 @@ class VisionTransformer(TokenTower):
         return maps.unflatten(-1, (rows, columns))  # type: ignore[no-any-return]
 
     def _start(
-        self, images: Tensor, hidden: Tensor | None = None, stand_in: Tensor | None = None
+        self, images: Tensor, hidden: Tensor | None = None, mask_token: Tensor | None = None
     ) -> Tensor:
         """Return the class token and the patches with their positions."""
         x = self.embed(images)
         rows, columns = x.shape[-2:]
         x = x.flatten(2).mT
-        if hidden is not None and stand_in is not None:
-            x = torch.where(hidden[..., None], stand_in.to(x), x)
+        if hidden is not None and mask_token is not None:
+            x = torch.where(hidden[..., None], mask_token.to(x), x)
         x = x + sines(rows, columns, self.grid, self.width).to(x)
         # Not len(x): the export would record it as a constant.
         return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)

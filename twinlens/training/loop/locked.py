@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.image.preprocessing import Preprocessor
 from twinlens.cache import find_cache
 from twinlens.training.config import Config
 from twinlens.training.data.feeder import Draft
-from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.loop.row_store import KeptRows, RowStore

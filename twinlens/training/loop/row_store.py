@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.errors import InputError, TwinlensError
-from twinlens.training.data.pixels import Pixels, PixelStore
+from twinlens.training.data.pixels import PixelStore
 from twinlens.training.progress import Display
 
 IMAGES = 256  # per file: small enough to lose in an interruption, large against a file's overhead

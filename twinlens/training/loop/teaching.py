@@ -19,13 +19,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from twinlens.bundle.arrays import Pixels
 from twinlens.bundle.encoder import open_bundle
 from twinlens.cache import find_cache
 from twinlens.errors import ConflictError
 from twinlens.training.config import Config
 from twinlens.training.data.decoding import WholePicture, stored_side
 from twinlens.training.data.feeder import Draft
-from twinlens.training.data.pixels import PixelBatch, Pixels, PixelStore
+from twinlens.training.data.pixels import PixelBatch, PixelStore
 from twinlens.training.data.records import DataSource, fingerprint
 from twinlens.training.distributed.ranks import Ranks
 from twinlens.training.evaluation.embeddings import (
@@ -133,8 +134,8 @@ def open_teachers(settings: TeacherSettings, crops: Crops, tokens: bool) -> Teac
     for source, revision in zip(sources, settings.revisions, strict=True):
         if describe_teacher(source).revision != revision:
             raise ConflictError(
-                f"teacher {source!r} is not what it was when the run's settings were made; give"
-                " teachers anew and another --out",
+                f"teacher {source!r} has changed since the run's settings were made; set"
+                " teachers again and choose another --out",
                 field="teachers",
             )
     embedders = tuple(

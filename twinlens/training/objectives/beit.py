@@ -1,7 +1,7 @@
 """BEiT: predict the visual codes of hidden patches (Bao et al. 2021).
 
 https://arxiv.org/abs/2106.08254. A tokenizer, trained first and then fixed, gives each patch one of
-K codes; the encoder sees the image with stand-ins for hidden patches, and a linear layer tells
+K codes; the encoder sees mask tokens instead of hidden patches, and a linear layer predicts
 their codes:    loss = mean over hidden patches of CE(prediction, code).
 """
 
@@ -64,7 +64,7 @@ class BEiT(Objective):
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
         assert isinstance(tower, TokenTower)
-        tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
+        tokens = tower.tokens(images, hidden=mask, mask_token=net["mask_token"]())
         return {REPRESENTATION: tokens[:, :1].detach(), "logits": net["codes"](tokens[:, 1:])}
 
     def loss(self, inputs: LossInputs) -> BatchRows:

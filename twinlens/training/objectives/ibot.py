@@ -186,12 +186,12 @@ class IBOT(Objective):
         net: Network,
         views: Tensor,
         mask: Tensor | None = None,
-        stand_in: Tensor | None = None,
+        mask_token: Tensor | None = None,
     ) -> Tensor:
         tower = net["image"]
         assert isinstance(tower, TokenTower)
         hidden = None if mask is None else mask.flatten(0, 1)
-        tokens = tower.tokens(views.flatten(0, 1), hidden=hidden, stand_in=stand_in)
+        tokens = tower.tokens(views.flatten(0, 1), hidden=hidden, mask_token=mask_token)
         rows: Tensor = tokens.unflatten(0, views.shape[:2])
         return rows
 

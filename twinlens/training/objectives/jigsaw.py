@@ -43,7 +43,7 @@ class Jigsaw(TilePuzzle):
                 field="orders",
             )
         rest = mlp((self.shown() * self.narrow, self.hidden, self.orders), dropout=self.dropout)
-        return {"puzzle": TileHead(widths["image"], self.shown(), self.narrow, rest)}
+        return {"puzzle": TileHead(widths["image"], self.narrow, rest)}
 
     def student(self, net: Network, batch: Batch) -> BatchRows:
         """Return logits (n, 1, orders)."""

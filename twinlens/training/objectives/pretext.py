@@ -111,7 +111,7 @@ def tile_rows(seen: Tensor, logits: Tensor) -> BatchRows:
 class TileHead(nn.Module):
     """Tiles (n, shown, width) to logits (n, answers): each narrowed, then all concatenated."""
 
-    def __init__(self, width: int, shown: int, narrow: int, rest: nn.Module) -> None:
+    def __init__(self, width: int, narrow: int, rest: nn.Module) -> None:
         super().__init__()
         self.narrow = nn.Linear(width, narrow)
         self.rest = rest

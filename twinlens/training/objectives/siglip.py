@@ -1,4 +1,4 @@
-"""SigLIP: each pair of image and caption is judged by itself (Zhai et al. 2023).
+"""SigLIP: each pair of image and caption is classified separately (Zhai et al. 2023).
 
 https://arxiv.org/abs/2303.15343. With unit rows, learned scale t and bias b, +1 on the diagonal,
     loss = -(1/n) sum over pairs of log sigmoid(+-(t x y^T + b)):   over n, not over n squared.
@@ -33,7 +33,7 @@ class SigLIP(Objective):
     """Sigmoid contrast between two towers."""
 
     name: ClassVar[str] = "siglip"
-    summary: ClassVar[str] = "each image-caption pair judged by itself"
+    summary: ClassVar[str] = "each image-caption pair is classified separately"
     coupled: ClassVar[bool] = True
     health: ClassVar[HealthSpec] = HealthSpec(head="x", unit=("x", "y"))
     needs: ClassVar[tuple[str, ...]] = ("captions",)

@@ -59,7 +59,7 @@ class SimMIM(Objective):
         images, mask = batch.views["global"][:, 0], batch.extra["mask"][:, 0]
         tower = net["image"]
         assert isinstance(tower, TokenTower)
-        tokens = tower.tokens(images, hidden=mask, stand_in=net["mask_token"]())
+        tokens = tower.tokens(images, hidden=mask, mask_token=net["mask_token"]())
         return {
             REPRESENTATION: tokens[:, :1].detach(),
             "pixels": net["pixels"](tokens[:, 1:]),

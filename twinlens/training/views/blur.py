@@ -26,7 +26,7 @@ def blur(planes: Tensor, sigma: Tensor, widest: float | None = None) -> Tensor:
     block = next((size for size in BLOCKS if side % size == 0), side)
     widest = float(sigma.max()) if widest is None else widest
     reach = min(side, block + 2 * math.ceil(REACH * widest))
-    weights = _bands(sigma.to(planes), side, block, reach)
+    weights = weigh_bands(sigma.to(planes), side, block, reach)
     weights = weights.repeat_interleave(channels, dim=0)  # (n * channels, blocks, block, reach)
     flat = planes.reshape(n * channels, side, side)
     spans = [
@@ -45,12 +45,7 @@ def _start(low: int, side: int, block: int, reach: int) -> int:
     return min(max(low - (reach - block) // 2, 0), side - reach)
 
 
-def blurring(sigma: Tensor, out: int) -> Tensor:
-    """Return matrices (n, out, out) that blur by Gaussians of `sigma` pixels; 0 is the identity."""
-    return _bands(sigma, out, out, out)[:, 0]
-
-
-def _bands(sigma: Tensor, side: int, block: int, reach: int) -> Tensor:
+def weigh_bands(sigma: Tensor, side: int, block: int, reach: int) -> Tensor:
     """Return weights (n, blocks, block, reach) of the pixels from each start on; rows sum to 1."""
     index = torch.arange(side, device=sigma.device)
     # Exponentials of the distances alone, then spread out: s of them instead of s squared.

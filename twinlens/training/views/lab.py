@@ -1,4 +1,4 @@
-"""CIE Lab colour: conversion, the bins of its two colour axes, and grey views.
+"""CIE Lab colour (sRGB by IEC 61966-2-1), the bins of its two colour axes, and grey views.
 
 What must stay true: grey is a view's lightness, so that none of its colours are left in it, and
 each bin contains some sRGB colour.

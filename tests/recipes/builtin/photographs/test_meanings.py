@@ -68,6 +68,21 @@ def test_every_list_is_read_with_its_kind(tmp_path: Path) -> None:
     assert said["a tabby sleeps"] == ("caption", "en")
 
 
+def test_a_class_without_a_sure_name_is_taught_its_likeliest(tmp_path: Path) -> None:
+    words = write_words(tmp_path)
+    unsure = [
+        {"t": "Schleie", "l": "de", "src": "wikt-deu", "q": {"0": 1.0}, "w": 0.6},
+        {"t": "Fisch", "l": "de", "src": "wikt-deu", "q": {"0": 1.0}, "w": 0.4},
+        {"t": "Kater", "l": "de", "src": "wikt-deu", "q": {"281": 1.0}, "w": 0.6},
+    ]
+    with lzma.open(words / "lexicon.jsonl.xz", "at", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in unsure)
+    own = {s.text: s.trust for s in read_sayings(words) if s.kind == "own"}
+    assert own["Schleie"] == 0.6
+    assert "Fisch" not in own  # a likelier name is taught
+    assert "Kater" not in own  # the class has the sure name Katze
+
+
 def test_what_is_held_out_is_named_by_no_string(tmp_path: Path) -> None:
     held = Held(words=frozenset({"big cat", "tabby"}))
     texts = [s.text for s in read_sayings(write_words(tmp_path), held)]

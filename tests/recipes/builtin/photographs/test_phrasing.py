@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recipes.builtin.photographs.meanings import Saying
-from recipes.builtin.photographs.phrasing import Phraser, mistype, pluralise
+from recipes.builtin.photographs.phrasing import Phraser, mistype, pluralise, thin
 
 SAYINGS = [
     Saying("tench", "en", "class", {}, 1.0),
@@ -33,13 +33,22 @@ def test_a_typo_is_one_slip() -> None:
     assert len(slips) > 5
 
 
+def test_a_thinned_caption_keeps_its_order_and_some_word() -> None:
+    words = ["a", "man", "with", "an", "otter"]
+    thinned = [thin(" ".join(words), random.Random(seed)).split() for seed in range(200)]
+    assert all(kept and kept == [w for w in words if w in kept] for kept in thinned)
+    assert 3.8 < sum(map(len, thinned)) / len(thinned) < 4.7
+    assert thin("otter", random.Random(0)) == "otter"
+
+
 def test_a_batch_holds_every_kind_and_says_what_each_string_means() -> None:
     said = Phraser(SAYINGS, WHICH).draw(300, random.Random(1))
     assert len(said.texts) == 300
     assert "a man with an otter" in said.texts
+    assert "a man with otter" in said.texts  # thinned
     assert any("photo" in text for text in said.texts)
     assert {round(float(w), 1) for w in said.weights} == {0.5, 0.8, 1.0}
-    assert set(said.first[[t.startswith("a man with") for t in said.texts]]) == {2}
+    assert set(said.first[["man" in t for t in said.texts]]) == {2}
     one = said.share == 1
     assert (said.first[one] == said.second[one]).all()
 

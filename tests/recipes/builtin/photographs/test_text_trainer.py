@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,23 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path: Path, spac
     for name, value in first.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value)
         assert torch.equal(again.average[name], first.average[name])
+
+
+def test_a_run_can_go_on_from_a_finished_one_once(tmp_path: Path, space: Rows) -> None:
+    first = TextTrainer(TOKENIZER, space, tmp_path / "first", RECIPE)
+    first.run(PHRASER, space, 3, Silent())
+    first.finish()
+    then = TextTrainer(TOKENIZER, space, tmp_path / "then", RECIPE)
+    then.start_from(tmp_path / "first")
+    for name, value in first.averaged().state_dict().items():
+        assert torch.equal(then.averaged().state_dict()[name], value.half().float())
+    then.run(PHRASER, space, 2, Silent())
+    again = TextTrainer(TOKENIZER, space, tmp_path / "then", RECIPE)
+    again.start_from(tmp_path / "first")
+    assert again.step == 2
+    told = json.loads((tmp_path / "then" / "text.json").read_text())
+    assert told["recipe"]["start"]["step"] == 3
+    assert all(torch.equal(again.average[n], t) for n, t in then.average.items())
 
 
 def test_the_rate_warms_up_and_falls() -> None:

@@ -1,6 +1,5 @@
-"""Rewrites foreign ONNX graphs into the bundle's shape; the only part of `bundle` that needs onnx.
+"""Rewrites foreign ONNX graphs into the bundle's form; the only part of `bundle` that needs onnx.
 
-What must stay true: it is imported while a model is pulled and at no other time, and what it adds
-to a graph means the same in every opset from 11 on.
-Imported by: pull.
+What must stay true: it is imported only while a model is pulled, and the nodes that it adds to a
+graph mean the same in every opset from 11 on. Imported by: pull.
 """

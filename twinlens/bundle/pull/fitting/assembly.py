@@ -1,6 +1,7 @@
-"""A found model to a finished bundle: towers, scores, golden vectors, manifest.
+"""From a found model to a finished bundle: towers, scores, golden vectors, manifest.
 
-What must stay true: a bundle appears only after each of its towers gave the original file's rows.
+What must stay true: a bundle appears only after each of its towers reproduced the original file's
+rows.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from twinlens.kernels.onnx.attach import build_similarity
 from twinlens.version import __version__
 
 SIMILARITY_FILE: Final = "similarity.onnx"
-# A short set of prompts for zero-shot; text towers alone classify the bare names.
+# A short set of prompts for zero-shot; a text tower alone classifies bare names.
 TEMPLATES: Final = ("a photo of a {}", "a picture of a {}", "{}")
 _PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu", "onnx", "tokenizers", "pillow")
 
 
 class Assembly:
-    """One pull: what was found and asked for, and the workshop where it is put together."""
+    """One pull: the found model, the options, and the working folder."""
 
     def __init__(self, found: Found, options: PullOptions, folder: Path) -> None:
         bundle, sources = folder / "bundle", folder / "sources"
@@ -62,7 +63,7 @@ class Assembly:
         self.verified: dict[str, float] = {}
 
     def build(self) -> Manifest:
-        """Write all files of the bundle; return the manifest, all but what the sealing adds."""
+        """Write all files of the bundle; return the manifest without the fields set by sealing."""
         if self.options.verify:
             check_libraries()
         for name, files in (("image", self.found.image), ("text", self.found.text)):
@@ -254,7 +255,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def assemble(found: Found, out: Path, options: PullOptions, *, force: bool) -> Manifest:
-    """Write the found model as the bundle `out`; nothing is left where that fails."""
+    """Write the found model as the bundle `out`; a failure leaves nothing behind."""
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.pull-", dir=out.parent))
     try:

@@ -18,7 +18,7 @@ from twinlens.errors import BundleError
 
 
 def has_batch_of_one(inputs: Sequence[GraphInput], file: str) -> bool:
-    """Return whether the graph takes one item at a time; raise if it takes several exactly."""
+    """Return whether the graph takes one item at a time; raise for another fixed batch."""
     sizes = {item.batch for item in inputs} - {0}
     if sizes - {1}:
         raise BundleError(
@@ -36,7 +36,7 @@ def loop_over_items(
 ) -> dict[str, str]:
     """Put the graph's nodes into a loop over the first axis; return the new name of each input.
 
-    The loop's result has the name of `output`.
+    The loop's result has the name `output`.
     """
     one, row = f"{PREFIX}one_{output.name}", f"{PREFIX}row"
     rename(graph, {output.name: one})

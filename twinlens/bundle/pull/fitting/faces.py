@@ -1,7 +1,7 @@
-"""The two faces of a fitted tower: uint8 pixels or int64 tokens in, unit float32 rows out.
+"""Input and output nodes of a fitted tower: uint8 pixels or int64 tokens in, unit float32 rows out.
 
-What must stay true: a row depends on its own item alone; padded tokens are masked wherever the
-graph has a mask.
+What must stay true: a row depends only on its own item; padded tokens are masked wherever the graph
+has a mask.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PixelRule:
 
 @dataclass(frozen=True)
 class TokenRule:
-    """How the padding is told from the text, for graphs with a mask.
+    """How padding is recognised, for graphs with a mask.
 
     `ends_with_pad`: every text ends with one token that is also the padding. `sees_padding`: the
     model was trained on padded texts without a mask, so all positions count.
@@ -52,7 +52,7 @@ class TokenRule:
 def add_pixel_face(
     nodes: Nodes, source: GraphInput, name: str, rule: PixelRule
 ) -> onnx.ValueInfoProto:
-    """Append what makes the value `name` from uint8 pixels; return the new input."""
+    """Append the nodes from uint8 pixels to the value `name`; return the new input."""
     mean, std = np.array(rule.mean), np.array(rule.std)
     scale = nodes.constant((1 / (255 * std)).astype(np.float32))
     shift = nodes.constant((-mean / std).astype(np.float32))
@@ -69,7 +69,7 @@ def add_pixel_face(
 def add_token_face(
     nodes: Nodes, inputs: Sequence[GraphInput], names: Mapping[str, str], rule: TokenRule
 ) -> onnx.ValueInfoProto:
-    """Append what makes each of the graph's inputs from int64 tokens; return the new input."""
+    """Append the nodes from int64 tokens to the graph's inputs; return the new input."""
     length: int | str = "length"
     for item in inputs:
         name = names[item.name]
@@ -93,7 +93,7 @@ def add_mask(nodes: Nodes, rule: TokenRule) -> str:
     is_pad = nodes.add("Equal", TOKENS, pad)
     if rule.sees_padding:
         return nodes.add("Add", _zeros(nodes), nodes.constant(np.array(1, np.int64)))
-    if rule.ends_with_pad:  # what comes after the first such token is padding
+    if rule.ends_with_pad:  # everything after the first such token is padding
         before = nodes.add("CumSum", nodes.cast(is_pad, TensorProto.INT64), axis, exclusive=1)
         return nodes.cast(nodes.add("Equal", before, zero), TensorProto.INT64)
     is_text = nodes.cast(nodes.add("Not", is_pad), TensorProto.INT64)
@@ -102,7 +102,7 @@ def add_mask(nodes: Nodes, rule: TokenRule) -> str:
 
 
 def add_head(nodes: Nodes, head: TowerHead, rank: int, mask: str) -> None:
-    """Append what makes the unit rows `embedding` from the graph's output.
+    """Append the nodes from the graph's output to the unit rows `embedding`.
 
     `mask` names a mask (n, length), or is "" for images.
     """
@@ -134,7 +134,7 @@ def _pool(nodes: Nodes, pooling: str, rows: str, rank: int, mask: str) -> str:
 
 
 def _mark_last(nodes: Nodes, mask: str) -> str:
-    """Append a mask of the last token of each text alone: all tokens up to it are the text's."""
+    """Append a mask of each text's last token: all tokens up to it belong to the text."""
     axis, one = nodes.constant(np.array(1, np.int64)), nodes.constant(np.array(1, np.int64))
     remaining = nodes.add("CumSum", mask, axis, reverse=1)
     return nodes.cast(nodes.add("Equal", remaining, one), TensorProto.INT64)

@@ -1,6 +1,6 @@
-"""The inputs of a foreign graph by what they mean: pixels, ids, mask, token types, positions.
+"""The inputs of a foreign graph by their meaning: pixels, ids, mask, token types, positions.
 
-What must stay true: an input that nobody here understands is refused by name, never fed a guess.
+What must stay true: an unknown input is refused by name, never fed a guess.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 @dataclass(frozen=True)
 class GraphInput:
-    """One input: what it means, its element type and its dimensions (0 where they may vary)."""
+    """One input: its meaning, element type and dimensions (0 for free ones)."""
 
     name: str
     role: Role
@@ -58,7 +58,7 @@ def _read(value: onnx.ValueInfoProto, file: str) -> GraphInput:
 
 
 def _find_role(name: str, element_type: int, rank: int) -> Role | None:
-    if "past" in name or "cache" in name:  # the memory of a text generator
+    if "past" in name or "cache" in name:  # the cache of a text generator
         return None
     if rank == 4 and element_type in _FLOATS:
         return "pixels"

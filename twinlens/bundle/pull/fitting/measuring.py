@@ -1,6 +1,6 @@
-"""What fitted towers are measured by: cosines to the original file's rows, and speed.
+"""Measurements of fitted towers: cosines to the original file's rows, and speed.
 
-What must stay true: a tower is run as an encoder runs it, with the bundle's own pixels and tokens.
+What must stay true: a tower runs as in an encoder, with the bundle's own pixels and tokens.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from twinlens.bundle.text.token_batches import longest, pad_rows
 from twinlens.bundle.text.tokenizer import open_tokenizer
 from twinlens.errors import BundleError
 
-_SECONDS: Final = 2.0  # of processor time for one ratio of speeds
+_SECONDS: Final = 2.0  # CPU seconds for one ratio of speeds
 _ROUNDS: Final = 7
 
 
 def open_fitted(path: Path, threads: int = 0) -> Any:
-    """Open a fitted graph on the CPU; `threads` 0 means one a core."""
+    """Open a fitted graph on the CPU; `threads` 0 means one thread per core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -70,7 +70,7 @@ def find_cosine(rows: Rows, reference: Rows) -> float:
 def find_speed(plain: Path, variant: Path, feeds: Feeds) -> float:
     """Return the speed of `variant` as a ratio to `plain`.
 
-    One thread, processor seconds, the two in turn: other work on the machine cancels out.
+    One thread, CPU time, alternating: other work on the machine cancels out.
     """
     sessions = [open_fitted(path, threads=1) for path in (plain, variant)]
     best = [float("inf"), float("inf")]

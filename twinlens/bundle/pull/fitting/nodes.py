@@ -1,7 +1,7 @@
-"""Adds nodes to a graph, each under a name of its own, in the form that the graph's opset knows.
+"""Adds nodes to a graph, each under a unique name, in the form of the graph's opset.
 
-What must stay true: only operators that mean the same in every opset from 11 on, or whose two forms
-(axes as an attribute, axes as an input) are both written here.
+What must stay true: an operator means the same in every opset from 11 on, or both of its forms
+(axes as an attribute, axes as an input) are written here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _AXES_ARE_INPUTS_LATER = 18  # for the other reductions
 
 
 class Nodes:
-    """Nodes under construction, with the constants that they read."""
+    """New nodes, with the constants that they read."""
 
     def __init__(self, opset: int) -> None:
         self.opset = opset
@@ -28,7 +28,7 @@ class Nodes:
         self._count = 0
 
     def take(self) -> list[onnx.NodeProto]:
-        """Return the nodes made so far and begin anew; names go on, constants stay."""
+        """Return the nodes made so far and start anew; names stay unique, constants are kept."""
         made, self.nodes = self.nodes, []
         return made
 
@@ -58,7 +58,7 @@ class Nodes:
         return self.add(kind, value, output=output, axes=list(axes), **more)
 
     def normalise(self, rows: str, output: str) -> str:
-        """Append the division of each row by its length; a row of zeros stays one."""
+        """Append the division of each row by its length; a row of zeros stays zero."""
         length = self.over_axes("ReduceL2", rows, -1, keepdims=1)
         least = self.constant(np.array(1e-12, np.float32))
         return self.add("Div", rows, self.add("Max", length, least), output=output)

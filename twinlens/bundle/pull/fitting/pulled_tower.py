@@ -1,7 +1,7 @@
-"""One tower from its original files to the bundle: judged, fitted, compared, with its variants.
+"""One tower from its original files to the bundle: recorded, fitted, compared, with its variants.
 
 What must stay true: the original file's rows are recorded first, and every fitted graph is compared
-with them before it stays.
+with them before it is kept.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from twinlens.errors import BundleError
 TowerName = Literal["image", "text"]
 ChooseHead = Callable[[Mapping[str, int]], TowerHead]
 
-# The smallest cosine to the original file, by the precision of that file: half precision and
-# quantised products are rounded differently once the runtime fuses them.
+# The smallest cosine to the original file, by its precision: half precision and quantised
+# products are rounded differently once the runtime fuses them.
 GATES: Final = {"fp32": 1 - FP32_TOLERANCE, "fp16": 0.999, "int8": 0.99}
-LEAST_COSINE: Final = 0.9  # a variant under it is dropped
-_GOOD_COSINE: Final = 0.99  # a variant under it is kept and named
+LEAST_COSINE: Final = 0.9  # a variant below it is dropped
+_GOOD_COSINE: Final = 0.99  # a variant below it is kept with a note
 _EXACT: Final = 1e-5  # 1 - cosine of texts cut to the longest, for fp32
 
 
 @dataclass(frozen=True)
 class PulledTower:
-    """What the manifest and the golden vectors need of a tower."""
+    """The tower's part of the manifest and of the golden vectors."""
 
     spec: ImageSpec | TextSpec
     variants: list[Variant]
@@ -63,7 +63,7 @@ class PulledTower:
 
 
 class TowerPuller:
-    """The steps for one tower; a subclass knows pictures or texts."""
+    """The steps for one tower; subclasses handle pictures or texts."""
 
     name: TowerName
     file: str
@@ -74,7 +74,7 @@ class TowerPuller:
         self._choose_head = choose_head
 
     def pull(self, precisions: list[str]) -> PulledTower:
-        """Pull the tower at these precisions, the first of which is the reference."""
+        """Pull the tower at these precisions; the first is the reference."""
         reference, *others = precisions
         source = self._fetch(reference)
         model = source.read()
@@ -93,7 +93,7 @@ class TowerPuller:
         return PulledTower(spec, variants, rows, head)
 
     def prepare(self, lengths: list[int]) -> None:
-        """Read the rule for the inputs; `lengths` holds the graph's number of tokens, 0 if free."""
+        """Read the rule for the inputs; `lengths` has the graph's numbers of tokens, 0 if free."""
         raise NotImplementedError
 
     def record(self, plain: PlainTower) -> Rows:
@@ -140,7 +140,7 @@ class TowerPuller:
         return path
 
     def _choose_path(self, precision: str) -> bool:
-        """Whether this precision is the first to be written, and so the tower's own file."""
+        """Whether this precision is written first and becomes the tower's main file."""
         return not (self.workshop.bundle / self.file).exists()
 
     def _gate(self, path: Path, feeds: Feeds, rows: Rows, precision: str) -> float:
@@ -155,7 +155,7 @@ class TowerPuller:
     def _add_variant(
         self, precision: str, head: TowerHead, rows: Rows, plain: Path, feeds: Feeds
     ) -> list[Variant]:
-        """Fit and measure another precision; drop it, saying so, where it is too far away."""
+        """Fit and measure another precision; drop it with a note if it differs too much."""
         path = self._fit(self._fetch(precision), head, rows, precision)
         cosine = find_cosine(embed(open_fitted(path), feeds), rows)
         if not cosine >= LEAST_COSINE:
@@ -166,7 +166,7 @@ class TowerPuller:
             return []
         if cosine < _GOOD_COSINE:
             self.workshop.notes.append(
-                f"{self.name}: {precision} moves embeddings: cosine {cosine:.4f} to the reference"
+                f"{self.name}: {precision} changes embeddings: cosine {cosine:.4f} to the reference"
             )
         return [self._describe(precision, path, cosine, find_speed(plain, path, feeds))]
 
@@ -199,7 +199,7 @@ class ImagePuller(TowerPuller):
         return self.spec.height, self.spec.width
 
     def prepare(self, lengths: list[int]) -> None:
-        """Nothing is left to read."""
+        """Nothing to read."""
 
     def record(self, plain: PlainTower) -> Rows:
         """Return the original file's rows of the golden pictures."""
@@ -224,14 +224,14 @@ class TextPuller(TowerPuller):
         read_rule: Callable[[int], PulledTokenizer],
         prompt: str = "",
     ) -> None:
-        """`prompt` stands before every text that comes without a purpose."""
+        """`prompt` precedes every text without a purpose."""
         super().__init__(files, choose_head, workshop)
         self._read_rule = read_rule
         self._texts = [prompt + text for text in golden_texts()]
 
     @property
     def rule(self) -> TokenRule:
-        """How padding is told from the text."""
+        """How padding is recognised."""
         found = self._tokenizer
         return TokenRule(found.pad_id, found.ends_with_pad, found.sees_padding)
 
@@ -245,7 +245,7 @@ class TextPuller(TowerPuller):
     def record(self, plain: PlainTower) -> Rows:
         """Return the original file's rows of the golden texts, each of its own length.
 
-        Some graphs (MobileCLIP's) declare any length and run at one: they get padded texts.
+        Some graphs (MobileCLIP's) declare any length but run at one: they get padded texts.
         """
         if not self._fixed:
             try:
@@ -255,7 +255,7 @@ class TextPuller(TowerPuller):
         return plain.embed_texts(self._tokenizer, self._texts, padded=True)
 
     def settle(self, path: Path, rows: Rows, precision: str) -> tuple[Feeds, TextSpec]:
-        """Decide whether texts may be cut to the longest of a batch: only where it was tried."""
+        """Decide whether texts may be cut to the longest of a batch: only if a test passed."""
         spec = self._tokenizer.build_spec()
         reason = self._find_padding_reason(path, spec, rows, precision)
         spec = dataclasses.replace(spec, cut_to_longest=not reason, padding_reason=reason)

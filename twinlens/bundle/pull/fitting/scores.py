@@ -35,14 +35,14 @@ _SINGLE: Final = Scores("softmax", 1 / 0.07, 0.0, "the default of a tower alone"
 
 
 def find_default(config: Mapping[str, Any], *, joint: bool) -> Scores:
-    """Return what the family uses once it is trained."""
+    """Return the family's usual numbers after training."""
     if str(config.get("model_type", "")).startswith("siglip") or "init_logit_bias" in config:
         return _SIGLIP
     return _CLIP if joint else _SINGLE
 
 
 def read_stated(config: Mapping[str, Any]) -> Scores | None:
-    """Return the scale and bias that a configuration pins, if it does."""
+    """Return the scale and bias that a configuration states, if it does."""
     scale, bias = config.get("logit_scale"), config.get("logit_bias")
     if not isinstance(scale, (int, float)):
         return None
@@ -51,7 +51,7 @@ def read_stated(config: Mapping[str, Any]) -> Scores | None:
 
 
 def measure_scores(logits: Rows, images: Rows, texts: Rows) -> Scores:
-    """Return the line through the logits over the cosines of pairs (n, d) of unit rows."""
+    """Return scale and bias of the line through the logits over the cosines of unit rows (n, d)."""
     cosines = (images.astype(np.float64) * texts).sum(axis=1)
     found = logits.astype(np.float64).ravel()
     points = np.stack([cosines, np.ones(cosines.size)], axis=1)
@@ -64,7 +64,7 @@ def measure_scores(logits: Rows, images: Rows, texts: Rows) -> Scores:
 
 
 def names_logits(outputs: list[str]) -> bool:
-    """Whether a joint graph has what the measurement reads."""
+    """Whether a joint graph has the outputs that the measurement reads."""
     return {_LOGITS, _IMAGES, _TEXTS} <= set(outputs)
 
 

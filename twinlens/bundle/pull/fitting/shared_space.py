@@ -22,8 +22,8 @@ from twinlens.bundle.pull.model_files import TowerConfig
 from twinlens.bundle.pull.plain_path import PlainTower, make_pixels, make_tokens
 from twinlens.bundle.samples import golden_images, golden_texts
 
-_PAIRS: Final = 12  # of a picture and a text, enough for a line
-_LARGEST_SHARE: Final = 1 / 3  # of the towers' files, which a graph read for its scores may add
+_PAIRS: Final = 12  # pairs of a picture and a text, enough for a line
+_LARGEST_SHARE: Final = 1 / 3  # of the towers' files: how much the graph may add to them
 
 
 def find_joint_graph(found: Found, precisions: Mapping[str, Sequence[str]]) -> str:

@@ -22,23 +22,23 @@ from twinlens.bundle.pull.fitting.towers import read_model
 from twinlens.bundle.pull.repository import Repository
 from twinlens.errors import BundleError
 
-_SAMPLE_LENGTH = 8  # tokens fed to a text tower whose answer is not asked for
+_SAMPLE_LENGTH = 8  # tokens for a text tower whose output is not used
 
 
 @dataclass(frozen=True)
 class SourceGraph:
-    """The original file; `weights` maps each location that it names to the file there."""
+    """The original file; `weights` maps each location in it to a file on this disk."""
 
     file: str
     path: Path
     weights: dict[str, Path]
 
     def read(self) -> onnx.ModelProto:
-        """Return the graph, its outer weights left where they are."""
+        """Return the graph without loading its external weights."""
         return read_model(self.path)
 
     def open(self) -> Any:
-        """Open the file in ONNX Runtime as it stands, without rewriting it for speed."""
+        """Open the file in ONNX Runtime without graph optimisations."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -54,7 +54,7 @@ class SourceGraph:
 
 
 def fetch_graph(repository: Repository, file: str, folder: Path) -> SourceGraph:
-    """Bring the graph and its weights into `folder`, under their own names."""
+    """Fetch the graph and its weights into `folder`, under their own names."""
     locations = list_external_files(repository.fetch([file]) / file)
     places = {name: _resolve(repository, file, name) for name in sorted(locations)}
     root = repository.fetch([file, *places.values()])
@@ -65,14 +65,14 @@ def fetch_graph(repository: Repository, file: str, folder: Path) -> SourceGraph:
 
 
 def list_outputs(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the graph's outputs with their ranks, 0 where the file does not say."""
+    """Return the graph's outputs with their ranks, 0 if unknown."""
     return {
         value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.output
     }  # fmt: skip
 
 
 def fill_inputs(session: Any, names: list[str], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """Return inputs for the tower of a joint graph whose answer is not asked for."""
+    """Return inputs for the tower of a joint graph whose output is not used."""
     feeds = {}
     for value in session.get_inputs():
         if value.name not in names:
@@ -102,7 +102,7 @@ def _resolve(repository: Repository, file: str, location: str) -> str:
 
 
 def _link(source: Path, target: Path) -> Path:
-    """Give a file a second name, or copy it where the disk allows no second name."""
+    """Hard-link a file, or copy it where the disk has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         try:

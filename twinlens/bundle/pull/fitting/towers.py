@@ -1,7 +1,7 @@
 """A foreign graph to a bundle's tower: cut out, with the bundle's inputs and output.
 
-What must stay true: the original file is not changed; external weights are copied as they are and
-never loaded whole.
+What must stay true: the original file is not changed; external weights are copied unchanged and
+never loaded as a whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twinlens.bundle.pull.fitting.values import prune, rename, strip_notes
 from twinlens.bundle.pull.head import TowerHead
 from twinlens.errors import BundleError
 
-_OLDEST_OPSET = 11  # the first with CumSum, by which padding is told from the text
+_OLDEST_OPSET = 11  # the first with CumSum, which separates padding from the text
 
 
 def fit_tower(
@@ -84,7 +84,7 @@ def find_output(graph: onnx.GraphProto, name: str, file: str) -> onnx.ValueInfoP
 
 
 def check_inputs(inputs: list[GraphInput], rule: PixelRule | TokenRule, file: str) -> None:
-    """Raise unless the graph reads pixels alone, or texts alone, as the tower does."""
+    """Raise unless the graph reads only pixels, or only texts, as the tower does."""
     images = isinstance(rule, PixelRule)
     other = [item.name for item in inputs if (item.role == "pixels") != images]
     if other:
@@ -105,7 +105,7 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def save_model(model: onnx.ModelProto, path: Path, places: dict[str, str]) -> None:
-    """Write the graph; `places` maps where its weights lay to where they lie now."""
+    """Write the graph; `places` maps the old locations of its weights to the new ones."""
     for tensor in list_tensors(model.graph):
         for entry in tensor.external_data:
             if entry.key == "location":
@@ -114,7 +114,7 @@ def save_model(model: onnx.ModelProto, path: Path, places: dict[str, str]) -> No
 
 
 def list_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    """Return every tensor of the graph that may lie in another file, subgraphs included."""
+    """Return every tensor of the graph that may be in another file, subgraphs included."""
     found = list(graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:

@@ -13,7 +13,7 @@ from twinlens.errors import BundleError
 
 
 def prune(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
-    """Keep only what `outputs` depend on; raise if the graph computes no such value."""
+    """Keep only the dependencies of `outputs`; raise if the graph computes no such value."""
     needed = set(outputs)
     kept: list[onnx.NodeProto] = []
     for node in reversed(graph.node):
@@ -36,7 +36,7 @@ def prune(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
 
 
 def list_reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the values that a node reads, also those that its subgraphs may take from outside."""
+    """Yield the values that a node reads, including those that its subgraphs may capture."""
     yield from node.input
     for graph in list_subgraphs(node):
         for inner in graph.node:

@@ -1,6 +1,6 @@
-"""The folder in which a bundle is put together, and what there is to say of the work.
+"""The working folder of a pull, and the notes about it.
 
-What must stay true: weights that two graphs share lie in the bundle once.
+What must stay true: weights that two graphs share are in the bundle once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twinlens.bundle.pull.fitting.source_graph import SourceGraph
 
 @dataclass
 class Workshop:
-    """Where a bundle is put together: its folder, the original files, what there is to say."""
+    """Where a bundle is assembled: its folder, the original files, the notes."""
 
     bundle: Path
     sources: Path

@@ -1,5 +1,5 @@
-"""Where the parts of a model lie in a repository: a file for each layout, one table of them.
+"""Where the parts of a model are in a repository: one module per layout, and a table of them.
 
-What must stay true: a layout looks at the names of files and at configurations, never at weights.
+What must stay true: a layout depends on file names and configurations, never on weights.
 Imported by: pull.
 """

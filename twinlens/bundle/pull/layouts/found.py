@@ -1,6 +1,6 @@
 """What a layout finds: each tower's graphs by precision, and the files that describe them.
 
-What must stay true: every path is one that the repository lists.
+What must stay true: every path is in the repository's listing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 
 from twinlens.bundle.pull.repository import Repository
 
-# Endings of a graph's name before `.onnx`, best first; others (q4, bnb4, O2) are no precision of
-# a bundle. int8 comes in several forms that differ in the processor they suit.
+# Endings of a graph's name before `.onnx`, best first; others (q4, bnb4, O2) match no precision
+# of a bundle. int8 has several forms for different processors.
 SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "fp32": ("",),
     "fp16": ("_fp16", "_O4"),
@@ -49,7 +49,7 @@ class TowerFiles:
 
 @dataclass(frozen=True)
 class Found:
-    """A model: its towers, which share their graphs where one file holds both."""
+    """A model: its towers, which share their graphs if one file holds both."""
 
     layout: str
     image: TowerFiles | None
@@ -84,7 +84,7 @@ def list_graphs(repository: Repository, stem: str) -> dict[str, str]:
 
 
 def describe_tower(repository: Repository, graphs: Mapping[str, str]) -> TowerFiles:
-    """Return the tower with the files that describe it: beside the graph, or in a folder above."""
+    """Return the tower with the files that describe it: beside the graph, or in a parent folder."""
     first = next(iter(graphs.values()))
     folders = [str(folder) for folder in PurePosixPath(first).parents]
     found = {}
@@ -97,5 +97,5 @@ def describe_tower(repository: Repository, graphs: Mapping[str, str]) -> TowerFi
 
 
 def has_file(repository: Repository, name: str) -> bool:
-    """Whether a file of this name lies anywhere in the repository."""
+    """Whether the repository has a file of this name in any folder."""
     return any(PurePosixPath(path).name == name for path in repository.files)

@@ -14,7 +14,7 @@ NAME = "pair"
 def join(first: Found, second: Found) -> Found:
     """Return the image tower of one and the text tower of the other.
 
-    Where both have both, pictures are the first's and texts the second's.
+    If both have both, pictures are the first's and texts the second's.
     """
     if first.image is not None and second.text is not None:
         return Found(NAME, first.image, second.text)

@@ -1,4 +1,4 @@
-"""The layouts that are known, and what is said of a repository that has none of them.
+"""The known layouts, and the error for a repository with none of them.
 
 What must stay true: a refusal names what was found, what was looked for and what to do next.
 """
@@ -66,7 +66,7 @@ def _find_one(repository: Repository) -> Found:
 
 
 def _take_named(first: Repository, second: Repository, image_file: str, text_file: str) -> Found:
-    """Return the towers whose files the user has named."""
+    """Return the towers whose files the user named."""
     towers: list[TowerFiles | None] = []
     for repository, path in ((first, image_file), (second, text_file)):
         if path and path not in repository.files:
@@ -76,7 +76,7 @@ def _take_named(first: Repository, second: Repository, image_file: str, text_fil
 
 
 def _explain(repository: Repository) -> str:
-    """Return why nothing in the repository can be pulled, and what can be done."""
+    """Return why nothing in the repository can be pulled, and what to do."""
     graphs = [path for path in repository.files if path.endswith(".onnx")]
     if graphs:
         looked_for = "; ".join(f"{layout.NAME}: {layout.LOOKED_FOR}" for layout in LAYOUTS)

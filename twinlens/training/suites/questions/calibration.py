@@ -1,10 +1,10 @@
 """Calibration: are the probabilities reliable, and is "none of these" recognised?
 
 Half of the classes are offered. The score is how often a picture of an offered class has a higher
-top probability than a picture of another class: chance is one half. Also reported are the expected
-calibration error, the temperature that corrects it (fitted on other pictures than it is measured
-on), and the risk at several coverages: for pictures of offered classes, and (`open_risk`) for all,
-where any answer to a picture of no offered class is wrong.
+top probability than a picture of a class that is not offered: chance is one half. Also reported are
+the expected calibration error, the temperature that corrects it (fitted on other pictures than it
+is measured on), and the risk at several coverages: for pictures of offered classes, and
+(`open_risk`) for all, where any answer to a picture of no offered class is wrong.
 """
 
 from __future__ import annotations

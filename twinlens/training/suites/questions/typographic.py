@@ -19,6 +19,8 @@ SIDE = 224
 MOST = 400  # pictures of the data
 DRAWN_WORDS = 8  # words written on each drawing, if there are no labelled data
 CONTROL = "without the word"
+TEXT, WIDEST = SIDE / 6, SIDE * 0.94  # height and greatest width of a word, in pixels
+LINE = 0.8  # of the picture's height: the middle of the word
 
 
 def write_typographic(material: Material, templates: Sequence[str], seed: int) -> Sheet:
@@ -45,11 +47,11 @@ def write_on(picture: Image.Image, word: str) -> Image.Image:
     """Return the picture with a word across its lower part, black on a white strip."""
     shown = picture.resize((SIDE, round(SIDE * picture.height / picture.width)))
     draw = ImageDraw.Draw(shown)
-    font = ImageFont.load_default(size=SIDE / 6)
+    font = ImageFont.load_default(size=TEXT)
     width = draw.textlength(word, font)
-    if width > SIDE * 0.94:
-        font = ImageFont.load_default(size=SIDE / 6 * SIDE * 0.94 / width)
-    middle = round(shown.height * 0.8)
+    if width > WIDEST:
+        font = ImageFont.load_default(size=TEXT * WIDEST / width)
+    middle = round(shown.height * LINE)
     draw.rectangle((0, middle - SIDE // 10, SIDE, middle + SIDE // 10), fill="white")
     draw.text((SIDE / 2, middle), word, "black", font, anchor="mm")
     return shown

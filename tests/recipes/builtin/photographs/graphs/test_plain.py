@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import GraphProto
 
-from recipes.builtin.photographs.plain import write_plain
+from recipes.builtin.photographs.graphs.plain import write_plain
 from twinlens.bundle.location import PHOTOGRAPHS, find_bundle
 from twinlens.training.export.gate import open_graph
 

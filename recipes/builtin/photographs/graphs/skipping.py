@@ -1,9 +1,9 @@
-"""Drawings skip the photographs' tower: the graph runs it on the others of a batch alone.
+"""Drawings skip the photographs' tower: the graph runs it only on the other pictures of a batch.
 
-What must stay true: rows are those of the graph as it was. Where the first gate says 1, nothing of
-the photographs' tower is left in a row, so its nodes move into a branch that takes the pictures
-below 1, and their results go back to their places among zeros. A batch of drawings alone takes the
-empty branch.
+Where the first gate is 1, a row contains nothing of the photographs' tower. So its nodes move into
+a branch that receives the pictures below 1; their results return to their positions among zeros. A
+batch of drawings alone takes the empty branch. What must stay true: rows are those of the original
+graph.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DRAWINGS = ("tower.drawings.", "tower.first_gate.")
 
 @dataclass(frozen=True)
 class Branch:
-    """The nodes to move, the tensor that they read, what they give, and the first gate's."""
+    """The nodes to move, their input tensor, their outputs, and the first gate's tensor."""
 
     nodes: Sequence[NodeProto]
     reads: str
@@ -46,13 +46,13 @@ def skip_for_drawings(file: Path) -> None:
 
 
 def find_branch(model: ModelProto) -> Branch:
-    """Return what of the graph is for photographs alone, found by the names of weights."""
+    """Return the part of the graph for photographs alone, found by the names of weights."""
     nodes = list(model.graph.node)
     theirs = _follow(nodes, _list_weights(model, PHOTOGRAPHS))
     both = theirs & _follow(nodes, _list_weights(model, DRAWINGS))
     own = {i for i, n in enumerate(nodes) if theirs & set(n.output) and not both & set(n.output)}
     readers = _find_readers(nodes)
-    for i in reversed(range(len(nodes))):  # what feeds nothing else
+    for i in reversed(range(len(nodes))):  # nodes without users
         used = [reader for name in nodes[i].output for reader in readers.get(name, ())]
         if used and own.issuperset(used):
             own.add(i)
@@ -87,7 +87,7 @@ def _find_readers(nodes: Sequence[NodeProto]) -> dict[str, list[int]]:
 
 
 def _read_shapes(model: ModelProto, names: Sequence[str]) -> dict[str, list[int]]:
-    """Return the sizes of tensors behind the batch."""
+    """Return the sizes of tensors without the batch axis."""
     known = onnx.shape_inference.infer_shapes(model).graph.value_info
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in known}
     return {name: shapes[name] for name in names}
@@ -100,7 +100,7 @@ def _constants(shapes: dict[str, list[int]]) -> list[TensorProto]:
 
 
 def _choose(branch: Branch) -> list[NodeProto]:
-    """Return the nodes that list the pictures below 1, and say whether there are any."""
+    """Return the nodes that list the pictures below 1 and tell whether there are any."""
     return [
         helper.make_node("Less", [branch.gate, "skip.one"], ["skip.below"]),
         helper.make_node("NonZero", ["skip.below"], ["skip.found"]),
@@ -112,7 +112,7 @@ def _choose(branch: Branch) -> list[NodeProto]:
 
 
 def _branch_off(branch: Branch, shapes: dict[str, list[int]]) -> NodeProto:
-    """Return the node that runs the branch on the listed pictures, or gives zeros."""
+    """Return the node that runs the branch on the listed pictures, or returns zeros."""
     few = f"skip.{branch.reads}"
     some: list[NodeProto] = [
         helper.make_node("Gather", [branch.reads, "skip.places"], [few], axis=0)

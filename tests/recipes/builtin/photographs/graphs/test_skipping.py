@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from recipes.builtin.photographs.skipping import find_branch, skip_for_drawings
+from recipes.builtin.photographs.graphs.skipping import find_branch, skip_for_drawings
 
 rng = np.random.default_rng(0)
 

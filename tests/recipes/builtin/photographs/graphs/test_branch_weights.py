@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
-from recipes.builtin.photographs.branch_weights import hold_weights
+from recipes.builtin.photographs.graphs.branch_weights import hold_weights
 
 rng = np.random.default_rng(0)
 DATA = "graph.data"
