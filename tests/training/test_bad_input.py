@@ -86,7 +86,7 @@ def test_splits_that_do_not_divide_the_batch(tmp_path: Path, data: Path) -> None
 def test_a_gpu_that_is_not_there(tmp_path: Path, data: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(InputError, match=r"sees no GPU; set device=cpu"):
+    with pytest.raises(InputError, match=r"finds no GPU; set device=cpu"):
         train(small_config("simclr", device="cuda"), str(data), tmp_path / "run")
 
 

@@ -210,7 +210,7 @@ def test_a_listing_with_a_file_outside_of_the_folder_is_refused(
 ) -> None:
     hub.add(NAME, FILES)
     hub.faults.listed[NAME] = ["../../.bashrc"]
-    with pytest.raises(PullError, match=r"lists the file '\.\./\.\./\.bashrc', which lies outside"):
+    with pytest.raises(PullError, match=r"lists the file '\.\./\.\./\.bashrc', which is outside"):
         HubRepository(HubName(NAME), access=access)
 
 

@@ -243,7 +243,7 @@ def test_a_wrong_teacher_is_refused_before_data_are_read(
 def test_a_teacher_that_changed_is_told(data: str, tmp_path: Path) -> None:
     config: Config = small_config("distill", encoder="resnet-tiny")
     changed = apply_pairs(config, ["teachers.revisions=0123"])
-    with pytest.raises(ConflictError, match="is not what it was"):
+    with pytest.raises(ConflictError, match="has changed since"):
         train(changed, data, tmp_path / "run")
 
 

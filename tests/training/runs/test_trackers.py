@@ -57,7 +57,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_log_is_whole(tmp_path: Path) -
 
 
 def test_what_is_no_tracker_is_refused() -> None:
-    with pytest.raises(InputError, match="choose from tensorboard, mlflow, and MODULE:CLASS"):
+    with pytest.raises(InputError, match="choose from tensorboard, mlflow, or MODULE:CLASS"):
         open_trackers("wandb", print)
     with pytest.raises(InputError, match="has no Nothing"):
         open_trackers(f"{__name__}:Nothing", print)

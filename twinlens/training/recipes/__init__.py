@@ -2,7 +2,8 @@
 
 A recipe is a function that returns the whole configuration; its docstring starts with its purpose
 and contains its command. `twinlens train METHOD` uses `default`. What must stay true: a recipe only
-sets values. Imported by: studies and `cli`.
+sets values.
+Imported by: studies and `cli`.
 """
 
 from __future__ import annotations

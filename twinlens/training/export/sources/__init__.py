@@ -2,7 +2,8 @@
 
 A source module has `load(rest, options) -> Description`, and the first line of its docstring is its
 help. A new source is a new module; there is no list to extend. A folder given without a kind is a
-training run: kind `run`. Imported by: export.
+training run: kind `run`.
+Imported by: export.
 """
 
 from __future__ import annotations
