@@ -64,8 +64,12 @@ def announce(server: Any, length: int) -> Any:
 
 
 def status(sock: Any) -> int:
-    """Return the status of the next answer; the connection may close after it."""
-    return int(sock.recv(65536).split()[1])
+    """Return the status of the next answer, all of it read; the connection may close after it."""
+    head, _, body = sock.recv(65536).partition(b"\r\n\r\n")
+    left = int(head.lower().partition(b"content-length: ")[2].split()[0]) - len(body)
+    while left > 0:  # a head may come alone
+        left -= len(sock.recv(left))
+    return int(head.split()[1])
 
 
 def ask(server: Any, photo: bytes) -> int:
