@@ -23,6 +23,7 @@ MOST_SPILLS = {
     "gradient_chunk_kernel": 500,  # in the branch for tiles with positives and edges
     "sweep_kernel": 8,
     "sweep_kernel_columns_keep": 250,  # where no memory accelerator writes the terms
+    "prefix_sweep_kernel": 8,
     "prefix_gradient_kernel": 300,  # as above
     "score_kernel_middle": 32,
     "score_kernel_sigmoid_middle": 32,

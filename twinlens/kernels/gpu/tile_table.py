@@ -135,6 +135,7 @@ _GENERIC: dict[tuple[KernelName, int, int], Tile] = {
     ("gradient", 90, 2): Tile(128, 64, 32, 8, 3),
     ("gradient", 80, 2): Tile(64, 64, 32, 8, 3),
     ("prefix_sweep", 90, 2): Tile(64, 64, 32, 8, 3),
+    ("prefix_sweep", 90, 4): Tile(64, 32, 32, 8, 3),
     ("prefix_gradient", 90, 2): Tile(64, 64, 32, 8, 3),
     ("softmax", 90, 2): Tile(16, 32, 32, 4, 2),
     ("softmax", 90, 4): Tile(16, 32, 16, 4, 2),
