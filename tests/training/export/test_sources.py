@@ -232,7 +232,7 @@ def test_siglip_is_padded_scored_by_sigmoid_and_says_why(
     assert described.similarity.kind == "sigmoid"
     assert described.similarity.bias == pytest.approx(-10)
     assert described.text.spec.clean == "canonicalize"
-    assert "both ways" in described.text.padding_reason
+    assert "bidirectional" in described.text.padding_reason
 
 
 def source_family(request: pytest.FixtureRequest, family: str, folder: Path) -> Any:
