@@ -240,7 +240,7 @@ def test_weights_of_another_size_are_taken_with_their_positions_interpolated(
 
 def test_sides_that_patches_do_not_divide_are_refused_with_sides_that_they_do() -> None:
     config = small_config("dino", encoder="timm:vit_small_patch14_reg4_dinov2", image_size=64)
-    with pytest.raises(InputError, match="use a multiple of 14, e.g. 56 or 70"):
+    with pytest.raises(InputError, match=r"use a multiple of 14, e\.g\. 56 or 70"):
         build_network(config)
 
 
